@@ -1,0 +1,146 @@
+"""Every error a client can be told of, as one tree.
+
+SLMError                     code                 HTTP  retryable
+├── InvalidRequest           invalid_request      400   no     a field of the request is wrong; `param` names it
+│   └── PromptTooLong        prompt_too_long      400   no     prompt and answer do not fit the context
+├── NotFound                 not_found            404   no
+│   ├── JobNotFound          job_not_found        404   no
+│   └── AdapterNotFound      adapter_not_found    404   no
+├── MethodNotAllowed         method_not_allowed   405   no
+├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
+├── BodyTooLarge             body_too_large       413   no
+├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded; an operator must act
+├── QueueFull                queue_full           503   yes
+├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
+├── RedisUnavailable         redis_unavailable    503   yes
+├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_ATTEMPTS` times over
+└── InternalError            internal_error       500   no     a bug; the details are in the log only
+
+An error crosses processes as the dict of `SLMError.to_dict` (in a job's record and its `error` event) and is rebuilt
+by `SLMError.from_dict`, so that the API answers with the status that the worker meant.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class SLMError(Exception):
+    """Base of the tree. `message` is for the client and says what would be right."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form: `code`, `message`, and `param`, `retry_after_s` where they are set."""
+        wire: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.param is not None:
+            wire["param"] = self.param
+        if self.retry_after_s is not None:
+            wire["retry_after_s"] = self.retry_after_s
+        return wire
+
+    @staticmethod
+    def from_dict(wire: dict[str, Any]) -> SLMError:
+        """Rebuild the error of its class; an unknown code (a newer worker's) becomes `InternalError`."""
+        cls = _BY_CODE.get(wire["code"], InternalError)
+        return cls(wire["message"], param=wire.get("param"), retry_after_s=wire.get("retry_after_s"))
+
+
+class InvalidRequest(SLMError):
+    """A field of the request is missing, of the wrong type, out of range or unknown."""
+
+    code, status = "invalid_request", 400
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for an answer in the model's context."""
+
+    code = "prompt_too_long"
+
+
+class NotFound(SLMError):
+    """Nothing lives under that path."""
+
+    code, status = "not_found", 404
+
+
+class JobNotFound(NotFound):
+    """No job has that id, or its record has expired."""
+
+    code = "job_not_found"
+
+
+class AdapterNotFound(NotFound):
+    """No adapter of that name is known."""
+
+    code = "adapter_not_found"
+
+
+class MethodNotAllowed(SLMError):
+    """The path exists, but not under that HTTP method."""
+
+    code, status = "method_not_allowed", 405
+
+
+class Conflict(SLMError):
+    """The request contradicts the present state."""
+
+    code, status = "conflict", 409
+
+
+class BodyTooLarge(SLMError):
+    """The request body is over the limit."""
+
+    code, status = "body_too_large", 413
+
+
+class ModelUnavailable(SLMError):
+    """The configured base model or adapter cannot be loaded."""
+
+    code, status = "model_unavailable", 503
+
+
+class QueueFull(SLMError):
+    """As many jobs wait as the server lets wait."""
+
+    code, status, retryable = "queue_full", 503, True
+
+
+class NoWorker(SLMError):
+    """No worker is alive to take the job."""
+
+    code, status, retryable = "no_worker", 503, True
+
+
+class RedisUnavailable(SLMError):
+    """The job store does not answer."""
+
+    code, status, retryable = "redis_unavailable", 503, True
+
+
+class WorkerLost(SLMError):
+    """Every attempt of the job ended with the death of its worker."""
+
+    code, status, retryable = "worker_lost", 500, True
+
+
+class InternalError(SLMError):
+    """A bug of ours."""
+
+
+def _tree(cls: type[SLMError]) -> dict[str, type[SLMError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_BY_CODE = _tree(SLMError) | {"internal_error": InternalError}
