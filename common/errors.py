@@ -9,7 +9,7 @@ SLMError                     code                 HTTP  retryable
 ├── MethodNotAllowed         method_not_allowed   405   no
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
 ├── BodyTooLarge             body_too_large       413   no
-├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded; an operator must act
+├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
 ├── RedisUnavailable         redis_unavailable    503   yes

@@ -22,7 +22,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis (or Valkey) that holds the jobs and carries the queue.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis (or Valkey) that holds the jobs and carries the queue."
+    )
     data_dir: Path = Field(ROOT / "data", description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(5000, ge=1, le=65535, description="Port the API listens on.")
@@ -37,13 +39,21 @@ class Settings(BaseSettings):
         None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if there."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Device the worker computes on.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Number format of the weights.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the weights."
+    )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of one worker's engine; 0 = every core it may use.")
     slots: int = Field(16, ge=1, le=512, description="Generations that one worker runs at once.")
-    context: int = Field(2048, ge=16, le=1_048_576, description="Most tokens of prompt and answer; the model's own limit caps it.")
+    context: int = Field(
+        2048, ge=16, le=1_048_576, description="Most tokens of prompt and answer; the model's own limit caps it."
+    )
 
-    sync_timeout_s: float = Field(120.0, ge=0, le=3600, description="How long POST /slm/generate waits before it answers 202.")
-    lease_s: float = Field(5.0, ge=0.5, le=300, description="After how long without a heartbeat a worker counts as dead.")
+    sync_timeout_s: float = Field(
+        120.0, ge=0, le=3600, description="How long POST /slm/generate waits before it answers 202."
+    )
+    lease_s: float = Field(
+        5.0, ge=0.5, le=300, description="After how long without a heartbeat a worker counts as dead."
+    )
     job_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="How long a finished job can still be read.")
     max_queue: int = Field(1000, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 503.")
     drain_s: float = Field(20.0, ge=0, le=3600, description="How long a stopping worker lets its generations finish.")
@@ -61,7 +71,9 @@ class Settings(BaseSettings):
             SettingsError: a variable with our prefix that is no setting, or a value that is not allowed.
         """
         known = {f"{ENV_PREFIX}{name}".upper() for name in cls.model_fields}
-        unknown = sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in known)
+        unknown = sorted(
+            name for name in os.environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in known
+        )
         if unknown:
             raise SettingsError(f"{unknown[0]} is not a setting. Known: {', '.join(sorted(known))}.")
         try:

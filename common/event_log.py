@@ -1,0 +1,108 @@
+"""Reading a job's events: what is in the log already, then what comes, without a gap and without a double."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import TracebackType
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from common import keys
+from common.events import Event
+from common.subscriber import Listener, Subscriber
+
+READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory
+
+log = logging.getLogger(__name__)
+
+
+class EventLog:
+    """The event logs of all jobs, for reading."""
+
+    def __init__(self, redis: Redis, subscriber: Subscriber) -> None:
+        self._redis = redis
+        self._subscriber = subscriber
+
+    def read(self, job_id: str, first: int = 0, limit: int | None = None) -> list[Event]:
+        """The events from seq `first` on, at most `limit`, as far as they are written."""
+        last = -1 if limit is None else first + limit - 1
+        messages = cast(list[str], self._redis.lrange(keys.log(job_id), first, last))
+        return [Event.from_wire(message) for message in messages]
+
+    def follow(self, job_id: str) -> Follower:
+        """Subscribe to a job, which may not exist yet.
+
+        Raises:
+            RedisUnavailable: Redis does not confirm the subscription.
+        """
+        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)))
+
+
+class Follower:
+    """A subscription to one job. A context manager: leaving it ends the subscription."""
+
+    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener) -> None:
+        self._job_id = job_id
+        self._redis = redis
+        self._events = events
+        self._listener = listener
+
+    def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
+        """The events behind seq `after`, each once and in order, up to the terminal one.
+
+        Yields None when nothing came for `pulse_s` seconds. Ends early when the follower is closed or the job's record
+        has expired. While Redis is away it goes on with pulses, and then from where it was.
+        """
+        wanted = after + 1
+        messages: list[str] = []
+        missed = True  # what was written before the subscription is in the log only
+        while not self._listener.closed:
+            batch, behind = self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
+            for event in batch:
+                if event.seq > wanted:
+                    behind = True
+                    break
+                if event.seq == wanted:
+                    wanted += 1
+                    yield event
+                    if event.type.is_terminal:
+                        return
+            if behind:
+                missed = True
+                continue
+            messages, missed = self._listener.take(pulse_s)
+            if not messages and not missed and not self._listener.closed:
+                yield None
+                if self._is_gone():
+                    return
+                missed = True  # a quiet channel proves nothing: look into the log
+
+    def _from_log(self, first: int) -> tuple[list[Event], bool]:
+        """A chunk of the log from `first` on, and whether more is waiting there."""
+        try:
+            chunk = self._events.read(self._job_id, first, READ_CHUNK)
+        except RedisError as err:
+            log.warning("job %s: log not read (%s); trying again", self._job_id, err)
+            return [], False
+        return chunk, len(chunk) == READ_CHUNK
+
+    def _is_gone(self) -> bool:
+        try:
+            return not self._redis.exists(keys.job(self._job_id))
+        except RedisError:
+            return False
+
+    def close(self) -> None:
+        """End the subscription; whoever waits in `events` is let go. May be called from any thread."""
+        self._listener.close()
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()

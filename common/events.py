@@ -1,0 +1,84 @@
+"""What a client may see of a job, event by event.
+
+A job's events are numbered by `seq`, dense from 0 over all its attempts: the seq of an event is its index in the
+job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type": "token", "id": "7"}`.
+
+    type      data                                                     terminal
+    queued    position (1 = next in line)                              no
+    status    status (a line for people)                               no
+    token     text (new piece), ids (the tokens it commits), is_last   no
+    finished  state (succeeded/cancelled), finish_reason, device       yes
+    error     code, message, param?                                    yes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from common.errors import SLMError
+from common.jobs import JobState
+
+
+class EventType(StrEnum):
+    """The kinds of events; the table above says what each carries."""
+
+    QUEUED = "queued"
+    STATUS = "status"
+    TOKEN = "token"  # noqa: S105 - a language model's token, no secret
+    FINISHED = "finished"
+    ERROR = "error"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job's log ends with it."""
+        return self in (EventType.FINISHED, EventType.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a job's log."""
+
+    seq: int
+    type: EventType
+    data: dict[str, Any]
+
+    @classmethod
+    def from_wire(cls, message: str) -> Event:
+        """Read one message of the log or of the channel."""
+        wire = json.loads(message)
+        return cls(seq=int(wire["id"]), type=EventType(wire["type"]), data=wire["data"])
+
+
+def status(seq: int, line: str) -> Event:
+    """A line for people about what goes on."""
+    return Event(seq, EventType.STATUS, {"status": line})
+
+
+def token(seq: int, text: str, ids: Sequence[int], *, is_last: bool = False) -> Event:
+    """A visible piece of the answer, and the token ids that are committed with it."""
+    return Event(seq, EventType.TOKEN, {"text": text, "ids": list(ids), "is_last": is_last})
+
+
+def finished(seq: int, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:
+    """The end of a job that did not fail."""
+    return Event(seq, EventType.FINISHED, {"state": state.value, "finish_reason": finish_reason, "device": device})
+
+
+def error(seq: int, err: SLMError) -> Event:
+    """The end of a job that failed."""
+    return Event(seq, EventType.ERROR, err.to_dict())
+
+
+def committed(events: Iterable[Event]) -> tuple[list[int], str]:
+    """Token ids and text that a log's token events hold: what an earlier attempt has already shown."""
+    ids: list[int] = []
+    pieces: list[str] = []
+    for event in events:
+        if event.type is EventType.TOKEN:
+            ids += event.data["ids"]
+            pieces.append(event.data["text"])
+    return ids, "".join(pieces)

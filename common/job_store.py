@@ -1,0 +1,227 @@
+"""The truth about jobs, in Redis. A Celery message is only the bell that says "look here".
+
+Every change of a job is one Lua script, atomic and on the server's clock, and safe to send twice (a connection can
+break between the deed and its answer). A worker writes under the attempt it claimed; when the job has been taken up by
+another attempt, its writes are refused (`Fenced`). Redis is used as one server, not as a cluster: the scripts build
+their keys.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from common import events, keys
+from common.errors import JobNotFound, NoWorker, QueueFull, RedisUnavailable, WorkerLost
+from common.events import Event
+from common.jobs import JobKind, JobRecord, JobState, Lane
+from common.scripts import Argument, Script
+
+MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
+STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
+NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
+
+_FENCED, _GAP = -1, -2  # answers of emit.lua and finish.lua
+
+
+class Fenced(Exception):
+    """The job belongs to another attempt by now; this one must drop it."""
+
+
+class LogGap(Exception):
+    """Redis lost events that this attempt had written (a crash within its fsync promise)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """A Celery message that is due."""
+
+    job_id: str
+    kind: JobKind
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on one attempt of a job. `next_seq` is the first event number that is free."""
+
+    job: JobRecord
+    attempt: int
+    next_seq: int
+
+
+Ring = Callable[[Sequence[Bell]], None]
+
+
+class JobStore:
+    """Submit, claim, renew, emit, finish, cancel, release, reap; and reading.
+
+    Args:
+        redis: connection (with `decode_responses`).
+        ring: sends the Celery messages of jobs whose turn has come; must not raise.
+        job_ttl_s: how long a finished job can still be read.
+    """
+
+    def __init__(self, redis: Redis, ring: Ring, *, job_ttl_s: int) -> None:
+        self._redis = redis
+        self._ring = ring
+        self._job_ttl_s = job_ttl_s
+        self._submit, self._claim, self._renew = Script("submit"), Script("claim"), Script("renew")
+        self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
+        self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
+
+    # -- the API's side ------------------------------------------------------------------------------------------------
+
+    def submit(self, job_id: str, kind: JobKind, params: dict[str, Any], *, owner: str, max_queue: int) -> int:
+        """Enter a new job; returns its position in line (0: its turn has come).
+
+        Raises:
+            NoWorker: no worker is alive.
+            QueueFull: `max_queue` jobs wait already.
+            RedisUnavailable: Redis does not answer.
+        """
+        try:
+            outcome, position, due = self._submit(
+                self._redis, job_id, kind, kind.lane, owner, json.dumps(params), max_queue
+            )
+        except RedisError as err:
+            raise RedisUnavailable("The job store does not answer; try again.", retry_after_s=1) from err
+        if outcome == "no_worker":
+            raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
+        if outcome == "queue_full":
+            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=NO_WORKER_RETRY_S)
+        self._ring(_bells(due))
+        return int(position)
+
+    def cancel(self, job_id: str) -> JobState:
+        """Ask for the end of a job: a queued one ends now, a running one at its next token, an ended one stays.
+
+        Raises:
+            JobNotFound: no such job.
+        """
+        end = events.finished(0, JobState.CANCELLED, "cancelled")
+        answer = self._cancel(self._redis, job_id, self._job_ttl_s, end.type, json.dumps(end.data))
+        if not answer:
+            raise JobNotFound(f"There is no job {job_id!r}.")
+        self._ring(_bells(answer[1]))
+        return JobState(answer[0])
+
+    def get(self, job_id: str) -> JobRecord:
+        """The job's record.
+
+        Raises:
+            JobNotFound: no such job, or its record has expired.
+        """
+        fields = self._redis.hgetall(keys.job(job_id))
+        if not fields:
+            raise JobNotFound(f"There is no job {job_id!r}.")
+        return JobRecord.from_hash(cast(dict[str, str], fields))
+
+    def newest(self, limit: int) -> list[JobRecord]:
+        """Up to `limit` jobs, newest first."""
+        ids = cast(list[str], self._redis.zrevrange(keys.JOB_INDEX, 0, limit - 1))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+            return [JobRecord.from_hash(fields) for fields in pipe.execute() if fields]
+
+    def position(self, job: JobRecord) -> int | None:
+        """The queued job's place in line, 1 for the next; None once its turn has come."""
+        rank = cast(int | None, self._redis.zrank(keys.pending(job.kind.lane), job.id))
+        return None if rank is None else rank + 1
+
+    def depth(self, lane: Lane) -> int:
+        """How many jobs wait for their turn."""
+        return int(self._redis.zcard(keys.pending(lane)))
+
+    # -- the worker's side ---------------------------------------------------------------------------------------------
+
+    def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
+        """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
+        answer = self._claim(self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s))
+        if not answer:
+            return None
+        return Claim(job=self.get(job_id), attempt=int(answer[0]), next_seq=int(answer[1]))
+
+    def renew(self, held: Iterable[tuple[str, int]], *, lease_s: float) -> tuple[list[str], list[str]]:
+        """Renew the leases of (job id, attempt); returns the ids lost to another attempt, and those to be cancelled."""
+        flat: list[Argument] = [value for pair in held for value in pair]
+        lost, cancelled = self._renew(self._redis, _ms(lease_s), *flat)
+        return lost, cancelled
+
+    def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
+        """Append events of several jobs, (job id, attempt, events), in one round trip.
+
+        Returns per job the next free seq, or a negative number where the attempt may not write any more: it was
+        fenced off, or Redis has lost events; either way the attempt must drop the job.
+        """
+        calls: list[tuple[Argument, ...]] = [
+            (job_id, attempt, batch[0].seq, *_flat(batch)) for job_id, attempt, batch in batches
+        ]
+        return [int(answer) for answer in self._emit.many(self._redis, calls)]
+
+    def succeed(self, job_id: str, attempt: int, result: dict[str, Any], last: Sequence[Event]) -> None:
+        """End the job with its result. Raises as `_end`."""
+        self._end(job_id, attempt, JobState.SUCCEEDED, "result", result, last)
+
+    def fail(self, job_id: str, attempt: int, last: Sequence[Event]) -> None:
+        """End the job with the error that its last event carries. Raises as `_end`."""
+        self._end(job_id, attempt, JobState.FAILED, "error", last[-1].data, last)
+
+    def end_cancelled(self, job_id: str, attempt: int, result: dict[str, Any], last: Sequence[Event]) -> None:
+        """End a running job that was to be cancelled, with what it had so far. Raises as `_end`."""
+        self._end(job_id, attempt, JobState.CANCELLED, "result", result, last)
+
+    def _end(
+        self, job_id: str, attempt: int, state: JobState, field: str, outcome: dict[str, Any], last: Sequence[Event]
+    ) -> None:
+        """Raises `Fenced` when another attempt owns the job, `LogGap` when Redis lost events of this one."""
+        code, due = self._finish(
+            self._redis, job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
+        )
+        if code == _FENCED:
+            raise Fenced(job_id)
+        if code == _GAP:
+            raise LogGap(job_id)
+        self._ring(_bells(due))
+
+    def release(self, job_id: str, attempt: int) -> None:
+        """Hand a running job back, to its old place in line.
+
+        Raises:
+            Fenced: another attempt owns it already.
+        """
+        code, due = self._release(self._redis, job_id, attempt)
+        if code == _FENCED:
+            raise Fenced(job_id)
+        self._ring(_bells(due))
+
+    def reap(self, queue: str) -> None:
+        """Put back what dead workers held and ring lost bells again; any worker may call it at any time."""
+        gone = WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again.")
+        for lane in Lane:
+            due = self._reap(
+                self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, json.dumps(gone.to_dict())
+            )
+            self._ring(_bells(due))
+
+    def ring_due(self) -> None:
+        """Ring for the jobs whose turn has come, after the workers' slots changed."""
+        self._ring(_bells(self._ring_due(self._redis, Lane.GENERATE)))
+
+
+def _bells(flat: Sequence[str]) -> list[Bell]:
+    return [Bell(job_id, JobKind(kind)) for job_id, kind in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _flat(batch: Sequence[Event]) -> list[str]:
+    return [part for event in batch for part in (event.type.value, json.dumps(event.data))]
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,149 @@
+"""What a job is: its kinds, its states, its record, and what travels in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from common.errors import SLMError
+from common.sampling import SamplingParams
+
+
+class Lane(StrEnum):
+    """A waiting line of its own. Its bells are bounded by its own capacity (`lua/prelude.lua`)."""
+
+    GENERATE = "generate"  # bounded by the workers' free slots
+    CONTROL = "control"  # never waits: load and unload only coordinate
+
+
+class JobKind(StrEnum):
+    """What a job does; `slm.<kind>` is its Celery task."""
+
+    GENERATE = "generate"
+    STREAM = "stream"  # a generation whose client reads along; the worker makes no difference
+    LOAD = "load"
+    UNLOAD = "unload"
+
+    @property
+    def lane(self) -> Lane:
+        """The line in which jobs of this kind wait."""
+        return Lane.GENERATE if self in (JobKind.GENERATE, JobKind.STREAM) else Lane.CONTROL
+
+    @property
+    def task_name(self) -> str:
+        """Name of the Celery task that runs it."""
+        return f"slm.{self.value}"
+
+
+class JobState(StrEnum):
+    """Where a job is in its life.
+
+        queued ──claim──> running ──finish──> succeeded | failed | cancelled
+          │ ^                │
+          │ └──release, reap─┘
+          └──cancel──> cancelled
+
+    A terminal state is entered once and never left.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can happen to the job any more."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateParams:
+    """What a generate or stream job carries to its worker."""
+
+    prompt: str
+    sampling: SamplingParams
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; `from_dict` reads it back."""
+        return {"prompt": self.prompt, "sampling": self.sampling.to_dict()}
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
+        """Read the JSON form."""
+        return cls(prompt=wire["prompt"], sampling=SamplingParams.from_dict(wire["sampling"]))
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """What a finished generation was. Counts are tokens; `first_token_ms` counts from the claim of the last attempt."""
+
+    response: str
+    full_response: str
+    finish_reason: str
+    device: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_ms: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:
+        """Read the JSON form."""
+        return cls(**wire)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as Redis holds it. Times are ms since the epoch on the Redis server's clock."""
+
+    id: str
+    kind: JobKind
+    owner: str
+    params: dict[str, Any]
+    state: JobState
+    attempt: int
+    crashes: int
+    created_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    worker: str | None
+    cancel_requested: bool
+    result: dict[str, Any] | None
+    error: SLMError | None
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[str, str]) -> JobRecord:
+        """Read the hash at `keys.job(id)`."""
+        error = _json(fields.get("error"))
+        return cls(
+            id=fields["id"],
+            kind=JobKind(fields["kind"]),
+            owner=fields["owner"],
+            params=json.loads(fields["params"]),
+            state=JobState(fields["state"]),
+            attempt=int(fields["attempt"]),
+            crashes=int(fields["crashes"]),
+            created_ms=int(fields["created_ms"]),
+            started_ms=_int(fields.get("started_ms")),
+            finished_ms=_int(fields.get("finished_ms")),
+            worker=fields.get("worker"),
+            cancel_requested=fields.get("cancel") == "1",
+            result=_json(fields.get("result")),
+            error=SLMError.from_dict(error) if error else None,
+        )
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else dict(json.loads(text))

@@ -1,0 +1,54 @@
+"""Names of everything this system keeps in Redis. The Lua scripts build the same names in `lua/prelude.lua`.
+
+slm:job:<id>            hash    the job's record (fields: `jobs.JobRecord`)
+slm:job:<id>:log        list    the job's events as wire messages; the index of an event is its `seq`
+slm:job:<id>:events     channel the same messages, as they are appended
+slm:lane:<l>:pending    zset    jobs waiting for their turn, by order
+slm:lane:<l>:rung       zset    jobs whose Celery message was sent and not yet answered, by time (ms)
+slm:lane:<l>:leases     zset    running jobs, by the time (ms) their worker's claim runs out
+slm:jobs:order          counter next place in a pending set
+slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
+slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
+slm:workers             zset    workers, by the time (ms) until which they count as alive
+slm:workers:slots       hash    worker -> generations it takes at once
+slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
+slm:model               hash    the desired state: loaded (0/1), generation
+slm:control             channel what workers must hear at once: {"cancel": job_id} or {"model": generation}
+"""
+
+from __future__ import annotations
+
+PREFIX = "slm:"
+JOB_INDEX = f"{PREFIX}jobs:index"
+MODEL = f"{PREFIX}model"
+CONTROL_CHANNEL = f"{PREFIX}control"
+
+
+def job(job_id: str) -> str:
+    """Key of the job's record."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def log(job_id: str) -> str:
+    """Key of the job's event log."""
+    return f"{PREFIX}job:{job_id}:log"
+
+
+def channel(job_id: str) -> str:
+    """Channel on which the job's events are published."""
+    return f"{PREFIX}job:{job_id}:events"
+
+
+def pending(lane: str) -> str:
+    """Key of the lane's waiting jobs."""
+    return f"{PREFIX}lane:{lane}:pending"
+
+
+def rung(lane: str) -> str:
+    """Key of the lane's jobs whose bell was rung."""
+    return f"{PREFIX}lane:{lane}:rung"
+
+
+def leases(lane: str) -> str:
+    """Key of the lane's running jobs."""
+    return f"{PREFIX}lane:{lane}:leases"

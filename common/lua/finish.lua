@@ -1,0 +1,14 @@
+-- ARGV: id, attempt, first_seq, state, outcome field, outcome (JSON), ttl_s, then type, data, type, data, ...
+-- Returns 1 and the bells to ring; -1 when another attempt owns the job; -2 when events are missing.
+local id, attempt, first_seq, state, field, outcome, ttl_s = unpack(ARGV, 1, 7)
+local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'lane')
+if held[2] == attempt and held[1] == state then return {1, {}} end  -- the command was sent twice
+if not owns(id, attempt) then return {-1, {}} end
+if redis.call('LLEN', log_key(id)) < tonumber(first_seq) then return {-2, {}} end
+
+local now = now_ms()
+redis.call('HSET', job_key(id), field, outcome)
+close(id, held[3], state, now, ttl_s)
+append_from(id, tonumber(first_seq), 8)
+expire(id, ttl_s)
+return {1, ring(held[3], now)}

@@ -1,0 +1,97 @@
+-- Put before every script of this folder (job_store.py). Key names: see keys.py.
+-- Times are the server's own, in ms, so that no two machines' clocks are ever compared.
+
+local BELLS_AHEAD = 1  -- bells rung beyond the free slots: hides the way of a bell (3-5 ms) behind the running job
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function job_key(id) return 'slm:job:' .. id end
+local function log_key(id) return 'slm:job:' .. id .. ':log' end
+local function lane_key(lane, what) return 'slm:lane:' .. lane .. ':' .. what end
+
+-- Append one event; `data` is JSON text. The message is flask-sse's wire form.
+local function append(id, kind, data)
+  local seq = redis.call('LLEN', log_key(id))
+  local message = '{"data": ' .. data .. ', "type": "' .. kind .. '", "id": "' .. seq .. '"}'
+  redis.call('RPUSH', log_key(id), message)
+  redis.call('PUBLISH', 'slm:job:' .. id .. ':events', message)
+end
+
+-- Append ARGV[first_arg..] = type, data, type, data, ... that begin at event `first_seq`. What the log has already (the
+-- command was sent twice) is skipped. Returns false when events are missing before `first_seq`.
+local function append_from(id, first_seq, first_arg)
+  local skip = redis.call('LLEN', log_key(id)) - first_seq
+  if skip < 0 then return false end
+  for i = first_arg + 2 * skip, #ARGV, 2 do append(id, ARGV[i], ARGV[i + 1]) end
+  return true
+end
+
+local function live_workers(now)
+  return redis.call('ZRANGEBYSCORE', 'slm:workers', now, '+inf')
+end
+
+-- How many jobs of a lane may be rung or running at once.
+local function lane_limit(lane, now)
+  if lane ~= 'generate' then return math.huge end
+  local slots = 0
+  for _, worker in ipairs(live_workers(now)) do
+    slots = slots + tonumber(redis.call('HGET', 'slm:workers:slots', worker) or '0')
+  end
+  return slots + BELLS_AHEAD
+end
+
+-- Take the jobs whose turn has come out of `pending`. Returns id, kind, id, kind, ...: the caller sends their bells.
+local function ring(lane, now)
+  local pending, rung = lane_key(lane, 'pending'), lane_key(lane, 'rung')
+  local room = lane_limit(lane, now) - redis.call('ZCARD', rung) - redis.call('ZCARD', lane_key(lane, 'leases'))
+  local bells = {}
+  while room > 0 do
+    local first = redis.call('ZPOPMIN', pending)
+    if #first == 0 then break end
+    redis.call('ZADD', rung, now, first[1])
+    bells[#bells + 1] = first[1]
+    bells[#bells + 1] = redis.call('HGET', job_key(first[1]), 'kind')
+    room = room - 1
+  end
+  return bells
+end
+
+-- 1 for the next in line; 0 when the turn has come.
+local function position(id, lane)
+  local rank = redis.call('ZRANK', lane_key(lane, 'pending'), id)
+  return rank and rank + 1 or 0
+end
+
+local function leave_lane(id, lane)
+  for _, what in ipairs({'pending', 'rung', 'leases'}) do redis.call('ZREM', lane_key(lane, what), id) end
+end
+
+-- Put a job back to its old place in line.
+local function requeue(id, lane)
+  leave_lane(id, lane)
+  redis.call('HSET', job_key(id), 'state', 'queued')
+  redis.call('HDEL', job_key(id), 'worker', 'claim')
+  redis.call('ZADD', lane_key(lane, 'pending'), redis.call('HGET', job_key(id), 'order'), id)
+end
+
+-- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
+local function close(id, lane, state, now, ttl_s)
+  leave_lane(id, lane)
+  redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
+  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
+end
+
+-- Start the clock of a closed job's record; called after its last event.
+local function expire(id, ttl_s)
+  redis.call('EXPIRE', job_key(id), ttl_s)
+  redis.call('EXPIRE', log_key(id), ttl_s)
+end
+
+-- Whether `attempt` is the one that may write. A job that was taken up again fences its older attempts off.
+local function owns(id, attempt)
+  local held = redis.call('HMGET', job_key(id), 'state', 'attempt')
+  return held[1] == 'running' and held[2] == attempt
+end

@@ -1,0 +1,14 @@
+-- ARGV: lease_ms, then id, attempt, id, attempt, ...  Returns the jobs lost to another attempt, the jobs to cancel.
+local deadline = now_ms() + ARGV[1]
+local lost, cancelled = {}, {}
+for i = 2, #ARGV, 2 do
+  local id = ARGV[i]
+  if owns(id, ARGV[i + 1]) then
+    local job = redis.call('HMGET', job_key(id), 'lane', 'cancel')
+    redis.call('ZADD', lane_key(job[1], 'leases'), deadline, id)
+    if job[2] == '1' then cancelled[#cancelled + 1] = id end
+  else
+    lost[#lost + 1] = id
+  end
+end
+return {lost, cancelled}

@@ -1,0 +1,12 @@
+-- Returns the reports of the live workers; forgets the dead.
+local now = now_ms()
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'slm:workers', '-inf', '(' .. now)) do
+  redis.call('ZREM', 'slm:workers', worker)
+  redis.call('HDEL', 'slm:workers:slots', worker)
+end
+local reports = {}
+for _, worker in ipairs(live_workers(now)) do
+  local report = redis.call('GET', 'slm:worker:' .. worker)
+  if report then reports[#reports + 1] = report end
+end
+return reports

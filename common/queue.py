@@ -1,0 +1,64 @@
+"""Celery as both sides use it: configuration, and the bell.
+
+Celery over Redis alone can lose a message (popped into the socket of a worker that dies) and run a long task twice (the
+visibility timeout). So a message here is only a bell with a job's id; the job itself is in `job_store`. Hence: early
+ack, no result backend, no retries by Celery, and an idle worker takes no bell in advance.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from common.job_store import Bell
+from common.settings import Settings
+
+QUEUE = "slm"
+SPARE_THREADS = (
+    2  # pool threads beyond the slots: load and unload find one although all slots are taken (docs/architecture.md)
+)
+_NEVER_S = 10 * 365 * 24 * 3600  # acked at once, nothing is ever redelivered
+
+log = logging.getLogger(__name__)
+
+
+def make_celery(settings: Settings) -> Celery:
+    """A configured Celery application; no connection is made."""
+    app = Celery("slm", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_concurrency=settings.slots + SPARE_THREADS,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=True,  # Flower
+        task_send_sent_event=True,
+        task_track_started=True,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"visibility_timeout": _NEVER_S, "socket_timeout": 30, "socket_keepalive": True},
+    )
+    return app
+
+
+class BellRinger:
+    """Sends the Celery message of a job whose turn has come. The task id is the job id: it is what Flower shows."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def __call__(self, bells: Sequence[Bell]) -> None:
+        """Ring. A bell that cannot be sent is rung later by a worker's reaper: the job is safe in the store."""
+        for bell in bells:
+            try:
+                self._app.send_task(
+                    bell.kind.task_name, args=[bell.job_id], task_id=bell.job_id, queue=QUEUE, retry=False
+                )
+            except OperationalError as err:
+                log.warning("job %s: bell not rung (%s); the reaper will", bell.job_id, err)

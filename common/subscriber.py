@@ -1,0 +1,208 @@
+"""One pub/sub connection per process, shared by everyone in it who listens.
+
+Pub/sub loses messages: when the connection breaks (redis-py subscribes again without a word), and when a listener is
+too slow. A listener is told that it missed something, and reads the log instead. So its mailbox can be small.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from types import TracebackType
+from typing import Any
+
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import RedisError
+
+from common.errors import RedisUnavailable
+
+MAILBOX_SIZE = 256  # messages a listener may lag behind before it is sent to the log
+CONFIRM_TIMEOUT_S = 5.0
+IDLE_POLL_S = 1.0  # how long the reader waits for a message before it looks whether it shall stop
+RECONNECT_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """The mailbox of one listener on one channel. A context manager: leaving it ends the subscription."""
+
+    def __init__(self, subscriber: Subscriber, channel: str) -> None:
+        self.channel = channel
+        self._subscriber = subscriber
+        self._messages: deque[str] = deque()
+        self._missed = False
+        self._closed = False
+        self._changed = threading.Condition()
+        self.confirmed = threading.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed
+
+    def take(self, timeout_s: float) -> tuple[list[str], bool]:
+        """All messages since the last call, waiting up to `timeout_s` for the first; and whether some were missed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._messages or self._missed or self._closed, timeout_s)
+            messages, missed = list(self._messages), self._missed
+            self._messages.clear()
+            self._missed = False
+            return messages, missed
+
+    def put(self, message: str) -> None:
+        """Deliver one message; a full mailbox is emptied and marked as missed."""
+        with self._changed:
+            if len(self._messages) >= MAILBOX_SIZE:
+                self._messages.clear()
+                self._missed = True
+            else:
+                self._messages.append(message)
+            self._changed.notify()
+
+    def miss(self) -> None:
+        """Tell the listener that messages may have been lost."""
+        with self._changed:
+            self._missed = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the subscription; whoever waits in `take` returns. May be called twice and from any thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._subscriber.forget(self)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Subscriber:
+    """Owns the pub/sub connection. Only its thread touches it; others ask, and wake it through a channel of its own."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._wake_channel = f"slm:subscriber:{uuid.uuid4().hex}"
+        self._lock = threading.Lock()
+        self._listeners: dict[str, set[Listener]] = {}
+        self._confirmed: set[str] = set()
+        self._touched: set[str] = set()  # channels whose first listener came or whose last one left
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="slm-subscriber", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the connection and end the thread."""
+        self._stopping.set()
+        self._wake_quietly()
+        self._thread.join()
+
+    def listen(self, channel: str) -> Listener:
+        """Subscribe; returns once Redis has confirmed, so that nothing published from now on is missed unnoticed.
+
+        Raises:
+            RedisUnavailable: no confirmation within `CONFIRM_TIMEOUT_S`.
+        """
+        listener = Listener(self, channel)
+        with self._lock:
+            self._listeners.setdefault(channel, set()).add(listener)
+            if channel in self._confirmed:
+                listener.confirmed.set()
+            else:
+                self._touched.add(channel)
+        if not listener.confirmed.is_set() and not self._confirm(listener):
+            listener.close()
+            raise RedisUnavailable("The job store does not answer; try again.", retry_after_s=1)
+        return listener
+
+    def forget(self, listener: Listener) -> None:
+        """Take a listener off; the channel is left when it was the last."""
+        with self._lock:
+            listeners = self._listeners.get(listener.channel, set())
+            listeners.discard(listener)
+            if not listeners:
+                self._listeners.pop(listener.channel, None)
+                self._touched.add(listener.channel)
+
+    def _confirm(self, listener: Listener) -> bool:
+        try:
+            self._redis.publish(self._wake_channel, "")
+        except RedisError:
+            return False
+        return listener.confirmed.wait(CONFIRM_TIMEOUT_S)
+
+    def _wake_quietly(self) -> None:
+        try:
+            self._redis.publish(self._wake_channel, "")
+        except RedisError:
+            log.debug("subscriber: not woken, Redis does not answer")
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+                    self._serve(pubsub)
+            except RedisError as err:
+                log.warning("subscriber: connection lost (%s); trying again", err)
+                self._lose_all()
+                self._stopping.wait(RECONNECT_S)
+
+    def _serve(self, pubsub: PubSub) -> None:
+        with self._lock:
+            subscribed = {self._wake_channel, *self._listeners}
+        pubsub.subscribe(*subscribed)
+        while not self._stopping.is_set():
+            message = pubsub.get_message(timeout=IDLE_POLL_S)
+            if message is not None:
+                self._dispatch(message)
+            self._follow_wishes(pubsub, subscribed)
+
+    def _follow_wishes(self, pubsub: PubSub, subscribed: set[str]) -> None:
+        with self._lock:
+            touched, self._touched = self._touched, set()
+            wanted = {channel for channel in touched if channel in self._listeners}
+            leaving = (touched - wanted) & subscribed
+            self._confirmed -= leaving
+        if joining := wanted - subscribed:
+            pubsub.subscribe(*joining)
+        if leaving:
+            pubsub.unsubscribe(*leaving)  # type: ignore[no-untyped-call]
+        subscribed |= joining
+        subscribed -= leaving
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        channel = message["channel"]
+        with self._lock:
+            listeners = tuple(self._listeners.get(channel, ()))
+            if message["type"] == "subscribe" and listeners:
+                self._confirmed.add(channel)
+        for listener in listeners:
+            if message["type"] == "message":
+                listener.put(message["data"])
+            elif message["type"] == "subscribe":
+                self._confirm_or_miss(listener)
+
+    @staticmethod
+    def _confirm_or_miss(listener: Listener) -> None:
+        """A second confirmation means that the connection was lost in between."""
+        if listener.confirmed.is_set():
+            listener.miss()
+        listener.confirmed.set()
+
+    def _lose_all(self) -> None:
+        with self._lock:
+            self._confirmed.clear()
+            listeners = [one for group in self._listeners.values() for one in group]
+        for listener in listeners:
+            listener.miss()
