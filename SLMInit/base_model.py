@@ -1,0 +1,114 @@
+"""From the name of a base model to what `from_pretrained` takes.
+
+python -m SLMInit.base_model [--base-model NAME] [--data-dir DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from SLMInit import default_model
+from SLMInit.errors import BaseModelError
+
+__all__ = ["DEFAULT_BASE_MODEL", "BaseModelError", "main", "resolve_base_model"]
+
+DEFAULT_BASE_MODEL = default_model.NAME
+
+
+def resolve_base_model(name: str, data_dir: Path, *, progress: Callable[[str], None]) -> str:
+    """Return what `from_pretrained` takes for `name`: a folder or a hub id.
+
+    The default model is downloaded and converted to `<data_dir>/models/<name>` when it is not there yet; that takes a
+    minute once. A folder or a hub id is returned as it was given.
+
+    Args:
+        name: `DEFAULT_BASE_MODEL`, a local folder with a `config.json`, or a hub id such as `gpt2`.
+        data_dir: where the default model is kept.
+        progress: called with one line of text per step of a download or conversion.
+
+    Raises:
+        BaseModelError: the model cannot be had; the text names it and says what to do.
+    """
+    if name == DEFAULT_BASE_MODEL:
+        return str(default_model.install(data_dir / "models", progress=progress))
+    if Path(name).is_dir():
+        return _checked_folder(name)
+    if _looks_like_path(name):
+        raise BaseModelError(f"Base model {name!r}: there is no such folder.")
+    return _checked_hub_id(name, progress)
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_absolute()
+
+
+def _checked_folder(name: str) -> str:
+    if not (Path(name) / "config.json").is_file():
+        raise BaseModelError(
+            f"Base model {name!r}: the folder holds no config.json, so it is no model. "
+            "Name the folder that save_pretrained wrote."
+        )
+    return name
+
+
+def _checked_hub_id(name: str, progress: Callable[[str], None]) -> str:
+    """Have the model's config in the hub's cache, so that a wrong name fails here and clearly."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return name
+        progress(f"Looking for {name} on the model hub")
+        hf_hub_download(name, "config.json")
+    except HFValidationError as err:
+        raise BaseModelError(f"Base model {name!r} is neither a folder here nor a possible hub id.") from err
+    except (OSError, RuntimeError, ValueError) as err:
+        raise BaseModelError(
+            f"Base model {name!r} is no folder here and cannot be had from the model hub ({_first_line(err)}). Check "
+            f"the name and the network, or name a local folder, or use the built-in default {DEFAULT_BASE_MODEL}."
+        ) from err
+    return name
+
+
+def _first_line(err: BaseException) -> str:
+    return f"{type(err).__name__}: {next(iter(str(err).strip().splitlines()), '')}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m SLMInit.base_model", description="Get the base model ready.")
+    parser.add_argument(
+        "--base-model",
+        default=os.environ.get("SLM_BASE_MODEL") or DEFAULT_BASE_MODEL,
+        help="built-in default, local folder or hub id (default: %(default)s)",
+    )
+    parser.add_argument("--data-dir", type=Path, help="folder that holds models/ (default: SLM_DATA_DIR, else data/)")
+    return parser
+
+
+def _default_data_dir() -> Path:
+    from common.settings import Settings
+
+    return Settings.from_env().data_dir
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Get the base model ready and print where it is. Returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        source = resolve_base_model(
+            args.base_model, args.data_dir or _default_data_dir(), progress=lambda line: print(line, flush=True)
+        )
+    except BaseModelError as err:
+        print(err, file=sys.stderr)
+        return 1
+    print(f"Base model {args.base_model}: {source}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,30 @@
+"""What can go wrong before or after training, as one tree. The text of each error says what to do.
+
+FineTuningError
+├── BaseModelError     the base model is not there and cannot be had
+├── DatasetError       a line of the instruction dataset cannot be used
+├── TrainingError      the training cannot start as asked, e.g. nothing to resume from
+└── AdapterError       an adapter cannot be served on top of its base model
+"""
+
+from __future__ import annotations
+
+
+class FineTuningError(Exception):
+    """Base of the tree; the scripts print it as one line and exit with status 1."""
+
+
+class BaseModelError(FineTuningError):
+    """The base model is not there and cannot be had."""
+
+
+class DatasetError(FineTuningError):
+    """A line of the instruction dataset cannot be used; the text names file, line and field."""
+
+
+class TrainingError(FineTuningError):
+    """The training cannot start as asked."""
+
+
+class AdapterError(FineTuningError):
+    """An adapter cannot be served on top of its base model; the text names both."""
