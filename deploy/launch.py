@@ -1,0 +1,30 @@
+"""Become another program, and die when the parent does: `python launch.py PARENT_PID SIGNAL PROGRAM [ARGUMENT ...]`.
+
+On Linux the kernel sends SIGNAL to the program as soon as the parent is gone, even by SIGKILL. This is a program of its
+own because a function run between fork and exec (`preexec_fn`) may deadlock in a parent that has threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> None:
+    """Replace this process by the program."""
+    parent, number, program = int(argv[0]), int(argv[1]), argv[2:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            sys.exit("The parent ended before this program started.")
+    try:
+        os.execvp(program[0], program)  # noqa: S606 - no shell is wanted
+    except OSError as err:
+        sys.exit(f"Cannot run {program[0]}: {err.strerror}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,58 @@
+"""The command line of `start_slm_api.py`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What the command line asks for. `host` and `port` are None where it leaves them to `SLM_HOST` and `SLM_PORT`."""
+
+    host: str | None = None
+    port: int | None = None
+    workers: int = 1
+    debug: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """The settings, as environment variables, that the command line overrides."""
+        asked = {
+            "SLM_HOST": self.host,
+            "SLM_PORT": None if self.port is None else str(self.port),
+            "SLM_LOG_LEVEL": "DEBUG" if self.debug else None,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+def parse(argv: Sequence[str] | None = None) -> StartOptions:
+    """Read the command line; prints the usage and exits where it makes no sense."""
+    return StartOptions(**vars(_parser().parse_args(argv)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="start_slm_api.py",
+        description="Start the whole server: Redis, Celery workers with the model, and the HTTP API.",
+        epilog="Every other setting is an SLM_* environment variable; see .env.example.",
+    )
+    parser.add_argument("--host", help="address the API listens on (default: SLM_HOST, else 127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="port the API listens on (default: SLM_PORT, else 5000)")
+    parser.add_argument("--workers", type=_count, default=1, help="Celery workers; each holds the model (default: 1)")
+    parser.add_argument("--debug", action="store_true", help="log at level DEBUG and show every log line here")
+    return parser
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, 65535)
+
+
+def _count(text: str) -> int:
+    return _whole_number(text, 64)
+
+
+def _whole_number(text: str, most: int) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+    return int(text)

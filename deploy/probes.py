@@ -1,0 +1,80 @@
+"""How the processes of the server are asked whether they are ready."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from deploy.readiness import Probe
+from deploy.stack import Stack
+from deploy.welcome import base_url, reachable_host
+
+if TYPE_CHECKING:
+    from common.fleet import Fleet, WorkerReport
+
+_TIMEOUT_S = 2.0
+
+
+class Probes:
+    """One probe for Redis, one for the API, one for each worker. `pid` tells the process id of a child by its name."""
+
+    def __init__(self, stack: Stack, pid: Callable[[str], int | None]) -> None:
+        self._stack = stack
+        self._pid = pid
+
+    def all(self) -> dict[str, Probe]:
+        """The probes by the name of what they ask."""
+        workers = {name: partial(self._worker, name) for name in self._stack.worker_names}
+        return {"redis": self._redis, "api": self._api, **workers}
+
+    @cached_property
+    def _fleet(self) -> Fleet:
+        """Made on first use: by then the processes are starting, and importing the client delays none of them."""
+        from common.fleet import Fleet
+        from common.redis_client import connect
+
+        return Fleet(connect(self._stack.redis_url, retries=0))
+
+    def _redis(self) -> str | None:
+        """A start means a loaded model, also where an earlier run had unloaded it."""
+        from redis.exceptions import RedisError
+
+        try:
+            self._fleet.require_model()
+        except RedisError:
+            return None
+        return "answers"
+
+    def _api(self) -> str | None:
+        settings = self._stack.settings
+        connection = http.client.HTTPConnection(reachable_host(settings.host), settings.port, timeout=_TIMEOUT_S)
+        try:
+            connection.request("GET", "/healthz")
+            is_up = connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+        return f"answers at {base_url(settings)}" if is_up else None
+
+    def _worker(self, name: str) -> str | None:
+        report = self._report(name)
+        if report is None:
+            return None
+        if report.error is not None:
+            return f"cannot load the model: {report.error}"
+        return f"has the model loaded on {report.device}" if report.holds_model else None
+
+    def _report(self, name: str) -> WorkerReport | None:
+        """The worker's own report: others may use the same Redis, from this machine and from others."""
+        from redis.exceptions import RedisError
+
+        try:
+            reports = self._fleet.workers()
+        except RedisError:
+            return None
+        mine = (socket.gethostname(), self._pid(name))
+        return next((report for report in reports if (report.host, report.pid) == mine), None)

@@ -1,0 +1,114 @@
+"""Run the server on this machine: check, get the model, start everything, watch over it, stop it in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from common.settings import ROOT, Settings, SettingsError
+from deploy import preflight, stack
+from deploy.child_log import LogEcho, is_important
+from deploy.options import StartOptions
+from deploy.preflight import PreflightError
+from deploy.probes import Probes
+from deploy.readiness import Readiness
+from deploy.redis_server import EmbeddedRedis, find_server, free_port
+from deploy.stack import Stack
+from deploy.supervisor import Supervisor
+from deploy.welcome import welcome
+from SLMInit.base_model import DEFAULT_BASE_MODEL
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(options: StartOptions) -> int:
+    """Run the server until SIGINT, SIGTERM or SIGHUP. Returns the exit status."""
+    os.environ.update(options.environment())
+    try:
+        prepared = prepare(options.workers)
+    except (SettingsError, PreflightError) as err:
+        print(f"Cannot start: {err}", file=sys.stderr)
+        return 1
+    _warn_if_open(prepared.settings.host)
+    supervise(prepared, debug=options.debug)
+    return 0
+
+
+def _warn_if_open(host: str) -> None:
+    if not preflight.is_loopback(host):
+        say(f"WARNING: listening on {host}: whoever can reach this machine can use the server, without a password.")
+
+
+def say(line: str) -> None:
+    """Print a line. A console that has gone away must not take the server with it."""
+    with suppress(OSError):
+        print(line, flush=True)
+
+
+def prepare(workers: int) -> Stack:
+    """Check what can be checked before a process is started, and get the model.
+
+    Raises:
+        SettingsError, PreflightError: one line that says what is wrong.
+    """
+    settings = _with_absolute_paths(Settings.from_env())
+    lock = preflight.claim_data_dir(settings.data_dir)
+    preflight.check_port_free(settings.host, settings.port)
+    prepared = Stack(settings, workers, _redis(settings), lock)
+    _get_model(prepared)
+    return prepared
+
+
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """Paths are meant from where the person stands; the processes run in the project's folder."""
+    lora = settings.lora_path and settings.lora_path.absolute()
+    return settings.model_copy(update={"data_dir": settings.data_dir.absolute(), "lora_path": lora})
+
+
+def _redis(settings: Settings) -> EmbeddedRedis | None:
+    """The server to start, or None after making sure that the one named by SLM_REDIS_URL answers."""
+    if os.environ.get("SLM_REDIS_URL"):
+        preflight.check_redis(settings.redis_url)
+        return None
+    folder = settings.data_dir / "redis"
+    folder.mkdir(exist_ok=True)
+    return EmbeddedRedis(find_server(), folder, free_port(), settings.redis_fsync)
+
+
+def _get_model(prepared: Stack) -> None:
+    """Run the model's set-up. Skipped where the built-in model's folder is there: that saves a second."""
+    name = prepared.settings.base_model
+    if name == DEFAULT_BASE_MODEL and (prepared.settings.data_dir / "models" / name).is_dir():
+        return
+    command = stack.module(*stack.MODEL)
+    done = subprocess.run(command, cwd=ROOT, env=prepared.environment(os.environ), check=False)
+    if done.returncode != 0:
+        raise PreflightError(f"the model {name} could not be made ready; the lines above say why.")
+
+
+def supervise(prepared: Stack, *, debug: bool) -> None:
+    """Start the processes, tell when they are ready, and return when all of them have been stopped."""
+    children = prepared.children()
+    supervisor = Supervisor(children, say=say)
+    stop_on_signals(supervisor.request_stop)
+    echo = LogEcho({child.name: child.log for child in children}, _always if debug else is_important, say)
+    echo.start()
+    probes = Probes(prepared, supervisor.pid).all()
+    Readiness(probes, stopping=supervisor.stopping, say=say, then=lambda: say(welcome(prepared))).start()
+    supervisor.run()
+    echo.stop()
+    say("Stopped.")
+
+
+def _always(_line: str) -> bool:
+    return True
+
+
+def stop_on_signals(request_stop: Callable[[], None]) -> None:
+    """Have Ctrl-C, SIGTERM and a closed terminal ask for a stop; a second one makes it a stop at once."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: request_stop())

@@ -1,0 +1,46 @@
+"""What the console shows when the server is ready: addresses, and commands to try."""
+
+from __future__ import annotations
+
+import shlex
+
+from common.settings import Settings
+from deploy.stack import Stack, flower, module
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not listened on
+
+
+def reachable_host(host: str) -> str:
+    """The address at which a program on this machine reaches a server that listens on `host`."""
+    return _ANY_ADDRESS.get(host, host)
+
+
+def base_url(settings: Settings) -> str:
+    """The API's address, as a program on this machine uses it."""
+    host = reachable_host(settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def welcome(stack: Stack) -> str:
+    """The text; its commands can be pasted into a shell as they are."""
+    url = base_url(stack.settings)
+    rows = [
+        ("Chat page", f"{url}/"),
+        ("Generate", _post(f"{url}/slm/generate", '{"prompt": "What is Python?", "max_new_tokens": 80}')),
+        ("Stream", _post(f"{url}/slm/stream", '{"prompt": "Write a short story about a robot"}', "-N")),
+        ("Model info", f"curl {url}/slm/info"),
+        ("Jobs", f"{_flower(stack)}  then open http://127.0.0.1:5555"),
+        ("Logs", str(stack.logs)),
+        ("Stop", "Ctrl-C (again: at once)"),
+    ]
+    return "\n".join(["", "The server is ready.", *(f"  {name:<11} {text}" for name, text in rows), ""])
+
+
+def _post(url: str, body: str, *options: str) -> str:
+    return shlex.join(["curl", *options, url, "-H", "Content-Type: application/json", "-d", body])
+
+
+def _flower(stack: Stack) -> str:
+    """A URL that was given may hold a password: the shell of the person who set it knows it by name."""
+    url = '"$SLM_REDIS_URL"' if stack.redis is None else shlex.quote(stack.redis_url)
+    return shlex.join(module(*flower("REDIS_URL"))).replace("REDIS_URL", url)
