@@ -8,6 +8,7 @@ SLMError                     code                 HTTP  retryable
 │   └── AdapterNotFound      adapter_not_found    404   no
 ├── MethodNotAllowed         method_not_allowed   405   no
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
+│   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
@@ -94,6 +95,12 @@ class Conflict(SLMError):
     """The request contradicts the present state."""
 
     code, status = "conflict", 409
+
+
+class Cancelled(Conflict):
+    """Somebody cancelled the job that the client was waiting for."""
+
+    code = "cancelled"
 
 
 class BodyTooLarge(SLMError):
