@@ -139,6 +139,10 @@ class JobStore:
         """How many jobs wait for their turn."""
         return int(self._redis.zcard(keys.pending(lane)))
 
+    def running(self, lane: Lane) -> int:
+        """How many jobs are held by a worker."""
+        return int(self._redis.zcard(keys.leases(lane)))
+
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
