@@ -1,0 +1,54 @@
+"""What `test_slm_api.py` does: run the whole test suite, or check a server that is running.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from deploy import bootstrap, check_server
+
+DEFAULT_URL = "http://127.0.0.1:5000"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status: pytest's own, or 0 where every check of the running server was good, else 1."""
+    asked = _parser().parse_args(argv)
+    if asked.url is not None or asked.prompt is not None:
+        return _check(asked.url or DEFAULT_URL, asked.prompt or check_server.DEFAULT_PROMPT)
+    try:
+        _become_pytest(asked.pytest_arguments)
+    except bootstrap.SetupError as err:
+        print(f"Cannot set up the tests: {err}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="test_slm_api.py",
+        description="Run the whole test suite; with --url or --prompt, check a running server instead.",
+    )
+    parser.add_argument("--url", help=f"check the server at this address (default with --prompt: {DEFAULT_URL})")
+    parser.add_argument("--prompt", help="prompt for the checks of a running server")
+    parser.add_argument("pytest_arguments", nargs="*", metavar="-- ARGUMENT", help="passed on to pytest")
+    return parser
+
+
+def _become_pytest(arguments: Sequence[str]) -> NoReturn:
+    """Its exit status is then ours, and a Ctrl-C reaches it alone."""
+    python = bootstrap.ensure([bootstrap.SERVE, bootstrap.TEST])
+    os.chdir(bootstrap.ROOT)
+    os.execv(python, [str(python), "-m", "pytest", *arguments])  # noqa: S606 - no shell is wanted
+
+
+def _check(url: str, prompt: str) -> int:
+    try:
+        return 0 if check_server.check_server(url, prompt, print) else 1
+    except OSError as err:
+        print(f"No server answers at {url} ({err}). Start one with: python start_slm_api.py", file=sys.stderr)
+        return 1

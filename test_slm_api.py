@@ -1,0 +1,13 @@
+"""Test the project: python test_slm_api.py [-- PYTEST ARGUMENTS], or a running server: --url URL [--prompt TEXT]."""
+
+import sys
+
+OLDEST_PYTHON = (3, 11)
+
+if __name__ == "__main__":
+    # Before any other import: what those hold is a syntax error to an older Python.
+    if sys.version_info < OLDEST_PYTHON:
+        sys.exit("This needs Python 3.11 or newer; this is Python " + sys.version.split()[0] + ".")
+    from deploy.verify import main
+
+    sys.exit(main(sys.argv[1:]))
