@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -152,11 +152,16 @@ class JobStore:
             return None
         return Claim(job=self.get(job_id), attempt=int(answer[0]), next_seq=int(answer[1]))
 
-    def renew(self, held: Iterable[tuple[str, int]], *, lease_s: float) -> tuple[list[str], list[str]]:
-        """Renew the leases of (job id, attempt); returns the ids lost to another attempt, and those to be cancelled."""
+    def renew(
+        self, held: Sequence[tuple[str, int]], *, lease_s: float
+    ) -> tuple[set[tuple[str, int]], set[str]]:
+        """Renew the leases of (job id, attempt).
+
+        Returns the pairs that are lost to another attempt, and the ids of the jobs whose end was asked for.
+        """
         flat: list[Argument] = [value for pair in held for value in pair]
         lost, cancelled = self._renew(self._redis, _ms(lease_s), *flat)
-        return lost, cancelled
+        return {(job_id, int(attempt)) for job_id, attempt in zip(lost[::2], lost[1::2], strict=True)}, set(cancelled)
 
     def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
         """Append events of several jobs, (job id, attempt, events), in one round trip.

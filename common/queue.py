@@ -25,10 +25,10 @@ _NEVER_S = 10 * 365 * 24 * 3600  # acked at once, nothing is ever redelivered
 log = logging.getLogger(__name__)
 
 
-def make_celery(settings: Settings) -> Celery:
-    """A configured Celery application; no connection is made."""
-    app = Celery("slm", broker=settings.redis_url, set_as_current=False)
+def configure(app: Celery, settings: Settings) -> Celery:
+    """Configure a Celery application, the API's or a worker's; no connection is made. Returns it."""
     app.conf.update(
+        broker_url=settings.redis_url,
         task_default_queue=QUEUE,
         task_serializer="json",
         accept_content=["json"],

@@ -1,4 +1,4 @@
--- ARGV: lease_ms, then id, attempt, id, attempt, ...  Returns the jobs lost to another attempt, the jobs to cancel.
+-- ARGV: lease_ms, then id, attempt, id, attempt, ...  Returns the attempts lost (id, attempt, ...), the jobs to cancel.
 local deadline = now_ms() + ARGV[1]
 local lost, cancelled = {}, {}
 for i = 2, #ARGV, 2 do
@@ -9,6 +9,7 @@ for i = 2, #ARGV, 2 do
     if job[2] == '1' then cancelled[#cancelled + 1] = id end
   else
     lost[#lost + 1] = id
+    lost[#lost + 1] = ARGV[i + 1]
   end
 end
 return {lost, cancelled}

@@ -1,0 +1,60 @@
+"""What the fleet's state promises, on the emulated and on the real Redis."""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from common import keys
+from common.fleet import Desired, Fleet, WorkerReport, WorkerState
+
+
+def report(worker_id: str = "w1", state: WorkerState = WorkerState.READY) -> WorkerReport:
+    return WorkerReport(id=worker_id, host="h", pid=1, state=state, slots=2, device="cpu")
+
+
+def test_before_anyone_has_said_anything_the_model_is_wanted(redis: Redis) -> None:
+    assert Fleet(redis).desired() == Desired(loaded=True, generation=0)
+
+
+def test_every_request_makes_a_new_generation_and_is_announced(redis: Redis) -> None:
+    fleet = Fleet(redis)
+    with redis.pubsub() as pubsub:
+        pubsub.subscribe(keys.CONTROL_CHANNEL)
+        pubsub.get_message(timeout=5)
+        assert fleet.set_desired(loaded=False) == Desired(loaded=False, generation=1)
+        assert pubsub.get_message(timeout=5)["data"] == '{"model":1}'
+    assert fleet.set_desired(loaded=True) == Desired(loaded=True, generation=2)
+    assert fleet.set_desired(loaded=True) == Desired(loaded=True, generation=3)
+    assert fleet.desired() == Desired(loaded=True, generation=3)
+
+
+def test_requiring_the_model_changes_only_what_was_otherwise(redis: Redis) -> None:
+    fleet = Fleet(redis)
+    fleet.set_desired(loaded=False)
+    assert fleet.require_model() == Desired(loaded=True, generation=2)
+    assert fleet.require_model() == Desired(loaded=True, generation=2)
+
+
+def test_live_workers_are_listed_with_what_they_reported(redis: Redis) -> None:
+    fleet = Fleet(redis)
+    fleet.beat(report("w1"), ttl_s=60)
+    fleet.beat(report("w2", WorkerState.LOADING), ttl_s=60)
+    assert {one.id: one for one in fleet.workers()} == {
+        "w1": report("w1"),
+        "w2": report("w2", WorkerState.LOADING),
+    }
+
+
+def test_a_worker_that_stops_beating_is_forgotten(redis: Redis) -> None:
+    fleet = Fleet(redis)
+    fleet.beat(report("w1"), ttl_s=60)
+    redis.zadd("slm:workers", {"w1": 1})
+    assert fleet.workers() == []
+    assert redis.hlen("slm:workers:slots") == 0
+
+
+def test_a_worker_that_leaves_is_gone_at_once(redis: Redis) -> None:
+    fleet = Fleet(redis)
+    fleet.beat(report("w1"), ttl_s=60)
+    fleet.leave("w1")
+    assert fleet.workers() == []

@@ -1,0 +1,331 @@
+"""What the job store promises, on the emulated and on the real Redis."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from common import events, keys
+from common.errors import JobNotFound, NoWorker, QueueFull, WorkerLost
+from common.events import Event, EventType
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobStore, LogGap
+from common.jobs import JobKind, JobState
+from common.queue import QUEUE
+
+LEASE_S = 5.0
+TTL_S = 60
+
+
+class Station:
+    """A store with its bells written down, and a worker with `slots` slots beside it."""
+
+    def __init__(self, redis: Redis, slots: int = 2) -> None:
+        self.redis = redis
+        self.bells: list[Bell] = []
+        self.store = JobStore(redis, self.bells.extend, job_ttl_s=TTL_S)
+        self.fleet = Fleet(redis)
+        self.with_slots(slots)
+
+    def with_slots(self, slots: int) -> None:
+        report = WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=slots)
+        self.fleet.beat(report, ttl_s=60)
+
+    def submit(self, job_id: str, kind: JobKind = JobKind.GENERATE, max_queue: int = 100) -> int:
+        return self.store.submit(job_id, kind, {"prompt": job_id}, owner="", max_queue=max_queue)
+
+    def claim(self, job_id: str, worker: str = "w1") -> Claim:
+        claim = self.store.claim(job_id, worker, lease_s=LEASE_S)
+        assert claim is not None
+        return claim
+
+    def rung(self) -> list[str]:
+        rung, self.bells[:] = [bell.job_id for bell in self.bells], []
+        return rung
+
+    def expire_leases(self) -> None:
+        for job_id in self.redis.zrange(keys.leases("generate"), 0, -1):
+            self.redis.zadd(keys.leases("generate"), {job_id: 0})
+
+    def log(self, job_id: str) -> list[Event]:
+        return [Event.from_wire(text) for text in self.redis.lrange(keys.log(job_id), 0, -1)]
+
+    def succeed(self, claim: Claim) -> None:
+        end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
+        self.store.succeed(claim.job.id, claim.attempt, {"response": "x"}, [end])
+
+
+@pytest.fixture
+def station(redis: Redis) -> Station:
+    return Station(redis)
+
+
+def test_a_job_whose_turn_has_come_is_rung_for_at_once(station: Station) -> None:
+    assert station.submit("a") == 0
+    assert station.bells == [Bell("a", JobKind.GENERATE)]
+    assert station.store.get("a").state is JobState.QUEUED
+
+
+def test_bells_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(station: Station) -> None:
+    positions = [station.submit(name) for name in "abcde"]
+    assert positions == [0, 0, 0, 1, 2]  # two slots and one bell ahead
+    assert station.rung() == ["a", "b", "c"]
+    station.succeed(station.claim("a"))
+    assert station.rung() == ["d"]
+    assert station.store.position(station.store.get("e")) == 1
+
+
+def test_a_waiting_job_says_its_position_as_its_first_event(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name)
+    assert station.log("d") == [Event(0, EventType.QUEUED, {"position": 1})]
+    assert station.log("a") == []
+
+
+def test_load_and_unload_do_not_wait_behind_generations(station: Station) -> None:
+    for name in "abcdef":
+        station.submit(name)
+    station.rung()
+    assert station.submit("load", JobKind.LOAD) == 0
+    assert station.bells == [Bell("load", JobKind.LOAD)]
+
+
+def test_more_slots_ring_for_more_jobs(station: Station) -> None:
+    for name in "abcdef":
+        station.submit(name)
+    station.rung()
+    station.with_slots(4)
+    station.store.ring_due()
+    assert station.rung() == ["d", "e"]
+
+
+def test_without_a_live_worker_a_job_is_refused_and_not_kept(redis: Redis) -> None:
+    station = Station(redis)
+    station.fleet.leave("w1")
+    with pytest.raises(NoWorker) as refused:
+        station.submit("a")
+    assert refused.value.retry_after_s
+    with pytest.raises(JobNotFound):
+        station.store.get("a")
+
+
+def test_a_full_queue_refuses(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name, max_queue=1)
+    with pytest.raises(QueueFull):
+        station.submit("e", max_queue=1)
+
+
+def test_a_submit_that_is_sent_twice_makes_one_job(station: Station) -> None:
+    for _ in range(2):
+        station.submit("a")
+    assert station.rung() == ["a"]
+    assert [job.id for job in station.store.newest(10)] == ["a"]
+
+
+def test_a_job_is_claimed_once(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    assert (claim.attempt, claim.next_seq, claim.job.worker) == (1, 0, "w1")
+    assert claim.job.params == {"prompt": "a"}
+    assert station.store.claim("a", "w2", lease_s=LEASE_S) is None
+    assert station.store.claim("unknown", "w2", lease_s=LEASE_S) is None
+
+
+def test_events_are_numbered_by_their_place_in_the_log_and_published_as_they_are_kept(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    with station.redis.pubsub() as pubsub:
+        pubsub.subscribe(keys.channel("a"))
+        assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+        batch = [events.status(0, "Generating response..."), events.token(1, 'H"i\n\u2028', [7, 8])]
+        assert station.store.emit([("a", 1, batch)]) == [2]
+        published = [pubsub.get_message(timeout=5)["data"] for _ in batch]
+    assert station.redis.lrange(keys.log("a"), 0, -1) == published
+    assert station.log("a") == batch
+    assert claim.next_seq == 0
+
+
+def test_events_that_are_sent_twice_are_kept_once(station: Station) -> None:
+    station.submit("a")
+    station.claim("a")
+    first, second, third = (events.token(seq, str(seq), [seq]) for seq in range(3))
+    station.store.emit([("a", 1, [first, second])])
+    assert station.store.emit([("a", 1, [first, second, third])]) == [3]
+    assert [event.seq for event in station.log("a")] == [0, 1, 2]
+
+
+def test_an_older_attempt_can_write_nothing_and_end_nothing(station: Station) -> None:
+    """A worker that was paused for longer than its lease wakes up and goes on writing."""
+    station.submit("a")
+    old = station.claim("a", "w1")
+    station.store.emit([("a", old.attempt, [events.token(0, "one", [1])])])
+    station.expire_leases()
+    station.store.reap(QUEUE)
+    new = station.claim("a", "w2")
+    assert (new.attempt, new.next_seq) == (2, 1)
+
+    assert station.store.emit([("a", old.attempt, [events.token(1, "stale", [9])])]) == [-1]
+    with pytest.raises(Fenced):
+        station.store.succeed("a", old.attempt, {}, [events.finished(1, JobState.SUCCEEDED)])
+    with pytest.raises(Fenced):
+        station.store.release("a", old.attempt)
+    assert station.store.renew([("a", old.attempt), ("a", new.attempt)], lease_s=LEASE_S) == ({("a", 1)}, set())
+    assert [event.data["text"] for event in station.log("a")] == ["one"]
+
+
+def test_events_missing_before_a_batch_are_noticed(station: Station) -> None:
+    """Redis came back from a crash without its last second."""
+    station.submit("a")
+    station.claim("a")
+    assert station.store.emit([("a", 1, [events.token(5, "x", [1])])]) == [-2]
+    with pytest.raises(LogGap):
+        station.store.succeed("a", 1, {}, [events.finished(5, JobState.SUCCEEDED)])
+    assert station.store.get("a").state is JobState.RUNNING
+
+
+def test_the_state_is_terminal_before_the_terminal_event_is_seen(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    with station.redis.pubsub() as pubsub:
+        pubsub.subscribe(keys.channel("a"))
+        pubsub.get_message(timeout=5)
+        station.succeed(claim)
+        assert Event.from_wire(pubsub.get_message(timeout=5)["data"]).type is EventType.FINISHED
+        assert station.store.get("a").state is JobState.SUCCEEDED
+
+
+def test_a_job_ends_once(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    station.succeed(claim)
+    station.succeed(claim)  # sent twice
+    assert len(station.log("a")) == 1
+    with pytest.raises(Fenced):
+        station.store.fail("a", claim.attempt, [events.error(1, WorkerLost("late"))])
+    record = station.store.get("a")
+    assert record.result == {"response": "x"}
+    assert record.error is None
+    assert record.finished_ms is not None
+
+
+def test_an_ended_job_expires_with_its_log(station: Station) -> None:
+    station.submit("a")
+    station.succeed(station.claim("a"))
+    assert 0 < station.redis.ttl(keys.job("a")) <= TTL_S
+    assert 0 < station.redis.ttl(keys.log("a")) <= TTL_S
+    station.redis.zadd("slm:jobs:expiry", {"a": 0})
+    station.redis.delete(keys.job("a"), keys.log("a"))
+    station.store.reap(QUEUE)
+    assert station.store.newest(10) == []
+    assert station.redis.zcard(keys.JOB_INDEX) == 0
+
+
+def test_a_failed_job_keeps_its_error(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    station.store.fail("a", claim.attempt, [events.error(0, WorkerLost("gone"))])
+    record = station.store.get("a")
+    assert record.state is JobState.FAILED
+    assert isinstance(record.error, WorkerLost)
+    assert record.error.message == "gone"
+
+
+def test_a_queued_job_is_cancelled_at_once(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name)
+    for name in "ad":  # rung and pending
+        assert station.store.cancel(name) is JobState.CANCELLED
+        assert station.log(name)[-1].type is EventType.FINISHED
+        assert station.store.claim(name, "w1", lease_s=LEASE_S) is None
+    assert station.store.cancel("a") is JobState.CANCELLED  # again: nothing more happens
+    assert len(station.log("a")) == 1
+
+
+def test_cancelling_a_rung_job_rings_for_the_next(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name)
+    station.rung()
+    station.store.cancel("b")
+    assert station.rung() == ["d"]
+
+
+def test_a_running_job_is_flagged_and_its_worker_is_told(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    with station.redis.pubsub() as pubsub:
+        pubsub.subscribe(keys.CONTROL_CHANNEL)
+        pubsub.get_message(timeout=5)
+        assert station.store.cancel("a") is JobState.RUNNING
+        assert pubsub.get_message(timeout=5)["data"] == '{"cancel":"a"}'
+    assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), {"a"})
+    station.store.end_cancelled("a", claim.attempt, {}, [events.finished(0, JobState.CANCELLED, "cancelled")])
+    assert station.store.get("a").state is JobState.CANCELLED
+
+
+def test_cancelling_an_unknown_job_says_so(station: Station) -> None:
+    with pytest.raises(JobNotFound, match="nope"):
+        station.store.cancel("nope")
+
+
+def test_a_dead_workers_job_returns_to_its_old_place(station: Station) -> None:
+    for name in "abcde":
+        station.submit(name)
+    station.claim("a")
+    station.rung()
+    station.expire_leases()
+    station.store.reap(QUEUE)
+    assert station.rung() == ["a"]  # before d and e, which came later
+    assert station.store.get("a").state is JobState.QUEUED
+    assert station.claim("a", "w2").attempt == 2
+
+
+def test_a_job_that_saw_too_many_workers_die_fails(station: Station) -> None:
+    station.submit("a")
+    for _ in range(MAX_CRASHES):
+        station.claim("a")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    record = station.store.get("a")
+    assert record.state is JobState.FAILED
+    assert isinstance(record.error, WorkerLost)
+    assert station.log("a")[-1].type is EventType.ERROR
+
+
+def test_a_job_that_is_handed_over_is_rung_for_and_counts_no_crash(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    station.rung()
+    station.store.release("a", claim.attempt)
+    assert station.rung() == ["a"]
+    again = station.claim("a", "w2")
+    assert (again.attempt, again.job.crashes) == (2, 0)
+
+
+def test_a_lost_bell_is_rung_again_when_the_queue_is_empty(station: Station) -> None:
+    """Redis handed the message to the socket of a worker that was dead already."""
+    station.submit("a")
+    station.rung()
+    station.redis.zadd(keys.rung("generate"), {"a": 0})
+    station.redis.lpush(QUEUE, "a message that nobody took yet")
+    station.store.reap(QUEUE)
+    assert station.rung() == []
+    station.redis.delete(QUEUE)
+    station.store.reap(QUEUE)
+    assert station.rung() == ["a"]
+
+
+def test_the_newest_jobs_come_first(station: Station) -> None:
+    for name in "abc":
+        station.submit(name)
+        station.redis.zadd(keys.JOB_INDEX, {name: ord(name)})
+    assert [job.id for job in station.store.newest(2)] == ["c", "b"]
+
+
+def test_a_restarted_redis_has_forgotten_the_scripts_and_is_told_again(station: Station) -> None:
+    station.submit("a")
+    station.redis.script_flush()
+    station.submit("b")
+    station.claim("a")
+    station.redis.script_flush()
+    assert station.store.emit([("a", 1, [events.status(0, "x")])]) == [1]

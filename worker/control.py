@@ -1,0 +1,47 @@
+"""Hears what workers must know at once: a job is to be cancelled, the desired state has changed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+
+from common import keys
+from common.subscriber import Subscriber
+
+WAIT_S = 60.0
+
+
+class ControlListener:
+    """Follows the control channel on a thread of its own. What it misses, the heartbeat and the keeper's poll find."""
+
+    def __init__(
+        self, subscriber: Subscriber, *, on_cancel: Callable[[str], None], on_model: Callable[[], None]
+    ) -> None:
+        self._listener = subscriber.listen(keys.CONTROL_CHANNEL)
+        self._on_cancel = on_cancel
+        self._on_model = on_model
+        self._thread = threading.Thread(target=self._run, name="slm-control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._listener.closed:
+            messages, missed = self._listener.take(WAIT_S)
+            for text in messages:
+                self._heed(json.loads(text))
+            if missed:
+                self._on_model()
+
+    def _heed(self, message: dict[str, str]) -> None:
+        if "cancel" in message:
+            self._on_cancel(message["cancel"])
+        if "model" in message:
+            self._on_model()

@@ -1,0 +1,86 @@
+"""What a generate or stream job does on its worker."""
+
+from __future__ import annotations
+
+from common import events
+from common.event_log import EventLog
+from common.events import Event, EventType
+from common.job_store import JobStore
+from common.jobs import GenerateParams, GenerateResult, JobState
+from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.held_jobs import Fate, HeldJob
+from worker.model_keeper import Loan, ModelKeeper
+
+
+class Generation:
+    """Runs one claimed job: borrow the model, render the prompt, submit, wait, record the result.
+
+    An attempt that follows another one re-reads what that one committed and goes on behind it.
+    """
+
+    def __init__(self, store: JobStore, log: EventLog, keeper: ModelKeeper) -> None:
+        self._store = store
+        self._log = log
+        self._keeper = keeper
+
+    def run(self, job: HeldJob) -> None:
+        """Run the job to its end or until it is given up.
+
+        Raises:
+            SLMError: the job fails with it.
+            GivenUp: the job's fate was decided before it reached the engine.
+            Fenced: another attempt owns the job.
+        """
+        earlier = self._log.read(job.id)
+        with self._keeper.borrow(
+            lambda: job.fate is not None, lambda: _tell(job, earlier, "Loading SLM model...")
+        ) as loan:
+            if loan.loaded_for_it:
+                _tell(job, earlier, f"Model loaded on {loan.serving.device}")
+            self._generate(job, loan, earlier)
+
+    def _generate(self, job: HeldJob, loan: Loan, earlier: list[Event]) -> None:
+        params = GenerateParams.from_dict(job.job.params)
+        prompt_text, prompt_ids = loan.serving.renderer.render(params.prompt)
+        committed_ids, committed_text = events.committed(earlier)
+        sequence = Sequence(
+            job.sequence_id, prompt_ids, params.sampling, output_ids=committed_ids, emitted_text=committed_text
+        )
+        loan.serving.engine.check(sequence)
+        _tell(job, earlier, "Generating response...")
+        loan.serving.engine.submit(sequence)
+        if job.cancel_requested:  # it came before the engine knew the sequence
+            loan.serving.engine.cancel(job.sequence_id)
+        if job.wait() is Fate.DONE:
+            self._record(job, prompt_text, loan)
+
+    def _record(self, job: HeldJob, prompt_text: str, loan: Loan) -> None:
+        output = job.final_output
+        assert output is not None  # noqa: S101 - DONE comes with the final output
+        if output.error is not None:
+            raise output.error
+        text = events.committed(self._log.read(job.id))[1] + output.text
+        result = GenerateResult(
+            response=text.strip(),
+            full_response=prompt_text + text,
+            finish_reason=str(output.finish_reason),
+            device=loan.serving.device,
+            prompt_tokens=output.num_prompt_tokens,
+            completion_tokens=output.num_output_tokens,
+            first_token_ms=job.first_token_ms,
+        )
+        cancelled = output.finish_reason is FinishReason.CANCELLED
+        state = JobState.CANCELLED if cancelled else JobState.SUCCEEDED
+        end = self._store.end_cancelled if cancelled else self._store.succeed
+        end(job.id, job.attempt, result.to_dict(), self._last_events(job, output, state, loan))
+
+    @staticmethod
+    def _last_events(job: HeldJob, output: SequenceOutput, state: JobState, loan: Loan) -> list[Event]:
+        last = events.token(job.take_seq(), output.text, output.token_ids, is_last=True)
+        return [last, events.finished(job.take_seq(), state, str(output.finish_reason), loan.serving.device)]
+
+
+def _tell(job: HeldJob, earlier: list[Event], line: str) -> None:
+    """Emit a status line, unless an earlier attempt has said it."""
+    if not any(event.type is EventType.STATUS and event.data["status"] == line for event in earlier):
+        job.status(line)

@@ -1,0 +1,89 @@
+"""The worker's pulse: it says that it lives, renews its leases, and looks after jobs of workers that do not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from common.fleet import Fleet, WorkerReport
+from common.job_store import JobStore
+from common.queue import QUEUE
+from worker.held_jobs import HeldJob, HeldJobs
+
+BEATS_PER_LEASE = 4  # three may be late before a lease runs out
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Beats every `lease_s / BEATS_PER_LEASE` seconds on a thread of its own.
+
+    Args:
+        report: the worker's account of itself, at the time of the call.
+        on_lost: called with a held job that another attempt owns by now.
+        on_cancel: called with a held job whose end was asked for (again at each beat, until it ends).
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        fleet: Fleet,
+        jobs: HeldJobs,
+        *,
+        lease_s: float,
+        report: Callable[[], WorkerReport],
+        on_lost: Callable[[HeldJob], None],
+        on_cancel: Callable[[HeldJob], None],
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._jobs = jobs
+        self._lease_s = lease_s
+        self._report = report
+        self._on_lost = on_lost
+        self._on_cancel = on_cancel
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="slm-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and take the worker off the list of the living."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            self._fleet.leave(self._report().id)
+        except RedisError as err:
+            log.warning("the worker's entry is left to expire: %s", err)
+
+    def publish(self) -> None:
+        """Send the report now; where Redis does not answer, the next beat does."""
+        try:
+            self._fleet.beat(self._report(), ttl_s=self._lease_s)
+        except RedisError as err:
+            log.warning("heartbeat not sent: %s", err)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._lease_s / BEATS_PER_LEASE):
+            self.publish()
+            try:
+                self._renew()
+                self._store.reap(QUEUE)
+            except RedisError as err:
+                log.warning("leases not renewed: %s", err)
+
+    def _renew(self) -> None:
+        held = self._jobs.all()
+        if not held:
+            return
+        lost, cancelled = self._store.renew([(job.id, job.attempt) for job in held], lease_s=self._lease_s)
+        for job in held:
+            if (job.id, job.attempt) in lost:
+                self._on_lost(job)
+            elif job.id in cancelled:
+                self._on_cancel(job)

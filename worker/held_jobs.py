@@ -1,0 +1,140 @@
+"""The jobs this worker holds: claimed, and neither ended nor given back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+from common import events
+from common.events import Event
+from common.job_store import Claim, Fenced, JobStore
+from worker.engine.sequence import SequenceOutput
+
+
+class Fate(Enum):
+    """How a worker's hold on a job ends."""
+
+    DONE = auto()  # the engine made the final output
+    CANCELLED = auto()  # its end was asked for before the engine had it
+    LOST = auto()  # another attempt owns it
+    HANDED_OVER = auto()  # this worker is ending and gives it back
+
+
+class HeldJob:
+    """One claimed job. Its pool thread waits here; the publisher, the heartbeat and the drain decide its fate.
+
+    The events of a job are numbered here. At any time one thread writes them: the pool thread until the sequence is
+    submitted and again after the final output, the publisher in between.
+    """
+
+    def __init__(self, claim: Claim, store: JobStore) -> None:
+        self.job = claim.job
+        self.attempt = claim.attempt
+        self.sequence_id = f"{claim.job.id}/{claim.attempt}"
+        self.cancel_requested = False
+        self.final_output: SequenceOutput | None = None
+        self._claimed_at = time.monotonic()
+        self._first_token_at: float | None = None
+        self._next_seq = claim.next_seq
+        self._store = store
+        self._fate: Fate | None = None
+        self._decided = threading.Event()
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def fate(self) -> Fate | None:
+        """How it ended; None while it goes on."""
+        return self._fate
+
+    @property
+    def first_token_ms(self) -> float | None:
+        """From the claim to this attempt's first token."""
+        return None if self._first_token_at is None else round((self._first_token_at - self._claimed_at) * 1000, 1)
+
+    def saw_token(self) -> None:
+        """The engine made a token for it."""
+        if self._first_token_at is None:
+            self._first_token_at = time.monotonic()
+
+    def take_seq(self) -> int:
+        """The next free event number."""
+        seq = self._next_seq
+        self._next_seq += 1
+        return seq
+
+    def status(self, line: str) -> None:
+        """Tell the client what goes on.
+
+        Raises:
+            Fenced: another attempt owns the job.
+        """
+        self.emit(events.status(self.take_seq(), line))
+
+    def emit(self, event: Event) -> None:
+        """Append one event, from the pool thread. Raises `Fenced`."""
+        (answer,) = self._store.emit([(self.id, self.attempt, [event])])
+        if answer < 0:
+            raise Fenced(self.id)
+
+    def decide(self, fate: Fate) -> bool:
+        """Settle the job's fate; the first word counts. Returns whether this was it."""
+        if self._fate is None:
+            self._fate = fate
+        self._decided.set()
+        return self._fate is fate
+
+    def finish(self, output: SequenceOutput) -> None:
+        """Hand the engine's final output to the pool thread."""
+        self.final_output = output
+        self.decide(Fate.DONE)
+
+    def wait(self, timeout_s: float | None = None) -> Fate | None:
+        """Wait for the fate; None after `timeout_s`."""
+        self._decided.wait(timeout_s)
+        return self._fate
+
+
+class HeldJobs:
+    """All held jobs; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._by_sequence: dict[str, HeldJob] = {}
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, job: HeldJob) -> Iterator[None]:
+        """Hold a job for the length of a `with` block."""
+        with self._changed:
+            self._by_sequence[job.sequence_id] = job
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._by_sequence[job.sequence_id]
+                self._changed.notify_all()
+
+    def of_sequence(self, sequence_id: str) -> HeldJob | None:
+        """The job that an engine's output belongs to, if it is still held."""
+        with self._changed:
+            return self._by_sequence.get(sequence_id)
+
+    def of_job(self, job_id: str) -> list[HeldJob]:
+        """What is held of a job: nothing, one attempt, or for a moment a lost attempt beside its successor."""
+        return [job for job in self.all() if job.id == job_id]
+
+    def all(self) -> list[HeldJob]:
+        """Every held job."""
+        with self._changed:
+            return list(self._by_sequence.values())
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Wait until nothing is held; False after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._by_sequence, timeout_s)

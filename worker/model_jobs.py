@@ -1,0 +1,77 @@
+"""What a load or unload job does: change the desired state, and wait until every live worker has answered it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from common import events
+from common.errors import Conflict, ModelUnavailable
+from common.fleet import Desired, Fleet, WorkerReport, WorkerState
+from common.job_store import JobStore
+from common.jobs import JobKind, JobState
+from worker.held_jobs import Fate, HeldJob
+from worker.model_keeper import GivenUp
+
+POLL_S = 0.05  # how often the workers' reports are read while waiting
+TIMEOUT_S = 600.0  # a worker that has not answered by then never will
+
+
+class ModelJobs:
+    """Runs one claimed load or unload job. It needs no model of its own: any worker can run it for all."""
+
+    def __init__(self, store: JobStore, fleet: Fleet) -> None:
+        self._store = store
+        self._fleet = fleet
+
+    def run(self, job: HeldJob) -> None:
+        """Run the job to its end or until it is given up.
+
+        Raises:
+            ModelUnavailable: a worker could not load the model, or did not answer.
+            Conflict: a later request turned the desired state round.
+            GivenUp: the job was cancelled, lost or handed over while waiting.
+            Fenced: another attempt owns the job.
+        """
+        loading = job.job.kind is JobKind.LOAD
+        job.status("Loading SLM model..." if loading else "Unloading SLM model...")
+        workers = self._wait_for_all(job, self._fleet.set_desired(loaded=loading))
+        result = _loaded(workers) if loading else _unloaded(workers)
+        last = [events.status(job.take_seq(), result["message"]), events.finished(job.take_seq(), JobState.SUCCEEDED)]
+        self._store.succeed(job.id, job.attempt, result, last)
+
+    def _wait_for_all(self, job: HeldJob, wanted: Desired) -> list[WorkerReport]:
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            workers = [one for one in self._fleet.workers() if one.state is not WorkerState.DRAINING]
+            if workers and all(one.generation >= wanted.generation for one in workers):
+                self._check_still_wanted(wanted)
+                return workers
+            if job.wait(POLL_S) not in (None, Fate.DONE):
+                raise GivenUp
+        raise ModelUnavailable(f"Not every worker answered within {TIMEOUT_S:.0f} s; GET /slm/info shows them.")
+
+    def _check_still_wanted(self, wanted: Desired) -> None:
+        if self._fleet.desired().loaded != wanted.loaded:
+            raise Conflict("A later request has reversed this one: the model is being loaded or unloaded again.")
+
+
+def _loaded(workers: list[WorkerReport]) -> dict[str, Any]:
+    failed = [one for one in workers if one.state is WorkerState.FAILED]
+    if failed:
+        raise ModelUnavailable(f"Worker {failed[0].id} could not load the model: {failed[0].error}")
+    first = workers[0]
+    return {
+        "message": f"Model loaded successfully on {first.device}",
+        "device": first.device,
+        "model_path": first.lora_path or first.base_model,
+        "workers": _summary(workers),
+    }
+
+
+def _unloaded(workers: list[WorkerReport]) -> dict[str, Any]:
+    return {"message": "Model unloaded successfully", "workers": _summary(workers)}
+
+
+def _summary(workers: list[WorkerReport]) -> list[dict[str, Any]]:
+    return [{"id": one.id, "device": one.device, "state": one.state.value} for one in workers]

@@ -1,0 +1,189 @@
+"""Holds the model as the desired state says: loads it, unloads it, and lends it to the jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from common.errors import InternalError, SLMError
+from common.fleet import Desired, Fleet, WorkerState
+from worker.serving import Serving
+
+POLL_S = 2.0  # how often the desired state is read where no message said that it changed
+RECHECK_S = 0.2  # how often a waiting borrower looks whether its job was given up
+
+log = logging.getLogger(__name__)
+
+
+class GivenUp(Exception):
+    """The job that waited for the model has ended or changed hands."""
+
+
+@dataclass(frozen=True)
+class Loan:
+    """The model, lent to one job. `loaded_for_it`: the job had to wait for the model to be loaded."""
+
+    serving: Serving
+    loaded_for_it: bool
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the keeper holds, for the worker's report. `generation`: the newest desired state fully answered."""
+
+    state: WorkerState
+    generation: int
+    serving: Serving | None
+    error: SLMError | None
+
+
+class ModelKeeper:
+    """Owns the model. Its thread alone loads and unloads; an unload waits for the running jobs and holds new ones back.
+
+    Args:
+        fleet: where the desired state stands.
+        load: makes a `Serving`; raises `SLMError` where it cannot.
+        publish: sends the worker's report; called whenever the holding changed.
+    """
+
+    def __init__(self, fleet: Fleet, load: Callable[[], Serving], publish: Callable[[], None]) -> None:
+        self._fleet = fleet
+        self._load = load
+        self._publish = publish
+        self._changed = threading.Condition()
+        self._holding = Holding(WorkerState.STARTING, 0, None, None)
+        self._borrowers = 0
+        self._closing = False  # an unload has begun: no more loans
+        self._nudged = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="slm-model-keeper", daemon=True)
+
+    @property
+    def holding(self) -> Holding:
+        """What it holds now."""
+        return self._holding
+
+    def start(self) -> None:
+        """Begin to follow the desired state."""
+        self._nudged.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of the model and end. Every loan must have been returned."""
+        self._stopping.set()
+        self._nudged.set()
+        self._thread.join()
+        if self._holding.serving is not None:
+            self._holding.serving.close()
+
+    def nudge(self) -> None:
+        """The desired state has changed."""
+        self._nudged.set()
+
+    def wait_until_settled(self, timeout_s: float) -> bool:
+        """Wait for the first desired state to be answered; False after `timeout_s`."""
+        transient = (WorkerState.STARTING, WorkerState.LOADING)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._holding.state not in transient, timeout_s)
+
+    @contextmanager
+    def borrow(self, given_up: Callable[[], bool], on_wait: Callable[[], None]) -> Iterator[Loan]:
+        """The model for the length of a `with` block; where it is unloaded it is loaded, on every worker.
+
+        `on_wait` is called once before the waiting begins.
+
+        Raises:
+            GivenUp: `given_up` became true while waiting.
+            SLMError: the model cannot be loaded.
+        """
+        loan = self._lend()
+        if loan is None:
+            on_wait()
+            loan = self._wait_for_loan(given_up)
+        try:
+            yield loan
+        finally:
+            with self._changed:
+                self._borrowers -= 1
+                self._changed.notify_all()
+
+    def _lend(self, *, loaded_for_it: bool = False) -> Loan | None:
+        with self._changed:
+            if self._holding.serving is None or self._closing:
+                return None
+            self._borrowers += 1
+            return Loan(self._holding.serving, loaded_for_it)
+
+    def _wait_for_loan(self, given_up: Callable[[], bool]) -> Loan:
+        while not given_up():
+            if (loan := self._lend(loaded_for_it=True)) is not None:
+                return loan
+            holding = self._holding
+            if holding.error is not None:
+                raise holding.error
+            if holding.state is WorkerState.UNLOADED:
+                self._fleet.require_model()
+                self._nudged.set()
+            with self._changed:
+                self._changed.wait(RECHECK_S)
+        raise GivenUp
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._nudged.wait(POLL_S)
+            self._nudged.clear()
+            try:
+                desired = self._fleet.desired()
+            except RedisError as err:
+                log.warning("desired state not read: %s", err)
+                continue
+            if self._must_act(desired) and not self._stopping.is_set():
+                self._follow(desired)
+
+    def _must_act(self, desired: Desired) -> bool:
+        return desired.generation != self._holding.generation or self._holding.state is WorkerState.STARTING
+
+    def _follow(self, desired: Desired) -> None:
+        if not desired.loaded:
+            self._unload(desired.generation)
+        elif self._holding.serving is None:
+            self._hold(Holding(WorkerState.LOADING, self._holding.generation, None, None))
+            self._hold(self._loaded(desired.generation))
+        else:
+            self._hold(Holding(WorkerState.READY, desired.generation, self._holding.serving, None))
+
+    def _loaded(self, generation: int) -> Holding:
+        """A boundary: whatever goes wrong in loading becomes the worker's reported state."""
+        try:
+            return Holding(WorkerState.READY, generation, self._load(), None)
+        except SLMError as err:
+            log.error("model not loaded: %s", err.message)
+            return Holding(WorkerState.FAILED, generation, None, err)
+        except Exception as err:
+            log.exception("model not loaded")
+            failure = InternalError(
+                f"Loading the model failed ({type(err).__name__}); the worker's log has the details."
+            )
+            return Holding(WorkerState.FAILED, generation, None, failure)
+
+    def _unload(self, generation: int) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.wait_for(lambda: self._borrowers == 0 or self._stopping.is_set())
+            if self._borrowers:
+                return
+        if self._holding.serving is not None:
+            self._holding.serving.close()
+        self._hold(Holding(WorkerState.UNLOADED, generation, None, None))
+
+    def _hold(self, holding: Holding) -> None:
+        with self._changed:
+            self._holding = holding
+            self._closing = False
+            self._changed.notify_all()
+        self._publish()

@@ -1,0 +1,174 @@
+"""The worker process put together: the only place that makes its parts, starts them and stops them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from celery import Celery
+
+from common.event_log import EventLog
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.job_store import JobStore
+from common.jobs import Lane
+from common.queue import BellRinger
+from common.redis_client import connect
+from common.settings import Settings
+from common.subscriber import Subscriber
+from worker.control import ControlListener
+from worker.generation import Generation
+from worker.heartbeat import Heartbeat
+from worker.held_jobs import Fate, HeldJob, HeldJobs
+from worker.job_runner import JobRunner
+from worker.model_jobs import ModelJobs
+from worker.model_keeper import ModelKeeper
+from worker.publisher import Publisher
+from worker.serving import Accelerators, Backend, Serving
+
+REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
+SETTLE_POLL_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class WorkerRuntime:
+    """One worker's parts and their order of start and stop.
+
+    Threads: Celery's pool (one per job), the engine's, the publisher's, the keeper's, the heartbeat's, the control
+    listener's, the subscriber's.
+    """
+
+    def __init__(self, app: Celery, settings: Settings, backend: Backend, worker_id: str) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._identity = WorkerReport(id=worker_id, host=socket.gethostname(), pid=os.getpid())
+        self._accelerators = Accelerators(cuda=False, mps=False)
+        self._takes_jobs = False
+        self._draining = threading.Event()
+        redis = connect(settings.redis_url, retries=REDIS_RETRIES)
+        store = JobStore(redis, BellRinger(app), job_ttl_s=settings.job_ttl_s)
+        fleet = Fleet(redis)
+        self._store = store
+        self._jobs = HeldJobs()
+        self._subscriber = Subscriber(redis)
+        self._publisher = Publisher(store, self._jobs, self._lose)
+        self._heartbeat = Heartbeat(
+            store,
+            fleet,
+            self._jobs,
+            lease_s=settings.lease_s,
+            report=self.report,
+            on_lost=self._lose,
+            on_cancel=self._cancel,
+        )
+        self._keeper = ModelKeeper(fleet, self._load, self._heartbeat.publish)
+        self._control: ControlListener | None = None
+        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper)
+        run = {Lane.GENERATE: generation.run, Lane.CONTROL: ModelJobs(store, fleet).run}
+        self._runner = JobRunner(store, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def start(self, interrupted: Callable[[], bool]) -> None:
+        """Come up to the desired state; returns when jobs can be taken, or as soon as `interrupted` says so."""
+        self._heartbeat.start()
+        self._heartbeat.publish()  # seen by the API before the slow imports
+        self._subscriber.start()
+        self._control = ControlListener(self._subscriber, on_cancel=self._cancel_id, on_model=self._keeper.nudge)
+        self._control.start()
+        self._publisher.start()
+        self._accelerators = self._backend.accelerators()
+        self._keeper.start()
+        while not self._keeper.wait_until_settled(SETTLE_POLL_S) and not interrupted():
+            pass
+        self._takes_jobs = True
+        self._heartbeat.publish()
+        self._store.ring_due()
+
+    def begin_drain(self, grace_s: float | None = None) -> None:
+        """Take no more jobs; let the running ones finish for `grace_s`, then hand them over. Returns at once."""
+        if self._draining.is_set():
+            return
+        self._draining.set()
+        grace = self._settings.drain_s if grace_s is None else grace_s
+        threading.Thread(target=self._drain, args=(grace,), name="slm-drain", daemon=True).start()
+
+    def stop(self) -> None:
+        """End in order: the jobs first, then the model, then what reports of them."""
+        self.begin_drain()
+        self._jobs.wait_until_empty(self._settings.drain_s + self._settings.lease_s)
+        if self._control is not None:
+            self._control.stop()
+            self._keeper.stop()
+            self._publisher.stop()
+        self._heartbeat.stop()
+        self._subscriber.stop()
+
+    def answer_bell(self, job_id: str) -> None:
+        """Run the job, if it waits; called on a thread of the pool."""
+        self._runner.answer_bell(job_id, draining=self._draining.is_set())
+
+    def report(self) -> WorkerReport:
+        """The worker's account of itself now."""
+        holding = self._keeper.holding
+        draining = self._draining.is_set()
+        serving = holding.serving
+        return self._identity.but(
+            state=WorkerState.DRAINING if draining else holding.state,
+            slots=self._settings.slots if self._takes_jobs and not draining else 0,
+            running=len(self._jobs.all()),
+            generation=holding.generation,
+            cuda_available=self._accelerators.cuda,
+            mps_available=self._accelerators.mps,
+            error=holding.error.message if holding.error else None,
+            device=serving.device if serving else None,
+            dtype=serving.dtype if serving else None,
+            context=serving.context if serving else None,
+            base_model=serving.base_model if serving else None,
+            lora_path=serving.lora_path if serving else None,
+        )
+
+    # -- what the parts ask of each other ------------------------------------------------------------------------------
+
+    def _load(self) -> Serving:
+        return self._backend.load(self._publisher.deliver, self._on_fatal)
+
+    def _cancel_id(self, job_id: str) -> None:
+        for job in self._jobs.of_job(job_id):
+            self._cancel(job)
+
+    def _cancel(self, job: HeldJob) -> None:
+        """The engine ends a sequence it knows; a job that is not there yet ends by itself when it sees the flag."""
+        job.cancel_requested = True
+        serving = self._keeper.holding.serving
+        if serving is not None:
+            serving.engine.cancel(job.sequence_id)
+
+    def _lose(self, job: HeldJob) -> None:
+        job.decide(Fate.LOST)
+        self._release([job])
+
+    def _release(self, jobs: list[HeldJob]) -> None:
+        serving = self._keeper.holding.serving
+        if serving is not None:
+            serving.engine.release([job.sequence_id for job in jobs])
+
+    def _drain(self, grace_s: float) -> None:
+        self._heartbeat.publish()
+        if self._jobs.wait_until_empty(grace_s):
+            return
+        left = self._jobs.all()
+        log.info("handing over %d jobs", len(left))
+        self._release(left)
+        for job in left:
+            job.decide(Fate.HANDED_OVER)
+
+    def _on_fatal(self, error: Exception) -> None:
+        """The engine is dead: its jobs go to other workers, and the process ends for its supervisor to replace it."""
+        log.critical("the engine died (%s); this worker ends", error)
+        self.begin_drain(grace_s=0)
+        os.kill(os.getpid(), signal.SIGTERM)

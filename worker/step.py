@@ -1,0 +1,40 @@
+"""Where Celery and the runtime meet: a bootstep that starts before the consumer takes its first message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+from celery.worker import state
+
+from worker.runtime import WorkerRuntime
+
+
+class RuntimeStep(bootsteps.StartStopStep):
+    """Starts and stops the runtime with the worker. What `start` raises ends the worker (in a signal it would be lost)."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._runtime: WorkerRuntime = parent.app.make_runtime(parent.hostname)
+        worker_shutting_down.connect(self._on_shutting_down, weak=False)
+
+    def start(self, parent: Any) -> None:
+        """Load what is to be loaded, then let the consumer start."""
+        del parent
+        self._runtime.start(interrupted=_is_ending)
+
+    def stop(self, parent: Any) -> None:
+        """End the runtime."""
+        del parent
+        self._runtime.stop()
+
+    def _on_shutting_down(self, **_: Any) -> None:
+        self._runtime.begin_drain()
+
+
+def _is_ending() -> bool:
+    flags: tuple[int | bool | None, ...] = (state.should_stop, state.should_terminate)  # None, or an exit code: 0 too
+    return any(flag is not None and flag is not False for flag in flags)
