@@ -1,0 +1,51 @@
+"""The Flask application, put together."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from redis import Redis
+
+from api.current import EXTENSION, Services
+from api.error_handlers import register_error_handlers
+from api.hooks import register_hooks
+from api.overview import Overview
+from api.routes.health import health
+from api.routes.jobs import jobs
+from api.routes.pages import pages
+from api.routes.slm import slm
+from api.service import JobService
+from api.sse import sse
+from common.event_log import EventLog
+from common.fleet import Fleet
+from common.job_store import JobStore, Ring
+from common.settings import Settings
+from common.subscriber import Subscriber
+
+
+def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subscriber) -> Flask:
+    """Build the application. It makes no connection; `subscriber` must be started before the first request.
+
+    Args:
+        settings: the settings of this process.
+        redis: client for everything but the subscription.
+        ring: sends the Celery messages of jobs whose turn has come.
+        subscriber: the process's one subscription.
+    """
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    cast(DefaultJSONProvider, app.json).sort_keys = False
+    app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber)
+    register_hooks(app)
+    register_error_handlers(app)
+    for blueprint in (slm, jobs, sse, health, pages):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber) -> Services:
+    store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
+    jobs = JobService(store, EventLog(redis, subscriber), max_queue=settings.max_queue)
+    return Services(settings, redis, jobs, Overview(Fleet(redis), store))

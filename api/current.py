@@ -1,0 +1,40 @@
+"""What the request being served stands on: the application's services, its own id, and the job it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app, g
+from redis import Redis
+
+from api.overview import Overview
+from api.service import JobService
+from common.settings import Settings
+
+EXTENSION = "slm"  # the services' key in `app.extensions`
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What `create_app` builds and the routes use."""
+
+    settings: Settings
+    redis: Redis
+    jobs: JobService
+    overview: Overview
+
+
+def services() -> Services:
+    """The application's services."""
+    return cast(Services, current_app.extensions[EXTENSION])
+
+
+def request_id() -> str:
+    """The id under which this request appears in its answer and in the log."""
+    return cast(str, g.request_id)
+
+
+def note_job(job_id: str) -> None:
+    """Name the job in the answer's headers, whatever the answer will be."""
+    g.job_id = job_id

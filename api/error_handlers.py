@@ -1,0 +1,66 @@
+"""Every failure becomes an answer of one JSON shape; nobody outside sees a stack trace."""
+
+from __future__ import annotations
+
+import logging
+
+import redis.exceptions
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from api import answers
+from api.current import request_id, services
+from common import errors
+from common.errors import SLMError
+
+log = logging.getLogger(__name__)
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Handle our own errors, those of Flask and Redis, and bugs."""
+    app.register_error_handler(SLMError, _answer)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(redis.exceptions.ConnectionError, _redis_is_away)
+    app.register_error_handler(redis.exceptions.TimeoutError, _redis_is_away)
+    app.register_error_handler(Exception, _bug)
+
+
+def _answer(err: SLMError) -> Response:
+    response = jsonify(answers.error(err, request_id()))
+    response.status_code = err.status
+    if err.retry_after_s is not None:
+        response.headers["Retry-After"] = str(err.retry_after_s)
+    return response
+
+
+def _http_exception(err: HTTPException) -> Response:
+    response = _answer(_translate(err))
+    if isinstance(err, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(err.valid_methods or ()))
+    return response
+
+
+def _translate(err: HTTPException) -> SLMError:
+    match err:
+        case NotFound():
+            return errors.NotFound(f"There is nothing at {request.path[:200]}")
+        case MethodNotAllowed():
+            allowed = ", ".join(sorted(err.valid_methods or ()))
+            return errors.MethodNotAllowed(f"{request.path} does not take {request.method}; it takes {allowed}")
+        case RequestEntityTooLarge():
+            limit = services().settings.max_body_bytes
+            return errors.BodyTooLarge(f"The body must not be larger than {limit} bytes")
+    if err.code is not None and err.code < 500:
+        return errors.InvalidRequest(err.description or err.name)
+    log.error("request %s: %s", request_id(), err)
+    return errors.InternalError("The server failed; its log has the details under the request id.")
+
+
+def _redis_is_away(err: Exception) -> Response:
+    log.warning("request %s: Redis does not answer (%s)", request_id(), err)
+    return _answer(errors.RedisUnavailable("The job store does not answer; try again.", retry_after_s=1))
+
+
+def _bug(_err: Exception) -> Response:
+    log.exception("request %s: %s %s failed", request_id(), request.method, request.path)
+    return _answer(errors.InternalError("The server failed; its log has the details under the request id."))

@@ -1,0 +1,53 @@
+"""A job's events as the frames that the API's documentation shows. Pure; `sse.py` puts them on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.answers import error_fields
+from common.errors import SLMError
+from common.events import Event, EventType
+from common.jobs import JobKind, JobState
+
+_COMPLETE = {JobKind.LOAD: "Load complete!", JobKind.UNLOAD: "Unload complete!"}
+
+
+class FrameWriter:
+    """Writes the frames of one job for one client; keeps the text so far, which every text frame repeats.
+
+    Args:
+        kind: the job's kind; the last line of a load speaks of loading.
+        text: what the client has read already, where it resumes.
+        request_id: the id that an error frame names.
+    """
+
+    def __init__(self, kind: JobKind, *, text: str = "", request_id: str) -> None:
+        self._kind = kind
+        self._text = text
+        self._request_id = request_id
+
+    def write(self, event: Event) -> dict[str, Any] | None:
+        """The data of the event's frame; None for an event that has nothing to show."""
+        match event.type:
+            case EventType.QUEUED:
+                return {"status": "Queued", "position": event.data["position"]}
+            case EventType.STATUS:
+                return {"status": event.data["status"]}
+            case EventType.TOKEN:
+                return self._text_frame(event.data["text"], is_last=event.data["is_last"])
+            case EventType.FINISHED:
+                return {"status": self._last_line(event), "device_used": event.data["device"]}
+            case EventType.ERROR:
+                return error_fields(SLMError.from_dict(event.data), self._request_id)
+
+    def _text_frame(self, piece: str, *, is_last: bool) -> dict[str, Any] | None:
+        """A token event can be empty: the bytes of a character may come in several tokens."""
+        if not piece and not is_last:
+            return None
+        self._text += piece
+        return {"text": piece, "full_text": self._text.strip(), "is_complete": is_last}
+
+    def _last_line(self, event: Event) -> str:
+        if event.data["state"] == JobState.CANCELLED:
+            return "Cancelled"
+        return _COMPLETE.get(self._kind, "Response complete!")

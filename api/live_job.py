@@ -1,0 +1,62 @@
+"""A job and a subscription to it: what one client that waits or reads along holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from common.errors import SLMError
+from common.event_log import Follower
+from common.events import Event, EventType
+from common.jobs import JobKind
+
+WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
+
+
+class LiveJob:
+    """A followed job. A context manager: leaving it ends the subscription, never the job.
+
+    `after` is the last event that the client has seen already, and `text` what it has read up to there.
+    """
+
+    def __init__(self, job_id: str, kind: JobKind, follower: Follower, *, after: int = -1, text: str = "") -> None:
+        self.id = job_id
+        self.kind = kind
+        self.text = text
+        self._after = after
+        self._follower = follower
+
+    def events(self, *, pulse_s: float) -> Iterator[Event | None]:
+        """The events that the client has not seen, up to the terminal one; None after each `pulse_s` of silence."""
+        return self._follower.events(after=self._after, pulse_s=pulse_s)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when the job has ended, or `timeout_s` seconds have passed."""
+        deadline = time.monotonic() + timeout_s
+        for _ in self.events(pulse_s=min(timeout_s, WAIT_PULSE_S)):
+            if time.monotonic() >= deadline:
+                return
+
+    def raise_early_error(self, timeout_s: float) -> bool:
+        """Wait for the first event; returns whether it has come in time.
+
+        Raises:
+            SLMError: the job failed with its first event, before there was anything to show.
+        """
+        first = next(self.events(pulse_s=timeout_s), None)
+        if first is not None and first.type is EventType.ERROR:
+            raise SLMError.from_dict(first.data)
+        return first is not None
+
+    def close(self) -> None:
+        """End the subscription; whoever reads the events is let go. May be called from any thread."""
+        self._follower.close()
+
+    def __enter__(self) -> LiveJob:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,46 @@
+"""The server as a whole: what is served, and whether it can be served now. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import ModelUnavailable, NoWorker
+from common.fleet import Fleet, WorkerReport
+from common.job_store import NO_WORKER_RETRY_S, JobStore
+from common.jobs import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The live workers, and the generations that wait and run."""
+
+    workers: Sequence[WorkerReport]
+    waiting: int
+    running: int
+
+
+class Overview:
+    """Reads the fleet and the queue. `redis.exceptions.RedisError` goes through to the caller."""
+
+    def __init__(self, fleet: Fleet, store: JobStore) -> None:
+        self._fleet = fleet
+        self._store = store
+
+    def snapshot(self) -> Snapshot:
+        """How things stand."""
+        return Snapshot(self._fleet.workers(), self._store.depth(Lane.GENERATE), self._store.running(Lane.GENERATE))
+
+    def check_ready(self) -> None:
+        """Return if a generation could start now.
+
+        Raises:
+            NoWorker: no worker is alive.
+            ModelUnavailable: workers are alive, and none holds the model.
+        """
+        workers = self._fleet.workers()
+        if not workers:
+            raise NoWorker("No worker is alive.", retry_after_s=NO_WORKER_RETRY_S)
+        if not any(one.holds_model for one in workers):
+            states = ", ".join(f"{one.id} is {one.state.value}" for one in workers)
+            raise ModelUnavailable(f"No worker holds the model: {states}.", retry_after_s=NO_WORKER_RETRY_S)

@@ -1,0 +1,22 @@
+"""Whether the process is up, and whether the server could generate now."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from api.current import services
+
+health = Blueprint("health", __name__)
+
+
+@health.get("/healthz")
+def healthz() -> Response:
+    """The process is up; asks nobody else."""
+    return jsonify(status="ok")
+
+
+@health.get("/readyz")
+def readyz() -> Response:
+    """Redis answers and a worker holds the model; otherwise 503 with what is missing."""
+    services().overview.check_ready()
+    return jsonify(status="ready")

@@ -1,0 +1,80 @@
+"""Jobs by their id, and how a request becomes one."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from api import answers
+from api.current import note_job, services
+from api.disconnect import watch_client
+from api.schemas import parse_limit
+from common.errors import Cancelled
+from common.jobs import JobKind, JobState
+
+jobs = Blueprint("jobs", __name__)
+
+
+@jobs.get("/slm/jobs")
+def list_jobs() -> Response:
+    """The newest jobs."""
+    return jsonify(answers.jobs(services().jobs.newest(parse_limit(request.args.get("limit")))))
+
+
+@jobs.get("/slm/jobs/<job_id>")
+def show_job(job_id: str) -> Response:
+    """One job as it stands."""
+    return jsonify(answers.job(services().jobs.view(job_id)))
+
+
+@jobs.delete("/slm/jobs/<job_id>")
+def cancel_job(job_id: str) -> Response:
+    """Ask for the end of a job."""
+    return jsonify(answers.cancellation(job_id, services().jobs.cancel(job_id)))
+
+
+def wants_no_wait(run_async: bool) -> bool:
+    """Whether the client asked, in the body or by RFC 7240, not to be kept waiting."""
+    preferences = ",".join(request.headers.getlist("Prefer")).split(",")
+    return run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
+
+
+def submit_job(kind: JobKind, params: dict[str, Any]) -> Response:
+    """Enter a job; the client will ask for it."""
+    job_id, position = services().jobs.submit(kind, params)
+    return _accepted(job_id, JobState.QUEUED, position)
+
+
+def run_job(kind: JobKind, params: dict[str, Any]) -> Response:
+    """Enter a job and answer with what it brings; with 202 when it takes longer than a client is kept waiting.
+
+    Raises:
+        SLMError: the job failed with it.
+        Cancelled: somebody cancelled the job.
+    """
+    with services().jobs.start(kind, params) as job, ExitStack() as at_end:
+        note_job(job.id)
+        at_end.callback(watch_client(request.environ, job.close))
+        job.wait(services().settings.sync_timeout_s)
+    return _outcome(job.id)
+
+
+def _outcome(job_id: str) -> Response:
+    view = services().jobs.view(job_id)
+    record = view.record
+    if record.error is not None:
+        raise record.error
+    if record.state is JobState.CANCELLED:
+        raise Cancelled("The job was cancelled.")
+    if not record.state.is_terminal:
+        return _accepted(job_id, record.state, view.position)
+    return jsonify(answers.outcome(record))
+
+
+def _accepted(job_id: str, state: JobState, position: int | None) -> Response:
+    note_job(job_id)
+    response = jsonify(answers.accepted(job_id, state, position))
+    response.status_code = 202
+    return response

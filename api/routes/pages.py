@@ -1,0 +1,19 @@
+"""The chat page; its parts are plain files under `/static/`."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app
+
+pages = Blueprint("pages", __name__)
+
+# Nothing from elsewhere, nothing inline: a model's answer cannot bring a script to life.
+_CSP = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+
+
+@pages.get("/")
+def index() -> Response:
+    """The page."""
+    page = current_app.send_static_file("index.html")
+    page.headers["Content-Security-Policy"] = _CSP
+    page.headers["Referrer-Policy"] = "no-referrer"
+    return page

@@ -1,0 +1,146 @@
+"""What clients may send, field by field, and how a refusal reads.
+
+Each field's `description` says what would be right, and is part of the message that refuses a wrong value.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InvalidRequest
+from common.jobs import GenerateParams
+from common.sampling import SamplingParams
+
+MAX_SEED = 2**63 - 1
+SHOWN_CHARS = 60  # of a refused value, in the message
+
+StopString = Annotated[str, Field(min_length=1)]
+
+
+class Body(BaseModel):
+    """What every job's body may hold."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    run_async: bool = Field(False, alias="async", description="true or false")
+
+
+class ModelBody(Body):
+    """Body of `POST /slm/load` and `/slm/unload`."""
+
+
+class GenerateBody(Body):
+    """Body of `POST /slm/generate` and `/slm/stream`."""
+
+    prompt: str = Field(pattern=r"\S", description="a non-blank string of valid Unicode")
+    max_new_tokens: int = Field(100, ge=1, le=1_048_576, description="an integer from 1 to 1048576")
+    temperature: float = Field(0.7, ge=0, le=5, description="a number from 0 to 5")
+    do_sample: bool = Field(True, description="true or false")
+    top_p: float = Field(1.0, gt=0, le=1, description="a number above 0 and at most 1")
+    top_k: int = Field(0, ge=0, le=1_000_000, description="an integer from 0 (off) to 1000000")
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="a number from 0.01 to 100")
+    stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(
+        default_factory=list, description="a non-empty string or a list of at most 8 of them"
+    )
+    seed: int = Field(
+        default_factory=lambda: secrets.randbelow(MAX_SEED),  # drawn here, so that every attempt samples alike
+        ge=0,
+        le=MAX_SEED,
+        description=f"an integer from 0 to {MAX_SEED}",
+    )
+
+    def to_params(self) -> GenerateParams:
+        """What the job carries."""
+        return GenerateParams(
+            prompt=self.prompt,
+            sampling=SamplingParams(
+                seed=self.seed,
+                max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature,
+                do_sample=self.do_sample,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                repetition_penalty=self.repetition_penalty,
+                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+            ),
+        )
+
+
+B = TypeVar("B", bound=Body)
+
+
+def parse_body(schema: type[B], raw: bytes) -> B:
+    """Read a request body; an empty one counts as `{}`.
+
+    Raises:
+        InvalidRequest: it is no JSON object, or a field is wrong; `param` names the field.
+    """
+    fields = _json_object(raw) if raw.strip() else {}
+    known = {field.alias or name: field.description for name, field in schema.model_fields.items()}
+    for name in fields.keys() - known.keys():
+        label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
+        raise InvalidRequest(f"{_shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label)
+    try:
+        return schema.model_validate(fields)
+    except ValidationError as err:
+        problem = err.errors(include_url=False)[0]
+        name = str(problem["loc"][0])
+        found = _shown(fields[name]) if name in fields else "nothing"
+        raise InvalidRequest(f"{name} must be {known[name]}; got {found}", param=name) from err
+
+
+def parse_limit(text: str | None) -> int:
+    """The `limit` of a listing: 1 to 1000, 100 where none is given. Raises `InvalidRequest`."""
+    if text is None:
+        return 100
+    limit = _natural(text)
+    if limit is None or not 1 <= limit <= 1000:
+        raise InvalidRequest(f"limit must be an integer from 1 to 1000; got {_shown(text)}", param="limit")
+    return limit
+
+
+def parse_last_event_id(text: str | None) -> int:
+    """The number of the last event a client has seen; -1 where it gives none. Raises `InvalidRequest`."""
+    if text is None:
+        return -1
+    seq = _natural(text)
+    if seq is None:
+        raise InvalidRequest(
+            f"Last-Event-ID must be the id of an event of this stream, 0 or more; got {_shown(text)}",
+            param="last_event_id",
+        )
+    return seq
+
+
+def _natural(text: str) -> int | None:
+    """The value of up to 18 plain digits; None for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as err:
+        raise InvalidRequest("The body must be JSON in UTF-8.") from err
+    except json.JSONDecodeError as err:
+        raise InvalidRequest(f"The body is not valid JSON: {err}.") from err
+    except (ValueError, RecursionError) as err:
+        raise InvalidRequest("The body is not valid JSON: a number is too long or the nesting too deep.") from err
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"The body must be a JSON object; got {_shown(value)}")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python's parser takes NaN and Infinity, which are no JSON."""
+    raise InvalidRequest(f"The body is not valid JSON: {name} is not a JSON value.")
+
+
+def _shown(value: object) -> str:
+    """A refused value as it may stand in a message: short, and always printable."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."

@@ -1,0 +1,115 @@
+"""What the API can do with jobs. Knows nothing of HTTP.
+
+Errors of `common.errors` and `redis.exceptions.RedisError` go through to the caller.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from api.live_job import LiveJob
+from common import events
+from common.errors import InvalidRequest, JobNotFound
+from common.event_log import EventLog
+from common.job_store import JobStore
+from common.jobs import JobKind, JobRecord, JobState
+
+ANONYMOUS = "anonymous"
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as it stands. `position` is None unless it is queued; `text` is the answer so far."""
+
+    record: JobRecord
+    position: int | None
+    text: str
+
+
+class JobService:
+    """Submit, follow, describe, list and cancel jobs."""
+
+    def __init__(self, store: JobStore, log: EventLog, *, max_queue: int) -> None:
+        self._store = store
+        self._log = log
+        self._max_queue = max_queue
+
+    def submit(self, kind: JobKind, params: Mapping[str, Any]) -> tuple[str, int]:
+        """Enter a job and leave it to itself; returns its id and its position (0: its turn has come)."""
+        job_id = str(uuid.uuid4())
+        return job_id, self._enter(job_id, kind, params)
+
+    def start(self, kind: JobKind, params: Mapping[str, Any]) -> LiveJob:
+        """Enter a job and follow it. The subscription stands before the job does: no event can slip through."""
+        job_id = str(uuid.uuid4())
+        with ExitStack() as undo:
+            follower = undo.enter_context(self._log.follow(job_id))
+            self._enter(job_id, kind, params)
+            undo.pop_all()
+            return LiveJob(job_id, kind, follower)
+
+    def _enter(self, job_id: str, kind: JobKind, params: Mapping[str, Any]) -> int:
+        return self._store.submit(job_id, kind, dict(params), owner=ANONYMOUS, max_queue=self._max_queue)
+
+    def attach(self, job_id: str, after: int) -> LiveJob | None:
+        """Follow an existing job behind event `after` (-1: from its beginning).
+
+        Returns None when nothing can come: `after` is the job's last event.
+
+        Raises:
+            JobNotFound: no such job.
+            InvalidRequest: the job has no event `after` yet.
+        """
+        record = self.get(job_id)
+        seen = self._log.read(job_id)[: after + 1] if after >= 0 else []
+        if after >= len(seen):
+            raise InvalidRequest(
+                f"Last-Event-ID must be the id of an event of this stream; it has none with {after}",
+                param="last_event_id",
+            )
+        if seen and seen[-1].type.is_terminal:
+            return None
+        follower = self._log.follow(job_id)
+        return LiveJob(job_id, record.kind, follower, after=after, text=events.committed(seen)[1])
+
+    def get(self, job_id: str) -> JobRecord:
+        """The job's record.
+
+        Raises:
+            JobNotFound: no such job.
+        """
+        _check_form(job_id)
+        return self._store.get(job_id)
+
+    def view(self, job_id: str) -> JobView:
+        """The job, its place in line and its text so far. Raises as `get`."""
+        record = self.get(job_id)
+        text = events.committed(self._log.read(job_id))[1].strip()
+        position = (self._store.position(record) or 0) if record.state is JobState.QUEUED else None
+        return JobView(record, position, text)
+
+    def newest(self, limit: int) -> list[JobRecord]:
+        """Up to `limit` jobs, newest first."""
+        return self._store.newest(limit)
+
+    def cancel(self, job_id: str) -> JobState:
+        """Ask for the job's end; returns its state right after: RUNNING means that it ends at its next token.
+
+        Raises:
+            JobNotFound: no such job.
+        """
+        _check_form(job_id)
+        return self._store.cancel(job_id)
+
+
+def _check_form(job_id: str) -> None:
+    """Ids come from URLs and become Redis keys: nothing but an id of ours may reach the store."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise JobNotFound(f"There is no job {job_id[:60]!r}.")
