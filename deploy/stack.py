@@ -17,7 +17,7 @@ from deploy.supervisor import ChildSpec
 API = ("gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
 MODEL = ("SLMInit.base_model",)
 
-GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S: handing over, closing connections
+GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long handing over may take
 REDIS_GRACE_S = 15.0  # to write its log out
 
 _API_STOPS, _WORKERS_STOP, _REDIS_STOPS = range(3)
@@ -63,7 +63,7 @@ class Stack:
 
     def children(self) -> list[ChildSpec]:
         """The processes in the order in which they start. The API stops first, so that no new work comes in."""
-        drain_s = self.settings.drain_s + GRACE_MARGIN_S
+        drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
         redis = [] if self.redis is None else [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S)]
         return [*redis, self._child("api", module(*API), _API_STOPS, drain_s), *self._workers(drain_s)]
 

@@ -1,0 +1,16 @@
+# The HTTP API: no torch, no model.
+FROM python:3.11-slim-bookworm
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+
+COPY requirements/ requirements/
+RUN pip install -r requirements/api.txt
+
+COPY common/ common/
+COPY api/ api/
+
+RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
+USER slm
+EXPOSE 5000
+CMD ["python", "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()"]

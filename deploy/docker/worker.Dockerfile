@@ -1,0 +1,23 @@
+# The Celery worker with the model's libraries; also runs the model's set-up.
+FROM python:3.11-slim-bookworm
+
+# Where torch comes from. This index has the CPU build; https://pypi.org/simple has the CUDA build (compose.gpu.yaml).
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+
+# torch alone first: what it needs comes from the ordinary index in the second step, which finds torch installed.
+COPY requirements/ requirements/
+RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" --constraint requirements/constraints.txt torch \
+    && pip install -r requirements/worker.txt
+
+COPY common/ common/
+COPY SLMInit/ SLMInit/
+COPY worker/ worker/
+
+# A new volume takes over the owner of the folder it is mounted on.
+RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
+USER slm
+VOLUME /data
+CMD ["python", "-m", "celery", "-A", "worker.app", "worker", "--hostname", "slm1@%h", "--loglevel", "INFO"]

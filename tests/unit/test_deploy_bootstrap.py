@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import bootstrap
+from deploy.bootstrap import SetupError, ensure, fingerprint, python_of
+
+ENTRY_POINTS = [bootstrap.ROOT / "start_slm_api.py", bootstrap.ROOT / "test_slm_api.py"]
+
+
+@pytest.fixture
+def requirements(tmp_path: Path) -> Path:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "constraints.txt").write_text("six==1.17.0\n")
+    (tmp_path / "parts" / "part.txt").write_text("-c constraints.txt\n# nothing yet\n")
+    file = tmp_path / "requirements.txt"
+    file.write_text("-r parts/part.txt\n")
+    return file
+
+
+class Environment:
+    """A folder that looks like an environment; its interpreter notes what pip is asked to install."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._calls = folder / "calls"
+        (folder / "bin").mkdir(parents=True)
+        self._calls.touch()
+        python_of(folder).write_text(f'#!/bin/sh\nfor last; do :; done; echo "$last" >> {self._calls}\n')
+        python_of(folder).chmod(0o755)
+
+    @property
+    def installed(self) -> list[str]:
+        return [Path(line).name for line in self._calls.read_text().splitlines()]
+
+    def link_python(self, target: Path) -> None:
+        python_of(self.folder).unlink()
+        python_of(self.folder).symlink_to(target)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path / "env")
+
+
+def test_the_first_call_installs_and_the_second_does_nothing(requirements: Path, environment: Environment):
+    assert ensure([requirements], environment.folder) == python_of(environment.folder)
+    assert environment.installed == ["requirements.txt"]
+    ensure([requirements], environment.folder)
+    assert environment.installed == ["requirements.txt"]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "parts/part.txt", "parts/constraints.txt"])
+def test_a_change_in_any_included_file_installs_again(requirements: Path, environment: Environment, name: str):
+    ensure([requirements], environment.folder)
+    with (requirements.parent / name).open("a") as file:
+        file.write("# changed\n")
+    ensure([requirements], environment.folder)
+    assert environment.installed == ["requirements.txt", "requirements.txt"]
+
+
+def test_only_the_file_that_lacks_its_stamp_is_installed(requirements: Path, environment: Environment):
+    more = requirements.with_name("more.txt")
+    more.write_text("")
+    ensure([requirements], environment.folder)
+    ensure([requirements, more], environment.folder)
+    assert environment.installed == ["requirements.txt", "more.txt"]
+
+
+def test_the_fingerprint_of_unchanged_files_stays(requirements: Path):
+    assert fingerprint(requirements) == fingerprint(requirements)
+
+
+def test_an_interpreter_that_is_gone_makes_the_environment_unusable(environment: Environment):
+    assert bootstrap._is_usable(environment.folder)
+    environment.link_python(Path("/no/such/python3"))
+    assert not bootstrap._is_usable(environment.folder)
+
+
+def test_an_interpreter_that_does_not_see_the_packages_makes_the_environment_unusable(
+    environment: Environment, tmp_path: Path
+):
+    upgraded = tmp_path / "python3.99"
+    upgraded.touch()
+    environment.link_python(upgraded)
+    assert not bootstrap._is_usable(environment.folder)
+    (environment.folder / "lib" / "python3.99" / "site-packages").mkdir(parents=True)
+    assert bootstrap._is_usable(environment.folder)
+
+
+def test_without_ensurepip_one_line_says_what_to_install(
+    requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SetupError, match="apt install python3-venv") as caught:
+        ensure([requirements], tmp_path / "env")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path):
+    with pytest.raises(SetupError, match="Cannot make the virtual environment"):
+        ensure([requirements], requirements / "env")
+
+
+@pytest.fixture
+def current_environment(tmp_path: Path) -> Path:
+    """An environment whose pip is real: the one that runs the tests."""
+    folder = tmp_path / "env"
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
+def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
+    tmp_path: Path, current_environment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    file = tmp_path / "requirements.txt"
+    file.write_text("no-such-package-of-ours==1\n")
+    with pytest.raises(SetupError, match="Cannot reach the Python package index") as caught:
+        ensure([file], current_environment)
+    assert "\n" not in str(caught.value)
+    assert "connection" in capfd.readouterr().err.lower(), "pip's own words are shown as they come"
+    assert list(current_environment.glob("*.sha256")) == []
+
+
+def test_pip_that_cannot_read_a_requirement_is_not_called_a_network_trouble(tmp_path: Path, current_environment: Path):
+    file = tmp_path / "requirements.txt"
+    file.write_text("this is no requirement\n")
+    with pytest.raises(SetupError, match="pip could not install"):
+        ensure([file], current_environment)
+
+
+@pytest.mark.parametrize("script", ENTRY_POINTS, ids=lambda path: path.name)
+def test_an_older_python_reads_the_entry_point_and_gets_one_line(script: Path):
+    ast.parse(script.read_text(), feature_version=(3, 4))
+    pretend = f"import sys, runpy; sys.version_info = (3, 9); runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("This needs Python 3.11 or newer; this is Python ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["bootstrap", "options", "start", "verify", "check_server", "http_client"])
+def test_what_runs_before_the_installation_needs_the_standard_library_alone(module: str):
+    code = f"import sys; sys.path.insert(0, {str(bootstrap.ROOT)!r}); import deploy.{module}"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)

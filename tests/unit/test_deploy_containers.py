@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.settings import ENV_PREFIX, ROOT, Settings
+from deploy import stack
+from deploy.redis_server import durability
+
+DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
+VARIABLES = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+
+
+def load(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = load("docker-compose.yml")["services"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def gpu_services() -> dict[str, Any]:
+    found: dict[str, Any] = load("deploy/compose.gpu.yaml")["services"]
+    return found
+
+
+def seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+)s", text)
+    assert found is not None, text
+    return float(found[1])
+
+
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    text = dockerfile.read_text().replace("\\\n", " ")
+    found = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    return [(name, rest.strip()) for name, _, rest in found]
+
+
+def copied(dockerfile: Path) -> list[str]:
+    """The sources of the COPY instructions."""
+    return [source for name, rest in instructions(dockerfile) if name == "COPY" for source in shlex.split(rest)[:-1]]
+
+
+# -- the same commands as on one machine -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "module"), [("api", stack.API), ("worker", stack.worker(1)), ("model", stack.MODEL)]
+)
+def test_a_container_runs_the_command_of_the_one_machine_start(
+    services: dict[str, Any], service: str, module: tuple[str, ...]
+):
+    assert services[service]["command"] == ["python", "-m", *module]
+
+
+def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]):
+    assert services["redis"]["command"] == ["valkey-server", *durability("${SLM_REDIS_FSYNC:-everysec}")]
+
+
+def test_flower_reads_the_queue_of_the_workers(services: dict[str, Any]):
+    url = services["worker"]["environment"]["SLM_REDIS_URL"]
+    assert services["flower"]["command"] == ["python", "-m", *stack.flower(url)[:-1], "--address=0.0.0.0"]
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: str):
+    command = dict(instructions(ROOT / services[name]["build"]["dockerfile"]))["CMD"]
+    assert yaml.safe_load(command) == services[name]["command"]
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ["api", "worker", "model"])
+def test_every_setting_reaches_the_containers(services: dict[str, Any], service: str):
+    assert services[service]["environment"].keys() == VARIABLES
+
+
+def test_what_compose_does_not_decide_comes_from_the_shell(services: dict[str, Any]):
+    decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PORT"}
+    passed = {name: value for name, value in services["api"]["environment"].items() if name not in decided}
+    assert passed == {name: f"${{{name}:-}}" for name in VARIABLES - decided}
+
+
+def test_the_example_environment_documents_every_setting_with_its_default():
+    text = (ROOT / ".env.example").read_text()
+    documented = dict(re.findall(r"^# (SLM_\w+)=(.*)$", text, re.MULTILINE))
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    defaults |= {"data_dir": "data", "lora_path": ""}
+    assert documented == {f"{ENV_PREFIX}{name}".upper(): str(default) for name, default in defaults.items()}
+    for name, field in Settings.model_fields.items():
+        assert f"# {field.description}" in text, name
+
+
+# -- behaviour ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any]):
+    assert services["api"]["ports"] == ["${SLM_HOST:-127.0.0.1}:${SLM_PORT:-5000}:5000"]
+    assert all(port.startswith("127.0.0.1:") for port in services["flower"]["ports"])
+    assert not any("ports" in services[name] for name in ("redis", "worker", "model"))
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_a_stopping_container_may_drain_before_it_is_killed(services: dict[str, Any], service: str):
+    grace_s = seconds(services[service]["stop_grace_period"])
+    assert grace_s > Settings().drain_s + Settings().lease_s + stack.GRACE_MARGIN_S
+
+
+def test_workers_can_be_scaled(services: dict[str, Any]):
+    """Celery needs unique names: %h is the container's own, as long as nobody sets one for all."""
+    assert "%h" in stack.worker(1)[stack.worker(1).index("--hostname") + 1]
+    assert not {"hostname", "container_name", "ports"} & services["worker"].keys()
+
+
+def test_workers_wait_for_redis_and_the_model(services: dict[str, Any]):
+    waits_for = {name: condition["condition"] for name, condition in services["worker"]["depends_on"].items()}
+    assert waits_for == {"redis": "service_healthy", "model": "service_completed_successfully"}
+    assert services["model"]["restart"] == "no"
+    shared = set(services["model"]["volumes"]) & set(services["worker"]["volumes"])
+    assert shared == {"data:/data"}
+
+
+@pytest.mark.parametrize("service", ["redis", "api"])
+def test_what_others_wait_for_says_when_it_is_healthy(services: dict[str, Any], service: str):
+    assert services[service]["healthcheck"]["test"]
+
+
+def test_every_image_has_a_version(services: dict[str, Any]):
+    built = [service for service in services.values() if "build" in service]
+    pulled = [service["image"] for service in services.values() if "build" not in service]
+    bases = [rest for dockerfile in DOCKERFILES for name, rest in instructions(dockerfile) if name == "FROM"]
+    assert len(built) + len(pulled) == len(services)
+    assert all(re.search(r":\d+\.\d+", image) for image in pulled + bases)
+
+
+def test_every_gpu_has_one_worker_of_its_own(gpu_services: dict[str, Any]):
+    devices = []
+    for name in ("worker", "worker-gpu1"):
+        (device,) = gpu_services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia"
+        assert device["capabilities"] == ["gpu"]
+        devices += device["device_ids"]
+    assert devices == ["0", "1"]
+
+
+def test_the_gpu_overlay_changes_services_that_are_there(services: dict[str, Any], gpu_services: dict[str, Any]):
+    for name, service in gpu_services.items():
+        extends = service.get("extends", {"file": "docker-compose.yml", "service": name})
+        assert (ROOT / extends["file"]).is_file()
+        assert extends["service"] in services
+
+
+def test_the_gpu_images_have_another_torch_under_another_name(services: dict[str, Any], gpu_services: dict[str, Any]):
+    arguments = dict(instructions(ROOT / services["worker"]["build"]["dockerfile"]))["ARG"]
+    name, _, default = arguments.partition("=")
+    assert default.endswith("/cpu")
+    for service in gpu_services.values():
+        assert service["build"]["args"].keys() == {name}
+        assert service["image"] != services["worker"]["image"]
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_what_an_image_copies_is_there_and_in_the_build_context(dockerfile: Path):
+    context = (ROOT / ".dockerignore").read_text().splitlines()
+    for source in copied(dockerfile):
+        assert (ROOT / source).is_dir()
+        assert f"!{source}" in context
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_runs_as_an_ordinary_user(dockerfile: Path):
+    names = [name for name, _ in instructions(dockerfile)]
+    assert dict(instructions(dockerfile))["USER"] == "slm"
+    assert names.index("USER") < names.index("CMD")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_installs_requirements_that_are_there(dockerfile: Path):
+    files = re.findall(r"requirements/\w+\.txt", dockerfile.read_text())
+    assert files
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_the_api_image_has_neither_torch_nor_the_worker():
+    dockerfile = ROOT / "deploy" / "docker" / "api.Dockerfile"
+    assert set(copied(dockerfile)) == {"requirements/", "common/", "api/"}
+    assert re.findall(r"-r (\S+)", dockerfile.read_text()) == ["requirements/api.txt"]
