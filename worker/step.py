@@ -12,7 +12,7 @@ from worker.runtime import WorkerRuntime
 
 
 class RuntimeStep(bootsteps.StartStopStep):
-    """Starts and stops the runtime with the worker. What `start` raises ends the worker (in a signal it would be lost)."""
+    """Starts and stops the runtime with the worker. What `start` raises ends the worker."""
 
     requires = ("celery.worker.components:Pool",)
 

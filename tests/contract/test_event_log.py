@@ -1,0 +1,150 @@
+"""Following a job's events: each once, in order, whatever pub/sub loses. On the emulated and on the real Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+from redis import Redis
+
+from common import events, keys
+from common.event_log import EventLog, Follower
+from common.events import Event
+from common.jobs import JobState
+from common.subscriber import MAILBOX_SIZE, Subscriber
+
+PULSE_S = 5.0
+
+
+@pytest.fixture
+def subscriber(redis: Redis) -> Iterator[Subscriber]:
+    subscriber = Subscriber(redis)
+    subscriber.start()
+    yield subscriber
+    subscriber.stop()
+
+
+@pytest.fixture
+def log(redis: Redis, subscriber: Subscriber) -> EventLog:
+    return EventLog(redis, subscriber)
+
+
+def wire(event: Event) -> str:
+    import json
+
+    return json.dumps({"data": event.data, "type": event.type, "id": str(event.seq)})
+
+
+def write(redis: Redis, *batch: Event, publish: bool = True) -> None:
+    for event in batch:
+        redis.rpush(keys.log("a"), wire(event))
+        if publish:
+            redis.publish(keys.channel("a"), wire(event))
+
+
+def token(seq: int) -> Event:
+    return events.token(seq, f"t{seq} ", [seq])
+
+
+def end(seq: int) -> Event:
+    return events.finished(seq, JobState.SUCCEEDED, "stop", "cpu")
+
+
+def seqs(follower: Follower, after: int = -1) -> list[int]:
+    return [event.seq for event in follower.events(after=after, pulse_s=PULSE_S) if event is not None]
+
+
+def test_what_was_written_before_is_replayed(redis: Redis, log: EventLog) -> None:
+    write(redis, token(0), token(1), end(2))
+    with log.follow("a") as follower:
+        assert seqs(follower) == [0, 1, 2]
+
+
+def test_what_comes_later_is_passed_on(redis: Redis, log: EventLog) -> None:
+    with log.follow("a") as follower:
+        stream = follower.events(pulse_s=PULSE_S)
+        write(redis, token(0))
+        assert next(stream) == token(0)
+        write(redis, token(1), end(2))
+        assert list(stream) == [token(1), end(2)]
+
+
+def test_a_reader_can_begin_in_the_middle(redis: Redis, log: EventLog) -> None:
+    write(redis, token(0), token(1), token(2), end(3))
+    with log.follow("a") as follower:
+        assert seqs(follower, after=1) == [2, 3]
+
+
+def test_what_pubsub_lost_is_taken_from_the_log(redis: Redis, log: EventLog) -> None:
+    with log.follow("a") as follower:
+        stream = follower.events(pulse_s=PULSE_S)
+        write(redis, token(0))
+        assert next(stream) == token(0)
+        write(redis, token(1), token(2), publish=False)
+        write(redis, end(3))
+        assert [event.seq for event in stream if event] == [1, 2, 3]
+
+
+def test_a_lost_end_is_found_at_the_next_pulse(redis: Redis, log: EventLog) -> None:
+    redis.hset(keys.job("a"), "id", "a")
+    with log.follow("a") as follower:
+        stream = follower.events(pulse_s=0.05)
+        write(redis, token(0))
+        assert next(stream) == token(0)
+        write(redis, end(1), publish=False)
+        assert [event for event in stream if event] == [end(1)]
+
+
+def test_what_was_published_twice_is_passed_on_once(redis: Redis, log: EventLog) -> None:
+    with log.follow("a") as follower:
+        write(redis, token(0))
+        redis.publish(keys.channel("a"), wire(token(0)))
+        write(redis, end(1))
+        assert seqs(follower) == [0, 1]
+
+
+def test_a_slow_reader_of_thousands_of_tokens_gets_each_once(redis: Redis, log: EventLog) -> None:
+    count = 12 * MAILBOX_SIZE
+    with log.follow("a") as follower:
+        stream = follower.events(pulse_s=PULSE_S)
+        writer = threading.Thread(target=write, args=(redis, *(token(seq) for seq in range(count)), end(count)))
+        writer.start()
+        read = [next(stream)]
+        writer.join()  # the reader reads nothing until everything is written, far beyond its mailbox
+        read += stream
+    assert read == [*(token(seq) for seq in range(count)), end(count)]
+
+
+def test_a_quiet_stream_pulses(redis: Redis, log: EventLog) -> None:
+    redis.hset(keys.job("a"), "id", "a")
+    with log.follow("a") as follower:
+        assert list(islice(follower.events(pulse_s=0.02), 3)) == [None, None, None]
+
+
+def test_a_stream_of_an_expired_job_ends(log: EventLog) -> None:
+    with log.follow("a") as follower:
+        assert list(follower.events(pulse_s=0.02)) == [None]
+
+
+def test_closing_lets_the_waiting_reader_go(redis: Redis, log: EventLog) -> None:
+    with log.follow("a") as follower:
+        threading.Timer(0.1, follower.close).start()
+        assert seqs(follower) == []
+
+
+def test_a_job_without_readers_is_unsubscribed(redis: Redis, subscriber: Subscriber, log: EventLog) -> None:
+    with log.follow("a"), log.follow("a"):
+        assert redis.pubsub_numsub(keys.channel("a")) == [(keys.channel("a"), 1)]
+    with log.follow("b"):  # the next wish makes the reader look at all of them
+        pass
+    assert redis.pubsub_numsub(keys.channel("a")) == [(keys.channel("a"), 0)]
+
+
+def test_many_readers_of_one_job_all_get_everything(redis: Redis, log: EventLog) -> None:
+    followers = [log.follow("a") for _ in range(5)]
+    write(redis, token(0), end(1))
+    for follower in followers:
+        with follower:
+            assert seqs(follower) == [0, 1]

@@ -1,0 +1,58 @@
+"""A real worker process with a fake model: `celery -A tests.fake_worker worker`.
+
+It answers a prompt with the prompt itself; one that begins with "endless" is answered until someone stops it.
+`FAKE_STEP_MS` is the time of an engine step; `FAKE_LOAD_ERROR` makes loading fail with that text.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from common.errors import ModelUnavailable
+from common.logs import configure_logging
+from common.settings import Settings
+from tests.fakes import ASSISTANT, FakeRenderer, FakeRunner, echo, endless, fake_engine
+from worker.celery_app import WorkerApp
+from worker.engine.engine import Deliver
+from worker.serving import Accelerators, Serving
+
+
+def plan(history: list[int]) -> int:
+    prompt = bytes(history[: history.index(ASSISTANT)]).decode()
+    return endless()(history) if prompt.startswith("endless") else echo(history)
+
+
+class FakeBackend:
+    """Loads the fake model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def accelerators(self) -> Accelerators:
+        return Accelerators(cuda=False, mps=False)
+
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
+        if message := os.environ.get("FAKE_LOAD_ERROR"):
+            raise ModelUnavailable(message)
+        time.sleep(0.3)  # long enough to be seen loading
+        runner = FakeRunner(
+            plan,
+            num_slots=self._settings.slots,
+            context_length=self._settings.context,
+            step_delay_s=float(os.environ.get("FAKE_STEP_MS", "1")) / 1000,
+        )
+        engine = fake_engine(deliver, runner=runner, on_fatal=on_fatal)
+        engine.start()
+
+        def close() -> None:
+            engine.stop()
+            runner.close()
+
+        return Serving(engine, FakeRenderer(), "cpu", "float32", "fake", None, self._settings.context, close)
+
+
+_settings = Settings.from_env()
+configure_logging(_settings.log_level)
+app = WorkerApp(_settings, FakeBackend(_settings))

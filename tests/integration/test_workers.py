@@ -1,0 +1,185 @@
+"""Real worker processes on a real Redis, with a fake model: what they do together, and when they are killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import ModelUnavailable, PromptTooLong
+from common.events import EventType
+from common.fleet import WorkerState
+from common.jobs import JobKind, JobState
+from tests.processes import Cluster, Reader, running_cluster, wait_for
+from tests.redis_server import RedisServer, running_server
+
+pytestmark = pytest.mark.integration
+
+ENDLESS = "abc "
+SLOW = {"FAKE_STEP_MS": "20"}
+
+
+@pytest.fixture
+def cluster(redis_server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
+    with running_cluster(redis_server.url, tmp_path, SLM_LEASE_S="2", SLM_DRAIN_S="1") as cluster:
+        yield cluster
+
+
+def assert_whole(reader: Reader, tokens: int) -> None:
+    """Nothing lost, doubled or out of order, and one end."""
+    events = reader.to_end()
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert reader.text == (ENDLESS * tokens)[:tokens]
+    assert [event.type for event in events if event.type.is_terminal] == [EventType.FINISHED]
+    assert [event.data["is_last"] for event in events if event.type is EventType.TOKEN][-1]
+
+
+def test_many_jobs_at_once_each_get_their_own_answer(cluster: Cluster) -> None:
+    cluster.start_worker("a", SLM_SLOTS="4")
+    cluster.wait_until_taking_jobs("a")
+    jobs = [(f"prompt number {n}", cluster.stream(f"prompt number {n}")) for n in range(20)]
+    for prompt, (job_id, reader) in jobs:
+        reader.to_end()
+        assert reader.text == prompt
+        record = cluster.store.get(job_id)
+        assert record.state is JobState.SUCCEEDED
+        assert record.result is not None
+        assert record.result["response"] == prompt
+    report = wait_for("the worker to be idle", lambda: (one := cluster.worker("a")) and not one.running and one)
+    assert report.state is WorkerState.READY
+
+
+def test_load_and_unload_reach_every_worker_and_one_that_comes_later_loads_first(cluster: Cluster) -> None:
+    cluster.fleet.set_desired(loaded=False)
+    for name in "ab":
+        cluster.start_worker(name)
+    cluster.wait_until_taking_jobs("a", "b")
+    assert {one.state for one in cluster.fleet.workers()} == {WorkerState.UNLOADED}
+
+    loaded = cluster.finish(JobKind.LOAD)
+    assert loaded.result is not None
+    assert [one["state"] for one in loaded.result["workers"]] == ["ready", "ready"]
+    assert {one.state for one in cluster.fleet.workers()} == {WorkerState.READY}
+
+    cluster.start_worker("c")
+    report = wait_for("the third worker", lambda: (one := cluster.worker("c")) and one.slots and one)
+    assert report.state is WorkerState.READY
+
+    unloaded = cluster.finish(JobKind.UNLOAD)
+    assert unloaded.result is not None
+    assert [one["state"] for one in unloaded.result["workers"]] == ["unloaded"] * 3
+
+
+def test_a_generation_on_an_unloaded_model_loads_it_and_says_so(cluster: Cluster) -> None:
+    cluster.fleet.set_desired(loaded=False)
+    cluster.start_worker("a")
+    cluster.wait_until_taking_jobs("a")
+    _, reader = cluster.stream("hi")
+    lines = [event.data["status"] for event in reader.to_end() if event.type is EventType.STATUS]
+    assert lines == ["Loading SLM model...", "Model loaded on cpu", "Generating response..."]
+    assert reader.text == "hi"
+
+
+def test_unloading_waits_for_what_is_running(cluster: Cluster) -> None:
+    cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    _, reader = cluster.stream("endless", max_new_tokens=60)
+    wait_for("the first tokens", lambda: reader.text)
+    assert cluster.finish(JobKind.UNLOAD).state is JobState.SUCCEEDED
+    assert_whole(reader, 60)
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_jobs_with_its_reason(cluster: Cluster) -> None:
+    cluster.start_worker("a", FAKE_LOAD_ERROR="there is no such folder")
+    cluster.wait_until_taking_jobs("a")
+    assert cluster.worker("a").state is WorkerState.FAILED
+    for kind in (JobKind.GENERATE, JobKind.LOAD):
+        record = cluster.finish(kind)
+        assert isinstance(record.error, ModelUnavailable)
+        assert "there is no such folder" in record.error.message
+
+
+def test_a_prompt_that_is_too_long_is_the_jobs_first_event(cluster: Cluster) -> None:
+    cluster.start_worker("a", SLM_CONTEXT="64")
+    cluster.wait_until_taking_jobs("a")
+    job_id, reader = cluster.stream("x" * 100)
+    (event,) = reader.to_end()
+    assert event.type is EventType.ERROR
+    assert isinstance(cluster.store.get(job_id).error, PromptTooLong)
+
+
+def test_a_running_job_is_cancelled_at_its_next_token(cluster: Cluster) -> None:
+    cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    job_id, reader = cluster.stream("endless", max_new_tokens=1000)
+    wait_for("the first tokens", lambda: reader.text)
+    cluster.store.cancel(job_id)
+    events = reader.to_end()
+    assert events[-1].data["state"] == "cancelled"
+    record = cluster.store.get(job_id)
+    assert record.state is JobState.CANCELLED
+    assert record.result is not None
+    assert record.result["response"] == reader.text.strip()
+    assert len(reader.text) < 500
+    wait_for("the slot to be free", lambda: (one := cluster.worker("a")) and not one.running)
+
+
+def test_a_killed_workers_generation_goes_on_at_its_next_token(cluster: Cluster) -> None:
+    first = cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    streams = [cluster.stream("endless", max_new_tokens=150) for _ in range(3)]
+    for _, reader in streams:
+        wait_for("the first tokens", lambda reader=reader: reader.text)
+    first.kill()
+    cluster.start_worker("b", **SLOW)
+    for job_id, reader in streams:
+        assert_whole(reader, 150)
+        assert cluster.store.get(job_id).attempt == 2
+
+
+def test_a_terminated_worker_hands_its_generations_over_and_exits_in_order(cluster: Cluster) -> None:
+    first = cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    job_id, reader = cluster.stream("endless", max_new_tokens=300)
+    wait_for("the first tokens", lambda: reader.text)
+    cluster.start_worker("b", **SLOW)
+    cluster.wait_until_taking_jobs("b")
+    assert first.terminate() == 0
+    assert cluster.worker("a") is None
+    assert_whole(reader, 300)
+    record = cluster.store.get(job_id)
+    assert (record.attempt, record.crashes) == (2, 0)
+
+
+def test_a_paused_worker_that_wakes_up_writes_nothing_more(cluster: Cluster) -> None:
+    first = cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    job_id, reader = cluster.stream("endless", max_new_tokens=400)
+    wait_for("the first tokens", lambda: reader.text)
+    first.signal(signal.SIGSTOP)
+    cluster.start_worker("b", **SLOW)
+    wait_for("the second attempt", lambda: cluster.store.get(job_id).attempt == 2)
+    first.signal(signal.SIGCONT)
+    assert_whole(reader, 400)
+    wait_for("the first worker to drop the job", lambda: (one := cluster.worker("a")) and not one.running)
+    assert cluster.store.get(job_id).attempt == 2
+
+
+def test_a_worker_lives_through_a_crash_of_redis(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with (
+        running_server(tmp_path / "redis") as server,
+        running_cluster(server.url, tmp_path, SLM_LEASE_S="2") as cluster,
+    ):
+        worker = cluster.start_worker("a", **SLOW)
+        cluster.wait_until_taking_jobs("a")
+        _, before = cluster.stream("endless", max_new_tokens=10)
+        assert_whole(before, 10)
+        server.kill()
+        server.start()
+        wait_for("the worker to be back", lambda: (one := cluster.worker("a")) and one.slots)
+        _, after = cluster.stream("endless", max_new_tokens=10)
+        assert_whole(after, 10)
+        assert worker.is_running()

@@ -1,0 +1,179 @@
+"""Real processes for integration tests: workers, the API, and a client of the job store beside them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from celery import Celery
+
+from common.event_log import EventLog
+from common.events import Event
+from common.fleet import Fleet, WorkerReport
+from common.job_store import JobStore
+from common.jobs import GenerateParams, JobKind, JobRecord, Lane
+from common.queue import BellRinger, configure
+from common.redis_client import connect
+from common.sampling import SamplingParams
+from common.settings import ROOT, Settings
+from common.subscriber import Subscriber
+
+PATIENCE_S = 60.0  # generous: a busy machine must not fail a test
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = PATIENCE_S) -> T:
+    """Poll until `look` returns something true, and return it; fail naming `what` otherwise."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
+
+
+class Process:
+    """A child of the test with its output in a file."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as out:
+            self._child = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | env, stdout=out, stderr=out, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, as in a crash."""
+        self._child.kill()
+        self._child.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit status."""
+        self._child.terminate()
+        return self._child.wait(PATIENCE_S)
+
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
+
+class Reader(threading.Thread):
+    """Follows a job on a thread, as the API does, and keeps what it saw."""
+
+    def __init__(self, log: EventLog, job_id: str) -> None:
+        super().__init__(daemon=True)
+        self.events: list[Event] = []
+        self._follower = log.follow(job_id)
+
+    def run(self) -> None:
+        with self._follower:
+            for event in self._follower.events(pulse_s=1.0):
+                if event is not None:
+                    self.events.append(event)
+
+    @property
+    def text(self) -> str:
+        return "".join(event.data.get("text", "") for event in self.events)
+
+    def to_end(self) -> list[Event]:
+        """All events, once the terminal one has come."""
+        self.join(PATIENCE_S)
+        assert not self.is_alive(), f"the stream did not end; so far {len(self.events)} events"
+        return self.events
+
+
+class Cluster:
+    """Workers on one Redis, and what the API would do, in this process."""
+
+    def __init__(self, redis_url: str, folder: Path, env: dict[str, str]) -> None:
+        self.env = {"SLM_REDIS_URL": redis_url, "SLM_DATA_DIR": str(folder / "data")} | env
+        settings = Settings(redis_url=redis_url)
+        self.redis = connect(redis_url)
+        self.store = JobStore(self.redis, BellRinger(configure(Celery("test"), settings)), job_ttl_s=600)
+        self.fleet = Fleet(self.redis)
+        self._folder = folder
+        self._processes: list[Process] = []
+        self.subscriber = Subscriber(self.redis)
+        self.subscriber.start()
+        self.log = EventLog(self.redis, self.subscriber)
+
+    def start_worker(self, name: str, app: str = "tests.fake_worker", **env: str) -> Process:
+        """Start a worker process; it may not be ready yet."""
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "--hostname", f"{name}@%h"]
+        command += ["--without-mingle", "--without-gossip", "--loglevel", "INFO"]
+        return self._start(name, command, env)
+
+    def start_api(self, port: int, **env: str) -> Process:
+        """Start the API under gunicorn; it may not be ready yet."""
+        command = [sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()"]
+        return self._start("api", command, {"SLM_PORT": str(port)} | env)
+
+    def _start(self, name: str, command: list[str], env: dict[str, str]) -> Process:
+        process = Process(name, command, self.env | env, self._folder)
+        self._processes.append(process)
+        return process
+
+    def worker(self, name: str) -> WorkerReport | None:
+        """The worker's report, while it counts as alive."""
+        return next((one for one in self.fleet.workers() if one.id.startswith(f"{name}@")), None)
+
+    def wait_until_taking_jobs(self, *names: str) -> None:
+        for name in names:
+            wait_for(f"worker {name} to take jobs", lambda name=name: (one := self.worker(name)) and one.slots)
+
+    def submit(self, kind: JobKind, prompt: str = "hello", **sampling: object) -> tuple[str, Reader]:
+        """Follow a new job, then submit it, as the API does."""
+        job_id = str(uuid.uuid4())
+        reader = Reader(self.log, job_id)
+        reader.start()
+        params = GenerateParams(prompt, SamplingParams(**({"seed": 1} | sampling)))  # type: ignore[arg-type]
+        wire = params.to_dict() if kind.lane is Lane.GENERATE else {}
+        self.store.submit(job_id, kind, wire, owner="", max_queue=100)
+        return job_id, reader
+
+    def stream(self, prompt: str = "hello", **sampling: object) -> tuple[str, Reader]:
+        return self.submit(JobKind.STREAM, prompt, **sampling)
+
+    def finish(self, kind: JobKind) -> JobRecord:
+        """Run a job to its end and return its record."""
+        job_id, reader = self.submit(kind)
+        reader.to_end()
+        return self.store.get(job_id)
+
+    def stop(self) -> None:
+        """End every process that still runs, and the connections."""
+        for process in self._processes:
+            if process.is_running():
+                process.signal(signal.SIGCONT)
+                process.kill()
+        self.subscriber.stop()
+        self.redis.close()
+
+
+@contextmanager
+def running_cluster(redis_url: str, folder: Path, **env: str) -> Iterator[Cluster]:
+    """An empty cluster; everything started in it ends with the block."""
+    with connect(redis_url) as redis:
+        redis.flushall()
+    cluster = Cluster(redis_url, folder, env)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
