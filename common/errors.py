@@ -14,7 +14,7 @@ SLMError                     code                 HTTP  retryable
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
 ├── RedisUnavailable         redis_unavailable    503   yes
-├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_ATTEMPTS` times over
+├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_CRASHES` times over
 └── InternalError            internal_error       500   no     a bug; the details are in the log only
 
 An error crosses processes as the dict of `SLMError.to_dict` (in a job's record and its `error` event) and is rebuilt

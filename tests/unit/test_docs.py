@@ -1,0 +1,48 @@
+"""The documents are complete: whoever adds a setting or an error code adds its line."""
+
+from __future__ import annotations
+
+from common.errors import SLMError
+from common.settings import ROOT, Settings
+
+
+def setting_rows() -> list[str]:
+    """The README's table as the settings want it."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`".replace(f"{ROOT}/", "")
+        rows.append(f"| `SLM_{name.upper()}` | {default} | {field.description} |")
+    return rows
+
+
+def error_codes(cls: type[SLMError] = SLMError) -> set[tuple[str, int]]:
+    found = {(cls.code, cls.status)}
+    for child in cls.__subclasses__():
+        found |= error_codes(child)
+    return found
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [row for row in setting_rows() if row not in readme] == []
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    document = (ROOT / "docs" / "errors.md").read_text()
+    assert {
+        f"| `{code}` | {status} |" for code, status in error_codes() if f"| `{code}` | {status} |" not in document
+    } == set()
+
+
+def test_every_route_is_in_the_readme() -> None:
+    from flask import Flask
+
+    from api.routes import health, jobs, slm
+    from api.sse import sse
+
+    app = Flask(__name__)
+    for blueprint in (slm.slm, jobs.jobs, health.health, sse):
+        app.register_blueprint(blueprint)
+    readme = (ROOT / "README.md").read_text().replace("<id>", "<job_id>")
+    rules = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"}
+    assert {rule for rule in rules if rule not in readme} == set()
