@@ -1,0 +1,247 @@
+"""Stand-ins for the model: an engine over them needs no weights and answers what the test planned.
+
+    engine = fake_engine(deliver=outputs.put, plan=scripted({"Hi": "Hello!"}))
+    engine.submit(Sequence("a", fake_prompt("Hi"), SamplingParams(seed=0)))
+
+A plan is a function from all tokens a slot has seen to the next token (or to logits), so it gives the same answer after
+a re-prefill as before it, like a real model.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worker.engine.engine import Deliver, Engine
+from worker.engine.model_runner import Row
+from worker.engine.sampler import Sampler
+from worker.engine.sequence import SequenceOutput
+
+EOS, ASSISTANT = 256, 257  # the answer's end; what stands between prompt and answer
+VOCAB_SIZE = 258
+Plan = Callable[[list[int]], "int | Tensor"]
+
+
+class ByteTokenizer:
+    """Every byte of UTF-8 is a token, and there are two special ones."""
+
+    eos_token_id = EOS
+    special_token_ids = frozenset({EOS, ASSISTANT})
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, token_ids: list[int]) -> str:
+        return bytes(token for token in token_ids if token < 256).decode(errors="replace")
+
+
+class RenderedPrompt(NamedTuple):
+    text: str
+    token_ids: list[int]
+
+
+class FakeRenderer:
+    """Renders like `prompt.PromptRenderer`: the text stays as it is."""
+
+    def render(self, prompt: str) -> RenderedPrompt:
+        return RenderedPrompt(prompt, fake_prompt(prompt))
+
+
+def fake_prompt(text: str) -> list[int]:
+    """The token ids of a prompt that the plans below understand."""
+    return [*ByteTokenizer().encode(text), ASSISTANT]
+
+
+def echo(history: list[int]) -> int:
+    """A plan: answer with the prompt."""
+    return scripted({}, default=None)(history)
+
+
+def scripted(answers: dict[str, str], default: str | None = "?") -> Callable[[list[int]], int]:
+    """A plan: answer each prompt with its text, any other prompt with `default` (None: with itself), then end."""
+
+    def plan(history: list[int]) -> int:
+        split = history.index(ASSISTANT)
+        prompt = bytes(history[:split])
+        answer = answers.get(prompt.decode(), prompt.decode() if default is None else default).encode()
+        num_answered = len(history) - split - 1
+        return answer[num_answered] if num_answered < len(answer) else EOS
+
+    return plan
+
+
+def endless(text: str = "abc ") -> Callable[[list[int]], int]:
+    """A plan: repeat the text until something else ends the sequence."""
+
+    def plan(history: list[int]) -> int:
+        answered = len(history) - history.index(ASSISTANT) - 1
+        return text.encode()[answered % len(text.encode())]
+
+    return plan
+
+
+def hashed(history: list[int]) -> Tensor:
+    """A plan for sampling: logits that look random but depend on the history alone."""
+    generator = torch.Generator().manual_seed(hash(tuple(history)) % 2**63)
+    return torch.randn(VOCAB_SIZE, generator=generator) * 3
+
+
+class Gate:
+    """Lets steps of a `FakeRunner` through one by one, so that a test can act between two of them."""
+
+    def __init__(self, permits: int = 0) -> None:
+        self._permits = permits
+        self._num_held = 0
+        self._is_open = False
+        self._changed = threading.Condition()
+
+    def allow(self, steps: int = 1) -> None:
+        """Let this many more steps through."""
+        with self._changed:
+            self._permits += steps
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Let everything through from now on."""
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    def wait_held(self, timeout_s: float = 10.0) -> None:
+        """Wait until a step stands before the gate, which means that all before it are done."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._num_held and not self._permits, timeout_s), "no step came"
+
+    def pass_through(self) -> None:
+        """Called by the runner at the start of each forward."""
+        with self._changed:
+            self._num_held += 1
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._permits or self._is_open, timeout=30), "the gate stayed closed"
+            self._permits -= not self._is_open
+            self._num_held -= 1
+
+
+class FakeRunner:
+    """A `ModelRunner` that keeps the tokens of every slot and asks its plan for what comes next.
+
+    It fails when the engine breaks the boundary's rules, e.g. by a row that does not continue its slot.
+    """
+
+    vocab_size = VOCAB_SIZE
+
+    def __init__(
+        self,
+        plan: Plan = echo,
+        *,
+        num_slots: int = 4,
+        context_length: int = 256,
+        step_delay_s: float = 0.0,
+        gate: Gate | None = None,
+    ) -> None:
+        self.num_slots = num_slots
+        self.context_length = context_length
+        self.batches: list[list[Row]] = []  # every forward's rows
+        self.fail_with: Exception | None = None  # raised by the next forward
+        self.is_closed = False
+        self._plan = plan
+        self._step_delay_s = step_delay_s
+        self._gate = gate
+        self._histories: list[list[int]] = [[] for _ in range(num_slots)]
+
+    def forward(self, rows: list[Row]) -> Tensor:
+        if self._gate is not None:
+            self._gate.pass_through()
+        time.sleep(self._step_delay_s)
+        self.batches.append(rows)
+        if self.fail_with is not None:
+            error, self.fail_with = self.fail_with, None
+            raise error
+        assert rows, "an empty step"
+        assert len({row.slot for row in rows}) == len(rows), "two rows in one slot"
+        logits = [self._next(row) for row in rows]
+        wanted = [item for item, row in zip(logits, rows, strict=True) if row.needs_logits]
+        return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _next(self, row: Row) -> Tensor:
+        history = self._histories[row.slot]
+        if row.start == 0:
+            history.clear()
+        assert row.token_ids, "an empty row"
+        assert row.start == len(history), "the row does not continue its slot"
+        history.extend(row.token_ids)
+        assert len(history) <= self.context_length, "the slot is too short"
+        return _logits(self._plan(history)) if row.needs_logits else torch.empty(self.vocab_size)
+
+
+def _logits(planned: int | Tensor) -> Tensor:
+    if isinstance(planned, Tensor):
+        return planned
+    logits = torch.full((VOCAB_SIZE,), -100.0)
+    logits[planned] = 100.0
+    return logits
+
+
+def fake_engine(
+    deliver: Deliver,
+    plan: Plan = echo,
+    *,
+    runner: FakeRunner | None = None,
+    on_fatal: Callable[[Exception], None] | None = None,
+    prefill_chunk: int = 256,
+) -> Engine:
+    """A real engine over a `FakeRunner`; not started yet."""
+    tokenizer = ByteTokenizer()
+    return Engine(
+        runner or FakeRunner(plan),
+        Sampler(),
+        decoder=tokenizer,
+        eos_token_ids=frozenset({tokenizer.eos_token_id}),
+        deliver=deliver,
+        on_fatal=on_fatal or _raise,
+        prefill_chunk=prefill_chunk,
+    )
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class Outputs:
+    """A `deliver` that keeps everything and lets a test wait for sequences to end."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[list[SequenceOutput]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, outputs: list[SequenceOutput]) -> None:
+        with self._changed:
+            self.deliveries.append(outputs)
+            self._changed.notify_all()
+
+    def of(self, sequence_id: str) -> list[SequenceOutput]:
+        """What was delivered for one sequence, in order."""
+        return [output for outputs in self.deliveries for output in outputs if output.sequence_id == sequence_id]
+
+    def text(self, sequence_id: str) -> str:
+        return "".join(output.text for output in self.of(sequence_id))
+
+    def token_ids(self, sequence_id: str) -> list[int]:
+        return [token_id for output in self.of(sequence_id) for token_id in output.token_ids]
+
+    def finals(self, sequence_id: str) -> list[SequenceOutput]:
+        return [output for output in self.of(sequence_id) if output.finish_reason is not None]
+
+    def wait_for(self, *sequence_ids: str, timeout_s: float = 30.0) -> None:
+        """Wait until each of the sequences has its final output."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: all(map(self.finals, sequence_ids)), timeout_s)
+            assert done, "some sequences did not end"

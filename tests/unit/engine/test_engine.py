@@ -1,0 +1,548 @@
+from __future__ import annotations
+
+import math
+import random
+import threading
+from concurrent.futures import Future
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.errors import Conflict, InternalError, InvalidRequest, PromptTooLong
+from common.sampling import SamplingParams
+from tests.fakes import (
+    EOS,
+    VOCAB_SIZE,
+    FakeRunner,
+    Gate,
+    Outputs,
+    endless,
+    fake_engine,
+    fake_prompt,
+    hashed,
+    scripted,
+)
+from tests.unit.engine.conftest import StartEngine
+from worker.engine.engine import Engine
+from worker.engine.model_runner import DeviceLostError
+from worker.engine.sequence import FinishReason, Sequence, SequenceStatus
+
+GREEDY = SamplingParams(seed=0, temperature=0.0)
+
+
+def make_sequence(name: str, prompt: str = "Hi", params: SamplingParams = GREEDY) -> Sequence:
+    return Sequence(name, fake_prompt(prompt), params)
+
+
+def sampled(seed: int, max_new_tokens: int = 30) -> SamplingParams:
+    return SamplingParams(seed=seed, temperature=1.0, max_new_tokens=max_new_tokens)
+
+
+def run_alone(sequence: Sequence, runner: FakeRunner) -> Outputs:
+    """Run one sequence in an engine of its own."""
+    outputs = Outputs()
+    engine = fake_engine(outputs, runner=runner)
+    engine.submit(sequence)
+    while not outputs.finals(sequence.sequence_id):
+        engine.step()
+    return outputs
+
+
+# Texts and tokens
+
+
+def test_an_answer_is_streamed_token_by_token_and_ends_once(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine(FakeRunner(scripted({"Hi": "Hello"})))
+
+    engine.submit(make_sequence("a"))
+    outputs.wait_for("a")
+
+    assert [output.text for output in outputs.of("a")] == ["H", "e", "l", "l", "o", ""]
+    assert outputs.token_ids("a") == [*b"Hello", EOS]
+    assert [output.finish_reason for output in outputs.of("a")] == [None] * 5 + [FinishReason.STOP]
+    assert [output.num_output_tokens for output in outputs.of("a")] == [1, 2, 3, 4, 5, 6]
+    assert {output.num_prompt_tokens for output in outputs.of("a")} == {3}
+
+
+def test_a_characters_tokens_travel_together(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine(FakeRunner(scripted({"Hi": "a🎌東"})))
+
+    engine.submit(make_sequence("a"))
+    outputs.wait_for("a")
+
+    assert [(output.text, len(output.token_ids)) for output in outputs.of("a")] == [
+        ("a", 1),
+        ("🎌", 4),
+        ("東", 3),
+        ("", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "stop", "shown"),
+    [
+        ("one two three", (" two",), "one"),
+        ("one two three", ("two", "ne t"), "o"),
+        ("aaab", ("aab",), "a"),
+        ("Hello", ("Hello",), ""),
+        ("a\n\n### Instruction", ("\n\n###",), "a"),
+        ("emoji 🎌 end", ("🎌",), "emoji "),
+        ("ends with tw", ("two",), "ends with tw"),
+    ],
+)
+def test_nothing_of_a_stop_string_is_shown(
+    start_engine: StartEngine, outputs: Outputs, answer: str, stop: tuple[str, ...], shown: str
+) -> None:
+    engine = start_engine(FakeRunner(scripted({"Hi": answer})))
+
+    engine.submit(make_sequence("a", params=SamplingParams(seed=0, stop=stop)))
+    outputs.wait_for("a")
+
+    assert outputs.text("a") == shown
+    assert outputs.finals("a")[0].finish_reason is FinishReason.STOP
+
+
+def test_text_that_may_begin_a_stop_string_is_held_until_it_is_clear(
+    start_engine: StartEngine, outputs: Outputs
+) -> None:
+    engine = start_engine(FakeRunner(scripted({"Hi": "abxabc"})))
+
+    engine.submit(make_sequence("a", params=SamplingParams(seed=0, stop=("abc",))))
+    outputs.wait_for("a")
+
+    assert [(output.text, bytes(output.token_ids)) for output in outputs.of("a")] == [("abx", b"abx"), ("", b"abc")]
+
+
+def test_the_token_limit_ends_a_sequence_and_flushes_what_is_held(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine(FakeRunner(endless("ab🎌")))
+
+    engine.submit(make_sequence("a", params=SamplingParams(seed=0, max_new_tokens=4, stop=("b!", "abc"))))
+    outputs.wait_for("a")
+
+    assert outputs.finals("a")[0].finish_reason is FinishReason.LENGTH
+    assert outputs.text("a") == "ab\ufffd"
+    assert len(outputs.token_ids("a")) == 4
+
+
+def test_the_end_of_the_context_ends_a_sequence(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine(FakeRunner(endless(), context_length=10))
+
+    engine.submit(make_sequence("a"))
+    outputs.wait_for("a")
+
+    assert outputs.finals("a")[0].finish_reason is FinishReason.LENGTH
+    assert len(outputs.token_ids("a")) == 10 - 3
+
+
+# Many at once
+
+
+def test_one_delivery_per_step_carries_all_sequences(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate()
+    engine = start_engine(FakeRunner(scripted({"Hi": "xyz"}), gate=gate))
+    for name in "abc":
+        engine.submit(make_sequence(name))
+    gate.open()
+    outputs.wait_for(*"abc")
+
+    whole = [delivery for delivery in outputs.deliveries if len(delivery) == 3]
+    assert len(whole) >= 3
+    assert all([output.sequence_id for output in delivery] == ["a", "b", "c"] for delivery in whole)
+
+
+def test_more_sequences_than_slots_all_finish_in_order_of_arrival(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine(FakeRunner(num_slots=3))
+    names = [f"s{index}" for index in range(20)]
+
+    for name in names:
+        engine.submit(make_sequence(name, prompt=f"text of {name}"))
+    outputs.wait_for(*names)
+
+    assert [outputs.text(name) for name in names] == [f"text of {name}" for name in names]
+    starts = {output.sequence_id: None for delivery in outputs.deliveries for output in delivery}
+    assert list(starts) == names
+
+
+def test_seeded_tokens_are_the_same_alone_in_any_batch_and_with_any_chunks(outputs: Outputs) -> None:
+    params = [sampled(seed) for seed in range(12)]
+    expected = [run_alone(make_sequence("a", str(seed), params[seed]), FakeRunner(hashed)) for seed in range(12)]
+    engine = fake_engine(outputs, runner=FakeRunner(hashed, num_slots=5), prefill_chunk=2)
+
+    for seed in range(12):
+        engine.submit(make_sequence(str(seed), str(seed), params[seed]))
+    while any(not outputs.finals(str(seed)) for seed in range(12)):
+        engine.step()
+
+    assert [outputs.token_ids(str(seed)) for seed in range(12)] == [alone.token_ids("a") for alone in expected]
+    assert len({tuple(alone.token_ids("a")) for alone in expected}) == 12
+
+
+def test_counts_follow_the_sequences(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate()
+    engine = start_engine(FakeRunner(num_slots=2, gate=gate))
+    for name in "abc":
+        engine.submit(make_sequence(name))
+    gate.allow()
+    gate.wait_held()
+
+    assert (engine.num_running, engine.num_waiting, engine.num_free_slots) == (2, 1, 0)
+    gate.open()
+    outputs.wait_for(*"abc")
+    engine.stop()
+    assert (engine.num_running, engine.num_waiting, engine.num_free_slots) == (0, 0, 2)
+
+
+# Continuing an earlier attempt
+
+
+@pytest.mark.parametrize("params", [GREEDY, sampled(3, max_new_tokens=60)], ids=["greedy", "seeded"])
+@pytest.mark.parametrize("stop", [(), ("e", "zz"), ("o, w",)])
+def test_a_continued_sequence_is_as_if_undisturbed(params: SamplingParams, stop: tuple[str, ...]) -> None:
+    params = SamplingParams.from_dict(params.to_dict() | {"stop": stop})
+    plan = scripted({"Hi": "hell🎌 w, wörld 東京 z"}) if params.is_greedy else hashed
+    whole = run_alone(make_sequence("a", params=params), FakeRunner(plan))
+
+    for num_seen in range(len(whole.of("a"))):
+        seen, rest = whole.of("a")[:num_seen], whole.of("a")[num_seen:]
+        continued = make_sequence("a", params=params)
+        continued.output_ids = [token for output in seen for token in output.token_ids]
+        continued.emitted_text = "".join(output.text for output in seen)
+
+        assert run_alone(continued, FakeRunner(plan)).of("a") == rest
+
+
+def test_text_that_was_committed_but_not_sent_comes_with_the_next_output() -> None:
+    continued = make_sequence("a")
+    continued.output_ids, continued.emitted_text = [*b"Hel"], "H"
+
+    outputs = run_alone(continued, FakeRunner(scripted({"Hi": "Hello"})))
+
+    assert [output.text for output in outputs.of("a")] == ["ell", "o", ""]
+    assert outputs.token_ids("a") == [*b"lo", EOS]
+
+
+@pytest.mark.parametrize(
+    ("output_ids", "params", "reason", "rest"),
+    [
+        ([*b"Hel"], SamplingParams(seed=0, max_new_tokens=3), FinishReason.LENGTH, "el"),
+        ([*b"Hel", EOS], GREEDY, FinishReason.STOP, "el"),
+        ([*b"Hello"], SamplingParams(seed=0, stop=("ll",)), FinishReason.STOP, "e"),
+    ],
+)
+def test_a_sequence_that_was_complete_ends_without_another_token(
+    output_ids: list[int], params: SamplingParams, reason: FinishReason, rest: str
+) -> None:
+    continued = make_sequence("a", params=params)
+    continued.output_ids, continued.emitted_text = output_ids, "H"
+    runner = FakeRunner()
+
+    (output,) = run_alone(continued, runner).of("a")
+
+    assert (output.finish_reason, output.text, output.token_ids) == (reason, rest, ())
+    assert runner.batches == []
+
+
+def test_a_text_that_does_not_belong_to_its_tokens_is_refused(start_engine: StartEngine) -> None:
+    continued = make_sequence("a")
+    continued.output_ids, continued.emitted_text = [*b"Hel"], "Ha"
+
+    with pytest.raises(InternalError, match="does not belong"):
+        start_engine().submit(continued)
+
+
+# Refusals
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(start_engine: StartEngine) -> None:
+    engine = start_engine(FakeRunner(context_length=16))
+
+    with pytest.raises(PromptTooLong, match=r"16 tokens.* 16 for prompt") as caught:
+        engine.submit(Sequence("a", [1] * 16, GREEDY))
+    assert caught.value.param == "prompt"
+    engine.submit(Sequence("a", fake_prompt("x" * 14), GREEDY))
+
+
+def test_an_empty_prompt_is_refused(start_engine: StartEngine) -> None:
+    with pytest.raises(InvalidRequest, match="no token"):
+        start_engine().submit(Sequence("a", [], GREEDY))
+
+
+@pytest.mark.parametrize("token_id", [VOCAB_SIZE, -1])
+def test_a_token_outside_the_vocabulary_never_reaches_the_device(start_engine: StartEngine, token_id: int) -> None:
+    with pytest.raises(InternalError, match="not in the model's vocabulary"):
+        start_engine().submit(Sequence("a", [1, token_id], GREEDY))
+
+
+def test_an_id_is_taken_while_its_sequence_lives(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate()
+    engine = start_engine(FakeRunner(gate=gate))
+    engine.submit(make_sequence("a"))
+
+    with pytest.raises(InternalError, match="already in the engine"):
+        engine.submit(make_sequence("a"))
+    gate.open()
+    outputs.wait_for("a")
+    engine.submit(make_sequence("a"))
+
+
+# Cancelling
+
+
+def test_a_running_sequence_is_cancelled_at_the_next_step(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate(permits=3)
+    engine = start_engine(FakeRunner(endless("xyz"), gate=gate))
+    engine.submit(make_sequence("a"))
+    gate.wait_held()
+
+    engine.cancel("a")
+    gate.open()
+    outputs.wait_for("a")
+
+    (final,) = outputs.finals("a")
+    assert final.finish_reason is FinishReason.CANCELLED
+    assert outputs.text("a") == "xyzx"  # the step under way still counts
+
+
+def test_a_waiting_sequence_is_cancelled_without_ever_running(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate()
+    engine = start_engine(FakeRunner(num_slots=1, gate=gate))
+    engine.submit(make_sequence("a"))
+    engine.submit(make_sequence("b"))
+    gate.wait_held()
+
+    engine.cancel("b")
+    gate.allow(2)  # the step under way, and the one that carries the cancellation out
+    outputs.wait_for("b")
+    gate.open()
+    outputs.wait_for("a")
+
+    (only,) = outputs.of("b")
+    assert (only.finish_reason, only.text, only.token_ids) == (FinishReason.CANCELLED, "", ())
+    assert outputs.text("a") == "Hi"
+
+
+def test_held_text_is_shown_when_a_sequence_is_cancelled(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate(permits=3)
+    engine = start_engine(FakeRunner(endless("xab"), gate=gate))
+    engine.submit(make_sequence("a", params=SamplingParams(seed=0, stop=("abc",))))
+    gate.wait_held()
+
+    engine.cancel("a")
+    engine.cancel("a")
+    engine.cancel("unknown")
+    gate.open()
+    outputs.wait_for("a")
+
+    assert [output.text for output in outputs.of("a")][:2] == ["x", "abx"]
+    assert len(outputs.finals("a")) == 1
+
+
+def test_300_random_submits_and_cancels_leave_every_slot_free(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine(FakeRunner(num_slots=5), prefill_chunk=3)
+    names = [f"s{index}" for index in range(300)]
+
+    def client(names: list[str], seed: int) -> None:
+        rng = random.Random(seed)
+        for name in names:
+            params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=rng.randint(1, 20))
+            engine.submit(make_sequence(name, "x" * rng.randint(1, 30), params))
+            if rng.random() < 0.6:
+                engine.cancel(rng.choice(names))
+
+    threads = [threading.Thread(target=client, args=(names[part::3], part)) for part in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outputs.wait_for(*names)
+    engine.stop()
+
+    assert all(len(outputs.finals(name)) == 1 for name in names)
+    assert all(outputs.of(name)[-1].finish_reason is not None for name in names)
+    reasons = {outputs.finals(name)[0].finish_reason for name in names}
+    assert reasons == {FinishReason.CANCELLED, FinishReason.LENGTH, FinishReason.STOP}
+    assert (engine.num_free_slots, engine.num_running, engine.num_waiting) == (5, 0, 0)
+
+
+# Releasing
+
+
+def test_released_sequences_get_no_final_output_and_can_be_continued(
+    start_engine: StartEngine, outputs: Outputs
+) -> None:
+    gate = Gate(permits=4)
+    plan = scripted({"Hi": "hello wörld"})
+    engine = start_engine(FakeRunner(plan, num_slots=1, gate=gate))
+    running, waiting = make_sequence("a"), make_sequence("b")
+    engine.submit(running)
+    engine.submit(waiting)
+    gate.wait_held()
+    released: list[frozenset[str]] = []
+    releaser = threading.Thread(target=lambda: released.append(engine.release(["a", "b", "ended"])))
+    releaser.start()
+    gate.allow()
+    releaser.join()
+
+    assert released == [frozenset({"a", "b"})]
+    assert [outputs.text("a"), outputs.text("b")] == ["hello", ""]
+    assert outputs.finals("a") == outputs.finals("b") == []
+    assert engine.num_free_slots == 1
+    assert running.status is SequenceStatus.WAITING
+    continued = make_sequence("a")
+    continued.output_ids, continued.emitted_text = outputs.token_ids("a"), outputs.text("a")
+    assert run_alone(continued, FakeRunner(plan)).text("a") == " wörld"
+
+
+def test_release_from_a_stopped_engine_returns_at_once(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    engine.stop()
+
+    assert engine.release(["a"]) == frozenset()
+
+
+# Failures
+
+
+def test_a_row_without_usable_logits_ends_alone(start_engine: StartEngine, outputs: Outputs) -> None:
+    def plan(history: list[int]) -> int | Tensor:
+        if history[0] == ord("b") and len(history) > 4:
+            return torch.full((VOCAB_SIZE,), math.nan)
+        return endless("xyz")(history)
+
+    engine = start_engine(FakeRunner(plan))
+    for name in "abc":
+        engine.submit(make_sequence(name, name * 2, SamplingParams(seed=0, max_new_tokens=9)))
+    outputs.wait_for(*"abc")
+
+    (failed,) = outputs.finals("b")
+    assert failed.finish_reason is FinishReason.ERROR
+    assert isinstance(failed.error, InternalError)
+    assert outputs.text("b") == "xy"
+    assert outputs.text("a") == outputs.text("c") == "xyz" * 3
+
+
+def test_parameters_that_cannot_be_used_end_their_sequence_alone(start_engine: StartEngine, outputs: Outputs) -> None:
+    engine = start_engine()
+    engine.submit(make_sequence("bad", params=SamplingParams(seed="x")))  # type: ignore[arg-type]
+    engine.submit(make_sequence("good"))
+    outputs.wait_for("bad", "good")
+
+    assert isinstance(outputs.finals("bad")[0].error, InternalError)
+    assert outputs.text("good") == "Hi"
+
+
+def test_a_failed_forward_fails_its_sequences_and_the_engine_goes_on(
+    start_engine: StartEngine, outputs: Outputs
+) -> None:
+    gate = Gate(permits=2)
+    runner = FakeRunner(endless(), num_slots=2, gate=gate)
+    engine = start_engine(runner)
+    for name in "abc":
+        engine.submit(make_sequence(name, params=SamplingParams(seed=0, max_new_tokens=5)))
+    gate.wait_held()
+
+    runner.fail_with = RuntimeError("out of memory")
+    gate.open()
+    outputs.wait_for(*"abc")
+
+    assert [outputs.finals(name)[0].finish_reason for name in "abc"] == [
+        FinishReason.ERROR,
+        FinishReason.ERROR,
+        FinishReason.LENGTH,
+    ]
+    assert isinstance(outputs.finals("a")[0].error, InternalError)
+    assert outputs.finals("c")[0].error is None
+
+
+def test_a_dead_device_ends_the_engine_without_ending_the_jobs(start_engine: StartEngine, outputs: Outputs) -> None:
+    fatal: Future[Exception] = Future()
+    gate = Gate(permits=2)
+    runner = FakeRunner(endless(), gate=gate)
+    engine = start_engine(runner, on_fatal=fatal.set_result)
+    engine.submit(make_sequence("a"))
+    gate.wait_held()
+
+    runner.fail_with = DeviceLostError("gone")
+    gate.open()
+
+    assert isinstance(fatal.result(timeout=10), DeviceLostError)
+    assert outputs.finals("a") == []
+    assert engine.release(["a"]) == frozenset()
+    with pytest.raises(Conflict):
+        engine.submit(make_sequence("b"))
+
+
+def test_an_engine_whose_delivery_breaks_says_so(outputs: Outputs) -> None:
+    fatal: Future[Exception] = Future()
+
+    def deliver(_: object) -> None:
+        raise ValueError("a bug")
+
+    engine = fake_engine(deliver, on_fatal=fatal.set_result)
+    engine.start()
+    engine.submit(make_sequence("a"))
+
+    assert isinstance(fatal.result(timeout=10), ValueError)
+    engine.stop()
+
+
+# The end
+
+
+def test_abort_all_ends_every_sequence_with_the_given_error(start_engine: StartEngine, outputs: Outputs) -> None:
+    gate = Gate(permits=2)
+    engine = start_engine(FakeRunner(endless(), num_slots=1, gate=gate))
+    engine.submit(make_sequence("a"))
+    engine.submit(make_sequence("b"))
+    gate.wait_held()
+    error = Conflict("unloaded")
+
+    engine.abort_all(error)
+    gate.open()
+    outputs.wait_for("a", "b")
+
+    assert [outputs.finals(name)[0].error for name in "ab"] == [error, error]
+    assert engine.num_free_slots == 1
+
+
+def test_a_stopped_engine_has_ended_every_sequence_and_takes_no_more(
+    start_engine: StartEngine, outputs: Outputs
+) -> None:
+    engine = start_engine(FakeRunner(endless(), num_slots=1, context_length=100_000))
+    engine.submit(make_sequence("a", params=SamplingParams(seed=0, max_new_tokens=90_000)))
+    engine.submit(make_sequence("b"))
+
+    engine.stop()
+    engine.stop()
+
+    assert [type(outputs.finals(name)[0].error) for name in "ab"] == [Conflict, Conflict]
+    with pytest.raises(Conflict):
+        engine.submit(make_sequence("c"))
+
+
+def test_the_engine_thread_sleeps_when_there_is_nothing_to_do(start_engine: StartEngine, outputs: Outputs) -> None:
+    runner = FakeRunner(num_slots=2)
+    engine = start_engine(runner)
+    engine.submit(make_sequence("a"))
+    outputs.wait_for("a")
+    num_steps = len(runner.batches)
+
+    engine.cancel("unknown")
+    engine.release([])
+
+    assert len(runner.batches) == num_steps
+
+
+def test_rows_continue_their_slots_without_gaps(outputs: Outputs) -> None:
+    runner = FakeRunner(num_slots=1)
+    engine: Engine = fake_engine(outputs, runner=runner, prefill_chunk=4)
+    engine.submit(make_sequence("a", "eleven text"))
+    while not outputs.finals("a"):
+        engine.step()
+
+    rows = [batch[0] for batch in runner.batches]
+    assert all(before.start + len(before.token_ids) == after.start for before, after in pairwise(rows))
+    assert [len(row.token_ids) for row in rows[:4]] == [4, 4, 4, 1]
+    assert [row.needs_logits for row in rows[:4]] == [False, False, True, True]

@@ -1,0 +1,291 @@
+"""The step loop: takes sequences from any thread, computes them together, delivers what each step adds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from common.errors import Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
+from worker.engine.detokenizer import TokenDecoder
+from worker.engine.model_runner import DeviceLostError, ModelRunner
+from worker.engine.output_stream import OutputStream
+from worker.engine.scheduler import Batch, Scheduler
+from worker.engine.sequence import FinishReason, Sequence, SequenceOutput, SequenceStatus
+from worker.engine.stopping import StopCriteria
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+PREFILL_CHUNK = 256  # tokens of all prefills together per step
+Deliver = Callable[[list[SequenceOutput]], None]
+
+
+class TokenSampler(Protocol):
+    """What the engine asks of `sampler.Sampler`."""
+
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[int | InternalError]:
+        """The next token of each sequence, or the error that ends that sequence alone."""
+        ...
+
+
+class Engine:
+    """Runs sequences in one continuous batch.
+
+    `submit`, `cancel`, `release`, `abort_all` and the counts may be called by any thread. They leave a request that the
+    engine thread carries out at the next step boundary, so that nothing changes under a running forward. All forwards
+    are on that one thread: CUDA graphs and the runner's slots belong to it.
+
+    Args:
+        runner: the model.
+        sampler: chooses tokens from the runner's logits.
+        decoder: makes text of tokens.
+        eos_token_ids: tokens that end an answer.
+        deliver: called once per step, by the engine thread, with all outputs of the step; must not block or raise.
+        on_fatal: called once, by the engine thread, when the device is dead or the engine itself is broken. Its
+            sequences get no final output: replace the process, and let another engine continue them from their
+            committed tokens.
+        prefill_chunk: prompt tokens computed per step, of all sequences together.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        sampler: TokenSampler,
+        *,
+        decoder: TokenDecoder,
+        eos_token_ids: frozenset[int],
+        deliver: Deliver,
+        on_fatal: Callable[[Exception], None],
+        prefill_chunk: int = PREFILL_CHUNK,
+    ) -> None:
+        self._runner = runner
+        self._sampler = sampler
+        self._decoder = decoder
+        self._criteria = StopCriteria(eos_token_ids, runner.context_length)
+        self._deliver = deliver
+        self._on_fatal = on_fatal
+        self._scheduler = Scheduler(runner.num_slots, prefill_chunk)
+        # Touched by the engine thread alone:
+        self._streams: dict[str, OutputStream] = {}  # of the admitted sequences
+        self._outputs: list[SequenceOutput] = []  # of the step under way
+        # Guarded by _changed:
+        self._changed = threading.Condition()
+        self._ids: set[str] = set()  # of all sequences that have not ended
+        self._requests: list[Callable[[], None]] = []
+        self._is_stopping = False
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that own a slot."""
+        return len(self._scheduler.running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that wait for a slot."""
+        return max(0, len(self._ids) - self.num_running)
+
+    @property
+    def num_free_slots(self) -> int:
+        """Slots that no sequence owns."""
+        return self._scheduler.num_free_slots
+
+    def start(self) -> None:
+        """Start the engine thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop at the next step boundary and wait for it. What still runs then ends with an error each.
+
+        For an orderly end call `release` or `abort_all` first. A stopped engine cannot be started again.
+        """
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def check(self, sequence: Sequence) -> None:
+        """Look whether the sequence can be run, without queueing it.
+
+        Raises:
+            PromptTooLong: the prompt and one token of an answer do not fit the context.
+            InvalidRequest: the prompt has no token.
+            InternalError: a token is not in the model's vocabulary.
+        """
+        num_prompt_tokens, context_length = sequence.num_prompt_tokens, self._runner.context_length
+        if num_prompt_tokens == 0:
+            raise InvalidRequest("The prompt has no token.", param="prompt")
+        if num_prompt_tokens + 1 > context_length:
+            raise PromptTooLong(
+                f"The prompt has {num_prompt_tokens} tokens, but the context holds {context_length} for prompt and "
+                f"answer together; at most {context_length - 1} can be the prompt's.",
+                param="prompt",
+            )
+        largest = max(max(sequence.prompt_ids), max(sequence.output_ids, default=0))
+        if largest >= self._runner.vocab_size or min(sequence.prompt_ids) < 0:
+            raise InternalError(f"Token {largest} is not in the model's vocabulary of {self._runner.vocab_size}.")
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence.
+
+        Raises:
+            SLMError: what `check` raises.
+            InternalError: `emitted_text` is not the text of `output_ids`, or a sequence of that id is in the engine.
+            Conflict: the engine stops or has stopped.
+        """
+        self.check(sequence)
+        stream = OutputStream(sequence, self._decoder, self._criteria)
+        with self._changed:
+            if sequence.sequence_id in self._ids:
+                raise InternalError(f"Sequence {sequence.sequence_id} is already in the engine.")
+            if not self._request(partial(self._admit, stream)):
+                raise Conflict("The model is being unloaded.")
+            self._ids.add(sequence.sequence_id)
+
+    def cancel(self, sequence_id: str) -> None:
+        """End a submitted sequence with the reason CANCELLED at the next step boundary; nothing if it has ended."""
+        self._request(partial(self._cancel, sequence_id))
+
+    def abort_all(self, error: SLMError) -> None:
+        """End every sequence submitted so far with `error` at the next step boundary."""
+        self._request(partial(self._abort_all, error))
+
+    def release(self, sequence_ids: Iterable[str]) -> frozenset[str]:
+        """Take sequences out at a token boundary without a final output, so that another engine can continue them.
+
+        Blocks until the boundary; not to be called from `deliver`.
+
+        Returns:
+            The ids that were taken out: all their outputs have been delivered. The others have ended, with a final
+            output that may come with this step.
+        """
+        released: Future[frozenset[str]] = Future()
+        self._request(partial(self._release, list(sequence_ids), released))
+        with self._changed:
+            self._changed.wait_for(lambda: released.done() or self._is_closed)
+        return released.result() if released.done() else frozenset()
+
+    def step(self) -> None:
+        """Schedule, compute, sample, update: one token for every sequence that is past its prefill."""
+        self._apply_requests()
+        batch = self._scheduler.schedule()
+        if batch.rows:
+            self._update(self._execute(batch))
+        self._deliver_outputs()
+
+    def _execute(self, batch: Batch) -> list[tuple[Sequence, int | InternalError]]:
+        """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
+        try:
+            samples = self._sampler.sample(self._runner.forward(batch.rows), batch.sampled)
+        except DeviceLostError:
+            raise
+        except Exception:
+            logger.exception("A step of %d sequences failed.", len(batch.sequences))
+            return [(sequence, InternalError("The model failed to compute a step.")) for sequence in batch.sequences]
+        self._scheduler.advance(batch)
+        return list(zip(batch.sampled, samples, strict=True))
+
+    def _update(self, samples: list[tuple[Sequence, int | InternalError]]) -> None:
+        for sequence, sample in samples:
+            stream = self._streams[sequence.sequence_id]
+            if isinstance(sample, InternalError):
+                self._finish(stream, FinishReason.ERROR, sample)
+                continue
+            stream.append(sample)
+            if stream.finish_reason is not None:
+                self._finish(stream, stream.finish_reason)
+            elif (output := stream.take()) is not None:
+                self._outputs.append(output)
+
+    def _finish(self, stream: OutputStream, reason: FinishReason, error: SLMError | None = None) -> None:
+        """Make the final output and forget the sequence."""
+        stream.finish(reason)
+        self._outputs.append(stream.take_final(error))
+        self._forget(stream.sequence, SequenceStatus.FINISHED)
+
+    def _forget(self, sequence: Sequence, status: SequenceStatus) -> None:
+        self._scheduler.remove(sequence)
+        sequence.status = status
+        del self._streams[sequence.sequence_id]
+        with self._changed:
+            self._ids.remove(sequence.sequence_id)
+
+    def _deliver_outputs(self) -> None:
+        outputs, self._outputs = self._outputs, []
+        if outputs:
+            self._deliver(outputs)
+
+    # Requests: made by any thread, carried out by the engine thread between two steps.
+
+    def _request(self, action: Callable[[], None]) -> bool:
+        """Leave a request; false when no step will carry it out any more."""
+        with self._changed:
+            if not self._is_stopping:
+                self._requests.append(action)
+                self._changed.notify_all()
+            return not self._is_stopping
+
+    def _apply_requests(self) -> None:
+        with self._changed:
+            requests, self._requests = self._requests, []
+        for action in requests:
+            action()
+
+    def _admit(self, stream: OutputStream) -> None:
+        self._streams[stream.sequence.sequence_id] = stream
+        self._scheduler.add(stream.sequence)
+        if stream.finish_reason is not None:  # its committed tokens were all of it
+            self._finish(stream, stream.finish_reason)
+
+    def _cancel(self, sequence_id: str) -> None:
+        if (stream := self._streams.get(sequence_id)) is not None:
+            self._finish(stream, FinishReason.CANCELLED)
+
+    def _abort_all(self, error: SLMError) -> None:
+        for stream in list(self._streams.values()):
+            self._finish(stream, FinishReason.ERROR, error)
+
+    def _release(self, sequence_ids: list[str], released: Future[frozenset[str]]) -> None:
+        streams = [self._streams[name] for name in sequence_ids if name in self._streams]
+        for stream in streams:
+            self._forget(stream.sequence, SequenceStatus.WAITING)
+        released.set_result(frozenset(stream.sequence.sequence_id for stream in streams))
+        with self._changed:
+            self._changed.notify_all()
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self.step()
+            self._end()
+        except Exception as error:
+            logger.critical("The engine cannot go on.", exc_info=True)
+            self._on_fatal(error)
+        finally:
+            with self._changed:
+                self._is_stopping = self._is_closed = True
+                self._changed.notify_all()
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; false when the engine is to stop."""
+        with self._changed:
+            if not self._requests and not self._scheduler.has_work:
+                self._scheduler.check_idle()
+            self._changed.wait_for(lambda: self._requests or self._scheduler.has_work or self._is_stopping)
+            return not self._is_stopping
+
+    def _end(self) -> None:
+        """Carry out the requests that came before the stop and end what is left."""
+        self._apply_requests()
+        self._abort_all(Conflict("The model was unloaded while this ran."))
+        self._deliver_outputs()

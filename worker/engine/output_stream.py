@@ -1,0 +1,88 @@
+"""What a client sees of one sequence: text that can still change is held back, every token is reported once."""
+
+from __future__ import annotations
+
+from common.errors import InternalError, SLMError
+from worker.engine.detokenizer import Detokenizer, TokenDecoder
+from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.engine.stopping import StopCriteria, StopStringMatcher
+
+
+class OutputStream:
+    """Turns a sequence's tokens into its outputs and decides when it ends.
+
+    Everything here is a function of the tokens alone, so a sequence that is continued elsewhere gets the same state
+    by reading its committed tokens once more.
+    """
+
+    def __init__(self, sequence: Sequence, decoder: TokenDecoder, criteria: StopCriteria) -> None:
+        """Raises `InternalError` when the sequence's `emitted_text` is not the text of its `output_ids`."""
+        self.sequence = sequence
+        self.finish_reason: FinishReason | None = None
+        self._criteria = criteria
+        self._detokenizer = Detokenizer(decoder, sequence.prompt_ids)
+        self._matcher = StopStringMatcher(sequence.params.stop)
+        self._unsent_ids: list[int] = []
+        self._unsent_text = ""
+        self._replay()
+
+    def append(self, token_id: int) -> None:
+        """Take the newest token; sets `finish_reason` when the sequence ends with it."""
+        self.sequence.output_ids.append(token_id)
+        self._unsent_ids.append(token_id)
+        if not self._criteria.is_eos(token_id):
+            self._read(self._detokenizer.push(token_id))
+        if (reason := self._criteria.check(self.sequence)) is not None:
+            self.finish(reason)
+
+    def finish(self, reason: FinishReason) -> None:
+        """End the sequence with its newest token, if it has not ended yet; what was held back becomes visible."""
+        if self.finish_reason is None:
+            self.finish_reason = reason
+            self._read(self._detokenizer.flush())
+
+    def take(self) -> SequenceOutput | None:
+        """The visible part of what came since the last call; None when there is no text to show yet."""
+        num_visible = len(self._unsent_text) - self._matcher.num_held
+        return self._output(num_visible) if num_visible > 0 else None
+
+    def take_final(self, error: SLMError | None = None) -> SequenceOutput:
+        """The sequence's last output: everything that has not been shown, and why it ended."""
+        return self._output(len(self._unsent_text), self.finish_reason, error)
+
+    def _output(
+        self, num_visible: int, finish_reason: FinishReason | None = None, error: SLMError | None = None
+    ) -> SequenceOutput:
+        text, self._unsent_text = self._unsent_text[:num_visible], self._unsent_text[num_visible:]
+        token_ids, self._unsent_ids = tuple(self._unsent_ids), []
+        return SequenceOutput(
+            sequence_id=self.sequence.sequence_id,
+            token_ids=token_ids,
+            text=text,
+            num_prompt_tokens=self.sequence.num_prompt_tokens,
+            num_output_tokens=self.sequence.num_output_tokens,
+            finish_reason=finish_reason,
+            error=error,
+        )
+
+    def _read(self, text: str) -> None:
+        """Add decoded text; a stop string ends the sequence and is cut off with all that follows it."""
+        begin = self._matcher.feed(text)
+        if begin is None:
+            self._unsent_text += text
+            return
+        self._unsent_text = (self._unsent_text + text)[: len(self._unsent_text) + begin]
+        self.finish_reason = FinishReason.STOP
+
+    def _replay(self) -> None:
+        """Rebuild the state that an earlier attempt had after its committed tokens."""
+        committed, self.sequence.output_ids = self.sequence.output_ids, []
+        for token_id in committed:
+            if self.finish_reason is None:
+                self.append(token_id)
+        self._unsent_ids = []
+        if not self._unsent_text.startswith(self.sequence.emitted_text):
+            raise InternalError("The text already sent does not belong to the tokens already committed.")
+        self._unsent_text = self._unsent_text.removeprefix(self.sequence.emitted_text)
+        if self._criteria.is_full(self.sequence):
+            self.finish(FinishReason.LENGTH)

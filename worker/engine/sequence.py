@@ -1,0 +1,93 @@
+"""One generation inside one engine, and what the engine reports of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+
+from common.errors import SLMError
+from common.sampling import SamplingParams
+
+BASE_ADAPTER = "base"
+
+
+class SequenceStatus(Enum):
+    """Where a sequence stands: WAITING -> RUNNING -> FINISHED; a release leads back to WAITING."""
+
+    WAITING = auto()  # has no slot
+    RUNNING = auto()  # owns a slot
+    FINISHED = auto()  # its final output has been made
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended."""
+
+    STOP = "stop"  # an end-of-sequence token or a stop string
+    LENGTH = "length"  # `max_new_tokens` or the end of the context
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One generation. From `Engine.submit` until its final output or its release it belongs to the engine thread.
+
+    A generation that an earlier attempt left unfinished is continued by passing that attempt's committed tokens as
+    `output_ids` and the text that the client has seen of them as `emitted_text`.
+    """
+
+    sequence_id: str
+    prompt_ids: list[int]
+    params: SamplingParams
+    adapter: str = BASE_ADAPTER
+    output_ids: list[int] = field(default_factory=list)
+    emitted_text: str = ""
+    status: SequenceStatus = field(default=SequenceStatus.WAITING, init=False)
+    slot: int | None = field(default=None, init=False)
+    num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the slot
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.prompt_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens generated so far, those of earlier attempts included; also the index of the next token's draw."""
+        return len(self.output_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of prompt and output together."""
+        return len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        """Tokens still to be fed to the model before the next one can be sampled."""
+        return self.num_tokens - self.num_computed_tokens
+
+    def uncomputed_ids(self, count: int) -> tuple[int, ...]:
+        """The next `count` token ids to feed."""
+        start, split = self.num_computed_tokens, len(self.prompt_ids)
+        if start >= split:
+            return tuple(self.output_ids[start - split : start - split + count])
+        head = self.prompt_ids[start : start + count]
+        return (*head, *self.output_ids[: count - len(head)])
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """What a step adds to one sequence.
+
+    `token_ids` are all tokens since the sequence's previous output: those whose text is held back travel with the next
+    visible text. An output with a `finish_reason` is the sequence's last one, and every sequence has exactly one
+    unless it is released. `error` is set exactly when the reason is ERROR.
+    """
+
+    sequence_id: str
+    token_ids: tuple[int, ...]
+    text: str
+    num_prompt_tokens: int
+    num_output_tokens: int  # over all attempts, this output's tokens included
+    finish_reason: FinishReason | None = None
+    error: SLMError | None = None

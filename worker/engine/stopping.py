@@ -1,0 +1,91 @@
+"""When a sequence ends: end tokens, stop strings, lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.engine.sequence import FinishReason, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class StopCriteria:
+    """The stop rules that all sequences of a model share."""
+
+    eos_token_ids: frozenset[int]
+    context_length: int
+
+    def is_eos(self, token_id: int) -> bool:
+        """Whether the token ends the answer; its text is never shown."""
+        return token_id in self.eos_token_ids
+
+    def is_full(self, sequence: Sequence) -> bool:
+        """Whether the sequence may not get another token."""
+        return (
+            sequence.num_output_tokens >= sequence.params.max_new_tokens or sequence.num_tokens >= self.context_length
+        )
+
+    def check(self, sequence: Sequence) -> FinishReason | None:
+        """Why the sequence ends with its newest token, stop strings aside; None when it goes on."""
+        if sequence.output_ids and self.is_eos(sequence.output_ids[-1]):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.is_full(sequence) else None
+
+
+class StopStringMatcher:
+    """Finds the first stop string in a text that arrives in pieces, in constant time per character.
+
+    The result does not depend on how the text is cut into pieces: it is the stop string that is completed first, and
+    the longest one where several are completed by the same character.
+    """
+
+    def __init__(self, stop_strings: tuple[str, ...]) -> None:
+        self._automata = [_Automaton(stop) for stop in stop_strings if stop]
+
+    @property
+    def num_held(self) -> int:
+        """Length of the longest suffix of the text so far that may be the beginning of a stop string."""
+        return max((automaton.num_matched for automaton in self._automata), default=0)
+
+    def feed(self, text: str) -> int | None:
+        """Read the next piece.
+
+        Returns:
+            Where the stop string begins, counted from the start of this piece (negative: in an earlier one), or None.
+            After a find the matcher has done its work and takes no more text.
+        """
+        if not self._automata:
+            return None
+        for index, char in enumerate(text):
+            completed = [len(automaton.stop) for automaton in self._automata if automaton.advance(char)]
+            if completed:
+                return index + 1 - max(completed)
+        return None
+
+
+class _Automaton:
+    """Knuth-Morris-Pratt: knows at every character how much of one stop string the text ends with."""
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self.num_matched = 0
+        self._fallback = _borders(stop)
+
+    def advance(self, char: str) -> bool:
+        """Read one character; true when it completes the stop string."""
+        matched = self.num_matched
+        while matched and self.stop[matched] != char:
+            matched = self._fallback[matched - 1]
+        self.num_matched = matched + (self.stop[matched] == char)
+        return self.num_matched == len(self.stop)
+
+
+def _borders(text: str) -> list[int]:
+    """For every prefix of the text, the length of its longest proper prefix that is also its suffix."""
+    borders = [0] * len(text)
+    length = 0
+    for index in range(1, len(text)):
+        while length and text[index] != text[length]:
+            length = borders[length - 1]
+        length += text[index] == text[length]
+        borders[index] = length
+    return borders
