@@ -16,7 +16,8 @@ ROTATE_BYTES = 5_000_000
 KEPT = 3  # older files beside the current one
 FOLLOW_EVERY_S = 0.2
 
-_IMPORTANT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback |^[\w.]+(Error|Exception)\b")
+# Levels as Python's loggers write them and a traceback's last line. "# WARNING" is Redis's advice to administrators.
+_IMPORTANT = re.compile(r"(?<!# )\b(WARNING|ERROR|CRITICAL)\b|^[\w.]+(Error|Exception)\b")
 
 
 def open_log(path: Path) -> IO[bytes]:
@@ -43,7 +44,7 @@ def last_line(path: Path) -> str:
 
 
 def is_important(line: str) -> bool:
-    """Whether the line is a warning or worse, or part of a traceback's beginning or end."""
+    """Whether the line is a warning or worse, or says which exception ended something."""
     return _IMPORTANT.search(line) is not None
 
 

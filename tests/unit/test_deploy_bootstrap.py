@@ -49,7 +49,7 @@ def environment(tmp_path: Path) -> Environment:
     return Environment(tmp_path / "env")
 
 
-def test_the_first_call_installs_and_the_second_does_nothing(requirements: Path, environment: Environment):
+def test_the_first_call_installs_and_the_second_does_nothing(requirements: Path, environment: Environment) -> None:
     assert ensure([requirements], environment.folder) == python_of(environment.folder)
     assert environment.installed == ["requirements.txt"]
     ensure([requirements], environment.folder)
@@ -57,7 +57,7 @@ def test_the_first_call_installs_and_the_second_does_nothing(requirements: Path,
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "parts/part.txt", "parts/constraints.txt"])
-def test_a_change_in_any_included_file_installs_again(requirements: Path, environment: Environment, name: str):
+def test_a_change_in_any_included_file_installs_again(requirements: Path, environment: Environment, name: str) -> None:
     ensure([requirements], environment.folder)
     with (requirements.parent / name).open("a") as file:
         file.write("# changed\n")
@@ -65,7 +65,7 @@ def test_a_change_in_any_included_file_installs_again(requirements: Path, enviro
     assert environment.installed == ["requirements.txt", "requirements.txt"]
 
 
-def test_only_the_file_that_lacks_its_stamp_is_installed(requirements: Path, environment: Environment):
+def test_only_the_file_that_lacks_its_stamp_is_installed(requirements: Path, environment: Environment) -> None:
     more = requirements.with_name("more.txt")
     more.write_text("")
     ensure([requirements], environment.folder)
@@ -73,11 +73,11 @@ def test_only_the_file_that_lacks_its_stamp_is_installed(requirements: Path, env
     assert environment.installed == ["requirements.txt", "more.txt"]
 
 
-def test_the_fingerprint_of_unchanged_files_stays(requirements: Path):
+def test_the_fingerprint_of_unchanged_files_stays(requirements: Path) -> None:
     assert fingerprint(requirements) == fingerprint(requirements)
 
 
-def test_an_interpreter_that_is_gone_makes_the_environment_unusable(environment: Environment):
+def test_an_interpreter_that_is_gone_makes_the_environment_unusable(environment: Environment) -> None:
     assert bootstrap._is_usable(environment.folder)
     environment.link_python(Path("/no/such/python3"))
     assert not bootstrap._is_usable(environment.folder)
@@ -85,7 +85,7 @@ def test_an_interpreter_that_is_gone_makes_the_environment_unusable(environment:
 
 def test_an_interpreter_that_does_not_see_the_packages_makes_the_environment_unusable(
     environment: Environment, tmp_path: Path
-):
+) -> None:
     upgraded = tmp_path / "python3.99"
     upgraded.touch()
     environment.link_python(upgraded)
@@ -96,14 +96,14 @@ def test_an_interpreter_that_does_not_see_the_packages_makes_the_environment_unu
 
 def test_without_ensurepip_one_line_says_what_to_install(
     requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SetupError, match="apt install python3-venv") as caught:
         ensure([requirements], tmp_path / "env")
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path):
+def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path) -> None:
     with pytest.raises(SetupError, match="Cannot make the virtual environment"):
         ensure([requirements], requirements / "env")
 
@@ -121,7 +121,7 @@ def current_environment(tmp_path: Path) -> Path:
 
 def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
     tmp_path: Path, current_environment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-):
+) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     file = tmp_path / "requirements.txt"
@@ -133,7 +133,9 @@ def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
     assert list(current_environment.glob("*.sha256")) == []
 
 
-def test_pip_that_cannot_read_a_requirement_is_not_called_a_network_trouble(tmp_path: Path, current_environment: Path):
+def test_pip_that_cannot_read_a_requirement_is_not_called_a_network_trouble(
+    tmp_path: Path, current_environment: Path
+) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("this is no requirement\n")
     with pytest.raises(SetupError, match="pip could not install"):
@@ -141,7 +143,7 @@ def test_pip_that_cannot_read_a_requirement_is_not_called_a_network_trouble(tmp_
 
 
 @pytest.mark.parametrize("script", ENTRY_POINTS, ids=lambda path: path.name)
-def test_an_older_python_reads_the_entry_point_and_gets_one_line(script: Path):
+def test_an_older_python_reads_the_entry_point_and_gets_one_line(script: Path) -> None:
     ast.parse(script.read_text(), feature_version=(3, 4))
     pretend = f"import sys, runpy; sys.version_info = (3, 9); runpy.run_path({str(script)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False)
@@ -151,6 +153,6 @@ def test_an_older_python_reads_the_entry_point_and_gets_one_line(script: Path):
 
 
 @pytest.mark.parametrize("module", ["bootstrap", "options", "start", "verify", "check_server", "http_client"])
-def test_what_runs_before_the_installation_needs_the_standard_library_alone(module: str):
+def test_what_runs_before_the_installation_needs_the_standard_library_alone(module: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(bootstrap.ROOT)!r}); import deploy.{module}"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)

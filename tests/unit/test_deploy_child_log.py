@@ -14,14 +14,14 @@ def write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def test_a_log_is_continued_while_it_is_small(tmp_path: Path):
+def test_a_log_is_continued_while_it_is_small(tmp_path: Path) -> None:
     for word in (b"one\n", b"two\n"):
         with open_log(tmp_path / "logs" / "api.log") as log:
             log.write(word)
     assert (tmp_path / "logs" / "api.log").read_bytes() == b"one\ntwo\n"
 
 
-def test_a_large_log_is_set_aside_and_the_oldest_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_large_log_is_set_aside_and_the_oldest_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_log, "ROTATE_BYTES", 3)
     path = tmp_path / "api.log"
     for number in range(1, 7):
@@ -36,12 +36,12 @@ def test_a_large_log_is_set_aside_and_the_oldest_is_dropped(tmp_path: Path, monk
     }
 
 
-def test_the_last_line_is_the_last_that_says_something(tmp_path: Path):
+def test_the_last_line_is_the_last_that_says_something(tmp_path: Path) -> None:
     write(tmp_path / "log", "first\nModuleNotFoundError: No module named 'x'\n\n")
     assert last_line(tmp_path / "log") == "ModuleNotFoundError: No module named 'x'"
 
 
-def test_an_empty_log_has_no_last_line(tmp_path: Path):
+def test_an_empty_log_has_no_last_line(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     assert last_line(tmp_path / "log") == ""
 
@@ -52,21 +52,21 @@ def test_an_empty_log_has_no_last_line(tmp_path: Path):
         "2026-01-01 00:00:00,000 WARNING worker.engine: slow",
         "2026-01-01 00:00:00,000 ERROR   api: lost",
         "[2026-01-01 00:00:00 +0000] [7] [ERROR] Worker failed to boot.",
-        "7:M 01 Jan 2026 00:00:00.000 # CRITICAL trouble",
-        "Traceback (most recent call last):",
         "redis.exceptions.ConnectionError: refused",
     ],
 )
-def test_warnings_errors_and_tracebacks_are_important(line: str):
+def test_warnings_errors_and_exceptions_are_important(line: str) -> None:
     assert is_important(line)
 
 
-@pytest.mark.parametrize("line", ["2026-01-01 00:00:00,000 INFO    worker: 3 errors so far", "", "ERRORS_TOTAL 3"])
-def test_ordinary_lines_are_not_important(line: str):
+@pytest.mark.parametrize(
+    "line", ["2026-01-01 00:00:00,000 INFO    worker: 3 errors so far", "", "7:M # WARNING Memory overcommit"]
+)
+def test_ordinary_lines_are_not_important(line: str) -> None:
     assert not is_important(line)
 
 
-def test_a_tail_reads_what_is_added_after_it_was_made_in_whole_lines(tmp_path: Path):
+def test_a_tail_reads_what_is_added_after_it_was_made_in_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     write(path, "before\n")
     tail = LogTail(path)
@@ -77,7 +77,7 @@ def test_a_tail_reads_what_is_added_after_it_was_made_in_whole_lines(tmp_path: P
     assert tail.read_lines() == []
 
 
-def test_a_tail_goes_on_in_the_new_file_after_a_rotation(tmp_path: Path):
+def test_a_tail_goes_on_in_the_new_file_after_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "log"
     write(path, "a long line of an earlier life\n")
     tail = LogTail(path)
@@ -87,13 +87,13 @@ def test_a_tail_goes_on_in_the_new_file_after_a_rotation(tmp_path: Path):
     assert tail.read_lines() == ["new"]
 
 
-def test_a_tail_survives_bytes_that_are_no_text(tmp_path: Path):
+def test_a_tail_survives_bytes_that_are_no_text(tmp_path: Path) -> None:
     tail = LogTail(tmp_path / "log")
     (tmp_path / "log").write_bytes(b"\xff\xfe\n")
     assert tail.read_lines() == ["\ufffd\ufffd"]
 
 
-def test_the_echo_names_the_process_and_leaves_out_what_is_not_to_be_shown(tmp_path: Path):
+def test_the_echo_names_the_process_and_leaves_out_what_is_not_to_be_shown(tmp_path: Path) -> None:
     said: list[str] = []
     heard = threading.Event()
 
@@ -109,7 +109,7 @@ def test_the_echo_names_the_process_and_leaves_out_what_is_not_to_be_shown(tmp_p
     assert said == ["api: ERROR broken"]
 
 
-def test_the_echo_says_what_is_left_before_it_ends(tmp_path: Path):
+def test_the_echo_says_what_is_left_before_it_ends(tmp_path: Path) -> None:
     said: list[str] = []
     echo = LogEcho({"api": tmp_path / "api.log"}, lambda _line: True, said.append)
     echo.start()

@@ -58,21 +58,21 @@ def copied(dockerfile: Path) -> list[str]:
 )
 def test_a_container_runs_the_command_of_the_one_machine_start(
     services: dict[str, Any], service: str, module: tuple[str, ...]
-):
+) -> None:
     assert services[service]["command"] == ["python", "-m", *module]
 
 
-def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]):
+def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]) -> None:
     assert services["redis"]["command"] == ["valkey-server", *durability("${SLM_REDIS_FSYNC:-everysec}")]
 
 
-def test_flower_reads_the_queue_of_the_workers(services: dict[str, Any]):
+def test_flower_reads_the_queue_of_the_workers(services: dict[str, Any]) -> None:
     url = services["worker"]["environment"]["SLM_REDIS_URL"]
     assert services["flower"]["command"] == ["python", "-m", *stack.flower(url)[:-1], "--address=0.0.0.0"]
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: str):
+def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: str) -> None:
     command = dict(instructions(ROOT / services[name]["build"]["dockerfile"]))["CMD"]
     assert yaml.safe_load(command) == services[name]["command"]
 
@@ -81,17 +81,17 @@ def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: 
 
 
 @pytest.mark.parametrize("service", ["api", "worker", "model"])
-def test_every_setting_reaches_the_containers(services: dict[str, Any], service: str):
+def test_every_setting_reaches_the_containers(services: dict[str, Any], service: str) -> None:
     assert services[service]["environment"].keys() == VARIABLES
 
 
-def test_what_compose_does_not_decide_comes_from_the_shell(services: dict[str, Any]):
+def test_what_compose_does_not_decide_comes_from_the_shell(services: dict[str, Any]) -> None:
     decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PORT"}
     passed = {name: value for name, value in services["api"]["environment"].items() if name not in decided}
     assert passed == {name: f"${{{name}:-}}" for name in VARIABLES - decided}
 
 
-def test_the_example_environment_documents_every_setting_with_its_default():
+def test_the_example_environment_documents_every_setting_with_its_default() -> None:
     text = (ROOT / ".env.example").read_text()
     documented = dict(re.findall(r"^# (SLM_\w+)=(.*)$", text, re.MULTILINE))
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
@@ -104,25 +104,25 @@ def test_the_example_environment_documents_every_setting_with_its_default():
 # -- behaviour ---------------------------------------------------------------------------------------------------------
 
 
-def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any]):
+def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any]) -> None:
     assert services["api"]["ports"] == ["${SLM_HOST:-127.0.0.1}:${SLM_PORT:-5000}:5000"]
     assert all(port.startswith("127.0.0.1:") for port in services["flower"]["ports"])
     assert not any("ports" in services[name] for name in ("redis", "worker", "model"))
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
-def test_a_stopping_container_may_drain_before_it_is_killed(services: dict[str, Any], service: str):
+def test_a_stopping_container_may_drain_before_it_is_killed(services: dict[str, Any], service: str) -> None:
     grace_s = seconds(services[service]["stop_grace_period"])
     assert grace_s > Settings().drain_s + Settings().lease_s + stack.GRACE_MARGIN_S
 
 
-def test_workers_can_be_scaled(services: dict[str, Any]):
+def test_workers_can_be_scaled(services: dict[str, Any]) -> None:
     """Celery needs unique names: %h is the container's own, as long as nobody sets one for all."""
     assert "%h" in stack.worker(1)[stack.worker(1).index("--hostname") + 1]
     assert not {"hostname", "container_name", "ports"} & services["worker"].keys()
 
 
-def test_workers_wait_for_redis_and_the_model(services: dict[str, Any]):
+def test_workers_wait_for_redis_and_the_model(services: dict[str, Any]) -> None:
     waits_for = {name: condition["condition"] for name, condition in services["worker"]["depends_on"].items()}
     assert waits_for == {"redis": "service_healthy", "model": "service_completed_successfully"}
     assert services["model"]["restart"] == "no"
@@ -131,11 +131,11 @@ def test_workers_wait_for_redis_and_the_model(services: dict[str, Any]):
 
 
 @pytest.mark.parametrize("service", ["redis", "api"])
-def test_what_others_wait_for_says_when_it_is_healthy(services: dict[str, Any], service: str):
+def test_what_others_wait_for_says_when_it_is_healthy(services: dict[str, Any], service: str) -> None:
     assert services[service]["healthcheck"]["test"]
 
 
-def test_every_image_has_a_version(services: dict[str, Any]):
+def test_every_image_has_a_version(services: dict[str, Any]) -> None:
     built = [service for service in services.values() if "build" in service]
     pulled = [service["image"] for service in services.values() if "build" not in service]
     bases = [rest for dockerfile in DOCKERFILES for name, rest in instructions(dockerfile) if name == "FROM"]
@@ -143,7 +143,7 @@ def test_every_image_has_a_version(services: dict[str, Any]):
     assert all(re.search(r":\d+\.\d+", image) for image in pulled + bases)
 
 
-def test_every_gpu_has_one_worker_of_its_own(gpu_services: dict[str, Any]):
+def test_every_gpu_has_one_worker_of_its_own(gpu_services: dict[str, Any]) -> None:
     devices = []
     for name in ("worker", "worker-gpu1"):
         (device,) = gpu_services[name]["deploy"]["resources"]["reservations"]["devices"]
@@ -153,14 +153,18 @@ def test_every_gpu_has_one_worker_of_its_own(gpu_services: dict[str, Any]):
     assert devices == ["0", "1"]
 
 
-def test_the_gpu_overlay_changes_services_that_are_there(services: dict[str, Any], gpu_services: dict[str, Any]):
+def test_the_gpu_overlay_changes_services_that_are_there(
+    services: dict[str, Any], gpu_services: dict[str, Any]
+) -> None:
     for name, service in gpu_services.items():
         extends = service.get("extends", {"file": "docker-compose.yml", "service": name})
         assert (ROOT / extends["file"]).is_file()
         assert extends["service"] in services
 
 
-def test_the_gpu_images_have_another_torch_under_another_name(services: dict[str, Any], gpu_services: dict[str, Any]):
+def test_the_gpu_images_have_another_torch_under_another_name(
+    services: dict[str, Any], gpu_services: dict[str, Any]
+) -> None:
     arguments = dict(instructions(ROOT / services["worker"]["build"]["dockerfile"]))["ARG"]
     name, _, default = arguments.partition("=")
     assert default.endswith("/cpu")
@@ -173,7 +177,7 @@ def test_the_gpu_images_have_another_torch_under_another_name(services: dict[str
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_an_image_copies_is_there_and_in_the_build_context(dockerfile: Path):
+def test_what_an_image_copies_is_there_and_in_the_build_context(dockerfile: Path) -> None:
     context = (ROOT / ".dockerignore").read_text().splitlines()
     for source in copied(dockerfile):
         assert (ROOT / source).is_dir()
@@ -181,20 +185,20 @@ def test_what_an_image_copies_is_there_and_in_the_build_context(dockerfile: Path
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_runs_as_an_ordinary_user(dockerfile: Path):
+def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
     names = [name for name, _ in instructions(dockerfile)]
     assert dict(instructions(dockerfile))["USER"] == "slm"
     assert names.index("USER") < names.index("CMD")
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_installs_requirements_that_are_there(dockerfile: Path):
+def test_an_image_installs_requirements_that_are_there(dockerfile: Path) -> None:
     files = re.findall(r"requirements/\w+\.txt", dockerfile.read_text())
     assert files
     assert all((ROOT / file).is_file() for file in files)
 
 
-def test_the_api_image_has_neither_torch_nor_the_worker():
+def test_the_api_image_has_neither_torch_nor_the_worker() -> None:
     dockerfile = ROOT / "deploy" / "docker" / "api.Dockerfile"
     assert set(copied(dockerfile)) == {"requirements/", "common/", "api/"}
     assert re.findall(r"-r (\S+)", dockerfile.read_text()) == ["requirements/api.txt"]

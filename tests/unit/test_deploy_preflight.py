@@ -39,66 +39,66 @@ def hold(folder: Path, pid: int) -> int:
     return handle
 
 
-def test_a_port_that_nobody_uses_is_free():
+def test_a_port_that_nobody_uses_is_free() -> None:
     check_port_free(LOOPBACK, free_port(0))
 
 
-def test_a_busy_port_is_one_line_that_names_it(listener: socket.socket):
+def test_a_busy_port_is_one_line_that_names_it(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     with pytest.raises(PreflightError, match=f"port {port} .*in use.*--port"):
         check_port_free(LOOPBACK, port)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
-def test_an_address_that_is_not_ours_is_named(host: str):
+def test_an_address_that_is_not_ours_is_named(host: str) -> None:
     with pytest.raises(PreflightError, match=host):
         check_port_free(host, 5000)
 
 
-def test_the_data_folder_is_made_and_taken(tmp_path: Path):
+def test_the_data_folder_is_made_and_taken(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     os.close(claim_data_dir(folder))
     assert (folder / preflight.LOCK_NAME).read_text() == str(os.getpid())
 
 
-def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path):
+def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PreflightError, match=r"Cannot write to the data folder .*SLM_DATA_DIR"):
         claim_data_dir(tmp_path / "file" / "data")
 
 
-def test_a_data_folder_in_use_names_the_process_that_has_it(tmp_path: Path):
+def test_a_data_folder_in_use_names_the_process_that_has_it(tmp_path: Path) -> None:
     handle = hold(tmp_path, os.getpid())
     with pytest.raises(PreflightError, match=f"process {os.getpid()}.*{tmp_path}"):
         claim_data_dir(tmp_path)
     os.close(handle)
 
 
-def test_a_data_folder_is_free_again_when_its_user_has_ended(tmp_path: Path):
+def test_a_data_folder_is_free_again_when_its_user_has_ended(tmp_path: Path) -> None:
     os.close(hold(tmp_path, ended_process()))
     os.close(claim_data_dir(tmp_path))
 
 
-def test_the_processes_of_a_killed_start_are_given_time_to_end(tmp_path: Path):
+def test_the_processes_of_a_killed_start_are_given_time_to_end(tmp_path: Path) -> None:
     handle = hold(tmp_path, ended_process())
     threading.Timer(0.3, os.close, [handle]).start()
     os.close(claim_data_dir(tmp_path))
 
 
-def test_processes_of_a_killed_start_that_do_not_end_are_an_error(tmp_path: Path):
+def test_processes_of_a_killed_start_that_do_not_end_are_an_error(tmp_path: Path) -> None:
     handle = hold(tmp_path, ended_process())
     with pytest.raises(PreflightError, match="Another start"):
         claim_data_dir(tmp_path, leftovers_s=0.2)
     os.close(handle)
 
 
-def test_an_unreachable_redis_is_one_line_that_says_what_to_do():
+def test_an_unreachable_redis_is_one_line_that_says_what_to_do() -> None:
     with pytest.raises(PreflightError, match="SLM_REDIS_URL") as caught:
         check_redis(f"redis://{LOOPBACK}:{free_port(0)}/0")
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_that_is_no_redis_url_is_refused():
+def test_an_address_that_is_no_redis_url_is_refused() -> None:
     with pytest.raises(PreflightError, match="SLM_REDIS_URL"):
         check_redis("http://127.0.0.1:6379")
 
@@ -107,17 +107,17 @@ def test_an_address_that_is_no_redis_url_is_refused():
     ("host", "expected"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
 )
-def test_only_loopback_needs_no_warning(host: str, expected: bool):
+def test_only_loopback_needs_no_warning(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
-def test_the_preferred_port_is_taken_when_free_and_another_when_not(listener: socket.socket):
+def test_the_preferred_port_is_taken_when_free_and_another_when_not(listener: socket.socket) -> None:
     busy = listener.getsockname()[1]
     assert free_port(busy) != busy
     preferred = free_port(0)
     assert free_port(preferred) == preferred
 
 
-def test_the_redis_program_of_the_wheel_runs():
+def test_the_redis_program_of_the_wheel_runs() -> None:
     done = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True)
     assert "server v=" in done.stdout

@@ -7,7 +7,7 @@ from deploy.readiness import Readiness
 DEADLINE_S = 20
 
 
-def test_each_part_is_told_of_once_and_the_end_comes_after_the_last():
+def test_each_part_is_told_of_once_and_the_end_comes_after_the_last() -> None:
     said: list[str] = []
     answers = {"api": iter(["answers"]), "worker-1": iter([None, None, "has the model loaded"])}
     readiness = Readiness(
@@ -21,7 +21,7 @@ def test_each_part_is_told_of_once_and_the_end_comes_after_the_last():
     assert [line.split(" (")[0] for line in said] == ["api answers", "worker-1 has the model loaded", "welcome"]
 
 
-def test_a_stop_ends_the_waiting_without_a_welcome():
+def test_a_stop_ends_the_waiting_without_a_welcome() -> None:
     said: list[str] = []
     stopping = threading.Event()
     readiness = Readiness(

@@ -55,18 +55,18 @@ def closure(requirements: list[Requirement]) -> set[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_requirement_is_pinned_to_one_version(file: Path):
+def test_every_requirement_is_pinned_to_one_version(file: Path) -> None:
     unpinned = [line for line in lines(file) if not re.fullmatch(r"[\w.\[\]-]+==[\w.]+", line)]
     assert unpinned == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_all_that_an_install_brings_in_is_held_by_the_constraints(file: Path):
+def test_all_that_an_install_brings_in_is_held_by_the_constraints(file: Path) -> None:
     assert CONSTRAINTS in _with_includes(file), "so that pip alone gives the same versions too"
     assert closure(pinned(file)) - constraints().keys() == set()
 
 
-def test_the_constraints_name_the_versions_that_the_requirements_name():
+def test_the_constraints_name_the_versions_that_the_requirements_name() -> None:
     differing = {
         requirement.name
         for file in FILES
@@ -76,19 +76,19 @@ def test_the_constraints_name_the_versions_that_the_requirements_name():
     assert differing == set()
 
 
-def test_an_api_install_has_no_model_library():
+def test_an_api_install_has_no_model_library() -> None:
     assert closure(pinned(FOLDER / "api.txt")) & MODEL_LIBRARIES == set()
 
 
-def test_a_worker_and_a_training_install_have_them():
+def test_a_worker_and_a_training_install_have_them() -> None:
     for name in ("worker.txt", "train.txt"):
         assert closure(pinned(FOLDER / name)) >= MODEL_LIBRARIES
 
 
-def test_the_whole_install_has_every_part_but_the_tests():
+def test_the_whole_install_has_every_part_but_the_tests() -> None:
     parts = {file for file in FILES if file.parent == FOLDER} - {FOLDER / "test.txt"}
     assert parts <= _with_includes(ROOT / "requirements.txt")
 
 
-def test_torch_is_the_version_that_the_project_was_measured_with():
+def test_torch_is_the_version_that_the_project_was_measured_with() -> None:
     assert constraints()["torch"] == "==2.13.0"

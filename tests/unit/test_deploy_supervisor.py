@@ -5,30 +5,23 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from common.settings import ROOT
 from deploy.backoff import Backoff
 from deploy.supervisor import ChildSpec, Supervisor
+from tests.processes import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30
 SLEEP = "import time; time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 )
 DIES = "import os; print(os.getpid()); raise SystemExit(3)"
-
-
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
@@ -71,10 +64,10 @@ class Site:
         return path.read_text() if path.exists() else ""
 
     def wait_for_log(self, name: str, text: str) -> None:
-        wait_until(lambda: text in self.log(name), f"{text!r} in the log of {name}")
+        wait_for(f"{text!r} in the log of {name}", lambda: text in self.log(name))
 
     def wait_for_pid(self, name: str) -> int:
-        wait_until(lambda: self.supervisor.pid(name), f"{name} runs")
+        wait_for(f"{name} runs", lambda: self.supervisor.pid(name))
         pid = self.supervisor.pid(name)
         assert pid is not None
         return pid
@@ -95,37 +88,37 @@ def site(tmp_path: Path) -> Iterator[Site]:
         site.join()
 
 
-def test_a_child_that_dies_is_started_again_and_a_line_tells_why(site: Site):
+def test_a_child_that_dies_is_started_again_and_a_line_tells_why(site: Site) -> None:
     site.start(site.child("mortal", DIES))
-    wait_until(lambda: len(site.log("mortal").splitlines()) >= 3, "three lives")
+    wait_for("three lives", lambda: len(site.log("mortal").splitlines()) >= 3)
     assert len(set(site.log("mortal").splitlines())) >= 3
-    wait_until(lambda: site.said, "a word about it")
+    wait_for("a word about it", lambda: site.said)
     assert "mortal ended with status 3" in site.said[0]
     assert str(site.folder / "mortal.log") in site.said[0]
 
 
-def test_a_child_killed_by_a_signal_is_started_again_while_the_others_run_on(site: Site):
+def test_a_child_killed_by_a_signal_is_started_again_while_the_others_run_on(site: Site) -> None:
     site.start(site.child("victim", SLEEP), site.child("bystander", SLEEP))
     victim, bystander = site.wait_for_pid("victim"), site.wait_for_pid("bystander")
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: site.supervisor.pid("victim") not in (None, victim), "a new life")
+    wait_for("a new life", lambda: site.supervisor.pid("victim") not in (None, victim))
     assert site.supervisor.pid("bystander") == bystander
     assert "victim was killed by SIGKILL" in site.said[0]
 
 
-def test_what_a_dead_child_had_forked_is_swept_away_before_it_starts_again(site: Site):
+def test_what_a_dead_child_had_forked_is_swept_away_before_it_starts_again(site: Site) -> None:
     forks = (
         "import os, subprocess, sys\n"
         f"print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )
     site.start(site.child("parent", forks), first_pause_s=600)
-    wait_until(lambda: site.said, "the death")
+    wait_for("the death", lambda: site.said)
     grandchild = int(site.log("parent"))
-    wait_until(lambda: not is_running(grandchild), "the grandchild's end")
+    wait_for("the grandchild's end", lambda: not is_running(grandchild))
 
 
-def test_children_are_stopped_in_order_and_equal_ones_together(site: Site):
+def test_children_are_stopped_in_order_and_equal_ones_together(site: Site) -> None:
     def notes(name: str) -> str:
         return (
             "import signal, sys, time\n"
@@ -150,7 +143,7 @@ def test_children_are_stopped_in_order_and_equal_ones_together(site: Site):
     assert stopped[3] == "redis"
 
 
-def test_a_child_that_ignores_the_stop_is_killed_after_its_grace(site: Site):
+def test_a_child_that_ignores_the_stop_is_killed_after_its_grace(site: Site) -> None:
     site.start(site.child("stubborn", STUBBORN, stop_grace_s=0.2))
     site.wait_for_log("stubborn", "up")
     pid = site.wait_for_pid("stubborn")
@@ -160,46 +153,46 @@ def test_a_child_that_ignores_the_stop_is_killed_after_its_grace(site: Site):
     assert "stubborn did not stop within 0.2 s; killing it" in site.said
 
 
-def test_a_second_stop_does_not_wait_for_anyone(site: Site):
+def test_a_second_stop_does_not_wait_for_anyone(site: Site) -> None:
     children = [site.child(name, STUBBORN, stop_order=order, stop_grace_s=3600) for order, name in enumerate("abc")]
     site.start(*children)
     for child in children:
         site.wait_for_log(child.name, "up")
     pids = [site.wait_for_pid(child.name) for child in children]
     site.supervisor.request_stop()
-    wait_until(site.supervisor.stopping.is_set, "the stop to begin")
+    wait_for("the stop to begin", site.supervisor.stopping.is_set)
     site.supervisor.request_stop()
     site.join()
     assert not any(is_running(pid) for pid in pids)
 
 
-def test_a_child_that_waits_for_its_restart_is_not_started_by_a_stop(site: Site):
+def test_a_child_that_waits_for_its_restart_is_not_started_by_a_stop(site: Site) -> None:
     site.start(site.child("mortal", DIES), first_pause_s=3600)
-    wait_until(lambda: site.said, "the death")
+    wait_for("the death", lambda: site.said)
     site.supervisor.request_stop()
     site.join()
     assert len(site.log("mortal").splitlines()) == 1
 
 
-def test_a_child_leads_its_own_session_so_that_the_terminal_does_not_reach_it(site: Site):
+def test_a_child_leads_its_own_session_so_that_the_terminal_does_not_reach_it(site: Site) -> None:
     site.start(site.child("leader", SLEEP))
     pid = site.wait_for_pid("leader")
     assert os.getsid(pid) == os.getpgid(pid) == pid
 
 
-def test_all_that_a_child_writes_is_in_its_log(site: Site):
+def test_all_that_a_child_writes_is_in_its_log(site: Site) -> None:
     site.start(site.child("talker", "import sys; print('to stdout', flush=True); sys.exit('to stderr')"))
     site.wait_for_log("talker", "to stdout\nto stderr\n")
 
 
-def test_a_program_that_is_not_there_is_named_in_the_log(site: Site):
+def test_a_program_that_is_not_there_is_named_in_the_log(site: Site) -> None:
     spec = site.child("ghost", "")
     site.start(ChildSpec(**{name: getattr(spec, name) for name in spec.__slots__} | {"argv": ("/no/such/program",)}))
     site.wait_for_log("ghost", "Cannot run /no/such/program: No such file or directory")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
-def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path):
+def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -214,9 +207,9 @@ Supervisor([child("one", code), child("two", code)], say=print).run()
     supervisor = subprocess.Popen([sys.executable, "-c", script])
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     try:
-        wait_until(lambda: all(log.exists() and log.read_text().endswith("\n") for log in logs), "both children")
+        wait_for("both children", lambda: all(log.exists() and log.read_text().endswith("\n") for log in logs))
     finally:
         supervisor.kill()
         supervisor.wait()
     for pid in (int(log.read_text()) for log in logs):
-        wait_until(lambda pid=pid: not is_running(pid), "the child's end")
+        wait_for("the child's end", lambda pid=pid: not is_running(pid))
