@@ -64,18 +64,13 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
 
     def respond(self, job: LiveJob, *, is_flowing: bool) -> Response:
         """An answer that streams the job's events. Unless they flow already, a comment carries the headers ahead."""
-        text = self._text(job, FrameWriter(job.kind, text=job.text, request_id=request_id()), is_flowing=is_flowing)
-        response = Response(text, mimetype="text/event-stream", headers=HEADERS)
+        writer = FrameWriter(job.kind, text=job.text, request_id=request_id())
+        messages = self.messages(job, writer, pulse_s=services().settings.heartbeat_s)
+        response = Response(_encode(messages, is_flowing=is_flowing), mimetype="text/event-stream", headers=HEADERS)
         # Not in the generator's `finally`: one that was never begun is closed without running it.
         response.call_on_close(job.close)
         response.call_on_close(watch_client(request.environ, job.close))
         return response
-
-    def _text(self, job: LiveJob, writer: FrameWriter, *, is_flowing: bool) -> Iterator[str]:
-        if not is_flowing:
-            yield HEARTBEAT
-        for message in self.messages(job, writer, pulse_s=services().settings.heartbeat_s):
-            yield HEARTBEAT if message is None else str(message)
 
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
         """The job's frames, each event at most one and under the event's number; None after each silent `pulse_s`."""
@@ -84,6 +79,13 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
                 yield None
             elif (data := writer.write(event)) is not None:
                 yield Frame(data, type=event.type.value, id=event.seq)
+
+
+def _encode(messages: Iterator[Message | None], *, is_flowing: bool) -> Iterator[str]:
+    if not is_flowing:
+        yield HEARTBEAT
+    for message in messages:
+        yield HEARTBEAT if message is None else str(message)
 
 
 sse = JobStreamBlueprint("sse", __name__)

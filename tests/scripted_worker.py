@@ -1,0 +1,192 @@
+"""A worker without a model, in a thread: it takes jobs as a real one does and plays a script for each.
+
+    with ScriptedWorker(redis, answer("Once ", "upon ", "a time.")) as worker:
+        app = create_app(settings, redis=redis, ring=worker.ring, subscriber=subscriber)
+
+It finds its jobs in Redis, so it also serves an API that runs in another process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis import Redis
+
+from common import events, keys
+from common.errors import SLMError
+from common.events import Event
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.job_store import Bell, Claim, JobStore
+from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane
+
+LEASE_S = 60.0
+POLL_S = 0.02
+TIMEOUT_S = 20.0  # a test that waits longer has failed
+
+
+class Play:
+    """One claimed job, as its script sees it."""
+
+    def __init__(self, store: JobStore, claim: Claim, report: WorkerReport, stopping: threading.Event) -> None:
+        self.job = claim.job
+        self.report = report
+        self._stopping = stopping
+        self._store = store
+        self._attempt = claim.attempt
+        self._seq = itertools.count(claim.next_seq)
+        self._pieces: list[str] = []
+
+    @property
+    def prompt(self) -> str:
+        return GenerateParams.from_dict(self.job.params).prompt
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._store.get(self.job.id).cancel_requested
+
+    def status(self, line: str) -> None:
+        self._emit([events.status(next(self._seq), line)])
+
+    def say(self, *pieces: str) -> None:
+        """One token event per piece, all in one write."""
+        self._emit([self._token(piece) for piece in pieces])
+
+    def end(self, piece: str, *, finish_reason: str = "stop") -> None:
+        """The last piece and the end of the job."""
+        last = [self._token(piece, is_last=True), self._finished(JobState.SUCCEEDED, finish_reason)]
+        self._store.succeed(self.job.id, self._attempt, self._result(finish_reason), last)
+
+    def end_cancelled(self) -> None:
+        last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
+        self._store.end_cancelled(self.job.id, self._attempt, self._result("cancelled"), last)
+
+    def succeed(self, result: dict[str, Any]) -> None:
+        last = [self._finished(JobState.SUCCEEDED, None)]
+        self._store.succeed(self.job.id, self._attempt, result, last)
+
+    def fail(self, err: SLMError) -> None:
+        self._store.fail(self.job.id, self._attempt, [events.error(next(self._seq), err)])
+
+    def run_until_cancelled(self) -> None:
+        """Hold the job until someone cancels it (or the test is over), and end it so."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self.is_cancelled and not self._stopping.wait(POLL_S):
+            assert time.monotonic() < deadline, "nobody cancelled the job"
+        self.end_cancelled()
+
+    def _emit(self, batch: Sequence[Event]) -> None:
+        self._store.emit([(self.job.id, self._attempt, batch)])
+
+    def _token(self, piece: str, *, is_last: bool = False) -> Event:
+        self._pieces.append(piece)
+        return events.token(next(self._seq), piece, [len(self._pieces)], is_last=is_last)
+
+    def _finished(self, state: JobState, finish_reason: str | None) -> Event:
+        device = self.report.device if finish_reason else None  # as in a load job
+        return events.finished(next(self._seq), state, finish_reason, device)
+
+    def _result(self, finish_reason: str) -> dict[str, Any]:
+        text = "".join(self._pieces)
+        return GenerateResult(
+            response=text.strip(),
+            full_response=f"### Instruction:\n{self.prompt}\n\n### Response:\n{text}",
+            finish_reason=finish_reason,
+            device=self.report.device or "cpu",
+            prompt_tokens=len(self.prompt.split()),
+            completion_tokens=len(self._pieces),
+            first_token_ms=1.5,
+        ).to_dict()
+
+
+Script = Callable[[Play], None]
+
+
+def answer(*pieces: str) -> Script:
+    """A script: say the pieces, the last of them as the end."""
+
+    def play(play: Play) -> None:
+        play.status("Generating response...")
+        play.say(*pieces[:-1])
+        play.end(pieces[-1])
+
+    return play
+
+
+class ScriptedWorker:
+    """Runs `script` for each generation, each in a thread of its own; answers load and unload by itself."""
+
+    def __init__(self, redis: Redis, script: Script, *, report: WorkerReport | None = None) -> None:
+        self.script = script
+        self.report = report or WorkerReport(
+            id="w1", host="host", pid=4711, state=WorkerState.READY, device="cuda", slots=4, base_model="gpt2"
+        )
+        self.store = JobStore(redis, self.ring, job_ttl_s=3600)
+        self._redis = redis
+        self._fleet = Fleet(redis)
+        self._rung = threading.Event()
+        self._stopping = threading.Event()
+        self._plays: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, name="scripted-worker")
+
+    def ring(self, _bells: Sequence[Bell]) -> None:
+        """For `JobStore`: look into Redis now."""
+        self._rung.set()
+
+    def __enter__(self) -> ScriptedWorker:
+        self.beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._rung.set()
+        for thread in (self._thread, *self._plays):
+            thread.join(TIMEOUT_S)
+        if self._failures:
+            raise self._failures[0]
+
+    def beat(self) -> None:
+        self._fleet.beat(self.report, ttl_s=LEASE_S)
+
+    def leave(self) -> None:
+        """Go from the list of workers."""
+        self._fleet.leave(self.report.id)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._rung.wait(POLL_S)
+            self._rung.clear()
+            for lane in Lane:
+                for job_id in self._redis.zrange(keys.rung(lane), 0, -1):
+                    self._take(job_id)
+
+    def _take(self, job_id: str) -> None:
+        claim = self.store.claim(job_id, self.report.id, lease_s=LEASE_S)
+        if claim is not None:
+            play = Play(self.store, claim, self.report, self._stopping)
+            thread = threading.Thread(target=self._play, args=(play,))
+            self._plays.append(thread)
+            thread.start()
+
+    def _play(self, play: Play) -> None:
+        try:
+            (self.script if play.job.kind.lane is Lane.GENERATE else self._change_model)(play)
+        except BaseException as err:
+            self._failures.append(err)
+            raise
+
+    def _change_model(self, play: Play) -> None:
+        is_load = play.job.kind is JobKind.LOAD
+        play.status("Loading SLM model..." if is_load else "Unloading SLM model...")
+        self.report = self.report.but(state=WorkerState.READY if is_load else WorkerState.UNLOADED)
+        self.beat()
+        workers = [{"id": self.report.id, "device": self.report.device, "state": self.report.state.value}]
+        message = f"Model loaded successfully on {self.report.device}" if is_load else "Model unloaded successfully"
+        play.status(message)
+        model = {"device": self.report.device, "model_path": self.report.lora_path} if is_load else {}
+        play.succeed({"message": message, **model, "workers": workers})

@@ -1,0 +1,171 @@
+"""POST /slm/generate."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from common.errors import ModelUnavailable, PromptTooLong
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import Api, StartApi
+
+
+def test_the_answer_comes_whole_with_what_it_took(api: Api) -> None:
+    answer = api.generate(prompt="Hello there", seed=7)
+    assert answer.status_code == 200
+    body = answer.json
+    assert body["success"] is True
+    assert body["prompt"] == "Hello there"
+    assert body["response"] == "Once upon a time."
+    assert body["full_response"] == "### Instruction:\nHello there\n\n### Response:\nOnce upon a time."
+    assert body["device"] == "cuda"
+    assert body["finish_reason"] == "stop"
+    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    assert body["settings"]["seed"] == 7
+    assert answer.headers["X-Job-Id"] == body["job_id"]
+
+
+def test_documented_keys_stand_first_and_in_their_order(api: Api) -> None:
+    body = api.generate().json
+    documented = ["success", "prompt", "response", "full_response", "device", "settings"]
+    assert list(body)[: len(documented)] == documented
+    assert list(body["settings"])[:3] == ["max_new_tokens", "temperature", "do_sample"]
+
+
+def test_settings_left_out_have_the_documented_values(api: Api) -> None:
+    settings = api.generate().json["settings"]
+    assert (settings["max_new_tokens"], settings["temperature"], settings["do_sample"]) == (100, 0.7, True)
+
+
+def test_a_seed_is_drawn_where_none_is_given_and_told(api: Api) -> None:
+    seeds = {api.generate().json["settings"]["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+
+
+def test_sampling_reaches_the_worker_as_sent(start_api: StartApi) -> None:
+    seen = []
+
+    def script(play: Play) -> None:
+        seen.append(play.job.params)
+        play.end("x")
+
+    start_api(script).generate(
+        prompt="p",
+        max_new_tokens=5,
+        temperature=0,
+        do_sample=False,
+        top_p=0.5,
+        top_k=9,
+        repetition_penalty=1.2,
+        stop="END",
+        seed=3,
+    )
+    assert seen == [
+        {
+            "prompt": "p",
+            "sampling": {
+                "seed": 3,
+                "max_new_tokens": 5,
+                "temperature": 0.0,
+                "do_sample": False,
+                "top_p": 0.5,
+                "top_k": 9,
+                "repetition_penalty": 1.2,
+                "stop": ["END"],
+            },
+        }
+    ]
+
+
+def test_a_body_without_a_json_content_type_is_taken_as_curl_sends_it(api: Api) -> None:
+    answer = api.client.post(
+        "/slm/generate", data='{"prompt": "Hi"}', content_type="application/x-www-form-urlencoded"
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("text", ["\u2028 \x00 é 漢字 😀", '</script><b>"'])
+def test_any_text_comes_back_as_it_went(api: Api, text: str) -> None:
+    assert api.generate(prompt=text).json["prompt"] == text
+
+
+def test_a_failed_job_is_answered_with_its_own_status(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.fail(PromptTooLong("The prompt has 9 tokens too many.", param="prompt")))
+    answer = api.generate()
+    assert answer.status_code == 400
+    assert answer.json["code"] == "prompt_too_long"
+    assert answer.json["param"] == "prompt"
+    assert answer.headers["X-Job-Id"]
+
+
+def test_a_model_that_cannot_be_loaded_is_503(start_api: StartApi) -> None:
+    answer = start_api(lambda play: play.fail(ModelUnavailable("No such model."))).generate()
+    assert (answer.status_code, answer.json["error"]) == (503, "No such model.")
+
+
+def test_an_answer_that_takes_too_long_is_202_and_its_result_is_kept(start_api: StartApi) -> None:
+    go_on = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("late ")
+        assert go_on.wait(10)
+        play.end("but here")
+
+    api = start_api(script, sync_timeout_s=0.2)
+    answer = api.generate()
+    job_id = answer.json["job_id"]
+    assert answer.status_code == 202
+    assert answer.json == {"success": True, "job_id": job_id, "status": "running", "position": None}
+    assert answer.headers["Location"] == f"/slm/jobs/{job_id}"
+    go_on.set()
+    assert api.finish(job_id)["result"]["response"] == "late but here"
+
+
+def test_without_any_patience_the_answer_is_202_at_once(start_api: StartApi) -> None:
+    assert start_api(Play.run_until_cancelled, sync_timeout_s=0).generate().status_code == 202
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=10, Respond-Async", "respond-async; foo=1"])
+def test_a_client_can_ask_not_to_be_kept_waiting(api: Api, prefer: str) -> None:
+    answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Prefer": prefer})
+    assert answer.status_code == 202
+    job_id = answer.json["job_id"]
+    assert answer.json == {"success": True, "job_id": job_id, "status": "queued", "position": 0}
+    assert answer.headers["Location"] == f"/slm/jobs/{job_id}"
+    assert api.finish(job_id)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("path", ["/slm/generate", "/slm/stream"])
+def test_the_body_can_ask_it_too(api: Api, path: str) -> None:
+    answer = api.client.post(path, json={"prompt": "Hi", "async": True})
+    assert answer.status_code == 202
+    assert api.finish(answer.json["job_id"])["status"] == "succeeded"
+
+
+def test_a_job_cancelled_by_another_client_is_409(start_api: StartApi) -> None:
+    api = start_api()
+
+    def script(play: Play) -> None:
+        api.client.application.test_client().delete(f"/slm/jobs/{play.job.id}")
+        play.run_until_cancelled()
+
+    api.worker.script = script
+    answer = api.generate()
+    assert (answer.status_code, answer.json["code"]) == (409, "cancelled")
+
+
+def test_without_a_worker_the_refusal_comes_at_once(api: Api) -> None:
+    api.worker.leave()
+    answer = api.generate()
+    assert (answer.status_code, answer.json["code"]) == (503, "no_worker")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_full_queue_refuses(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled, max_queue=1)
+    for _ in range(4):  # two slots, one bell ahead, one in line
+        api.submit()
+    answer = api.generate()
+    assert (answer.status_code, answer.json["code"]) == (503, "queue_full")
+    assert int(answer.headers["Retry-After"]) > 0
