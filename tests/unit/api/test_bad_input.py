@@ -1,0 +1,169 @@
+"""What is refused, and how: 400 with a message that names the field and says what would be right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.schemas import GenerateBody
+from tests.unit.api.conftest import Api
+
+NUMBERS = [0, -1, 1, 2**70, 0.5, -0.5, 1e300]
+WRONG_EVERYWHERE: list[Any] = [None, {}, {"a": 1}, [[]], [None]]
+NEITHER_TEXT_NOR_LIST = [True, False, *NUMBERS]
+NO_NUMBER = [True, False, "", "1", [], [1]]
+WRONG: dict[str, list[Any]] = {
+    "prompt": [*NEITHER_TEXT_NOR_LIST, [], ["a"], "", " ", "\n\t ", "\ud800", "ok \udfff"],
+    "max_new_tokens": [*NO_NUMBER, 0, -1, 1.0, 0.5, 1_048_577, 2**70],
+    "temperature": [*NO_NUMBER, -0.1, -1, 5.1, 6, 2**70, 1e300],
+    "do_sample": [0, 1, "true", "", [], 0.5],
+    "top_p": [*NO_NUMBER, 0, 0.0, -0.5, 1.1, 2],
+    "top_k": [*NO_NUMBER, -1, 0.5, 1.0, 2**70],
+    "repetition_penalty": [*NO_NUMBER, 0, 0.0, -1, 101, 1e300],
+    "stop": [*NEITHER_TEXT_NOR_LIST, "", [""], ["a", ""], ["a", 1], ["a"] * 9, "\ud800", ["\ud800"]],
+    "seed": [*NO_NUMBER, -1, 0.5, 1.0, 2**63],
+    "async": [0, 1, "true", "", [], 0.5],
+}
+RIGHT: dict[str, list[Any]] = {
+    "prompt": ["x", " x ", "x" * 10_000, "\x00", "漢字"],
+    "max_new_tokens": [1, 1_048_576],
+    "temperature": [0, 0.0, 5, 5.0, 1, 1e-300],
+    "do_sample": [True, False],
+    "top_p": [1, 1.0, 1e-9],
+    "top_k": [0, 1_000_000],
+    "repetition_penalty": [1, 0.01, 100],
+    "stop": ["END", [], ["a"] * 8, "\n"],
+    "seed": [0, 2**63 - 1],
+    "async": [False],
+}
+POST_PATHS = ["/slm/generate", "/slm/stream", "/slm/load", "/slm/unload"]
+
+
+def cases(table: dict[str, list[Any]]) -> list[Any]:
+    return [
+        pytest.param(field, value, id=f"{field}={json.dumps(value)[:30]}")
+        for field, values in table.items()
+        for value in values
+    ]
+
+
+def test_every_field_has_its_cases() -> None:
+    fields = {field.alias or name for name, field in GenerateBody.model_fields.items()}
+    assert set(WRONG) == set(RIGHT) == fields
+
+
+@pytest.mark.parametrize(("field", "value"), cases({field: [*WRONG_EVERYWHERE, *WRONG[field]] for field in WRONG}))
+def test_a_wrong_value_is_refused_by_the_name_of_its_field(api: Api, field: str, value: Any) -> None:
+    for path in ("/slm/generate", "/slm/stream"):
+        answer = api.client.post(path, json={"prompt": "Hi"} | {field: value})
+        assert answer.status_code == 400
+        assert (answer.json["success"], answer.json["code"]) == (False, "invalid_request")
+        assert answer.json["param"] == field
+        assert answer.json["error"].startswith(f"{field} must be ")
+        assert "; got " in answer.json["error"]
+    assert api.client.get("/slm/jobs").json["jobs"] == []
+
+
+@pytest.mark.parametrize(("field", "value"), cases(RIGHT))
+def test_a_value_at_the_edge_is_taken(api: Api, field: str, value: Any) -> None:
+    answer = api.generate(**{field: value})
+    assert answer.status_code == 200, answer.json
+
+
+def test_the_message_says_what_would_be_right_and_what_was_sent(api: Api) -> None:
+    assert api.generate(temperature="hot").json["error"] == "temperature must be a number from 0 to 5; got 'hot'"
+    assert api.generate(do_sample=None).json["error"] == "do_sample must be true or false; got null"
+
+
+def test_a_long_value_is_not_repeated_in_full(api: Api) -> None:
+    assert len(api.generate(temperature="x" * 10_000).json["error"]) < 200
+
+
+@pytest.mark.parametrize("path", ["/slm/generate", "/slm/stream"])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"temperature": 1}'])
+def test_a_missing_prompt_is_named(api: Api, path: str, body: bytes) -> None:
+    answer = api.client.post(path, data=body)
+    assert (answer.status_code, answer.json["param"]) == (400, "prompt")
+    assert answer.json["error"] == "prompt must be a non-blank string of valid Unicode; got nothing"
+
+
+@pytest.mark.parametrize("name", ["temprature", "run_async", "", "\ud800", "x" * 5000, "Prompt"])
+@pytest.mark.parametrize("path", POST_PATHS)
+def test_an_unknown_field_is_named(api: Api, path: str, name: str) -> None:
+    body: dict[str, Any] = {} if path.endswith("load") else {"prompt": "Hi"}
+    answer = api.client.post(path, json=body | {name: 1})
+    assert answer.status_code == 400
+    assert "is not a field; known: async" in answer.json["error"]
+    assert len(answer.json["error"]) < 400
+    answer.get_data(as_text=True).encode("ascii")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"nonsense",
+        b'{"prompt": "a",}',
+        b"{'prompt': 'a'}",
+        b'{"prompt": "a"} x',
+        b'{"prompt": "\xff"}',
+        b"\xff\xfe{\x00}\x00",
+        b"\xef\xbb\xbf{}",
+        b"\x1f\x8b\x08\x00",
+        b'{"prompt": "a\nb"}',
+        b'{"prompt": "a", "temperature": NaN}',
+        b'{"prompt": "a", "temperature": -Infinity}',
+        b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}",
+        b'{"a":' * 100_000,
+        b"[" * 100_000,
+        b"[]",
+        b"null",
+        b"1",
+        b'"prompt"',
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+@pytest.mark.parametrize("path", POST_PATHS)
+def test_a_body_that_is_no_json_object_is_refused(api: Api, path: str, body: bytes) -> None:
+    answer = api.client.post(path, data=body)
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
+    assert answer.json["error"].startswith("The body ")
+
+
+def test_a_number_beyond_floats_is_out_of_range(api: Api) -> None:
+    answer = api.client.post("/slm/generate", data=b'{"prompt": "a", "temperature": 1e999}')
+    assert (answer.status_code, answer.json["param"]) == (400, "temperature")
+
+
+@pytest.mark.parametrize("path", POST_PATHS)
+def test_a_huge_body_is_413(api: Api, path: str) -> None:
+    answer = api.client.post(path, json={"prompt": "x" * 1_048_576})
+    assert (answer.status_code, answer.json["code"]) == (413, "body_too_large")
+    assert "1048576 bytes" in answer.json["error"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+bodies = st.dictionaries(st.sampled_from(sorted(WRONG)) | st.text(max_size=5), json_values, max_size=6)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=bodies)
+def test_no_body_brings_the_server_down(api: Api, body: dict[str, Any]) -> None:
+    answer = api.client.post("/slm/generate", data=json.dumps(body).encode())
+    assert answer.status_code in (200, 202, 400)
+    assert answer.json["success"] is (answer.status_code < 400)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=64))
+def test_no_bytes_bring_the_server_down(api: Api, body: bytes) -> None:
+    for path in POST_PATHS:
+        assert api.client.post(path, data=body).status_code in (200, 400)
