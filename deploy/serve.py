@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from common.settings import ROOT, Settings, SettingsError
 from deploy import preflight, stack
@@ -20,7 +21,7 @@ from deploy.redis_server import EmbeddedRedis, find_server, free_port
 from deploy.stack import Stack
 from deploy.supervisor import Supervisor
 from deploy.welcome import welcome
-from SLMInit.base_model import DEFAULT_BASE_MODEL
+from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, resolve_base_model
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -65,8 +66,12 @@ def prepare(workers: int) -> Stack:
 
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Paths are meant from where the person stands; the processes run in the project's folder."""
-    lora = settings.lora_path and settings.lora_path.absolute()
-    return settings.model_copy(update={"data_dir": settings.data_dir.absolute(), "lora_path": lora})
+    paths: dict[str, object] = {"data_dir": settings.data_dir.absolute()}
+    if settings.lora_path is not None:
+        paths["lora_path"] = settings.lora_path.absolute()
+    if settings.base_model != DEFAULT_BASE_MODEL and Path(settings.base_model).is_dir():
+        paths["base_model"] = str(Path(settings.base_model).absolute())
+    return settings.model_copy(update=paths)
 
 
 def _redis(settings: Settings) -> EmbeddedRedis | None:
@@ -80,14 +85,16 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
 
 
 def _get_model(prepared: Stack) -> None:
-    """Run the model's set-up. Skipped where the built-in model's folder is there: that saves a second."""
-    name = prepared.settings.base_model
-    if name == DEFAULT_BASE_MODEL and (prepared.settings.data_dir / "models" / name).is_dir():
-        return
-    command = stack.module(*stack.MODEL)
-    done = subprocess.run(command, cwd=ROOT, env=prepared.environment(os.environ), check=False)
-    if done.returncode != 0:
-        raise PreflightError(f"the model {name} could not be made ready; the lines above say why.")
+    """Have the base model ready. Only making the built-in one needs torch, and so a process of its own."""
+    settings = prepared.settings
+    if settings.base_model == DEFAULT_BASE_MODEL and not (settings.data_dir / "models" / DEFAULT_BASE_MODEL).is_dir():
+        command = stack.module(*stack.MODEL)
+        if subprocess.run(command, cwd=ROOT, env=prepared.environment(os.environ), check=False).returncode != 0:
+            raise PreflightError(f"the model {settings.base_model} could not be made ready; the lines above say why.")
+    try:
+        resolve_base_model(settings.base_model, settings.data_dir, progress=say)
+    except BaseModelError as err:
+        raise PreflightError(str(err)) from err
 
 
 def supervise(prepared: Stack, *, debug: bool) -> None:

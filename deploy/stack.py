@@ -99,6 +99,7 @@ class Stack:
         decided = {
             "SLM_REDIS_URL": self.redis_url,
             "SLM_DATA_DIR": str(self.settings.data_dir),
+            "SLM_BASE_MODEL": self.settings.base_model,
             "SLM_LORA_PATH": str(self.settings.lora_path or ""),
             "PYTHONUNBUFFERED": "1",
         }

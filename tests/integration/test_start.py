@@ -1,0 +1,274 @@
+"""The one command, for real: `start_slm_api.py` with the real model, its own Redis, workers and API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from common.settings import ROOT
+from deploy.http_client import HttpClient
+from deploy.redis_server import free_port
+from SLMInit import default_model
+from tests.processes import wait_for
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+START_S = 180.0  # two workers that load their model on a busy machine
+REFUSAL_S = 60.0
+GREEDY = {"prompt": "What is Python?", "max_new_tokens": 8, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def models() -> Path:
+    """The project's own folder of models, with the default one in it."""
+    return default_model.install(ROOT / "data" / "models", progress=print).parent
+
+
+def new_data_dir(folder: Path, models: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "models").symlink_to(models)
+    return folder
+
+
+def command(port: int, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "start_slm_api.py"), "--port", str(port), *arguments]
+
+
+class Started:
+    """A running `start_slm_api.py` with what it said."""
+
+    def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.port = free_port(0)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = HttpClient(self.url)
+        self._output = data_dir.with_suffix(".out")
+        with self._output.open("wb") as out:
+            self.process = subprocess.Popen(
+                command(self.port, *arguments),
+                env=os.environ | {"SLM_DATA_DIR": str(data_dir)} | (env or {}),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    def wait_until_ready(self) -> None:
+        wait_for("the server to be ready", lambda: "The server is ready" in self.said or self._has_ended(), START_S)
+        assert not self._has_ended(), self.said
+
+    def _has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that it started, also what those started."""
+        return list(psutil.Process(self.process.pid).children(recursive=True))
+
+    def child(self, program: str) -> psutil.Process:
+        """The one direct child whose command line has that word."""
+        children = psutil.Process(self.process.pid).children()
+        (found,) = [child for child in children if any(program in word for word in child.cmdline())]
+        return found
+
+    def has_other(self, program: str, than: psutil.Process) -> bool:
+        """Whether another process has taken the place of `than`."""
+        children = psutil.Process(self.process.pid).children()
+        return any(child.pid != than.pid and any(program in word for word in child.cmdline()) for child in children)
+
+    def is_loaded(self) -> bool:
+        """Whether the API answers, and a worker holds the model."""
+        try:
+            info = self.client.get("/slm/info")
+        except OSError:
+            return False
+        return info.status == 200 and bool(info.json["model_loaded"])
+
+    def generate(self, **more: Any) -> dict[str, Any]:
+        answer = self.client.post("/slm/generate", GREEDY | more)
+        assert answer.status == 200, answer
+        generated: dict[str, Any] = answer.json
+        return generated
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(START_S)
+
+
+@contextmanager
+def started(data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Started]:
+    """A start that is ready; whatever is left of it at the end is killed."""
+    server = Started(data_dir, *arguments, env=env)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Started]:
+    """One start that the tests which leave it healthy share."""
+    with started(new_data_dir(tmp_path_factory.mktemp("start") / "data", models)) as server:
+        yield server
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_a_started_server_does_all_that_is_documented(server: Started) -> None:
+    checked = subprocess.run(
+        [sys.executable, "test_slm_api.py", "--url", server.url, "--prompt", "Tell me about artificial intelligence"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "9 of 9 checks ok" in checked.stdout
+
+
+def test_the_console_shows_what_to_try_and_where_the_logs_are(server: Started) -> None:
+    assert f"api answers at {server.url}" in server.said
+    assert "worker-1 has the model loaded on cpu" in server.said
+    assert f"curl {server.url}/slm/info" in server.said
+    for name in ("redis", "api", "worker-1"):
+        assert (server.data_dir / "logs" / f"{name}.log").stat().st_size > 0
+
+
+def test_a_killed_api_is_started_again_and_answers(server: Started) -> None:
+    api = server.child("gunicorn")
+    api.kill()
+    wait_for("another API", lambda: server.has_other("gunicorn", api) and server.is_loaded(), START_S)
+    assert server.generate()["success"]
+
+
+def test_a_killed_worker_is_started_again_and_generates(server: Started) -> None:
+    worker = server.child("worker.app")
+    worker.kill()
+    wait_for("another worker", lambda: server.has_other("worker.app", worker) and server.is_loaded(), START_S)
+    assert server.generate()["success"]
+
+
+def test_a_killed_redis_is_started_again_with_the_jobs_it_had(server: Started) -> None:
+    job_id = server.generate()["job_id"]
+    redis = server.child("valkey-server")
+    redis.kill()
+    wait_for("another Redis", lambda: server.has_other("valkey-server", redis) and server.is_loaded(), START_S)
+    assert server.client.get(f"/slm/jobs/{job_id}").json["status"] == "succeeded"
+    assert server.generate()["success"]
+
+
+def test_a_second_start_on_the_same_data_folder_is_refused(server: Started) -> None:
+    refused = refusal(free_port(0), {"SLM_DATA_DIR": str(server.data_dir)})
+    assert f"process {server.process.pid}" in refused
+    assert server.is_loaded()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_ends_everything_and_the_next_start_has_the_jobs_and_the_model(
+    tmp_path: Path, models: Path, number: signal.Signals
+) -> None:
+    data_dir = new_data_dir(tmp_path / "data", models)
+    with started(data_dir) as first:
+        job_id = first.generate()["job_id"]
+        assert first.client.post("/slm/unload").status == 200
+        processes = first.processes()
+        assert first.stop(number) == 0
+        assert are_gone(processes)
+        assert first.said.endswith("Stopped.\n")
+    with started(data_dir) as second:
+        assert second.is_loaded(), "a start means a loaded model, also after an unload"
+        assert second.client.get(f"/slm/jobs/{job_id}").json["status"] == "succeeded"
+
+
+def test_a_running_stream_gets_its_end_before_the_server_is_gone(tmp_path: Path, models: Path) -> None:
+    with started(new_data_dir(tmp_path / "data", models)) as server:
+        request = GREEDY | {"max_new_tokens": 60}
+        frames: list[Any] = []
+        reader = threading.Thread(target=lambda: frames.extend(server.client.stream("/slm/stream", request)[1]))
+        reader.start()
+        wait_for("the stream to run", lambda: server.client.get("/slm/info").json["workers"][0]["running"])
+        assert server.stop() == 0
+        reader.join(START_S)
+    assert frames[-1]["status"] == "Response complete!"
+
+
+def test_a_killed_start_leaves_nothing_behind_and_its_data_serve_the_next(tmp_path: Path, models: Path) -> None:
+    data_dir = new_data_dir(tmp_path / "data", models)
+    with started(data_dir) as first:
+        job_id = first.generate()["job_id"]
+        processes = first.processes()
+        first.process.kill()
+        first.process.wait()
+        if sys.platform == "linux":
+            wait_for("every process to end", lambda: are_gone(processes))
+    with started(data_dir) as second:
+        assert second.client.get(f"/slm/jobs/{job_id}").json["status"] == "succeeded"
+
+
+def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, redis_server: RedisServer) -> None:
+    env = {"SLM_REDIS_URL": redis_server.url}
+    with started(new_data_dir(tmp_path / "data", models), "--workers", "2", env=env) as server:
+        workers = server.client.get("/slm/info").json["workers"]
+        assert len({worker["pid"] for worker in workers}) == 2
+        assert not any("valkey-server" in word for child in server.processes() for word in child.cmdline())
+        assert server.generate()["success"]
+
+
+def refusal(port: int, env: dict[str, str], *arguments: str) -> str:
+    """The single line with which a start is refused."""
+    done = subprocess.run(
+        command(port, *arguments),
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=REFUSAL_S,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout == "", "nothing is begun before it is clear that it can be ended"
+    assert done.stderr.startswith("Cannot start: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_busy_port_refuses_the_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert f"port {port}" in refusal(port, {"SLM_DATA_DIR": str(tmp_path)})
+
+
+def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Cannot write to the data folder" in refusal(free_port(0), {"SLM_DATA_DIR": str(tmp_path / "file" / "data")})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("SLM_PROT", "5000", "SLM_PROT is not a setting"),
+        ("SLM_SLOTS", "many", "SLM_SLOTS has the value 'many'"),
+        ("SLM_REDIS_URL", "redis://127.0.0.1:9/0", "SLM_REDIS_URL"),
+        ("SLM_BASE_MODEL", "./no/such/folder", "Base model './no/such/folder'"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_refuses_the_start_by_its_name(
+    tmp_path: Path, name: str, value: str, named: str
+) -> None:
+    assert named in refusal(free_port(0), {"SLM_DATA_DIR": str(tmp_path), name: value})
