@@ -56,7 +56,7 @@ class JobService:
             return LiveJob(job_id, kind, follower)
 
     def _enter(self, job_id: str, kind: JobKind, params: Mapping[str, Any]) -> int:
-        return self._store.submit(job_id, kind, dict(params), owner=ANONYMOUS, max_queue=self._max_queue)
+        return self._store.submit(job_id, kind, dict(params), owner=ANONYMOUS, max_queue=self._max_queue).position
 
     def attach(self, job_id: str, after: int) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).

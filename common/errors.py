@@ -10,10 +10,13 @@ SLMError                     code                 HTTP  retryable
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
 │   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
+├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
 ├── RedisUnavailable         redis_unavailable    503   yes
+├── JobExpired               job_expired          503   yes    the job waited longer than its `ttl`
+├── JobTimeout               job_timeout          503   no     the job ran longer than its `timeout`
 ├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_CRASHES` times over
 └── InternalError            internal_error       500   no     a bug; the details are in the log only
 
@@ -107,6 +110,24 @@ class BodyTooLarge(SLMError):
     """The request body is over the limit."""
 
     code, status = "body_too_large", 413
+
+
+class IdempotencyMismatch(SLMError):
+    """The Idempotency-Key belongs to a request with another body."""
+
+    code, status = "idempotency_mismatch", 422
+
+
+class JobExpired(SLMError):
+    """The job waited for a worker longer than the client wanted it to."""
+
+    code, status, retryable = "job_expired", 503, True
+
+
+class JobTimeout(SLMError):
+    """The job ran longer than the client wanted it to."""
+
+    code, status = "job_timeout", 503
 
 
 class ModelUnavailable(SLMError):

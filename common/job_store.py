@@ -18,7 +18,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from common import events, keys
-from common.errors import JobNotFound, NoWorker, QueueFull, RedisUnavailable, WorkerLost
+from common.errors import (
+    IdempotencyMismatch,
+    JobExpired,
+    JobNotFound,
+    NoWorker,
+    QueueFull,
+    RedisUnavailable,
+    WorkerLost,
+)
 from common.events import Event
 from common.jobs import JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
@@ -26,6 +34,9 @@ from common.scripts import Argument, Script
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
+BULK_DELAY_S = 60  # a bulk job stands in line as if it had come so much later: it waits, but never starves
+RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
+MAX_ESTIMATE_S = 3600.0
 
 _FENCED, _GAP = -1, -2  # answers of emit.lua and finish.lua
 
@@ -44,6 +55,45 @@ class Bell:
 
     job_id: str
     kind: JobKind
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a job is to be treated. Seconds throughout; None means no limit.
+
+    `reader_grace_s`: the job is cancelled when nobody has read it for so long (`keep_read`); None lets it go on alone.
+    `idempotency_key` with `fingerprint`: the same key of the same owner finds the first job again; another fingerprint
+    is refused.
+    """
+
+    bulk: bool = False
+    ttl_s: float | None = None
+    timeout_s: float | None = None
+    reader_grace_s: float | None = None
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    webhook_url: str | None = None
+
+    def fields(self, owner: str) -> dict[str, Argument]:
+        """What `submit.lua` keeps of them in the job's record."""
+        wanted: dict[str, Argument | None] = {
+            "ttl_ms": _ms_or_none(self.ttl_s),
+            "timeout_ms": _ms_or_none(self.timeout_s),
+            "reader_ms": _ms_or_none(self.reader_grace_s),
+            "idempotency": keys.idempotency(owner, self.idempotency_key) if self.idempotency_key else None,
+            "fingerprint": self.fingerprint if self.idempotency_key else None,
+            "webhook_url": self.webhook_url,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submit. `position` 0: its turn has come. `repeated`: the Idempotency-Key knew the job."""
+
+    job_id: str
+    position: int
+    repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +124,44 @@ class JobStore:
         self._submit, self._claim, self._renew = Script("submit"), Script("claim"), Script("renew")
         self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
         self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
+        self._drop = Script("drop")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
-    def submit(self, job_id: str, kind: JobKind, params: dict[str, Any], *, owner: str, max_queue: int) -> int:
-        """Enter a new job; returns its position in line (0: its turn has come).
+    def submit(
+        self,
+        job_id: str,
+        kind: JobKind,
+        params: dict[str, Any],
+        *,
+        owner: str,
+        max_queue: int,
+        options: JobOptions = JobOptions(),
+    ) -> Submitted:
+        """Enter a new job, or find the one that was entered under the same Idempotency-Key.
 
         Raises:
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already.
+            IdempotencyMismatch: the key was used with another request.
             RedisUnavailable: Redis does not answer.
         """
+        delay_ms = _ms(BULK_DELAY_S) if options.bulk else 0
+        flat = [part for pair in options.fields(owner).items() for part in pair]
         try:
-            outcome, position, due = self._submit(
-                self._redis, job_id, kind, kind.lane, owner, json.dumps(params), max_queue
+            outcome, found_id, position, due = self._submit(
+                self._redis, job_id, kind, kind.lane, owner, json.dumps(params), max_queue, delay_ms, *flat
             )
+            if outcome == "queue_full":
+                raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
         except RedisError as err:
             raise RedisUnavailable("The job store does not answer; try again.", retry_after_s=1) from err
         if outcome == "no_worker":
             raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
-        if outcome == "queue_full":
-            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=NO_WORKER_RETRY_S)
+        if outcome == "mismatch":
+            raise IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
         self._ring(_bells(due))
-        return int(position)
+        return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
 
     def cancel(self, job_id: str) -> JobState:
         """Ask for the end of a job: a queued one ends now, a running one at its next token, an ended one stays.
@@ -124,9 +189,11 @@ class JobStore:
 
     def newest(self, limit: int) -> list[JobRecord]:
         """Up to `limit` jobs, newest first."""
-        ids = cast(list[str], self._redis.zrevrange(keys.JOB_INDEX, 0, limit - 1))
+        return self._records(cast(list[str], self._redis.zrevrange(keys.JOB_INDEX, 0, limit - 1)))
+
+    def _records(self, job_ids: Sequence[str]) -> list[JobRecord]:
         with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
+            for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
             return [JobRecord.from_hash(fields) for fields in pipe.execute() if fields]
 
@@ -134,6 +201,53 @@ class JobStore:
         """The queued job's place in line, 1 for the next; None once its turn has come."""
         rank = cast(int | None, self._redis.zrank(keys.pending(job.kind.lane), job.id))
         return None if rank is None else rank + 1
+
+    def estimated_wait_s(self, position: int) -> float | None:
+        """How long the job at that place will wait, by the rate at which jobs have started lately; None if unknown."""
+        now, starts = self._latest_starts()
+        recent = [start for start in starts if now - start <= RATE_WINDOW_S]
+        if len(recent) < 2:
+            return None
+        rate = len(recent) / max(now - recent[-1], 0.001)
+        return min(round(position / rate, 1), MAX_ESTIMATE_S)
+
+    def _latest_starts(self) -> tuple[float, list[float]]:
+        """The server's time and the generations' latest start times, newest first, in seconds."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.lrange(keys.starts(Lane.GENERATE), 0, -1)
+            (seconds, micros), starts = pipe.execute()
+        return seconds + micros / 1e6, [int(start) / 1000 for start in starts]
+
+    def _retry_after(self) -> int:
+        """When a place in a full line will be free."""
+        return max(1, round(self.estimated_wait_s(1) or NO_WORKER_RETRY_S))
+
+    def keep_read(self, job_id: str, grace_s: float) -> None:
+        """Note that somebody reads the job: it is safe from being cancelled for want of a reader for `grace_s`."""
+        self._redis.set(keys.reader(job_id), 1, px=_ms(grace_s))
+
+    def keep_unread(self, job_id: str) -> None:
+        """Let the job go on without a reader: its client was told to come back for it."""
+        self._redis.hdel(keys.job(job_id), "reader_ms")
+
+    def quarantined(self) -> list[JobRecord]:
+        """The jobs that saw too many workers die, oldest first."""
+        return self._records(cast(list[str], self._redis.zrange(keys.QUARANTINE, 0, -1)))
+
+    def drop(self, job_id: str) -> None:
+        """Take a job out of quarantine; its record expires like any other's.
+
+        Raises:
+            JobNotFound: the job is not in quarantine.
+        """
+        if not self._drop(self._redis, job_id, self._job_ttl_s):
+            raise JobNotFound(f"Job {job_id!r} is not in quarantine.")
+
+    def usage(self, owner: str) -> dict[str, int]:
+        """What the owner's ended jobs came to: `jobs`, `prompt_tokens`, `completion_tokens`."""
+        counted = cast(dict[str, str], self._redis.hgetall(keys.usage(owner)))
+        return {name: int(counted.get(name, 0)) for name in ("jobs", "prompt_tokens", "completion_tokens")}
 
     def depth(self, lane: Lane) -> int:
         """How many jobs wait for their turn."""
@@ -147,14 +261,15 @@ class JobStore:
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
         """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
-        answer = self._claim(self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s))
+        unread = events.finished(0, JobState.CANCELLED, "cancelled").data
+        answer = self._claim(
+            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), json.dumps(unread), self._job_ttl_s
+        )
         if not answer:
             return None
         return Claim(job=self.get(job_id), attempt=int(answer[0]), next_seq=int(answer[1]))
 
-    def renew(
-        self, held: Sequence[tuple[str, int]], *, lease_s: float
-    ) -> tuple[set[tuple[str, int]], set[str]]:
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
         """Renew the leases of (job id, attempt).
 
         Returns the pairs that are lost to another attempt, and the ids of the jobs whose end was asked for.
@@ -212,11 +327,13 @@ class JobStore:
 
     def reap(self, queue: str) -> None:
         """Put back what dead workers held and ring lost bells again; any worker may call it at any time."""
-        gone = WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again.")
+        errors = [
+            WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again."),
+            JobExpired("The job waited longer than its ttl."),
+        ]
+        wires = [json.dumps(err.to_dict()) for err in errors]
         for lane in Lane:
-            due = self._reap(
-                self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, json.dumps(gone.to_dict())
-            )
+            due = self._reap(self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
             self._ring(_bells(due))
 
     def ring_due(self) -> None:
@@ -230,6 +347,10 @@ def _bells(flat: Sequence[str]) -> list[Bell]:
 
 def _flat(batch: Sequence[Event]) -> list[str]:
     return [part for event in batch for part in (event.type.value, json.dumps(event.data))]
+
+
+def _ms_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else _ms(seconds)
 
 
 def _ms(seconds: float) -> int:

@@ -116,6 +116,8 @@ class JobRecord:
     finished_ms: int | None
     worker: str | None
     cancel_requested: bool
+    timeout_ms: int | None  # how long it may run
+    webhook_url: str | None
     result: dict[str, Any] | None
     error: SLMError | None
 
@@ -136,6 +138,8 @@ class JobRecord:
             finished_ms=_int(fields.get("finished_ms")),
             worker=fields.get("worker"),
             cancel_requested=fields.get("cancel") == "1",
+            timeout_ms=_int(fields.get("timeout_ms")),
+            webhook_url=fields.get("webhook_url"),
             result=_json(fields.get("result")),
             error=SLMError.from_dict(error) if error else None,
         )

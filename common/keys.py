@@ -20,6 +20,7 @@ from __future__ import annotations
 
 PREFIX = "slm:"
 JOB_INDEX = f"{PREFIX}jobs:index"
+QUARANTINE = f"{PREFIX}jobs:quarantine"
 MODEL = f"{PREFIX}model"
 CONTROL_CHANNEL = f"{PREFIX}control"
 
@@ -37,6 +38,26 @@ def log(job_id: str) -> str:
 def channel(job_id: str) -> str:
     """Channel on which the job's events are published."""
     return f"{PREFIX}job:{job_id}:events"
+
+
+def reader(job_id: str) -> str:
+    """Key that says that somebody reads the job."""
+    return f"{PREFIX}job:{job_id}:reader"
+
+
+def idempotency(owner: str, key: str) -> str:
+    """Key of what was done under an owner's Idempotency-Key."""
+    return f"{PREFIX}idempotency:{owner}:{key}"
+
+
+def usage(owner: str) -> str:
+    """Key of an owner's account."""
+    return f"{PREFIX}usage:{owner}"
+
+
+def starts(lane: str) -> str:
+    """Key of the lane's latest start times."""
+    return f"{PREFIX}lane:{lane}:starts"
 
 
 def pending(lane: str) -> str:

@@ -14,4 +14,5 @@ local now = now_ms()
 close(id, job[2], 'cancelled', now, ttl_s)
 append(id, kind, data)
 expire(id, ttl_s)
+account(id, 0, committed_tokens(id))
 return {'cancelled', ring(job[2], now)}

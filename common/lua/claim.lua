@@ -1,15 +1,23 @@
--- ARGV: id, worker, claim (a token of this call), lease_ms.
+-- ARGV: id, worker, claim (a token of this call), lease_ms, cancelled event data (JSON), ttl_s.
 -- Returns attempt, number of events in the log; or false when there is nothing to do.
-local id, worker, claim, lease_ms = unpack(ARGV)
+local id, worker, claim, lease_ms, cancelled, ttl_s = unpack(ARGV)
 local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'claim', 'lane')
-local seq = redis.call('LLEN', log_key(id))
-if held[1] == 'running' and held[3] == claim then return {tonumber(held[2]), seq} end  -- the command was sent twice
+if held[1] == 'running' and held[3] == claim then  -- the command was sent twice
+  return {tonumber(held[2]), redis.call('LLEN', log_key(id))}
+end
 if held[1] ~= 'queued' then return false end
 
-local now = now_ms()
-leave_lane(id, held[4])
+local lane, now = held[4], now_ms()
+if not has_reader(id) then
+  close(id, lane, 'cancelled', now, ttl_s)
+  append(id, 'finished', cancelled)
+  expire(id, ttl_s)
+  account(id, 0, committed_tokens(id))
+  return false
+end
+leave_lane(id, lane)
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', claim)
-redis.call('HSETNX', job_key(id), 'started_ms', now)
-redis.call('ZADD', lane_key(held[4], 'leases'), now + lease_ms, id)
-return {attempt, seq}
+if redis.call('HSETNX', job_key(id), 'started_ms', now) == 1 then note_start(lane, now) end
+redis.call('ZADD', lane_key(lane, 'leases'), now + lease_ms, id)
+return {attempt, redis.call('LLEN', log_key(id))}

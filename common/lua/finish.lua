@@ -11,4 +11,6 @@ redis.call('HSET', job_key(id), field, outcome)
 close(id, held[3], state, now, ttl_s)
 append_from(id, tonumber(first_seq), 8)
 expire(id, ttl_s)
+local usage = cjson.decode(outcome)
+account(id, usage.prompt_tokens or 0, usage.completion_tokens or committed_tokens(id))
 return {1, ring(held[3], now)}

@@ -66,7 +66,21 @@ local function position(id, lane)
 end
 
 local function leave_lane(id, lane)
-  for _, what in ipairs({'pending', 'rung', 'leases'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  for _, what in ipairs({'pending', 'rung', 'leases', 'deadlines'}) do redis.call('ZREM', lane_key(lane, what), id) end
+end
+
+-- Wait until the job's turn comes, or until it has waited too long.
+local function enter_line(id, lane)
+  local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
+  redis.call('ZADD', lane_key(lane, 'pending'), job[1], id)
+  if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
+end
+
+local STARTS_KEPT = 64  -- start times per lane, newest first: what the drain rate is measured from
+
+local function note_start(lane, now)
+  redis.call('LPUSH', lane_key(lane, 'starts'), now)
+  redis.call('LTRIM', lane_key(lane, 'starts'), 0, STARTS_KEPT - 1)
 end
 
 -- Put a job back to its old place in line.
@@ -74,7 +88,7 @@ local function requeue(id, lane)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', 'queued')
   redis.call('HDEL', job_key(id), 'worker', 'claim')
-  redis.call('ZADD', lane_key(lane, 'pending'), redis.call('HGET', job_key(id), 'order'), id)
+  enter_line(id, lane)
 end
 
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
@@ -88,6 +102,48 @@ end
 local function expire(id, ttl_s)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)
+  local idempotency = redis.call('HGET', job_key(id), 'idempotency')
+  if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
+end
+
+-- Enter an ended job into its owner's account. Called once per job, with its terminal state.
+local function account(id, prompt_tokens, completion_tokens)
+  local usage = 'slm:usage:' .. redis.call('HGET', job_key(id), 'owner')
+  redis.call('HINCRBY', usage, 'jobs', 1)
+  redis.call('HINCRBY', usage, 'prompt_tokens', prompt_tokens)
+  redis.call('HINCRBY', usage, 'completion_tokens', completion_tokens)
+end
+
+-- How many tokens a job's log holds; for jobs that ended without a result, which are few.
+local function committed_tokens(id)
+  local count = 0
+  for _, message in ipairs(redis.call('LRANGE', log_key(id), 0, -1)) do
+    local event = cjson.decode(message)
+    if event.type == 'token' then count = count + #event.data.ids end
+  end
+  return count
+end
+
+-- End a job that has no worker, with an error (JSON).
+local function fail(id, lane, err, now, ttl_s)
+  redis.call('HSET', job_key(id), 'error', err)
+  close(id, lane, 'failed', now, ttl_s)
+  append(id, 'error', err)
+  expire(id, ttl_s)
+  account(id, 0, committed_tokens(id))
+end
+
+-- Set a job aside where an operator sees it; its record stays until the operator has decided.
+local function quarantine(id, now)
+  redis.call('ZADD', 'slm:jobs:quarantine', now, id)
+  redis.call('ZREM', 'slm:jobs:expiry', id)
+  redis.call('PERSIST', job_key(id))
+  redis.call('PERSIST', log_key(id))
+end
+
+-- Whether somebody reads the job's stream, or never had to. Readers renew the key; it outlives the last by the grace.
+local function has_reader(id)
+  return redis.call('HEXISTS', job_key(id), 'reader_ms') == 0 or redis.call('EXISTS', job_key(id) .. ':reader') == 1
 end
 
 -- Whether `attempt` is the one that may write. A job that was taken up again fences its older attempts off.

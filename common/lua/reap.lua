@@ -1,17 +1,18 @@
--- ARGV: lane, max_crashes, stale_bell_ms, Celery queue, ttl_s, worker_lost error (JSON).
--- Puts back the jobs whose worker died, fails those that killed too many, finds bells that were lost, forgets expired
--- jobs. Every worker runs it; it is atomic, so they need no agreement. Returns the bells to ring.
-local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error = unpack(ARGV)
+-- ARGV: lane, max_crashes, stale_bell_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON).
+-- Puts back the jobs whose worker died, fails those that killed too many and those that waited too long, finds bells that
+-- were lost, forgets expired jobs. Every worker runs it; it is atomic, so they need no agreement. Returns the bells to ring.
+local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error = unpack(ARGV)
 local now = now_ms()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now)) do
   if redis.call('HINCRBY', job_key(id), 'crashes', 1) < tonumber(max_crashes) then
     requeue(id, lane)
   else
-    redis.call('HSET', job_key(id), 'error', lost_error)
-    close(id, lane, 'failed', now, ttl_s)
-    append(id, 'error', lost_error)
-    expire(id, ttl_s)
+    fail(id, lane, lost_error, now, ttl_s)
+    quarantine(id, now)
   end
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'deadlines'), '-inf', now)) do
+  fail(id, lane, expired_error, now, ttl_s)
 end
 -- A bell rung long ago while the queue is empty was lost on its way: the message was handed to a worker that died.
 if redis.call('LLEN', queue) == 0 then

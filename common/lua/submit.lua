@@ -1,16 +1,35 @@
--- ARGV: id, kind, lane, owner, params (JSON), max_queue.  Returns status, position, bells.
-local id, kind, lane, owner, params, max_queue = unpack(ARGV)
+-- ARGV: id, kind, lane, owner, params (JSON), max_queue, delay_ms, then field, value, ... of the optional fields
+-- (job_store.py: JobOptions).  Returns status, the job's id, position, bells.
+local id, kind, lane, owner, params, max_queue, delay_ms = unpack(ARGV, 1, 7)
+local option = {}
+for i = 8, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
-if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', position(id, lane), {}} end  -- the command was sent twice
-if #live_workers(now) == 0 then return {'no_worker', 0, {}} end
-if redis.call('ZCARD', lane_key(lane, 'pending')) >= tonumber(max_queue) then return {'queue_full', 0, {}} end
 
-local order = redis.call('INCR', 'slm:jobs:order')
+if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
+if option.idempotency then
+  local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
+  if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then
+    if first[2] ~= option.fingerprint then return {'mismatch', first[1], 0, {}} end
+    return {'repeated', first[1], position(first[1], lane), {}}
+  end
+end
+if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
+if redis.call('ZCARD', lane_key(lane, 'pending')) >= tonumber(max_queue) then return {'queue_full', id, 0, {}} end
+
+-- The order is the time of arrival; bulk jobs count as if they came `delay_ms` later, so they wait but never starve. The
+-- fraction keeps the order within one millisecond.
+local order = string.format('%.4f', now + delay_ms + redis.call('INCR', 'slm:jobs:order') % 1000 / 1000)
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
   'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'created_ms', now)
+for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end
+if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end
+if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', option.reader_ms) end
+if option.idempotency then
+  redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
+end
 redis.call('ZADD', 'slm:jobs:index', now, id)
-redis.call('ZADD', lane_key(lane, 'pending'), order, id)
+enter_line(id, lane)
 local bells = ring(lane, now)
 local place = position(id, lane)
 if place > 0 then append(id, 'queued', '{"position": ' .. place .. '}') end
-return {'ok', place, bells}
+return {'ok', id, place, bells}

@@ -6,10 +6,10 @@ import pytest
 from redis import Redis
 
 from common import events, keys
-from common.errors import JobNotFound, NoWorker, QueueFull, WorkerLost
+from common.errors import IdempotencyMismatch, JobExpired, JobNotFound, NoWorker, QueueFull, WorkerLost
 from common.events import Event, EventType
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobStore, LogGap
+from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Submitted
 from common.jobs import JobKind, JobState
 from common.queue import QUEUE
 
@@ -31,8 +31,14 @@ class Station:
         report = WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=slots)
         self.fleet.beat(report, ttl_s=60)
 
-    def submit(self, job_id: str, kind: JobKind = JobKind.GENERATE, max_queue: int = 100) -> int:
-        return self.store.submit(job_id, kind, {"prompt": job_id}, owner="", max_queue=max_queue)
+    def submit(self, job_id: str, kind: JobKind = JobKind.GENERATE, max_queue: int = 100, **options: object) -> int:
+        return self.enter(job_id, kind, max_queue, **options).position
+
+    def enter(
+        self, job_id: str, kind: JobKind = JobKind.GENERATE, max_queue: int = 100, **options: object
+    ) -> Submitted:
+        wanted = JobOptions(**options)  # type: ignore[arg-type]
+        return self.store.submit(job_id, kind, {"prompt": job_id}, owner="me", max_queue=max_queue, options=wanted)
 
     def claim(self, job_id: str, worker: str = "w1") -> Claim:
         claim = self.store.claim(job_id, worker, lease_s=LEASE_S)
@@ -329,3 +335,130 @@ def test_a_restarted_redis_has_forgotten_the_scripts_and_is_told_again(station: 
     station.claim("a")
     station.redis.script_flush()
     assert station.store.emit([("a", 1, [events.status(0, "x")])]) == [1]
+
+
+def test_bulk_jobs_wait_behind_interactive_ones_but_never_starve(station: Station) -> None:
+    for name in ("a", "b", "c"):
+        station.submit(name)
+    station.submit("bulk", bulk=True)
+    station.submit("d")
+    assert station.redis.zrange(keys.pending("generate"), 0, -1) == ["d", "bulk"]
+    pending = dict(station.redis.zrange(keys.pending("generate"), 0, -1, withscores=True))
+    assert pending["bulk"] - pending["d"] < 61_000  # what comes more than a minute later comes after it
+
+
+def test_jobs_of_one_millisecond_keep_their_order(station: Station) -> None:
+    names = [f"{n:02}" for n in range(40)]
+    for name in names:
+        station.submit(name)
+    assert station.rung() + station.redis.zrange(keys.pending("generate"), 0, -1) == names
+
+
+def test_a_repeated_idempotency_key_finds_the_first_job(station: Station) -> None:
+    first = station.enter("a", idempotency_key="k", fingerprint="f")
+    again = station.enter("b", idempotency_key="k", fingerprint="f")
+    assert (first, again) == (Submitted("a", 0, repeated=False), Submitted("a", 0, repeated=True))
+    assert station.rung() == ["a"]
+    station.succeed(station.claim("a"))
+    assert station.enter("c", idempotency_key="k", fingerprint="f").job_id == "a"  # also when it has ended
+    assert station.redis.ttl(keys.idempotency("me", "k")) > 0
+    assert station.enter("d", idempotency_key="other", fingerprint="f").job_id == "d"
+
+
+def test_an_idempotency_key_with_another_request_is_refused(station: Station) -> None:
+    station.enter("a", idempotency_key="k", fingerprint="f")
+    with pytest.raises(IdempotencyMismatch):
+        station.enter("b", idempotency_key="k", fingerprint="g")
+
+
+def test_a_job_that_waited_too_long_expires_and_says_so(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name, ttl_s=60)
+    station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"c": 0, "d": 0})
+    station.store.reap(QUEUE)
+    for name in "cd":  # rung and pending
+        assert isinstance(station.store.get(name).error, JobExpired)
+        assert station.store.claim(name, "w1", lease_s=LEASE_S) is None
+    station.claim("a")
+    station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"b": 0})
+    station.store.reap(QUEUE)
+    assert station.store.get("a").state is JobState.RUNNING  # it waits no more
+
+
+def test_a_job_whose_reader_left_is_not_begun(station: Station) -> None:
+    station.submit("a", reader_grace_s=30)
+    station.redis.delete(keys.reader("a"))
+    assert station.store.claim("a", "w1", lease_s=LEASE_S) is None
+    assert station.store.get("a").state is JobState.CANCELLED
+    assert station.log("a")[-1].data["state"] == "cancelled"
+
+
+def test_a_running_job_whose_reader_left_is_to_be_cancelled(station: Station) -> None:
+    for name in "ab":
+        station.submit(name, reader_grace_s=30)
+    held = [(name, station.claim(name).attempt) for name in "ab"]
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+    for name in "ab":
+        station.redis.delete(keys.reader(name))
+    station.store.keep_read("b", 30)
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
+    station.store.keep_unread("a")
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+
+
+def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
+    assert station.store.estimated_wait_s(3) is None
+    seconds, _ = station.redis.time()
+    for ago in (40, 30, 20, 10):
+        station.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
+    estimate = station.store.estimated_wait_s(3)
+    assert estimate is not None
+    assert 29 <= estimate <= 32  # four starts in forty seconds: one every ten
+
+
+def test_a_full_queue_says_when_to_come_again(station: Station) -> None:
+    seconds, _ = station.redis.time()
+    for ago in (40, 20):
+        station.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
+    for name in "abcd":
+        station.submit(name, max_queue=1)
+    with pytest.raises(QueueFull) as refused:
+        station.submit("e", max_queue=1)
+    assert 19 <= (refused.value.retry_after_s or 0) <= 21
+
+
+def test_a_poisonous_job_is_set_aside_until_an_operator_drops_it(station: Station) -> None:
+    station.submit("a")
+    for _ in range(MAX_CRASHES):
+        station.claim("a")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    assert [job.id for job in station.store.quarantined()] == ["a"]
+    assert station.redis.ttl(keys.job("a")) == -1  # it stays
+    station.store.drop("a")
+    assert station.store.quarantined() == []
+    assert station.redis.ttl(keys.job("a")) > 0
+    with pytest.raises(JobNotFound):
+        station.store.drop("a")
+
+
+def test_tokens_are_counted_once_whatever_happens_to_the_job(station: Station) -> None:
+    station.submit("a")
+    old = station.claim("a")
+    station.store.emit([("a", old.attempt, [events.token(0, "one two", [1, 2])])])
+    station.expire_leases()
+    station.store.reap(QUEUE)
+    new = station.claim("a", "w2")
+    result = {"prompt_tokens": 5, "completion_tokens": 3}
+    last = [events.token(1, "three", [3], is_last=True), events.finished(2, JobState.SUCCEEDED, "stop", "cpu")]
+    for _ in range(2):
+        station.store.succeed("a", new.attempt, result, last)
+    with pytest.raises(Fenced):
+        station.store.succeed("a", old.attempt, result, last)
+    assert station.store.usage("me") == {"jobs": 1, "prompt_tokens": 5, "completion_tokens": 3}
+
+    station.submit("b")
+    failed = station.claim("b")
+    station.store.emit([("b", failed.attempt, [events.token(0, "x", [1, 2, 3, 4])])])
+    station.store.fail("b", failed.attempt, [events.error(1, WorkerLost("gone"))])
+    assert station.store.usage("me") == {"jobs": 2, "prompt_tokens": 5, "completion_tokens": 7}
