@@ -8,6 +8,8 @@ if __name__ == "__main__":
     # Before any other import: what those hold is a syntax error to an older Python.
     if sys.version_info < OLDEST_PYTHON:
         sys.exit("This needs Python 3.11 or newer; this is Python " + sys.version.split()[0] + ".")
+    if sys.platform == "win32":
+        sys.exit("This needs Linux or macOS. On Windows use WSL, or the containers: docker compose up --build")
     from deploy.start import main
 
     sys.exit(main(sys.argv[1:]))

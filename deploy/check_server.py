@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from typing import Any
 
 from deploy.http_client import Answer, HttpClient
@@ -41,7 +42,7 @@ def _run(name: str, check: Callable[[], str], say: Callable[[str], None]) -> boo
     began = time.monotonic()
     try:
         fact, is_ok = check(), True
-    except (CheckFailed, OSError) as err:
+    except (CheckFailed, OSError, HTTPException, ValueError) as err:  # ValueError: a frame that is no JSON
         fact, is_ok = str(err), False
     say(f"{'ok' if is_ok else 'FAILED':<7}{name:<14}{fact} ({time.monotonic() - began:.1f} s)")
     return is_ok
@@ -70,8 +71,8 @@ class ServerChecks:
 
     def info(self) -> str:
         """Every documented key is there."""
-        info = _expect(self._client.get("/slm/info"), 200, "model_loaded", "device", "base_model", "lora_path")
-        _has_keys(info, "cuda_available", "mps_available", "workers")
+        info = self._info()
+        _has_keys(info, "device", "base_model", "lora_path", "cuda_available", "mps_available", "workers")
         shown = {key: info[key] for key in ("model_loaded", "device", "base_model", "lora_path")}
         return _facts(shown | {"workers": len(info["workers"])})
 
@@ -80,7 +81,7 @@ class ServerChecks:
         loaded = _expect(self._client.post("/slm/load"), 200, "success", "message", "device", "model_path")
         _is(loaded["success"], True, "success")
         _is(loaded["message"], f"Model loaded successfully on {loaded['device']}", "message")
-        _is(self._client.get("/slm/info").json["model_loaded"], True, "model_loaded in info")
+        _is(self._info()["model_loaded"], True, "model_loaded in info")
         return _facts({"device": loaded["device"], "model_path": loaded["model_path"]})
 
     def generate(self) -> str:
@@ -134,15 +135,18 @@ class ServerChecks:
 
     def unload_and_stream(self) -> str:
         """Unloading succeeds, and a stream loads the model again and says so."""
-        if any(worker.get("running") for worker in self._client.get("/slm/info").json["workers"]):
+        if any(self._info()["queue"].values()):
             return "left out: the server has other work"
         unloaded = _expect(self._client.post("/slm/unload"), 200, "success", "message")
         _is(unloaded["message"], "Model unloaded successfully", "message")
-        _is(self._client.get("/slm/info").json["model_loaded"], False, "model_loaded in info")
+        _is(self._info()["model_loaded"], False, "model_loaded in info")
         statuses = [frame["status"] for frame in self._streamed() if "status" in frame]
         _is(statuses[0], "Loading SLM model...", "the first frame of a stream without a model")
         _is(statuses[1].startswith("Model loaded on "), True, f"the second frame ({statuses[1]}) tells the device")
         return "unloaded, and loaded again by a stream"
+
+    def _info(self) -> dict[str, Any]:
+        return _expect(self._client.get("/slm/info"), 200, "model_loaded", "queue")
 
     def _generated(self, request: Mapping[str, Any]) -> dict[str, Any]:
         keys = ("success", "prompt", "response", "full_response", "device", "settings")

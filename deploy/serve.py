@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from common.settings import ROOT, Settings, SettingsError
@@ -22,8 +21,6 @@ from deploy.stack import Stack
 from deploy.supervisor import Supervisor
 from deploy.welcome import welcome
 from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, resolve_base_model
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(options: StartOptions) -> int:
@@ -46,8 +43,10 @@ def _warn_if_open(host: str) -> None:
 
 def say(line: str) -> None:
     """Print a line. A console that has gone away must not take the server with it."""
-    with suppress(OSError):
-        print(line, flush=True)
+    try:
+        print(f"{line}\n", end="", flush=True)  # one write: threads do not mix their lines
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
 
 
 def prepare(workers: int) -> Stack:
@@ -117,5 +116,7 @@ def _always(_line: str) -> bool:
 
 def stop_on_signals(request_stop: Callable[[], None]) -> None:
     """Have Ctrl-C, SIGTERM and a closed terminal ask for a stop; a second one makes it a stop at once."""
-    for number in _STOP_SIGNALS:
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: request_stop())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup, which is to outlive the terminal
+        signal.signal(signal.SIGHUP, lambda *_: request_stop())

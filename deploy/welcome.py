@@ -33,7 +33,7 @@ def welcome(stack: Stack) -> str:
         ("Logs", str(stack.logs)),
         ("Stop", "Ctrl-C (again: at once)"),
     ]
-    return "\n".join(["", "The server is ready.", *(f"  {name:<11} {text}" for name, text in rows), ""])
+    return "\n".join(["", "The server is up.", *(f"  {name:<11} {text}" for name, text in rows), ""])
 
 
 def _post(url: str, body: str, *options: str) -> str:

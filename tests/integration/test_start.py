@@ -68,7 +68,7 @@ class Started:
         return self._output.read_text()
 
     def wait_until_ready(self) -> None:
-        wait_for("the server to be ready", lambda: "The server is ready" in self.said or self._has_ended(), START_S)
+        wait_for("the server to be ready", lambda: "The server is up." in self.said or self._has_ended(), START_S)
         assert not self._has_ended(), self.said
 
     def _has_ended(self) -> bool:

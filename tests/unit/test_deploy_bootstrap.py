@@ -152,6 +152,15 @@ def test_an_older_python_reads_the_entry_point_and_gets_one_line(script: Path) -
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("script", ENTRY_POINTS, ids=lambda path: path.name)
+def test_windows_gets_one_line_that_says_what_runs_there(script: Path) -> None:
+    pretend = f"import sys, runpy; sys.platform = 'win32'; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "docker compose" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("module", ["bootstrap", "options", "start", "verify", "check_server", "http_client"])
 def test_what_runs_before_the_installation_needs_the_standard_library_alone(module: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(bootstrap.ROOT)!r}); import deploy.{module}"

@@ -49,7 +49,8 @@ class DocumentedServer(ThreadingHTTPServer):
             "lora_path": None,
             "cuda_available": False,
             "mps_available": False,
-            "workers": [{"running": 0}],
+            "queue": {"waiting": 0, "running": 0},
+            "workers": [],
         }
         self.answer = ANSWER
         self.last_is_complete = True
@@ -171,7 +172,7 @@ def test_a_server_that_does_as_documented_passes_and_is_left_with_its_model(serv
 
 
 def test_a_server_with_other_work_is_not_unloaded(server: DocumentedServer) -> None:
-    server.info["workers"] = [{"running": 1}]
+    server.info["queue"] = {"waiting": 0, "running": 1}
     said: list[str] = []
     assert check_server(server.url, "Hi", said.append)
     assert any("left out: the server has other work" in line for line in said)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,22 @@ def test_flower_reads_the_queue_of_the_workers(services: dict[str, Any]) -> None
 def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: str) -> None:
     command = dict(instructions(ROOT / services[name]["build"]["dockerfile"]))["CMD"]
     assert yaml.safe_load(command) == services[name]["command"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("gunicorn", "--help"),
+        (*stack.worker(1), "--help"),
+        (*stack.MODEL, "--help"),
+        (*stack.flower("redis://127.0.0.1:6379/0"), "--help"),
+    ],
+    ids=lambda program: program[0],
+)
+def test_the_programs_of_the_commands_are_installed(program: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
