@@ -103,6 +103,13 @@ class Claim:
     job: JobRecord
     attempt: int
     next_seq: int
+    elapsed_ms: int  # since the job was started for the first time
+
+    @property
+    def time_left_s(self) -> float | None:
+        """How long the job may still run; None where that is not limited."""
+        limit = self.job.timeout_ms
+        return None if limit is None else max(0, limit - self.elapsed_ms) / 1000
 
 
 Ring = Callable[[Sequence[Bell]], None]
@@ -267,7 +274,8 @@ class JobStore:
         )
         if not answer:
             return None
-        return Claim(job=self.get(job_id), attempt=int(answer[0]), next_seq=int(answer[1]))
+        attempt, next_seq, elapsed_ms = answer
+        return Claim(self.get(job_id), int(attempt), int(next_seq), int(elapsed_ms))
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
         """Renew the leases of (job id, attempt).
@@ -297,9 +305,9 @@ class JobStore:
         """End the job with the error that its last event carries. Raises as `_end`."""
         self._end(job_id, attempt, JobState.FAILED, "error", last[-1].data, last)
 
-    def end_cancelled(self, job_id: str, attempt: int, result: dict[str, Any], last: Sequence[Event]) -> None:
+    def end_cancelled(self, job_id: str, attempt: int, result: dict[str, Any] | None, last: Sequence[Event]) -> None:
         """End a running job that was to be cancelled, with what it had so far. Raises as `_end`."""
-        self._end(job_id, attempt, JobState.CANCELLED, "result", result, last)
+        self._end(job_id, attempt, JobState.CANCELLED, "" if result is None else "result", result or {}, last)
 
     def _end(
         self, job_id: str, attempt: int, state: JobState, field: str, outcome: dict[str, Any], last: Sequence[Event]

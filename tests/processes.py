@@ -19,7 +19,7 @@ from celery import Celery
 from common.event_log import EventLog
 from common.events import Event
 from common.fleet import Fleet, WorkerReport
-from common.job_store import JobStore
+from common.job_store import JobOptions, JobStore
 from common.jobs import GenerateParams, JobKind, JobRecord, Lane
 from common.queue import BellRinger, configure
 from common.redis_client import connect
@@ -138,18 +138,22 @@ class Cluster:
         for name in names:
             wait_for(f"worker {name} to take jobs", lambda name=name: (one := self.worker(name)) and one.slots)
 
-    def submit(self, kind: JobKind, prompt: str = "hello", **sampling: object) -> tuple[str, Reader]:
+    def submit(
+        self, kind: JobKind, prompt: str = "hello", options: JobOptions | None = None, **sampling: object
+    ) -> tuple[str, Reader]:
         """Follow a new job, then submit it, as the API does."""
         job_id = str(uuid.uuid4())
         reader = Reader(self.log, job_id)
         reader.start()
         params = GenerateParams(prompt, SamplingParams(**({"seed": 1} | sampling)))  # type: ignore[arg-type]
         wire = params.to_dict() if kind.lane is Lane.GENERATE else {}
-        self.store.submit(job_id, kind, wire, owner="", max_queue=100)
+        self.store.submit(job_id, kind, wire, owner="test", max_queue=100, options=options or JobOptions())
         return job_id, reader
 
-    def stream(self, prompt: str = "hello", **sampling: object) -> tuple[str, Reader]:
-        return self.submit(JobKind.STREAM, prompt, **sampling)
+    def stream(
+        self, prompt: str = "hello", options: JobOptions | None = None, **sampling: object
+    ) -> tuple[str, Reader]:
+        return self.submit(JobKind.STREAM, prompt, options, **sampling)
 
     def finish(self, kind: JobKind) -> JobRecord:
         """Run a job to its end and return its record."""

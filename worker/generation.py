@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common import events
+from common.errors import JobTimeout
 from common.event_log import EventLog
 from common.events import Event, EventType
 from common.job_store import JobStore
@@ -28,13 +29,11 @@ class Generation:
 
         Raises:
             SLMError: the job fails with it.
-            GivenUp: the job's fate was decided before it reached the engine.
+            GivenUp: the job was given up before it reached the engine.
             Fenced: another attempt owns the job.
         """
         earlier = self._log.read(job.id)
-        with self._keeper.borrow(
-            lambda: job.fate is not None, lambda: _tell(job, earlier, "Loading SLM model...")
-        ) as loan:
+        with self._keeper.borrow(lambda: job.is_given_up, lambda: _tell(job, earlier, "Loading SLM model...")) as loan:
             if loan.loaded_for_it:
                 _tell(job, earlier, f"Model loaded on {loan.serving.device}")
             self._generate(job, loan, earlier)
@@ -48,17 +47,23 @@ class Generation:
         )
         loan.serving.engine.check(sequence)
         _tell(job, earlier, "Generating response...")
-        loan.serving.engine.submit(sequence)
-        if job.cancel_requested:  # it came before the engine knew the sequence
-            loan.serving.engine.cancel(job.sequence_id)
-        if job.wait() is Fate.DONE:
+        engine = loan.serving.engine
+        engine.submit(sequence)
+        job.wait()
+        if job.end_reason is not None:
+            engine.cancel(job.sequence_id)
+        if job.wait_for_fate() is Fate.DONE:
             self._record(job, prompt_text, loan)
+        else:
+            engine.release([job.sequence_id])
 
     def _record(self, job: HeldJob, prompt_text: str, loan: Loan) -> None:
         output = job.final_output
         assert output is not None  # noqa: S101 - DONE comes with the final output
         if output.error is not None:
             raise output.error
+        if isinstance(job.end_reason, JobTimeout):
+            raise job.end_reason
         text = events.committed(self._log.read(job.id))[1] + output.text
         result = GenerateResult(
             response=text.strip(),

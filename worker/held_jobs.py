@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 
 from common import events
+from common.errors import SLMError
 from common.events import Event
 from common.job_store import Claim, Fenced, JobStore
 from worker.engine.sequence import SequenceOutput
@@ -18,13 +19,12 @@ class Fate(Enum):
     """How a worker's hold on a job ends."""
 
     DONE = auto()  # the engine made the final output
-    CANCELLED = auto()  # its end was asked for before the engine had it
     LOST = auto()  # another attempt owns it
     HANDED_OVER = auto()  # this worker is ending and gives it back
 
 
 class HeldJob:
-    """One claimed job. Its pool thread waits here; the publisher, the heartbeat and the drain decide its fate.
+    """One claimed job. Its pool thread waits here; publisher, heartbeat and drain decide its fate.
 
     The events of a job are numbered here. At any time one thread writes them: the pool thread until the sequence is
     submitted and again after the final output, the publisher in between.
@@ -33,15 +33,16 @@ class HeldJob:
     def __init__(self, claim: Claim, store: JobStore) -> None:
         self.job = claim.job
         self.attempt = claim.attempt
+        self.time_left_s = claim.time_left_s
         self.sequence_id = f"{claim.job.id}/{claim.attempt}"
-        self.cancel_requested = False
         self.final_output: SequenceOutput | None = None
         self._claimed_at = time.monotonic()
         self._first_token_at: float | None = None
         self._next_seq = claim.next_seq
         self._store = store
+        self._changed = threading.Condition()
         self._fate: Fate | None = None
-        self._decided = threading.Event()
+        self._end_reason: SLMError | None = None
 
     @property
     def id(self) -> str:
@@ -52,6 +53,16 @@ class HeldJob:
     def fate(self) -> Fate | None:
         """How it ended; None while it goes on."""
         return self._fate
+
+    @property
+    def end_reason(self) -> SLMError | None:
+        """Why its end was asked for: `Cancelled`, or the error to fail with; None while nobody asked."""
+        return self._end_reason
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nothing more is to be begun for it."""
+        return self._fate is not None or self._end_reason is not None
 
     @property
     def first_token_ms(self) -> float | None:
@@ -83,21 +94,35 @@ class HeldJob:
         if answer < 0:
             raise Fenced(self.id)
 
-    def decide(self, fate: Fate) -> bool:
-        """Settle the job's fate; the first word counts. Returns whether this was it."""
-        if self._fate is None:
-            self._fate = fate
-        self._decided.set()
-        return self._fate is fate
+    def decide(self, fate: Fate) -> None:
+        """Settle the job's fate; the first word counts."""
+        with self._changed:
+            if self._fate is None:
+                self._fate = fate
+            self._changed.notify_all()
+
+    def request_end(self, reason: SLMError) -> None:
+        """Ask for its end; the pool thread sees to it. The first reason counts."""
+        with self._changed:
+            if self._end_reason is None:
+                self._end_reason = reason
+            self._changed.notify_all()
 
     def finish(self, output: SequenceOutput) -> None:
         """Hand the engine's final output to the pool thread."""
         self.final_output = output
         self.decide(Fate.DONE)
 
-    def wait(self, timeout_s: float | None = None) -> Fate | None:
-        """Wait for the fate; None after `timeout_s`."""
-        self._decided.wait(timeout_s)
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is given up; false after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_given_up, timeout_s)
+
+    def wait_for_fate(self) -> Fate:
+        """Wait for what becomes of it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._fate is not None)
+        assert self._fate is not None  # noqa: S101 - waited for
         return self._fate
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
 from common import events
-from common.errors import InternalError, SLMError
+from common.errors import Cancelled, InternalError, JobTimeout, SLMError
 from common.job_store import Fenced, JobStore, LogGap
 from common.jobs import JobState, Lane
 from worker.held_jobs import Fate, HeldJob, HeldJobs
@@ -43,7 +45,7 @@ class JobRunner:
             job.decide(Fate.HANDED_OVER)
             self._let_go(job)
             return
-        with self._jobs.holding(job):
+        with self._jobs.holding(job), _time_limit(job):
             self._run_to_an_end(job)
         log.info("job %s: attempt %d ended", job.id, job.attempt)
 
@@ -66,18 +68,38 @@ class JobRunner:
             self._let_go(job)
 
     def _let_go(self, job: HeldJob) -> None:
-        """Do what the job's fate asks for. DONE was recorded by the job itself, and LOST is no longer ours."""
+        """Leave a job that is not to go on here. DONE was recorded by the job itself, and LOST is no longer ours."""
+        if job.fate is Fate.HANDED_OVER:
+            self._ignore_fences(job, lambda: self._store.release(job.id, job.attempt))
+        elif job.fate is None and isinstance(job.end_reason, Cancelled):
+            end = events.finished(job.take_seq(), JobState.CANCELLED, "cancelled")
+            self._ignore_fences(job, lambda: self._store.end_cancelled(job.id, job.attempt, None, [end]))
+        elif job.fate is None and job.end_reason is not None:
+            self._fail(job, job.end_reason)
+
+    def _fail(self, job: HeldJob, err: SLMError) -> None:
+        last = [events.error(job.take_seq(), err)]
+        self._ignore_fences(job, lambda: self._store.fail(job.id, job.attempt, last))
+
+    @staticmethod
+    def _ignore_fences(job: HeldJob, write: Callable[[], None]) -> None:
         try:
-            if job.fate is Fate.HANDED_OVER:
-                self._store.release(job.id, job.attempt)
-            elif job.fate is Fate.CANCELLED:
-                end = events.finished(job.take_seq(), JobState.CANCELLED, "cancelled")
-                self._store.end_cancelled(job.id, job.attempt, {}, [end])
+            write()
         except (Fenced, LogGap):
             log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
 
-    def _fail(self, job: HeldJob, err: SLMError) -> None:
-        try:
-            self._store.fail(job.id, job.attempt, [events.error(job.take_seq(), err)])
-        except (Fenced, LogGap):
-            log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
+
+@contextmanager
+def _time_limit(job: HeldJob) -> Iterator[None]:
+    """Ask for the job's end when it has run for as long as its client allows."""
+    if job.time_left_s is None:
+        yield
+        return
+    late = JobTimeout(f"The job ran longer than its timeout of {(job.job.timeout_ms or 0) / 1000:g} s.")
+    timer = threading.Timer(job.time_left_s, job.request_end, [late])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -10,7 +10,7 @@ from common.errors import Conflict, ModelUnavailable
 from common.fleet import Desired, Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
 from common.jobs import JobKind, JobState
-from worker.held_jobs import Fate, HeldJob
+from worker.held_jobs import HeldJob
 from worker.model_keeper import GivenUp
 
 POLL_S = 0.05  # how often the workers' reports are read while waiting
@@ -30,7 +30,7 @@ class ModelJobs:
         Raises:
             ModelUnavailable: a worker could not load the model, or did not answer.
             Conflict: a later request turned the desired state round.
-            GivenUp: the job was cancelled, lost or handed over while waiting.
+            GivenUp: the job was given up while waiting.
             Fenced: another attempt owns the job.
         """
         loading = job.job.kind is JobKind.LOAD
@@ -47,7 +47,7 @@ class ModelJobs:
             if workers and all(one.generation >= wanted.generation for one in workers):
                 self._check_still_wanted(wanted)
                 return workers
-            if job.wait(POLL_S) not in (None, Fate.DONE):
+            if job.wait(POLL_S):
                 raise GivenUp
         raise ModelUnavailable(f"Not every worker answered within {TIMEOUT_S:.0f} s; GET /slm/info shows them.")
 

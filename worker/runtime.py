@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from celery import Celery
 
+from common.errors import Cancelled
 from common.event_log import EventLog
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
@@ -142,20 +143,10 @@ class WorkerRuntime:
             self._cancel(job)
 
     def _cancel(self, job: HeldJob) -> None:
-        """The engine ends a sequence it knows; a job that is not there yet ends by itself when it sees the flag."""
-        job.cancel_requested = True
-        serving = self._keeper.holding.serving
-        if serving is not None:
-            serving.engine.cancel(job.sequence_id)
+        job.request_end(Cancelled("The job was cancelled."))
 
     def _lose(self, job: HeldJob) -> None:
         job.decide(Fate.LOST)
-        self._release([job])
-
-    def _release(self, jobs: list[HeldJob]) -> None:
-        serving = self._keeper.holding.serving
-        if serving is not None:
-            serving.engine.release([job.sequence_id for job in jobs])
 
     def _drain(self, grace_s: float) -> None:
         self._heartbeat.publish()
@@ -163,7 +154,6 @@ class WorkerRuntime:
             return
         left = self._jobs.all()
         log.info("handing over %d jobs", len(left))
-        self._release(left)
         for job in left:
             job.decide(Fate.HANDED_OVER)
 

@@ -1,13 +1,14 @@
 -- ARGV: id, worker, claim (a token of this call), lease_ms, cancelled event data (JSON), ttl_s.
--- Returns attempt, number of events in the log; or false when there is nothing to do.
+-- Returns attempt, number of events in the log, ms since the job's first start; or false when there is nothing to do.
 local id, worker, claim, lease_ms, cancelled, ttl_s = unpack(ARGV)
 local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'claim', 'lane')
+local now = now_ms()
 if held[1] == 'running' and held[3] == claim then  -- the command was sent twice
-  return {tonumber(held[2]), redis.call('LLEN', log_key(id))}
+  return {tonumber(held[2]), redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}
 end
 if held[1] ~= 'queued' then return false end
 
-local lane, now = held[4], now_ms()
+local lane = held[4]
 if not has_reader(id) then
   close(id, lane, 'cancelled', now, ttl_s)
   append(id, 'finished', cancelled)
@@ -20,4 +21,4 @@ local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', claim)
 if redis.call('HSETNX', job_key(id), 'started_ms', now) == 1 then note_start(lane, now) end
 redis.call('ZADD', lane_key(lane, 'leases'), now + lease_ms, id)
-return {attempt, redis.call('LLEN', log_key(id))}
+return {attempt, redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}

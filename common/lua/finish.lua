@@ -1,4 +1,4 @@
--- ARGV: id, attempt, first_seq, state, outcome field, outcome (JSON), ttl_s, then type, data, type, data, ...
+-- ARGV: id, attempt, first_seq, state, outcome field (may be empty), outcome (JSON), ttl_s, then type, data, type, data, ...
 -- Returns 1 and the bells to ring; -1 when another attempt owns the job; -2 when events are missing.
 local id, attempt, first_seq, state, field, outcome, ttl_s = unpack(ARGV, 1, 7)
 local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'lane')
@@ -7,7 +7,7 @@ if not owns(id, attempt) then return {-1, {}} end
 if redis.call('LLEN', log_key(id)) < tonumber(first_seq) then return {-2, {}} end
 
 local now = now_ms()
-redis.call('HSET', job_key(id), field, outcome)
+if field ~= '' then redis.call('HSET', job_key(id), field, outcome) end
 close(id, held[3], state, now, ttl_s)
 append_from(id, tonumber(first_seq), 8)
 expire(id, ttl_s)

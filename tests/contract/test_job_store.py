@@ -265,8 +265,9 @@ def test_a_running_job_is_flagged_and_its_worker_is_told(station: Station) -> No
         assert station.store.cancel("a") is JobState.RUNNING
         assert pubsub.get_message(timeout=5)["data"] == '{"cancel":"a"}'
     assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), {"a"})
-    station.store.end_cancelled("a", claim.attempt, {}, [events.finished(0, JobState.CANCELLED, "cancelled")])
-    assert station.store.get("a").state is JobState.CANCELLED
+    station.store.end_cancelled("a", claim.attempt, None, [events.finished(0, JobState.CANCELLED, "cancelled")])
+    record = station.store.get("a")
+    assert (record.state, record.result) == (JobState.CANCELLED, None)
 
 
 def test_cancelling_an_unknown_job_says_so(station: Station) -> None:
@@ -462,3 +463,17 @@ def test_tokens_are_counted_once_whatever_happens_to_the_job(station: Station) -
     station.store.emit([("b", failed.attempt, [events.token(0, "x", [1, 2, 3, 4])])])
     station.store.fail("b", failed.attempt, [events.error(1, WorkerLost("gone"))])
     assert station.store.usage("me") == {"jobs": 2, "prompt_tokens": 5, "completion_tokens": 7}
+
+
+def test_the_time_a_job_may_run_counts_over_all_attempts(station: Station) -> None:
+    station.submit("a", timeout_s=10)
+    first = station.claim("a")
+    assert first.time_left_s is not None
+    assert 9 < first.time_left_s <= 10
+    station.redis.hincrby(keys.job("a"), "started_ms", -4000)
+    station.store.release("a", first.attempt)
+    second = station.claim("a", "w2")
+    assert second.time_left_s is not None
+    assert 5 < second.time_left_s <= 6
+    station.submit("b")
+    assert station.claim("b").time_left_s is None
