@@ -6,57 +6,74 @@ import fcntl
 import os
 import socket
 import time
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-LOCK_NAME = ".lock"
-LEFTOVERS_S = 15.0  # how long the processes of a killed supervisor may take to end
+LEFTOVERS_S = 30.0  # how long the processes of a killed start may take to end
 
 
 class PreflightError(Exception):
     """The server cannot be started as asked."""
 
 
-def claim_data_dir(folder: Path, *, leftovers_s: float = LEFTOVERS_S) -> int:
-    """Make the folder and lock it for this server; returns the lock's file descriptor.
+@dataclass(frozen=True, slots=True)
+class DataDirClaim:
+    """Two locks on a data folder, as file descriptors: one of this process, one that its children inherit.
 
-    Every process of the server inherits the descriptor, so the folder stays taken until the last of them has ended,
-    also when their supervisor was killed. Two Redis servers on one folder would destroy its data.
+    The inherited one stays held until the last child has ended, also when this process was killed: two Redis servers on
+    one folder would destroy its data.
+    """
+
+    own: int
+    inherited: int
+
+    def release(self) -> None:
+        """Let another start have the folder, as far as this process is concerned."""
+        os.close(self.own)
+        os.close(self.inherited)
+
+
+def claim_data_dir(folder: Path, *, leftovers_s: float = LEFTOVERS_S) -> DataDirClaim:
+    """Make the folder and take it for this server, after waiting for what a killed start may have left.
+
+    Raises:
+        PreflightError: it cannot be written, or another server uses it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        claim = DataDirClaim(_open(folder / "start.lock"), _open(folder / "processes.lock"))
     except OSError as err:
         raise PreflightError(
             f"Cannot write to the data folder {folder} ({err.strerror}). Set SLM_DATA_DIR to a folder of yours."
         ) from err
-    _lock(handle, folder, leftovers_s)
-    os.truncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
-    return handle
+    if not _lock(claim.own, 0) or not _lock(claim.inherited, leftovers_s):
+        holder = os.pread(claim.own, 32, 0).decode()
+        claim.release()
+        raise PreflightError(
+            f"Another start (process {holder}) uses the data folder {folder}. "
+            "Stop that one first, or set SLM_DATA_DIR to another folder."
+        )
+    os.truncate(claim.own, 0)
+    os.pwrite(claim.own, str(os.getpid()).encode(), 0)
+    return claim
 
 
-def _lock(handle: int, folder: Path, leftovers_s: float) -> None:
-    deadline = time.monotonic() + leftovers_s
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+
+def _lock(handle: int, patience_s: float) -> bool:
+    """Whether the lock could be had within `patience_s` seconds."""
+    deadline = time.monotonic() + patience_s
     while True:
         try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            holder = os.pread(handle, 32, 0).decode()
-            if _is_alive(holder) or time.monotonic() > deadline:
-                raise PreflightError(
-                    f"Another start (process {holder or 'unknown'}) uses the data folder {folder}. "
-                    "Stop that one first, or set SLM_DATA_DIR to another folder."
-                ) from err
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
             time.sleep(0.1)
-
-
-def _is_alive(pid: str) -> bool:
-    with suppress(ProcessLookupError, ValueError):
-        with suppress(PermissionError):  # somebody else's, so alive
-            os.kill(int(pid), 0)
-        return True
-    return False
+        else:
+            return True
 
 
 def check_port_free(host: str, port: int) -> None:

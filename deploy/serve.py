@@ -56,9 +56,9 @@ def prepare(workers: int) -> Stack:
         SettingsError, PreflightError: one line that says what is wrong.
     """
     settings = _with_absolute_paths(Settings.from_env())
-    lock = preflight.claim_data_dir(settings.data_dir)
+    claim = preflight.claim_data_dir(settings.data_dir)
     preflight.check_port_free(settings.host, settings.port)
-    prepared = Stack(settings, workers, _redis(settings), lock)
+    prepared = Stack(settings, workers, _redis(settings), claim.inherited)
     _get_model(prepared)
     return prepared
 

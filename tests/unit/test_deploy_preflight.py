@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy import preflight
 from deploy.preflight import PreflightError, check_port_free, check_redis, claim_data_dir, is_loopback
 from deploy.redis_server import find_server, free_port
 
@@ -22,21 +19,6 @@ LOOPBACK = "127.0.0.1"
 def listener() -> Iterator[socket.socket]:
     with socket.create_server((LOOPBACK, 0)) as server:
         yield server
-
-
-def ended_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def hold(folder: Path, pid: int) -> int:
-    """Lock the folder as a process of that id would have."""
-    folder.mkdir(exist_ok=True)
-    handle = os.open(folder / preflight.LOCK_NAME, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    os.pwrite(handle, str(pid).encode(), 0)
-    return handle
 
 
 def test_a_port_that_nobody_uses_is_free() -> None:
@@ -55,10 +37,11 @@ def test_an_address_that_is_not_ours_is_named(host: str) -> None:
         check_port_free(host, 5000)
 
 
-def test_the_data_folder_is_made_and_taken(tmp_path: Path) -> None:
+def test_the_data_folder_is_made_and_taken_and_free_again_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    os.close(claim_data_dir(folder))
-    assert (folder / preflight.LOCK_NAME).read_text() == str(os.getpid())
+    claim_data_dir(folder).release()
+    claim_data_dir(folder).release()
+    assert (folder / "start.lock").read_text() == str(os.getpid())
 
 
 def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -68,28 +51,25 @@ def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> Non
 
 
 def test_a_data_folder_in_use_names_the_process_that_has_it(tmp_path: Path) -> None:
-    handle = hold(tmp_path, os.getpid())
+    claim = claim_data_dir(tmp_path)
     with pytest.raises(PreflightError, match=f"process {os.getpid()}.*{tmp_path}"):
-        claim_data_dir(tmp_path)
-    os.close(handle)
-
-
-def test_a_data_folder_is_free_again_when_its_user_has_ended(tmp_path: Path) -> None:
-    os.close(hold(tmp_path, ended_process()))
-    os.close(claim_data_dir(tmp_path))
+        claim_data_dir(tmp_path, leftovers_s=3600)
+    claim.release()
 
 
 def test_the_processes_of_a_killed_start_are_given_time_to_end(tmp_path: Path) -> None:
-    handle = hold(tmp_path, ended_process())
-    threading.Timer(0.3, os.close, [handle]).start()
-    os.close(claim_data_dir(tmp_path))
+    killed = claim_data_dir(tmp_path)
+    os.close(killed.own)
+    threading.Timer(0.3, os.close, [killed.inherited]).start()
+    claim_data_dir(tmp_path).release()
 
 
-def test_processes_of_a_killed_start_that_do_not_end_are_an_error(tmp_path: Path) -> None:
-    handle = hold(tmp_path, ended_process())
+def test_processes_of_a_killed_start_that_do_not_end_keep_the_folder(tmp_path: Path) -> None:
+    killed = claim_data_dir(tmp_path)
+    os.close(killed.own)
     with pytest.raises(PreflightError, match="Another start"):
         claim_data_dir(tmp_path, leftovers_s=0.2)
-    os.close(handle)
+    os.close(killed.inherited)
 
 
 def test_an_unreachable_redis_is_one_line_that_says_what_to_do() -> None:
