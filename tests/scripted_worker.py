@@ -53,7 +53,8 @@ class Play:
 
     def say(self, *pieces: str) -> None:
         """One token event per piece, all in one write."""
-        self._emit([self._token(piece) for piece in pieces])
+        if pieces:
+            self._emit([self._token(piece) for piece in pieces])
 
     def end(self, piece: str, *, finish_reason: str = "stop") -> None:
         """The last piece and the end of the job."""
@@ -129,6 +130,7 @@ class ScriptedWorker:
         self._fleet = Fleet(redis)
         self._rung = threading.Event()
         self._stopping = threading.Event()
+        self._done_looking = threading.Event()
         self._plays: list[threading.Thread] = []
         self._failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="scripted-worker")
@@ -144,6 +146,7 @@ class ScriptedWorker:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._done_looking.set()
         self._rung.set()
         for thread in (self._thread, *self._plays):
             thread.join(TIMEOUT_S)
@@ -157,8 +160,13 @@ class ScriptedWorker:
         """Go from the list of workers."""
         self._fleet.leave(self.report.id)
 
+    def stop_looking(self) -> None:
+        """Take no more jobs, so that Redis can go away; those that were taken go on."""
+        self._done_looking.set()
+        self._thread.join(TIMEOUT_S)
+
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._done_looking.is_set():
             self._rung.wait(POLL_S)
             self._rung.clear()
             for lane in Lane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api import answers
 from api.current import note_job, services
@@ -34,14 +35,14 @@ def unload() -> Response:
 
 
 def _change_model(kind: JobKind) -> Response:
-    body = parse_body(ModelBody, request.get_data())
+    body = parse_body(ModelBody, _body())
     return (submit_job if wants_no_wait(body.run_async) else run_job)(kind, {})
 
 
 @slm.post("/generate")
 def generate() -> Response:
     """Generate an answer and give it at once."""
-    body = parse_body(GenerateBody, request.get_data())
+    body = parse_body(GenerateBody, _body())
     params = body.to_params().to_dict()
     return (submit_job if wants_no_wait(body.run_async) else run_job)(JobKind.GENERATE, params)
 
@@ -49,10 +50,18 @@ def generate() -> Response:
 @slm.post("/stream")
 def stream() -> Response:
     """Generate an answer and give it piece by piece."""
-    body = parse_body(GenerateBody, request.get_data())
+    body = parse_body(GenerateBody, _body())
     params = body.to_params().to_dict()
     if wants_no_wait(body.run_async):
         return submit_job(JobKind.STREAM, params)
     job = services().jobs.start(JobKind.STREAM, params)
     note_job(job.id)
     return sse.open(job)
+
+
+def _body() -> bytes:
+    """The request's body. One that was sent in chunks comes cut off at the limit, without a word."""
+    raw = request.get_data()
+    if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
+        raise RequestEntityTooLarge
+    return raw

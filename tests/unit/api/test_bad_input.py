@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.schemas import GenerateBody
-from tests.unit.api.conftest import Api
+from tests.api_in_process import Api
 
 NUMBERS = [0, -1, 1, 2**70, 0.5, -0.5, 1e300]
 WRONG_EVERYWHERE: list[Any] = [None, {}, {"a": 1}, [[]], [None]]

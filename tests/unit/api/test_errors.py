@@ -10,11 +10,14 @@ from unittest.mock import Mock
 import pytest
 import redis.exceptions
 from fakeredis import FakeRedis, FakeServer
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api.app import create_app
 from common.subscriber import Subscriber
+from tests.api_in_process import Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import Api, StartApi
+from tests.unit.api.conftest import StartApi
 
 
 def check_shape(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
@@ -89,27 +92,18 @@ REDIS_PATHS = [
 
 
 @pytest.mark.parametrize(("method", "path"), REDIS_PATHS)
-def test_without_redis_every_route_says_so(start_api: StartApi, method: str, path: str) -> None:
-    api = start_api()
-    services = api.client.application.extensions["slm"]
-    away = FakeRedis(server=_away(), decode_responses=True)
-    api_without = _with_redis(api, services.settings, away)
+def test_without_redis_every_route_says_so(api: Api, method: str, path: str) -> None:
     body = {"json": {"prompt": "Hi"}} if path in ("/slm/generate", "/slm/stream") else {}
-    answer = api_without.open(path, method=method, **body)
+    answer = _client_without_redis(api).open(path, method=method, **body)
     check_shape(answer, 503, "redis_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def _away() -> FakeServer:
+def _client_without_redis(api: Api) -> FlaskClient:
     server = FakeServer()
     server.connected = False
-    return server
-
-
-def _with_redis(api: Api, settings: Any, away: FakeRedis) -> Any:
-    from api.app import create_app
-
-    return create_app(settings, redis=away, ring=api.worker.ring, subscriber=Subscriber(away)).test_client()
+    away = FakeRedis(server=server, decode_responses=True)
+    return create_app(api.settings, redis=away, ring=api.worker.ring, subscriber=Subscriber(away)).test_client()
 
 
 def test_when_redis_goes_while_a_client_waits_the_answer_still_names_the_job(
@@ -124,8 +118,5 @@ def test_when_redis_goes_while_a_client_waits_the_answer_still_names_the_job(
     assert api.client.get(answer.headers["Location"]).json["status"] in ("queued", "running")
 
 
-def test_health_needs_no_redis(start_api: StartApi) -> None:
-    api = start_api()
-    away = FakeRedis(server=_away(), decode_responses=True)
-    settings = api.client.application.extensions["slm"].settings
-    assert _with_redis(api, settings, away).get("/healthz").status_code == 200
+def test_health_needs_no_redis(api: Api) -> None:
+    assert _client_without_redis(api).get("/healthz").status_code == 200

@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from common.errors import ModelUnavailable, PromptTooLong
+from tests.api_in_process import Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import Api, StartApi
+from tests.unit.api.conftest import StartApi
 
 
 def test_the_answer_comes_whole_with_what_it_took(api: Api) -> None:
@@ -79,9 +80,7 @@ def test_sampling_reaches_the_worker_as_sent(start_api: StartApi) -> None:
 
 
 def test_a_body_without_a_json_content_type_is_taken_as_curl_sends_it(api: Api) -> None:
-    answer = api.client.post(
-        "/slm/generate", data='{"prompt": "Hi"}', content_type="application/x-www-form-urlencoded"
-    )
+    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 200
 
 

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from common.errors import PromptTooLong
+from tests.api_in_process import Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import Api, StartApi
+from tests.unit.api.conftest import StartApi
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

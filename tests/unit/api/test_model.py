@@ -9,8 +9,9 @@ import pytest
 
 from api import __version__
 from common.fleet import Fleet, WorkerState
+from tests.api_in_process import REPORT, Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import REPORT, Api, StartApi
+from tests.unit.api.conftest import StartApi
 
 DOCUMENTED_INFO = ["model_loaded", "device", "base_model", "lora_path", "cuda_available", "mps_available"]
 

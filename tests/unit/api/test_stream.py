@@ -9,8 +9,9 @@ import pytest
 
 from common import keys
 from common.errors import ModelUnavailable, PromptTooLong
+from tests.api_in_process import Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import Api, StartApi, data_of, frames
+from tests.unit.api.conftest import StartApi, data_of, frames
 
 NUM_TOKENS = 5000
 
@@ -78,9 +79,7 @@ def test_a_job_that_fails_later_ends_its_stream_with_an_error_frame(start_api: S
         play.status("Loading SLM model...")
         play.fail(ModelUnavailable('No "weights".'))
 
-    answer = start_api(script).client.post(
-        "/slm/stream", json={"prompt": "Hi"}, headers={"X-Request-Id": "my-request"}
-    )
+    answer = start_api(script).client.post("/slm/stream", json={"prompt": "Hi"}, headers={"X-Request-Id": "my-request"})
     assert answer.status_code == 200
     assert data_of(answer.get_data(as_text=True))[-1] == {
         "error": 'No "weights".',

@@ -1,0 +1,71 @@
+"""The API inside the test's own process, with a scripted worker beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flask.testing import FlaskClient
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from common.fleet import WorkerReport, WorkerState
+from common.settings import Settings
+from common.subscriber import Subscriber
+from tests.scripted_worker import Script, ScriptedWorker
+
+REPORT = WorkerReport(
+    id="slm1@host",
+    host="host",
+    pid=4711,
+    state=WorkerState.READY,
+    device="cuda",
+    slots=2,
+    base_model="gpt2",
+    lora_path="../SLMInit/cuda_lora_out",
+    cuda_available=True,
+)
+
+
+@dataclass
+class Api:
+    """A client of the API, and what is behind it."""
+
+    client: FlaskClient
+    settings: Settings
+    worker: ScriptedWorker
+    redis: Redis
+
+    def generate(self, **body: Any) -> TestResponse:
+        return self.client.post("/slm/generate", json={"prompt": "Hi"} | body)
+
+    def stream(self, **body: Any) -> TestResponse:
+        return self.client.post("/slm/stream", json={"prompt": "Hi"} | body)
+
+    def submit(self, **body: Any) -> str:
+        """Enter a job that goes on by itself; returns its id."""
+        return str(self.generate(**body | {"async": True}).json["job_id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return dict(self.client.get(f"/slm/jobs/{job_id}").json)
+
+    def finish(self, job_id: str) -> dict[str, Any]:
+        """Wait for a job's end by reading its stream; returns the job."""
+        self.client.get(f"/slm/jobs/{job_id}/stream").get_data()
+        return self.job(job_id)
+
+
+@contextmanager
+def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPORT, **settings: Any) -> Iterator[Api]:
+    """A started API and its worker."""
+    with ScriptedWorker(redis, script, report=report) as worker:
+        subscriber = Subscriber(redis)
+        subscriber.start()
+        made = Settings(**settings)
+        yield Api(
+            create_app(made, redis=redis, ring=worker.ring, subscriber=subscriber).test_client(), made, worker, redis
+        )
+        subscriber.stop()

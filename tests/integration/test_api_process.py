@@ -1,0 +1,183 @@
+"""The API as it runs in production: gunicorn, gevent, a real Redis; the worker alone is scripted."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import requests
+from redis import Redis
+
+from common import keys
+from tests.api_process import ApiProcess, running_api
+from tests.redis_server import RedisServer, running_server
+from tests.scripted_worker import Play, Script, ScriptedWorker, answer
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 20
+NUM_TOKENS = 3000
+
+
+@pytest.fixture
+def api(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> Iterator[ApiProcess]:
+    with running_api(tmp_path, redis_url=redis_server.url, heartbeat_s=300, drain_s=2) as api:
+        yield api
+
+
+@contextmanager
+def worker(redis: Redis, script: Script) -> Iterator[ScriptedWorker]:
+    with ScriptedWorker(redis, script) as running:
+        yield running
+
+
+def events_of(response: requests.Response) -> Iterator[dict[str, object]]:
+    for line in response.iter_lines(chunk_size=None):
+        if line.startswith(b"data: "):
+            yield json.loads(line.removeprefix(b"data: "))
+
+
+def stream(api: ApiProcess, prompt: str = "Hi") -> requests.Response:
+    return requests.post(f"{api.url}/slm/stream", json={"prompt": prompt}, stream=True, timeout=TIMEOUT_S)
+
+
+def wait_for(condition: object, what: str) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def open_channels(redis: Redis) -> list[str]:
+    return list(redis.pubsub_channels(keys.channel("*")))
+
+
+def test_a_generation_goes_through(api: ApiProcess, real_redis: Redis) -> None:
+    with worker(real_redis, answer("a ", "b")):
+        done = requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi"}, timeout=TIMEOUT_S)
+        assert done.json()["response"] == "a b"
+
+
+def test_tokens_are_passed_on_as_they_come(api: ApiProcess, real_redis: Redis) -> None:
+    seen = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("first ")
+        assert seen.wait(TIMEOUT_S)
+        play.end("second")
+
+    with worker(real_redis, script), stream(api) as response:
+        found = events_of(response)
+        assert next(found)["text"] == "first "
+        seen.set()
+        assert [data.get("text") for data in found] == ["second", None]
+
+
+def test_many_streams_at_once_each_get_their_own_text(api: ApiProcess, real_redis: Redis) -> None:
+    def script(play: Play) -> None:
+        for number in range(50):
+            play.say(f"{play.prompt}{number} ")
+        play.end("end")
+
+    texts: dict[str, str] = {}
+
+    def read(prompt: str) -> None:
+        with stream(api, prompt) as response:
+            texts[prompt] = str([data for data in events_of(response) if "full_text" in data][-1]["full_text"])
+
+    with worker(real_redis, script):
+        readers = [threading.Thread(target=read, args=(f"p{number}-",)) for number in range(10)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(TIMEOUT_S)
+    assert texts == {f"p{n}-": "".join(f"p{n}-{i} " for i in range(50)) + "end" for n in range(10)}
+
+
+def test_a_slow_reader_loses_no_token(api: ApiProcess, real_redis: Redis) -> None:
+    """The answer is far larger than what sockets and mailboxes hold."""
+
+    def script(play: Play) -> None:
+        for number in range(0, NUM_TOKENS, 10):
+            play.say(*(f"{i} " for i in range(number, number + 10)))
+        play.end("end")
+
+    with worker(real_redis, script), stream(api) as response:
+        time.sleep(1)
+        texts = [data["text"] for data in events_of(response) if "text" in data]
+    assert texts == [*(f"{i} " for i in range(NUM_TOKENS)), "end"]
+
+
+def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_redis: Redis) -> None:
+    """Nothing is sent after the client went: no event comes, and the heartbeat is 300 s away."""
+    with worker(real_redis, Play.run_until_cancelled):
+        response = stream(api)
+        waiter = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])))
+        body = b'{"prompt": "Hi"}'
+        head = f"POST /slm/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        waiter.sendall(head.encode() + body)
+        wait_for(lambda: len(open_channels(real_redis)) == 2, "not subscribed")
+        response.close()
+        waiter.close()
+        wait_for(lambda: not open_channels(real_redis), "still subscribed")
+        jobs = requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]
+        assert [job["status"] for job in jobs] == ["running", "running"]
+
+
+def test_a_body_that_is_too_large_gets_its_answer(api: ApiProcess) -> None:
+    answer = requests.post(f"{api.url}/slm/generate", data=b"x" * 8_000_000, timeout=TIMEOUT_S)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_body_of_unknown_length_is_bounded_too(api: ApiProcess) -> None:
+    answer = requests.post(f"{api.url}/slm/generate", data=(b"x" * 10_000 for _ in range(300)), timeout=TIMEOUT_S)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_stream_survives_a_restart_of_redis(tmp_path: Path) -> None:
+    back = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("before ")
+        assert back.wait(TIMEOUT_S)
+        play.end("after")
+
+    with running_server(tmp_path) as server, running_api(tmp_path, redis_url=server.url) as api:
+        redis = Redis.from_url(server.url, decode_responses=True)
+        with worker(redis, script) as scripted, stream(api) as response:
+            found = events_of(response)
+            assert next(found)["text"] == "before "
+            scripted.stop_looking()
+            server.kill()
+            gone = requests.get(f"{api.url}/slm/info", timeout=TIMEOUT_S)
+            assert (gone.status_code, gone.json()["code"]) == (503, "redis_unavailable")
+            server.start()
+            back.set()
+            assert [data.get("full_text") for data in found] == ["before after", None]
+        redis.close()
+
+
+def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, real_redis: Redis) -> None:
+    with worker(real_redis, Play.run_until_cancelled), stream(api) as response:
+        job_url = response.headers["Location"]
+        assert api.stop() == 0
+        assert real_redis.hget(keys.job(job_url.rpartition("/")[2]), "state") == "running"
+
+
+def test_job_ids_and_places_are_the_same_for_every_client(api: ApiProcess, real_redis: Redis) -> None:
+    with worker(real_redis, answer("x")):
+        ids = [
+            requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi", "async": True}, timeout=TIMEOUT_S).json()
+            for _ in range(3)
+        ]
+        listed = requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]
+    assert {job["job_id"] for job in listed} == {job["job_id"] for job in ids}
+    assert all(new["created_at"] >= old["created_at"] for new, old in pairwise(listed))

@@ -1,0 +1,43 @@
+"""What the API's process loads and how gunicorn is configured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.api_process import COMMAND, ROOT, environment
+
+HEAVY = ("torch", "transformers", "peft", "worker", "SLMInit", "numpy")
+
+
+def test_importing_the_api_loads_no_model_library_and_connects_nowhere() -> None:
+    code = f"""
+import socket, sys, threading
+def refuse(*_): raise AssertionError("a connection at import")
+socket.socket.connect = refuse
+import api.wsgi
+assert threading.active_count() == 1
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_nothing_that_must_be_patched_first_is_imported_by_the_configuration() -> None:
+    code = """
+import runpy, sys
+runpy.run_path("api/gunicorn_conf.py")
+print([name for name in ("redis", "celery", "flask") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("port", "0"), ("heartbeat_s", "soon"), ("colour", "red")])
+def test_a_wrong_setting_is_one_clear_line(name: str, value: str) -> None:
+    done = subprocess.run(COMMAND, cwd=ROOT, env=environment(**{name: value}), capture_output=True, text=True)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert f"SLM_{name.upper()}" in line
