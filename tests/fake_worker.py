@@ -16,7 +16,7 @@ from common.settings import Settings
 from tests.fakes import ASSISTANT, FakeRenderer, FakeRunner, echo, endless, fake_engine
 from worker.celery_app import WorkerApp
 from worker.engine.engine import Deliver
-from worker.serving import Accelerators, Serving
+from worker.serving import Accelerators, ModelSpec, Serving
 
 
 def plan(history: list[int]) -> int:
@@ -30,8 +30,12 @@ class FakeBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    @property
     def accelerators(self) -> Accelerators:
         return Accelerators(cuda=False, mps=False)
+
+    def spec(self) -> ModelSpec:
+        return ModelSpec("cpu", "fake", None)
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
@@ -50,7 +54,7 @@ class FakeBackend:
             engine.stop()
             runner.close()
 
-        return Serving(engine, FakeRenderer(), "cpu", "float32", "fake", None, self._settings.context, close)
+        return Serving(engine, FakeRenderer(), "cpu", "float32", self._settings.context, close)
 
 
 _settings = Settings.from_env()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency.base import apply_target
-from celery.concurrency.thread import ApplyResult
+from celery.concurrency.thread import ApplyResult  # type: ignore[attr-defined]  # celery-types lacks it
 from celery.concurrency.thread import TaskPool as ThreadPool
 from kombu.asynchronous import get_event_loop
 
 
-class TaskPool(ThreadPool):  # type: ignore[misc]
+class TaskPool(ThreadPool):
     """Celery's thread pool, mended in one point: a task that ends wakes the event loop.
 
     With early acks and `worker_disable_prefetch` nothing else wakes it, and the next message would wait for the loop's
@@ -28,7 +28,9 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         **_: Any,
     ) -> ApplyResult:
         """Run one task on a thread of the pool."""
-        future = self.executor.submit(apply_target, target, args, kwargs, callback, accept_callback)
+        future = self.executor.submit(  # type: ignore[attr-defined]
+            apply_target, target, args, kwargs, callback, accept_callback
+        )
         future.add_done_callback(lambda _future: _wake_event_loop())
         return ApplyResult(future)
 

@@ -28,7 +28,7 @@ from worker.job_runner import JobRunner
 from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
 from worker.publisher import Publisher
-from worker.serving import Accelerators, Backend, Serving
+from worker.serving import Backend, Serving
 
 REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
 SETTLE_POLL_S = 0.2
@@ -47,7 +47,6 @@ class WorkerRuntime:
         self._settings = settings
         self._backend = backend
         self._identity = WorkerReport(id=worker_id, host=socket.gethostname(), pid=os.getpid())
-        self._accelerators = Accelerators(cuda=False, mps=False)
         self._takes_jobs = False
         self._draining = threading.Event()
         redis = connect(settings.redis_url, retries=REDIS_RETRIES)
@@ -82,7 +81,10 @@ class WorkerRuntime:
         self._control = ControlListener(self._subscriber, on_cancel=self._cancel_id, on_model=self._keeper.nudge)
         self._control.start()
         self._publisher.start()
-        self._accelerators = self._backend.accelerators()
+        self._identity = self._identity.but(
+            cuda_available=self._backend.accelerators.cuda, mps_available=self._backend.accelerators.mps
+        )
+        self._note_model()
         self._keeper.start()
         while not self._keeper.wait_until_settled(SETTLE_POLL_S) and not interrupted():
             pass
@@ -123,19 +125,20 @@ class WorkerRuntime:
             slots=self._settings.slots if self._takes_jobs and not draining else 0,
             running=len(self._jobs.all()),
             generation=holding.generation,
-            cuda_available=self._accelerators.cuda,
-            mps_available=self._accelerators.mps,
             error=holding.error.message if holding.error else None,
-            device=serving.device if serving else None,
             dtype=serving.dtype if serving else None,
             context=serving.context if serving else None,
-            base_model=serving.base_model if serving else None,
-            lora_path=serving.lora_path if serving else None,
         )
 
     # -- what the parts ask of each other ------------------------------------------------------------------------------
 
+    def _note_model(self) -> None:
+        """Report what is, or would be, loaded: it may have been trained since the last load."""
+        spec = self._backend.spec()
+        self._identity = self._identity.but(device=spec.device, base_model=spec.base_model, lora_path=spec.lora_path)
+
     def _load(self) -> Serving:
+        self._note_model()
         return self._backend.load(self._publisher.deliver, self._on_fatal)
 
     def _cancel_id(self, job_id: str) -> None:

@@ -12,7 +12,7 @@ from worker.engine.engine import Deliver, Engine
 class Renderer(Protocol):
     """Turns an instruction into what the model sees."""
 
-    def render(self, instruction: str) -> tuple[str, list[int]]:
+    def render(self, prompt: str) -> tuple[str, list[int]]:
         """The prompt's text and its token ids. Safe from several threads."""
         ...
 
@@ -25,8 +25,6 @@ class Serving:
     renderer: Renderer
     device: str
     dtype: str
-    base_model: str
-    lora_path: str | None
     context: int  # most tokens of prompt and answer
     close: Callable[[], None]
 
@@ -39,11 +37,25 @@ class Accelerators:
     mps: bool
 
 
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is to be loaded, and where to."""
+
+    device: str
+    base_model: str
+    lora_path: str | None
+
+
 class Backend(Protocol):
     """Loads models."""
 
+    @property
     def accelerators(self) -> Accelerators:
-        """Look what there is. The first call imports torch, which takes seconds."""
+        """What this machine offers. The first use may take seconds."""
+        ...
+
+    def spec(self) -> ModelSpec:
+        """What the next load would load; asked for after `accelerators`."""
         ...
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:

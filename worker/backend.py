@@ -1,0 +1,98 @@
+"""Loads the configured model for the worker. torch and transformers are imported on first use, not with this module."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from common.errors import ModelUnavailable
+from common.settings import ROOT, Settings
+from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, resolve_base_model
+from worker.engine.engine import Deliver
+from worker.serving import Accelerators, ModelSpec, Serving
+
+TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts leave their adapters
+DEMONSTRATION = "SLMInit/demo_lora"  # shipped; belongs to the default model
+ADAPTER_FILE = "adapter_config.json"
+
+log = logging.getLogger(__name__)
+
+
+class ModelBackend:
+    """The real models, as the settings name them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def accelerators(self) -> Accelerators:
+        """What this machine offers. The first use imports torch and transformers, which takes seconds."""
+        import torch
+
+        import worker.engine.loader  # noqa: F401 - its imports belong to the start, not to the first load
+
+        return Accelerators(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
+
+    def spec(self) -> ModelSpec:
+        """What the next load would load, and where to."""
+        from worker.engine.loader import choose_device
+
+        try:
+            device = choose_device(self._settings.device)[0].type
+        except ModelUnavailable:
+            device = self._settings.device
+        lora_path = self._lora_path()
+        return ModelSpec(device, self._settings.base_model, str(lora_path) if lora_path else None)
+
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
+        """Load the base model, merge the adapter, start the engine.
+
+        Raises:
+            ModelUnavailable: there is no such model or adapter, or they do not belong together.
+        """
+        from worker.engine.loader import load_model
+
+        settings, spec = self._settings, self.spec()
+        log.info("loading base_model=%s lora_path=%s", spec.base_model, spec.lora_path)
+        model = load_model(
+            self._source(),
+            base_name=settings.base_model,
+            device=settings.device,
+            dtype=settings.dtype,
+            adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
+        )
+        engine = model.start_engine(
+            num_slots=settings.slots,
+            max_context=settings.context,
+            num_threads=settings.threads or usable_cores(),
+            deliver=deliver,
+            on_fatal=on_fatal,
+        )
+        dtype = str(model.dtype).removeprefix("torch.")
+        return Serving(engine, model.renderer, model.device.type, dtype, model.context_length, model.close)
+
+    def _source(self) -> str:
+        try:
+            return resolve_base_model(self._settings.base_model, self._settings.data_dir, progress=log.info)
+        except BaseModelError as err:
+            raise ModelUnavailable(str(err)) from err
+
+    def _lora_path(self) -> Path | None:
+        """The adapter named by the settings, else the newest kind that was trained here, else the shipped one.
+
+        A path that was found is given as seen from the project's folder.
+        """
+        if self._settings.lora_path is not None:
+            return self._settings.lora_path
+        found = [Path(path) for path in TRAINED if (ROOT / path / ADAPTER_FILE).is_file()]
+        if not found and self._settings.base_model == DEFAULT_BASE_MODEL:
+            found = [Path(path) for path in (DEMONSTRATION,) if (ROOT / path / ADAPTER_FILE).is_file()]
+        return found[0] if found else None
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; fewer than the machine has inside a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
