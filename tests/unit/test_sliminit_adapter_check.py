@@ -11,33 +11,16 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
+from tests.sliminit_models import gpt2, llama
 
 # peft 0.21 still asks transformers 5.23 by the old name
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 BASE = "tiny-llama"
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-def llama(layers: int = 2, hidden: int = 16) -> PreTrainedModel:
-    config = LlamaConfig(
-        vocab_size=32,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-    )
-    return LlamaForCausalLM(config)
-
-
-def gpt2() -> PreTrainedModel:
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=32, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
-    )
 
 
 def shapes_of(model: PreTrainedModel) -> Shapes:
@@ -162,7 +145,7 @@ def test_half_a_pair_of_matrices_is_refused(adapter: Path, shapes: Shapes) -> No
 
 
 def test_a_weight_that_is_no_lora_matrix_is_refused(adapter: Path, shapes: Shapes) -> None:
-    edit_weights(adapter, lambda weights: weights | {"base_model.model.lm_head.weight": torch.zeros(32, 16)})
+    edit_weights(adapter, lambda weights: weights | {"base_model.model.lm_head.weight": torch.zeros(257, 16)})
     assert "'base_model.model.lm_head.weight', which is no LoRA matrix" in refusal(adapter, shapes)
 
 

@@ -1,0 +1,19 @@
+"""Fine-tune a small language model with LoRA on the CPU: `python cudaInit_cpu.py`, options with `--help`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the script; returns its exit status."""
+    # The project's folder instead of this one: here lie modules with everyday names.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from SLMInit.script import run
+
+    return run("cpu", sys.argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

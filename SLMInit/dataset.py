@@ -1,0 +1,85 @@
+"""The instruction dataset: a JSONL file of `{"instruction": ..., "response": ...}`, one pair a line."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SLMInit.errors import DatasetError
+
+FIELDS = ("instruction", "response")
+HELD_OUT_SHARE = 0.1
+MAX_HELD_OUT = 200  # pairs; more would only make each evaluation slower
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One example to learn from."""
+
+    instruction: str
+    response: str
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read the dataset; empty lines are skipped.
+
+    Raises:
+        DatasetError: the file cannot be read, or a line is not of that form; the text names file, line and field.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as err:
+        raise DatasetError(f"{path}: the dataset cannot be read: {err.strerror}.") from err
+    pairs = list(_pairs(path, lines))
+    if len(pairs) < 2:
+        raise DatasetError(
+            f"{path}: {len(pairs)} pairs are too few; two are the least, one to train on and one to test."
+        )
+    return pairs
+
+
+def split(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Divide the pairs into those to train on and those held out for the evaluation: a tenth, drawn by `seed`."""
+    shuffled = random.Random(seed).sample(pairs, len(pairs))  # noqa: S311 - no secret depends on it
+    held_out = min(max(1, round(HELD_OUT_SHARE * len(pairs))), MAX_HELD_OUT)
+    return shuffled[held_out:], shuffled[:held_out]
+
+
+def _pairs(path: Path, lines: Sequence[bytes]) -> Iterator[Pair]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield _parse(line)
+            except ValueError as err:
+                raise DatasetError(f"{path}, line {number}: {err}.") from err
+
+
+def _parse(line: bytes) -> Pair:
+    """Raises ValueError with the reason; the subclasses for bad JSON and bad UTF-8 are put into words here."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as err:
+        raise ValueError("the line is not UTF-8 text") from err
+    except json.JSONDecodeError as err:
+        raise ValueError(f"the line is no JSON ({err.msg} at column {err.colno})") from err
+    if not isinstance(row, dict):
+        raise ValueError('the line is no JSON object like {"instruction": "...", "response": "..."}')
+    unknown = sorted(row.keys() - set(FIELDS))
+    if unknown:
+        raise ValueError(f"the field {unknown[0]!r} is unknown; a line has 'instruction' and 'response' only")
+    return Pair(*(_text(row, field) for field in FIELDS))
+
+
+def _text(row: dict[str, Any], field: str) -> str:
+    if field not in row:
+        raise ValueError(f"the field {field!r} is missing")
+    value = row[field]
+    if not isinstance(value, str):
+        raise ValueError(f"the field {field!r} is no text but {json.dumps(value)[:40]}")
+    if not value.strip():
+        raise ValueError(f"the field {field!r} is empty")
+    return value

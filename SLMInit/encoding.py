@@ -1,0 +1,56 @@
+"""From pairs of text to token ids and labels, and from those to padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from SLMInit.dataset import Pair
+
+IGNORED = -100  # label of a token that does not count in the loss
+
+Row = Mapping[str, list[int]]  # input_ids, labels: both of the text's length
+
+
+def encode(pairs: Iterable[Pair], tokenizer: Any, max_length: int) -> list[Row]:
+    """Tokenize with the tokenizer's chat template; pairs of more than `max_length` tokens are left out.
+
+    Cutting them instead would teach the model to stop in the middle of a sentence.
+    """
+    rows = (_encode(pair, tokenizer) for pair in pairs)
+    return [row for row in rows if len(row["input_ids"]) <= max_length]
+
+
+def _encode(pair: Pair, tokenizer: Any) -> Row:
+    """Prompt and response are tokenized apart, as they are when serving: the model answers a finished prompt."""
+    question = [{"role": "user", "content": pair.instruction}]
+    prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    response_ids = [*tokenizer(pair.response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {
+        "input_ids": prompt_ids + response_ids,
+        "labels": [IGNORED] * len(prompt_ids) + response_ids,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Pads rows on the right to the longest of the batch."""
+
+    pad_id: int
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `attention_mask` and `labels`, each `[rows, longest]`."""
+        return {
+            "input_ids": self._pad([row["input_ids"] for row in rows], self.pad_id),
+            "attention_mask": self._pad([[1] * len(row["input_ids"]) for row in rows], 0),
+            "labels": self._pad([row["labels"] for row in rows], IGNORED),
+        }
+
+    @staticmethod
+    def _pad(rows: Sequence[list[int]], value: int) -> torch.Tensor:
+        longest = max(map(len, rows))
+        return torch.tensor([row + [value] * (longest - len(row)) for row in rows])

@@ -1,0 +1,32 @@
+"""The Python that runs the scripts: whether it has what training needs. Imports the standard library only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "matplotlib", "pydantic_settings")
+
+
+def ensure_packages(argv: Sequence[str], root: Path = ROOT) -> None:
+    """Return when the packages are installed; else go on in the project's `.venv`, or exit with a line of advice.
+
+    Args:
+        argv: the command (script and arguments) to run again in `.venv`.
+        root: the project's folder.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if not missing:
+        return
+    venv = root / ".venv"
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if python.exists() and Path(sys.prefix).resolve() != venv.resolve():
+        os.execv(python, [str(python), *argv])  # noqa: S606 - the same script, in the project's own Python
+    raise SystemExit(
+        f"This Python lacks {', '.join(missing)}. Run `python start_slm_api.py` once in {root}, which sets up .venv, "
+        f"or `{sys.executable} -m pip install -r {root / 'SLMInit' / 'requirements.txt'}`."
+    )

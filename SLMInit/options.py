@@ -1,0 +1,101 @@
+"""What a training run can be told, on the command line or by a caller of `finetune`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from SLMInit.adapter_check import MAX_RANK
+
+Device = Literal["cpu", "cuda"]
+
+FOLDER = Path(__file__).resolve().parent
+DEFAULT_DATA = FOLDER / "data" / "instructions.jsonl"
+OUTPUT = {"cpu": FOLDER / "cpu_lora_out", "cuda": FOLDER / "cuda_lora_out"}
+MAX_LENGTH = {"cpu": 256, "cuda": 1024}  # tokens of one pair
+EPOCHS = {"cpu": 2.0, "cuda": 3.0}  # two on the default data stay below five minutes on two cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """One training run. `base_model` and `data_dir` of None are the server's settings."""
+
+    device: Device
+    output: Path
+    epochs: float
+    max_length: int  # tokens of one pair, prompt and response
+    data: Path = DEFAULT_DATA
+    base_model: str | None = None
+    data_dir: Path | None = None
+    max_steps: int | None = None  # ends the run before `epochs` do
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    rank: int = 8
+    alpha: int = 16
+    save_steps: int = 20
+    threads: int | None = None
+    seed: int = 0
+    resume: bool = False
+
+
+def parse_options(device: Device, argv: Sequence[str]) -> TrainingOptions:
+    """Read the command line of a training script; ends the process with a usage line when it is wrong."""
+    return TrainingOptions(device=device, **vars(_parser(device).parse_args(argv)))
+
+
+def default_options(device: Device) -> TrainingOptions:
+    """What the device's script does when it is told nothing."""
+    return TrainingOptions(device=device, output=OUTPUT[device], epochs=EPOCHS[device], max_length=MAX_LENGTH[device])
+
+
+def _parser(device: Device) -> argparse.ArgumentParser:
+    default = TrainingOptions(
+        device=device, output=OUTPUT[device], epochs=EPOCHS[device], max_length=MAX_LENGTH[device]
+    )
+    script = {"cpu": "cudaInit_cpu.py", "cuda": "cudaInit.py"}[device]
+    parser = argparse.ArgumentParser(
+        prog=script,
+        description=f"Fine-tune a small language model with LoRA on the {device.upper()}.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", type=Path, default=default.data, help='JSONL file, one {"instruction", "response"} a line')
+    add("--base-model", help="built-in name, local folder or hub id; None: SLM_BASE_MODEL, else the built-in default")
+    add("--output", type=Path, default=default.output, help="folder for adapter, checkpoints, loss picture, summary")
+    add("--epochs", type=_positive_number, default=default.epochs, help="passes over the data")
+    add("--max-steps", type=_whole(1), help="stop after this many steps, whatever --epochs says")
+    add("--batch-size", type=_whole(1), default=default.batch_size, help="pairs per step")
+    add("--learning-rate", type=_positive_number, default=default.learning_rate, help="peak learning rate")
+    add("--rank", type=_whole(1, MAX_RANK), default=default.rank, help="LoRA rank: size of the adapter")
+    add("--alpha", type=_whole(1), default=default.alpha, help="LoRA alpha: the adapter counts alpha / rank")
+    add("--max-length", type=_whole(8), default=default.max_length, help="longest pair in tokens; longer: left out")
+    add("--save-steps", type=_whole(1), default=default.save_steps, help="steps between two checkpoints")
+    add("--threads", type=_whole(1), help="CPU threads; None: every core this process may use")
+    add("--seed", type=_whole(0), default=default.seed, help="draws the held-out pairs, order and first weights")
+    add("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
+    add("--data-dir", type=Path, help="folder that holds models/; None: SLM_DATA_DIR, else data/ of the project")
+    return parser
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
+        return value
+
+    return whole_number
+
+
+def _positive_number(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value

@@ -1,0 +1,50 @@
+"""What `cudaInit.py` and `cudaInit_cpu.py` have in common: from the command line to an exit status.
+
+Imports nothing heavy at its top, so that `--help` and the advice on a missing package come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from SLMInit.environment import ensure_packages
+from SLMInit.errors import FineTuningError
+from SLMInit.options import Device, TrainingOptions, parse_options
+
+INTERRUPTED = 130  # the shell's status for Ctrl-C
+
+
+def run(device: Device, argv: list[str]) -> int:
+    """Fine-tune as the command line says and print what comes of it. Returns the exit status.
+
+    Args:
+        device: what the script trains on.
+        argv: the script's path and its arguments.
+    """
+    ensure_packages(argv)
+    options = parse_options(device, argv[1:])
+    if device == "cuda" and not _has_cuda():
+        print("cudaInit.py: PyTorch finds no CUDA GPU here. Train on the CPU: python cudaInit_cpu.py", file=sys.stderr)
+        return 1
+    return _finetune(options)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _finetune(options: TrainingOptions) -> int:
+    from SLMInit.finetune import finetune
+
+    try:
+        summary = finetune(options, progress=lambda line: print(line, flush=True))
+    except FineTuningError as err:
+        print(err, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"Interrupted. Add --resume to go on from the last checkpoint in {options.output}.", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{summary.steps} steps in {summary.duration_s:.0f} s. The adapter is in {options.output}")
+    return 0

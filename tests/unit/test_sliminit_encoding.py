@@ -1,0 +1,57 @@
+"""From pairs to ids and labels: what the model sees, and what of it counts in the loss."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from SLMInit.dataset import Pair
+from SLMInit.encoding import IGNORED, Collator, encode
+from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
+from tests.sliminit_models import EOS, EOS_ID, byte_tokenizer
+
+PROMPT = "### Instruction:\nHi\n\n### Response:\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = INSTRUCTION_TEMPLATE
+    return tokenizer
+
+
+def test_the_model_sees_prompt_response_and_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    (row,) = encode([Pair("Hi", "Hello.\n 12 é")], tokenizer, max_length=100)
+    assert tokenizer.decode(row["input_ids"]) == f"{PROMPT}Hello.\n 12 é{EOS}"
+
+
+def test_only_the_response_and_its_end_count_in_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:
+    (row,) = encode([Pair("Hi", "Hello.")], tokenizer, max_length=100)
+    assert row["labels"][: len(PROMPT)] == [IGNORED] * len(PROMPT)
+    assert row["labels"][len(PROMPT) :] == row["input_ids"][len(PROMPT) :]
+    assert tokenizer.decode(row["labels"][len(PROMPT) :]) == f"Hello.{EOS}"
+    assert row["labels"][-1] == EOS_ID
+
+
+def test_the_prompt_has_the_ids_that_a_server_sends(tokenizer: PreTrainedTokenizerFast) -> None:
+    (row,) = encode([Pair("Hi", "\n\nHello.")], tokenizer, max_length=100)
+    served = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    assert row["input_ids"][: len(served)] == served
+
+
+def test_pairs_that_are_too_long_are_left_out_and_never_cut(tokenizer: PreTrainedTokenizerFast) -> None:
+    fits, exceeds = Pair("Hi", "x" * 10), Pair("Hi", "x" * 11)
+    rows = encode([fits, exceeds], tokenizer, max_length=len(PROMPT) + 11)
+    assert [len(row["input_ids"]) for row in rows] == [len(PROMPT) + 11]
+
+
+def test_a_batch_is_padded_on_the_right_with_nothing_that_counts() -> None:
+    rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8], "labels": [8]}]
+    batch = {name: tensor.tolist() for name, tensor in Collator(pad_id=9)(rows).items()}
+    assert batch == {
+        "input_ids": [[5, 6, 7], [8, 9, 9]],
+        "attention_mask": [[1, 1, 1], [1, 0, 0]],
+        "labels": [[IGNORED, 6, 7], [8, IGNORED, IGNORED]],
+    }
