@@ -12,6 +12,7 @@ from common.fleet import Fleet, WorkerReport
 from common.job_store import JobStore
 from common.queue import QUEUE
 from worker.held_jobs import HeldJob, HeldJobs
+from worker.watchdog import Watchdog
 
 BEATS_PER_LEASE = 4  # three may be late before a lease runs out
 
@@ -25,6 +26,7 @@ class Heartbeat:
         report: the worker's account of itself, at the time of the call.
         on_lost: called with a held job that another attempt owns by now.
         on_cancel: called with a held job whose end was asked for (again at each beat, until it ends).
+        watchdog: looked at with every beat.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Heartbeat:
         report: Callable[[], WorkerReport],
         on_lost: Callable[[HeldJob], None],
         on_cancel: Callable[[HeldJob], None],
+        watchdog: Watchdog,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -45,6 +48,7 @@ class Heartbeat:
         self._report = report
         self._on_lost = on_lost
         self._on_cancel = on_cancel
+        self._watchdog = watchdog
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slm-heartbeat", daemon=True)
 
@@ -74,6 +78,7 @@ class Heartbeat:
             try:
                 self._renew()
                 self._store.reap(QUEUE)
+                self._watchdog.check()
             except RedisError as err:
                 log.warning("leases not renewed: %s", err)
 

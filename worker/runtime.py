@@ -16,7 +16,7 @@ from common.event_log import EventLog
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
 from common.jobs import Lane
-from common.queue import BellRinger
+from common.queue import QUEUE, SPARE_THREADS, BellRinger
 from common.redis_client import connect
 from common.settings import Settings
 from common.subscriber import Subscriber
@@ -29,9 +29,11 @@ from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
 from worker.publisher import Publisher
 from worker.serving import Backend, Serving
+from worker.watchdog import Watchdog
 
 REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
 SETTLE_POLL_S = 0.2
+FORCE_AFTER_S = 10.0  # what an orderly end may take beyond the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class WorkerRuntime:
         self._jobs = HeldJobs()
         self._subscriber = Subscriber(redis)
         self._publisher = Publisher(store, self._jobs, self._lose)
+        self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
             fleet,
@@ -64,6 +67,7 @@ class WorkerRuntime:
             report=self.report,
             on_lost=self._lose,
             on_cancel=self._cancel,
+            watchdog=self._watchdog,
         )
         self._keeper = ModelKeeper(fleet, self._load, self._heartbeat.publish)
         self._control: ControlListener | None = None
@@ -113,6 +117,7 @@ class WorkerRuntime:
 
     def answer_bell(self, job_id: str) -> None:
         """Run the job, if it waits; called on a thread of the pool."""
+        self._watchdog.heard()
         self._runner.answer_bell(job_id, draining=self._draining.is_set())
 
     def report(self) -> WorkerReport:
@@ -160,8 +165,22 @@ class WorkerRuntime:
         for job in left:
             job.decide(Fate.HANDED_OVER)
 
+    def _is_free(self) -> bool:
+        """Whether a bell could be answered now."""
+        is_taking = self._takes_jobs and not self._draining.is_set()
+        return is_taking and len(self._jobs.all()) < self._settings.slots + SPARE_THREADS
+
+    def _on_stall(self) -> None:
+        self._end_process(grace_s=self._settings.drain_s)
+
     def _on_fatal(self, error: Exception) -> None:
-        """The engine is dead: its jobs go to other workers, and the process ends for its supervisor to replace it."""
-        log.critical("the engine died (%s); this worker ends", error)
-        self.begin_drain(grace_s=0)
+        log.critical("the engine died: %s", error)
+        self._end_process(grace_s=0)
+
+    def _end_process(self, grace_s: float) -> None:
+        """Hand the jobs over and end, for the supervisor to start a new worker; by force if Celery does not react."""
+        self.begin_drain(grace_s)
         os.kill(os.getpid(), signal.SIGTERM)
+        force = threading.Timer(grace_s + FORCE_AFTER_S, os._exit, [1])
+        force.daemon = True
+        force.start()

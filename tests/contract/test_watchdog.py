@@ -1,0 +1,62 @@
+"""When the watchdog barks. On the emulated and on the real Redis."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from common.queue import QUEUE
+from worker.watchdog import STALL_S, Watchdog
+
+
+class Kennel:
+    """A watchdog with a clock and a worker in the test's hands."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.now = 0.0
+        self.is_free = True
+        self.barks = 0
+        self.redis = redis
+        self.dog = Watchdog(redis, QUEUE, lambda: self.is_free, self._bark, lambda: self.now)
+
+    def _bark(self) -> None:
+        self.barks += 1
+
+    def check_after(self, seconds: float) -> int:
+        self.now += seconds
+        self.dog.check()
+        return self.barks
+
+
+@pytest.fixture
+def kennel(redis: Redis) -> Kennel:
+    return Kennel(redis)
+
+
+def test_it_barks_once_when_bells_wait_beside_a_free_worker(kennel: Kennel) -> None:
+    kennel.redis.lpush(QUEUE, "bell")
+    assert kennel.check_after(0) == 0
+    assert kennel.check_after(STALL_S - 1) == 0
+    assert kennel.check_after(1) == 1
+    assert kennel.check_after(STALL_S) == 1
+
+
+def test_an_empty_queue_is_quiet(kennel: Kennel) -> None:
+    assert kennel.check_after(0) == 0
+    assert kennel.check_after(10 * STALL_S) == 0
+
+
+def test_a_busy_worker_may_let_bells_wait(kennel: Kennel) -> None:
+    kennel.redis.lpush(QUEUE, "bell")
+    kennel.is_free = False
+    kennel.check_after(0)
+    assert kennel.check_after(10 * STALL_S) == 0
+
+
+def test_a_bell_that_arrives_starts_the_count_again(kennel: Kennel) -> None:
+    kennel.redis.lpush(QUEUE, "bell")
+    kennel.check_after(0)
+    kennel.check_after(STALL_S - 1)
+    kennel.dog.heard()
+    assert kennel.check_after(1) == 0
+    assert kennel.check_after(STALL_S) == 1
