@@ -1,0 +1,83 @@
+// A job's server-sent events, read with fetch: EventSource cannot POST.
+
+const RETRY_MS = [500, 1000, 2000, 4000, 8000];
+
+/** The failure of a request, with a message for people. */
+export class RequestError extends Error {
+  /** `status` is null where no answer came at all. */
+  constructor(message, status = null) {
+    super(message);
+    this.isTemporary = status === null || status === 503;
+  }
+}
+
+/** fetch that gives an answer of success or throws a RequestError with what the server said. */
+export async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new RequestError("The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  throw new RequestError(body.error ?? `The server answered ${response.status}.`, response.status);
+}
+
+/** The frames of one response, as {id, data}. */
+async function* readFrames(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+      if (fields.data !== undefined) yield { id: fields.id, data: JSON.parse(fields.data) };
+    }
+  }
+}
+
+/** Whether nothing can follow. */
+function isLast(data) {
+  return "device_used" in data || "error" in data;
+}
+
+/**
+ * The frames' data from the response to POST /slm/stream on, up to the job's end. A connection that breaks is taken up
+ * again behind the last frame that came.
+ */
+export async function* followJob(response) {
+  const url = `${response.headers.get("Location")}/stream`;
+  let lastId = null;
+  let failures = 0;
+  while (response.status !== 204) {
+    try {
+      for await (const { id, data } of readFrames(response)) {
+        lastId = id;
+        failures = 0;
+        yield data;
+        if (isLast(data)) return;
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // what a broken connection throws
+    }
+    do {
+      if (failures === RETRY_MS.length) throw new RequestError("The connection broke and cannot be taken up again.");
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS[failures++]));
+      response = await resume(url, lastId);
+    } while (response === null);
+  }
+}
+
+/** The rest of the stream; null where it cannot be had now, but perhaps soon. */
+async function resume(url, lastId) {
+  try {
+    return await request(url, { headers: lastId === null ? {} : { "Last-Event-ID": lastId } });
+  } catch (error) {
+    if (error.isTemporary) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,83 @@
+"""A headless Chromium on the page of a real API process; the worker alone is scripted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from redis import Redis
+
+from tests.api_process import ApiProcess, running_api
+from tests.redis_server import RedisServer
+from tests.scripted_worker import Script, ScriptedWorker
+
+WIDE, PHONE = (1280, 800), (390, 844)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass
+class Visit:
+    """An open page and what happened on it."""
+
+    page: Page
+    worker: ScriptedWorker
+    api: ApiProcess
+    requests: list[str]
+    complaints: list[str]  # errors in the console, exceptions in scripts
+
+
+OpenPage = Callable[..., Visit]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium on this machine")
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    with running_api(tmp_path_factory.mktemp("api"), redis_url=redis_server.url, drain_s=0) as api:
+        yield api
+
+
+@pytest.fixture
+def open_page(browser: Browser, api: ApiProcess, real_redis: Redis) -> Iterator[OpenPage]:
+    """Open the page at a size, with a script for the worker behind it."""
+    with ExitStack() as stack:
+
+        def open_it(script: Script, size: tuple[int, int] = WIDE, *, colors: str = "light") -> Visit:
+            worker = stack.enter_context(ScriptedWorker(real_redis, script))
+            viewport = {"width": size[0], "height": size[1]}
+            page = stack.enter_context(browser.new_page(viewport=viewport, color_scheme=colors))
+            visit = Visit(page, worker, api, [], [])
+            page.on("request", lambda request: visit.requests.append(request.url))
+            page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+            page.on("console", lambda line: line.type == "error" and visit.complaints.append(line.text))
+            page.goto(api.url)
+            return visit
+
+        yield open_it
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[Page, str], None]:
+    """Keep a screenshot in the folder that `SCREENSHOTS` names, if it does."""
+
+    def take(page: Page, name: str) -> None:
+        page.screenshot(path=Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"{name}.png")
+
+    return take
