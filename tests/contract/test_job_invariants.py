@@ -1,0 +1,221 @@
+"""Random histories of jobs on a real Redis: whatever happens in whatever order, the invariants of a job hold.
+
+The machine below is the outside world: clients that submit and cancel, workers that claim, write, end, hand over, die and
+wake up again. After every step each log is dense, one attempt writes, nothing follows a terminal event, and the lanes and
+the records tell the same story.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from common import events, keys
+from common.errors import WorkerLost
+from common.events import Event, EventType
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobStore, LogGap
+from common.jobs import JobKind, JobRecord, JobState
+from common.queue import QUEUE
+
+SLOTS = 2
+LANE = "generate"
+
+
+class JobHistories(RuleBasedStateMachine):
+    """Jobs by name; `claims` holds every claim ever made, also those of attempts that are over."""
+
+    redis: Redis  # set by the test
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    @initialize()
+    def begin(self) -> None:
+        self.redis.flushall()
+        self.bells: list[Bell] = []
+        self.store = JobStore(self.redis, self.bells.extend, job_ttl_s=600)
+        Fleet(self.redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=SLOTS), ttl_s=600)
+        self.names = (f"job{number}" for number in itertools.count())
+        self.next_seq: dict[tuple[str, int], int] = {}  # as each attempt believes
+        self.written: dict[str, list[str]] = {}  # what the store took, in order
+        self.ends: dict[str, JobState] = {}
+
+    @rule(target=jobs, bulk=st.booleans())
+    def submit(self, bulk: bool) -> str:
+        name = next(self.names)
+        self.store.submit(name, JobKind.GENERATE, {}, owner="o", max_queue=1000)
+        self.written[name] = [f"queued {one.data['position']}" for one in self.log(name)]
+        return name
+
+    @rule(target=claims, name=jobs)
+    def claim(self, name: str) -> Claim:
+        state = self.store.get(name).state
+        claim = self.store.claim(name, "w", lease_s=60)
+        assert (claim is not None) == (state is JobState.QUEUED), "a queued job, and only that, can be claimed"
+        if claim is None:
+            return multiple()
+        self.next_seq[name, claim.attempt] = claim.next_seq
+        return claim
+
+    @rule(claim=claims, count=st.integers(1, 4), repeat=st.booleans())
+    def emit(self, claim: Claim, count: int, repeat: bool) -> None:
+        name, attempt = claim.job.id, claim.attempt
+        first = self.next_seq[name, attempt]
+        batch = [events.token(seq, f"{attempt}:{seq}", [seq]) for seq in range(first, first + count)]
+        is_owner = self.owns(claim)
+        for _ in range(1 + repeat):
+            (answer,) = self.store.emit([(name, attempt, batch)])
+            assert answer == (first + count if is_owner else -1)
+        if is_owner:
+            self.next_seq[name, attempt] += count
+            self.written[name] += [event.data["text"] for event in batch]
+
+    @rule(claim=claims, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
+    def end(self, claim: Claim, how: JobState) -> None:
+        name, attempt, seq = claim.job.id, claim.attempt, self.next_seq[claim.job.id, claim.attempt]
+        is_owner = self.owns(claim)
+        try:
+            if how is JobState.SUCCEEDED:
+                self.store.succeed(name, attempt, {}, [events.finished(seq, how)])
+            elif how is JobState.FAILED:
+                self.store.fail(name, attempt, [events.error(seq, WorkerLost("x"))])
+            else:
+                self.store.end_cancelled(name, attempt, None, [events.finished(seq, how)])
+        except (Fenced, LogGap):
+            assert not is_owner
+            return
+        if is_owner:
+            self.note_end(name, how)
+
+    @rule(claim=claims)
+    def hand_over(self, claim: Claim) -> None:
+        is_owner = self.owns(claim)
+        try:
+            self.store.release(claim.job.id, claim.attempt)
+        except Fenced:
+            assert not is_owner
+        else:
+            assert is_owner
+
+    @rule(claim=claims)
+    def renew(self, claim: Claim) -> None:
+        is_owner = self.owns(claim)
+        lost, _ = self.store.renew([(claim.job.id, claim.attempt)], lease_s=60)
+        assert (not lost) == is_owner
+
+    @rule(name=jobs)
+    def worker_dies(self, name: str) -> None:
+        """The lease of the job, if there is one, runs out."""
+        before = self.store.get(name)
+        if before.state is not JobState.RUNNING:
+            return
+        self.redis.zadd(keys.leases(LANE), {name: 0})
+        self.store.reap(QUEUE)
+        if before.crashes + 1 >= MAX_CRASHES:
+            self.note_end(name, JobState.FAILED)
+
+    @rule(name=jobs)
+    def expire(self, name: str) -> None:
+        waits = self.store.get(name).state is JobState.QUEUED
+        if waits:
+            self.redis.zadd(f"slm:lane:{LANE}:deadlines", {name: 0})
+            self.note_end(name, JobState.FAILED)
+        self.store.reap(QUEUE)
+
+    @rule(name=jobs)
+    def cancel(self, name: str) -> None:
+        before = self.store.get(name).state
+        after = self.store.cancel(name)
+        if before is JobState.QUEUED:
+            assert after is JobState.CANCELLED
+            self.note_end(name, JobState.CANCELLED)
+        else:
+            assert after is before
+
+    @rule()
+    def bell_is_lost(self) -> None:
+        for name in self.redis.zrange(keys.rung(LANE), 0, -1):
+            self.redis.zadd(keys.rung(LANE), {name: 0})
+        self.store.reap(QUEUE)
+
+    @rule()
+    def redis_forgets_the_scripts(self) -> None:
+        self.redis.script_flush()
+
+    @invariant()
+    def every_job_holds_its_promises(self) -> None:
+        for name in getattr(self, "written", {}):
+            record, log = self.store.get(name), self.log(name)
+            assert [event.seq for event in log] == list(range(len(log))), "seq is dense from 0"
+            shown = [one for one in map(_shown, log) if one is not None]
+            assert shown == self.written[name], "what was taken is there once and in order; nothing else is"
+            ends = [event for event in log if event.type.is_terminal]
+            assert len(ends) == record.state.is_terminal, "one end, exactly when the state is terminal"
+            assert not ends or log[-1] is ends[0], "nothing follows the end"
+            assert record.state == self.ends.get(name, record.state)
+            assert self.places(name) in _allowed_places(record)
+
+    @invariant()
+    def bells_are_bounded(self) -> None:
+        if hasattr(self, "redis") and hasattr(self, "store"):
+            waiting = self.redis.zcard(keys.pending(LANE))
+            out = self.redis.zcard(keys.rung(LANE)) + self.redis.zcard(keys.leases(LANE))
+            assert not waiting or out >= SLOTS + 1, "nobody waits beside a free slot"
+
+    def owns(self, claim: Claim) -> bool:
+        record = self.store.get(claim.job.id)
+        return record.state is JobState.RUNNING and record.attempt == claim.attempt
+
+    def note_end(self, name: str, how: JobState) -> None:
+        assert name not in self.ends, "a job ends once"
+        self.ends[name] = how
+
+    def log(self, name: str) -> list[Event]:
+        return [Event.from_wire(text) for text in self.redis.lrange(keys.log(name), 0, -1)]
+
+    def places(self, name: str) -> set[str]:
+        lanes = {"pending": keys.pending(LANE), "rung": keys.rung(LANE), "leases": keys.leases(LANE)}
+        return {place for place, key in lanes.items() if self.redis.zscore(key, name) is not None}
+
+
+def _shown(event: Event) -> str | None:
+    if event.type is EventType.QUEUED:
+        return f"queued {event.data['position']}"
+    return event.data["text"] if event.type is EventType.TOKEN else None
+
+
+def _allowed_places(record: JobRecord) -> list[set[str]]:
+    """Where in its lane a job in that state may stand."""
+    if record.state is JobState.QUEUED:
+        return [{"pending"}, {"rung"}]
+    return [{"leases"}] if record.state is JobState.RUNNING else [set()]
+
+
+@pytest.fixture
+def histories(real_redis: Redis) -> Iterator[type[JobHistories]]:
+    JobHistories.redis = real_redis
+    yield JobHistories
+    del JobHistories.redis
+
+
+def test_no_history_breaks_a_jobs_promises(histories: type[JobHistories]) -> None:
+    run_state_machine_as_test(
+        histories,
+        settings=settings(
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
