@@ -1,8 +1,8 @@
 """Random histories of jobs on a real Redis: whatever happens in whatever order, the invariants of a job hold.
 
-The machine below is the outside world: clients that submit and cancel, workers that claim, write, end, hand over, die and
-wake up again. After every step each log is dense, one attempt writes, nothing follows a terminal event, and the lanes and
-the records tell the same story.
+The machine below is the outside world: clients that submit and cancel, workers that claim, write, end, hand over, die
+and wake up again. After every step each log is dense, one attempt writes, nothing follows a terminal event, and the
+lanes and the records tell the same story.
 """
 
 from __future__ import annotations
