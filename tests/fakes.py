@@ -20,7 +20,7 @@ from torch import Tensor
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
 from worker.engine.sampler import Sampler
-from worker.engine.sequence import SequenceOutput
+from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
 
 EOS, ASSISTANT = 256, 257  # the answer's end; what stands between prompt and answer
 VOCAB_SIZE = 258
@@ -134,6 +134,7 @@ class FakeRunner:
     """
 
     vocab_size = VOCAB_SIZE
+    adapters = frozenset({BASE_ADAPTER})
 
     def __init__(
         self,

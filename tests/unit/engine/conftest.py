@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from tests.fakes import FakeRunner, Outputs, fake_engine
 from worker.engine.engine import Engine
 
 StartEngine = Callable[..., Engine]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _single_thread() -> None:
+    """Tiny tensors gain nothing from threads, and threads that spin on a busy machine cost a hundredfold."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.errors import Conflict, InternalError, InvalidRequest, PromptTooLong
+from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong
 from common.sampling import SamplingParams
 from tests.fakes import (
     EOS,
@@ -275,6 +275,11 @@ def test_a_token_outside_the_vocabulary_never_reaches_the_device(start_engine: S
         start_engine().submit(Sequence("a", [1, token_id], GREEDY))
 
 
+def test_an_unknown_adapter_is_refused(start_engine: StartEngine) -> None:
+    with pytest.raises(AdapterNotFound, match="'mine'"):
+        start_engine().submit(Sequence("a", fake_prompt("Hi"), GREEDY, adapter="mine"))
+
+
 def test_an_id_is_taken_while_its_sequence_lives(start_engine: StartEngine, outputs: Outputs) -> None:
     gate = Gate()
     engine = start_engine(FakeRunner(gate=gate))
@@ -340,7 +345,7 @@ def test_held_text_is_shown_when_a_sequence_is_cancelled(start_engine: StartEngi
 
 
 def test_300_random_submits_and_cancels_leave_every_slot_free(start_engine: StartEngine, outputs: Outputs) -> None:
-    engine = start_engine(FakeRunner(num_slots=5), prefill_chunk=3)
+    engine = start_engine(FakeRunner(num_slots=5), prefill_chunk=16)
     names = [f"s{index}" for index in range(300)]
 
     def client(names: list[str], seed: int) -> None:
