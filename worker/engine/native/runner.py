@@ -1,0 +1,208 @@
+"""The `ModelRunner` over the native library."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from worker.engine.model_runner import Row
+from worker.engine.native.block_tables import BlockTables, blocks_for
+from worker.engine.native.build import build_library
+from worker.engine.native.errors import NativeUnavailable
+from worker.engine.native.library import BLOCK_TOKENS, NativeRow, Precision, available_kernels, load_library
+from worker.engine.native.memory import Memory
+from worker.engine.native.weights import PackedModel
+
+logger = logging.getLogger(__name__)
+
+MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cut
+PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
+
+
+class NativeRunner:
+    """Runs a Llama-like or GPT-2 model on the CPU, one native call a step.
+
+    A row's logits are bitwise the same alone, in any batch, with any chunks of its prefill and any number of threads.
+
+    Args:
+        config: the model's `PreTrainedConfig`.
+        tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them); a model's
+            `state_dict()`, or a mapping that loads on access.
+        num_slots: sequences whose keys and values are kept.
+        context_length: most tokens of a slot.
+        precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
+        threads: that compute a step, the caller among them. They sleep between steps.
+        build_dir: folder for the compiled library.
+        kv_bytes: most memory for keys and values; default: what all slots need when they are full. It is taken from the
+            machine only as tokens are written.
+        kernels: name of the kernel set; default: the best that this CPU can run.
+
+    Raises:
+        NativeUnavailable: no compiler, an unsupported model, or no such kernel set: use another runner.
+        ValueError: `kv_bytes` does not hold one full slot, or the weights are not finite.
+        MemoryError: there is not enough memory.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        tensors: Mapping[str, Tensor],
+        *,
+        num_slots: int,
+        context_length: int,
+        precision: Literal["fp32", "int8"],
+        threads: int,
+        build_dir: Path,
+        kv_bytes: int | None = None,
+        kernels: str | None = None,
+    ) -> None:
+        self.num_slots = num_slots
+        self.context_length = context_length
+        self._library = load_library(build_library(build_dir))
+        self.kernels = _choose_kernels(available_kernels(self._library), kernels)
+        self._model = PackedModel(
+            self._library,
+            config,
+            tensors,
+            context_length=context_length,
+            precision=PRECISIONS[precision],
+            kernels=self.kernels,
+            threads=threads,
+        )
+        self.vocab_size = self._model.architecture.vocab_size
+        self.block_bytes: int = self._library.slm_block_size(self._model.native)
+        num_blocks = self._affordable_blocks(kv_bytes)
+        self._tables = BlockTables(num_slots, num_blocks, context_length)
+        self._cache = Memory(num_blocks * self.block_bytes)
+        self._rows = (NativeRow * num_slots)()
+        self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
+        self._logits = torch.empty(num_slots, self.vocab_size)
+        self._handle = self._library.slm_create(
+            *(self._model.native, self.kernels.encode(), self._cache.address),
+            *(MAX_STEP_TOKENS, num_slots, threads),
+        )
+        if not self._handle:
+            raise MemoryError("The native runner got no memory or no threads.")
+        logger.info(
+            "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d slots over %d blocks of %d tokens.",
+            *(precision, self.kernels, threads, self._model.packed_bytes / 1e6),
+            *(num_slots, num_blocks, BLOCK_TOKENS),
+        )
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all packed weights: what a step reads at least."""
+        return self._model.packed_bytes
+
+    @property
+    def num_free_blocks(self) -> int:
+        """Cache blocks of `BLOCK_TOKENS` tokens that no slot holds."""
+        return self._tables.num_free_blocks
+
+    def blocks_needed(self, rows: list[Row]) -> int:
+        """Cache blocks that a forward of these rows would take from the free ones."""
+        return self._tables.blocks_needed(rows)
+
+    def free_slot(self, slot: int) -> None:
+        """Give back the cache of a slot whose sequence has ended; opening the slot anew does so too."""
+        self._tables.free(slot)
+
+    def forward(self, rows: list[Row]) -> Tensor:
+        """Compute the rows; see `ModelRunner.forward`.
+
+        Returns:
+            A view of the runner's own buffer: the next forward overwrites it.
+
+        Raises:
+            CacheFull: not enough cache blocks are free; nothing was computed.
+            ValueError: a row does not continue its slot or has a token that the vocabulary has not.
+        """
+        self._check_tokens(rows)
+        self._tables.extend(rows)
+        num_logits = 0
+        for step in _cut(rows, MAX_STEP_TOKENS):
+            num_logits += self._run(step, num_logits)
+        return self._logits[:num_logits]
+
+    def close(self) -> None:
+        """Stop the threads and give all memory back."""
+        self._library.slm_destroy(self._handle)
+        self._cache.close()
+        self._model.close()
+        del self._logits
+
+    def _affordable_blocks(self, kv_bytes: int | None) -> int:
+        per_slot = blocks_for(self.context_length)
+        wanted = self.num_slots * per_slot
+        affordable = wanted if kv_bytes is None else min(wanted, kv_bytes // self.block_bytes)
+        if affordable < per_slot:
+            raise ValueError(
+                f"A context of {self.context_length} tokens takes {per_slot * self.block_bytes} bytes of cache, "
+                f"but the budget is {kv_bytes}."
+            )
+        return affordable
+
+    def _check_tokens(self, rows: list[Row]) -> None:
+        for row in rows:
+            if row.token_ids and not 0 <= min(row.token_ids) <= max(row.token_ids) < self.vocab_size:
+                raise ValueError(f"A token of slot {row.slot} is not in the vocabulary of {self.vocab_size}.")
+
+    def _run(self, rows: list[Row], first_logits: int) -> int:
+        """Compute at most `MAX_STEP_TOKENS` tokens; returns the number of rows of logits written."""
+        num_tokens = 0
+        for native, row in zip(self._rows, rows, strict=False):
+            end = num_tokens + len(row.token_ids)
+            self._token_ids[num_tokens:end] = row.token_ids
+            native.num_tokens, native.start = len(row.token_ids), row.start
+            native.needs_logits = row.needs_logits
+            native.block_table = self._tables.address(row.slot)
+            num_tokens = end
+        self._library.slm_forward(
+            *(self._handle, self._rows, len(rows), ctypes.addressof(self._token_ids)),
+            self._logits[first_logits:].data_ptr(),
+        )
+        return sum(row.needs_logits for row in rows)
+
+
+def _choose_kernels(available: list[str], wanted: str | None) -> str:
+    if wanted is None:
+        return available[0]
+    if wanted not in available:
+        raise NativeUnavailable(f"This CPU has no {wanted} kernels, but {', '.join(available)}.")
+    return wanted
+
+
+def _cut(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
+    """Cut the rows into steps of at most `max_tokens` tokens, in order."""
+    step: list[Row] = []
+    room = max_tokens
+    for row in rows:
+        for part in _parts(row, room, max_tokens):
+            if len(part.token_ids) > room:
+                yield step
+                step, room = [], max_tokens
+            step.append(part)
+            room -= len(part.token_ids)
+    yield step
+
+
+def _parts(row: Row, first_length: int, length: int) -> Iterator[Row]:
+    """Cut one row: `first_length` tokens, unless that is all or nothing of it, then `length` a part."""
+    count = len(row.token_ids)
+    begin = 0
+    end = min(first_length or length, count)
+    while begin < count:
+        yield Row(
+            slot=row.slot,
+            token_ids=row.token_ids[begin:end],
+            start=row.start + begin,
+            adapter=row.adapter,
+            needs_logits=row.needs_logits and end == count,
+        )
+        begin, end = end, min(end + length, count)

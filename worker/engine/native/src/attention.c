@@ -1,0 +1,215 @@
+#include "attention.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A thread's scratch memory, for `max_queries` queries. */
+struct tile {
+    char *queries;                /* records of head_size floats */
+    char *scores;                 /* records of SLM_BLOCK_TOKENS floats */
+    float *weighted;              /* [max_queries][head_size]: one block's weighted values */
+    float *sums;                  /* [max_queries][head_size]: one span's */
+    float *factors;               /* [max_queries] */
+    struct softmax_state *states; /* [max_queries]: one span's */
+    int32_t num_queries;
+};
+
+static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : min_int(value, high);
+}
+
+static int32_t group_size(const struct attention *attention) {
+    return attention->num_heads / attention->num_kv_heads;
+}
+
+int32_t attention_tile_tokens(const struct attention *attention) {
+    int32_t tokens = TILE_QUERIES / group_size(attention);
+    return tokens < 1 ? 1 : tokens;
+}
+
+static size_t max_queries(const struct attention *attention) {
+    return (size_t)(attention_tile_tokens(attention) * group_size(attention));
+}
+
+/* Floats of the keys, or of the values, of one head in a block. */
+static size_t half_block(int32_t head_size) { return (size_t)head_size * SLM_BLOCK_TOKENS; }
+
+size_t slm_block_size(const struct slm_model *model) {
+    return (size_t)model->num_layers * (size_t)model->num_kv_heads * 2 * half_block(model->head_size) * sizeof(float);
+}
+
+struct attention attention_over(const struct slm_model *model, const struct kernels *kernels, void *cache) {
+    return (struct attention){.kernels = kernels,
+                              .cache = cache,
+                              .block_size = slm_block_size(model),
+                              .num_heads = model->num_heads,
+                              .num_kv_heads = model->num_kv_heads,
+                              .head_size = model->head_size,
+                              .query_scale = 1.0f / sqrtf((float)model->head_size)};
+}
+
+static float *block_keys(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
+    float *start = (float *)(attention->cache + (size_t)block * attention->block_size);
+    size_t head = (size_t)layer * (size_t)attention->num_kv_heads + (size_t)kv_head;
+    return start + head * 2 * half_block(attention->head_size);
+}
+
+static float *block_values(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
+    return block_keys(attention, layer, block, kv_head) + half_block(attention->head_size);
+}
+
+void attention_store(const struct attention *attention, int32_t layer, const int32_t *block_table, int32_t position,
+                     const float *keys, const float *values) {
+    const int32_t size = attention->head_size, place = position % SLM_BLOCK_TOKENS;
+    const int32_t block = block_table[position / SLM_BLOCK_TOKENS];
+    for (int32_t h = 0; h < attention->num_kv_heads; h++, keys += size, values += size) {
+        float *key_panel = block_keys(attention, layer, block, h) + place / PANEL_ROWS * PANEL_ROWS * size;
+        float *value_row = block_values(attention, layer, block, h) + place * PANEL_ROWS;
+        for (int32_t d = 0; d < size; d++) key_panel[d * PANEL_ROWS + place % PANEL_ROWS] = keys[d];
+        for (int32_t d = 0; d < size; d += PANEL_ROWS)
+            memcpy(value_row + d * SLM_BLOCK_TOKENS, values + d, PANEL_ROWS * sizeof(float));
+    }
+}
+
+static size_t score_record_size(const struct attention *attention) {
+    return attention->kernels->fp32.record_size(SLM_BLOCK_TOKENS);
+}
+
+size_t attention_scratch_size(const struct attention *attention) {
+    size_t per_query = attention->kernels->fp32.record_size(attention->head_size) + score_record_size(attention) +
+                       2 * (size_t)attention->head_size * sizeof(float) + sizeof(float) + sizeof(struct softmax_state);
+    return max_queries(attention) * per_query;
+}
+
+static struct tile lay_out_tile(const struct attention *attention, int32_t num_queries, void *scratch) {
+    const size_t queries = max_queries(attention), size = (size_t)attention->head_size;
+    struct tile tile = {.num_queries = num_queries, .queries = scratch};
+    tile.scores = tile.queries + queries * attention->kernels->fp32.record_size(attention->head_size);
+    tile.weighted = (float *)(tile.scores + queries * score_record_size(attention));
+    tile.sums = tile.weighted + queries * size;
+    tile.factors = tile.sums + queries * size;
+    tile.states = (struct softmax_state *)(tile.factors + queries);
+    return tile;
+}
+
+/* out[num_queries][num_panels * PANEL_ROWS] = records . panels, with `stride` floats from row to row. */
+static void multiply_panels(const struct product *product, const char *records, size_t record_size, int32_t num_queries,
+                            const float *panels, size_t panel_floats, int32_t num_panels, int32_t columns, float *out,
+                            size_t stride) {
+    for (int32_t p = 0; p < num_panels; p++)
+        for (int32_t q = 0; q < num_queries; q += product->tile_rows)
+            product->multiply(records + (size_t)q * record_size, record_size,
+                              min_int(product->tile_rows, num_queries - q),
+                              (const char *)(panels + (size_t)p * panel_floats), columns,
+                              out + (size_t)q * stride + p * PANEL_ROWS, stride);
+}
+
+/* Keys of the block at `block_start` that the query at `position` may see. */
+static int32_t visible_keys(int32_t position, int32_t block_start) {
+    return clamp_int(position + 1 - block_start, 0, SLM_BLOCK_TOKENS);
+}
+
+/* Scores to softmax weights, query by query; leaves in tile->factors what the earlier blocks' sums are multiplied by. */
+static void weigh_block(const struct attention *attention, const struct attention_item *item, struct tile *tile,
+                        int32_t block_start) {
+    const size_t score_size = score_record_size(attention);
+    for (int32_t q = 0; q < tile->num_queries; q++) {
+        float *scores = (float *)(tile->scores + (size_t)q * score_size);
+        int32_t visible = visible_keys(item->position + q / group_size(attention), block_start);
+        if (visible > 0) {
+            tile->factors[q] = attention->kernels->softmax(scores, visible, &tile->states[q]);
+        } else {
+            tile->factors[q] = 1.0f;
+            memset(scores, 0, SLM_BLOCK_TOKENS * sizeof(float));
+        }
+    }
+}
+
+static void attend_block(const struct attention *attention, int32_t layer, const struct attention_item *item,
+                         int32_t kv_head, struct tile *tile, int32_t block_start) {
+    const struct product *product = &attention->kernels->fp32;
+    const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
+    const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
+    const size_t score_size = score_record_size(attention);
+    multiply_panels(product, tile->queries, product->record_size(size), tile->num_queries,
+                    block_keys(attention, layer, block, kv_head), (size_t)size * PANEL_ROWS,
+                    (num_keys + PANEL_ROWS - 1) / PANEL_ROWS, size, (float *)tile->scores, score_size / sizeof(float));
+    weigh_block(attention, item, tile, block_start);
+    multiply_panels(product, tile->scores, score_size, tile->num_queries,
+                    block_values(attention, layer, block, kv_head), SLM_BLOCK_TOKENS * PANEL_ROWS, size / PANEL_ROWS,
+                    num_keys, tile->weighted, (size_t)size);
+    for (int32_t q = 0; q < tile->num_queries; q++)
+        attention->kernels->combine(tile->sums + q * size, tile->factors[q], tile->weighted + q * size, 1.0f, size);
+}
+
+static void attend_span(const struct attention *attention, int32_t layer, const struct attention_item *item,
+                        int32_t kv_head, struct tile *tile, int32_t span) {
+    const int32_t end = min_int((span + 1) * SPAN_TOKENS, item->position + item->num_tokens);
+    memset(tile->sums, 0, (size_t)tile->num_queries * (size_t)attention->head_size * sizeof(float));
+    for (int32_t q = 0; q < tile->num_queries; q++)
+        tile->states[q] = (struct softmax_state){.max = -INFINITY, .sum = 0.0f};
+    for (int32_t start = span * SPAN_TOKENS; start < end; start += SLM_BLOCK_TOKENS)
+        attend_block(attention, layer, item, kv_head, tile, start);
+}
+
+/* Add the results of later keys to those of earlier ones. */
+static void merge(const struct attention *attention, float *sums, struct softmax_state *state, const float *later_sums,
+                  struct softmax_state later) {
+    float max = fmaxf(state->max, later.max);
+    float factor = expf(state->max - max), later_factor = expf(later.max - max);
+    attention->kernels->combine(sums, factor, later_sums, later_factor, attention->head_size);
+    *state = (struct softmax_state){.max = max, .sum = state->sum * factor + later.sum * later_factor};
+}
+
+/* Copy a span's results into the tokens' partial results, or merge them into those of the item's earlier spans. */
+static void hand_over(const struct attention *attention, const struct attention_item *item, int32_t kv_head,
+                      const struct tile *tile, int32_t span, const struct partial *partials) {
+    const int32_t size = attention->head_size, group = group_size(attention);
+    for (int32_t q = 0; q < tile->num_queries; q++) {
+        const struct partial *partial = &partials[item->first_partial + q / group];
+        int32_t head = kv_head * group + q % group;
+        const float *sums = tile->sums + q * size;
+        if (span == item->first_span) {
+            memcpy(partial->sums + head * size, sums, (size_t)size * sizeof(float));
+            partial->states[head] = tile->states[q];
+        } else if (span * SPAN_TOKENS <= item->position + q / group) {
+            merge(attention, partial->sums + head * size, &partial->states[head], sums, tile->states[q]);
+        }
+    }
+}
+
+static void load_queries(const struct attention *attention, const struct attention_item *item, int32_t kv_head,
+                         const float *queries, size_t stride, struct tile *tile) {
+    const struct product *product = &attention->kernels->fp32;
+    const int32_t size = attention->head_size, group = group_size(attention);
+    for (int32_t q = 0; q < tile->num_queries; q++) {
+        const float *query = queries + (size_t)(item->first_token + q / group) * stride;
+        product->encode(query + (kv_head * group + q % group) * size, size,
+                        tile->queries + (size_t)q * product->record_size(size));
+    }
+}
+
+void attention_compute(const struct attention *attention, int32_t layer, const struct attention_item *item,
+                       int32_t kv_head, const float *queries, size_t stride, const struct partial *partials,
+                       void *scratch) {
+    struct tile tile = lay_out_tile(attention, item->num_tokens * group_size(attention), scratch);
+    load_queries(attention, item, kv_head, queries, stride, &tile);
+    for (int32_t span = item->first_span; span < item->first_span + item->num_spans; span++) {
+        attend_span(attention, layer, item, kv_head, &tile, span);
+        hand_over(attention, item, kv_head, &tile, span, partials);
+    }
+}
+
+void attention_finish(const struct attention *attention, const struct partial *partials, int32_t num_partials,
+                      float *out) {
+    const int32_t size = attention->head_size;
+    for (int32_t h = 0; h < attention->num_heads; h++) {
+        float *sums = partials[0].sums + h * size;
+        struct softmax_state *state = &partials[0].states[h];
+        for (int32_t p = 1; p < num_partials; p++)
+            merge(attention, sums, state, partials[p].sums + h * size, partials[p].states[h]);
+        attention->kernels->scale(sums, 1.0f / state->sum, size, out + h * size);
+    }
+}

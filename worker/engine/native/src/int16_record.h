@@ -1,0 +1,35 @@
+/* Records of 16-bit activations: int16 [groups * GROUP_COLUMNS], zero beyond the columns, then the row's float scale.
+ *
+ * Where an instruction set has no fused 8-bit dot product, 16-bit products cost no more than 8-bit ones that may not
+ * saturate, and a scale per row leaves no error worth measuring.
+ */
+#ifndef SLM_INT16_RECORD_H
+#define SLM_INT16_RECORD_H
+
+#include "int8_panel.h"
+
+static size_t int16_record_size(int32_t columns) {
+    return (size_t)int8_groups(columns) * GROUP_COLUMNS * sizeof(int16_t) + RECORD_ALIGNMENT;
+}
+
+static inline const int16_t *int16_values(const char *records, size_t record_size, int32_t record) {
+    return (const int16_t *)(records + (size_t)record * record_size);
+}
+
+static inline float int16_scale(const char *records, size_t record_size, int32_t record) {
+    float scale;
+    memcpy(&scale, records + (size_t)(record + 1) * record_size - RECORD_ALIGNMENT, sizeof scale);
+    return scale;
+}
+
+/* Store the row's scale and clear the values beyond its columns; returns the factor from a float to its value. */
+static inline float int16_finish_record(float largest, int32_t columns, void *record) {
+    float scale = largest / 32767.0f;
+    int16_t *values = record;
+    size_t padded = (size_t)int8_groups(columns) * GROUP_COLUMNS;
+    memset(values + columns, 0, (padded - (size_t)columns) * sizeof(int16_t));
+    memcpy(values + padded, &scale, sizeof scale);
+    return largest > 0.0f ? 32767.0f / largest : 0.0f;
+}
+
+#endif

@@ -1,0 +1,29 @@
+/* Where the parts of an int8 panel lie. */
+#ifndef SLM_INT8_PANEL_H
+#define SLM_INT8_PANEL_H
+
+#include <string.h>
+
+#include "kernels.h"
+
+static inline int32_t int8_groups(int32_t columns) { return (columns + GROUP_COLUMNS - 1) / GROUP_COLUMNS; }
+
+/* Bytes of the scales at the head of a panel. */
+static inline size_t int8_scales_size(int32_t columns) {
+    size_t size = (size_t)int8_groups(columns) * PANEL_ROWS * sizeof(uint16_t);
+    return (size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
+}
+
+static inline size_t int8_panel_size(int32_t columns) {
+    return int8_scales_size(columns) + (size_t)int8_groups(columns) * GROUP_COLUMNS * PANEL_ROWS;
+}
+
+/* The float whose upper half is given. */
+static inline float upper_half_to_float(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+#endif

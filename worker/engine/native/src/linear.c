@@ -1,0 +1,55 @@
+#include "linear.h"
+
+#define RECORDS_PER_TASK 96 /* of 2,048 activations stay in a core's second-level cache while the panels pass by */
+#define MAX_PANELS_PER_TASK 16
+#define TASKS_PER_MEMBER 8 /* enough to even out a core that somebody else uses too */
+
+static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
+
+/* Add bias and residual to a tile [num_records][PANEL_ROWS] and store what the matrix has of it. */
+static void store_tile(const struct linear_call *call, const float *tile, int32_t first_record, int32_t num_records,
+                       int32_t first_row) {
+    const struct slm_linear *linear = call->linear;
+    const int32_t num_rows = min_int(PANEL_ROWS, linear->rows - first_row);
+    for (int32_t r = 0; r < num_records; r++, tile += PANEL_ROWS) {
+        float *y = call->y + (size_t)(first_record + r) * (size_t)linear->rows + first_row;
+        for (int32_t n = 0; n < num_rows; n++) {
+            float value = linear->bias != NULL ? tile[n] + linear->bias[first_row + n] : tile[n];
+            y[n] = call->adds ? y[n] + value : value;
+        }
+    }
+}
+
+static void multiply_panel(const struct linear_call *call, int32_t first_record, int32_t end_record, int32_t panel) {
+    const struct product *product = call->product;
+    const int32_t columns = call->linear->columns;
+    const size_t record_size = product->record_size(columns);
+    const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
+    float tile[MAX_TILE_ROWS * PANEL_ROWS];
+    for (int32_t r = first_record; r < end_record; r += product->tile_rows) {
+        int32_t num_records = min_int(product->tile_rows, end_record - r);
+        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, tile,
+                          PANEL_ROWS);
+        store_tile(call, tile, r, num_records, panel * PANEL_ROWS);
+    }
+}
+
+/* A task is some panels times some records: the panel stays in the first-level cache while the records pass by. */
+void linear_phase(struct team *team, const struct linear_call *call) {
+    const int32_t num_panels = divide_up(call->linear->rows, PANEL_ROWS);
+    const int32_t wanted = num_panels / (team_size(team) * TASKS_PER_MEMBER);
+    const int32_t panels_per_task = wanted < 1 ? 1 : min_int(wanted, MAX_PANELS_PER_TASK);
+    const int32_t tasks_per_block = divide_up(num_panels, panels_per_task);
+    const int32_t num_tasks = tasks_per_block * divide_up(call->num_records, RECORDS_PER_TASK);
+    for (int32_t task = team_next_task(team); task < num_tasks; task = team_next_task(team)) {
+        int32_t first_record = task / tasks_per_block * RECORDS_PER_TASK;
+        int32_t end_record = min_int(first_record + RECORDS_PER_TASK, call->num_records);
+        int32_t first_panel = task % tasks_per_block * panels_per_task;
+        int32_t end_panel = min_int(first_panel + panels_per_task, num_panels);
+        for (int32_t panel = first_panel; panel < end_panel; panel++)
+            multiply_panel(call, first_record, end_record, panel);
+    }
+    team_barrier(team);
+}

@@ -1,0 +1,23 @@
+/* The linear layers of a step. */
+#ifndef SLM_LINEAR_H
+#define SLM_LINEAR_H
+
+#include "kernels.h"
+#include "slm_native.h"
+#include "team.h"
+
+/* y[num_records] (+)= linear(records) */
+struct linear_call {
+    const struct product *product;
+    const struct slm_linear *linear;
+    size_t panel_size;
+    const char *records; /* [num_records], encoded with linear->columns */
+    int32_t num_records;
+    int32_t adds; /* 1: add to y, 0: overwrite it */
+    float *y;     /* [num_records][linear->rows] */
+};
+
+/* One phase of all members; ends with a barrier. */
+void linear_phase(struct team *team, const struct linear_call *call);
+
+#endif

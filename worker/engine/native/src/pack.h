@@ -1,0 +1,10 @@
+/* Packing of weights into panels. */
+#ifndef SLM_PACK_H
+#define SLM_PACK_H
+
+#include "kernels.h"
+
+/* Bytes of one panel of a matrix. */
+size_t panel_size(int32_t precision, int32_t columns);
+
+#endif

@@ -1,0 +1,384 @@
+/* One step, as phases that all members of the team go through together. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention.h"
+#include "int8_panel.h"
+#include "linear.h"
+#include "pack.h"
+
+struct slm_runner {
+    struct slm_model model;
+    const struct kernels *kernels;
+    const struct product *product; /* of the model's precision */
+    struct attention attention;
+    struct team *team;
+
+    /* The step under way, prepared before the team starts. */
+    const int32_t *token_ids;
+    int32_t num_tokens;
+    int32_t *positions;           /* [max_tokens] */
+    const int32_t **block_tables; /* [max_tokens] */
+    int32_t *first_partials;      /* [max_tokens] */
+    int32_t *num_partials;        /* [max_tokens] */
+    int32_t *logit_tokens;        /* [max_rows]: tokens whose logits are wanted */
+    int32_t num_logits;
+    float *logits;
+    struct attention_item *items; /* [max_partials] */
+    int32_t num_items;
+
+    /* Results of the phases. */
+    float *hidden;            /* [max_tokens][hidden_size]: the residual stream */
+    char *records;            /* [max_tokens] encoded inputs of the next linear layer */
+    float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
+    struct partial *partials; /* [max_partials] */
+    float *partial_sums;
+    struct softmax_state *partial_states;
+    char *scratch; /* [threads][scratch_size] */
+    size_t scratch_size;
+
+    /* What slm_linear_forward() computes. */
+    const float *linear_input;
+    struct linear_call linear_call;
+};
+
+static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
+
+static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
+
+/* Floats of one token's queries, keys and values. */
+static int32_t attention_columns(const struct slm_model *model) {
+    return (model->num_heads + 2 * model->num_kv_heads) * model->head_size;
+}
+
+static int32_t mlp_columns(const struct slm_model *model) {
+    return model->mlp_kind == SLM_SWIGLU ? 2 * model->intermediate_size : model->intermediate_size;
+}
+
+static int32_t has_norm(const struct slm_norm *norm) { return norm->weight != NULL; }
+
+/* Phases. Each ends with a barrier. */
+
+static float bf16_at(const void *table, size_t index) { return upper_half_to_float(((const uint16_t *)table)[index]); }
+
+static void embed_token(const struct slm_model *model, int32_t token_id, int32_t position, float *out) {
+    const size_t size = (size_t)model->hidden_size, row = (size_t)token_id;
+    const float *floats = model->embedding;
+    const float *panel = floats + row / PANEL_ROWS * PANEL_ROWS * size + row % PANEL_ROWS;
+    for (size_t i = 0; i < size; i++) {
+        if (model->embedding_kind == SLM_EMBEDDING_BF16)
+            out[i] = bf16_at(model->embedding, row * size + i);
+        else
+            out[i] = model->embedding_kind == SLM_EMBEDDING_FP32 ? floats[row * size + i] : panel[i * PANEL_ROWS];
+        if (model->position_embedding != NULL) out[i] += model->position_embedding[(size_t)position * size + i];
+    }
+}
+
+static void embed_phase(struct slm_runner *runner) {
+    const size_t size = (size_t)runner->model.hidden_size;
+    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team))
+        embed_token(&runner->model, runner->token_ids[t], runner->positions[t], runner->hidden + (size_t)t * size);
+    team_barrier(runner->team);
+}
+
+static void apply_norm(const struct slm_runner *runner, const struct slm_norm *norm, const float *x, float *out) {
+    const struct slm_model *model = &runner->model;
+    if (model->norm_kind == SLM_RMS_NORM)
+        runner->kernels->rms_norm(x, norm->weight, model->norm_epsilon, model->hidden_size, out);
+    else
+        runner->kernels->layer_norm(x, norm->weight, norm->bias, model->norm_epsilon, model->hidden_size, out);
+}
+
+static void encode(const struct slm_runner *runner, const float *x, int32_t columns, int32_t record) {
+    const struct product *product = runner->product;
+    product->encode(x, columns, runner->records + (size_t)record * product->record_size(columns));
+}
+
+/* records = norm(hidden), of all tokens, or of `tokens` alone. */
+static void norm_phase(struct slm_runner *runner, const struct slm_norm *norm, const int32_t *tokens,
+                       int32_t num_tokens, float *scratch) {
+    const int32_t size = runner->model.hidden_size;
+    for (int32_t t = team_next_task(runner->team); t < num_tokens; t = team_next_task(runner->team)) {
+        size_t token = (size_t)(tokens == NULL ? t : tokens[t]);
+        apply_norm(runner, norm, runner->hidden + token * (size_t)size, scratch);
+        encode(runner, scratch, size, t);
+    }
+    team_barrier(runner->team);
+}
+
+static void matrix_phase(struct slm_runner *runner, const struct slm_linear *linear, int32_t num_records, float *y,
+                         int32_t adds) {
+    struct linear_call call = {.product = runner->product,
+                               .linear = linear,
+                               .panel_size = panel_size(runner->model.precision, linear->columns),
+                               .records = runner->records,
+                               .num_records = num_records,
+                               .adds = adds,
+                               .y = y};
+    linear_phase(runner->team, &call);
+}
+
+/* Norm (where the model has one) and turn `num_heads` heads of a token. */
+static void position_heads(const struct slm_runner *runner, const struct slm_norm *norm, int32_t position, float *heads,
+                           int32_t num_heads, float scale) {
+    const struct slm_model *model = &runner->model;
+    const int32_t size = model->head_size, half = size / 2;
+    const size_t angles = (size_t)position * (size_t)half;
+    for (int32_t h = 0; h < num_heads; h++, heads += size) {
+        if (has_norm(norm)) runner->kernels->rms_norm(heads, norm->weight, model->norm_epsilon, size, heads);
+        if (model->rotary_cos != NULL)
+            runner->kernels->rotate(heads, model->rotary_cos + angles, model->rotary_sin + angles, half);
+        if (scale != 1.0f) runner->kernels->scale(heads, scale, size, heads);
+    }
+}
+
+/* Position queries and keys, and move keys and values to the cache. */
+static void cache_phase(struct slm_runner *runner, const struct slm_layer *layer, int32_t layer_index) {
+    const struct slm_model *model = &runner->model;
+    const int32_t key_floats = model->num_kv_heads * model->head_size;
+    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+        float *queries = runner->wide + (size_t)t * (size_t)attention_columns(model);
+        float *keys = queries + model->num_heads * model->head_size, *values = keys + key_floats;
+        const int32_t position = runner->positions[t];
+        position_heads(runner, &layer->query_norm, position, queries, model->num_heads, runner->attention.query_scale);
+        position_heads(runner, &layer->key_norm, position, keys, model->num_kv_heads, 1.0f);
+        attention_store(&runner->attention, layer_index, runner->block_tables[t], position, keys, values);
+    }
+    team_barrier(runner->team);
+}
+
+static void attention_phase(struct slm_runner *runner, int32_t layer_index, void *scratch) {
+    const int32_t num_kv_heads = runner->model.num_kv_heads, num_tasks = runner->num_items * num_kv_heads;
+    for (int32_t task = team_next_task(runner->team); task < num_tasks; task = team_next_task(runner->team)) {
+        /* the last tokens of a chunk see most keys: the long tasks first */
+        const struct attention_item *item = &runner->items[runner->num_items - 1 - task / num_kv_heads];
+        attention_compute(&runner->attention, layer_index, item, task % num_kv_heads, runner->wide,
+                          (size_t)attention_columns(&runner->model), runner->partials, scratch);
+    }
+    team_barrier(runner->team);
+}
+
+/* records = attention, merged from its parts */
+static void merge_phase(struct slm_runner *runner, float *scratch) {
+    const int32_t columns = runner->model.num_heads * runner->model.head_size;
+    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+        attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
+                         scratch);
+        encode(runner, scratch, columns, t);
+    }
+    team_barrier(runner->team);
+}
+
+/* records = activation(wide) */
+static void activation_phase(struct slm_runner *runner, float *scratch) {
+    const struct slm_model *model = &runner->model;
+    const int32_t size = model->intermediate_size;
+    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+        const float *x = runner->wide + (size_t)t * (size_t)mlp_columns(model);
+        if (model->mlp_kind == SLM_SWIGLU)
+            runner->kernels->swiglu(x, x + size, size, scratch);
+        else
+            runner->kernels->gelu_tanh(x, size, scratch);
+        encode(runner, scratch, size, t);
+    }
+    team_barrier(runner->team);
+}
+
+static void layer_phases(struct slm_runner *runner, int32_t layer_index, void *scratch) {
+    const struct slm_layer *layer = &runner->model.layers[layer_index];
+    const int32_t num_tokens = runner->num_tokens;
+    norm_phase(runner, &layer->attention_norm, NULL, num_tokens, scratch);
+    matrix_phase(runner, &layer->query_key_value, num_tokens, runner->wide, 0);
+    cache_phase(runner, layer, layer_index);
+    attention_phase(runner, layer_index, scratch);
+    merge_phase(runner, scratch);
+    matrix_phase(runner, &layer->attention_output, num_tokens, runner->hidden, 1);
+    norm_phase(runner, &layer->mlp_norm, NULL, num_tokens, scratch);
+    matrix_phase(runner, &layer->mlp_input, num_tokens, runner->wide, 0);
+    activation_phase(runner, scratch);
+    matrix_phase(runner, &layer->mlp_output, num_tokens, runner->hidden, 1);
+}
+
+static void run_step(void *context, int32_t member) {
+    struct slm_runner *runner = context;
+    void *scratch = runner->scratch + (size_t)member * runner->scratch_size;
+    embed_phase(runner);
+    for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, i, scratch);
+    norm_phase(runner, &runner->model.final_norm, runner->logit_tokens, runner->num_logits, scratch);
+    matrix_phase(runner, &runner->model.head, runner->num_logits, runner->logits, 0);
+}
+
+/* Preparing a step. */
+
+/* A single token's spans are items of their own, so that the threads can share them. */
+static void add_single_token(struct slm_runner *runner, const struct slm_row *row, int32_t token, int32_t partial) {
+    runner->num_partials[token] = row->start / SPAN_TOKENS + 1;
+    for (int32_t span = 0; span < runner->num_partials[token]; span++)
+        runner->items[runner->num_items++] = (struct attention_item){.block_table = row->block_table,
+                                                                     .first_token = token,
+                                                                     .num_tokens = 1,
+                                                                     .position = row->start,
+                                                                     .first_span = span,
+                                                                     .num_spans = 1,
+                                                                     .first_partial = partial + span};
+}
+
+static void add_chunk(struct slm_runner *runner, const struct slm_row *row, int32_t first_token, int32_t partial) {
+    const int32_t tile_tokens = attention_tile_tokens(&runner->attention);
+    for (int32_t t = 0; t < row->num_tokens; t += tile_tokens) {
+        int32_t num_tokens = min_int(tile_tokens, row->num_tokens - t);
+        int32_t last_position = row->start + t + num_tokens - 1;
+        runner->items[runner->num_items++] = (struct attention_item){.block_table = row->block_table,
+                                                                     .first_token = first_token + t,
+                                                                     .num_tokens = num_tokens,
+                                                                     .position = row->start + t,
+                                                                     .first_span = 0,
+                                                                     .num_spans = last_position / SPAN_TOKENS + 1,
+                                                                     .first_partial = partial + t};
+    }
+    for (int32_t t = 0; t < row->num_tokens; t++) runner->num_partials[first_token + t] = 1;
+}
+
+/* Returns the number of partial results up to and with this row's. */
+static int32_t add_row(struct slm_runner *runner, const struct slm_row *row, int32_t partial) {
+    const int32_t first_token = runner->num_tokens;
+    if (row->num_tokens == 1)
+        add_single_token(runner, row, first_token, partial);
+    else
+        add_chunk(runner, row, first_token, partial);
+    for (int32_t t = 0; t < row->num_tokens; t++) {
+        runner->positions[first_token + t] = row->start + t;
+        runner->block_tables[first_token + t] = row->block_table;
+        runner->first_partials[first_token + t] = partial;
+        partial += runner->num_partials[first_token + t];
+    }
+    runner->num_tokens += row->num_tokens;
+    if (row->needs_logits) runner->logit_tokens[runner->num_logits++] = runner->num_tokens - 1;
+    return partial;
+}
+
+void slm_forward(struct slm_runner *runner, const struct slm_row *rows, int32_t num_rows, const int32_t *token_ids,
+                 float *logits) {
+    runner->token_ids = token_ids;
+    runner->logits = logits;
+    runner->num_tokens = runner->num_items = runner->num_logits = 0;
+    for (int32_t i = 0, partial = 0; i < num_rows; i++) partial = add_row(runner, &rows[i], partial);
+    team_run(runner->team, run_step, runner);
+}
+
+static void run_linear(void *context, int32_t member) {
+    struct slm_runner *runner = context;
+    const struct linear_call *call = &runner->linear_call;
+    const int32_t columns = call->linear->columns;
+    (void)member;
+    for (int32_t r = team_next_task(runner->team); r < call->num_records; r = team_next_task(runner->team))
+        encode(runner, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
+    team_barrier(runner->team);
+    matrix_phase(runner, call->linear, call->num_records, call->y, 0);
+}
+
+void slm_linear_forward(struct slm_runner *runner, const struct slm_linear *linear, const float *x, int32_t num_rows,
+                        float *y) {
+    runner->linear_input = x;
+    runner->linear_call = (struct linear_call){.linear = linear, .num_records = num_rows, .y = y};
+    team_run(runner->team, run_linear, runner);
+}
+
+/* Making and freeing a runner. */
+
+/* Zeroed memory aligned to 64 bytes, or NULL. */
+static void *allocate(size_t count, size_t size) {
+    size_t bytes = (count * size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
+    void *memory = aligned_alloc(RECORD_ALIGNMENT, bytes);
+    return memory == NULL ? NULL : memset(memory, 0, bytes);
+}
+
+static size_t largest_record(const struct slm_runner *runner) {
+    const struct slm_model *model = &runner->model;
+    int32_t columns = max_int(model->num_heads * model->head_size, model->hidden_size);
+    return runner->product->record_size(max_int(columns, model->intermediate_size));
+}
+
+static size_t scratch_size(const struct slm_runner *runner) {
+    const struct slm_model *model = &runner->model;
+    int32_t floats = max_int(model->num_heads * model->head_size, model->hidden_size);
+    size_t rows = (size_t)max_int(floats, model->intermediate_size) * sizeof(float);
+    size_t tile = attention_scratch_size(&runner->attention);
+    return ((rows > tile ? rows : tile) / RECORD_ALIGNMENT + 1) * RECORD_ALIGNMENT;
+}
+
+/* A chunk has one partial result for each token, a single token one for each span. */
+static size_t count_partials(const struct slm_model *model, int32_t max_tokens, int32_t max_rows) {
+    return (size_t)max_tokens + (size_t)max_rows * (size_t)divide_up(model->context_length, SPAN_TOKENS);
+}
+
+/* Returns 0 when there is no memory for it. */
+static int32_t allocate_step(struct slm_runner *runner, size_t max_tokens, size_t max_rows, size_t max_partials) {
+    runner->positions = allocate(max_tokens, sizeof *runner->positions);
+    runner->block_tables = allocate(max_tokens, sizeof *runner->block_tables);
+    runner->first_partials = allocate(max_tokens, sizeof *runner->first_partials);
+    runner->num_partials = allocate(max_tokens, sizeof *runner->num_partials);
+    runner->logit_tokens = allocate(max_rows, sizeof *runner->logit_tokens);
+    runner->items = allocate(max_partials, sizeof *runner->items);
+    return runner->positions && runner->block_tables && runner->first_partials && runner->num_partials &&
+           runner->logit_tokens && runner->items;
+}
+
+/* Returns 0 when there is no memory for it. */
+static int32_t allocate_results(struct slm_runner *runner, size_t max_tokens, size_t max_partials, size_t threads) {
+    const struct slm_model *model = &runner->model;
+    const size_t heads = (size_t)model->num_heads, size = (size_t)model->head_size;
+    runner->scratch_size = scratch_size(runner);
+    runner->hidden = allocate(max_tokens * (size_t)model->hidden_size, sizeof(float));
+    runner->records = allocate(max_tokens, largest_record(runner));
+    runner->wide = allocate(max_tokens * (size_t)max_int(attention_columns(model), mlp_columns(model)), sizeof(float));
+    runner->partials = allocate(max_partials, sizeof *runner->partials);
+    runner->partial_sums = allocate(max_partials * heads * size, sizeof(float));
+    runner->partial_states = allocate(max_partials * heads, sizeof *runner->partial_states);
+    runner->scratch = allocate(threads, runner->scratch_size);
+    if (!runner->hidden || !runner->records || !runner->wide || !runner->partials || !runner->partial_sums ||
+        !runner->partial_states || !runner->scratch)
+        return 0;
+    for (size_t i = 0; i < max_partials; i++)
+        runner->partials[i] = (struct partial){.states = runner->partial_states + i * heads,
+                                               .sums = runner->partial_sums + i * heads * size};
+    return 1;
+}
+
+struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, void *cache, int32_t max_tokens,
+                              int32_t max_rows, int32_t threads) {
+    const struct kernels *set = find_kernels(kernels);
+    struct slm_runner *runner = set == NULL ? NULL : calloc(1, sizeof *runner);
+    if (runner == NULL) return NULL;
+    runner->model = *model;
+    runner->kernels = set;
+    runner->product = model->precision == SLM_INT8 ? &set->int8 : &set->fp32;
+    runner->attention = attention_over(model, set, cache);
+    const size_t max_partials = count_partials(model, max_tokens, max_rows);
+    runner->team = team_create(threads);
+    if (runner->team != NULL && allocate_step(runner, (size_t)max_tokens, (size_t)max_rows, max_partials) &&
+        allocate_results(runner, (size_t)max_tokens, max_partials, (size_t)threads))
+        return runner;
+    slm_destroy(runner);
+    return NULL;
+}
+
+void slm_destroy(struct slm_runner *runner) {
+    if (runner->team != NULL) team_destroy(runner->team);
+    free(runner->positions);
+    free(runner->block_tables);
+    free(runner->first_partials);
+    free(runner->num_partials);
+    free(runner->logit_tokens);
+    free(runner->items);
+    free(runner->hidden);
+    free(runner->records);
+    free(runner->wide);
+    free(runner->partials);
+    free(runner->partial_sums);
+    free(runner->partial_states);
+    free(runner->scratch);
+    free(runner);
+}

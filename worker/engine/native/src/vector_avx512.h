@@ -1,0 +1,40 @@
+/* Vectors of sixteen floats: AVX-512. */
+#ifndef SLM_VECTOR_H
+#define SLM_VECTOR_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+
+typedef __m512 vec;
+
+static inline vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vec_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
+static inline vec vec_set(float x) { return _mm512_set1_ps(x); }
+static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+static inline vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+static inline vec vec_abs(vec a) { return _mm512_abs_ps(a); }
+
+/* value where x >= low, else 0. */
+static inline vec vec_zero_below(vec x, vec low, vec value) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, low, _CMP_GE_OQ), value);
+}
+
+static inline vec vec_round(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+/* 2^n for integral n in -126..127 */
+static inline vec vec_exp2_integral(vec n) {
+    __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+}
+
+static inline float vec_sum(vec v) { return _mm512_reduce_add_ps(v); }
+static inline float vec_largest(vec v) { return _mm512_reduce_max_ps(v); }
+
+#endif

@@ -1,0 +1,219 @@
+"""Packs a checkpoint's tensors into the native model's memory, one tensor at a time."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.engine.native.architecture import Architecture, Layer, Linear, describe
+from worker.engine.native.errors import UnsupportedModel
+from worker.engine.native.library import (
+    EmbeddingKind,
+    NativeLayer,
+    NativeLinear,
+    NativeModel,
+    NativeNorm,
+    NormKind,
+    Precision,
+)
+from worker.engine.native.memory import Memory
+from worker.engine.native.rotary import rotary_tables
+
+ALIGNMENT = 64  # bytes, of each packed matrix
+ROWS_PER_CALL = 1024  # packed by one thread at a time
+
+
+class PackedModel:
+    """A model in the native layout. `native` is what the C functions take; it lives as long as this object is open.
+
+    Args:
+        config: the model's `PreTrainedConfig`.
+        tensors: the checkpoint's tensors by their names in transformers, adapters merged. Each is read once, or twice
+            where embedding and head are tied, and not kept: a mapping that loads on access keeps the memory low.
+        context_length: positions to make tables for.
+        kernels: name of the kernel set to pack for.
+        threads: that pack at the same time.
+
+    Raises:
+        UnsupportedModel: the native code does not compute this model, or a tensor is missing or of another shape.
+        ValueError: a tensor has values that are not finite.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        config: Any,
+        tensors: Mapping[str, Tensor],
+        *,
+        context_length: int,
+        precision: Precision,
+        kernels: str,
+        threads: int,
+    ) -> None:
+        self.architecture = describe(config)
+        self._library = library
+        self._tensors = tensors
+        self._precision = precision
+        self._kernels = kernels.encode()
+        self._threads = threads
+        self._kept: list[Tensor] = []  # what `native` points to, outside the packed memory
+        self._next_offset = 0
+        self._memory = Memory(sum(self._packed_size(linear) for linear in _linears(self.architecture)))
+        try:
+            self.native = self._pack(config, context_length)
+        except BaseException:
+            self.close()
+            raise
+        del self._tensors
+
+    @property
+    def packed_bytes(self) -> int:
+        """Size of all packed matrices: what one step reads at least."""
+        return self._memory.size
+
+    def close(self) -> None:
+        """Give the memory back. No runner may use the model any more."""
+        self._kept.clear()
+        self._memory.close()
+
+    def _pack(self, config: Any, context_length: int) -> NativeModel:
+        parts = self.architecture
+        layers = (NativeLayer * len(parts.layers))(*(self._layer(layer) for layer in parts.layers))
+        head = self._linear(parts.head)
+        native = NativeModel(
+            num_layers=len(parts.layers),
+            **{name: getattr(parts, name) for name in ("hidden_size", "intermediate_size", "num_heads")},
+            **{name: getattr(parts, name) for name in ("num_kv_heads", "head_size", "vocab_size")},
+            context_length=context_length,
+            precision=self._precision,
+            norm_kind=parts.norm_kind,
+            mlp_kind=parts.mlp_kind,
+            norm_epsilon=parts.norm_epsilon,
+            final_norm=self._norm(parts.final_norm),
+            head=head,
+            layers=layers,
+        )
+        self._add_embedding(native)
+        self._add_positions(native, config, context_length)
+        return native
+
+    def _layer(self, layer: Layer) -> NativeLayer:
+        return NativeLayer(
+            attention_norm=self._norm(layer.attention_norm),
+            mlp_norm=self._norm(layer.mlp_norm),
+            query_norm=self._norm(layer.query_norm),
+            key_norm=self._norm(layer.key_norm),
+            query_key_value=self._linear(layer.query_key_value),
+            attention_output=self._linear(layer.attention_output),
+            mlp_input=self._linear(layer.mlp_input),
+            mlp_output=self._linear(layer.mlp_output),
+        )
+
+    def _norm(self, module: str | None) -> NativeNorm:
+        if module is None:
+            return NativeNorm()
+        weight = self._keep(self._read(f"{module}.weight"))
+        has_bias = self.architecture.norm_kind == NormKind.LAYER_NORM
+        return NativeNorm(weight=weight, bias=self._keep(self._read(f"{module}.bias")) if has_bias else None)
+
+    def _linear(self, linear: Linear) -> NativeLinear:
+        address = self._memory.address + self._next_offset
+        self._next_offset += self._packed_size(linear)
+        sizes = self._pack_modules(linear, address)
+        return NativeLinear(panels=address, bias=self._bias(linear, sizes), rows=linear.rows, columns=linear.columns)
+
+    def _pack_modules(self, linear: Linear, address: int) -> list[int]:
+        """Pack the modules below each other; returns how many rows each has."""
+        sizes: list[int] = []
+        for module in linear.modules:
+            weight = self._read(f"{module}.weight")
+            weight = weight.t().contiguous() if linear.is_transposed else weight
+            if weight.shape[1] != linear.columns:
+                raise UnsupportedModel(f"{module} has {weight.shape[1]} inputs, not {linear.columns}.")
+            self._pack_rows(address, weight, sum(sizes))
+            sizes.append(weight.shape[0])
+            if sum(sizes) > linear.rows:
+                break
+        if sum(sizes) != linear.rows:
+            raise UnsupportedModel(f"{linear.modules[0]} has {sum(sizes)} outputs, not {linear.rows}.")
+        return sizes
+
+    def _pack_rows(self, address: int, weight: Tensor, first_row: int) -> None:
+        columns = weight.shape[1]
+
+        def pack(start: int) -> None:
+            rows = weight[start : start + ROWS_PER_CALL]
+            self._library.slm_pack_rows(
+                *(self._kernels, self._precision, address),
+                *(rows.data_ptr(), first_row + start, rows.shape[0], columns),
+            )
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(pack, range(0, weight.shape[0], ROWS_PER_CALL)))
+
+    def _bias(self, linear: Linear, sizes: list[int]) -> int | None:
+        names = [f"{module}.bias" for module in linear.modules]
+        if linear is self.architecture.head or not any(self._has(name) for name in names):
+            return None
+        parts = [
+            self._read(name) if self._has(name) else torch.zeros(size) for name, size in zip(names, sizes, strict=True)
+        ]
+        return self._keep(torch.cat(parts))
+
+    def _add_embedding(self, native: NativeModel) -> None:
+        """int8 models keep upper halves of floats: half the memory, and an error far below that of the weights."""
+        parts = self.architecture
+        if parts.is_tied and self._precision == Precision.FP32:
+            native.embedding_kind, native.embedding = EmbeddingKind.PANELS, native.head.panels
+            return
+        table = self._read(f"{parts.embedding}.weight")
+        if table.shape != (parts.vocab_size, parts.hidden_size):
+            raise UnsupportedModel(f"{parts.embedding} has the shape {tuple(table.shape)}.")
+        if self._precision == Precision.INT8:
+            native.embedding_kind, table = EmbeddingKind.BF16, table.bfloat16()
+        native.embedding = self._keep(table)
+
+    def _add_positions(self, native: NativeModel, config: Any, context_length: int) -> None:
+        parts = self.architecture
+        if parts.position_embedding is None:
+            cos, sin = rotary_tables(config, parts.head_size, context_length)
+            native.rotary_cos, native.rotary_sin = self._keep(cos), self._keep(sin)
+            return
+        table = self._read(f"{parts.position_embedding}.weight")
+        if table.shape[0] < context_length:
+            raise UnsupportedModel(f"The model has {table.shape[0]} positions, not {context_length}.")
+        native.position_embedding = self._keep(table)
+
+    def _packed_size(self, linear: Linear) -> int:
+        size: int = self._library.slm_packed_size(self._kernels, self._precision, linear.rows, linear.columns)
+        return -(-size // ALIGNMENT) * ALIGNMENT
+
+    def _stored_name(self, name: str) -> str:
+        """The tensor's name in this checkpoint: those of the bare model leave out the base's prefix."""
+        return name if name in self._tensors else name.removeprefix(self.architecture.base)
+
+    def _has(self, name: str) -> bool:
+        return self._stored_name(name) in self._tensors
+
+    def _read(self, name: str) -> Tensor:
+        if not self._has(name):
+            raise UnsupportedModel(f"The checkpoint has no tensor {name}.")
+        tensor = self._tensors[self._stored_name(name)].detach().to("cpu", torch.float32).contiguous()
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"The tensor {name} has values that are not finite.")
+        return tensor
+
+    def _keep(self, tensor: Tensor) -> int:
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+def _linears(architecture: Architecture) -> Iterator[Linear]:
+    for layer in architecture.layers:
+        yield from (layer.query_key_value, layer.attention_output, layer.mlp_input, layer.mlp_output)
+    yield architecture.head
