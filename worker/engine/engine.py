@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from common.errors import Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
+from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
 from worker.engine.detokenizer import TokenDecoder
 from worker.engine.model_runner import DeviceLostError, ModelRunner
 from worker.engine.output_stream import OutputStream
@@ -118,6 +118,7 @@ class Engine:
         Raises:
             PromptTooLong: the prompt and one token of an answer do not fit the context.
             InvalidRequest: the prompt has no token.
+            AdapterNotFound: the runner has no adapter of that name.
             InternalError: a token is not in the model's vocabulary.
         """
         num_prompt_tokens, context_length = sequence.num_prompt_tokens, self._runner.context_length
@@ -129,6 +130,8 @@ class Engine:
                 f"answer together; at most {context_length - 1} can be the prompt's.",
                 param="prompt",
             )
+        if sequence.adapter not in self._runner.adapters:
+            raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
         largest = max(max(sequence.prompt_ids), max(sequence.output_ids, default=0))
         if largest >= self._runner.vocab_size or min(sequence.prompt_ids) < 0:
             raise InternalError(f"Token {largest} is not in the model's vocabulary of {self._runner.vocab_size}.")

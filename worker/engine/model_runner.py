@@ -34,6 +34,7 @@ class ModelRunner(Protocol):
     num_slots: int
     context_length: int  # most tokens a slot holds
     vocab_size: int
+    adapters: frozenset[str]  # the names that rows may carry
 
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows, at most one per slot; prefill and decode rows may be mixed.

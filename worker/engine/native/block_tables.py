@@ -13,8 +13,8 @@ from worker.engine.native.library import BLOCK_TOKENS
 class BlockTables:
     """Gives slots the blocks that their tokens need.
 
-    A block is named by its index in the cache, and a slot's table lists its blocks in the order of their tokens, so that
-    several slots could list the same block.
+    A block is named by its index in the cache, and a slot's table lists its blocks in the order of their tokens, so
+    that several slots could list the same block.
 
     Args:
         num_slots: slots, named 0 .. num_slots - 1.

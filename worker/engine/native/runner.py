@@ -158,7 +158,7 @@ class NativeRunner:
         num_tokens = 0
         for native, row in zip(self._rows, rows, strict=False):
             end = num_tokens + len(row.token_ids)
-            self._token_ids[num_tokens:end] = row.token_ids
+            self._token_ids[num_tokens:end] = list(row.token_ids)
             native.num_tokens, native.start = len(row.token_ids), row.start
             native.needs_logits = row.needs_logits
             native.block_table = self._tables.address(row.slot)

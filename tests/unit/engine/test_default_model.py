@@ -1,0 +1,106 @@
+"""The real default model. Where it is not installed these tests are skipped, but in CI they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.settings import ROOT
+
+pytestmark = pytest.mark.integration
+
+MIB = 2**20
+NAME = "SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    found = Path(os.environ.get("SLM_DATA_DIR", ROOT / "data")) / "models" / NAME
+    if not found.is_dir() and not os.environ.get("CI"):
+        pytest.skip(f"the default model is not installed: python -m SLMInit.base_model puts it at {found}")
+    return found
+
+
+def run_program(program: str, folder: Path) -> Any:
+    """Run the program in a process of its own; return what its last line says in JSON."""
+    command = [sys.executable, "-c", PRELUDE + program, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+PRELUDE = """
+import json, re, sys
+from pathlib import Path
+import torch
+from common.sampling import SamplingParams
+from tests.fakes import Outputs
+from worker.engine.loader import load_model
+from worker.engine.sequence import Sequence
+
+torch.set_num_threads(1)
+outputs = Outputs()
+
+def load():
+    model = load_model(sys.argv[1], base_name="SmolLM2-135M-Instruct", device="cpu")
+    engine = model.start_engine(num_slots=4, max_context=512, num_threads=1, deliver=outputs, on_fatal=print)
+    return model, engine
+
+def answer(model, engine, prompts, max_new_tokens):
+    for prompt in prompts:
+        params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=max_new_tokens)
+        engine.submit(Sequence(prompt, model.renderer.render(prompt).token_ids, params))
+    outputs.wait_for(*prompts, timeout_s=200)
+"""
+
+
+def test_its_answers_are_those_of_generate(folder: Path) -> None:
+    program = """
+prompts = ["What is the capital of France?", "Count to five.", "Name a colour: " * 20]
+model, engine = load()
+answer(model, engine, prompts, 12)
+pairs = []
+for prompt in prompts:
+    token_ids = torch.tensor([model.renderer.render(prompt).token_ids])
+    mask = torch.ones_like(token_ids)
+    whole = model.model.generate(token_ids, attention_mask=mask, max_new_tokens=12, do_sample=False)
+    pairs.append([outputs.token_ids(prompt), whole[0, token_ids.shape[1]:].tolist()])
+model.close()
+print(json.dumps({"pairs": pairs, "text": outputs.text(prompts[0])}))
+"""
+    found = run_program(program, folder)
+
+    for own, expected in found["pairs"]:
+        assert own == expected
+    assert "Paris" in found["text"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_unloading_gives_the_memory_back(folder: Path) -> None:
+    program = """
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+import peft
+sizes = [resident()]
+for _ in range(2):
+    model, engine = load()
+    answer(model, engine, ["Hi", "one two three " * 100], 3)
+    sizes.append(resident())
+    model.close()
+    outputs.deliveries.clear()
+    sizes.append(resident())
+print(json.dumps(sizes))
+"""
+    before, loaded, unloaded, loaded_again, unloaded_again = run_program(program, folder)
+
+    assert loaded - before > 500 * MIB
+    assert unloaded - before < 100 * MIB
+    assert loaded_again - loaded < 100 * MIB
+    assert unloaded_again - before < 100 * MIB

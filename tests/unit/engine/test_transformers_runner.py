@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from common.errors import InternalError
+from common.sampling import SamplingParams
+from tests.fakes import EOS, ByteTokenizer, Outputs
+from tests.unit.engine.tiny_models import CONFIGS, CONTEXT, from_config, make_model
+from worker.engine.engine import Engine
+from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.runner_check import check_runner
+from worker.engine.sampler import Sampler
+from worker.engine.sequence import FinishReason, Sequence
+from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+
+PROMPTS = ["Hi", "a longer text that leaves the window", "x" * 50, "東京 🎌", "The quick brown fox jumps"]
+
+
+class RecordingSampler(Sampler):
+    """Keeps the logits that each sequence's tokens were chosen from."""
+
+    def __init__(self) -> None:
+        self.logits: dict[str, list[Tensor]] = {}
+
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[int | InternalError]:
+        for row, sequence in zip(logits.clone(), sequences, strict=True):
+            self.logits.setdefault(sequence.sequence_id, []).append(row)
+        return super().sample(logits, sequences)
+
+
+class Run:
+    """All sequences run together over one model, to their ends."""
+
+    def __init__(self, model: Any, sequences: list[Sequence], *, num_slots: int = 8, prefill_chunk: int = 256) -> None:
+        self.sampler, self.outputs = RecordingSampler(), Outputs()
+        self.runner = TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT)
+        engine = Engine(
+            self.runner,
+            self.sampler,
+            decoder=ByteTokenizer(),
+            eos_token_ids=frozenset({EOS}),
+            deliver=self.outputs,
+            on_fatal=lambda _: None,
+            prefill_chunk=prefill_chunk,
+        )
+        for sequence in sequences:
+            engine.submit(sequence)
+        while engine.num_waiting or engine.num_running:
+            engine.step()
+
+    def token_ids(self, name: str) -> list[int]:
+        return self.outputs.token_ids(name)
+
+
+def greedy(name: str, prompt: str, max_new_tokens: int = 20) -> Sequence:
+    params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=max_new_tokens)
+    return Sequence(name, ByteTokenizer().encode(prompt), params)
+
+
+def seeded(name: str, seed: int, **options: Any) -> Sequence:
+    params = SamplingParams(seed=seed, temperature=1.2, max_new_tokens=25, **options)
+    return Sequence(name, ByteTokenizer().encode(PROMPTS[seed % len(PROMPTS)]), params)
+
+
+def generate(model: Any, prompt: str, max_new_tokens: int = 20) -> tuple[list[int], Tensor]:
+    """What `generate` of transformers makes of it: tokens, and logits [tokens, vocab]."""
+    token_ids = torch.tensor([ByteTokenizer().encode(prompt)])
+    result = model.generate(
+        token_ids,
+        attention_mask=torch.ones_like(token_ids),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    return result.sequences[0, token_ids.shape[1] :].tolist(), torch.cat(result.logits)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(name: str) -> None:
+    model = make_model(name)
+    expected = [generate(model, prompt) for prompt in PROMPTS]
+    assert len({tuple(token_ids) for token_ids, _ in expected}) == len(PROMPTS)
+
+    # Three slots for five sequences: they start at different steps, and slots are used twice.
+    together = Run(model, [greedy(prompt, prompt) for prompt in PROMPTS], num_slots=3, prefill_chunk=7)
+    runs = [together, *(Run(model, [greedy(prompt, prompt)]) for prompt in PROMPTS)]
+
+    for prompt, (token_ids, logits) in zip(PROMPTS, expected, strict=True):
+        for run in (run for run in runs if run.outputs.of(prompt)):
+            assert run.token_ids(prompt) == token_ids
+            torch.testing.assert_close(torch.stack(run.sampler.logits[prompt]), logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_slots_grow_with_their_texts_and_keep_what_they_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.engine.cache.MIN_POSITIONS", 8)
+    model = make_model(name)
+    long = "many words " * 3  # grows the cache at its prefill, and once more while it decodes
+    expected = {prompt: generate(model, prompt, 45)[0] for prompt in ("Hi", long)}
+
+    run = Run(model, [greedy("Hi", "Hi", 45), greedy(long, long, 45)], prefill_chunk=20)
+
+    assert run.token_ids("Hi") == expected["Hi"]
+    assert run.token_ids(long) == expected[long]
+
+
+def test_memory_is_taken_for_the_slots_and_lengths_in_use_only() -> None:
+    run = Run(make_model("llama"), [greedy(str(index), "Hi") for index in range(3)], num_slots=64)
+
+    pools = [pool for pools in run.runner._cache._pools for pool in pools]
+    assert {tuple(pool.shape) for pool in pools} == {(4, 2, 256, 8)}
+
+
+def test_seeded_tokens_are_the_same_alone_and_in_any_batch() -> None:
+    model = make_model("llama")
+    options = {"top_p": 0.95, "repetition_penalty": 1.1}
+
+    together = Run(model, [seeded(str(seed), seed, **options) for seed in range(12)], num_slots=5, prefill_chunk=9)
+
+    alone = [Run(model, [seeded("a", seed, **options)]).token_ids("a") for seed in range(12)]
+    assert [together.token_ids(str(seed)) for seed in range(12)] == alone
+
+
+@pytest.mark.parametrize("make", [greedy, seeded], ids=["greedy", "seeded"])
+def test_a_continued_sequence_gets_the_tokens_of_an_undisturbed_one(make: Any) -> None:
+    model = make_model("qwen2-sliding")
+    argument = PROMPTS[1] if make is greedy else 1
+    whole = Run(model, [make("a", argument)]).outputs.of("a")
+    neighbours = [seeded(f"other {seed}", seed) for seed in range(3)]
+
+    for num_seen in range(1, len(whole), 4):
+        continued = make("a", argument)
+        continued.output_ids = [token for output in whole[:num_seen] for token in output.token_ids]
+        continued.emitted_text = "".join(output.text for output in whole[:num_seen])
+        run = Run(model, [*neighbours, continued], prefill_chunk=11)
+        neighbours = [seeded(f"other {seed}", seed) for seed in range(3)]
+
+        assert run.outputs.of("a") == whole[num_seen:]
+
+
+def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_owner() -> None:
+    model = make_model("llama")
+    expected = [generate(model, prompt)[0] for prompt in PROMPTS[:2]]
+    poison = ord("~")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[poison] = math.nan
+
+    run = Run(model, [greedy("bad", "a~b"), greedy("neighbour", PROMPTS[0]), greedy("next", PROMPTS[1])], num_slots=2)
+
+    assert isinstance(run.outputs.finals("bad")[0].error, InternalError)
+    assert run.token_ids("neighbour") == expected[0]
+    assert run.token_ids("next") == expected[1]
+
+
+def test_a_failed_forward_leaves_the_runner_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("llama")
+    forward, num_calls = model.model.layers[1].forward, 0
+
+    def fail_once(*args: Any, **options: Any) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 3:
+            raise RuntimeError("out of memory")
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model.model.layers[1], "forward", fail_once)
+    run = Run(model, [greedy("a", "Hi"), greedy("b", "Hi")], num_slots=1)
+
+    assert run.outputs.finals("a")[0].finish_reason is FinishReason.ERROR
+    assert run.token_ids("b") == generate(model, "Hi")[0]
+
+
+def test_a_fault_of_the_device_is_told_apart_from_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("gpt2")
+    runner = TransformersRunner(model, num_slots=1, context_length=CONTEXT)
+
+    def fault(**_: Any) -> None:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(model, "forward", fault)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        runner.forward([Row(0, (1, 2), 0, "base", needs_logits=True)])
+
+
+def test_rows_that_need_no_logits_give_none() -> None:
+    runner = TransformersRunner(make_model("gpt2"), num_slots=2, context_length=CONTEXT)
+    rows = [Row(0, (1, 2), 0, "base", needs_logits=False), Row(1, (1,), 0, "base", needs_logits=True)]
+
+    assert runner.forward(rows).shape == (1, runner.vocab_size)
+    assert runner.forward(rows[:1]).shape == (0, runner.vocab_size)
+
+
+def test_the_number_of_threads_is_as_asked() -> None:
+    before = torch.get_num_threads()
+
+    TransformersRunner(make_model("gpt2"), num_slots=1, context_length=CONTEXT, num_threads=before + 1)
+
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("num_slots", [1, 4])
+def test_every_architecture_passes_the_check_at_load(name: str, num_slots: int) -> None:
+    model = make_model(name)
+
+    check_runner(TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT), model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_check_at_load_allows_for_short_number_formats(dtype: torch.dtype) -> None:
+    model = make_model("llama").to(dtype)
+
+    check_runner(TransformersRunner(model, num_slots=4, context_length=CONTEXT), model)
+
+
+UNSUPPORTED = {
+    "positions from a 2D mask": lambda: transformers.BloomConfig(vocab_size=258, hidden_size=32, n_layer=2, n_head=4),
+    "no keys and values": lambda: transformers.MambaConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2),
+    "another kind of layer": lambda: transformers.Lfm2Config(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        layer_types=["conv", "full_attention"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_a_model_that_slots_cannot_hold_is_refused_at_load(name: str) -> None:
+    model = from_config(UNSUPPORTED[name]())
+
+    with pytest.raises(UnsupportedModelError, match=model.config.model_type):
+        check_runner(TransformersRunner(model, num_slots=2, context_length=CONTEXT), model)
+
+
+def test_a_model_that_computes_something_else_in_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("llama")
+    runner = TransformersRunner(model, num_slots=2, context_length=CONTEXT)
+    monkeypatch.setattr(runner, "forward", lambda rows: torch.zeros(len(rows), runner.vocab_size))
+
+    with pytest.raises(UnsupportedModelError, match="computes something else"):
+        check_runner(runner, model)

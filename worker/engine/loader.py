@@ -1,0 +1,258 @@
+"""Brings a model into memory, and out again."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from common.errors import ModelUnavailable
+from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
+from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
+from worker.engine.prompt import PromptRenderer
+from worker.engine.runner_check import check_runner
+from worker.engine.sampler import Sampler
+from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+
+logger = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+DEFAULT_CONTEXT = 2048  # tokens, of a model that does not say what it was made for
+# Tokens that end a turn in the chat formats in use, for models whose own settings forget to say so.
+CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
+LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError, TemplateError)
+
+
+class TokenizerDecoder:
+    """The `TokenDecoder` of a transformers tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        added = tokenizer.added_tokens_decoder.items()
+        self.special_token_ids = frozenset({token_id for token_id, token in added if token.special})
+        self._tokenizer = tokenizer
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Text of the tokens, special ones skipped."""
+        # The clean-up of spaces looks at the tokens that follow, so it cannot be done while they come in.
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory, with an adapter merged into its weights where one was given. `close` gives the memory back."""
+
+    model: Any
+    tokenizer: Any
+    renderer: PromptRenderer
+    eos_token_ids: frozenset[int]
+    context_length: int  # most tokens of prompt and answer that the model was made for
+    device: torch.device
+    dtype: torch.dtype
+    adapter: AdapterInfo | None
+    _runner: TransformersRunner | None = field(default=None, init=False)
+    _engine: Engine | None = field(default=None, init=False)
+
+    def start_engine(
+        self,
+        *,
+        num_slots: int,
+        max_context: int,
+        num_threads: int,
+        deliver: Deliver,
+        on_fatal: Callable[[Exception], None],
+        prefill_chunk: int = PREFILL_CHUNK,
+    ) -> Engine:
+        """Start an engine over this model; once per model.
+
+        Args:
+            num_slots: sequences that run at once.
+            max_context: most tokens of prompt and answer; the model's own limit caps it.
+            num_threads: CPU threads of this process's tensor operations.
+            deliver: see `Engine`.
+            on_fatal: see `Engine`.
+            prefill_chunk: see `Engine`.
+
+        Raises:
+            ModelUnavailable: the model's architecture cannot be served.
+        """
+        self.context_length = min(self.context_length, max_context)
+        try:
+            self._runner = TransformersRunner(
+                self.model, num_slots=num_slots, context_length=self.context_length, num_threads=num_threads
+            )
+            check_runner(self._runner, self.model)
+        except UnsupportedModelError as error:
+            raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error
+        self._engine = Engine(
+            self._runner,
+            Sampler(),
+            decoder=TokenizerDecoder(self.tokenizer),
+            eos_token_ids=self.eos_token_ids,
+            deliver=deliver,
+            on_fatal=on_fatal,
+            prefill_chunk=prefill_chunk,
+        )
+        self._engine.start()
+        return self._engine
+
+    def close(self) -> None:
+        """Stop the engine and give the memory back to the system. The object is of no use afterwards."""
+        if self._engine is not None:
+            self._engine.stop()
+        if self._runner is not None:
+            self._runner.close()
+        self.model = self.tokenizer = self._engine = self._runner = None
+        _release_memory()
+
+
+def load_model(
+    source: str, *, base_name: str, device: Device = "auto", dtype: Dtype = "auto", adapter_path: Path | None = None
+) -> LoadedModel:
+    """Load a base model and, merged into it, an adapter.
+
+    Weights are read from safetensors only and no code that comes with a model is run. A model of the hub is taken from
+    the local cache if it is there, so that a restart does not need the hub.
+
+    Args:
+        source: a local folder or a hub id.
+        base_name: the model's name as the user knows it.
+        device: where to compute; auto: the best there is.
+        dtype: number format of the weights; auto: what the device is good at.
+        adapter_path: folder of a LoRA adapter that was trained on this base.
+
+    Raises:
+        ModelUnavailable: there is no such model or device, or adapter and base do not belong together.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    chosen_device, device_reason = choose_device(device)
+    chosen_dtype, dtype_reason = choose_dtype(dtype, chosen_device)
+    logger.info("device=%s (%s) dtype=%s (%s)", chosen_device, device_reason, chosen_dtype, dtype_reason)
+    try:
+        model, tokenizer = _from_pretrained(source, chosen_dtype)
+        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name)
+        renderer = PromptRenderer(tokenizer, adapter_path)
+        model = model.to(chosen_device).eval().requires_grad_(requires_grad=False)
+    except AdapterError as error:
+        raise ModelUnavailable(str(error)) from error
+    except LOAD_ERRORS as error:
+        raise ModelUnavailable(
+            f"Base model {base_name!r} cannot be loaded from {source!r}: {_first_line(error)} Set SLM_BASE_MODEL to a "
+            "local folder with a model in safetensors format, or to a hub id that can be reached from here."
+        ) from error
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        renderer=renderer,
+        eos_token_ids=end_token_ids(model, tokenizer, renderer.template),
+        context_length=context_limit(model.config.get_text_config(), tokenizer),
+        device=chosen_device,
+        dtype=chosen_dtype,
+        adapter=adapter,
+    )
+
+
+def choose_device(wish: Device) -> tuple[torch.device, str]:
+    """The device and why it is that one.
+
+    Raises:
+        ModelUnavailable: the wished device is not there.
+    """
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wish == "auto":
+        return next(torch.device(name) for name, there in is_there.items() if there), "the best there is"
+    if not is_there[wish]:
+        raise ModelUnavailable(f"There is no {wish} device here. Set SLM_DEVICE to auto or cpu.")
+    return torch.device(wish), "as asked"
+
+
+def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
+    """The number format and why it is that one."""
+    if wish != "auto":
+        dtype: torch.dtype = getattr(torch, wish)
+        return dtype, "as asked"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "half the memory traffic with float32's range"
+    if device.type in ("cuda", "mps"):
+        return torch.float16, "half the memory traffic; this device computes no bfloat16"
+    return torch.float32, "exact, and the fastest format of most processors"
+
+
+def context_limit(config: Any, tokenizer: Any) -> int:
+    """Most tokens that the model was made for."""
+    limit = getattr(config, "max_position_embeddings", None) or min(tokenizer.model_max_length, DEFAULT_CONTEXT)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        # Beyond this length all positions of a sequence are coded anew, which its cached keys cannot follow.
+        limit = min(limit, rope.get("original_max_position_embeddings") or limit)
+    return int(limit)
+
+
+def end_token_ids(model: Any, tokenizer: Any, template: str) -> frozenset[int]:
+    """Every token that ends an answer, by the model's settings, its tokenizer or the chat template in use."""
+    found: set[int] = set()
+    for named in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update(named if isinstance(named, list) else [named] if named is not None else [])
+    ids_by_token = tokenizer.added_tokens_encoder
+    return frozenset(found | {ids_by_token[end] for end in CHAT_END_TOKENS if end in template and end in ids_by_token})
+
+
+def _from_pretrained(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and tokenizer, from the folder or the hub's cache if possible, else from the hub."""
+    try:
+        return _load(source, dtype, local_files_only=True)
+    except OSError:
+        if Path(source).is_dir():
+            raise
+        return _load(source, dtype, local_files_only=False)
+
+
+def _load(source: str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[Any, Any]:
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_files_only}
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    model_class: Any = AutoModelForCausalLM
+    model, report = model_class.from_pretrained(
+        source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"its weights are incomplete, {len(missing)} are missing, e.g. {missing[0]}.")
+    return model, tokenizer
+
+
+def _merge_adapter(model: Any, path: Path, base_name: str) -> AdapterInfo:
+    """Add the adapter's product B @ A to the weights, so that it costs nothing at run time."""
+    from peft import PeftModel
+
+    info = check_adapter(path, base_name, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 by an old name
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        PeftModel.from_pretrained(model, str(path)).merge_and_unload()
+    return info
+
+
+def _first_line(error: BaseException) -> str:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if line.endswith(".") else f"{line}."
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # glibc keeps freed memory for itself unless asked

@@ -1,0 +1,62 @@
+"""Whether a model computes the same over slots as by itself: asked once at load, before anybody is served nonsense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.sequence import BASE_ADAPTER
+from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+
+PROMPT_LENGTHS = (7, 4)
+# Largest difference of two logits as a part of the largest logit: what the order of additions may change.
+TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+
+
+def check_runner(runner: TransformersRunner, model: Any) -> None:
+    """Compute two short prompts, in chunks and in one batch, and compare with the model's own forward.
+
+    Raises:
+        UnsupportedModelError: the results differ, or the modelling code cannot work with slots at all.
+    """
+    prompts = [_token_ids(length, runner.vocab_size) for length in PROMPT_LENGTHS][: runner.num_slots]
+    try:
+        expected = torch.stack([_own_logits(model, prompt) for prompt in prompts])
+        found = _slot_logits(runner, prompts)
+    except DeviceLostError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"The model type {model.config.model_type} cannot run in a batch: {error}"
+        ) from error
+    tolerance = TOLERANCES[model.dtype] * expected.abs().max()
+    if not (found - expected).abs().max() <= tolerance:
+        raise UnsupportedModelError(f"The model type {model.config.model_type} computes something else in a batch.")
+
+
+def _token_ids(count: int, vocab_size: int) -> list[int]:
+    """Different tokens from all over the vocabulary."""
+    return [(3 + index * 7919) % vocab_size for index in range(count)]
+
+
+def _own_logits(model: Any, token_ids: list[int]) -> Tensor:
+    with torch.inference_mode():
+        logits: Tensor = model(input_ids=torch.tensor([token_ids], device=model.device), use_cache=False).logits
+    return logits[0, -1].float()
+
+
+def _slot_logits(runner: TransformersRunner, prompts: list[list[int]]) -> Tensor:
+    """Each prompt's logits [prompts, vocab_size]: two chunks, then the last tokens of all prompts as one batch."""
+    for slot, prompt in enumerate(prompts):
+        runner.forward([_row(slot, prompt, 0, 2)])
+        runner.forward([_row(slot, prompt, 2, len(prompt) - 1)])
+    return runner.forward(
+        [_row(slot, prompt, len(prompt) - 1, len(prompt)) for slot, prompt in enumerate(prompts)]
+    ).float()
+
+
+def _row(slot: int, prompt: list[int], start: int, end: int) -> Row:
+    return Row(slot, tuple(prompt[start:end]), start, BASE_ADAPTER, needs_logits=end == len(prompt))

@@ -1,0 +1,135 @@
+"""Runs any causal language model of transformers through its own modelling code."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.engine.cache import SlotCache
+from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.sequence import BASE_ADAPTER
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+# Their modelling code derives masks of its own from the number of keys, as if every row were as long as the longest.
+SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
+
+
+class UnsupportedModelError(Exception):
+    """The model's layers keep something other than keys and values of all tokens."""
+
+
+class TransformersRunner:
+    """A `ModelRunner` over a `PreTrainedModel`.
+
+    All decode rows are one forward; every prefill row is a forward of its own, so that no row is ever padded.
+
+    Args:
+        model: in evaluation mode, on its device.
+        num_slots: sequences that can run at once.
+        context_length: most tokens of one sequence.
+        num_threads: CPU threads of the process's tensor operations; None leaves torch's setting.
+
+    Raises:
+        UnsupportedModelError: the architecture cannot be run over slots.
+    """
+
+    adapters = frozenset({BASE_ADAPTER})
+
+    def __init__(self, model: Any, *, num_slots: int, context_length: int, num_threads: int | None = None) -> None:
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        config = model.config.get_text_config()
+        self.num_slots = num_slots
+        self.context_length = context_length
+        self.vocab_size: int = model.get_input_embeddings().num_embeddings
+        self._model = model
+        self._device, self._dtype = model.device, model.dtype
+        self._windows = attention_windows(config)
+        self._batches_decodes = config.model_type not in SINGLE_ROW_MODEL_TYPES
+        self._cache = SlotCache(num_slots, context_length)
+        # The logits of a prompt's other tokens would be the largest tensor of the whole step.
+        has_option = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._options = {"logits_to_keep": 1} if has_option else {}
+
+    def forward(self, rows: list[Row]) -> Tensor:
+        """As `ModelRunner.forward`; [number of rows with `needs_logits`, vocab_size]."""
+        try:
+            with torch.inference_mode():
+                return self._forward(rows)
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(str(error)) from error
+
+    def close(self) -> None:
+        """Drop model and cache."""
+        del self._model, self._cache
+
+    def _forward(self, rows: list[Row]) -> Tensor:
+        logits: dict[int, Tensor] = {}  # by slot
+        for group in self._groups(rows):
+            for row, row_logits in zip(group, self._compute(group), strict=True):
+                logits[row.slot] = row_logits
+        wanted = [logits[row.slot] for row in rows if row.needs_logits]
+        return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
+
+    def _groups(self, rows: list[Row]) -> list[list[Row]]:
+        """The rows of each forward, all of one length."""
+        decodes = [row for row in rows if len(row.token_ids) == 1]
+        others = [[row] for row in rows if len(row.token_ids) > 1]
+        if not self._batches_decodes:
+            return others + [[row] for row in decodes]
+        return [*others, sorted(decodes, key=lambda row: row.slot)] if decodes else others
+
+    def _compute(self, rows: list[Row]) -> Tensor:
+        """One forward; the logits after each row's last token: [rows, vocab_size]."""
+        for row in rows:
+            if row.start == 0:
+                self._cache.open(row.slot)
+        token_ids = torch.tensor([row.token_ids for row in rows], device=self._device)
+        starts = torch.tensor([[row.start] for row in rows], device=self._device)
+        positions = starts + torch.arange(token_ids.shape[1], device=self._device)  # [rows, tokens]
+        self._cache.place([row.slot for row in rows], positions)
+        logits: Tensor = self._model(
+            input_ids=token_ids,
+            position_ids=positions,
+            attention_mask=self._masks(positions),
+            past_key_values=self._cache,
+            use_cache=True,
+            **self._options,
+        ).logits
+        return logits[:, -1]
+
+    def _masks(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """What each token may look at: one mask, or one per kind of layer where the model has two."""
+        masks = {
+            kind: causal_mask(positions, self._cache.num_positions, window, self._dtype)
+            for kind, window in self._windows.items()
+        }
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+
+def attention_windows(config: Any) -> dict[str, int | None]:
+    """The kinds of attention layers of a model, and how many tokens back each looks (None: all).
+
+    Raises:
+        UnsupportedModelError: a layer is neither full nor sliding-window attention.
+    """
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or [SLIDING if window else FULL])
+    if not kinds <= {FULL, SLIDING}:
+        unknown = ", ".join(sorted(kinds - {FULL, SLIDING}))
+        raise UnsupportedModelError(f"The model type {config.model_type} has layers of an unknown kind: {unknown}.")
+    return {kind: window if kind == SLIDING else None for kind in sorted(kinds)}
+
+
+def causal_mask(positions: Tensor, num_positions: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    """Additive mask, 0 or the type's minimum: [rows, 1, tokens, num_positions] for positions [rows, tokens]."""
+    distance = positions[:, None, :, None] - torch.arange(num_positions, device=positions.device)
+    is_hidden = distance < 0
+    if window is not None:
+        is_hidden |= distance >= window
+    return torch.zeros(is_hidden.shape, dtype=dtype, device=positions.device).masked_fill_(
+        is_hidden, torch.finfo(dtype).min
+    )
