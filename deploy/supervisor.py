@@ -157,7 +157,7 @@ class Supervisor:
         if ended is not None:
             self._plan_restart(ended)
         for child in self._children:
-            if child.due <= time.monotonic():
+            if child.due <= time.monotonic() and not self._stops:
                 child.start()
 
     def _plan_restart(self, ended: _Ended) -> None:
