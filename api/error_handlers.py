@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 
-import redis.exceptions
 from flask import Flask, Response, jsonify, request
+from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from api import answers
 from api.current import request_id, services
 from common import errors
-from common.errors import SLMError
+from common.errors import InternalError, SLMError
+from common.redis_client import explain
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,7 @@ def register_error_handlers(app: Flask) -> None:
     """Handle our own errors, those of Flask and Redis, and bugs."""
     app.register_error_handler(SLMError, _answer)
     app.register_error_handler(HTTPException, _http_exception)
-    app.register_error_handler(redis.exceptions.ConnectionError, _redis_is_away)
-    app.register_error_handler(redis.exceptions.TimeoutError, _redis_is_away)
+    app.register_error_handler(RedisError, _redis_failed)
     app.register_error_handler(Exception, _bug)
 
 
@@ -56,9 +56,12 @@ def _translate(err: HTTPException) -> SLMError:
     return errors.InternalError("The server failed; its log has the details under the request id.")
 
 
-def _redis_is_away(err: Exception) -> Response:
-    log.warning("request %s: Redis does not answer (%s)", request_id(), err)
-    return _answer(errors.RedisUnavailable("The job store does not answer; try again.", retry_after_s=1))
+def _redis_failed(err: RedisError) -> Response:
+    meaning = explain(err)
+    if isinstance(meaning, InternalError):
+        return _bug(err)
+    log.warning("request %s: %s (%s)", request_id(), meaning.code, err)
+    return _answer(meaning)
 
 
 def _bug(_err: Exception) -> Response:

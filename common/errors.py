@@ -14,7 +14,8 @@ SLMError                     code                 HTTP  retryable
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
-├── RedisUnavailable         redis_unavailable    503   yes
+├── RedisUnavailable         redis_unavailable    503   yes    Redis does not answer, or cannot be written to
+├── RedisFull                redis_full           503   yes    Redis has no memory left for another job
 ├── JobExpired               job_expired          503   yes    the job waited longer than its `ttl`
 ├── JobTimeout               job_timeout          503   no     the job ran longer than its `timeout`
 ├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_CRASHES` times over
@@ -152,6 +153,12 @@ class RedisUnavailable(SLMError):
     """The job store does not answer."""
 
     code, status, retryable = "redis_unavailable", 503, True
+
+
+class RedisFull(SLMError):
+    """The job store has reached its memory limit."""
+
+    code, status, retryable = "redis_full", 503, True
 
 
 class WorkerLost(SLMError):

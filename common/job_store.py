@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from common import events, keys
 from common.errors import (
@@ -24,7 +23,6 @@ from common.errors import (
     JobNotFound,
     NoWorker,
     QueueFull,
-    RedisUnavailable,
     WorkerLost,
 )
 from common.events import Event
@@ -118,6 +116,8 @@ Ring = Callable[[Sequence[Bell]], None]
 class JobStore:
     """Submit, claim, renew, emit, finish, cancel, release, reap; and reading.
 
+    Every method may raise `redis.exceptions.RedisError`; `redis_client.explain` says what it means to a client.
+
     Args:
         redis: connection (with `decode_responses`).
         ring: sends the Celery messages of jobs whose turn has come; must not raise.
@@ -151,18 +151,14 @@ class JobStore:
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already.
             IdempotencyMismatch: the key was used with another request.
-            RedisUnavailable: Redis does not answer.
         """
         delay_ms = _ms(BULK_DELAY_S) if options.bulk else 0
         flat = [part for pair in options.fields(owner).items() for part in pair]
-        try:
-            outcome, found_id, position, due = self._submit(
-                self._redis, job_id, kind, kind.lane, owner, json.dumps(params), max_queue, delay_ms, *flat
-            )
-            if outcome == "queue_full":
-                raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
-        except RedisError as err:
-            raise RedisUnavailable("The job store does not answer; try again.", retry_after_s=1) from err
+        outcome, found_id, position, due = self._submit(
+            self._redis, job_id, kind, kind.lane, owner, json.dumps(params), max_queue, delay_ms, *flat
+        )
+        if outcome == "queue_full":
+            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
         if outcome == "no_worker":
             raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         if outcome == "mismatch":

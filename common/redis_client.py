@@ -1,13 +1,26 @@
-"""Connections to Redis, made alike in every process."""
+"""Connections to Redis, made alike in every process, and what their failures mean."""
 
 from __future__ import annotations
 
+import re
+
 from redis import Redis
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from common.errors import InternalError, RedisFull, RedisUnavailable, SLMError
+
 SOCKET_TIMEOUT_S = 5.0
+FULL_RETRY_S = 30  # jobs expire and give their memory back
 HEALTH_CHECK_S = 10  # a connection idle for longer is pinged before use: half-open ones are found
+
+_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError)
+# Codes without a class of their own; Redis 6 hides every code in the message of the script that met it.
+_NOT_NOW = re.compile(r"\b(READONLY|MISCONF|MASTERDOWN|NOREPLICAS|BUSY)\b")
+_FULL = "command not allowed when used memory > 'maxmemory'"
 
 
 def connect(url: str, *, retries: int = 3) -> Redis:
@@ -24,3 +37,13 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         health_check_interval=HEALTH_CHECK_S,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
     )
+
+
+def explain(err: RedisError) -> SLMError:
+    """What a failed command means to a client. A reply that only a bug of ours can bring is an `InternalError`."""
+    text = str(err)
+    if isinstance(err, OutOfMemoryError) or _FULL in text:
+        return RedisFull("The job store is full; try again later.", retry_after_s=FULL_RETRY_S)
+    if isinstance(err, _AWAY) or _NOT_NOW.search(text):
+        return RedisUnavailable("The job store does not answer; try again.", retry_after_s=1)
+    return InternalError("The server failed; its log has the details under the request id.")

@@ -13,12 +13,13 @@ if option.idempotency then
     return {'repeated', first[1], position(first[1], lane), {}}
   end
 end
+local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
 if redis.call('ZCARD', lane_key(lane, 'pending')) >= tonumber(max_queue) then return {'queue_full', id, 0, {}} end
 
 -- The order is the time of arrival; bulk jobs count as if they came `delay_ms` later, so they wait but never starve. The
 -- fraction keeps the order within one millisecond.
-local order = string.format('%.4f', now + delay_ms + redis.call('INCR', 'slm:jobs:order') % 1000 / 1000)
+local order = string.format('%.4f', now + delay_ms + arrival % 1000 / 1000)
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
   'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'created_ms', now)
 for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end

@@ -106,6 +106,20 @@ def _client_without_redis(api: Api) -> FlaskClient:
     return create_app(api.settings, redis=away, ring=api.worker.ring, subscriber=Subscriber(away)).test_client()
 
 
+def test_a_full_redis_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+    monkeypatch.setattr("common.job_store.JobStore.submit", Mock(side_effect=full))
+    answer = api.generate()
+    check_shape(answer, 503, "redis_full")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_script_that_fails_is_a_bug_and_no_trouble_of_redis(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = redis.exceptions.ResponseError("user_script:7: attempt to index a nil value")
+    monkeypatch.setattr("common.job_store.JobStore.submit", Mock(side_effect=bug))
+    check_shape(api.generate(), 500, "internal_error")
+
+
 def test_when_redis_goes_while_a_client_waits_the_answer_still_names_the_job(
     start_api: StartApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

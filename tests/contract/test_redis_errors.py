@@ -1,0 +1,56 @@
+"""What a failure of Redis means to a client."""
+
+from __future__ import annotations
+
+import pytest
+import redis.exceptions
+from redis import Redis
+from redis.exceptions import RedisError
+
+from common.fleet import Fleet, WorkerReport
+from common.job_store import JobStore
+from common.jobs import JobKind
+from common.redis_client import explain
+
+SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # as Redis 6 puts it
+
+
+@pytest.mark.parametrize(
+    ("err", "code"),
+    [
+        (redis.exceptions.ConnectionError("refused"), "redis_unavailable"),
+        (redis.exceptions.TimeoutError("5 s"), "redis_unavailable"),
+        (redis.exceptions.BusyLoadingError("loading the dataset"), "redis_unavailable"),
+        (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), "redis_unavailable"),
+        (redis.exceptions.ResponseError("MISCONF Errors writing to the AOF file"), "redis_unavailable"),
+        (redis.exceptions.ResponseError("BUSY Redis is busy running a script"), "redis_unavailable"),
+        (redis.exceptions.ResponseError(f"{SCRIPT}-READONLY You can't write"), "redis_unavailable"),
+        (redis.exceptions.OutOfMemoryError("command not allowed"), "redis_full"),
+        (
+            redis.exceptions.ResponseError(f"{SCRIPT}-OOM command not allowed when used memory > 'maxmemory'"),
+            "redis_full",
+        ),
+        (redis.exceptions.ResponseError("user_script:1: attempt to index a nil value"), "internal_error"),
+        (redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), "internal_error"),
+        (redis.exceptions.NoPermissionError("this user has no permissions"), "internal_error"),
+    ],
+    ids=str,
+)
+def test_a_failure_is_told_from_a_bug(err: RedisError, code: str) -> None:
+    meaning = explain(err)
+    assert meaning.code == code
+    assert (meaning.retry_after_s is not None) == meaning.retryable
+
+
+def test_a_full_redis_refuses_a_job_whole_and_says_so(real_redis: Redis) -> None:
+    store = JobStore(real_redis, lambda _: None, job_ttl_s=60)
+    Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
+    keys = set(real_redis.keys())
+    real_redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(RedisError) as refused:
+            store.submit("a", JobKind.LOAD, {}, owner="o", max_queue=1)
+        assert explain(refused.value).code == "redis_full"
+        assert set(real_redis.keys()) == keys
+    finally:
+        real_redis.config_set("maxmemory", 0)
