@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Annotated, Any, NoReturn, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,9 +17,11 @@ from common.jobs import GenerateParams
 from common.sampling import SamplingParams
 
 MAX_SEED = 2**63 - 1
+MAX_WAIT_S = 86_400
 SHOWN_CHARS = 60  # of a refused value, in the message
 
 StopString = Annotated[str, Field(min_length=1)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 
 
 class Body(BaseModel):
@@ -27,6 +30,10 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     run_async: bool = Field(False, alias="async", description="true or false")
+
+    def to_params(self) -> dict[str, Any]:
+        """What the job carries to its worker."""
+        return {}
 
 
 class ModelBody(Body):
@@ -52,9 +59,12 @@ class GenerateBody(Body):
         le=MAX_SEED,
         description=f"an integer from 0 to {MAX_SEED}",
     )
+    priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
+    ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
+    timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
 
-    def to_params(self) -> GenerateParams:
-        """What the job carries."""
+    def to_params(self) -> dict[str, Any]:
+        """The prompt and how to sample: `GenerateParams`."""
         return GenerateParams(
             prompt=self.prompt,
             sampling=SamplingParams(
@@ -67,14 +77,14 @@ class GenerateBody(Body):
                 repetition_penalty=self.repetition_penalty,
                 stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
             ),
-        )
+        ).to_dict()
 
 
 B = TypeVar("B", bound=Body)
 
 
 def parse_body(schema: type[B], raw: bytes) -> B:
-    """Read a request body; an empty one counts as `{}`.
+    """Read a request body; an empty one counts as `{}`. A field can be left out, but is never null.
 
     Raises:
         InvalidRequest: it is no JSON object, or a field is wrong; `param` names the field.
@@ -85,12 +95,17 @@ def parse_body(schema: type[B], raw: bytes) -> B:
         label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
         raise InvalidRequest(f"{_shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label)
     try:
-        return schema.model_validate(fields)
+        body = schema.model_validate(fields)
     except ValidationError as err:
-        problem = err.errors(include_url=False)[0]
-        name = str(problem["loc"][0])
-        found = _shown(fields[name]) if name in fields else "nothing"
-        raise InvalidRequest(f"{name} must be {known[name]}; got {found}", param=name) from err
+        raise _wrong(str(err.errors(include_url=False)[0]["loc"][0]), fields, known) from err
+    if nulls := [name for name, value in fields.items() if value is None]:
+        raise _wrong(nulls[0], fields, known)
+    return body
+
+
+def _wrong(name: str, fields: dict[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
+    found = _shown(fields[name]) if name in fields else "nothing"
+    return InvalidRequest(f"{name} must be {known[name]}; got {found}", param=name)
 
 
 def parse_limit(text: str | None) -> int:

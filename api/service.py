@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,21 @@ from api.live_job import LiveJob
 from common import events
 from common.errors import InvalidRequest, JobNotFound
 from common.event_log import EventLog
-from common.job_store import JobStore
+from common.job_store import JobOptions, JobStore
 from common.jobs import JobKind, JobRecord, JobState
 
 ANONYMOUS = "anonymous"
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a client wants done, and how it is to be treated."""
+
+    kind: JobKind
+    params: dict[str, Any]
+    options: JobOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +49,24 @@ class JobService:
         self._log = log
         self._max_queue = max_queue
 
-    def submit(self, kind: JobKind, params: Mapping[str, Any]) -> tuple[str, int]:
+    def submit(self, job: NewJob) -> tuple[str, int]:
         """Enter a job and leave it to itself; returns its id and its position (0: its turn has come)."""
         job_id = str(uuid.uuid4())
-        return job_id, self._enter(job_id, kind, params)
+        return job_id, self._enter(job_id, job)
 
-    def start(self, kind: JobKind, params: Mapping[str, Any]) -> LiveJob:
+    def start(self, job: NewJob) -> LiveJob:
         """Enter a job and follow it. The subscription stands before the job does: no event can slip through."""
         job_id = str(uuid.uuid4())
         with ExitStack() as undo:
             follower = undo.enter_context(self._log.follow(job_id))
-            self._enter(job_id, kind, params)
+            self._enter(job_id, job)
             undo.pop_all()
-            return LiveJob(job_id, kind, follower)
+            return LiveJob(job_id, job.kind, follower)
 
-    def _enter(self, job_id: str, kind: JobKind, params: Mapping[str, Any]) -> int:
-        return self._store.submit(job_id, kind, dict(params), owner=ANONYMOUS, max_queue=self._max_queue).position
+    def _enter(self, job_id: str, job: NewJob) -> int:
+        return self._store.submit(
+            job_id, job.kind, job.params, owner=ANONYMOUS, max_queue=self._max_queue, options=job.options
+        ).position
 
     def attach(self, job_id: str, after: int) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).

@@ -75,6 +75,7 @@ class JobOptions:
     def fields(self, owner: str) -> dict[str, Argument]:
         """What `submit.lua` keeps of them in the job's record."""
         wanted: dict[str, Argument | None] = {
+            "bulk": 1 if self.bulk else None,
             "ttl_ms": _ms_or_none(self.ttl_s),
             "timeout_ms": _ms_or_none(self.timeout_s),
             "reader_ms": _ms_or_none(self.reader_grace_s),

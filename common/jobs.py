@@ -116,6 +116,8 @@ class JobRecord:
     finished_ms: int | None
     worker: str | None
     cancel_requested: bool
+    bulk: bool
+    ttl_ms: int | None  # how long it may wait
     timeout_ms: int | None  # how long it may run
     webhook_url: str | None
     result: dict[str, Any] | None
@@ -138,6 +140,8 @@ class JobRecord:
             finished_ms=_int(fields.get("finished_ms")),
             worker=fields.get("worker"),
             cancel_requested=fields.get("cancel") == "1",
+            bulk=fields.get("bulk") == "1",
+            ttl_ms=_int(fields.get("ttl_ms")),
             timeout_ms=_int(fields.get("timeout_ms")),
             webhook_url=fields.get("webhook_url"),
             result=_json(fields.get("result")),

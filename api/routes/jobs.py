@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -11,8 +10,9 @@ from api import answers
 from api.current import note_job, services
 from api.disconnect import watch_client
 from api.schemas import parse_limit
+from api.service import NewJob
 from common.errors import Cancelled
-from common.jobs import JobKind, JobState
+from common.jobs import JobState
 
 jobs = Blueprint("jobs", __name__)
 
@@ -35,26 +35,20 @@ def cancel_job(job_id: str) -> Response:
     return jsonify(answers.cancellation(job_id, services().jobs.cancel(job_id)))
 
 
-def wants_no_wait(run_async: bool) -> bool:
-    """Whether the client asked, in the body or by RFC 7240, not to be kept waiting."""
-    preferences = ",".join(request.headers.getlist("Prefer")).split(",")
-    return run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
-
-
-def submit_job(kind: JobKind, params: dict[str, Any]) -> Response:
+def submit_job(job: NewJob) -> Response:
     """Enter a job; the client will ask for it."""
-    job_id, position = services().jobs.submit(kind, params)
+    job_id, position = services().jobs.submit(job)
     return _accepted(job_id, JobState.QUEUED, position)
 
 
-def run_job(kind: JobKind, params: dict[str, Any]) -> Response:
+def run_job(new: NewJob) -> Response:
     """Enter a job and answer with what it brings; with 202 when it takes longer than a client is kept waiting.
 
     Raises:
         SLMError: the job failed with it.
         Cancelled: somebody cancelled the job.
     """
-    with services().jobs.start(kind, params) as job, ExitStack() as at_end:
+    with services().jobs.start(new) as job, ExitStack() as at_end:
         note_job(job.id)
         at_end.callback(watch_client(request.environ, job.close))
         job.wait(services().settings.sync_timeout_s)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from flask import Blueprint, Response, jsonify
 
 from api import answers
 from api.current import note_job, services
-from api.routes.jobs import run_job, submit_job, wants_no_wait
-from api.schemas import GenerateBody, ModelBody, parse_body
+from api.job_request import JobRequest, read_job_request
+from api.routes.jobs import run_job, submit_job
+from api.schemas import GenerateBody, ModelBody
 from api.sse import sse
 from common.jobs import JobKind
 
@@ -25,43 +25,31 @@ def info() -> Response:
 @slm.post("/load")
 def load() -> Response:
     """Have every worker load the model."""
-    return _change_model(JobKind.LOAD)
+    return _answer(read_job_request(JobKind.LOAD, ModelBody))
 
 
 @slm.post("/unload")
 def unload() -> Response:
     """Have every worker give the model's memory back."""
-    return _change_model(JobKind.UNLOAD)
-
-
-def _change_model(kind: JobKind) -> Response:
-    body = parse_body(ModelBody, _body())
-    return (submit_job if wants_no_wait(body.run_async) else run_job)(kind, {})
+    return _answer(read_job_request(JobKind.UNLOAD, ModelBody))
 
 
 @slm.post("/generate")
 def generate() -> Response:
     """Generate an answer and give it at once."""
-    body = parse_body(GenerateBody, _body())
-    params = body.to_params().to_dict()
-    return (submit_job if wants_no_wait(body.run_async) else run_job)(JobKind.GENERATE, params)
+    return _answer(read_job_request(JobKind.GENERATE, GenerateBody))
+
+
+def _answer(wanted: JobRequest) -> Response:
+    return submit_job(wanted.job) if wanted.is_async else run_job(wanted.job)
 
 
 @slm.post("/stream")
 def stream() -> Response:
     """Generate an answer and give it piece by piece."""
-    body = parse_body(GenerateBody, _body())
-    params = body.to_params().to_dict()
-    if wants_no_wait(body.run_async):
-        return submit_job(JobKind.STREAM, params)
-    job = services().jobs.start(JobKind.STREAM, params)
+    wanted = read_job_request(JobKind.STREAM, GenerateBody)
+    if wanted.is_async:
+        return submit_job(wanted.job)
+    job = services().jobs.start(wanted.job)
     note_job(job.id)
     return sse.open(job)
-
-
-def _body() -> bytes:
-    """The request's body. One that was sent in chunks comes cut off at the limit, without a word."""
-    raw = request.get_data()
-    if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
-        raise RequestEntityTooLarge
-    return raw

@@ -26,6 +26,9 @@ WRONG: dict[str, list[Any]] = {
     "repetition_penalty": [*NO_NUMBER, 0, 0.0, -1, 101, 1e300],
     "stop": [*NEITHER_TEXT_NOR_LIST, "", [""], ["a", ""], ["a", 1], ["a"] * 9, "\ud800", ["\ud800"]],
     "seed": [*NO_NUMBER, -1, 0.5, 1.0, 2**63],
+    "priority": [*NEITHER_TEXT_NOR_LIST, [], ["bulk"], "", "Bulk", "high"],
+    "ttl": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
+    "timeout": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
     "async": [0, 1, "true", "", [], 0.5],
 }
 RIGHT: dict[str, list[Any]] = {
@@ -38,6 +41,9 @@ RIGHT: dict[str, list[Any]] = {
     "repetition_penalty": [1, 0.01, 100],
     "stop": ["END", [], ["a"] * 8, "\n"],
     "seed": [0, 2**63 - 1],
+    "priority": ["interactive", "bulk"],
+    "ttl": [1, 86_400, 0.5],
+    "timeout": [1, 86_400, 0.5],
     "async": [False],
 }
 POST_PATHS = ["/slm/generate", "/slm/stream", "/slm/load", "/slm/unload"]

@@ -154,6 +154,22 @@ def test_a_job_cancelled_by_another_client_is_409(start_api: StartApi) -> None:
     assert (answer.status_code, answer.json["code"]) == (409, "cancelled")
 
 
+def test_how_a_job_is_to_be_treated_reaches_the_store(api: Api) -> None:
+    job_id = api.generate(priority="bulk", ttl=60, timeout=1.5).json["job_id"]
+    record = api.worker.store.get(job_id)
+    assert (record.bulk, record.ttl_ms, record.timeout_ms) == (True, 60_000, 1500)
+    plain = api.worker.store.get(api.generate().json["job_id"])
+    assert (plain.bulk, plain.ttl_ms, plain.timeout_ms) == (False, None, None)
+
+
+def test_bulk_waits_behind_interactive(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled)
+    for _ in range(3):  # two slots and one bell ahead
+        api.submit()
+    bulk, interactive = api.submit(priority="bulk"), api.submit()
+    assert [api.job(job_id)["position"] for job_id in (interactive, bulk)] == [1, 2]
+
+
 def test_without_a_worker_the_refusal_comes_at_once(api: Api) -> None:
     api.worker.leave()
     answer = api.generate()

@@ -1,0 +1,54 @@
+"""From an HTTP request to the job that it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from api.current import services
+from api.schemas import Body, GenerateBody, parse_body
+from api.service import NewJob
+from common.job_store import JobOptions
+from common.jobs import JobKind
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job, and whether its client waits for it."""
+
+    job: NewJob
+    is_async: bool
+
+
+def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
+    """Read the present request.
+
+    Raises:
+        InvalidRequest: a field is wrong.
+        RequestEntityTooLarge: the body is over the limit.
+    """
+    body = parse_body(schema, _raw_body())
+    is_async = _wants_no_wait(body)
+    return JobRequest(NewJob(kind, body.to_params(), _options(body)), is_async)
+
+
+def _raw_body() -> bytes:
+    """The request's body. One that was sent in chunks comes cut off at the limit, without a word."""
+    raw = request.get_data()
+    if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
+        raise RequestEntityTooLarge
+    return raw
+
+
+def _wants_no_wait(body: Body) -> bool:
+    """Whether the client asked, in the body or by RFC 7240, not to be kept waiting."""
+    preferences = ",".join(request.headers.getlist("Prefer")).split(",")
+    return body.run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
+
+
+def _options(body: Body) -> JobOptions:
+    if not isinstance(body, GenerateBody):
+        return JobOptions()
+    return JobOptions(bulk=body.priority == "bulk", ttl_s=body.ttl, timeout_s=body.timeout)
