@@ -18,6 +18,7 @@ from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.library import BLOCK_TOKENS, NativeRow, Precision, available_kernels, load_library
 from worker.engine.native.memory import Memory
 from worker.engine.native.weights import PackedModel
+from worker.engine.sequence import BASE_ADAPTER
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class NativeRunner:
         ValueError: `kv_bytes` does not hold one full slot, or the weights are not finite.
         MemoryError: there is not enough memory.
     """
+
+    adapters = frozenset({BASE_ADAPTER})
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class PackedModel:
 
     Raises:
         UnsupportedModel: the native code does not compute this model, or a tensor is missing or of another shape.
-        ValueError: a tensor has values that are not finite.
+        ValueError: a matrix has values that are not finite.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class PackedModel:
         self._tensors = tensors
         self._precision = precision
         self._kernels = kernels.encode()
-        self._threads = threads
         self._kept: list[Tensor] = []  # what `native` points to, outside the packed memory
         self._next_offset = 0
         self._memory = Memory(sum(self._packed_size(linear) for linear in _linears(self.architecture)))
         try:
-            self.native = self._pack(config, context_length)
+            with ThreadPoolExecutor(threads) as self._pool:
+                self.native = self._pack(config, context_length)
         except BaseException:
             self.close()
             raise
-        del self._tensors
+        del self._tensors, self._pool
 
     @property
     def packed_bytes(self) -> int:
@@ -133,28 +133,28 @@ class PackedModel:
         for module in linear.modules:
             weight = self._read(f"{module}.weight")
             weight = weight.t().contiguous() if linear.is_transposed else weight
-            if weight.shape[1] != linear.columns:
-                raise UnsupportedModel(f"{module} has {weight.shape[1]} inputs, not {linear.columns}.")
-            self._pack_rows(address, weight, sum(sizes))
+            if weight.shape[1] != linear.columns or weight.shape[0] + sum(sizes) > linear.rows:
+                raise UnsupportedModel(f"{module} is {tuple(weight.shape)}; it does not fit {linear}.")
+            if not self._pack_rows(address, weight, sum(sizes)):
+                raise ValueError(f"The tensor {module}.weight has values that are not finite.")
             sizes.append(weight.shape[0])
-            if sum(sizes) > linear.rows:
-                break
         if sum(sizes) != linear.rows:
             raise UnsupportedModel(f"{linear.modules[0]} has {sum(sizes)} outputs, not {linear.rows}.")
         return sizes
 
-    def _pack_rows(self, address: int, weight: Tensor, first_row: int) -> None:
+    def _pack_rows(self, address: int, weight: Tensor, first_row: int) -> bool:
+        """Pack a module's rows; false when one of them is not finite."""
         columns = weight.shape[1]
 
-        def pack(start: int) -> None:
+        def pack(start: int) -> int:
             rows = weight[start : start + ROWS_PER_CALL]
-            self._library.slm_pack_rows(
+            packed: int = self._library.slm_pack_rows(
                 *(self._kernels, self._precision, address),
                 *(rows.data_ptr(), first_row + start, rows.shape[0], columns),
             )
+            return packed
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(pack, range(0, weight.shape[0], ROWS_PER_CALL)))
+        return all(self._pool.map(pack, range(0, weight.shape[0], ROWS_PER_CALL)))
 
     def _bias(self, linear: Linear, sizes: list[int]) -> int | None:
         names = [f"{module}.bias" for module in linear.modules]
@@ -203,10 +203,7 @@ class PackedModel:
     def _read(self, name: str) -> Tensor:
         if not self._has(name):
             raise UnsupportedModel(f"The checkpoint has no tensor {name}.")
-        tensor = self._tensors[self._stored_name(name)].detach().to("cpu", torch.float32).contiguous()
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"The tensor {name} has values that are not finite.")
-        return tensor
+        return self._tensors[self._stored_name(name)].detach().to("cpu", torch.float32).contiguous()
 
     def _keep(self, tensor: Tensor) -> int:
         self._kept.append(tensor)

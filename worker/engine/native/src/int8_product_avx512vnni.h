@@ -1,9 +1,11 @@
 /* Tile products of int8 weights and 8-bit activations with vpdpbusd.
  *
- * A record is int8 [groups * GROUP_COLUMNS], zero beyond the columns, then a float scale and an int32 start of the sums for
- * each group: activations have a scale per group, because one scale per row costs some per cent of perplexity. vpdpbusd
- * takes one unsigned factor: the weights lie in their panel as value + 128, and the sums start at -128 * (sum of the
- * group's activations).
+ * Activations have a scale for each part of PART_COLUMNS, because one for a whole row costs some per cent of perplexity.
+ * vpdpbusd takes one unsigned factor: the weights lie in their panel as value + 128, and the sums start at -128 * (sum of
+ * the part's activations).
+ *
+ * A record is int8 [parts * PART_COLUMNS], zero beyond the columns, then float scales [parts] and int32 starts [parts].
+ * The head's record is two of these: the activations, and what their rounding left of them.
  */
 #ifndef SLM_INT8_PRODUCT_H
 #define SLM_INT8_PRODUCT_H
@@ -13,47 +15,56 @@
 #define INT8_INTERLEAVE 4
 #define INT8_WEIGHT_FLIP 0x80
 #define INT8_TILE_ROWS 8
+#define PART_COLUMNS 32
+#define PARTS_PER_GROUP (GROUP_COLUMNS / PART_COLUMNS)
+
+static inline int32_t int8_parts(int32_t columns) { return int8_groups(columns) * PARTS_PER_GROUP; }
 
 static size_t int8_record_size(int32_t columns) {
-    size_t size = (size_t)int8_groups(columns) * (GROUP_COLUMNS + sizeof(float) + sizeof(int32_t));
+    size_t size = (size_t)int8_parts(columns) * (PART_COLUMNS + sizeof(float) + sizeof(int32_t));
     /* one more line, so that records of 2^n values do not fall on the same cache sets */
     return (size / RECORD_ALIGNMENT + 2) * RECORD_ALIGNMENT;
 }
 
-static inline const float *int8_record_scales(const char *record, int32_t columns) {
-    return (const float *)(record + int8_groups(columns) * GROUP_COLUMNS);
+static inline const float *int8_part_scales(const char *record, int32_t columns) {
+    return (const float *)(record + int8_parts(columns) * PART_COLUMNS);
 }
 
-static inline const int32_t *int8_record_starts(const char *record, int32_t columns) {
-    return (const int32_t *)(int8_record_scales(record, columns) + int8_groups(columns));
+static inline const int32_t *int8_part_starts(const char *record, int32_t columns) {
+    return (const int32_t *)(int8_part_scales(record, columns) + int8_parts(columns));
 }
 
-/* Quantise `lanes` 16s of one group; returns the sum of its values. */
-static inline int32_t int8_encode_group(const float *x, int32_t vectors, float *scale, int8_t *values) {
-    __m512 largest = _mm512_setzero_ps();
-    for (int32_t v = 0; v < vectors; v++)
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + v * 16)));
-    float max = _mm512_reduce_max_ps(largest);
-    *scale = max / 127.0f;
-    __m512 factor = _mm512_set1_ps(max > 0.0f ? 127.0f / max : 0.0f);
-    __m512i sum = _mm512_setzero_si512();
-    for (int32_t v = 0; v < vectors; v++) {
-        __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + v * 16), factor));
-        _mm_storeu_si128((__m128i *)(values + v * 16), _mm512_cvtsepi32_epi8(rounded));
-        sum = _mm512_add_epi32(sum, rounded);
-    }
-    return _mm512_reduce_add_epi32(sum);
+/* Write one part of a record; x is replaced by what rounding leaves of it. */
+static inline void int8_encode_part(float *x, char *record, int32_t columns, int32_t part) {
+    __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
+    float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    __m512 factor = _mm512_set1_ps(largest > 0.0f ? 127.0f / largest : 0.0f);
+    __m512 scale = _mm512_set1_ps(largest / 127.0f);
+    __m512i low_values = _mm512_cvtps_epi32(_mm512_mul_ps(low, factor));
+    __m512i high_values = _mm512_cvtps_epi32(_mm512_mul_ps(high, factor));
+    __m128i *values = (__m128i *)(record + part * PART_COLUMNS);
+    _mm_storeu_si128(values, _mm512_cvtsepi32_epi8(low_values));
+    _mm_storeu_si128(values + 1, _mm512_cvtsepi32_epi8(high_values));
+    ((float *)int8_part_scales(record, columns))[part] = largest / 127.0f;
+    ((int32_t *)int8_part_starts(record, columns))[part] =
+        -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_values, high_values));
+    _mm512_storeu_ps(x, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(low_values), scale, low));
+    _mm512_storeu_ps(x + 16, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(high_values), scale, high));
 }
 
-/* columns is a multiple of 16 */
+/* out[PART_COLUMNS] = the part's activations, zero beyond the columns */
+static inline void int8_load_part(const float *x, int32_t columns, int32_t part, float *out) {
+    int32_t left = columns - part * PART_COLUMNS;
+    int32_t length = left < 0 ? 0 : left < PART_COLUMNS ? left : PART_COLUMNS;
+    memset(out, 0, PART_COLUMNS * sizeof(float));
+    memcpy(out, x + part * PART_COLUMNS, (size_t)length * sizeof(float));
+}
+
 static void int8_encode(const float *x, int32_t columns, void *record) {
-    int8_t *values = record;
-    float *scales = (float *)int8_record_scales(record, columns);
-    int32_t *starts = (int32_t *)int8_record_starts(record, columns);
-    memset(values + columns, 0, (size_t)(int8_groups(columns) * GROUP_COLUMNS - columns));
-    for (int32_t g = 0, k = 0; k < columns; g++, k += GROUP_COLUMNS) {
-        int32_t length = columns - k < GROUP_COLUMNS ? columns - k : GROUP_COLUMNS;
-        starts[g] = -128 * int8_encode_group(x + k, length / 16, scales + g, values + k);
+    for (int32_t part = 0; part < int8_parts(columns); part++) {
+        float values[PART_COLUMNS];
+        int8_load_part(x, columns, part, values);
+        int8_encode_part(values, record, columns, part);
     }
 }
 
@@ -76,20 +87,20 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
     const char *weights = panel + int8_scales_size(columns);
     __m512 totals[MAX_TILE_ROWS];
     for (int32_t r = 0; r < num_records; r++) totals[r] = _mm512_setzero_ps();
-    for (int32_t g = 0; g < int8_groups(columns); g++, scales += PANEL_ROWS) {
+    for (int32_t part = 0; part < int8_parts(columns); part++) {
         __m512i sums[MAX_TILE_ROWS];
         for (int32_t r = 0; r < num_records; r++)
-            sums[r] = _mm512_set1_epi32(int8_record_starts(records + (size_t)r * record_size, columns)[g]);
-        const char *group = records + g * GROUP_COLUMNS;
-        for (int32_t k = 0; k < GROUP_COLUMNS; k += 4, weights += 4 * PANEL_ROWS) {
+            sums[r] = _mm512_set1_epi32(int8_part_starts(records + (size_t)r * record_size, columns)[part]);
+        const char *values = records + part * PART_COLUMNS;
+        for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * PANEL_ROWS) {
             __m512i unsigned_weights = _mm512_loadu_si512(weights);
             for (int32_t r = 0; r < num_records; r++)
                 sums[r] = _mm512_dpbusd_epi32(sums[r], unsigned_weights,
-                                              int8_load_four(group + (size_t)r * record_size + k));
+                                              int8_load_four(values + (size_t)r * record_size + k));
         }
-        __m512 weight_scales = int8_load_scales(scales);
+        __m512 weight_scales = int8_load_scales(scales + part / PARTS_PER_GROUP * PANEL_ROWS);
         for (int32_t r = 0; r < num_records; r++) {
-            __m512 scale = _mm512_set1_ps(int8_record_scales(records + (size_t)r * record_size, columns)[g]);
+            __m512 scale = _mm512_set1_ps(int8_part_scales(records + (size_t)r * record_size, columns)[part]);
             totals[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r]), _mm512_mul_ps(weight_scales, scale), totals[r]);
         }
     }
@@ -107,6 +118,29 @@ static void int8_multiply(const char *records, size_t record_size, int32_t num_r
     case 6: int8_tile(6, records, record_size, panel, columns, out, stride); break;
     case 7: int8_tile(7, records, record_size, panel, columns, out, stride); break;
     case 8: int8_tile(8, records, record_size, panel, columns, out, stride); break;
+    }
+}
+
+static size_t int8_head_record_size(int32_t columns) { return 2 * int8_record_size(columns); }
+
+static void int8_head_encode(const float *x, int32_t columns, void *record) {
+    char *rest = (char *)record + int8_record_size(columns);
+    for (int32_t part = 0; part < int8_parts(columns); part++) {
+        float values[PART_COLUMNS];
+        int8_load_part(x, columns, part, values);
+        int8_encode_part(values, record, columns, part);
+        int8_encode_part(values, rest, columns, part);
+    }
+}
+
+static void int8_head_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
+                               int32_t columns, float *out, size_t stride) {
+    float rest[MAX_TILE_ROWS * PANEL_ROWS];
+    int8_multiply(records, record_size, num_records, panel, columns, out, stride);
+    int8_multiply(records + int8_record_size(columns), record_size, num_records, panel, columns, rest, PANEL_ROWS);
+    for (int32_t r = 0; r < num_records; r++) {
+        float *row = out + (size_t)r * stride;
+        _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), _mm512_loadu_ps(rest + r * PANEL_ROWS)));
     }
 }
 

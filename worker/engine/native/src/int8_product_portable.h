@@ -9,6 +9,9 @@
 #define INT8_TILE_ROWS 4
 
 #define int8_record_size int16_record_size
+#define int8_head_record_size int16_record_size
+#define int8_head_encode int8_encode
+#define int8_head_multiply int8_multiply
 
 static void int8_encode(const float *x, int32_t columns, void *record) {
     float largest = 0.0f;

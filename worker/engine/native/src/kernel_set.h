@@ -19,6 +19,12 @@
                  .record_size = int8_record_size,                                                                      \
                  .encode = int8_encode,                                                                                \
                  .multiply = int8_multiply},                                                                           \
+        .int8_head = {.interleave = INT8_INTERLEAVE,                                                                   \
+                      .weight_flip = INT8_WEIGHT_FLIP,                                                                 \
+                      .tile_rows = INT8_TILE_ROWS,                                                                     \
+                      .record_size = int8_head_record_size,                                                            \
+                      .encode = int8_head_encode,                                                                      \
+                      .multiply = int8_head_multiply},                                                                 \
         .rms_norm = rms_norm, .layer_norm = layer_norm, .rotate = rotate, .swiglu = swiglu, .gelu_tanh = gelu_tanh,    \
         .softmax = softmax, .combine = combine, .scale = scale,                                                        \
     }

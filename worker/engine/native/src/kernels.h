@@ -44,6 +44,7 @@ struct softmax_state {
 struct kernels {
     const char *name;
     struct product fp32, int8;
+    struct product int8_head; /* int8 with the finest activations of the set: the head's errors go into the logits */
 
     /* out[n] = x / rms(x) * weight */
     void (*rms_norm)(const float *x, const float *weight, float epsilon, int32_t n, float *out);

@@ -8,18 +8,35 @@ static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
-/* Add bias and residual to a tile [num_records][PANEL_ROWS] and store what the matrix has of it. */
+/* y[n] = tile + bias (where there is one) + y (where the call adds) */
+static inline void store_row(const struct linear_call *call, const float *tile, int32_t first_row, int32_t n,
+                             float *restrict y) {
+    const float *bias = call->linear->bias;
+    float sums[PANEL_ROWS];
+    for (int32_t i = 0; i < n; i++) sums[i] = tile[i];
+    if (bias != NULL)
+        for (int32_t i = 0; i < n; i++) sums[i] += bias[first_row + i];
+    if (call->adds)
+        for (int32_t i = 0; i < n; i++) sums[i] += y[i];
+    for (int32_t i = 0; i < n; i++) y[i] = sums[i];
+}
+
+/* Store what the matrix has of a tile [num_records][PANEL_ROWS]. */
 static void store_tile(const struct linear_call *call, const float *tile, int32_t first_record, int32_t num_records,
                        int32_t first_row) {
-    const struct slm_linear *linear = call->linear;
-    const int32_t num_rows = min_int(PANEL_ROWS, linear->rows - first_row);
-    for (int32_t r = 0; r < num_records; r++, tile += PANEL_ROWS) {
-        float *y = call->y + (size_t)(first_record + r) * (size_t)linear->rows + first_row;
-        for (int32_t n = 0; n < num_rows; n++) {
-            float value = linear->bias != NULL ? tile[n] + linear->bias[first_row + n] : tile[n];
-            y[n] = call->adds ? y[n] + value : value;
-        }
+    const int32_t num_rows = call->linear->rows, left = num_rows - first_row;
+    float *y = call->y + (size_t)first_record * (size_t)num_rows + first_row;
+    for (int32_t r = 0; r < num_records; r++, tile += PANEL_ROWS, y += num_rows) {
+        if (left >= PANEL_ROWS)
+            store_row(call, tile, first_row, PANEL_ROWS, y); /* a constant: no loops */
+        else
+            store_row(call, tile, first_row, left, y);
     }
+}
+
+/* How many of `num_records` to take next, so that no tile is left with one of them where two could have had two each. */
+static int32_t even_tile(int32_t num_records, int32_t tile_rows) {
+    return divide_up(num_records, divide_up(num_records, tile_rows));
 }
 
 static void multiply_panel(const struct linear_call *call, int32_t first_record, int32_t end_record, int32_t panel) {
@@ -28,8 +45,8 @@ static void multiply_panel(const struct linear_call *call, int32_t first_record,
     const size_t record_size = product->record_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
     float tile[MAX_TILE_ROWS * PANEL_ROWS];
-    for (int32_t r = first_record; r < end_record; r += product->tile_rows) {
-        int32_t num_records = min_int(product->tile_rows, end_record - r);
+    for (int32_t r = first_record, num_records; r < end_record; r += num_records) {
+        num_records = even_tile(end_record - r, product->tile_rows);
         product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, tile,
                           PANEL_ROWS);
         store_tile(call, tile, r, num_records, panel * PANEL_ROWS);

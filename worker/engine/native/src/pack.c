@@ -1,6 +1,5 @@
 #include "pack.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "int8_panel.h"
@@ -15,37 +14,59 @@ size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int
     return (size_t)((rows + PANEL_ROWS - 1) / PANEL_ROWS) * panel_size(precision, columns);
 }
 
+/* The largest magnitude of n floats as the bits of a float, which order as integers do; not finite if one of them is. */
+static uint32_t largest_magnitude(const float *x, int32_t n) {
+    uint32_t largest = 0;
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
 static void pack_fp32_row(char *panel, int32_t lane, const float *weights, int32_t columns) {
     float *values = (float *)panel + lane;
     for (int32_t k = 0; k < columns; k++) values[k * PANEL_ROWS] = weights[k];
 }
 
-/* The upper half of the least float with an empty lower half that is not below `value`: rounding down would let the
- * largest weight exceed 127 steps. */
-static uint16_t upper_half_above(float value) {
+/* A 127th of the magnitude as the upper half of a float, rounded up: the largest weight must not exceed 127 steps. */
+static uint16_t group_scale(uint32_t magnitude) {
+    float value;
     uint32_t bits;
+    memcpy(&value, &magnitude, sizeof value);
+    value /= 127.0f;
     memcpy(&bits, &value, sizeof bits);
     return (uint16_t)((bits + 0xffff) >> 16);
 }
 
-static uint16_t group_scale(const float *weights, int32_t length) {
-    float largest = 0.0f;
-    for (int32_t k = 0; k < length; k++) largest = fmaxf(largest, fabsf(weights[k]));
-    return upper_half_above(largest / 127.0f);
+/* values[n] = weights / scale, rounded: in 1.5 * 2^23 + x the low bits are the integer nearest to x. */
+static void quantise(const float *weights, int32_t n, float scale, uint8_t *values) {
+    const float factor = scale > 0.0f ? 1.0f / scale : 0.0f;
+    for (int32_t i = 0; i < n; i++) {
+        float shifted = weights[i] * factor + 12582912.0f;
+        uint32_t bits;
+        memcpy(&bits, &shifted, sizeof bits);
+        values[i] = (uint8_t)bits;
+    }
 }
 
 static void pack_int8_row(const struct product *product, char *panel, int32_t lane, const float *weights,
                           int32_t columns) {
     uint16_t *scales = (uint16_t *)panel + lane;
-    uint8_t *values = (uint8_t *)panel + int8_scales_size(columns);
+    uint8_t *packed = (uint8_t *)panel + int8_scales_size(columns);
     const int32_t interleave = product->interleave;
-    for (int32_t k = 0; k < int8_groups(columns) * GROUP_COLUMNS; k++) {
-        int32_t group = k / GROUP_COLUMNS, length = columns - k < GROUP_COLUMNS ? columns - k : GROUP_COLUMNS;
-        if (k % GROUP_COLUMNS == 0) scales[group * PANEL_ROWS] = group_scale(weights + k, length);
-        float scale = upper_half_to_float(scales[group * PANEL_ROWS]);
-        int32_t value = k < columns && scale > 0.0f ? (int32_t)lrintf(weights[k] / scale) : 0;
-        values[(k / interleave * PANEL_ROWS + lane) * interleave + k % interleave] =
-            (uint8_t)((uint32_t)value ^ (uint32_t)product->weight_flip);
+    for (int32_t start = 0; start < columns; start += GROUP_COLUMNS, scales += PANEL_ROWS) {
+        int32_t length = columns - start < GROUP_COLUMNS ? columns - start : GROUP_COLUMNS;
+        uint8_t values[GROUP_COLUMNS];
+        *scales = group_scale(largest_magnitude(weights + start, length));
+        quantise(weights + start, length, upper_half_to_float(*scales), values);
+        for (int32_t i = 0; i < length; i++) {
+            int32_t k = start + i;
+            packed[(k / interleave * PANEL_ROWS + lane) * interleave + k % interleave] =
+                values[i] ^ (uint8_t)product->weight_flip;
+        }
     }
 }
 
@@ -57,6 +78,7 @@ int32_t slm_pack_rows(const char *kernels, int32_t precision, void *packed, cons
         int32_t row = first_row + i;
         char *panel = (char *)packed + (size_t)(row / PANEL_ROWS) * panel_size(precision, columns);
         const float *row_weights = weights + (size_t)i * (size_t)columns;
+        if (largest_magnitude(row_weights, columns) >= 0x7f800000) return 0;
         if (precision == SLM_INT8)
             pack_int8_row(&set->int8, panel, row % PANEL_ROWS, row_weights, columns);
         else

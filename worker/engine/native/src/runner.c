@@ -10,7 +10,8 @@
 struct slm_runner {
     struct slm_model model;
     const struct kernels *kernels;
-    const struct product *product; /* of the model's precision */
+    const struct product *product;      /* of the model's precision */
+    const struct product *head_product; /* for the head */
     struct attention attention;
     struct team *team;
 
@@ -91,26 +92,35 @@ static void apply_norm(const struct slm_runner *runner, const struct slm_norm *n
         runner->kernels->layer_norm(x, norm->weight, norm->bias, model->norm_epsilon, model->hidden_size, out);
 }
 
-static void encode(const struct slm_runner *runner, const float *x, int32_t columns, int32_t record) {
-    const struct product *product = runner->product;
+static void encode(const struct slm_runner *runner, const struct product *product, const float *x, int32_t columns,
+                   int32_t record) {
     product->encode(x, columns, runner->records + (size_t)record * product->record_size(columns));
 }
 
-/* records = norm(hidden), of all tokens, or of `tokens` alone. */
-static void norm_phase(struct slm_runner *runner, const struct slm_norm *norm, const int32_t *tokens,
-                       int32_t num_tokens, float *scratch) {
+/* records = norm(hidden) */
+static void norm_phase(struct slm_runner *runner, const struct slm_norm *norm, float *scratch) {
     const int32_t size = runner->model.hidden_size;
-    for (int32_t t = team_next_task(runner->team); t < num_tokens; t = team_next_task(runner->team)) {
-        size_t token = (size_t)(tokens == NULL ? t : tokens[t]);
-        apply_norm(runner, norm, runner->hidden + token * (size_t)size, scratch);
-        encode(runner, scratch, size, t);
+    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+        apply_norm(runner, norm, runner->hidden + (size_t)t * (size_t)size, scratch);
+        encode(runner, runner->product, scratch, size, t);
     }
     team_barrier(runner->team);
 }
 
-static void matrix_phase(struct slm_runner *runner, const struct slm_linear *linear, int32_t num_records, float *y,
-                         int32_t adds) {
-    struct linear_call call = {.product = runner->product,
+/* records = norm(hidden), of the tokens whose logits are wanted, for the head */
+static void final_norm_phase(struct slm_runner *runner, float *scratch) {
+    const int32_t size = runner->model.hidden_size;
+    for (int32_t i = team_next_task(runner->team); i < runner->num_logits; i = team_next_task(runner->team)) {
+        const float *x = runner->hidden + (size_t)runner->logit_tokens[i] * (size_t)size;
+        apply_norm(runner, &runner->model.final_norm, x, scratch);
+        encode(runner, runner->head_product, scratch, size, i);
+    }
+    team_barrier(runner->team);
+}
+
+static void matrix_phase(struct slm_runner *runner, const struct product *product, const struct slm_linear *linear,
+                         int32_t num_records, float *y, int32_t adds) {
+    struct linear_call call = {.product = product,
                                .linear = linear,
                                .panel_size = panel_size(runner->model.precision, linear->columns),
                                .records = runner->records,
@@ -166,7 +176,7 @@ static void merge_phase(struct slm_runner *runner, float *scratch) {
     for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
         attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
                          scratch);
-        encode(runner, scratch, columns, t);
+        encode(runner, runner->product, scratch, columns, t);
     }
     team_barrier(runner->team);
 }
@@ -181,24 +191,25 @@ static void activation_phase(struct slm_runner *runner, float *scratch) {
             runner->kernels->swiglu(x, x + size, size, scratch);
         else
             runner->kernels->gelu_tanh(x, size, scratch);
-        encode(runner, scratch, size, t);
+        encode(runner, runner->product, scratch, size, t);
     }
     team_barrier(runner->team);
 }
 
 static void layer_phases(struct slm_runner *runner, int32_t layer_index, void *scratch) {
     const struct slm_layer *layer = &runner->model.layers[layer_index];
+    const struct product *product = runner->product;
     const int32_t num_tokens = runner->num_tokens;
-    norm_phase(runner, &layer->attention_norm, NULL, num_tokens, scratch);
-    matrix_phase(runner, &layer->query_key_value, num_tokens, runner->wide, 0);
+    norm_phase(runner, &layer->attention_norm, scratch);
+    matrix_phase(runner, product, &layer->query_key_value, num_tokens, runner->wide, 0);
     cache_phase(runner, layer, layer_index);
     attention_phase(runner, layer_index, scratch);
     merge_phase(runner, scratch);
-    matrix_phase(runner, &layer->attention_output, num_tokens, runner->hidden, 1);
-    norm_phase(runner, &layer->mlp_norm, NULL, num_tokens, scratch);
-    matrix_phase(runner, &layer->mlp_input, num_tokens, runner->wide, 0);
+    matrix_phase(runner, product, &layer->attention_output, num_tokens, runner->hidden, 1);
+    norm_phase(runner, &layer->mlp_norm, scratch);
+    matrix_phase(runner, product, &layer->mlp_input, num_tokens, runner->wide, 0);
     activation_phase(runner, scratch);
-    matrix_phase(runner, &layer->mlp_output, num_tokens, runner->hidden, 1);
+    matrix_phase(runner, product, &layer->mlp_output, num_tokens, runner->hidden, 1);
 }
 
 static void run_step(void *context, int32_t member) {
@@ -206,8 +217,8 @@ static void run_step(void *context, int32_t member) {
     void *scratch = runner->scratch + (size_t)member * runner->scratch_size;
     embed_phase(runner);
     for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, i, scratch);
-    norm_phase(runner, &runner->model.final_norm, runner->logit_tokens, runner->num_logits, scratch);
-    matrix_phase(runner, &runner->model.head, runner->num_logits, runner->logits, 0);
+    final_norm_phase(runner, scratch);
+    matrix_phase(runner, runner->head_product, &runner->model.head, runner->num_logits, runner->logits, 0);
 }
 
 /* Preparing a step. */
@@ -274,9 +285,9 @@ static void run_linear(void *context, int32_t member) {
     const int32_t columns = call->linear->columns;
     (void)member;
     for (int32_t r = team_next_task(runner->team); r < call->num_records; r = team_next_task(runner->team))
-        encode(runner, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
+        encode(runner, runner->product, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
     team_barrier(runner->team);
-    matrix_phase(runner, call->linear, call->num_records, call->y, 0);
+    matrix_phase(runner, runner->product, call->linear, call->num_records, call->y, 0);
 }
 
 void slm_linear_forward(struct slm_runner *runner, const struct slm_linear *linear, const float *x, int32_t num_rows,
@@ -298,7 +309,9 @@ static void *allocate(size_t count, size_t size) {
 static size_t largest_record(const struct slm_runner *runner) {
     const struct slm_model *model = &runner->model;
     int32_t columns = max_int(model->num_heads * model->head_size, model->hidden_size);
-    return runner->product->record_size(max_int(columns, model->intermediate_size));
+    size_t size = runner->product->record_size(max_int(columns, model->intermediate_size));
+    size_t head_size = runner->head_product->record_size(model->hidden_size);
+    return size > head_size ? size : head_size;
 }
 
 static size_t scratch_size(const struct slm_runner *runner) {
@@ -355,6 +368,7 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     runner->model = *model;
     runner->kernels = set;
     runner->product = model->precision == SLM_INT8 ? &set->int8 : &set->fp32;
+    runner->head_product = model->precision == SLM_INT8 ? &set->int8_head : &set->fp32;
     runner->attention = attention_over(model, set, cache);
     const size_t max_partials = count_partials(model, max_tokens, max_rows);
     runner->team = team_create(threads);

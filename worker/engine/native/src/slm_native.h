@@ -86,7 +86,8 @@ const char *slm_available_kernels(void);
 size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int32_t columns);
 
 /* Pack (and for int8 quantise) `num_rows` rows of weights [num_rows][columns] as rows first_row.. of a packed matrix.
- * `packed` must have been zero before its first rows were packed. Returns 0 when there is no such kernel set. */
+ * `packed` must have been zero before its first rows were packed. Returns 0 when a weight is not finite (or there is no
+ * such kernel set). */
 int32_t slm_pack_rows(const char *kernels, int32_t precision, void *packed, const float *weights, int32_t first_row,
                       int32_t num_rows, int32_t columns);
 

@@ -1,0 +1,79 @@
+"""A row's logits are bitwise the same whatever is computed beside it and however its prefill is cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.unit.native.conftest import make_model, prompt, row
+
+LENGTH = 330  # six blocks, two spans
+
+
+@pytest.fixture(params=["fp32", "int8"])
+def precision(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def model(request: pytest.FixtureRequest):
+    return make_model(request.param)
+
+
+def decode_alone(runner, token_ids: tuple[int, ...], num_decoded: int = 3) -> Tensor:
+    """Logits of the last `num_decoded` positions, each computed as a single token."""
+    begin = len(token_ids) - num_decoded
+    runner.forward([row(0, token_ids[:begin], needs_logits=False)])
+    return torch.cat([runner.forward([row(0, token_ids[i : i + 1], i)]).clone() for i in range(begin, len(token_ids))])
+
+
+def test_chunks_of_any_size_give_the_same_bits(model, precision, make_runner):
+    runner = make_runner(model, precision=precision)
+    token_ids = prompt(LENGTH)
+    expected = runner.forward([row(0, token_ids)]).clone()
+    for size in (1, 5, 64, 100):
+        for begin in range(0, LENGTH, size):
+            logits = runner.forward([row(1, token_ids[begin : begin + size], begin)])
+        assert torch.equal(logits, expected), f"chunks of {size}"
+
+
+def test_batch_mates_do_not_change_a_bit(model, precision, make_runner):
+    runner = make_runner(model, precision=precision, num_slots=9)
+    token_ids = prompt(LENGTH)
+    expected = decode_alone(runner, token_ids)
+    for num_mates in (1, 2, 5, 8):
+        mates = [row(slot, prompt(20 * slot, slot), needs_logits=False) for slot in range(1, num_mates + 1)]
+        runner.forward([*mates, row(0, token_ids[:-3], needs_logits=False)])
+        for offset in range(3):
+            begin = LENGTH - 3 + offset
+            decoding = [row(slot, (offset,), 20 * slot + offset) for slot in range(1, num_mates + 1)]
+            logits = runner.forward([*decoding, row(0, token_ids[begin : begin + 1], begin)])
+            assert torch.equal(logits[-1], expected[offset]), f"{num_mates} mates"
+
+
+def test_a_chunk_of_a_mate_does_not_change_a_bit(model, precision, make_runner):
+    runner = make_runner(model, precision=precision)
+    token_ids = prompt(LENGTH)
+    expected = decode_alone(runner, token_ids, 1)
+    runner.forward([row(0, token_ids[:-1], needs_logits=False)])
+    logits = runner.forward([row(1, prompt(150, 5)), row(0, token_ids[-1:], LENGTH - 1)])
+    assert torch.equal(logits[1:], expected)
+
+
+def test_the_number_of_threads_does_not_change_a_bit(model, precision, make_runner):
+    token_ids = prompt(LENGTH)
+    one, two, three = (
+        decode_alone(make_runner(model, precision=precision, threads=threads), token_ids) for threads in (1, 2, 3)
+    )
+    assert torch.equal(one, two)
+    assert torch.equal(one, three)
+
+
+def test_every_kernel_set_keeps_rows_apart(precision, make_runner, all_kernels):
+    model, token_ids = make_model("llama"), prompt(100)
+    for kernels in all_kernels:
+        runner = make_runner(model, precision=precision, kernels=kernels, num_slots=9)
+        alone = runner.forward([row(0, token_ids)]).clone()
+        together = runner.forward([row(slot, token_ids[: 92 + slot]) for slot in range(9)])
+        assert torch.equal(alone[0], together[8]), kernels
