@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(20.0, ge=0, le=3600, description="How long a stopping worker lets its generations finish.")
     max_body_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body.")
     heartbeat_s: float = Field(15.0, gt=0, le=300, description="Pause after which an open stream sends a comment.")
+    reader_grace_s: float = Field(
+        30.0, gt=0, le=86_400, description="How long a job goes on when the last client that reads it has gone."
+    )
     redis_fsync: Literal["everysec", "always"] = Field(
         "everysec", description="How soon the embedded Redis writes to disk: what a power cut can cost."
     )

@@ -68,11 +68,12 @@ class ModelBackend:
             num_slots=settings.slots,
             max_context=settings.context,
             num_threads=settings.threads or usable_cores(),
+            build_dir=settings.data_dir / "native",
             deliver=deliver,
             on_fatal=on_fatal,
         )
-        dtype = str(model.dtype).removeprefix("torch.")
-        return Serving(engine, model.renderer, model.device.type, dtype, model.context_length, model.close)
+        log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
+        return Serving(engine, model.renderer, model.device.type, model.dtype, model.context_length, model.close)
 
     def _source(self) -> str:
         try:

@@ -21,15 +21,15 @@ from transformers.utils.logging import disable_progress_bar
 from common.errors import ModelUnavailable
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
+from worker.engine.model_runner import ModelRunner
 from worker.engine.prompt import PromptRenderer
-from worker.engine.runner_check import check_runner
+from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
-from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
 
 logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that does not say what it was made for
 # Tokens that end a turn in the chat formats in use, for models whose own settings forget to say so.
@@ -54,7 +54,10 @@ class TokenizerDecoder:
 
 @dataclass
 class LoadedModel:
-    """A model in memory, with an adapter merged into its weights where one was given. `close` gives the memory back."""
+    """A model in memory, with an adapter merged into its weights where one was given. `close` gives the memory back.
+
+    `dtype` is the number format it was asked for, and the one it has once its engine runs.
+    """
 
     model: Any
     tokenizer: Any
@@ -62,9 +65,9 @@ class LoadedModel:
     eos_token_ids: frozenset[int]
     context_length: int  # most tokens of prompt and answer that the model was made for
     device: torch.device
-    dtype: torch.dtype
+    dtype: str
     adapter: AdapterInfo | None
-    _runner: TransformersRunner | None = field(default=None, init=False)
+    _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
 
     def start_engine(
@@ -73,6 +76,7 @@ class LoadedModel:
         num_slots: int,
         max_context: int,
         num_threads: int,
+        build_dir: Path,
         deliver: Deliver,
         on_fatal: Callable[[Exception], None],
         prefill_chunk: int = PREFILL_CHUNK,
@@ -82,7 +86,8 @@ class LoadedModel:
         Args:
             num_slots: sequences that run at once.
             max_context: most tokens of prompt and answer; the model's own limit caps it.
-            num_threads: CPU threads of this process's tensor operations.
+            num_threads: CPU threads of a step.
+            build_dir: folder for the compiled kernels.
             deliver: see `Engine`.
             on_fatal: see `Engine`.
             prefill_chunk: see `Engine`.
@@ -91,13 +96,16 @@ class LoadedModel:
             ModelUnavailable: the model's architecture cannot be served.
         """
         self.context_length = min(self.context_length, max_context)
-        try:
-            self._runner = TransformersRunner(
-                self.model, num_slots=num_slots, context_length=self.context_length, num_threads=num_threads
-            )
-            check_runner(self._runner, self.model)
-        except UnsupportedModelError as error:
-            raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error
+        self._runner, self.dtype = make_runner(
+            self.model,
+            dtype=self.dtype,
+            num_slots=num_slots,
+            context_length=self.context_length,
+            num_threads=num_threads,
+            build_dir=build_dir,
+        )
+        self.model = None  # the runner keeps what it needs of it
+        _release_memory()
         self._engine = Engine(
             self._runner,
             Sampler(),
@@ -161,7 +169,7 @@ def load_model(
         eos_token_ids=end_token_ids(model, tokenizer, renderer.template),
         context_length=context_limit(model.config.get_text_config(), tokenizer),
         device=chosen_device,
-        dtype=chosen_dtype,
+        dtype=dtype,
         adapter=adapter,
     )
 
@@ -181,7 +189,15 @@ def choose_device(wish: Device) -> tuple[torch.device, str]:
 
 
 def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
-    """The number format and why it is that one."""
+    """The number format of the weights as they are read, and why it is that one. int8 is made from them afterwards.
+
+    Raises:
+        ModelUnavailable: the device does not compute in the wished format.
+    """
+    if wish == "int8":
+        if device.type != "cpu":
+            raise ModelUnavailable(f"int8 runs on the CPU only. Set SLM_DTYPE to auto for {device.type}.")
+        return torch.float32, "to be quantised"
     if wish != "auto":
         dtype: torch.dtype = getattr(torch, wish)
         return dtype, "as asked"
@@ -189,7 +205,7 @@ def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.bfloat16, "half the memory traffic with float32's range"
     if device.type in ("cuda", "mps"):
         return torch.float16, "half the memory traffic; this device computes no bfloat16"
-    return torch.float32, "exact, and the fastest format of most processors"
+    return torch.float32, "exact; made int8 where the native kernels run"
 
 
 def context_limit(config: Any, tokenizer: Any) -> int:

@@ -7,17 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.model_runner import DeviceLostError, ModelRunner, Row
 from worker.engine.sequence import BASE_ADAPTER
-from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+from worker.engine.transformers_runner import UnsupportedModelError
 
 PROMPT_LENGTHS = (7, 4)
-# Largest difference of two logits as a part of the largest logit: what the order of additions may change.
+# By number format, what the order of additions may change in the logits, as a part of the largest one.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
-def check_runner(runner: TransformersRunner, model: Any) -> None:
+def check_runner(runner: ModelRunner, model: Any, tolerance: float | None = None) -> None:
     """Compute two short prompts, in chunks and in one batch, and compare with the model's own forward.
+
+    Args:
+        runner: over that model.
+        model: a `PreTrainedModel`.
+        tolerance: the largest difference of two logits that is no fault, as a part of the largest logit; default: what
+            the model's number format explains.
 
     Raises:
         UnsupportedModelError: the results differ, or the modelling code cannot work with slots at all.
@@ -32,8 +38,8 @@ def check_runner(runner: TransformersRunner, model: Any) -> None:
         raise UnsupportedModelError(
             f"The model type {model.config.model_type} cannot run in a batch: {error}"
         ) from error
-    tolerance = TOLERANCES[model.dtype] * expected.abs().max()
-    if not (found - expected).abs().max() <= tolerance:
+    allowed = TOLERANCES[model.dtype] if tolerance is None else tolerance
+    if not (found - expected).abs().max() <= allowed * expected.abs().max():
         raise UnsupportedModelError(f"The model type {model.config.model_type} computes something else in a batch.")
 
 
@@ -48,7 +54,7 @@ def _own_logits(model: Any, token_ids: list[int]) -> Tensor:
     return logits[0, -1].float()
 
 
-def _slot_logits(runner: TransformersRunner, prompts: list[list[int]]) -> Tensor:
+def _slot_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
     """Each prompt's logits [prompts, vocab_size]: two chunks, then the last tokens of all prompts as one batch."""
     for slot, prompt in enumerate(prompts):
         runner.forward([_row(slot, prompt, 0, 2)])

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from common.errors import ModelUnavailable
 from common.sampling import SamplingParams
+from common.settings import ROOT
 from tests.fakes import Outputs
 from tests.unit.engine.tiny_models import make_tokenizer, save_adapter, save_model
 from worker.engine.loader import (
@@ -54,7 +55,7 @@ def outputs() -> Outputs:
 
 @pytest.fixture
 def loaded(base: Path) -> Iterator[LoadedModel]:
-    model = load_model(str(base), base_name="tiny-llama", device="cpu")
+    model = load_model(str(base), base_name="tiny-llama", device="cpu", dtype="float32")
     yield model
     model.close()
 
@@ -67,6 +68,7 @@ def logits_of(model: Any) -> torch.Tensor:
 
 def run(model: LoadedModel, outputs: Outputs, prompt: str, **options: Any) -> None:
     defaults = {"num_slots": 2, "max_context": 64, "num_threads": 1, "deliver": outputs, "on_fatal": print}
+    defaults |= {"build_dir": ROOT / "data" / "native"}
     engine = model.start_engine(**(defaults | options))
     params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=10)
     engine.submit(Sequence("a", model.renderer.render(prompt).token_ids, params))
@@ -74,13 +76,13 @@ def run(model: LoadedModel, outputs: Outputs, prompt: str, **options: Any) -> No
 
 
 def test_a_model_folder_is_loaded_and_answers(loaded: LoadedModel, outputs: Outputs) -> None:
-    run(loaded, outputs, "Hi")
-
     expected = loaded.model.generate(
         torch.tensor([loaded.renderer.render("Hi").token_ids]), max_new_tokens=10, do_sample=False, pad_token_id=0
     )
+    run(loaded, outputs, "Hi")
+
     assert outputs.token_ids("a") == expected[0, len(loaded.renderer.render("Hi").token_ids) :].tolist()
-    assert (loaded.device.type, loaded.dtype, loaded.context_length) == ("cpu", torch.float32, 64)
+    assert (loaded.device.type, loaded.dtype, loaded.context_length) == ("cpu", "float32", 64)
 
 
 def test_the_choice_of_device_and_number_format_is_logged_with_its_reason(
