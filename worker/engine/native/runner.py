@@ -19,7 +19,6 @@ from worker.engine.native.library import BLOCK_TOKENS, NativeRow, Precision, ava
 from worker.engine.native.memory import Memory
 from worker.engine.native.weights import PackedModel
 from worker.engine.sequence import BASE_ADAPTER
-from worker.engine.sequence import BASE_ADAPTER
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +49,6 @@ class NativeRunner:
         ValueError: `kv_bytes` does not hold one full slot, or the weights are not finite.
         MemoryError: there is not enough memory.
     """
-
-    adapters = frozenset({BASE_ADAPTER})
 
     adapters = frozenset({BASE_ADAPTER})
 
