@@ -126,6 +126,18 @@ def test_the_token_limit_ends_a_sequence_and_flushes_what_is_held(start_engine: 
     assert len(outputs.token_ids("a")) == 4
 
 
+def test_a_stop_string_completed_by_the_last_token_counts_as_a_stop(
+    start_engine: StartEngine, outputs: Outputs
+) -> None:
+    engine = start_engine(FakeRunner(endless("abc")))
+
+    engine.submit(make_sequence("a", params=SamplingParams(seed=0, max_new_tokens=3, stop=("bc",))))
+    outputs.wait_for("a")
+
+    assert outputs.text("a") == "a"
+    assert outputs.finals("a")[0].finish_reason is FinishReason.STOP
+
+
 def test_the_end_of_the_context_ends_a_sequence(start_engine: StartEngine, outputs: Outputs) -> None:
     engine = start_engine(FakeRunner(endless(), context_length=10))
 

@@ -147,16 +147,17 @@ def test_a_continued_sequence_gets_the_tokens_of_an_undisturbed_one(make: Any) -
 
 def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_owner() -> None:
     model = make_model("llama")
-    expected = [generate(model, prompt)[0] for prompt in PROMPTS[:2]]
-    poison = ord("~")
+    # The next owner is shorter than what the bad sequence leaves, and its neighbour longer.
+    neighbour, bad, following = "x" * 50, "y" * 20 + "~" + "y" * 9, "Hi"
+    expected = {prompt: generate(model, prompt)[0] for prompt in (neighbour, following)}
     with torch.no_grad():
-        model.get_input_embeddings().weight[poison] = math.nan
+        model.get_input_embeddings().weight[ord("~")] = math.nan
 
-    run = Run(model, [greedy("bad", "a~b"), greedy("neighbour", PROMPTS[0]), greedy("next", PROMPTS[1])], num_slots=2)
+    run = Run(model, [greedy(prompt, prompt) for prompt in (neighbour, bad, following)], num_slots=2)
 
-    assert isinstance(run.outputs.finals("bad")[0].error, InternalError)
-    assert run.token_ids("neighbour") == expected[0]
-    assert run.token_ids("next") == expected[1]
+    assert isinstance(run.outputs.finals(bad)[0].error, InternalError)
+    assert run.token_ids(neighbour) == expected[neighbour]
+    assert run.token_ids(following) == expected[following]
 
 
 def test_a_failed_forward_leaves_the_runner_usable(monkeypatch: pytest.MonkeyPatch) -> None:
