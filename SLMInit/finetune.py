@@ -41,6 +41,7 @@ class _Base:
     name: str  # as the user calls it
     source: str  # what from_pretrained takes
     tokenizer: Any  # with the training prompt as its chat template
+    context: int | None  # tokens; None: no limit is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +97,19 @@ def _prepare_base(options: TrainingOptions, progress: Progress) -> _Base:
     name = options.base_model or read_settings().base_model
     source = resolve_base_model(name, options.data_dir or read_settings().data_dir, progress=progress)
     try:
+        config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as err:
-        raise BaseModelError(f"Base model {name!r}: its tokenizer cannot be loaded: {err}") from err
+        raise BaseModelError(f"Base model {name!r}: its config or tokenizer cannot be loaded: {err}") from err
     if tokenizer.eos_token_id is None:
         raise TrainingError(f"Base model {name!r}: its tokenizer has no end-of-text token to end a response with.")
     tokenizer.chat_template = INSTRUCTION_TEMPLATE
-    return _Base(name, source, tokenizer)
+    return _Base(name, source, tokenizer, getattr(config, "max_position_embeddings", None))
 
 
 def _prepare_data(options: TrainingOptions, base: _Base, progress: Progress) -> _Data:
     pairs = read_pairs(options.data)
-    context = getattr(AutoConfig.from_pretrained(base.source), "max_position_embeddings", options.max_length)
-    limit = min(options.max_length, context)
+    limit = min(options.max_length, base.context or options.max_length)
     train, held_out = (encode(part, base.tokenizer, limit) for part in split(pairs, options.seed))
     left_out = len(pairs) - len(train) - len(held_out)
     if not train or not held_out:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, set_seed
 from transformers.pytorch_utils import Conv1D
 
+from SLMInit.errors import BaseModelError
 from SLMInit.options import TrainingOptions
 
 
@@ -24,9 +25,15 @@ def load_lora_model(source: str, name: str, options: TrainingOptions) -> Any:
         source: what `from_pretrained` takes.
         name: the base model as the user calls it; the adapter will say that it was trained on this.
         options: rank, alpha and seed.
+
+    Raises:
+        BaseModelError: its weights cannot be loaded.
     """
     set_seed(options.seed)
-    base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    try:
+        base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as err:
+        raise BaseModelError(f"Base model {name!r} cannot be loaded: {err}") from err
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=options.rank,

@@ -5,6 +5,7 @@ Imports nothing heavy at its top, so that `--help` and the advice on a missing p
 
 from __future__ import annotations
 
+import os
 import sys
 
 from SLMInit.environment import ensure_packages
@@ -22,6 +23,8 @@ def run(device: Device, argv: list[str]) -> int:
         argv: the script's path and its arguments.
     """
     ensure_packages(argv)
+    # Threads that spin while they wait make training several times slower where another program uses the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = parse_options(device, argv[1:])
     if device == "cuda" and not _has_cuda():
         print("cudaInit.py: PyTorch finds no CUDA GPU here. Train on the CPU: python cudaInit_cpu.py", file=sys.stderr)
