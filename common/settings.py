@@ -39,8 +39,8 @@ class Settings(BaseSettings):
         None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if there."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Device the worker computes on.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number format of the weights."
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of one worker's engine; 0 = every core it may use.")
     slots: int = Field(16, ge=1, le=512, description="Generations that one worker runs at once.")
