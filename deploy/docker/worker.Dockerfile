@@ -7,6 +7,9 @@ ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 
+# The kernels for the CPU are compiled on the machine they run on, when the model is first loaded.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+
 # torch alone first: what it needs comes from the ordinary index in the second step, which finds torch installed.
 COPY requirements/ requirements/
 RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" --constraint requirements/constraints.txt torch \

@@ -220,3 +220,8 @@ def test_the_api_image_has_neither_torch_nor_the_worker() -> None:
     dockerfile = ROOT / "deploy" / "docker" / "api.Dockerfile"
     assert set(copied(dockerfile)) == {"requirements/", "common/", "api/"}
     assert re.findall(r"-r (\S+)", dockerfile.read_text()) == ["requirements/api.txt"]
+
+
+def test_the_worker_image_can_compile_the_cpu_kernels() -> None:
+    installed = [rest for name, rest in instructions(ROOT / "deploy" / "docker" / "worker.Dockerfile") if name == "RUN"]
+    assert any("apt-get install" in command and " gcc " in command for command in installed)
