@@ -23,7 +23,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,20 +92,22 @@ class Frames:
             time.sleep(RETRY_S)
 
     def _connect(self) -> Iterator[tuple[int, dict[str, object]]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            self._request(connection)
+            with closing(connection.getresponse()) as answer:
+                if answer.status == http.client.OK:
+                    self._job_id = answer.headers["X-Job-Id"] or self._job_id
+                    yield from self._frames(answer)
+                elif answer.status not in (http.client.SERVICE_UNAVAILABLE, http.client.CONFLICT):
+                    raise AssertionError(f"{answer.status}: {answer.read()!r}")
+
+    def _request(self, connection: http.client.HTTPConnection) -> None:
         if self._job_id is None:
             headers = {"Content-Type": "application/json", "Idempotency-Key": self._key}
             connection.request("POST", "/slm/stream", json.dumps(self._body), headers)
         else:
             seen = {"Last-Event-ID": str(self._last_id)} if self._last_id >= 0 else {}
             connection.request("GET", f"/slm/jobs/{self._job_id}/stream", headers=seen)
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            if answer.status not in (http.client.SERVICE_UNAVAILABLE, http.client.CONFLICT):
-                raise AssertionError(f"{answer.status}: {answer.read()!r}")
-            return
-        self._job_id = answer.headers["X-Job-Id"] or self._job_id
-        yield from self._frames(answer)
 
     def _frames(self, answer: http.client.HTTPResponse) -> Iterator[tuple[int, dict[str, object]]]:
         number = -1
@@ -256,10 +258,10 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    with suppress(*BROKEN):
+    with suppress(*BROKEN), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
         connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.client.OK
+        with closing(connection.getresponse()) as answer:
+            return answer.status == http.client.OK
     return False
 
 

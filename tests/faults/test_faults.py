@@ -1,0 +1,233 @@
+"""What dies, and what a client with an open stream sees of it: a pause, and then the next token.
+
+The clients here are outside clients (`benchmarks.chaos.Frames`): they repeat a request under its Idempotency-Key, and
+go on behind the last frame that they have.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from benchmarks.chaos import Frames, Tally
+from benchmarks.chaos import run as run_chaos
+from common.settings import ROOT
+from deploy.redis_server import free_port
+from SLMInit import default_model
+from tests.processes import Cluster, Process, running_cluster, wait_for
+from tests.redis_server import RedisServer, running_server
+
+pytestmark = pytest.mark.integration
+
+TOKENS = 150
+
+
+class Site:
+    """Redis, an API, and workers with a slow fake model."""
+
+    def __init__(self, redis: RedisServer, cluster: Cluster, port: int) -> None:
+        self.redis = redis
+        self.cluster = cluster
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.api = self.start_api()
+
+    def start_api(self) -> Process:
+        self.api = self.cluster.start_api(self.port, SLM_DRAIN_S="1")
+        wait_for("the API", self.is_up)
+        return self.api
+
+    def is_up(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/healthz", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    def start_worker(self, name: str, app: str = "tests.fake_worker", **env: str) -> Process:
+        worker = self.cluster.start_worker(name, app, **env)
+        self.cluster.wait_until_taking_jobs(name)
+        return worker
+
+    def restart_redis(self) -> None:
+        self.redis.kill()
+        self.redis.start()
+
+
+class Stream(threading.Thread):
+    """One client with one stream."""
+
+    def __init__(self, site: Site, **body: object) -> None:
+        super().__init__(daemon=True)
+        self.tally = Tally()
+        self.frames: list[tuple[int, dict[str, object]]] = []
+        self._frames = Frames(site.port, {"prompt": "endless", "max_new_tokens": TOKENS} | body, self.tally)
+        self.start()
+
+    def run(self) -> None:
+        for frame in self._frames:
+            self.frames.append(frame)
+
+    @property
+    def text(self) -> str:
+        return "".join(str(data.get("text", "")) for _, data in self.frames)
+
+    def wait_for_text(self) -> None:
+        wait_for("the first tokens", lambda: self.text)
+
+    def to_end(self) -> str:
+        """The whole text; the frames' ids rise, and one of them is the end."""
+        self.join(180)
+        assert not self.is_alive(), f"the stream did not end; it has {len(self.frames)} frames"
+        ids = [number for number, _ in self.frames]
+        assert ids == sorted(set(ids))
+        ends = [data for _, data in self.frames if "device_used" in data or "error" in data]
+        assert ends == [{"status": "Response complete!", "device_used": "cpu"}]
+        return self.text
+
+
+def whole(tokens: int = TOKENS) -> str:
+    return ("abc " * tokens)[:tokens]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    (tmp_path / "redis").mkdir()
+    env = {"SLM_LEASE_S": "2", "SLM_DRAIN_S": "1", "FAKE_STEP_MS": "25"}
+    with running_server(tmp_path / "redis") as redis, running_cluster(redis.url, tmp_path, **env) as cluster:
+        yield Site(redis, cluster, free_port(0))
+
+
+def kill_api(site: Site) -> None:
+    site.api.kill()
+    site.start_api()
+
+
+def kill_redis(site: Site) -> None:
+    site.restart_redis()
+
+
+def kill_worker(site: Site) -> None:
+    for worker in site.cluster.processes("a"):
+        if worker.is_running():
+            worker.kill()
+    site.start_worker("a")
+
+
+def kill_worker_and_api(site: Site) -> None:
+    site.api.kill()
+    kill_worker(site)
+    site.start_api()
+
+
+def kill_worker_and_redis(site: Site) -> None:
+    for worker in site.cluster.processes("a"):
+        worker.kill()
+    site.restart_redis()
+    site.start_worker("a")
+
+
+def kill_api_and_redis(site: Site) -> None:
+    site.api.kill()
+    site.restart_redis()
+    site.start_api()
+
+
+@pytest.mark.parametrize(
+    "blow", [kill_api, kill_redis, kill_worker, kill_worker_and_api, kill_worker_and_redis, kill_api_and_redis]
+)
+def test_whatever_is_killed_the_streams_go_on_at_their_next_token(site: Site, blow: Callable[[Site], None]) -> None:
+    site.start_worker("a")
+    streams = [Stream(site) for _ in range(3)]
+    for stream in streams:
+        stream.wait_for_text()
+    blow(site)
+    for stream in streams:
+        assert stream.to_end() == whole()
+        if blow in (kill_worker, kill_redis):
+            assert not stream.tally.reconnects, "the same connection goes on"
+
+
+def test_a_rolling_restart_under_load_costs_no_stream(site: Site) -> None:
+    site.start_worker("a")
+    site.start_worker("b")
+    streams = [Stream(site, max_new_tokens=TOKENS) for _ in range(32)]
+    for stream in streams:
+        stream.wait_for_text()
+    for name in ("a", "b"):
+        (old,) = site.cluster.processes(name)
+        assert old.terminate() == 0
+        site.start_worker(f"{name}2")
+    for stream in streams:
+        assert stream.to_end() == whole()
+        assert not stream.tally.reconnects
+
+
+def test_redis_may_be_away_for_a_while(site: Site) -> None:
+    site.start_worker("a", FAKE_STEP_MS="50")
+    stream = Stream(site)
+    stream.wait_for_text()
+    site.redis.kill()
+    wait_for("the API to notice", lambda: requests.get(f"{site.url}/slm/info", timeout=30).status_code == 503)
+    refused = requests.post(f"{site.url}/slm/generate", json={"prompt": "Hi"}, timeout=30)
+    assert refused.status_code == 503
+    assert refused.json()["code"] == "redis_unavailable"
+    assert refused.headers["Retry-After"]
+    site.redis.start()
+    assert stream.to_end() == whole()
+    assert not stream.tally.reconnects
+
+
+def test_a_full_redis_gives_clear_errors_and_breaks_no_job(site: Site) -> None:
+    site.start_worker("a", FAKE_STEP_MS="50")
+    stream = Stream(site)
+    stream.wait_for_text()
+    site.cluster.redis.config_set("maxmemory", "1mb")
+    wait_for(
+        "a refusal",
+        lambda: requests.post(f"{site.url}/slm/generate", json={"prompt": "x"}, timeout=60).status_code == 503,
+    )
+    site.cluster.redis.config_set("maxmemory", "0")
+    assert stream.to_end() == whole()
+    assert requests.post(f"{site.url}/slm/generate", json={"prompt": "again"}, timeout=60).json()["response"] == "again"
+
+
+def test_a_finished_job_costs_a_bounded_amount_of_memory_and_expires(site: Site) -> None:
+    site.start_worker("a", FAKE_STEP_MS="1", SLM_JOB_TTL_S="2")
+    body = {"prompt": "endless", "max_new_tokens": 1000}
+    job_id = requests.post(f"{site.url}/slm/generate", json=body, timeout=120).json()["job_id"]
+    keys = list(site.cluster.redis.scan_iter(f"slm:job:{job_id}*"))
+    assert sum(site.cluster.redis.memory_usage(key) or 0 for key in keys) < 200 * 1024
+    wait_for("the record to expire", lambda: not list(site.cluster.redis.scan_iter(f"slm:job:{job_id}*")))
+    assert requests.get(f"{site.url}/slm/jobs/{job_id}", timeout=10).status_code == 404
+    wait_for("the index to forget it", lambda: not requests.get(f"{site.url}/slm/jobs", timeout=10).json()["jobs"])
+
+
+def test_the_real_model_says_the_same_after_a_kill_as_without_one(site: Site) -> None:
+    """Greedy and seeded, in fp32."""
+    default_model.install(ROOT / "data" / "models", progress=print)
+    env = {"SLM_DTYPE": "float32", "SLM_DATA_DIR": str(ROOT / "data")}
+    asked: list[dict[str, object]] = [
+        {"prompt": "Tell me a story about a robot.", "max_new_tokens": 60, "temperature": 0},
+        {"prompt": "Tell me a story about a river.", "max_new_tokens": 60, "temperature": 0.9, "seed": 7},
+    ]
+    worker = site.start_worker("a", "worker.app", **env)
+    undisturbed = [Stream(site, **body).to_end() for body in asked]
+    streams = [Stream(site, **body) for body in asked]
+    for stream in streams:
+        stream.wait_for_text()
+    worker.signal(signal.SIGKILL)
+    site.start_worker("b", "worker.app", **env)
+    assert [stream.to_end() for stream in streams] == undisturbed
+
+
+def test_random_kills_for_a_while() -> None:
+    """The short form of `benchmarks/chaos.py`."""
+    tally = run_chaos(minutes=0.75, clients=4, every_s=8, worker_app="tests.fake_worker")
+    assert sum(tally.blows.values()) >= 3
+    assert tally.wrong == []
+    assert tally.begun == tally.ended > 0
