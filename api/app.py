@@ -12,6 +12,7 @@ from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.hooks import register_hooks
 from api.overview import Overview
+from api.readers import Readers
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.pages import pages
@@ -47,5 +48,7 @@ def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subs
 
 def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber) -> Services:
     store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
-    jobs = JobService(store, EventLog(redis, subscriber), max_queue=settings.max_queue)
+    grace_s = settings.reader_grace_s
+    readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
+    jobs = JobService(store, EventLog(redis, subscriber), readers, max_queue=settings.max_queue)
     return Services(settings, redis, jobs, Overview(Fleet(redis), store))

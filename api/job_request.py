@@ -10,6 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from api.current import services
 from api.schemas import Body, GenerateBody, parse_body
 from api.service import NewJob
+from common.errors import InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
 
@@ -31,7 +32,7 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """
     body = parse_body(schema, _raw_body())
     is_async = _wants_no_wait(body)
-    return JobRequest(NewJob(kind, body.to_params(), _options(body)), is_async)
+    return JobRequest(NewJob(kind, body.to_params(), _options(body, is_async=is_async)), is_async)
 
 
 def _raw_body() -> bytes:
@@ -48,7 +49,24 @@ def _wants_no_wait(body: Body) -> bool:
     return body.run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
 
 
-def _options(body: Body) -> JobOptions:
+def _options(body: Body, *, is_async: bool) -> JobOptions:
     if not isinstance(body, GenerateBody):
         return JobOptions()
-    return JobOptions(bulk=body.priority == "bulk", ttl_s=body.ttl, timeout_s=body.timeout)
+    return JobOptions(
+        bulk=body.priority == "bulk",
+        ttl_s=body.ttl,
+        timeout_s=body.timeout,
+        reader_grace_s=_reader_grace_s(body, is_async=is_async),
+    )
+
+
+def _reader_grace_s(body: GenerateBody, *, is_async: bool) -> float | None:
+    """How long the job goes on when its client has gone; None where that makes no difference."""
+    if is_async and body.on_disconnect == "cancel":
+        raise InvalidRequest(
+            'on_disconnect must be "continue" where the client does not wait (async, Prefer: respond-async); '
+            "got 'cancel'",
+            param="on_disconnect",
+        )
+    goes_on = is_async or body.on_disconnect == "continue"
+    return None if goes_on else services().settings.reader_grace_s

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from api.readers import Reading
 from common.errors import SLMError
 from common.event_log import Follower
 from common.events import Event, EventType
@@ -15,28 +16,42 @@ WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
 
 
 class LiveJob:
-    """A followed job. A context manager: leaving it ends the subscription, never the job.
+    """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
 
     `after` is the last event that the client has seen already, and `text` what it has read up to there.
     """
 
-    def __init__(self, job_id: str, kind: JobKind, follower: Follower, *, after: int = -1, text: str = "") -> None:
+    def __init__(
+        self,
+        job_id: str,
+        kind: JobKind,
+        follower: Follower,
+        *,
+        after: int = -1,
+        text: str = "",
+        reading: Reading | None = None,
+    ) -> None:
         self.id = job_id
         self.kind = kind
         self.text = text
         self._after = after
         self._follower = follower
+        self._reading = reading
+        self._is_over = False
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:
         """The events that the client has not seen, up to the terminal one; None after each `pulse_s` of silence."""
-        return self._follower.events(after=self._after, pulse_s=pulse_s)
+        for event in self._follower.events(after=self._after, pulse_s=pulse_s):
+            self._is_over = event is not None and event.type.is_terminal
+            yield event
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when the job has ended, or `timeout_s` seconds have passed."""
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the job's end or the client's; returns whether `timeout_s` seconds have passed without either."""
         deadline = time.monotonic() + timeout_s
         for _ in self.events(pulse_s=min(timeout_s, WAIT_PULSE_S)):
             if time.monotonic() >= deadline:
-                return
+                return not self._is_over
+        return False
 
     def raise_early_error(self, timeout_s: float) -> bool:
         """Wait for the first event; returns whether it has come in time.
@@ -50,8 +65,10 @@ class LiveJob:
         return first is not None
 
     def close(self) -> None:
-        """End the subscription; whoever reads the events is let go. May be called from any thread."""
+        """End the subscription; whoever reads the events is let go. May be called twice and from any thread."""
         self._follower.close()
+        if self._reading is not None:
+            self._reading.leave(is_over=self._is_over)
 
     def __enter__(self) -> LiveJob:
         return self

@@ -62,6 +62,7 @@ class GenerateBody(Body):
     priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
     ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
     timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
+    on_disconnect: Literal["cancel", "continue"] | None = Field(None, description='"cancel" or "continue"')
 
     def to_params(self) -> dict[str, Any]:
         """The prompt and how to sample: `GenerateParams`."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.live_job import LiveJob
+from api.readers import Readers
 from common import events
 from common.errors import InvalidRequest, JobNotFound
 from common.event_log import EventLog
@@ -44,9 +45,10 @@ class JobView:
 class JobService:
     """Submit, follow, describe, list and cancel jobs."""
 
-    def __init__(self, store: JobStore, log: EventLog, *, max_queue: int) -> None:
+    def __init__(self, store: JobStore, log: EventLog, readers: Readers, *, max_queue: int) -> None:
         self._store = store
         self._log = log
+        self._readers = readers
         self._max_queue = max_queue
 
     def submit(self, job: NewJob) -> tuple[str, int]:
@@ -61,7 +63,9 @@ class JobService:
             follower = undo.enter_context(self._log.follow(job_id))
             self._enter(job_id, job)
             undo.pop_all()
-            return LiveJob(job_id, job.kind, follower)
+            needs_reader = job.options.reader_grace_s is not None
+            reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
+            return LiveJob(job_id, job.kind, follower, reading=reading)
 
     def _enter(self, job_id: str, job: NewJob) -> int:
         return self._store.submit(
@@ -87,7 +91,12 @@ class JobService:
         if seen and seen[-1].type.is_terminal:
             return None
         follower = self._log.follow(job_id)
-        return LiveJob(job_id, record.kind, follower, after=after, text=events.committed(seen)[1])
+        reading = self._readers.enter(job_id) if record.needs_reader else None
+        return LiveJob(job_id, record.kind, follower, after=after, text=events.committed(seen)[1], reading=reading)
+
+    def let_go_on(self, job_id: str) -> None:
+        """Let the job go on without a reader: its client was told to come back for it."""
+        self._store.keep_unread(job_id)
 
     def get(self, job_id: str) -> JobRecord:
         """The job's record.
@@ -97,6 +106,13 @@ class JobService:
         """
         _check_form(job_id)
         return self._store.get(job_id)
+
+    def poll(self, job_id: str) -> JobView:
+        """As `view`, for a client: it counts as a reader."""
+        view = self.view(job_id)
+        if view.record.needs_reader:
+            self._readers.touch(job_id)
+        return view
 
     def view(self, job_id: str) -> JobView:
         """The job, its place in line and its text so far. Raises as `get`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -227,9 +227,16 @@ class JobStore:
         """When a place in a full line will be free."""
         return max(1, round(self.estimated_wait_s(1) or NO_WORKER_RETRY_S))
 
-    def keep_read(self, job_id: str, grace_s: float) -> None:
-        """Note that somebody reads the job: it is safe from being cancelled for want of a reader for `grace_s`."""
-        self._redis.set(keys.reader(job_id), 1, px=_ms(grace_s))
+    def keep_read(self, job_ids: Collection[str], grace_s: float) -> None:
+        """Note that somebody reads the jobs: for `grace_s` they are safe from being cancelled for want of a reader."""
+        ids, grace_ms = list(job_ids), _ms(grace_s)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:  # a full Redis takes a longer life for what it has, but nothing new
+                pipe.pexpire(keys.reader(job_id), grace_ms)
+            missing = [job_id for job_id, was_there in zip(ids, pipe.execute(), strict=True) if not was_there]
+            for job_id in missing:
+                pipe.set(keys.reader(job_id), 1, px=grace_ms)
+            pipe.execute()
 
     def keep_unread(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""

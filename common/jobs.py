@@ -119,9 +119,15 @@ class JobRecord:
     bulk: bool
     ttl_ms: int | None  # how long it may wait
     timeout_ms: int | None  # how long it may run
+    reader_ms: int | None  # how long it goes on without a reader; None: to its end
     webhook_url: str | None
     result: dict[str, Any] | None
     error: SLMError | None
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether the job is cancelled when nobody reads it."""
+        return self.reader_ms is not None and not self.state.is_terminal
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> JobRecord:
@@ -143,6 +149,7 @@ class JobRecord:
             bulk=fields.get("bulk") == "1",
             ttl_ms=_int(fields.get("ttl_ms")),
             timeout_ms=_int(fields.get("timeout_ms")),
+            reader_ms=_int(fields.get("reader_ms")),
             webhook_url=fields.get("webhook_url"),
             result=_json(fields.get("result")),
             error=SLMError.from_dict(error) if error else None,

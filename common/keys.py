@@ -3,14 +3,21 @@
 slm:job:<id>            hash    the job's record (fields: `jobs.JobRecord`)
 slm:job:<id>:log        list    the job's events as wire messages; the index of an event is its `seq`
 slm:job:<id>:events     channel the same messages, as they are appended
+slm:job:<id>:reader     string  there while somebody reads the job, and for the grace after that
 slm:lane:<l>:pending    zset    jobs waiting for their turn, by order
 slm:lane:<l>:rung       zset    jobs whose Celery message was sent and not yet answered, by time (ms)
 slm:lane:<l>:leases     zset    running jobs, by the time (ms) their worker's claim runs out
+slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) it runs out
+slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:jobs:order          counter next place in a pending set
+slm:jobs:quarantine     zset    jobs that saw too many workers die, by the time (ms)
+slm:idempotency:<o>:<k> hash    the job (id) and the request (fingerprint) of an owner's Idempotency-Key
+slm:usage:<owner>       hash    what the owner's ended jobs came to
 slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
+slm:awake               hash    the last heartbeat of any worker, and since when there was no gap (ms)
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:model               hash    the desired state: loaded (0/1), generation
 slm:control             channel what workers must hear at once: {"cancel": job_id} or {"model": generation}

@@ -46,7 +46,9 @@ class Play:
 
     @property
     def is_cancelled(self) -> bool:
-        return self._store.get(self.job.id).cancel_requested
+        """Whether somebody asked for its end, or nobody reads it any more: a real worker's heartbeat asks so."""
+        _, cancelled = self._store.renew([(self.job.id, self._attempt)], lease_s=LEASE_S)
+        return bool(cancelled)
 
     def status(self, line: str) -> None:
         self._emit([events.status(next(self._seq), line)])

@@ -26,7 +26,7 @@ def list_jobs() -> Response:
 @jobs.get("/slm/jobs/<job_id>")
 def show_job(job_id: str) -> Response:
     """One job as it stands."""
-    return jsonify(answers.job(services().jobs.view(job_id)))
+    return jsonify(answers.job(services().jobs.poll(job_id)))
 
 
 @jobs.delete("/slm/jobs/<job_id>")
@@ -51,7 +51,8 @@ def run_job(new: NewJob) -> Response:
     with services().jobs.start(new) as job, ExitStack() as at_end:
         note_job(job.id)
         at_end.callback(watch_client(request.environ, job.close))
-        job.wait(services().settings.sync_timeout_s)
+        if job.wait(services().settings.sync_timeout_s):
+            services().jobs.let_go_on(job.id)
     return _outcome(job.id)
 
 

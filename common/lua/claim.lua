@@ -9,7 +9,7 @@ end
 if held[1] ~= 'queued' then return false end
 
 local lane = held[4]
-if not has_reader(id) then
+if not has_reader(id, now, lease_ms) then
   close(id, lane, 'cancelled', now, ttl_s)
   append(id, 'finished', cancelled)
   expire(id, ttl_s)

@@ -141,9 +141,20 @@ local function quarantine(id, now)
   redis.call('PERSIST', log_key(id))
 end
 
+-- Since when this server has been there for its clients; 0 where nothing speaks against always. Workers beat several
+-- times per lease, so a whole lease without a beat is a gap: the server was down or frozen, or every worker was.
+local function awake_since(now, lease_ms)
+  local beats = redis.call('HMGET', 'slm:awake', 'last', 'since')
+  if not beats[1] then return 0 end
+  return now - beats[1] < tonumber(lease_ms) and tonumber(beats[2]) or now
+end
+
 -- Whether somebody reads the job's stream, or never had to. Readers renew the key; it outlives the last by the grace.
-local function has_reader(id)
-  return redis.call('HEXISTS', job_key(id), 'reader_ms') == 0 or redis.call('EXISTS', job_key(id) .. ':reader') == 1
+-- Nobody could renew it while the server was away, so everybody gets a new grace after that.
+local function has_reader(id, now, lease_ms)
+  local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
+  if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
+  return now - awake_since(now, lease_ms) < tonumber(grace_ms)
 end
 
 -- Whether `attempt` is the one that may write. A job that was taken up again fences its older attempts off.

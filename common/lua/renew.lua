@@ -1,12 +1,13 @@
 -- ARGV: lease_ms, then id, attempt, id, attempt, ...  Returns the attempts lost (id, attempt, ...), the jobs to cancel.
-local deadline = now_ms() + ARGV[1]
+local now = now_ms()
+local deadline = now + ARGV[1]
 local lost, cancelled = {}, {}
 for i = 2, #ARGV, 2 do
   local id = ARGV[i]
   if owns(id, ARGV[i + 1]) then
     local job = redis.call('HMGET', job_key(id), 'lane', 'cancel')
     redis.call('ZADD', lane_key(job[1], 'leases'), deadline, id)
-    if job[2] == '1' or not has_reader(id) then cancelled[#cancelled + 1] = id end
+    if job[2] == '1' or not has_reader(id, now, ARGV[1]) then cancelled[#cancelled + 1] = id end
   else
     lost[#lost + 1] = id
     lost[#lost + 1] = ARGV[i + 1]

@@ -61,6 +61,11 @@ class Station:
         self.store.succeed(claim.job.id, claim.attempt, {"response": "x"}, [end])
 
 
+def now_ms(redis: Redis) -> int:
+    seconds, micros = redis.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 @pytest.fixture
 def station(redis: Redis) -> Station:
     return Station(redis)
@@ -401,10 +406,29 @@ def test_a_running_job_whose_reader_left_is_to_be_cancelled(station: Station) ->
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
     for name in "ab":
         station.redis.delete(keys.reader(name))
-    station.store.keep_read("b", 30)
+    station.store.keep_read(["b"], 30)
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
     station.store.keep_unread("a")
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+
+
+def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:
+    """Its clock went on, and nobody could tell it of the readers that stayed."""
+    for name in "ab":
+        station.submit(name, reader_grace_s=30)
+    running = station.claim("a")
+    long_ago = now_ms(station.redis) - 60_000
+    station.redis.hset("slm:awake", mapping={"since": 0, "last": long_ago})  # and no heartbeat until now
+    for name in "ab":
+        station.redis.delete(keys.reader(name))
+    assert station.store.claim("b", "w1", lease_s=LEASE_S) is not None
+    held = [("a", running.attempt)]
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+    station.with_slots(2)  # a heartbeat
+    assert int(station.redis.hget("slm:awake", "since") or 0) > long_ago
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+    station.redis.hset("slm:awake", "since", long_ago)  # the grace is over
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
 
 
 def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:

@@ -132,6 +132,45 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         assert [job["status"] for job in jobs] == ["running", "running"]
 
 
+def test_what_nobody_reads_any_more_is_cancelled_and_what_is_read_again_is_not(
+    redis_server: RedisServer, real_redis: Redis, tmp_path: Path
+) -> None:
+    """Through a real socket; one client comes back within the grace."""
+    settings = {"redis_url": redis_server.url, "heartbeat_s": 300, "reader_grace_s": 1}
+    with running_api(tmp_path, **settings) as api, worker(real_redis, Play.run_until_cancelled):
+        left, stayed = stream(api), stream(api)
+        left_url, stayed_url = (f"{api.url}{one.headers['Location']}" for one in (left, stayed))
+        left.close()
+        stayed.close()
+        with requests.get(f"{stayed_url}/stream", stream=True, timeout=TIMEOUT_S):
+            wait_for(lambda: state_of(left_url) == "cancelled", "not cancelled")
+            assert state_of(stayed_url) == "running"
+        waiter = post_and_hang_up(api, b'{"prompt": "Hi"}')
+        wait_for(lambda: state_of(f"{api.url}/slm/jobs/{waiter}") == "cancelled", "not cancelled")
+        going_on = post_and_hang_up(api, b'{"prompt": "Hi", "on_disconnect": "continue"}')
+        time.sleep(2)
+        assert state_of(f"{api.url}/slm/jobs/{going_on}") == "running"
+
+
+def state_of(job_url: str) -> str:
+    """The job's state; asked so seldom that asking does not keep it alive."""
+    time.sleep(1.5)
+    return str(requests.get(job_url, timeout=TIMEOUT_S).json()["status"])
+
+
+def post_and_hang_up(api: ApiProcess, body: bytes) -> str:
+    """A synchronous generate whose client goes before the answer; returns the job's id."""
+    jobs = f"{api.url}/slm/jobs"
+    before = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
+        head = f"POST /slm/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        while True:
+            now = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
+            if now - before:
+                return str((now - before).pop())
+
+
 def test_a_body_that_is_too_large_gets_its_answer(api: ApiProcess) -> None:
     answer = requests.post(f"{api.url}/slm/generate", data=b"x" * 8_000_000, timeout=TIMEOUT_S)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")

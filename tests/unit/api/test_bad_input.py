@@ -28,6 +28,7 @@ WRONG: dict[str, list[Any]] = {
     "seed": [*NO_NUMBER, -1, 0.5, 1.0, 2**63],
     "priority": [*NEITHER_TEXT_NOR_LIST, [], ["bulk"], "", "Bulk", "high"],
     "ttl": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
+    "on_disconnect": [*NEITHER_TEXT_NOR_LIST, [], ["cancel"], "", "Cancel", "stop"],
     "timeout": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
     "async": [0, 1, "true", "", [], 0.5],
 }
@@ -43,6 +44,7 @@ RIGHT: dict[str, list[Any]] = {
     "seed": [0, 2**63 - 1],
     "priority": ["interactive", "bulk"],
     "ttl": [1, 86_400, 0.5],
+    "on_disconnect": ["cancel", "continue"],
     "timeout": [1, 86_400, 0.5],
     "async": [False],
 }

@@ -237,7 +237,9 @@ def test_who_comes_back_gets_only_what_he_has_not_seen_with_the_full_text_right(
 
 
 def test_the_header_of_a_reconnecting_browser_beats_the_query_it_began_with(api: Api) -> None:
-    url = f"{api.stream().headers['Location']}/stream?last_event_id=0"
+    first = api.stream()
+    first.get_data()
+    url = f"{first.headers['Location']}/stream?last_event_id=0"
     assert frames(api.client.get(url, headers={"Last-Event-ID": "2"}).get_data(as_text=True))[0][0] == 3
 
 

@@ -1,0 +1,120 @@
+"""Which jobs this process's clients read, told to Redis: a job that nobody reads is cancelled after a grace.
+
+Clients come and go by the thousand; one thread speaks for all of them, once per job and third of the grace.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from redis.exceptions import RedisError
+
+ROUNDS_PER_GRACE = 3  # one may fail, and the next still comes in time
+RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Reading:
+    """One client's reading of one job."""
+
+    def __init__(self, readers: Readers, job_id: str) -> None:
+        self.job_id = job_id
+        self.has_left = False
+        self._readers = readers
+
+    def leave(self, *, is_over: bool) -> None:
+        """The client goes; unless the job `is_over`, the grace begins now. May be called twice and from any thread."""
+        self._readers.forget(self, is_over=is_over)
+
+
+class Readers:
+    """Keeps a thread while there is somebody to speak for.
+
+    Args:
+        keep_read: tells Redis that jobs are being read; may raise `redis.exceptions.RedisError`.
+        grace_s: for how long that holds.
+    """
+
+    def __init__(self, keep_read: Callable[[Collection[str]], None], grace_s: float) -> None:
+        self._keep_read = keep_read
+        self._round_s = grace_s / ROUNDS_PER_GRACE
+        self._changed = threading.Condition()
+        self._present: Counter[str] = Counter()
+        self._due: set[str] = set()  # to be told at once
+        self._told: dict[str, float] = {}  # when, by the monotonic clock; the last round's only
+        self._next_round = 0.0
+        self._is_running = False
+
+    def enter(self, job_id: str, *, is_known: bool = False) -> Reading:
+        """A client begins to read; `is_known`: Redis was told as the job was entered."""
+        with self._changed:
+            if is_known:
+                self._told[job_id] = time.monotonic()
+            self._present[job_id] += 1
+            self._tell(job_id)
+        return Reading(self, job_id)
+
+    def touch(self, job_id: str) -> None:
+        """A client has looked at the job."""
+        with self._changed:
+            self._tell(job_id)
+
+    def forget(self, reading: Reading, *, is_over: bool) -> None:
+        """See `Reading.leave`."""
+        job_id = reading.job_id
+        with self._changed:
+            if reading.has_left:
+                return
+            reading.has_left = True
+            self._present[job_id] -= 1
+            if self._present[job_id] == 0:
+                del self._present[job_id]
+                self._told.pop(job_id, None)
+                if not is_over:
+                    self._tell(job_id)
+                self._changed.notify()
+
+    def _tell(self, job_id: str) -> None:
+        """Have Redis told, unless it was in this round."""
+        if time.monotonic() - self._told.get(job_id, -self._round_s) >= self._round_s:
+            self._due.add(job_id)
+        self._changed.notify()
+        if not self._is_running:
+            self._is_running = True
+            self._next_round = time.monotonic() + self._round_s
+            threading.Thread(target=self._run, name="slm-readers", daemon=True).start()
+
+    def _run(self) -> None:
+        while due := self._take_due():
+            try:
+                self._keep_read(due)
+            except RedisError as err:
+                log.warning("readers of %d jobs not told of (%s); trying again", len(due), err)
+                time.sleep(RETRY_S)
+                with self._changed:
+                    self._due |= due
+
+    def _take_due(self) -> set[str]:
+        """The jobs to tell of, once there are some; empty when nobody reads any more, which ends the thread."""
+        with self._changed:
+            while not self._due and self._present:
+                now = time.monotonic()
+                if now >= self._next_round:
+                    self._next_round = now + self._round_s
+                    self._due.update(self._present)
+                else:
+                    self._changed.wait(self._next_round - now)
+            due, self._due = self._due, set()
+            self._is_running = bool(due)
+            self._note_told(due)
+            return due
+
+    def _note_told(self, due: set[str]) -> None:
+        now = time.monotonic()
+        self._told = {job_id: at for job_id, at in self._told.items() if now - at < self._round_s}
+        self._told.update(dict.fromkeys(due, now))
