@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ NUM_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 100)  # full, partial and several til
 
 def native_linear(runner, linear, x: Tensor) -> Tensor:
     y = torch.empty(x.shape[0], linear.rows)
-    runner._library.slm_linear_forward(runner._handle, ctypes.byref(linear), x.data_ptr(), x.shape[0], y.data_ptr())
+    runner.multiply(linear, x, y)
     return y
 
 

@@ -15,7 +15,14 @@ from worker.engine.model_runner import Row
 from worker.engine.native.block_tables import BlockTables, blocks_for
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
-from worker.engine.native.library import BLOCK_TOKENS, NativeRow, Precision, available_kernels, load_library
+from worker.engine.native.library import (
+    BLOCK_TOKENS,
+    NativeLinear,
+    NativeRow,
+    Precision,
+    available_kernels,
+    load_library,
+)
 from worker.engine.native.memory import Memory
 from worker.engine.native.weights import PackedModel
 from worker.engine.sequence import BASE_ADAPTER
@@ -102,6 +109,22 @@ class NativeRunner:
     def packed_bytes(self) -> int:
         """Bytes of all packed weights: what a step reads at least."""
         return self._model.packed_bytes
+
+    @property
+    def first_matrix(self) -> NativeLinear:
+        """A matrix of the model, for `multiply`."""
+        matrix: NativeLinear = self._model.native.layers[0].query_key_value
+        return matrix
+
+    def multiply(self, matrix: NativeLinear, x: Tensor, y: Tensor) -> None:
+        """What a step does for one matrix, alone: y = x W^T + b, for tests and measurements.
+
+        Args:
+            matrix: of this runner's model.
+            x: float32 [rows, matrix.columns], contiguous, at most `MAX_STEP_TOKENS` rows.
+            y: float32 [rows, matrix.rows], contiguous.
+        """
+        self._library.slm_linear_forward(self._handle, matrix, x.data_ptr(), x.shape[0], y.data_ptr())
 
     @property
     def num_free_blocks(self) -> int:

@@ -1,0 +1,124 @@
+"""What a number format costs in quality: perplexity of fixed English texts, computed by the runners themselves.
+
+    python -m benchmarks.perplexity [--model data/models/SmolLM2-135M-Instruct] [--formats fp32,int8] [--threads 2]
+
+The texts in `benchmarks/texts/` are cut into windows of 512 tokens. Each window is one sequence, fed token by token as
+if it were being generated, all windows in one batch: the decoding path of a server. The change is against the first
+format named; "same choice" is the share of positions where the most likely token is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from worker.engine.model_runner import Row
+from worker.engine.native.runner import NativeRunner
+from worker.engine.sequence import BASE_ADAPTER
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = Path(__file__).parent / "texts"
+WINDOW = 512  # tokens
+
+
+@dataclass(frozen=True)
+class Score:
+    """One text under one number format."""
+
+    losses: Tensor  # [positions] negative log-likelihood of the token that follows
+    choices: Tensor  # [positions] the most likely token
+
+    @property
+    def perplexity(self) -> float:
+        """How many tokens the model hesitates between, on average."""
+        return math.exp(self.losses.mean().item())
+
+
+def cut(token_ids: list[int]) -> list[list[int]]:
+    """Windows of at most `WINDOW` tokens, with at least two tokens each."""
+    windows = [token_ids[start : start + WINDOW] for start in range(0, len(token_ids), WINDOW)]
+    return [window for window in windows if len(window) > 1]
+
+
+def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]:
+    """Feed all windows together, one token a step."""
+    losses: list[list[Tensor]] = [[] for _ in windows]
+    choices: list[list[Tensor]] = [[] for _ in windows]
+    for position in range(WINDOW - 1):
+        slots = [slot for slot, window in enumerate(windows) if position + 1 < len(window)]
+        rows = [Row(slot, (windows[slot][position],), position, BASE_ADAPTER, needs_logits=True) for slot in slots]
+        logits = runner.forward(rows)
+        following = torch.tensor([windows[slot][position + 1] for slot in slots])
+        step_losses = torch.nn.functional.cross_entropy(logits, following, reduction="none")
+        for slot, loss, choice in zip(slots, step_losses, logits.argmax(-1), strict=True):
+            losses[slot].append(loss)
+            choices[slot].append(choice)
+    return [Score(torch.stack(loss), torch.stack(choice)) for loss, choice in zip(losses, choices, strict=True)]
+
+
+def score_texts(runner: NativeRunner, texts: dict[str, list[int]]) -> dict[str, Score]:
+    """Score every text, all of them in one batch."""
+    windows = {name: cut(token_ids) for name, token_ids in texts.items()}
+    scores = iter(score_windows(runner, [window for group in windows.values() for window in group]))
+    return {name: _join([next(scores) for _ in group]) for name, group in windows.items()}
+
+
+def _join(scores: list[Score]) -> Score:
+    return Score(torch.cat([score.losses for score in scores]), torch.cat([score.choices for score in scores]))
+
+
+def print_table(results: dict[str, dict[str, Score]]) -> None:
+    """One line for each text and format."""
+    baseline = next(iter(results.values()))
+    print("| text | tokens | format | perplexity | change | same choice |")
+    print("|---|---|---|---|---|---|")
+    for name, base in baseline.items():
+        for precision, scores in results.items():
+            score = scores[name]
+            change = score.perplexity / base.perplexity - 1
+            same = (score.choices == base.choices).float().mean().item()
+            print(
+                f"| {name} | {len(score.losses)} | {precision} | {score.perplexity:.3f} "
+                f"| {100 * change:+.2f} % | {100 * same:.1f} % |"
+            )
+
+
+def main() -> None:
+    """Parse the arguments, score, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--formats", default="fp32,int8", help="number formats, the baseline first")
+    parser.add_argument("--kernels", default=None, help="kernel set; default: the best of this CPU")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--build-dir", type=Path, default=ROOT / "data/native")
+    options = parser.parse_args()
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    texts = {path.stem: tokenizer(path.read_text(encoding="utf-8"))["input_ids"] for path in sorted(TEXTS.iterdir())}
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+    results: dict[str, dict[str, Score]] = {}
+    for precision in options.formats.split(","):
+        runner = NativeRunner(
+            model.config,
+            model.state_dict(),
+            num_slots=sum(len(cut(token_ids)) for token_ids in texts.values()),
+            context_length=WINDOW,
+            precision=precision,
+            threads=options.threads,
+            build_dir=options.build_dir,
+            kernels=options.kernels,
+        )
+        with torch.inference_mode():
+            results[precision] = score_texts(runner, texts)
+        runner.close()
+    print_table(results)
+
+
+if __name__ == "__main__":
+    main()
