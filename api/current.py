@@ -35,6 +35,7 @@ def request_id() -> str:
     return cast(str, g.request_id)
 
 
-def note_job(job_id: str) -> None:
-    """Name the job in the answer's headers, whatever the answer will be."""
+def note_job(job_id: str, *, is_repeat: bool = False) -> None:
+    """Name the job in the answer's headers, whatever the answer will be; and say that it was entered before."""
     g.job_id = job_id
+    g.is_repeat = is_repeat

@@ -28,4 +28,6 @@ def _add_headers(response: Response) -> Response:
     if job_id := g.get("job_id"):
         response.headers["X-Job-Id"] = job_id
         response.headers["Location"] = f"/slm/jobs/{job_id}"
+    if g.get("is_repeat"):
+        response.headers["Idempotency-Replayed"] = "true"
     return response

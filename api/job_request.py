@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -13,6 +15,9 @@ from api.service import NewJob
 from common.errors import InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
+
+
+_SANE_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,10 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """
     body = parse_body(schema, _raw_body())
     is_async = _wants_no_wait(body)
-    return JobRequest(NewJob(kind, body.to_params(), _options(body, is_async=is_async)), is_async)
+    options = _options(body, is_async=is_async)
+    if key := _idempotency_key():
+        options = replace(options, idempotency_key=key, fingerprint=_fingerprint(body))
+    return JobRequest(NewJob(kind, body.to_params(), options), is_async)
 
 
 def _raw_body() -> bytes:
@@ -47,6 +55,19 @@ def _wants_no_wait(body: Body) -> bool:
     """Whether the client asked, in the body or by RFC 7240, not to be kept waiting."""
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
     return body.run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _SANE_KEY.fullmatch(key):
+        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters", param="idempotency_key")
+    return key
+
+
+def _fingerprint(body: Body) -> str:
+    """What a repeated request must have in common with the first: what the client set, however it wrote it."""
+    sent = body.model_dump_json(by_alias=True, exclude_unset=True)
+    return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 
 def _options(body: Body, *, is_async: bool) -> JobOptions:

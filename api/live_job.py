@@ -18,7 +18,8 @@ WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
 class LiveJob:
     """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
 
-    `after` is the last event that the client has seen already, and `text` what it has read up to there.
+    `after` is the last event that the client has seen already, and `text` what it has read up to there. `is_repeat`: it
+    was entered by an earlier request, under the same Idempotency-Key.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class LiveJob:
         after: int = -1,
         text: str = "",
         reading: Reading | None = None,
+        is_repeat: bool = False,
     ) -> None:
         self.id = job_id
+        self.is_repeat = is_repeat
         self.kind = kind
         self.text = text
         self._after = after

@@ -16,7 +16,7 @@ from api.readers import Readers
 from common import events
 from common.errors import InvalidRequest, JobNotFound
 from common.event_log import EventLog
-from common.job_store import JobOptions, JobStore
+from common.job_store import JobOptions, JobStore, Submitted
 from common.jobs import JobKind, JobRecord, JobState
 
 ANONYMOUS = "anonymous"
@@ -31,6 +31,16 @@ class NewJob:
     kind: JobKind
     params: dict[str, Any]
     options: JobOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A job that was entered, or that an Idempotency-Key had entered before (`is_repeat`). Position as in `JobView`."""
+
+    job_id: str
+    state: JobState
+    position: int | None
+    is_repeat: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +61,31 @@ class JobService:
         self._readers = readers
         self._max_queue = max_queue
 
-    def submit(self, job: NewJob) -> tuple[str, int]:
-        """Enter a job and leave it to itself; returns its id and its position (0: its turn has come)."""
-        job_id = str(uuid.uuid4())
-        return job_id, self._enter(job_id, job)
+    def submit(self, job: NewJob) -> Entered:
+        """Enter a job and leave it to itself."""
+        submitted = self._enter(str(uuid.uuid4()), job)
+        if submitted.repeated:
+            record = self._store.get(submitted.job_id)
+            return Entered(record.id, record.state, self._position(record), is_repeat=True)
+        return Entered(submitted.job_id, JobState.QUEUED, submitted.position, is_repeat=False)
 
     def start(self, job: NewJob) -> LiveJob:
         """Enter a job and follow it. The subscription stands before the job does: no event can slip through."""
         job_id = str(uuid.uuid4())
         with ExitStack() as undo:
             follower = undo.enter_context(self._log.follow(job_id))
-            self._enter(job_id, job)
+            submitted = self._enter(job_id, job)
+            if submitted.repeated:
+                return self._follow(self._store.get(submitted.job_id), is_repeat=True)
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
             return LiveJob(job_id, job.kind, follower, reading=reading)
 
-    def _enter(self, job_id: str, job: NewJob) -> int:
+    def _enter(self, job_id: str, job: NewJob) -> Submitted:
         return self._store.submit(
             job_id, job.kind, job.params, owner=ANONYMOUS, max_queue=self._max_queue, options=job.options
-        ).position
+        )
 
     def attach(self, job_id: str, after: int) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).
@@ -90,9 +105,12 @@ class JobService:
             )
         if seen and seen[-1].type.is_terminal:
             return None
-        follower = self._log.follow(job_id)
-        reading = self._readers.enter(job_id) if record.needs_reader else None
-        return LiveJob(job_id, record.kind, follower, after=after, text=events.committed(seen)[1], reading=reading)
+        return self._follow(record, after=after, text=events.committed(seen)[1])
+
+    def _follow(self, record: JobRecord, *, after: int = -1, text: str = "", is_repeat: bool = False) -> LiveJob:
+        follower = self._log.follow(record.id)
+        reading = self._readers.enter(record.id) if record.needs_reader else None
+        return LiveJob(record.id, record.kind, follower, after=after, text=text, reading=reading, is_repeat=is_repeat)
 
     def let_go_on(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -118,8 +136,10 @@ class JobService:
         """The job, its place in line and its text so far. Raises as `get`."""
         record = self.get(job_id)
         text = events.committed(self._log.read(job_id))[1].strip()
-        position = (self._store.position(record) or 0) if record.state is JobState.QUEUED else None
-        return JobView(record, position, text)
+        return JobView(record, self._position(record), text)
+
+    def _position(self, record: JobRecord) -> int | None:
+        return (self._store.position(record) or 0) if record.state is JobState.QUEUED else None
 
     def newest(self, limit: int) -> list[JobRecord]:
         """Up to `limit` jobs, newest first."""

@@ -37,8 +37,9 @@ def cancel_job(job_id: str) -> Response:
 
 def submit_job(job: NewJob) -> Response:
     """Enter a job; the client will ask for it."""
-    job_id, position = services().jobs.submit(job)
-    return _accepted(job_id, JobState.QUEUED, position)
+    entered = services().jobs.submit(job)
+    note_job(entered.job_id, is_repeat=entered.is_repeat)
+    return _accepted(entered.job_id, entered.state, entered.position)
 
 
 def run_job(new: NewJob) -> Response:
@@ -49,7 +50,7 @@ def run_job(new: NewJob) -> Response:
         Cancelled: somebody cancelled the job.
     """
     with services().jobs.start(new) as job, ExitStack() as at_end:
-        note_job(job.id)
+        note_job(job.id, is_repeat=job.is_repeat)
         at_end.callback(watch_client(request.environ, job.close))
         if job.wait(services().settings.sync_timeout_s):
             services().jobs.let_go_on(job.id)
@@ -69,7 +70,6 @@ def _outcome(job_id: str) -> Response:
 
 
 def _accepted(job_id: str, state: JobState, position: int | None) -> Response:
-    note_job(job_id)
     response = jsonify(answers.accepted(job_id, state, position))
     response.status_code = 202
     return response

@@ -51,5 +51,5 @@ def stream() -> Response:
     if wanted.is_async:
         return submit_job(wanted.job)
     job = services().jobs.start(wanted.job)
-    note_job(job.id)
+    note_job(job.id, is_repeat=job.is_repeat)
     return sse.open(job)

@@ -171,6 +171,30 @@ def post_and_hang_up(api: ApiProcess, body: bytes) -> str:
                 return str((now - before).pop())
 
 
+def test_a_repeated_request_finds_its_job_in_another_process(
+    redis_server: RedisServer, api: ApiProcess, real_redis: Redis, tmp_path: Path
+) -> None:
+    """The first process dies in mid-stream; its client asks the other one again, in the same words."""
+    go_on = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("once ")
+        assert go_on.wait(TIMEOUT_S)
+        play.end("only")
+
+    wanted = {"json": {"prompt": "Hi"}, "headers": {"Idempotency-Key": "k"}, "stream": True, "timeout": TIMEOUT_S}
+    with running_api(tmp_path, redis_url=redis_server.url) as other, worker(real_redis, script):
+        first = requests.post(f"{api.url}/slm/stream", **wanted)
+        assert next(events_of(first))["text"] == "once "
+        api.process.kill()
+        again = requests.post(f"{other.url}/slm/stream", **wanted)
+        go_on.set()
+        assert [data.get("full_text") for data in events_of(again)] == ["once", "once only", None]
+        assert again.headers["X-Job-Id"] == first.headers["X-Job-Id"]
+        assert again.headers["Idempotency-Replayed"] == "true"
+        first.close()
+
+
 def test_a_body_that_is_too_large_gets_its_answer(api: ApiProcess) -> None:
     answer = requests.post(f"{api.url}/slm/generate", data=b"x" * 8_000_000, timeout=TIMEOUT_S)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
