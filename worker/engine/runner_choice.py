@@ -50,6 +50,7 @@ def make_runner(
                 build_dir=build_dir,
             )
             check_runner(native, model, None if dtype == FLOAT32 else INT8_TOLERANCE)
+            torch.set_num_threads(1)  # only the sampler is torch's now; its idle threads would spin beside the kernels'
             return native, FLOAT32 if dtype == FLOAT32 else INT8
         except (NativeUnavailable, UnsupportedModelError) as err:
             if dtype == INT8:
