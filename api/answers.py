@@ -11,6 +11,7 @@ from api import __version__
 from api.service import JobView
 from common.errors import SLMError
 from common.fleet import WorkerReport
+from common.job_store import Place
 from common.jobs import GenerateParams, GenerateResult, JobRecord, JobState, Lane
 from common.sampling import SamplingParams
 
@@ -28,9 +29,17 @@ def error(err: SLMError, request_id: str) -> Body:
     return {"success": False} | error_fields(err, request_id)
 
 
-def accepted(job_id: str, state: JobState, position: int | None) -> Body:
+def accepted(job_id: str, state: JobState, place: Place | None) -> Body:
     """A job that goes on without its client."""
-    return {"success": True, "job_id": job_id, "status": state.value, "position": position}
+    return {"success": True, "job_id": job_id, "status": state.value, **waiting(place)}
+
+
+def waiting(place: Place | None) -> Body:
+    """Where a job stands in line; two nulls for one that is not queued."""
+    return {
+        "position": None if place is None else place.position,
+        "estimated_wait_s": None if place is None else place.estimated_wait_s,
+    }
 
 
 def outcome(record: JobRecord) -> Body | None:
@@ -102,7 +111,7 @@ def job(view: JobView) -> Body:
         "job_id": record.id,
         "kind": record.kind.value,
         "status": record.state.value,
-        "position": view.position,
+        **waiting(view.place),
         "attempt": record.attempt,
         "text": view.text,
         "result": outcome(record),

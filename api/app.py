@@ -11,6 +11,7 @@ from redis import Redis
 from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.hooks import register_hooks
+from api.line import Line
 from api.overview import Overview
 from api.readers import Readers
 from api.routes.health import health
@@ -50,5 +51,6 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
     grace_s = settings.reader_grace_s
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
-    jobs = JobService(store, EventLog(redis, subscriber), readers, max_queue=settings.max_queue)
+    log = EventLog(redis, subscriber)
+    jobs = JobService(store, log, readers, Line(store.places), max_queue=settings.max_queue)
     return Services(settings, redis, jobs, Overview(Fleet(redis), store))

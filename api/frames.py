@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.answers import error_fields
+from api.answers import error_fields, waiting
 from common.errors import SLMError
 from common.events import Event, EventType
+from common.job_store import Place
 from common.jobs import JobKind, JobState
 
+QUEUED = "Queued"
 _COMPLETE = {JobKind.LOAD: "Load complete!", JobKind.UNLOAD: "Unload complete!"}
+
+
+def place_in_line(place: Place) -> dict[str, Any]:
+    """The data of the frame that tells of a move in line."""
+    return {"status": QUEUED, **waiting(place)}
 
 
 class FrameWriter:
@@ -30,7 +37,7 @@ class FrameWriter:
         """The data of the event's frame; None for an event that has nothing to show."""
         match event.type:
             case EventType.QUEUED:
-                return {"status": "Queued", "position": event.data["position"]}
+                return {"status": QUEUED, "position": event.data["position"]}
             case EventType.STATUS:
                 return {"status": event.data["status"]}
             case EventType.TOKEN:

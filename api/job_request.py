@@ -16,7 +16,6 @@ from common.errors import InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
 
-
 _SANE_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from api.line import Spot
 from api.readers import Reading
 from common.errors import SLMError
 from common.event_log import Follower
 from common.events import Event, EventType
+from common.job_store import Place
 from common.jobs import JobKind
 
 WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
@@ -27,6 +29,7 @@ class LiveJob:
         job_id: str,
         kind: JobKind,
         follower: Follower,
+        spot: Spot,
         *,
         after: int = -1,
         text: str = "",
@@ -39,6 +42,7 @@ class LiveJob:
         self.text = text
         self._after = after
         self._follower = follower
+        self._spot = spot
         self._reading = reading
         self._is_over = False
 
@@ -47,6 +51,21 @@ class LiveJob:
         for event in self._follower.events(after=self._after, pulse_s=pulse_s):
             self._is_over = event is not None and event.type.is_terminal
             yield event
+
+    def story(self, *, pulse_s: float) -> Iterator[Event | Place | None]:
+        """As `events`; and while the job is queued, each place in line that differs from the last one told."""
+        for event in self.events(pulse_s=pulse_s):
+            if event is None:
+                yield self._spot.take()
+            else:
+                self._heed(event)
+                yield event
+
+    def _heed(self, event: Event) -> None:
+        if event.type is EventType.QUEUED:
+            self._spot.begin(known=event.data["position"])
+        else:
+            self._spot.end()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the job's end or the client's; returns whether `timeout_s` seconds have passed without either."""
@@ -70,6 +89,7 @@ class LiveJob:
     def close(self) -> None:
         """End the subscription; whoever reads the events is let go. May be called twice and from any thread."""
         self._follower.close()
+        self._spot.end()
         if self._reading is not None:
             self._reading.leave(is_over=self._is_over)
 

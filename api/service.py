@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
 from common import events
 from common.errors import InvalidRequest, JobNotFound
 from common.event_log import EventLog
-from common.job_store import JobOptions, JobStore, Submitted
+from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState
 
 ANONYMOUS = "anonymous"
@@ -35,30 +36,31 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A job that was entered, or that an Idempotency-Key had entered before (`is_repeat`). Position as in `JobView`."""
+    """A job that was entered, or that an Idempotency-Key had entered before (`is_repeat`). `place` as in `JobView`."""
 
     job_id: str
     state: JobState
-    position: int | None
+    place: Place | None
     is_repeat: bool
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as it stands. `position` is None unless it is queued; `text` is the answer so far."""
+    """A job as it stands. `place` is None unless it is queued; `text` is the answer so far."""
 
     record: JobRecord
-    position: int | None
+    place: Place | None
     text: str
 
 
 class JobService:
     """Submit, follow, describe, list and cancel jobs."""
 
-    def __init__(self, store: JobStore, log: EventLog, readers: Readers, *, max_queue: int) -> None:
+    def __init__(self, store: JobStore, log: EventLog, readers: Readers, line: Line, *, max_queue: int) -> None:
         self._store = store
         self._log = log
         self._readers = readers
+        self._line = line
         self._max_queue = max_queue
 
     def submit(self, job: NewJob) -> Entered:
@@ -66,8 +68,8 @@ class JobService:
         submitted = self._enter(str(uuid.uuid4()), job)
         if submitted.repeated:
             record = self._store.get(submitted.job_id)
-            return Entered(record.id, record.state, self._position(record), is_repeat=True)
-        return Entered(submitted.job_id, JobState.QUEUED, submitted.position, is_repeat=False)
+            return Entered(record.id, record.state, self._place(record), is_repeat=True)
+        return Entered(submitted.job_id, JobState.QUEUED, self._store.place_at(submitted.position), is_repeat=False)
 
     def start(self, job: NewJob) -> LiveJob:
         """Enter a job and follow it. The subscription stands before the job does: no event can slip through."""
@@ -80,7 +82,7 @@ class JobService:
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
-            return LiveJob(job_id, job.kind, follower, reading=reading)
+            return LiveJob(job_id, job.kind, follower, Spot(self._line, job_id, follower.nudge), reading=reading)
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
         return self._store.submit(
@@ -109,8 +111,13 @@ class JobService:
 
     def _follow(self, record: JobRecord, *, after: int = -1, text: str = "", is_repeat: bool = False) -> LiveJob:
         follower = self._log.follow(record.id)
+        spot = Spot(self._line, record.id, follower.nudge)
+        if record.state is JobState.QUEUED:
+            spot.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
-        return LiveJob(record.id, record.kind, follower, after=after, text=text, reading=reading, is_repeat=is_repeat)
+        return LiveJob(
+            record.id, record.kind, follower, spot, after=after, text=text, reading=reading, is_repeat=is_repeat
+        )
 
     def let_go_on(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -136,10 +143,12 @@ class JobService:
         """The job, its place in line and its text so far. Raises as `get`."""
         record = self.get(job_id)
         text = events.committed(self._log.read(job_id))[1].strip()
-        return JobView(record, self._position(record), text)
+        return JobView(record, self._place(record), text)
 
-    def _position(self, record: JobRecord) -> int | None:
-        return (self._store.position(record) or 0) if record.state is JobState.QUEUED else None
+    def _place(self, record: JobRecord) -> Place | None:
+        if record.state is not JobState.QUEUED:
+            return None
+        return self._store.places([record.id]).get(record.id, TURN_HAS_COME)
 
     def newest(self, limit: int) -> list[JobRecord]:
         """Up to `limit` jobs, newest first."""

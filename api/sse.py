@@ -16,9 +16,10 @@ from redis import Redis
 
 from api.current import request_id, services
 from api.disconnect import watch_client
-from api.frames import FrameWriter
+from api.frames import FrameWriter, place_in_line
 from api.live_job import LiveJob
 from api.schemas import parse_last_event_id
+from common.job_store import Place
 
 FIRST_EVENT_WAIT_S = 2.0  # how long a new stream's status line waits for what the job says first
 HEARTBEAT = ": heartbeat\n\n"
@@ -26,10 +27,14 @@ HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
 class Frame(Message):  # type: ignore[misc]
-    """One frame. flask-sse's own text lacks the blank after `data:`, drops an id of 0, and breaks lines at U+2028."""
+    """One frame. flask-sse's own text lacks the blank after `data:`, drops an id of 0, and breaks lines at U+2028.
+
+    Without an id it leaves the reader's Last-Event-ID as it is.
+    """
 
     def __str__(self) -> str:
-        return f"id: {self.id}\ndata: {json.dumps(self.data)}\n\n"
+        number = "" if self.id is None else f"id: {self.id}\n"
+        return f"{number}data: {json.dumps(self.data)}\n\n"
 
 
 class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
@@ -73,10 +78,15 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         return response
 
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
-        """The job's frames, each event at most one and under the event's number; None after each silent `pulse_s`."""
-        for event in job.events(pulse_s=pulse_s):
+        """The job's frames, each event at most one and under the event's number; None after each silent `pulse_s`.
+
+        Moves in line are no events of the job: their frames have no number.
+        """
+        for event in job.story(pulse_s=pulse_s):
             if event is None:
                 yield None
+            elif isinstance(event, Place):
+                yield Frame(place_in_line(event), type="queued")
             elif (data := writer.write(event)) is not None:
                 yield Frame(data, type=event.type.value, id=event.seq)
 

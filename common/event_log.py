@@ -49,12 +49,13 @@ class Follower:
         self._redis = redis
         self._events = events
         self._listener = listener
+        self._nudged = False
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
         """The events behind seq `after`, each once and in order, up to the terminal one.
 
-        Yields None when nothing came for `pulse_s` seconds. Ends early when the follower is closed or the job's record
-        has expired. While Redis is away it goes on with pulses, and then from where it was.
+        Yields None when nothing came for `pulse_s` seconds, and when it was nudged. Ends early when the follower is
+        closed or the job's record has expired. While Redis is away it goes on with pulses, and then from where it was.
         """
         wanted = after + 1
         messages: list[str] = []
@@ -74,8 +75,11 @@ class Follower:
                 missed = True
                 continue
             messages, missed = self._listener.take(pulse_s)
-            if not messages and not missed and not self._listener.closed:
-                yield None
+            was_nudged, self._nudged = self._nudged, False
+            if messages or missed or self._listener.closed:
+                continue
+            yield None
+            if not was_nudged:
                 if self._is_gone():
                     return
                 missed = True  # a quiet channel proves nothing: look into the log
@@ -94,6 +98,11 @@ class Follower:
             return not self._redis.exists(keys.job(self._job_id))
         except RedisError:
             return False
+
+    def nudge(self) -> None:
+        """Have `events` yield None now if nothing else comes: its reader has something to look at."""
+        self._nudged = True
+        self._listener.nudge()
 
     def close(self) -> None:
         """End the subscription; whoever waits in `events` is let go. May be called from any thread."""

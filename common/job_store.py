@@ -96,6 +96,14 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a queued job stands: 1 is the next, 0 means that its turn has come. The estimate is None if unknown."""
+
+    position: int
+    estimated_wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's hold on one attempt of a job. `next_seq` is the first event number that is free."""
 
@@ -201,31 +209,33 @@ class JobStore:
                 pipe.hgetall(keys.job(job_id))
             return [JobRecord.from_hash(fields) for fields in pipe.execute() if fields]
 
-    def position(self, job: JobRecord) -> int | None:
-        """The queued job's place in line, 1 for the next; None once its turn has come."""
-        rank = cast(int | None, self._redis.zrank(keys.pending(job.kind.lane), job.id))
-        return None if rank is None else rank + 1
+    def places(self, job_ids: Collection[str]) -> dict[str, Place]:
+        """Where generations stand in line, in one round trip; those that wait no more are left out."""
+        ids = list(job_ids)
+        rate, ranks = self._look_at_line(ids)
+        return {
+            job_id: Place(rank + 1, _estimate(rank + 1, rate))
+            for job_id, rank in zip(ids, ranks, strict=True)
+            if rank is not None
+        }
 
-    def estimated_wait_s(self, position: int) -> float | None:
-        """How long the job at that place will wait, by the rate at which jobs have started lately; None if unknown."""
-        now, starts = self._latest_starts()
-        recent = [start for start in starts if now - start <= RATE_WINDOW_S]
-        if len(recent) < 2:
-            return None
-        rate = len(recent) / max(now - recent[-1], 0.001)
-        return min(round(position / rate, 1), MAX_ESTIMATE_S)
+    def place_at(self, position: int) -> Place:
+        """The place of that number, with its estimate."""
+        return Place(position, _estimate(position, self._look_at_line([])[0])) if position else Place(0)
 
-    def _latest_starts(self) -> tuple[float, list[float]]:
-        """The server's time and the generations' latest start times, newest first, in seconds."""
+    def _look_at_line(self, job_ids: Sequence[str]) -> tuple[float | None, list[int | None]]:
+        """How many generations start per second, where that is known; and the jobs' ranks, from 0."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.lrange(keys.starts(Lane.GENERATE), 0, -1)
-            (seconds, micros), starts = pipe.execute()
-        return seconds + micros / 1e6, [int(start) / 1000 for start in starts]
+            for job_id in job_ids:
+                pipe.zrank(keys.pending(Lane.GENERATE), job_id)
+            (seconds, micros), starts, *ranks = pipe.execute()
+        return _start_rate(seconds + micros / 1e6, [int(start) / 1000 for start in starts]), ranks
 
     def _retry_after(self) -> int:
         """When a place in a full line will be free."""
-        return max(1, round(self.estimated_wait_s(1) or NO_WORKER_RETRY_S))
+        return max(1, round(self.place_at(1).estimated_wait_s or NO_WORKER_RETRY_S))
 
     def keep_read(self, job_ids: Collection[str], grace_s: float) -> None:
         """Note that somebody reads the jobs: for `grace_s` they are safe from being cancelled for want of a reader."""
@@ -351,6 +361,17 @@ class JobStore:
     def ring_due(self) -> None:
         """Ring for the jobs whose turn has come, after the workers' slots changed."""
         self._ring(_bells(self._ring_due(self._redis, Lane.GENERATE)))
+
+
+def _start_rate(now: float, starts: Sequence[float]) -> float | None:
+    """Starts per second over the latest of the start times, newest first; None if they are too few."""
+    recent = [start for start in starts if now - start <= RATE_WINDOW_S]
+    return None if len(recent) < 2 else len(recent) / max(now - recent[-1], 0.001)
+
+
+def _estimate(position: int, rate: float | None) -> float | None:
+    """How long the job at that place will wait if jobs go on starting at that rate, in seconds."""
+    return None if rate is None else min(round(position / rate, 1), MAX_ESTIMATE_S)
 
 
 def _bells(flat: Sequence[str]) -> list[Bell]:

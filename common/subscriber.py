@@ -36,6 +36,7 @@ class Listener:
         self._messages: deque[str] = deque()
         self._missed = False
         self._closed = False
+        self._nudged = False
         self._changed = threading.Condition()
         self.confirmed = threading.Event()
 
@@ -45,13 +46,19 @@ class Listener:
         return self._closed
 
     def take(self, timeout_s: float) -> tuple[list[str], bool]:
-        """All messages since the last call, waiting up to `timeout_s` for the first; and whether some were missed."""
+        """All messages since the last call, waiting up to `timeout_s` for the first; and whether some were missed.
+
+        Returns at once when the listener is closed or nudged.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._messages or self._missed or self._closed, timeout_s)
+            self._changed.wait_for(self._has_news, timeout_s)
             messages, missed = list(self._messages), self._missed
             self._messages.clear()
-            self._missed = False
+            self._missed = self._nudged = False
             return messages, missed
+
+    def _has_news(self) -> bool:
+        return bool(self._messages) or self._missed or self._closed or self._nudged
 
     def put(self, message: str) -> None:
         """Deliver one message; a full mailbox is emptied and marked as missed."""
@@ -67,6 +74,12 @@ class Listener:
         """Tell the listener that messages may have been lost."""
         with self._changed:
             self._missed = True
+            self._changed.notify()
+
+    def nudge(self) -> None:
+        """Let whoever waits in `take` return, though nothing came."""
+        with self._changed:
+            self._nudged = True
             self._changed.notify()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from api.disconnect import watch_client
 from api.schemas import parse_limit
 from api.service import NewJob
 from common.errors import Cancelled
+from common.job_store import Place
 from common.jobs import JobState
 
 jobs = Blueprint("jobs", __name__)
@@ -39,7 +40,7 @@ def submit_job(job: NewJob) -> Response:
     """Enter a job; the client will ask for it."""
     entered = services().jobs.submit(job)
     note_job(entered.job_id, is_repeat=entered.is_repeat)
-    return _accepted(entered.job_id, entered.state, entered.position)
+    return _accepted(entered.job_id, entered.state, entered.place)
 
 
 def run_job(new: NewJob) -> Response:
@@ -65,11 +66,11 @@ def _outcome(job_id: str) -> Response:
     if record.state is JobState.CANCELLED:
         raise Cancelled("The job was cancelled.")
     if not record.state.is_terminal:
-        return _accepted(job_id, record.state, view.position)
+        return _accepted(job_id, record.state, view.place)
     return jsonify(answers.outcome(record))
 
 
-def _accepted(job_id: str, state: JobState, position: int | None) -> Response:
-    response = jsonify(answers.accepted(job_id, state, position))
+def _accepted(job_id: str, state: JobState, place: Place | None) -> Response:
+    response = jsonify(answers.accepted(job_id, state, place))
     response.status_code = 202
     return response

@@ -78,9 +78,14 @@ async function ask(body) {
 function show(answer, data) {
   if ("error" in data) answer.end("failed", data.error);
   else if ("full_text" in data) answer.write(data.full_text);
-  else if ("position" in data) answer.remark(`Waiting in line, place ${data.position}`);
+  else if ("position" in data) answer.remark(describePlace(data));
   else if ("device_used" in data) answer.end("", data.status === "Cancelled" ? "Stopped" : "");
   else answer.remark(data.status);
+}
+
+function describePlace({ position, estimated_wait_s: wait }) {
+  if (position === 0) return "Waiting for a free slot";
+  return `Waiting in line, place ${position}` + (wait == null ? "" : `, about ${Math.max(1, Math.round(wait))} s`);
 }
 
 /** Say how much was generated. The answer is complete without it, so a failure here is not the reader's concern. */

@@ -24,7 +24,7 @@ export async function request(path, options = {}) {
   throw new RequestError(body.error ?? `The server answered ${response.status}.`, response.status);
 }
 
-/** The frames of one response, as {id, data}. */
+/** The frames of one response, as {id, data}; one that tells of a place in line has no id. */
 async function* readFrames(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -56,7 +56,7 @@ export async function* followJob(response) {
   while (response.status !== 204) {
     try {
       for await (const { id, data } of readFrames(response)) {
-        lastId = id;
+        lastId = id ?? lastId;
         failures = 0;
         yield data;
         if (isLast(data)) return;

@@ -123,6 +123,18 @@ def test_a_quiet_stream_pulses(redis: Redis, log: EventLog) -> None:
         assert list(islice(follower.events(pulse_s=0.02), 3)) == [None, None, None]
 
 
+def test_a_nudged_reader_looks_up_at_once_and_goes_on(redis: Redis, log: EventLog) -> None:
+    redis.hset(keys.job("a"), "id", "a")
+    with log.follow("a") as follower:
+        stream = follower.events(pulse_s=3600)
+        write(redis, token(0))
+        assert next(stream) == token(0)
+        follower.nudge()
+        assert next(stream) is None
+        write(redis, token(1), end(2))
+        assert [event.seq for event in stream if event] == [1, 2]
+
+
 def test_a_stream_of_an_expired_job_ends(log: EventLog) -> None:
     with log.follow("a") as follower:
         assert list(follower.events(pulse_s=0.02)) == [None]

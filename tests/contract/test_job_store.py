@@ -9,7 +9,7 @@ from common import events, keys
 from common.errors import IdempotencyMismatch, JobExpired, JobNotFound, NoWorker, QueueFull, WorkerLost
 from common.events import Event, EventType
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Submitted
+from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Place, Submitted
 from common.jobs import JobKind, JobState
 from common.queue import QUEUE
 
@@ -83,7 +83,7 @@ def test_bells_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(sta
     assert station.rung() == ["a", "b", "c"]
     station.succeed(station.claim("a"))
     assert station.rung() == ["d"]
-    assert station.store.position(station.store.get("e")) == 1
+    assert station.store.places(["e", "d", "nope"]) == {"e": Place(1)}
 
 
 def test_a_waiting_job_says_its_position_as_its_first_event(station: Station) -> None:
@@ -432,13 +432,17 @@ def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station)
 
 
 def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
-    assert station.store.estimated_wait_s(3) is None
+    for name in "abcdef":
+        station.submit(name)
+    assert station.store.places(["f"]) == {"f": Place(3, None)}
     seconds, _ = station.redis.time()
     for ago in (40, 30, 20, 10):
         station.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
-    estimate = station.store.estimated_wait_s(3)
-    assert estimate is not None
-    assert 29 <= estimate <= 32  # four starts in forty seconds: one every ten
+    for place in (station.store.places(["f"])["f"], station.store.place_at(3)):
+        assert place.position == 3
+        assert place.estimated_wait_s is not None
+        assert 29 <= place.estimated_wait_s <= 32  # four starts in forty seconds: one every ten
+    assert station.store.place_at(0) == Place(0, None)
 
 
 def test_a_full_queue_says_when_to_come_again(station: Station) -> None:

@@ -44,10 +44,16 @@ def api(start_api: StartApi) -> Api:
 
 
 def frames(text: str) -> list[tuple[int, dict[str, Any]]]:
-    """The frames of a stream as (id, data); fails on anything that is neither a frame nor a comment."""
+    """The numbered frames of a stream as (id, data); fails on anything that is neither a frame nor a comment.
+
+    What has no number tells of a place in line.
+    """
     found = []
     for block in text.removesuffix("\n\n").split("\n\n"):
-        if not block.startswith(":"):
+        if block.startswith("data: "):
+            place = json.loads(block.removeprefix("data: "))
+            assert place.keys() == {"status", "position", "estimated_wait_s"}
+        elif not block.startswith(":"):
             first, second = block.split("\n")
             assert first.startswith("id: ")
             assert second.startswith("data: ")
