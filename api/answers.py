@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from api import __version__
-from api.service import JobView
+from api.service import JobView, Usage
 from common.errors import SLMError
 from common.fleet import WorkerReport
 from common.job_store import Place
@@ -69,7 +69,7 @@ def _generated(record: JobRecord, result: GenerateResult) -> Body:
         "settings": _settings(params.sampling),
         "job_id": record.id,
         "finish_reason": result.finish_reason,
-        "usage": _usage(result),
+        "usage": _tokens(result.prompt_tokens, result.completion_tokens),
         "timings": timings(record),
     }
 
@@ -80,12 +80,8 @@ def _settings(sampling: SamplingParams) -> Body:
     return {name: values[name] for name in documented} | values
 
 
-def _usage(result: GenerateResult) -> Body:
-    return {
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-        "total_tokens": result.prompt_tokens + result.completion_tokens,
-    }
+def _tokens(prompt: int, completion: int) -> Body:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def timings(record: JobRecord) -> Body:
@@ -115,7 +111,7 @@ def job(view: JobView) -> Body:
         "attempt": record.attempt,
         "text": view.text,
         "result": outcome(record),
-        "error": None if record.error is None else record.error.to_dict(),
+        "error": _error(record),
         **_times(record),
         "timings": timings(record),
     }
@@ -124,6 +120,34 @@ def job(view: JobView) -> Body:
 def jobs(records: Sequence[JobRecord]) -> Body:
     """The listing."""
     return {"success": True, "jobs": [_summary(record) for record in records]}
+
+
+def quarantine(records: Sequence[JobRecord]) -> Body:
+    """The listing of the jobs that were set aside, with what an operator wants to know of them."""
+    return {"success": True, "jobs": [_summary(record) | _trouble(record) for record in records]}
+
+
+def _trouble(record: JobRecord) -> Body:
+    return {"crashes": record.crashes, "error": _error(record)}
+
+
+def _error(record: JobRecord) -> Body | None:
+    return None if record.error is None else record.error.to_dict()
+
+
+def dropped(job_id: str) -> Body:
+    """A job was taken out of quarantine."""
+    return {"success": True, "job_id": job_id}
+
+
+def usage(account: Usage) -> Body:
+    """What an owner's ended jobs came to."""
+    return {
+        "success": True,
+        "owner": account.owner,
+        "jobs": account.jobs,
+        **_tokens(account.prompt_tokens, account.completion_tokens),
+    }
 
 
 def _summary(record: JobRecord) -> Body:

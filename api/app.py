@@ -17,7 +17,9 @@ from api.readers import Readers
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.pages import pages
+from api.routes.quarantine import quarantine
 from api.routes.slm import slm
+from api.routes.usage import usage
 from api.service import JobService
 from api.sse import sse
 from common.event_log import EventLog
@@ -42,7 +44,7 @@ def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subs
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber)
     register_hooks(app)
     register_error_handlers(app)
-    for blueprint in (slm, jobs, sse, health, pages):
+    for blueprint in (slm, jobs, quarantine, usage, sse, health, pages):
         app.register_blueprint(blueprint)
     return app
 

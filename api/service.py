@@ -53,6 +53,16 @@ class JobView:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """An owner's account."""
+
+    owner: str
+    jobs: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class JobService:
     """Submit, follow, describe, list and cancel jobs."""
 
@@ -69,6 +79,9 @@ class JobService:
         if submitted.repeated:
             record = self._store.get(submitted.job_id)
             return Entered(record.id, record.state, self._place(record), is_repeat=True)
+        return self._entered(submitted)
+
+    def _entered(self, submitted: Submitted) -> Entered:
         return Entered(submitted.job_id, JobState.QUEUED, self._store.place_at(submitted.position), is_repeat=False)
 
     def start(self, job: NewJob) -> LiveJob:
@@ -149,6 +162,29 @@ class JobService:
         if record.state is not JobState.QUEUED:
             return None
         return self._store.places([record.id]).get(record.id, TURN_HAS_COME)
+
+    def quarantined(self) -> list[JobRecord]:
+        """The jobs that are set aside because they saw too many workers die, oldest first."""
+        return self._store.quarantined()
+
+    def retry(self, job_id: str) -> Entered:
+        """Enter a job like the one in quarantine, which is dropped from there. Raises as `JobStore.retry`."""
+        _check_form(job_id)
+        submitted = self._store.retry(job_id, str(uuid.uuid4()), max_queue=self._max_queue)
+        return self._entered(submitted)
+
+    def drop(self, job_id: str) -> None:
+        """Take a job out of quarantine.
+
+        Raises:
+            JobNotFound: it is not in there.
+        """
+        _check_form(job_id)
+        self._store.drop(job_id)
+
+    def usage(self) -> Usage:
+        """What the caller's ended jobs came to."""
+        return Usage(ANONYMOUS, **self._store.usage(ANONYMOUS))
 
     def newest(self, limit: int) -> list[JobRecord]:
         """Up to `limit` jobs, newest first."""

@@ -18,6 +18,7 @@ from redis import Redis
 
 from common import events, keys
 from common.errors import (
+    Conflict,
     IdempotencyMismatch,
     JobExpired,
     JobNotFound,
@@ -161,17 +162,51 @@ class JobStore:
             QueueFull: `max_queue` jobs wait already.
             IdempotencyMismatch: the key was used with another request.
         """
-        delay_ms = _ms(BULK_DELAY_S) if options.bulk else 0
-        flat = [part for pair in options.fields(owner).items() for part in pair]
-        outcome, found_id, position, due = self._submit(
-            self._redis, job_id, kind, kind.lane, owner, json.dumps(params), max_queue, delay_ms, *flat
+        return self._enter(job_id, kind, params, owner=owner, max_queue=max_queue, options=options)
+
+    def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
+        """Enter a job like the one in quarantine, which is dropped from there.
+
+        Raises:
+            JobNotFound: no such job.
+            Conflict: it is not in quarantine.
+            NoWorker, QueueFull: as `submit`.
+        """
+        old = self.get(job_id)
+        options = JobOptions(
+            bulk=old.bulk,
+            ttl_s=_s_or_none(old.ttl_ms),
+            timeout_s=_s_or_none(old.timeout_ms),
+            webhook_url=old.webhook_url,
         )
-        if outcome == "queue_full":
-            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
-        if outcome == "no_worker":
-            raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
-        if outcome == "mismatch":
-            raise IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+        return self._enter(
+            new_id, old.kind, old.params, owner=old.owner, max_queue=max_queue, options=options, retried=job_id
+        )
+
+    def _enter(
+        self,
+        job_id: str,
+        kind: JobKind,
+        params: dict[str, Any],
+        *,
+        owner: str,
+        max_queue: int,
+        options: JobOptions,
+        retried: str = "",
+    ) -> Submitted:
+        delay_ms = _ms(BULK_DELAY_S) if options.bulk else 0
+        fixed = (job_id, kind, kind.lane, owner, json.dumps(params), max_queue, delay_ms, self._job_ttl_s, retried)
+        flat = [part for pair in options.fields(owner).items() for part in pair]
+        outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
+        match outcome:
+            case "queue_full":
+                raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
+            case "no_worker":
+                raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
+            case "mismatch":
+                raise IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+            case "not_quarantined":
+                raise Conflict(f"Job {retried!r} is not in quarantine.")
         self._ring(_bells(due))
         return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
 
@@ -380,6 +415,10 @@ def _bells(flat: Sequence[str]) -> list[Bell]:
 
 def _flat(batch: Sequence[Event]) -> list[str]:
     return [part for event in batch for part in (event.type.value, json.dumps(event.data))]
+
+
+def _s_or_none(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 def _ms_or_none(seconds: float | None) -> int | None:

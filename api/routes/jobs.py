@@ -10,7 +10,7 @@ from api import answers
 from api.current import note_job, services
 from api.disconnect import watch_client
 from api.schemas import parse_limit
-from api.service import NewJob
+from api.service import Entered, NewJob
 from common.errors import Cancelled
 from common.job_store import Place
 from common.jobs import JobState
@@ -38,7 +38,11 @@ def cancel_job(job_id: str) -> Response:
 
 def submit_job(job: NewJob) -> Response:
     """Enter a job; the client will ask for it."""
-    entered = services().jobs.submit(job)
+    return accept(services().jobs.submit(job))
+
+
+def accept(entered: Entered) -> Response:
+    """The answer for a job that goes on without its client."""
     note_job(entered.job_id, is_repeat=entered.is_repeat)
     return _accepted(entered.job_id, entered.state, entered.place)
 

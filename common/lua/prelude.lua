@@ -141,6 +141,14 @@ local function quarantine(id, now)
   redis.call('PERSIST', log_key(id))
 end
 
+-- Take a job out of quarantine: its record expires like any other's. Returns whether it was in it.
+local function drop(id, now, ttl_s)
+  if redis.call('ZREM', 'slm:jobs:quarantine', id) == 0 then return false end
+  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
+  expire(id, ttl_s)
+  return true
+end
+
 -- Since when this server has been there for its clients; 0 where nothing speaks against always. Workers beat several
 -- times per lease, so a whole lease without a beat is a gap: the server was down or frozen, or every worker was.
 local function awake_since(now, lease_ms)

@@ -1,8 +1,9 @@
--- ARGV: id, kind, lane, owner, params (JSON), max_queue, delay_ms, then field, value, ... of the optional fields
--- (job_store.py: JobOptions).  Returns status, the job's id, position, bells.
-local id, kind, lane, owner, params, max_queue, delay_ms = unpack(ARGV, 1, 7)
+-- ARGV: id, kind, lane, owner, params (JSON), max_queue, delay_ms, ttl_s, the job in quarantine that this one repeats (may
+-- be empty), then field, value, ... of the optional fields (job_store.py: JobOptions).
+-- Returns status, the job's id, position, bells.
+local id, kind, lane, owner, params, max_queue, delay_ms, ttl_s, retried = unpack(ARGV, 1, 9)
 local option = {}
-for i = 8, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 10, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
@@ -12,6 +13,9 @@ if option.idempotency then
     if first[2] ~= option.fingerprint then return {'mismatch', first[1], 0, {}} end
     return {'repeated', first[1], position(first[1], lane), {}}
   end
+end
+if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:quarantine', retried) then
+  return {'not_quarantined', id, 0, {}}
 end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
@@ -29,6 +33,7 @@ if option.idempotency then
   redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
 end
 redis.call('ZADD', 'slm:jobs:index', now, id)
+if retried ~= '' then drop(retried, now, ttl_s) end
 enter_line(id, lane)
 local bells = ring(lane, now)
 local place = position(id, lane)

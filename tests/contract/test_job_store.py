@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from common import events, keys
-from common.errors import IdempotencyMismatch, JobExpired, JobNotFound, NoWorker, QueueFull, WorkerLost
+from common.errors import Conflict, IdempotencyMismatch, JobExpired, JobNotFound, NoWorker, QueueFull, WorkerLost
 from common.events import Event, EventType
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Place, Submitted
@@ -469,6 +469,24 @@ def test_a_poisonous_job_is_set_aside_until_an_operator_drops_it(station: Statio
     assert station.redis.ttl(keys.job("a")) > 0
     with pytest.raises(JobNotFound):
         station.store.drop("a")
+
+
+def test_a_retried_job_leaves_quarantine_as_the_new_one_enters(station: Station) -> None:
+    station.submit("a", timeout_s=10)
+    with pytest.raises(Conflict):
+        station.store.retry("a", "b", max_queue=10)
+    for _ in range(MAX_CRASHES):
+        station.claim("a")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    station.rung()
+    assert station.store.retry("a", "b", max_queue=10) == Submitted("b", 0, repeated=False)
+    assert station.rung() == ["b"]
+    assert station.store.quarantined() == []
+    assert station.redis.ttl(keys.job("a")) > 0
+    assert (station.claim("b").job.owner, station.store.get("b").timeout_ms) == ("me", 10_000)
+    with pytest.raises(JobNotFound):
+        station.store.retry("nope", "c", max_queue=10)
 
 
 def test_tokens_are_counted_once_whatever_happens_to_the_job(station: Station) -> None:

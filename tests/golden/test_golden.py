@@ -19,9 +19,13 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.test import TestResponse
 
+from common import keys
 from common.errors import ModelUnavailable, PromptTooLong
 from common.fleet import WorkerReport, WorkerState
+from common.job_store import MAX_CRASHES, JobStore
+from common.queue import QUEUE
 from tests import api_in_process
+from tests.processes import wait_for
 from tests.scripted_worker import Play, Script, answer
 
 FOLDER = Path(__file__).parent
@@ -160,6 +164,33 @@ def test_job_cancel(start: Start) -> None:
     client = start(machine_learning())
     done = client.post("/slm/generate", json=ML_BODY)
     check("cancel.json", client.delete(done.headers["Location"]))
+
+
+def test_quarantine(start: Start, redis: Redis) -> None:
+    client = start(lambda play: None)
+    job = client.post("/slm/generate", json=ML_BODY | {"async": True}).json["job_id"]
+    store = JobStore(redis, lambda _: None, job_ttl_s=60)
+    for _ in range(MAX_CRASHES):
+        wait_for("the job to run", lambda: redis.zscore(keys.leases("generate"), job))
+        redis.zadd(keys.leases("generate"), {job: 0})
+        store.reap(QUEUE)
+    check("quarantine.json", client.get("/slm/quarantine"))
+    client.post(f"/slm/jobs/{job}/retry")
+    check("error_conflict.json", client.post(f"/slm/jobs/{job}/retry"))
+    check("error_not_in_quarantine.json", client.delete(f"/slm/quarantine/{job}"))
+
+
+def test_usage(start: Start) -> None:
+    client = start(machine_learning())
+    client.post("/slm/generate", json=ML_BODY)
+    check("usage.json", client.get("/slm/usage"))
+
+
+def test_error_idempotency_mismatch(start: Start) -> None:
+    client = start(machine_learning())
+    for prompt in ("a", "b"):
+        answer = client.post("/slm/generate", json={"prompt": prompt}, headers={"Idempotency-Key": "k"})
+    check("error_idempotency_mismatch.json", answer)
 
 
 def test_error_bad_field(start: Start) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from fakeredis import FakeRedis
+
+from api.app import create_app
 from common.errors import SLMError
 from common.settings import ROOT, Settings
+from common.subscriber import Subscriber
 
 
 def setting_rows() -> list[str]:
@@ -35,14 +39,8 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 
 def test_every_route_is_in_the_readme() -> None:
-    from flask import Flask
-
-    from api.routes import health, jobs, slm
-    from api.sse import sse
-
-    app = Flask(__name__)
-    for blueprint in (slm.slm, jobs.jobs, health.health, sse):
-        app.register_blueprint(blueprint)
+    redis = FakeRedis()
+    app = create_app(Settings(), redis=redis, ring=lambda _: None, subscriber=Subscriber(redis))
     readme = (ROOT / "README.md").read_text().replace("<id>", "<job_id>")
     rules = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"}
     assert {rule for rule in rules if rule not in readme} == set()

@@ -1,0 +1,16 @@
+"""What the caller has used."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from api import answers
+from api.current import services
+
+usage = Blueprint("usage", __name__)
+
+
+@usage.get("/slm/usage")
+def show_usage() -> Response:
+    """The caller's account."""
+    return jsonify(answers.usage(services().jobs.usage()))
