@@ -114,6 +114,17 @@ def job(view: JobView) -> Body:
         "error": _error(record),
         **_times(record),
         "timings": timings(record),
+        "webhook": _webhook(record),
+    }
+
+
+def _webhook(record: JobRecord) -> Body | None:
+    if record.webhook is None:
+        return None
+    return {
+        "state": record.webhook.state.value,
+        "attempts": record.webhook.attempts,
+        "last_error": record.webhook.last_error,
     }
 
 

@@ -12,6 +12,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from api.current import services
 from api.schemas import Body, GenerateBody, parse_body
 from api.service import NewJob
+from api.webhooks.addresses import is_public, literal
+from api.webhooks.target import Target
 from common.errors import InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
@@ -77,7 +79,24 @@ def _options(body: Body, *, is_async: bool) -> JobOptions:
         ttl_s=body.ttl,
         timeout_s=body.timeout,
         reader_grace_s=_reader_grace_s(body, is_async=is_async),
+        webhook_url=_webhook_url(body),
     )
+
+
+def _webhook_url(body: GenerateBody) -> str | None:
+    """The URL, as far as it can be judged now: a name is looked up when the message is sent."""
+    if body.webhook_url is None:
+        return None
+    settings = services().settings
+    if settings.webhook_secret is None:
+        raise InvalidRequest(
+            "webhook_url cannot be used: this server has no SLM_WEBHOOK_SECRET to sign webhooks with",
+            param="webhook_url",
+        )
+    address = literal(Target.parse(body.webhook_url).host)
+    if address is not None and not is_public(address) and not settings.webhook_allow_private:
+        raise InvalidRequest(f"webhook_url must lead to a public address; got {address}", param="webhook_url")
+    return body.webhook_url
 
 
 def _reader_grace_s(body: GenerateBody, *, is_async: bool) -> float | None:

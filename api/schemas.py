@@ -10,8 +10,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from api.webhooks.target import MAX_URL_CHARS, Target
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import SamplingParams
@@ -20,7 +21,14 @@ MAX_SEED = 2**63 - 1
 MAX_WAIT_S = 86_400
 SHOWN_CHARS = 60  # of a refused value, in the message
 
+
+def _checked_url(url: str) -> str:
+    Target.parse(url)
+    return url
+
+
 StopString = Annotated[str, Field(min_length=1)]
+Url = Annotated[str, AfterValidator(_checked_url)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 
 
@@ -62,6 +70,9 @@ class GenerateBody(Body):
     priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
     ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
     timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
+    webhook_url: Url | None = Field(
+        None, description=f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
+    )
     on_disconnect: Literal["cancel", "continue"] | None = Field(None, description='"cancel" or "continue"')
 
     def to_params(self) -> dict[str, Any]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from celery import Celery
 from flask import Flask
+from redis import Redis
 
 from api import app as application
+from api.current import EXTENSION, Services
+from api.webhooks.deliverer import Deliverer
+from api.webhooks.sender import Sender
 from common.logs import configure_logging
 from common.queue import BellRinger, configure
 from common.redis_client import connect
 from common.settings import Settings
 from common.subscriber import Subscriber
+from common.webhook_queue import WebhookQueue
 
 
 def create_app() -> Flask:
-    """The application with the environment's settings and a running subscription.
+    """The application with the environment's settings, a running subscription, and webhooks on their way.
 
     Redis need not be up yet: until it is, requests are answered with 503.
 
@@ -27,4 +32,12 @@ def create_app() -> Flask:
     subscriber = Subscriber(redis)
     subscriber.start()
     ring = BellRinger(configure(Celery("slm", set_as_current=False), settings))
-    return application.create_app(settings, redis=redis, ring=ring, subscriber=subscriber)
+    app = application.create_app(settings, redis=redis, ring=ring, subscriber=subscriber)
+    _start_webhooks(app.extensions[EXTENSION], redis, settings)
+    return app
+
+
+def _start_webhooks(services: Services, redis: Redis, settings: Settings) -> None:
+    queue = WebhookQueue(redis, job_ttl_s=settings.job_ttl_s)
+    sender = Sender(allow_private=settings.webhook_allow_private)
+    Deliverer(queue, services.jobs.view, sender, key=settings.webhook_key).start()

@@ -61,6 +61,7 @@ class JobOptions:
     """How a job is to be treated. Seconds throughout; None means no limit.
 
     `reader_grace_s`: the job is cancelled when nobody has read it for so long (`keep_read`); None lets it go on alone.
+    `webhook_url`: whom to tell that the job has ended (`webhook_queue`).
     `idempotency_key` with `fingerprint`: the same key of the same owner finds the first job again; another fingerprint
     is refused.
     """
@@ -177,7 +178,7 @@ class JobStore:
             bulk=old.bulk,
             ttl_s=_s_or_none(old.ttl_ms),
             timeout_s=_s_or_none(old.timeout_ms),
-            webhook_url=old.webhook_url,
+            webhook_url=None if old.webhook is None else old.webhook.url,
         )
         return self._enter(
             new_id, old.kind, old.params, owner=old.owner, max_queue=max_queue, options=options, retried=job_id

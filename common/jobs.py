@@ -100,6 +100,24 @@ class GenerateResult:
         return cls(**wire)
 
 
+class WebhookState(StrEnum):
+    """What became of a job's webhook."""
+
+    PENDING = "pending"  # the job has not ended, or the message has not arrived yet
+    DELIVERED = "delivered"
+    FAILED = "failed"  # it is not tried any more
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Whom to tell that a job has ended, and how that went. `last_error` is the latest attempt's."""
+
+    url: str
+    state: WebhookState
+    attempts: int
+    last_error: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job as Redis holds it. Times are ms since the epoch on the Redis server's clock."""
@@ -120,7 +138,7 @@ class JobRecord:
     ttl_ms: int | None  # how long it may wait
     timeout_ms: int | None  # how long it may run
     reader_ms: int | None  # how long it goes on without a reader; None: to its end
-    webhook_url: str | None
+    webhook: Webhook | None
     result: dict[str, Any] | None
     error: SLMError | None
 
@@ -150,10 +168,21 @@ class JobRecord:
             ttl_ms=_int(fields.get("ttl_ms")),
             timeout_ms=_int(fields.get("timeout_ms")),
             reader_ms=_int(fields.get("reader_ms")),
-            webhook_url=fields.get("webhook_url"),
+            webhook=_webhook(fields),
             result=_json(fields.get("result")),
             error=SLMError.from_dict(error) if error else None,
         )
+
+
+def _webhook(fields: Mapping[str, str]) -> Webhook | None:
+    if "webhook_url" not in fields:
+        return None
+    return Webhook(
+        url=fields["webhook_url"],
+        state=WebhookState(fields.get("webhook_state", WebhookState.PENDING)),
+        attempts=int(fields.get("webhook_attempts", 0)),
+        last_error=fields.get("webhook_error") or None,
+    )
 
 
 def _int(text: str | None) -> int | None:

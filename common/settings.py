@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
+SECRETS = {"webhook_secret"}  # their values are never shown
 
 
 class SettingsError(Exception):
@@ -62,9 +64,27 @@ class Settings(BaseSettings):
     reader_grace_s: float = Field(
         30.0, gt=0, le=86_400, description="How long a job goes on when the last client that reads it has gone."
     )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Key that signs webhooks: whsec_ and 24 to 64 bytes in base64. Unset: no webhooks."
+    )
+    webhook_allow_private: bool = Field(
+        False, description="Whether webhooks may go to private addresses: only where every client is trusted."
+    )
     redis_fsync: Literal["everysec", "always"] = Field(
         "everysec", description="How soon the embedded Redis writes to disk: what a power cut can cost."
     )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_a_key(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            _signing_key(secret)
+        return secret
+
+    @property
+    def webhook_key(self) -> bytes | None:
+        """The key that signs webhooks; None where there are none."""
+        return None if self.webhook_secret is None else _signing_key(self.webhook_secret)
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -83,5 +103,16 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as err:
             first = err.errors()[0]
-            name = f"{ENV_PREFIX}{first['loc'][0]}".upper()
-            raise SettingsError(f"{name} has the value {first['input']!r}: {first['msg']}.") from err
+            field = str(first["loc"][0])
+            value = "***" if field in SECRETS else repr(first["input"])
+            message = f"{ENV_PREFIX}{field.upper()} has the value {value}: {first['msg']}."
+            raise SettingsError(message) from None  # the cause shows every value
+
+
+def _signing_key(secret: SecretStr) -> bytes:
+    """Raises `ValueError` where it is none."""
+    prefix, _, text = secret.get_secret_value().partition("_")
+    key = base64.b64decode(text, validate=True)
+    if prefix != "whsec" or not 24 <= len(key) <= 64:
+        raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
+    return key

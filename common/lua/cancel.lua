@@ -11,8 +11,8 @@ end
 if job[1] ~= 'queued' then return {job[1], {}} end
 
 local now = now_ms()
-close(id, job[2], 'cancelled', now, ttl_s)
+close(id, job[2], 'cancelled', now)
 append(id, kind, data)
-expire(id, ttl_s)
+expire(id, now, ttl_s)
 account(id, 0, committed_tokens(id))
 return {'cancelled', ring(job[2], now)}

@@ -10,9 +10,9 @@ if held[1] ~= 'queued' then return false end
 
 local lane = held[4]
 if not has_reader(id, now, lease_ms) then
-  close(id, lane, 'cancelled', now, ttl_s)
+  close(id, lane, 'cancelled', now)
   append(id, 'finished', cancelled)
-  expire(id, ttl_s)
+  expire(id, now, ttl_s)
   account(id, 0, committed_tokens(id))
   return false
 end

@@ -8,9 +8,9 @@ if redis.call('LLEN', log_key(id)) < tonumber(first_seq) then return {-2, {}} en
 
 local now = now_ms()
 if field ~= '' then redis.call('HSET', job_key(id), field, outcome) end
-close(id, held[3], state, now, ttl_s)
+close(id, held[3], state, now)
 append_from(id, tonumber(first_seq), 8)
-expire(id, ttl_s)
+expire(id, now, ttl_s)
 local usage = cjson.decode(outcome)
 account(id, usage.prompt_tokens or 0, usage.completion_tokens or committed_tokens(id))
 return {1, ring(held[3], now)}

@@ -92,14 +92,17 @@ local function requeue(id, lane)
 end
 
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
-local function close(id, lane, state, now, ttl_s)
+local function close(id, lane, state, now)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
-  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
+  if redis.call('HEXISTS', job_key(id), 'webhook_url') == 1 then redis.call('ZADD', 'slm:webhooks:due', now, id) end
 end
 
--- Start the clock of a closed job's record; called after its last event.
-local function expire(id, ttl_s)
+-- Start the clock of a closed job's record; called after its last event. Not while its webhook is on its way or an
+-- operator has to decide: each calls again when it is done.
+local function expire(id, now, ttl_s)
+  if redis.call('ZSCORE', 'slm:webhooks:due', id) or redis.call('ZSCORE', 'slm:jobs:quarantine', id) then return end
+  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)
   local idempotency = redis.call('HGET', job_key(id), 'idempotency')
@@ -127,9 +130,9 @@ end
 -- End a job that has no worker, with an error (JSON).
 local function fail(id, lane, err, now, ttl_s)
   redis.call('HSET', job_key(id), 'error', err)
-  close(id, lane, 'failed', now, ttl_s)
+  close(id, lane, 'failed', now)
   append(id, 'error', err)
-  expire(id, ttl_s)
+  expire(id, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
@@ -144,8 +147,7 @@ end
 -- Take a job out of quarantine: its record expires like any other's. Returns whether it was in it.
 local function drop(id, now, ttl_s)
   if redis.call('ZREM', 'slm:jobs:quarantine', id) == 0 then return false end
-  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
-  expire(id, ttl_s)
+  expire(id, now, ttl_s)
   return true
 end
 

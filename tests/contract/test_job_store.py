@@ -12,6 +12,7 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Place, Submitted
 from common.jobs import JobKind, JobState
 from common.queue import QUEUE
+from common.webhook_queue import WebhookQueue
 
 LEASE_S = 5.0
 TTL_S = 60
@@ -523,3 +524,50 @@ def test_the_time_a_job_may_run_counts_over_all_attempts(station: Station) -> No
     assert 5 < second.time_left_s <= 6
     station.submit("b")
     assert station.claim("b").time_left_s is None
+
+
+DUE = "slm:webhooks:due"
+
+
+def test_however_a_job_ends_its_webhook_is_due(station: Station) -> None:
+    station.with_slots(20)
+    for name in ("done", "failed", "stopped", "queued", "expired", "poison", "unread", "silent"):
+        options = {"ttl_s": 60} if name == "expired" else {"reader_grace_s": 30} if name == "unread" else {}
+        station.submit(name, webhook_url=None if name == "silent" else "https://example.org", **options)
+    assert not station.redis.exists(DUE)
+    station.succeed(station.claim("done"))
+    station.succeed(station.claim("silent"))
+    station.store.fail("failed", station.claim("failed").attempt, [events.error(0, WorkerLost("x"))])
+    stopped = station.claim("stopped")
+    last = [events.finished(0, JobState.CANCELLED, "cancelled")]
+    station.store.end_cancelled("stopped", stopped.attempt, None, last)
+    station.store.cancel("queued")
+    station.redis.delete(keys.reader("unread"))
+    assert station.store.claim("unread", "w1", lease_s=LEASE_S) is None
+    station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"expired": 0})
+    for _ in range(MAX_CRASHES):
+        station.claim("poison")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    due = {"done", "failed", "stopped", "queued", "expired", "poison", "unread"}
+    assert set(station.redis.zrange(DUE, 0, -1)) == due
+    assert {name for name in due if station.redis.ttl(keys.job(name)) != -1} == set()
+    assert station.redis.ttl(keys.job("silent")) > 0
+
+
+def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -> None:
+    """Its webhook and the operator, in either order."""
+    queue = WebhookQueue(station.redis, job_ttl_s=TTL_S)
+    for name in ("a", "b"):
+        station.submit(name, webhook_url="https://example.org")
+        for _ in range(MAX_CRASHES):
+            station.claim(name)
+            station.expire_leases()
+            station.store.reap(QUEUE)
+    lent = {one.job_id: one for one in queue.take(8, lease_s=60)}
+    queue.note_failed(lent["a"], "x")
+    station.store.drop("b")
+    assert [station.redis.ttl(keys.job(name)) for name in ("a", "b")] == [-1, -1]
+    station.store.drop("a")
+    queue.note_delivered(lent["b"])
+    assert all(0 < station.redis.ttl(keys.job(name)) <= TTL_S for name in ("a", "b"))

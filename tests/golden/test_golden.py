@@ -17,8 +17,9 @@ import fakeredis
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
-from werkzeug.test import TestResponse
+from werkzeug import Response
 
+from api.webhooks.message import body_of
 from common import keys
 from common.errors import ModelUnavailable, PromptTooLong
 from common.fleet import WorkerReport, WorkerState
@@ -56,7 +57,7 @@ def start(redis: Redis) -> Iterator[Start]:
         yield start
 
 
-def check(name: str, response: TestResponse) -> None:
+def check(name: str, response: Response) -> None:
     """Compare with the golden file after hiding ids and times. A JSON body is laid out for reading."""
     text = response.get_data(as_text=True)
     if name.endswith(".json"):
@@ -152,6 +153,18 @@ def test_job_failed(start: Start) -> None:
     client = start(lambda play: play.fail(PromptTooLong("The prompt has 9 tokens too many.", param="prompt")))
     failed = client.post("/slm/generate", json=ML_BODY)
     check("job_failed.json", client.get(failed.headers["Location"]))
+
+
+def test_webhook(start: Start) -> None:
+    client = start(machine_learning(), webhook_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    done = client.post("/slm/generate", json=ML_BODY | {"webhook_url": "https://example.org/hook"})
+    view = client.application.extensions["slm"].jobs.view(done.json["job_id"])
+    check("webhook.json", Response(body_of(view)))
+
+
+def test_error_webhook_without_a_secret(start: Start) -> None:
+    client = start(story)
+    check("error_no_secret.json", client.post("/slm/generate", json=ML_BODY | {"webhook_url": "https://example.org"}))
 
 
 def test_job_list(start: Start) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import socket
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import requests
@@ -193,6 +197,70 @@ def test_a_repeated_request_finds_its_job_in_another_process(
         assert again.headers["X-Job-Id"] == first.headers["X-Job-Id"]
         assert again.headers["Idempotency-Replayed"] == "true"
         first.close()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes webhooks; answers with the statuses it is given, and 204 after that."""
+
+    statuses: ClassVar[list[int]] = []
+    taken: ClassVar[list[tuple[dict[str, str], bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.send_response(self.statuses.pop(0) if self.statuses else 204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """Its URL."""
+    Receiver.statuses, Receiver.taken = [], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_webhook_arrives_signed_though_its_first_attempt_fails(
+    redis_server: RedisServer, real_redis: Redis, tmp_path: Path, receiver: str
+) -> None:
+    Receiver.statuses = [500]
+    key = bytes(range(32))
+    secret = f"whsec_{b64encode(key).decode()}"
+    settings = {"redis_url": redis_server.url, "webhook_secret": secret, "webhook_allow_private": True}
+    with running_api(tmp_path, **settings) as api, worker(real_redis, answer("a ", "b")):
+        wanted = {"prompt": "Hi", "webhook_url": receiver}
+        job = f"{api.url}/slm/jobs/" + requests.post(f"{api.url}/slm/generate", json=wanted).json()["job_id"]
+
+        def webhook() -> dict[str, object]:
+            return dict(requests.get(job, timeout=TIMEOUT_S).json()["webhook"])
+
+        wait_for(lambda: webhook()["attempts"] == 1 and webhook()["last_error"], "no first attempt")
+        assert webhook() == {"state": "pending", "attempts": 1, "last_error": "answered with status 500"}
+        wait_for(lambda: webhook()["state"] == "delivered", "not delivered")
+        assert webhook() == {"state": "delivered", "attempts": 2, "last_error": None}
+    (first, _), (headers, body) = Receiver.taken
+    assert first["webhook-id"] == headers["webhook-id"] == f"msg_{job.rpartition('/')[2]}"
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    assert headers["webhook-signature"] == f"v1,{b64encode(hmac.digest(key, signed, 'sha256')).decode()}"
+    message = json.loads(body)
+    assert (message["type"], message["data"]["text"]) == ("job.succeeded", "a b")
+
+
+def test_a_webhook_goes_to_no_private_address(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> None:
+    settings = {"redis_url": redis_server.url, "webhook_secret": f"whsec_{b64encode(bytes(32)).decode()}"}
+    with running_api(tmp_path, **settings) as api, worker(real_redis, answer("x")):
+        wanted = {"prompt": "Hi", "webhook_url": "http://localhost:1/"}
+        job = f"{api.url}/slm/jobs/" + requests.post(f"{api.url}/slm/generate", json=wanted).json()["job_id"]
+        wait_for(lambda: requests.get(job).json()["webhook"]["state"] == "failed", "not given up")
+        assert requests.get(job).json()["webhook"]["last_error"] == "localhost has a private address"
 
 
 def test_a_body_that_is_too_large_gets_its_answer(api: ApiProcess) -> None:

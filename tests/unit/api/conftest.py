@@ -14,6 +14,7 @@ from redis import Redis
 from tests.api_in_process import Api, api_in_process
 from tests.scripted_worker import Script, answer
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 STORY = answer("Once ", "upon ", "a time.")
 
 StartApi = Callable[..., Api]
@@ -39,8 +40,8 @@ def start_api(redis: Redis) -> Iterator[StartApi]:
 
 @pytest.fixture
 def api(start_api: StartApi) -> Api:
-    """An API whose worker answers everything with `STORY`."""
-    return start_api()
+    """An API whose worker answers everything with `STORY`. Every field can be used: it has a secret for webhooks."""
+    return start_api(webhook_secret=SECRET)
 
 
 def frames(text: str) -> list[tuple[int, dict[str, Any]]]:

@@ -35,6 +35,15 @@ print([name for name in ("redis", "celery", "flask") if name in sys.modules])
     assert done.stdout == "[]\n"
 
 
+def test_a_secret_that_is_none_is_refused_without_being_shown() -> None:
+    env = environment(webhook_secret="whsec_c2VjcmV0")  # too short
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True)
+    [line] = done.stderr.splitlines()
+    assert line.startswith("SLM_WEBHOOK_SECRET has the value ***: ")
+    assert "24 to 64 bytes" in line
+    assert "c2VjcmV0" not in line
+
+
 @pytest.mark.parametrize(("name", "value"), [("port", "0"), ("heartbeat_s", "soon"), ("colour", "red")])
 def test_a_wrong_setting_is_one_clear_line(name: str, value: str) -> None:
     done = subprocess.run(COMMAND, cwd=ROOT, env=environment(**{name: value}), capture_output=True, text=True)

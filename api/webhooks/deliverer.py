@@ -1,0 +1,110 @@
+"""Tells those who asked for it that their jobs have ended. Every API process has one; they share the work.
+
+At least once: a process that dies between the delivery and its note lets another deliver again. The webhook-id tells
+the receiver that it is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from api.service import JobView
+from api.webhooks import message
+from api.webhooks.sender import DeliveryFailed, Sender
+from common.errors import JobNotFound
+from common.webhook_queue import Lent, WebhookQueue
+
+RETRY_AFTER_S = (5, 30, 120, 600, 2700)  # six attempts within an hour
+LOOK_S = 1.0  # pause between two looks for what is due
+PARALLEL = 8  # a receiver that hangs holds up seven others at most, and those for seconds
+LEASE_S = 60.0  # longer than any attempt takes
+
+log = logging.getLogger(__name__)
+
+
+class Deliverer:
+    """Takes due webhooks and posts them, on a thread of its own.
+
+    Args:
+        queue: what is due.
+        view: an ended job as its message shows it; raises `JobNotFound`.
+        sender: posts a message.
+        key: signs the messages; None where the server has no secret (any more).
+    """
+
+    def __init__(
+        self, queue: WebhookQueue, view: Callable[[str], JobView], sender: Sender, *, key: bytes | None
+    ) -> None:
+        self._queue = queue
+        self._view = view
+        self._sender = sender
+        self._key = key
+
+    def start(self) -> None:
+        """Begin to deliver, until the process ends."""
+        threading.Thread(target=self._run, name="slm-webhooks", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                is_idle = self.deliver_due() == 0
+            except RedisError as err:
+                log.warning("webhooks: Redis does not answer (%s); trying again", err)
+                is_idle = True
+            if is_idle:
+                time.sleep(LOOK_S)
+
+    def deliver_due(self) -> int:
+        """Make an attempt for each of the first that are due; returns for how many."""
+        due = self._queue.take(PARALLEL, lease_s=LEASE_S)
+        attempts = [threading.Thread(target=self._attempt, args=(lent,), daemon=True) for lent in due]
+        for attempt in attempts:
+            attempt.start()
+        for attempt in attempts:
+            attempt.join()
+        return len(due)
+
+    def _attempt(self, lent: Lent) -> None:
+        try:
+            self._note(lent, self._failure(lent))
+        except RedisError as err:
+            log.warning("job %s: webhook not noted (%s); it is due again soon", lent.job_id, err)
+
+    def _failure(self, lent: Lent) -> DeliveryFailed | None:
+        """Send; returns what went wrong, if anything did."""
+        try:
+            self._send(lent)
+        except DeliveryFailed as err:
+            return err
+        except RedisError:
+            raise
+        except Exception:
+            log.exception("job %s: webhook not sent", lent.job_id)
+            return DeliveryFailed("internal error")
+        return None
+
+    def _send(self, lent: Lent) -> None:
+        if self._key is None:
+            raise DeliveryFailed("the server has no SLM_WEBHOOK_SECRET to sign with", is_final=True)
+        try:
+            view = self._view(lent.job_id)
+        except JobNotFound as err:
+            raise DeliveryFailed("the job has expired", is_final=True) from err
+        if view.record.webhook is not None:
+            body = message.body_of(view)
+            headers = message.headers(self._key, lent.job_id, body, now_s=int(time.time()))
+            self._sender.post(view.record.webhook.url, headers, body)
+
+    def _note(self, lent: Lent, failure: DeliveryFailed | None) -> None:
+        if failure is None:
+            self._queue.note_delivered(lent)
+        elif failure.is_final or lent.attempt > len(RETRY_AFTER_S):
+            log.warning("job %s: webhook given up after attempt %d (%s)", lent.job_id, lent.attempt, failure)
+            self._queue.note_failed(lent, str(failure))
+        else:
+            self._queue.note_retry(lent, str(failure), delay_s=RETRY_AFTER_S[lent.attempt - 1])

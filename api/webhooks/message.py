@@ -1,0 +1,36 @@
+"""What a webhook says, and its signature: https://github.com/standard-webhooks/standard-webhooks, version 1."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64encode
+from hashlib import sha256
+
+from api import __version__, answers
+from api.service import JobView
+
+
+def body_of(view: JobView) -> bytes:
+    """The message about an ended job; `data` is what `GET /slm/jobs/<id>` answers."""
+    data = answers.job(view)
+    message = {"type": f"job.{view.record.state.value}", "timestamp": data["finished_at"], "data": data}
+    return json.dumps(message).encode()
+
+
+def headers(key: bytes, job_id: str, body: bytes, *, now_s: int) -> dict[str, str]:
+    """The headers of one attempt at `now_s` (seconds since the epoch). The id is the same for all of a job's."""
+    message_id = f"msg_{job_id}"
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": f"slm-server/{__version__}",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(now_s),
+        "webhook-signature": sign(key, message_id, now_s, body),
+    }
+
+
+def sign(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
+    """The signature over id, time and body."""
+    signed = f"{message_id}.{timestamp_s}.".encode() + body
+    return "v1," + b64encode(hmac.digest(key, signed, sha256)).decode()

@@ -1,0 +1,54 @@
+"""Where a webhook goes: the client's URL, taken apart once. What is checked is what is connected to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+MAX_URL_CHARS = 2048
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name, or an IP address without its brackets
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An http or https URL. `path` holds the query too."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """Take a URL apart.
+
+        Raises:
+            ValueError: it is none that a webhook can go to.
+        """
+        if len(url) > MAX_URL_CHARS or not _PRINTABLE.fullmatch(url):
+            raise ValueError(url)
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or "@" in parts.netloc or not _HOST.fullmatch(parts.hostname or ""):
+            raise ValueError(url)
+        host = str(parts.hostname)
+        host.encode("idna")  # labels that are empty or too long cannot be looked up
+        port = _PORTS[parts.scheme] if parts.port is None else parts.port
+        if port == 0:
+            raise ValueError(url)
+        query = f"?{parts.query}" if parts.query else ""
+        return cls(parts.scheme, host, port, (parts.path or "/") + query)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is spoken."""
+        return self.scheme == "https"
+
+    @property
+    def host_header(self) -> str:
+        """The host as the request names it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
