@@ -1,20 +1,20 @@
 """Speed of the model runners alone: one step at a time, without scheduling, sampling or HTTP.
 
-    python -m benchmarks.engine [--runners int8,fp32,torch] [--threads 2] [--batches 1,8,32] [--contexts 64,1000]
+    python -m benchmarks.engine [--runners int8,fp32,torch] [--threads 2] [--loads 1x64,8x64,32x64,1x1000]
 
 First the limits of the machine, measured now: bytes read per second, and operations per second of fp32 matrix products
-(torch) and of the native kernels on weights that stay in the cache. Then for each runner, batch and context the time of
-a decode step, and the time of a 1,000-token prefill in chunks of 256. All cases are measured in turn, several times
-over, because other programs use the machine too: the minimum says what the code can do, the median what it did.
+(torch) and of the native kernels on weights that stay in the cache. Then for each runner the time of a 1,000-token
+prefill in chunks of 256, and of a decode step under each load (batch x tokens in every slot). All cases are measured in
+turn, several times over, because other programs use the machine too: the minimum says what the code can do, the median
+what it did. CPU ms is the processor time of all threads together: with one thread, what a quiet machine would take.
 
 GB/s counts the packed weights and the cached keys and values that a step reads; GOP/s counts two operations for every
-weight and token.
+weight and token. Both are at the minimum.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -39,31 +39,49 @@ READ_BYTES = 512 * 1024 * 1024  # far beyond any cache
 
 @dataclass
 class Case:
-    """One runner under one load."""
+    """One runner under one load, in slots of its own."""
 
     runner_name: str
     runner: ModelRunner
-    batch: int
-    context: int  # tokens in every slot before the step; 0: a prefill
+    slots: range
+    context: int  # tokens in every slot before the first step; 0: a prefill
+    position: int = 0  # tokens in every slot now
     times: list[float] = field(default_factory=list)  # s, of each step or prefill
+    cpu_times: list[float] = field(default_factory=list)  # s, of all threads
+
+    @property
+    def load(self) -> str:
+        """What is measured."""
+        return f"decode, batch {len(self.slots)}, context {self.context}" if self.context else "prefill of 1,000 tokens"
 
     @property
     def tokens(self) -> int:
         """Tokens that one measured call computes."""
-        return self.batch if self.context else PREFILL_TOKENS
+        return len(self.slots) if self.context else PREFILL_TOKENS
 
     def run_round(self) -> None:
         """Measure some steps, or one prefill."""
         if not self.context:
-            self.times.append(_timed(lambda: _prefill(self.runner, 0, PREFILL_TOKENS)))
+            self._measure(lambda: _prefill(self.runner, self.slots[0], PREFILL_TOKENS))
             return
-        for slot in range(self.batch):
-            _prefill(self.runner, slot, self.context)
-        for position in range(self.context, self.context + STEPS_PER_ROUND):
-            rows = [
-                Row(slot, (position % 997,), position, BASE_ADAPTER, needs_logits=True) for slot in range(self.batch)
-            ]
-            self.times.append(_timed(lambda rows=rows: self.runner.forward(rows)))
+        if not self.position:
+            for slot in self.slots:
+                _prefill(self.runner, slot, self.context)
+            self.position = self.context
+        for _ in range(STEPS_PER_ROUND):
+            self._measure(self._step)
+            self.position += 1
+
+    def _measure(self, work: Callable[[], None]) -> None:
+        cpu_start = time.process_time()
+        self.times.append(_timed(work))
+        self.cpu_times.append(time.process_time() - cpu_start)
+
+    def _step(self) -> None:
+        token_ids = (self.position % 997,)
+        self.runner.forward(
+            [Row(slot, token_ids, self.position, BASE_ADAPTER, needs_logits=True) for slot in self.slots]
+        )
 
 
 def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
@@ -103,19 +121,48 @@ def _kernel_rate(runner: NativeRunner, num_rows: int = 192) -> float:
     return 2 * num_rows * linear.rows * linear.columns / best
 
 
-def print_table(cases: list[Case], weights: int, kv_bytes_per_token: int) -> None:
+@dataclass(frozen=True)
+class ModelSize:
+    """What a step of a model has to do at least."""
+
+    body_weights: int  # multiplied for every token
+    head_weights: int  # multiplied for every token whose logits are wanted
+    kv_bytes: int  # cached for one token, in fp32
+
+    @classmethod
+    def of(cls, model: Any) -> ModelSize:
+        """The sizes of a transformers model."""
+        config = model.config
+        embedding = model.get_input_embeddings().weight.numel()
+        total = sum(parameter.numel() for parameter in model.parameters())
+        num_tables = 1 if config.tie_word_embeddings else 2
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        return cls(total - num_tables * embedding, embedding, 2 * 4 * config.num_hidden_layers * kv_heads * head_size)
+
+    def operations(self, case: Case) -> int:
+        """Two for every weight and token."""
+        return 2 * (self.body_weights * case.tokens + self.head_weights * len(case.slots))
+
+    def bytes_read(self, case: Case) -> int | None:
+        """Of a decode step of a native runner."""
+        if not case.context or not isinstance(case.runner, NativeRunner):
+            return None
+        return case.runner.packed_bytes + len(case.slots) * case.context * self.kv_bytes
+
+
+def print_table(cases: list[Case], size: ModelSize) -> None:
     """One line for each case."""
-    print("| runner | load | ms min | ms median | tokens/s (min) | GB/s | GOP/s |")
-    print("|---|---|---|---|---|---|---|")
+    print("| runner | load | ms min | ms median | CPU ms min | tokens/s | GB/s | GOP/s |")
+    print("|---|---|---|---|---|---|---|---|")
     for case in cases:
         best = min(case.times)
-        load = f"decode, batch {case.batch}, context {case.context}" if case.context else f"prefill {PREFILL_TOKENS}"
-        read = "-"
-        if isinstance(case.runner, NativeRunner) and case.context:
-            read = f"{(case.runner.packed_bytes + case.batch * case.context * kv_bytes_per_token) / best / 1e9:.1f}"
+        read = size.bytes_read(case)
+        rate = "-" if read is None else f"{read / best / 1e9:.1f}"
         print(
-            f"| {case.runner_name} | {load} | {1e3 * best:.1f} | {1e3 * statistics.median(case.times):.1f} "
-            f"| {case.tokens / best:.0f} | {read} | {2 * weights * case.tokens / best / 1e9:.0f} |"
+            f"| {case.runner_name} | {case.load} | {1e3 * best:.1f} | {1e3 * statistics.median(case.times):.1f} "
+            f"| {1e3 * min(case.cpu_times):.1f} "
+            f"| {case.tokens / best:.0f} | {rate} | {size.operations(case) / best / 1e9:.0f} |"
         )
 
 
@@ -135,6 +182,17 @@ def make_runner(name: str, model: Any, options: argparse.Namespace, num_slots: i
     )
 
 
+def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) -> list[Case]:
+    """Every runner under every load, the runners in turn."""
+    cases = [Case(name, runner, range(1), 0) for name, runner in runners.items()]
+    first_slot = 1
+    for batch, context in loads:
+        slots = range(first_slot, first_slot + batch)
+        cases += [Case(name, runner, slots, context) for name, runner in runners.items()]
+        first_slot += batch
+    return cases
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,8 +200,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runners", default="int8,fp32,torch")
     parser.add_argument("--kernels", default=None, help="native kernel set; default: the best of this CPU")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batches", default="1,8,32")
-    parser.add_argument("--contexts", default="64,1000")
+    parser.add_argument("--loads", default="1x64,8x64,32x64,1x1000", help="batch x context, comma-separated")
     parser.add_argument("--rounds", type=int, default=3, help="how often every case is measured")
     parser.add_argument("--build-dir", type=Path, default=ROOT / "data/native")
     return parser.parse_args()
@@ -152,28 +209,18 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Make the runners, measure all cases in turn, print."""
     options = parse_arguments()
-    batches = [int(number) for number in options.batches.split(",")]
-    contexts = [int(number) for number in options.contexts.split(",")]
+    loads = [tuple(map(int, load.split("x"))) for load in options.loads.split(",")]
+    num_slots = 1 + sum(batch for batch, _ in loads)
+    context = max(PREFILL_TOKENS, *(length for _, length in loads)) + STEPS_PER_ROUND * options.rounds
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
-    context = max(PREFILL_TOKENS, *contexts) + STEPS_PER_ROUND
-    runners = {name: make_runner(name, model, options, max(batches), context) for name in options.runners.split(",")}
+    runners = {name: make_runner(name, model, options, num_slots, context) for name in options.runners.split(",")}
     measure_limits(options.threads, next((r for r in runners.values() if isinstance(r, NativeRunner)), None))
     torch.set_num_threads(options.threads)
-    cases = [Case(name, runner, 1, 0) for name, runner in runners.items()]
-    cases += [
-        Case(name, runner, batch, length)
-        for length in contexts
-        for batch in batches
-        for name, runner in runners.items()
-    ]
+    cases = make_cases(runners, loads)
     for _ in range(options.rounds):
         for case in cases:
             case.run_round()
-    config = model.config
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-    kv_bytes = 2 * ctypes.sizeof(ctypes.c_float) * config.num_hidden_layers * kv_heads * head_size
-    print_table(cases, sum(parameter.numel() for parameter in model.parameters()), kv_bytes)
+    print_table(cases, ModelSize.of(model))
 
 
 if __name__ == "__main__":
