@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -122,12 +121,6 @@ def test_a_sequence_that_overflows_gets_nan_logits_and_its_neighbour_does_not(pr
     assert torch.equal(logits[:1], expected)
     assert logits[1].isnan().any()
     assert torch.equal(runner.forward([row(1, (1, 2, 3))]), expected), "the slot is clean again"
-
-
-def test_the_build_folder_is_made(tmp_path, build_dir):
-    library = build_library(build_dir)
-    folder: Path = tmp_path / "a" / "b"
-    assert build_library(folder).name == library.name
 
 
 def test_prompts_of_one_token_work(make_runner):

@@ -206,8 +206,9 @@ class PackedModel:
         return self._tensors[self._stored_name(name)].detach().to("cpu", torch.float32).contiguous()
 
     def _keep(self, tensor: Tensor) -> int:
-        self._kept.append(tensor)
-        return tensor.data_ptr()
+        """Keep a copy, which does not hold on to the checkpoint's memory; returns its address."""
+        self._kept.append(tensor.clone())
+        return self._kept[-1].data_ptr()
 
 
 def _linears(architecture: Architecture) -> Iterator[Linear]:

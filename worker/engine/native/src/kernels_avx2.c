@@ -3,6 +3,7 @@
 #include "vector_avx2.h"
 
 #include "int8_product_avx2.h"
-#include "kernel_set.h"
 
-const struct kernels kernels_avx2 = KERNEL_SET("avx2");
+#define KERNEL_SET kernels_avx2
+#define KERNEL_SET_NAME "avx2"
+#include "kernel_set.h"

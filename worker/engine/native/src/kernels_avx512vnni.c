@@ -3,6 +3,7 @@
 #include "vector_avx512.h"
 
 #include "int8_product_avx512vnni.h"
-#include "kernel_set.h"
 
-const struct kernels kernels_avx512vnni = KERNEL_SET("avx512vnni");
+#define KERNEL_SET kernels_avx512vnni
+#define KERNEL_SET_NAME "avx512vnni"
+#include "kernel_set.h"

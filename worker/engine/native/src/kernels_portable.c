@@ -3,6 +3,7 @@
 #include "vector_portable.h"
 
 #include "int8_product_portable.h"
-#include "kernel_set.h"
 
-const struct kernels kernels_portable = KERNEL_SET("portable");
+#define KERNEL_SET kernels_portable
+#define KERNEL_SET_NAME "portable"
+#include "kernel_set.h"
