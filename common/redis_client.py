@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from redis import Redis
+from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError
@@ -14,6 +14,7 @@ from redis.retry import Retry
 from common.errors import InternalError, RedisFull, RedisUnavailable, SLMError
 
 SOCKET_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 64  # per process; each is busy for less than a millisecond at a time
 FULL_RETRY_S = 30  # jobs expire and give their memory back
 HEALTH_CHECK_S = 10  # a connection idle for longer is pinged before use: half-open ones are found
 
@@ -27,16 +28,20 @@ def connect(url: str, *, retries: int = 3) -> Redis:
     """A client with a connection pool of its own; nothing is sent yet.
 
     A failed command is repeated up to `retries` times (20 ms to 0.5 s apart), also when its answer alone was lost:
-    every write of ours is idempotent.
+    every write of ours is idempotent. When all connections are in use, a command waits for one: redis-py's usual pool
+    refuses the hundred-and-first.
     """
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
     )
+    return Redis.from_pool(pool)
 
 
 def explain(err: RedisError) -> SLMError:

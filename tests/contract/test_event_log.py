@@ -131,6 +131,9 @@ def test_a_nudged_reader_looks_up_at_once_and_goes_on(redis: Redis, log: EventLo
         assert next(stream) == token(0)
         follower.nudge()
         assert next(stream) is None
+        write(redis, token(0))  # a message and a nudge at once: neither is lost
+        follower.nudge()
+        assert next(stream) is None
         write(redis, token(1), end(2))
         assert [event.seq for event in stream if event] == [1, 2]
 

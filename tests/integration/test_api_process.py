@@ -9,7 +9,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -104,6 +104,18 @@ def test_many_streams_at_once_each_get_their_own_text(api: ApiProcess, real_redi
         for reader in readers:
             reader.join(TIMEOUT_S)
     assert texts == {f"p{n}-": "".join(f"p{n}-{i} " for i in range(50)) + "end" for n in range(10)}
+
+
+def test_more_requests_at_once_than_connections_to_redis_are_all_served(api: ApiProcess, real_redis: Redis) -> None:
+    """redis-py's own pool refuses the 101st."""
+    request = b"GET /slm/usage HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    port = int(api.url.rpartition(":")[2])
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(300)]
+        for client in clients:
+            client.settimeout(TIMEOUT_S)
+            client.sendall(request)
+        assert {client.recv(100)[:12] for client in clients} == {b"HTTP/1.1 200"}
 
 
 def test_a_slow_reader_loses_no_token(api: ApiProcess, real_redis: Redis) -> None:
