@@ -49,14 +49,25 @@ def make_runner(
                 threads=num_threads,
                 build_dir=build_dir,
             )
-            check_runner(native, model, None if dtype == FLOAT32 else INT8_TOLERANCE)
-            torch.set_num_threads(1)  # only the sampler is torch's now; its idle threads would spin beside the kernels'
+            _check_native(native, model, None if dtype == FLOAT32 else INT8_TOLERANCE)
             return native, FLOAT32 if dtype == FLOAT32 else INT8
         except (NativeUnavailable, UnsupportedModelError) as err:
             if dtype == INT8:
                 raise ModelUnavailable(f"int8 cannot be had here: {err} Set SLM_DTYPE to auto.") from err
             logger.warning("native kernels are not used, generation will be slower: %s", err)
     return _transformers_runner(model, num_slots, context_length), str(model.dtype).removeprefix("torch.")
+
+
+def _check_native(native: NativeRunner, model: Any, tolerance: float | None) -> None:
+    """Check it; give its memory back where it is not used. Raises `UnsupportedModelError`."""
+    try:
+        check_runner(native, model, tolerance)
+    except UnsupportedModelError:
+        native.close()
+        raise
+    torch.set_num_threads(
+        1
+    )  # only the sampler is torch's from now on; idle threads of it would spin beside the kernels'
 
 
 def _transformers_runner(model: Any, num_slots: int, context_length: int) -> ModelRunner:

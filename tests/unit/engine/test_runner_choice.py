@@ -1,0 +1,94 @@
+"""Which runner a model gets, and what happens where the native one cannot be had."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from common.errors import ModelUnavailable
+from common.settings import ROOT
+from worker.engine import runner_choice
+from worker.engine.native.errors import BuildFailed
+from worker.engine.native.runner import NativeRunner
+from worker.engine.runner_choice import make_runner
+from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+
+CONFIG = LlamaConfig(
+    vocab_size=258,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=64,
+)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def model() -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(CONFIG).eval()
+
+
+def choose(model: Any, dtype: str, build_dir: Path = ROOT / "data" / "native") -> tuple[type, str]:
+    runner, name = make_runner(model, dtype=dtype, num_slots=2, context_length=64, num_threads=1, build_dir=build_dir)
+    runner.close()
+    return type(runner), name
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("auto", "int8"), ("int8", "int8"), ("float32", "float32")])
+def test_a_cpu_model_runs_natively_in_the_number_format_asked_for(model: Any, dtype: str, name: str) -> None:
+    assert choose(model, dtype) == (NativeRunner, name)
+
+
+def test_other_number_formats_run_through_torch(model: Any) -> None:
+    assert choose(model.to(torch.bfloat16), "bfloat16") == (TransformersRunner, "bfloat16")
+
+
+def _no_compiler(*_args: Any, **_options: Any) -> None:
+    raise BuildFailed("There is no C compiler (cc).")
+
+
+def test_without_a_compiler_everything_works_slower_and_says_so(
+    model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner_choice, "NativeRunner", _no_compiler)
+    with caplog.at_level(logging.WARNING):
+        assert choose(model, "auto") == (TransformersRunner, "float32")
+    assert "slower: There is no C compiler" in caplog.text
+
+
+def test_int8_that_was_asked_for_and_cannot_be_had_is_an_error(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_choice, "NativeRunner", _no_compiler)
+    with pytest.raises(ModelUnavailable, match=r"no C compiler.*SLM_DTYPE"):
+        choose(model, "int8")
+
+
+def test_a_native_runner_that_computes_something_else_is_closed_and_not_used(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[NativeRunner] = []
+    check = runner_choice.check_runner
+
+    def check_native_fails(runner: Any, *rest: Any) -> None:
+        if isinstance(runner, NativeRunner):
+            raise UnsupportedModelError("It computes something else.")
+        check(runner, *rest)
+
+    monkeypatch.setattr(runner_choice, "check_runner", check_native_fails)
+    monkeypatch.setattr(NativeRunner, "close", lambda runner: closed.append(runner))
+    assert choose(model, "auto") == (TransformersRunner, "float32")
+    assert len(closed) == 1
