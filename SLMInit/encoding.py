@@ -25,11 +25,18 @@ def encode(pairs: Iterable[Pair], tokenizer: Any, max_length: int) -> list[Row]:
 
 
 def _encode(pair: Pair, tokenizer: Any) -> Row:
-    """Prompt and response are tokenized apart, as they are when serving: the model answers a finished prompt."""
-    question = [{"role": "user", "content": pair.instruction}]
-    prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    response_ids = [*tokenizer(pair.response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    """Prompt and response are tokenized apart, as they are when serving: the model answers a finished prompt.
+
+    A special token written out in a text of the dataset is plain text, as it is in a client's prompt.
+    """
+    prompt_ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": pair.instruction}],
+        add_generation_prompt=True,
+        return_dict=False,
+        sanitize_control_tokens=True,
+    )
+    response = tokenizer(pair.response, add_special_tokens=False, split_special_tokens=True)
+    response_ids = [*response["input_ids"], tokenizer.eos_token_id]
     return {
         "input_ids": prompt_ids + response_ids,
         "labels": [IGNORED] * len(prompt_ids) + response_ids,

@@ -41,6 +41,12 @@ def test_the_prompt_has_the_ids_that_a_server_sends(tokenizer: PreTrainedTokeniz
     assert row["input_ids"][: len(served)] == served
 
 
+def test_a_special_token_written_out_in_the_data_is_plain_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    (row,) = encode([Pair(f"Say {EOS}", f"{EOS} it is.")], tokenizer, max_length=100)
+    assert row["input_ids"].count(EOS_ID) == 1
+    assert tokenizer.decode(row["input_ids"]).endswith(f"Say {EOS}\n\n### Response:\n{EOS} it is.{EOS}")
+
+
 def test_pairs_that_are_too_long_are_left_out_and_never_cut(tokenizer: PreTrainedTokenizerFast) -> None:
     fits, exceeds = Pair("Hi", "x" * 10), Pair("Hi", "x" * 11)
     rows = encode([fits, exceeds], tokenizer, max_length=len(PROMPT) + 11)
