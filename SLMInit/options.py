@@ -32,7 +32,7 @@ class TrainingOptions:
     epochs: float = 3.0
     max_steps: int | None = None  # ends the run before `epochs` do
     batch_size: int = 4
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     rank: int = 8
     alpha: int = 16
     save_steps: int = 20
