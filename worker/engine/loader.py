@@ -6,7 +6,6 @@ import ctypes
 import gc
 import logging
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from common.errors import ModelUnavailable
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
+from worker.engine.lora import merge_lora
 from worker.engine.model_runner import ModelRunner
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
@@ -250,14 +250,8 @@ def _load(source: str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[A
 
 
 def _merge_adapter(model: Any, path: Path, base_name: str) -> AdapterInfo:
-    """Add the adapter's product B @ A to the weights, so that it costs nothing at run time."""
-    from peft import PeftModel
-
     info = check_adapter(path, base_name, {name: tuple(value.shape) for name, value in model.state_dict().items()})
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 by an old name
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        PeftModel.from_pretrained(model, str(path)).merge_and_unload()
+    merge_lora(model, info)
     return info
 
 
