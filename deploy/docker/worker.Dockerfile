@@ -23,4 +23,4 @@ COPY worker/ worker/
 RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
 USER slm
 VOLUME /data
-CMD ["python", "-m", "celery", "-A", "worker.app", "worker", "--hostname", "slm1@%h", "--loglevel", "INFO"]
+CMD ["python", "-m", "celery", "-A", "worker.app", "worker", "--hostname", "slm1@%h", "--without-mingle", "--without-gossip", "--loglevel", "INFO"]

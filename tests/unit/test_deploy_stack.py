@@ -50,7 +50,7 @@ def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_
     _, api, worker = make_stack(tmp_path).children()
     assert api.folder == worker.folder == ROOT
     assert api.argv == (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
-    celery = "-m celery -A worker.app worker --hostname slm1@%h --loglevel INFO"
+    celery = "-m celery -A worker.app worker --hostname slm1@%h --without-mingle --without-gossip --loglevel INFO"
     assert worker.argv == (sys.executable, *celery.split())
 
 
