@@ -31,20 +31,23 @@ class Spot:
         self._on_move = on_move
         self._known: int | None = None
         self._news: Place | None = None
+        self._waits = False
 
     def begin(self, known: int | None = None) -> None:
         """The job waits, and the client knows of this position."""
         self._known = known
+        self._waits = True
         self._line.add(self)
 
     def end(self) -> None:
         """The job waits no more, or its client does not. May be called at any time and from any thread."""
+        self._waits = False
         self._line.remove(self)
         self._news = None
 
     def put(self, place: Place) -> None:
-        """A look-up's result."""
-        if place.position != self._known:
+        """A look-up's result; one that was under way when the wait ended is too late."""
+        if self._waits and place.position != self._known:
             self._known = place.position
             self._news = place
             self._on_move()
@@ -52,7 +55,7 @@ class Spot:
     def take(self) -> Place | None:
         """The place to tell the client of, if it has changed."""
         news, self._news = self._news, None
-        return news
+        return news if self._waits else None
 
 
 class Line:

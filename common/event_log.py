@@ -76,10 +76,10 @@ class Follower:
                 continue
             messages, missed = self._listener.take(pulse_s)
             was_nudged, self._nudged = self._nudged, False
-            if was_nudged:
-                yield None
-            elif not messages and not missed and not self._listener.closed:
-                yield None
+            if messages or missed or self._listener.closed:
+                continue  # what happened goes before what the reader was nudged for
+            yield None
+            if not was_nudged:
                 if self._is_gone():
                     return
                 missed = True  # a quiet channel proves nothing: look into the log
@@ -100,7 +100,7 @@ class Follower:
             return False
 
     def nudge(self) -> None:
-        """Have `events` yield None now: its reader has something to look at."""
+        """Have `events` yield None now if nothing else comes: its reader has something to look at."""
         self._nudged = True
         self._listener.nudge()
 
