@@ -18,7 +18,7 @@ from common import events
 from common.errors import InvalidRequest, JobNotFound
 from common.event_log import EventLog
 from common.job_store import JobOptions, JobStore, Place, Submitted
-from common.jobs import JobKind, JobRecord, JobState
+from common.jobs import JobKind, JobRecord, JobState, Lane
 
 ANONYMOUS = "anonymous"
 
@@ -125,7 +125,7 @@ class JobService:
     def _follow(self, record: JobRecord, *, after: int = -1, text: str = "", is_repeat: bool = False) -> LiveJob:
         follower = self._log.follow(record.id)
         spot = Spot(self._line, record.id, follower.nudge)
-        if record.state is JobState.QUEUED:
+        if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in line
             spot.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
         return LiveJob(
