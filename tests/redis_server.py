@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,31 +11,25 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from deploy.redis_server import find_server
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from deploy.redis_server import EmbeddedRedis, find_server, free_port
 
 
 class RedisServer:
     """Starts, kills and starts again; the data stay in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
+        self._server = EmbeddedRedis(find_server(), folder, free_port(0), fsync="everysec")
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """What clients connect to."""
+        return self._server.url
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = [str(find_server()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
-        with (self._folder / "server.log").open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=out)
+        with (self._server.folder / "server.log").open("ab") as out:
+            self._process = subprocess.Popen(self._server.command(), stdout=out, stderr=out)
         deadline = time.monotonic() + 20
         with Redis.from_url(self.url) as client:
             while True:

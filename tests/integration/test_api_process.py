@@ -21,6 +21,7 @@ from redis import Redis
 
 from common import keys
 from tests.api_process import ApiProcess, running_api
+from tests.processes import wait_for
 from tests.redis_server import RedisServer, running_server
 from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 
@@ -50,14 +51,6 @@ def events_of(response: requests.Response) -> Iterator[dict[str, object]]:
 
 def stream(api: ApiProcess, prompt: str = "Hi") -> requests.Response:
     return requests.post(f"{api.url}/slm/stream", json={"prompt": prompt}, stream=True, timeout=TIMEOUT_S)
-
-
-def wait_for(condition: object, what: str) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def open_channels(redis: Redis) -> list[str]:
@@ -140,10 +133,10 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         body = b'{"prompt": "Hi"}'
         head = f"POST /slm/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         waiter.sendall(head.encode() + body)
-        wait_for(lambda: len(open_channels(real_redis)) == 2, "not subscribed")
+        wait_for("both subscriptions", lambda: len(open_channels(real_redis)) == 2, TIMEOUT_S)
         response.close()
         waiter.close()
-        wait_for(lambda: not open_channels(real_redis), "still subscribed")
+        wait_for("the end of the subscriptions", lambda: not open_channels(real_redis), TIMEOUT_S)
         jobs = requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]
         assert [job["status"] for job in jobs] == ["running", "running"]
 
@@ -159,10 +152,10 @@ def test_what_nobody_reads_any_more_is_cancelled_and_what_is_read_again_is_not(
         left.close()
         stayed.close()
         with requests.get(f"{stayed_url}/stream", stream=True, timeout=TIMEOUT_S):
-            wait_for(lambda: state_of(left_url) == "cancelled", "not cancelled")
+            wait_for("the cancellation", lambda: state_of(left_url) == "cancelled", TIMEOUT_S)
             assert state_of(stayed_url) == "running"
         waiter = post_and_hang_up(api, b'{"prompt": "Hi"}')
-        wait_for(lambda: state_of(f"{api.url}/slm/jobs/{waiter}") == "cancelled", "not cancelled")
+        wait_for("the cancellation", lambda: state_of(f"{api.url}/slm/jobs/{waiter}") == "cancelled", TIMEOUT_S)
         going_on = post_and_hang_up(api, b'{"prompt": "Hi", "on_disconnect": "continue"}')
         time.sleep(2)
         assert state_of(f"{api.url}/slm/jobs/{going_on}") == "running"
@@ -254,9 +247,9 @@ def test_a_webhook_arrives_signed_though_its_first_attempt_fails(
         def webhook() -> dict[str, object]:
             return dict(requests.get(job, timeout=TIMEOUT_S).json()["webhook"])
 
-        wait_for(lambda: webhook()["attempts"] == 1 and webhook()["last_error"], "no first attempt")
+        wait_for("the first attempt", lambda: webhook()["attempts"] == 1 and webhook()["last_error"], TIMEOUT_S)
         assert webhook() == {"state": "pending", "attempts": 1, "last_error": "answered with status 500"}
-        wait_for(lambda: webhook()["state"] == "delivered", "not delivered")
+        wait_for("the delivery", lambda: webhook()["state"] == "delivered", TIMEOUT_S)
         assert webhook() == {"state": "delivered", "attempts": 2, "last_error": None}
     (first, _), (headers, body) = Receiver.taken
     assert first["webhook-id"] == headers["webhook-id"] == f"msg_{job.rpartition('/')[2]}"
@@ -271,7 +264,9 @@ def test_a_webhook_goes_to_no_private_address(redis_server: RedisServer, real_re
     with running_api(tmp_path, **settings) as api, worker(real_redis, answer("x")):
         wanted = {"prompt": "Hi", "webhook_url": "http://localhost:1/"}
         job = f"{api.url}/slm/jobs/" + requests.post(f"{api.url}/slm/generate", json=wanted).json()["job_id"]
-        wait_for(lambda: requests.get(job).json()["webhook"]["state"] == "failed", "not given up")
+        wait_for(
+            "the webhook to be given up", lambda: requests.get(job).json()["webhook"]["state"] == "failed", TIMEOUT_S
+        )
         assert requests.get(job).json()["webhook"]["last_error"] == "localhost has a private address"
 
 
