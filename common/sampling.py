@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
+
+
+class GrammarKind(StrEnum):
+    """What a grammar is written in."""
+
+    JSON_OBJECT = "json_object"  # any JSON object; the source is empty
+    JSON_SCHEMA = "json_schema"  # the source is the schema's JSON text
+    REGEX = "regex"  # the source is the expression that the whole answer matches
+    CHOICE = "choice"  # the source is a JSON list of the strings the answer may be
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the answer must look like; its tokens are limited to those that can still lead there."""
+
+    kind: GrammarKind
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,17 +30,26 @@ class SamplingParams:
     """Sampling of one sequence. Ranges are checked where the request enters (`api/schemas.py`).
 
     `seed` is always set: the API draws one where the client gave none, so that every attempt of a job draws the same
-    tokens. `top_k` 0 and `top_p` 1.0 mean "off".
+    tokens. `top_k` 0, `top_p` 1.0, `min_p` 0.0, `repetition_penalty` 1.0 and the other penalties at 0.0 mean "off".
     """
 
     seed: int
     max_new_tokens: int = 100
+    min_new_tokens: int = 0  # before these, nothing but a length ends the answer
     temperature: float = 0.7
     do_sample: bool = True
     top_p: float = 1.0
     top_k: int = 0
-    repetition_penalty: float = 1.0
+    min_p: float = 0.0  # least probability, as a share of the most probable token's
+    repetition_penalty: float = 1.0  # falls on the tokens of prompt and answer
+    presence_penalty: float = 0.0  # subtracted from the logits of the answer's tokens
+    frequency_penalty: float = 0.0  # subtracted once for every time that a token is in the answer
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits, by token id
+    logprobs: int | None = None  # how many alternatives to tell with every token; None: no log probabilities at all
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()  # end the answer as end-of-sequence tokens do
+    ignore_eos: bool = False  # go on behind an end-of-sequence token
+    grammar: Grammar | None = None
 
     @property
     def is_greedy(self) -> bool:
@@ -30,9 +58,20 @@ class SamplingParams:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` reads it back."""
-        return asdict(self) | {"stop": list(self.stop)}
+        wire = {one.name: getattr(self, one.name) for one in fields(self)}
+        wire |= {"stop": list(self.stop), "stop_token_ids": list(self.stop_token_ids)}
+        wire["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
+        if self.grammar is not None:
+            wire["grammar"] = {"kind": self.grammar.kind.value, "source": self.grammar.source}
+        return wire
 
     @classmethod
-    def from_dict(cls, wire: dict[str, Any]) -> SamplingParams:
+    def from_dict(cls, wire: Mapping[str, Any]) -> SamplingParams:
         """Raises `TypeError` for an unknown name."""
-        return cls(**(wire | {"stop": tuple(wire.get("stop", ()))}))
+        known: dict[str, Any] = dict(wire)
+        for name in ("stop", "stop_token_ids"):
+            known[name] = tuple(known.get(name, ()))
+        known["logit_bias"] = {int(token): bias for token, bias in known.get("logit_bias", {}).items()}
+        if (grammar := known.get("grammar")) is not None:
+            known["grammar"] = Grammar(GrammarKind(grammar["kind"]), grammar["source"])
+        return cls(**known)
