@@ -8,6 +8,7 @@ from typing import cast
 from flask import current_app, g
 from redis import Redis
 
+from api.auth.caller import ANONYMOUS, Caller
 from api.overview import Overview
 from api.service import JobService
 from common.settings import Settings
@@ -33,6 +34,11 @@ def services() -> Services:
 def request_id() -> str:
     """The id under which this request appears in its answer and in the log."""
     return cast(str, g.request_id)
+
+
+def caller() -> Caller:
+    """Who sends this request."""
+    return ANONYMOUS
 
 
 def note_job(job_id: str, *, is_repeat: bool = False) -> None:

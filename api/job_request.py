@@ -9,7 +9,7 @@ from hashlib import sha256
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.current import services
+from api.current import caller, services
 from api.schemas import Body, GenerateBody, parse_body
 from api.service import NewJob
 from api.webhooks.addresses import is_public, literal
@@ -41,7 +41,7 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     options = _options(body, is_async=is_async)
     if key := _idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=_fingerprint(body))
-    return JobRequest(NewJob(kind, body.to_params(), options), is_async)
+    return JobRequest(NewJob(caller().owner, kind, body.to_params(), options), is_async)
 
 
 def _raw_body() -> bytes:

@@ -20,15 +20,14 @@ from common.event_log import EventLog
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState, Lane
 
-ANONYMOUS = "anonymous"
-
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a client wants done, and how it is to be treated."""
+    """What a client wants done, for whom, and how it is to be treated."""
 
+    owner: str
     kind: JobKind
     params: dict[str, Any]
     options: JobOptions
@@ -99,7 +98,7 @@ class JobService:
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
         return self._store.submit(
-            job_id, job.kind, job.params, owner=ANONYMOUS, max_queue=self._max_queue, options=job.options
+            job_id, job.kind, job.params, owner=job.owner, max_queue=self._max_queue, options=job.options
         )
 
     def attach(self, job_id: str, after: int) -> LiveJob | None:
@@ -182,9 +181,9 @@ class JobService:
         _check_form(job_id)
         self._store.drop(job_id)
 
-    def usage(self) -> Usage:
-        """What the caller's ended jobs came to."""
-        return Usage(ANONYMOUS, **self._store.usage(ANONYMOUS))
+    def usage(self, owner: str) -> Usage:
+        """What the owner's ended jobs came to."""
+        return Usage(owner, **self._store.usage(owner))
 
     def newest(self, limit: int) -> list[JobRecord]:
         """Up to `limit` jobs, newest first."""

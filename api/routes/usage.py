@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api import answers
-from api.current import services
+from api.current import caller, services
 
 usage = Blueprint("usage", __name__)
 
@@ -13,4 +13,4 @@ usage = Blueprint("usage", __name__)
 @usage.get("/slm/usage")
 def show_usage() -> Response:
     """The caller's account."""
-    return jsonify(answers.usage(services().jobs.usage()))
+    return jsonify(answers.usage(services().jobs.usage(caller().owner)))

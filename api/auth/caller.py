@@ -1,0 +1,16 @@
+"""Who sends a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sends a request. `owner` is whom their jobs belong to; an admin may also touch the jobs of others."""
+
+    owner: str
+    is_admin: bool
+
+
+ANONYMOUS = Caller(owner="anonymous", is_admin=True)  # everybody, on a server without keys
