@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
+
+MAX_LOGPROBS = 20  # alternatives that can be told with a token
+_ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
 
 
 class GrammarKind(StrEnum):
@@ -57,10 +60,14 @@ class SamplingParams:
         return not self.do_sample or self.temperature == 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` reads it back."""
-        wire = {one.name: getattr(self, one.name) for one in fields(self)}
-        wire |= {"stop": list(self.stop), "stop_token_ids": list(self.stop_token_ids)}
-        wire["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
+        """The JSON form; `from_dict` reads it back. What was not there from the first is told only where it is used."""
+        wire = {name: getattr(self, name) for name in _ALWAYS_TOLD}
+        wire |= {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
+        wire["stop"] = list(self.stop)
+        if self.stop_token_ids:
+            wire["stop_token_ids"] = list(self.stop_token_ids)
+        if self.logit_bias:
+            wire["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
         if self.grammar is not None:
             wire["grammar"] = {"kind": self.grammar.kind.value, "source": self.grammar.source}
         return wire
@@ -75,3 +82,7 @@ class SamplingParams:
         if (grammar := known.get("grammar")) is not None:
             known["grammar"] = Grammar(GrammarKind(grammar["kind"]), grammar["source"])
         return cls(**known)
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
