@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from api.auth.caller import Caller
 from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
@@ -101,16 +102,16 @@ class JobService:
             job_id, job.kind, job.params, owner=job.owner, max_queue=self._max_queue, options=job.options
         )
 
-    def attach(self, job_id: str, after: int) -> LiveJob | None:
+    def attach(self, job_id: str, after: int, caller: Caller) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).
 
         Returns None when nothing can come: `after` is the job's last event.
 
         Raises:
-            JobNotFound: no such job.
+            JobNotFound: no such job, or it is not the caller's.
             InvalidRequest: the job has no event `after` yet.
         """
-        record = self.get(job_id)
+        record = self.get(job_id, caller)
         seen = self._log.read(job_id)[: after + 1] if after >= 0 else []
         if after >= len(seen):
             raise InvalidRequest(
@@ -135,26 +136,35 @@ class JobService:
         """Let the job go on without a reader: its client was told to come back for it."""
         self._store.keep_unread(job_id)
 
-    def get(self, job_id: str) -> JobRecord:
+    def get(self, job_id: str, caller: Caller) -> JobRecord:
         """The job's record.
+
+        Raises:
+            JobNotFound: no such job, or it is not the caller's: they cannot tell the two apart.
+        """
+        _check_form(job_id)
+        record = self._store.get(job_id)
+        if not caller.may_see(record.owner):
+            raise JobNotFound(f"There is no job {job_id!r}.")
+        return record
+
+    def poll(self, job_id: str, caller: Caller) -> JobView:
+        """As `view`, for a client: it counts as a reader. Raises as `get`."""
+        record = self.get(job_id, caller)
+        if record.needs_reader:
+            self._readers.touch(job_id)
+        return self._view(record)
+
+    def view(self, job_id: str) -> JobView:
+        """The job, whosever it is, its place in line and its text so far.
 
         Raises:
             JobNotFound: no such job.
         """
-        _check_form(job_id)
-        return self._store.get(job_id)
+        return self._view(self._store.get(job_id))
 
-    def poll(self, job_id: str) -> JobView:
-        """As `view`, for a client: it counts as a reader."""
-        view = self.view(job_id)
-        if view.record.needs_reader:
-            self._readers.touch(job_id)
-        return view
-
-    def view(self, job_id: str) -> JobView:
-        """The job, its place in line and its text so far. Raises as `get`."""
-        record = self.get(job_id)
-        text = events.committed(self._log.read(job_id))[1].strip()
+    def _view(self, record: JobRecord) -> JobView:
+        text = events.committed(self._log.read(record.id))[1].strip()
         return JobView(record, self._place(record), text)
 
     def _place(self, record: JobRecord) -> Place | None:
@@ -185,18 +195,17 @@ class JobService:
         """What the owner's ended jobs came to."""
         return Usage(owner, **self._store.usage(owner))
 
-    def newest(self, limit: int) -> list[JobRecord]:
-        """Up to `limit` jobs, newest first."""
-        return self._store.newest(limit)
+    def newest(self, limit: int, caller: Caller) -> list[JobRecord]:
+        """Up to `limit` jobs, newest first: the caller's, or everybody's for an admin."""
+        return self._store.newest(limit, owner=None if caller.is_admin else caller.owner)
 
-    def cancel(self, job_id: str) -> JobState:
+    def cancel(self, job_id: str, caller: Caller) -> JobState:
         """Ask for the job's end; returns its state right after: RUNNING means that it ends at its next token.
 
         Raises:
-            JobNotFound: no such job.
+            JobNotFound: no such job, or it is not the caller's.
         """
-        _check_form(job_id)
-        return self._store.cancel(job_id)
+        return self._store.cancel(self.get(job_id, caller).id)
 
 
 def _check_form(job_id: str) -> None:

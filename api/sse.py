@@ -14,7 +14,7 @@ from flask import Response, request
 from flask_sse import Message, ServerSentEventsBlueprint
 from redis import Redis
 
-from api.current import request_id, services
+from api.current import caller, request_id, services
 from api.disconnect import watch_client
 from api.frames import FrameWriter, place_in_line
 from api.live_job import LiveJob
@@ -51,7 +51,7 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         204 when the client has seen all of an ended job: it stops a browser's EventSource from asking again.
         """
         seen = request.headers.get("Last-Event-ID", request.args.get("last_event_id"))
-        job = services().jobs.attach(job_id, parse_last_event_id(seen))
+        job = services().jobs.attach(job_id, parse_last_event_id(seen), caller())
         return Response(status=204) if job is None else self.respond(job, is_flowing=False)
 
     def open(self, job: LiveJob) -> Response:

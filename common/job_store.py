@@ -235,9 +235,10 @@ class JobStore:
             raise JobNotFound(f"There is no job {job_id!r}.")
         return JobRecord.from_hash(cast(dict[str, str], fields))
 
-    def newest(self, limit: int) -> list[JobRecord]:
-        """Up to `limit` jobs, newest first."""
-        return self._records(cast(list[str], self._redis.zrevrange(keys.JOB_INDEX, 0, limit - 1)))
+    def newest(self, limit: int, *, owner: str | None = None) -> list[JobRecord]:
+        """Up to `limit` jobs, newest first: the owner's, or everybody's."""
+        index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
+        return self._records(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
 
     def _records(self, job_ids: Sequence[str]) -> list[JobRecord]:
         with self._redis.pipeline(transaction=False) as pipe:

@@ -15,6 +15,8 @@ slm:webhooks:due        zset    ended jobs whose webhook is to be sent, by the t
 slm:idempotency:<o>:<k> hash    the job (id) and the request (fingerprint) of an owner's Idempotency-Key
 slm:usage:<owner>       hash    what the owner's ended jobs came to
 slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
+slm:jobs:index:<owner>  zset    those of one owner
+slm:jobs:owners         hash    job id -> owner, for as long as the job can be read
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
@@ -61,6 +63,11 @@ def idempotency(owner: str, key: str) -> str:
 def usage(owner: str) -> str:
     """Key of an owner's account."""
     return f"{PREFIX}usage:{owner}"
+
+
+def owner_index(owner: str) -> str:
+    """Key of the owner's jobs that can still be read."""
+    return f"{JOB_INDEX}:{owner}"
 
 
 def starts(lane: str) -> str:

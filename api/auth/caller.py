@@ -12,5 +12,9 @@ class Caller:
     owner: str
     is_admin: bool
 
+    def may_see(self, owner: str) -> bool:
+        """Whether the jobs of that owner are there for them."""
+        return self.is_admin or owner == self.owner
+
 
 ANONYMOUS = Caller(owner="anonymous", is_admin=True)  # everybody, on a server without keys

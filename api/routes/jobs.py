@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api import answers
-from api.current import note_job, services
+from api.current import caller, note_job, services
 from api.disconnect import watch_client
 from api.schemas import parse_limit
 from api.service import Entered, NewJob
@@ -20,20 +20,20 @@ jobs = Blueprint("jobs", __name__)
 
 @jobs.get("/slm/jobs")
 def list_jobs() -> Response:
-    """The newest jobs."""
-    return jsonify(answers.jobs(services().jobs.newest(parse_limit(request.args.get("limit")))))
+    """The caller's newest jobs; an admin's listing has everybody's."""
+    return jsonify(answers.jobs(services().jobs.newest(parse_limit(request.args.get("limit")), caller())))
 
 
 @jobs.get("/slm/jobs/<job_id>")
 def show_job(job_id: str) -> Response:
     """One job as it stands."""
-    return jsonify(answers.job(services().jobs.poll(job_id)))
+    return jsonify(answers.job(services().jobs.poll(job_id, caller())))
 
 
 @jobs.delete("/slm/jobs/<job_id>")
 def cancel_job(job_id: str) -> Response:
     """Ask for the end of a job."""
-    return jsonify(answers.cancellation(job_id, services().jobs.cancel(job_id)))
+    return jsonify(answers.cancellation(job_id, services().jobs.cancel(job_id, caller())))
 
 
 def submit_job(job: NewJob) -> Response:

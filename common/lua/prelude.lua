@@ -109,6 +109,22 @@ local function expire(id, now, ttl_s)
   if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
 end
 
+-- List a new job among everybody's and its owner's.
+local function list(id, owner, now)
+  redis.call('ZADD', 'slm:jobs:index', now, id)
+  redis.call('ZADD', 'slm:jobs:index:' .. owner, now, id)
+  redis.call('HSET', 'slm:jobs:owners', id, owner)
+end
+
+-- Take a job out of the listings. Its record may be gone already.
+local function unlist(id)
+  local owner = redis.call('HGET', 'slm:jobs:owners', id)
+  if owner then redis.call('ZREM', 'slm:jobs:index:' .. owner, id) end
+  redis.call('HDEL', 'slm:jobs:owners', id)
+  redis.call('ZREM', 'slm:jobs:index', id)
+  redis.call('ZREM', 'slm:jobs:expiry', id)
+end
+
 -- Enter an ended job into its owner's account. Called once per job, with its terminal state.
 local function account(id, prompt_tokens, completion_tokens)
   local usage = 'slm:usage:' .. redis.call('HGET', job_key(id), 'owner')

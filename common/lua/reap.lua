@@ -21,7 +21,6 @@ if redis.call('LLEN', queue) == 0 then
   end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'slm:jobs:expiry', '-inf', now)) do
-  redis.call('ZREM', 'slm:jobs:index', id)
-  redis.call('ZREM', 'slm:jobs:expiry', id)
+  unlist(id)
 end
 return ring(lane, now)

@@ -32,7 +32,7 @@ if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', op
 if option.idempotency then
   redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
 end
-redis.call('ZADD', 'slm:jobs:index', now, id)
+list(id, owner, now)
 if retried ~= '' then drop(retried, now, ttl_s) end
 enter_line(id, lane)
 local bells = ring(lane, now)

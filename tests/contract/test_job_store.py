@@ -32,14 +32,26 @@ class Station:
         report = WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=slots)
         self.fleet.beat(report, ttl_s=60)
 
-    def submit(self, job_id: str, kind: JobKind = JobKind.GENERATE, max_queue: int = 100, **options: object) -> int:
-        return self.enter(job_id, kind, max_queue, **options).position
+    def submit(
+        self,
+        job_id: str,
+        kind: JobKind = JobKind.GENERATE,
+        max_queue: int = 100,
+        owner: str = "me",
+        **options: object,
+    ) -> int:
+        return self.enter(job_id, kind, max_queue, owner, **options).position
 
     def enter(
-        self, job_id: str, kind: JobKind = JobKind.GENERATE, max_queue: int = 100, **options: object
+        self,
+        job_id: str,
+        kind: JobKind = JobKind.GENERATE,
+        max_queue: int = 100,
+        owner: str = "me",
+        **options: object,
     ) -> Submitted:
         wanted = JobOptions(**options)  # type: ignore[arg-type]
-        return self.store.submit(job_id, kind, {"prompt": job_id}, owner="me", max_queue=max_queue, options=wanted)
+        return self.store.submit(job_id, kind, {"prompt": job_id}, owner=owner, max_queue=max_queue, options=wanted)
 
     def claim(self, job_id: str, worker: str = "w1") -> Claim:
         claim = self.store.claim(job_id, worker, lease_s=LEASE_S)
@@ -333,6 +345,25 @@ def test_the_newest_jobs_come_first(station: Station) -> None:
         station.submit(name)
         station.redis.zadd(keys.JOB_INDEX, {name: ord(name)})
     assert [job.id for job in station.store.newest(2)] == ["c", "b"]
+
+
+def test_an_owner_is_shown_their_own_jobs_only(station: Station) -> None:
+    for name, owner in [("a", "ann"), ("b", "bob"), ("c", "ann")]:
+        station.submit(name, owner=owner)
+    assert {job.id for job in station.store.newest(10, owner="ann")} == {"a", "c"}
+    assert [job.id for job in station.store.newest(10, owner="bob")] == ["b"]
+    assert station.store.newest(10, owner="nobody") == []
+
+
+def test_an_expired_job_leaves_its_owners_listing(station: Station) -> None:
+    for name in "ab":
+        station.submit(name, owner="ann")
+        station.succeed(station.claim(name))
+    station.redis.zadd("slm:jobs:expiry", {"a": 0})
+    station.redis.delete(keys.job("a"), keys.log("a"))
+    station.store.reap(QUEUE)
+    assert station.redis.zrange(keys.owner_index("ann"), 0, -1) == ["b"]
+    assert station.redis.hgetall("slm:jobs:owners") == {"b": "ann"}
 
 
 def test_a_restarted_redis_has_forgotten_the_scripts_and_is_told_again(station: Station) -> None:
