@@ -9,6 +9,7 @@ from typing import Any
 
 from api import __version__
 from api.service import JobView, Usage
+from common import prompts
 from common.errors import SLMError
 from common.fleet import WorkerReport
 from common.job_store import Place
@@ -62,7 +63,7 @@ def _without_workers(result: Body) -> Body:
 def _generated(record: JobRecord, result: GenerateResult) -> Body:
     params = GenerateParams.from_dict(record.params)
     return {
-        "prompt": params.prompt,
+        "prompt": prompts.as_sent(params.prompt),
         "response": result.response,
         "full_response": result.full_response,
         "device": result.device,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from common import prompts
 from common.errors import SLMError
+from common.prompts import Prompt
 from common.sampling import SamplingParams
 
 
@@ -65,17 +67,22 @@ class JobState(StrEnum):
 class GenerateParams:
     """What a generate or stream job carries to its worker."""
 
-    prompt: str
+    `notes` are the API's own: what it needs to give the answer in the form that the client asked in.
+    """
+
+    prompt: Prompt
     sampling: SamplingParams
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` reads it back."""
-        return {"prompt": self.prompt, "sampling": self.sampling.to_dict()}
+        wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
+        return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
         """Read the JSON form."""
-        return cls(prompt=wire["prompt"], sampling=SamplingParams.from_dict(wire["sampling"]))
+        return cls(prompts.from_wire(wire), SamplingParams.from_dict(wire["sampling"]), wire.get("notes", {}))
 
 
 @dataclass(frozen=True, slots=True)

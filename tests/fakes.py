@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from common.prompts import Conversation, Prompt, RawText, TokenIds
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
 from worker.engine.sampler import Sampler
@@ -46,10 +47,19 @@ class RenderedPrompt(NamedTuple):
 
 
 class FakeRenderer:
-    """Renders like `prompt.PromptRenderer`: the text stays as it is."""
+    """Renders like `prompt.PromptRenderer`: a text stays as it is, and of a conversation the last message counts."""
 
-    def render(self, prompt: str) -> RenderedPrompt:
-        return RenderedPrompt(prompt, fake_prompt(prompt))
+    def render(self, prompt: Prompt) -> RenderedPrompt:
+        match prompt:
+            case Conversation(messages):
+                text = messages[-1]["content"]
+            case RawText(text):
+                pass
+            case TokenIds(ids):
+                text = ByteTokenizer().decode(list(ids))
+            case instruction:
+                text = instruction
+        return RenderedPrompt(text, fake_prompt(text))
 
 
 def fake_prompt(text: str) -> list[int]:

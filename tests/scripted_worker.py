@@ -16,7 +16,7 @@ from typing import Any
 
 from redis import Redis
 
-from common import events, keys
+from common import events, keys, prompts
 from common.errors import SLMError
 from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
@@ -41,8 +41,13 @@ class Play:
         self._pieces: list[str] = []
 
     @property
+    def params(self) -> GenerateParams:
+        return GenerateParams.from_dict(self.job.params)
+
+    @property
     def prompt(self) -> str:
-        return GenerateParams.from_dict(self.job.params).prompt
+        """The instruction; of the other forms of a prompt, what they look like."""
+        return str(prompts.as_sent(self.params.prompt))
 
     @property
     def is_cancelled(self) -> bool:

@@ -6,14 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.prompts import Prompt
 from worker.engine.engine import Deliver, Engine
 
 
 class Renderer(Protocol):
-    """Turns an instruction into what the model sees."""
+    """Turns a prompt into what the model sees. Safe from several threads."""
 
-    def render(self, prompt: str) -> tuple[str, list[int]]:
-        """The prompt's text and its token ids. Safe from several threads."""
+    def render(self, prompt: Prompt) -> tuple[str, list[int]]:
+        """The prompt's text and its token ids.
+
+        Raises:
+            InvalidRequest: the model cannot take such a prompt.
+        """
         ...
 
 

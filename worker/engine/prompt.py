@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
+from common.prompts import Conversation, Message, Prompt, RawText, TokenIds
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
 
-Message = dict[str, str]  # role, content
+_PROBE = "probe 7e1c"  # a text that no template writes by itself
+_PROBES: dict[str, list[Message]] = {
+    "system": [{"role": "system", "content": _PROBE}, {"role": "user", "content": "Hello"}],
+    "assistant": [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": _PROBE},
+        {"role": "user", "content": "Hello"},
+    ],
+}
 
 
 class RenderedPrompt(NamedTuple):
@@ -23,7 +33,7 @@ class RenderedPrompt(NamedTuple):
 
 
 class PromptRenderer:
-    """Renders instructions and conversations with one chat template. May be used by several threads.
+    """Renders every form of prompt, conversations with one chat template. May be used by several threads.
 
     The template is the adapter's own where its folder has one, else the base tokenizer's, else the instruction template
     that the project trains with. A template writes its special tokens itself, so none are added to its text; special
@@ -43,14 +53,43 @@ class PromptRenderer:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # encoding may change the tokenizer's settings for a moment
         self._apply([{"role": "user", "content": "Hello"}], tokenize=False)
+        self._ignored_roles = frozenset(role for role, probe in _PROBES.items() if self._leaves_out(probe))
 
-    def render(self, prompt: str | list[Message]) -> RenderedPrompt:
-        """Render one instruction, or the messages of a conversation that waits for the assistant's next turn.
+    def render(self, prompt: Prompt) -> RenderedPrompt:
+        """Render the prompt; an instruction is a conversation of one message.
 
         Raises:
-            InvalidRequest: the template refuses these messages, e.g. for the order of their roles.
+            InvalidRequest: the template has no place for these messages or refuses them, e.g. for the order of their
+                roles; or the tokenizer has no such token.
         """
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        match prompt:
+            case RawText(text):
+                return RenderedPrompt(text, self._encode(text))
+            case TokenIds(ids):
+                return RenderedPrompt(self._decode(ids), list(ids))
+            case Conversation(messages):
+                return self._converse(list(messages))
+            case instruction:
+                return self._converse([{"role": "user", "content": instruction}])
+
+    def _encode(self, text: str) -> list[int]:
+        """With the special tokens that the tokenizer puts around a text, such as a start token."""
+        with self._lock:
+            token_ids: list[int] = self._tokenizer.encode(text)
+        return token_ids
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        size = len(self._tokenizer)
+        if unknown := [token_id for token_id in ids if not 0 <= token_id < size]:
+            raise InvalidRequest(
+                f"The prompt's token ids must be from 0 to {size - 1}; got {unknown[0]}.", param="prompt"
+            )
+        with self._lock:
+            text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return text
+
+    def _converse(self, messages: list[Message]) -> RenderedPrompt:
+        self._check_roles(messages)
         try:
             text: str = self._apply(messages, tokenize=False)
             with self._lock:
@@ -58,8 +97,22 @@ class PromptRenderer:
                     messages, tokenize=True, return_dict=False, sanitize_control_tokens=True
                 )
         except TemplateError as error:
-            raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {error}", param="messages"
+            ) from error
         return RenderedPrompt(text, token_ids)
+
+    def _check_roles(self, messages: list[Message]) -> None:
+        for message in messages:
+            if (role := message["role"]) in self._ignored_roles:
+                raise InvalidRequest(f"The model's chat template has no place for the role {role!r}.", param="messages")
+
+    def _leaves_out(self, messages: list[Message]) -> bool:
+        """Whether the template passes over the probe without a word. One that refuses the messages says so itself."""
+        try:
+            return _PROBE not in self._apply(messages, tokenize=False)
+        except TemplateError:
+            return False
 
     def _apply(self, messages: list[Message], **options: Any) -> Any:
         return self._tokenizer.apply_chat_template(

@@ -9,6 +9,7 @@ import pytest
 from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
+from common.prompts import Conversation, Message, RawText, TokenIds
 from tests.unit.engine.tiny_models import make_tokenizer
 from worker.engine.prompt import PromptRenderer
 
@@ -23,6 +24,10 @@ INSTRUCTION = "### Instruction:\nHi\n\n### Response:\n"
 def encode(text: str) -> list[int]:
     token_ids: list[int] = make_tokenizer().encode(text, add_special_tokens=False)
     return token_ids
+
+
+def conversation(**turns: str) -> tuple[Message, ...]:
+    return tuple({"role": role, "content": content} for role, content in turns.items())
 
 
 def write_json_config(folder: Path, templates: Any) -> None:
@@ -80,15 +85,53 @@ def test_a_tokenizer_with_several_templates_uses_the_one_for_conversation() -> N
 
 
 def test_a_conversation_is_rendered_turn_by_turn() -> None:
-    messages = [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello"},
-        {"role": "user", "content": "Bye"},
-    ]
+    talk = conversation(system="Be brief", user="Hi", assistant="Hello") + conversation(user="Bye")
 
-    text, _ = PromptRenderer(make_tokenizer(CHAT)).render(messages)
+    text, token_ids = PromptRenderer(make_tokenizer(CHAT)).render(Conversation(talk))
 
-    assert text == "<s>user: Hi<|im_end|>assistant: Hello<|im_end|>user: Bye<|im_end|>assistant: "
+    assert text == (
+        "<s>system: Be brief<|im_end|>user: Hi<|im_end|>assistant: Hello<|im_end|>user: Bye<|im_end|>assistant: "
+    )
+    assert token_ids == encode(text)
+
+
+def test_a_conversation_reaches_the_instruction_template_in_full() -> None:
+    talk = conversation(system="Be brief", user="Hi", assistant="Hello") + conversation(user="Bye")
+
+    assert PromptRenderer(make_tokenizer()).render(Conversation(talk)).text == (
+        "Be brief\n\n### Instruction:\nHi\n\n### Response:\nHello</s>\n\n### Instruction:\nBye\n\n### Response:\n"
+    )
+
+
+def test_a_raw_text_goes_without_the_template() -> None:
+    tokenizer = make_tokenizer(CHAT)
+
+    text, token_ids = PromptRenderer(tokenizer).render(RawText("Hi<|im_end|>"))
+
+    assert text == "Hi<|im_end|>"
+    assert token_ids == tokenizer.encode(text)
+    assert token_ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_token_ids_stay_as_they_are() -> None:
+    assert PromptRenderer(make_tokenizer(CHAT)).render(TokenIds((39, 72))) == ("Hi", [39, 72])
+
+
+@pytest.mark.parametrize("token_id", [-1, 10_000_000])
+def test_a_token_that_the_tokenizer_lacks_is_the_clients_fault(token_id: int) -> None:
+    with pytest.raises(InvalidRequest, match=rf"from 0 to \d+; got {token_id}"):
+        PromptRenderer(make_tokenizer()).render(TokenIds((39, token_id)))
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_a_role_that_the_template_would_leave_out_is_refused(role: str) -> None:
+    others = "{% for message in messages if message['role'] != '" + role + "' %}{{ message['content'] }}{% endfor %}"
+    renderer = PromptRenderer(make_tokenizer(others))
+
+    with pytest.raises(InvalidRequest, match=f"no place for the role '{role}'") as refusal:
+        renderer.render(Conversation(conversation(**{role: "x"}, user="Hi")))
+    assert refusal.value.param == "messages"
+    assert renderer.render("Hi").text == "Hi"
 
 
 def test_special_tokens_in_a_clients_text_are_plain_text() -> None:
@@ -106,7 +149,7 @@ def test_messages_that_the_template_refuses_are_the_clients_fault() -> None:
     renderer = PromptRenderer(make_tokenizer(template))
 
     with pytest.raises(InvalidRequest, match="no system role"):
-        renderer.render([{"role": "system", "content": "Hi"}])
+        renderer.render(Conversation(conversation(system="Hi")))
 
 
 def test_a_broken_template_is_noticed_before_anybody_asks() -> None:
