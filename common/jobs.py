@@ -65,7 +65,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GenerateParams:
-    """What a generate or stream job carries to its worker."""
+    """What a generate or stream job carries to its worker.
 
     `notes` are the API's own: what it needs to give the answer in the form that the client asked in.
     """
