@@ -10,7 +10,7 @@ from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.current import caller, services
-from api.schemas import Body, GenerateBody, parse_body
+from api.schemas import Body, GenerateBody, Strict, Treatment, parse_body
 from api.service import NewJob
 from api.webhooks.addresses import is_public, literal
 from api.webhooks.target import Target
@@ -36,15 +36,15 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
         InvalidRequest: a field is wrong.
         RequestEntityTooLarge: the body is over the limit.
     """
-    body = parse_body(schema, _raw_body())
+    body = parse_body(schema, raw_body())
     is_async = _wants_no_wait(body)
-    options = _options(body, is_async=is_async)
-    if key := _idempotency_key():
-        options = replace(options, idempotency_key=key, fingerprint=_fingerprint(body))
+    options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else JobOptions()
+    if key := idempotency_key():
+        options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
     return JobRequest(NewJob(caller().owner, kind, body.to_params(), options), is_async)
 
 
-def _raw_body() -> bytes:
+def raw_body() -> bytes:
     """The request's body. One that was sent in chunks comes cut off at the limit, without a word."""
     raw = request.get_data()
     if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
@@ -58,34 +58,34 @@ def _wants_no_wait(body: Body) -> bool:
     return body.run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
 
 
-def _idempotency_key() -> str | None:
+def idempotency_key() -> str | None:
+    """The request's own; None where it has none. Raises `InvalidRequest`."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _SANE_KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters", param="idempotency_key")
     return key
 
 
-def _fingerprint(body: Body) -> str:
+def fingerprint(body: Strict) -> str:
     """What a repeated request must have in common with the first: what the client set, however it wrote it."""
     sent = body.model_dump_json(by_alias=True, exclude_unset=True)
     return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 
-def _options(body: Body, *, is_async: bool) -> JobOptions:
-    if not isinstance(body, GenerateBody):
-        return JobOptions()
+def job_options(wanted: Treatment, *, is_async: bool) -> JobOptions:
+    """The options of a generation whose client waits for it, or does not. Raises `InvalidRequest`."""
     return JobOptions(
-        bulk=body.priority == "bulk",
-        ttl_s=body.ttl,
-        timeout_s=body.timeout,
-        reader_grace_s=_reader_grace_s(body, is_async=is_async),
-        webhook_url=_webhook_url(body),
+        bulk=wanted.priority == "bulk",
+        ttl_s=wanted.ttl,
+        timeout_s=wanted.timeout,
+        reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
+        webhook_url=_webhook_url(wanted),
     )
 
 
-def _webhook_url(body: GenerateBody) -> str | None:
+def _webhook_url(wanted: Treatment) -> str | None:
     """The URL, as far as it can be judged now: a name is looked up when the message is sent."""
-    if body.webhook_url is None:
+    if wanted.webhook_url is None:
         return None
     settings = services().settings
     if settings.webhook_secret is None:
@@ -93,19 +93,19 @@ def _webhook_url(body: GenerateBody) -> str | None:
             "webhook_url cannot be used: this server has no SLM_WEBHOOK_SECRET to sign webhooks with",
             param="webhook_url",
         )
-    address = literal(Target.parse(body.webhook_url).host)
+    address = literal(Target.parse(wanted.webhook_url).host)
     if address is not None and not is_public(address) and not settings.webhook_allow_private:
         raise InvalidRequest(f"webhook_url must lead to a public address; got {address}", param="webhook_url")
-    return body.webhook_url
+    return wanted.webhook_url
 
 
-def _reader_grace_s(body: GenerateBody, *, is_async: bool) -> float | None:
+def _reader_grace_s(wanted: Treatment, *, is_async: bool) -> float | None:
     """How long the job goes on when its client has gone; None where that makes no difference."""
-    if is_async and body.on_disconnect == "cancel":
+    if is_async and wanted.on_disconnect == "cancel":
         raise InvalidRequest(
             'on_disconnect must be "continue" where the client does not wait (async, Prefer: respond-async); '
             "got 'cancel'",
             param="on_disconnect",
         )
-    goes_on = is_async or body.on_disconnect == "continue"
+    goes_on = is_async or wanted.on_disconnect == "continue"
     return None if goes_on else services().settings.reader_grace_s

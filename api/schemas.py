@@ -32,10 +32,26 @@ Url = Annotated[str, AfterValidator(_checked_url)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 
 
-class Body(BaseModel):
-    """What every job's body may hold."""
+class Strict(BaseModel):
+    """A JSON object of a client's: nothing is converted, and nothing unknown is let pass."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Treatment(Strict):
+    """How a generation is to be treated."""
+
+    priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
+    ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
+    timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
+    webhook_url: Url | None = Field(
+        None, description=f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
+    )
+    on_disconnect: Literal["cancel", "continue"] | None = Field(None, description='"cancel" or "continue"')
+
+
+class Body(Strict):
+    """What every job's body may hold."""
 
     run_async: bool = Field(False, alias="async", description="true or false")
 
@@ -48,7 +64,7 @@ class ModelBody(Body):
     """Body of `POST /slm/load` and `/slm/unload`."""
 
 
-class GenerateBody(Body):
+class GenerateBody(Body, Treatment):
     """Body of `POST /slm/generate` and `/slm/stream`."""
 
     prompt: str = Field(pattern=r"\S", description="a non-blank string of valid Unicode")
@@ -67,13 +83,6 @@ class GenerateBody(Body):
         le=MAX_SEED,
         description=f"an integer from 0 to {MAX_SEED}",
     )
-    priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
-    ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
-    timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
-    webhook_url: Url | None = Field(
-        None, description=f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
-    )
-    on_disconnect: Literal["cancel", "continue"] | None = Field(None, description='"cancel" or "continue"')
 
     def to_params(self) -> dict[str, Any]:
         """The prompt and how to sample: `GenerateParams`."""
@@ -101,11 +110,11 @@ def parse_body(schema: type[B], raw: bytes) -> B:
     Raises:
         InvalidRequest: it is no JSON object, or a field is wrong; `param` names the field.
     """
-    fields = _json_object(raw) if raw.strip() else {}
+    fields = json_object(raw) if raw.strip() else {}
     known = {field.alias or name: field.description for name, field in schema.model_fields.items()}
     for name in fields.keys() - known.keys():
         label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
-        raise InvalidRequest(f"{_shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label)
+        raise InvalidRequest(f"{shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label)
     try:
         body = schema.model_validate(fields)
     except ValidationError as err:
@@ -116,7 +125,7 @@ def parse_body(schema: type[B], raw: bytes) -> B:
 
 
 def _wrong(name: str, fields: dict[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
-    found = _shown(fields[name]) if name in fields else "nothing"
+    found = shown(fields[name]) if name in fields else "nothing"
     return InvalidRequest(f"{name} must be {known[name]}; got {found}", param=name)
 
 
@@ -126,7 +135,7 @@ def parse_limit(text: str | None) -> int:
         return 100
     limit = _natural(text)
     if limit is None or not 1 <= limit <= 1000:
-        raise InvalidRequest(f"limit must be an integer from 1 to 1000; got {_shown(text)}", param="limit")
+        raise InvalidRequest(f"limit must be an integer from 1 to 1000; got {shown(text)}", param="limit")
     return limit
 
 
@@ -137,7 +146,7 @@ def parse_last_event_id(text: str | None) -> int:
     seq = _natural(text)
     if seq is None:
         raise InvalidRequest(
-            f"Last-Event-ID must be the id of an event of this stream, 0 or more; got {_shown(text)}",
+            f"Last-Event-ID must be the id of an event of this stream, 0 or more; got {shown(text)}",
             param="last_event_id",
         )
     return seq
@@ -148,7 +157,8 @@ def _natural(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
-def _json_object(raw: bytes) -> dict[str, Any]:
+def json_object(raw: bytes) -> dict[str, Any]:
+    """Read a JSON object. Raises `InvalidRequest`."""
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as err:
@@ -158,7 +168,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as err:
         raise InvalidRequest("The body is not valid JSON: a number is too long or the nesting too deep.") from err
     if not isinstance(value, dict):
-        raise InvalidRequest(f"The body must be a JSON object; got {_shown(value)}")
+        raise InvalidRequest(f"The body must be a JSON object; got {shown(value)}")
     return value
 
 
@@ -167,7 +177,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise InvalidRequest(f"The body is not valid JSON: {name} is not a JSON value.")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A refused value as it may stand in a message: short, and always printable."""
     text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
