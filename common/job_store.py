@@ -27,13 +27,13 @@ from common.errors import (
     WorkerLost,
 )
 from common.events import Event
+from common.fair_share import BULK_DELAY, cost_of
 from common.jobs import JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
 
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
-BULK_DELAY_S = 60  # a bulk job stands in line as if it had come so much later: it waits, but never starves
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
@@ -195,8 +195,9 @@ class JobStore:
         options: JobOptions,
         retried: str = "",
     ) -> Submitted:
-        delay_ms = _ms(BULK_DELAY_S) if options.bulk else 0
-        fixed = (job_id, kind, kind.lane, owner, json.dumps(params), max_queue, delay_ms, self._job_ttl_s, retried)
+        text = json.dumps(params)
+        line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
+        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, retried)
         flat = [part for pair in options.fields(owner).items() for part in pair]
         outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
         match outcome:

@@ -5,6 +5,10 @@ slm:job:<id>:log        list    the job's events as wire messages; the index of 
 slm:job:<id>:events     channel the same messages, as they are appended
 slm:job:<id>:reader     string  there while somebody reads the job, and for the grace after that
 slm:lane:<l>:pending    zset    jobs waiting for their turn, by order
+slm:lane:<l>:flow:<f>   zset    those of one flow: of an owner and a priority (`fair_share.py`)
+slm:lane:<l>:flows      set     the flows that have jobs waiting
+slm:lane:<l>:turns      zset    flow -> virtual end (tokens) of its last job that had its turn, where that is to come
+slm:lane:<l>:virtual    string  virtual time (tokens): the latest beginning of a job that had its turn
 slm:lane:<l>:rung       zset    jobs whose Celery message was sent and not yet answered, by time (ms)
 slm:lane:<l>:leases     zset    running jobs, by the time (ms) their worker's claim runs out
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) it runs out

@@ -43,6 +43,60 @@ local function lane_limit(lane, now)
   return slots + BELLS_AHEAD
 end
 
+-- An owner's jobs of one priority are a flow. See fair_share.py.
+local function flow_of(id)
+  local job = redis.call('HMGET', job_key(id), 'owner', 'bulk')
+  return job[1] .. (job[2] and ':bulk' or ':interactive')
+end
+
+local function flow_key(lane, flow) return lane_key(lane, 'flow:' .. flow) end
+
+-- Where in virtual time a job of the flow ends. A job of a server before fair share has no place in it.
+local function virtual_end(id)
+  local job = redis.call('HMGET', job_key(id), 'virtual_start', 'cost')
+  return (job[1] or 0) + (job[2] or 0)
+end
+
+-- Where the next job of a flow begins: behind the last one, of those that wait and those that had their turn; but not in
+-- the past. Jobs that left the line without a turn do not count.
+local function virtual_start(lane, flow)
+  local present = tonumber(redis.call('GET', lane_key(lane, 'virtual')) or 0)
+  local had_turn = tonumber(redis.call('ZSCORE', lane_key(lane, 'turns'), flow) or 0)
+  local last = redis.call('ZREVRANGE', flow_key(lane, flow), 0, 0)[1]
+  return math.max(present, had_turn, last and virtual_end(last) or 0)
+end
+
+local function join_flow(id, lane, order)
+  local flow = flow_of(id)
+  redis.call('ZADD', flow_key(lane, flow), order, id)
+  redis.call('SADD', lane_key(lane, 'flows'), flow)
+end
+
+local function leave_flow(id, lane)
+  local flow = flow_of(id)
+  redis.call('ZREM', flow_key(lane, flow), id)
+  if redis.call('EXISTS', flow_key(lane, flow)) == 0 then redis.call('SREM', lane_key(lane, 'flows'), flow) end
+end
+
+-- Let virtual time come to the job whose turn it is. Flows that it has passed owe nothing, and are forgotten.
+local function note_turn(id, lane)
+  local turns, virtual = lane_key(lane, 'turns'), lane_key(lane, 'virtual')
+  local start = tonumber(redis.call('HGET', job_key(id), 'virtual_start') or 0)
+  local present = math.max(start, tonumber(redis.call('GET', virtual) or 0))
+  local had_turn = math.max(virtual_end(id), tonumber(redis.call('ZSCORE', turns, flow_of(id)) or 0))
+  redis.call('SET', virtual, string.format('%.0f', present))
+  redis.call('ZADD', turns, string.format('%.0f', had_turn), flow_of(id))
+  redis.call('ZREMRANGEBYSCORE', turns, '-inf', string.format('%.0f', present))
+end
+
+-- Whether the line has room for one more of the flow. A full line still takes what is below its flow's equal share.
+local function has_room(lane, flow, max_queue)
+  if redis.call('ZCARD', lane_key(lane, 'pending')) < max_queue then return true end
+  local waiting = redis.call('ZCARD', flow_key(lane, flow))
+  local flows = redis.call('SCARD', lane_key(lane, 'flows')) + (waiting == 0 and 1 or 0)
+  return waiting * flows < max_queue
+end
+
 -- Take the jobs whose turn has come out of `pending`. Returns id, kind, id, kind, ...: the caller sends their bells.
 local function ring(lane, now)
   local pending, rung = lane_key(lane, 'pending'), lane_key(lane, 'rung')
@@ -51,6 +105,8 @@ local function ring(lane, now)
   while room > 0 do
     local first = redis.call('ZPOPMIN', pending)
     if #first == 0 then break end
+    leave_flow(first[1], lane)
+    note_turn(first[1], lane)
     redis.call('ZADD', rung, now, first[1])
     bells[#bells + 1] = first[1]
     bells[#bells + 1] = redis.call('HGET', job_key(first[1]), 'kind')
@@ -66,13 +122,15 @@ local function position(id, lane)
 end
 
 local function leave_lane(id, lane)
-  for _, what in ipairs({'pending', 'rung', 'leases', 'deadlines'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  if redis.call('ZREM', lane_key(lane, 'pending'), id) == 1 then leave_flow(id, lane) end
+  for _, what in ipairs({'rung', 'leases', 'deadlines'}) do redis.call('ZREM', lane_key(lane, what), id) end
 end
 
 -- Wait until the job's turn comes, or until it has waited too long.
 local function enter_line(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
   redis.call('ZADD', lane_key(lane, 'pending'), job[1], id)
+  join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
 

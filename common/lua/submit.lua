@@ -1,9 +1,9 @@
--- ARGV: id, kind, lane, owner, params (JSON), max_queue, delay_ms, ttl_s, the job in quarantine that this one repeats (may
--- be empty), then field, value, ... of the optional fields (job_store.py: JobOptions).
+-- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the job in quarantine that
+-- this one repeats (may be empty), then field, value, ... of the optional fields (job_store.py: JobOptions).
 -- Returns status, the job's id, position, bells.
-local id, kind, lane, owner, params, max_queue, delay_ms, ttl_s, retried = unpack(ARGV, 1, 9)
+local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s, retried = unpack(ARGV, 1, 10)
 local option = {}
-for i = 10, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 11, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
@@ -19,13 +19,16 @@ if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:quarantine', retried) th
 end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
-if redis.call('ZCARD', lane_key(lane, 'pending')) >= tonumber(max_queue) then return {'queue_full', id, 0, {}} end
+local flow = owner .. (option.bulk and ':bulk' or ':interactive')
+if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}} end
 
--- The order is the time of arrival; bulk jobs count as if they came `delay_ms` later, so they wait but never starve. The
--- fraction keeps the order within one millisecond.
-local order = string.format('%.4f', now + delay_ms + arrival % 1000 / 1000)
+-- The order is the job's beginning in virtual time; bulk jobs stand `delay` behind theirs, so they wait but never starve.
+-- The fraction puts jobs that begin at once into the order of their arrival.
+local start = virtual_start(lane, flow)
+local order = string.format('%.4f', start + delay + arrival % 1000 / 1000)
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
-  'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'created_ms', now)
+  'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'virtual_start', string.format('%.0f', start),
+  'cost', cost, 'created_ms', now)
 for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end
 if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end
 if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', option.reader_ms) end

@@ -28,7 +28,7 @@ from common import events, keys
 from common.errors import WorkerLost
 from common.events import Event, EventType
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobStore, LogGap
+from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap
 from common.jobs import JobKind, JobRecord, JobState
 from common.queue import QUEUE
 
@@ -53,11 +53,15 @@ class JobHistories(RuleBasedStateMachine):
         self.next_seq: dict[tuple[str, int], int] = {}  # as each attempt believes
         self.written: dict[str, list[str]] = {}  # what the store took, in order
         self.ends: dict[str, JobState] = {}
+        self.flows: dict[str, list[str]] = {}  # the jobs of an owner and a priority, as they came
 
-    @rule(target=jobs, bulk=st.booleans())
-    def submit(self, bulk: bool) -> str:
+    @rule(target=jobs, owner=st.sampled_from(["ann", "bob"]), tokens=st.integers(0, 500), bulk=st.booleans())
+    def submit(self, owner: str, tokens: int, bulk: bool) -> str:
         name = next(self.names)
-        self.store.submit(name, JobKind.GENERATE, {}, owner="o", max_queue=1000)
+        params = {"sampling": {"max_new_tokens": tokens}}
+        options = JobOptions(bulk=bulk)
+        self.store.submit(name, JobKind.GENERATE, params, owner=owner, max_queue=1000, options=options)
+        self.flows.setdefault(f"{owner}:{'bulk' if bulk else 'interactive'}", []).append(name)
         self.written[name] = [f"queued {one.data['position']}" for one in self.log(name)]
         return name
 
@@ -168,6 +172,17 @@ class JobHistories(RuleBasedStateMachine):
             assert not ends or log[-1] is ends[0], "nothing follows the end"
             assert record.state == self.ends.get(name, record.state)
             assert self.places(name) in _allowed_places(record)
+
+    @invariant()
+    def who_came_first_of_an_owner_is_served_first(self) -> None:
+        """Also what was put back: it stands before whatever came after it."""
+        waiting = self.redis.zrange(keys.pending(LANE), 0, -1)
+        flows = getattr(self, "flows", {})
+        for flow, names in flows.items():
+            line = [name for name in waiting if name in names]
+            assert line == [name for name in names if name in line]
+            assert line == self.redis.zrange(f"slm:lane:{LANE}:flow:{flow}", 0, -1), "flows and line agree"
+            assert bool(line) == self.redis.sismember(f"slm:lane:{LANE}:flows", flow)
 
     @invariant()
     def bells_are_bounded(self) -> None:
