@@ -80,7 +80,7 @@ class Case:
     def _step(self) -> None:
         token_ids = (self.position % 997,)
         self.runner.forward(
-            [Row(slot, token_ids, self.position, BASE_ADAPTER, needs_logits=True) for slot in self.slots]
+            [_row(self.runner, slot, token_ids, self.position, needs_logits=True) for slot in self.slots]
         )
 
 
@@ -89,7 +89,14 @@ def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
     for start in range(0, length, PREFILL_CHUNK):
         end = min(start + PREFILL_CHUNK, length)
         tokens = tuple((slot + 7 * position) % 997 for position in range(start, end))
-        runner.forward([Row(slot, tokens, start, BASE_ADAPTER, needs_logits=end == length)])
+        runner.forward([_row(runner, slot, tokens, start, needs_logits=end == length)])
+
+
+def _row(runner: ModelRunner, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool) -> Row:
+    """A row of a sequence that has all the blocks it can need."""
+    count = -(-runner.context_length // runner.block_tokens)
+    blocks = tuple(range(slot * count, (slot + 1) * count))
+    return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits)
 
 
 def _timed(work: Callable[[], object]) -> float:

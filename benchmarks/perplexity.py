@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from worker.engine.model_runner import Row
+from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
 from worker.engine.sequence import BASE_ADAPTER
 
@@ -52,7 +52,10 @@ def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]
     choices: list[list[Tensor]] = [[] for _ in windows]
     for position in range(WINDOW - 1):
         slots = [slot for slot, window in enumerate(windows) if position + 1 < len(window)]
-        rows = [Row(slot, (windows[slot][position],), position, BASE_ADAPTER, needs_logits=True) for slot in slots]
+        rows = [
+            Row(_blocks(runner, slot), (windows[slot][position],), position, BASE_ADAPTER, needs_logits=True)
+            for slot in slots
+        ]
         logits = runner.forward(rows)
         following = torch.tensor([windows[slot][position + 1] for slot in slots])
         step_losses = torch.nn.functional.cross_entropy(logits, following, reduction="none")
@@ -60,6 +63,12 @@ def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]
             losses[slot].append(loss)
             choices[slot].append(choice)
     return [Score(torch.stack(loss), torch.stack(choice)) for loss, choice in zip(losses, choices, strict=True)]
+
+
+def _blocks(runner: ModelRunner, slot: int) -> tuple[int, ...]:
+    """Blocks enough for a whole context."""
+    count = -(-runner.context_length // runner.block_tokens)
+    return tuple(range(slot * count, (slot + 1) * count))
 
 
 def score_texts(runner: NativeRunner, texts: dict[str, list[int]]) -> dict[str, Score]:

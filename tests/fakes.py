@@ -138,9 +138,9 @@ class Gate:
 
 
 class FakeRunner:
-    """A `ModelRunner` that keeps the tokens of every slot and asks its plan for what comes next.
+    """A `ModelRunner` that keeps the tokens of every block and asks its plan for what comes next.
 
-    It fails when the engine breaks the boundary's rules, e.g. by a row that does not continue its slot.
+    It fails when the engine breaks the boundary's rules, e.g. by a row whose blocks lack what comes before it.
     """
 
     vocab_size = VOCAB_SIZE
@@ -152,18 +152,24 @@ class FakeRunner:
         *,
         num_slots: int = 4,
         context_length: int = 256,
+        block_tokens: int = 256,
+        num_blocks: int | None = None,
+        mixed_chunk: int = 256,
         step_delay_s: float = 0.0,
         gate: Gate | None = None,
     ) -> None:
         self.num_slots = num_slots
         self.context_length = context_length
+        self.block_tokens = block_tokens
+        self.num_blocks = num_blocks or num_slots * -(-context_length // block_tokens)
+        self.mixed_chunk = mixed_chunk
         self.batches: list[list[Row]] = []  # every forward's rows
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False
         self._plan = plan
         self._step_delay_s = step_delay_s
         self._gate = gate
-        self._histories: list[list[int]] = [[] for _ in range(num_slots)]
+        self._blocks: list[list[int]] = [[] for _ in range(self.num_blocks)]
 
     def forward(self, rows: list[Row]) -> Tensor:
         if self._gate is not None:
@@ -174,22 +180,29 @@ class FakeRunner:
             error, self.fail_with = self.fail_with, None
             raise error
         assert rows, "an empty step"
-        assert len({row.slot for row in rows}) == len(rows), "two rows in one slot"
+        assert len(rows) <= self.num_slots, "too many rows"
+        assert len({row.blocks[row.start // self.block_tokens] for row in rows}) == len(rows), "two rows in one block"
         logits = [self._next(row) for row in rows]
         wanted = [item for item, row in zip(logits, rows, strict=True) if row.needs_logits]
         return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
+
+    def copy_block(self, source: int, target: int, num_tokens: int) -> None:
+        assert num_tokens <= len(self._blocks[source]), "more is copied than there is"
+        self._blocks[target] = self._blocks[source][:num_tokens]
 
     def close(self) -> None:
         self.is_closed = True
 
     def _next(self, row: Row) -> Tensor:
-        history = self._histories[row.slot]
-        if row.start == 0:
-            history.clear()
         assert row.token_ids, "an empty row"
-        assert row.start == len(history), "the row does not continue its slot"
-        history.extend(row.token_ids)
-        assert len(history) <= self.context_length, "the slot is too short"
+        for position, token_id in enumerate(row.token_ids, row.start):
+            block = self._blocks[row.blocks[position // self.block_tokens]]
+            assert position % self.block_tokens <= len(block), "the row does not continue its block"
+            block[position % self.block_tokens :] = [token_id]
+        history = [token_id for block in row.blocks for token_id in self._blocks[block]]
+        history = history[: row.start + len(row.token_ids)]
+        assert len(history) == row.start + len(row.token_ids), "what comes before the row is not there"
+        assert len(history) <= self.context_length, "the context is too short"
         return _logits(self._plan(history)) if row.needs_logits else torch.empty(self.vocab_size)
 
 

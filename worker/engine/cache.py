@@ -35,6 +35,15 @@ class SlotCache(Cache):
         for pool in (pool for pools in self._pools for pool in pools):
             pool[slot : slot + 1, :, :num_written] = 0  # the slice is empty where the pool has not grown to the slot
 
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the first tokens of a slot to another one."""
+        self._grow(max(source, target) + 1, num_tokens)
+        for layer, (keys, values) in enumerate(self._pools):
+            self._pools[layer] = self._at_capacity(keys), self._at_capacity(values)
+        for pool in (pool for pools in self._pools for pool in pools):
+            pool[target, :, :num_tokens] = pool[source, :, :num_tokens]
+        self._written[target] = max(self._written[target], num_tokens)
+
     def place(self, slots: list[int], positions: Tensor) -> None:
         """Prepare for a forward of one row per slot, whose tokens stand at `positions`: [rows, tokens]."""
         self.num_positions = int(positions.max()) + 1
@@ -43,7 +52,7 @@ class SlotCache(Cache):
         self._rows = _as_slice(slots) or index
         self._write_index = index[:, None], positions
         for slot, length in zip(slots, positions[:, -1].tolist(), strict=True):
-            self._written[slot] = length + 1
+            self._written[slot] = max(self._written[slot], length + 1)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
@@ -52,8 +61,7 @@ class SlotCache(Cache):
         while len(self._pools) <= layer_idx:
             self._pools.append((self._pool(key_states[:0]), self._pool(value_states[:0])))
         keys, values = self._pools[layer_idx]
-        if (keys.shape[0], keys.shape[2]) != self._capacity:
-            keys, values = self._pools[layer_idx] = self._pool(keys), self._pool(values)
+        keys, values = self._pools[layer_idx] = self._at_capacity(keys), self._at_capacity(values)
         return self._write(keys, key_states), self._write(values, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the name is transformers'
@@ -73,6 +81,9 @@ class SlotCache(Cache):
         needed = zip(self._capacity, (num_slots, num_positions), self._limits, strict=True)
         slots, positions = (_doubled(*sizes) for sizes in needed)
         self._capacity = slots, positions
+
+    def _at_capacity(self, pool: Tensor) -> Tensor:
+        return pool if (pool.shape[0], pool.shape[2]) == self._capacity else self._pool(pool)
 
     def _pool(self, old: Tensor) -> Tensor:
         """A tensor of the present capacity that holds what `old` holds."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
 from worker.engine.detokenizer import TokenDecoder
-from worker.engine.model_runner import DeviceLostError, ModelRunner
+from worker.engine.kv_cache_manager import KVCacheManager
+from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError
 from worker.engine.output_stream import OutputStream
 from worker.engine.scheduler import Batch, Scheduler
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput, SequenceStatus
@@ -39,7 +40,7 @@ class Engine:
 
     `submit`, `cancel`, `release`, `abort_all` and the counts may be called by any thread. They leave a request that the
     engine thread carries out at the next step boundary, so that nothing changes under a running forward. All forwards
-    are on that one thread: CUDA graphs and the runner's slots belong to it.
+    are on that one thread: CUDA graphs and the runner's cache belong to it.
 
     Args:
         runner: the model.
@@ -70,7 +71,12 @@ class Engine:
         self._criteria = StopCriteria(eos_token_ids, runner.context_length)
         self._deliver = deliver
         self._on_fatal = on_fatal
-        self._scheduler = Scheduler(runner.num_slots, prefill_chunk)
+        self._scheduler = Scheduler(
+            KVCacheManager(runner.num_blocks, runner.block_tokens, runner.context_length),
+            max_running=runner.num_slots,
+            prefill_chunk=prefill_chunk,
+            mixed_chunk=runner.mixed_chunk,
+        )
         # Touched by the engine thread alone:
         self._streams: dict[str, OutputStream] = {}  # of the admitted sequences
         self._outputs: list[SequenceOutput] = []  # of the step under way
@@ -84,18 +90,28 @@ class Engine:
 
     @property
     def num_running(self) -> int:
-        """Sequences that own a slot."""
+        """Sequences that are computed."""
         return len(self._scheduler.running)
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that wait for a slot."""
+        """Sequences that wait for their turn or for room in the cache."""
         return max(0, len(self._ids) - self.num_running)
 
     @property
     def num_free_slots(self) -> int:
-        """Slots that no sequence owns."""
+        """Sequences that could be computed besides the present ones."""
         return self._scheduler.num_free_slots
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the cache that running sequences hold, 0 to 1."""
+        return self._scheduler.cache_usage
+
+    @property
+    def num_preemptions(self) -> int:
+        """How often a sequence had to give its part of the cache back and be computed again."""
+        return self._scheduler.num_preemptions
 
     def start(self) -> None:
         """Start the engine thread."""
@@ -187,9 +203,16 @@ class Engine:
     def _execute(self, batch: Batch) -> list[tuple[Sequence, int | InternalError]]:
         """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
         try:
+            for copy in batch.copies:
+                self._runner.copy_block(copy.source, copy.target, copy.num_tokens)
             samples = self._sampler.sample(self._runner.forward(batch.rows), batch.sampled)
         except DeviceLostError:
             raise
+        except OutOfMemoryError as error:
+            if self._scheduler.shrink(batch):
+                logger.warning("Not enough memory for a step (%s): from now on at most half of it at once.", error)
+                return []
+            return [(sequence, InternalError("Not enough memory for a single token.")) for sequence in batch.sequences]
         except Exception:
             logger.exception("A step of %d sequences failed.", len(batch.sequences))
             return [(sequence, InternalError("The model failed to compute a step.")) for sequence in batch.sequences]
@@ -212,10 +235,10 @@ class Engine:
         """Make the final output and forget the sequence."""
         stream.finish(reason)
         self._outputs.append(stream.take_final(error))
-        self._forget(stream.sequence, SequenceStatus.FINISHED)
+        self._forget(stream.sequence, SequenceStatus.FINISHED, is_sound=reason is not FinishReason.ERROR)
 
-    def _forget(self, sequence: Sequence, status: SequenceStatus) -> None:
-        self._scheduler.remove(sequence)
+    def _forget(self, sequence: Sequence, status: SequenceStatus, *, is_sound: bool = True) -> None:
+        self._scheduler.remove(sequence, is_sound=is_sound)
         sequence.status = status
         del self._streams[sequence.sequence_id]
         with self._changed:

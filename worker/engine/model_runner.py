@@ -13,15 +13,19 @@ class DeviceLostError(Exception):
     """The device is dead (a CUDA fault); nothing can run on it again in this process."""
 
 
+class OutOfMemoryError(Exception):
+    """A step needs more memory than there is; a smaller one may not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The part of one sequence that one step computes: a chunk of its prefill or its newest token.
 
-    The tokens are written at positions `start` .. `start + len(token_ids) - 1` of the slot. `start` 0 opens the slot
-    for a new sequence; any other row continues exactly where the slot's last row ended.
+    The tokens are at positions `start` .. `start + len(token_ids) - 1` of their sequence. Position p is in block
+    `blocks[p // block_tokens]`, where everything before `start` is already.
     """
 
-    slot: int
+    blocks: tuple[int, ...]
     token_ids: tuple[int, ...]
     start: int
     adapter: str
@@ -29,23 +33,31 @@ class Row:
 
 
 class ModelRunner(Protocol):
-    """Runs the model over slots of cached keys and values. All its methods but `close` are called by one thread."""
+    """Runs the model over blocks of cached keys and values. All its methods but `close` are called by one thread."""
 
-    num_slots: int
-    context_length: int  # most tokens a slot holds
+    num_slots: int  # most rows of a forward
+    context_length: int  # most tokens of a sequence
     vocab_size: int
+    num_blocks: int
+    block_tokens: int  # tokens of a block
+    mixed_chunk: int  # prompt tokens that do not make a step of few decoding rows much longer
     adapters: frozenset[str]  # the names that rows may carry
 
     def forward(self, rows: list[Row]) -> Tensor:
-        """Compute the rows, at most one per slot; prefill and decode rows may be mixed.
+        """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
 
         Returns:
             The logits that follow the last token of every row with `needs_logits`, in the rows' order:
             [number of such rows, vocab_size].
 
         Raises:
-            DeviceLostError: the device is dead. Any other exception costs only the rows' sequences.
+            DeviceLostError: the device is dead.
+            OutOfMemoryError: fewer or shorter rows may work. Any other exception costs only the rows' sequences.
         """
+        ...
+
+    def copy_block(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the keys and values of a block's first tokens to another block."""
         ...
 
     def close(self) -> None:

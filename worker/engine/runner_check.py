@@ -65,4 +65,5 @@ def _slot_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
 
 
 def _row(slot: int, prompt: list[int], start: int, end: int) -> Row:
-    return Row(slot, tuple(prompt[start:end]), start, BASE_ADAPTER, needs_logits=end == len(prompt))
+    """The prompts are shorter than a block."""
+    return Row((slot,), tuple(prompt[start:end]), start, BASE_ADAPTER, needs_logits=end == len(prompt))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from worker.engine.kv_cache_manager import BlockCopy, KVCacheManager
 from worker.engine.model_runner import Row
 from worker.engine.sequence import Sequence, SequenceStatus
-from worker.engine.slots import SlotPool
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The work of one step. `sequences[i]` owns `rows[i]`."""
+    """The work of one step. `copies` come first, in their order; `sequences[i]` owns `rows[i]`."""
 
     sequences: list[Sequence] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    copies: list[BlockCopy] = field(default_factory=list)
 
     @property
     def sampled(self) -> list[Sequence]:
@@ -24,29 +25,45 @@ class Batch:
 
 
 class Scheduler:
-    """First come, first served, into free slots at step boundaries.
+    """First come, first served, at step boundaries, as far as the cache reaches.
 
-    Every running sequence that is past its prefill decodes in every step. Prefills share `prefill_chunk` tokens a step,
-    oldest first, so that a long prompt slows the others' tokens by a bounded amount.
+    Every running sequence that is past its prefill decodes in every step. When the cache is full, the youngest ones
+    give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first;
+    beside decoding sequences each gets no more than `mixed_chunk` of them, or as many as there are decoding ones, so
+    that a long prompt slows the others' tokens by a bounded factor.
+
+    Args:
+        cache: the sequences' blocks.
+        max_running: most sequences in a step.
+        prefill_chunk: most prompt tokens in a step.
+        mixed_chunk: most of one prompt beside few decoding sequences.
     """
 
-    def __init__(self, num_slots: int, prefill_chunk: int) -> None:
-        if prefill_chunk < 1:
-            raise ValueError(f"A prefill chunk has at least one token, got {prefill_chunk}.")
+    def __init__(self, cache: KVCacheManager, *, max_running: int, prefill_chunk: int, mixed_chunk: int) -> None:
+        if min(max_running, prefill_chunk, mixed_chunk) < 1:
+            raise ValueError(f"A step has at least one sequence and one token: {max_running}, {prefill_chunk}.")
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # oldest first
-        self._slots = SlotPool(num_slots)
+        self.num_preemptions = 0
+        self._cache = cache
+        self._max_running = max_running
         self._prefill_chunk = prefill_chunk
+        self._mixed_chunk = mixed_chunk
 
     @property
     def num_free_slots(self) -> int:
-        """Sequences that could start at once."""
-        return self._slots.num_free
+        """Sequences that could run besides the present ones, as far as the cache reaches."""
+        return max(0, self._max_running - len(self.running))
 
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
         return bool(self.running or self.waiting)
+
+    @property
+    def cache_usage(self) -> float:
+        """Share of the cache that running sequences hold, 0 to 1."""
+        return self._cache.usage
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence."""
@@ -54,14 +71,16 @@ class Scheduler:
 
     def schedule(self) -> Batch:
         """Admit what fits and choose the next step's rows."""
-        self._admit()
-        batch, budget = Batch(), self._prefill_chunk
-        for sequence in self.running:
+        batch = Batch(copies=self._admit())
+        is_decoding = [sequence.num_uncomputed_tokens == 1 for sequence in self.running]
+        chunk = self._chunk(sum(is_decoding))
+        budget = self._prefill_chunk
+        for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
             if count > 1:
-                count = min(count, budget)
+                count = min(count, budget, chunk)
                 budget -= count
-            if count:
+            if count and self._make_room(sequence, sequence.num_computed_tokens + count):
                 batch.sequences.append(sequence)
                 batch.rows.append(_row(sequence, count))
         return batch
@@ -70,34 +89,79 @@ class Scheduler:
         """Note that the batch's tokens are in the cache now."""
         for sequence, row in zip(batch.sequences, batch.rows, strict=True):
             sequence.num_computed_tokens += len(row.token_ids)
+            self._cache.note_computed(sequence)
 
-    def remove(self, sequence: Sequence) -> None:
-        """Take the sequence out, wherever it stands, and free its slot."""
-        if sequence.slot is None:
+    def remove(self, sequence: Sequence, *, is_sound: bool = True) -> None:
+        """Take the sequence out, wherever it stands, and free its blocks.
+
+        Args:
+            sequence: waits or runs.
+            is_sound: whether what was computed of it can be of use to others.
+        """
+        if sequence.status is not SequenceStatus.RUNNING:
             self.waiting.remove(sequence)
             return
         self.running.remove(sequence)
-        self._slots.free(sequence.slot)
-        sequence.slot = None
-        sequence.num_computed_tokens = 0
+        self._cache.close(sequence, keep=is_sound)
+
+    def shrink(self, batch: Batch) -> bool:
+        """Run half as many sequences, and prompts in half as large parts, from now on.
+
+        Returns:
+            False when the batch was of one token already.
+        """
+        if sum(len(row.token_ids) for row in batch.rows) <= 1:
+            return False
+        self._max_running = max(1, len(batch.rows) // 2)
+        self._prefill_chunk = max(1, min(self._prefill_chunk, max(len(row.token_ids) for row in batch.rows)) // 2)
+        while len(self.running) > self._max_running:
+            self._preempt(self.running[-1])
+        return True
 
     def check_idle(self) -> None:
-        """Raises `RuntimeError` when a slot is missing although nothing runs."""
-        if not self.running and self._slots.num_free != self._slots.total:
-            raise RuntimeError(f"{self._slots.total - self._slots.num_free} slots are taken, but no sequence runs.")
+        """Raises `RuntimeError` when a block is held although nothing runs."""
+        if not self.running and self._cache.num_held:
+            raise RuntimeError(f"{self._cache.num_held} blocks are held, but no sequence runs.")
 
-    def _admit(self) -> None:
-        while self.waiting and self._slots.num_free:
-            sequence = self.waiting.popleft()
-            sequence.slot = self._slots.allocate()
+    def _admit(self) -> list[BlockCopy]:
+        """Start what there is room for; nobody overtakes one that does not fit."""
+        copies: list[BlockCopy] = []
+        for sequence in list(self.waiting):
+            if len(self.running) >= self._max_running:
+                break
+            if any(self._cache.shares_with(sequence, other) for other in self.running):
+                continue  # soon it need not be computed
+            opened = self._cache.open(sequence, headroom=sum(map(self._cache.can_grow, self.running)))
+            if opened is None:
+                break
+            copies += opened
+            self.waiting.remove(sequence)
             sequence.status = SequenceStatus.RUNNING
             self.running.append(sequence)
+        return copies
+
+    def _chunk(self, num_decoding: int) -> int:
+        """Most tokens of one prompt in a step."""
+        return max(self._mixed_chunk, num_decoding) if num_decoding else self._prefill_chunk
+
+    def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Get the sequence its blocks, at the cost of younger ones; false when it had to give up its own."""
+        while sequence.status is SequenceStatus.RUNNING and not self._cache.grow(sequence, num_tokens):
+            self._preempt(self.running[-1])
+        return sequence.status is SequenceStatus.RUNNING
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Have the youngest sequence wait, before all others, until it can be computed again."""
+        self.running.remove(sequence)
+        self._cache.close(sequence, keep=True)
+        sequence.status = SequenceStatus.WAITING
+        self.waiting.appendleft(sequence)
+        self.num_preemptions += 1
 
 
 def _row(sequence: Sequence, count: int) -> Row:
-    assert sequence.slot is not None  # noqa: S101 - only running sequences are scheduled
     return Row(
-        slot=sequence.slot,
+        blocks=tuple(sequence.blocks),
         token_ids=sequence.uncomputed_ids(count),
         start=sequence.num_computed_tokens,
         adapter=sequence.adapter,

@@ -7,6 +7,7 @@ from enum import Enum, StrEnum, auto
 
 from common.errors import SLMError
 from common.sampling import SamplingParams
+from worker.engine.prefix_tree import PrefixNode
 
 BASE_ADAPTER = "base"
 
@@ -14,8 +15,8 @@ BASE_ADAPTER = "base"
 class SequenceStatus(Enum):
     """Where a sequence stands: WAITING -> RUNNING -> FINISHED; a release leads back to WAITING."""
 
-    WAITING = auto()  # has no slot
-    RUNNING = auto()  # owns a slot
+    WAITING = auto()  # has no place in the cache
+    RUNNING = auto()  # owns blocks of the cache
     FINISHED = auto()  # its final output has been made
 
 
@@ -43,8 +44,9 @@ class Sequence:
     output_ids: list[int] = field(default_factory=list)
     emitted_text: str = ""
     status: SequenceStatus = field(default=SequenceStatus.WAITING, init=False)
-    slot: int | None = field(default=None, init=False)
-    num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the slot
+    blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
+    prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that others can find
+    num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the blocks
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -68,11 +70,19 @@ class Sequence:
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
         """The next `count` token ids to feed."""
-        start, split = self.num_computed_tokens, len(self.prompt_ids)
+        return tuple(self.ids(self.num_computed_tokens, count))
+
+    def ids(self, start: int, count: int) -> list[int]:
+        """`count` token ids of prompt and output together, from `start` on."""
+        split = len(self.prompt_ids)
         if start >= split:
-            return tuple(self.output_ids[start - split : start - split + count])
+            return self.output_ids[start - split : start - split + count]
         head = self.prompt_ids[start : start + count]
-        return (*head, *self.output_ids[: count - len(head)])
+        return head + self.output_ids[: count - len(head)]
+
+    def all_ids(self) -> list[int]:
+        """The token ids of prompt and output together."""
+        return self.prompt_ids + self.output_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from worker.engine.cache import SlotCache
-from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.model_runner import DeviceLostError, OutOfMemoryError, Row
 from worker.engine.sequence import BASE_ADAPTER
 
+CPU_MIXED_CHUNK, GPU_MIXED_CHUNK = 32, 256  # tokens
 FULL, SLIDING = "full_attention", "sliding_attention"
 # Their modelling code derives masks of its own from the number of keys, as if every row were as long as the longest.
 SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
@@ -24,32 +25,46 @@ class UnsupportedModelError(Exception):
 class TransformersRunner:
     """A `ModelRunner` over a `PreTrainedModel`.
 
-    All decode rows are one forward; every prefill row is a forward of its own, so that no row is ever padded.
+    All decode rows are one forward; every prefill row is a forward of its own, so that no row is ever padded. A slot of
+    its cache, which holds a whole sequence, is one block.
 
     Args:
         model: in evaluation mode, on its device.
         num_slots: sequences that can run at once.
         context_length: most tokens of one sequence.
+        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need.
         num_threads: CPU threads of the process's tensor operations; None leaves torch's setting.
 
     Raises:
         UnsupportedModelError: the architecture cannot be run over slots.
+        ValueError: `kv_bytes` does not hold one full sequence.
     """
 
     adapters = frozenset({BASE_ADAPTER})
 
-    def __init__(self, model: Any, *, num_slots: int, context_length: int, num_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        num_slots: int,
+        context_length: int,
+        kv_bytes: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         config = model.config.get_text_config()
         self.num_slots = num_slots
-        self.context_length = context_length
+        self.context_length = self.block_tokens = context_length
+        self.num_blocks = _affordable_slots(config, model.dtype, num_slots, context_length, kv_bytes)
+        # On a GPU a step's time hardly depends on the number of its tokens.
+        self.mixed_chunk = CPU_MIXED_CHUNK if model.device.type == "cpu" else GPU_MIXED_CHUNK
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self._model = model
         self._device, self._dtype = model.device, model.dtype
         self._windows = attention_windows(config)
         self._batches_decodes = config.model_type not in SINGLE_ROW_MODEL_TYPES
-        self._cache = SlotCache(num_slots, context_length)
+        self._cache = SlotCache(self.num_blocks, context_length)
         # The logits of a prompt's other tokens would be the largest tensor of the whole step.
         has_option = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if has_option else {}
@@ -59,8 +74,15 @@ class TransformersRunner:
         try:
             with torch.inference_mode():
                 return self._forward(rows)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(str(error).partition("\n")[0]) from error
         except torch.AcceleratorError as error:
             raise DeviceLostError(str(error)) from error
+
+    def copy_block(self, source: int, target: int, num_tokens: int) -> None:
+        """As `ModelRunner.copy_block`."""
+        with torch.inference_mode():
+            self._cache.copy(source, target, num_tokens)
 
     def close(self) -> None:
         """Drop model and cache."""
@@ -70,8 +92,8 @@ class TransformersRunner:
         logits: dict[int, Tensor] = {}  # by slot
         for group in self._groups(rows):
             for row, row_logits in zip(group, self._compute(group), strict=True):
-                logits[row.slot] = row_logits
-        wanted = [logits[row.slot] for row in rows if row.needs_logits]
+                logits[_slot(row)] = row_logits
+        wanted = [logits[_slot(row)] for row in rows if row.needs_logits]
         return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
 
     def _groups(self, rows: list[Row]) -> list[list[Row]]:
@@ -80,17 +102,17 @@ class TransformersRunner:
         others = [[row] for row in rows if len(row.token_ids) > 1]
         if not self._batches_decodes:
             return others + [[row] for row in decodes]
-        return [*others, sorted(decodes, key=lambda row: row.slot)] if decodes else others
+        return [*others, sorted(decodes, key=_slot)] if decodes else others
 
     def _compute(self, rows: list[Row]) -> Tensor:
         """One forward; the logits after each row's last token: [rows, vocab_size]."""
         for row in rows:
             if row.start == 0:
-                self._cache.open(row.slot)
+                self._cache.open(_slot(row))
         token_ids = torch.tensor([row.token_ids for row in rows], device=self._device)
         starts = torch.tensor([[row.start] for row in rows], device=self._device)
         positions = starts + torch.arange(token_ids.shape[1], device=self._device)  # [rows, tokens]
-        self._cache.place([row.slot for row in rows], positions)
+        self._cache.place([_slot(row) for row in rows], positions)
         logits: Tensor = self._model(
             input_ids=token_ids,
             position_ids=positions,
@@ -133,3 +155,22 @@ def causal_mask(positions: Tensor, num_positions: int, window: int | None, dtype
     return torch.zeros(is_hidden.shape, dtype=dtype, device=positions.device).masked_fill_(
         is_hidden, torch.finfo(dtype).min
     )
+
+
+def _slot(row: Row) -> int:
+    return row.blocks[0]
+
+
+def _affordable_slots(
+    config: Any, dtype: torch.dtype, num_slots: int, context_length: int, kv_bytes: int | None
+) -> int:
+    if kv_bytes is None:
+        return num_slots
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    slot_bytes: int = 2 * config.num_hidden_layers * heads * head_size * dtype.itemsize * context_length
+    if kv_bytes < slot_bytes:
+        raise ValueError(
+            f"A context of {context_length} tokens takes {slot_bytes} bytes of cache, but the budget is {kv_bytes}."
+        )
+    return min(num_slots, int(kv_bytes // slot_bytes))

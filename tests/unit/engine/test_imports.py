@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-POLICY = ["sequence", "slots", "model_runner", "stopping", "detokenizer", "output_stream", "scheduler", "engine"]
+POLICY = [
+    "sequence",
+    "block_pool",
+    "prefix_tree",
+    "kv_cache_manager",
+    "model_runner",
+    "stopping",
+    "detokenizer",
+    "output_stream",
+    "scheduler",
+    "engine",
+]
 
 
 def test_policy_is_imported_without_torch() -> None:

@@ -3,13 +3,31 @@ from __future__ import annotations
 import pytest
 
 from common.sampling import SamplingParams
+from worker.engine.kv_cache_manager import KVCacheManager
 from worker.engine.scheduler import Scheduler
 from worker.engine.sequence import Sequence, SequenceStatus
-from worker.engine.slots import SlotPool
 
 
 def make_sequence(name: str, num_prompt_tokens: int = 1, output_ids: tuple[int, ...] = ()) -> Sequence:
     return Sequence(name, list(range(num_prompt_tokens)), SamplingParams(seed=0), output_ids=list(output_ids))
+
+
+def make_scheduler(
+    num_slots: int,
+    prefill_chunk: int,
+    *,
+    mixed_chunk: int = 1000,
+    num_blocks: int | None = None,
+    block_tokens: int = 64,
+) -> Scheduler:
+    """A scheduler over a cache that holds `num_slots` sequences of 64 tokens."""
+    blocks = num_blocks or num_slots * 64 // block_tokens
+    return Scheduler(
+        KVCacheManager(blocks, block_tokens, context_length=64),
+        max_running=num_slots,
+        prefill_chunk=prefill_chunk,
+        mixed_chunk=mixed_chunk,
+    )
 
 
 def run_step(scheduler: Scheduler) -> list[tuple[str, int, tuple[int, ...], bool]]:
@@ -27,7 +45,7 @@ def run_step(scheduler: Scheduler) -> list[tuple[str, int, tuple[int, ...], bool
 
 
 def test_sequences_start_in_the_order_of_their_arrival_as_slots_become_free() -> None:
-    scheduler = Scheduler(num_slots=2, prefill_chunk=10)
+    scheduler = make_scheduler(2, 10)
     first, second, third = (make_sequence(name) for name in "abc")
     for sequence in (first, second, third):
         scheduler.add(sequence)
@@ -36,11 +54,11 @@ def test_sequences_start_in_the_order_of_their_arrival_as_slots_become_free() ->
     assert third.status is SequenceStatus.WAITING
     scheduler.remove(first)
     assert [name for name, *_ in run_step(scheduler)] == ["b", "c"]
-    assert third.slot == 0
+    assert third.status is SequenceStatus.RUNNING
 
 
 def test_a_long_prompt_is_computed_in_chunks_while_others_decode() -> None:
-    scheduler = Scheduler(num_slots=2, prefill_chunk=4)
+    scheduler = make_scheduler(2, 4)
     scheduler.add(make_sequence("short", 2))
     run_step(scheduler)
     scheduler.add(make_sequence("long", 9))
@@ -52,7 +70,7 @@ def test_a_long_prompt_is_computed_in_chunks_while_others_decode() -> None:
 
 
 def test_prefills_share_the_budget_oldest_first() -> None:
-    scheduler = Scheduler(num_slots=3, prefill_chunk=5)
+    scheduler = make_scheduler(3, 5)
     for name in "abc":
         scheduler.add(make_sequence(name, 4))
 
@@ -61,7 +79,7 @@ def test_prefills_share_the_budget_oldest_first() -> None:
 
 
 def test_a_continued_sequence_prefills_its_committed_tokens_with_its_prompt() -> None:
-    scheduler = Scheduler(num_slots=1, prefill_chunk=4)
+    scheduler = make_scheduler(1, 4)
     scheduler.add(make_sequence("a", 3, output_ids=(50, 51, 52)))
 
     assert run_step(scheduler) == [("a", 0, (0, 1, 2, 50), False)]
@@ -69,7 +87,7 @@ def test_a_continued_sequence_prefills_its_committed_tokens_with_its_prompt() ->
 
 
 def test_a_removed_sequence_leaves_nothing_behind() -> None:
-    scheduler = Scheduler(num_slots=1, prefill_chunk=4)
+    scheduler = make_scheduler(1, 4)
     running, waiting = make_sequence("a"), make_sequence("b")
     scheduler.add(running)
     scheduler.add(waiting)
@@ -83,37 +101,86 @@ def test_a_removed_sequence_leaves_nothing_behind() -> None:
     scheduler.check_idle()
 
 
-def test_a_lost_slot_is_noticed_when_idle() -> None:
-    scheduler = Scheduler(num_slots=2, prefill_chunk=4)
+def test_a_lost_block_is_noticed_when_idle() -> None:
+    scheduler = make_scheduler(2, 4)
     scheduler.add(make_sequence("a"))
     run_step(scheduler)
     scheduler.running.clear()
 
-    with pytest.raises(RuntimeError, match="1 slots are taken"):
+    with pytest.raises(RuntimeError, match="1 blocks are held"):
         scheduler.check_idle()
 
 
-def test_a_prefill_chunk_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one token"):
-        Scheduler(num_slots=1, prefill_chunk=0)
+def test_a_step_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one sequence and one token"):
+        make_scheduler(1, 0)
 
 
-def test_the_lowest_free_slot_is_taken_first() -> None:
-    pool = SlotPool(3)
-    assert [pool.allocate() for _ in range(3)] == [0, 1, 2]
-    pool.free(2)
-    pool.free(0)
+def test_a_long_prompt_beside_decoding_sequences_goes_in_small_parts() -> None:
+    scheduler = make_scheduler(4, 16, mixed_chunk=2)
+    for name in "abc":
+        scheduler.add(make_sequence(name, 2))
+    run_step(scheduler)
+    scheduler.add(make_sequence("long", 12))
 
-    assert pool.allocate() == 0
-    assert pool.num_free == 1
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 1, 3], "as many as there are decoding ones"
+    scheduler.remove(scheduler.running[0])
+    scheduler.remove(scheduler.running[0])
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 2], "but no fewer than the mixed chunk"
+    scheduler.remove(scheduler.running[0])
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [7], "all at once where nobody has to wait for it"
 
 
-@pytest.mark.parametrize("slot", [0, 3, -1])
-def test_a_slot_that_is_not_taken_cannot_be_freed(slot: int) -> None:
-    with pytest.raises(ValueError, match="not taken"):
-        SlotPool(3).free(slot)
+def test_when_the_cache_is_full_the_youngest_gives_way_and_comes_back_first() -> None:
+    scheduler = make_scheduler(3, 64, num_blocks=16, block_tokens=4)
+    old, young = make_sequence("a", 31), Sequence("b", list(range(100, 123)), SamplingParams(seed=0))
+    scheduler.add(old)
+    scheduler.add(young)
+    run_step(scheduler)  # 14 of 16 blocks
+    assert [old.status, young.status] == [SequenceStatus.RUNNING] * 2
+    scheduler.add(make_sequence("c", 1))
+    while young.status is SequenceStatus.RUNNING:
+        run_step(scheduler)
+
+    assert [one.sequence_id for one in scheduler.waiting] == ["b", "c"]
+    assert scheduler.num_preemptions == 1
+    assert [name for name, *_ in run_step(scheduler)] == ["a"], "nobody overtakes the one that does not fit"
+    scheduler.remove(old)
+    begin = young.num_output_tokens
+    names = {name for _ in range(3) for name, *_ in run_step(scheduler)}
+    assert names == {"b", "c"}
+    assert young.num_output_tokens > begin
 
 
-def test_a_pool_without_slots_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one slot"):
-        SlotPool(0)
+def test_a_preempted_sequence_does_not_compute_again_what_is_still_there() -> None:
+    scheduler = make_scheduler(2, 64, num_blocks=16, block_tokens=4)
+    sequence = make_sequence("a", 20)
+    scheduler.add(sequence)
+    run_step(scheduler)
+    scheduler._preempt(sequence)
+
+    assert [(start, len(ids)) for _, start, ids, _ in run_step(scheduler)] == [(16, 5)]
+
+
+def test_prompts_that_begin_alike_are_computed_once() -> None:
+    scheduler = make_scheduler(3, 64, block_tokens=4)
+    for name in "abc":
+        scheduler.add(make_sequence(name, 18))
+
+    assert [(name, len(ids)) for name, _, ids, _ in run_step(scheduler)] == [("a", 18)]
+    assert [(name, len(ids)) for name, _, ids, _ in run_step(scheduler)] == [("a", 1), ("b", 2), ("c", 2)]
+
+
+def test_without_memory_for_a_step_half_of_it_is_tried() -> None:
+    scheduler = make_scheduler(4, 32)
+    for name in "abcd":
+        scheduler.add(make_sequence(name, 8))
+    assert scheduler.shrink(scheduler.schedule())
+
+    assert [one.sequence_id for one in scheduler.running] == ["a", "b"]
+    assert [one.sequence_id for one in scheduler.waiting] == ["c", "d"]
+    assert [len(row.token_ids) for row in scheduler.schedule().rows] == [4]
+    assert scheduler.shrink(scheduler.schedule())
+    assert scheduler.shrink(scheduler.schedule())
+    assert [len(row.token_ids) for row in scheduler.schedule().rows] == [1]
+    assert not scheduler.shrink(scheduler.schedule()), "there is nothing smaller than one token"

@@ -187,12 +187,12 @@ def test_a_fault_of_the_device_is_told_apart_from_a_failed_step(monkeypatch: pyt
 
     monkeypatch.setattr(model, "forward", fault)
     with pytest.raises(DeviceLostError, match="illegal memory access"):
-        runner.forward([Row(0, (1, 2), 0, "base", needs_logits=True)])
+        runner.forward([Row((0,), (1, 2), 0, "base", needs_logits=True)])
 
 
 def test_rows_that_need_no_logits_give_none() -> None:
     runner = TransformersRunner(make_model("gpt2"), num_slots=2, context_length=CONTEXT)
-    rows = [Row(0, (1, 2), 0, "base", needs_logits=False), Row(1, (1,), 0, "base", needs_logits=True)]
+    rows = [Row((0,), (1, 2), 0, "base", needs_logits=False), Row((1,), (1,), 0, "base", needs_logits=True)]
 
     assert runner.forward(rows).shape == (1, runner.vocab_size)
     assert runner.forward(rows[:1]).shape == (0, runner.vocab_size)

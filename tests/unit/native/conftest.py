@@ -21,11 +21,12 @@ from transformers import (
 
 from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
-from worker.engine.native.library import available_kernels, load_library
+from worker.engine.native.library import BLOCK_TOKENS, available_kernels, load_library
 from worker.engine.native.runner import NativeRunner
 
 VOCAB_SIZE = 101  # no multiple of a panel's rows
 CONTEXT = 640
+ROW_BLOCKS = CONTEXT // BLOCK_TOKENS
 
 LLAMA: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
@@ -88,8 +89,9 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
 
 
 def row(slot: int, token_ids: tuple[int, ...], start: int = 0, needs_logits: bool = True) -> Row:
-    """One row of a step."""
-    return Row(slot=slot, token_ids=token_ids, start=start, adapter="base", needs_logits=needs_logits)
+    """One row of a step; each slot is a run of blocks that holds a whole context."""
+    blocks = tuple(range(slot * ROW_BLOCKS, (slot + 1) * ROW_BLOCKS))
+    return Row(blocks=blocks, token_ids=token_ids, start=start, adapter="base", needs_logits=needs_logits)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,3 @@ class BuildFailed(NativeUnavailable):
 
 class UnsupportedModel(NativeUnavailable):
     """The model has a part that the native code does not compute."""
-
-
-class CacheFull(Exception):
-    """The step needs more cache blocks than are free; nothing was computed and no slot has changed."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from worker.engine.model_runner import Row
-from worker.engine.native.block_tables import BlockTables, blocks_for
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.library import (
@@ -30,6 +29,7 @@ from worker.engine.sequence import BASE_ADAPTER
 logger = logging.getLogger(__name__)
 
 MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cut
+MIXED_CHUNK = 8  # as many rows cost little more than one, which has to read all weights
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 
 
@@ -42,22 +42,24 @@ class NativeRunner:
         config: the model's `PreTrainedConfig`.
         tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them); a model's
             `state_dict()`, or a mapping that loads on access.
-        num_slots: sequences whose keys and values are kept.
-        context_length: most tokens of a slot.
+        num_slots: most rows of a forward.
+        context_length: most tokens of a sequence.
         precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
         threads: that compute a step, the caller among them. They sleep between steps.
         build_dir: folder for the compiled library.
-        kv_bytes: most memory for keys and values; default: what all slots need when they are full. It is taken from the
+        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need. It is taken from the
             machine only as tokens are written.
         kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
         NativeUnavailable: no compiler, an unsupported model, or no such kernel set: use another runner.
-        ValueError: `kv_bytes` does not hold one full slot, or the weights are not finite.
+        ValueError: `kv_bytes` does not hold one full sequence, or the weights are not finite.
         MemoryError: there is not enough memory.
     """
 
     adapters = frozenset({BASE_ADAPTER})
+    block_tokens = BLOCK_TOKENS
+    mixed_chunk = MIXED_CHUNK
 
     def __init__(
         self,
@@ -87,9 +89,10 @@ class NativeRunner:
         )
         self.vocab_size = self._model.architecture.vocab_size
         self.block_bytes: int = self._library.slm_block_size(self._model.native)
-        num_blocks = self._affordable_blocks(kv_bytes)
-        self._tables = BlockTables(num_slots, num_blocks, context_length)
-        self._cache = Memory(num_blocks * self.block_bytes)
+        self.num_blocks = self._affordable_blocks(kv_bytes)
+        self._cache = Memory(self.num_blocks * self.block_bytes)
+        self._max_row_blocks = _blocks_for(context_length)
+        self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # a part for each row of a step
         self._rows = (NativeRow * num_slots)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
         self._logits = torch.empty(num_slots, self.vocab_size)
@@ -102,7 +105,7 @@ class NativeRunner:
         logger.info(
             "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d slots over %d blocks of %d tokens.",
             *(precision, self.kernels, threads, self._model.packed_bytes / 1e6),
-            *(num_slots, num_blocks, BLOCK_TOKENS),
+            *(num_slots, self.num_blocks, BLOCK_TOKENS),
         )
 
     @property
@@ -126,19 +129,6 @@ class NativeRunner:
         """
         self._library.slm_linear_forward(self._handle, matrix, x.data_ptr(), x.shape[0], y.data_ptr())
 
-    @property
-    def num_free_blocks(self) -> int:
-        """Cache blocks of `BLOCK_TOKENS` tokens that no slot holds."""
-        return self._tables.num_free_blocks
-
-    def blocks_needed(self, rows: list[Row]) -> int:
-        """Cache blocks that a forward of these rows would take from the free ones."""
-        return self._tables.blocks_needed(rows)
-
-    def free_slot(self, slot: int) -> None:
-        """Give back the cache of a slot whose sequence has ended; opening the slot anew does so too."""
-        self._tables.free(slot)
-
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows; see `ModelRunner.forward`.
 
@@ -146,15 +136,19 @@ class NativeRunner:
             A view of the runner's own buffer: the next forward overwrites it.
 
         Raises:
-            CacheFull: not enough cache blocks are free; nothing was computed.
-            ValueError: a row does not continue its slot or has a token that the vocabulary has not.
+            ValueError: a row has no token, one that the vocabulary has not, or too few blocks. Nothing was computed.
         """
-        self._check_tokens(rows)
-        self._tables.extend(rows)
+        for row in rows:
+            self._check(row)
         num_logits = 0
         for step in _cut(rows, MAX_STEP_TOKENS):
             num_logits += self._run(step, num_logits)
         return self._logits[:num_logits]
+
+    def copy_block(self, source: int, target: int, num_tokens: int) -> None:  # noqa: ARG002 - a block is copied whole
+        """As `ModelRunner.copy_block`."""
+        begin = self._cache.address
+        ctypes.memmove(begin + target * self.block_bytes, begin + source * self.block_bytes, self.block_bytes)
 
     def close(self) -> None:
         """Stop the threads and give all memory back."""
@@ -164,36 +158,51 @@ class NativeRunner:
         del self._logits
 
     def _affordable_blocks(self, kv_bytes: int | None) -> int:
-        per_slot = blocks_for(self.context_length)
-        wanted = self.num_slots * per_slot
+        per_sequence = _blocks_for(self.context_length)
+        wanted = self.num_slots * per_sequence
         affordable = wanted if kv_bytes is None else min(wanted, kv_bytes // self.block_bytes)
-        if affordable < per_slot:
+        if affordable < per_sequence:
             raise ValueError(
-                f"A context of {self.context_length} tokens takes {per_slot * self.block_bytes} bytes of cache, "
+                f"A context of {self.context_length} tokens takes {per_sequence * self.block_bytes} bytes of cache, "
                 f"but the budget is {kv_bytes}."
             )
         return affordable
 
-    def _check_tokens(self, rows: list[Row]) -> None:
-        for row in rows:
-            if row.token_ids and not 0 <= min(row.token_ids) <= max(row.token_ids) < self.vocab_size:
-                raise ValueError(f"A token of slot {row.slot} is not in the vocabulary of {self.vocab_size}.")
+    def _check(self, row: Row) -> None:
+        """What the native code takes on trust."""
+        if not row.token_ids:
+            raise ValueError("A row has no token.")
+        if not 0 <= min(row.token_ids) <= max(row.token_ids) < self.vocab_size:
+            raise ValueError(f"A token is not in the vocabulary of {self.vocab_size}.")
+        if not _blocks_for(row.start + len(row.token_ids)) <= len(row.blocks) <= self._max_row_blocks:
+            raise ValueError(
+                f"A row has {len(row.blocks)} blocks for {row.start} + {len(row.token_ids)} tokens, "
+                f"and no more than {self._max_row_blocks} are allowed."
+            )
+        if not 0 <= min(row.blocks) <= max(row.blocks) < self.num_blocks:
+            raise ValueError(f"A row has a block that the cache of {self.num_blocks} has not.")
 
     def _run(self, rows: list[Row], first_logits: int) -> int:
         """Compute at most `MAX_STEP_TOKENS` tokens; returns the number of rows of logits written."""
         num_tokens = 0
-        for native, row in zip(self._rows, rows, strict=False):
+        for index, (native, row) in enumerate(zip(self._rows, rows, strict=False)):
             end = num_tokens + len(row.token_ids)
             self._token_ids[num_tokens:end] = list(row.token_ids)
             native.num_tokens, native.start = len(row.token_ids), row.start
             native.needs_logits = row.needs_logits
-            native.block_table = self._tables.address(row.slot)
+            native.block_table = self._write_table(index, row.blocks)
             num_tokens = end
         self._library.slm_forward(
             *(self._handle, self._rows, len(rows), ctypes.addressof(self._token_ids)),
             self._logits[first_logits:].data_ptr(),
         )
         return sum(row.needs_logits for row in rows)
+
+    def _write_table(self, index: int, blocks: tuple[int, ...]) -> int:
+        """Put down a row's blocks; the address of the first."""
+        begin = index * self._max_row_blocks
+        self._tables[begin : begin + len(blocks)] = list(blocks)
+        return ctypes.addressof(self._tables) + begin * ctypes.sizeof(ctypes.c_int32)
 
 
 def _choose_kernels(available: list[str], wanted: str | None) -> str:
@@ -225,10 +234,15 @@ def _parts(row: Row, first_length: int, length: int) -> Iterator[Row]:
     end = min(first_length or length, count)
     while begin < count:
         yield Row(
-            slot=row.slot,
+            blocks=row.blocks,
             token_ids=row.token_ids[begin:end],
             start=row.start + begin,
             adapter=row.adapter,
             needs_logits=row.needs_logits and end == count,
         )
         begin, end = end, min(end + length, count)
+
+
+def _blocks_for(num_tokens: int) -> int:
+    """Blocks that hold so many tokens."""
+    return -(-num_tokens // BLOCK_TOKENS)
