@@ -3,6 +3,8 @@
 SLMError                     code                 HTTP  retryable
 ├── InvalidRequest           invalid_request      400   no     a field of the request is wrong; `param` names it
 │   └── PromptTooLong        prompt_too_long      400   no     prompt and answer do not fit the context
+├── Unauthorized             invalid_api_key      401   no     the request has no key, or none that is known
+├── Forbidden                forbidden            403   no     the key's role may not do this
 ├── NotFound                 not_found            404   no
 │   ├── JobNotFound          job_not_found        404   no
 │   └── AdapterNotFound      adapter_not_found    404   no
@@ -11,6 +13,7 @@ SLMError                     code                 HTTP  retryable
 │   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
 ├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
+├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key is at one of its limits
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
@@ -71,6 +74,18 @@ class PromptTooLong(InvalidRequest):
     code = "prompt_too_long"
 
 
+class Unauthorized(SLMError):
+    """The request has no API key, or none that is known."""
+
+    code, status = "invalid_api_key", 401
+
+
+class Forbidden(SLMError):
+    """The role of the request's key may not do this."""
+
+    code, status = "forbidden", 403
+
+
 class NotFound(SLMError):
     """Nothing lives under that path."""
 
@@ -117,6 +132,13 @@ class IdempotencyMismatch(SLMError):
     """The Idempotency-Key belongs to a request with another body."""
 
     code, status = "idempotency_mismatch", 422
+
+
+class RateLimitExceeded(SLMError):
+    """The owner of the request's key has used up one of its limits; `limit` is that limit, where it is known."""
+
+    code, status, retryable = "rate_limit_exceeded", 429, True
+    limit: int | None = None
 
 
 class JobExpired(SLMError):

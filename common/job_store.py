@@ -17,6 +17,7 @@ from typing import Any, cast
 from redis import Redis
 
 from common import events, keys
+from common.api_keys import UNLIMITED, Limits
 from common.errors import (
     Conflict,
     IdempotencyMismatch,
@@ -24,6 +25,8 @@ from common.errors import (
     JobNotFound,
     NoWorker,
     QueueFull,
+    RateLimitExceeded,
+    SLMError,
     WorkerLost,
 )
 from common.events import Event
@@ -34,6 +37,7 @@ from common.scripts import Argument, Script
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
+TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
@@ -155,15 +159,17 @@ class JobStore:
         owner: str,
         max_queue: int,
         options: JobOptions = JobOptions(),
+        limits: Limits = UNLIMITED,
     ) -> Submitted:
         """Enter a new job, or find the one that was entered under the same Idempotency-Key.
 
         Raises:
             NoWorker: no worker is alive.
-            QueueFull: `max_queue` jobs wait already.
+            QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
+            RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
             IdempotencyMismatch: the key was used with another request.
         """
-        return self._enter(job_id, kind, params, owner=owner, max_queue=max_queue, options=options)
+        return self._enter(job_id, kind, params, owner, max_queue, options, limits)
 
     def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
         """Enter a job like the one in quarantine, which is dropped from there.
@@ -180,35 +186,30 @@ class JobStore:
             timeout_s=_s_or_none(old.timeout_ms),
             webhook_url=None if old.webhook is None else old.webhook.url,
         )
-        return self._enter(
-            new_id, old.kind, old.params, owner=old.owner, max_queue=max_queue, options=options, retried=job_id
-        )
+        return self._enter(new_id, old.kind, old.params, old.owner, max_queue, options, UNLIMITED, retried=job_id)
 
     def _enter(
         self,
         job_id: str,
         kind: JobKind,
         params: dict[str, Any],
-        *,
         owner: str,
         max_queue: int,
         options: JobOptions,
+        limits: Limits,
+        *,
         retried: str = "",
     ) -> Submitted:
         text = json.dumps(params)
         line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
-        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, retried)
+        most = (_or_empty(limits.concurrent_jobs), _or_empty(limits.tokens_per_day))
+        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
         flat = [part for pair in options.fields(owner).items() for part in pair]
         outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
-        match outcome:
-            case "queue_full":
-                raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
-            case "no_worker":
-                raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
-            case "mismatch":
-                raise IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
-            case "not_quarantined":
-                raise Conflict(f"Job {retried!r} is not in quarantine.")
+        if outcome == "queue_full":
+            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
+        if outcome not in ("ok", "repeated"):
+            raise _refusal(outcome, limits, int(position), retried)
         self._ring(_bells(due))
         return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
 
@@ -401,6 +402,23 @@ class JobStore:
         self._ring(_bells(self._ring_due(self._redis, Lane.GENERATE)))
 
 
+def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMError:
+    """Why `submit.lua` did not enter a job. `seconds` is how long no tokens are left."""
+    match outcome:
+        case "too_many_jobs":
+            message = f"{limits.concurrent_jobs} of your jobs wait or run already: as many as you may have at once."
+            return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S)
+        case "no_tokens_left":
+            message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
+            return RateLimitExceeded(message, retry_after_s=seconds)
+        case "no_worker":
+            return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
+        case "mismatch":
+            return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+        case _:
+            return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
 def _start_rate(now: float, starts: Sequence[float]) -> float | None:
     """Starts per second over the latest of the start times, newest first; None if they are too few."""
     recent = [start for start in starts if now - start <= RATE_WINDOW_S]
@@ -418,6 +436,10 @@ def _bells(flat: Sequence[str]) -> list[Bell]:
 
 def _flat(batch: Sequence[Event]) -> list[str]:
     return [part for event in batch for part in (event.type.value, json.dumps(event.data))]
+
+
+def _or_empty(number: int | None) -> Argument:
+    return "" if number is None else number
 
 
 def _s_or_none(ms: int | None) -> float | None:

@@ -22,6 +22,9 @@ slm:jobs:index          zset    all jobs that can still be read, by creation (ms
 slm:jobs:index:<owner>  zset    those of one owner
 slm:jobs:owners         hash    job id -> owner, for as long as the job can be read
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
+slm:jobs:open:<owner>   set     the owner's jobs that wait or run
+slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
+slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
 slm:awake               hash    the last heartbeat of any worker, and since when there was no gap (ms)
@@ -35,6 +38,7 @@ from __future__ import annotations
 PREFIX = "slm:"
 JOB_INDEX = f"{PREFIX}jobs:index"
 QUARANTINE = f"{PREFIX}jobs:quarantine"
+API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
 CONTROL_CHANNEL = f"{PREFIX}control"
 

@@ -153,6 +153,7 @@ end
 local function close(id, lane, state, now)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
+  redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
   if redis.call('HEXISTS', job_key(id), 'webhook_url') == 1 then redis.call('ZADD', 'slm:webhooks:due', now, id) end
 end
 
@@ -172,6 +173,7 @@ local function list(id, owner, now)
   redis.call('ZADD', 'slm:jobs:index', now, id)
   redis.call('ZADD', 'slm:jobs:index:' .. owner, now, id)
   redis.call('HSET', 'slm:jobs:owners', id, owner)
+  redis.call('SADD', 'slm:jobs:open:' .. owner, id)
 end
 
 -- Take a job out of the listings. Its record may be gone already.
@@ -183,9 +185,16 @@ local function unlist(id)
   redis.call('ZREM', 'slm:jobs:expiry', id)
 end
 
+local DAY_MS = 86400000
+
+local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
+
 -- Enter an ended job into its owner's account. Called once per job, with its terminal state.
 local function account(id, prompt_tokens, completion_tokens)
-  local usage = 'slm:usage:' .. redis.call('HGET', job_key(id), 'owner')
+  local owner, now = redis.call('HGET', job_key(id), 'owner'), now_ms()
+  redis.call('INCRBY', tokens_key(owner, now), prompt_tokens + completion_tokens)
+  redis.call('PEXPIRE', tokens_key(owner, now), DAY_MS)
+  local usage = 'slm:usage:' .. owner
   redis.call('HINCRBY', usage, 'jobs', 1)
   redis.call('HINCRBY', usage, 'prompt_tokens', prompt_tokens)
   redis.call('HINCRBY', usage, 'completion_tokens', completion_tokens)

@@ -1,9 +1,11 @@
--- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the job in quarantine that
--- this one repeats (may be empty), then field, value, ... of the optional fields (job_store.py: JobOptions).
--- Returns status, the job's id, position, bells.
-local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s, retried = unpack(ARGV, 1, 10)
+-- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once
+-- and most tokens a day, the job in quarantine that this one repeats (each of these three may be empty), then field, value,
+-- ... of the optional fields (job_store.py: JobOptions).
+-- Returns status, the job's id, position (seconds until midnight where no tokens are left), bells.
+local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 9)
+local most_jobs, most_tokens, retried = unpack(ARGV, 10, 12)
 local option = {}
-for i = 11, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 13, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
@@ -16,6 +18,12 @@ if option.idempotency then
 end
 if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:quarantine', retried) then
   return {'not_quarantined', id, 0, {}}
+end
+if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
+  return {'too_many_jobs', id, 0, {}}
+end
+if most_tokens ~= '' and tonumber(redis.call('GET', tokens_key(owner, now)) or 0) >= tonumber(most_tokens) then
+  return {'no_tokens_left', id, math.ceil((DAY_MS - now % DAY_MS) / 1000), {}}
 end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end

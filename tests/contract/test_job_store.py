@@ -6,7 +6,17 @@ import pytest
 from redis import Redis
 
 from common import events, keys
-from common.errors import Conflict, IdempotencyMismatch, JobExpired, JobNotFound, NoWorker, QueueFull, WorkerLost
+from common.api_keys import Limits
+from common.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    JobExpired,
+    JobNotFound,
+    NoWorker,
+    QueueFull,
+    RateLimitExceeded,
+    WorkerLost,
+)
 from common.events import Event, EventType
 from common.fair_share import BULK_DELAY
 from common.fleet import Fleet, WorkerReport, WorkerState
@@ -603,3 +613,63 @@ def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -
     station.store.drop("a")
     queue.note_delivered(lent["b"])
     assert all(0 < station.redis.ttl(keys.job(name)) <= TTL_S for name in ("a", "b"))
+
+
+def test_an_owner_has_no_more_jobs_at_once_than_they_may(station: Station) -> None:
+    def enter(job_id: str, owner: str = "ann") -> None:
+        limits = Limits(concurrent_jobs=2)
+        station.store.submit(job_id, JobKind.GENERATE, {}, owner=owner, max_queue=100, limits=limits)
+
+    for name in "ab":
+        enter(name)
+    with pytest.raises(RateLimitExceeded, match="2 of your jobs") as refused:
+        enter("c")
+    assert refused.value.retry_after_s
+    enter("d", owner="bob")
+    with pytest.raises(JobNotFound):
+        station.store.get("c")
+    station.store.cancel("a")
+    enter("c")
+    station.succeed(station.claim("b"))
+    enter("e")
+
+
+def test_a_repeated_request_is_no_job_more(station: Station) -> None:
+    for name in ("a", "b"):
+        options = JobOptions(idempotency_key="k", fingerprint="f")
+        found = station.store.submit(
+            name, JobKind.GENERATE, {}, owner="me", max_queue=9, options=options, limits=Limits(concurrent_jobs=1)
+        )
+    assert found == Submitted("a", 0, repeated=True)
+
+
+def test_the_jobs_of_an_owner_are_counted_whatever_becomes_of_them(station: Station) -> None:
+    station.with_slots(20)
+    open_jobs = "slm:jobs:open:me"
+    for name in ("done", "handed", "expired", "poison"):
+        station.submit(name, ttl_s=60 if name == "expired" else None)
+    station.succeed(station.claim("done"))
+    station.store.release("handed", station.claim("handed").attempt)
+    station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"expired": 0})
+    for _ in range(MAX_CRASHES):
+        station.claim("poison")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    assert station.redis.smembers(open_jobs) == {"handed"}
+
+
+def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> None:
+    limits = Limits(tokens_per_day=8)
+    for name in "ab":
+        station.store.submit(name, JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
+    claim = station.claim("a")
+    end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
+    station.store.succeed("a", claim.attempt, {"prompt_tokens": 5, "completion_tokens": 3}, [end])
+    with pytest.raises(RateLimitExceeded, match="8 tokens of today") as refused:
+        station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
+    assert 0 < (refused.value.retry_after_s or 0) <= 24 * 3600
+    station.store.submit("d", JobKind.GENERATE, {}, owner="bob", max_queue=9, limits=limits)
+    today = now_ms(station.redis) // 86_400_000
+    assert 0 < station.redis.ttl(f"slm:tokens:ann:{today}") <= 24 * 3600
+    station.redis.rename(f"slm:tokens:ann:{today}", f"slm:tokens:ann:{today - 1}")  # it is tomorrow
+    station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
