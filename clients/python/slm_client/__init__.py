@@ -1,0 +1,39 @@
+"""A client of the SLM server: blocking and asynchronous, with streams that mend themselves.
+
+with SLMClient("http://127.0.0.1:5000") as slm:
+    print(slm.generate("What is the capital of France?").response)
+    for piece in slm.stream("Tell me a joke").text():
+        print(piece, end="", flush=True)
+"""
+
+from slm_client.answer import Answer
+from slm_client.async_client import AsyncSLMClient
+from slm_client.async_stream import AsyncStream
+from slm_client.client import SLMClient
+from slm_client.errors import ApiError, BadAnswer, ConnectionLost, SLMClientError
+from slm_client.frame import Finished, Frame, Queued, Status, Text
+from slm_client.job import Job, JobStatus
+from slm_client.options import GenerateOptions
+from slm_client.retry import RetryPolicy
+from slm_client.stream import Stream
+
+__all__ = [
+    "Answer",
+    "ApiError",
+    "AsyncSLMClient",
+    "AsyncStream",
+    "BadAnswer",
+    "ConnectionLost",
+    "Finished",
+    "Frame",
+    "GenerateOptions",
+    "Job",
+    "JobStatus",
+    "Queued",
+    "RetryPolicy",
+    "SLMClient",
+    "SLMClientError",
+    "Status",
+    "Stream",
+    "Text",
+]

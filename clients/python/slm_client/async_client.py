@@ -1,0 +1,130 @@
+"""The client for asyncio and trio: `client.py` with `await`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Unpack
+
+import anyio
+import httpx
+
+from slm_client import call, connection
+from slm_client.answer import Answer
+from slm_client.async_stream import AsyncStream
+from slm_client.call import Call
+from slm_client.cursor import StreamCursor
+from slm_client.errors import SLMClientError, error_from_response
+from slm_client.job import Job, JobStatus
+from slm_client.options import GenerateOptions
+from slm_client.patience import Patience
+from slm_client.retry import Retry, RetryPolicy
+
+
+class AsyncSLMClient:
+    """As `SLMClient`, under `async with`."""
+
+    def __init__(
+        self,
+        url: str = connection.DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        retry: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._policy = retry or RetryPolicy()
+        self._http = httpx.AsyncClient(**connection.setup(url, api_key), transport=transport)
+
+    async def __aenter__(self) -> AsyncSLMClient:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the connections."""
+        await self._http.aclose()
+
+    async def info(self) -> Mapping[str, Any]:
+        """What is served: model, device, queue, workers."""
+        return connection.read(await self._send(call.info()), dict)
+
+    async def load(self) -> None:
+        """Have every worker load the model."""
+        await self._change_model("load")
+
+    async def unload(self) -> None:
+        """Have every worker give the model's memory back."""
+        await self._change_model("unload")
+
+    async def _change_model(self, what: str) -> None:
+        response = await self._send(call.change_model(what))
+        if response.status_code == httpx.codes.ACCEPTED:
+            accepted = connection.read(response, Job.from_body)
+            (await self._last_look(accepted.id, timeout_s=None)).raise_for_failure()
+
+    async def generate(
+        self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
+    ) -> Answer:
+        """The complete answer, however long it takes."""
+        response = await self._send(call.generate(prompt, options, idempotency_key))
+        if response.status_code == httpx.codes.ACCEPTED:
+            return await self.wait(connection.read(response, Job.from_body).id)
+        return connection.read(response, Answer.from_body)
+
+    def stream(
+        self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
+    ) -> AsyncStream:
+        """The answer piece by piece. Nothing is sent before the first piece is asked for."""
+        return AsyncStream(self._http, StreamCursor(call.stream(prompt, options, idempotency_key)), self._policy)
+
+    def follow(self, job_id: str, *, last_event_id: str | None = None) -> AsyncStream:
+        """The stream of a job that exists, from its beginning or behind an event."""
+        cursor = StreamCursor(call.follow(job_id, last_event_id), job_id=job_id, last_event_id=last_event_id)
+        return AsyncStream(self._http, cursor, self._policy)
+
+    async def submit(
+        self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
+    ) -> Job:
+        """Enter a job that goes on without us; `wait`, `job` and `follow` find it again."""
+        return connection.read(await self._send(call.submit(prompt, options, idempotency_key)), Job.from_body)
+
+    async def job(self, job_id: str) -> Job:
+        """A job as it stands."""
+        return connection.read(await self._send(call.show(job_id)), Job.from_body)
+
+    async def jobs(self, limit: int = 100) -> list[Job]:
+        """The newest jobs."""
+        return connection.read(await self._send(call.newest(limit)), Job.from_listing)
+
+    async def wait(self, job_id: str, *, timeout_s: float | None = None) -> Answer:
+        """Ask for a job until it is over, and return its answer.
+
+        Raises:
+            ApiError: it failed or was cancelled.
+            TimeoutError: it is not over after `timeout_s` seconds.
+        """
+        return (await self._last_look(job_id, timeout_s)).outcome()
+
+    async def _last_look(self, job_id: str, timeout_s: float | None) -> Job:
+        patience = Patience(timeout_s)
+        while not (job := await self.job(job_id)).is_over:
+            await anyio.sleep(patience.pause_s(job))
+        return job
+
+    async def cancel(self, job_id: str) -> JobStatus:
+        """Ask for a job's end; RUNNING means that it ends at its next token."""
+        return connection.read(await self._send(call.cancel(job_id)), Job.from_body).status
+
+    async def _send(self, wanted: Call) -> httpx.Response:
+        retry = Retry(self._policy)
+        while True:
+            try:
+                response = await self._http.send(wanted.request(self._http))
+                if response.is_success:
+                    return response
+                raise error_from_response(response)
+            except (httpx.TransportError, SLMClientError) as failure:
+                await anyio.sleep(retry.pause_s(failure))

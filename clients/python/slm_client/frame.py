@@ -1,0 +1,68 @@
+"""What a stream brings, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from slm_client.errors import error_from_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The job waits. `position` 1 is the next one, 0 has its turn; `estimated_wait_s` is None where nobody knows."""
+
+    position: int
+    estimated_wait_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the worker is doing, in words."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The next piece of the answer, and all of it so far (stripped)."""
+
+    piece: str
+    full_text: str
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end. `was_cancelled`: somebody stopped it, or nobody read it."""
+
+    was_cancelled: bool
+    device: str | None
+
+
+Frame: TypeAlias = Queued | Status | Text | Finished
+
+
+def is_terminal(data: Mapping[str, Any]) -> bool:
+    """Whether nothing comes after the event with this JSON."""
+    return "error" in data or "device_used" in data
+
+
+def read_frame(data: Mapping[str, Any]) -> Frame:
+    """The frame of one event's JSON.
+
+    Raises:
+        ApiError: it tells of the job's failure.
+    """
+    match data:
+        case {"error": _}:
+            raise error_from_frame(data)
+        case {"text": piece, "full_text": full_text, "is_complete": is_complete}:
+            return Text(piece, full_text, is_complete)
+        case {"position": position}:
+            return Queued(position, data.get("estimated_wait_s"))
+        case {"status": line, "device_used": device}:
+            return Finished(line == "Cancelled", device)
+        case _:
+            return Status(str(data.get("status", "")))

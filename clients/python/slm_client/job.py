@@ -1,0 +1,81 @@
+"""A job as the server sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from slm_client.answer import Answer
+from slm_client.errors import ApiError, BadAnswer, Cancelled, error_from_frame
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A snapshot.
+
+    `position` and `estimated_wait_s` are None unless it is queued. `text` is the answer so far; in a listing and right
+    after `submit` it is empty. `answer` is there when it has succeeded, and of a cancelled job what there was of it.
+    """
+
+    id: str
+    status: JobStatus
+    position: int | None = None
+    estimated_wait_s: float | None = None
+    text: str = ""
+    answer: Answer | None = None
+    error: ApiError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.status not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Job:
+        """Read the JSON of `GET /slm/jobs/<id>`, of one entry of the listing, or of a 202."""
+        result, error = body.get("result"), body.get("error")
+        return cls(
+            id=body["job_id"],
+            status=JobStatus(body["status"]),
+            position=body.get("position"),
+            estimated_wait_s=body.get("estimated_wait_s"),
+            text=body.get("text", ""),
+            answer=Answer.from_body(result) if result and "response" in result else None,
+            error=None if error is None else error_from_frame(error),
+        )
+
+    @classmethod
+    def from_listing(cls, body: Mapping[str, Any]) -> list[Job]:
+        """Read the JSON of `GET /slm/jobs`."""
+        return [cls.from_body(entry) for entry in body["jobs"]]
+
+    def raise_for_failure(self) -> None:
+        """Nothing, for a job that has not failed.
+
+        Raises:
+            ApiError: it failed.
+            Cancelled: it was cancelled.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.status is JobStatus.CANCELLED:
+            raise Cancelled(f"Job {self.id} was cancelled.", code="cancelled")
+
+    def outcome(self) -> Answer:
+        """The answer of a generation that is over. Raises as `raise_for_failure`."""
+        self.raise_for_failure()
+        if self.answer is None:
+            raise BadAnswer(f"Job {self.id} is {self.status} and has no answer.")
+        return self.answer

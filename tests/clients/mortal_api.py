@@ -1,0 +1,81 @@
+"""An API process that can be killed and started again at the same address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from deploy.redis_server import free_port
+from tests.api_process import COMMAND, ROOT, environment
+from tests.processes import wait_for
+
+START_S = 30.0
+
+
+class MortalApi:
+    """Starts, dies as in a crash, and starts again; its address stays."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.port = free_port(0)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = environment(port=self.port, **settings)
+        self._log = folder / "api.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin to start; do not wait until it answers."""
+        with self._log.open("ab") as out:
+            self._process = subprocess.Popen(
+                COMMAND, cwd=ROOT, env=self._env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def wait_until_up(self) -> None:
+        wait_for("the API", self._answers, START_S)
+
+    def kill(self) -> None:
+        """SIGKILL to the master and its worker: every connection breaks off."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Die, and begin to start again."""
+        self.kill()
+        self.start()
+
+    def restart_when(self, moment: threading.Event) -> threading.Thread:
+        """Restart at that moment, on a thread of its own."""
+
+        def watch() -> None:
+            assert moment.wait(START_S)
+            self.restart()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        return thread
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/healthz", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+
+@contextmanager
+def mortal_api(folder: Path, **settings: object) -> Iterator[MortalApi]:
+    """A started one, killed at the end."""
+    api = MortalApi(folder, **settings)
+    api.start()
+    try:
+        api.wait_until_up()
+        yield api
+    finally:
+        api.kill()
