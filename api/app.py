@@ -12,6 +12,8 @@ from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.hooks import register_hooks
 from api.line import Line
+from api.observation.access_log import AccessLog
+from api.observation.exchange import observe
 from api.overview import Overview
 from api.readers import Readers
 from api.routes.health import health
@@ -42,6 +44,7 @@ def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subs
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber)
+    observe(app, [AccessLog()])
     register_hooks(app)
     register_error_handlers(app)
     for blueprint in (slm, jobs, quarantine, usage, sse, health, pages):

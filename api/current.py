@@ -11,6 +11,7 @@ from redis import Redis
 from api.auth.caller import ANONYMOUS, Caller
 from api.overview import Overview
 from api.service import JobService
+from common import context
 from common.settings import Settings
 
 EXTENSION = "slm"  # the services' key in `app.extensions`
@@ -44,4 +45,5 @@ def caller() -> Caller:
 def note_job(job_id: str, *, is_repeat: bool = False) -> None:
     """Name the job in the answer's headers, whatever the answer will be; and say that it was entered before."""
     g.job_id = job_id
+    context.add(job_id=job_id)
     g.is_repeat = is_repeat

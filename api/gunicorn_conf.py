@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 
+from api.gunicorn_logger import FormattedLogger, JsonLogger
 from common.settings import Settings, SettingsError
 
 MAX_CONNECTIONS = 10_000
@@ -27,6 +28,7 @@ worker_connections = MAX_CONNECTIONS
 graceful_timeout = int(_settings.drain_s)  # open streams get the time that the workers' generations get
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
+logger_class = JsonLogger if _settings.log_format == "json" else FormattedLogger
 
 
 def on_starting(_server: object) -> None:

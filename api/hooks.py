@@ -7,6 +7,8 @@ import uuid
 
 from flask import Flask, Response, g, request
 
+from common import context
+
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -20,6 +22,7 @@ def _take_request_id() -> None:
     """The caller's own id is kept where it can stand in a header and in a log line."""
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    context.add(request_id=g.request_id)
 
 
 def _add_headers(response: Response) -> Response:

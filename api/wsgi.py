@@ -27,7 +27,7 @@ def create_app() -> Flask:
         SettingsError: a setting is wrong.
     """
     settings = Settings.from_env()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     redis = connect(settings.redis_url)
     subscriber = Subscriber(redis)
     subscriber.start()

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from common import keys
 from common.events import Event
+from common.logs import fields
 from common.subscriber import Listener, Subscriber
 
 READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory
@@ -89,7 +90,7 @@ class Follower:
         try:
             chunk = self._events.read(self._job_id, first, READ_CHUNK)
         except RedisError as err:
-            log.warning("job %s: log not read (%s); trying again", self._job_id, err)
+            log.warning("job %s: log not read (%s); trying again", self._job_id, err, extra=fields(job_id=self._job_id))
             return [], False
         return chunk, len(chunk) == READ_CHUNK
 

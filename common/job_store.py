@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from common import events, keys
+from common import context, events, keys
 from common.api_keys import UNLIMITED, Limits
 from common.errors import (
     Conflict,
@@ -124,6 +124,11 @@ class Claim:
         limit = self.job.timeout_ms
         return None if limit is None else max(0, limit - self.elapsed_ms) / 1000
 
+    @property
+    def age_s(self) -> float:
+        """For how long the job has been there, on Redis's clock."""
+        return ((self.job.started_ms or self.job.created_ms) - self.job.created_ms + self.elapsed_ms) / 1000
+
 
 Ring = Callable[[Sequence[Bell]], None]
 
@@ -204,7 +209,7 @@ class JobStore:
         line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
         most = (_or_empty(limits.concurrent_jobs), _or_empty(limits.tokens_per_day))
         fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
-        flat = [part for pair in options.fields(owner).items() for part in pair]
+        flat = [part for pair in (options.fields(owner) | _origin()).items() for part in pair]
         outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
@@ -417,6 +422,12 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
             return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _origin() -> dict[str, Argument]:
+    """What a job carries of the request that enters it, for its worker's logs and traces."""
+    found = context.current()
+    return {name: found[name] for name in ("request_id", "traceparent") if name in found}
 
 
 def _start_rate(now: float, starts: Sequence[float]) -> float | None:

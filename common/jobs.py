@@ -148,6 +148,8 @@ class JobRecord:
     webhook: Webhook | None
     result: dict[str, Any] | None
     error: SLMError | None
+    request_id: str | None = None  # of the request that entered it
+    traceparent: str | None = None  # that request's place in a trace (W3C Trace Context), where traces are kept
 
     @property
     def needs_reader(self) -> bool:
@@ -178,6 +180,8 @@ class JobRecord:
             webhook=_webhook(fields),
             result=_json(fields.get("result")),
             error=SLMError.from_dict(error) if error else None,
+            request_id=fields.get("request_id"),
+            traceparent=fields.get("traceparent"),
         )
 
 

@@ -14,6 +14,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from common.job_store import Bell
+from common.logs import fields
 from common.settings import Settings
 
 QUEUE = "slm"
@@ -61,4 +62,6 @@ class BellRinger:
                     bell.kind.task_name, args=[bell.job_id], task_id=bell.job_id, queue=QUEUE, retry=False
                 )
             except OperationalError as err:
-                log.warning("job %s: bell not rung (%s); the reaper will", bell.job_id, err)
+                log.warning(
+                    "job %s: bell not rung (%s); the reaper will", bell.job_id, err, extra=fields(job_id=bell.job_id)
+                )

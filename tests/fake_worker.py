@@ -58,5 +58,5 @@ class FakeBackend:
 
 
 _settings = Settings.from_env()
-configure_logging(_settings.log_level)
+configure_logging(_settings.log_level, _settings.log_format)
 app = WorkerApp(_settings, FakeBackend(_settings))

@@ -15,7 +15,7 @@ def _from_env() -> WorkerApp:
         settings = Settings.from_env()
     except SettingsError as err:
         sys.exit(f"worker: {err}")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     return WorkerApp(settings, ModelBackend(settings))
 
 

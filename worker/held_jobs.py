@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 
 from common import events
+from common.context import Field
 from common.errors import SLMError
 from common.events import Event
 from common.job_store import Claim, Fenced, JobStore
@@ -37,6 +38,7 @@ class HeldJob:
         self.sequence_id = f"{claim.job.id}/{claim.attempt}"
         self.final_output: SequenceOutput | None = None
         self._claimed_at = time.monotonic()
+        self._created_at = self._claimed_at - claim.age_s
         self._first_token_at: float | None = None
         self._next_seq = claim.next_seq
         self._store = store
@@ -48,6 +50,17 @@ class HeldJob:
     def id(self) -> str:
         """The job's id."""
         return self.job.id
+
+    @property
+    def age_s(self) -> float:
+        """For how long the job has been there, whichever workers had it before."""
+        return time.monotonic() - self._created_at
+
+    @property
+    def log_fields(self) -> dict[str, Field]:
+        """What log lines say of it."""
+        origin: dict[str, Field] = {"request_id": self.job.request_id} if self.job.request_id else {}
+        return origin | {"job_id": self.id, "attempt": self.attempt}
 
     @property
     def fate(self) -> Fate | None:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from common import events
+from common import context, events
 from common.errors import Cancelled, InternalError, JobTimeout, SLMError
 from common.job_store import Fenced, JobStore, LogGap
 from common.jobs import JobState, Lane
+from common.logs import fields
 from worker.held_jobs import Fate, HeldJob, HeldJobs
 from worker.model_keeper import GivenUp
 
@@ -38,9 +39,13 @@ class JobRunner:
         """
         claim = self._store.claim(job_id, self._worker_id, lease_s=self._lease_s)
         if claim is None:
-            log.info("job %s: nothing to do", job_id)
+            log.info("job %s: nothing to do", job_id, extra=fields(job_id=job_id))
             return
         job = HeldJob(claim, self._store)
+        with context.bound(**job.log_fields):
+            self._run_claimed(job, draining=draining)
+
+    def _run_claimed(self, job: HeldJob, *, draining: bool) -> None:
         if draining:
             job.decide(Fate.HANDED_OVER)
             self._let_go(job)

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from common import events
 from common.events import Event
 from common.job_store import JobStore
+from common.logs import fields
 from worker.engine.sequence import SequenceOutput
 from worker.held_jobs import HeldJob, HeldJobs
 
@@ -93,7 +94,12 @@ class Publisher:
             return False
         for (job, _), answer in zip(unsent, answers, strict=True):
             if answer < 0:
-                log.warning("job %s: attempt %d may not write any more, dropped", job.id, job.attempt)
+                log.warning(
+                    "job %s: attempt %d may not write any more, dropped",
+                    job.id,
+                    job.attempt,
+                    extra=fields(**job.log_fields),
+                )
                 self._on_lost(job)
         self._unsent.clear()
         return True

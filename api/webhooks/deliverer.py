@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from api.service import JobView
 from api.webhooks import message
 from api.webhooks.sender import DeliveryFailed, Sender
+from common import context
 from common.errors import JobNotFound
 from common.webhook_queue import Lent, WebhookQueue
 
@@ -70,6 +71,10 @@ class Deliverer:
         return len(due)
 
     def _attempt(self, lent: Lent) -> None:
+        with context.bound(job_id=lent.job_id):
+            self._try(lent)
+
+    def _try(self, lent: Lent) -> None:
         try:
             self._note(lent, self._failure(lent))
         except RedisError as err:
