@@ -8,6 +8,9 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from redis import Redis
 
+from api.auth.gate import register_gate
+from api.auth.keyring import Keyring
+from api.auth.rates import Rates
 from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.hooks import register_hooks
@@ -24,6 +27,7 @@ from api.routes.slm import slm
 from api.routes.usage import usage
 from api.service import JobService
 from api.sse import sse
+from common.api_keys import ApiKeyStore
 from common.event_log import EventLog
 from common.fleet import Fleet
 from common.job_store import JobStore, Ring
@@ -46,6 +50,7 @@ def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subs
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber)
     observe(app, [AccessLog()])
     register_hooks(app)
+    register_gate(app)
     register_error_handlers(app)
     for blueprint in (slm, jobs, quarantine, usage, sse, health, pages):
         app.register_blueprint(blueprint)
@@ -57,5 +62,7 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     grace_s = settings.reader_grace_s
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
     log = EventLog(redis, subscriber)
-    jobs = JobService(store, log, readers, Line(store.places), max_queue=settings.max_queue)
-    return Services(settings, redis, jobs, Overview(Fleet(redis), store))
+    keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
+    line = Line(store.places)
+    jobs = JobService(store, log, readers, line, limits_of=keyring.limits_of, max_queue=settings.max_queue)
+    return Services(settings, redis, jobs, Overview(Fleet(redis), store), keyring, Rates(redis))

@@ -8,7 +8,9 @@ from typing import cast
 from flask import current_app, g
 from redis import Redis
 
-from api.auth.caller import ANONYMOUS, Caller
+from api.auth.caller import Caller
+from api.auth.keyring import Keyring
+from api.auth.rates import Allowance, Rates
 from api.overview import Overview
 from api.service import JobService
 from common import context
@@ -25,6 +27,8 @@ class Services:
     redis: Redis
     jobs: JobService
     overview: Overview
+    keyring: Keyring
+    rates: Rates
 
 
 def services() -> Services:
@@ -38,8 +42,13 @@ def request_id() -> str:
 
 
 def caller() -> Caller:
-    """Who sends this request."""
-    return ANONYMOUS
+    """Who sends this request. Nobody has asked, where the route is public."""
+    return cast(Caller, g.caller)
+
+
+def note_allowance(allowance: Allowance | None) -> None:
+    """Tell in the answer's headers what is left of a limit, if it is known."""
+    g.allowance = allowance
 
 
 def note_job(job_id: str, *, is_repeat: bool = False) -> None:

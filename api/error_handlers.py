@@ -9,9 +9,10 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from api import answers
-from api.current import request_id, services
+from api.auth.rates import Allowance
+from api.current import note_allowance, request_id, services
 from common import errors
-from common.errors import InternalError, SLMError
+from common.errors import InternalError, RateLimitExceeded, SLMError
 from common.redis_client import explain
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def _answer(err: SLMError) -> Response:
     response.status_code = err.status
     if err.retry_after_s is not None:
         response.headers["Retry-After"] = str(err.retry_after_s)
+    if isinstance(err, RateLimitExceeded):
+        note_allowance(Allowance.used_up(err))
     return response
 
 

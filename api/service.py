@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
 from common import events
+from common.api_keys import Limits
 from common.errors import InvalidRequest, JobNotFound
 from common.event_log import EventLog
 from common.job_store import JobOptions, JobStore, Place, Submitted
@@ -64,9 +66,24 @@ class Usage:
 
 
 class JobService:
-    """Submit, follow, describe, list and cancel jobs."""
+    """Submit, follow, describe, list and cancel jobs.
 
-    def __init__(self, store: JobStore, log: EventLog, readers: Readers, line: Line, *, max_queue: int) -> None:
+    Args:
+        limits_of: tells how much an owner may ask for.
+        max_queue: the most jobs that wait (`JobStore.submit`).
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        log: EventLog,
+        readers: Readers,
+        line: Line,
+        *,
+        limits_of: Callable[[str], Limits],
+        max_queue: int,
+    ) -> None:
+        self._limits_of = limits_of
         self._store = store
         self._log = log
         self._readers = readers
@@ -99,7 +116,13 @@ class JobService:
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
         return self._store.submit(
-            job_id, job.kind, job.params, owner=job.owner, max_queue=self._max_queue, options=job.options
+            job_id,
+            job.kind,
+            job.params,
+            owner=job.owner,
+            max_queue=self._max_queue,
+            options=job.options,
+            limits=self._limits_of(job.owner),
         )
 
     def attach(self, job_id: str, after: int, caller: Caller) -> LiveJob | None:

@@ -14,6 +14,7 @@ from flask import Response, request
 from flask_sse import Message, ServerSentEventsBlueprint
 from redis import Redis
 
+from api.auth.access import Access, set_access
 from api.current import caller, request_id, services
 from api.disconnect import watch_client
 from api.frames import FrameWriter, place_in_line
@@ -99,4 +100,5 @@ def _encode(messages: Iterator[Message | None], *, is_flowing: bool) -> Iterator
 
 
 sse = JobStreamBlueprint("sse", __name__)
+set_access(sse, Access.USER)
 sse.add_url_rule("/slm/jobs/<job_id>/stream", endpoint="stream", view_func=sse.stream)

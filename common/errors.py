@@ -138,7 +138,12 @@ class RateLimitExceeded(SLMError):
     """The owner of the request's key has used up one of its limits; `limit` is that limit, where it is known."""
 
     code, status, retryable = "rate_limit_exceeded", 429, True
-    limit: int | None = None
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None, limit: int | None = None
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.limit = limit
 
 
 class JobExpired(SLMError):

@@ -412,10 +412,11 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
     match outcome:
         case "too_many_jobs":
             message = f"{limits.concurrent_jobs} of your jobs wait or run already: as many as you may have at once."
-            return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S)
+            limit = limits.concurrent_jobs
+            return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S, limit=limit)
         case "no_tokens_left":
             message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
-            return RateLimitExceeded(message, retry_after_s=seconds)
+            return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":

@@ -24,6 +24,7 @@ slm:jobs:owners         hash    job id -> owner, for as long as the job can be r
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
+slm:rates:...           string  an owner's requests of this minute and the last (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
@@ -38,6 +39,7 @@ from __future__ import annotations
 PREFIX = "slm:"
 JOB_INDEX = f"{PREFIX}jobs:index"
 QUARANTINE = f"{PREFIX}jobs:quarantine"
+RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
 CONTROL_CHANNEL = f"{PREFIX}control"

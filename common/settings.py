@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.network import is_loopback
+
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
 SECRETS = {"webhook_secret"}  # their values are never shown
@@ -29,6 +31,12 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(ROOT / "data", description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
+    published_host: str | None = Field(
+        None, description="Address under which a container's port can be reached. Unset: SLM_HOST."
+    )
+    insecure: bool = Field(
+        False, description="Whether to serve other machines without API keys: whoever reaches the server is its admin."
+    )
     port: int = Field(5000, ge=1, le=65535, description="Port the API listens on.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Form of the log lines.")
@@ -81,6 +89,11 @@ class Settings(BaseSettings):
         if secret is not None:
             _signing_key(secret)
         return secret
+
+    @property
+    def allows_anonymous(self) -> bool:
+        """Whether everybody is let in, as an admin, while there are no API keys."""
+        return self.insecure or is_loopback(self.published_host or self.host)
 
     @property
     def webhook_key(self) -> bytes | None:

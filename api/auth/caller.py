@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common import api_keys
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -17,4 +19,4 @@ class Caller:
         return self.is_admin or owner == self.owner
 
 
-ANONYMOUS = Caller(owner="anonymous", is_admin=True)  # everybody, on a server without keys
+ANONYMOUS = Caller(owner=api_keys.ANONYMOUS, is_admin=True)  # everybody, on a server without keys

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
+from api.auth.access import Access, set_access
 from api.current import services
 
 health = Blueprint("health", __name__)
+set_access(health, Access.PUBLIC)
 
 
 @health.get("/healthz")

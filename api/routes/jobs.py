@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api import answers
+from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
 from api.disconnect import watch_client
 from api.schemas import parse_limit
@@ -16,6 +17,7 @@ from common.job_store import Place
 from common.jobs import JobState
 
 jobs = Blueprint("jobs", __name__)
+set_access(jobs, Access.USER)
 
 
 @jobs.get("/slm/jobs")

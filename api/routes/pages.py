@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app
 
+from api.auth.access import Access, set_access
+
 pages = Blueprint("pages", __name__)
+set_access(pages, Access.PUBLIC)
 
 # Nothing from elsewhere, nothing inline: a model's answer cannot bring a script to life.
 _CSP = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"

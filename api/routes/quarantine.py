@@ -5,10 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api import answers
+from api.auth.access import Access, set_access
 from api.current import services
 from api.routes.jobs import accept
 
 quarantine = Blueprint("quarantine", __name__)
+set_access(quarantine, Access.ADMIN)
 
 
 @quarantine.get("/slm/quarantine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api import answers
+from api.auth.access import Access, set_access
 from api.current import note_job, services
 from api.job_request import JobRequest, read_job_request
 from api.routes.jobs import run_job, submit_job
@@ -13,6 +14,7 @@ from api.sse import sse
 from common.jobs import JobKind
 
 slm = Blueprint("slm", __name__, url_prefix="/slm")
+set_access(slm, Access.USER, load=Access.ADMIN, unload=Access.ADMIN)
 
 
 @slm.get("/info")

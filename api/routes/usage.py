@@ -5,9 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api import answers
+from api.auth.access import Access, set_access
 from api.current import caller, services
 
 usage = Blueprint("usage", __name__)
+set_access(usage, Access.USER)
 
 
 @usage.get("/slm/usage")

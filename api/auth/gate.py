@@ -1,0 +1,60 @@
+"""What each request goes through before its view: who is it, may they, and how often."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, current_app, g, request
+
+from api.auth.access import Access, access_of
+from api.auth.rates import Allowance
+from api.current import caller, note_allowance, services
+from common.errors import Forbidden
+
+
+def register_gate(app: Flask) -> None:
+    """Let in who may come in; must be registered behind what gives a request its id."""
+    app.before_request(_let_in)
+    app.after_request(_add_headers)
+
+
+def _let_in() -> None:
+    """A path or a method that does not exist is open to all: the answer says no more than that."""
+    if request.endpoint is None:
+        return
+    access = access_of(current_app, request.endpoint)
+    if access is Access.PUBLIC or _asks_for_methods_only():
+        return
+    g.caller = services().keyring.identify(_sent_key())
+    if access is not Access.USER and not caller().is_admin:
+        raise Forbidden("This takes the key of an admin.")
+    _count()
+
+
+def _asks_for_methods_only() -> bool:
+    """A browser sends OPTIONS without a key. Flask answers it by itself, for every view that does not."""
+    return request.method == "OPTIONS" and getattr(request.url_rule, "provide_automatic_options", False)
+
+
+def _sent_key() -> str | None:
+    """The key in the request's headers. Never in the URL: that is logged on the way."""
+    if "X-API-Key" in request.headers:
+        return request.headers["X-API-Key"].strip()
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+def _count() -> None:
+    """Only what asks for work counts: whoever looks how their jobs are doing shall not run out of requests by that."""
+    per_minute = services().keyring.limits_of(caller().owner).requests_per_minute
+    if request.method == "POST" and per_minute is not None:
+        note_allowance(services().rates.take(caller().owner, per_minute))
+
+
+def _add_headers(response: Response) -> Response:
+    if response.status_code == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    allowance: Allowance | None = g.get("allowance")
+    if allowance is not None:
+        response.headers["X-RateLimit-Limit"] = str(allowance.limit)
+        response.headers["X-RateLimit-Remaining"] = str(allowance.remaining)
+        response.headers["X-RateLimit-Reset"] = str(allowance.reset_s)
+    return response

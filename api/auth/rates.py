@@ -1,0 +1,57 @@
+"""How many requests an owner has sent in the last minute, over all processes of the API."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from limits import RateLimitItemPerMinute
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis import Redis
+
+from common import keys
+from common.errors import RateLimitExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of a limit; `reset_s` is when more of it is there, in seconds since the epoch."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+
+    @classmethod
+    def used_up(cls, err: RateLimitExceeded) -> Allowance | None:
+        """What an error says of the limit; None where that is not known."""
+        if err.limit is None:
+            return None
+        return cls(err.limit, 0, math.ceil(time.time()) + (err.retry_after_s or 0))
+
+
+class Rates:
+    """Counts requests in Redis. Its methods may raise `redis.exceptions.RedisError`.
+
+    The window slides, and its time is Redis's: several processes of the API, on several machines, count alike.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix=keys.RATES)
+        self._limiter = SlidingWindowCounterRateLimiter(storage)
+
+    def take(self, owner: str, per_minute: int) -> Allowance:
+        """Count a request.
+
+        Raises:
+            RateLimitExceeded: it is one too many; it is not counted.
+        """
+        item = RateLimitItemPerMinute(per_minute)
+        is_allowed = self._limiter.hit(item, owner)
+        window = self._limiter.get_window_stats(item, owner)
+        if is_allowed:
+            return Allowance(per_minute, window.remaining, math.ceil(window.reset_time))
+        wait_s = max(1, math.ceil(window.reset_time - time.time()))
+        message = f"You may send {per_minute} requests a minute; try again in {wait_s} s."
+        raise RateLimitExceeded(message, retry_after_s=wait_s, limit=per_minute)

@@ -1,0 +1,314 @@
+"""Who may do what: keys, roles, owners, and the limits of a key."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import fakeredis
+import pytest
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from api.auth.access import Access, access_of, rules_of
+from api.auth.keyring import CACHE_S, Keyring
+from common.api_keys import ApiKeyStore, Role
+from common.errors import Unauthorized
+from tests.api_in_process import Api
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+class Guarded:
+    """An API with keys: two users and an admin."""
+
+    def __init__(self, api: Api, keys: ApiKeyStore) -> None:
+        self.api = api
+        self.keys = keys
+        self.secrets = {name: keys.create(name, Role.USER) for name in ("ann", "bob")}
+        self.secrets["root"] = keys.create("root", Role.ADMIN)
+
+    def ask(self, who: str | None, method: str, path: str, **options: Any) -> TestResponse:
+        headers = {} if who is None else {"Authorization": f"Bearer {self.secrets[who]}"}
+        return self.api.client.open(path, method=method, headers=headers | options.pop("headers", {}), **options)
+
+    def generate(self, who: str, **body: Any) -> TestResponse:
+        return self.ask(who, "POST", "/slm/generate", json={"prompt": "Hi"} | body)
+
+    def submit(self, who: str, **body: Any) -> str:
+        answer = self.generate(who, **body | {"async": True})
+        assert answer.status_code == 202, answer.json
+        return str(answer.json["job_id"])
+
+
+@pytest.fixture
+def guarded(start_api: StartApi, redis: Redis) -> Guarded:
+    return Guarded(start_api(), ApiKeyStore(redis))
+
+
+@pytest.fixture
+def waiting(start_api: StartApi, redis: Redis) -> Guarded:
+    """An API whose jobs run until somebody cancels them."""
+    return Guarded(start_api(Play.run_until_cancelled), ApiKeyStore(redis))
+
+
+# -- the rule of every route -------------------------------------------------------------------------------------------
+
+
+def test_every_route_states_who_may_use_it(api: Api) -> None:
+    app = api.client.application
+    endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert {endpoint for endpoint in endpoints if access_of(app, endpoint) is None} == set()
+    unused = rules_of(app).keys() - endpoints - app.blueprints.keys()
+    assert unused == set(), "a rule for a view that is not there"
+
+
+def test_nothing_is_public_but_health_and_the_page(api: Api) -> None:
+    app = api.client.application
+    endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
+    public = {endpoint for endpoint in endpoints if access_of(app, endpoint) is Access.PUBLIC}
+    assert public == {"static", "pages.index", "health.healthz", "health.readyz"}
+
+
+def test_every_route_that_is_not_public_refuses_who_has_no_key(guarded: Guarded) -> None:
+    app = guarded.api.client.application
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        if access_of(app, rule.endpoint) is Access.PUBLIC:
+            continue
+        path = app.url_map.bind("localhost").build(rule.endpoint, dict.fromkeys(rule.arguments, UNKNOWN))
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+            answer = guarded.ask(None, method, path)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), (method, path)
+            asked += 1
+    assert asked >= 10
+
+
+def test_every_route_of_an_admin_refuses_a_user(guarded: Guarded) -> None:
+    app = guarded.api.client.application
+    asked = set()
+    for rule in app.url_map.iter_rules():
+        if access_of(app, rule.endpoint) is Access.ADMIN:
+            path = app.url_map.bind("localhost").build(rule.endpoint, dict.fromkeys(rule.arguments, UNKNOWN))
+            for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+                answer = guarded.ask("ann", method, path)
+                assert (answer.status_code, answer.json["code"]) == (403, "forbidden"), (method, path)
+                asked.add(path.removesuffix(f"/{UNKNOWN}"))
+    assert {"/slm/load", "/slm/unload", "/slm/quarantine"} <= asked
+
+
+def test_a_route_without_a_rule_is_an_admins(guarded: Guarded) -> None:
+    del rules_of(guarded.api.client.application)["usage"]
+    assert guarded.ask("ann", "GET", "/slm/usage").status_code == 403
+    assert guarded.ask("root", "GET", "/slm/usage").status_code == 200
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_without_keys_serves_everybody_on_this_machine(api: Api) -> None:
+    assert api.generate().status_code == 200
+    answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Authorization": "Bearer whatever"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({"host": "0.0.0.0"}, 401),
+        ({"host": "0.0.0.0", "insecure": True}, 200),
+        ({"host": "0.0.0.0", "published_host": "127.0.0.1"}, 200),
+        ({"host": "0.0.0.0", "published_host": "192.168.1.7"}, 401),
+        ({"host": "127.example.org"}, 401),
+    ],
+)
+def test_a_server_without_keys_serves_nobody_elsewhere_unless_it_was_told_to(
+    start_api: StartApi, settings: dict[str, Any], status: int
+) -> None:
+    """Also one whose keys got lost."""
+    assert start_api(**settings).client.get("/slm/info").status_code == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer {}"},
+        {"Authorization": "bearer {}"},
+        {"X-API-Key": "{}"},
+        {"X-API-Key": "{}", "Authorization": "Basic cHJveHk6cHJveHk="},
+    ],
+)
+def test_a_key_can_be_sent_in_either_header(guarded: Guarded, headers: dict[str, str]) -> None:
+    sent = {name: value.format(guarded.secrets["ann"]) for name, value in headers.items()}
+    assert guarded.api.client.get("/slm/usage", headers=sent).json["owner"] == "ann"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer slm_wrong"},
+        {"Authorization": "Basic {}"},
+        {"Authorization": "{}"},
+        {"X-API-Key": ""},
+        {"X-API-Key": "slm_wrong", "Authorization": "Bearer {}"},
+        {"X-API-Key": "{}x"},
+        {"X-API-Key": "é"},
+    ],
+)
+def test_what_is_no_key_is_refused(guarded: Guarded, headers: dict[str, str]) -> None:
+    sent = {name: value.format(guarded.secrets["ann"]) for name, value in headers.items()}
+    answer = guarded.api.client.get("/slm/info", headers=sent)
+    assert (answer.status_code, answer.json["code"]) == (401, "invalid_api_key")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert guarded.secrets["ann"] not in answer.text
+
+
+def test_a_key_in_the_url_is_no_key(guarded: Guarded) -> None:
+    path = f"/slm/info?api_key={guarded.secrets['ann']}&access_token={guarded.secrets['ann']}"
+    assert guarded.api.client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/healthz", "/readyz"])
+def test_the_page_and_health_need_no_key(guarded: Guarded, path: str) -> None:
+    answer = guarded.api.client.get(path)
+    assert answer.status_code == 200
+    answer.close()
+
+
+def test_what_does_not_exist_is_told_to_everybody(guarded: Guarded) -> None:
+    assert guarded.api.client.get("/slm/nothing").status_code == 404
+    assert guarded.api.client.put("/slm/generate").status_code == 405
+    assert guarded.api.client.options("/slm/generate").status_code == 200
+
+
+def test_a_revoked_key_opens_nothing_after_a_moment() -> None:
+    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    store, now = ApiKeyStore(redis), [100.0]
+    secret = store.create("ann", Role.USER)
+    store.create("bob", Role.USER)
+    keyring = Keyring(store, allows_anonymous=True, clock=lambda: now[0])
+    assert keyring.identify(secret).owner == "ann"
+    store.revoke("ann")
+    now[0] += CACHE_S
+    with pytest.raises(Unauthorized):
+        keyring.identify(secret)
+
+
+def test_the_keys_are_not_read_for_every_request() -> None:
+    reads = itertools.count()
+
+    class Counting(ApiKeyStore):
+        def all(self) -> list[Any]:
+            next(reads)
+            return super().all()
+
+    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    keyring = Keyring(Counting(redis), allows_anonymous=True, clock=lambda: 100.0)
+    for _ in range(5):
+        keyring.identify(None)
+    assert next(reads) == 1
+
+
+# -- whose jobs --------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_sees_and_touches_their_own_jobs_only(guarded: Guarded) -> None:
+    job_id = guarded.submit("ann")
+    of_a_job: list[Callable[[str, str], TestResponse]] = [
+        lambda who, job: guarded.ask(who, "GET", f"/slm/jobs/{job}"),
+        lambda who, job: guarded.ask(who, "GET", f"/slm/jobs/{job}/stream"),
+        lambda who, job: guarded.ask(who, "GET", f"/slm/jobs/{job}/stream", headers={"Last-Event-ID": "0"}),
+        lambda who, job: guarded.ask(who, "DELETE", f"/slm/jobs/{job}"),
+    ]
+    for touch in of_a_job:
+        foreign, unknown = touch("bob", job_id), touch("bob", UNKNOWN)
+        assert foreign.status_code == unknown.status_code == 404
+        known = {"request_id", "error"}
+        assert {k: v for k, v in foreign.json.items() if k not in known} == {
+            k: v for k, v in unknown.json.items() if k not in known
+        }
+        assert foreign.json["error"] == unknown.json["error"].replace(UNKNOWN, job_id)
+    for who in ("ann", "root"):
+        for touch in of_a_job:
+            assert touch(who, job_id).status_code == 200
+
+
+def test_lists_and_accounts_are_the_callers(guarded: Guarded) -> None:
+    jobs = {who: guarded.generate(who).json["job_id"] for who in ("ann", "bob", "root")}
+    listed = {who: {job["job_id"] for job in guarded.ask(who, "GET", "/slm/jobs").json["jobs"]} for who in jobs}
+    assert listed == {"ann": {jobs["ann"]}, "bob": {jobs["bob"]}, "root": set(jobs.values())}
+    used = guarded.ask("ann", "GET", "/slm/usage").json
+    assert (used["owner"], used["jobs"]) == ("ann", 1)
+
+
+def test_an_idempotency_key_is_its_owners(guarded: Guarded) -> None:
+    headers = {"Idempotency-Key": "same"}
+    jobs = [
+        guarded.ask(who, "POST", "/slm/generate", json={"prompt": "Hi"}, headers=headers).json["job_id"]
+        for who in ("ann", "ann", "bob")
+    ]
+    assert jobs[0] == jobs[1] != jobs[2]
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def limit(guarded: Guarded, **limits: int) -> None:
+    guarded.keys.change("ann", limits)
+
+
+def test_requests_over_the_rate_are_refused_and_say_when_to_come_again(guarded: Guarded) -> None:
+    limit(guarded, requests_per_minute=2)
+    first, second, third = (guarded.generate("ann") for _ in range(3))
+    assert (first.status_code, second.status_code, third.status_code) == (200, 200, 429)
+    assert third.json["code"] == "rate_limit_exceeded"
+    assert 1 <= int(third.headers["Retry-After"]) <= 60
+    for answer, remaining in [(first, "1"), (second, "0"), (third, "0")]:
+        assert answer.headers["X-RateLimit-Limit"] == "2"
+        assert answer.headers["X-RateLimit-Remaining"] == remaining
+        assert abs(int(answer.headers["X-RateLimit-Reset"]) - time.time()) <= 62
+    assert guarded.ask("ann", "GET", "/slm/jobs").status_code == 200  # looking is free
+    assert guarded.generate("bob").status_code == 200
+    assert "X-RateLimit-Limit" not in guarded.generate("bob").headers
+
+
+def test_jobs_over_the_limit_are_refused_until_one_ends(waiting: Guarded) -> None:
+    limit(waiting, concurrent_jobs=2)
+    job_id, _ = waiting.submit("ann"), waiting.submit("ann")
+    refused = waiting.generate("ann", **{"async": True})
+    assert (refused.status_code, refused.json["code"]) == (429, "rate_limit_exceeded")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert (refused.headers["X-RateLimit-Limit"], refused.headers["X-RateLimit-Remaining"]) == ("2", "0")
+    assert waiting.submit("bob")
+    waiting.ask("ann", "DELETE", f"/slm/jobs/{job_id}")
+    waiting.ask("ann", "GET", f"/slm/jobs/{job_id}/stream").get_data()
+    assert waiting.submit("ann")
+
+
+def test_tokens_over_the_days_limit_are_refused(guarded: Guarded) -> None:
+    limit(guarded, tokens_per_day=4)
+    assert guarded.generate("ann").status_code == 200  # one of the prompt, three of the answer
+    refused = guarded.generate("ann")
+    assert (refused.status_code, refused.headers["X-RateLimit-Limit"]) == (429, "4")
+    assert 0 < int(refused.headers["Retry-After"]) <= 24 * 3600
+
+
+def test_a_stream_over_the_limit_is_an_answer_and_no_stream(waiting: Guarded) -> None:
+    limit(waiting, concurrent_jobs=1)
+    waiting.submit("ann")
+    refused = waiting.ask("ann", "POST", "/slm/stream", json={"prompt": "Hi"})
+    assert (refused.status_code, refused.mimetype) == (429, "application/json")
+
+
+def test_no_answer_and_no_log_line_has_a_key_in_it(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    answers = [guarded.generate("ann"), guarded.ask("ann", "GET", "/slm/quarantine"), guarded.ask("ann", "GET", "/no")]
+    for text in [caplog.text, *(answer.text + str(answer.headers) for answer in answers)]:
+        assert guarded.secrets["ann"] not in text
