@@ -40,6 +40,9 @@ class ByteTokenizer:
     def decode(self, token_ids: list[int]) -> str:
         return bytes(token for token in token_ids if token < 256).decode(errors="replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < 256 else {EOS: b"</s>", ASSISTANT: b"<|assistant|>"}[token_id]
+
 
 class RenderedPrompt(NamedTuple):
     text: str
@@ -226,7 +229,7 @@ def fake_engine(
     tokenizer = ByteTokenizer()
     return Engine(
         runner or FakeRunner(plan),
-        Sampler(),
+        Sampler(frozenset({tokenizer.eos_token_id})),
         decoder=tokenizer,
         eos_token_ids=frozenset({tokenizer.eos_token_id}),
         deliver=deliver,

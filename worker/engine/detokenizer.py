@@ -20,6 +20,10 @@ class TokenDecoder(Protocol):
         """Text of the tokens, special ones skipped; bytes that are not UTF-8 become U+FFFD. Callable by any thread."""
         ...
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token stands for inside a text: UTF-8, or a part of a character. A special token's is its name."""
+        ...
+
 
 class Detokenizer:
     """Turns a growing list of tokens into text without ever showing a part of a character.

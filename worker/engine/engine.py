@@ -14,9 +14,11 @@ from worker.engine.detokenizer import TokenDecoder
 from worker.engine.kv_cache_manager import KVCacheManager
 from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError
 from worker.engine.output_stream import OutputStream
+from worker.engine.sampled_token import SampledToken
 from worker.engine.scheduler import Batch, Scheduler
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput, SequenceStatus
 from worker.engine.stopping import StopCriteria
+from worker.engine.token_check import check_token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +32,7 @@ Deliver = Callable[[list[SequenceOutput]], None]
 class TokenSampler(Protocol):
     """What the engine asks of `sampler.Sampler`."""
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[int | InternalError]:
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | InternalError]:
         """The next token of each sequence, or the error that ends that sequence alone."""
         ...
 
@@ -133,7 +135,7 @@ class Engine:
 
         Raises:
             PromptTooLong: the prompt and one token of an answer do not fit the context.
-            InvalidRequest: the prompt has no token.
+            InvalidRequest: the prompt has no token, or the sampling parameters name one that the model does not have.
             AdapterNotFound: the runner has no adapter of that name.
             InternalError: a token is not in the model's vocabulary.
         """
@@ -146,6 +148,7 @@ class Engine:
                 f"answer together; at most {context_length - 1} can be the prompt's.",
                 param="prompt",
             )
+        check_token_ids(sequence.params, self._runner.vocab_size)
         if sequence.adapter not in self._runner.adapters:
             raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
         largest = max(max(sequence.prompt_ids), max(sequence.output_ids, default=0))
@@ -200,7 +203,7 @@ class Engine:
             self._update(self._execute(batch))
         self._deliver_outputs()
 
-    def _execute(self, batch: Batch) -> list[tuple[Sequence, int | InternalError]]:
+    def _execute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | InternalError]]:
         """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
         try:
             for copy in batch.copies:
@@ -219,7 +222,7 @@ class Engine:
         self._scheduler.advance(batch)
         return list(zip(batch.sampled, samples, strict=True))
 
-    def _update(self, samples: list[tuple[Sequence, int | InternalError]]) -> None:
+    def _update(self, samples: list[tuple[Sequence, SampledToken | InternalError]]) -> None:
         for sequence, sample in samples:
             stream = self._streams[sequence.sequence_id]
             if isinstance(sample, InternalError):

@@ -25,6 +25,7 @@ from worker.engine.model_runner import ModelRunner
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
+from worker.engine.token_bytes import TokenBytes
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,11 @@ class TokenizerDecoder:
         added = tokenizer.added_tokens_decoder.items()
         self.special_token_ids = frozenset({token_id for token_id, token in added if token.special})
         self._tokenizer = tokenizer
+        self._token_bytes = TokenBytes(tokenizer, self.special_token_ids, self.decode)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token stands for inside a text."""
+        return self._token_bytes.of(token_id)
 
     def decode(self, token_ids: list[int]) -> str:
         """Text of the tokens, special ones skipped."""
@@ -108,7 +114,7 @@ class LoadedModel:
         _release_memory()
         self._engine = Engine(
             self._runner,
-            Sampler(),
+            Sampler(self.eos_token_ids),
             decoder=TokenizerDecoder(self.tokenizer),
             eos_token_ids=self.eos_token_ids,
             deliver=deliver,

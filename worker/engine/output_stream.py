@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from common.errors import InternalError, SLMError
+from common.logprobs import ScoredToken, TokenLogprobs
 from worker.engine.detokenizer import Detokenizer, TokenDecoder
+from worker.engine.sampled_token import SampledToken
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.engine.stopping import StopCriteria, StopStringMatcher
 
@@ -19,21 +21,33 @@ class OutputStream:
         """Raises `InternalError` when the sequence's `emitted_text` is not the text of its `output_ids`."""
         self.sequence = sequence
         self.finish_reason: FinishReason | None = None
+        self._decoder = decoder
         self._criteria = criteria
         self._detokenizer = Detokenizer(decoder, sequence.prompt_ids)
         self._matcher = StopStringMatcher(sequence.params.stop)
         self._unsent_ids: list[int] = []
         self._unsent_text = ""
+        self._unsent_logprobs: list[TokenLogprobs] = []
         self._replay()
 
-    def append(self, token_id: int) -> None:
+    def append(self, token: SampledToken) -> None:
         """Take the newest token; sets `finish_reason` when the sequence ends with it."""
+        if token.logprob is not None:
+            self._unsent_logprobs.append(self._logprobs(token, token.logprob))
+        self._unsent_ids.append(token.token_id)
+        self._append_id(token.token_id)
+
+    def _append_id(self, token_id: int) -> None:
         self.sequence.output_ids.append(token_id)
-        self._unsent_ids.append(token_id)
-        if not self._criteria.is_eos(token_id):
+        if not self._criteria.is_end(self.sequence, token_id):
             self._read(self._detokenizer.push(token_id))
         if (reason := self._criteria.check(self.sequence)) is not None:
             self.finish(reason)
+
+    def _logprobs(self, token: SampledToken, logprob: float) -> TokenLogprobs:
+        scored = [(token.token_id, logprob), *token.top]
+        chosen, *top = [ScoredToken(one, self._decoder.token_bytes(one), value) for one, value in scored]
+        return TokenLogprobs(chosen, tuple(top))
 
     def finish(self, reason: FinishReason) -> None:
         """End the sequence with its newest token, if it has not ended yet; what was held back becomes visible."""
@@ -55,6 +69,7 @@ class OutputStream:
     ) -> SequenceOutput:
         text, self._unsent_text = self._unsent_text[:num_visible], self._unsent_text[num_visible:]
         token_ids, self._unsent_ids = tuple(self._unsent_ids), []
+        logprobs, self._unsent_logprobs = tuple(self._unsent_logprobs), []
         return SequenceOutput(
             sequence_id=self.sequence.sequence_id,
             token_ids=token_ids,
@@ -63,11 +78,16 @@ class OutputStream:
             num_output_tokens=self.sequence.num_output_tokens,
             finish_reason=finish_reason,
             error=error,
+            logprobs=None if self.sequence.params.logprobs is None else logprobs,
         )
 
     def _read(self, text: str) -> None:
-        """Add decoded text; a stop string ends the sequence and is cut off with all that follows it."""
-        begin = self._matcher.feed(text)
+        """Add decoded text; a stop string ends the sequence and is cut off with all that follows it.
+
+        The text of the first `min_new_tokens` tokens is no part of any stop string.
+        """
+        must_go_on = self.sequence.num_output_tokens <= self.sequence.params.min_new_tokens
+        begin = None if must_go_on else self._matcher.feed(text)
         if begin is None:
             self._unsent_text += text
             return
@@ -79,8 +99,7 @@ class OutputStream:
         committed, self.sequence.output_ids = self.sequence.output_ids, []
         for token_id in committed:
             if self.finish_reason is None:
-                self.append(token_id)
-        self._unsent_ids = []
+                self._append_id(token_id)
         if not self._unsent_text.startswith(self.sequence.emitted_text):
             raise InternalError("The text already sent does not belong to the tokens already committed.")
         self._unsent_text = self._unsent_text.removeprefix(self.sequence.emitted_text)

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
 from common.errors import SLMError
+from common.logprobs import TokenLogprobs
 from common.sampling import SamplingParams
+from worker.engine.constraint import TokenConstraint
 from worker.engine.prefix_tree import PrefixNode
+from worker.engine.token_history import TokenHistory
 
 BASE_ADAPTER = "base"
 
@@ -23,7 +26,7 @@ class SequenceStatus(Enum):
 class FinishReason(StrEnum):
     """Why a sequence ended."""
 
-    STOP = "stop"  # an end-of-sequence token or a stop string
+    STOP = "stop"  # an end-of-sequence token, a stop token or a stop string
     LENGTH = "length"  # `max_new_tokens` or the end of the context
     CANCELLED = "cancelled"
     ERROR = "error"
@@ -43,10 +46,14 @@ class Sequence:
     adapter: str = BASE_ADAPTER
     output_ids: list[int] = field(default_factory=list)
     emitted_text: str = ""
+    constraint: TokenConstraint | None = None  # in its first state, also where there are committed tokens
     status: SequenceStatus = field(default=SequenceStatus.WAITING, init=False)
     blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
     prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that others can find
     num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the blocks
+
+    num_constrained_tokens: int = field(default=0, init=False)  # output tokens that the constraint has accepted
+    history: TokenHistory = field(default_factory=TokenHistory, init=False)  # read as far as penalties need it
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -91,7 +98,8 @@ class SequenceOutput:
 
     `token_ids` are all tokens since the sequence's previous output: those whose text is held back travel with the next
     visible text. An output with a `finish_reason` is the sequence's last one, and every sequence has exactly one
-    unless it is released. `error` is set exactly when the reason is ERROR.
+    unless it is released. `error` is set exactly when the reason is ERROR. `logprobs` tells of each of `token_ids`,
+    and is None where the sequence does not ask for them.
     """
 
     sequence_id: str
@@ -101,3 +109,4 @@ class SequenceOutput:
     num_output_tokens: int  # over all attempts, this output's tokens included
     finish_reason: FinishReason | None = None
     error: SLMError | None = None
+    logprobs: tuple[TokenLogprobs, ...] | None = None

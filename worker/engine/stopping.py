@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from worker.engine.sequence import FinishReason, Sequence
 
 
+def end_token_ids(sequence: Sequence, eos_token_ids: frozenset[int]) -> frozenset[int]:
+    """The tokens that end the sequence's answer.
+
+    What a constraint ends is at its end: where there is one, `ignore_eos` has no say.
+    """
+    ignores_eos = sequence.params.ignore_eos and sequence.constraint is None
+    return frozenset(sequence.params.stop_token_ids) | (frozenset() if ignores_eos else eos_token_ids)
+
+
 @dataclass(frozen=True, slots=True)
 class StopCriteria:
     """The stop rules that all sequences of a model share."""
@@ -14,9 +23,9 @@ class StopCriteria:
     eos_token_ids: frozenset[int]
     context_length: int
 
-    def is_eos(self, token_id: int) -> bool:
+    def is_end(self, sequence: Sequence, token_id: int) -> bool:
         """Whether the token ends the answer; its text is never shown."""
-        return token_id in self.eos_token_ids
+        return token_id in end_token_ids(sequence, self.eos_token_ids)
 
     def is_full(self, sequence: Sequence) -> bool:
         """Whether the sequence may not get another token."""
@@ -26,7 +35,7 @@ class StopCriteria:
 
     def check(self, sequence: Sequence) -> FinishReason | None:
         """Why the sequence ends with its newest token, stop strings aside; None when it goes on."""
-        if sequence.output_ids and self.is_eos(sequence.output_ids[-1]):
+        if sequence.output_ids and self.is_end(sequence, sequence.output_ids[-1]):
             return FinishReason.STOP
         return FinishReason.LENGTH if self.is_full(sequence) else None
 

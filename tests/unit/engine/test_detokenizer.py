@@ -26,6 +26,9 @@ class FastDecoder:
         text: str = self.tokenizer.decode(token_ids)
         return text
 
+    def token_bytes(self, token_id: int) -> bytes:
+        raise NotImplementedError("nothing here asks for log probabilities")
+
 
 def byte_level_bpe() -> FastDecoder:
     """As GPT-2 and Llama 3 do it: tokens are runs of bytes, also parts of characters."""

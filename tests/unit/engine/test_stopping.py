@@ -5,6 +5,7 @@ import random
 import pytest
 
 from common.sampling import SamplingParams
+from tests.unit.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.sequence import FinishReason, Sequence
 from worker.engine.stopping import StopCriteria, StopStringMatcher
 
@@ -77,6 +78,34 @@ def test_an_end_token_stops_and_comes_before_the_length(output_ids: list[int], r
     sequence = Sequence("a", [5, 5, 5], SamplingParams(seed=0, max_new_tokens=4), output_ids=output_ids)
 
     assert StopCriteria(frozenset({9}), context_length=100).check(sequence) is reason
+
+
+@pytest.mark.parametrize(
+    ("params", "ends"),
+    [
+        (SamplingParams(seed=0), {8, 9}),
+        (SamplingParams(seed=0, stop_token_ids=(4, 9)), {4, 8, 9}),
+        (SamplingParams(seed=0, ignore_eos=True), set()),
+        (SamplingParams(seed=0, ignore_eos=True, stop_token_ids=(4, 9)), {4, 9}),
+    ],
+)
+def test_end_tokens_are_the_models_and_the_requests(params: SamplingParams, ends: set[int]) -> None:
+    criteria = StopCriteria(frozenset({8, 9}), context_length=100)
+
+    found = {
+        token
+        for token in range(12)
+        if criteria.check(Sequence("a", [5], params, output_ids=[token])) is FinishReason.STOP
+    }
+
+    assert found == ends
+
+
+def test_what_a_constraint_ends_is_at_its_end_even_where_end_tokens_are_ignored() -> None:
+    sequence = Sequence("a", [5], SamplingParams(seed=0, ignore_eos=True), output_ids=[9])
+    sequence.constraint = ScriptedConstraint()
+
+    assert StopCriteria(frozenset({9}), context_length=100).check(sequence) is FinishReason.STOP
 
 
 def test_the_end_of_the_context_ends_a_sequence() -> None:

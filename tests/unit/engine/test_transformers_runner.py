@@ -15,6 +15,7 @@ from tests.unit.engine.tiny_models import CONFIGS, CONTEXT, from_config, make_mo
 from worker.engine.engine import Engine
 from worker.engine.model_runner import DeviceLostError, Row
 from worker.engine.runner_check import check_runner
+from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import FinishReason, Sequence
 from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
@@ -26,9 +27,10 @@ class RecordingSampler(Sampler):
     """Keeps the logits that each sequence's tokens were chosen from."""
 
     def __init__(self) -> None:
+        super().__init__(frozenset({EOS}))
         self.logits: dict[str, list[Tensor]] = {}
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[int | InternalError]:
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | InternalError]:
         for row, sequence in zip(logits.clone(), sequences, strict=True):
             self.logits.setdefault(sequence.sequence_id, []).append(row)
         return super().sample(logits, sequences)

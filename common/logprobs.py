@@ -1,0 +1,63 @@
+"""How probable an answer's tokens were, as it travels with them.
+
+Log probabilities are natural logarithms of the model's own distribution, before penalties, bias, temperature and
+filters. Tokens are told as the bytes they stand for, because a token can be a part of a character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DECIMALS = 6  # of a log probability; the rest is the arithmetic's
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """A token and its log probability."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logprob", round(self.logprob, DECIMALS))
+
+    @property
+    def text(self) -> str:
+        """The token as text; U+FFFD stands for what is no whole character."""
+        return self.token.decode(errors="replace")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether `text` says all of it."""
+        return self.text.encode() == self.token
+
+    def to_wire(self) -> list[Any]:
+        """id, text (a list of byte values where there is no text that says all), log probability."""
+        return [self.token_id, self.text if self.is_text else list(self.token), self.logprob]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> ScoredToken:
+        """Read what `to_wire` wrote."""
+        token_id, token, logprob = wire
+        return cls(token_id, token.encode() if isinstance(token, str) else bytes(token), logprob)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """A chosen token, and the most probable ones in its place, most probable first. It need not be among them."""
+
+    chosen: ScoredToken
+    top: tuple[ScoredToken, ...] = ()
+
+    def to_wire(self) -> list[Any]:
+        """The chosen token's three values, then the list of the others."""
+        return [*self.chosen.to_wire(), [one.to_wire() for one in self.top]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> TokenLogprobs:
+        """Read what `to_wire` wrote."""
+        *chosen, top = wire
+        return cls(ScoredToken.from_wire(chosen), tuple(map(ScoredToken.from_wire, top)))

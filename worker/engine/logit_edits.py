@@ -1,0 +1,143 @@
+"""What a sequence's settings change in its logits before a token is chosen.
+
+In this order: the repetition penalty (of transformers), the frequency and presence penalties (of OpenAI), the bias, and
+then the tokens that may not come: end tokens before `min_new_tokens`, and what a constraint does not allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.sampling import SamplingParams
+from worker.engine.constraint import TokenConstraint
+from worker.engine.sequence import Sequence
+from worker.engine.stopping import end_token_ids
+
+_WORD = 32  # tokens to a word of a mask
+_BYTE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LogitEdit:
+    """The changes to one row."""
+
+    seen_ids: NDArray[np.int64]  # each once
+    repetition_penalty: float
+    reductions: NDArray[np.float64]  # of the logits of the seen tokens
+    bias_ids: list[int]
+    biases: list[float]
+    forbidden_ids: list[int]
+    mask: Tensor | None  # the only tokens allowed, as `TokenConstraint` marks them
+
+
+def is_edited(sequence: Sequence) -> bool:
+    """Whether the sequence's next token is chosen from other logits than the model's own."""
+    params = sequence.params
+    return (
+        _is_penalised(params)
+        or bool(params.logit_bias)
+        or sequence.num_output_tokens < params.min_new_tokens
+        or sequence.constraint is not None
+    )
+
+
+def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int) -> LogitEdit:
+    """The changes for the sequence's next token."""
+    params = sequence.params
+    seen_ids, reductions = _penalties(sequence) if _is_penalised(params) else (np.empty(0, np.int64), np.empty(0))
+    must_go_on = sequence.num_output_tokens < params.min_new_tokens
+    forbidden_ids = sorted(end_token_ids(sequence, eos_token_ids)) if must_go_on else []
+    mask = None
+    if sequence.constraint is not None:
+        mask = _mask(sequence, sequence.constraint, vocab_size)
+        forbidden_ids = forbidden_ids if _is_free(mask, forbidden_ids) else []
+    return LogitEdit(
+        seen_ids=seen_ids,
+        repetition_penalty=float(params.repetition_penalty),
+        reductions=reductions,
+        bias_ids=list(params.logit_bias.keys()),
+        biases=list(params.logit_bias.values()),
+        forbidden_ids=forbidden_ids,
+        mask=mask,
+    )
+
+
+def _is_penalised(params: SamplingParams) -> bool:
+    return params.repetition_penalty != 1.0 or params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
+
+
+def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The seen tokens, and what the frequency and presence penalties take from each."""
+    params, history = sequence.params, sequence.history
+    history.read(sequence.prompt_ids, sequence.output_ids)
+    counts = np.array(history.counts)
+    return np.array(history.ids), params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+
+
+def _mask(sequence: Sequence, constraint: TokenConstraint, vocab_size: int) -> Tensor:
+    """What the constraint allows behind the sequence's tokens."""
+    for token_id in sequence.output_ids[sequence.num_constrained_tokens :]:
+        constraint.accept(token_id)
+        sequence.num_constrained_tokens += 1
+    mask = torch.zeros(-(-vocab_size // _WORD), dtype=torch.int32)
+    constraint.allowed(mask)
+    return mask
+
+
+def _is_free(mask: Tensor, forbidden_ids: list[int]) -> bool:
+    """Whether the mask allows something else, too. Where it does not, the constraint has the last word."""
+    bits = mask.numpy().view(np.uint8).copy()
+    for token_id in forbidden_ids:
+        bits[token_id // _BYTE] &= ~np.uint8(1 << token_id % _BYTE)
+    return bool(bits.any())
+
+
+def edited(logits: Tensor, edits: dict[int, LogitEdit]) -> Tensor:
+    """The logits, [rows, vocab] in 32 bits, with the edits of some rows; a copy where there are any."""
+    if not edits:
+        return logits
+    logits = logits.clone()
+    _penalise(logits, edits)
+    rows, ids = _positions(logits, edits, (edit.bias_ids for edit in edits.values()))
+    logits[rows, ids] += _flat(logits, (edit.biases for edit in edits.values()))
+    rows, ids = _positions(logits, edits, (edit.forbidden_ids for edit in edits.values()))
+    logits[rows, ids] = -torch.inf
+    _forbid_unmarked(logits, {row: edit.mask for row, edit in edits.items() if edit.mask is not None})
+    return logits
+
+
+def _penalise(logits: Tensor, edits: dict[int, LogitEdit]) -> None:
+    """Divide positive logits of seen tokens by the repetition penalty, multiply negative ones; then take away."""
+    rows, ids = _positions(logits, edits, (edit.seen_ids for edit in edits.values()))
+    penalties = _flat(logits, (np.full(len(edit.seen_ids), edit.repetition_penalty) for edit in edits.values()))
+    seen = logits[rows, ids]
+    seen = torch.where(seen > 0, seen / penalties, seen * penalties)
+    logits[rows, ids] = seen - _flat(logits, (edit.reductions for edit in edits.values()))
+
+
+def _forbid_unmarked(logits: Tensor, masks: dict[int, Tensor]) -> None:
+    if not masks:
+        return
+    # A table from a byte to eight logits is faster than arithmetic on single bits.
+    bits = torch.arange(256)[:, None] >> torch.arange(_BYTE) & 1
+    table = torch.where(bits == 1, 0.0, -torch.inf).to(logits)
+    marked = torch.stack(list(masks.values())).view(torch.uint8).to(logits.device)
+    logits[list(masks)] += table[marked.int()].flatten(1)[:, : logits.shape[-1]]
+
+
+def _positions(logits: Tensor, edits: dict[int, LogitEdit], ids: Iterable[object]) -> tuple[Tensor, Tensor]:
+    """Rows and columns of lists of token ids, one list to an edit."""
+    columns = [np.asarray(one, dtype=np.int64) for one in ids]
+    rows = np.repeat(np.fromiter(edits, np.int64, len(edits)), [len(one) for one in columns])
+    return torch.from_numpy(rows).to(logits.device), torch.from_numpy(np.concatenate(columns)).to(logits.device)
+
+
+def _flat(logits: Tensor, values: Iterable[object]) -> Tensor:
+    """The values of all lists one behind the other, as logits."""
+    return torch.from_numpy(np.concatenate([np.asarray(one, dtype=np.float64) for one in values])).to(logits)

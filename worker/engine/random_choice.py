@@ -1,0 +1,168 @@
+"""Random tokens: temperature, top-k, top-p, min-p, and the inversion of what they leave.
+
+The filters are those of transformers, in its order: temperature, top-k, top-p, min-p. Tokens that tie at a filter's
+boundary all stay, so that no sorting order can decide. The choice inverts the cumulative distribution over the kept
+tokens in the order of their ids. Each row's arithmetic is its own: the same whatever the other rows are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from worker.engine.largest import BLOCK, largest
+
+FIRST_CANDIDATES = 64  # tokens; where the filters keep more of them, more are looked at
+CANDIDATES_GROWTH = 16
+LEAST_TEMPERATURE = 2.0**-100  # anything below is as greedy, and 32 bits can still divide by it
+
+
+@dataclass(frozen=True, slots=True)
+class RandomChoice:
+    """How one row's token is drawn."""
+
+    temperature: float  # above 0
+    top_k: int  # 0: off
+    top_p: float  # 1: off
+    min_p: float  # 0: off
+    point: float  # in [0, 1): where the cumulative distribution is cut
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether some tokens may be left out."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
+
+def draw(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
+    """One token for each row, [rows], of logits [rows, vocab] in 32 bits."""
+    tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
+    for draw_group, wants_filter in ((_draw_filtered, True), (_draw_from_all, False)):
+        rows = [row for row, choice in enumerate(choices) if choice.has_filter is wants_filter]
+        if rows:
+            tokens[rows] = draw_group(take_rows(logits, rows), [choices[row] for row in rows])
+    return tokens
+
+
+def take_rows(values: Tensor, rows: list[int]) -> Tensor:
+    """The rows, which ascend, of [all rows, n]; no copy where it is all of them."""
+    return values if len(rows) == len(values) else values[rows]
+
+
+def _draw_from_all(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
+    """Find the block first, then the token in it: 64-bit sums over the blocks alone."""
+    weights = _weights(logits, choices)
+    sums = _exact(weights.sum(dim=-1)).cumsum(dim=-1)
+    target = _column([choice.point for choice in choices], sums) * sums[:, -1:]
+    block = _locate(sums, target)
+    target -= torch.where(block > 0, sums.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    inside = weights.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
+    tokens = block * BLOCK + _locate(_exact(inside).cumsum(dim=-1), target)
+    return tokens.clamp_(max=logits.shape[-1] - 1)[:, 0]
+
+
+def _weights(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
+    """Every token's probability as a share of the most probable one's: [rows, blocks, BLOCK], filled up with 0."""
+    # The maximum goes first, so that the smallest temperature cannot overflow.
+    weights = logits - logits.amax(dim=-1, keepdim=True)
+    weights.div_(_temperatures(choices, weights)).exp_()
+    if missing := -weights.shape[-1] % BLOCK:
+        weights = pad(weights, (0, missing))
+    return weights.view(len(choices), -1, BLOCK)
+
+
+def _draw_filtered(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
+    """Look at the most probable tokens only, and at more of them in the rows where the filters keep all of those."""
+    tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
+    totals = _totals(logits, choices)
+    left, num_candidates = list(range(len(choices))), FIRST_CANDIDATES
+    while left:
+        candidates = _Candidates(take_rows(logits, left), num_candidates)
+        is_settled = candidates.filter([choices[row] for row in left], totals[left])
+        tokens[left] = candidates.draw([choices[row] for row in left])
+        left = [row for row, settled in zip(left, is_settled.tolist(), strict=True) if not settled]
+        num_candidates *= CANDIDATES_GROWTH
+    return tokens
+
+
+def _totals(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
+    """The sum of all tokens' weights, [rows, 1], for those rows whose top-p needs it."""
+    totals = _exact(logits.new_zeros(len(choices), 1))
+    rows = [row for row, choice in enumerate(choices) if choice.top_p < 1.0 and not choice.top_k]
+    if rows:
+        weights = _weights(take_rows(logits, rows), [choices[row] for row in rows])
+        totals[rows] = _exact(weights.sum(dim=-1)).sum(dim=-1, keepdim=True)
+    return totals
+
+
+class _Candidates:
+    """The most probable tokens of each row: [rows, candidates], descending."""
+
+    def __init__(self, logits: Tensor, count: int) -> None:
+        self._logits, self._ids = largest(logits, count)
+        self._is_all = count >= logits.shape[-1]
+        self._weights = torch.empty(0)
+
+    def filter(self, choices: list[RandomChoice], totals: Tensor) -> Tensor:
+        """Apply the filters; tells, [rows], where they kept no token beyond the candidates."""
+        logits = _exact(self._logits)
+        weights = ((logits - logits[:, :1]) / _temperatures(choices, logits)).exp()
+        has_top_k = torch.tensor([[choice.top_k > 0] for choice in choices], device=weights.device)
+        weights = _keep_top_k(weights, [choice.top_k for choice in choices])
+        is_settled = ~has_top_k[:, 0] | (weights[:, -1] == 0.0)
+        totals = torch.where(has_top_k, weights.sum(dim=-1, keepdim=True), totals)
+        weights = _keep_top_p(weights, [choice.top_p for choice in choices], totals)
+        weights = weights * (weights >= _column([choice.min_p for choice in choices], weights))
+        self._weights = weights
+        return (is_settled & (weights[:, -1] == 0.0)) | self._is_all
+
+    def draw(self, choices: list[RandomChoice]) -> Tensor:
+        """One of the kept tokens of each row, [rows]."""
+        order = self._ids.argsort(dim=-1)
+        sums = self._weights.gather(-1, order).cumsum(dim=-1)
+        target = _column([choice.point for choice in choices], sums) * sums[:, -1:]
+        return self._ids.gather(-1, order.gather(-1, _locate(sums, target)))[:, 0]
+
+
+def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
+    """Descending weights [rows, n] without those that are less than the k-th."""
+    if not any(top_ks):
+        return weights
+    num = weights.shape[-1]
+    ranks = torch.tensor([[min(top_k or num, num) - 1] for top_k in top_ks], device=weights.device)
+    return weights * (weights >= weights.gather(-1, ranks))
+
+
+def _keep_top_p(weights: Tensor, top_ps: list[float], totals: Tensor) -> Tensor:
+    """Descending weights [rows, n] without those behind the first that reach the share p of the totals together."""
+    if min(top_ps) >= 1.0:
+        return weights
+    shares = _column(top_ps, weights)
+    sums_before = weights.cumsum(dim=-1) - weights
+    num_kept = (sums_before < shares * totals).sum(dim=-1, keepdim=True)
+    least = weights.gather(-1, (num_kept - 1).clamp(min=0))
+    return weights * ((weights >= least) | (shares >= 1.0))
+
+
+def _locate(sums: Tensor, target: Tensor) -> Tensor:
+    """The first place, [rows, 1], whose cumulative sum, of [rows, n], is above the target, of [rows, 1]."""
+    place = torch.searchsorted(sums, target, right=True)
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous())  # rounding may lift the target up to the total
+    # A row of NaN has neither; it is no token's business, but must not reach beyond its end.
+    return torch.minimum(place, last).clamp_(max=sums.shape[-1] - 1)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """In 64 bits, as the 53 random bits deserve; Apple's GPUs have no such type."""
+    return values if values.device.type == "mps" else values.double()
+
+
+def _temperatures(choices: list[RandomChoice], like: Tensor) -> Tensor:
+    return _column([max(choice.temperature, LEAST_TEMPERATURE) for choice in choices], like)
+
+
+def _column(values: list[float], like: Tensor) -> Tensor:
+    """[rows, 1], of the type and on the device of `like`."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
