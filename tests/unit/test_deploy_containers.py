@@ -104,7 +104,7 @@ def test_every_setting_reaches_the_containers(services: dict[str, Any], service:
 
 
 def test_what_compose_does_not_decide_comes_from_the_shell(services: dict[str, Any]) -> None:
-    decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PORT"}
+    decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PUBLISHED_HOST", "SLM_PORT"}
     passed = {name: value for name, value in services["api"]["environment"].items() if name not in decided}
     assert passed == {name: f"${{{name}:-}}" for name in VARIABLES - decided}
 
@@ -113,7 +113,7 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
     text = (ROOT / ".env.example").read_text()
     documented = dict(re.findall(r"^# (SLM_\w+)=(.*)$", text, re.MULTILINE))
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    defaults |= {"data_dir": "data", "lora_path": "", "webhook_secret": ""}
+    defaults |= {"data_dir": "data", "lora_path": "", "webhook_secret": "", "published_host": ""}
     assert documented == {f"{ENV_PREFIX}{name}".upper(): str(default) for name, default in defaults.items()}
     for name, field in Settings.model_fields.items():
         assert f"# {field.description}" in text, name
@@ -125,6 +125,7 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
 def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any]) -> None:
     assert services["api"]["ports"] == ["${SLM_HOST:-127.0.0.1}:${SLM_PORT:-5000}:5000"]
     assert all(port.startswith("127.0.0.1:") for port in services["flower"]["ports"])
+    assert services["api"]["environment"]["SLM_PUBLISHED_HOST"] == "${SLM_HOST:-127.0.0.1}"  # it knows who may come
     assert not any("ports" in services[name] for name in ("redis", "worker", "model"))
 
 
