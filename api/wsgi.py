@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import Celery
 from flask import Flask
 from redis import Redis
+from redis.exceptions import RedisError
 
 from api import app as application
 from api.current import EXTENSION, Services
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
+from common.binding import check_binding
 from common.logs import configure_logging
 from common.queue import BellRinger, configure
 from common.redis_client import connect
 from common.settings import Settings
 from common.subscriber import Subscriber
 from common.webhook_queue import WebhookQueue
+
+log = logging.getLogger(__name__)
 
 
 def create_app() -> Flask:
@@ -25,16 +31,25 @@ def create_app() -> Flask:
 
     Raises:
         SettingsError: a setting is wrong.
+        InsecureBinding: other machines can reach the server, and nothing says who may use it.
     """
     settings = Settings.from_env()
     configure_logging(settings.log_level, settings.log_format)
     redis = connect(settings.redis_url)
+    _check_binding(settings, redis)
     subscriber = Subscriber(redis)
     subscriber.start()
     ring = BellRinger(configure(Celery("slm", set_as_current=False), settings))
     app = application.create_app(settings, redis=redis, ring=ring, subscriber=subscriber)
     _start_webhooks(app.extensions[EXTENSION], redis, settings)
     return app
+
+
+def _check_binding(settings: Settings, redis: Redis) -> None:
+    try:
+        check_binding(settings, redis)
+    except RedisError as err:
+        log.warning("API keys not looked up (%s); while there are none, nobody is let in", err)
 
 
 def _start_webhooks(services: Services, redis: Redis, settings: Settings) -> None:

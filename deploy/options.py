@@ -15,6 +15,7 @@ class StartOptions:
     port: int | None = None
     workers: int = 1
     debug: bool = False
+    insecure: bool = False
 
     def environment(self) -> dict[str, str]:
         """The settings, as environment variables, that the command line overrides."""
@@ -22,6 +23,7 @@ class StartOptions:
             "SLM_HOST": self.host,
             "SLM_PORT": None if self.port is None else str(self.port),
             "SLM_LOG_LEVEL": "DEBUG" if self.debug else None,
+            "SLM_INSECURE": "true" if self.insecure else None,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -41,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, help="port the API listens on (default: SLM_PORT, else 5000)")
     parser.add_argument("--workers", type=_count, default=1, help="Celery workers; each holds the model (default: 1)")
     parser.add_argument("--debug", action="store_true", help="log at level DEBUG and show every log line here")
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve other machines without API keys: whoever comes is the admin"
+    )
     return parser
 
 

@@ -8,6 +8,12 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from common.settings import Settings
 
 LEFTOVERS_S = 30.0  # how long the processes of a killed start may take to end
 
@@ -26,6 +32,10 @@ class DataDirClaim:
 
     own: int
     inherited: int
+
+    def announce(self, redis_url: str) -> None:
+        """Tell programs beside the server where its Redis is (`announced_redis`)."""
+        os.pwrite(self.own, f"{os.getpid()}\n{redis_url}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another start have the folder, as far as this process is concerned."""
@@ -47,7 +57,7 @@ def claim_data_dir(folder: Path, *, leftovers_s: float = LEFTOVERS_S) -> DataDir
             f"Cannot write to the data folder {folder} ({err.strerror}). Set SLM_DATA_DIR to a folder of yours."
         ) from err
     if not _lock(claim.own, 0) or not _lock(claim.inherited, leftovers_s):
-        holder = os.pread(claim.own, 32, 0).decode()
+        holder = os.pread(claim.own, 32, 0).decode().partition("\n")[0]
         claim.release()
         raise PreflightError(
             f"Another start (process {holder}) uses the data folder {folder}. "
@@ -56,6 +66,27 @@ def claim_data_dir(folder: Path, *, leftovers_s: float = LEFTOVERS_S) -> DataDir
     os.truncate(claim.own, 0)
     os.pwrite(claim.own, str(os.getpid()).encode(), 0)
     return claim
+
+
+def announced_redis(folder: Path) -> str | None:
+    """Where the Redis is of the server that runs on the data folder; None where none does.
+
+    Raises:
+        PreflightError: a server is about to start there, or another program uses the folder.
+    """
+    try:
+        lock = os.open(folder / "start.lock", os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if _lock(lock, 0):
+            return None
+        _, _, url = os.pread(lock, 256, 0).decode().partition("\n")
+    finally:
+        os.close(lock)
+    if not url:
+        raise PreflightError(f"Another program is about to use the data folder {folder}; try again in a moment.")
+    return url.strip()
 
 
 def _open(path: Path) -> int:
@@ -109,6 +140,11 @@ def check_redis(url: str) -> None:
         ) from err
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine can reach a server that listens on `host`."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+def check_access(settings: Settings, redis: Redis) -> None:
+    """Raise unless who may use the server is settled: by API keys, by where it listens, or by the operator's word."""
+    from common.binding import InsecureBinding, check_binding
+
+    try:
+        check_binding(settings, redis)
+    except InsecureBinding as err:
+        raise PreflightError(str(err)) from err

@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from redis import Redis
+
+from common.network import is_loopback
+from common.redis_client import connect
 from common.settings import ROOT, Settings, SettingsError
-from deploy import preflight, stack
+from deploy import own_redis, preflight, stack
 from deploy.child_log import LogEcho, is_important
 from deploy.options import StartOptions
 from deploy.preflight import PreflightError
 from deploy.probes import Probes
 from deploy.readiness import Readiness
-from deploy.redis_server import EmbeddedRedis, find_server, free_port
+from deploy.redis_server import EmbeddedRedis
 from deploy.stack import Stack
 from deploy.supervisor import Supervisor
 from deploy.welcome import welcome
@@ -31,14 +36,17 @@ def serve(options: StartOptions) -> int:
     except (SettingsError, PreflightError) as err:
         print(f"Cannot start: {err}", file=sys.stderr)
         return 1
-    _warn_if_open(prepared.settings.host)
+    _warn_if_open(prepared.settings)
     supervise(prepared, debug=options.debug)
     return 0
 
 
-def _warn_if_open(host: str) -> None:
-    if not preflight.is_loopback(host):
-        say(f"WARNING: listening on {host}: whoever can reach this machine can use the server, without a password.")
+def _warn_if_open(settings: Settings) -> None:
+    if settings.insecure and not is_loopback(settings.host):
+        say(
+            f"WARNING: listening on {settings.host}, insecurely: while there are no API keys, whoever can reach this "
+            "machine is the server's admin."
+        )
 
 
 def say(line: str) -> None:
@@ -59,8 +67,22 @@ def prepare(workers: int) -> Stack:
     claim = preflight.claim_data_dir(settings.data_dir)
     preflight.check_port_free(settings.host, settings.port)
     prepared = Stack(settings, workers, _redis(settings), claim.inherited)
+    _check_access(prepared)
+    claim.announce(prepared.redis_url)
     _get_model(prepared)
     return prepared
+
+
+def _check_access(prepared: Stack) -> None:
+    """The keys are in Redis: one of our own is started to look for them, but only where that decides anything."""
+    if prepared.settings.allows_anonymous:
+        return
+    if prepared.redis is None:
+        reached: AbstractContextManager[Redis] = connect(prepared.redis_url)
+    else:
+        reached = own_redis.running(prepared.redis, prepared.lock)
+    with reached as redis:
+        preflight.check_access(prepared.settings, redis)
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:
@@ -78,9 +100,7 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
     if os.environ.get("SLM_REDIS_URL"):
         preflight.check_redis(settings.redis_url)
         return None
-    folder = settings.data_dir / "redis"
-    folder.mkdir(exist_ok=True)
-    return EmbeddedRedis(find_server(), folder, free_port(), settings.redis_fsync)
+    return own_redis.embedded(settings)
 
 
 def _get_model(prepared: Stack) -> None:

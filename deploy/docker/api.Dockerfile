@@ -1,4 +1,4 @@
-# The HTTP API: no torch, no model.
+# The HTTP API, and the commands beside it (deploy.keys): no torch, no model.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -9,6 +9,7 @@ RUN pip install -r requirements/api.txt
 
 COPY common/ common/
 COPY api/ api/
+COPY deploy/ deploy/
 
 RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
 USER slm

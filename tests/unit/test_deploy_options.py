@@ -7,7 +7,7 @@ from deploy.options import StartOptions, parse
 
 def test_without_arguments_one_worker_and_the_settings_decide_the_rest() -> None:
     options = parse([])
-    assert options == StartOptions(host=None, port=None, workers=1, debug=False)
+    assert options == StartOptions(host=None, port=None, workers=1, debug=False, insecure=False)
     assert options.environment() == {}
 
 
@@ -15,6 +15,7 @@ def test_what_the_command_line_says_overrides_the_settings() -> None:
     options = parse(["--host", "0.0.0.0", "--port", "8080", "--workers", "3", "--debug"])
     assert options.workers == 3
     assert options.environment() == {"SLM_HOST": "0.0.0.0", "SLM_PORT": "8080", "SLM_LOG_LEVEL": "DEBUG"}
+    assert parse(["--insecure"]).environment() == {"SLM_INSECURE": "true"}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,20 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fakeredis
 import pytest
 
-from deploy.preflight import PreflightError, check_port_free, check_redis, claim_data_dir, is_loopback
+from common.api_keys import ApiKeyStore, Role
+from common.network import is_loopback
+from common.settings import Settings
+from deploy.preflight import (
+    PreflightError,
+    announced_redis,
+    check_access,
+    check_port_free,
+    check_redis,
+    claim_data_dir,
+)
 from deploy.redis_server import find_server, free_port
 
 LOOPBACK = "127.0.0.1"
@@ -85,10 +96,59 @@ def test_an_address_that_is_no_redis_url_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("127.example.org", False),
+        ("localhost.example.org", False),
+    ],
 )
-def test_only_loopback_needs_no_warning(host: str, expected: bool) -> None:
+def test_only_addresses_of_loopback_are_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_key", "may_start"),
+    [
+        (Settings(), False, True),
+        (Settings(host="0.0.0.0"), False, False),
+        (Settings(host="0.0.0.0"), True, True),
+        (Settings(host="0.0.0.0", insecure=True), False, True),
+        (Settings(host="0.0.0.0", published_host="127.0.0.1"), False, True),
+        (Settings(host="0.0.0.0", published_host="192.0.2.7"), False, False),
+    ],
+)
+def test_other_machines_are_served_with_keys_or_on_the_operators_word(
+    settings: Settings, has_key: bool, may_start: bool
+) -> None:
+    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    if has_key:
+        ApiKeyStore(redis).create("ann", Role.USER)
+    if may_start:
+        check_access(settings, redis)
+    else:
+        with pytest.raises(PreflightError, match=r"no API keys.*deploy\.keys create.*--insecure"):
+            check_access(settings, redis)
+
+
+def test_a_running_server_tells_where_its_redis_is(tmp_path: Path) -> None:
+    assert announced_redis(tmp_path) is None
+    claim = claim_data_dir(tmp_path)
+    with pytest.raises(PreflightError, match="try again"):
+        announced_redis(tmp_path)
+    claim.announce("redis://127.0.0.1:7/0")
+    assert announced_redis(tmp_path) == "redis://127.0.0.1:7/0"
+    with pytest.raises(PreflightError, match=f"process {os.getpid()}\\)"):
+        claim_data_dir(tmp_path)
+    claim.release()
+    assert announced_redis(tmp_path) is None
+    claim_data_dir(tmp_path).release()
+    assert announced_redis(tmp_path) is None  # what the last server said is no address of this one
 
 
 def test_the_preferred_port_is_taken_when_free_and_another_when_not(listener: socket.socket) -> None:

@@ -40,11 +40,14 @@ def test_a_server_under_nohup_outlives_its_terminal() -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True), ("192.0.2.7", True)])
-def test_listening_to_more_than_this_machine_is_warned_of(
-    host: str, warns: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("host", "insecure", "warns"),
+    [("127.0.0.1", True, False), ("0.0.0.0", True, True), ("192.0.2.7", True, True), ("0.0.0.0", False, False)],
+)
+def test_serving_other_machines_without_keys_is_warned_of(
+    host: str, insecure: bool, warns: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    serve._warn_if_open(host)
+    serve._warn_if_open(Settings(host=host, insecure=insecure))
     assert ("WARNING" in capsys.readouterr().out) is warns
 
 

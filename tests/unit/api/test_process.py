@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from common.redis_client import connect
+from deploy.redis_server import free_port
 from tests.api_process import COMMAND, ROOT, environment
+from tests.redis_server import RedisServer
 
 HEAVY = ("torch", "transformers", "peft", "worker", "SLMInit", "numpy")
 
@@ -42,6 +45,14 @@ def test_a_secret_that_is_none_is_refused_without_being_shown() -> None:
     assert line.startswith("SLM_WEBHOOK_SECRET has the value ***: ")
     assert "24 to 64 bytes" in line
     assert "c2VjcmV0" not in line
+
+
+def test_a_server_that_others_can_reach_does_not_start_without_keys(redis_server: RedisServer) -> None:
+    connect(redis_server.url).flushall()
+    env = environment(redis_url=redis_server.url, published_host="192.0.2.7", port=free_port(0))
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "192.0.2.7 can be reached from other machines, and there are no API keys" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "value"), [("port", "0"), ("heartbeat_s", "soon"), ("colour", "red")])

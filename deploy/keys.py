@@ -1,0 +1,127 @@
+"""Make, list, change and revoke API keys: `python -m deploy.keys create --name bob --role user`.
+
+Works while the server runs, and while it does not. Standard library only, until the environment is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from deploy import bootstrap
+
+if TYPE_CHECKING:
+    from common.api_keys import ApiKey, ApiKeyStore, Limits
+
+_LIMITS = {
+    "requests_per_minute": "requests that ask for work",
+    "concurrent_jobs": "jobs that wait or run at once",
+    "tokens_per_day": "tokens of prompts and answers, from midnight to midnight UTC",
+}
+_NO_LIMIT = "none"
+_NEEDED = ("redis", "pydantic_settings")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the command line asks for. Returns the exit status."""
+    asked = _parser().parse_args(argv)
+    try:
+        return _run(asked, argv)
+    except bootstrap.SetupError as err:
+        print(f"Cannot set up: {err}", file=sys.stderr)
+        return 1
+
+
+def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):  # an image has them, and no environment
+        python = bootstrap.ensure([bootstrap.SERVE])
+        os.execv(python, [str(python), "-m", "deploy.keys", *argv])  # noqa: S606 - no shell is wanted
+    from redis.exceptions import RedisError
+
+    from common.api_keys import ApiKeyError, ApiKeyStore
+    from common.settings import Settings, SettingsError
+    from deploy import own_redis
+    from deploy.preflight import PreflightError
+
+    try:
+        with own_redis.reach(Settings.from_env()) as redis:
+            print(asked.act(ApiKeyStore(redis), asked))
+    except (SettingsError, PreflightError, ApiKeyError, RedisError) as err:
+        print(f"Cannot {asked.what}: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deploy.keys", description="The server's API keys.")
+    commands = parser.add_subparsers(dest="what", required=True)
+    create = commands.add_parser("create", help="make a key and show it, this once")
+    create.add_argument("--name", required=True, help="whose it is: the owner of the jobs that are sent with it")
+    create.add_argument("--role", choices=("user", "admin"), default="user", help="what it may do (default: user)")
+    create.set_defaults(act=_create)
+    change = commands.add_parser("change", help="change the role or some of the limits of a key")
+    change.add_argument("--name", required=True)
+    change.add_argument("--role", choices=("user", "admin"))
+    change.set_defaults(act=_change)
+    for command in (create, change):
+        for name, counted in _LIMITS.items():
+            option = f"--{name.replace('_', '-')}"
+            help_text = f"most {counted}, or {_NO_LIMIT}"
+            command.add_argument(option, type=_limit, default=argparse.SUPPRESS, metavar="N", help=help_text)
+    revoke = commands.add_parser("revoke", help="let a key open nothing any more, within seconds; its jobs go on")
+    revoke.add_argument("--name", required=True)
+    revoke.set_defaults(act=_revoke)
+    commands.add_parser("list", help="list the keys, without themselves").set_defaults(act=_list)
+    return parser
+
+
+def _limit(text: str) -> int | None:
+    if text == _NO_LIMIT:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 on nor {_NO_LIMIT!r}")
+    return int(text)
+
+
+def _limits_of(asked: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(asked).items() if name in _LIMITS}
+
+
+def _create(store: ApiKeyStore, asked: argparse.Namespace) -> str:
+    from common.api_keys import Limits, Role
+
+    secret = store.create(asked.name, Role(asked.role), Limits(**_limits_of(asked)))
+    return f"The key of {asked.name}, shown this once:\n{secret}"
+
+
+def _change(store: ApiKeyStore, asked: argparse.Namespace) -> str:
+    from common.api_keys import Role
+
+    role = {} if asked.role is None else {"role": Role(asked.role)}
+    return _line(store.change(asked.name, _limits_of(asked) | role))
+
+
+def _revoke(store: ApiKeyStore, asked: argparse.Namespace) -> str:
+    store.revoke(asked.name)
+    return f"The key of {asked.name} opens nothing any more."
+
+
+def _list(store: ApiKeyStore, _asked: argparse.Namespace) -> str:
+    return "\n".join(map(_line, store.all())) or "There are no keys."
+
+
+def _line(key: ApiKey) -> str:
+    return f"{key.name:<20} {key.role.value:<6} {_told(key.limits)}"
+
+
+def _told(limits: Limits) -> str:
+    set_ones = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name) is not None}
+    return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in set_ones.items()) or "no limits"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
