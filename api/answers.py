@@ -14,6 +14,7 @@ from common.errors import SLMError
 from common.fleet import WorkerReport
 from common.job_store import Place
 from common.jobs import GenerateParams, GenerateResult, JobRecord, JobState, Lane
+from common.logprobs import ScoredToken, TokenLogprobs
 from common.sampling import SamplingParams
 
 Body = dict[str, Any]
@@ -62,6 +63,7 @@ def _without_workers(result: Body) -> Body:
 
 def _generated(record: JobRecord, result: GenerateResult) -> Body:
     params = GenerateParams.from_dict(record.params)
+    told = {} if result.logprobs is None else {"logprobs": logprobs(result.logprobs)}
     return {
         "prompt": prompts.as_sent(params.prompt),
         "response": result.response,
@@ -72,7 +74,20 @@ def _generated(record: JobRecord, result: GenerateResult) -> Body:
         "finish_reason": result.finish_reason,
         "usage": _tokens(result.prompt_tokens, result.completion_tokens),
         "timings": timings(record),
+        **told,
     }
+
+
+def logprobs(wire: Sequence[Any]) -> list[Body]:
+    """What was told of each token, from the form that it has in the log and in a result."""
+    tokens = [TokenLogprobs.from_wire(one) for one in wire]
+    return [_scored(one.chosen) | {"top": [_scored(other) for other in one.top]} for one in tokens]
+
+
+def _scored(token: ScoredToken) -> Body:
+    """A part of a character has no text that says all; it is told by its bytes, too."""
+    scored: Body = {"token": token.text, "token_id": token.token_id, "logprob": token.logprob}
+    return scored if token.is_text else scored | {"bytes": list(token.token)}
 
 
 def _settings(sampling: SamplingParams) -> Body:

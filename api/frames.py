@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.answers import error_fields, waiting
+from api.answers import error_fields, logprobs, waiting
 from common.errors import SLMError
 from common.events import Event, EventType
 from common.job_store import Place
@@ -41,18 +41,20 @@ class FrameWriter:
             case EventType.STATUS:
                 return {"status": event.data["status"]}
             case EventType.TOKEN:
-                return self._text_frame(event.data["text"], is_last=event.data["is_last"])
+                return self._text_frame(event.data)
             case EventType.FINISHED:
                 return {"status": self._last_line(event), "device_used": event.data["device"]}
             case EventType.ERROR:
                 return error_fields(SLMError.from_dict(event.data), self._request_id)
 
-    def _text_frame(self, piece: str, *, is_last: bool) -> dict[str, Any] | None:
+    def _text_frame(self, data: dict[str, Any]) -> dict[str, Any] | None:
         """A token event can be empty: the bytes of a character may come in several tokens."""
+        piece, is_last = data["text"], data["is_last"]
         if not piece and not is_last:
             return None
         self._text += piece
-        return {"text": piece, "full_text": self._text.strip(), "is_complete": is_last}
+        frame = {"text": piece, "full_text": self._text.strip(), "is_complete": is_last}
+        return frame | {"logprobs": logprobs(data["logprobs"])} if "logprobs" in data else frame
 
     def _last_line(self, event: Event) -> str:
         if event.data["state"] == JobState.CANCELLED:

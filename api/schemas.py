@@ -10,15 +10,17 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from api.webhooks.target import MAX_URL_CHARS, Target
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
-from common.sampling import SamplingParams
+from common.sampling import MAX_LOGPROBS, SamplingParams
 
 MAX_SEED = 2**63 - 1
 MAX_WAIT_S = 86_400
+MAX_BIASES = 1024
+MAX_STOP_TOKENS = 64
 SHOWN_CHARS = 60  # of a refused value, in the message
 
 
@@ -29,6 +31,9 @@ def _checked_url(url: str) -> str:
 
 StopString = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, AfterValidator(_checked_url)]
+TokenId = Annotated[int, Field(ge=0)]
+TokenIdKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]  # JSON's objects have strings for keys
+Bias = Annotated[float, Field(ge=-100, le=100)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 
 
@@ -69,20 +74,40 @@ class GenerateBody(Body, Treatment):
 
     prompt: str = Field(pattern=r"\S", description="a non-blank string of valid Unicode")
     max_new_tokens: int = Field(100, ge=1, le=1_048_576, description="an integer from 1 to 1048576")
+    min_new_tokens: int = Field(0, ge=0, description="an integer from 0 to max_new_tokens")
     temperature: float = Field(0.7, ge=0, le=5, description="a number from 0 to 5")
     do_sample: bool = Field(True, description="true or false")
     top_p: float = Field(1.0, gt=0, le=1, description="a number above 0 and at most 1")
     top_k: int = Field(0, ge=0, le=1_000_000, description="an integer from 0 (off) to 1000000")
+    min_p: float = Field(0.0, ge=0, le=1, description="a number from 0 (off) to 1")
     repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="a number from 0.01 to 100")
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
+    frequency_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
+    logit_bias: Annotated[dict[TokenIdKey, Bias], Field(max_length=MAX_BIASES)] = Field(
+        default_factory=dict,
+        description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
+    )
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
     stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(
         default_factory=list, description="a non-empty string or a list of at most 8 of them"
     )
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS)] = Field(
+        default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
+    )
+    ignore_eos: bool = Field(False, description="true or false")
     seed: int = Field(
         default_factory=lambda: secrets.randbelow(MAX_SEED),  # drawn here, so that every attempt samples alike
         ge=0,
         le=MAX_SEED,
         description=f"an integer from 0 to {MAX_SEED}",
     )
+
+    @field_validator("min_new_tokens")
+    @classmethod
+    def _fits_max_new_tokens(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("max_new_tokens", value):
+            raise ValueError
+        return value
 
     def to_params(self) -> dict[str, Any]:
         """The prompt and how to sample: `GenerateParams`."""
@@ -91,12 +116,20 @@ class GenerateBody(Body, Treatment):
             sampling=SamplingParams(
                 seed=self.seed,
                 max_new_tokens=self.max_new_tokens,
+                min_new_tokens=self.min_new_tokens,
                 temperature=self.temperature,
                 do_sample=self.do_sample,
                 top_p=self.top_p,
                 top_k=self.top_k,
+                min_p=self.min_p,
                 repetition_penalty=self.repetition_penalty,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
+                logprobs=self.logprobs,
                 stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+                stop_token_ids=tuple(self.stop_token_ids),
+                ignore_eos=self.ignore_eos,
             ),
         ).to_dict()
 

@@ -6,7 +6,8 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
     type      data                                                     terminal
     queued    position (1 = next in line)                              no
     status    status (a line for people)                               no
-    token     text (new piece), ids (the tokens it commits), is_last   no
+    token     text (new piece), ids (the tokens it commits), is_last,  no
+              logprobs? (`TokenLogprobs` of each, in wire form)
     finished  state (succeeded/cancelled), finish_reason, device       yes
     error     code, message, param?                                    yes
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 from common.errors import SLMError
 from common.jobs import JobState
+from common.logprobs import TokenLogprobs
 
 
 class EventType(StrEnum):
@@ -58,9 +60,21 @@ def status(seq: int, line: str) -> Event:
     return Event(seq, EventType.STATUS, {"status": line})
 
 
-def token(seq: int, text: str, ids: Sequence[int], *, is_last: bool = False) -> Event:
-    """A visible piece of the answer, and the token ids that are committed with it."""
-    return Event(seq, EventType.TOKEN, {"text": text, "ids": list(ids), "is_last": is_last})
+def token(
+    seq: int,
+    text: str,
+    ids: Sequence[int],
+    *,
+    is_last: bool = False,
+    logprobs: Sequence[TokenLogprobs] | None = None,
+) -> Event:
+    """A visible piece of the answer, and the tokens that are committed with it.
+
+    `logprobs` tells of each of those, and is None where the client did not ask.
+    """
+    data = {"text": text, "ids": list(ids), "is_last": is_last}
+    told = {} if logprobs is None else {"logprobs": [one.to_wire() for one in logprobs]}
+    return Event(seq, EventType.TOKEN, data | told)
 
 
 def finished(seq: int, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:
@@ -82,3 +96,9 @@ def committed(events: Iterable[Event]) -> tuple[list[int], str]:
             ids += event.data["ids"]
             pieces.append(event.data["text"])
     return ids, "".join(pieces)
+
+
+def logprobs(events: Iterable[Event]) -> list[TokenLogprobs] | None:
+    """What the events tell of their tokens, one by one; None where they tell nothing because nobody asked."""
+    told = [event.data["logprobs"] for event in events if "logprobs" in event.data]
+    return [TokenLogprobs.from_wire(one) for wire in told for one in wire] if told else None

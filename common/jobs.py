@@ -87,7 +87,10 @@ class GenerateParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerateResult:
-    """What a finished generation was. Counts are tokens; `first_token_ms` counts from the claim of the last attempt."""
+    """What a finished generation was. Counts are tokens; `first_token_ms` counts from the claim of the last attempt.
+
+    `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None where nobody asked.
+    """
 
     response: str
     full_response: str
@@ -96,10 +99,14 @@ class GenerateResult:
     prompt_tokens: int
     completion_tokens: int
     first_token_ms: float | None
+    logprobs: list[Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` reads it back."""
-        return asdict(self)
+        wire = asdict(self)
+        if self.logprobs is None:
+            del wire["logprobs"]
+        return wire
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:

@@ -22,6 +22,7 @@ from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import Bell, Claim, JobStore
 from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane
+from common.logprobs import TokenLogprobs
 
 LEASE_S = 60.0
 POLL_S = 0.02
@@ -39,6 +40,7 @@ class Play:
         self._attempt = claim.attempt
         self._seq = itertools.count(claim.next_seq)
         self._pieces: list[str] = []
+        self._logprobs: list[Any] | None = None
 
     @property
     def params(self) -> GenerateParams:
@@ -63,9 +65,16 @@ class Play:
         if pieces:
             self._emit([self._token(piece) for piece in pieces])
 
-    def end(self, piece: str, *, finish_reason: str = "stop") -> None:
+    def tell(self, piece: str, *logprobs: TokenLogprobs) -> None:
+        """One token event that says how probable its tokens were."""
+        self._emit([self._token(piece, logprobs=logprobs)])
+
+    def end(self, piece: str, *, finish_reason: str = "stop", logprobs: Sequence[TokenLogprobs] | None = None) -> None:
         """The last piece and the end of the job."""
-        last = [self._token(piece, is_last=True), self._finished(JobState.SUCCEEDED, finish_reason)]
+        last = [
+            self._token(piece, is_last=True, logprobs=logprobs),
+            self._finished(JobState.SUCCEEDED, finish_reason),
+        ]
         self._store.succeed(self.job.id, self._attempt, self._result(finish_reason), last)
 
     def end_cancelled(self) -> None:
@@ -89,9 +98,11 @@ class Play:
     def _emit(self, batch: Sequence[Event]) -> None:
         self._store.emit([(self.job.id, self._attempt, batch)])
 
-    def _token(self, piece: str, *, is_last: bool = False) -> Event:
+    def _token(self, piece: str, *, is_last: bool = False, logprobs: Sequence[TokenLogprobs] | None = None) -> Event:
         self._pieces.append(piece)
-        return events.token(next(self._seq), piece, [len(self._pieces)], is_last=is_last)
+        if logprobs is not None:
+            self._logprobs = (self._logprobs or []) + [one.to_wire() for one in logprobs]
+        return events.token(next(self._seq), piece, [len(self._pieces)], is_last=is_last, logprobs=logprobs)
 
     def _finished(self, state: JobState, finish_reason: str | None) -> Event:
         device = self.report.device if finish_reason else None  # as in a load job
@@ -107,6 +118,7 @@ class Play:
             prompt_tokens=len(self.prompt.split()),
             completion_tokens=len(self._pieces),
             first_token_ms=1.5,
+            logprobs=self._logprobs,
         ).to_dict()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from common import events
 from common.errors import JobTimeout
 from common.event_log import EventLog
@@ -64,7 +66,8 @@ class Generation:
             raise output.error
         if isinstance(job.end_reason, JobTimeout):
             raise job.end_reason
-        text = events.committed(self._log.read(job.id))[1] + output.text
+        log = self._log.read(job.id)
+        text = events.committed(log)[1] + output.text
         result = GenerateResult(
             response=text.strip(),
             full_response=prompt_text + text,
@@ -73,6 +76,7 @@ class Generation:
             prompt_tokens=output.num_prompt_tokens,
             completion_tokens=output.num_output_tokens,
             first_token_ms=job.first_token_ms,
+            logprobs=_logprobs(log, output),
         )
         cancelled = output.finish_reason is FinishReason.CANCELLED
         state = JobState.CANCELLED if cancelled else JobState.SUCCEEDED
@@ -81,8 +85,15 @@ class Generation:
 
     @staticmethod
     def _last_events(job: HeldJob, output: SequenceOutput, state: JobState, loan: Loan) -> list[Event]:
-        last = events.token(job.take_seq(), output.text, output.token_ids, is_last=True)
+        last = events.token(job.take_seq(), output.text, output.token_ids, is_last=True, logprobs=output.logprobs)
         return [last, events.finished(job.take_seq(), state, str(output.finish_reason), loan.serving.device)]
+
+
+def _logprobs(log: list[Event], output: SequenceOutput) -> list[Any] | None:
+    """Of the whole answer, in wire form; None where nobody asked."""
+    if output.logprobs is None:
+        return None
+    return [one.to_wire() for one in [*(events.logprobs(log) or ()), *output.logprobs]]
 
 
 def _tell(job: HeldJob, earlier: list[Event], line: str) -> None:

@@ -80,7 +80,7 @@ class Publisher:
             if output.finish_reason is not None:
                 self._finals.append((job, output))
             else:
-                token = events.token(job.take_seq(), output.text, output.token_ids)
+                token = events.token(job.take_seq(), output.text, output.token_ids, logprobs=output.logprobs)
                 self._unsent.setdefault(job, []).append(token)
         return outputs is None
 

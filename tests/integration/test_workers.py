@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import JobTimeout, ModelUnavailable, PromptTooLong
-from common.events import EventType
+from common.events import EventType, logprobs
 from common.fleet import WorkerReport, WorkerState
 from common.job_store import JobOptions
 from common.jobs import JobKind, JobState
+from common.logprobs import TokenLogprobs
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -166,6 +167,23 @@ def test_a_killed_workers_generation_goes_on_at_its_next_token(cluster: Cluster)
     for job_id, reader in streams:
         assert_whole(reader, 150)
         assert cluster.store.get(job_id).attempt == 2
+
+
+def test_the_log_probabilities_of_both_attempts_make_one_answer(cluster: Cluster) -> None:
+    first = cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    job_id, reader = cluster.stream("endless", max_new_tokens=80, logprobs=1)
+    wait_for("the first tokens", lambda: reader.text)
+    first.kill()
+    cluster.start_worker("b", **SLOW)
+    assert_whole(reader, 80)
+    record = cluster.store.get(job_id)
+    assert record.attempt == 2
+    assert record.result is not None
+    told = [TokenLogprobs.from_wire(one) for one in record.result["logprobs"]]
+    assert told == logprobs(reader.to_end())
+    assert b"".join(one.chosen.token for one in told).decode() == reader.text
+    assert all(one.top == (one.chosen,) for one in told)
 
 
 def test_a_terminated_worker_hands_its_generations_over_and_exits_in_order(cluster: Cluster) -> None:

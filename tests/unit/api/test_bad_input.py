@@ -26,6 +26,19 @@ WRONG: dict[str, list[Any]] = {
     "repetition_penalty": [*NO_NUMBER, 0, 0.0, -1, 101, 1e300],
     "stop": [*NEITHER_TEXT_NOR_LIST, "", [""], ["a", ""], ["a", 1], ["a"] * 9, "\ud800", ["\ud800"]],
     "seed": [*NO_NUMBER, -1, 0.5, 1.0, 2**63],
+    "min_new_tokens": [*NO_NUMBER, -1, 1.0, 0.5, 101, 2**70],
+    "min_p": [*NO_NUMBER, -0.1, 1.1, 2**70],
+    "presence_penalty": [*NO_NUMBER, -2.1, 2.1, 2**70],
+    "frequency_penalty": [*NO_NUMBER, -2.1, 2.1, 2**70],
+    "logit_bias": [
+        *[True, "", 1, [], [1]],
+        *[{key: 1} for key in ("", "a", "-1", "1.0", " 1", "01", "+1", "1\n", "٣", "9" * 10)],
+        *[{"1": value} for value in (None, True, "1", [], 100.1, -101, 1e300)],
+        {str(token): 1 for token in range(1025)},
+    ],
+    "logprobs": [*NO_NUMBER, -1, 21, 1.0, 0.5, 2**70],
+    "stop_token_ids": [True, "", 1, "1", [True], ["1"], [1.0], [-1], [None], [1, -1], [1] * 65],
+    "ignore_eos": [0, 1, "true", "", [], 0.5],
     "priority": [*NEITHER_TEXT_NOR_LIST, [], ["bulk"], "", "Bulk", "high"],
     "ttl": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
     "webhook_url": [
@@ -50,6 +63,14 @@ RIGHT: dict[str, list[Any]] = {
     "repetition_penalty": [1, 0.01, 100],
     "stop": ["END", [], ["a"] * 8, "\n"],
     "seed": [0, 2**63 - 1],
+    "min_new_tokens": [0, 100],
+    "min_p": [0, 1, 0.05],
+    "presence_penalty": [-2, 2, 0.0],
+    "frequency_penalty": [-2, 2, 0.0],
+    "logit_bias": [{}, {"0": -100}, {"50256": 100.0, "1": 0.5}, {str(token): 1 for token in range(1024)}],
+    "logprobs": [0, 20],
+    "stop_token_ids": [[], [0, 50256], [1] * 64],
+    "ignore_eos": [True, False],
     "priority": ["interactive", "bulk"],
     "ttl": [1, 86_400, 0.5],
     "webhook_url": [
@@ -73,12 +94,17 @@ def cases(table: dict[str, list[Any]]) -> list[Any]:
     ]
 
 
+def wrong_values() -> dict[str, list[Any]]:
+    """The cases of every field, and those that are wrong in all fields where they are not right."""
+    return {field: [one for one in WRONG_EVERYWHERE if one not in RIGHT[field]] + WRONG[field] for field in WRONG}
+
+
 def test_every_field_has_its_cases() -> None:
     fields = {field.alias or name for name, field in GenerateBody.model_fields.items()}
     assert set(WRONG) == set(RIGHT) == fields
 
 
-@pytest.mark.parametrize(("field", "value"), cases({field: [*WRONG_EVERYWHERE, *WRONG[field]] for field in WRONG}))
+@pytest.mark.parametrize(("field", "value"), cases(wrong_values()))
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(api: Api, field: str, value: Any) -> None:
     for path in ("/slm/generate", "/slm/stream"):
         answer = api.client.post(path, json={"prompt": "Hi"} | {field: value})
@@ -99,6 +125,18 @@ def test_a_value_at_the_edge_is_taken(api: Api, field: str, value: Any) -> None:
 def test_the_message_says_what_would_be_right_and_what_was_sent(api: Api) -> None:
     assert api.generate(temperature="hot").json["error"] == "temperature must be a number from 0 to 5; got 'hot'"
     assert api.generate(do_sample=None).json["error"] == "do_sample must be true or false; got null"
+    assert api.generate(logit_bias={"x": 1}).json["error"] == (
+        'logit_bias must be an object of at most 1024 token ids, each with a number from -100 to 100; got {"x": 1}'
+    )
+
+
+def test_the_least_length_is_measured_by_the_longest(api: Api) -> None:
+    refused = api.generate(max_new_tokens=5, min_new_tokens=6)
+
+    assert (refused.status_code, refused.json["param"]) == (400, "min_new_tokens")
+    assert refused.json["error"] == "min_new_tokens must be an integer from 0 to max_new_tokens; got 6"
+    assert api.generate(max_new_tokens=0, min_new_tokens=6).json["param"] == "max_new_tokens"
+    assert api.generate(max_new_tokens=6, min_new_tokens=6).status_code == 200
 
 
 def test_a_long_value_is_not_repeated_in_full(api: Api) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from common.errors import ModelUnavailable, PromptTooLong
+from common.jobs import GenerateParams
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -77,6 +79,42 @@ def test_sampling_reaches_the_worker_as_sent(start_api: StartApi) -> None:
             },
         }
     ]
+
+
+SENT: dict[str, Any] = {
+    "min_new_tokens": 2,
+    "min_p": 0.05,
+    "presence_penalty": 0.5,
+    "frequency_penalty": -0.5,
+    "logit_bias": {"7": -100.0, "50256": 2.5},
+    "logprobs": 0,
+    "stop_token_ids": [3, 4],
+    "ignore_eos": True,
+}
+
+
+def test_every_way_of_sampling_reaches_the_worker_and_is_told_in_the_answer(start_api: StartApi) -> None:
+    seen = []
+
+    def script(play: Play) -> None:
+        seen.append(GenerateParams.from_dict(play.job.params).sampling)
+        play.end("x")
+
+    answer = start_api(script).generate(**SENT)
+
+    (sampling,) = seen
+    assert {name: answer.json["settings"][name] for name in SENT} == SENT
+    assert sampling.logit_bias == {7: -100.0, 50256: 2.5}
+    assert sampling.stop_token_ids == (3, 4)
+    assert (sampling.min_new_tokens, sampling.min_p, sampling.ignore_eos, sampling.logprobs) == (2, 0.05, True, 0)
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, -0.5)
+
+
+def test_the_answer_tells_of_a_way_of_sampling_only_where_it_was_used(api: Api) -> None:
+    off = {"min_new_tokens": 0, "min_p": 0, "presence_penalty": 0.0, "logit_bias": {}, "stop_token_ids": []}
+
+    assert not SENT.keys() & api.generate().json["settings"].keys()
+    assert not SENT.keys() & api.generate(**off, ignore_eos=False).json["settings"].keys()
 
 
 def test_a_body_without_a_json_content_type_is_taken_as_curl_sends_it(api: Api) -> None:
