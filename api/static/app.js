@@ -1,4 +1,4 @@
-import { RequestError, followJob, request } from "./stream.js";
+import { RequestError, followJob, keepKey, request } from "./stream.js";
 
 const INFO_EVERY_MS = 5000;
 
@@ -207,6 +207,20 @@ function describe(info) {
   const isLoading = workers.some((worker) => worker.state === "loading" || worker.state === "starting");
   return isLoading ? ["busy", "The model is being loaded", ""] : ["busy", "The model is not loaded", "The next message loads it."];
 }
+
+// -- the key ----------------------------------------------------------------------------------------------------------
+
+document.addEventListener("key-needed", () => { byId("key-form").hidden = false; });
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepKey(byId("key").value.trim());
+  byId("key").value = "";
+  byId("key-form").hidden = true;
+  refreshInfo();
+});
+
+// -- news of the model ------------------------------------------------------------------------------------------------
 
 function pollInfo() {
   if (!document.hidden && !isChanging) refreshInfo();

@@ -1,5 +1,6 @@
 // A job's server-sent events, read with fetch: EventSource cannot POST.
 
+const KEY_ITEM = "slm-api-key";
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
 /** The failure of a request, with a message for people. */
@@ -11,15 +12,29 @@ export class RequestError extends Error {
   }
 }
 
-/** fetch that gives an answer of success or throws a RequestError with what the server said. */
+/** Send this API key with every request, until the tab is closed. */
+export function keepKey(key) {
+  sessionStorage.setItem(KEY_ITEM, key);
+}
+
+function withKey(options) {
+  const key = sessionStorage.getItem(KEY_ITEM);
+  return key === null ? options : { ...options, headers: { ...options.headers, "X-API-Key": key } };
+}
+
+/**
+ * fetch that gives an answer of success or throws a RequestError with what the server said. Where it wants a key, or
+ * another one, the document gets the event "key-needed".
+ */
 export async function request(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, withKey(options));
   } catch {
     throw new RequestError("The server cannot be reached.");
   }
   if (response.ok) return response;
+  if (response.status === 401) document.dispatchEvent(new Event("key-needed"));
   const body = await response.json().catch(() => ({}));
   throw new RequestError(body.error ?? `The server answered ${response.status}.`, response.status);
 }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
+from redis import Redis
 
+from api.auth.keyring import CACHE_S
+from common.api_keys import ApiKeyStore, Role
 from common.errors import ModelUnavailable, PromptTooLong
 from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
 from tests.scripted_worker import Play, Script, answer
@@ -72,6 +76,28 @@ def test_markup_is_shown_as_text_and_does_nothing(open_page: OpenPage) -> None:
         expect(visit.page.locator(message)).to_have_text(EVIL)
     assert visit.page.evaluate("window.broken") is None
     assert visit.page.locator("#chat :is(img, script, b)").count() == 0
+
+
+def test_a_server_with_keys_is_asked_with_the_one_that_is_entered(open_page: OpenPage, real_redis: Redis) -> None:
+    secret = ApiKeyStore(real_redis).create("ann", Role.USER)
+    time.sleep(CACHE_S)  # the API may know an older state of the keys
+    visit = open_page(answer("a ", "b"))
+    field = visit.page.get_by_label("API key")
+    expect(visit.page.locator("#model-name")).to_contain_text("needs an API key")
+    field.fill("slm_wrong")
+    visit.page.get_by_role("button", name="Use key").click()
+    expect(field).to_be_visible()  # its form alone tells that this is none
+    field.fill(secret)
+    visit.page.get_by_role("button", name="Use key").click()
+    expect(field).to_be_hidden()
+    expect(visit.page.locator("#model")).to_have_attribute("data-state", "ready")
+    ask(visit, "Hi")
+    expect(visit.page.locator(".message.answer .text")).to_have_text("a b")
+    expect(visit.page.locator(".message.answer .note")).to_contain_text("2 tokens in")
+    assert visit.page.evaluate("Object.values(localStorage).length") == 0
+    assert not any(secret in url for url in visit.requests)
+    real_redis.flushall()
+    time.sleep(CACHE_S)
 
 
 def test_nothing_is_asked_of_another_host(open_page: OpenPage) -> None:
