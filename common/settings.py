@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.network import is_loopback
@@ -54,7 +54,12 @@ class Settings(BaseSettings):
         "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of one worker's engine; 0 = every core it may use.")
-    slots: int = Field(16, ge=1, le=512, description="Generations that one worker runs at once.")
+    slots: int = Field(32, ge=1, le=512, description="Generations that one worker runs at once.")
+    kv_memory: ByteSize | None = Field(
+        None,
+        gt=0,
+        description="Most memory for keys and values, such as 2GiB. Unset: up to 1 GiB on a CPU, most of a GPU's rest.",
+    )
     context: int = Field(
         2048, ge=16, le=1_048_576, description="Most tokens of prompt and answer; the model's own limit caps it."
     )

@@ -247,11 +247,13 @@ class Outputs:
 
     def __init__(self) -> None:
         self.deliveries: list[list[SequenceOutput]] = []
+        self._ended: set[str] = set()
         self._changed = threading.Condition()
 
     def __call__(self, outputs: list[SequenceOutput]) -> None:
         with self._changed:
             self.deliveries.append(outputs)
+            self._ended.update(output.sequence_id for output in outputs if output.finish_reason is not None)
             self._changed.notify_all()
 
     def of(self, sequence_id: str) -> list[SequenceOutput]:
@@ -270,5 +272,5 @@ class Outputs:
     def wait_for(self, *sequence_ids: str, timeout_s: float = 30.0) -> None:
         """Wait until each of the sequences has its final output."""
         with self._changed:
-            done = self._changed.wait_for(lambda: all(map(self.finals, sequence_ids)), timeout_s)
+            done = self._changed.wait_for(lambda: self._ended.issuperset(sequence_ids), timeout_s)
             assert done, "some sequences did not end"

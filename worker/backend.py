@@ -73,6 +73,7 @@ class ModelBackend:
             max_context=settings.context,
             num_threads=settings.threads or usable_cores(),
             build_dir=settings.data_dir / "native",
+            kv_bytes=settings.kv_memory,
             deliver=deliver,
             on_fatal=on_fatal,
         )

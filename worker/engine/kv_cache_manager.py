@@ -9,7 +9,7 @@ from worker.engine.prefix_tree import PrefixTree
 from worker.engine.sequence import Sequence
 
 MIN_COPIED = 8  # tokens; copying a block costs about as much as computing these
-KEPT_SHARE = 0.25  # of all blocks, may wait for somebody whose text begins alike
+KEPT_SHARE = 0.25  # of all blocks, and one full sequence at least, may wait for somebody whose text begins alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class KVCacheManager:
         if num_blocks < self._max_blocks:
             raise ValueError(f"A context of {context_length} tokens takes {self._max_blocks} blocks, got {num_blocks}.")
         self._tree = PrefixTree(block_tokens)
-        self._pool = BlockPool(num_blocks, max_kept=max(1, int(KEPT_SHARE * num_blocks)), on_evict=self._forget)
+        max_kept = max(self._max_blocks, int(KEPT_SHARE * num_blocks))
+        self._pool = BlockPool(num_blocks, max_kept=max_kept, on_evict=self._forget)
 
     @property
     def usage(self) -> float:

@@ -83,6 +83,7 @@ class LoadedModel:
         max_context: int,
         num_threads: int,
         build_dir: Path,
+        kv_bytes: int | None = None,
         deliver: Deliver,
         on_fatal: Callable[[Exception], None],
         prefill_chunk: int = PREFILL_CHUNK,
@@ -94,12 +95,13 @@ class LoadedModel:
             max_context: most tokens of prompt and answer; the model's own limit caps it.
             num_threads: CPU threads of a step.
             build_dir: folder for the compiled kernels.
+            kv_bytes: see `make_runner`.
             deliver: see `Engine`.
             on_fatal: see `Engine`.
             prefill_chunk: see `Engine`.
 
         Raises:
-            ModelUnavailable: the model's architecture cannot be served.
+            ModelUnavailable: the model cannot be served, or not within these limits.
         """
         self.context_length = min(self.context_length, max_context)
         self._runner, self.dtype = make_runner(
@@ -109,6 +111,7 @@ class LoadedModel:
             context_length=self.context_length,
             num_threads=num_threads,
             build_dir=build_dir,
+            kv_bytes=kv_bytes,
         )
         self.model = None  # the runner keeps what it needs of it
         _release_memory()

@@ -17,6 +17,10 @@ class OutOfMemoryError(Exception):
     """A step needs more memory than there is; a smaller one may not."""
 
 
+class CacheTooSmall(ValueError):
+    """The memory for keys and values does not hold one full sequence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The part of one sequence that one step computes: a chunk of its prefill or its newest token.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from common.errors import ModelUnavailable
-from worker.engine.model_runner import ModelRunner
+from worker.engine.kv_budget import default_kv_bytes, sequence_bytes
+from worker.engine.model_runner import CacheTooSmall, ModelRunner
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.runner import NativeRunner
 from worker.engine.runner_check import check_runner
@@ -21,8 +23,24 @@ FLOAT32, INT8 = "float32", "int8"
 INT8_TOLERANCE = 0.15  # as `runner_check.TOLERANCES`; the measured perplexity says how good it is
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a runner holds at most."""
+
+    num_slots: int
+    context_length: int
+    kv_bytes: int
+
+
 def make_runner(
-    model: Any, *, dtype: str, num_slots: int, context_length: int, num_threads: int, build_dir: Path
+    model: Any,
+    *,
+    dtype: str,
+    num_slots: int,
+    context_length: int,
+    num_threads: int,
+    build_dir: Path,
+    kv_bytes: int | None = None,
 ) -> tuple[ModelRunner, str]:
     """The runner, checked against the model's own forward, and the name of its number format.
 
@@ -33,18 +51,29 @@ def make_runner(
         context_length: most tokens of a sequence.
         num_threads: CPU threads of a step.
         build_dir: folder for the compiled kernels.
+        kv_bytes: most memory for keys and values; default: what suits the device, and two full sequences at least.
 
     Raises:
-        ModelUnavailable: the architecture cannot be served, or not in the number format that was asked for.
+        ModelUnavailable: the architecture cannot be served, not in the number format that was asked for, or not within
+            `kv_bytes`.
     """
     torch.set_num_threads(num_threads)
+    limits = _Limits(num_slots, context_length, kv_bytes or _default_budget(model, context_length))
+    try:
+        return _make_runner(model, dtype, limits, num_threads, build_dir)
+    except CacheTooSmall as err:
+        raise ModelUnavailable(f"{err} Set SLM_KV_MEMORY higher or SLM_CONTEXT lower.") from err
+
+
+def _make_runner(model: Any, dtype: str, limits: _Limits, num_threads: int, build_dir: Path) -> tuple[ModelRunner, str]:
     if model.device.type == "cpu" and model.dtype is torch.float32:
         try:
             native = NativeRunner(
                 model.config,
                 model.state_dict(),
-                num_slots=num_slots,
-                context_length=context_length,
+                num_slots=limits.num_slots,
+                context_length=limits.context_length,
+                kv_bytes=limits.kv_bytes,
                 precision="fp32" if dtype == FLOAT32 else "int8",
                 threads=num_threads,
                 build_dir=build_dir,
@@ -55,7 +84,12 @@ def make_runner(
             if dtype == INT8:
                 raise ModelUnavailable(f"int8 cannot be had here: {err} Set SLM_DTYPE to auto.") from err
             logger.warning("native kernels are not used, generation will be slower: %s", err)
-    return _transformers_runner(model, num_slots, context_length), str(model.dtype).removeprefix("torch.")
+    return _transformers_runner(model, limits), str(model.dtype).removeprefix("torch.")
+
+
+def _default_budget(model: Any, context_length: int) -> int:
+    needed = sequence_bytes(model.config.get_text_config(), context_length, model.dtype.itemsize)
+    return max(default_kv_bytes(model.device), 2 * needed)
 
 
 def _check_native(native: NativeRunner, model: Any, tolerance: float | None) -> None:
@@ -70,9 +104,11 @@ def _check_native(native: NativeRunner, model: Any, tolerance: float | None) -> 
     )  # only the sampler is torch's from now on; idle threads of it would spin beside the kernels'
 
 
-def _transformers_runner(model: Any, num_slots: int, context_length: int) -> ModelRunner:
+def _transformers_runner(model: Any, limits: _Limits) -> ModelRunner:
     try:
-        runner = TransformersRunner(model, num_slots=num_slots, context_length=context_length)
+        runner = TransformersRunner(
+            model, num_slots=limits.num_slots, context_length=limits.context_length, kv_bytes=limits.kv_bytes
+        )
         check_runner(runner, model)
     except UnsupportedModelError as error:
         raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error

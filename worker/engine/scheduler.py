@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from worker.engine.kv_cache_manager import BlockCopy, KVCacheManager
 from worker.engine.model_runner import Row
@@ -126,7 +127,7 @@ class Scheduler:
     def _admit(self) -> list[BlockCopy]:
         """Start what there is room for; nobody overtakes one that does not fit."""
         copies: list[BlockCopy] = []
-        for sequence in list(self.waiting):
+        for sequence in list(islice(self.waiting, self._max_running)):
             if len(self.running) >= self._max_running:
                 break
             if any(self._cache.shares_with(sequence, other) for other in self.running):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from worker.engine.cache import SlotCache
-from worker.engine.model_runner import DeviceLostError, OutOfMemoryError, Row
+from worker.engine.kv_budget import sequence_bytes
+from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row
 from worker.engine.sequence import BASE_ADAPTER
 
 CPU_MIXED_CHUNK, GPU_MIXED_CHUNK = 32, 256  # tokens
@@ -37,7 +38,7 @@ class TransformersRunner:
 
     Raises:
         UnsupportedModelError: the architecture cannot be run over slots.
-        ValueError: `kv_bytes` does not hold one full sequence.
+        CacheTooSmall: `kv_bytes` does not hold one full sequence.
     """
 
     adapters = frozenset({BASE_ADAPTER})
@@ -166,11 +167,9 @@ def _affordable_slots(
 ) -> int:
     if kv_bytes is None:
         return num_slots
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    slot_bytes: int = 2 * config.num_hidden_layers * heads * head_size * dtype.itemsize * context_length
+    slot_bytes = sequence_bytes(config, context_length, dtype.itemsize)
     if kv_bytes < slot_bytes:
-        raise ValueError(
+        raise CacheTooSmall(
             f"A context of {context_length} tokens takes {slot_bytes} bytes of cache, but the budget is {kv_bytes}."
         )
-    return min(num_slots, int(kv_bytes // slot_bytes))
+    return min(num_slots, kv_bytes // slot_bytes)

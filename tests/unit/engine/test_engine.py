@@ -18,6 +18,7 @@ from tests.fakes import (
     FakeRunner,
     Gate,
     Outputs,
+    echo,
     endless,
     fake_engine,
     fake_prompt,
@@ -26,7 +27,7 @@ from tests.fakes import (
 )
 from tests.unit.engine.conftest import StartEngine
 from worker.engine.engine import Engine
-from worker.engine.model_runner import DeviceLostError
+from worker.engine.model_runner import DeviceLostError, OutOfMemoryError
 from worker.engine.sequence import FinishReason, Sequence, SequenceStatus
 
 GREEDY = SamplingParams(seed=0, temperature=0.0)
@@ -356,14 +357,15 @@ def test_held_text_is_shown_when_a_sequence_is_cancelled(start_engine: StartEngi
     assert len(outputs.finals("a")) == 1
 
 
-def test_300_random_submits_and_cancels_leave_every_slot_free(start_engine: StartEngine, outputs: Outputs) -> None:
-    engine = start_engine(FakeRunner(num_slots=5), prefill_chunk=16)
-    names = [f"s{index}" for index in range(300)]
+def test_1000_random_submits_and_cancels_leave_every_block_free(start_engine: StartEngine, outputs: Outputs) -> None:
+    runner = FakeRunner(num_slots=5, context_length=64, block_tokens=8, num_blocks=12, mixed_chunk=4)
+    engine = start_engine(runner, prefill_chunk=16)
+    names = [f"s{index}" for index in range(1000)]
 
     def client(names: list[str], seed: int) -> None:
         rng = random.Random(seed)
         for name in names:
-            params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=rng.randint(1, 20))
+            params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=rng.randint(1, 12))
             engine.submit(make_sequence(name, "x" * rng.randint(1, 30), params))
             if rng.random() < 0.6:
                 engine.cancel(rng.choice(names))
@@ -373,14 +375,95 @@ def test_300_random_submits_and_cancels_leave_every_slot_free(start_engine: Star
         thread.start()
     for thread in threads:
         thread.join()
-    outputs.wait_for(*names)
+    outputs.wait_for(*names, timeout_s=60)
     engine.stop()
 
-    assert all(len(outputs.finals(name)) == 1 for name in names)
-    assert all(outputs.of(name)[-1].finish_reason is not None for name in names)
-    reasons = {outputs.finals(name)[0].finish_reason for name in names}
+    by_name: dict[str, list[FinishReason | None]] = {name: [] for name in names}
+    for output in (output for delivery in outputs.deliveries for output in delivery):
+        by_name[output.sequence_id].append(output.finish_reason)
+    assert all(None not in reasons[-1:] and set(reasons[:-1]) <= {None} for reasons in by_name.values())
+    reasons = {reasons[-1] for reasons in by_name.values()}
     assert reasons == {FinishReason.CANCELLED, FinishReason.LENGTH, FinishReason.STOP}
     assert (engine.num_free_slots, engine.num_running, engine.num_waiting) == (5, 0, 0)
+    assert engine.kv_usage == 0
+
+
+# A cache that is too small for all
+
+
+def test_preempted_sequences_get_the_tokens_they_would_get_alone(outputs: Outputs) -> None:
+    params = [sampled(seed, max_new_tokens=40) for seed in range(12)]
+    alone = [run_alone(make_sequence("a", f"{seed}" * 9, params[seed]), FakeRunner(hashed)) for seed in range(12)]
+    runner = FakeRunner(hashed, num_slots=6, context_length=64, block_tokens=4, num_blocks=24, mixed_chunk=3)
+    engine = fake_engine(outputs, runner=runner, prefill_chunk=8)
+
+    for seed in range(12):
+        engine.submit(make_sequence(str(seed), f"{seed}" * 9, params[seed]))
+    while any(not outputs.finals(str(seed)) for seed in range(12)):
+        engine.step()
+
+    assert engine.num_preemptions > 0
+    assert [outputs.token_ids(str(seed)) for seed in range(12)] == [one.token_ids("a") for one in alone]
+
+
+def test_sequences_that_begin_alike_get_the_tokens_they_would_get_alone(outputs: Outputs) -> None:
+    prompt = "the same long beginning, "
+    params = [sampled(seed, max_new_tokens=20) for seed in range(8)]
+    alone = [
+        run_alone(make_sequence("a", f"{prompt}{seed % 3}", params[seed]), FakeRunner(hashed)) for seed in range(8)
+    ]
+    runner = FakeRunner(hashed, num_slots=4, context_length=64, block_tokens=4)
+    engine = fake_engine(outputs, runner=runner)
+
+    for seed in range(8):
+        engine.submit(make_sequence(str(seed), f"{prompt}{seed % 3}", params[seed]))
+    while any(not outputs.finals(str(seed)) for seed in range(8)):
+        engine.step()
+
+    assert [outputs.token_ids(str(seed)) for seed in range(8)] == [one.token_ids("a") for one in alone]
+    computed = sum(len(row.token_ids) for batch in runner.batches for row in batch)
+    assert computed < 8 * 20 + 3 * len(prompt), "the beginning was computed once, not eight times"
+
+
+def test_the_next_turn_of_a_chat_computes_its_new_text_only(outputs: Outputs) -> None:
+    runner = FakeRunner(echo, num_slots=1, block_tokens=16)
+    engine = fake_engine(outputs, runner=runner)
+    first = make_sequence("first", "x" * 100)
+    engine.submit(first)
+    while not outputs.finals("first"):
+        engine.step()
+    runner.batches.clear()
+
+    engine.submit(Sequence("second", first.all_ids() + fake_prompt("next"), GREEDY))
+    engine.step()
+
+    assert len(runner.batches[0][0].token_ids) <= len("next") + 16
+
+
+def test_without_memory_for_a_step_a_smaller_one_is_tried(outputs: Outputs) -> None:
+    runner = FakeRunner(scripted({"Hi": "Hello"}))
+    engine = fake_engine(outputs, runner=runner)
+    for name in "abcd":
+        engine.submit(make_sequence(name))
+    runner.fail_with = OutOfMemoryError("the allocator has nothing left")
+    while any(not outputs.finals(name) for name in "abcd"):
+        engine.step()
+
+    assert [outputs.text(name) for name in "abcd"] == ["Hello"] * 4
+    assert max(len(batch) for batch in runner.batches[1:]) == 2
+
+
+def test_without_memory_for_a_single_token_a_sequence_fails(outputs: Outputs) -> None:
+    runner = FakeRunner(echo)
+    engine = fake_engine(outputs, runner=runner)
+    engine.submit(make_sequence("a", "x"))
+    while not outputs.finals("a"):
+        runner.fail_with = OutOfMemoryError("the allocator has nothing left")
+        engine.step()
+
+    error = outputs.finals("a")[0].error
+    assert error is not None
+    assert error.message == "Not enough memory for a single token."
 
 
 # Releasing

@@ -92,3 +92,48 @@ def test_a_native_runner_that_computes_something_else_is_closed_and_not_used(
     monkeypatch.setattr(NativeRunner, "close", lambda runner: closed.append(runner))
     assert choose(model, "auto") == (TransformersRunner, "float32")
     assert len(closed) == 1
+
+
+def make_limited(model: Any, **limits: Any) -> Any:
+    return make_runner(
+        model,
+        dtype="float32",
+        num_slots=4,
+        context_length=64,
+        num_threads=1,
+        build_dir=ROOT / "data" / "native",
+        **limits,
+    )[0]
+
+
+def test_the_memory_for_keys_and_values_limits_the_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_sequence = 2 * 2 * 32 * 64 * 4  # keys and values, layers, head size, tokens, bytes
+    native = make_limited(model, kv_bytes=3 * one_sequence)
+    assert (native.num_blocks, native.block_tokens) == (3, 64)
+    native.close()
+
+    monkeypatch.setattr(runner_choice, "NativeRunner", _missing)
+    general = make_limited(model, kv_bytes=3 * one_sequence)
+    assert (general.num_blocks, general.block_tokens) == (3, 64)
+    assert make_limited(model).num_blocks == 4, "room for all slots"
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_a_budget_below_one_sequence_is_refused_with_what_to_do(
+    model: Any, monkeypatch: pytest.MonkeyPatch, is_native: bool
+) -> None:
+    if not is_native:
+        monkeypatch.setattr(runner_choice, "NativeRunner", _missing)
+    with pytest.raises(ModelUnavailable, match=r"the budget is 1000\. Set SLM_KV_MEMORY higher or SLM_CONTEXT lower"):
+        make_limited(model, kv_bytes=1000)
+
+
+def test_without_a_budget_two_long_sequences_fit_at_least(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_choice, "default_kv_bytes", lambda _: 1)
+    runner = make_limited(model)
+    assert runner.num_blocks == 2
+    runner.close()
+
+
+def _missing(*_: Any, **__: Any) -> NativeRunner:
+    raise BuildFailed("no compiler")

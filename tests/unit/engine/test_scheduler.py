@@ -153,13 +153,13 @@ def test_when_the_cache_is_full_the_youngest_gives_way_and_comes_back_first() ->
 
 
 def test_a_preempted_sequence_does_not_compute_again_what_is_still_there() -> None:
-    scheduler = make_scheduler(2, 64, num_blocks=16, block_tokens=4)
+    scheduler = make_scheduler(2, 64, block_tokens=4)
     sequence = make_sequence("a", 20)
     scheduler.add(sequence)
     run_step(scheduler)
     scheduler._preempt(sequence)
 
-    assert [(start, len(ids)) for _, start, ids, _ in run_step(scheduler)] == [(16, 5)]
+    assert [(start, len(ids)) for _, start, ids, _ in run_step(scheduler)] == [(20, 1)]
 
 
 def test_prompts_that_begin_alike_are_computed_once() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from worker.engine.model_runner import Row
+from worker.engine.model_runner import CacheTooSmall, Row
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.library import (
@@ -53,7 +53,8 @@ class NativeRunner:
 
     Raises:
         NativeUnavailable: no compiler, an unsupported model, or no such kernel set: use another runner.
-        ValueError: `kv_bytes` does not hold one full sequence, or the weights are not finite.
+        CacheTooSmall: `kv_bytes` does not hold one full sequence.
+        ValueError: the weights are not finite.
         MemoryError: there is not enough memory.
     """
 
@@ -162,7 +163,7 @@ class NativeRunner:
         wanted = self.num_slots * per_sequence
         affordable = wanted if kv_bytes is None else min(wanted, kv_bytes // self.block_bytes)
         if affordable < per_sequence:
-            raise ValueError(
+            raise CacheTooSmall(
                 f"A context of {self.context_length} tokens takes {per_sequence * self.block_bytes} bytes of cache, "
                 f"but the budget is {kv_bytes}."
             )
