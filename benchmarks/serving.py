@@ -1,12 +1,13 @@
 """Speed of a running server through its whole path: HTTP, queue, engine, server-sent events.
 
     python start_slm_api.py                       # in another shell
-    python -m benchmarks.serving [--url http://127.0.0.1:5000] [--workloads W1,W8,W32,WL] [--repeat 3]
+    python -m benchmarks.serving [--url http://127.0.0.1:5000] [--workloads W1,W8,W32,WL] [--repeat 3] [--until-eos]
 
 W1, W8, W32: that many clients, each asking one thing after another; prompts of about 40 tokens that differ from the
-first word on (no prefix can be shared), 64 new tokens, greedy. WL: one client, a prompt of about 1,000 tokens. Output
-tokens are what the server counts in its own records; times are the client's. TTFT: from sending the request to the
-first text frame. ITL: between two text frames. Standard library only, so that the measuring costs the machine little.
+first word on (no prefix can be shared), 64 new tokens, greedy. WL: one client, a prompt of about 1,000 tokens. Answers
+go on behind an end-of-sequence token, unless `--until-eos` lets them end there. Output tokens are what the server
+counts in its own records; times are the client's. TTFT: from sending the request to the first text frame. ITL: between
+two text frames. Standard library only, so that the measuring costs the machine little.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 NEW_TOKENS = 64
@@ -38,6 +41,7 @@ class Workload:
 
 
 WORKLOADS = [Workload("W1", 1, 4), Workload("W8", 8, 32), Workload("W32", 32, 64), Workload("WL", 1, 3, is_long=True)]
+WARM_UP = Workload("warm", 2, 2)
 
 
 @dataclass
@@ -49,16 +53,22 @@ class Measured:
     ttft: list[float] = field(default_factory=list)
     itl: list[float] = field(default_factory=list)
 
+    @property
+    def tokens_per_s(self) -> float:
+        """Output tokens of all clients over the wall time."""
+        return self.tokens / self.wall
+
     def row(self, name: str) -> str:
         """One line of the table."""
         return (
-            f"{name:4} {self.tokens / self.wall:8.1f} tok/s   TTFT p50 {_at(self.ttft, 50):6.3f} s"
-            f"  p95 {_at(self.ttft, 95):6.3f} s   ITL p50 {_at(self.itl, 50) * 1e3:6.1f} ms"
-            f"  p95 {_at(self.itl, 95) * 1e3:6.1f} ms   ({self.tokens} tokens in {self.wall:.1f} s)"
+            f"{name:4} {self.tokens_per_s:8.1f} tok/s   TTFT p50 {percentile(self.ttft, 50):6.3f} s"
+            f"  p95 {percentile(self.ttft, 95):6.3f} s   ITL p50 {percentile(self.itl, 50) * 1e3:6.1f} ms"
+            f"  p95 {percentile(self.itl, 95) * 1e3:6.1f} ms   ({self.tokens} tokens in {self.wall:.1f} s)"
         )
 
 
-def _at(values: Sequence[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that `percent` of the values do not exceed; NaN where there are none."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
@@ -78,16 +88,30 @@ def prompts(workload: Workload, run: int) -> Iterator[str]:
             )
 
 
-class Client:
-    """One HTTP client with a connection of its own."""
+class Client(Protocol):
+    """Asks one thing after another."""
 
-    def __init__(self, url: str) -> None:
+    def stream(self, prompt: str, measured: Measured) -> None:
+        """Send one streamed request and note its times."""
+
+    def count_tokens(self) -> int:
+        """How many tokens its answers had, all together; asked once nothing is measured any more."""
+
+
+class ServerClient:
+    """A client of this server with a connection of its own."""
+
+    def __init__(self, url: str, *, ignore_eos: bool = True) -> None:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        self._fields: dict[str, object] = {"max_new_tokens": NEW_TOKENS, "temperature": 0}
+        if ignore_eos:
+            self._fields["ignore_eos"] = True
+        self._jobs: list[str] = []
 
-    def stream(self, prompt: str, measured: Measured) -> str:
-        """Send one streamed request and note its times; returns the job's id."""
-        body = json.dumps({"prompt": prompt, "max_new_tokens": NEW_TOKENS, "temperature": 0})
+    def stream(self, prompt: str, measured: Measured) -> None:
+        """Send one streamed request and note its times."""
+        body = json.dumps({"prompt": prompt} | self._fields)
         begun = last = time.perf_counter()
         self._connection.request("POST", "/slm/stream", body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
@@ -99,40 +123,39 @@ class Client:
                 now = time.perf_counter()
                 (measured.itl if has_text else measured.ttft).append(now - (last if has_text else begun))
                 has_text, last = True, now
-        return str(answer.headers["X-Job-Id"])
+        self._jobs.append(str(answer.headers["X-Job-Id"]))
 
-    def tokens_of(self, job_id: str) -> int:
-        """How many tokens the server generated for a job."""
+    def count_tokens(self) -> int:
+        """How many tokens the server says it generated."""
+        return sum(self._tokens_of(job_id) for job_id in self._jobs)
+
+    def _tokens_of(self, job_id: str) -> int:
         self._connection.request("GET", f"/slm/jobs/{job_id}")
         job = json.load(self._connection.getresponse())
         return int(job["result"]["usage"]["completion_tokens"])
 
 
-def run(url: str, workload: Workload, number: int) -> Measured:
-    """Run a workload once."""
-    measured, waiting, jobs = Measured(), prompts(workload, number), list[str]()
-    lock = threading.Lock()
+def run(clients: Sequence[Client], workload: Workload, number: int) -> Measured:
+    """Run a workload once, with as many clients as there are.
 
-    def work() -> None:
-        client = Client(url)
+    Raises:
+        RuntimeError, OSError, http.client.HTTPException: a request failed.
+    """
+    measured, waiting, lock = Measured(), prompts(workload, number), threading.Lock()
+
+    def work(client: Client) -> None:
         while True:
             with lock:
                 prompt = next(waiting, None)
             if prompt is None:
                 return
-            jobs.append(client.stream(prompt, measured))
+            client.stream(prompt, measured)
 
-    threads = [threading.Thread(target=work) for _ in range(workload.clients)]
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    measured.wall = time.perf_counter() - begun
-    if len(jobs) != workload.requests:
-        raise RuntimeError(f"{workload.name}: {workload.requests - len(jobs)} requests failed")
-    client = Client(url)
-    measured.tokens = sum(client.tokens_of(job_id) for job_id in jobs)
+    with ThreadPoolExecutor(len(clients)) as pool:
+        begun = time.perf_counter()
+        list(pool.map(work, clients))  # raises what a client raised
+        measured.wall = time.perf_counter() - begun
+    measured.tokens = sum(client.count_tokens() for client in clients)
     return measured
 
 
@@ -142,12 +165,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--url", default="http://127.0.0.1:5000")
     parser.add_argument("--workloads", default=",".join(one.name for one in WORKLOADS))
     parser.add_argument("--repeat", type=int, default=3, help="runs of each workload, in turn (default: 3)")
+    parser.add_argument("--until-eos", action="store_true", help="let answers end before their 64 tokens")
     options = parser.parse_args(argv)
     chosen = [one for one in WORKLOADS if one.name in options.workloads.split(",")]
-    run(options.url, Workload("warm", 2, 2), 0)
+
+    def measure(workload: Workload, number: int) -> Measured:
+        clients = [ServerClient(options.url, ignore_eos=not options.until_eos) for _ in range(workload.clients)]
+        return run(clients, workload, number)
+
+    measure(WARM_UP, 0)
     for number in range(1, options.repeat + 1):
         for workload in chosen:
-            print(run(options.url, workload, number).row(workload.name), flush=True)
+            print(measure(workload, number).row(workload.name), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""The command line: `setup` makes the rivals, `run` measures them beside this server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.rivals import machine, results
+from benchmarks.rivals.llama_cpp import LlamaCpp, LlamaServer
+from benchmarks.rivals.openvino import OpenVino
+from benchmarks.rivals.results import Sample
+from benchmarks.rivals.slm_server import SlmServer
+from benchmarks.rivals.system import System
+from benchmarks.serving import WARM_UP, WORKLOADS, Workload
+from common.settings import ROOT
+
+LLAMA_FORMATS = ("F16", "Q8_0", "Q4_0")
+SYSTEMS = "server,openvino,llama-q4_0,llama-q8_0"
+
+
+def rivals(options: argparse.Namespace) -> tuple[LlamaCpp, OpenVino]:
+    """The rivals' installations in `--dir`."""
+    return LlamaCpp(options.dir / "llama-cpp"), OpenVino(options.dir / "openvino")
+
+
+def systems(options: argparse.Namespace) -> dict[str, System]:
+    """Everything that can be measured, by its name in `--systems`."""
+    llama_cpp, openvino = rivals(options)
+    servers = {f"llama-{name.lower()}": LlamaServer(llama_cpp, name) for name in LLAMA_FORMATS}
+    return {"server": SlmServer(options.dir / "server", options.model), "openvino": openvino, **servers}
+
+
+def setup(options: argparse.Namespace) -> None:
+    """Make each rival's environment and model."""
+    llama_cpp, openvino = rivals(options)
+    openvino.make(options.model)
+    llama_cpp.make(options.model, LLAMA_FORMATS)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure every system under every workload, in turn, round after round."""
+    known = systems(options)
+    chosen = [known[name] for name in options.systems.split(",")]
+    workloads = [one for one in WORKLOADS if one.name in options.workloads.split(",")]
+    if options.requests:
+        workloads = [replace(one, requests=options.requests) for one in workloads]
+    output = options.output or options.dir / "results.json"
+    samples: list[Sample] = []
+    for number in range(1, options.rounds + 1):
+        for workload in workloads:
+            for system in chosen:
+                samples.append(measure(system, workload, number))
+                print(samples[-1].line(), flush=True)
+                save(samples, output)
+    print(f"\n{machine.describe()}\n\n{results.table(samples, [one.title for one in chosen])}")
+
+
+def measure(system: System, workload: Workload, number: int) -> Sample:
+    """Start a system, warm it up, run a workload once, and stop it: no two ever share the machine."""
+    busy = machine.busy_share()
+    with system.running(workload) as session:
+        session.run(WARM_UP, number)
+        measured = session.run(workload, number)
+        memory = session.process.peak_memory()
+        return Sample(system.title, workload.name, number, busy, session.process.start_s, memory, measured)
+
+
+def save(samples: Sequence[Sample], file: Path) -> None:
+    """Keep all raw figures."""
+    content = {"machine": machine.describe(), "samples": [asdict(sample) for sample in samples]}
+    file.write_text(json.dumps(content, indent=1), "utf-8")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
+    parser.add_argument("--dir", type=Path, default=ROOT / "data/rivals", help="where the rivals are installed")
+    parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("setup", help="install the rivals and convert the model").set_defaults(command=setup)
+    runs = commands.add_parser("run", help="measure and print a table")
+    runs.set_defaults(command=run)
+    runs.add_argument("--systems", default=SYSTEMS, help=f"in this order (default: {SYSTEMS}; also llama-f16)")
+    runs.add_argument("--workloads", default=",".join(one.name for one in WORKLOADS))
+    runs.add_argument("--rounds", type=int, default=2)
+    runs.add_argument("--requests", type=int, help="requests of every workload, for a quick trial")
+    runs.add_argument("--output", type=Path, help="file for all raw figures (default: results.json in --dir)")
+    options = parser.parse_args(argv)
+    options.dir, options.model = options.dir.absolute(), options.model.absolute()
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Do what the command line asks for."""
+    options = parse(argv)
+    options.command(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""llama.cpp's own HTTP server: its environment, its models and its clients."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.rivals.process import Process
+from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, is_answering
+from benchmarks.serving import NEW_TOKENS, TIMEOUT_S, Measured, Workload
+from deploy import bootstrap
+from deploy.redis_server import free_port
+
+REQUIREMENTS = Path(__file__).with_name("requirements-llama-cpp.txt")
+PACKAGE = "llama-cpp-python"
+SOURCE = "vendor/llama.cpp"  # inside the package's source archive
+CONVERTER = ("convert_hf_to_gguf.py", "conversion", "gguf-py")
+BUILD_OPTIONS = {
+    "LLAMA_BUILD_TOOLS": "ON",
+    "LLAMA_BUILD_SERVER": "ON",
+    "LLAMA_TOOLS_INSTALL": "ON",
+    "LLAVA_BUILD": "OFF",  # the tools bring it in already
+    "LLAMA_OPENSSL": "OFF",
+    "LLAMA_USE_PREBUILT_UI": "OFF",  # it would be downloaded
+    "CMAKE_INSTALL_RPATH": "$ORIGIN/../lib",
+}
+FEWEST_SLOTS = 8
+FULL_FORMAT = "F16"
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """llama.cpp's environment and models in one folder."""
+
+    folder: Path
+
+    def make(self, model: Path, formats: Sequence[str]) -> None:
+        """Install it, which compiles for some minutes, and convert the model; what is there already stays.
+
+        Raises:
+            deploy.bootstrap.SetupError, subprocess.CalledProcessError: a step failed; its own words are on the console.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        os.environ["CMAKE_ARGS"] = " ".join(f"-D{name}={value}" for name, value in BUILD_OPTIONS.items())
+        bootstrap.ensure([REQUIREMENTS], self._venv)
+        if not self.model(FULL_FORMAT).exists():
+            self._convert(model)
+        for name in formats:
+            if not self.model(name).exists():
+                _replacing(self.model(name), self.program("llama-quantize"), self.model(FULL_FORMAT), last=[name])
+
+    def model(self, number_format: str) -> Path:
+        """The model in one of its number formats."""
+        return self.folder / f"model-{number_format}.gguf"
+
+    def program(self, name: str) -> Path:
+        """One of its programs."""
+        return next(self._venv.glob(f"lib/python*/site-packages/bin/{name}"))
+
+    @property
+    def _venv(self) -> Path:
+        return self.folder / "venv"
+
+    def _convert(self, model: Path) -> None:
+        converter = self._source() / CONVERTER[0]
+        python = bootstrap.python_of(self._venv)
+        _replacing(self.model(FULL_FORMAT), python, converter, model, "--outtype", "f16", "--outfile")
+
+    def _source(self) -> Path:
+        """The converter is in the package's source archive only."""
+        pin = next(line for line in REQUIREMENTS.read_text("utf-8").splitlines() if line.startswith(f"{PACKAGE}=="))
+        download = ["download", "--no-deps", "--no-binary", PACKAGE, "--dest", str(self.folder), pin]
+        subprocess.run([bootstrap.python_of(self._venv), "-m", "pip", *download], check=True)
+        archive = next(self.folder.glob("*.tar.gz"))
+        source = self.folder / archive.name.removesuffix(".tar.gz") / SOURCE
+        wanted = tuple(str(source.relative_to(self.folder) / name) for name in CONVERTER)
+        with tarfile.open(archive) as packed:
+            members = [member for member in packed.getmembers() if member.name.startswith(wanted)]
+            packed.extractall(self.folder, members, filter="data")
+        return source
+
+
+def _replacing(target: Path, *command: str | Path, last: Sequence[str] = ()) -> None:
+    """Run a command that writes a file, so that a half-written one never stays."""
+    unfinished = target.with_suffix(".unfinished")
+    subprocess.run([*command, unfinished, *last], check=True)
+    unfinished.rename(target)
+
+
+@dataclass(frozen=True)
+class LlamaServer:
+    """Its server with one number format: continuous batching, no reuse of earlier prompts."""
+
+    installed: LlamaCpp
+    number_format: str
+
+    @property
+    def title(self) -> str:
+        """How the table names it."""
+        return f"llama.cpp {self.number_format}"
+
+    @contextmanager
+    def running(self, workload: Workload) -> Iterator[HttpSession]:
+        """Start it with a slot for every client, and stop it in the end."""
+        port = free_port(0)
+        with Process(self._command(workload, port), self.installed.folder / "server.log") as process:
+            process.wait_until(lambda: is_answering(port, "/health"))
+            yield HttpSession(process, lambda: LlamaClient(port))
+
+    def _command(self, workload: Workload, port: int) -> list[str | Path]:
+        slots = max(FEWEST_SLOTS, workload.clients)
+        options = {
+            "--host": LOCALHOST,
+            "--port": port,
+            "--threads": THREADS,
+            "--threads-batch": THREADS,
+            "--parallel": slots,
+            "--ctx-size": FEWEST_SLOTS * CONTEXT,  # of all slots together
+            "--cache-ram": 0,
+        }
+        words = [str(word) for option in options.items() for word in option]
+        model = self.installed.model(self.number_format)
+        return [self.installed.program("llama-server"), "--model", model, *words, "--cont-batching", "--no-ui"]
+
+
+class LlamaClient:
+    """A client of llama.cpp's server with a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection(LOCALHOST, port, timeout=TIMEOUT_S)
+        self._tokens = 0
+
+    def stream(self, prompt: str, measured: Measured) -> None:
+        """Send one streamed request and note its times."""
+        body = json.dumps(
+            {
+                "prompt": prompt,
+                "n_predict": NEW_TOKENS,
+                "temperature": 0,
+                "ignore_eos": True,
+                "cache_prompt": False,
+                "stream": True,
+            }
+        )
+        begun = last = time.perf_counter()
+        self._connection.request("POST", "/completion", body, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{answer.status}: {answer.read()!r}")
+        has_text = False
+        for line in answer:
+            if b'"stop":true' in line:
+                self._tokens += json.loads(line.removeprefix(b"data: "))["tokens_predicted"]
+            elif line.startswith(b"data: ") and b'"content":""' not in line:
+                now = time.perf_counter()
+                (measured.itl if has_text else measured.ttft).append(now - (last if has_text else begun))
+                has_text, last = True, now
+
+    def count_tokens(self) -> int:
+        """How many tokens the server says it generated."""
+        return self._tokens

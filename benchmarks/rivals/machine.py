@@ -1,0 +1,33 @@
+"""The machine that is measured on: what it is, and how busy others keep it. Linux only: it reads /proc."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+WATCH_S = 0.5
+
+
+def describe() -> str:
+    """Processor and number of cores."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores"
+
+
+def busy_share() -> float:
+    """Which part of its processor time the machine spends just now, from 0 to 1; what a hypervisor takes counts."""
+    idle_before, total_before = _ticks()
+    time.sleep(WATCH_S)
+    idle, total = _ticks()
+    return 1 - (idle - idle_before) / max(total - total_before, 1)
+
+
+def _ticks() -> tuple[int, int]:
+    """Idle and all ticks of all processors since the start of the machine."""
+    user, nice, system, idle, waiting, *rest = map(
+        int, Path("/proc/stat").read_text("utf-8").split("\n")[0].split()[1:]
+    )
+    interrupts_and_stolen = sum(rest[:3])  # behind them come guests, which count as user
+    return idle + waiting, user + nice + system + idle + waiting + interrupts_and_stolen

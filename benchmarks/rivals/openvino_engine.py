@@ -1,0 +1,98 @@
+"""OpenVINO GenAI's engine, run by OpenVINO's own environment: workloads in, times out, as lines of JSON on a socket.
+
+The clients are a loop around the engine's steps: what it has generated after a step counts as received then. No HTTP,
+no detokenising: what is measured is the least that a server around it would cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.serving import NEW_TOKENS, Measured, Workload, prompts
+
+
+@dataclass
+class Request:
+    """One prompt on its way."""
+
+    handle: Any  # openvino_genai.GenerationHandle
+    last: float  # when it was sent, or its last token came
+    tokens: int = 0
+
+
+class Engine:
+    """A pipeline with continuous batching.
+
+    Args:
+        model: the folder of the converted model.
+        threads: how many the engine computes with.
+    """
+
+    def __init__(self, model: str, threads: int) -> None:
+        openvino_genai: Any = importlib.import_module("openvino_genai")  # OpenVINO's environment has it, ours has not
+        scheduling = openvino_genai.SchedulerConfig()
+        scheduling.enable_prefix_caching = False
+        self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
+            model, scheduling, "CPU", {"INFERENCE_NUM_THREADS": threads}
+        )
+        self._sampling = openvino_genai.GenerationConfig(max_new_tokens=NEW_TOKENS, ignore_eos=True, do_sample=False)
+        self._finished = openvino_genai.GenerationStatus.FINISHED
+        self._requests = 0
+
+    def run(self, workload: Workload, number: int) -> Measured:
+        """Run a workload once."""
+        measured, waiting = Measured(), prompts(workload, number)
+        begun = now = time.perf_counter()
+        active = [request for _ in range(workload.clients) if (request := self._next(waiting, now))]
+        while active:
+            self._pipeline.step()
+            now = time.perf_counter()
+            for request in active:
+                self._receive(request, now, measured)
+            ended = [request for request in active if request.handle.get_status() == self._finished]
+            active = [request for request in active if request not in ended]
+            active += [request for _ in ended if (request := self._next(waiting, now))]
+        measured.wall = now - begun
+        return measured
+
+    def _next(self, waiting: Iterator[str], now: float) -> Request | None:
+        prompt = next(waiting, None)
+        if prompt is None:
+            return None
+        self._requests += 1
+        return Request(self._pipeline.add_request(self._requests, prompt, self._sampling), now)
+
+    def _receive(self, request: Request, now: float, measured: Measured) -> None:
+        while request.handle.can_read():
+            for output in request.handle.read().values():
+                (measured.itl if request.tokens else measured.ttft).append(now - request.last)
+                request.tokens += len(output.generated_ids)
+                measured.tokens += len(output.generated_ids)
+                request.last = now
+
+
+def main() -> None:
+    """Load the model, say so, and answer requests until the other end closes."""
+    parser = argparse.ArgumentParser(description="OpenVINO GenAI's engine behind a socket.")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--socket", type=int, required=True, help="its file descriptor")
+    options = parser.parse_args()
+    engine = Engine(options.model, options.threads)
+    with socket.socket(fileno=options.socket) as link, link.makefile("rw") as lines:
+        print("ready", file=lines, flush=True)
+        for line in lines:
+            asked = json.loads(line)
+            measured = engine.run(Workload(**asked["workload"]), asked["number"])
+            print(json.dumps(asdict(measured)), file=lines, flush=True)
+
+
+if __name__ == "__main__":
+    main()

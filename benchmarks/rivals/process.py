@@ -1,0 +1,133 @@
+"""A measured program: started, waited for, weighed and stopped. Linux only: it reads /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.settings import ROOT
+
+READY_S = 300  # generous: whoever takes longer has failed
+STOP_S = 60
+POLL_S = 0.01
+PROC = Path("/proc")
+
+
+class ProcessFailed(Exception):
+    """The program ended or did not become ready; the text names its log."""
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Most resident memory of a program so far, in bytes."""
+
+    largest: int  # of its largest process
+    total: int  # of all its processes; what they share counts for each
+
+
+class Process:
+    """A program and the processes that it starts. Leaving the `with` block stops them.
+
+    Args:
+        command: the program and its arguments; it runs in the project's folder.
+        log: the file that its output is appended to.
+        env: variables beside this process's own.
+        inherited: a socket that the program gets under the same number.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        inherited: socket.socket | None = None,
+    ) -> None:
+        self.start_s = 0.0  # from the start until `wait_until` returned
+        self._log = log
+        self._begun = time.perf_counter()
+        with log.open("ab") as out:
+            self._child = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | (env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=() if inherited is None else (inherited.fileno(),),
+                start_new_session=True,  # a Ctrl-C at the console is for the benchmark, which then stops the program
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait_until(self, is_ready: Callable[[], bool]) -> None:
+        """Poll until the program is ready, and note how long that took.
+
+        Raises:
+            ProcessFailed: it ended, or took too long.
+        """
+        while not is_ready():
+            if self._child.poll() is not None:
+                raise ProcessFailed(f"the program ended with status {self._child.returncode}: see {self._log}")
+            if time.perf_counter() - self._begun > READY_S:
+                raise ProcessFailed(f"the program was not ready within {READY_S} s: see {self._log}")
+            time.sleep(POLL_S)
+        self.start_s = time.perf_counter() - self._begun
+
+    def peak_memory(self) -> PeakMemory:
+        """What the processes that are still there have come to."""
+        peaks = [_peak_bytes(pid) for pid in self._family()]
+        return PeakMemory(max(peaks), sum(peaks))
+
+    def stop(self) -> None:
+        """Ask the program to end, and make whatever is left of it: the next system gets the machine to itself."""
+        family = self._family()
+        self._child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(STOP_S)
+        self._child.kill()
+        self._child.wait()
+        for pid in family[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _family(self) -> list[int]:
+        """The process ids of the program and its descendants."""
+        parents = _parents()
+        family = [self._child.pid]
+        for pid in family:  # grows while it is walked
+            family += [child for child, parent in parents.items() if parent == pid]
+        return family
+
+
+def _parents() -> dict[int, int]:
+    """Each process's parent."""
+    parents = {}
+    for folder in PROC.glob("[0-9]*"):
+        with suppress(OSError):  # it has ended since
+            after_name = (folder / "stat").read_text().rpartition(")")[2]
+            parents[int(folder.name)] = int(after_name.split()[1])
+    return parents
+
+
+def _peak_bytes(pid: int) -> int:
+    """The high-water mark of a process's resident memory; 0 for one that has ended."""
+    with suppress(OSError):
+        for line in (PROC / str(pid) / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 0

@@ -1,0 +1,52 @@
+"""This project's server, started as a user starts it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.rivals.process import Process
+from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, is_answering
+from benchmarks.serving import ServerClient, Workload
+from common.settings import ROOT
+from deploy.redis_server import free_port
+
+SLOTS = 32
+
+
+@dataclass(frozen=True)
+class SlmServer:
+    """The whole stack: Redis, one worker, the API.
+
+    Args:
+        folder: for its data and log; kept, so that the compiled kernels are there at the next start.
+        model: the checkpoint's folder.
+    """
+
+    folder: Path
+    model: Path
+    title = "this server"
+
+    @contextmanager
+    def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - one set-up serves every workload
+        """Start it with 32 slots, and stop it in the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        port = free_port(0)
+        with Process(self._command(port), self.folder / "server.log", self._environment()) as process:
+            process.wait_until(lambda: is_answering(port, "/readyz"))
+            yield HttpSession(process, lambda: ServerClient(f"http://{LOCALHOST}:{port}"))
+
+    def _command(self, port: int) -> list[str | Path]:
+        return [sys.executable, ROOT / "start_slm_api.py", "--host", LOCALHOST, "--port", str(port)]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "SLM_DATA_DIR": str(self.folder),
+            "SLM_BASE_MODEL": str(self.model),
+            "SLM_SLOTS": str(SLOTS),
+            "SLM_THREADS": str(THREADS),
+            "SLM_CONTEXT": str(CONTEXT),
+        }
