@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Flask, Response, current_app, g, request
 
 from api.auth.access import Access, access_of
+from api.auth.caller import ANONYMOUS
+from api.auth.foreign_page import is_foreign_page
 from api.auth.rates import Allowance
 from api.current import caller, note_allowance, services
 from common.errors import Forbidden
@@ -24,9 +26,15 @@ def _let_in() -> None:
     if access is Access.PUBLIC or _asks_for_methods_only():
         return
     g.caller = services().keyring.identify(_sent_key())
+    if caller() is ANONYMOUS and not services().settings.insecure and _is_foreign():
+        raise Forbidden("A server without API keys serves no pages of other sites, and nobody by another name.")
     if access is not Access.USER and not caller().is_admin:
         raise Forbidden("This takes the key of an admin.")
     _count()
+
+
+def _is_foreign() -> bool:
+    return is_foreign_page(request.headers.get("Host", ""), request.headers.get("Origin"))
 
 
 def _asks_for_methods_only() -> bool:

@@ -71,7 +71,13 @@ def test_nothing_is_public_but_health_and_the_page(api: Api) -> None:
     app = api.client.application
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     public = {endpoint for endpoint in endpoints if access_of(app, endpoint) is Access.PUBLIC}
-    assert public == {"static", "pages.index", "health.healthz", "health.readyz"}
+    asks_by_itself = {"metrics.show_metrics"}  # tells a little while nobody's key can be looked up
+    assert public - asks_by_itself == {"static", "pages.index", "health.healthz", "health.readyz"}
+
+
+def test_the_metrics_are_an_admins(guarded: Guarded) -> None:
+    asked = {who: guarded.ask(who, "GET", "/metrics").status_code for who in (None, "ann", "root")}
+    assert asked == {None: 401, "ann": 403, "root": 200}
 
 
 def test_every_route_that_is_not_public_refuses_who_has_no_key(guarded: Guarded) -> None:
@@ -114,6 +120,33 @@ def test_a_server_without_keys_serves_everybody_on_this_machine(api: Api) -> Non
     assert api.generate().status_code == 200
     answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Authorization": "Bearer whatever"})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "127.0.0.1:5000"}, 200),
+        ({"Host": "[::1]:5000"}, 200),
+        ({"Host": "localhost:5000", "Origin": "http://localhost:5000"}, 200),
+        ({"Host": "localhost:5000", "Origin": "http://localhost:8080"}, 403),
+        ({"Host": "127.0.0.1:5000", "Origin": "https://example.org"}, 403),
+        ({"Host": "127.0.0.1:5000", "Origin": "null"}, 403),
+        ({"Host": "rebound.example.org:5000"}, 403),
+        ({"Host": "rebound.example.org:5000", "Origin": "http://rebound.example.org:5000"}, 403),
+        ({"Host": "127.example.org"}, 403),
+        ({"Host": "[oops"}, 403),
+        ({"Host": ""}, 200),
+    ],
+)
+def test_no_other_sites_page_uses_a_server_without_keys(api: Api, headers: dict[str, str], status: int) -> None:
+    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', headers=headers, content_type="text/plain")
+    assert answer.status_code == status
+
+
+def test_a_key_speaks_for_itself_wherever_the_page_is_from(guarded: Guarded) -> None:
+    headers = {"Host": "slm.example.org", "Origin": "https://chat.example.org"}
+    assert guarded.ask("ann", "GET", "/slm/info", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -220,7 +253,7 @@ def test_the_keys_are_not_read_for_every_request() -> None:
 
 
 def test_a_user_sees_and_touches_their_own_jobs_only(guarded: Guarded) -> None:
-    job_id = guarded.submit("ann")
+    job_id = guarded.generate("ann").json["job_id"]
     of_a_job: list[Callable[[str, str], TestResponse]] = [
         lambda who, job: guarded.ask(who, "GET", f"/slm/jobs/{job}"),
         lambda who, job: guarded.ask(who, "GET", f"/slm/jobs/{job}/stream"),
