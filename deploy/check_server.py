@@ -22,15 +22,17 @@ class CheckFailed(Exception):
     """The server did something else than documented; the text says what."""
 
 
-def check_server(url: str, prompt: str, say: Callable[[str], None]) -> bool:
+def check_server(url: str, prompt: str, say: Callable[[str], None], *, api_key: str | None = None) -> bool:
     """Run every check against the server at `url` and say each result. Returns whether all were good.
+
+    A server with API keys takes an admin's: the checks load and unload the model.
 
     The model is unloaded once on the way (unless other work is running) and is loaded at the end.
 
     Raises:
         OSError: nobody answers at `url`.
     """
-    client = HttpClient(url)
+    client = HttpClient(url, api_key=api_key)
     client.get("/healthz")
     checks = ServerChecks(client, prompt)
     results = [_run(name, check, say) for name, check in checks.in_order().items()]

@@ -24,10 +24,14 @@ class Answer:
 
 
 class HttpClient:
-    """Talks to one server, without the environment's proxies. Every method raises `OSError` if it cannot be reached."""
+    """Talks to one server, without the environment's proxies. Every method raises `OSError` if it cannot be reached.
 
-    def __init__(self, base_url: str, timeout_s: float = TIMEOUT_S) -> None:
+    `api_key` is sent with every request, where there is one.
+    """
+
+    def __init__(self, base_url: str, timeout_s: float = TIMEOUT_S, api_key: str | None = None) -> None:
         self.base_url = base_url.rstrip("/")
+        self._key_header = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -55,6 +59,7 @@ class HttpClient:
     def _open(self, method: str, path: str, body: object) -> HTTPResponse:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
+        headers |= self._key_header
         request = urllib.request.Request(self.base_url + path, data=data, headers=headers, method=method)  # noqa: S310
         response: HTTPResponse = self._opener.open(request, timeout=self._timeout_s)
         return response

@@ -14,13 +14,16 @@ from typing import NoReturn
 from deploy import bootstrap, check_server
 
 DEFAULT_URL = "http://127.0.0.1:5000"
+KEY_VARIABLE = "API_KEY"  # not on the command line, which every user of the machine can read
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: pytest's own, or 0 where every check of the running server was good, else 1."""
     asked = _parser().parse_args(argv)
     if asked.url is not None or asked.prompt is not None:
-        return _check(asked.url or DEFAULT_URL, asked.prompt or check_server.DEFAULT_PROMPT)
+        return _check(
+            asked.url or DEFAULT_URL, asked.prompt or check_server.DEFAULT_PROMPT, os.environ.get(KEY_VARIABLE)
+        )
     try:
         _become_pytest(asked.pytest_arguments)
     except bootstrap.SetupError as err:
@@ -32,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="test_slm_api.py",
         description="Run the whole test suite; with --url or --prompt, check a running server instead.",
+        epilog=f"Where the server has API keys: {KEY_VARIABLE}=slm_... with an admin's, in the environment.",
     )
     parser.add_argument("--url", help=f"check the server at this address (default with --prompt: {DEFAULT_URL})")
     parser.add_argument("--prompt", help="prompt for the checks of a running server")
@@ -46,9 +50,9 @@ def _become_pytest(arguments: Sequence[str]) -> NoReturn:
     os.execv(python, [str(python), "-m", "pytest", *arguments])  # noqa: S606 - no shell is wanted
 
 
-def _check(url: str, prompt: str) -> int:
+def _check(url: str, prompt: str, api_key: str | None) -> int:
     try:
-        return 0 if check_server.check_server(url, prompt, print) else 1
+        return 0 if check_server.check_server(url, prompt, print, api_key=api_key) else 1
     except OSError as err:
         print(f"No server answers at {url} ({err}). Start one with: python start_slm_api.py", file=sys.stderr)
         return 1

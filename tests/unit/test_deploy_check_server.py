@@ -56,6 +56,7 @@ class DocumentedServer(ThreadingHTTPServer):
         self.last_is_complete = True
         self.job_status = "succeeded"
         self.falls_over = False
+        self.key: str | None = None
 
     @property
     def url(self) -> str:
@@ -66,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
     server: DocumentedServer
 
     def do_GET(self) -> None:
+        if not self._has_key():
+            return
         answers: dict[str, tuple[int, dict[str, Any]]] = {
             "/healthz": (200, {"status": "ok"}),
             "/slm/info": (200, {**self.server.info, "model_loaded": self.server.loaded}),
@@ -76,12 +79,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self._has_key():
+            return
         {
             "/slm/load": self._load,
             "/slm/unload": self._unload,
             "/slm/generate": self._generate,
             "/slm/stream": self._stream,
         }[self.path](body)
+
+    def _has_key(self) -> bool:
+        if self.server.key is None or self.headers["Authorization"] == f"Bearer {self.server.key}":
+            return True
+        self._reply(401, {"success": False, "error": "This needs an API key"})
+        return False
 
     def _load(self, _body: bytes) -> None:
         self.server.loaded = True
@@ -169,6 +180,15 @@ def failed_checks(server: DocumentedServer) -> list[str]:
 def test_a_server_that_does_as_documented_passes_and_is_left_with_its_model(server: DocumentedServer) -> None:
     assert failed_checks(server) == []
     assert server.loaded
+
+
+def test_a_server_with_keys_is_checked_with_the_one_in_the_environment(
+    server: DocumentedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = "slm_secret"
+    assert main(["--url", server.url]) == 1
+    monkeypatch.setenv("API_KEY", "slm_secret")
+    assert main(["--url", server.url]) == 0
 
 
 def test_a_server_with_other_work_is_not_unloaded(server: DocumentedServer) -> None:
