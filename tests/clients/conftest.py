@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol
 
 import pytest
 from redis import Redis
 
+from deploy.redis_server import free_port
 from tests.clients.mortal_api import MortalApi, mortal_api
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
@@ -28,10 +28,16 @@ def url(lasting_api: MortalApi, real_redis: Redis) -> str:
 
 
 @pytest.fixture
-def dying_api(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> Iterator[MortalApi]:
-    """An API of the test's own, to kill."""
-    with mortal_api(tmp_path, redis_url=redis_server.url) as api:
-        yield api
+def dying_api(lasting_api: MortalApi, real_redis: Redis) -> Iterator[MortalApi]:
+    """The same, to kill and start again."""
+    yield lasting_api
+    lasting_api.wait_until_up()
+
+
+@pytest.fixture
+def unused_url() -> str:
+    """Where nobody listens."""
+    return f"http://127.0.0.1:{free_port(0)}"
 
 
 class Worker(Protocol):

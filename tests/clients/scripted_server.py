@@ -15,7 +15,7 @@ MISSING = 1000  # bytes that a broken-off answer promises and does not send
 
 @dataclass(frozen=True)
 class Reply:
-    """`breaks_off`: the connection ends before the answer does."""
+    """`breaks_off`: the connection ends before the answer does; with status 0 before it begins."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -79,6 +79,11 @@ class ScriptedServer:
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 body = json.loads(raw) if raw else None
                 reply = server.next_reply(Asked(self.command, self.path, dict(self.headers), body))
+                self.close_connection = True
+                if reply.status:
+                    self.give(reply)
+
+            def give(self, reply: Reply) -> None:
                 self.send_response(reply.status)
                 for name, value in ({"Content-Type": "application/json"} | reply.headers).items():
                     self.send_header(name, value)
@@ -86,7 +91,6 @@ class ScriptedServer:
                 self.send_header("Connection", "close")
                 self.end_headers()
                 self.wfile.write(reply.body)
-                self.close_connection = True
 
             do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server finds them by these names
 

@@ -12,6 +12,7 @@ import httpx
 
 from slm_client.options import GenerateOptions
 
+CONNECT_S = 10.0
 ANSWER_S = 30.0  # for what the server knows at once
 GENERATION_S = 150.0  # the server's own limit is 120 s (SLM_SYNC_TIMEOUT_S); behind it it answers 202
 SILENCE_S = 45.0  # an open stream has a heartbeat every 15 s
@@ -29,7 +30,7 @@ class Call:
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request, with what `http` adds to each of its own."""
-        timeout = httpx.Timeout(http.timeout, read=self.read_s)
+        timeout = httpx.Timeout(CONNECT_S, read=self.read_s)
         return http.build_request(self.method, self.path, json=self.body, headers=dict(self.headers), timeout=timeout)
 
 

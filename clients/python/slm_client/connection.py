@@ -10,7 +10,6 @@ import httpx
 from slm_client.errors import BadAnswer
 
 DEFAULT_URL = "http://127.0.0.1:5000"
-CONNECT_S = 10.0
 
 T = TypeVar("T")
 
@@ -20,13 +19,12 @@ class Setup(TypedDict):
 
     base_url: str
     headers: dict[str, str]
-    timeout: httpx.Timeout
 
 
 def setup(url: str, api_key: str | None) -> Setup:
-    """How to reach the server; calls set read times of their own."""
+    """How to reach the server."""
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-    return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(CONNECT_S)}
+    return {"base_url": url, "headers": headers}
 
 
 def read(response: httpx.Response, reader: Callable[[Mapping[str, Any]], T]) -> T:

@@ -6,20 +6,20 @@ SLMClientError
 └── ApiError                the server said no; `code` says why
     ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed
     │   └── PromptTooLong   prompt_too_long
-    ├── Unauthorized        401: no API key, or one that is not known
-    ├── Forbidden           403: the key may not do this
+    ├── Unauthorized        invalid_api_key
+    ├── Forbidden           forbidden
     ├── NotFound            not_found
     │   ├── JobNotFound     job_not_found
     │   └── AdapterNotFound adapter_not_found
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
-    ├── RateLimited         429: too much for this key
+    ├── RateLimited         rate_limit_exceeded
     ├── Unavailable         503: queue_full, no_worker, redis_unavailable, redis_full
     │   └── ModelUnavailable  model_unavailable
     ├── JobFailed           worker_lost
     │   ├── JobExpired      job_expired
     │   └── JobTimeout      job_timeout
-    └── ServerError         internal_error, and everything that a proxy in between may say
+    └── ServerError         internal_error, and what a proxy in between may say
 """
 
 from __future__ import annotations
@@ -152,6 +152,9 @@ class ServerError(ApiError):
 _BY_CODE: Mapping[str, type[ApiError]] = {
     "invalid_request": InvalidRequest,
     "prompt_too_long": PromptTooLong,
+    "invalid_api_key": Unauthorized,
+    "forbidden": Forbidden,
+    "rate_limit_exceeded": RateLimited,
     "idempotency_mismatch": InvalidRequest,
     "body_too_large": InvalidRequest,
     "method_not_allowed": InvalidRequest,
