@@ -22,7 +22,7 @@ class ScoredToken:
     logprob: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "logprob", round(self.logprob, DECIMALS))
+        object.__setattr__(self, "logprob", round(self.logprob, DECIMALS) + 0.0)  # no minus zero on the wire
 
     @property
     def text(self) -> str:

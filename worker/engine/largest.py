@@ -15,7 +15,9 @@ BLOCK = 64  # values
 def row_max(values: Tensor) -> tuple[Tensor, Tensor]:
     """The largest value of each row of [rows, n] and the first place where it stands, both [rows]. NaN wins."""
     block = _block_maxima(values).argmax(dim=-1, keepdim=True)
-    places = _places(block).clamp_(max=values.shape[-1] - 1)
+    places = _places(block)
+    if values.shape[-1] % BLOCK:
+        places.clamp_(max=values.shape[-1] - 1)
     best = values.gather(-1, places).max(dim=-1, keepdim=True)
     return best.values[:, 0], places.gather(-1, best.indices)[:, 0]
 

@@ -140,4 +140,4 @@ def _positions(logits: Tensor, edits: dict[int, LogitEdit], ids: Iterable[object
 
 def _flat(logits: Tensor, values: Iterable[object]) -> Tensor:
     """The values of all lists one behind the other, as logits."""
-    return torch.from_numpy(np.concatenate([np.asarray(one, dtype=np.float64) for one in values])).to(logits)
+    return torch.from_numpy(np.concatenate([np.asarray(one, dtype=np.float32) for one in values])).to(logits.device)

@@ -38,11 +38,15 @@ class RandomChoice:
 
 def draw(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
     """One token for each row, [rows], of logits [rows, vocab] in 32 bits."""
+    filtered = [row for row, choice in enumerate(choices) if choice.has_filter]
+    if not filtered:
+        return _draw_from_all(logits, choices)
+    if len(filtered) == len(choices):
+        return _draw_filtered(logits, choices)
     tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
-    for draw_group, wants_filter in ((_draw_filtered, True), (_draw_from_all, False)):
-        rows = [row for row, choice in enumerate(choices) if choice.has_filter is wants_filter]
-        if rows:
-            tokens[rows] = draw_group(take_rows(logits, rows), [choices[row] for row in rows])
+    tokens[filtered] = _draw_filtered(logits[filtered], [choices[row] for row in filtered])
+    others = [row for row, choice in enumerate(choices) if not choice.has_filter]
+    tokens[others] = _draw_from_all(logits[others], [choices[row] for row in others])
     return tokens
 
 
@@ -54,13 +58,12 @@ def take_rows(values: Tensor, rows: list[int]) -> Tensor:
 def _draw_from_all(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
     """Find the block first, then the token in it: 64-bit sums over the blocks alone."""
     weights = _weights(logits, choices)
-    sums = _exact(weights.sum(dim=-1)).cumsum(dim=-1)
-    target = _column([choice.point for choice in choices], sums) * sums[:, -1:]
-    block = _locate(sums, target)
-    target -= torch.where(block > 0, sums.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    sums = pad(_exact(weights.sum(dim=-1)), (1, 0)).cumsum(dim=-1)  # of the blocks before each, and of all
+    target = _targets(choices, sums)
+    block = _locate(sums, target) - 1
     inside = weights.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
-    tokens = block * BLOCK + _locate(_exact(inside).cumsum(dim=-1), target)
-    return tokens.clamp_(max=logits.shape[-1] - 1)[:, 0]
+    place = _locate(_exact(inside).cumsum(dim=-1), target - sums.gather(-1, block))
+    return (block * BLOCK + place)[:, 0]
 
 
 def _weights(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
@@ -114,16 +117,15 @@ class _Candidates:
         is_settled = ~has_top_k[:, 0] | (weights[:, -1] == 0.0)
         totals = torch.where(has_top_k, weights.sum(dim=-1, keepdim=True), totals)
         weights = _keep_top_p(weights, [choice.top_p for choice in choices], totals)
-        weights = weights * (weights >= _column([choice.min_p for choice in choices], weights))
-        self._weights = weights
+        self._weights = weights = _keep_min_p(weights, [choice.min_p for choice in choices])
         return (is_settled & (weights[:, -1] == 0.0)) | self._is_all
 
     def draw(self, choices: list[RandomChoice]) -> Tensor:
         """One of the kept tokens of each row, [rows]."""
         order = self._ids.argsort(dim=-1)
         sums = self._weights.gather(-1, order).cumsum(dim=-1)
-        target = _column([choice.point for choice in choices], sums) * sums[:, -1:]
-        return self._ids.gather(-1, order.gather(-1, _locate(sums, target)))[:, 0]
+        place = _locate(sums, _targets(choices, sums))
+        return self._ids.gather(-1, order.gather(-1, place))[:, 0]
 
 
 def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
@@ -146,12 +148,21 @@ def _keep_top_p(weights: Tensor, top_ps: list[float], totals: Tensor) -> Tensor:
     return weights * ((weights >= least) | (shares >= 1.0))
 
 
+def _keep_min_p(weights: Tensor, min_ps: list[float]) -> Tensor:
+    """Weights [rows, n], of which the largest is 1, without those that are too far below it."""
+    return weights * (weights >= _column(min_ps, weights)) if any(min_ps) else weights
+
+
 def _locate(sums: Tensor, target: Tensor) -> Tensor:
     """The first place, [rows, 1], whose cumulative sum, of [rows, n], is above the target, of [rows, 1]."""
-    place = torch.searchsorted(sums, target, right=True)
-    last = torch.searchsorted(sums, sums[:, -1:].contiguous())  # rounding may lift the target up to the total
-    # A row of NaN has neither; it is no token's business, but must not reach beyond its end.
-    return torch.minimum(place, last).clamp_(max=sums.shape[-1] - 1)
+    below_total = sums[:, -1:] * (1.0 - torch.finfo(sums.dtype).eps)  # rounding may have lifted the target higher
+    place = torch.searchsorted(sums, torch.minimum(target, below_total), right=True)
+    return place.clamp_(max=sums.shape[-1] - 1)  # a row of NaN has no such place, but must not reach beyond its end
+
+
+def _targets(choices: list[RandomChoice], sums: Tensor) -> Tensor:
+    """The cumulative sums, [rows, 1], at which the choices cut."""
+    return _column([choice.point for choice in choices], sums) * sums[:, -1:]
 
 
 def _exact(values: Tensor) -> Tensor:

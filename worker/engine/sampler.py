@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +20,6 @@ from worker.engine.sequence import Sequence
 from worker.engine.uniform import uniform
 
 logger = logging.getLogger(__name__)
-
-_UNUSABLE = -1  # in the place of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +89,41 @@ def _random_choice(sequence: Sequence) -> RandomChoice:
 
 
 def _most_probable(logits: Tensor) -> list[SampledToken | InternalError]:
-    """The way of a batch that asks for nothing else: one look at the logits, one transfer from the device."""
+    """The way of a batch that asks for nothing else: one look at the logits, no copy of them."""
     best, tokens = row_max(logits)
-    return [_sample(token) for token in torch.where(best.isfinite(), tokens, _UNUSABLE).tolist()]
+    return _checked(map(SampledToken, tokens.tolist()), best)
 
 
 def _choose(logits: Tensor, plans: list[_Plan]) -> list[SampledToken | InternalError]:
     """The tokens of [rows, vocab], in 32 bits."""
     edits = {row: plan.edit for row, plan in enumerate(plans) if plan.edit is not None}
-    final = edited(logits, edits)
-    best, tokens = row_max(final)
-    random = {row: plan.choice for row, plan in enumerate(plans) if plan.choice is not None}
-    if random:
-        tokens[list(random)] = draw(take_rows(final, list(random)), list(random.values()))
-    is_usable = best.isfinite() & row_max(logits)[0].isfinite() if edits else best.isfinite()
-    samples = [_sample(token) for token in torch.where(is_usable, tokens, _UNUSABLE).tolist()]
+    best, tokens = _pick(edited(logits, edits), [plan.choice for plan in plans])
+    if edits:  # which may have hidden what is wrong with the model's logits
+        best = torch.where(logits.amax(dim=-1).isfinite(), best, torch.nan)
+    samples = [SampledToken(token) for token in tokens.tolist()]
     nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
     if nums:
         rows = list(nums)
-        told = with_logprobs(take_rows(logits, rows), tokens[rows], list(nums.values()))
+        told = with_logprobs(take_rows(logits, rows), take_rows(tokens, rows), list(nums.values()))
         for row, sample in zip(rows, told, strict=True):
-            samples[row] = sample if isinstance(samples[row], SampledToken) else samples[row]
-    return samples
+            samples[row] = sample
+    return _checked(samples, best)
 
 
-def _sample(token: int) -> SampledToken | InternalError:
-    """An unusable row has NaN or infinity in it, or no token that may come."""
-    if token == _UNUSABLE:
-        return InternalError("The model computed no usable probabilities.")
-    return SampledToken(token)
+def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, Tensor]:
+    """Each row's largest logit and its token, both [rows]: the most probable one where there is no random choice."""
+    random = {row: choice for row, choice in enumerate(choices) if choice is not None}
+    if len(random) == len(choices):
+        return logits.amax(dim=-1), draw(logits, list(random.values()))
+    best, tokens = row_max(logits)
+    if random:
+        tokens[list(random)] = draw(logits[list(random)], list(random.values()))
+    return best, tokens
+
+
+def _checked(samples: Iterable[SampledToken], best: Tensor) -> list[SampledToken | InternalError]:
+    """An error in place of each token whose row's largest logit is not finite: NaN, or no token may come."""
+    return [
+        sample if math.isfinite(value) else InternalError("The model computed no usable probabilities.")
+        for sample, value in zip(samples, best.tolist(), strict=True)
+    ]

@@ -18,7 +18,7 @@ from transformers import (
 from worker.engine.random_choice import FIRST_CANDIDATES, RandomChoice, draw
 from worker.engine.uniform import uniform
 
-NUM_DRAWS = 200
+NUM_DRAWS = 60
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"temperature": 0.3},

@@ -1,0 +1,50 @@
+"""Whole answers under several settings at once, against `generate` of transformers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from common.sampling import SamplingParams
+from tests.fakes import EOS, ByteTokenizer
+from tests.unit.engine.test_transformers_runner import PROMPTS, Run
+from tests.unit.engine.tiny_models import make_model
+from worker.engine.sequence import Sequence
+
+MIN_NEW_TOKENS = 12
+BIAS = {EOS: 60.0, ord("a"): -100.0}  # the end is what comes as soon as it may
+PARAMS = SamplingParams(
+    seed=0,
+    temperature=0.0,
+    repetition_penalty=1.3,
+    min_new_tokens=MIN_NEW_TOKENS,
+    logit_bias=BIAS,
+    logprobs=1,
+)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_answers_are_those_of_generate_and_so_are_their_log_probabilities(name: str) -> None:
+    model = make_model(name)
+
+    run = Run(model, [Sequence(prompt, ByteTokenizer().encode(prompt), PARAMS) for prompt in PROMPTS], num_slots=3)
+
+    for prompt in PROMPTS:
+        token_ids = torch.tensor([ByteTokenizer().encode(prompt)])
+        expected = model.generate(
+            token_ids,
+            attention_mask=torch.ones_like(token_ids),
+            max_new_tokens=100,
+            min_new_tokens=MIN_NEW_TOKENS,
+            repetition_penalty=1.3,
+            sequence_bias={(token,): bias for token, bias in BIAS.items()},
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        answer = expected.sequences[0, token_ids.shape[1] :]
+        assert run.token_ids(prompt) == answer.tolist()
+        assert len(answer) == MIN_NEW_TOKENS + 1
+        told = [one.chosen.logprob for output in run.outputs.of(prompt) for one in output.logprobs or ()]
+        logprobs = torch.cat(expected.logits).log_softmax(dim=-1).gather(-1, answer[:, None])[:, 0]
+        assert told == pytest.approx(logprobs.tolist(), abs=1e-4)
