@@ -17,10 +17,12 @@ from api.hooks import register_hooks
 from api.line import Line
 from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
+from api.observation.metrics import ApiMetrics
 from api.overview import Overview
 from api.readers import Readers
 from api.routes.health import health
 from api.routes.jobs import jobs
+from api.routes.metrics import metrics as metrics_routes
 from api.routes.pages import pages
 from api.routes.quarantine import quarantine
 from api.routes.slm import slm
@@ -35,7 +37,9 @@ from common.settings import Settings
 from common.subscriber import Subscriber
 
 
-def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subscriber) -> Flask:
+def create_app(
+    settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics | None = None
+) -> Flask:
     """Build the application. It makes no connection; `subscriber` must be started before the first request.
 
     Args:
@@ -43,21 +47,23 @@ def create_app(settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subs
         redis: client for everything but the subscription.
         ring: sends the Celery messages of jobs whose turn has come.
         subscriber: the process's one subscription.
+        metrics: the process's figures, where something was counted before.
     """
+    metrics = metrics or ApiMetrics()
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
-    app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber)
-    observe(app, [AccessLog()])
+    app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber, metrics)
+    observe(app, [AccessLog(), metrics])
     register_hooks(app)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, jobs, quarantine, usage, sse, health, pages):
+    for blueprint in (slm, jobs, quarantine, usage, sse, health, metrics_routes, pages):
         app.register_blueprint(blueprint)
     return app
 
 
-def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber) -> Services:
+def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics) -> Services:
     store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
     grace_s = settings.reader_grace_s
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
@@ -65,4 +71,4 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
     line = Line(store.places)
     jobs = JobService(store, log, readers, line, limits_of=keyring.limits_of, max_queue=settings.max_queue)
-    return Services(settings, redis, jobs, Overview(Fleet(redis), store), keyring, Rates(redis))
+    return Services(settings, redis, jobs, Overview(Fleet(redis), store), keyring, Rates(redis), metrics)

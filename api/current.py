@@ -11,6 +11,7 @@ from redis import Redis
 from api.auth.caller import Caller
 from api.auth.keyring import Keyring
 from api.auth.rates import Allowance, Rates
+from api.observation.metrics import ApiMetrics
 from api.overview import Overview
 from api.service import JobService
 from common import context
@@ -29,6 +30,7 @@ class Services:
     overview: Overview
     keyring: Keyring
     rates: Rates
+    metrics: ApiMetrics
 
 
 def services() -> Services:

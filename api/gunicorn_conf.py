@@ -6,13 +6,20 @@ preloaded, and nothing imported here may bring in redis.
 
 from __future__ import annotations
 
+import atexit
+import os
 import resource
+import shutil
 import sys
+import tempfile
+
+from gunicorn.workers.base import Worker
 
 from api.gunicorn_logger import FormattedLogger, JsonLogger
 from common.settings import Settings, SettingsError
 
 MAX_CONNECTIONS = 10_000
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 try:
     _settings = Settings.from_env()
@@ -32,9 +39,30 @@ logger_class = JsonLogger if _settings.log_format == "json" else FormattedLogger
 
 
 def on_starting(_server: object) -> None:
-    """Let the process have as many connections as it takes, where the system allows it."""
+    """Let the process have as many connections as it takes, where the system allows it; prepare for its figures."""
+    _share_metrics()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _share_metrics() -> None:
+    """Give the worker processes a folder for their figures, so that each can tell the sum of all."""
+    if MULTIPROCESS_DIR not in os.environ:
+        os.environ[MULTIPROCESS_DIR] = tempfile.mkdtemp(prefix="slm-metrics-")
+        atexit.register(_remove_metrics, os.getpid())
+
+
+def _remove_metrics(master_pid: int) -> None:
+    """The worker processes end with what the master has registered, too."""
+    if os.getpid() == master_pid:
+        shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)
+
+
+def child_exit(_server: object, worker: Worker) -> None:
+    """Forget what a worker process that has ended was just doing; what it counted stays."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from api import app as application
 from api.current import EXTENSION, Services
+from api.observation.metrics import ApiMetrics
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
 from common.binding import check_binding
@@ -35,12 +36,13 @@ def create_app() -> Flask:
     """
     settings = Settings.from_env()
     configure_logging(settings.log_level, settings.log_format)
-    redis = connect(settings.redis_url)
+    metrics = ApiMetrics()
+    redis = connect(settings.redis_url, trouble=metrics.redis_trouble)
     _check_binding(settings, redis)
     subscriber = Subscriber(redis)
     subscriber.start()
     ring = BellRinger(configure(Celery("slm", set_as_current=False), settings))
-    app = application.create_app(settings, redis=redis, ring=ring, subscriber=subscriber)
+    app = application.create_app(settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics)
     _start_webhooks(app.extensions[EXTENSION], redis, settings)
     return app
 

@@ -30,6 +30,8 @@ slm:workers             zset    workers, by the time (ms) until which they count
 slm:workers:slots       hash    worker -> generations it takes at once
 slm:awake               hash    the last heartbeat of any worker, and since when there was no gap (ms)
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
+slm:worker:<id>:metrics string  its figures for /metrics (JSON: `metrics_board`)
+slm:counters            hash    how often it happened: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
 slm:control             channel what workers must hear at once: {"cancel": job_id} or {"model": generation}
 """
@@ -43,6 +45,7 @@ RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
 CONTROL_CHANNEL = f"{PREFIX}control"
+COUNTERS = f"{PREFIX}counters"
 
 
 def job(job_id: str) -> str:
@@ -58,6 +61,11 @@ def log(job_id: str) -> str:
 def channel(job_id: str) -> str:
     """Channel on which the job's events are published."""
     return f"{PREFIX}job:{job_id}:events"
+
+
+def worker_metrics(worker_id: str) -> str:
+    """Key of the worker's figures."""
+    return f"{PREFIX}worker:{worker_id}:metrics"
 
 
 def reader(job_id: str) -> str:

@@ -12,6 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.errors import InternalError, RedisFull, RedisUnavailable, SLMError
+from common.redis_trouble import RedisTrouble, WatchedRetry
 
 SOCKET_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 64  # per process; each is busy for less than a millisecond at a time
@@ -24,13 +25,14 @@ _NOT_NOW = re.compile(r"\b(READONLY|MISCONF|MASTERDOWN|NOREPLICAS|BUSY)\b")
 _FULL = "command not allowed when used memory > 'maxmemory'"
 
 
-def connect(url: str, *, retries: int = 3) -> Redis:
+def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) -> Redis:
     """A client with a connection pool of its own; nothing is sent yet.
 
     A failed command is repeated up to `retries` times (20 ms to 0.5 s apart), also when its answer alone was lost:
     every write of ours is idempotent. When all connections are in use, a command waits for one: redis-py's usual pool
-    refuses the hundred-and-first.
+    refuses the hundred-and-first. `trouble` is told of the failures.
     """
+    backoff = ExponentialBackoff(cap=0.5, base=0.02)
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
@@ -39,7 +41,7 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
+        retry=Retry(backoff, retries) if trouble is None else WatchedRetry(backoff, retries, trouble),
     )
     return Redis.from_pool(pool)
 

@@ -10,8 +10,10 @@ from common.event_log import EventLog
 from common.events import Event, EventType
 from common.job_store import JobStore
 from common.jobs import GenerateParams, GenerateResult, JobState
+from worker.engine.engine import Engine
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.held_jobs import Fate, HeldJob
+from worker.metrics import WorkerMetrics
 from worker.model_keeper import Loan, ModelKeeper
 
 
@@ -21,7 +23,8 @@ class Generation:
     An attempt that follows another one re-reads what that one committed and goes on behind it.
     """
 
-    def __init__(self, store: JobStore, log: EventLog, keeper: ModelKeeper) -> None:
+    def __init__(self, store: JobStore, log: EventLog, keeper: ModelKeeper, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
         self._store = store
         self._log = log
         self._keeper = keeper
@@ -34,6 +37,7 @@ class Generation:
             GivenUp: the job was given up before it reached the engine.
             Fenced: another attempt owns the job.
         """
+        self._metrics.taken_up(job)
         earlier = self._log.read(job.id)
         with self._keeper.borrow(lambda: job.is_given_up, lambda: _tell(job, earlier, "Loading SLM model...")) as loan:
             if loan.loaded_for_it:
@@ -49,15 +53,10 @@ class Generation:
         )
         loan.serving.engine.check(sequence)
         _tell(job, earlier, "Generating response...")
-        engine = loan.serving.engine
-        engine.submit(sequence)
-        job.wait()
-        if job.end_reason is not None:
-            engine.cancel(job.sequence_id)
-        if job.wait_for_fate() is Fate.DONE:
+        with self._metrics.in_engine(job, sequence):
+            fate = _run_sequence(job, loan.serving.engine, sequence)
+        if fate is Fate.DONE:
             self._record(job, prompt_text, loan)
-        else:
-            engine.release([job.sequence_id])
 
     def _record(self, job: HeldJob, prompt_text: str, loan: Loan) -> None:
         output = job.final_output
@@ -94,6 +93,18 @@ def _logprobs(log: list[Event], output: SequenceOutput) -> list[Any] | None:
     if output.logprobs is None:
         return None
     return [one.to_wire() for one in [*(events.logprobs(log) or ()), *output.logprobs]]
+
+
+def _run_sequence(job: HeldJob, engine: Engine, sequence: Sequence) -> Fate:
+    """Have the engine compute it, until its end or until the job is given up."""
+    engine.submit(sequence)
+    job.wait()
+    if job.end_reason is not None:
+        engine.cancel(job.sequence_id)
+    fate = job.wait_for_fate()
+    if fate is not Fate.DONE:
+        engine.release([job.sequence_id])
+    return fate
 
 
 def _tell(job: HeldJob, earlier: list[Event], line: str) -> None:

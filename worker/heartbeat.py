@@ -12,6 +12,7 @@ from common.fleet import Fleet, WorkerReport
 from common.job_store import JobStore
 from common.queue import QUEUE
 from worker.held_jobs import HeldJob, HeldJobs
+from worker.metrics import MetricsReporter
 from worker.watchdog import Watchdog
 
 BEATS_PER_LEASE = 4  # three may be late before a lease runs out
@@ -27,6 +28,7 @@ class Heartbeat:
         on_lost: called with a held job that another attempt owns by now.
         on_cancel: called with a held job whose end was asked for (again at each beat, until it ends).
         watchdog: looked at with every beat.
+        metrics: asked with every beat to report.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Heartbeat:
         on_lost: Callable[[HeldJob], None],
         on_cancel: Callable[[HeldJob], None],
         watchdog: Watchdog,
+        metrics: MetricsReporter,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -49,6 +52,7 @@ class Heartbeat:
         self._on_lost = on_lost
         self._on_cancel = on_cancel
         self._watchdog = watchdog
+        self._metrics = metrics
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slm-heartbeat", daemon=True)
 
@@ -79,6 +83,7 @@ class Heartbeat:
                 self._renew()
                 self._store.reap(QUEUE)
                 self._watchdog.check()
+                self._metrics.report()
             except RedisError as err:
                 log.warning("leases not renewed: %s", err)
 

@@ -38,7 +38,7 @@ class HeldJob:
         self.sequence_id = f"{claim.job.id}/{claim.attempt}"
         self.final_output: SequenceOutput | None = None
         self._claimed_at = time.monotonic()
-        self._created_at = self._claimed_at - claim.age_s
+        self.waited_s = claim.age_s  # from its creation to this claim
         self._first_token_at: float | None = None
         self._next_seq = claim.next_seq
         self._store = store
@@ -54,7 +54,7 @@ class HeldJob:
     @property
     def age_s(self) -> float:
         """For how long the job has been there, whichever workers had it before."""
-        return time.monotonic() - self._created_at
+        return self.waited_s + time.monotonic() - self._claimed_at
 
     @property
     def log_fields(self) -> dict[str, Field]:

@@ -16,6 +16,7 @@ from common.job_store import JobStore
 from common.logs import fields
 from worker.engine.sequence import SequenceOutput
 from worker.held_jobs import HeldJob, HeldJobs
+from worker.metrics import WorkerMetrics
 
 RETRY_S = 0.2  # pause before an append is tried again while Redis does not answer
 
@@ -29,11 +30,14 @@ class Publisher:
     attempt may not write any more.
     """
 
-    def __init__(self, store: JobStore, jobs: HeldJobs, on_lost: Callable[[HeldJob], None]) -> None:
+    def __init__(
+        self, store: JobStore, jobs: HeldJobs, on_lost: Callable[[HeldJob], None], metrics: WorkerMetrics
+    ) -> None:
+        self._metrics = metrics
         self._store = store
         self._jobs = jobs
         self._on_lost = on_lost
-        self._inbox: queue.SimpleQueue[list[SequenceOutput] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[float, list[SequenceOutput]] | None] = queue.SimpleQueue()
         self._unsent: dict[HeldJob, list[Event]] = {}
         self._finals: list[tuple[HeldJob, SequenceOutput]] = []
         self._thread = threading.Thread(target=self._run, name="slm-publisher", daemon=True)
@@ -49,7 +53,7 @@ class Publisher:
 
     def deliver(self, outputs: list[SequenceOutput]) -> None:
         """Take one step's outputs; called by the engine's thread, never waits."""
-        self._inbox.put(outputs)
+        self._inbox.put((time.monotonic(), outputs))
 
     def _run(self) -> None:
         stopping = False
@@ -70,8 +74,11 @@ class Publisher:
             stopping = self._take(self._inbox.get()) or stopping
         return stopping
 
-    def _take(self, outputs: list[SequenceOutput] | None) -> bool:
-        for output in outputs or ():
+    def _take(self, step: tuple[float, list[SequenceOutput]] | None) -> bool:
+        """Enter one step's outputs; true for the request to end, which is None."""
+        at, outputs = step or (0.0, [])
+        for output in outputs:
+            self._metrics.produced(output, at)
             job = self._jobs.of_sequence(output.sequence_id)
             if job is None:
                 continue
@@ -82,7 +89,7 @@ class Publisher:
             else:
                 token = events.token(job.take_seq(), output.text, output.token_ids, logprobs=output.logprobs)
                 self._unsent.setdefault(job, []).append(token)
-        return outputs is None
+        return step is None
 
     def _flush(self) -> bool:
         """Append everything that waits; False when Redis did not answer."""

@@ -16,15 +16,18 @@ from common.event_log import EventLog
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
 from common.jobs import Lane
+from common.metrics_board import MetricsBoard
 from common.queue import QUEUE, SPARE_THREADS, BellRinger
 from common.redis_client import connect
 from common.settings import Settings
 from common.subscriber import Subscriber
 from worker.control import ControlListener
+from worker.engine.engine import Engine
 from worker.generation import Generation
 from worker.heartbeat import Heartbeat
 from worker.held_jobs import Fate, HeldJob, HeldJobs
 from worker.job_runner import JobRunner
+from worker.metrics import MetricsReporter, WorkerMetrics
 from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
 from worker.publisher import Publisher
@@ -51,13 +54,14 @@ class WorkerRuntime:
         self._identity = WorkerReport(id=worker_id, host=socket.gethostname(), pid=os.getpid())
         self._takes_jobs = False
         self._draining = threading.Event()
-        redis = connect(settings.redis_url, retries=REDIS_RETRIES)
+        self._metrics = WorkerMetrics(lambda: self._engine)
+        redis = connect(settings.redis_url, retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
         store = JobStore(redis, BellRinger(app), job_ttl_s=settings.job_ttl_s)
         fleet = Fleet(redis)
         self._store = store
         self._jobs = HeldJobs()
         self._subscriber = Subscriber(redis)
-        self._publisher = Publisher(store, self._jobs, self._lose)
+        self._publisher = Publisher(store, self._jobs, self._lose, self._metrics)
         self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
@@ -68,10 +72,11 @@ class WorkerRuntime:
             on_lost=self._lose,
             on_cancel=self._cancel,
             watchdog=self._watchdog,
+            metrics=MetricsReporter(MetricsBoard(redis), worker_id, self._metrics.to_wire),
         )
         self._keeper = ModelKeeper(fleet, self._load, self._heartbeat.publish)
         self._control: ControlListener | None = None
-        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper)
+        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper, self._metrics)
         run = {Lane.GENERATE: generation.run, Lane.CONTROL: ModelJobs(store, fleet).run}
         self._runner = JobRunner(store, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
 
@@ -134,6 +139,11 @@ class WorkerRuntime:
             dtype=serving.dtype if serving else None,
             context=serving.context if serving else None,
         )
+
+    @property
+    def _engine(self) -> Engine | None:
+        serving = self._keeper.holding.serving
+        return None if serving is None else serving.engine
 
     # -- what the parts ask of each other ------------------------------------------------------------------------------
 

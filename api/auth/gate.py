@@ -9,6 +9,7 @@ from api.auth.caller import ANONYMOUS
 from api.auth.foreign_page import is_foreign_page
 from api.auth.rates import Allowance
 from api.current import caller, note_allowance, services
+from common import context
 from common.errors import Forbidden
 
 
@@ -25,12 +26,24 @@ def _let_in() -> None:
     access = access_of(current_app, request.endpoint)
     if access is Access.PUBLIC or _asks_for_methods_only():
         return
+    identify(access)
+    _count()
+
+
+def identify(access: Access | None) -> None:
+    """Find out who sends the present request; from here on `caller` and the log lines tell.
+
+    Raises:
+        Unauthorized: the key is missing or wrong.
+        Forbidden: the key is good, and not for such a route.
+        RedisError: keys cannot be looked up now.
+    """
     g.caller = services().keyring.identify(_sent_key())
+    context.add(owner=caller().owner)
     if caller() is ANONYMOUS and not services().settings.insecure and _is_foreign():
         raise Forbidden("A server without API keys serves no pages of other sites, and nobody by another name.")
     if access is not Access.USER and not caller().is_admin:
         raise Forbidden("This takes the key of an admin.")
-    _count()
 
 
 def _is_foreign() -> bool:

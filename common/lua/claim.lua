@@ -18,6 +18,7 @@ if not has_reader(id, now, lease_ms) then
 end
 leave_lane(id, lane)
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
+if attempt > 1 then count('failovers') end
 redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', claim)
 if redis.call('HSETNX', job_key(id), 'started_ms', now) == 1 then note_start(lane, now) end
 redis.call('ZADD', lane_key(lane, 'leases'), now + lease_ms, id)

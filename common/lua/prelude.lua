@@ -149,10 +149,14 @@ local function requeue(id, lane)
   enter_line(id, lane)
 end
 
+-- Note that something happened, for /metrics: `keys.COUNTERS`.
+local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
+
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
+  count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
   redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
   if redis.call('HEXISTS', job_key(id), 'webhook_url') == 1 then redis.call('ZADD', 'slm:webhooks:due', now, id) end
 end
@@ -222,6 +226,7 @@ end
 -- Set a job aside where an operator sees it; its record stays until the operator has decided.
 local function quarantine(id, now)
   redis.call('ZADD', 'slm:jobs:quarantine', now, id)
+  count('quarantined')
   redis.call('ZREM', 'slm:jobs:expiry', id)
   redis.call('PERSIST', job_key(id))
   redis.call('PERSIST', log_key(id))

@@ -4,6 +4,7 @@
 local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error = unpack(ARGV)
 local now = now_ms()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now)) do
+  count('crashes')
   if redis.call('HINCRBY', job_key(id), 'crashes', 1) < tonumber(max_crashes) then
     requeue(id, lane)
   else

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.redis_server import free_port
 from tests.processes import Cluster, running_cluster, wait_for
@@ -64,3 +69,61 @@ def test_one_id_leads_through_the_logs_of_both_processes(server: tuple[Cluster, 
     assert {(line["job_id"], line["attempt"]) for line in at_worker} == {(job_id, 1)}
     logs = api_log.read_text() + worker_log.read_text()
     assert [secret for secret in SECRETS if secret in logs] == []
+
+
+def scrape(url: str) -> dict[str, float]:
+    """Every series, as `name{a="b"}`, labels in order."""
+    found = {}
+    for family in text_string_to_metric_families(requests.get(f"{url}/metrics", timeout=TIMEOUT_S).text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def test_what_a_worker_counts_and_times_is_shown_by_the_api(server: tuple[Cluster, str]) -> None:
+    cluster, url = server
+    prompt = "twelve bytes"
+    for _ in range(2):
+        requests.post(f"{url}/slm/generate", json={"prompt": prompt}, timeout=TIMEOUT_S).raise_for_status()
+    worker = cluster.worker("w1")
+    assert worker is not None
+    tokens = f'slm_generation_tokens_total{{adapter="base",worker="{worker.id}"}}'
+    found = wait_for("the worker's report", lambda: (now := scrape(url)).get(tokens) and now)
+    of_worker = f'{{worker="{worker.id}"}}'
+    assert found[tokens] == 2 * (len(prompt) + 1), "each byte, and the end"
+    for name in ("time_to_first_token", "request_queue_time", "request_prefill_time", "request_decode_time"):
+        assert found[f"slm_{name}_seconds_count{of_worker}"] == 2
+    assert found[f"slm_e2e_request_latency_seconds_count{of_worker}"] == 2
+    assert found[f"slm_inter_token_latency_seconds_count{of_worker}"] == 2 * len(prompt)
+    assert found['slm_jobs_total{kind="generate",state="succeeded"}'] == 2
+
+
+def test_several_api_processes_tell_their_sum_and_a_dead_one_does_not_linger(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port(0)
+    url, count = f"http://127.0.0.1:{port}", 40
+    with running_cluster(redis_server.url, tmp_path) as cluster:
+        api = cluster.start_api(port, GUNICORN_CMD_ARGS="--workers 3")
+        wait_for("the API", lambda: is_up(url))
+        pids = wait_for("all its processes", lambda: len(found := children_of(api.pid)) == 3 and found)
+        for _ in range(count):
+            requests.get(f"{url}/slm/info", timeout=TIMEOUT_S)
+        asked = 'slm_http_requests_total{method="GET",route="/slm/info",status="200"}'
+        assert [scrape(url)[asked] for _ in range(10)] == [count] * 10, "from whichever process"
+        with socket.create_connection(("127.0.0.1", port)) as half_sent:
+            half_sent.sendall(b"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
+            wait_for("it to be in progress", lambda: scrape(url)["slm_http_requests_in_progress"] == 2)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            wait_for("new processes", lambda: len(found := children_of(api.pid)) == 3 and not found & pids)
+        wait_for("the API", lambda: is_up(url))
+        after = scrape(url)
+        assert after[asked] == count
+        assert after["slm_http_requests_in_progress"] == 1, "the scrape itself"
+        assert api.terminate() == 0
+
+
+def children_of(pid: int) -> set[int]:
+    return {child.pid for child in psutil.Process(pid).children()}

@@ -46,6 +46,7 @@ def test_a_request_is_one_line(api: Api, access: Lines) -> None:
         "level": "INFO",
         "logger": LOGGER,
         "request_id": "r-1",
+        "owner": "anonymous",
         "method": "GET",
         "path": "/slm/jobs",
         "status": 200,

@@ -1,0 +1,86 @@
+"""The figures of the queue and of every worker, fetched from Redis at each scrape: the same from any API process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis import Redis
+from redis.exceptions import RedisError
+
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.metrics_board import Family, MetricsBoard
+from common.queue_figures import QueueFigures, read_queue_figures
+
+
+class FleetMetrics(Collector):
+    """Reads the fleet. Where Redis does not answer, there is only that to tell."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything as it stands."""
+        try:
+            queue = read_queue_figures(self._redis)
+            workers = Fleet(self._redis).workers()
+            figures = MetricsBoard(self._redis).read([one.id for one in workers])
+        except RedisError:
+            return [_redis_up(0)]
+        return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_merged(figures)]
+
+
+class NoFleet(Collector):
+    """What there is to tell while Redis is away."""
+
+    def collect(self) -> Iterable[Metric]:
+        """That it is."""
+        return [_redis_up(0)]
+
+
+def _redis_up(value: int) -> Metric:
+    return GaugeMetricFamily("slm_redis_up", "Whether the job store answered this scrape.", value=value)
+
+
+def _of_queue(queue: QueueFigures) -> Iterable[Metric]:
+    waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in line.", labels=["lane"])
+    running = GaugeMetricFamily("slm_jobs_running", "Jobs that a worker holds.", labels=["lane"])
+    ended = CounterMetricFamily("slm_jobs", "Jobs that ended.", labels=["kind", "state"])
+    for lane, count in queue.waiting.items():
+        waiting.add_metric([lane.value], count)
+    for lane, count in queue.running.items():
+        running.add_metric([lane.value], count)
+    for (kind, state), count in queue.ended.items():
+        ended.add_metric([kind, state], count)
+    happened = queue.happened
+    return [
+        waiting,
+        running,
+        ended,
+        CounterMetricFamily("slm_failovers", "Attempts of jobs beyond their first.", value=happened["failovers"]),
+        CounterMetricFamily("slm_job_crashes", "Attempts whose worker died.", value=happened["crashes"]),
+        CounterMetricFamily("slm_jobs_quarantined", "Jobs that were set aside.", value=happened["quarantined"]),
+        GaugeMetricFamily("slm_quarantine_size", "Jobs that are set aside now.", value=queue.quarantined),
+    ]
+
+
+def _of_workers(workers: Sequence[WorkerReport]) -> Iterable[Metric]:
+    by_state = GaugeMetricFamily("slm_workers", "Live workers, by their state.", labels=["state"])
+    slots = GaugeMetricFamily("slm_worker_slots", "Generations that the worker takes at once.", labels=["worker"])
+    for state in WorkerState:
+        by_state.add_metric([state.value], sum(one.state is state for one in workers))
+    for one in workers:
+        slots.add_metric([one.id], one.slots)
+    return [by_state, slots]
+
+
+def _merged(figures: Mapping[str, Sequence[Family]]) -> Iterable[Metric]:
+    """The workers' own metrics, each once, with the series of all workers."""
+    metrics: dict[str, Metric] = {}
+    for worker, families in figures.items():
+        for family in families:
+            metric = metrics.setdefault(family.name, Metric(family.name, family.help, family.kind))
+            for sample in family.samples:
+                metric.add_sample(sample.name, {"worker": worker, **sample.labels}, sample.value)
+    return metrics.values()

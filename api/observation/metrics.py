@@ -1,0 +1,62 @@
+"""The API's own figures: requests, and trouble with Redis.
+
+Several gunicorn workers keep theirs in files that any of them adds up: prometheus_client's multiprocess mode, which
+`gunicorn_conf.py` turns on. In a process by itself they are kept in memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from api.observation.exchange import Exchange
+from common.redis_trouble import RedisTrouble
+
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable
+DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # a client may send any word
+
+
+class ApiMetrics:
+    """Observes exchanges. Made once per process, before it talks to Redis."""
+
+    def __init__(self) -> None:
+        own = self._own = CollectorRegistry()
+        self._requests = Counter("slm_http_requests", "Requests answered.", ["method", "route", "status"], registry=own)
+        self._durations = Histogram(
+            "slm_http_request_duration_seconds",
+            "From a request's head to its answer's last byte.",
+            ["method", "route"],
+            buckets=DURATIONS_S,
+            registry=own,
+        )
+        self._in_progress = Gauge(
+            "slm_http_requests_in_progress",
+            "Requests being answered, open streams among them.",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        errors = Counter("slm_redis_errors", "The API's tries to reach Redis that failed.", registry=own)
+        reconnects = Counter("slm_redis_reconnects", "How often Redis answered the API again after that.", registry=own)
+        self.redis_trouble = RedisTrouble(errors.inc, reconnects.inc)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Count it as in progress."""
+        del exchange
+        self._in_progress.inc()
+
+    def end(self, exchange: Exchange) -> None:
+        """Count and time it."""
+        method = exchange.method if exchange.method in METHODS else "other"
+        self._in_progress.dec()
+        self._requests.labels(method, exchange.route, str(exchange.status)).inc()
+        self._durations.labels(method, exchange.route).observe(exchange.duration_s)
+
+    def register_in(self, registry: CollectorRegistry) -> None:
+        """Have the registry collect the figures of all the API's processes on this machine."""
+        if MULTIPROCESS_DIR in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry.register(self._own)

@@ -1,0 +1,39 @@
+"""The figures of the whole server for Prometheus."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
+
+from api.auth.access import Access, set_access
+from api.auth.gate import identify
+from api.current import services
+from api.observation.fleet_metrics import FleetMetrics, NoFleet
+
+metrics = Blueprint("metrics", __name__)
+set_access(metrics, Access.PUBLIC)  # the view asks for the key itself
+
+
+@metrics.get("/metrics")
+def show_metrics() -> Response:
+    """Every metric, for admins, in the text form that the scraper understands best.
+
+    While the job store is away nobody can be told from anybody, and this is when the figures are wanted: then the
+    process's own are there for all.
+    """
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    registry = CollectorRegistry()
+    services().metrics.register_in(registry)
+    registry.register(_fleet())
+    return Response(encode(registry), content_type=content_type)
+
+
+def _fleet() -> Collector:
+    try:
+        identify(Access.ADMIN)
+    except RedisError:
+        return NoFleet()
+    return FleetMetrics(services().redis)

@@ -1,0 +1,49 @@
+"""How the queue stands and what has happened in it: figures of the whole system, which Redis alone knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis import Redis
+
+from common import keys
+from common.jobs import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """`waiting` and `running` are jobs by lane; the others count since the job store was first used."""
+
+    waiting: Mapping[Lane, int]
+    running: Mapping[Lane, int]
+    quarantined: int  # set aside now
+    ended: Mapping[tuple[str, str], int]  # by (kind, state)
+    happened: Mapping[str, int]  # failovers, crashes, quarantined: how often
+
+
+def read_queue_figures(redis: Redis) -> QueueFigures:
+    """Read them in one round trip. May raise `redis.exceptions.RedisError`."""
+    lanes = list(Lane)
+    with redis.pipeline(transaction=False) as pipe:
+        for lane in lanes:
+            pipe.zcard(keys.pending(lane))
+        for lane in lanes:
+            pipe.zcard(keys.leases(lane))
+        pipe.zcard(keys.QUARANTINE)
+        pipe.hgetall(keys.COUNTERS)
+        *lengths, quarantined, counted = pipe.execute()
+    waiting, running = lengths[: len(lanes)], lengths[len(lanes) :]
+    counts = {name: int(value) for name, value in counted.items()}
+    return QueueFigures(
+        waiting=dict(zip(lanes, waiting, strict=True)),
+        running=dict(zip(lanes, running, strict=True)),
+        quarantined=quarantined,
+        ended={_kind_and_state(name): count for name, count in counts.items() if name.startswith("jobs:")},
+        happened={name: counts.get(name, 0) for name in ("failovers", "crashes", "quarantined")},
+    )
+
+
+def _kind_and_state(name: str) -> tuple[str, str]:
+    _, kind, state = name.split(":")
+    return kind, state
