@@ -1,0 +1,172 @@
+"""What sequences cost each other, and spare each other, in one engine: no queue, no HTTP.
+
+    python -m benchmarks.sharing [--threads 2] [--rounds 3]
+
+Turns: the time to the first token of a chat's first turn of 1,000 tokens, and of its second turn, which repeats the
+first one with its answer and adds a question of 30 tokens. Neighbours: the pauses between the tokens of 8 sequences,
+undisturbed, and while a prompt of 1,000 tokens is computed beside them. Choices: the time until 4 answers to one prompt
+of 1,000 tokens have begun, together and one after the other. Minima and medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+from common.sampling import SamplingParams
+from common.settings import Settings
+from SLMInit.base_model import resolve_base_model
+from worker.engine.engine import Engine
+from worker.engine.loader import load_model
+from worker.engine.sequence import Sequence, SequenceOutput
+
+LONG, QUESTION, ANSWER = 1000, 30, 24  # tokens
+NEIGHBOURS, NEIGHBOUR_TOKENS = 8, 96
+CHOICES = 4
+
+
+class Clock:
+    """A `deliver` that notes when each sequence's tokens came."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+        self._ended: set[str] = set()
+        self._changed = threading.Condition()
+
+    def __call__(self, outputs: list[SequenceOutput]) -> None:
+        """Note the time of each output."""
+        with self._changed:
+            for output in outputs:
+                self.times.setdefault(output.sequence_id, []).append(time.perf_counter())
+                if output.finish_reason is not None:
+                    self._ended.add(output.sequence_id)
+            self._changed.notify_all()
+
+    def wait(self, *names: str) -> None:
+        """Until all of them have ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended.issuperset(names))
+
+    def wait_for_first(self, *names: str) -> None:
+        """Until all of them have begun."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.times.keys() >= set(names))
+
+    def pauses(self, name: str) -> list[float]:
+        """Between the tokens of a sequence, in seconds."""
+        times = self.times[name]
+        return [after - before for before, after in pairwise(times)]
+
+
+@contextmanager
+def running_engine(threads: int) -> Iterator[tuple[Engine, Clock]]:
+    """An engine over the default model in int8."""
+    settings, clock = Settings(), Clock()
+    source = resolve_base_model(settings.base_model, settings.data_dir, progress=print)
+    model = load_model(source, base_name=settings.base_model, device="cpu", dtype="auto")
+    yield (
+        model.start_engine(
+            num_slots=settings.slots,
+            max_context=settings.context,
+            num_threads=threads,
+            build_dir=settings.data_dir / "native",
+            deliver=clock,
+            on_fatal=lambda error: print(f"The engine died: {error}"),
+        ),
+        clock,
+    )
+    model.close()
+
+
+def tokens(first: int, count: int) -> list[int]:
+    """Tokens that no other prompt here begins with."""
+    return [first % 40_000 + 100, *((first * 31 + 7 * index) % 40_000 + 100 for index in range(1, count))]
+
+
+def sequence(name: str, prompt_ids: list[int], num_tokens: int, *, seed: int = 0) -> Sequence:
+    """A sequence that does not end before its tokens."""
+    return Sequence(name, prompt_ids, SamplingParams(seed=seed, max_new_tokens=num_tokens, ignore_eos=True))
+
+
+def time_to_first(engine: Engine, clock: Clock, *sequences: Sequence) -> float:
+    """From the submission to the first token of the last of them, in seconds."""
+    begin = time.perf_counter()
+    for one in sequences:
+        engine.submit(one)
+    names = [one.sequence_id for one in sequences]
+    clock.wait_for_first(*names)
+    taken = max(clock.times[name][0] for name in names) - begin
+    clock.wait(*names)
+    return taken
+
+
+def turns(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
+    """Times to the first token of both turns."""
+    first = sequence(f"turn1-{number}", tokens(10_000 + number, LONG), ANSWER)
+    first_s = time_to_first(engine, clock, first)
+    second = sequence(f"turn2-{number}", first.all_ids() + tokens(20_000 + number, QUESTION), ANSWER)
+    return first_s, time_to_first(engine, clock, second)
+
+
+def neighbours(engine: Engine, clock: Clock, number: int, *, is_disturbed: bool) -> float:
+    """The 95th percentile of the neighbours' pauses."""
+    kind = f"{'disturbed' if is_disturbed else 'calm'}-{number}"
+    names = [f"{kind}-{index}" for index in range(NEIGHBOURS)]
+    for index, name in enumerate(names):
+        engine.submit(sequence(name, tokens(30_000 + 100 * number + index, 8), NEIGHBOUR_TOKENS))
+    clock.wait_for_first(*names)
+    if is_disturbed:
+        long = sequence(f"long-{kind}", tokens(40_000 + number, LONG), 1)
+        engine.submit(long)
+        clock.wait(long.sequence_id)
+    clock.wait(*names)
+    return statistics.quantiles([pause for name in names for pause in clock.pauses(name)], n=20)[-1]
+
+
+def choices(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
+    """Until the last of several answers to one prompt has begun: together, and to different prompts."""
+
+    def ask(kind: str, first: int, step: int) -> float:
+        several = [
+            sequence(f"{kind}{index}-{number}", tokens(first + step * index, LONG), 8, seed=index)
+            for index in range(CHOICES)
+        ]
+        return time_to_first(engine, clock, *several)
+
+    return ask("same", 50_000 + number, 0), ask("other", 60_000 + 10 * number, 1)
+
+
+def _report(name: str, first: list[float], second: list[float], labels: tuple[str, str]) -> None:
+    ratio = statistics.median(after / before for before, after in zip(first, second, strict=True))
+    print(
+        f"{name}: {labels[0]} min {min(first) * 1e3:.0f} median {statistics.median(first) * 1e3:.0f} ms, "
+        f"{labels[1]} min {min(second) * 1e3:.0f} median {statistics.median(second) * 1e3:.0f} ms, "
+        f"ratio of medians by round {ratio:.2f}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="What sequences in one engine cost and spare each other.")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with running_engine(args.threads) as (engine, clock):
+        rounds = range(args.rounds)
+        both_turns = [turns(engine, clock, number) for number in rounds]
+        pauses = [
+            tuple(neighbours(engine, clock, number, is_disturbed=flag) for flag in (False, True)) for number in rounds
+        ]
+        answers = [choices(engine, clock, number) for number in rounds]
+    _report("turns", *map(list, zip(*both_turns, strict=True)), labels=("first", "second"))
+    _report("neighbours' pauses, p95", *map(list, zip(*pauses, strict=True)), labels=("calm", "beside a long prompt"))
+    _report("choices", *map(list, zip(*answers, strict=True)), labels=("of one prompt", "of different prompts"))
+
+
+if __name__ == "__main__":
+    main()
