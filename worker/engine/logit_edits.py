@@ -51,8 +51,10 @@ def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int)
     """The changes for the sequence's next token."""
     params = sequence.params
     seen_ids, reductions = _penalties(sequence) if _is_penalised(params) else (np.empty(0, np.int64), np.empty(0))
-    must_go_on = sequence.num_output_tokens < params.min_new_tokens
-    forbidden_ids = sorted(end_token_ids(sequence, eos_token_ids)) if must_go_on else []
+    forbidden_ids: list[int] = []
+    if sequence.num_output_tokens < params.min_new_tokens:
+        # A tokenizer may know end tokens that its model does not.
+        forbidden_ids = sorted(one for one in end_token_ids(sequence, eos_token_ids) if one < vocab_size)
     mask = None
     if sequence.constraint is not None:
         mask = _mask(sequence, sequence.constraint, vocab_size)

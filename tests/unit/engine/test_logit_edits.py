@@ -91,6 +91,12 @@ def test_an_end_token_that_ends_nothing_is_not_held_back() -> None:
     assert (result == -torch.inf).nonzero().tolist() == [[0, 20]]
 
 
+def test_an_end_token_that_the_model_does_not_have_needs_no_holding_back() -> None:
+    changes = edit_for(make_sequence(min_new_tokens=3), frozenset({7, VOCAB_SIZE}), VOCAB_SIZE)
+
+    assert (edited(random_logits(), {0: changes}) == -torch.inf).nonzero().tolist() == [[0, 7]]
+
+
 def test_penalties_come_before_the_bias() -> None:
     logits = torch.zeros(1, VOCAB_SIZE)
     logits[0, 2] = 4.0
