@@ -113,19 +113,20 @@ def turns(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
     return first_s, time_to_first(engine, clock, second)
 
 
-def neighbours(engine: Engine, clock: Clock, number: int, *, is_disturbed: bool) -> float:
-    """The 95th percentile of the neighbours' pauses."""
-    kind = f"{'disturbed' if is_disturbed else 'calm'}-{number}"
-    names = [f"{kind}-{index}" for index in range(NEIGHBOURS)]
-    for index, name in enumerate(names):
-        engine.submit(sequence(name, tokens(30_000 + 100 * number + index, 8), NEIGHBOUR_TOKENS))
-    clock.wait_for_first(*names)
-    if is_disturbed:
-        long = sequence(f"long-{kind}", tokens(40_000 + number, LONG), 1)
-        engine.submit(long)
-        clock.wait(long.sequence_id)
-    clock.wait(*names)
-    return statistics.quantiles([pause for name in names for pause in clock.pauses(name)], n=20)[-1]
+def neighbours(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
+    """The 95th percentile of the neighbours' pauses, undisturbed and beside a long prompt."""
+
+    def pauses(kind: str, long: Sequence | None) -> float:
+        names = [f"{kind}{index}-{number}" for index in range(NEIGHBOURS)]
+        for index, name in enumerate(names):
+            engine.submit(sequence(name, tokens(30_000 + 100 * number + index, 8), NEIGHBOUR_TOKENS))
+        clock.wait_for_first(*names)
+        if long is not None:
+            engine.submit(long)
+        clock.wait(*names)
+        return statistics.quantiles([pause for name in names for pause in clock.pauses(name)], n=20)[-1]
+
+    return pauses("calm", None), pauses("disturbed", sequence(f"long-{number}", tokens(40_000 + number, LONG), 1))
 
 
 def choices(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
@@ -141,13 +142,13 @@ def choices(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
     return ask("same", 50_000 + number, 0), ask("other", 60_000 + 10 * number, 1)
 
 
-def _report(name: str, first: list[float], second: list[float], labels: tuple[str, str]) -> None:
-    ratio = statistics.median(after / before for before, after in zip(first, second, strict=True))
-    print(
-        f"{name}: {labels[0]} min {min(first) * 1e3:.0f} median {statistics.median(first) * 1e3:.0f} ms, "
-        f"{labels[1]} min {min(second) * 1e3:.0f} median {statistics.median(second) * 1e3:.0f} ms, "
-        f"ratio of medians by round {ratio:.2f}"
+def _report(name: str, labels: tuple[str, str], rounds: list[tuple[float, float]]) -> None:
+    columns = zip(labels, zip(*rounds, strict=True), strict=True)
+    columns_text = ", ".join(
+        f"{label} min {min(times) * 1e3:.0f} median {statistics.median(times) * 1e3:.0f} ms" for label, times in columns
     )
+    ratio = statistics.median(second / first for first, second in rounds)
+    print(f"{name}: {columns_text}, ratio (median of the rounds) {ratio:.2f}")
 
 
 def main() -> None:
@@ -159,13 +160,11 @@ def main() -> None:
     with running_engine(args.threads) as (engine, clock):
         rounds = range(args.rounds)
         both_turns = [turns(engine, clock, number) for number in rounds]
-        pauses = [
-            tuple(neighbours(engine, clock, number, is_disturbed=flag) for flag in (False, True)) for number in rounds
-        ]
+        pauses = [neighbours(engine, clock, number) for number in rounds]
         answers = [choices(engine, clock, number) for number in rounds]
-    _report("turns", *map(list, zip(*both_turns, strict=True)), labels=("first", "second"))
-    _report("neighbours' pauses, p95", *map(list, zip(*pauses, strict=True)), labels=("calm", "beside a long prompt"))
-    _report("choices", *map(list, zip(*answers, strict=True)), labels=("of one prompt", "of different prompts"))
+    _report("turns", ("first", "second"), both_turns)
+    _report("neighbours' pauses, p95", ("calm", "beside a long prompt"), pauses)
+    _report("choices", ("of one prompt", "of different prompts"), answers)
 
 
 if __name__ == "__main__":
