@@ -1,4 +1,5 @@
 -- ARGV: worker, ttl_ms, slots, report (JSON).  Counts the worker as alive for ttl_ms.
+write_even_when_full()
 local worker, ttl_ms, slots, report = unpack(ARGV)
 local now = now_ms()
 redis.call('ZADD', 'slm:workers', now + ttl_ms, worker)

@@ -1,5 +1,6 @@
 -- ARGV: id, attempt, first_seq, state, outcome field (may be empty), outcome (JSON), ttl_s, then type, data, type, data, ...
 -- Returns 1 and the bells to ring; -1 when another attempt owns the job; -2 when events are missing.
+write_even_when_full()
 local id, attempt, first_seq, state, field, outcome, ttl_s = unpack(ARGV, 1, 7)
 local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'lane')
 if held[2] == attempt and held[1] == state then return {1, {}} end  -- the command was sent twice

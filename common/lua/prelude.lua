@@ -12,6 +12,10 @@ local function job_key(id) return 'slm:job:' .. id end
 local function log_key(id) return 'slm:job:' .. id .. ':log' end
 local function lane_key(lane, what) return 'slm:lane:' .. lane .. ':' .. what end
 
+-- Let the script write although the memory limit is reached: Redis refuses only a script's first write, and only if it is
+-- one that could take memory. For what keeps or ends jobs that were accepted; new work has to wait until there is room.
+local function write_even_when_full() redis.call('HDEL', 'slm:awake', '') end
+
 -- Append one event; `data` is JSON text. The message is flask-sse's wire form.
 local function append(id, kind, data)
   local seq = redis.call('LLEN', log_key(id))

@@ -1,6 +1,7 @@
 -- ARGV: lane, max_crashes, stale_bell_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON).
 -- Puts back the jobs whose worker died, fails those that killed too many and those that waited too long, finds bells that
 -- were lost, forgets expired jobs. Every worker runs it; it is atomic, so they need no agreement. Returns the bells to ring.
+write_even_when_full()
 local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error = unpack(ARGV)
 local now = now_ms()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now)) do

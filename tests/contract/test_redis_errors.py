@@ -7,9 +7,10 @@ import redis.exceptions
 from redis import Redis
 from redis.exceptions import RedisError
 
+from common import events
 from common.fleet import Fleet, WorkerReport
 from common.job_store import JobStore
-from common.jobs import JobKind
+from common.jobs import JobKind, JobState
 from common.redis_client import explain
 
 SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # as Redis 6 puts it
@@ -54,3 +55,21 @@ def test_a_full_redis_refuses_a_job_whole_and_says_so(real_redis: Redis) -> None
         assert set(real_redis.keys()) == keys
     finally:
         real_redis.config_set("maxmemory", 0)
+
+
+def test_a_full_redis_still_keeps_and_ends_the_jobs_it_has(real_redis: Redis) -> None:
+    store, fleet = JobStore(real_redis, lambda _: None, job_ttl_s=60), Fleet(real_redis)
+    worker = WorkerReport("w", "h", 1, slots=2)
+    fleet.beat(worker, ttl_s=60)
+    for name in ("a", "b"):
+        store.submit(name, JobKind.GENERATE, {}, owner="o", max_queue=9)
+        store.claim(name, "w", lease_s=60)
+    real_redis.config_set("maxmemory", 1)
+    try:
+        fleet.beat(worker, ttl_s=60)
+        assert store.renew([("a", 1), ("b", 1)], lease_s=60) == (set(), set())
+        store.succeed("a", 1, {}, [events.finished(0, JobState.SUCCEEDED)])
+        store.release("b", 1)
+    finally:
+        real_redis.config_set("maxmemory", 0)
+    assert [store.get(name).state for name in ("a", "b")] == [JobState.SUCCEEDED, JobState.QUEUED]
