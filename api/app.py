@@ -11,6 +11,7 @@ from redis import Redis
 from api.auth.gate import register_gate
 from api.auth.keyring import Keyring
 from api.auth.rates import Rates
+from api.cors import register_cors
 from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.hooks import register_hooks
@@ -28,6 +29,7 @@ from api.routes.quarantine import quarantine
 from api.routes.slm import slm
 from api.routes.usage import usage
 from api.service import JobService
+from api.slow_body import BodyDeadline
 from api.sse import sse
 from common.api_keys import ApiKeyStore
 from common.event_log import EventLog
@@ -55,7 +57,9 @@ def create_app(
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber, metrics)
     observe(app, [AccessLog(), metrics])
+    app.wsgi_app = BodyDeadline(app.wsgi_app, settings.body_timeout_s)  # type: ignore[method-assign]
     register_hooks(app)
+    register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
     for blueprint in (slm, jobs, quarantine, usage, sse, health, metrics_routes, pages):
@@ -70,5 +74,13 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
     line = Line(store.places)
-    jobs = JobService(store, log, readers, line, limits_of=keyring.limits_of, max_queue=settings.max_queue)
+    jobs = JobService(
+        store,
+        log,
+        readers,
+        line,
+        limits_of=keyring.limits_of,
+        max_queue=settings.max_queue,
+        max_prompt_chars=settings.max_prompt_chars,
+    )
     return Services(settings, redis, jobs, Overview(Fleet(redis), store), keyring, Rates(redis), metrics)

@@ -19,6 +19,7 @@ from api.gunicorn_logger import FormattedLogger, JsonLogger
 from common.settings import Settings, SettingsError
 
 MAX_CONNECTIONS = 10_000
+HEAD_TIMEOUT_S = 5  # for a request's whole head, and between two requests of a connection
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 try:
@@ -32,6 +33,10 @@ bind = f"{_host}:{_settings.port}"
 worker_class = "gevent"
 workers = 1
 worker_connections = MAX_CONNECTIONS
+keepalive = HEAD_TIMEOUT_S
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
 graceful_timeout = int(_settings.drain_s)  # open streams get the time that the workers' generations get
 control_socket_disable = True
 loglevel = _settings.log_level.lower()

@@ -9,6 +9,14 @@ from flask import Flask, Response, g, request
 
 from common import context
 
+# For what is no page; a page says itself what it may load (`routes/pages.py`).
+PROTECTION = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -27,7 +35,8 @@ def _take_request_id() -> None:
 
 def _add_headers(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    for name, value in PROTECTION.items():
+        response.headers.setdefault(name, value)
     if job_id := g.get("job_id"):
         response.headers["X-Job-Id"] = job_id
         response.headers["Location"] = f"/slm/jobs/{job_id}"

@@ -16,9 +16,9 @@ from api.auth.caller import Caller
 from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
-from common import events
+from common import events, prompts
 from common.api_keys import Limits
-from common.errors import InvalidRequest, JobNotFound
+from common.errors import InvalidRequest, JobNotFound, PromptTooLong
 from common.event_log import EventLog
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState, Lane
@@ -71,6 +71,7 @@ class JobService:
     Args:
         limits_of: tells how much an owner may ask for.
         max_queue: the most jobs that wait (`JobStore.submit`).
+        max_prompt_chars: the longest prompt.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class JobService:
         *,
         limits_of: Callable[[str], Limits],
         max_queue: int,
+        max_prompt_chars: int,
     ) -> None:
         self._limits_of = limits_of
         self._store = store
@@ -89,6 +91,7 @@ class JobService:
         self._readers = readers
         self._line = line
         self._max_queue = max_queue
+        self._max_prompt_chars = max_prompt_chars
 
     def submit(self, job: NewJob) -> Entered:
         """Enter a job and leave it to itself."""
@@ -115,6 +118,8 @@ class JobService:
             return LiveJob(job_id, job.kind, follower, Spot(self._line, job_id, follower.nudge), reading=reading)
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
+        if job.kind.lane is Lane.GENERATE:
+            self._check_length(prompts.length(prompts.from_wire(job.params)))
         return self._store.submit(
             job_id,
             job.kind,
@@ -124,6 +129,13 @@ class JobService:
             options=job.options,
             limits=self._limits_of(job.owner),
         )
+
+    def _check_length(self, length: int) -> None:
+        if length > self._max_prompt_chars:
+            raise PromptTooLong(
+                f"The prompt has {length} characters; this server takes at most {self._max_prompt_chars}.",
+                param="prompt",
+            )
 
     def attach(self, job_id: str, after: int, caller: Caller) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).

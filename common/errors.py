@@ -9,6 +9,7 @@ SLMError                     code                 HTTP  retryable
 │   ├── JobNotFound          job_not_found        404   no
 │   └── AdapterNotFound      adapter_not_found    404   no
 ├── MethodNotAllowed         method_not_allowed   405   no
+├── RequestTimeout           request_timeout      408   yes    the client took too long to send its body
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
 │   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
@@ -108,6 +109,12 @@ class MethodNotAllowed(SLMError):
     """The path exists, but not under that HTTP method."""
 
     code, status = "method_not_allowed", 405
+
+
+class RequestTimeout(SLMError):
+    """The request's body did not arrive in time."""
+
+    code, status, retryable = "request_timeout", 408, True
 
 
 class Conflict(SLMError):

@@ -57,6 +57,19 @@ def from_wire(wire: Mapping[str, Any]) -> Prompt:
     return str(wire["prompt"])
 
 
+def length(prompt: Prompt) -> int:
+    """How much the client sent: characters, or tokens."""
+    match prompt:
+        case Conversation(messages):
+            return sum(len(message["content"]) for message in messages)
+        case RawText(text):
+            return len(text)
+        case TokenIds(ids):
+            return len(ids)
+        case instruction:
+            return len(instruction)
+
+
 def as_sent(prompt: Prompt) -> str | list[Message] | list[int]:
     """The bare value that the client sent."""
     (value,) = to_wire(prompt).values()

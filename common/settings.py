@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from common.network import is_loopback
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
 SECRETS = {"webhook_secret"}  # their values are never shown
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")  # as browsers send it
 
 
 class SettingsError(Exception):
@@ -74,6 +77,15 @@ class Settings(BaseSettings):
     max_queue: int = Field(1000, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 503.")
     drain_s: float = Field(20.0, ge=0, le=3600, description="How long a stopping worker lets its generations finish.")
     max_body_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body.")
+    max_prompt_chars: int = Field(
+        262_144, ge=1, le=104_857_600, description="Longest prompt in characters; the model's context binds besides."
+    )
+    body_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="How long a client may take to send a request's body."
+    )
+    cors_origins: str | None = Field(
+        None, description="Origins whose pages may call the API, with commas; * for all. Unset: none but its own."
+    )
     heartbeat_s: float = Field(15.0, gt=0, le=300, description="Pause after which an open stream sends a comment.")
     reader_grace_s: float = Field(
         30.0, gt=0, le=86_400, description="How long a job goes on when the last client that reads it has gone."
@@ -99,6 +111,18 @@ class Settings(BaseSettings):
     def allows_anonymous(self) -> bool:
         """Whether everybody is let in, as an admin, while there are no API keys."""
         return self.insecure or is_loopback(self.published_host or self.host)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: str | None) -> str | None:
+        if wrong := [one for one in _listed(origins) if one != "*" and not _ORIGIN.fullmatch(one)]:
+            raise ValueError(f"{wrong[0]!r} is no origin such as https://chat.example.com")
+        return origins
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins of `cors_origins`."""
+        return frozenset(_listed(self.cors_origins))
 
     @property
     def webhook_key(self) -> bytes | None:
@@ -126,6 +150,10 @@ class Settings(BaseSettings):
             value = "***" if field in SECRETS else repr(first["input"])
             message = f"{ENV_PREFIX}{field.upper()} has the value {value}: {first['msg']}."
             raise SettingsError(message) from None  # the cause shows every value
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part for one in (text or "").split(",") if (part := one.strip())]
 
 
 def _signing_key(secret: SecretStr) -> bytes:

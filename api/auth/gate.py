@@ -47,7 +47,10 @@ def identify(access: Access | None) -> None:
 
 
 def _is_foreign() -> bool:
-    return is_foreign_page(request.headers.get("Host", ""), request.headers.get("Origin"))
+    origin = request.headers.get("Origin")
+    if origin in services().settings.allowed_origins:
+        origin = None
+    return is_foreign_page(request.headers.get("Host", ""), origin)
 
 
 def _asks_for_methods_only() -> bool:
