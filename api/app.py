@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
@@ -19,6 +19,8 @@ from api.line import Line
 from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
+from api.observation.spans import ServerSpans
+from api.openai.routes import openai
 from api.overview import Overview
 from api.readers import Readers
 from api.routes.health import health
@@ -38,9 +40,18 @@ from common.job_store import JobStore, Ring
 from common.settings import Settings
 from common.subscriber import Subscriber
 
+if TYPE_CHECKING:
+    from common.otel import Tracer
+
 
 def create_app(
-    settings: Settings, *, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics | None = None
+    settings: Settings,
+    *,
+    redis: Redis,
+    ring: Ring,
+    subscriber: Subscriber,
+    metrics: ApiMetrics | None = None,
+    tracer: Tracer | None = None,
 ) -> Flask:
     """Build the application. It makes no connection; `subscriber` must be started before the first request.
 
@@ -50,19 +61,20 @@ def create_app(
         ring: sends the Celery messages of jobs whose turn has come.
         subscriber: the process's one subscription.
         metrics: the process's figures, where something was counted before.
+        tracer: makes the spans, where traces are kept.
     """
     metrics = metrics or ApiMetrics()
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber, metrics)
-    observe(app, [AccessLog(), metrics])
+    observe(app, [*([ServerSpans(tracer)] if tracer else []), AccessLog(), metrics])
     app.wsgi_app = BodyDeadline(app.wsgi_app, settings.body_timeout_s)  # type: ignore[method-assign]
     register_hooks(app)
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, jobs, quarantine, usage, sse, health, metrics_routes, pages):
+    for blueprint in (slm, jobs, quarantine, usage, sse, openai, health, metrics_routes, pages):
         app.register_blueprint(blueprint)
     return app
 

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from api import answers
 from api.auth.rates import Allowance
 from api.current import note_allowance, request_id, services
+from api.openai import errors as openai_errors
 from common import errors
 from common.errors import InternalError, RateLimitExceeded, SLMError
 from common.redis_client import explain
@@ -27,7 +28,9 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _answer(err: SLMError) -> Response:
-    response = jsonify(answers.error(err, request_id()))
+    is_openai = request.path.startswith(openai_errors.PATH_PREFIX)
+    response = jsonify(openai_errors.body(err) if is_openai else answers.error(err, request_id()))
+    response.headers.update(openai_errors.headers(err) if is_openai else {})
     response.status_code = err.status
     if err.retry_after_s is not None:
         response.headers["Retry-After"] = str(err.retry_after_s)

@@ -31,6 +31,10 @@ class Overview:
         """How things stand."""
         return Snapshot(self._fleet.workers(), self._store.depth(Lane.GENERATE), self._store.running(Lane.GENERATE))
 
+    def workers(self) -> list[WorkerReport]:
+        """The live workers."""
+        return self._fleet.workers()
+
     def check_ready(self) -> None:
         """Return if a generation could start now.
 

@@ -20,6 +20,7 @@ from common import events, prompts
 from common.api_keys import Limits
 from common.errors import InvalidRequest, JobNotFound, PromptTooLong
 from common.event_log import EventLog
+from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState, Lane
 
@@ -197,6 +198,10 @@ class JobService:
             JobNotFound: no such job.
         """
         return self._view(self._store.get(job_id))
+
+    def told(self, job_id: str) -> list[Event]:
+        """Everything that was told of the job so far, whosever it is."""
+        return self._log.read(job_id)
 
     def _view(self, record: JobRecord) -> JobView:
         text = events.committed(self._log.read(record.id))[1].strip()

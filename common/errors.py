@@ -7,7 +7,8 @@ SLMError                     code                 HTTP  retryable
 ├── Forbidden                forbidden            403   no     the key's role may not do this
 ├── NotFound                 not_found            404   no
 │   ├── JobNotFound          job_not_found        404   no
-│   └── AdapterNotFound      adapter_not_found    404   no
+│   ├── AdapterNotFound      adapter_not_found    404   no
+│   └── ModelNotFound        model_not_found      404   no
 ├── MethodNotAllowed         method_not_allowed   405   no
 ├── RequestTimeout           request_timeout      408   yes    the client took too long to send its body
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
@@ -103,6 +104,12 @@ class AdapterNotFound(NotFound):
     """No adapter of that name is known."""
 
     code = "adapter_not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model or adapter of that name is served."""
+
+    code = "model_not_found"
 
 
 class MethodNotAllowed(SLMError):

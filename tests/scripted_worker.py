@@ -22,6 +22,7 @@ from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import Bell, Claim, JobStore
 from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane
+from common.prompts import RawText
 from common.logprobs import TokenLogprobs
 
 LEASE_S = 60.0
@@ -112,7 +113,7 @@ class Play:
         text = "".join(self._pieces)
         return GenerateResult(
             response=text.strip(),
-            full_response=f"### Instruction:\n{self.prompt}\n\n### Response:\n{text}",
+            full_response=self._rendered() + text,
             finish_reason=finish_reason,
             device=self.report.device or "cpu",
             prompt_tokens=len(self.prompt.split()),
@@ -120,6 +121,11 @@ class Play:
             first_token_ms=1.5,
             logprobs=self._logprobs,
         ).to_dict()
+
+    def _rendered(self) -> str:
+        if isinstance(self.params.prompt, RawText):
+            return self.params.prompt.text
+        return f"### Instruction:\n{self.prompt}\n\n### Response:\n"
 
 
 Script = Callable[[Play], None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ FOLDER = Path(__file__).parent
 REPORT = api_in_process.REPORT.but(slots=1)
 ML = "Explain what machine learning is"
 ML_BODY = {"prompt": ML, "max_new_tokens": 100, "temperature": 0.7, "do_sample": True, "seed": 1}
-MASKS = [
+Mask = tuple[re.Pattern[str], str]
+MASKS: list[Mask] = [
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<job id>"),
     (re.compile(r'(?<="request_id": ")[0-9a-f]{32}'), "<request id>"),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),
@@ -57,14 +58,14 @@ def start(redis: Redis) -> Iterator[Start]:
         yield start
 
 
-def check(name: str, response: Response) -> None:
+def check(name: str, response: Response, *, folder: Path = FOLDER, more_masks: Sequence[Mask] = ()) -> None:
     """Compare with the golden file after hiding ids and times. A JSON body is laid out for reading."""
     text = response.get_data(as_text=True)
     if name.endswith(".json"):
         text = json.dumps(json.loads(text), indent=2) + "\n"
-    for pattern, mask in MASKS:
+    for pattern, mask in (*MASKS, *more_masks):
         text = pattern.sub(mask, text)
-    file = FOLDER / name
+    file = folder / name
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(text, "utf-8")
     assert text == file.read_text("utf-8")

@@ -1,0 +1,52 @@
+"""The ended generations of a request, one per choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common import events
+from common.errors import Cancelled
+from common.events import Event
+from common.jobs import GenerateResult, JobRecord, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One generation that has ended well. `text` is the answer to the letter; `prompt_text` what the model saw."""
+
+    text: str
+    prompt_text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, record: JobRecord, log: Sequence[Event]) -> Choice:
+        """Read an ended job.
+
+        Raises:
+            SLMError: the job failed with it.
+            Cancelled: it was cancelled, or has not ended because its client has gone.
+        """
+        if record.error is not None:
+            raise record.error
+        if record.state is not JobState.SUCCEEDED or record.result is None:
+            raise Cancelled("The job was cancelled.")
+        result = GenerateResult.from_dict(record.result)
+        text = events.committed(log)[1]
+        return cls(
+            text=text,
+            prompt_text=result.full_response.removesuffix(text),
+            finish_reason=result.finish_reason,
+            prompt_tokens=result.prompt_tokens,
+            completion_tokens=result.completion_tokens,
+        )
+
+
+def usage(choices: Sequence[Choice], per_prompt: int) -> dict[str, Any]:
+    """The tokens of a request; a prompt counts once for all its choices, which follow each other."""
+    prompt = sum(choice.prompt_tokens for choice in choices[::per_prompt])
+    completion = sum(choice.completion_tokens for choice in choices)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

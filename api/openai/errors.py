@@ -1,0 +1,39 @@
+"""Errors in the shape that OpenAI's clients read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.errors import SLMError
+
+PATH_PREFIX = "/v1/"
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {"prompt_too_long": "context_length_exceeded"}  # where their clients look for a name of theirs
+
+
+def body(err: SLMError) -> dict[str, Any]:
+    """The error object; its four keys are always there."""
+    return {
+        "error": {
+            "message": err.message,
+            "type": _type(err.status),
+            "param": err.param,
+            "code": _CODES.get(err.code, err.code),
+        }
+    }
+
+
+def _type(status: int) -> str:
+    return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+def headers(err: SLMError) -> dict[str, str]:
+    """Their clients try 409 and every 5xx again unless they are told not to."""
+    return {"X-Should-Retry": "true" if err.retryable else "false"}
+
+
+def about(err: SLMError, field: str) -> SLMError:
+    """The same error, where it is about the prompt, under the name that the prompt has in the client's request."""
+    if err.param not in ("prompt", "messages"):
+        return err
+    return SLMError.from_dict(err.to_dict() | {"param": field})

@@ -1,0 +1,176 @@
+"""The jobs of one request, one per choice."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from redis.exceptions import RedisError
+
+from api.auth.caller import Caller
+from api.live_job import WAIT_PULSE_S, LiveJob
+from api.openai.choices import Choice
+from api.service import JobService, NewJob
+from common.errors import Cancelled, JobNotFound, SLMError
+from common.events import Event, EventType
+from common.job_store import Place
+from common.jobs import JobState
+
+log = logging.getLogger(__name__)
+
+News = Event | Place | None  # None: nothing happened for a while
+
+
+class Generations:
+    """Followed jobs. A context manager: leaving it ends the subscriptions.
+
+    Args:
+        service: knows the jobs.
+        caller: whose jobs they are.
+        jobs: what is wanted, one per choice.
+
+    Raises:
+        SLMError: one of them cannot be entered; those that were are cancelled.
+    """
+
+    def __init__(self, service: JobService, caller: Caller, jobs: Sequence[NewJob]) -> None:
+        self._service = service
+        self._caller = caller
+        self._jobs: list[LiveJob] = []
+        self._is_closed = False
+        try:
+            for job in jobs:
+                self._jobs.append(service.start(job))
+        except (SLMError, RedisError):
+            self.give_up()
+            raise
+
+    @property
+    def first(self) -> LiveJob:
+        """The job that gives the answer its id."""
+        return self._jobs[0]
+
+    @property
+    def count(self) -> int:
+        """How many choices there are."""
+        return len(self._jobs)
+
+    def wait(self) -> list[Choice]:
+        """Wait for the end of all.
+
+        Raises:
+            SLMError: a job failed with it; the others are cancelled.
+            Cancelled: somebody cancelled a job, or the client has gone.
+        """
+        for _, news in self.story(pulse_s=WAIT_PULSE_S):
+            if (error := failure(news)) is not None:
+                self.give_up()
+                raise error
+        return self.choices()
+
+    def choices(self) -> list[Choice]:
+        """What they came to, once all have ended. Raises as `wait`."""
+        try:
+            return [
+                Choice.of(self._service.get(job.id, self._caller), self._service.told(job.id)) for job in self._jobs
+            ]
+        except SLMError:
+            self.give_up()
+            raise
+
+    def _choice(self, job_id: str) -> Choice:
+        return Choice.of(self._service.get(job_id, self._caller), self._service.told(job_id))
+
+    def raise_early_error(self, timeout_s: float) -> None:
+        """Wait until each has its first token or has ended, `timeout_s` at most.
+
+        Raises:
+            SLMError: a job failed before there was anything to show; the others are cancelled.
+        """
+        deadline = time.monotonic() + timeout_s
+        for job in self._jobs:
+            if (error := _early_error(job, deadline)) is not None:
+                self.give_up()
+                raise error
+
+    def story(self, *, pulse_s: float) -> Iterator[tuple[int, News]]:
+        """What happens to the jobs, each time with the index of the choice, up to the end of all."""
+        if len(self._jobs) == 1:
+            return ((0, news) for news in self.first.story(pulse_s=pulse_s))
+        return self._merged(pulse_s)
+
+    def _merged(self, pulse_s: float) -> Iterator[tuple[int, News]]:
+        """One thread a job. What a slow client has not taken waits here: never more than the answers themselves."""
+        inbox: queue.SimpleQueue[tuple[int, Event | Place] | None] = queue.SimpleQueue()
+
+        def follow(index: int, job: LiveJob) -> None:
+            for news in job.story(pulse_s=pulse_s):
+                if news is not None:
+                    inbox.put((index, news))
+            inbox.put(None)
+
+        for index, job in enumerate(self._jobs):
+            threading.Thread(target=follow, args=(index, job), name="slm-choice", daemon=True).start()
+        num_open = len(self._jobs)
+        while num_open:
+            try:
+                news = inbox.get(timeout=pulse_s)
+            except queue.Empty:
+                yield 0, None
+                continue
+            if news is None:
+                num_open -= 1
+            else:
+                yield news
+
+    def give_up(self) -> None:
+        """Cancel what this request has entered, since it can bring no whole answer; not where its client has gone."""
+        if self._is_closed:
+            return
+        self.close()
+        for job in self._jobs:
+            if not job.is_repeat:
+                _cancel(self._service, job.id, self._caller)
+
+    def close(self) -> None:
+        """End the subscriptions; whoever waits is let go. May be called twice and from any thread."""
+        self._is_closed = True
+        for job in self._jobs:
+            job.close()
+
+    def __enter__(self) -> Generations:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def failure(news: News) -> SLMError | None:
+    """The error that a job has just ended with; a cancelled one has none of its own."""
+    if isinstance(news, Event) and news.type is EventType.ERROR:
+        return SLMError.from_dict(news.data)
+    if isinstance(news, Event) and news.data.get("state") == JobState.CANCELLED:
+        return Cancelled("The job was cancelled.")
+    return None
+
+
+def _early_error(job: LiveJob, deadline: float) -> SLMError | None:
+    for event in job.events(pulse_s=max(deadline - time.monotonic(), 0.0)):
+        if event is None or event.type is EventType.TOKEN:
+            return None
+        if event.type.is_terminal:
+            return failure(event)
+    return None
+
+
+def _cancel(service: JobService, job_id: str, caller: Caller) -> None:
+    try:
+        service.cancel(job_id, caller)
+    except (JobNotFound, RedisError) as err:
+        log.warning("job %s: not cancelled (%s)", job_id, err)

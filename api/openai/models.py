@@ -1,0 +1,85 @@
+"""What can be asked for by name: the base model and the adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from common.errors import ModelNotFound, NoWorker
+from common.fleet import WorkerReport
+from common.job_store import NO_WORKER_RETRY_S
+
+CREATED = 0  # nobody knows when a model was made, and OpenAI's clients want a time
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One name. `parent` is the base of an adapter; `context` the most tokens of prompt and answer, once loaded."""
+
+    id: str
+    parent: str | None
+    context: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The model object, with the fields that vLLM has besides."""
+        return {
+            "id": self.id,
+            "object": "model",
+            "created": CREATED,
+            "owned_by": "slm",
+            "root": self.id,
+            "parent": self.parent,
+            "max_model_len": self.context,
+        }
+
+
+class Catalogue:
+    """The models of the live workers; of the names that several report, the one that holds the model speaks."""
+
+    def __init__(self, workers: Sequence[WorkerReport]) -> None:
+        speaking = sorted(workers, key=lambda one: not one.holds_model)
+        self._speaker = speaking[0] if speaking else None
+        self._models: dict[str, Model] = {}
+        for model in (model for worker in speaking for model in _models(worker)):
+            self._models.setdefault(model.id, model)
+
+    def all(self) -> list[Model]:
+        """Every model, the base first."""
+        return list(self._models.values())
+
+    def get(self, name: str) -> Model:
+        """The model of that name.
+
+        Raises:
+            ModelNotFound: there is none.
+            NoWorker: nobody is there to know.
+        """
+        if not self._models:
+            raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
+        if name not in self._models:
+            known = ", ".join(self._models)
+            raise ModelNotFound(f"There is no model {name[:100]!r}; known: {known}.", param="model")
+        return self._models[name]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with what computes the answers: the same seed gives the same answer as long as it stays."""
+        one = self._speaker
+        source = "" if one is None else f"{one.base_model}\n{one.lora_path}\n{one.dtype}\n{one.device}"
+        return f"fp_{sha256(source.encode()).hexdigest()[:12]}"
+
+
+def _models(worker: WorkerReport) -> list[Model]:
+    if worker.base_model is None:
+        return []
+    base = Model(_name(worker.base_model), None, worker.context)
+    adapters = [Model(Path(worker.lora_path).name, base.id, worker.context)] if worker.lora_path else []
+    return [base, *adapters]
+
+
+def _name(source: str) -> str:
+    """A hub id is a name already; of a folder, the last part is."""
+    return Path(source).name if source.startswith((".", "/", "~")) else source

@@ -1,0 +1,121 @@
+"""Models, chat completions and completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TypeVar
+
+from flask import Blueprint, Response, jsonify, request
+
+from api.auth.access import Access, set_access
+from api.current import caller, note_job, services
+from api.disconnect import watch_client
+from api.job_request import fingerprint, idempotency_key, job_options, raw_body
+from api.openai import errors
+from api.openai.body import parse
+from api.openai.chat import CHAT
+from api.openai.completions import COMPLETIONS
+from api.openai.endpoint import Endpoint, Head
+from api.openai.generations import Generations
+from api.openai.models import Catalogue
+from api.openai.sampling_body import SamplingBody
+from api.openai.stream import ChunkStream
+from api.schemas import json_object
+from api.service import NewJob
+from api.sse import FIRST_EVENT_WAIT_S, HEADERS
+from common.errors import SLMError
+from common.job_store import JobOptions
+from common.jobs import JobKind
+
+B = TypeVar("B", bound=SamplingBody)
+
+openai = Blueprint("openai", __name__, url_prefix="/v1")
+set_access(openai, Access.USER)
+
+
+@openai.get("/models")
+def list_models() -> Response:
+    """What can be asked for by name."""
+    return jsonify(object="list", data=[model.to_dict() for model in catalogue().all()])
+
+
+@openai.get("/models/<path:model_id>")
+def show_model(model_id: str) -> Response:
+    """One model."""
+    return jsonify(catalogue().get(model_id).to_dict())
+
+
+@openai.post("/chat/completions")
+def complete_chat() -> Response:
+    """The assistant's next message, whole or in pieces."""
+    return _complete(CHAT)
+
+
+@openai.post("/completions")
+def complete_text() -> Response:
+    """What a text goes on with, whole or in pieces."""
+    return _complete(COMPLETIONS)
+
+
+def catalogue() -> Catalogue:
+    """The models served now."""
+    return Catalogue(services().overview.workers())
+
+
+def _complete(endpoint: Endpoint[B]) -> Response:
+    body = parse(endpoint.schema, json_object(raw_body()))
+    models = catalogue()
+    models.get(body.model)
+    generations = Generations(services().jobs, caller(), new_jobs(endpoint, body))
+    note_job(generations.first.id, is_repeat=generations.first.is_repeat)
+    with ExitStack() as at_error:
+        at_error.push(generations)
+        head = Head(generations.first.id, _created(generations), body.model, models.fingerprint)
+        try:
+            if not body.stream:
+                return _answer(endpoint, body, head, generations)
+            generations.raise_early_error(FIRST_EVENT_WAIT_S)
+        except SLMError as err:
+            raise errors.about(err, endpoint.prompt_field) from err
+        at_error.pop_all()
+    return stream_response(
+        ChunkStream(endpoint, body, head, generations).frames(pulse_s=services().settings.heartbeat_s), generations
+    )
+
+
+def new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
+    """The jobs that the request asks for, one per choice. Each has its own share of the Idempotency-Key."""
+    options = job_options(body, is_async=False)
+    kind = JobKind.STREAM if body.stream else JobKind.GENERATE
+    return [
+        NewJob(caller().owner, kind, params.to_dict(), keyed(options, body, index))
+        for index, params in enumerate(endpoint.params(body))
+    ]
+
+
+def keyed(options: JobOptions, body: B, index: int = 0) -> JobOptions:
+    """The options with the request's Idempotency-Key, if it has one."""
+    key = idempotency_key()
+    if key is None:
+        return options
+    return replace(options, idempotency_key=f"{key}#{index}" if index else key, fingerprint=fingerprint(body))
+
+
+def _answer(endpoint: Endpoint[B], body: B, head: Head, generations: Generations) -> Response:
+    with ExitStack() as at_end:
+        at_end.callback(watch_client(request.environ, generations.close))
+        return jsonify(endpoint.answer(body, head, generations.wait()))
+
+
+def _created(generations: Generations) -> int:
+    return services().jobs.get(generations.first.id, caller()).created_ms // 1000
+
+
+def stream_response(frames: Iterator[str], generations: Generations) -> Response:
+    """An answer that streams the frames; the client's end is that of its jobs' subscriptions."""
+    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
+    response.call_on_close(generations.close)
+    response.call_on_close(watch_client(request.environ, generations.close))
+    return response

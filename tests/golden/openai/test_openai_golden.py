@@ -1,0 +1,95 @@
+"""Every answer and stream under /v1, byte by byte, against the files of this folder; see `tests/golden`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import fakeredis
+import pytest
+from redis import Redis
+from werkzeug import Response
+
+from common.errors import PromptTooLong, WorkerLost
+from tests.api_in_process import Api, api_in_process
+from tests.golden import test_golden
+from tests.golden.test_golden import machine_learning
+from tests.scripted_worker import Play
+from tests.unit.api.openai.conftest import chat, complete
+
+FOLDER = Path(__file__).parent
+CREATED = re.compile(r'("(?:created|[a-z_]+_at)": )\d+')
+
+Start = Callable[..., Api]
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def start(redis: Redis) -> Iterator[Start]:
+    with ExitStack() as stack:
+        yield lambda script: stack.enter_context(api_in_process(redis, script, report=test_golden.REPORT))
+
+
+def check(name: str, response: Response) -> None:
+    test_golden.check(name, response, folder=FOLDER, more_masks=[(CREATED, r"\g<1>0")])
+
+
+def failing(play: Play) -> None:
+    play.say("Machine ")
+    play.fail(WorkerLost("The job's workers died 3 times; it is not tried again."))
+
+
+@pytest.fixture
+def api(start: Start) -> Api:
+    return start(machine_learning())
+
+
+def test_models(api: Api) -> None:
+    check("models.json", api.client.get("/v1/models"))
+    check("model.json", api.client.get("/v1/models/cuda_lora_out"))
+
+
+def test_chat(api: Api) -> None:
+    check("chat.json", chat(api))
+    check("chat.sse", chat(api, stream=True))
+    check("chat_usage.sse", chat(api, stream=True, stream_options={"include_usage": True}))
+
+
+def test_chat_with_several_choices(start: Start) -> None:
+    check("chat_choices.json", chat(start(lambda play: play.end("One.", finish_reason="length")), n=2))
+
+
+def test_chat_that_fails(start: Start) -> None:
+    check("chat_failed.sse", chat(start(failing), stream=True))
+
+
+def test_completion(api: Api) -> None:
+    check("completion.json", complete(api, prompt=["What", "is"], echo=True))
+    check("completion.sse", complete(api, stream=True))
+
+
+def test_errors(start: Start, api: Api) -> None:
+    check("error_model_not_found.json", chat(api, model="gpt-5"))
+    check("error_not_supported.json", complete(api, suffix="x"))
+    check("error_nested.json", chat(api, messages=[{"role": "tool", "content": "x"}]))
+    check("error_not_found.json", api.client.get("/v1/nothing"))
+    check("error_method_not_allowed.json", api.client.get("/v1/completions"))
+
+
+def test_a_prompt_that_is_too_long(start: Start) -> None:
+    too_long = PromptTooLong("The prompt has 9 tokens, but the context holds 8.", param="prompt")
+    check("error_context_length.json", chat(start(lambda play: play.fail(too_long))))
+
+
+def test_no_golden_file_is_left_over() -> None:
+    source = Path(__file__).read_text("utf-8")
+    for file in FOLDER.glob("*.[js]s*"):
+        assert f'"{file.name}"' in source, f"{file.name} is compared with nothing"

@@ -1,0 +1,171 @@
+"""OpenAI's own Python client against the API as it runs in production; the worker alone is scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import openai
+import pytest
+import requests
+from openai import OpenAI
+from redis import Redis
+
+from common.errors import JobTimeout, PromptTooLong, WorkerLost
+from tests.api_process import ApiProcess, running_api
+from tests.processes import wait_for
+from tests.redis_server import RedisServer
+from tests.scripted_worker import Play, Script, ScriptedWorker, answer
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 20
+MODEL = "gpt2"
+HI = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture(scope="module")
+def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    folder = tmp_path_factory.mktemp("api")
+    with running_api(folder, redis_url=redis_server.url, reader_grace_s=0.2, drain_s=2) as api:
+        yield api
+
+
+@pytest.fixture
+def client(api: ApiProcess, real_redis: Redis) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{api.url}/v1", api_key="none", timeout=TIMEOUT_S) as client:
+        yield client
+
+
+@contextmanager
+def worker(redis: Redis, script: Script) -> Iterator[ScriptedWorker]:
+    with ScriptedWorker(redis, script) as running:
+        yield running
+
+
+@pytest.fixture
+def story(real_redis: Redis) -> Iterator[ScriptedWorker]:
+    with worker(real_redis, answer("Once ", "upon ", "a time.")) as running:
+        yield running
+
+
+class Flaky:
+    """A script that fails as often as it is told to, and answers then."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        self.error = error
+        self.num_asked = 0
+        self._times = times
+
+    def __call__(self, play: Play) -> None:
+        self.num_asked += 1
+        if self.num_asked <= self._times:
+            play.fail(self.error)
+        else:
+            play.end("ok")
+
+
+def test_models(client: OpenAI, story: ScriptedWorker) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).owned_by == "slm"
+
+
+def test_a_chat(client: OpenAI, story: ScriptedWorker) -> None:
+    done = client.chat.completions.create(model=MODEL, messages=HI, n=2, seed=1, max_completion_tokens=5)
+    assert [choice.message.content for choice in done.choices] == ["Once upon a time."] * 2
+    assert done.usage is not None
+    assert done.usage.completion_tokens == 6
+
+
+def test_an_answer_goes_back_into_the_conversation(client: OpenAI, story: ScriptedWorker) -> None:
+    first = client.chat.completions.create(model=MODEL, messages=HI).choices[0].message
+    again = client.chat.completions.create(model=MODEL, messages=[*HI, first, *HI])
+    assert again.choices[0].message.role == "assistant"
+
+
+def test_a_streamed_chat(client: OpenAI, story: ScriptedWorker) -> None:
+    chunks = list(
+        client.chat.completions.create(model=MODEL, messages=HI, stream=True, stream_options={"include_usage": True})
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "Once upon a time."
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None
+
+
+def test_the_client_s_own_gathering_of_a_stream(client: OpenAI, story: ScriptedWorker) -> None:
+    with client.chat.completions.stream(model=MODEL, messages=HI) as stream:
+        done = stream.get_final_completion()
+    assert done.choices[0].message.content == "Once upon a time."
+
+
+def test_a_completion(client: OpenAI, story: ScriptedWorker) -> None:
+    done = client.completions.create(model=MODEL, prompt=["a ", "b "], echo=True)
+    assert [choice.text for choice in done.choices] == ["a Once upon a time.", "b Once upon a time."]
+    pieces = client.completions.create(model=MODEL, prompt=[1, 2], stream=True)
+    assert "".join(piece.choices[0].text for piece in pieces) == "Once upon a time."
+
+
+def test_fields_of_vllm(client: OpenAI, real_redis: Redis) -> None:
+    seen = []
+
+    def script(play: Play) -> None:
+        seen.append(play.params.sampling)
+        play.end("x")
+
+    with worker(real_redis, script):
+        client.chat.completions.create(
+            model=MODEL, messages=HI, extra_body={"top_k": 5, "min_p": 0.1, "priority": "bulk"}
+        )
+    assert (seen[0].top_k, seen[0].min_p) == (5, 0.1)
+
+
+def test_errors_are_the_client_s_classes(client: OpenAI, real_redis: Redis) -> None:
+    with worker(real_redis, lambda play: play.fail(PromptTooLong("9 tokens; 8 fit", param="prompt"))):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model=MODEL, messages=HI, extra_body={"tools": []})
+        assert (refused.value.param, refused.value.type) == ("tools", "invalid_request_error")
+        with pytest.raises(openai.BadRequestError) as too_long:
+            client.chat.completions.create(model=MODEL, messages=HI)
+        assert too_long.value.code == "context_length_exceeded"
+        with pytest.raises(openai.NotFoundError) as unknown:
+            client.chat.completions.create(model="gpt-5", messages=HI)
+        assert unknown.value.code == "model_not_found"
+        assert unknown.value.request_id
+
+
+def test_an_error_amid_a_stream_is_raised(client: OpenAI, real_redis: Redis) -> None:
+    def script(play: Play) -> None:
+        play.say("Once ")
+        play.fail(WorkerLost("gone"))
+
+    with worker(real_redis, script):
+        stream = client.chat.completions.create(model=MODEL, messages=HI, stream=True)
+        with pytest.raises(openai.APIError, match="gone"):
+            list(stream)
+
+
+def test_what_may_pass_is_tried_again(client: OpenAI, real_redis: Redis) -> None:
+    script = Flaky(WorkerLost("gone"), times=2)
+    with worker(real_redis, script):
+        done = client.with_options(max_retries=2).chat.completions.create(model=MODEL, messages=HI)
+    assert (done.choices[0].message.content, script.num_asked) == ("ok", 3)
+
+
+def test_what_would_fail_again_is_not_tried_again(client: OpenAI, real_redis: Redis) -> None:
+    script = Flaky(JobTimeout("too slow"), times=9)
+    with worker(real_redis, script), pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(model=MODEL, messages=HI)
+    assert script.num_asked == 1
+
+
+def test_a_client_that_leaves_takes_its_job_along(client: OpenAI, api: ApiProcess, real_redis: Redis) -> None:
+    with worker(real_redis, Play.run_until_cancelled):
+        with pytest.raises(openai.APITimeoutError):
+            client.with_options(max_retries=0, timeout=1.0).chat.completions.create(model=MODEL, messages=HI)
+        wait_for("the job's end", lambda: statuses(api) == ["cancelled"], 10)
+
+
+def statuses(api: ApiProcess) -> list[str]:
+    """Without asking for a job itself, which would count as reading it."""
+    return [job["status"] for job in requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]]

@@ -1,0 +1,273 @@
+"""Chat completions: what the worker is asked, and what the client gets, whole and in pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from common.errors import Cancelled, InvalidRequest, PromptTooLong, WorkerLost
+from common.prompts import Conversation
+from common.sampling import Grammar, GrammarKind
+from tests.api_in_process import Api
+from tests.processes import wait_for
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai.conftest import Seen, blocks_of, chat, data_of, frames_of
+
+
+def test_the_answer_is_the_model_s_text_to_the_letter(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.end(" Once upon "))
+    assert chat(api).json["choices"][0]["message"] == {"role": "assistant", "content": " Once upon ", "refusal": None}
+
+
+def test_the_pieces_of_a_stream_are_the_whole_answer(api: Api) -> None:
+    whole = chat(api).json["choices"][0]["message"]["content"]
+    chunks = data_of(chat(api, stream=True))
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == whole == "Once upon a time."
+
+
+def test_a_stream_begins_with_the_role_and_ends_with_the_reason(api: Api) -> None:
+    chunks = data_of(chat(api, stream=True))
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, None, "stop"]
+    assert chunks[-1]["choices"][0]["delta"] == {}
+
+
+def test_all_chunks_have_one_id_and_one_time(api: Api) -> None:
+    chunks = data_of(chat(api, stream=True))
+    assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_the_reason_of_the_end_is_told(start_api: StartApi, reason: str) -> None:
+    api = start_api(lambda play: play.end("x", finish_reason=reason))
+    assert chat(api).json["choices"][0]["finish_reason"] == reason
+
+
+def test_the_answer_s_id_is_the_job_s(api: Api) -> None:
+    answer = chat(api)
+    job_id = answer.json["id"].removeprefix("chatcmpl-")
+    assert answer.headers["X-Job-Id"] == job_id
+    assert api.job(job_id)["status"] == "succeeded"
+
+
+def test_a_stream_tells_its_tokens_where_it_is_asked_to(api: Api) -> None:
+    *chunks, last = data_of(chat(api, stream=True, stream_options={"include_usage": True}))
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 3
+    assert {str(chunk["usage"]) for chunk in chunks} == {"None"}
+    assert all("usage" not in chunk for chunk in data_of(chat(api, stream=True)))
+
+
+def test_the_messages_go_to_the_worker_as_a_conversation(start_api: StartApi, seen: Seen) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    chat(
+        start_api(seen),
+        messages=[
+            {"role": "developer", "content": "Be brief"},
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": "c", "refusal": None, "tool_calls": None},
+            {"role": "user", "content": "d"},
+        ],
+    )
+    assert seen.params[0].prompt == Conversation(
+        (
+            {"role": "system", "content": "Be brief"},
+            {"role": "user", "content": "a\nb"},
+            {"role": "assistant", "content": "c"},
+            {"role": "user", "content": "d"},
+        )
+    )
+
+
+SAMPLING: dict[str, tuple[Any, str, Any]] = {
+    "max_tokens": (7, "max_new_tokens", 7),
+    "max_completion_tokens": (7, "max_new_tokens", 7),
+    "min_tokens": (3, "min_new_tokens", 3),
+    "temperature": (0, "temperature", 0),
+    "top_p": (0, "top_p", 1e-9),
+    "top_k": (-1, "top_k", 0),
+    "min_p": (0.1, "min_p", 0.1),
+    "repetition_penalty": (1.5, "repetition_penalty", 1.5),
+    "presence_penalty": (-2, "presence_penalty", -2),
+    "frequency_penalty": (2, "frequency_penalty", 2),
+    "logit_bias": ({"17": -100}, "logit_bias", {17: -100}),
+    "stop": ("END", "stop", ("END",)),
+    "stop_token_ids": ([5, 6], "stop_token_ids", (5, 6)),
+    "ignore_eos": (True, "ignore_eos", True),
+    "seed": (-1, "seed", 2**63 - 1),
+    "response_format": ({"type": "json_object"}, "grammar", Grammar(GrammarKind.JSON_OBJECT)),
+}
+
+
+@pytest.mark.parametrize("field", SAMPLING)
+def test_a_way_of_sampling_reaches_the_worker(start_api: StartApi, seen: Seen, field: str) -> None:
+    value, name, expected = SAMPLING[field]
+    assert chat(start_api(seen), **{field: value}).status_code == 200
+    assert getattr(seen.params[0].sampling, name) == expected
+
+
+def test_a_schema_reaches_the_worker_as_json(start_api: StartApi, seen: Seen) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    chat(start_api(seen), response_format=wanted)
+    assert seen.params[0].sampling.grammar == Grammar(
+        GrammarKind.JSON_SCHEMA, '{"type": "object", "properties": {"a": {"type": "integer"}}}'
+    )
+
+
+def test_the_defaults_are_openai_s(start_api: StartApi, seen: Seen) -> None:
+    chat(start_api(seen))
+    sampling = seen.params[0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.do_sample) == (1.0, 1.0, True)
+    assert sampling.max_new_tokens > 100_000  # as much as fits the context
+
+
+def test_a_field_that_is_null_counts_as_left_out(start_api: StartApi, seen: Seen) -> None:
+    assert chat(start_api(seen), stop=None, max_tokens=None, tools=None).status_code == 200
+    assert seen.params[0].sampling.stop == ()
+
+
+def test_several_choices_have_seeds_that_follow_each_other(start_api: StartApi, seen: Seen) -> None:
+    answer = chat(start_api(seen), n=3, seed=40).json
+    assert sorted(params.sampling.seed for params in seen.params) == [40, 41, 42]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+
+
+def test_a_prompt_counts_once_for_all_its_choices(api: Api) -> None:
+    one, three = chat(api).json["usage"], chat(api, n=3).json["usage"]
+    assert three["prompt_tokens"] == one["prompt_tokens"]
+    assert three["completion_tokens"] == 3 * one["completion_tokens"]
+    streamed = data_of(chat(api, n=3, stream=True, stream_options={"include_usage": True}))
+    assert streamed[-1]["usage"] == three
+
+
+def test_the_choices_of_a_stream_are_told_apart_by_their_index(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.say("a", "b")
+        play.end(str(play.params.sampling.seed))
+
+    texts = ["", "", ""]
+    for chunk in data_of(chat(start_api(script), n=3, seed=5, stream=True)):
+        choice = chunk["choices"][0]
+        texts[choice["index"]] += choice["delta"].get("content", "")
+    assert texts == ["ab5", "ab6", "ab7"]
+
+
+def test_when_one_choice_fails_the_others_are_cancelled(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        if play.params.sampling.seed == 5:
+            play.fail(WorkerLost("gone"))
+        else:
+            play.run_until_cancelled()
+
+    api = start_api(script)
+    answer = chat(api, n=2, seed=5)
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, "worker_lost")
+    wait_for("the other to end", lambda: {job["status"] for job in jobs(api)} == {"failed", "cancelled"}, 10)
+
+
+def test_choices_that_do_not_all_fit_the_line_are_all_refused(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled, max_queue=1)
+    answer = chat(api, n=8)
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "queue_full")
+    wait_for("the entered ones to end", lambda: {job["status"] for job in jobs(api)} == {"cancelled"}, 10)
+
+
+def jobs(api: Api) -> list[dict[str, Any]]:
+    return list(api.client.get("/slm/jobs").json["jobs"])
+
+
+def test_a_prompt_that_is_too_long_is_told_in_openai_s_words(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.fail(PromptTooLong("The prompt has 9 tokens; 8 fit.", param="prompt")))
+    for stream in (False, True):
+        answer = chat(api, stream=stream)
+        assert answer.status_code == 400
+        assert answer.json["error"] == {
+            "message": "The prompt has 9 tokens; 8 fit.",
+            "type": "invalid_request_error",
+            "param": "messages",
+            "code": "context_length_exceeded",
+        }
+
+
+def test_messages_that_the_template_refuses_are_named(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.fail(InvalidRequest("no system role", param="messages")))
+    assert chat(api).json["error"]["param"] == "messages"
+
+
+def test_an_error_amid_a_stream_is_its_last_frame(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.say("Once ")
+        play.fail(WorkerLost("The workers died."))
+
+    *_, piece, last = frames_of(chat(start_api(script), stream=True))
+    assert '"content": "Once "' in piece
+    assert last.startswith('data: {"error": {"message": "The workers died.", "type": "server_error", ')
+
+
+def test_a_job_that_somebody_cancels_ends_its_stream_with_an_error(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.say("Once ")
+        play.end_cancelled()
+
+    assert f'"code": "{Cancelled.code}"' in frames_of(chat(start_api(script), stream=True))[-1]
+
+
+def test_a_cancelled_answer_is_not_asked_for_again(start_api: StartApi) -> None:
+    answer = chat(start_api(Play.end_cancelled))
+    assert (answer.status_code, answer.headers["X-Should-Retry"]) == (409, "false")
+
+
+def test_what_is_no_part_of_the_answer_is_a_comment(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.status("Loading SLM model...")
+        play.end("x")
+
+    assert ": Loading SLM model..." in blocks_of(chat(start_api(script), stream=True))
+
+
+def test_a_place_in_line_is_a_comment(start_api: StartApi, redis: Redis) -> None:
+    api = start_api(Play.run_until_cancelled)
+    busy = [api.submit() for _ in range(3)]
+    stream = chat(api, stream=True)
+    api.client.delete(f"/slm/jobs/{stream.headers['X-Job-Id']}")
+    assert ": queued, position 1" in blocks_of(stream)
+    for job_id in busy:
+        api.client.delete(f"/slm/jobs/{job_id}")
+
+
+def test_a_silent_stream_beats(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled, heartbeat_s=0.05)
+    stream = chat(api, stream=True)
+    blocks = iter(stream.response)  # type: ignore[arg-type]
+    wait_for("a heartbeat", lambda: next(blocks) == b": heartbeat\n\n", 10)
+    api.client.delete(f"/slm/jobs/{stream.headers['X-Job-Id']}")
+    stream.get_data()
+
+
+def test_a_client_that_leaves_takes_its_jobs_along(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled, reader_grace_s=0.2, heartbeat_s=0.05)
+    stream = chat(api, n=2, stream=True)
+    stream.close()
+    wait_for("both to be cancelled", lambda: [job["status"] for job in jobs(api)] == ["cancelled"] * 2, 10)
+
+
+def test_a_request_that_is_sent_again_under_its_key_gets_the_same_choices(start_api: StartApi, seen: Seen) -> None:
+    api = start_api(seen)
+    body = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}], "n": 2}
+    first, second = (
+        api.client.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": "k"}) for _ in range(2)
+    )
+    assert first.json == second.json
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert len(seen.params) == 2
+    other = api.client.post("/v1/chat/completions", json=body | {"n": 1}, headers={"Idempotency-Key": "k"})
+    assert (other.status_code, other.json["error"]["code"]) == (422, "idempotency_mismatch")
+
+
+def test_the_service_s_own_fields_are_taken_too(api: Api) -> None:
+    job_id = chat(api, priority="bulk", ttl=60, timeout=60).headers["X-Job-Id"]
+    assert api.redis.hget(f"slm:job:{job_id}", "bulk") == "1"

@@ -1,0 +1,138 @@
+"""What is refused, by the name of its field, in OpenAI's shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.openai.chat import ChatBody
+from api.openai.completions import CompletionBody
+from api.schemas import Treatment
+from tests.api_in_process import Api
+from tests.unit.api.openai.conftest import chat, complete
+
+NO_TEXT: list[Any] = [1, True, {}, 0.5]
+NO_NUMBER: list[Any] = [True, "1", [], {}]
+SHARED: dict[str, list[Any]] = {
+    "model": [*NO_TEXT, ""],
+    "n": [*NO_NUMBER, 0, -1, 129, 1.0],
+    "stream": [1, "true", []],
+    "stream_options": [1, "x", [], True],
+    "temperature": [*NO_NUMBER, -0.1, 2.1],
+    "top_p": [*NO_NUMBER, -0.1, 1.1],
+    "stop": [*NO_TEXT, "", [""], ["a"] * 9],
+    "seed": [*NO_NUMBER, 0.5, 2**63],
+    "presence_penalty": [*NO_NUMBER, -2.1, 2.1],
+    "frequency_penalty": [*NO_NUMBER, -2.1, 2.1],
+    "logit_bias": [1, "x", [], {str(i): 0 for i in range(1025)}],
+    "user": [*NO_TEXT],
+    "top_k": [*NO_NUMBER, -2, 1_000_001, 0.5],
+    "min_p": [*NO_NUMBER, -0.1, 1.1],
+    "repetition_penalty": [*NO_NUMBER, 0, 101],
+    "ignore_eos": [0, "true"],
+    "min_tokens": [*NO_NUMBER, -1, 0.5],
+    "stop_token_ids": [1, "x", [0] * 65],
+    "max_tokens": [*NO_NUMBER, 0, -1, 0.5, 1_048_577],
+}
+CHAT = SHARED | {
+    "max_completion_tokens": [*NO_NUMBER, 0, 0.5],
+    "messages": [1, "Hi", {}, []],
+    "response_format": [1, "json_object", []],
+}
+COMPLETION = SHARED | {
+    "prompt": [1, "", [], {}, [""], [[]], ["a", 1], [1, "a"], [True], [-1], [["a"]]],
+    "echo": [0, "x"],
+}
+NESTED: list[tuple[dict[str, Any], str]] = [
+    ({"messages": [1]}, "messages[0]"),
+    ({"messages": [{}]}, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": 1}]}, "messages[1].content"),
+    ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": "x", "name": "x"}]}, "messages[0].name"),
+    ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages"),
+    ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"),
+    ({"stream_options": {}}, "stream_options"),
+    ({"logit_bias": {"1": 101}}, "logit_bias"),
+    ({"logit_bias": {"x": 1}}, "logit_bias.x"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
+    ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
+]
+UNSUPPORTED = ["tools", "tool_choice", "functions", "audio", "modalities", "store", "metadata", "best_of", "suffix"]
+
+
+def cases(table: dict[str, list[Any]]) -> list[Any]:
+    return [
+        pytest.param(field, value, id=f"{field}={json.dumps(value)[:30]}")
+        for field, values in table.items()
+        for value in values
+    ]
+
+
+def test_every_field_has_its_cases() -> None:
+    ours = set(Treatment.model_fields)
+    assert set(CHAT) == set(ChatBody.model_fields) - ours
+    assert set(COMPLETION) == set(CompletionBody.model_fields) - ours
+
+
+@pytest.mark.parametrize(("field", "value"), cases(CHAT))
+def test_a_wrong_value_in_a_chat_is_refused_by_name(api: Api, field: str, value: Any) -> None:
+    answer = chat(api, **{field: value})
+    assert answer.status_code == 400
+    assert answer.json["error"].keys() == {"message", "type", "param", "code"}
+    assert (answer.json["error"]["type"], answer.json["error"]["param"].partition("[")[0]) == (
+        "invalid_request_error",
+        field,
+    )
+
+
+@pytest.mark.parametrize(("field", "value"), cases(COMPLETION))
+def test_a_wrong_value_in_a_completion_is_refused_by_name(api: Api, field: str, value: Any) -> None:
+    answer = complete(api, **{field: value})
+    assert (answer.status_code, answer.json["error"]["param"].partition("[")[0]) == (400, field)
+
+
+@pytest.mark.parametrize(("body", "param"), NESTED, ids=[param for _, param in NESTED])
+def test_a_wrong_value_further_in_is_named_by_its_path(api: Api, body: dict[str, Any], param: str) -> None:
+    answer = chat(api, **body)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("field", UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_name(api: Api, field: str) -> None:
+    for answer in (chat(api, **{field: []}), complete(api, **{field: []})):
+        assert (answer.status_code, answer.json["error"]["param"]) == (400, field)
+        assert "is not supported" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"model": NaN}'])
+def test_a_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> None:
+    answer = api.client.post("/v1/chat/completions", data=body)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_request")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = sorted({*CHAT, *COMPLETION, *UNSUPPORTED} - {"stream", "model"})
+bodies = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), json_values, max_size=6)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=bodies)
+def test_no_body_brings_the_server_down(api: Api, body: dict[str, Any]) -> None:
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        answer = api.client.post(path, data=json.dumps({"model": "gpt2"} | body).encode())
+        assert answer.status_code in (200, 400)

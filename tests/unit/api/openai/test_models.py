@@ -1,0 +1,66 @@
+"""What can be asked for by name."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from api.openai.models import Catalogue
+from common.errors import ModelNotFound
+from common.fleet import WorkerReport, WorkerState
+from tests.api_in_process import REPORT, Api
+from tests.unit.api.openai.conftest import chat
+
+
+def test_the_base_comes_first_and_is_the_parent_of_its_adapter(api: Api) -> None:
+    listing = api.client.get("/v1/models").json
+    assert listing["object"] == "list"
+    assert [(model["id"], model["parent"]) for model in listing["data"]] == [("gpt2", None), ("cuda_lora_out", "gpt2")]
+
+
+def test_a_model_is_found_by_its_name(api: Api) -> None:
+    assert api.client.get("/v1/models/cuda_lora_out").json == api.client.get("/v1/models").json["data"][1]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "cuda_lora_out"])
+def test_every_listed_name_can_be_asked_for(api: Api, name: str) -> None:
+    assert chat(api, model=name).json["model"] == name
+
+
+def test_an_unknown_name_is_404(api: Api) -> None:
+    for answer in (chat(api, model="gpt-5"), api.client.get("/v1/models/gpt-5"), api.client.get("/v1/models/a/b")):
+        assert (answer.status_code, answer.json["error"]["code"]) == (404, "model_not_found")
+        assert answer.json["error"]["param"] == "model"
+
+
+def test_without_a_worker_nothing_is_listed_and_nothing_can_be_asked(api: Api, redis: Redis) -> None:
+    redis.delete("slm:workers")
+    assert api.client.get("/v1/models").json["data"] == []
+    answer = chat(api)
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "no_worker")
+    assert (answer.headers["X-Should-Retry"], answer.headers["Retry-After"]) == ("true", "5")
+
+
+def test_a_name_with_a_slash_is_a_hub_s_and_a_folder_goes_by_its_own() -> None:
+    reports = [
+        REPORT.but(base_model="org/model", lora_path=None),
+        REPORT.but(base_model="/models/mine/", lora_path=None),
+    ]
+    assert [model.id for model in Catalogue(reports).all()] == ["org/model", "mine"]
+
+
+def test_the_worker_that_holds_the_model_speaks_first() -> None:
+    loading = WorkerReport(id="a", host="h", pid=1, state=WorkerState.LOADING, base_model="gpt2")
+    assert Catalogue([loading, REPORT.but(context=512)]).get("gpt2").context == 512
+
+
+def test_a_worker_that_knows_of_no_model_yet_has_none() -> None:
+    starting = Catalogue([WorkerReport(id="a", host="h", pid=1), REPORT])
+    assert len(starting.all()) == 2
+    with pytest.raises(ModelNotFound):
+        starting.get("base")
+
+
+def test_the_fingerprint_is_that_of_what_computes() -> None:
+    assert Catalogue([REPORT]).fingerprint == Catalogue([REPORT.but(id="other")]).fingerprint
+    assert Catalogue([REPORT]).fingerprint != Catalogue([REPORT.but(dtype="int8")]).fingerprint
