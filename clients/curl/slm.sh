@@ -100,7 +100,7 @@ unescape() { # TEXT
             f*) out+=$'\f' ;;
             u*)
                 code=$((16#${rest:1:4}))
-                if [[ $code -ge 0xD800 && $code -lt 0xDC00 && ${rest:5:2} == '\u' ]]; then
+                if ((code >= 0xD800 && code < 0xDC00)) && [[ ${rest:5:2} == '\u' ]]; then
                     low=$((16#${rest:7:4}))
                     code=$((0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)))
                     rest=${rest:6}
@@ -218,7 +218,7 @@ read_connection() { # CURL OPTION ...
         --dump-header "$SCRATCH/head" "$@")
     read_head
     case $STATUS in
-        200 | 429 | 502 | 503 | 504 | '') ;;
+        200 | 408 | 429 | 502 | 503 | 504 | '') ;;
         204) IS_OVER=yes ;;
         *) refused "$STATUS" "$REFUSAL" ;;
     esac

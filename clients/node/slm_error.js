@@ -1,6 +1,13 @@
 'use strict';
 
-const TRANSIENT_CODES = new Set(['queue_full', 'no_worker', 'redis_unavailable', 'redis_full', 'rate_limit_exceeded']);
+const TRANSIENT_CODES = new Set([
+  'queue_full',
+  'no_worker',
+  'redis_unavailable',
+  'redis_full',
+  'rate_limit_exceeded',
+  'request_timeout',
+]);
 const TRANSIENT_STATUSES = new Set([408, 429, 502, 503, 504]); // where a proxy answered, in no words of the server
 
 /**

@@ -14,7 +14,7 @@ SLMClientError
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
     ├── RateLimited         rate_limit_exceeded
-    ├── Unavailable         503: queue_full, no_worker, redis_unavailable, redis_full
+    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, request_timeout
     │   └── ModelUnavailable  model_unavailable
     ├── JobFailed           worker_lost
     │   ├── JobExpired      job_expired
@@ -163,6 +163,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "adapter_not_found": AdapterNotFound,
     "conflict": Conflict,
     "cancelled": Cancelled,
+    "request_timeout": Unavailable,
     "queue_full": Unavailable,
     "no_worker": Unavailable,
     "redis_unavailable": Unavailable,

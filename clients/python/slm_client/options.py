@@ -6,15 +6,23 @@ from typing import Literal, TypedDict
 
 
 class GenerateOptions(TypedDict, total=False):
-    """All of them can be left out. Times are in seconds."""
+    """All of them can be left out. Times are in seconds; `logit_bias` is by token id."""
 
     max_new_tokens: int
+    min_new_tokens: int
     temperature: float
     do_sample: bool
     top_p: float
     top_k: int
+    min_p: float
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: dict[str, float]
+    logprobs: int
     stop: str | list[str]
+    stop_token_ids: list[int]
+    ignore_eos: bool
     seed: int
     priority: Literal["interactive", "bulk"]
     ttl: float

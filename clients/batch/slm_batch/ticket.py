@@ -1,0 +1,48 @@
+"""What stands beside a record while its batch is unfinished."""
+
+from __future__ import annotations
+
+import fcntl
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class RecordInUse(Exception):
+    """Another process works on the same batch."""
+
+
+@dataclass
+class Ticket:
+    """The batch's id, the same in all its runs. `is_used_up`: the batch is done, and the next one has another id."""
+
+    batch_id: str
+    is_used_up: bool = False
+
+
+@contextmanager
+def hold_ticket(record: Path) -> Iterator[Ticket]:
+    """The ticket `<record>.batch`, locked. Where there is no record yet, a new batch begins.
+
+    Raises:
+        RecordInUse: another process holds it.
+    """
+    path = record.with_name(f"{record.name}.batch")
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise RecordInUse(f"another process writes to {record}") from err
+        file.seek(0)
+        batch_id = file.read()
+        if not batch_id or not record.exists():
+            batch_id = uuid.uuid4().hex
+            file.truncate(0)
+            file.write(batch_id)
+            file.flush()
+        ticket = Ticket(batch_id)
+        yield ticket
+        if ticket.is_used_up:
+            path.unlink()
