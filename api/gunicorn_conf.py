@@ -17,6 +17,7 @@ from gunicorn.workers.base import Worker
 
 from api.gunicorn_logger import FormattedLogger, JsonLogger
 from common.settings import Settings, SettingsError
+from common.tracing import check_tracing
 
 MAX_CONNECTIONS = 10_000
 HEAD_TIMEOUT_S = 5  # for a request's whole head, and between two requests of a connection
@@ -24,6 +25,7 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 try:
     _settings = Settings.from_env()
+    check_tracing(_settings)
 except SettingsError as err:
     sys.exit(str(err))
 

@@ -20,6 +20,7 @@ from common.queue import BellRinger, configure
 from common.redis_client import connect
 from common.settings import Settings
 from common.subscriber import Subscriber
+from common.tracing import start_tracing
 from common.webhook_queue import WebhookQueue
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ def create_app() -> Flask:
     subscriber = Subscriber(redis)
     subscriber.start()
     ring = BellRinger(configure(Celery("slm", set_as_current=False), settings))
-    app = application.create_app(settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics)
+    tracer = start_tracing(settings, "slm-api")
+    app = application.create_app(
+        settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics, tracer=tracer
+    )
     _start_webhooks(app.extensions[EXTENSION], redis, settings)
     return app
 

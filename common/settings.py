@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     port: int = Field(5000, ge=1, le=65535, description="Port the API listens on.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Form of the log lines.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318. Unset: no traces.",
+    )
 
     base_model: str = Field(
         "SmolLM2-135M-Instruct",

@@ -6,6 +6,7 @@ import sys
 
 from common.logs import configure_logging
 from common.settings import Settings, SettingsError
+from common.tracing import check_tracing
 from worker.backend import ModelBackend
 from worker.celery_app import WorkerApp
 
@@ -13,6 +14,7 @@ from worker.celery_app import WorkerApp
 def _from_env() -> WorkerApp:
     try:
         settings = Settings.from_env()
+        check_tracing(settings)
     except SettingsError as err:
         sys.exit(f"worker: {err}")
     configure_logging(settings.log_level, settings.log_format)

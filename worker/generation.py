@@ -15,6 +15,7 @@ from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.held_jobs import Fate, HeldJob
 from worker.metrics import WorkerMetrics
 from worker.model_keeper import Loan, ModelKeeper
+from worker.traces import AttemptTrace, Traces
 
 
 class Generation:
@@ -23,8 +24,11 @@ class Generation:
     An attempt that follows another one re-reads what that one committed and goes on behind it.
     """
 
-    def __init__(self, store: JobStore, log: EventLog, keeper: ModelKeeper, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, store: JobStore, log: EventLog, keeper: ModelKeeper, metrics: WorkerMetrics, traces: Traces
+    ) -> None:
         self._metrics = metrics
+        self._traces = traces
         self._store = store
         self._log = log
         self._keeper = keeper
@@ -38,13 +42,17 @@ class Generation:
             Fenced: another attempt owns the job.
         """
         self._metrics.taken_up(job)
+        with self._traces.attempt(job) as trace:
+            self._run(job, trace)
+
+    def _run(self, job: HeldJob, trace: AttemptTrace) -> None:
         earlier = self._log.read(job.id)
         with self._keeper.borrow(lambda: job.is_given_up, lambda: _tell(job, earlier, "Loading SLM model...")) as loan:
             if loan.loaded_for_it:
                 _tell(job, earlier, f"Model loaded on {loan.serving.device}")
-            self._generate(job, loan, earlier)
+            self._generate(job, loan, earlier, trace)
 
-    def _generate(self, job: HeldJob, loan: Loan, earlier: list[Event]) -> None:
+    def _generate(self, job: HeldJob, loan: Loan, earlier: list[Event], trace: AttemptTrace) -> None:
         params = GenerateParams.from_dict(job.job.params)
         prompt_text, prompt_ids = loan.serving.renderer.render(params.prompt)
         committed_ids, committed_text = events.committed(earlier)
@@ -53,8 +61,9 @@ class Generation:
         )
         loan.serving.engine.check(sequence)
         _tell(job, earlier, "Generating response...")
-        with self._metrics.in_engine(job, sequence):
+        with self._metrics.in_engine(job, sequence) as timeline:
             fate = _run_sequence(job, loan.serving.engine, sequence)
+        trace.note_engine(timeline)
         if fate is Fate.DONE:
             self._record(job, prompt_text, loan)
 

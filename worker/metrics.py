@@ -27,7 +27,7 @@ TTL_S = 15.0  # a worker's figures outlive it by so much at most
 
 
 @dataclass(slots=True)
-class _Run:
+class Timeline:
     """A generation in the engine. Times are seconds of the monotonic clock."""
 
     adapter: str
@@ -50,7 +50,7 @@ class WorkerMetrics:
     def __init__(self, engine: Callable[[], Engine | None], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._runs: dict[str, _Run] = {}  # by sequence id
+        self._runs: dict[str, Timeline] = {}  # by sequence id
         self._instruments = Instruments()
         self._instruments.registry.register(EngineGauges(engine, self._running))
         self.redis_trouble = RedisTrouble(self._instruments.redis_errors.inc, self._instruments.redis_reconnects.inc)
@@ -61,19 +61,20 @@ class WorkerMetrics:
             self._instruments.queue_time.observe(job.waited_s)
 
     @contextmanager
-    def in_engine(self, job: HeldJob, sequence: Sequence) -> Iterator[None]:
+    def in_engine(self, job: HeldJob, sequence: Sequence) -> Iterator[Timeline]:
         """Time a generation for the length of a `with` block, which begins before it is submitted to the engine."""
+        run = self._begin(job, sequence)
         with self._lock:
-            self._runs[sequence.sequence_id] = self._begin(job, sequence)
+            self._runs[sequence.sequence_id] = run
         try:
-            yield
+            yield run
         finally:
             with self._lock:
                 del self._runs[sequence.sequence_id]
 
-    def _begin(self, job: HeldJob, sequence: Sequence) -> _Run:
+    def _begin(self, job: HeldJob, sequence: Sequence) -> Timeline:
         now = self._clock()
-        return _Run(
+        return Timeline(
             adapter=sequence.adapter,
             generated=self._instruments.generation_tokens.labels(sequence.adapter),
             created_at=now - job.age_s,
@@ -91,7 +92,7 @@ class WorkerMetrics:
         if output.finish_reason is not None:
             self._note_end(run, output, at)
 
-    def _note_tokens(self, run: _Run, output: SequenceOutput, at: float) -> None:
+    def _note_tokens(self, run: Timeline, output: SequenceOutput, at: float) -> None:
         count = len(output.token_ids)
         run.generated.inc(count)
         if run.first_token_at is None:
@@ -101,14 +102,14 @@ class WorkerMetrics:
                 self._instruments.itl.observe((at - run.last_token_at) / count)
         run.last_token_at = at
 
-    def _note_first_token(self, run: _Run, output: SequenceOutput, at: float) -> None:
+    def _note_first_token(self, run: Timeline, output: SequenceOutput, at: float) -> None:
         run.first_token_at = at
         self._instruments.prompt_tokens.labels(run.adapter).inc(output.num_prompt_tokens)
         self._instruments.prefill_time.observe(at - run.submitted_at)
         if run.is_fresh:
             self._instruments.ttft.observe(at - run.created_at)
 
-    def _note_end(self, run: _Run, output: SequenceOutput, at: float) -> None:
+    def _note_end(self, run: Timeline, output: SequenceOutput, at: float) -> None:
         instruments = self._instruments
         instruments.ended.labels(run.adapter, str(output.finish_reason)).inc()
         instruments.e2e.observe(at - run.created_at)

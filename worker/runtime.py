@@ -21,6 +21,7 @@ from common.queue import QUEUE, SPARE_THREADS, BellRinger
 from common.redis_client import connect
 from common.settings import Settings
 from common.subscriber import Subscriber
+from common.tracing import start_tracing
 from worker.control import ControlListener
 from worker.engine.engine import Engine
 from worker.generation import Generation
@@ -32,6 +33,7 @@ from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
 from worker.publisher import Publisher
 from worker.serving import Backend, Serving
+from worker.traces import Traces
 from worker.watchdog import Watchdog
 
 REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
@@ -76,7 +78,9 @@ class WorkerRuntime:
         )
         self._keeper = ModelKeeper(fleet, self._load, self._heartbeat.publish)
         self._control: ControlListener | None = None
-        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper, self._metrics)
+        self._tracer = start_tracing(settings, "slm-worker")
+        traces = Traces(self._tracer, worker_id)
+        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper, self._metrics, traces)
         run = {Lane.GENERATE: generation.run, Lane.CONTROL: ModelJobs(store, fleet).run}
         self._runner = JobRunner(store, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
 
@@ -119,6 +123,8 @@ class WorkerRuntime:
             self._publisher.stop()
         self._heartbeat.stop()
         self._subscriber.stop()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def answer_bell(self, job_id: str) -> None:
         """Run the job, if it waits; called on a thread of the pool."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
 import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.redis_server import free_port
@@ -123,6 +128,62 @@ def test_several_api_processes_tell_their_sum_and_a_dead_one_does_not_linger(
         assert after[asked] == count
         assert after["slm_http_requests_in_progress"] == 1, "the scrape itself"
         assert api.terminate() == 0
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes traces as an OpenTelemetry collector does."""
+
+    spans: ClassVar[list[tuple[str, Span]]] = []  # with the service's name
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            [service] = [one.value.string_value for one in resource.resource.attributes if one.key == "service.name"]
+            self.spans += [(service, span) for scope in resource.scope_spans for span in scope.spans]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def collector() -> Iterator[str]:
+    """Its URL."""
+    Collector.spans = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_both_processes_send_their_spans_of_one_trace(
+    redis_server: RedisServer, tmp_path: Path, collector: str
+) -> None:
+    trace_id, port = "4bf92f3577b34da6a3ce929d0e0e4736", free_port(0)
+    settings = {"SLM_OTLP_ENDPOINT": collector, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with running_cluster(redis_server.url, tmp_path, **settings) as cluster:
+        cluster.start_api(port)
+        cluster.start_worker("w1")
+        cluster.wait_until_taking_jobs("w1")
+        url = f"http://127.0.0.1:{port}"
+        wait_for("the API", lambda: is_up(url))
+        headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+        requests.post(f"{url}/slm/generate", json={"prompt": "Hi"}, headers=headers, timeout=TIMEOUT_S)
+        wait_for("all spans", lambda: len(Collector.spans) >= 5)
+    assert {(service, span.name) for service, span in Collector.spans} == {
+        ("slm-api", "POST /slm/generate"),
+        ("slm-worker", "queue"),
+        ("slm-worker", "slm.generate"),
+        ("slm-worker", "prefill"),
+        ("slm-worker", "decode"),
+    }
+    assert {span.trace_id.hex() for _, span in Collector.spans} == {trace_id}
 
 
 def children_of(pid: int) -> set[int]:

@@ -85,8 +85,8 @@ def test_a_worker_and_a_training_install_have_them() -> None:
         assert closure(pinned(FOLDER / name)) >= MODEL_LIBRARIES
 
 
-def test_the_whole_install_has_every_part_but_the_tests() -> None:
-    parts = {file for file in FILES if file.parent == FOLDER} - {FOLDER / "test.txt"}
+def test_the_whole_install_has_every_part_but_the_tests_and_the_traces() -> None:
+    parts = {file for file in FILES if file.parent == FOLDER} - {FOLDER / "test.txt", FOLDER / "tracing.txt"}
     assert parts <= _with_includes(ROOT / "requirements.txt")
 
 

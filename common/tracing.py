@@ -1,0 +1,43 @@
+"""Whether traces are kept, and where they go. OpenTelemetry is loaded only if they are: `common.otel`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from common.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from common.otel import Tracer
+
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+
+
+def check_tracing(settings: Settings) -> None:
+    """Look whether traces can be kept, if they are to be.
+
+    Raises:
+        SettingsError: the packages that it takes are not installed.
+    """
+    if settings.otlp_endpoint is not None and not _is_installed():
+        raise SettingsError(
+            "SLM_OTLP_ENDPOINT is set, but the OpenTelemetry packages are not installed: "
+            "pip install -r requirements/tracing.txt"
+        )
+
+
+def start_tracing(settings: Settings, service: str) -> Tracer | None:
+    """The process's tracer, under the name `service`; None where no traces are kept. Raises as `check_tracing`."""
+    check_tracing(settings)
+    if settings.otlp_endpoint is None:
+        return None
+    from common.otel import Tracer
+
+    return Tracer.exporting_to(settings.otlp_endpoint, service)
+
+
+def _is_installed() -> bool:
+    try:
+        return find_spec(_EXPORTER) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
