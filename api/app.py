@@ -20,7 +20,6 @@ from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
-from api.observation.spans import ServerSpans
 from api.openai.routes import openai
 from api.overview import Overview
 from api.readers import Readers
@@ -44,9 +43,6 @@ from common.subscriber import Subscriber
 if TYPE_CHECKING:
     from common.otel import Tracer
 
-if TYPE_CHECKING:
-    from common.otel import Tracer
-
 
 def create_app(
     settings: Settings,
@@ -65,7 +61,6 @@ def create_app(
         ring: sends the Celery messages of jobs whose turn has come.
         subscriber: the process's one subscription.
         metrics: the process's figures, where something was counted before.
-        tracer: makes the spans, where traces are kept.
         tracer: makes the spans, where traces are kept.
     """
     metrics = metrics or ApiMetrics()
