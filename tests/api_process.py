@@ -62,7 +62,7 @@ def _wait_until_up(api: ApiProcess) -> None:
         try:
             requests.get(f"{api.url}/healthz", timeout=5).raise_for_status()
             return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             assert api.process.poll() is None, api.log.read_text("utf-8")
             assert time.monotonic() < deadline, api.log.read_text("utf-8")
             time.sleep(0.05)
