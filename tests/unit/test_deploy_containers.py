@@ -73,6 +73,12 @@ def test_flower_reads_the_queue_of_the_workers(services: dict[str, Any]) -> None
     assert services["flower"]["command"] == ["python", "-m", *stack.flower(url)[:-1], "--address=0.0.0.0"]
 
 
+def test_flower_asks_for_a_login_of_the_operators_own(services: dict[str, Any]) -> None:
+    """Empty means that nobody gets in: tests/integration/test_flower.py."""
+    assert services["flower"]["environment"] == {"FLOWER_BASIC_AUTH": "${FLOWER_BASIC_AUTH:-}"}
+    assert services["flower"]["ports"] == ["127.0.0.1:5555:5555"]
+
+
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: str) -> None:
     command = dict(instructions(ROOT / services[name]["build"]["dockerfile"]))["CMD"]

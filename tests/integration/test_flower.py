@@ -1,0 +1,59 @@
+"""Flower with the login that docker-compose.yml gives it, and without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from deploy import stack
+from deploy.redis_server import free_port
+from tests.processes import wait_for
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def flower(redis_url: str, folder: Path, basic_auth: str) -> Iterator[str]:
+    """A started Flower; its URL."""
+    port = free_port(0)
+    command = [*stack.module(*stack.flower(redis_url)), f"--port={port}"]
+    env = os.environ | {"FLOWER_BASIC_AUTH": basic_auth}
+    with (folder / "flower.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for("Flower", lambda: answers(url))
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        requests.get(url, timeout=10)
+    except requests.ConnectionError:
+        return False
+    return True
+
+
+def status(url: str, login: tuple[str, str] | None) -> int:
+    return requests.get(f"{url}/workers", auth=login, timeout=10).status_code
+
+
+def test_the_login_lets_in_and_nothing_else_does(redis_server: RedisServer, tmp_path: Path) -> None:
+    with flower(redis_server.url, tmp_path, "ops:good") as url:
+        assert status(url, ("ops", "good")) == 200
+        assert [status(url, login) for login in (None, ("ops", "bad"), ("", ""))] == [401, 401, 401]
+
+
+def test_without_a_login_nobody_is_let_in(redis_server: RedisServer, tmp_path: Path) -> None:
+    with flower(redis_server.url, tmp_path, "") as url:
+        assert [status(url, login) for login in (None, ("", ""), ("ops", ""))] == [401, 401, 401]
