@@ -20,6 +20,7 @@ from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
+from api.openai.responses import responses
 from api.openai.routes import openai
 from api.overview import Overview
 from api.readers import Readers
@@ -74,7 +75,7 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, jobs, quarantine, usage, sse, openai, health, metrics_routes, pages):
+    for blueprint in (slm, jobs, quarantine, usage, sse, openai, responses, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
     return app
 

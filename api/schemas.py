@@ -166,7 +166,7 @@ def parse_limit(text: str | None) -> int:
     """The `limit` of a listing: 1 to 1000, 100 where none is given. Raises `InvalidRequest`."""
     if text is None:
         return 100
-    limit = _natural(text)
+    limit = natural(text)
     if limit is None or not 1 <= limit <= 1000:
         raise InvalidRequest(f"limit must be an integer from 1 to 1000; got {shown(text)}", param="limit")
     return limit
@@ -176,7 +176,7 @@ def parse_last_event_id(text: str | None) -> int:
     """The number of the last event a client has seen; -1 where it gives none. Raises `InvalidRequest`."""
     if text is None:
         return -1
-    seq = _natural(text)
+    seq = natural(text)
     if seq is None:
         raise InvalidRequest(
             f"Last-Event-ID must be the id of an event of this stream, 0 or more; got {shown(text)}",
@@ -185,7 +185,7 @@ def parse_last_event_id(text: str | None) -> int:
     return seq
 
 
-def _natural(text: str) -> int | None:
+def natural(text: str) -> int | None:
     """The value of up to 18 plain digits; None for anything else."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 

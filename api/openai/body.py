@@ -48,7 +48,8 @@ def _is_unicode(value: object) -> bool:
 
 
 def _refusal(err: ValidationError, given: Mapping[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
-    first = err.errors(include_url=False)[0]
+    # Of the branches of a union, the one that got furthest in is the one that the client meant.
+    first = max(err.errors(include_url=False), key=lambda error: _path(error["loc"]).count("."))
     param = _path(first["loc"])
     if first["type"] == "value_error":  # a check of ours, with words of its own
         return InvalidRequest(f"{param} {first['ctx']['error']}", param=param)
@@ -68,6 +69,4 @@ def _path(loc: Sequence[int | str]) -> str:
             path += f"[{part}]"
         elif _FIELD.fullmatch(part) and part not in _TYPE_TAGS:
             path += f".{part}" if path else part
-        else:
-            break
     return path

@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 from api.schemas import Strict
 from common.sampling import Grammar, GrammarKind
 
+SCHEMA_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+
 
 class JsonSchema(Strict):
     """A named JSON schema. The answer always keeps to it, `strict` or not."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: str = Field(pattern=SCHEMA_NAME)
     description: str | None = None
     definition: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TypeVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -12,21 +10,20 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
 from api.disconnect import watch_client
-from api.job_request import fingerprint, idempotency_key, job_options, raw_body
+from api.job_request import job_options, raw_body
 from api.openai import errors
+from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.body import parse
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, Head
 from api.openai.generations import Generations
-from api.openai.models import Catalogue
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
 from api.schemas import json_object
 from api.service import NewJob
-from api.sse import FIRST_EVENT_WAIT_S, HEADERS
+from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import SLMError
-from common.job_store import JobOptions
 from common.jobs import JobKind
 
 B = TypeVar("B", bound=SamplingBody)
@@ -59,16 +56,11 @@ def complete_text() -> Response:
     return _complete(COMPLETIONS)
 
 
-def catalogue() -> Catalogue:
-    """The models served now."""
-    return Catalogue(services().overview.workers())
-
-
 def _complete(endpoint: Endpoint[B]) -> Response:
     body = parse(endpoint.schema, json_object(raw_body()))
     models = catalogue()
     models.get(body.model)
-    generations = Generations(services().jobs, caller(), new_jobs(endpoint, body))
+    generations = Generations(services().jobs, caller(), _new_jobs(endpoint, body))
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:
         at_error.push(generations)
@@ -80,12 +72,11 @@ def _complete(endpoint: Endpoint[B]) -> Response:
         except SLMError as err:
             raise errors.about(err, endpoint.prompt_field) from err
         at_error.pop_all()
-    return stream_response(
-        ChunkStream(endpoint, body, head, generations).frames(pulse_s=services().settings.heartbeat_s), generations
-    )
+    stream = ChunkStream(endpoint, body, head, generations)
+    return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
 
 
-def new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
+def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
     """The jobs that the request asks for, one per choice. Each has its own share of the Idempotency-Key."""
     options = job_options(body, is_async=False)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
@@ -93,14 +84,6 @@ def new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
         NewJob(caller().owner, kind, params.to_dict(), keyed(options, body, index))
         for index, params in enumerate(endpoint.params(body))
     ]
-
-
-def keyed(options: JobOptions, body: B, index: int = 0) -> JobOptions:
-    """The options with the request's Idempotency-Key, if it has one."""
-    key = idempotency_key()
-    if key is None:
-        return options
-    return replace(options, idempotency_key=f"{key}#{index}" if index else key, fingerprint=fingerprint(body))
 
 
 def _answer(endpoint: Endpoint[B], body: B, head: Head, generations: Generations) -> Response:
@@ -111,11 +94,3 @@ def _answer(endpoint: Endpoint[B], body: B, head: Head, generations: Generations
 
 def _created(generations: Generations) -> int:
     return services().jobs.get(generations.first.id, caller()).created_ms // 1000
-
-
-def stream_response(frames: Iterator[str], generations: Generations) -> Response:
-    """An answer that streams the frames; the client's end is that of its jobs' subscriptions."""
-    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
-    response.call_on_close(generations.close)
-    response.call_on_close(watch_client(request.environ, generations.close))
-    return response

@@ -159,6 +159,34 @@ def test_what_would_fail_again_is_not_tried_again(client: OpenAI, real_redis: Re
     assert script.num_asked == 1
 
 
+def test_a_response(client: OpenAI, story: ScriptedWorker) -> None:
+    done = client.responses.create(model=MODEL, input="Hi", instructions="Be brief")
+    assert (done.status, done.output_text) == ("completed", "Once upon a time.")
+    more = client.responses.create(model=MODEL, input=[*done.output, {"role": "user", "content": "And then?"}])
+    assert more.output_text == "Once upon a time."
+
+
+def test_the_client_s_own_gathering_of_a_response(client: OpenAI, story: ScriptedWorker) -> None:
+    with client.responses.stream(model=MODEL, input="Hi") as stream:
+        assert stream.get_final_response().output_text == "Once upon a time."
+
+
+def test_a_background_response_is_taken_up_where_it_was_left(client: OpenAI, story: ScriptedWorker) -> None:
+    begun = client.responses.create(model=MODEL, input="Hi", background=True, stream=True)
+    first = [event for event, _ in zip(begun, range(5), strict=False)]
+    begun.close()
+    response_id = first[0].response.id  # type: ignore[union-attr]
+    rest = list(client.responses.retrieve(response_id, stream=True, starting_after=first[-1].sequence_number))
+    assert [event.sequence_number for event in (*first, *rest)] == list(range(len(first) + len(rest)))
+    assert client.responses.retrieve(response_id).output_text == "Once upon a time."
+
+
+def test_a_background_response_is_cancelled(client: OpenAI, real_redis: Redis) -> None:
+    with worker(real_redis, Play.run_until_cancelled):
+        begun = client.responses.create(model=MODEL, input="Hi", background=True)
+        assert client.responses.cancel(begun.id).status == "cancelled"
+
+
 def test_a_client_that_leaves_takes_its_job_along(client: OpenAI, api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, Play.run_until_cancelled):
         with pytest.raises(openai.APITimeoutError):

@@ -76,6 +76,23 @@ def test_completion(api: Api) -> None:
     check("completion.sse", complete(api, stream=True))
 
 
+def test_response(api: Api) -> None:
+    body = {"model": "gpt2", "input": "Hi", "instructions": "Be brief", "metadata": {"a": "b"}}
+    check("response.json", api.client.post("/v1/responses", json=body))
+    check("response.sse", api.client.post("/v1/responses", json=body | {"stream": True}))
+
+
+def test_response_in_the_background(api: Api) -> None:
+    begun = api.client.post("/v1/responses", json={"model": "gpt2", "input": "Hi", "background": True})
+    check("response_queued.json", begun)
+    check("response_resumed.sse", api.client.get(f"/v1/responses/{begun.json['id']}?stream=true&starting_after=6"))
+
+
+def test_response_that_fails(start: Start) -> None:
+    failed = start(failing).client.post("/v1/responses", json={"model": "gpt2", "input": "Hi", "stream": True})
+    check("response_failed.sse", failed)
+
+
 def test_errors(start: Start, api: Api) -> None:
     check("error_model_not_found.json", chat(api, model="gpt-5"))
     check("error_not_supported.json", complete(api, suffix="x"))

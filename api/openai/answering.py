@@ -1,0 +1,38 @@
+"""What the routes under /v1 share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from flask import Response, request
+
+from api.current import services
+from api.disconnect import watch_client
+from api.job_request import fingerprint, idempotency_key
+from api.openai.models import Catalogue
+from api.schemas import Strict
+from api.sse import HEADERS
+from common.job_store import JobOptions
+
+
+def catalogue() -> Catalogue:
+    """The models served now."""
+    return Catalogue(services().overview.workers())
+
+
+def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:
+    """The options with the request's Idempotency-Key, if it has one; each of its jobs has a share of the key."""
+    key = idempotency_key()
+    if key is None:
+        return options
+    return replace(options, idempotency_key=f"{key}#{index}" if index else key, fingerprint=fingerprint(body))
+
+
+def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:
+    """An answer that streams the frames; `on_close` is called at its end, and at once when the client leaves."""
+    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
+    # Not in a generator's `finally`: one that was never begun is closed without running it.
+    response.call_on_close(on_close)
+    response.call_on_close(watch_client(request.environ, on_close))
+    return response

@@ -1,0 +1,113 @@
+"""The body of `POST /v1/responses`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from api.openai.messages import Message, conversation
+from api.openai.response_format import SCHEMA_NAME
+from api.openai.sampling_body import LEAST_TOP_P, MAX_NEW_TOKENS
+from api.schemas import MAX_SEED, Strict, Treatment
+from common.errors import InvalidRequest
+from common.jobs import GenerateParams
+from common.prompts import Conversation
+from common.sampling import Grammar, GrammarKind, SamplingParams
+
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+
+
+class InputMessage(Message):
+    """A message; one that an earlier response has brought may be sent back as it came."""
+
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class TextFormat(Strict):
+    """`text.format`: with the fields of a `JsonSchema` where its type is that."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = Field(None, pattern=SCHEMA_NAME)
+    description: str | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schema_where_one_is_meant(self) -> TextFormat:
+        needs = self.type == "json_schema"
+        if needs != (self.definition is not None) or needs != (self.name is not None):
+            raise ValueError('must have a name and a schema if, and only if, its type is "json_schema"')
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the worker is to keep to; None where anything goes."""
+        if self.definition is not None:
+            return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(self.definition))
+        return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None
+
+
+class TextOptions(Strict):
+    """`text`."""
+
+    format: TextFormat = TextFormat(type="text")
+
+
+class ResponseBody(Treatment):
+    """OpenAI's fields, and this service's own (`Treatment`). Without a limit the answer may fill the context."""
+
+    model: str = Field(min_length=1, description="the name of a model that GET /v1/models lists")
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[InputMessage], Field(min_length=1)] = Field(
+        description="a non-empty string or a non-empty list of messages"
+    )
+    instructions: str | None = Field(None, description="a string")
+    max_output_tokens: int | None = Field(
+        None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
+    )
+    temperature: float = Field(1.0, ge=0, le=2, description="a number from 0 to 2")
+    top_p: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
+    text: TextOptions = Field(TextOptions(), description="an object with a format")
+    metadata: Metadata = Field(
+        default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
+    )
+    user: str | None = Field(None, description="a string of the client's own; it changes nothing")
+    stream: bool = Field(False, description="true or false")
+    background: bool = Field(False, description="true or false")
+    store: bool = Field(True, description="true or false")
+
+    @model_validator(mode="after")
+    def _can_be_found_again(self) -> ResponseBody:
+        if self.background and not self.store:
+            raise InvalidRequest(
+                "store must be true where background is: how else would it be found again", param="store"
+            )
+        return self
+
+    def to_params(self) -> GenerateParams:
+        """The generation; its notes hold what the response object repeats of the request."""
+        return GenerateParams(self._prompt(), self._sampling(), {"response": self._notes()})
+
+    def _prompt(self) -> Conversation:
+        given = [Message(role="user", content=self.input)] if isinstance(self.input, str) else list(self.input)
+        first = [Message(role="system", content=self.instructions)] if self.instructions is not None else []
+        return conversation([*first, *given])
+
+    def _sampling(self) -> SamplingParams:
+        return SamplingParams(
+            seed=secrets.randbelow(MAX_SEED),
+            max_new_tokens=self.max_output_tokens or MAX_NEW_TOKENS,
+            temperature=self.temperature,
+            top_p=max(self.top_p, LEAST_TOP_P),
+            grammar=self.text.format.grammar,
+        )
+
+    def _notes(self) -> dict[str, Any]:
+        repeated = {"model", "instructions", "max_output_tokens", "temperature", "top_p", "metadata", "user"}
+        kept = self.model_dump(include=repeated | {"background", "store"})
+        return kept | {"text": self.text.model_dump(by_alias=True, exclude_none=True)}

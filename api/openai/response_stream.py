@@ -1,0 +1,51 @@
+"""A response's events as server-sent events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from redis.exceptions import RedisError
+
+from api.openai import errors
+from api.openai.generations import News
+from api.openai.response_story import Json, ResponseStory
+from api.openai.stream import event_comment, place_comment
+from api.sse import HEARTBEAT
+from common.errors import JobNotFound
+from common.events import Event, EventType
+from common.redis_client import explain
+
+
+def frames(story: ResponseStory, happening: Iterable[News], *, after: int = -1) -> Iterator[str]:
+    """The frames behind event `after`, up to the response's end.
+
+    Args:
+        story: not begun yet.
+        happening: what happens to the job, from its log's first event on.
+        after: the last event that the client has seen.
+    """
+    yield from _frames(story.opening(), after)
+    try:
+        for news in happening:
+            if isinstance(news, Event):
+                yield from _frames(story.take(news), after)
+                yield from _comment(news)
+            else:
+                yield HEARTBEAT if news is None else place_comment(news)
+    except (RedisError, JobNotFound) as err:
+        meaning = explain(err) if isinstance(err, RedisError) else err
+        yield _frame({"type": "error", **errors.body(meaning)["error"]})
+
+
+def _frames(told: list[Json], after: int) -> Iterator[str]:
+    return (_frame(event) for event in told if event["sequence_number"] > after)
+
+
+def _comment(event: Event) -> Iterator[str]:
+    if event.type in (EventType.QUEUED, EventType.STATUS):
+        yield event_comment(event)
+
+
+def _frame(event: Json) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"

@@ -1,0 +1,268 @@
+"""Responses: the object, its events, and finding them again from any number on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from api.openai.response_body import ResponseBody
+from api.schemas import Treatment
+from common.api_keys import ApiKeyStore, Role
+from common.errors import PromptTooLong, WorkerLost
+from common.prompts import Conversation
+from common.sampling import Grammar, GrammarKind
+from tests.api_in_process import Api
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai.conftest import Seen, frames_of
+
+Json = dict[str, Any]
+
+
+def respond(api: Api, **body: Any) -> TestResponse:
+    return api.client.post("/v1/responses", json={"model": "gpt2", "input": "Hi"} | body)
+
+
+def background(api: Api, **body: Any) -> str:
+    return str(respond(api, background=True, **body).json["id"])
+
+
+def events_of(stream: TestResponse) -> list[Json]:
+    found = []
+    for frame in frames_of(stream):
+        name, data = frame.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        found.append(event)
+    return found
+
+
+def stream_again(api: Api, response_id: str, **args: Any) -> list[Json]:
+    return events_of(api.client.get(f"/v1/responses/{response_id}", query_string={"stream": "true"} | args))
+
+
+def test_a_response_brings_its_text_and_its_tokens(api: Api) -> None:
+    answer = respond(api, metadata={"a": "b"}, instructions="Be brief", max_output_tokens=9).json
+    assert answer["status"] == "completed"
+    assert answer["output"][0]["content"][0]["text"] == "Once upon a time."
+    assert answer["usage"]["output_tokens"] == 3
+    assert (answer["metadata"], answer["instructions"], answer["max_output_tokens"]) == ({"a": "b"}, "Be brief", 9)
+
+
+def test_the_instructions_come_first_in_the_conversation(start_api: StartApi, seen: Seen) -> None:
+    earlier = {
+        "type": "message",
+        "id": "msg_1",
+        "status": "completed",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "a", "annotations": [], "logprobs": []}],
+    }
+    respond(start_api(seen), instructions="Be brief", input=[earlier, {"role": "user", "content": "b"}])
+    assert seen.params[0].prompt == Conversation(
+        (
+            {"role": "system", "content": "Be brief"},
+            {"role": "assistant", "content": "a"},
+            {"role": "user", "content": "b"},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, Grammar(GrammarKind.JSON_OBJECT)),
+        ({"type": "json_schema", "name": "x", "schema": {}}, Grammar(GrammarKind.JSON_SCHEMA, "{}")),
+    ],
+)
+def test_the_form_of_the_text_reaches_the_worker(
+    start_api: StartApi, seen: Seen, wanted: Json, expected: Grammar | None
+) -> None:
+    assert respond(start_api(seen), text={"format": wanted}).json["text"] == {"format": wanted}
+    assert seen.params[0].sampling.grammar == expected
+
+
+def test_the_events_are_numbered_from_0_and_end_with_the_whole(api: Api) -> None:
+    events = events_of(respond(api, stream=True))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert [event["type"] for event in events] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        *["response.output_text.delta"] * 3,
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    last = events[-1]["response"]
+    assert last == api.client.get(f"/v1/responses/{last['id']}").json
+
+
+def test_a_stream_can_be_taken_up_behind_any_of_its_events(api: Api) -> None:
+    response_id = background(api)
+    whole = stream_again(api, response_id)
+    for event in whole:
+        number = event["sequence_number"]
+        assert stream_again(api, response_id, starting_after=number) == whole[number + 1 :]
+
+
+def test_another_process_tells_the_same_events(api: Api, start_api: StartApi) -> None:
+    whole = events_of(respond(api, stream=True))
+    response_id = whole[0]["response"]["id"]
+    assert stream_again(start_api(), response_id) == whole
+
+
+def test_a_background_response_is_there_at_once_and_later(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.end("done"))
+    first = respond(api, background=True).json
+    assert (first["status"], first["output"], first["usage"]) == ("queued", [], None)
+    stream_again(api, first["id"])
+    assert api.client.get(f"/v1/responses/{first['id']}").json["status"] == "completed"
+
+
+def test_a_response_in_progress_shows_what_there_is(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.say("Once ")
+        play.run_until_cancelled()
+
+    api = start_api(script)
+    response_id = background(api)
+    stream = api.client.get(f"/v1/responses/{response_id}?stream=true")
+    for frame in stream.response:
+        if b"output_text.delta" in frame:  # type: ignore[operator]
+            break
+    now = api.client.get(f"/v1/responses/{response_id}").json
+    assert (now["status"], now["output"][0]["content"][0]["text"]) == ("in_progress", "Once ")
+    ended = api.client.post(f"/v1/responses/{response_id}/cancel").json
+    assert (ended["status"], ended["output"][0]["status"]) == ("cancelled", "incomplete")
+    stream.close()
+
+
+def test_a_cancelled_response_ends_its_stream(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled)
+    response_id = background(api)
+    api.client.post(f"/v1/responses/{response_id}/cancel")
+    last = stream_again(api, response_id)[-1]
+    assert (last["type"], last["response"]["status"]) == ("response.incomplete", "cancelled")
+
+
+def test_only_a_background_response_can_be_cancelled(api: Api) -> None:
+    response_id = respond(api).json["id"]
+    assert api.client.post(f"/v1/responses/{response_id}/cancel").status_code == 400
+
+
+def test_a_text_that_was_cut_off_is_incomplete(start_api: StartApi) -> None:
+    answer = respond(start_api(lambda play: play.end("Once", finish_reason="length"))).json
+    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert answer["output"][0]["status"] == "incomplete"
+
+
+def test_a_response_that_fails_says_why(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.say("Once ")
+        play.fail(WorkerLost("gone"))
+
+    api = start_api(script)
+    response_id = background(api)
+    last = stream_again(api, response_id)[-1]
+    assert last["type"] == "response.failed"
+    assert last["response"]["error"] == {"code": "worker_lost", "message": "gone"}
+    assert last["response"] == api.client.get(f"/v1/responses/{response_id}").json
+
+
+def test_a_prompt_that_is_too_long_names_the_input(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.fail(PromptTooLong("x", param="prompt")))
+    for stream in (False, True):
+        answer = respond(api, stream=stream)
+        assert (answer.status_code, answer.json["error"]["param"]) == (400, "input")
+
+
+def test_what_is_not_to_be_stored_is_not_found(api: Api) -> None:
+    response_id = respond(api, store=False).json["id"]
+    answer = api.client.get(f"/v1/responses/{response_id}")
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+
+
+def test_what_is_no_response_is_not_found(api: Api, redis: Redis) -> None:
+    chat_id = api.submit()
+    for response_id in ("resp_x", f"resp_{chat_id}", chat_id, "resp_"):
+        assert api.client.get(f"/v1/responses/{response_id}").status_code == 404
+        assert api.client.post(f"/v1/responses/{response_id}/cancel").status_code == 404
+
+
+def test_somebody_else_s_response_is_not_found(start_api: StartApi, redis: Redis) -> None:
+    response_id = respond(start_api()).json["id"]
+    key = ApiKeyStore(redis).create("someone", Role.USER)
+    answer = start_api().client.get(f"/v1/responses/{response_id}", headers={"X-API-Key": key})
+    assert answer.status_code == 404
+
+
+def test_the_id_is_the_job_s(api: Api) -> None:
+    answer = respond(api)
+    assert answer.json["id"] == f"resp_{answer.headers['X-Job-Id']}"
+
+
+WRONG: dict[str, list[Any]] = {
+    "model": [1, ""],
+    "input": [1, "", [], [1], {}],
+    "instructions": [1, []],
+    "max_output_tokens": [0, "1", True, 1.0],
+    "temperature": [-1, 2.1, "1"],
+    "top_p": [-0.1, 1.1],
+    "text": [1, "x", []],
+    "metadata": [1, [], {str(i): "" for i in range(17)}],
+    "user": [1],
+    "stream": [1, "true"],
+    "background": [1, "true"],
+    "store": [1, "true"],
+}
+
+
+def test_every_field_has_its_cases() -> None:
+    assert set(WRONG) == set(ResponseBody.model_fields) - set(Treatment.model_fields)
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_wrong_value_is_refused_by_name(api: Api, field: str, value: Any) -> None:
+    answer = respond(api, **{field: value})
+    assert (answer.status_code, answer.json["error"]["param"].partition("[")[0]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"tools": []}, "tools"),
+        ({"background": True, "store": False}, "store"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"metadata": {"a": 1}}, "metadata.a"),
+        ({"background": True, "on_disconnect": "cancel"}, "on_disconnect"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_its_path(api: Api, body: Json, param: str) -> None:
+    answer = respond(api, **body)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("stream=yes", "stream"),
+        ("starting_after=1", "starting_after"),
+        ("stream=true&starting_after=-1", "starting_after"),
+        ("stream=true&starting_after=x", "starting_after"),
+        ("include=x", "include"),
+    ],
+)
+def test_a_wrong_query_is_refused_by_name(api: Api, query: str, param: str) -> None:
+    answer = api.client.get(f"/v1/responses/{respond(api).json['id']}?{query}")
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
