@@ -16,7 +16,10 @@ from benchmarks.rivals.slm_server import SlmServer
 from benchmarks.rivals.system import System
 from benchmarks.serving import WARM_UP, WORKLOADS, Workload
 from common.settings import ROOT
+from SLMInit.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 
+DATA = ROOT / "data"
+MODELS = DATA / "models"
 LLAMA_FORMATS = ("F16", "Q8_0", "Q4_0")
 SYSTEMS = "server,openvino,llama-q4_0,llama-q8_0"
 
@@ -30,14 +33,15 @@ def systems(options: argparse.Namespace) -> dict[str, System]:
     """Everything that can be measured, by its name in `--systems`."""
     llama_cpp, openvino = rivals(options)
     servers = {f"llama-{name.lower()}": LlamaServer(llama_cpp, name) for name in LLAMA_FORMATS}
-    return {"server": SlmServer(options.dir / "server", options.model), "openvino": openvino, **servers}
+    return {"server": SlmServer(options.dir / "server", MODELS), "openvino": openvino, **servers}
 
 
 def setup(options: argparse.Namespace) -> None:
     """Make each rival's environment and model."""
     llama_cpp, openvino = rivals(options)
-    openvino.make(options.model)
-    llama_cpp.make(options.model, LLAMA_FORMATS)
+    model = Path(resolve_base_model(DEFAULT_BASE_MODEL, DATA, progress=print))
+    openvino.make(model)
+    llama_cpp.make(model, LLAMA_FORMATS)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -77,8 +81,7 @@ def save(samples: Sequence[Sample], file: Path) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
-    parser.add_argument("--dir", type=Path, default=ROOT / "data/rivals", help="where the rivals are installed")
-    parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--dir", type=Path, default=DATA / "rivals", help="where the rivals are installed")
     commands = parser.add_subparsers(required=True)
     commands.add_parser("setup", help="install the rivals and convert the model").set_defaults(command=setup)
     runs = commands.add_parser("run", help="measure and print a table")
@@ -89,7 +92,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     runs.add_argument("--requests", type=int, help="requests of every workload, for a quick trial")
     runs.add_argument("--output", type=Path, help="file for all raw figures (default: results.json in --dir)")
     options = parser.parse_args(argv)
-    options.dir, options.model = options.dir.absolute(), options.model.absolute()
+    options.dir = options.dir.absolute()
     return options
 
 

@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ BUILD_OPTIONS = {
 }
 FEWEST_SLOTS = 8
 FULL_FORMAT = "F16"
+REQUEST = {"n_predict": NEW_TOKENS, "temperature": 0, "ignore_eos": True, "cache_prompt": False, "stream": True}
 
 
 @dataclass(frozen=True)
@@ -132,37 +133,30 @@ class LlamaServer:
 
 
 class LlamaClient:
-    """A client of llama.cpp's server with a connection of its own."""
+    """A client of llama.cpp's server, which closes a connection behind a stream."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection(LOCALHOST, port, timeout=TIMEOUT_S)
+        self._port = port
         self._tokens = 0
 
     def stream(self, prompt: str, measured: Measured) -> None:
         """Send one streamed request and note its times."""
-        body = json.dumps(
-            {
-                "prompt": prompt,
-                "n_predict": NEW_TOKENS,
-                "temperature": 0,
-                "ignore_eos": True,
-                "cache_prompt": False,
-                "stream": True,
-            }
-        )
-        begun = last = time.perf_counter()
-        self._connection.request("POST", "/completion", body, {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        if answer.status != http.client.OK:
-            raise RuntimeError(f"{answer.status}: {answer.read()!r}")
-        has_text = False
-        for line in answer:
-            if b'"stop":true' in line:
-                self._tokens += json.loads(line.removeprefix(b"data: "))["tokens_predicted"]
-            elif line.startswith(b"data: ") and b'"content":""' not in line:
-                now = time.perf_counter()
-                (measured.itl if has_text else measured.ttft).append(now - (last if has_text else begun))
-                has_text, last = True, now
+        body = json.dumps({"prompt": prompt} | REQUEST)
+        with closing(http.client.HTTPConnection(LOCALHOST, self._port, timeout=TIMEOUT_S)) as connection:
+            connection.connect()
+            begun = last = time.perf_counter()
+            connection.request("POST", "/completion", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                raise RuntimeError(f"{answer.status}: {answer.read()!r}")
+            has_text = False
+            for line in answer:
+                if b'"stop":true' in line:
+                    self._tokens += json.loads(line.removeprefix(b"data: "))["tokens_predicted"]
+                elif line.startswith(b"data: ") and b'"content":""' not in line:
+                    now = time.perf_counter()
+                    (measured.itl if has_text else measured.ttft).append(now - (last if has_text else begun))
+                    has_text, last = True, now
 
     def count_tokens(self) -> int:
         """How many tokens the server says it generated."""

@@ -86,4 +86,4 @@ def _cell(value: float | None, base: float | None = None) -> str:
     if value is None:
         return ""
     ratio = "" if base is None else f" ({base / value:.2f})"
-    return f"{value:.3g}{ratio}"
+    return (f"{value:.0f}" if value >= 100 else f"{value:.3g}") + ratio

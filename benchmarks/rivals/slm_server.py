@@ -23,21 +23,28 @@ class SlmServer:
 
     Args:
         folder: for its data and log; kept, so that the compiled kernels are there at the next start.
-        model: the checkpoint's folder.
+        models: the folder with the default model.
     """
 
     folder: Path
-    model: Path
+    models: Path
     title = "this server"
 
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - one set-up serves every workload
         """Start it with 32 slots, and stop it in the end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         port = free_port(0)
         with Process(self._command(port), self.folder / "server.log", self._environment()) as process:
             process.wait_until(lambda: is_answering(port, "/readyz"))
             yield HttpSession(process, lambda: ServerClient(f"http://{LOCALHOST}:{port}"))
+
+    def _make_folder(self) -> None:
+        """Data of its own, so that the jobs stay out of those of a server in use; the models are the same."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        link = self.folder / "models"
+        if not link.is_symlink():
+            link.symlink_to(self.models, target_is_directory=True)
 
     def _command(self, port: int) -> list[str | Path]:
         return [sys.executable, ROOT / "start_slm_api.py", "--host", LOCALHOST, "--port", str(port)]
@@ -45,7 +52,6 @@ class SlmServer:
     def _environment(self) -> dict[str, str]:
         return {
             "SLM_DATA_DIR": str(self.folder),
-            "SLM_BASE_MODEL": str(self.model),
             "SLM_SLOTS": str(SLOTS),
             "SLM_THREADS": str(THREADS),
             "SLM_CONTEXT": str(CONTEXT),
