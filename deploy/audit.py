@@ -1,0 +1,56 @@
+"""Look every pinned package up among the known vulnerabilities: python -m deploy.audit
+
+It is skipped, and says so, where the advisories cannot be had: without a network, and behind a mirror of the package
+index that does not carry them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Sequence
+
+from deploy.bootstrap import ROOT
+
+CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
+PROBE_URL = "https://pypi.org/pypi/requests/2.34.2/json"  # one release that is there; its advisories are those of all
+TIMEOUT_S = 10.0
+
+
+def audit(fetch: Callable[[], bytes], run: Callable[[Sequence[str]], int]) -> int:
+    """Run the audit if it can be; the exit status.
+
+    Args:
+        fetch: gets the index's own account of one release; raises `OSError` where there is none.
+        run: runs a command and returns its exit status.
+    """
+    if (obstacle := _obstacle(fetch)) is not None:
+        print(f"Dependency audit skipped: {obstacle}.")
+        return 0
+    where = ["--requirement", str(CONSTRAINTS), "--no-deps", "--disable-pip"]
+    return run([sys.executable, "-m", "pip_audit", "--progress-spinner=off", *where])
+
+
+def _obstacle(fetch: Callable[[], bytes]) -> str | None:
+    try:
+        release = json.loads(fetch())
+    except OSError as err:
+        return f"the advisories cannot be reached ({err})"
+    except ValueError:
+        return "the package index does not answer with an account of a release"
+    return None if "vulnerabilities" in release else "the package index carries no advisories"
+
+
+def _fetch() -> bytes:
+    with urllib.request.urlopen(PROBE_URL, timeout=TIMEOUT_S) as answer:
+        return bytes(answer.read())
+
+
+def _run(command: Sequence[str]) -> int:
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(audit(_fetch, _run))
