@@ -1,0 +1,79 @@
+"""docs/observability.md names every metric that there is, with its type and labels, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+from prometheus_client import CollectorRegistry
+from redis import Redis
+
+from api.observation.exchange import Exchange
+from api.observation.fleet_metrics import FleetMetrics
+from api.observation.metrics import ApiMetrics
+from common.fleet import Fleet, WorkerReport
+from common.metrics_board import MetricsBoard
+from common.settings import ROOT
+from tests.fakes import Outputs, fake_engine
+from worker.instruments import EngineGauges, Instruments
+from worker.metrics import MetricsReporter, to_wire
+
+DOCUMENT = (ROOT / "docs" / "observability.md").read_text()
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    yield client
+    client.close()
+
+
+def used_instruments() -> Instruments:
+    """A worker's, each with a series."""
+    made = Instruments()
+    made.registry.register(EngineGauges(lambda: fake_engine(Outputs()), lambda: {"base": 1}))
+    for counter in (made.prompt_tokens, made.generation_tokens):
+        counter.labels("base").inc()
+    made.ended.labels("base", "stop").inc()
+    return made
+
+
+def exposed(redis: Redis) -> dict[str, tuple[str, frozenset[str]]]:
+    """Type and labels of each metric of /metrics."""
+    Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1), ttl_s=60)
+    redis.hset("slm:counters", "jobs:generate:succeeded", 1)
+    MetricsReporter(MetricsBoard(redis), "w", lambda: to_wire(used_instruments().families())).report()
+    registry, api = CollectorRegistry(), ApiMetrics()
+    exchange = Exchange({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
+    api.begin(exchange)
+    api.end(exchange)
+    api.register_in(registry)
+    registry.register(FleetMetrics(redis))
+    found = {}
+    for metric in registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        labels = {label for sample in metric.samples for label in sample.labels} - {"le"}
+        found[name] = (metric.type, frozenset(labels))
+    return found
+
+
+def documented() -> dict[str, tuple[str, frozenset[str]]]:
+    rows = re.findall(r"^\| `(slm_\w+)` \| (\w+) \| ([\w, ]*)\|", DOCUMENT, re.MULTILINE)
+    return {name: (kind, frozenset(re.findall(r"\w+", labels))) for name, kind, labels in rows}
+
+
+def test_every_metric_is_documented_as_it_is(redis: Redis) -> None:
+    assert documented() == exposed(redis)
+
+
+def test_the_queries_ask_for_metrics_that_there_are(redis: Redis) -> None:
+    there = exposed(redis)
+    histograms = {f"{name}_bucket" for name, (kind, _) in there.items() if kind == "histogram"}
+    asked = {
+        name
+        for block in re.findall(r"```promql\n(.*?)```", DOCUMENT, re.DOTALL)
+        for name in re.findall(r"slm_\w+", block)
+    }
+    assert asked - there.keys() - histograms == set()
