@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 from flask import Flask, Response, jsonify, request
 from redis.exceptions import RedisError
@@ -71,5 +72,5 @@ def _redis_failed(err: RedisError) -> Response:
 
 
 def _bug(_err: Exception) -> Response:
-    log.exception("request %s: %s %s failed", request_id(), request.method, request.path)
+    log.exception("request %s: %s %s failed", request_id(), request.method, quote(request.path))
     return _answer(errors.InternalError("The server failed; its log has the details under the request id."))
