@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 class TokenConstraint(Protocol):
     """Which tokens may come next in one answer. It belongs to one sequence and begins before the answer's first token.
 
-    Both methods are called by the engine thread, between a step's forward and its tokens. What they raise ends the
-    sequence with an error, and no other one.
+    The thread that submits the sequence has it read the tokens of earlier attempts; from then on the engine thread
+    alone uses it. What it raises ends the sequence, and no other one.
     """
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing may come any more but the end."""
+        ...
 
     def allowed(self, mask: Tensor) -> None:
         """Mark every token that may come next.
@@ -23,13 +28,18 @@ class TokenConstraint(Protocol):
         Args:
             mask: int32, [ceil(vocab_size / 32)], all 0, on the CPU; token t is bit t % 32 of word t // 32. Grammar
                 libraries fill this format.
+
+        Raises:
+            SLMError: it cannot be followed further.
         """
         ...
 
     def accept(self, token_id: int) -> None:
         """Go on behind the answer's next token: one that was allowed, or one that an earlier attempt committed.
 
+        A token that ends the answer is none of it.
+
         Raises:
-            ValueError: the token may not stand here.
+            SLMError: it cannot be followed further, or the token may not stand here.
         """
         ...

@@ -32,7 +32,7 @@ Deliver = Callable[[list[SequenceOutput]], None]
 class TokenSampler(Protocol):
     """What the engine asks of `sampler.Sampler`."""
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | InternalError]:
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
         """The next token of each sequence, or the error that ends that sequence alone."""
         ...
 
@@ -159,7 +159,7 @@ class Engine:
         """Queue a sequence.
 
         Raises:
-            SLMError: what `check` raises.
+            SLMError: what `check` raises, or what the sequence's constraint says to its `output_ids`.
             InternalError: `emitted_text` is not the text of `output_ids`, or a sequence of that id is in the engine.
             Conflict: the engine stops or has stopped.
         """
@@ -203,7 +203,7 @@ class Engine:
             self._update(self._execute(batch))
         self._deliver_outputs()
 
-    def _execute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | InternalError]]:
+    def _execute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | SLMError]]:
         """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
         try:
             for copy in batch.copies:
@@ -222,17 +222,22 @@ class Engine:
         self._scheduler.advance(batch)
         return list(zip(batch.sampled, samples, strict=True))
 
-    def _update(self, samples: list[tuple[Sequence, SampledToken | InternalError]]) -> None:
+    def _update(self, samples: list[tuple[Sequence, SampledToken | SLMError]]) -> None:
         for sequence, sample in samples:
             stream = self._streams[sequence.sequence_id]
-            if isinstance(sample, InternalError):
-                self._finish(stream, FinishReason.ERROR, sample)
-                continue
-            stream.append(sample)
-            if stream.finish_reason is not None:
-                self._finish(stream, stream.finish_reason)
-            elif (output := stream.take()) is not None:
-                self._outputs.append(output)
+            try:
+                self._append(stream, sample)
+            except SLMError as error:
+                self._finish(stream, FinishReason.ERROR, error)
+
+    def _append(self, stream: OutputStream, sample: SampledToken | SLMError) -> None:
+        if isinstance(sample, SLMError):
+            raise sample
+        stream.append(sample)
+        if stream.finish_reason is not None:
+            self._finish(stream, stream.finish_reason)
+        elif (output := stream.take()) is not None:
+            self._outputs.append(output)
 
     def _finish(self, stream: OutputStream, reason: FinishReason, error: SLMError | None = None) -> None:
         """Make the final output and forget the sequence."""

@@ -57,7 +57,7 @@ def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int)
         forbidden_ids = sorted(one for one in end_token_ids(sequence, eos_token_ids) if one < vocab_size)
     mask = None
     if sequence.constraint is not None:
-        mask = _mask(sequence, sequence.constraint, vocab_size)
+        mask = _mask(sequence.constraint, vocab_size)
         forbidden_ids = forbidden_ids if _is_free(mask, forbidden_ids) else []
     return LogitEdit(
         seen_ids=seen_ids,
@@ -82,11 +82,8 @@ def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float6
     return np.array(history.ids), params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
 
 
-def _mask(sequence: Sequence, constraint: TokenConstraint, vocab_size: int) -> Tensor:
-    """What the constraint allows behind the sequence's tokens."""
-    for token_id in sequence.output_ids[sequence.num_constrained_tokens :]:
-        constraint.accept(token_id)
-        sequence.num_constrained_tokens += 1
+def _mask(constraint: TokenConstraint, vocab_size: int) -> Tensor:
+    """What the constraint allows next."""
     mask = torch.zeros(-(-vocab_size // _WORD), dtype=torch.int32)
     constraint.allowed(mask)
     return mask

@@ -18,7 +18,12 @@ class OutputStream:
     """
 
     def __init__(self, sequence: Sequence, decoder: TokenDecoder, criteria: StopCriteria) -> None:
-        """Raises `InternalError` when the sequence's `emitted_text` is not the text of its `output_ids`."""
+        """Read the tokens that the sequence has already.
+
+        Raises:
+            SLMError: its constraint cannot follow them.
+            InternalError: its `emitted_text` is not the text of its `output_ids`.
+        """
         self.sequence = sequence
         self.finish_reason: FinishReason | None = None
         self._decoder = decoder
@@ -31,7 +36,11 @@ class OutputStream:
         self._replay()
 
     def append(self, token: SampledToken) -> None:
-        """Take the newest token; sets `finish_reason` when the sequence ends with it."""
+        """Take the newest token; sets `finish_reason` when the sequence ends with it.
+
+        Raises:
+            SLMError: the sequence's constraint cannot follow it.
+        """
         if token.logprob is not None:
             self._unsent_logprobs.append(self._logprobs(token, token.logprob))
         self._unsent_ids.append(token.token_id)
@@ -40,6 +49,8 @@ class OutputStream:
     def _append_id(self, token_id: int) -> None:
         self.sequence.output_ids.append(token_id)
         if not self._criteria.is_end(self.sequence, token_id):
+            if self.sequence.constraint is not None:
+                self.sequence.constraint.accept(token_id)
             self._read(self._detokenizer.push(token_id))
         if (reason := self._criteria.check(self.sequence)) is not None:
             self.finish(reason)

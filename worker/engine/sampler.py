@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.errors import InternalError
+from common.errors import InternalError, SLMError
 from worker.engine.largest import row_max
 from worker.engine.log_probabilities import with_logprobs
 from worker.engine.logit_edits import LogitEdit, edit_for, edited, is_edited
@@ -44,7 +44,7 @@ class Sampler:
     def __init__(self, eos_token_ids: frozenset[int]) -> None:
         self._eos_token_ids = eos_token_ids
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | InternalError]:
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
         """Choose the next token of every sequence.
 
         Args:
@@ -57,10 +57,10 @@ class Sampler:
         if all(_takes_most_probable(sequence) for sequence in sequences):
             return _most_probable(logits)
         plans = [self._plan(sequence, logits.shape[-1]) for sequence in sequences]
-        samples = _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, InternalError) else p for p in plans])
-        return [p if isinstance(p, InternalError) else sample for p, sample in zip(plans, samples, strict=True)]
+        samples = _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in plans])
+        return [p if isinstance(p, SLMError) else sample for p, sample in zip(plans, samples, strict=True)]
 
-    def _plan(self, sequence: Sequence, vocab_size: int) -> _Plan | InternalError:
+    def _plan(self, sequence: Sequence, vocab_size: int) -> _Plan | SLMError:
         """Read one sequence's settings. Whatever is wrong with them ends this sequence alone."""
         try:
             return _Plan(
@@ -68,6 +68,8 @@ class Sampler:
                 choice=None if sequence.params.is_greedy else _random_choice(sequence),
                 num_logprobs=sequence.params.logprobs,
             )
+        except SLMError as error:
+            return error
         except Exception:
             logger.exception("Sequence %s cannot be sampled.", sequence.sequence_id)
             return InternalError("The sampling parameters cannot be used.")
@@ -88,13 +90,13 @@ def _random_choice(sequence: Sequence) -> RandomChoice:
     )
 
 
-def _most_probable(logits: Tensor) -> list[SampledToken | InternalError]:
+def _most_probable(logits: Tensor) -> list[SampledToken | SLMError]:
     """The way of a batch that asks for nothing else: one look at the logits, no copy of them."""
     best, tokens = row_max(logits)
     return _checked(map(SampledToken, tokens.tolist()), best)
 
 
-def _choose(logits: Tensor, plans: list[_Plan]) -> list[SampledToken | InternalError]:
+def _choose(logits: Tensor, plans: list[_Plan]) -> list[SampledToken | SLMError]:
     """The tokens of [rows, vocab], in 32 bits."""
     edits = {row: plan.edit for row, plan in enumerate(plans) if plan.edit is not None}
     best, tokens = _pick(edited(logits, edits), [plan.choice for plan in plans])
@@ -121,7 +123,7 @@ def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, T
     return best, tokens
 
 
-def _checked(samples: Iterable[SampledToken], best: Tensor) -> list[SampledToken | InternalError]:
+def _checked(samples: Iterable[SampledToken], best: Tensor) -> list[SampledToken | SLMError]:
     """An error in place of each token whose row's largest logit is not finite: NaN, or no token may come."""
     return [
         sample if math.isfinite(value) else InternalError("The model computed no usable probabilities.")

@@ -26,7 +26,7 @@ class SequenceStatus(Enum):
 class FinishReason(StrEnum):
     """Why a sequence ended."""
 
-    STOP = "stop"  # an end-of-sequence token, a stop token or a stop string
+    STOP = "stop"  # an end-of-sequence token, a stop token, a stop string, or the end of a grammar
     LENGTH = "length"  # `max_new_tokens` or the end of the context
     CANCELLED = "cancelled"
     ERROR = "error"
@@ -52,7 +52,6 @@ class Sequence:
     prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that others can find
     num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the blocks
 
-    num_constrained_tokens: int = field(default=0, init=False)  # output tokens that the constraint has accepted
     history: TokenHistory = field(default_factory=TokenHistory, init=False)  # read as far as penalties need it
 
     @property

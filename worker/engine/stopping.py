@@ -37,6 +37,8 @@ class StopCriteria:
         """Why the sequence ends with its newest token, stop strings aside; None when it goes on."""
         if sequence.output_ids and self.is_end(sequence, sequence.output_ids[-1]):
             return FinishReason.STOP
+        if sequence.constraint is not None and sequence.constraint.is_complete:
+            return FinishReason.STOP
         return FinishReason.LENGTH if self.is_full(sequence) else None
 
 

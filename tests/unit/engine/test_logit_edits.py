@@ -152,20 +152,6 @@ def test_only_the_tokens_that_a_constraint_allows_can_come() -> None:
     assert torch.equal(result[0], random_logits(2)[0])
 
 
-def test_a_constraint_follows_the_answer_and_what_was_committed_before() -> None:
-    sequence = make_sequence([10, 11])
-    constraint = sequence.constraint = ScriptedConstraint({10}, {11}, {12}, {13, 14})
-
-    first = edit(random_logits(), sequence)
-    again = edit(random_logits(), sequence)
-    sequence.output_ids.append(12)
-    second = edit(random_logits(), sequence)
-
-    assert first.isfinite().nonzero().tolist() == again.isfinite().nonzero().tolist() == [[0, 12]]
-    assert second.isfinite().nonzero().tolist() == [[0, 13], [0, 14]]
-    assert constraint.accepted == [10, 11, 12]
-
-
 @pytest.mark.parametrize(
     ("allowed", "possible"), [({7, 20, 30}, [30]), ({7, 20}, [7, 20]), ({30}, [30])], ids=["both", "end", "no end"]
 )

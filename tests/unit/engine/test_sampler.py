@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.errors import InternalError
+from common.errors import InternalError, InvalidRequest
 from common.sampling import SamplingParams
 from tests.unit.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.sampled_token import SampledToken
@@ -145,16 +145,15 @@ def test_half_precision_logits_are_sampled_too() -> None:
     assert len(sample(random_logits(2).bfloat16(), sequences[1:] * 2)) == 2
 
 
-def test_a_constraint_that_fails_or_allows_nothing_ends_its_sequence_alone() -> None:
-    sequences = [make_sequence(GREEDY, num_output_tokens=1) for _ in range(4)]
-    sequences[0].constraint = ScriptedConstraint({4}, {11})
-    sequences[1].constraint = ScriptedConstraint({5}, {11})
-    sequences[2].constraint = ScriptedConstraint({4}, set())
-    logits = random_logits(4)
+def test_a_constraint_that_fails_ends_its_sequence_alone_and_says_why() -> None:
+    sequences = [make_sequence(GREEDY) for _ in range(3)]
+    sequences[0].constraint = ScriptedConstraint({11})
+    sequences[1].constraint = ScriptedConstraint(set())
+    logits = random_logits(3)
 
-    first, wrong, empty, last = SAMPLER.sample(logits, sequences)
+    first, failed, last = SAMPLER.sample(logits, sequences)
 
     assert first == SampledToken(11)
-    assert isinstance(wrong, InternalError)
-    assert isinstance(empty, InternalError)
-    assert last == SampledToken(int(logits[3].argmax()))
+    assert isinstance(failed, InvalidRequest)
+    assert failed.param == "regex"
+    assert last == SampledToken(int(logits[2].argmax()))
