@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 MAX_LOGPROBS = 20  # alternatives that can be told with a token
+MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory that it takes to compile
 _ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
 
 
