@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from SLMInit import default_model
+from SLMInit import default_model, gguf_model
 from SLMInit.errors import BaseModelError
 
-__all__ = ["DEFAULT_BASE_MODEL", "BaseModelError", "main", "resolve_base_model"]
+__all__ = ["DEFAULT_BASE_MODEL", "BaseModelError", "is_to_be_made", "main", "model_name", "resolve_base_model"]
 
 DEFAULT_BASE_MODEL = default_model.NAME
 
@@ -22,12 +22,12 @@ DEFAULT_BASE_MODEL = default_model.NAME
 def resolve_base_model(name: str, data_dir: Path, *, progress: Callable[[str], None]) -> str:
     """Return what `from_pretrained` takes for `name`: a folder or a hub id.
 
-    The default model is downloaded and converted to `<data_dir>/models/<name>` when it is not there yet; that takes a
-    minute once. A folder or a hub id is returned as it was given.
+    The default model is downloaded and converted to `<data_dir>/models/<name>` when it is not there yet, a GGUF file is
+    converted to a folder beside it; that takes a minute once. A folder or a hub id is returned as it was given.
 
     Args:
-        name: `DEFAULT_BASE_MODEL`, a local folder with a `config.json`, or a hub id such as `gpt2`.
-        data_dir: where the default model is kept.
+        name: `DEFAULT_BASE_MODEL`, a local folder with a `config.json`, a GGUF file, or a hub id such as `gpt2`.
+        data_dir: where models that were made here are kept.
         progress: called with one line of text per step of a download or conversion.
 
     Raises:
@@ -37,22 +37,48 @@ def resolve_base_model(name: str, data_dir: Path, *, progress: Callable[[str], N
         return str(default_model.install(data_dir / "models", progress=progress))
     if Path(name).is_dir():
         return _checked_folder(name)
+    if Path(name).is_file() or Path(name).suffix == gguf_model.SUFFIX:
+        return str(gguf_model.install(_checked_file(name), data_dir / "models", progress=progress))
     if _looks_like_path(name):
         raise BaseModelError(f"Base model {name!r}: there is no such folder.")
     return _checked_hub_id(name, progress)
+
+
+def is_to_be_made(name: str, data_dir: Path) -> bool:
+    """Whether `resolve_base_model` would download or convert the model here, for which it needs torch."""
+    models = data_dir / "models"
+    if name == DEFAULT_BASE_MODEL:
+        return not (models / name).is_dir()
+    is_gguf = Path(name).suffix == gguf_model.SUFFIX and Path(name).is_file()
+    return is_gguf and not gguf_model.converted(Path(name), models).is_dir()
+
+
+def model_name(name: str) -> str:
+    """Return the name by which adapters know the base model `name`: of a GGUF file its own without the ending."""
+    return Path(name).stem if Path(name).suffix == gguf_model.SUFFIX else name
 
 
 def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_absolute()
 
 
-def _checked_folder(name: str) -> str:
-    if not (Path(name) / "config.json").is_file():
+def _checked_file(name: str) -> Path:
+    if not Path(name).is_file():
+        raise BaseModelError(f"Base model {name!r}: there is no such file.")
+    if Path(name).suffix != gguf_model.SUFFIX:
         raise BaseModelError(
-            f"Base model {name!r}: the folder holds no config.json, so it is no model. "
-            "Name the folder that save_pretrained wrote."
+            f"Base model {name!r}: a file can only be a model when its name ends in {gguf_model.SUFFIX}. "
+            "Name such a file, or the folder that save_pretrained wrote."
         )
-    return name
+    return Path(name)
+
+
+def _checked_folder(name: str) -> str:
+    if (Path(name) / "config.json").is_file():
+        return name
+    inside = next(Path(name).glob(f"*{gguf_model.SUFFIX}"), None)
+    advice = f"Name its file {inside.name} instead." if inside else "Name the folder that save_pretrained wrote."
+    raise BaseModelError(f"Base model {name!r}: the folder holds no config.json, so it is no model. {advice}")
 
 
 def _checked_hub_id(name: str, progress: Callable[[str], None]) -> str:
@@ -84,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--base-model",
         default=os.environ.get("SLM_BASE_MODEL") or DEFAULT_BASE_MODEL,
-        help="built-in default, local folder or hub id (default: %(default)s)",
+        help="built-in default, local folder, GGUF file or hub id (default: %(default)s)",
     )
     parser.add_argument("--data-dir", type=Path, help="folder that holds models/ (default: SLM_DATA_DIR, else data/)")
     return parser

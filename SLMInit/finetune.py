@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from SLMInit.base_model import resolve_base_model
+from SLMInit.base_model import model_name, resolve_base_model
 from SLMInit.checkpoints import Checkpoints
 from SLMInit.dataset import read_pairs, split
 from SLMInit.defaults import read_settings
@@ -38,7 +38,7 @@ HYPERPARAMETERS = (*FIXED_BY_CHECKPOINT, "learning_rate", "epochs", "max_steps")
 class _Base:
     """A base model, ready to be loaded."""
 
-    name: str  # as the user calls it
+    name: str  # by which its adapters know it
     source: str  # what from_pretrained takes
     tokenizer: Any  # with the training prompt as its chat template
     context: int | None  # tokens; None: no limit is known
@@ -104,7 +104,7 @@ def _prepare_base(options: TrainingOptions, progress: Progress) -> _Base:
     if tokenizer.eos_token_id is None:
         raise TrainingError(f"Base model {name!r}: its tokenizer has no end-of-text token to end a response with.")
     tokenizer.chat_template = INSTRUCTION_TEMPLATE
-    return _Base(name, source, tokenizer, getattr(config, "max_position_embeddings", None))
+    return _Base(model_name(name), source, tokenizer, getattr(config, "max_position_embeddings", None))
 
 
 def _prepare_data(options: TrainingOptions, base: _Base, progress: Progress) -> _Data:

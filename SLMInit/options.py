@@ -61,7 +61,10 @@ def _parser(device: Device) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", type=Path, default=default.data, help='JSONL file, one {"instruction", "response"} a line')
-    add("--base-model", help="built-in name, local folder or hub id; None: SLM_BASE_MODEL, else the built-in default")
+    add(
+        "--base-model",
+        help="built-in name, folder, GGUF file or hub id; None: SLM_BASE_MODEL, else the built-in default",
+    )
     add("--output", type=Path, default=default.output, help="folder for adapter, checkpoints, loss picture, summary")
     add("--epochs", type=_positive_number, default=default.epochs, help="passes over the data")
     add("--max-steps", type=_whole(1), help="stop after this many steps, whatever --epochs says")

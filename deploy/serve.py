@@ -25,7 +25,7 @@ from deploy.redis_server import EmbeddedRedis
 from deploy.stack import Stack
 from deploy.supervisor import Supervisor
 from deploy.welcome import welcome
-from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, resolve_base_model
+from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, is_to_be_made, resolve_base_model
 
 
 def serve(options: StartOptions) -> int:
@@ -90,7 +90,7 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     paths: dict[str, object] = {"data_dir": settings.data_dir.absolute()}
     if settings.lora_path is not None:
         paths["lora_path"] = settings.lora_path.absolute()
-    if settings.base_model != DEFAULT_BASE_MODEL and Path(settings.base_model).is_dir():
+    if settings.base_model != DEFAULT_BASE_MODEL and Path(settings.base_model).exists():
         paths["base_model"] = str(Path(settings.base_model).absolute())
     return settings.model_copy(update=paths)
 
@@ -104,9 +104,9 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
 
 
 def _get_model(prepared: Stack) -> None:
-    """Have the base model ready. Only making the built-in one needs torch, and so a process of its own."""
+    """Have the base model ready. Only making one needs torch, and so a process of its own."""
     settings = prepared.settings
-    if settings.base_model == DEFAULT_BASE_MODEL and not (settings.data_dir / "models" / DEFAULT_BASE_MODEL).is_dir():
+    if is_to_be_made(settings.base_model, settings.data_dir):
         command = stack.module(*stack.MODEL)
         if subprocess.run(command, cwd=ROOT, env=prepared.environment(os.environ), check=False).returncode != 0:
             raise PreflightError(f"the model {settings.base_model} could not be made ready; the lines above say why.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
-from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, resolve_base_model
+from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, model_name, resolve_base_model
 from worker.engine.engine import Deliver
 from worker.serving import Accelerators, ModelSpec, Serving
 
@@ -63,7 +63,7 @@ class ModelBackend:
         with _collector_at_rest():
             model = load_model(
                 self._source(),
-                base_name=settings.base_model,
+                base_name=model_name(settings.base_model),
                 device=settings.device,
                 dtype=settings.dtype,
                 adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
@@ -78,7 +78,15 @@ class ModelBackend:
             on_fatal=on_fatal,
         )
         log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
-        return Serving(engine, model.renderer, model.device.type, model.dtype, model.context_length, model.close)
+        return Serving(
+            engine,
+            model.renderer,
+            model.grammars,
+            model.device.type,
+            model.dtype,
+            model.context_length,
+            model.close,
+        )
 
     def _source(self) -> str:
         try:

@@ -1,0 +1,91 @@
+"""What a GGUF file says of itself: its metadata and the list of its tensors, checked to be one whole language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SLMInit.errors import BaseModelError
+
+if TYPE_CHECKING:
+    from gguf.gguf_reader import ReaderTensor
+
+MAGIC = b"GGUF"
+# What the reader raises for bytes that mean nothing: it checks no lengths.
+BROKEN = (ValueError, LookupError, OverflowError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """A GGUF file of a language model. The tensors' data stay on disk until they are looked at."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, ReaderTensor]
+
+    @property
+    def architecture(self) -> str:
+        """Its kind of model in llama.cpp's words, e.g. `llama` or `qwen2`."""
+        return str(self.metadata["general.architecture"])
+
+    def setting(self, name: str) -> Any:
+        """A setting of its architecture, e.g. `context_length`; None: the file does not say."""
+        return self.metadata.get(f"{self.architecture}.{name}")
+
+    def token_setting(self, name: str) -> Any:
+        """A setting of its tokenizer, e.g. `eos_token_id`; None: the file does not say."""
+        return self.metadata.get(f"tokenizer.ggml.{name}")
+
+    def refusal(self, why: str) -> BaseModelError:
+        """The error that this file cannot be used."""
+        return _refusal(self.path, why)
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Read everything but the weights.
+
+    Raises:
+        BaseModelError: it is no GGUF file, is damaged, or holds something else than one whole language model.
+    """
+    from gguf import GGUFReader
+
+    with path.open("rb") as start:
+        if start.read(len(MAGIC)) != MAGIC:
+            raise _refusal(path, "it is no GGUF file. Name a GGUF file, or the folder that save_pretrained wrote.")
+    try:
+        reader = GGUFReader(path)
+        file = GgufFile(
+            path,
+            {name: field.contents() for name, field in reader.fields.items()},
+            {tensor.name: tensor for tensor in reader.tensors},
+        )
+    except BROKEN as err:
+        raise _refusal(
+            path, f"the file is cut off, damaged or of a newer format ({err}). Get it again and compare its size."
+        ) from err
+    _check_is_language_model(file)
+    return file
+
+
+def _check_is_language_model(file: GgufFile) -> None:
+    kind = file.metadata.get("general.type", "model")
+    if kind == "adapter":
+        raise file.refusal(
+            "it is a LoRA adapter, not a model. Name the GGUF file of its base model; adapters are served from PEFT "
+            "folders (SLM_LORA_PATH)."
+        )
+    if kind == "mmproj" or file.metadata.get("general.architecture") == "clip":
+        raise file.refusal("it is the part of a model that sees or hears. Name the file of the language model itself.")
+    if file.metadata.get("split.count", 1) > 1:
+        raise file.refusal(
+            f"it is one of {file.metadata['split.count']} parts. Join them with llama.cpp's "
+            "`llama-gguf-split --merge` and name the result."
+        )
+    if "general.architecture" not in file.metadata or "token_embd.weight" not in file.tensors:
+        raise file.refusal("it holds no weights of a language model. Name the file with the weights.")
+
+
+def _refusal(path: Path, why: str) -> BaseModelError:
+    return BaseModelError(f"Base model {str(path)!r}: {why}")
