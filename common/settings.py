@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     base_model: str = Field(
         "SmolLM2-135M-Instruct",
         min_length=1,
-        description="Base model: the built-in default, a local folder, or a hub id such as gpt2.",
+        description="Base model: the built-in default, a local folder, a GGUF file, or a hub id such as gpt2.",
     )
     lora_path: Path | None = Field(
         None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if there."
