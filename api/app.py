@@ -20,6 +20,8 @@ from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
+from api.openai.batches import batches
+from api.openai.files import files
 from api.openai.responses import responses
 from api.openai.routes import openai
 from api.overview import Overview
@@ -35,7 +37,9 @@ from api.service import JobService
 from api.slow_body import BodyDeadline
 from api.sse import sse
 from common.api_keys import ApiKeyStore
+from common.batches import BatchStore
 from common.event_log import EventLog
+from common.files import FileStore
 from common.fleet import Fleet
 from common.job_store import JobStore, Ring
 from common.settings import Settings
@@ -75,7 +79,9 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, jobs, quarantine, usage, sse, openai, responses, health, metrics_routes, reference, pages):
+    for blueprint in (slm, jobs, quarantine, usage, sse, health, metrics_routes, pages):
+        app.register_blueprint(blueprint)
+    for blueprint in (openai, responses, files, batches):
         app.register_blueprint(blueprint)
     return app
 
@@ -96,4 +102,14 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         max_queue=settings.max_queue,
         max_prompt_chars=settings.max_prompt_chars,
     )
-    return Services(settings, redis, jobs, Overview(Fleet(redis), store), keyring, Rates(redis), metrics)
+    return Services(
+        settings,
+        redis,
+        jobs,
+        Overview(Fleet(redis), store),
+        keyring,
+        Rates(redis),
+        metrics,
+        FileStore(redis, ttl_s=settings.file_ttl_s),
+        BatchStore(redis, ttl_s=settings.file_ttl_s),
+    )

@@ -15,6 +15,8 @@ from api.observation.metrics import ApiMetrics
 from api.overview import Overview
 from api.service import JobService
 from common import context
+from common.batches import BatchStore
+from common.files import FileStore
 from common.settings import Settings
 
 EXTENSION = "slm"  # the services' key in `app.extensions`
@@ -31,6 +33,8 @@ class Services:
     keyring: Keyring
     rates: Rates
     metrics: ApiMetrics
+    files: FileStore
+    batches: BatchStore
 
 
 def services() -> Services:

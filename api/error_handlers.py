@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from api import answers
 from api.auth.rates import Allowance
-from api.current import note_allowance, request_id, services
+from api.current import note_allowance, request_id
 from api.openai import errors as openai_errors
 from common import errors
 from common.errors import InternalError, RateLimitExceeded, SLMError
@@ -55,7 +55,7 @@ def _translate(err: HTTPException) -> SLMError:
             allowed = ", ".join(sorted(err.valid_methods or ()))
             return errors.MethodNotAllowed(f"{request.path} does not take {request.method}; it takes {allowed}")
         case RequestEntityTooLarge():
-            limit = services().settings.max_body_bytes
+            limit = request.max_content_length
             return errors.BodyTooLarge(f"The body must not be larger than {limit} bytes")
     if err.code is not None and err.code < 500:
         return errors.InvalidRequest(err.description or err.name)

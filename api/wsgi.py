@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from api import app as application
 from api.current import EXTENSION, Services
 from api.observation.metrics import ApiMetrics
+from api.openai.batch_driver import BatchDriver
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
 from common.binding import check_binding
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 
 
 def create_app() -> Flask:
-    """The application with the environment's settings, a running subscription, and webhooks on their way.
+    """The application with the environment's settings, a running subscription, and webhooks and batches on
+    their way.
 
     Redis need not be up yet: until it is, requests are answered with 503.
 
@@ -47,7 +49,9 @@ def create_app() -> Flask:
     app = application.create_app(
         settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics, tracer=tracer
     )
-    _start_webhooks(app.extensions[EXTENSION], redis, settings)
+    services = app.extensions[EXTENSION]
+    _start_webhooks(services, redis, settings)
+    BatchDriver(services.batches, services.files, services.jobs, services.overview.workers).start()
     return app
 
 

@@ -26,6 +26,17 @@ slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
 slm:rates:...           string  an owner's requests of this minute and the last (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
+slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`)
+slm:file:<id>:lines     list    its content, line by line
+slm:files:<owner>       zset    the owner's files, by creation (s)
+slm:batch:<id>          hash    a batch (fields: `batches.Batch`)
+slm:batch:<id>:lines    list    its requests: a copy, for the file may be deleted
+slm:batch:<id>:jobs     hash    line -> ids of the jobs that were entered for it (JSON)
+slm:batch:<id>:output   hash    line -> its result (JSON)
+slm:batch:<id>:errors   hash    line -> why it has none (JSON)
+slm:batches:<owner>     zset    the owner's batches, by creation (s)
+slm:batches:open        zset    the batches that have not ended, by creation (s)
+slm:batches:driver      string  the API process that drives them
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
 slm:awake               hash    the last heartbeat of any worker, and since when there was no gap (ms)
@@ -46,6 +57,8 @@ API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
 CONTROL_CHANNEL = f"{PREFIX}control"
 COUNTERS = f"{PREFIX}counters"
+OPEN_BATCHES = f"{PREFIX}batches:open"
+BATCH_DRIVER = f"{PREFIX}batches:driver"
 
 
 def job(job_id: str) -> str:
@@ -106,3 +119,33 @@ def rung(lane: str) -> str:
 def leases(lane: str) -> str:
     """Key of the lane's running jobs."""
     return f"{PREFIX}lane:{lane}:leases"
+
+
+def file(file_id: str) -> str:
+    """Key of a file's record."""
+    return f"{PREFIX}file:{file_id}"
+
+
+def file_lines(file_id: str) -> str:
+    """Key of a file's content."""
+    return f"{PREFIX}file:{file_id}:lines"
+
+
+def files(owner: str) -> str:
+    """Key of an owner's files."""
+    return f"{PREFIX}files:{owner}"
+
+
+def batch(batch_id: str) -> str:
+    """Key of a batch."""
+    return f"{PREFIX}batch:{batch_id}"
+
+
+def batch_part(batch_id: str, part: str) -> str:
+    """Key of one of a batch's parts: lines, jobs, output, errors."""
+    return f"{PREFIX}batch:{batch_id}:{part}"
+
+
+def batches(owner: str) -> str:
+    """Key of an owner's batches."""
+    return f"{PREFIX}batches:{owner}"

@@ -85,6 +85,10 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(
         262_144, ge=1, le=104_857_600, description="Longest prompt in characters; the model's context binds besides."
     )
+    max_file_bytes: int = Field(
+        10_485_760, ge=1024, le=209_715_200, description="Largest file that is uploaded for a batch."
+    )
+    file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="How long files and batches are kept.")
     body_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="How long a client may take to send a request's body."
     )

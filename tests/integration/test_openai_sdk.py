@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import openai
 import pytest
 import requests
 from openai import OpenAI
+from openai.types import Batch
 from redis import Redis
 
 from common.errors import JobTimeout, PromptTooLong, WorkerLost
@@ -185,6 +188,32 @@ def test_a_background_response_is_cancelled(client: OpenAI, real_redis: Redis) -
     with worker(real_redis, Play.run_until_cancelled):
         begun = client.responses.create(model=MODEL, input="Hi", background=True)
         assert client.responses.cancel(begun.id).status == "cancelled"
+
+
+def test_a_batch(client: OpenAI, story: ScriptedWorker, tmp_path: Path) -> None:
+    requests_file = tmp_path / "requests.jsonl"
+    body = {"model": MODEL, "messages": HI}
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for number in range(40)
+    ]
+    lines[7]["body"] = body | {"temperature": 9}
+    requests_file.write_text("\n".join(json.dumps(one) for one in lines))
+    file = client.files.create(file=requests_file, purpose="batch")
+    begun = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"a": "b"}
+    )
+    done = wait_for("the batch", lambda: _ended(client.batches.retrieve(begun.id)), 60)
+    assert (done.status, done.request_counts.completed, done.request_counts.failed) == ("completed", 39, 1)
+    results = [json.loads(one) for one in client.files.content(done.output_file_id).text.splitlines()]
+    assert [one["custom_id"] for one in results] == [str(number) for number in range(40) if number != 7]
+    assert [one.id for one in client.batches.list()] == [begun.id]
+    assert {one.purpose for one in client.files.list()} == {"batch", "batch_output"}
+    assert client.files.delete(file.id).deleted
+
+
+def _ended(batch: Batch) -> Batch | None:
+    return batch if batch.status in ("completed", "failed", "cancelled") else None
 
 
 def test_a_client_that_leaves_takes_its_job_along(client: OpenAI, api: ApiProcess, real_redis: Redis) -> None:

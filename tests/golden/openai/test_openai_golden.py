@@ -18,6 +18,8 @@ from tests.golden import test_golden
 from tests.golden.test_golden import machine_learning
 from tests.scripted_worker import Play
 from tests.unit.api.openai.conftest import chat, complete
+from tests.unit.api.openai.test_batches import begin, drive_to_the_end, line
+from tests.unit.api.openai.test_files import upload
 
 FOLDER = Path(__file__).parent
 CREATED = re.compile(r'("(?:created|[a-z_]+_at)": )\d+')
@@ -91,6 +93,29 @@ def test_response_in_the_background(api: Api) -> None:
 def test_response_that_fails(start: Start) -> None:
     failed = start(failing).client.post("/v1/responses", json={"model": "gpt2", "input": "Hi", "stream": True})
     check("response_failed.sse", failed)
+
+
+def test_files(api: Api) -> None:
+    kept = upload(api, b"{}\n")
+    check("file.json", kept)
+    check("files.json", api.client.get("/v1/files"))
+    check("file_deleted.json", api.client.delete(f"/v1/files/{kept.json['id']}"))
+    check("error_file_not_found.json", api.client.get("/v1/files/file-x"))
+
+
+def test_batches(api: Api) -> None:
+    begun = begin(api, line("a"), line("b", temperature=9), metadata={"a": "b"})
+    check("batch.json", begun)
+    ended = drive_to_the_end(api, begun.json["id"])
+    check("batch_completed.json", api.client.get(f"/v1/batches/{ended['id']}"))
+    check("batch_output.json", api.client.get(f"/v1/files/{ended['output_file_id']}/content"))
+    check("batch_errors.json", api.client.get(f"/v1/files/{ended['error_file_id']}/content"))
+    check("batches.json", api.client.get("/v1/batches"))
+
+
+def test_a_batch_that_is_none(api: Api) -> None:
+    ended = drive_to_the_end(api, begin(api, line("a"), line("a")).json["id"])
+    check("batch_failed.json", api.client.get(f"/v1/batches/{ended['id']}"))
 
 
 def test_errors(start: Start, api: Api) -> None:

@@ -1,0 +1,81 @@
+"""The requests of a batch, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.openai.body import parse
+from api.openai.chat import CHAT
+from api.openai.completions import COMPLETIONS
+from api.openai.endpoint import Endpoint, Json
+from api.openai.sampling_body import SamplingBody
+from api.schemas import Strict, json_object
+from common.errors import InvalidRequest
+
+MAX_LINES = 50_000
+MAX_ERRORS = 100  # told of a file that is refused
+ENDPOINTS: dict[str, Endpoint[Any]] = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS)}
+
+_OF_A_CLIENT_THAT_WAITS = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url")
+
+
+class BatchLine(Strict):
+    """One line of a batch's file."""
+
+    custom_id: str = Field(min_length=1, max_length=512, description="a non-empty string of at most 512 characters")
+    method: Literal["POST"] = Field(description='"POST"')
+    url: str = Field(description="the endpoint of the batch")
+    body: dict[str, Any] = Field(description="an object")
+
+
+def read_line(text: str) -> BatchLine:
+    """Read a line. Raises `InvalidRequest`."""
+    return parse(BatchLine, json_object(text.encode()))
+
+
+def read_request(line: BatchLine) -> SamplingBody:
+    """The request in a line that was checked. Raises `InvalidRequest`."""
+    body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body)
+    for name in _OF_A_CLIENT_THAT_WAITS:
+        if name in body.model_fields_set:
+            raise InvalidRequest(f"{name} cannot be used in a batch", param=name)
+    return body
+
+
+def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[Json]]:
+    """How many requests there are, and what is wrong with the lines themselves; blank ones do not count."""
+    seen: set[str] = set()
+    errors: list[Json] = []
+    total = 0
+    for number, text in lines:
+        if not text.strip():
+            continue
+        total += 1
+        if total > MAX_LINES:
+            return total, [_error(number, "too_many_lines", f"A batch has at most {MAX_LINES} requests.", None)]
+        try:
+            _check_line(text, endpoint, seen)
+        except InvalidRequest as err:
+            errors.append(_error(number, err.code, err.message, err.param))
+        if len(errors) == MAX_ERRORS:
+            break
+    if total == 0:
+        errors.append(_error(None, "empty_file", "The file has no request.", None))
+    return total, errors
+
+
+def _check_line(text: str, endpoint: str, seen: set[str]) -> None:
+    line = read_line(text)
+    if line.url != endpoint:
+        raise InvalidRequest(f"url must be the batch's endpoint, {endpoint}; got {line.url[:60]!r}", param="url")
+    if line.custom_id in seen:
+        raise InvalidRequest(f"custom_id must be unique; {line.custom_id[:60]!r} comes twice", param="custom_id")
+    seen.add(line.custom_id)
+
+
+def _error(number: int | None, code: str, message: str, param: str | None) -> Json:
+    """As in a batch object; lines are counted from 1 there."""
+    return {"code": code, "line": None if number is None else number + 1, "message": message, "param": param}

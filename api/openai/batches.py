@@ -1,0 +1,105 @@
+"""Batches: files of requests that run as jobs, when others do not need the workers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flask import Blueprint, Response, jsonify
+from pydantic import Field
+
+from api.auth.access import Access, set_access
+from api.current import caller, services
+from api.job_request import raw_body
+from api.openai.body import parse
+from api.openai.endpoint import Json
+from api.openai.listing import listing, page_arguments
+from api.openai.response_body import Metadata
+from api.schemas import Strict, json_object
+from common.batches import Batch
+from common.errors import InvalidRequest, NotFound
+
+TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+
+batches = Blueprint("batches", __name__, url_prefix="/v1/batches")
+set_access(batches, Access.USER)
+
+
+class BatchBody(Strict):
+    """Body of `POST /v1/batches`."""
+
+    input_file_id: str = Field(description="the id of a file that was uploaded for a batch")
+    endpoint: Literal["/v1/chat/completions", "/v1/completions"] = Field(
+        description='"/v1/chat/completions" or "/v1/completions"'
+    )
+    completion_window: Literal["24h"] = Field(description='"24h"')
+    metadata: Metadata = Field(
+        default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
+    )
+
+
+@batches.post("")
+def create_batch() -> Response:
+    """Enter a batch."""
+    body = parse(BatchBody, json_object(raw_body()))
+    _check_file(body.input_file_id)
+    batch = services().batches.enter(
+        caller().owner, endpoint=body.endpoint, input_file_id=body.input_file_id, metadata=dict(body.metadata)
+    )
+    return jsonify(_object(batch))
+
+
+@batches.get("")
+def list_batches() -> Response:
+    """The caller's batches, newest first."""
+    after, limit = page_arguments()
+    page = services().batches.newest(caller().owner, after=after, limit=limit)
+    return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
+
+
+@batches.get("/<batch_id>")
+def show_batch(batch_id: str) -> Response:
+    """One batch as it stands."""
+    return jsonify(_object(_find(batch_id)))
+
+
+@batches.post("/<batch_id>/cancel")
+def cancel_batch(batch_id: str) -> Response:
+    """Ask for a batch's end; what it has brought so far is kept."""
+    services().batches.cancel(_find(batch_id).id)
+    return jsonify(_object(_find(batch_id)))
+
+
+def _check_file(file_id: str) -> None:
+    """Raises `NotFound`, `InvalidRequest`."""
+    found = services().files.find(file_id)
+    if not caller().may_see(found.owner):
+        raise NotFound(f"There is no file {file_id[:60]!r}.", param="input_file_id")
+    if found.purpose != "batch":
+        raise InvalidRequest("input_file_id must be that of a file with the purpose batch", param="input_file_id")
+
+
+def _find(batch_id: str) -> Batch:
+    """Raises `NotFound`; also for somebody else's."""
+    found = services().batches.find(batch_id)
+    if not caller().may_see(found.owner):
+        raise NotFound(f"There is no batch {batch_id[:60]!r}.", param="batch_id")
+    return found
+
+
+def _object(batch: Batch) -> Json:
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
+        "input_file_id": batch.input_file_id,
+        "completion_window": "24h",
+        "status": batch.status.value,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "created_at": batch.created_at,
+        "expires_at": batch.expires_at,
+        **{f"{status}_at": batch.times.get(status) for status in TIMES},
+        "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
+        "metadata": batch.metadata,
+    }

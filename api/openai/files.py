@@ -1,0 +1,97 @@
+"""Files: what batches are made of, and what they have brought."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from api.auth.access import Access, set_access
+from api.current import caller, services
+from api.openai.endpoint import Json
+from api.openai.listing import listing, page_arguments
+from api.schemas import shown
+from common.errors import BodyTooLarge, InvalidRequest, NotFound
+from common.files import StoredFile
+
+FORM_BYTES = 65_536  # what a form has besides its file
+PURPOSES = ("batch",)
+
+files = Blueprint("files", __name__, url_prefix="/v1/files")
+set_access(files, Access.USER)
+
+
+@files.post("")
+def upload() -> Response:
+    """Keep a file of requests."""
+    limit = services().settings.max_file_bytes
+    request.max_content_length = limit + FORM_BYTES
+    filename, content = _form_file()
+    if len(content) > limit:
+        raise BodyTooLarge(f"The file must not be larger than {limit} bytes")
+    try:
+        lines = content.decode().split("\n")
+    except UnicodeDecodeError as err:
+        raise InvalidRequest("file must be text in UTF-8", param="file") from err
+    kept = services().files.put(caller().owner, filename, "batch", lines)
+    return jsonify(_object(kept))
+
+
+@files.get("")
+def list_files() -> Response:
+    """The caller's files, newest first."""
+    after, limit = page_arguments("purpose")
+    if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
+        raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
+    page = services().files.newest(caller().owner, purpose=request.args.get("purpose"), after=after, limit=limit)
+    return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
+
+
+@files.get("/<file_id>")
+def show_file(file_id: str) -> Response:
+    """One file's record."""
+    return jsonify(_object(_find(file_id)))
+
+
+@files.get("/<file_id>/content")
+def read_file(file_id: str) -> Response:
+    """One file's content, to the letter."""
+    content = services().files.content(_find(file_id).id)
+    return Response(content, mimetype="application/jsonl")
+
+
+@files.delete("/<file_id>")
+def delete_file(file_id: str) -> Response:
+    """Drop a file."""
+    services().files.delete(_find(file_id))
+    return jsonify(id=file_id, object="file", deleted=True)
+
+
+def _form_file() -> tuple[str, bytes]:
+    """The upload's name and content. Raises `InvalidRequest`."""
+    for name in (request.form.keys() | request.files.keys()) - {"file", "purpose"}:
+        raise InvalidRequest(f"{shown(name)} is not supported; known: file, purpose", param=name[:60])
+    if (purpose := request.form.get("purpose")) not in PURPOSES:
+        raise InvalidRequest(f"purpose must be batch; got {shown(purpose)}", param="purpose")
+    if (file := request.files.get("file")) is None:
+        raise InvalidRequest("file must be a file in a multipart form; got nothing", param="file")
+    return (file.filename or "batch.jsonl")[:255], file.read()
+
+
+def _find(file_id: str) -> StoredFile:
+    """Raises `NotFound`; also for somebody else's."""
+    found = services().files.find(file_id)
+    if not caller().may_see(found.owner):
+        raise NotFound(f"There is no file {file_id[:60]!r}.", param="file_id")
+    return found
+
+
+def _object(one: StoredFile) -> Json:
+    return {
+        "id": one.id,
+        "object": "file",
+        "bytes": one.bytes,
+        "created_at": one.created_at,
+        "expires_at": one.expires_at,
+        "filename": one.filename,
+        "purpose": one.purpose,
+        "status": "processed",
+    }

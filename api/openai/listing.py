@@ -1,0 +1,37 @@
+"""Listings in pages, as OpenAI's clients turn them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import request
+
+from api.openai.endpoint import Json
+from api.schemas import natural, shown
+from common.errors import InvalidRequest
+
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+
+
+def page_arguments(*more: str) -> tuple[str | None, int]:
+    """`after` and `limit` of the query; `more` are the other names that it may have. Raises `InvalidRequest`."""
+    known = {"after", "limit", *more}
+    for name in request.args.keys() - known:
+        raise InvalidRequest(f"{shown(name)} is not supported; known: {', '.join(sorted(known))}", param=name[:60])
+    text = request.args.get("limit", str(DEFAULT_LIMIT))
+    limit = natural(text)
+    if limit is None or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(f"limit must be an integer from 1 to {MAX_LIMIT}; got {shown(text)}", param="limit")
+    return request.args.get("after"), limit
+
+
+def listing(items: Sequence[Json], *, has_more: bool) -> Json:
+    """One page."""
+    ids = [item["id"] for item in items]
+    return {
+        "object": "list",
+        "data": list(items),
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": has_more,
+    }

@@ -1,0 +1,254 @@
+"""Batches, in Redis: files of requests that run as jobs, and what became of each line."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from redis import Redis
+
+from common import keys
+from common.errors import Conflict, NotFound
+from common.owned import Page, page_of
+from common.scripts import Script
+
+WINDOW_S = 86_400  # how long a batch may take
+LINES_AT_ONCE = 500
+
+Json = dict[str, Any]
+
+
+class BatchStatus(StrEnum):
+    """Where a batch is in its life.
+
+    validating ──> in_progress ──> finalizing ──> completed
+        │   │           │  └─(too late)─────────> expired
+        │   └───────────┴──> cancelling ────────> cancelled
+        └──> failed
+    """
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can happen to the batch any more."""
+        return self in (BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it stands. Times are in s since the epoch, by the status that was entered then.
+
+    `total` lines have a request; `cursor` is the first line that was not entered yet.
+    """
+
+    id: str
+    owner: str
+    endpoint: str
+    input_file_id: str
+    status: BatchStatus
+    created_at: int
+    expires_at: int
+    total: int
+    cursor: int
+    completed: int
+    failed: int
+    metadata: Json
+    errors: list[Json]
+    output_file_id: str | None
+    error_file_id: str | None
+    times: Mapping[str, int]
+
+
+class BatchStore:
+    """Enter, find, move and drive batches.
+
+    Every method may raise `redis.exceptions.RedisError`. What the driver does can be done twice: it leaves the same.
+
+    Args:
+        redis: connection (with `decode_responses`).
+        ttl_s: how long a batch can be found after its window.
+    """
+
+    def __init__(self, redis: Redis, *, ttl_s: int) -> None:
+        self._redis = redis
+        self._ttl_s = ttl_s
+        self._move = Script("batch_move")
+
+    # -- for clients ---------------------------------------------------------------------------------------------------
+
+    def enter(self, owner: str, *, endpoint: str, input_file_id: str, metadata: Json) -> Batch:
+        """Enter a batch of a file's lines, which are copied."""
+        batch_id, now = f"batch_{uuid.uuid4()}", int(time.time())
+        fields: dict[Any, Any] = {
+            "id": batch_id,
+            "owner": owner,
+            "endpoint": endpoint,
+            "input_file_id": input_file_id,
+            "status": BatchStatus.VALIDATING,
+            "created_at": now,
+            "expires_at": now + WINDOW_S,
+            "total": 0,
+            "cursor": 0,
+            "metadata": json.dumps(metadata),
+        }
+        self._redis.copy(keys.file_lines(input_file_id), keys.batch_part(batch_id, "lines"))
+        with self._redis.pipeline() as pipe:
+            pipe.expire(keys.batch_part(batch_id, "lines"), WINDOW_S + self._ttl_s)
+            pipe.hset(keys.batch(batch_id), mapping=fields)
+            pipe.expire(keys.batch(batch_id), WINDOW_S + self._ttl_s)
+            pipe.zadd(keys.batches(owner), {batch_id: now})
+            pipe.zadd(keys.OPEN_BATCHES, {batch_id: now})
+            pipe.execute()
+        return self.find(batch_id)
+
+    def find(self, batch_id: str) -> Batch:
+        """The batch, whosever it is.
+
+        Raises:
+            NotFound: there is no such batch, or it has expired.
+        """
+        if (found := self._look(batch_id)) is None:
+            raise NotFound(f"There is no batch {batch_id[:60]!r}.", param="batch_id")
+        return found
+
+    def newest(self, owner: str, *, after: str | None, limit: int) -> Page[Batch]:
+        """The owner's batches behind `after`, newest first."""
+        return page_of(self._redis, keys.batches(owner), self._look, after=after, limit=limit)
+
+    def cancel(self, batch_id: str) -> None:
+        """Ask for the batch's end.
+
+        Raises:
+            Conflict: it has ended, or is about to.
+        """
+        begun = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
+        if not self.move(batch_id, BatchStatus.CANCELLING, begun):
+            status = self.find(batch_id).status
+            if status is not BatchStatus.CANCELLING:
+                raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
+
+    def _look(self, batch_id: str) -> Batch | None:
+        with self._redis.pipeline() as pipe:
+            pipe.hgetall(keys.batch(batch_id))
+            pipe.hlen(keys.batch_part(batch_id, "output"))
+            pipe.hlen(keys.batch_part(batch_id, "errors"))
+            fields, completed, failed = pipe.execute()
+        return _batch(fields, int(completed), int(failed)) if fields else None
+
+    # -- for the driver ------------------------------------------------------------------------------------------------
+
+    def open(self) -> list[str]:
+        """The batches that have not ended, oldest first."""
+        return cast(list[str], self._redis.zrange(keys.OPEN_BATCHES, 0, -1))
+
+    def move(self, batch_id: str, status: BatchStatus, come_from: Sequence[BatchStatus]) -> bool:
+        """Give the batch a new status, if it has one of those; says whether it had."""
+        return bool(self._move(self._redis, batch_id, status, *come_from))
+
+    def lines(self, batch_id: str) -> Iterator[tuple[int, str]]:
+        """All lines with their numbers, from 0."""
+        first = 0
+        while chunk := self._lines(batch_id, first, LINES_AT_ONCE):
+            yield from enumerate(chunk, first)
+            first += len(chunk)
+
+    def _lines(self, batch_id: str, first: int, count: int) -> list[str]:
+        key = keys.batch_part(batch_id, "lines")
+        return cast(list[str], self._redis.lrange(key, first, first + count - 1))
+
+    def line(self, batch_id: str, number: int) -> str | None:
+        """One line; None behind the last."""
+        return cast("str | None", self._redis.lindex(keys.batch_part(batch_id, "lines"), number))
+
+    def note(self, batch_id: str, **fields: str | int) -> None:
+        """Set fields of the record."""
+        self._redis.hset(keys.batch(batch_id), mapping=cast(Any, fields))
+
+    def jobs(self, batch_id: str) -> dict[int, list[str]]:
+        """The lines that run, each with the ids of its jobs."""
+        found = cast(dict[str, str], self._redis.hgetall(keys.batch_part(batch_id, "jobs")))
+        return {int(number): json.loads(job_ids) for number, job_ids in found.items()}
+
+    def note_jobs(self, batch_id: str, number: int, job_ids: Sequence[str]) -> None:
+        """A line was entered as these jobs."""
+        self._keep(batch_id, "jobs", number, list(job_ids))
+
+    def note_result(self, batch_id: str, number: int, result: Json, *, is_error: bool) -> None:
+        """A line has its result; it runs no more."""
+        self._keep(batch_id, "errors" if is_error else "output", number, result)
+        self._redis.hdel(keys.batch_part(batch_id, "jobs"), str(number))
+
+    def _keep(self, batch_id: str, part: str, number: int, value: object) -> None:
+        key = keys.batch_part(batch_id, part)
+        with self._redis.pipeline() as pipe:
+            pipe.hset(key, str(number), json.dumps(value))
+            pipe.expire(key, WINDOW_S + self._ttl_s)
+            pipe.execute()
+
+    def results(self, batch_id: str, part: str) -> Iterator[str]:
+        """The results (`output`) or the failures (`errors`), in the order of the lines."""
+        key = keys.batch_part(batch_id, part)
+        numbers = sorted(int(number) for number in cast(list[str], self._redis.hkeys(key)))
+        for begin in range(0, len(numbers), LINES_AT_ONCE):
+            chunk = [str(number) for number in numbers[begin : begin + LINES_AT_ONCE]]
+            yield from cast(list[str], self._redis.hmget(key, chunk))
+
+    def end(self, batch: Batch, status: BatchStatus, **fields: str | int) -> None:
+        """The batch's last status; what only the driver needed is dropped."""
+        counted = {"completed": batch.completed, "failed": batch.failed}
+        self.note(batch.id, **counted, **fields)
+        self.move(batch.id, status, list(BatchStatus))
+        self.tidy(batch.id)
+
+    def tidy(self, batch_id: str) -> None:
+        """Take a batch that has ended, or expired, off the open ones, and drop what only the driver needed."""
+        parts = [keys.batch_part(batch_id, part) for part in ("lines", "jobs", "output", "errors")]
+        with self._redis.pipeline() as pipe:
+            pipe.zrem(keys.OPEN_BATCHES, batch_id)
+            pipe.delete(*parts)
+            pipe.execute()
+
+    def lead(self, name: str, *, lease_s: float) -> bool:
+        """Whether `name` drives the batches, for the next `lease_s` seconds.
+
+        For a moment after a pause there may be two; what they do can be done twice.
+        """
+        lease_ms = int(lease_s * 1000)
+        if self._redis.set(keys.BATCH_DRIVER, name, nx=True, px=lease_ms):
+            return True
+        return self._redis.get(keys.BATCH_DRIVER) == name and bool(self._redis.pexpire(keys.BATCH_DRIVER, lease_ms))
+
+
+def _batch(fields: Mapping[str, str], completed: int, failed: int) -> Batch:
+    """`completed` and `failed` are counted while the batch runs, and noted at its end."""
+    return Batch(
+        id=fields["id"],
+        owner=fields["owner"],
+        endpoint=fields["endpoint"],
+        input_file_id=fields["input_file_id"],
+        status=BatchStatus(fields["status"]),
+        created_at=int(fields["created_at"]),
+        expires_at=int(fields["expires_at"]),
+        total=int(fields["total"]),
+        cursor=int(fields["cursor"]),
+        completed=int(fields.get("completed", completed)),
+        failed=int(fields.get("failed", failed)),
+        metadata=json.loads(fields["metadata"]),
+        errors=json.loads(fields.get("errors", "[]")),
+        output_file_id=fields.get("output_file_id"),
+        error_file_id=fields.get("error_file_id"),
+        times={name: int(fields[f"{name}_at"]) for name in BatchStatus if f"{name}_at" in fields},
+    )
