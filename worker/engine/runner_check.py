@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,31 +18,52 @@ PROMPT_LENGTHS = (7, 4)
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
-def check_runner(runner: ModelRunner, model: Any, tolerance: float | None = None) -> None:
-    """Compute two short prompts, in chunks and in one batch, and compare with the model's own forward.
+class RunnerCheck:
+    """What a model computes by itself, to hold a runner over it against.
+
+    It is computed at once, and the model is not needed for it afterwards.
 
     Args:
-        runner: over that model.
         model: a `PreTrainedModel`.
-        tolerance: the largest difference of two logits that is no fault, as a part of the largest logit; default: what
-            the model's number format explains.
 
     Raises:
-        UnsupportedModelError: the results differ, or the modelling code cannot work with slots at all.
+        UnsupportedModelError: it cannot compute two short prompts.
     """
-    prompts = [_token_ids(length, runner.vocab_size) for length in PROMPT_LENGTHS][: runner.num_slots]
-    try:
-        expected = torch.stack([_own_logits(model, prompt) for prompt in prompts])
-        found = _slot_logits(runner, prompts)
-    except DeviceLostError:
-        raise
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"The model type {model.config.model_type} cannot run in a batch: {error}"
-        ) from error
-    allowed = TOLERANCES[model.dtype] if tolerance is None else tolerance
-    if not (found - expected).abs().max() <= allowed * expected.abs().max():
-        raise UnsupportedModelError(f"The model type {model.config.model_type} computes something else in a batch.")
+
+    def __init__(self, model: Any) -> None:
+        self._model_type: str = model.config.model_type
+        self._tolerance = TOLERANCES[model.dtype]
+        vocab_size = model.get_input_embeddings().num_embeddings
+        self._prompts = [_token_ids(length, vocab_size) for length in PROMPT_LENGTHS]
+        with self._failures():
+            self._expected = torch.stack([_own_logits(model, prompt) for prompt in self._prompts])
+
+    def check(self, runner: ModelRunner, tolerance: float | None = None) -> None:
+        """Compute the prompts, in chunks and in one batch, and compare.
+
+        Args:
+            runner: over that model.
+            tolerance: the largest difference of two logits that is no fault, as a part of the largest logit; default:
+                what the model's number format explains.
+
+        Raises:
+            UnsupportedModelError: the results differ, or the modelling code cannot work with slots at all.
+        """
+        expected = self._expected[: runner.num_slots]
+        with self._failures():
+            found = _slot_logits(runner, self._prompts[: runner.num_slots])
+        allowed = self._tolerance if tolerance is None else tolerance
+        if not (found - expected).abs().max() <= allowed * expected.abs().max():
+            raise UnsupportedModelError(f"The model type {self._model_type} computes something else in a batch.")
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except DeviceLostError:
+            raise
+        except Exception as error:
+            raise UnsupportedModelError(f"The model type {self._model_type} cannot run in a batch: {error}") from error
 
 
 def _token_ids(count: int, vocab_size: int) -> list[int]:

@@ -13,8 +13,9 @@ from common.errors import ModelUnavailable
 from worker.engine.kv_budget import default_kv_bytes, sequence_bytes
 from worker.engine.model_runner import CacheTooSmall, ModelRunner
 from worker.engine.native.errors import NativeUnavailable
+from worker.engine.native.paged_out import PagedOutTensors
 from worker.engine.native.runner import NativeRunner
-from worker.engine.runner_check import check_runner
+from worker.engine.runner_check import RunnerCheck
 from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
 
 logger = logging.getLogger(__name__)
@@ -60,17 +61,21 @@ def make_runner(
     torch.set_num_threads(num_threads)
     limits = _Limits(num_slots, context_length, kv_bytes or _default_budget(model, context_length))
     try:
-        return _make_runner(model, dtype, limits, num_threads, build_dir)
+        return _make_runner(model, RunnerCheck(model), dtype, limits, num_threads, build_dir)
+    except UnsupportedModelError as error:
+        raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error
     except CacheTooSmall as err:
         raise ModelUnavailable(f"{err} Set SLM_KV_MEMORY higher or SLM_CONTEXT lower.") from err
 
 
-def _make_runner(model: Any, dtype: str, limits: _Limits, num_threads: int, build_dir: Path) -> tuple[ModelRunner, str]:
+def _make_runner(
+    model: Any, check: RunnerCheck, dtype: str, limits: _Limits, num_threads: int, build_dir: Path
+) -> tuple[ModelRunner, str]:
     if model.device.type == "cpu" and model.dtype is torch.float32:
         try:
             native = NativeRunner(
                 model.config,
-                model.state_dict(),
+                PagedOutTensors(model.state_dict()),
                 num_slots=limits.num_slots,
                 context_length=limits.context_length,
                 kv_bytes=limits.kv_bytes,
@@ -78,13 +83,13 @@ def _make_runner(model: Any, dtype: str, limits: _Limits, num_threads: int, buil
                 threads=num_threads,
                 build_dir=build_dir,
             )
-            _check_native(native, model, None if dtype == FLOAT32 else INT8_TOLERANCE)
+            _check_native(native, check, None if dtype == FLOAT32 else INT8_TOLERANCE)
             return native, FLOAT32 if dtype == FLOAT32 else INT8
         except (NativeUnavailable, UnsupportedModelError) as err:
             if dtype == INT8:
                 raise ModelUnavailable(f"int8 cannot be had here: {err} Set SLM_DTYPE to auto.") from err
             logger.warning("native kernels are not used, generation will be slower: %s", err)
-    return _transformers_runner(model, limits), str(model.dtype).removeprefix("torch.")
+    return _transformers_runner(model, check, limits), str(model.dtype).removeprefix("torch.")
 
 
 def _default_budget(model: Any, context_length: int) -> int:
@@ -92,10 +97,10 @@ def _default_budget(model: Any, context_length: int) -> int:
     return max(default_kv_bytes(model.device), 2 * needed)
 
 
-def _check_native(native: NativeRunner, model: Any, tolerance: float | None) -> None:
+def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | None) -> None:
     """Check it; give its memory back where it is not used. Raises `UnsupportedModelError`."""
     try:
-        check_runner(native, model, tolerance)
+        check.check(native, tolerance)
     except UnsupportedModelError:
         native.close()
         raise
@@ -104,12 +109,10 @@ def _check_native(native: NativeRunner, model: Any, tolerance: float | None) -> 
     )  # only the sampler is torch's from now on; idle threads of it would spin beside the kernels'
 
 
-def _transformers_runner(model: Any, limits: _Limits) -> ModelRunner:
-    try:
-        runner = TransformersRunner(
-            model, num_slots=limits.num_slots, context_length=limits.context_length, kv_bytes=limits.kv_bytes
-        )
-        check_runner(runner, model)
-    except UnsupportedModelError as error:
-        raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error
+def _transformers_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:
+    """Raises `UnsupportedModelError`."""
+    runner = TransformersRunner(
+        model, num_slots=limits.num_slots, context_length=limits.context_length, kv_bytes=limits.kv_bytes
+    )
+    check.check(runner)
     return runner

@@ -16,6 +16,7 @@ from common.settings import ROOT
 from worker.engine import runner_choice
 from worker.engine.native.errors import BuildFailed
 from worker.engine.native.runner import NativeRunner
+from worker.engine.runner_check import RunnerCheck
 from worker.engine.runner_choice import make_runner
 from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
 
@@ -81,14 +82,14 @@ def test_a_native_runner_that_computes_something_else_is_closed_and_not_used(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[NativeRunner] = []
-    check = runner_choice.check_runner
+    check = RunnerCheck.check
 
-    def check_native_fails(runner: Any, *rest: Any) -> None:
+    def check_native_fails(self: RunnerCheck, runner: Any, tolerance: float | None = None) -> None:
         if isinstance(runner, NativeRunner):
             raise UnsupportedModelError("It computes something else.")
-        check(runner, *rest)
+        check(self, runner, tolerance)
 
-    monkeypatch.setattr(runner_choice, "check_runner", check_native_fails)
+    monkeypatch.setattr(RunnerCheck, "check", check_native_fails)
     monkeypatch.setattr(NativeRunner, "close", lambda runner: closed.append(runner))
     assert choose(model, "auto") == (TransformersRunner, "float32")
     assert len(closed) == 1

@@ -14,7 +14,7 @@ from tests.fakes import EOS, ByteTokenizer, Outputs
 from tests.unit.engine.tiny_models import CONFIGS, CONTEXT, from_config, make_model
 from worker.engine.engine import Engine
 from worker.engine.model_runner import DeviceLostError, Row
-from worker.engine.runner_check import check_runner
+from worker.engine.runner_check import RunnerCheck
 from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import FinishReason, Sequence
@@ -214,14 +214,14 @@ def test_the_number_of_threads_is_as_asked() -> None:
 def test_every_architecture_passes_the_check_at_load(name: str, num_slots: int) -> None:
     model = make_model(name)
 
-    check_runner(TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT), model)
+    RunnerCheck(model).check(TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_check_at_load_allows_for_short_number_formats(dtype: torch.dtype) -> None:
     model = make_model("llama").to(dtype)
 
-    check_runner(TransformersRunner(model, num_slots=4, context_length=CONTEXT), model)
+    RunnerCheck(model).check(TransformersRunner(model, num_slots=4, context_length=CONTEXT))
 
 
 UNSUPPORTED = {
@@ -242,7 +242,7 @@ def test_a_model_that_slots_cannot_hold_is_refused_at_load(name: str) -> None:
     model = from_config(UNSUPPORTED[name]())
 
     with pytest.raises(UnsupportedModelError, match=model.config.model_type):
-        check_runner(TransformersRunner(model, num_slots=2, context_length=CONTEXT), model)
+        RunnerCheck(model).check(TransformersRunner(model, num_slots=2, context_length=CONTEXT))
 
 
 def test_a_model_that_computes_something_else_in_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,4 +251,4 @@ def test_a_model_that_computes_something_else_in_a_batch_is_refused(monkeypatch:
     monkeypatch.setattr(runner, "forward", lambda rows: torch.zeros(len(rows), runner.vocab_size))
 
     with pytest.raises(UnsupportedModelError, match="computes something else"):
-        check_runner(runner, model)
+        RunnerCheck(model).check(runner)
