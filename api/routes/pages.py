@@ -1,4 +1,4 @@
-"""The chat page; its parts are plain files under `/static/`."""
+"""The chat page and the reference for people; their parts are plain files under `/static/`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ _CSP = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors
 
 @pages.get("/")
 def index() -> Response:
-    """The page."""
-    page = current_app.send_static_file("index.html")
+    """The chat page."""
+    return _page("index.html")
+
+
+@pages.get("/docs")
+def docs() -> Response:
+    """The page that shows `/openapi.json`."""
+    return _page("docs.html")
+
+
+def _page(file: str) -> Response:
+    page = current_app.send_static_file(file)
     page.headers["Content-Security-Policy"] = _CSP
     page.headers["Referrer-Policy"] = "no-referrer"
     return page

@@ -67,12 +67,13 @@ def test_every_route_states_who_may_use_it(api: Api) -> None:
     assert unused == set(), "a rule for a view that is not there"
 
 
-def test_nothing_is_public_but_health_and_the_page(api: Api) -> None:
+def test_nothing_is_public_but_health_and_the_pages(api: Api) -> None:
     app = api.client.application
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     public = {endpoint for endpoint in endpoints if access_of(app, endpoint) is Access.PUBLIC}
     asks_by_itself = {"metrics.show_metrics"}  # tells a little while nobody's key can be looked up
-    assert public - asks_by_itself == {"static", "pages.index", "health.healthz", "health.readyz"}
+    pages = {"static", "pages.index", "pages.docs", "reference.document"}
+    assert public - asks_by_itself == pages | {"health.healthz", "health.readyz"}
 
 
 def test_the_metrics_are_an_admins(guarded: Guarded) -> None:
@@ -208,8 +209,8 @@ def test_a_key_in_the_url_is_no_key(guarded: Guarded) -> None:
     assert guarded.api.client.get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/static/app.js", "/healthz", "/readyz"])
-def test_the_page_and_health_need_no_key(guarded: Guarded, path: str) -> None:
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/app.js", "/healthz", "/readyz"])
+def test_the_pages_and_health_need_no_key(guarded: Guarded, path: str) -> None:
     answer = guarded.api.client.get(path)
     assert answer.status_code == 200
     answer.close()

@@ -1,0 +1,190 @@
+"""The OpenAPI document of an application."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Flask
+from pydantic import BaseModel
+from werkzeug.routing import Rule
+
+from api import __version__
+from api.auth.access import Access, access_of
+from api.openai.errors import PATH_PREFIX
+from api.reference import headers, slm_models
+from api.reference.batch_operations import BATCH_OPERATIONS
+from api.reference.error_models import BODY, GATE, OF_EVERY, Error, OpenAIError, error_answers
+from api.reference.openai_operations import OPENAI_OPERATIONS
+from api.reference.operation import EVENTS, JSON, Answer, Operation, Parameter, RequestBody, Schema, Tag
+from api.reference.schema_writer import REF, component_schemas
+from api.reference.server_operations import SERVER_OPERATIONS
+from api.reference.slm_operations import SLM_OPERATIONS
+from common.errors import RateLimitExceeded, SLMError
+
+Json = dict[str, Any]
+
+OPERATIONS: dict[str, Operation] = (
+    SLM_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
+)  # by endpoint
+SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+TAGS = {
+    Tag.GENERATE: "Answers of the model, whole or piece by piece.",
+    Tag.JOBS: "Every request for work is a job: it can be asked for, followed from anywhere, and cancelled.",
+    Tag.MODEL: "What is loaded.",
+    Tag.OPENAI: "The same for clients of OpenAI's API, in its shapes.",
+    Tag.BATCHES: "Files of requests that run when others do not need the workers.",
+    Tag.OPERATE: "Health, figures, and jobs that went wrong.",
+    Tag.PAGES: "For people.",
+}
+_PATH_PART = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
+
+
+def build(app: Flask) -> Json:
+    """Describe the application's routes. One that has no `Operation` is left out."""
+    paths: dict[str, Json] = {}
+    for rule in app.url_map.iter_rules():
+        if (operation := OPERATIONS.get(rule.endpoint)) is not None:
+            access = operation.access or access_of(app, rule.endpoint) or Access.ADMIN
+            paths.setdefault(_path(rule), {})[_method(rule)] = _operation(rule, operation, access)
+    return {
+        "openapi": "3.1.1",
+        "info": _info(),
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag.value, "description": text} for tag, text in TAGS.items()],
+        "paths": dict(sorted(paths.items(), key=_place)),
+        "webhooks": {"jobEnded": {"post": _webhook()}},
+        "components": _components(),
+    }
+
+
+def _info() -> Json:
+    return {
+        "title": "SLM server",
+        "version": __version__,
+        "summary": "Serves a small language model with a LoRA adapter through a queue",
+        "description": (
+            "Every request for work becomes a job: it survives the death of its worker, and its stream can be taken "
+            "up again behind any event. A server that has no API keys needs none."
+        ),
+        "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+    }
+
+
+def _path(rule: Rule) -> str:
+    return _PATH_PART.sub(r"{\1}", rule.rule)
+
+
+def _method(rule: Rule) -> str:
+    (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}  # Flask adds these by itself
+    return method.lower()
+
+
+def _place(item: tuple[str, Json]) -> int:
+    """Paths stand in the order of their groups, and in a group in that of the registry."""
+    ids = [operation.id for tag in Tag for operation in OPERATIONS.values() if operation.tag is tag]
+    return min(ids.index(operation["operationId"]) for operation in item[1].values())
+
+
+def _operation(rule: Rule, operation: Operation, access: Access) -> Json:
+    needs_admin = "Takes an admin's key." if access is Access.ADMIN else ""
+    written: Json = {
+        "operationId": operation.id,
+        "tags": [operation.tag.value],
+        "summary": operation.summary,
+        "description": " ".join(filter(None, [operation.description, needs_admin])),
+        "security": [] if access is Access.PUBLIC else SECURITY,
+        "parameters": [_parameter(one) for one in (*operation.parameters, headers.REQUEST_ID)],
+        "responses": _successes(rule, operation, access) | _failures(rule, operation, access),
+    }
+    return written if operation.body is None else written | {"requestBody": _body(operation.body)}
+
+
+def _parameter(parameter: Parameter) -> Json:
+    written = {
+        "in": parameter.place,
+        "name": parameter.name,
+        "description": parameter.description,
+        "required": parameter.place == "path",
+        "schema": parameter.schema,
+    }
+    return written if parameter.example is None else written | {"example": parameter.example}
+
+
+def _body(body: RequestBody) -> Json:
+    content = {body.media_type: {"schema": _ref(body.model), "example": body.example}}
+    return {"required": body.is_required, "content": content}
+
+
+def _ref(model: type[BaseModel]) -> Schema:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _is_limited(rule: Rule, access: Access) -> bool:
+    """Whether the rate limits of a key count it."""
+    return _method(rule) == "post" and access is not Access.PUBLIC
+
+
+def _successes(rule: Rule, operation: Operation, access: Access) -> Json:
+    """The response objects by status; answers of one status differ in their media types."""
+    of_limits = headers.RATE if _is_limited(rule, access) else ()
+    written: Json = {}
+    for answer in operation.answers:
+        response = written.setdefault(str(answer.status), {"description": "", "headers": {}})
+        response["description"] = "\n\n".join(filter(None, [response["description"], answer.description]))
+        for name in (*headers.ALWAYS, *answer.headers, *of_limits):
+            response["headers"][name] = {"$ref": f"#/components/headers/{name}"}
+        for media_type in answer.media_types:
+            response.setdefault("content", {})[media_type] = _content(answer, media_type)
+    return written
+
+
+def _content(answer: Answer, media_type: str) -> Json:
+    schema: Schema = {"type": "object" if media_type == JSON else "string"}
+    if answer.model is not None:
+        schema = _event(answer.model) if media_type == EVENTS else _ref(answer.model)
+    return {"schema": schema} if answer.example is None else {"schema": schema, "example": answer.example}
+
+
+def _event(model: type[BaseModel]) -> Schema:
+    """One event of the stream: OpenAPI 3.1 has no word for the whole."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": _ref(model)}
+    return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["data"]}
+
+
+def _failures(rule: Rule, operation: Operation, access: Access) -> Json:
+    kinds: set[type[SLMError]] = {*OF_EVERY, *operation.errors}
+    if access is not Access.PUBLIC:
+        kinds |= {*GATE}
+    if _is_limited(rule, access):
+        kinds.add(RateLimitExceeded)
+    if operation.body is not None:
+        kinds |= {*BODY}
+    return error_answers(kinds, is_openai=rule.rule.startswith(PATH_PREFIX))
+
+
+def _webhook() -> Json:
+    return {
+        "operationId": "jobEnded",
+        "tags": [Tag.JOBS.value],
+        "summary": "A job has ended that was entered with a `webhook_url`",
+        "description": "Signed as Standard Webhooks are: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",
+        "requestBody": {"required": True, "content": {JSON: {"schema": _ref(slm_models.Webhook)}}},
+        "responses": {"2XX": {"description": "Delivered; anything else is tried again, five times."}},
+    }
+
+
+def _components() -> Json:
+    bodies = {one.body.model: one.body for one in OPERATIONS.values() if one.body is not None}
+    answers = {answer.model for one in OPERATIONS.values() for answer in one.answers if answer.model is not None}
+    told: set[type[BaseModel]] = {*answers, Error, OpenAIError, slm_models.Webhook}
+    return {
+        "schemas": component_schemas(bodies.values(), sorted(told, key=lambda model: model.__name__)),
+        "headers": {
+            name: {"description": text, "schema": schema} for name, (schema, text) in headers.ANSWER_HEADERS.items()
+        },
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as `slm_…`."},
+            "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+        },
+    }

@@ -1,0 +1,153 @@
+"""What the routes under `/v1/responses` answer, field by field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, RootModel
+
+from api.reference.openai_models import UnixTime
+from api.reference.slm_models import Absent, Count, Told
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+Number = Annotated[int, Field(ge=0, description="dense from 0: a stream can be taken up behind it")]
+
+
+class OutputText(Told):
+    """The answer's text."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[dict[str, Any]]
+    logprobs: list[dict[str, Any]]
+
+
+class OutputMessage(Told):
+    """The assistant's message."""
+
+    id: str
+    type: Literal["message"]
+    status: ItemStatus
+    role: Literal["assistant"]
+    content: list[OutputText]
+
+
+class ResponseError(Told):
+    """Why a response failed."""
+
+    code: str
+    message: str
+
+
+class Incomplete(Told):
+    """Why a response is not whole."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class InputDetails(Told):
+    """What the input's tokens were."""
+
+    cached_tokens: Count
+    cache_write_tokens: Count
+
+
+class OutputDetails(Told):
+    """What the output's tokens were."""
+
+    reasoning_tokens: Count
+
+
+class ResponseUsage(Told):
+    """Tokens of input and output."""
+
+    input_tokens: Count
+    input_tokens_details: InputDetails
+    output_tokens: Count
+    output_tokens_details: OutputDetails
+    total_tokens: Count
+
+
+class ResponseObject(Told):
+    """A response as it stands."""
+
+    id: str = Field(description="`resp_` and the job's id")
+    object: Literal["response"]
+    created_at: UnixTime
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
+    completed_at: UnixTime | None
+    error: ResponseError | None
+    incomplete_details: Incomplete | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    model: str
+    output: list[OutputMessage]
+    parallel_tool_calls: Literal[False]
+    previous_response_id: None
+    store: bool
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: Literal["none"]
+    tools: Annotated[list[Any], Field(max_length=0)]
+    top_p: float
+    truncation: Literal["disabled"]
+    usage: ResponseUsage | None
+    user: str | None
+
+
+class ResponseEvent(Told):
+    """The response has come to another point of its life."""
+
+    type: Literal[
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+    ]
+    sequence_number: Number
+    response: ResponseObject
+
+
+class ItemEvent(Told):
+    """A message begins or ends."""
+
+    type: Literal["response.output_item.added", "response.output_item.done"]
+    sequence_number: Number
+    output_index: Count
+    item: OutputMessage
+
+
+class PartEvent(Told):
+    """A part of a message begins, grows or ends."""
+
+    type: Literal[
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.output_text.delta",
+        "response.output_text.done",
+    ]
+    sequence_number: Number
+    item_id: str
+    output_index: Count
+    content_index: Count
+    part: Absent[OutputText] = None
+    delta: Absent[str] = Field(None, description="the next piece")
+    text: Absent[str] = Field(None, description="all of it")
+    logprobs: Absent[list[dict[str, Any]]] = None
+
+
+class FailureEvent(Told):
+    """The stream has failed; the response has not: ask again behind the last event."""
+
+    type: Annotated[str, Field(description="`error`, or what kind of error it is")]
+    message: str
+    param: str | None
+    code: str
+
+
+class ResponseFrame(RootModel[ResponseEvent | ItemEvent | PartEvent | FailureEvent]):
+    """The data of an event of a response's stream."""

@@ -1,0 +1,51 @@
+"""Where a JSON schema may say null, and where not: pydantic's `X | None` means more things than one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+from api.reference.operation import Schema
+
+NULL = {"type": "null"}
+
+
+class NeverNull:
+    """Mark of a type with None that stands for "missing" alone."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
+        return _not_null(handler(schema))
+
+
+def without_nulls(schema: Schema) -> Schema:
+    """An object whose fields can be missing, and never null."""
+    fields = {name: _not_null(one) for name, one in schema.get("properties", {}).items()}
+    return schema | {"properties": fields}
+
+
+def _not_null(schema: Schema) -> Schema:
+    others: list[Schema] = [one for one in schema.get("anyOf", ()) if one != NULL]
+    around = {name: value for name, value in schema.items() if name != "anyOf"}
+    match others:
+        case []:
+            return schema
+        case [only]:
+            return only | around
+    return {"anyOf": others} | around
+
+
+def with_nulls(schema: Schema) -> Schema:
+    """An object for which a null says that the field is missing, also one that it does not know."""
+    required = schema.get("required", ())
+    fields = {name: one if name in required else _or_null(one) for name, one in schema["properties"].items()}
+    return schema | {"properties": fields, "additionalProperties": NULL}
+
+
+def _or_null(schema: Schema) -> Schema:
+    if NULL in schema.get("anyOf", ()):
+        return schema
+    outside: dict[str, Any] = {name: schema[name] for name in ("description", "default") if name in schema}
+    inside = {name: value for name, value in schema.items() if name not in outside}
+    return {"anyOf": [*(inside.get("anyOf", [inside])), NULL]} | outside

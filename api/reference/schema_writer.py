@@ -1,0 +1,66 @@
+"""JSON schemas of pydantic's models, as the components of an OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic_core import core_schema
+
+from api.openai.messages import Message
+from api.openai.response_body import InputMessage
+from api.reference.meanings import explained
+from api.reference.operation import RequestBody, Schema
+from api.reference.schema_edits import with_nulls, without_nulls
+
+REF = "#/components/schemas/{model}"
+
+
+class SchemaWriter(GenerateJsonSchema):
+    """Says what a model of ours takes, where pydantic's own writer says less."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
+        """What we answer may have more fields some day, and no client shall mind."""
+        written = super().model_schema(schema)
+        if self.mode == "serialization":
+            written.pop("additionalProperties", None)
+        return written
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> Schema:
+        """An object whose keys must match a pattern has no others."""
+        written = super().dict_schema(schema)
+        return written | {"additionalProperties": False} if "patternProperties" in written else written
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
+        """A default of null stands for "missing"."""
+        written = super().default_schema(schema)
+        if written.get("default", "") is None:
+            del written["default"]
+        return written
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never: a title repeats the field's name."""
+        del schema
+        return False
+
+
+def component_schemas(bodies: Iterable[RequestBody], answers: Iterable[type[BaseModel]]) -> dict[str, Schema]:
+    """The schemas of all of them and of what they consist of, by name."""
+    bodies = list(bodies)
+    taken = [(body.model, "validation") for body in bodies]
+    told = [(model, "serialization") for model in answers]
+    _, written = models_json_schema(
+        [*taken, *told],  # type: ignore[list-item]
+        ref_template=REF,
+        schema_generator=SchemaWriter,
+    )
+    schemas: dict[str, Schema] = written["$defs"]
+    for body in bodies:
+        name = body.model.__name__
+        schema = explained(schemas[name])
+        schemas[name] = with_nulls(schema) if body.takes_nulls else without_nulls(schema)
+    for name in (Message.__name__, InputMessage.__name__):
+        schemas[name] = with_nulls(schemas[name])
+    return schemas

@@ -1,0 +1,246 @@
+"""The OpenAPI document: complete, valid, and true."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel
+from redis import Redis
+from werkzeug.routing import Rule
+
+from api.auth.access import Access, access_of
+from api.reference import batch_models, error_models, openai_models, response_models, slm_models
+from api.reference.document import OPERATIONS, build
+from api.reference.meanings import MEANINGS
+from common.api_keys import ApiKeyStore, Role
+from common.settings import ROOT
+from tests.api_in_process import Api
+from tests.unit.api.conftest import StartApi
+
+GOLDEN = ROOT / "tests" / "golden"
+NOT_DESCRIBED = {"static"}  # parts of the pages
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def app(api: Api) -> Flask:
+    return api.client.application
+
+
+@pytest.fixture
+def document(api: Api) -> Json:
+    return dict(api.client.get("/openapi.json").json)
+
+
+def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def described_as(rule: Rule) -> tuple[str, str]:
+    """Method and path of a route in the document."""
+    [method] = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    return method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+
+
+# -- complete ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_route_is_in_the_document_and_nothing_else_is(app: Flask, document: Json) -> None:
+    routes = {described_as(rule) for rule in app.url_map.iter_rules() if rule.endpoint not in NOT_DESCRIBED}
+    assert {(method, path) for method, path, _ in operations(document)} == routes
+
+
+def test_nothing_is_described_that_is_not_there(app: Flask) -> None:
+    assert OPERATIONS.keys() - {rule.endpoint for rule in app.url_map.iter_rules()} == set()
+
+
+def test_every_part_of_a_path_is_described(document: Json) -> None:
+    for method, path, operation in operations(document):
+        described = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+        assert described == set(re.findall(r"{(\w+)}", path)), (method, path)
+
+
+def test_every_field_of_a_body_says_what_it_means(document: Json) -> None:
+    for _, path, operation in operations(document):
+        if "requestBody" in operation:
+            [content] = operation["requestBody"]["content"].values()
+            schema = content["schema"]
+            fields = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]
+            assert fields.keys() - MEANINGS.keys() == set(), path
+            assert [name for name, one in fields.items() if MEANINGS[name] not in one["description"]] == []
+
+
+def test_every_group_is_described_and_used(document: Json) -> None:
+    used = {tag for _, _, operation in operations(document) for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
+
+
+# -- valid -------------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_valid_openapi(document: Json) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_no_schema_is_left_over(document: Json) -> None:
+    referred = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert referred == document["components"]["schemas"].keys()
+
+
+def test_the_names_of_operations_differ(document: Json) -> None:
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(names) == len(set(names))
+
+
+def test_it_is_written_once(api: Api) -> None:
+    assert api.client.get("/openapi.json").data == api.client.get("/openapi.json").data
+    assert api.client.get("/openapi.json").json == json.loads(json.dumps(build(api.client.application)))
+
+
+# -- true --------------------------------------------------------------------------------------------------------------
+
+
+def schema_of(document: Json, schema: Json) -> Draft202012Validator:
+    """A validator of a part of the document."""
+    return Draft202012Validator(schema | {"components": document["components"]})
+
+
+def contents(document: Json) -> Iterator[tuple[str, str, Json]]:
+    """Every body of a request or an answer: where, its media type, its media type object."""
+    for method, path, operation in operations(document):
+        parts = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for media_type, content in itertools.chain.from_iterable(part.get("content", {}).items() for part in parts):
+            yield f"{method} {path}", media_type, content
+
+
+def test_every_example_keeps_to_its_schema(document: Json) -> None:
+    checked = 0
+    for where, media_type, content in contents(document):
+        if media_type == "application/json" and "example" in content:
+            errors = list(schema_of(document, content["schema"]).iter_errors(content["example"]))
+            assert errors == [], where
+            checked += 1
+    assert checked >= 10
+
+
+@pytest.mark.parametrize("operation_id", [one.id for one in OPERATIONS.values() if one.body is not None])
+def test_the_example_of_a_body_works(start_api: StartApi, operation_id: str) -> None:
+    api = start_api()
+    found = [one for one in operations(build(api.client.application)) if one[2]["operationId"] == operation_id]
+    [(method, path, operation)] = found
+    [(media_type, content)] = operation["requestBody"]["content"].items()
+    answer = api.client.open(path, method=method, **as_sent(api, media_type, content["example"]))
+    assert answer.status_code == 200, answer.text
+
+
+def as_sent(api: Api, media_type: str, example: Json) -> Json:
+    """The example, with the names of a model and a file that are there."""
+    if media_type == "multipart/form-data":
+        return {"data": example | {"file": (io.BytesIO(example["file"].encode()), "a.jsonl")}}
+    known: Json = {"model": "gpt2"} if "model" in example else {}
+    if "input_file_id" in example:
+        file = {"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")}
+        known["input_file_id"] = api.client.post("/v1/files", data=file).json["id"]
+    return {"json": example | known}
+
+
+def test_security_is_what_the_gate_does(app: Flask, document: Json) -> None:
+    asks_by_itself = {"metrics.show_metrics"}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint not in NOT_DESCRIBED:
+            [operation] = [one for one in operations(document) if one[:2] == described_as(rule)]
+            is_open = access_of(app, rule.endpoint) is Access.PUBLIC and rule.endpoint not in asks_by_itself
+            assert (operation[2]["security"] == []) is is_open, rule
+            assert ("401" in operation[2]["responses"]) is not is_open, rule
+
+
+def test_both_ways_to_read_it_need_no_key(api: Api, redis: Redis) -> None:
+    ApiKeyStore(redis).create("ann", Role.USER)
+    assert api.client.get("/slm/info").status_code == 401
+    assert api.client.get("/openapi.json").status_code == 200
+    page = api.client.get("/docs")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    page.close()
+
+
+ANSWERS: dict[str, type[BaseModel]] = {
+    "accepted": slm_models.Accepted,
+    "cancel": slm_models.Cancellation,
+    "generate": slm_models.Generated,
+    "healthz": slm_models.Health,
+    "info": slm_models.Info,
+    "info_no_worker": slm_models.Info,
+    "job": slm_models.Job,
+    "job_failed": slm_models.Job,
+    "jobs": slm_models.JobList,
+    "load": slm_models.ModelChanged,
+    "quarantine": slm_models.Quarantine,
+    "readyz": slm_models.Health,
+    "readyz_loading": error_models.Error,
+    "unload": slm_models.ModelChanged,
+    "usage": slm_models.Account,
+    "webhook": slm_models.Webhook,
+    "openai/batch": batch_models.BatchObject,
+    "openai/batch_completed": batch_models.BatchObject,
+    "openai/batch_failed": batch_models.BatchObject,
+    "openai/batches": batch_models.BatchList,
+    "openai/file": batch_models.FileObject,
+    "openai/file_deleted": batch_models.DeletedFile,
+    "openai/files": batch_models.FileList,
+    "openai/chat": openai_models.ChatCompletion,
+    "openai/chat_choices": openai_models.ChatCompletion,
+    "openai/completion": openai_models.Completion,
+    "openai/model": openai_models.ModelObject,
+    "openai/models": openai_models.ModelList,
+    "openai/response": response_models.ResponseObject,
+    "openai/response_queued": response_models.ResponseObject,
+}
+LINES_OF_FILES = {"openai/batch_output", "openai/batch_errors"}
+STREAMS: dict[str, type[BaseModel]] = {
+    "stream": slm_models.Frame,
+    "openai/chat": openai_models.ChatFrame,
+    "openai/completion": openai_models.CompletionFrame,
+    "openai/response": response_models.ResponseFrame,
+}
+
+
+def golden(suffix: str) -> list[str]:
+    names = {str(file.relative_to(GOLDEN).with_suffix("")) for file in GOLDEN.rglob(f"*.{suffix}")}
+    return sorted(names - LINES_OF_FILES)
+
+
+def read(name: str) -> str:
+    return (GOLDEN / name).read_text("utf-8").replace("<time>", "2026-03-22T23:59:58.123Z")
+
+
+def model_of_answer(name: str) -> type[BaseModel]:
+    if name.startswith("error_"):
+        return error_models.Error
+    return error_models.OpenAIError if name.startswith("openai/error_") else ANSWERS[name]
+
+
+@pytest.mark.parametrize("name", golden("json"))
+def test_an_answer_has_the_fields_that_are_described_and_no_others(name: str) -> None:
+    model_of_answer(name).model_validate_json(read(f"{name}.json"))
+
+
+@pytest.mark.parametrize("name", golden("sse"))
+def test_an_event_has_the_fields_that_are_described_and_no_others(name: str) -> None:
+    model = STREAMS[name.partition("_")[0]]
+    frames = [line.removeprefix("data: ") for line in read(f"{name}.sse").splitlines() if line.startswith("data: ")]
+    assert frames != []
+    for frame in frames:
+        if frame != "[DONE]":
+            model.model_validate_json(frame)
