@@ -75,10 +75,10 @@ class Follower:
             if behind:
                 missed = True
                 continue
-            messages, missed = self._listener.take(pulse_s)
-            was_nudged, self._nudged = self._nudged, False
+            messages, missed = self._listener.take(0 if self._nudged else pulse_s)
             if messages or missed or self._listener.closed:
-                continue  # what happened goes before what the reader was nudged for
+                continue  # what happened goes before what the reader was nudged for, which waits
+            was_nudged, self._nudged = self._nudged, False
             yield None
             if not was_nudged:
                 if self._is_gone():
