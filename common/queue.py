@@ -34,6 +34,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
+        result_backend_thread_safe=True,  # there is none; without this each thread (request) looks for its own
         task_acks_late=False,
         worker_concurrency=settings.slots + SPARE_THREADS,
         worker_prefetch_multiplier=1,

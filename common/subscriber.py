@@ -182,6 +182,8 @@ class Subscriber:
             self._follow_wishes(pubsub, subscribed)
 
     def _follow_wishes(self, pubsub: PubSub, subscribed: set[str]) -> None:
+        if not self._touched:  # spares every message the lock; a new listener's own message comes behind its wish
+            return
         with self._lock:
             touched, self._touched = self._touched, set()
             wanted = {channel for channel in touched if channel in self._listeners}
