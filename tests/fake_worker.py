@@ -13,9 +13,20 @@ from collections.abc import Callable
 from common.errors import ModelUnavailable
 from common.logs import configure_logging
 from common.settings import Settings
-from tests.fakes import ASSISTANT, FakeRenderer, FakeRunner, echo, endless, fake_engine
+from tests.fakes import (
+    ASSISTANT,
+    EOS,
+    VOCAB_SIZE,
+    ByteTokenizer,
+    FakeRenderer,
+    FakeRunner,
+    echo,
+    endless,
+    fake_engine,
+)
 from worker.celery_app import WorkerApp
 from worker.engine.engine import Deliver
+from worker.engine.grammar import GrammarCompiler
 from worker.serving import Accelerators, ModelSpec, Serving
 
 
@@ -54,7 +65,8 @@ class FakeBackend:
             engine.stop()
             runner.close()
 
-        return Serving(engine, FakeRenderer(), "cpu", "float32", self._settings.context, close)
+        grammars = GrammarCompiler(ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
+        return Serving(engine, FakeRenderer(), grammars, "cpu", "float32", self._settings.context, close)
 
 
 _settings = Settings.from_env()

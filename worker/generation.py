@@ -60,14 +60,16 @@ class Generation:
             job.sequence_id, prompt_ids, params.sampling, output_ids=committed_ids, emitted_text=committed_text
         )
         loan.serving.engine.check(sequence)
+        if params.sampling.grammar is not None:
+            sequence.constraint = loan.serving.grammars.compile(params.sampling.grammar)
         _tell(job, earlier, "Generating response...")
         with self._metrics.in_engine(job, sequence) as timeline:
             fate = _run_sequence(job, loan.serving.engine, sequence)
         trace.note_engine(timeline)
         if fate is Fate.DONE:
-            self._record(job, prompt_text, loan)
+            self._record(job, sequence, prompt_text, loan)
 
-    def _record(self, job: HeldJob, prompt_text: str, loan: Loan) -> None:
+    def _record(self, job: HeldJob, sequence: Sequence, prompt_text: str, loan: Loan) -> None:
         output = job.final_output
         assert output is not None  # noqa: S101 - DONE comes with the final output
         if output.error is not None:
@@ -77,7 +79,7 @@ class Generation:
         log = self._log.read(job.id)
         text = events.committed(log)[1] + output.text
         result = GenerateResult(
-            response=text.strip(),
+            response=text.strip() if sequence.constraint is None else text,  # of a grammar's answer each space counts
             full_response=prompt_text + text,
             finish_reason=str(output.finish_reason),
             device=loan.serving.device,

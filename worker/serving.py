@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from common.prompts import Prompt
+from common.sampling import Grammar
+from worker.engine.constraint import TokenConstraint
 from worker.engine.engine import Deliver, Engine
 
 
@@ -22,12 +24,25 @@ class Renderer(Protocol):
         ...
 
 
+class Grammars(Protocol):
+    """Turns grammars into limits on an answer's tokens. Safe from several threads."""
+
+    def compile(self, grammar: Grammar) -> TokenConstraint:
+        """A constraint for one answer, in its first state. May take seconds: not for the engine thread.
+
+        Raises:
+            InvalidRequest: the grammar cannot be used; `param` names the field that it came in.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Serving:
     """A model in memory. `close` stops its engine and gives the memory back."""
 
     engine: Engine
     renderer: Renderer
+    grammars: Grammars
     device: str
     dtype: str
     context: int  # most tokens of prompt and answer

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 MAX_COMPILED = 64  # grammars that are kept, the last used ones
 MAX_LEXER_STATES = 50_000  # of 1 to 2 KiB each
-# A small model that may write spaces without end does so. Between two parts of a JSON text stands nothing, a space, or
-# a line break with its indentation.
-JSON_WHITESPACE = r" |\n[ \t]{0,16}"
+# Small models that may write white space write much of it, and lose themselves in it: docs/log.md has the numbers.
+_JSON_OPTIONS = {"whitespace_flexible": False}
 # The model decides how a text is cut into tokens. The library would ask for an encoder otherwise, in every step.
 _OPTIONS = '%llguidance {"no_forcing": true}'
 _FIELDS = {
@@ -74,13 +73,13 @@ class GrammarCompiler:
     Args:
         decoder: tells what the tokens stand for.
         vocab_size: length of a row of logits.
-        eos_token_ids: tokens that end an answer; at least one.
+        eos_token_ids: tokens that end an answer.
     """
 
     def __init__(self, decoder: TokenDecoder, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
         self._decoder = decoder
         self._vocab_size = vocab_size
-        self._eos_token_ids = eos_token_ids
+        self._eos_token_ids = sorted(token_id for token_id in eos_token_ids if token_id < vocab_size)
         self._lock = threading.Lock()
         self._compiled: Callable[[Grammar], LLMatcher] = lru_cache(MAX_COMPILED)(self._compile)
 
@@ -98,6 +97,8 @@ class GrammarCompiler:
         field = _FIELDS[grammar.kind]
         if len(grammar.source) > MAX_GRAMMAR_CHARS:
             raise InvalidRequest(f"{field} must have at most {MAX_GRAMMAR_CHARS} characters", param=field)
+        if not self._eos_token_ids:
+            raise InvalidRequest(f"{field} cannot be used: the model has no token to end an answer with", param=field)
         limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         tokenizer, text = self._tokenizer, f"{_OPTIONS}\nstart: {_lark(grammar)}"
         matcher = call_with_deep_stack(lambda: LLMatcher(tokenizer, text, log_level=0, limits=limits))
@@ -108,14 +109,13 @@ class GrammarCompiler:
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
-        special_token_ids = self._decoder.special_token_ids | self._eos_token_ids
         vocabulary = SimpleNamespace(
             tokens=[self._decoder.token_bytes(token_id) for token_id in range(self._vocab_size)],
-            special_token_ids=sorted(special_token_ids),
+            special_token_ids=sorted(self._decoder.special_token_ids.union(self._eos_token_ids)),
             bos_token_id=None,
-            eos_token_id=min(self._eos_token_ids),
+            eos_token_id=self._eos_token_ids[0],
         )
-        return LLTokenizer(TokenizerWrapper(vocabulary), eos_token=sorted(self._eos_token_ids))
+        return LLTokenizer(TokenizerWrapper(vocabulary), eos_token=self._eos_token_ids)
 
 
 def _lark(grammar: Grammar) -> str:
@@ -139,7 +139,7 @@ def _regex_lark(expression: str) -> str:
 
 def _json_lark(schema: dict[str, object]) -> str:
     """The schema with our options: a client's own could switch the refusal of unsupported keywords off."""
-    return f"%json {json.dumps(schema | {'x-guidance': {'whitespace_pattern': JSON_WHITESPACE}})}"
+    return f"%json {json.dumps(schema | {'x-guidance': _JSON_OPTIONS})}"
 
 
 def _reason(error: str) -> str:

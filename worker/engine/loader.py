@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from common.errors import ModelUnavailable
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
+from worker.engine.grammar import GrammarCompiler
 from worker.engine.lora import merge_lora
 from worker.engine.model_runner import ModelRunner
 from worker.engine.prompt import PromptRenderer
@@ -73,6 +74,7 @@ class LoadedModel:
     device: torch.device
     dtype: str
     adapter: AdapterInfo | None
+    grammars: GrammarCompiler = field(init=False)  # from the start of the engine on
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
 
@@ -115,10 +117,12 @@ class LoadedModel:
         )
         self.model = None  # the runner keeps what it needs of it
         _release_memory()
+        decoder = TokenizerDecoder(self.tokenizer)
+        self.grammars = GrammarCompiler(decoder, self._runner.vocab_size, self.eos_token_ids)
         self._engine = Engine(
             self._runner,
             Sampler(self.eos_token_ids),
-            decoder=TokenizerDecoder(self.tokenizer),
+            decoder=decoder,
             eos_token_ids=self.eos_token_ids,
             deliver=deliver,
             on_fatal=on_fatal,

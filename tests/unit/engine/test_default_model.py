@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.settings import ROOT
 
@@ -88,6 +90,60 @@ print(json.dumps({"pairs": pairs, "text": outputs.text(prompts[0])}))
     for own, expected in found["pairs"]:
         assert own == expected
     assert "Paris" in found["text"]
+
+
+class Person(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    age: Annotated[int, Field(ge=0, le=150)]
+    hobbies: Annotated[list[Literal["reading", "chess", "swimming"]], Field(min_length=1, max_length=3)]
+
+
+def test_its_answers_keep_to_grammars_and_leave_others_as_they_are(folder: Path) -> None:
+    program = f"""
+from common.sampling import Grammar, GrammarKind
+schema = {json.dumps(Person.model_json_schema())!r}
+asked = {{
+    "Describe a person in JSON.": Grammar(GrammarKind.JSON_SCHEMA, schema),
+    "Make a JSON object for a student.": Grammar(GrammarKind.JSON_OBJECT),
+    "When does the train leave?": Grammar(GrammarKind.REGEX, r"at [0-2]\\d:[0-5]\\d (sharp|or so)"),
+    "Is Paris in France?": Grammar(GrammarKind.CHOICE, '["yes", "no", "maybe"]'),
+    "What is the capital of France?": None,
+}}
+model, engine, _ = load()
+
+def run(prompt, grammar, name, committed=()):
+    params = SamplingParams(seed=1, temperature=0.0, max_new_tokens=100)
+    constraint = None if grammar is None else model.grammars.compile(grammar)
+    prompt_ids = model.renderer.render(prompt).token_ids
+    engine.submit(Sequence(name, prompt_ids, params, output_ids=list(committed), constraint=constraint))
+
+for prompt, grammar in asked.items():
+    run(prompt, grammar, prompt)
+outputs.wait_for(*asked, timeout_s=200)
+for prompt, grammar in asked.items():
+    run(prompt, grammar, "alone: " + prompt)
+    outputs.wait_for("alone: " + prompt, timeout_s=200)
+person = next(iter(asked))
+run(person, asked[person], "continued", outputs.token_ids(person)[:8])
+outputs.wait_for("continued", timeout_s=200)
+model.close()
+def texts(prefix):
+    return [outputs.text(prefix + prompt) for prompt in asked]
+
+print(json.dumps({{"together": texts(""), "alone": texts("alone: "), "continued": outputs.text("continued")}}))
+"""
+    found = run_program(program, folder)
+
+    assert found["together"] == found["alone"]
+    described, free_json, time, choice, free = found["together"]
+    Person.model_validate_json(described)
+    assert isinstance(json.loads(free_json), dict)
+    assert re.fullmatch(r"at [0-2]\d:[0-5]\d (sharp|or so)", time)
+    assert choice in ("yes", "no", "maybe")
+    assert "Paris" in free
+    assert found["continued"] == described
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
