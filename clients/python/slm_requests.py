@@ -10,6 +10,7 @@ words. `slm_client`, next to this file, also mends streams that break.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import uuid
@@ -110,7 +111,7 @@ def _words_of(answer: requests.Response) -> str:
 
 def main() -> None:
     """Ask what the command line says, and show the answer as it comes."""
-    slm = SLM(*sys.argv[2:3])
+    slm = SLM(os.environ.get("SLMCLIENT_URL", "http://127.0.0.1:5000"), os.environ.get("SLMCLIENT_API_KEY"))
     for piece in slm.stream(sys.argv[1] if len(sys.argv) > 1 else "Tell me a joke"):
         print(piece, end="", flush=True)
     print()

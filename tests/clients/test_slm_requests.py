@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -94,7 +95,8 @@ def test_it_sends_its_api_key_and_can_be_sent_again() -> None:
 def test_it_runs_from_the_command_line(url: str, worker: Worker) -> None:
     with worker(answer("Ha ", "ha.")):
         script = ROOT / "clients" / "python" / "slm_requests.py"
+        env = os.environ | {"SLMCLIENT_URL": url}
         done = subprocess.run(
-            [sys.executable, script, "Tell me a joke", url], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, script, "Tell me a joke"], env=env, capture_output=True, text=True, check=True, timeout=60
         )
     assert done.stdout == "Ha ha.\n"

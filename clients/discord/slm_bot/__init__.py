@@ -1,0 +1,1 @@
+"""A Discord bot that answers with the SLM server's model."""
