@@ -101,7 +101,7 @@ def test_many_streams_at_once_each_get_their_own_text(api: ApiProcess, real_redi
 
 def test_more_requests_at_once_than_connections_to_redis_are_all_served(api: ApiProcess, real_redis: Redis) -> None:
     """redis-py's own pool refuses the 101st."""
-    request = b"GET /slm/usage HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = b"GET /slm/usage HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     port = int(api.url.rpartition(":")[2])
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(300)]
@@ -131,7 +131,7 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         response = stream(api)
         waiter = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])))
         body = b'{"prompt": "Hi"}'
-        head = f"POST /slm/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         waiter.sendall(head.encode() + body)
         wait_for("both subscriptions", lambda: len(open_channels(real_redis)) == 2, TIMEOUT_S)
         response.close()
@@ -172,7 +172,7 @@ def post_and_hang_up(api: ApiProcess, body: bytes) -> str:
     jobs = f"{api.url}/slm/jobs"
     before = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
     with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
-        head = f"POST /slm/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         while True:
             now = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
