@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
+from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.messages import Message, conversation
 from api.openai.response_format import ResponseFormat
 from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
+from common.sampling import MAX_LOGPROBS
 
 NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
@@ -23,6 +25,8 @@ class ChatBody(SamplingBody):
     messages: list[Message] = Field(min_length=1, description="a non-empty list of messages, each an object")
     max_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
     max_completion_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    logprobs: bool = Field(False, description="true or false")
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
     response_format: ResponseFormat | None = Field(None, description="an object with a type")
 
     @model_validator(mode="after")
@@ -30,6 +34,12 @@ class ChatBody(SamplingBody):
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise InvalidRequest("max_tokens must not differ from max_completion_tokens", param="max_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _tells_of_tokens_where_it_tells_of_others(self) -> ChatBody:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs can only be used with logprobs: true", param="top_logprobs")
         return self
 
     @property
@@ -45,14 +55,17 @@ class Chat(Endpoint[ChatBody]):
     id_prefix = "chatcmpl-"
     object_name = "chat.completion"
     chunk_name = "chat.completion.chunk"
-    prompt_field = "messages"
+    names: ClassVar = {"prompt": "messages"}
 
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """As `Endpoint.params`."""
         prompt, seed = conversation(body.messages), body.drawn_seed()
-        grammar = None if body.response_format is None else body.response_format.grammar
+        more: dict[str, Any] = {
+            "grammar": None if body.response_format is None else body.response_format.grammar,
+            "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
+        }
         return [
-            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_new_tokens, grammar=grammar))
+            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
             for index in range(body.n)
         ]
 
@@ -60,16 +73,17 @@ class Chat(Endpoint[ChatBody]):
         """As `Endpoint.choice`."""
         del body
         message = {"role": "assistant", "content": choice.text, "refusal": None}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason}
+        scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
+        return {"index": index, "message": message, "logprobs": scored, "finish_reason": choice.finish_reason}
 
     def opening(self, body: ChatBody, index: int) -> Json:
         """The role comes first."""
         del body
         return _delta(index, {"role": "assistant", "content": ""})
 
-    def piece(self, index: int, text: str) -> Json:
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
         """As `Endpoint.piece`."""
-        return _delta(index, {"content": text})
+        return _delta(index, {"content": text}) | {"logprobs": scored and scored.for_chat()}
 
     def closing(self, index: int, finish_reason: str) -> Json:
         """As `Endpoint.closing`."""

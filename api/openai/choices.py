@@ -21,6 +21,7 @@ class Choice:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
 
     @classmethod
     def of(cls, record: JobRecord, log: Sequence[Event]) -> Choice:
@@ -42,6 +43,7 @@ class Choice:
             finish_reason=result.finish_reason,
             prompt_tokens=result.prompt_tokens,
             completion_tokens=result.completion_tokens,
+            logprobs=result.logprobs,
         )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
+from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import MAX_CHOICES, MAX_NEW_TOKENS, SamplingBody, TokenId
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import RawText, TokenIds
+from common.sampling import MAX_LOGPROBS
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -29,6 +31,7 @@ class CompletionBody(SamplingBody):
         DEFAULT_MAX_TOKENS, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )
     echo: bool = Field(False, description="true or false")
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
 
     @model_validator(mode="after")
     def _is_not_too_much_at_once(self) -> CompletionBody:
@@ -38,6 +41,12 @@ class CompletionBody(SamplingBody):
                 f"{len(self.prompts)} prompts",
                 param="n",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _echoes_no_log_probabilities(self) -> CompletionBody:
+        if self.echo and self.logprobs is not None:
+            raise InvalidRequest("logprobs cannot be used with echo: a prompt has none here", param="logprobs")
         return self
 
     @model_validator(mode="after")
@@ -67,37 +76,39 @@ class Completions(Endpoint[CompletionBody]):
     id_prefix = "cmpl-"
     object_name = "text_completion"
     chunk_name = "text_completion"
-    prompt_field = "prompt"
+    names: ClassVar = {}
 
     def params(self, body: CompletionBody) -> list[GenerateParams]:
         """As `Endpoint.params`."""
         seed = body.drawn_seed()
         return [
-            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_tokens))
+            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_tokens, logprobs=body.logprobs))
             for prompt in body.prompts
             for index in range(body.n)
         ]
 
     def choice(self, body: CompletionBody, index: int, choice: Choice) -> Json:
         """As `Endpoint.choice`."""
-        return _choice(index, choice.prompt_text * body.echo + choice.text, choice.finish_reason)
+        scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs)
+        return _choice(index, choice.prompt_text * body.echo + choice.text, choice.finish_reason, scored)
 
     def opening(self, body: CompletionBody, index: int) -> Json | None:
         """The prompt, where it is to be echoed."""
         prompt = body.prompts[index // body.n]
         return _choice(index, prompt.text) if body.echo and isinstance(prompt, RawText) else None
 
-    def piece(self, index: int, text: str) -> Json:
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
         """As `Endpoint.piece`."""
-        return _choice(index, text)
+        return _choice(index, text, scored=scored)
 
     def closing(self, index: int, finish_reason: str) -> Json:
         """As `Endpoint.closing`."""
         return _choice(index, "", finish_reason)
 
 
-def _choice(index: int, text: str, finish_reason: str | None = None) -> Json:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
+def _choice(index: int, text: str, finish_reason: str | None = None, scored: ScoredTokens | None = None) -> Json:
+    told = scored and scored.for_completion()
+    return {"index": index, "text": text, "logprobs": told, "finish_reason": finish_reason}
 
 
 COMPLETIONS = Completions(CompletionBody)

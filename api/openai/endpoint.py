@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from api.openai.choices import Choice, usage
+from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
 from common.jobs import GenerateParams
 
@@ -32,7 +33,7 @@ class Endpoint(ABC, Generic[B]):
     id_prefix: ClassVar[str]
     object_name: ClassVar[str]
     chunk_name: ClassVar[str]
-    prompt_field: ClassVar[str]  # the prompt's name in the request
+    names: ClassVar[Mapping[str, str]]  # of what the worker knows under other names than the request does
 
     def __init__(self, schema: type[B]) -> None:
         self.schema = schema
@@ -50,8 +51,8 @@ class Endpoint(ABC, Generic[B]):
         """What a choice begins with in a stream, before its first token; None for nothing."""
 
     @abstractmethod
-    def piece(self, index: int, text: str) -> Json:
-        """The next piece of a choice."""
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
+        """The next piece of a choice, with its tokens where their log probabilities were asked for."""
 
     @abstractmethod
     def closing(self, index: int, finish_reason: str) -> Json:

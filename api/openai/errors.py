@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from common.errors import SLMError
@@ -32,8 +33,8 @@ def headers(err: SLMError) -> dict[str, str]:
     return {"X-Should-Retry": "true" if err.retryable else "false"}
 
 
-def about(err: SLMError, field: str) -> SLMError:
-    """The same error, where it is about the prompt, under the name that the prompt has in the client's request."""
-    if err.param not in ("prompt", "messages"):
+def about(err: SLMError, names: Mapping[str, str]) -> SLMError:
+    """The same error under the name that its field has in the client's request, where the worker knows another."""
+    if err.param is None or err.param not in names:
         return err
-    return SLMError.from_dict(err.to_dict() | {"param": field})
+    return SLMError.from_dict(err.to_dict() | {"param": names[err.param]})

@@ -23,6 +23,7 @@ from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
 from common.jobs import JobKind, JobRecord
 
+NAMES = {"prompt": "input", "messages": "input", "response_format": "text.format"}  # see `Endpoint.names`
 CANCEL_WAIT_S = 5.0  # for a running job to reach its next token
 
 responses = Blueprint("responses", __name__, url_prefix="/v1/responses")
@@ -84,7 +85,7 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
                 return _wait(generations)
             generations.raise_early_error(FIRST_EVENT_WAIT_S)
         except SLMError as err:
-            raise errors.about(err, "input") from err
+            raise errors.about(err, NAMES) from err
         record = services().jobs.get(generations.first.id, caller())
         at_error.pop_all()
     happening = generations.first.story(pulse_s=services().settings.heartbeat_s)

@@ -70,7 +70,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
                 return _answer(endpoint, body, head, generations)
             generations.raise_early_error(FIRST_EVENT_WAIT_S)
         except SLMError as err:
-            raise errors.about(err, endpoint.prompt_field) from err
+            raise errors.about(err, endpoint.names) from err
         at_error.pop_all()
     stream = ChunkStream(endpoint, body, head, generations)
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)

@@ -12,6 +12,7 @@ from api.openai import errors
 from api.openai.choices import usage
 from api.openai.endpoint import Endpoint, Head, Json
 from api.openai.generations import Generations, News, failure
+from api.openai.logprobs import TokenScale
 from api.openai.sampling_body import SamplingBody
 from api.sse import HEARTBEAT
 from common.errors import SLMError
@@ -32,6 +33,7 @@ class ChunkStream(Generic[B]):
         self._head = head
         self._generations = generations
         self._num_open = generations.count
+        self._scales = [TokenScale() for _ in range(generations.count)]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
         """The frames up to `[DONE]`. An error ends them without it: what came cannot be taken for the whole."""
@@ -45,7 +47,7 @@ class ChunkStream(Generic[B]):
                 yield from self._ending()
         except SLMError as err:
             self._generations.give_up()
-            yield data_frame(errors.body(errors.about(err, self._endpoint.prompt_field)))
+            yield data_frame(errors.body(errors.about(err, self._endpoint.names)))
         except RedisError as err:
             yield data_frame(errors.body(explain(err)))
 
@@ -62,13 +64,19 @@ class ChunkStream(Generic[B]):
     def _of_event(self, index: int, event: Event) -> str:
         match event.type:
             case EventType.TOKEN:
-                text = event.data["text"]
-                return self._chunk(self._endpoint.piece(index, text)) if text else ""
+                return self._piece(index, event)
             case EventType.FINISHED:
                 self._num_open -= 1
                 return self._chunk(self._endpoint.closing(index, event.data["finish_reason"]))
             case _:
                 return event_comment(event)
+
+    def _piece(self, index: int, event: Event) -> str:
+        """A token event can be empty: the bytes of a character may come in several tokens."""
+        text, scored = event.data["text"], None
+        if wire := event.data.get("logprobs"):
+            scored = self._scales[index].take(wire)
+        return self._chunk(self._endpoint.piece(index, text, scored)) if text or scored else ""
 
     def _ending(self) -> Iterator[str]:
         if self._body.include_usage:

@@ -15,6 +15,7 @@ from openai.types import Batch
 from redis import Redis
 
 from common.errors import JobTimeout, PromptTooLong, WorkerLost
+from common.logprobs import ScoredToken, TokenLogprobs
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
@@ -107,6 +108,20 @@ def test_a_completion(client: OpenAI, story: ScriptedWorker) -> None:
     assert [choice.text for choice in done.choices] == ["a Once upon a time.", "b Once upon a time."]
     pieces = client.completions.create(model=MODEL, prompt=[1, 2], stream=True)
     assert "".join(piece.choices[0].text for piece in pieces) == "Once upon a time."
+
+
+def test_log_probabilities(client: OpenAI, real_redis: Redis) -> None:
+    scored = ScoredToken(1, b"Hi", -0.5)
+    with worker(real_redis, lambda play: play.end("Hi", logprobs=[TokenLogprobs(scored, (scored,))])):
+        told = (
+            client.chat.completions.create(model=MODEL, messages=HI, logprobs=True, top_logprobs=1).choices[0].logprobs
+        )
+        side_by_side = client.completions.create(model=MODEL, prompt="x", logprobs=1).choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    assert told.content[0].top_logprobs[0].logprob == -0.5
+    assert side_by_side is not None
+    assert (side_by_side.tokens, side_by_side.token_logprobs) == (["Hi"], [-0.5])
 
 
 def test_fields_of_vllm(client: OpenAI, real_redis: Redis) -> None:

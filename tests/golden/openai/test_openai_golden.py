@@ -13,6 +13,7 @@ from redis import Redis
 from werkzeug import Response
 
 from common.errors import PromptTooLong, WorkerLost
+from common.logprobs import ScoredToken, TokenLogprobs
 from tests.api_in_process import Api, api_in_process
 from tests.golden import test_golden
 from tests.golden.test_golden import machine_learning
@@ -67,6 +68,13 @@ def test_chat(api: Api) -> None:
 
 def test_chat_with_several_choices(start: Start) -> None:
     check("chat_choices.json", chat(start(lambda play: play.end("One.", finish_reason="length")), n=2))
+
+
+def test_log_probabilities(start: Start) -> None:
+    top = (ScoredToken(1, b"One", -0.25), ScoredToken(2, b"Two", -1.5))
+    api = start(lambda play: play.end("One", logprobs=[TokenLogprobs(top[0], top)]))
+    check("chat_logprobs.json", chat(api, logprobs=True, top_logprobs=2))
+    check("completion_logprobs.json", complete(api, logprobs=2))
 
 
 def test_chat_that_fails(start: Start) -> None:

@@ -223,10 +223,10 @@ def test_a_line_whose_job_has_expired_is_entered_again(start_api: StartApi, redi
     driver.drive()
     driver.drive()
     (job,) = jobs(api)
+    wait_for("its end", lambda: jobs(api)[0]["status"] == "succeeded", 20)
     redis.delete(keys.job(job["job_id"]), keys.log(job["job_id"]))
-    assert (
-        drive_until(api, batch_id, lambda now: now["status"] == "completed", driver)["request_counts"]["completed"] == 1
-    )
+    ended = drive_until(api, batch_id, lambda now: now["status"] == "completed", driver)
+    assert ended["request_counts"]["completed"] == 1
 
 
 def test_one_process_drives_at_a_time(api: Api, redis: Redis) -> None:

@@ -37,10 +37,11 @@ def test_an_error_says_what_kind_it_is(err: SLMError, kind: str, code: str) -> N
     assert errors.body(err) == {"error": {"message": "x", "type": kind, "param": None, "code": code}}
 
 
-def test_only_what_concerns_the_prompt_is_renamed() -> None:
-    assert errors.about(PromptTooLong("x", param="prompt"), "input").param == "input"
-    assert isinstance(errors.about(PromptTooLong("x", param="prompt"), "input"), PromptTooLong)
-    assert errors.about(InvalidRequest("x", param="seed"), "input").param == "seed"
+def test_only_what_the_worker_knows_under_another_name_is_renamed() -> None:
+    names = {"prompt": "input"}
+    assert errors.about(PromptTooLong("x", param="prompt"), names).param == "input"
+    assert isinstance(errors.about(PromptTooLong("x", param="prompt"), names), PromptTooLong)
+    assert errors.about(InvalidRequest("x", param="seed"), names).param == "seed"
 
 
 def test_an_unknown_path_and_a_wrong_method(api: Api) -> None:

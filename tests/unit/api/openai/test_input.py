@@ -41,11 +41,14 @@ SHARED: dict[str, list[Any]] = {
 CHAT = SHARED | {
     "max_completion_tokens": [*NO_NUMBER, 0, 0.5],
     "messages": [1, "Hi", {}, []],
+    "logprobs": [0, 1, "true"],
+    "top_logprobs": [*NO_NUMBER, -1, 21, 0.5],
     "response_format": [1, "json_object", []],
 }
 COMPLETION = SHARED | {
     "prompt": [1, "", [], {}, [""], [[]], ["a", 1], [1, "a"], [True], [-1], [["a"]]],
     "echo": [0, "x"],
+    "logprobs": [*NO_NUMBER, -1, 21, 0.5],
 }
 NESTED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [1]}, "messages[0]"),

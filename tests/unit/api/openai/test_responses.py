@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from api.openai.response_body import ResponseBody
 from api.schemas import Treatment
 from common.api_keys import ApiKeyStore, Role
-from common.errors import PromptTooLong, WorkerLost
+from common.errors import InvalidRequest, PromptTooLong, WorkerLost
 from common.prompts import Conversation
 from common.sampling import Grammar, GrammarKind
 from tests.api_in_process import Api
@@ -181,6 +181,11 @@ def test_a_prompt_that_is_too_long_names_the_input(start_api: StartApi) -> None:
     for stream in (False, True):
         answer = respond(api, stream=stream)
         assert (answer.status_code, answer.json["error"]["param"]) == (400, "input")
+
+
+def test_a_schema_that_the_worker_refuses_is_named_as_it_came(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.fail(InvalidRequest("x", param="response_format")))
+    assert respond(api).json["error"]["param"] == "text.format"
 
 
 def test_what_is_not_to_be_stored_is_not_found(api: Api) -> None:

@@ -1,0 +1,59 @@
+"""Log probabilities in the two shapes that OpenAI's clients know."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.logprobs import ScoredToken, TokenLogprobs
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTokens:
+    """Tokens of an answer with their log probabilities; `offsets` says where in the text (characters) each begins."""
+
+    tokens: Sequence[TokenLogprobs]
+    offsets: Sequence[int]
+
+    def for_chat(self) -> Json:
+        """`logprobs` of a chat completion's choice."""
+        return {"content": [_scored(one.chosen) | {"top_logprobs": _top(one)} for one in self.tokens], "refusal": None}
+
+    def for_completion(self) -> Json:
+        """`logprobs` of a completion's choice. The chosen token is among the alternatives, as OpenAI tells it."""
+        return {
+            "tokens": [one.chosen.text for one in self.tokens],
+            "token_logprobs": [one.chosen.logprob for one in self.tokens],
+            "top_logprobs": [{each.text: each.logprob for each in (one.chosen, *one.top)} for one in self.tokens],
+            "text_offset": list(self.offsets),
+        }
+
+
+class TokenScale:
+    """Measures where an answer's tokens begin, as they come. A token can be a part of a character."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def take(self, wire: Sequence[Any]) -> ScoredTokens:
+        """The next tokens, as an event has them."""
+        tokens = [TokenLogprobs.from_wire(one) for one in wire]
+        return ScoredTokens(tokens, [self._measure(one.chosen) for one in tokens])
+
+    def _measure(self, token: ScoredToken) -> int:
+        begin = self._offset
+        self._offset += len(self._decoder.decode(token.token))
+        return begin
+
+
+def _top(one: TokenLogprobs) -> list[Json]:
+    return [_scored(each) for each in one.top]
+
+
+def _scored(token: ScoredToken) -> Json:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.token)}

@@ -1,0 +1,99 @@
+"""Log probabilities, in the shapes of both endpoints, whole and in pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from common.logprobs import ScoredToken, TokenLogprobs
+from tests.api_in_process import Api
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai.conftest import chat, complete, data_of
+
+HI = TokenLogprobs(ScoredToken(1, b"Hi", -0.5), (ScoredToken(1, b"Hi", -0.5), ScoredToken(2, b"Ho", -1.5)))
+HALF = TokenLogprobs(ScoredToken(3, b"\xc3", -1.0), (ScoredToken(4, b"!", -0.25),))
+OTHER_HALF = TokenLogprobs(ScoredToken(5, b"\xa9", -2.0))
+END = TokenLogprobs(ScoredToken(0, b"", -3.0))
+
+
+def script(play: Play) -> None:
+    assert play.params.sampling.logprobs is not None
+    play.tell("Hi", HI)
+    play.tell("é", HALF, OTHER_HALF)
+    play.end("", logprobs=[END])
+
+
+@pytest.fixture
+def told(start_api: StartApi) -> Api:
+    return start_api(script)
+
+
+def test_a_chat_tells_each_token_with_its_bytes(told: Api) -> None:
+    scored = chat(told, logprobs=True, top_logprobs=2).json["choices"][0]["logprobs"]
+    assert scored["refusal"] is None
+    assert scored["content"][0] == {
+        "token": "Hi",
+        "logprob": -0.5,
+        "bytes": [72, 105],
+        "top_logprobs": [
+            {"token": "Hi", "logprob": -0.5, "bytes": [72, 105]},
+            {"token": "Ho", "logprob": -1.5, "bytes": [72, 111]},
+        ],
+    }
+    assert [one["bytes"] for one in scored["content"]] == [[72, 105], [0xC3], [0xA9], []]
+
+
+def test_the_pieces_of_a_chat_tell_what_the_whole_does(told: Api) -> None:
+    whole = chat(told, logprobs=True).json["choices"][0]["logprobs"]["content"]
+    choices = [chunk["choices"][0] for chunk in data_of(chat(told, logprobs=True, stream=True))]
+    assert [one for choice in choices if choice["logprobs"] for one in choice["logprobs"]["content"]] == whole
+    assert choices[0]["logprobs"] is choices[-1]["logprobs"] is None
+
+
+def test_a_completion_tells_its_tokens_side_by_side(told: Api) -> None:
+    assert complete(told, logprobs=2).json["choices"][0]["logprobs"] == {
+        "tokens": ["Hi", "\ufffd", "\ufffd", ""],
+        "token_logprobs": [-0.5, -1.0, -2.0, -3.0],
+        "top_logprobs": [{"Hi": -0.5, "Ho": -1.5}, {"\ufffd": -1.0, "!": -0.25}, {"\ufffd": -2.0}, {"": -3.0}],
+        "text_offset": [0, 2, 2, 3],
+    }
+
+
+def test_the_offsets_of_a_stream_go_on_from_piece_to_piece(told: Api) -> None:
+    chunks = data_of(complete(told, logprobs=0, stream=True))
+    offsets: list[int] = []
+    for chunk in chunks[:-1]:
+        offsets += chunk["choices"][0]["logprobs"]["text_offset"]
+    assert offsets == [0, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [({"logprobs": True}, 0), ({"logprobs": True, "top_logprobs": 20}, 20), ({"logprobs": False}, None), ({}, None)],
+)
+def test_the_worker_is_asked_for_as_many_as_the_client_wants(
+    start_api: StartApi, body: dict[str, Any], expected: int | None
+) -> None:
+    seen = []
+
+    def note(play: Play) -> None:
+        seen.append(play.params.sampling.logprobs)
+        play.end("x")
+
+    chat(start_api(note), **body)
+    assert seen == [expected]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [({"top_logprobs": 1}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 21}, "top_logprobs")]
+)
+def test_a_chat_refuses_what_cannot_be_told(told: Api, body: dict[str, Any], param: str) -> None:
+    answer = chat(told, **body)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
+
+
+def test_a_completion_does_not_echo_log_probabilities(told: Api) -> None:
+    answer = complete(told, logprobs=0, echo=True)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "logprobs")
