@@ -1,0 +1,28 @@
+"""The command; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from benchmarks.streams.fake_worker import Load
+from benchmarks.streams.trial import run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it and print the result; status 1 when a stream was not delivered whole and once."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description="Many open streams on one API.")
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--tokens", type=int, default=20, help="tokens of each stream (default: 20)")
+    parser.add_argument("--rate", type=float, default=1, help="tokens per second of each stream (default: 1)")
+    parser.add_argument("--rows", type=int, default=32, help="sequences that step together (default: 32)")
+    options = parser.parse_args(argv)
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
+    figures = run(Load(options.streams, options.tokens, options.rate, options.rows))
+    print(figures.report())
+    return int(bool(figures.wrong or figures.not_connected))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

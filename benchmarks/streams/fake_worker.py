@@ -1,0 +1,127 @@
+"""A worker without a model that holds many generations at once and writes the time into their tokens."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event as Signal
+from typing import cast
+
+from redis import Redis
+
+from common import events, keys
+from common.events import Event
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.job_store import Claim, JobStore
+from common.jobs import GenerateResult, JobState, Lane
+from common.redis_client import connect
+
+LEASE_S = 600.0  # longer than any run: nothing needs to be renewed
+LOOK_S = 0.01
+DEVICE = "cpu"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is generated: `tokens` for each of `streams` jobs, by batches of `rows`, each `rate` steps a second."""
+
+    streams: int
+    tokens: int
+    rate: float
+    rows: int
+
+
+def work(redis_url: str, load: Load, ready: Signal, begin: Signal) -> None:
+    """Be the worker, as a process: set `ready`, take all the jobs, wait for `begin`, generate, end."""
+    with connect(redis_url) as redis:
+        worker = FakeWorker(redis, load)
+        ready.set()
+        generations = worker.take_all()
+        begin.wait()
+        worker.generate(generations)
+
+
+class Generation:
+    """One claimed job."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.job_id = claim.job.id
+        self.attempt = claim.attempt
+        self._seq = itertools.count(claim.next_seq)
+        self._num_tokens = 0
+        self._text = ""
+
+    def status(self) -> Event:
+        """The line that a stream begins with."""
+        return events.status(next(self._seq), "Generating response...")
+
+    def token(self, *, is_last: bool = False) -> Event:
+        """The next token: its number, and the time."""
+        piece = f"{self._num_tokens}@{time.monotonic_ns()} "
+        self._text += piece
+        self._num_tokens += 1
+        return events.token(next(self._seq), piece, [self._num_tokens], is_last=is_last)
+
+    def finished(self) -> Event:
+        """The end."""
+        return events.finished(next(self._seq), JobState.SUCCEEDED, "length", DEVICE)
+
+    def result(self) -> GenerateResult:
+        """What the job's record keeps."""
+        return GenerateResult(
+            response=self._text.strip(),
+            full_response=self._text,
+            finish_reason="length",
+            device=DEVICE,
+            prompt_tokens=1,
+            completion_tokens=self._num_tokens,
+            first_token_ms=None,
+        )
+
+
+class FakeWorker:
+    """Takes and writes jobs as a real worker does; computes nothing."""
+
+    def __init__(self, redis: Redis, load: Load) -> None:
+        self._redis = redis
+        self._load = load
+        self._store = JobStore(redis, lambda _bells: None, job_ttl_s=600)
+        self._report = WorkerReport(
+            id="fake", host="localhost", pid=0, state=WorkerState.READY, device=DEVICE, slots=load.streams
+        )
+        Fleet(redis).beat(self._report, ttl_s=LEASE_S)
+
+    def take_all(self) -> list[Generation]:
+        """Claim every job as soon as it is there, until there are as many as the load has streams."""
+        taken: list[Generation] = []
+        while len(taken) < self._load.streams:
+            time.sleep(LOOK_S)
+            for job_id in cast(list[str], self._redis.zrange(keys.rung(Lane.GENERATE), 0, -1)):
+                if claim := self._store.claim(job_id, self._report.id, lease_s=LEASE_S):
+                    taken.append(Generation(claim))
+                    self._write([taken[-1]], [taken[-1].status()])
+        return taken
+
+    def generate(self, generations: Sequence[Generation]) -> None:
+        """All tokens of all of them. The batches' steps lie evenly in time; one that is late is made at once."""
+        rows = self._load.rows
+        batches = [generations[first : first + rows] for first in range(0, len(generations), rows)]
+        begun = time.monotonic()
+        for step in range(self._load.tokens):
+            for number, batch in enumerate(batches):
+                due = begun + (step + number / len(batches)) / self._load.rate
+                time.sleep(max(0.0, due - time.monotonic()))
+                self._step(batch, is_last=step == self._load.tokens - 1)
+
+    def _step(self, batch: Sequence[Generation], *, is_last: bool) -> None:
+        if is_last:
+            for one in batch:
+                last = [one.token(is_last=True), one.finished()]
+                self._store.succeed(one.job_id, one.attempt, one.result().to_dict(), last)
+        else:
+            self._write(batch, [one.token() for one in batch])
+
+    def _write(self, batch: Sequence[Generation], written: Sequence[Event]) -> None:
+        self._store.emit([(one.job_id, one.attempt, [event]) for one, event in zip(batch, written, strict=True)])

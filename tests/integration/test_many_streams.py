@@ -1,0 +1,18 @@
+"""The short form of `benchmarks/streams`: what its figures rest on, without the figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.streams.fake_worker import Load
+from benchmarks.streams.trial import run
+
+pytestmark = pytest.mark.integration
+
+
+def test_200_streams_open_at_once_each_get_every_token_once() -> None:
+    figures = run(Load(streams=200, tokens=10, rate=5, rows=32))
+    assert figures.not_connected == 0
+    assert figures.wrong == []
+    assert len(figures.delays_ms) == 200 * 10
+    assert min(figures.delays_ms) > 0, "written and read on one clock"
