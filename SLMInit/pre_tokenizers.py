@@ -65,7 +65,7 @@ PRE_TOKENIZERS = {
     "qwen2": PreTokenizer((QWEN2_WORDS,), composes=True),
     "deepseek-r1-qwen": PreTokenizer((QWEN2_WORDS,)),
     "stablelm2": PreTokenizer((QWEN2_WORDS,)),
-    "qwen35": PreTokenizer((QWEN35_WORDS,), composes=True),
+    "qwen35": PreTokenizer((QWEN35_WORDS,)),
     "tekken": PreTokenizer((TEKKEN_WORDS,), ignores_merges=True, adds_bos=True),
     "gpt-4o": GPT4O,
     "llama4": GPT4O,
