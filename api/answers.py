@@ -13,7 +13,7 @@ from common import prompts
 from common.errors import SLMError
 from common.fleet import WorkerReport
 from common.job_store import Place
-from common.jobs import GenerateParams, GenerateResult, JobRecord, JobState, Lane
+from common.jobs import GenerateParams, GenerateResult, JobKind, JobRecord, JobState, Lane, TokenizeResult
 from common.logprobs import ScoredToken, TokenLogprobs
 from common.sampling import SamplingParams
 
@@ -54,7 +54,19 @@ def outcome(record: JobRecord) -> Body | None:
     succeeded = {"success": record.state is JobState.SUCCEEDED}
     if record.kind.lane is Lane.GENERATE:
         return succeeded | _generated(record, GenerateResult.from_dict(record.result))
+    if record.kind is JobKind.TOKENIZE:
+        return succeeded | _tokens_of(TokenizeResult.from_dict(record.result)) | {"job_id": record.id}
     return succeeded | _without_workers(record.result) | {"job_id": record.id, "workers": record.result["workers"]}
+
+
+def _tokens_of(result: TokenizeResult) -> Body:
+    return {
+        "text": result.text,
+        "tokens": result.tokens,
+        "ids": result.ids,
+        "count": len(result.ids),
+        "context_length": result.context_length,
+    }
 
 
 def _without_workers(result: Body) -> Body:

@@ -33,6 +33,7 @@ from api.routes.pages import pages
 from api.routes.quarantine import quarantine
 from api.routes.reference import reference
 from api.routes.slm import slm
+from api.routes.tokens import tokens
 from api.routes.usage import usage
 from api.service import JobService
 from api.slow_body import BodyDeadline
@@ -80,7 +81,7 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
+    for blueprint in (slm, tokens, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
     for blueprint in (openai, responses, files, batches):
         app.register_blueprint(blueprint)

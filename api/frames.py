@@ -11,7 +11,11 @@ from common.job_store import Place
 from common.jobs import JobKind, JobState
 
 QUEUED = "Queued"
-_COMPLETE = {JobKind.LOAD: "Load complete!", JobKind.UNLOAD: "Unload complete!"}
+_COMPLETE = {
+    JobKind.LOAD: "Load complete!",
+    JobKind.UNLOAD: "Unload complete!",
+    JobKind.TOKENIZE: "Tokenize complete!",
+}
 
 
 def place_in_line(place: Place) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class JobService:
             return LiveJob(job_id, job.kind, follower, Spot(self._line, job_id, follower.nudge), reading=reading)
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
-        if job.kind.lane is Lane.GENERATE:
+        if job.kind.takes_prompt:
             self._check_length(prompts.length(prompts.from_wire(job.params)))
         return self._store.submit(
             job_id,

@@ -18,7 +18,7 @@ class Lane(StrEnum):
     """A waiting line of its own. Its bells are bounded by its own capacity (`lua/prelude.lua`)."""
 
     GENERATE = "generate"  # bounded by the workers' free slots
-    CONTROL = "control"  # never waits: load and unload only coordinate
+    CONTROL = "control"  # never waits: nothing in it takes a slot
 
 
 class JobKind(StrEnum):
@@ -28,11 +28,17 @@ class JobKind(StrEnum):
     STREAM = "stream"  # a generation whose client reads along; the worker makes no difference
     LOAD = "load"
     UNLOAD = "unload"
+    TOKENIZE = "tokenize"  # shows what the model sees of a prompt, or what tokens say
 
     @property
     def lane(self) -> Lane:
         """The line in which jobs of this kind wait."""
         return Lane.GENERATE if self in (JobKind.GENERATE, JobKind.STREAM) else Lane.CONTROL
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether its params have a prompt (`common.prompts`)."""
+        return self not in (JobKind.LOAD, JobKind.UNLOAD)
 
     @property
     def task_name(self) -> str:
@@ -110,6 +116,28 @@ class GenerateResult:
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:
+        """Read the JSON form."""
+        return cls(**wire)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeResult:
+    """What the model sees of a prompt. `tokens` are the texts of `ids`; U+FFFD stands for what is no whole character.
+
+    `context_length` is the most tokens that prompt and answer can have.
+    """
+
+    text: str
+    tokens: list[str]
+    ids: list[int]
+    context_length: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> TokenizeResult:
         """Read the JSON form."""
         return cls(**wire)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,6 +63,9 @@ class FakeRenderer:
             case instruction:
                 text = instruction
         return RenderedPrompt(text, fake_prompt(text))
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        return [ByteTokenizer().decode([token_id]) for token_id in ids]
 
 
 def fake_prompt(text: str) -> list[int]:

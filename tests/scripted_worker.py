@@ -21,9 +21,9 @@ from common.errors import SLMError
 from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import Bell, Claim, JobStore
-from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane
-from common.prompts import RawText
+from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult
 from common.logprobs import TokenLogprobs
+from common.prompts import RawText, TokenIds
 
 LEASE_S = 60.0
 POLL_S = 0.02
@@ -208,10 +208,26 @@ class ScriptedWorker:
 
     def _play(self, play: Play) -> None:
         try:
-            (self.script if play.job.kind.lane is Lane.GENERATE else self._change_model)(play)
+            self._script_of(play.job.kind)(play)
         except BaseException as err:
             self._failures.append(err)
             raise
+
+    def _script_of(self, kind: JobKind) -> Script:
+        if kind is JobKind.TOKENIZE:
+            return self._tokenize
+        return self.script if kind.lane is Lane.GENERATE else self._change_model
+
+    def _tokenize(self, play: Play) -> None:
+        """A letter is a token, and its code point its id."""
+        sent = prompts.from_wire(play.job.params)
+        match sent:
+            case TokenIds(ids):
+                text = "".join(map(chr, ids))
+            case _:
+                text = str(prompts.as_sent(sent))
+        result = TokenizeResult(text, list(text), list(map(ord, text)), self.report.context or 2048)
+        play.succeed(result.to_dict())
 
     def _change_model(self, play: Play) -> None:
         is_load = play.job.kind is JobKind.LOAD

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from common import context, events
 from common.errors import Cancelled, InternalError, JobTimeout, SLMError
 from common.job_store import Fenced, JobStore, LogGap
-from common.jobs import JobState, Lane
+from common.jobs import JobKind, JobState
 from common.logs import fields
 from worker.held_jobs import Fate, HeldJob, HeldJobs
 from worker.model_keeper import GivenUp
@@ -23,9 +23,11 @@ RunJob = Callable[[HeldJob], None]
 
 
 class JobRunner:
-    """Answers the bells. `run` holds, per lane, what is done with a claimed job."""
+    """Answers the bells. `run` holds, per kind, what is done with a claimed job."""
 
-    def __init__(self, store: JobStore, jobs: HeldJobs, run: Mapping[Lane, RunJob], *, worker_id: str, lease_s: float):
+    def __init__(
+        self, store: JobStore, jobs: HeldJobs, run: Mapping[JobKind, RunJob], *, worker_id: str, lease_s: float
+    ):
         self._store = store
         self._jobs = jobs
         self._run = run
@@ -57,7 +59,7 @@ class JobRunner:
     def _run_to_an_end(self, job: HeldJob) -> None:
         """A boundary: whatever goes wrong in a job becomes its recorded error and touches no other job."""
         try:
-            self._run[job.job.kind.lane](job)
+            self._run[job.job.kind](job)
         except SLMError as err:
             self._fail(job, err)
         except (Fenced, LogGap):

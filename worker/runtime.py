@@ -15,7 +15,7 @@ from common.errors import Cancelled
 from common.event_log import EventLog
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
-from common.jobs import Lane
+from common.jobs import JobKind
 from common.metrics_board import MetricsBoard
 from common.queue import QUEUE, SPARE_THREADS, BellRinger
 from common.redis_client import connect
@@ -33,6 +33,7 @@ from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
 from worker.publisher import Publisher
 from worker.serving import Backend, Serving
+from worker.token_jobs import TokenJobs
 from worker.traces import Traces
 from worker.watchdog import Watchdog
 
@@ -81,7 +82,14 @@ class WorkerRuntime:
         self._tracer = start_tracing(settings, "slm-worker")
         traces = Traces(self._tracer, worker_id)
         generation = Generation(store, EventLog(redis, self._subscriber), self._keeper, self._metrics, traces)
-        run = {Lane.GENERATE: generation.run, Lane.CONTROL: ModelJobs(store, fleet).run}
+        model_jobs = ModelJobs(store, fleet)
+        run = {
+            JobKind.GENERATE: generation.run,
+            JobKind.STREAM: generation.run,
+            JobKind.LOAD: model_jobs.run,
+            JobKind.UNLOAD: model_jobs.run,
+            JobKind.TOKENIZE: TokenJobs(store, self._keeper).run,
+        }
         self._runner = JobRunner(store, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
 
     # -- life ----------------------------------------------------------------------------------------------------------

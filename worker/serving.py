@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,10 @@ class Renderer(Protocol):
         Raises:
             InvalidRequest: the model cannot take such a prompt.
         """
+        ...
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself; U+FFFD stands for what is no whole character."""
         ...
 
 

@@ -200,6 +200,12 @@ def test_usage(start: Start) -> None:
     check("usage.json", client.get("/slm/usage"))
 
 
+def test_tokens(start: Start) -> None:
+    client = start(story)
+    check("tokenize.json", client.post("/slm/tokenize", json={"prompt": "Hi"}))
+    check("detokenize.json", client.post("/slm/detokenize", json={"ids": [72, 105]}))
+
+
 def test_error_idempotency_mismatch(start: Start) -> None:
     client = start(machine_learning())
     for prompt in ("a", "b"):

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 from common.errors import InvalidRequest
 from common.prompts import Conversation, Message, Prompt, RawText, TokenIds
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
+from worker.engine.token_bytes import TokenBytes
 
 _PROBE = "probe 7e1c"  # a text that no template writes by itself
 _PROBES: dict[str, list[Message]] = {
@@ -52,6 +53,7 @@ class PromptRenderer:
         self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # encoding may change the tokenizer's settings for a moment
+        self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
         self._apply([{"role": "user", "content": "Hello"}], tokenize=False)
         self._ignored_roles = frozenset(role for role, probe in _PROBES.items() if self._leaves_out(probe))
 
@@ -72,6 +74,11 @@ class PromptRenderer:
             case instruction:
                 return self._converse([{"role": "user", "content": instruction}])
 
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself; U+FFFD stands for what is no whole character."""
+        with self._lock:
+            return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
+
     def _encode(self, text: str) -> list[int]:
         """With the special tokens that the tokenizer puts around a text, such as a start token."""
         with self._lock:
@@ -85,7 +92,10 @@ class PromptRenderer:
                 f"The prompt's token ids must be from 0 to {size - 1}; got {unknown[0]}.", param="prompt"
             )
         with self._lock:
-            text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+            return self._text(list(ids))
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return text
 
     def _converse(self, messages: list[Message]) -> RenderedPrompt:

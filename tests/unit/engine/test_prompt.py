@@ -117,6 +117,16 @@ def test_token_ids_stay_as_they_are() -> None:
     assert PromptRenderer(make_tokenizer(CHAT)).render(TokenIds((39, 72))) == ("Hi", [39, 72])
 
 
+def test_each_token_is_told_by_itself() -> None:
+    renderer = PromptRenderer(make_tokenizer(CHAT))
+    _, token_ids = renderer.render(RawText("Hé<|im_end|>"))
+
+    assert len(renderer.tokens(token_ids)) == len(token_ids)
+    assert renderer.tokens(token_ids)[-1] == "<|im_end|>"
+    assert renderer.tokens(encode("H")) == ["H"]
+    assert set(renderer.tokens(encode("é"))) == {"\ufffd"}
+
+
 @pytest.mark.parametrize("token_id", [-1, 10_000_000])
 def test_a_token_that_the_tokenizer_lacks_is_the_clients_fault(token_id: int) -> None:
     with pytest.raises(InvalidRequest, match=rf"from 0 to \d+; got {token_id}"):

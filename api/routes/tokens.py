@@ -1,0 +1,30 @@
+"""What the model sees of a text, and what tokens say."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from api.auth.access import Access, set_access
+from api.job_request import JobRequest, read_job_request
+from api.routes.jobs import run_job, submit_job
+from api.token_bodies import DetokenizeBody, TokenizeBody
+from common.jobs import JobKind
+
+tokens = Blueprint("tokens", __name__, url_prefix="/slm")
+set_access(tokens, Access.USER)
+
+
+@tokens.post("/tokenize")
+def tokenize() -> Response:
+    """The tokens of a prompt."""
+    return _answer(read_job_request(JobKind.TOKENIZE, TokenizeBody))
+
+
+@tokens.post("/detokenize")
+def detokenize() -> Response:
+    """The text of tokens."""
+    return _answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
+
+
+def _answer(wanted: JobRequest) -> Response:
+    return submit_job(wanted.job) if wanted.is_async else run_job(wanted.job)

@@ -1,0 +1,60 @@
+"""Bodies of the routes that show tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from api.openai.messages import Message, conversation
+from api.schemas import Body
+from common import prompts
+from common.errors import InvalidRequest
+from common.prompts import Prompt, RawText, TokenIds
+
+MAX_TOKEN_ID = 2**31 - 1
+
+TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
+
+
+class TokenizeBody(Body):
+    """Body of `POST /slm/tokenize`: a prompt in one of the forms that a generation can have."""
+
+    prompt: str | None = Field(
+        None, pattern=r"\S", description="a non-blank string of valid Unicode, as of POST /slm/generate"
+    )
+    messages: list[Message] | None = Field(
+        None, min_length=1, description="a non-empty list of messages, as of POST /v1/chat/completions"
+    )
+    text: str | None = Field(
+        None, min_length=1, description="a non-empty string of valid Unicode, as of POST /v1/completions"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> TokenizeBody:
+        given = [name for name in ("prompt", "messages", "text") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InvalidRequest(
+                f"The body must have one of prompt, messages and text; got {' and '.join(given) or 'none'}",
+                param=given[1] if given else "prompt",
+            )
+        return self
+
+    def to_params(self) -> dict[str, Any]:
+        """The prompt in its form."""
+        return prompts.to_wire(self._prompt())
+
+    def _prompt(self) -> Prompt:
+        if self.messages is not None:
+            return conversation(self.messages)
+        return RawText(self.text) if self.text is not None else self.prompt or ""
+
+
+class DetokenizeBody(Body):
+    """Body of `POST /slm/detokenize`."""
+
+    ids: list[TokenId] = Field(min_length=1, description="a non-empty list of token ids")
+
+    def to_params(self) -> dict[str, Any]:
+        """The tokens as a prompt."""
+        return prompts.to_wire(TokenIds(tuple(self.ids)))

@@ -1,0 +1,38 @@
+"""What a tokenize job does: show what the model sees of a prompt, token by token."""
+
+from __future__ import annotations
+
+from common import events
+from common.job_store import JobStore
+from common.jobs import JobState, TokenizeResult
+from common.prompts import from_wire
+from worker.held_jobs import HeldJob
+from worker.model_keeper import Loan, ModelKeeper
+
+
+class TokenJobs:
+    """Runs one claimed tokenize job, with the tokenizer of the model. An unloaded model is loaded for it."""
+
+    def __init__(self, store: JobStore, keeper: ModelKeeper) -> None:
+        self._store = store
+        self._keeper = keeper
+
+    def run(self, job: HeldJob) -> None:
+        """Run the job to its end.
+
+        Raises:
+            SLMError: the model cannot be loaded, or cannot take such a prompt.
+            GivenUp: the job was given up while it waited for the model.
+            Fenced: another attempt owns the job.
+        """
+        with self._keeper.borrow(lambda: job.is_given_up, lambda: job.status("Loading SLM model...")) as loan:
+            result = _tokenize(job, loan)
+        self._store.succeed(
+            job.id, job.attempt, result.to_dict(), [events.finished(job.take_seq(), JobState.SUCCEEDED)]
+        )
+
+
+def _tokenize(job: HeldJob, loan: Loan) -> TokenizeResult:
+    renderer = loan.serving.renderer
+    text, ids = renderer.render(from_wire(job.job.params))
+    return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=loan.serving.context)
