@@ -10,8 +10,9 @@ from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.current import caller, services
-from api.schemas import Body, GenerateBody, Strict, Treatment, parse_body
+from api.schemas import Body, GenerateBody, Treatment, parse_body
 from api.service import NewJob
+from api.strict import Strict
 from api.webhooks.addresses import is_public, literal
 from api.webhooks.target import Target
 from common.errors import InvalidRequest

@@ -10,12 +10,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from api.strict import Strict
+from api.structured import MAX_CHOICES, SCHEMA_BOUNDS, Choice, Regex, ResponseFormat, choice_grammar
 from api.webhooks.target import MAX_URL_CHARS, Target
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
-from common.sampling import MAX_LOGPROBS, SamplingParams
+from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
 
 MAX_SEED = 2**63 - 1
 MAX_WAIT_S = 86_400
@@ -35,12 +37,6 @@ TokenId = Annotated[int, Field(ge=0)]
 TokenIdKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]  # JSON's objects have strings for keys
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
-
-
-class Strict(BaseModel):
-    """A JSON object of a client's: nothing is converted, and nothing unknown is let pass."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Treatment(Strict):
@@ -95,6 +91,18 @@ class GenerateBody(Body, Treatment):
         default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
     )
     ignore_eos: bool = Field(False, description="true or false")
+    response_format: ResponseFormat | None = Field(
+        None,
+        description='an object with the type "text", "json_object" or "json_schema", the last with a json_schema '
+        f"that has a schema {SCHEMA_BOUNDS}",
+    )
+    regex: Regex | None = Field(
+        None, description=f"a regular expression of 1 to {MAX_GRAMMAR_CHARS} characters of valid Unicode"
+    )
+    choice: Choice | None = Field(
+        None,
+        description=f"a list of 1 to {MAX_CHOICES} non-empty strings, {MAX_GRAMMAR_CHARS} characters of JSON at most",
+    )
     seed: int = Field(
         default_factory=lambda: secrets.randbelow(MAX_SEED),  # drawn here, so that every attempt samples alike
         ge=0,
@@ -108,6 +116,22 @@ class GenerateBody(Body, Treatment):
         if value > info.data.get("max_new_tokens", value):
             raise ValueError
         return value
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> GenerateBody:
+        given = [name for name in ("response_format", "regex", "choice") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InvalidRequest(f"{given[1]} must not be used together with {given[0]}", param=given[1])
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the answer must look like; None where anything goes."""
+        if self.regex is not None:
+            return Grammar(GrammarKind.REGEX, self.regex)
+        if self.choice is not None:
+            return choice_grammar(self.choice)
+        return None if self.response_format is None else self.response_format.grammar
 
     def to_params(self) -> dict[str, Any]:
         """The prompt and how to sample: `GenerateParams`."""
@@ -130,6 +154,7 @@ class GenerateBody(Body, Treatment):
                 stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
                 stop_token_ids=tuple(self.stop_token_ids),
                 ignore_eos=self.ignore_eos,
+                grammar=self.grammar,
             ),
         ).to_dict()
 

@@ -14,7 +14,8 @@ from api.openai.body import parse
 from api.openai.endpoint import Json
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
-from api.schemas import Strict, json_object
+from api.schemas import json_object
+from api.strict import Strict
 from common.batches import Batch
 from common.errors import InvalidRequest, NotFound
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.schemas import SHOWN_CHARS, Strict, shown
+from api.schemas import SHOWN_CHARS, shown
+from api.strict import Strict
 from common.errors import InvalidRequest
 
 _FIELD = re.compile(r"[a-z_]+")

@@ -10,8 +10,8 @@ from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.messages import Message, conversation
-from api.openai.response_format import ResponseFormat
 from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
+from api.structured import ResponseFormat
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import MAX_LOGPROBS

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from api.schemas import Strict
+from api.strict import Strict
 from common.prompts import Conversation
 
 _ROLES = {"developer": "system"}  # OpenAI's newer name for it

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from api.openai.messages import Message, conversation
-from api.openai.response_format import SCHEMA_NAME
 from api.openai.sampling_body import LEAST_TOP_P, MAX_NEW_TOKENS
-from api.schemas import MAX_SEED, Strict, Treatment
+from api.schemas import MAX_SEED, Treatment
+from api.strict import Strict
+from api.structured import SCHEMA_NAME, Schema, schema_grammar
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import Conversation
@@ -35,7 +35,7 @@ class TextFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = Field(None, pattern=SCHEMA_NAME)
     description: str | None = None
-    definition: dict[str, Any] | None = Field(None, alias="schema")
+    definition: Schema | None = Field(None, alias="schema")
     strict: bool | None = None
 
     @model_validator(mode="after")
@@ -49,7 +49,7 @@ class TextFormat(Strict):
     def grammar(self) -> Grammar | None:
         """What the worker is to keep to; None where anything goes."""
         if self.definition is not None:
-            return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(self.definition))
+            return schema_grammar(self.definition)
         return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None
 
 

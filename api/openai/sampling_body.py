@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from api.schemas import MAX_SEED, StopString, Strict, Treatment
+from api.schemas import MAX_SEED, StopString, Treatment
+from api.strict import Strict
 from common.errors import InvalidRequest
 from common.sampling import SamplingParams
 

@@ -51,6 +51,8 @@ MEANINGS = {
     "stream": "Whether the answer comes in pieces.",
     "stream_options": "With `include_usage`, the last piece counts the tokens.",
     "response_format": "The form that the answer keeps to, such as a JSON schema.",
+    "regex": "What the whole answer matches.",
+    "choice": "The answer is one of these.",
     # how to treat the job
     "background": "Whether the response goes on by itself and is answered with at once.",
     "store": "Whether the response can be asked for by its id.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -23,6 +23,9 @@ class GenerateOptions(TypedDict, total=False):
     stop: str | list[str]
     stop_token_ids: list[int]
     ignore_eos: bool
+    response_format: dict[str, Any]
+    regex: str
+    choice: list[str]
     seed: int
     priority: Literal["interactive", "bulk"]
     ttl: float

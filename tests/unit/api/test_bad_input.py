@@ -12,6 +12,15 @@ from hypothesis import strategies as st
 from api.schemas import GenerateBody
 from tests.api_in_process import Api
 
+
+def nested(levels: int) -> dict[str, Any]:
+    """A JSON object of so many levels."""
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"items": found}
+    return found
+
+
 NUMBERS = [0, -1, 1, 2**70, 0.5, -0.5, 1e300]
 WRONG_EVERYWHERE: list[Any] = [None, {}, {"a": 1}, [[]], [None]]
 NEITHER_TEXT_NOR_LIST = [True, False, *NUMBERS]
@@ -39,6 +48,18 @@ WRONG: dict[str, list[Any]] = {
     "logprobs": [*NO_NUMBER, -1, 21, 1.0, 0.5, 2**70],
     "stop_token_ids": [True, "", 1, "1", [True], ["1"], [1.0], [-1], [None], [1, -1], [1] * 65],
     "ignore_eos": [0, 1, "true", "", [], 0.5],
+    "response_format": [
+        *[True, 1, "json_object", [], {"type": "xml"}, {"type": 1}, {"type": "text", "more": 1}],
+        *[{"type": "json_schema"}, {"type": "json_object", "json_schema": {"schema": {}}}],
+        *[{"type": "json_schema", "json_schema": one} for one in ({}, [], {"schema": []}, {"schema": True})],
+        {"type": "json_schema", "json_schema": {"schema": {}, "name": "a b"}},
+        {"type": "json_schema", "json_schema": {"schema": {}, "strict": 1}},
+        {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 65_536]}}},
+        {"type": "json_schema", "json_schema": {"schema": nested(101)}},
+        {"type": "json_schema", "json_schema": {"schema": nested(900)}},
+    ],
+    "regex": [*NEITHER_TEXT_NOR_LIST, [], ["a"], "", "\ud800", "x" * 65_537],
+    "choice": [*NEITHER_TEXT_NOR_LIST, "", "a", [], [""], ["a", 1], ["a"] * 257, ["\ud800"], ["x" * 65_536]],
     "priority": [*NEITHER_TEXT_NOR_LIST, [], ["bulk"], "", "Bulk", "high"],
     "ttl": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
     "webhook_url": [
@@ -71,6 +92,17 @@ RIGHT: dict[str, list[Any]] = {
     "logprobs": [0, 20],
     "stop_token_ids": [[], [0, 50256], [1] * 64],
     "ignore_eos": [True, False],
+    "response_format": [
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"schema": {}}},
+        {
+            "type": "json_schema",
+            "json_schema": {"schema": nested(100), "name": "a-B_1", "strict": True, "description": None},
+        },
+    ],
+    "regex": ["a", "(", "x" * 65_536],
+    "choice": [["a"], ["yes", "no"], ["x"] * 256, ["x" * 65_532], [" "]],
     "priority": ["interactive", "bulk"],
     "ttl": [1, 86_400, 0.5],
     "webhook_url": [
@@ -128,6 +160,29 @@ def test_the_message_says_what_would_be_right_and_what_was_sent(api: Api) -> Non
     assert api.generate(logit_bias={"x": 1}).json["error"] == (
         'logit_bias must be an object of at most 1024 token ids, each with a number from -100 to 100; got {"x": 1}'
     )
+
+
+def test_a_number_that_json_does_not_have_is_refused_in_a_schema_too(api: Api) -> None:
+    schema = b'{"type": "json_schema", "json_schema": {"schema": {"const": 1e999}}}'
+
+    answer = api.client.post("/slm/generate", data=b'{"prompt": "a", "response_format": ' + schema + b"}")
+
+    assert (answer.status_code, answer.json["param"]) == (400, "response_format")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "json_object"}, "regex": "a"}, "regex"),
+        ({"response_format": {"type": "json_object"}, "choice": ["a"]}, "choice"),
+        ({"regex": "a", "choice": ["a"]}, "choice"),
+    ],
+)
+def test_an_answer_has_one_form_at_most(api: Api, fields: dict[str, Any], param: str) -> None:
+    answer = api.generate(**fields)
+
+    assert (answer.status_code, answer.json["param"]) == (400, param)
+    assert "must not be used together with" in answer.json["error"]
 
 
 def test_the_least_length_is_measured_by_the_longest(api: Api) -> None:

@@ -1,0 +1,98 @@
+"""The form that an answer shall have, as clients ask for it. Whether a grammar can be used, its worker says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from api.strict import Strict
+from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
+
+MAX_CHOICES = 256
+MAX_SCHEMA_LEVELS = 100  # what reads and writes JSON here and in the worker bears more
+SCHEMA_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+SCHEMA_BOUNDS = f"of at most {MAX_GRAMMAR_CHARS} characters and {MAX_SCHEMA_LEVELS} levels"
+
+
+def _bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    if _num_levels(schema) > MAX_SCHEMA_LEVELS or len(_source(schema)) > MAX_GRAMMAR_CHARS:
+        raise ValueError(f"must be a JSON schema {SCHEMA_BOUNDS}")
+    return schema
+
+
+def _bounded_choice(answers: list[str]) -> list[str]:
+    if len(_source(answers)) > MAX_GRAMMAR_CHARS:
+        raise ValueError(f"must have at most {MAX_GRAMMAR_CHARS} characters")
+    return answers
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_bounded_schema)]
+Regex = Annotated[str, Field(min_length=1, max_length=MAX_GRAMMAR_CHARS)]
+Answer = Annotated[str, Field(min_length=1)]
+Choice = Annotated[list[Answer], Field(min_length=1, max_length=MAX_CHOICES), AfterValidator(_bounded_choice)]
+
+
+class JsonSchema(Strict):
+    """A JSON schema. The answer always keeps to it, `strict` or not."""
+
+    name: str | None = Field(None, pattern=SCHEMA_NAME)
+    description: str | None = None
+    definition: Schema = Field(alias="schema")
+    strict: bool | None = None
+
+    @property
+    def grammar(self) -> Grammar:
+        """The schema as the worker takes it."""
+        return schema_grammar(self.definition)
+
+
+class ResponseFormat(Strict):
+    """`response_format`."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schema_where_one_is_meant(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError('must have json_schema if, and only if, its type is "json_schema"')
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the worker is to keep to; None where anything goes."""
+        if self.json_schema is not None:
+            return self.json_schema.grammar
+        return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None
+
+
+def schema_grammar(schema: dict[str, Any]) -> Grammar:
+    """Answers are JSON that keeps to the schema."""
+    return Grammar(GrammarKind.JSON_SCHEMA, _source(schema))
+
+
+def choice_grammar(answers: Sequence[str]) -> Grammar:
+    """Answers are one of these."""
+    return Grammar(GrammarKind.CHOICE, _source(answers))
+
+
+def _source(value: object) -> str:
+    """Raises `ValueError` for a number that JSON does not have."""
+    return json.dumps(value, allow_nan=False)
+
+
+def _num_levels(value: object) -> int:
+    levels, layer = 0, [value]
+    while layer:
+        levels += 1
+        layer = [child for one in layer for child in _children(one)]
+    return levels
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
