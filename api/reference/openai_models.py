@@ -5,7 +5,7 @@ A field with a default can be missing.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
@@ -35,6 +35,36 @@ class ModelList(Told):
     data: list[ModelObject]
 
 
+class ChatScored(Told):
+    """A token and the natural logarithm of its probability, before all settings."""
+
+    token: str = Field(description="as text; U+FFFD stands for a part of a character")
+    logprob: float
+    bytes: list[int]
+
+
+class ChatToken(ChatScored):
+    """A token of the answer, and the most probable ones in its place."""
+
+    top_logprobs: list[ChatScored]
+
+
+class ChatLogprobs(Told):
+    """The tokens of a message, where they were asked for."""
+
+    content: list[ChatToken]
+    refusal: None
+
+
+class CompletionLogprobs(Told):
+    """The tokens of a text, where they were asked for."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[Count] = Field(description="where each begins, in characters")
+
+
 class ChatMessage(Told):
     """The assistant's message."""
 
@@ -48,7 +78,7 @@ class ChatChoice(Told):
 
     index: Count
     message: ChatMessage
-    logprobs: dict[str, Any] | None
+    logprobs: ChatLogprobs | None
     finish_reason: FinishReason
 
 
@@ -76,7 +106,7 @@ class ChatChunkChoice(Told):
 
     index: Count
     delta: ChatDelta
-    logprobs: dict[str, Any] | None
+    logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
 
 
@@ -101,7 +131,7 @@ class CompletionChoice(Told):
 
     index: Count
     text: str
-    logprobs: dict[str, Any] | None
+    logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None = Field(description="null until the choice has ended")
 
 

@@ -201,6 +201,8 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "openai/files": batch_models.FileList,
     "openai/chat": openai_models.ChatCompletion,
     "openai/chat_choices": openai_models.ChatCompletion,
+    "openai/chat_logprobs": openai_models.ChatCompletion,
+    "openai/completion_logprobs": openai_models.Completion,
     "openai/completion": openai_models.Completion,
     "openai/model": openai_models.ModelObject,
     "openai/models": openai_models.ModelList,
@@ -211,6 +213,8 @@ LINES_OF_FILES = {"openai/batch_output", "openai/batch_errors"}
 STREAMS: dict[str, type[BaseModel]] = {
     "stream": slm_models.Frame,
     "openai/chat": openai_models.ChatFrame,
+    "openai/chat_logprobs": openai_models.ChatCompletion,
+    "openai/completion_logprobs": openai_models.Completion,
     "openai/completion": openai_models.CompletionFrame,
     "openai/response": response_models.ResponseFrame,
 }

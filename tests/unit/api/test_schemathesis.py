@@ -1,0 +1,152 @@
+"""Requests made out of the OpenAPI document: right ones, wrong ones and those at the edges. Every answer keeps to it.
+
+The server has keys, and every request that an admin's key lets in is tried without one. What is drawn is the same each
+time.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import fakeredis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import APIOperation, BaseSchema, Case, GenerationMode
+from werkzeug.wsgi import ClosingIterator
+
+from api.reference.document import OPERATIONS
+from common.api_keys import ApiKeyStore, Role
+from tests.api_in_process import Api, api_in_process
+from tests.unit.api.conftest import SECRET, STORY
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+SEED = 20_261_122
+DRAWN = 8  # right requests per operation
+EDGES = 60  # requests at the edges per operation, at most: wrong values, missing fields, other methods
+NEED_A_DEAD_JOB = {"retryJob", "dropJob"}  # from quarantine; there is none here
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    with api_in_process(redis, STORY, webhook_secret=SECRET) as api:
+        yield api
+
+
+class Asker:
+    """Sends requests with an admin's key, and keeps how they were answered."""
+
+    def __init__(self, api: Api, secret: str) -> None:
+        self._api = api
+        self._headers = {"Authorization": f"Bearer {secret}"}
+        self._numbers = itertools.count()
+        self._known = self._things_to_ask_for()
+        self.statuses: list[int] = []
+
+    def ask(self, case: Case) -> None:
+        """Fails where the answer is not as described."""
+        self._api.worker.beat()  # however long this takes, its worker is alive
+        self.statuses.append(case.call_and_validate(headers=self._headers).status_code)
+
+    def ask_for_what_is_there(self, case: Case) -> None:
+        """As `ask`, with the names of a job, a model, a file and a batch that exist, and an unused Idempotency-Key."""
+        for names in (case.path_parameters, case.body):
+            if isinstance(names, dict):
+                names.update({name: value for name, value in self._known.items() if name in names})
+        if "Idempotency-Key" in case.headers:
+            case.headers["Idempotency-Key"] = f"key {next(self._numbers)}"
+        self.ask(case)
+
+    def _things_to_ask_for(self) -> dict[str, str]:
+        def create(path: str, **request: Any) -> str:
+            return str(self._api.client.post(path, headers=self._headers, **request).json["id"])
+
+        response = create("/v1/responses", json={"model": "gpt2", "input": "Hi", "background": True})
+        file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
+        request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
+        return {
+            "model": "gpt2",
+            "model_id": "gpt2",
+            "job_id": response.removeprefix("resp_"),
+            "response_id": response,
+            "file_id": file,
+            "input_file_id": file,
+            "batch_id": create("/v1/batches", json=request),
+        }
+
+
+@pytest.fixture(scope="module")
+def secret(api: Api) -> str:
+    return ApiKeyStore(api.redis).create("root", Role.ADMIN)
+
+
+@pytest.fixture
+def asker(api: Api, secret: str) -> Asker:
+    return Asker(api, secret)
+
+
+@pytest.fixture(scope="module")
+def described(api: Api) -> BaseSchema:
+    """The document.
+
+    JSON Schema cannot say that 1.0 is no whole number, that fields depend on each other, or where a webhook may go:
+    what is right by it may be refused.
+    """
+    app, config = in_one_piece(api.client.application), schemathesis.Config(seed=SEED)
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
+    schema.config.generation.with_security_parameters = False
+    schema.config.checks.positive_data_acceptance.enabled = False
+    return schema
+
+
+def in_one_piece(app: WSGIApplication) -> WSGIApplication:
+    """The application, with its answers read to their end: schemathesis leaves files open."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with closing(ClosingIterator(app(environ, start_response))) as answer:
+            return [b"".join(answer)]
+
+    return serve
+
+
+def find(described: BaseSchema, operation_id: str) -> APIOperation:
+    [found] = described.include(operation_id=operation_id).get_all_operations()
+    return found.ok()
+
+
+every_operation = pytest.mark.parametrize("operation_id", sorted(operation.id for operation in OPERATIONS.values()))
+
+
+@every_operation
+def test_right_requests_are_answered_as_described(described: BaseSchema, asker: Asker, operation_id: str) -> None:
+    @settings(
+        max_examples=DRAWN, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(case=find(described, operation_id).as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def ask(case: Case) -> None:
+        asker.ask_for_what_is_there(case)
+
+    ask()
+    assert len(asker.statuses) >= DRAWN
+    assert operation_id in NEED_A_DEAD_JOB or min(asker.statuses) < 300
+
+
+@every_operation
+def test_requests_at_the_edges_are_answered_as_described(
+    described: BaseSchema, asker: Asker, operation_id: str
+) -> None:
+    cases = described.iter_coverage_cases(
+        find(described, operation_id),
+        generation_modes=list(GenerationMode),
+        generation_config=described.config.generation,
+    )
+    for case in itertools.islice(cases, EDGES):
+        asker.ask(case)
+    assert max(asker.statuses) >= 400
