@@ -70,6 +70,13 @@ def test_paths_are_meant_from_where_the_person_stands(tmp_path: Path, monkeypatc
     assert settings.base_model == str(tmp_path / "model")
 
 
+def test_a_gguf_file_is_meant_from_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").touch()
+    settings = serve._with_absolute_paths(Settings(base_model="model.gguf"))
+    assert settings.base_model == str(tmp_path / "model.gguf")
+
+
 def test_a_model_by_its_hub_id_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert serve._with_absolute_paths(Settings(base_model="gpt2")).base_model == "gpt2"
