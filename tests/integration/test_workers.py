@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import JobTimeout, ModelUnavailable, PromptTooLong
+from common.errors import InvalidRequest, JobTimeout, ModelUnavailable, PromptTooLong
 from common.events import EventType, logprobs
 from common.fleet import WorkerReport, WorkerState
 from common.job_store import JobOptions
 from common.jobs import JobKind, JobState
 from common.logprobs import TokenLogprobs
+from common.sampling import Grammar, GrammarKind
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -184,6 +185,39 @@ def test_the_log_probabilities_of_both_attempts_make_one_answer(cluster: Cluster
     assert told == logprobs(reader.to_end())
     assert b"".join(one.chosen.token for one in told).decode() == reader.text
     assert all(one.top == (one.chosen,) for one in told)
+
+
+def test_a_grammar_holds_through_the_death_of_a_worker_in_the_middle_of_a_string(cluster: Cluster) -> None:
+    first = cluster.start_worker("a", **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    grammar = Grammar(GrammarKind.REGEX, r'\{"said":"[a-z ]{80}"\}')
+    job_id, reader = cluster.stream("endless", grammar=grammar, max_new_tokens=500)
+    wait_for("the string's beginning", lambda: len(reader.text) > 20)
+    first.kill()
+    cluster.start_worker("b", **SLOW)
+    reader.to_end()
+    record = cluster.store.get(job_id)
+    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 2)
+    assert record.result is not None
+    assert record.result["finish_reason"] == "stop"
+    start = '{"said":"'
+    assert reader.text == start + (ENDLESS * 30)[len(start) : len(start) + 80] + '"}'
+
+
+def test_a_grammar_that_cannot_be_used_is_the_jobs_first_event_and_spaces_of_one_that_can_stay(
+    cluster: Cluster,
+) -> None:
+    cluster.start_worker("a")
+    cluster.wait_until_taking_jobs("a")
+    refused, reader = cluster.stream(grammar=Grammar(GrammarKind.REGEX, "(a"))
+    assert [event.type for event in reader.to_end()] == [EventType.ERROR]
+    assert isinstance(error := cluster.store.get(refused).error, InvalidRequest)
+    assert error.param == "regex"
+    taken, reader = cluster.stream(grammar=Grammar(GrammarKind.CHOICE, '[" left ", " right "]'))
+    reader.to_end()
+    result = cluster.store.get(taken).result
+    assert result is not None
+    assert result["response"] in (" left ", " right ")
 
 
 def test_a_terminated_worker_hands_its_generations_over_and_exits_in_order(cluster: Cluster) -> None:
