@@ -26,16 +26,16 @@ class TokenizeBody(Body):
     messages: list[Message] | None = Field(
         None, min_length=1, description="a non-empty list of messages, as of POST /v1/chat/completions"
     )
-    text: str | None = Field(
+    raw_text: str | None = Field(
         None, min_length=1, description="a non-empty string of valid Unicode, as of POST /v1/completions"
     )
 
     @model_validator(mode="after")
     def _has_one_form(self) -> TokenizeBody:
-        given = [name for name in ("prompt", "messages", "text") if getattr(self, name) is not None]
+        given = [name for name in ("prompt", "messages", "raw_text") if getattr(self, name) is not None]
         if len(given) != 1:
             raise InvalidRequest(
-                f"The body must have one of prompt, messages and text; got {' and '.join(given) or 'none'}",
+                f"The body must have one of prompt, messages and raw_text; got {' and '.join(given) or 'none'}",
                 param=given[1] if given else "prompt",
             )
         return self
@@ -47,7 +47,7 @@ class TokenizeBody(Body):
     def _prompt(self) -> Prompt:
         if self.messages is not None:
             return conversation(self.messages)
-        return RawText(self.text) if self.text is not None else self.prompt or ""
+        return RawText(self.raw_text) if self.raw_text is not None else self.prompt or ""
 
 
 class DetokenizeBody(Body):

@@ -22,6 +22,8 @@ MEANINGS = {
     "completion_window": "How long it may take; what is not done then expires.",
     "purpose": "What the file is for.",
     "file": "The file.",
+    "raw_text": "A text that the model sees as it is, without a template.",
+    "ids": "Tokens of the model.",
     # how long
     "max_new_tokens": "Most tokens of the answer; the model's context binds besides.",
     "max_tokens": "Most tokens of the answer; the model's context binds besides.",

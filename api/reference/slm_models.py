@@ -140,6 +140,18 @@ class ModelChanged(Told):
     workers: list[WorkerOutcome]
 
 
+class Tokens(Told):
+    """What the model sees of a prompt."""
+
+    success: bool
+    text: str = Field(description="the prompt as the model sees it")
+    tokens: list[str] = Field(description="the text of each; U+FFFD stands for a part of a character")
+    ids: list[Count]
+    count: Count
+    context_length: Count = Field(description="the most tokens that prompt and answer can have together")
+    job_id: JobId
+
+
 class Accepted(Line):
     """A job that goes on without its client."""
 
@@ -217,7 +229,7 @@ class Job(JobSummary, Line):
 
     success: Literal[True]
     text: str = Field(description="the answer so far")
-    result: Generated | ModelChanged | None = Field(description="what it has brought, once it has ended")
+    result: Generated | ModelChanged | Tokens | None = Field(description="what it has brought, once it has ended")
     error: JobError | None
     timings: Timings
     webhook: WebhookStatus | None

@@ -8,6 +8,7 @@ from api.reference import headers, slm_models
 from api.reference.error_models import GENERATION, MODEL_CHANGE
 from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
 from api.schemas import GenerateBody, ModelBody
+from api.token_bodies import DetokenizeBody, TokenizeBody
 from common import errors
 
 JOB_ID = Parameter("path", "job_id", headers.UUID, "The job's id.", headers.EXAMPLE_JOB)
@@ -61,6 +62,15 @@ GENERATED: dict[str, Any] = {
     "usage": {"prompt_tokens": 19, "completion_tokens": 5, "total_tokens": 24},
     "timings": {"queue_ms": 3, "run_ms": 140, "total_ms": 143, "first_token_ms": 12.5},
 }
+TOKENS = {
+    "success": True,
+    "text": "Hello",
+    "tokens": ["Hello"],
+    "ids": [19556],
+    "count": 1,
+    "context_length": 2048,
+    "job_id": headers.EXAMPLE_JOB,
+}
 FRAMES = (
     "Server-sent events. Each has the job's next number as its `id`, and JSON as its `data`. A frame about a move in "
     "line has no number, and a comment comes when nothing else does. An error is the last frame."
@@ -111,6 +121,25 @@ SLM_OPERATIONS = {
             ),
             ACCEPTED,
         ],
+        errors=(*GENERATION, errors.IdempotencyMismatch),
+    ),
+    "tokens.tokenize": Operation(
+        id="tokenize",
+        tag=Tag.MODEL,
+        summary="Show the tokens of a prompt",
+        description="As `/slm/generate` sees a `prompt`, a chat completion `messages`, and a completion a `raw_text`.",
+        parameters=SUBMITTING,
+        body=RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
+        answers=[Answer("The tokens.", slm_models.Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
+        errors=(*GENERATION, errors.IdempotencyMismatch),
+    ),
+    "tokens.detokenize": Operation(
+        id="detokenize",
+        tag=Tag.MODEL,
+        summary="Show the text of tokens",
+        parameters=SUBMITTING,
+        body=RequestBody(DetokenizeBody, {"ids": [19556]}),
+        answers=[Answer("The text.", slm_models.Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
         errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
     "jobs.list_jobs": Operation(

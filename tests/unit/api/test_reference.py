@@ -189,6 +189,8 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "quarantine": slm_models.Quarantine,
     "readyz": slm_models.Health,
     "readyz_loading": error_models.Error,
+    "tokenize": slm_models.Tokens,
+    "detokenize": slm_models.Tokens,
     "unload": slm_models.ModelChanged,
     "usage": slm_models.Account,
     "webhook": slm_models.Webhook,

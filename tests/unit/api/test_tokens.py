@@ -14,7 +14,7 @@ from tests.unit.api.conftest import StartApi, data_of
 WHOLE = {"success": True, "text": "Hi", "tokens": ["H", "i"], "ids": [72, 105], "count": 2, "context_length": 2048}
 
 
-@pytest.mark.parametrize("body", [{"prompt": "Hi"}, {"text": "Hi"}])
+@pytest.mark.parametrize("body", [{"prompt": "Hi"}, {"raw_text": "Hi"}])
 def test_a_text_is_shown_token_by_token(api: Api, body: dict[str, Any]) -> None:
     answer = api.client.post("/slm/tokenize", json=body)
     assert answer.json == WHOLE | {"job_id": answer.headers["X-Job-Id"]}
@@ -31,7 +31,7 @@ def test_tokens_are_told_as_text(api: Api) -> None:
 
 
 def test_it_is_a_job_like_others(api: Api) -> None:
-    answer = api.client.post("/slm/tokenize", json={"text": "Hi", "async": True})
+    answer = api.client.post("/slm/tokenize", json={"raw_text": "Hi", "async": True})
     assert answer.status_code == 202
     job = api.finish(answer.json["job_id"])
     assert (job["kind"], job["result"]["ids"]) == (JobKind.TOKENIZE, [72, 105])
@@ -47,10 +47,10 @@ def test_it_does_not_stand_in_the_line_of_the_generations(api: Api) -> None:
     ("path", "body", "param"),
     [
         ("tokenize", {}, "prompt"),
-        ("tokenize", {"prompt": "a", "text": "b"}, "text"),
+        ("tokenize", {"prompt": "a", "raw_text": "b"}, "raw_text"),
         ("tokenize", {"prompt": " "}, "prompt"),
         ("tokenize", {"prompt": 1}, "prompt"),
-        ("tokenize", {"text": ""}, "text"),
+        ("tokenize", {"raw_text": ""}, "raw_text"),
         ("tokenize", {"messages": []}, "messages"),
         ("tokenize", {"messages": [{"role": "tool", "content": "x"}]}, "messages"),
         ("tokenize", {"ids": [1]}, "ids"),
@@ -69,7 +69,7 @@ def test_a_wrong_body_is_refused_by_the_name_of_its_field(
 
 
 def test_a_prompt_beyond_the_limit_is_refused(start_api: StartApi) -> None:
-    answer = start_api(max_prompt_chars=10).client.post("/slm/tokenize", json={"text": "x" * 11})
+    answer = start_api(max_prompt_chars=10).client.post("/slm/tokenize", json={"raw_text": "x" * 11})
     assert (answer.status_code, answer.json["code"]) == (400, "prompt_too_long")
 
 
