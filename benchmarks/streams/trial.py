@@ -50,7 +50,8 @@ class Figures:
 
     def report(self) -> str:
         """The result as text."""
-        count, tokens, cpu_us = self.load.streams, len(self.delays_ms), self.ended.cpu_us - self.opened.cpu_us
+        count, tokens = self.load.streams, len(self.delays_ms)
+        opening_us, reading_us = self.opened.cpu_us - self.before.cpu_us, self.ended.cpu_us - self.opened.cpu_us
         delays = ", ".join(f"p{percent} {percentile(self.delays_ms, percent):.1f}" for percent in (50, 95, 99))
         kib = [(cost.memory - self.before.memory) / count / 1024 for cost in (self.opened, self.ended)]
         lines = [
@@ -58,8 +59,7 @@ class Figures:
             *self.wrong[:5],
             f"all open after: {self.opened.at - self.before.at:.1f} s",
             f"memory of the API: {kib[0]:.0f} KiB a stream once all are open, {kib[1]:.0f} at the end",
-            f"CPU of the API: {(self.opened.cpu_us - self.before.cpu_us) / count:.0f} us to open a stream, "
-            f"{cpu_us / max(tokens, 1):.0f} us a token",
+            f"CPU of it: {opening_us / count:.0f} us a stream to open, {reading_us / max(tokens, 1):.0f} us a token",
             f"from a token's write to its client's read, ms: {delays}, max {max(self.delays_ms, default=0):.1f}",
             f"throughput: {tokens} tokens in {self.wall_s:.1f} s, {tokens / self.wall_s:.0f} a second",
         ]
