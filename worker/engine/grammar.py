@@ -1,4 +1,4 @@
-"""What an answer must look like, as a limit on its tokens. The library is llguidance: docs/decisions/0009."""
+"""What an answer must look like, as a limit on its tokens. The library is llguidance: docs/decisions/0010."""
 
 from __future__ import annotations
 
