@@ -6,8 +6,10 @@ from flask import Blueprint, Response
 
 from api.auth.access import Access, set_access
 from api.job_request import JobRequest, read_job_request
+from api.openai.errors import about
 from api.routes.jobs import run_job, submit_job
 from api.token_bodies import DetokenizeBody, TokenizeBody
+from common.errors import SLMError
 from common.jobs import JobKind
 
 tokens = Blueprint("tokens", __name__, url_prefix="/slm")
@@ -23,7 +25,10 @@ def tokenize() -> Response:
 @tokens.post("/detokenize")
 def detokenize() -> Response:
     """The text of tokens."""
-    return _answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
+    try:
+        return _answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
+    except SLMError as err:
+        raise about(err, {"prompt": "ids"}) from err
 
 
 def _answer(wanted: JobRequest) -> Response:

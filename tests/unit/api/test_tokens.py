@@ -77,4 +77,4 @@ def test_what_the_worker_refuses_is_told(api: Api, monkeypatch: pytest.MonkeyPat
     refusal = InvalidRequest("The prompt's token ids must be from 0 to 9; got 10.", param="prompt")
     monkeypatch.setattr(api.worker, "_tokenize", lambda play: play.fail(refusal))
     answer = api.client.post("/slm/detokenize", json={"ids": [10]})
-    assert (answer.status_code, answer.json["error"]) == (400, refusal.message)
+    assert (answer.status_code, answer.json["error"], answer.json["param"]) == (400, refusal.message, "ids")
