@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from api.nesting import num_levels
 from api.strict import Strict
 from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
@@ -18,7 +19,7 @@ SCHEMA_BOUNDS = f"of at most {MAX_GRAMMAR_CHARS} characters and {MAX_SCHEMA_LEVE
 
 
 def _bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    if _num_levels(schema) > MAX_SCHEMA_LEVELS or len(_source(schema)) > MAX_GRAMMAR_CHARS:
+    if num_levels(schema) > MAX_SCHEMA_LEVELS or len(_source(schema)) > MAX_GRAMMAR_CHARS:
         raise ValueError(f"must be a JSON schema {SCHEMA_BOUNDS}")
     return schema
 
@@ -82,17 +83,3 @@ def choice_grammar(answers: Sequence[str]) -> Grammar:
 def _source(value: object) -> str:
     """Raises `ValueError` for a number that JSON does not have."""
     return json.dumps(value, allow_nan=False)
-
-
-def _num_levels(value: object) -> int:
-    levels, layer = 0, [value]
-    while layer:
-        levels += 1
-        layer = [child for one in layer for child in _children(one)]
-    return levels
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
