@@ -6,11 +6,10 @@ time.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fakeredis
 import pytest
@@ -23,6 +22,7 @@ from api.reference.document import OPERATIONS
 from common.api_keys import ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
 from tests.unit.api.conftest import SECRET, STORY
+from tests.unit.api.known import known_names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,7 +47,7 @@ class Asker:
         self._api = api
         self._headers = {"Authorization": f"Bearer {secret}"}
         self._numbers = itertools.count()
-        self._known = self._things_to_ask_for()
+        self._known = known_names(api.client, **self._headers)
         self.statuses: list[int] = []
 
     def ask(self, case: Case) -> None:
@@ -63,23 +63,6 @@ class Asker:
         if "Idempotency-Key" in case.headers:
             case.headers["Idempotency-Key"] = f"key {next(self._numbers)}"
         self.ask(case)
-
-    def _things_to_ask_for(self) -> dict[str, str]:
-        def create(path: str, **request: Any) -> str:
-            return str(self._api.client.post(path, headers=self._headers, **request).json["id"])
-
-        response = create("/v1/responses", json={"model": "gpt2", "input": "Hi", "background": True})
-        file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
-        request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
-        return {
-            "model": "gpt2",
-            "model_id": "gpt2",
-            "job_id": response.removeprefix("resp_"),
-            "response_id": response,
-            "file_id": file,
-            "input_file_id": file,
-            "batch_id": create("/v1/batches", json=request),
-        }
 
 
 @pytest.fixture(scope="module")

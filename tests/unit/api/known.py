@@ -1,0 +1,28 @@
+"""Things that an API knows by name, for requests that are made without knowing any."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from flask.testing import FlaskClient
+
+
+def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
+    """A job, a model, a response, a file and a batch, by the names that paths and bodies have for them."""
+
+    def create(path: str, **request: Any) -> str:
+        return str(client.post(path, headers=headers, **request).json["id"])
+
+    response = create("/v1/responses", json={"model": "gpt2", "input": "Hi", "background": True})
+    file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
+    request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
+    return {
+        "model": "gpt2",
+        "model_id": "gpt2",
+        "job_id": response.removeprefix("resp_"),
+        "response_id": response,
+        "file_id": file,
+        "input_file_id": file,
+        "batch_id": create("/v1/batches", json=request),
+    }

@@ -1,0 +1,104 @@
+"""Anything at all, sent to every route of the OpenAPI document: nothing brings the server down.
+
+A new route is in here as soon as it is in there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fakeredis
+import pytest
+from hypothesis import HealthCheck, given, settings
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from api.reference.document import OPERATIONS, build
+from api.reference.error_models import Error, OpenAIError
+from common.api_keys import ApiKeyStore, Role
+from common.settings import Settings
+from common.subscriber import Subscriber
+from tests.unit.api.conftest import SECRET, StartApi
+from tests.unit.api.fuzz import Fuzz, Target, requests_to
+from tests.unit.api.known import known_names
+from tests.unit.test_docs import error_codes
+
+IDS = sorted(operation.id for operation in OPERATIONS.values())
+CASES = 65  # per operation
+STRANGERS = 15  # per operation, to a server that they have no key of
+MANY = 2500  # for all operations together, at least
+
+ASKED_FOR = {"job_expired", "job_timeout"}  # a client may want its job to be over before it begins
+NAMES_AT_OPENAI = {"context_length_exceeded": "prompt_too_long"}
+STATUSES = dict(error_codes())
+
+deterministic = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    redis = fakeredis.FakeRedis()
+    return build(create_app(Settings(), redis=redis, ring=lambda _: None, subscriber=Subscriber(redis)))
+
+
+def code_of(answer: TestResponse) -> str:
+    """The code of an error; fails where its shape is not the one that is described."""
+    assert answer.mimetype == "application/json"
+    if answer.request.path.startswith("/v1/"):
+        code = OpenAIError.model_validate_json(answer.data).error.code
+        return NAMES_AT_OPENAI.get(code, code)
+    return Error.model_validate_json(answer.data).code
+
+
+def check(answer: TestResponse) -> None:
+    """It is a success, or an error of the client's, as it is described."""
+    assert answer.headers["X-Request-Id"]
+    if answer.status_code >= 400:
+        code = code_of(answer)
+        assert STATUSES[code] == answer.status_code
+        assert answer.status_code < 500 or code in ASKED_FOR, answer.text
+
+
+@pytest.mark.parametrize("operation_id", IDS)
+def test_nothing_that_is_sent_brings_a_route_down(
+    start_api: StartApi, document: dict[str, Any], operation_id: str
+) -> None:
+    api = start_api(webhook_secret=SECRET)
+    target = Target.of(document, operation_id, known_names(api.client))
+    statuses: list[int] = []
+
+    @settings(deterministic, max_examples=CASES)
+    @given(fuzz=requests_to(target))
+    def send(fuzz: Fuzz) -> None:
+        api.worker.beat()  # however long this takes, its worker is alive
+        answer = fuzz.send(api.client)
+        check(answer)
+        statuses.append(answer.status_code)
+
+    send()
+    assert len(statuses) >= CASES
+
+
+@pytest.mark.parametrize("operation_id", IDS)
+def test_nobody_gets_in_by_chance(
+    start_api: StartApi, redis: Redis, document: dict[str, Any], operation_id: str
+) -> None:
+    api = start_api()
+    secret = ApiKeyStore(redis).create("root", Role.ADMIN)
+    target = Target.of(document, operation_id, known_names(api.client, Authorization=f"Bearer {secret}"))
+    is_open = document["paths"][target.path][target.method]["security"] == []
+    answers = []
+
+    @settings(deterministic, max_examples=STRANGERS)
+    @given(fuzz=requests_to(target))
+    def send(fuzz: Fuzz) -> None:
+        answers.append(fuzz.send(api.client))
+
+    send()
+    assert len(answers) >= STRANGERS
+    assert is_open or {answer.status_code for answer in answers} <= {401, 404, 405}
+
+
+def test_that_is_thousands_of_requests() -> None:
+    assert len(IDS) * (CASES + STRANGERS) >= MANY
