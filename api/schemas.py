@@ -175,6 +175,9 @@ def parse_body(schema: type[B], raw: bytes) -> B:
     for name in fields.keys() - known.keys():
         label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
         raise InvalidRequest(f"{shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label)
+    for name, value in fields.items():
+        if not is_unicode(value):
+            raise _wrong(name, fields, known)
     try:
         body = schema.model_validate(fields)
     except ValidationError as err:
@@ -242,6 +245,15 @@ def _has_many_levels(raw: bytes) -> bool:
 def _refuse_constant(name: str) -> NoReturn:
     """Python's parser takes NaN and Infinity, which are no JSON."""
     raise InvalidRequest(f"The body is not valid JSON: {name} is not a JSON value.")
+
+
+def is_unicode(value: object) -> bool:
+    """JSON can say halves of a surrogate pair, which are no characters."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: object) -> str:

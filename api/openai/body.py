@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.schemas import SHOWN_CHARS, shown
+from api.schemas import SHOWN_CHARS, is_unicode, shown
 from api.strict import Strict
 from common.errors import InvalidRequest
 
@@ -31,21 +30,12 @@ def parse(schema: type[B], fields: Mapping[str, Any]) -> B:
         label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
         raise InvalidRequest(f"{shown(name)} is not supported; known: {', '.join(sorted(known))}", param=label)
     for name, value in given.items():
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise InvalidRequest(f"{name} must be valid Unicode", param=name)
     try:
         return schema.model_validate(given)
     except ValidationError as err:
         raise _refusal(err, given, known) from err
-
-
-def _is_unicode(value: object) -> bool:
-    """JSON can say halves of a surrogate pair, which are no characters."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refusal(err: ValidationError, given: Mapping[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:

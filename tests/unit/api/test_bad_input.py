@@ -22,7 +22,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 NUMBERS = [0, -1, 1, 2**70, 0.5, -0.5, 1e300]
-WRONG_EVERYWHERE: list[Any] = [None, {}, {"a": 1}, [[]], [None]]
+WRONG_EVERYWHERE: list[Any] = [None, {}, {"a": 1}, [[]], [None], {"\ud800": 1}, [{"a": "\udfff"}]]
 NEITHER_TEXT_NOR_LIST = [True, False, *NUMBERS]
 NO_NUMBER = [True, False, "", "1", [], [1]]
 WRONG: dict[str, list[Any]] = {
