@@ -143,9 +143,10 @@ class Engine:
         if num_prompt_tokens == 0:
             raise InvalidRequest("The prompt has no token.", param="prompt")
         if num_prompt_tokens + 1 > context_length:
+            # The first words are OpenAI's: LiteLLM and others know the error by them.
             raise PromptTooLong(
-                f"The prompt has {num_prompt_tokens} tokens, but the context holds {context_length} for prompt and "
-                f"answer together; at most {context_length - 1} can be the prompt's.",
+                f"This model's maximum context length is {context_length} tokens, for prompt and answer together; the "
+                f"prompt has {num_prompt_tokens}, and at most {context_length - 1} can be its.",
                 param="prompt",
             )
         check_token_ids(sequence.params, self._runner.vocab_size)
