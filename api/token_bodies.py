@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from api.openai.messages import Message, conversation
 from api.schemas import Body
@@ -13,12 +13,15 @@ from common.errors import InvalidRequest
 from common.prompts import Prompt, RawText, TokenIds
 
 MAX_TOKEN_ID = 2**31 - 1
+FORMS = ("prompt", "messages", "raw_text")
 
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 
 
 class TokenizeBody(Body):
     """Body of `POST /slm/tokenize`: a prompt in one of the forms that a generation can have."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [form]} for form in FORMS]})
 
     prompt: str | None = Field(
         None, pattern=r"\S", description="a non-blank string of valid Unicode, as of POST /slm/generate"
@@ -32,7 +35,7 @@ class TokenizeBody(Body):
 
     @model_validator(mode="after")
     def _has_one_form(self) -> TokenizeBody:
-        given = [name for name in ("prompt", "messages", "raw_text") if getattr(self, name) is not None]
+        given = [name for name in FORMS if getattr(self, name) is not None]
         if len(given) != 1:
             raise InvalidRequest(
                 f"The body must have one of prompt, messages and raw_text; got {' and '.join(given) or 'none'}",

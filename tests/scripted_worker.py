@@ -17,7 +17,7 @@ from typing import Any
 from redis import Redis
 
 from common import events, keys, prompts
-from common.errors import SLMError
+from common.errors import InvalidRequest, SLMError
 from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import Bell, Claim, JobStore
@@ -25,6 +25,7 @@ from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane,
 from common.logprobs import TokenLogprobs
 from common.prompts import RawText, TokenIds
 
+LAST_TOKEN = 0xD7FF  # behind it are code points that are no characters
 LEASE_S = 60.0
 POLL_S = 0.02
 TIMEOUT_S = 20.0  # a test that waits longer has failed
@@ -222,6 +223,9 @@ class ScriptedWorker:
         """A letter is a token, and its code point its id."""
         sent = prompts.from_wire(play.job.params)
         match sent:
+            case TokenIds(ids) if max(ids) > LAST_TOKEN:
+                play.fail(InvalidRequest(f"The prompt's token ids must be from 0 to {LAST_TOKEN}.", param="prompt"))
+                return
             case TokenIds(ids):
                 text = "".join(map(chr, ids))
             case _:

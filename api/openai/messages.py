@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from api.strict import Strict
 from common.prompts import Conversation
 
 _ROLES = {"developer": "system"}  # OpenAI's newer name for it
+
+
+class TextPart(BaseModel):
+    """A part of a message's content, as the API's reference shows it."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: str
 
 
 def _text_of(content: Any) -> Any:
@@ -31,12 +38,15 @@ def _text_of_part(part: Any) -> str:
     return str(part["text"])
 
 
+Content = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | list[TextPart])]
+
+
 class Message(Strict):
     """One message. What the client sends back of an earlier answer may hold fields that are null."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_text_of)] = Field(description="a string or a list of text parts")
+    content: Content = Field(description="a string or a list of text parts")
 
     @model_validator(mode="before")
     @classmethod

@@ -33,6 +33,9 @@ ASKED_FOR = {"job_expired", "job_timeout"}  # a client may want its job to be ov
 NAMES_AT_OPENAI = {"context_length_exceeded": "prompt_too_long"}
 STATUSES = dict(error_codes())
 
+# werkzeug leaves the files of a form that it cannot read to its end to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning")
+
 deterministic = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
