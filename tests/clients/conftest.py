@@ -15,7 +15,7 @@ from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lasting_api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalApi]:
     with mortal_api(tmp_path_factory.mktemp("api"), redis_url=redis_server.url) as api:
         yield api

@@ -38,7 +38,7 @@ class Site:
         return {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": self.secret}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A Redis of its own: the key stays from test to test."""
     folder = tmp_path_factory.mktemp("foreign")
@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(f"{api.url}/v1", secret, redis)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def too_long() -> PromptTooLong:
     """What a worker says of a prompt that does not fit: some clients know it by its words."""
     engine = fake_engine(Outputs(), runner=FakeRunner(context_length=8))
@@ -57,7 +57,7 @@ def too_long() -> PromptTooLong:
     return refused.value
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def python(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignPython]:
     """The interpreter with LangChain and LiteLLM."""
     with foreign_python(tmp_path_factory.mktemp("python") / "log", **site.variables) as python:
