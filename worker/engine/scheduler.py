@@ -30,8 +30,8 @@ class Scheduler:
 
     Every running sequence that is past its prefill decodes in every step. When the cache is full, the youngest ones
     give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first;
-    beside decoding sequences each gets no more than `mixed_chunk` of them, or as many as there are decoding ones, so
-    that a long prompt slows the others' tokens by a bounded factor.
+    beside decoding sequences there are no more than `mixed_chunk` for each prompt, or as many as there are decoding
+    ones, so that a long prompt slows the others' tokens by a bounded factor.
 
     Args:
         cache: the sequences' blocks.
@@ -73,13 +73,12 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Admit what fits and choose the next step's rows."""
         batch = Batch(copies=self._admit())
-        is_decoding = [sequence.num_uncomputed_tokens == 1 for sequence in self.running]
-        chunk = self._chunk(sum(is_decoding))
-        budget = self._prefill_chunk
+        num_decoding = sum(sequence.num_uncomputed_tokens == 1 for sequence in self.running)
+        budget = self._budget(num_decoding, len(self.running) - num_decoding)
         for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
             if count > 1:
-                count = min(count, budget, chunk)
+                count = min(count, budget)
                 budget -= count
             if count and self._make_room(sequence, sequence.num_computed_tokens + count):
                 batch.sequences.append(sequence)
@@ -141,9 +140,10 @@ class Scheduler:
             self.running.append(sequence)
         return copies
 
-    def _chunk(self, num_decoding: int) -> int:
-        """Most tokens of one prompt in a step."""
-        return max(self._mixed_chunk, num_decoding) if num_decoding else self._prefill_chunk
+    def _budget(self, num_decoding: int, num_prefilling: int) -> int:
+        """Prompt tokens of a step. The oldest prompt takes what it can, so that a burst's first answers begin early."""
+        share = max(self._mixed_chunk, num_decoding) if num_decoding else self._prefill_chunk
+        return min(self._prefill_chunk, share * num_prefilling)
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Get the sequence its blocks, at the cost of younger ones; false when it had to give up its own."""
