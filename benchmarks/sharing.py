@@ -139,7 +139,7 @@ def choices(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
         ]
         return time_to_first(engine, clock, *several)
 
-    return ask("same", 50_000 + number, 0), ask("other", 60_000 + 10 * number, 1)
+    return ask("same", 55_000 + number, 0), ask("other", 65_000 + 10 * number, 1)
 
 
 def _report(name: str, labels: tuple[str, str], rounds: list[tuple[float, float]]) -> None:
