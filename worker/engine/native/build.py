@@ -18,9 +18,9 @@ COMPILE_TIMEOUT_S = 300
 # Contracting a * b + c is left to the sources: two inlined copies of a loop must not differ in their rounding.
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _X86_KERNELS = {
-    "kernels_avx2.c": ("-mavx2", "-mfma"),
+    "kernels_avx2.c": ("-mavx2", "-mfma", "-mf16c"),
     "kernels_avx512vnni.c": (
-        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma"),
+        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c"),
         "-mprefer-vector-width=512",
     ),
 }

@@ -90,7 +90,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "slm_available_kernels": (c_char_p, []),
     "slm_packed_size": (c_size_t, [c_char_p, c_int32, c_int32, c_int32]),
     "slm_pack_rows": (c_int32, [c_char_p, c_int32, c_void_p, c_void_p, c_int32, c_int32, c_int32]),
-    "slm_block_size": (c_size_t, [POINTER(NativeModel)]),
+    "slm_block_size": (c_size_t, [POINTER(NativeModel), c_char_p]),
     "slm_create": (c_void_p, [POINTER(NativeModel), c_char_p, c_void_p, c_int32, c_int32, c_int32]),
     "slm_forward": (None, [c_void_p, POINTER(NativeRow), c_int32, c_void_p, c_void_p]),
     "slm_linear_forward": (None, [c_void_p, POINTER(NativeLinear), c_void_p, c_int32, c_void_p]),

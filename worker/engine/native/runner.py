@@ -89,7 +89,7 @@ class NativeRunner:
             threads=threads,
         )
         self.vocab_size = self._model.architecture.vocab_size
-        self.block_bytes: int = self._library.slm_block_size(self._model.native)
+        self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
         self.num_blocks = self._affordable_blocks(kv_bytes)
         self._cache = Memory(self.num_blocks * self.block_bytes)
         self._max_row_blocks = _blocks_for(context_length)

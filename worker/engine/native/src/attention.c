@@ -33,52 +33,77 @@ static size_t max_queries(const struct attention *attention) {
     return (size_t)(attention_tile_tokens(attention) * group_size(attention));
 }
 
-/* Floats of the keys, or of the values, of one head in a block. */
+/* Numbers of the keys, or of the values, of one head in a block. */
 static size_t half_block(int32_t head_size) { return (size_t)head_size * SLM_BLOCK_TOKENS; }
 
-size_t slm_block_size(const struct slm_model *model) {
-    return (size_t)model->num_layers * (size_t)model->num_kv_heads * 2 * half_block(model->head_size) * sizeof(float);
+/* The exact mode caches exactly. */
+static const struct cache_format *cache_format(const struct slm_model *model, const struct kernels *kernels) {
+    return model->precision == SLM_INT8 ? &kernels->short_cache : &kernels->exact_cache;
+}
+
+static size_t block_size(const struct slm_model *model, const struct cache_format *format) {
+    return (size_t)(model->num_layers * model->num_kv_heads) * 2 * half_block(model->head_size) * format->item_size;
+}
+
+size_t slm_block_size(const struct slm_model *model, const char *kernels) {
+    const struct kernels *set = find_kernels(kernels);
+    return set == NULL ? 0 : block_size(model, cache_format(model, set));
 }
 
 struct attention attention_over(const struct slm_model *model, const struct kernels *kernels, void *cache) {
+    const struct cache_format *format = cache_format(model, kernels);
     return (struct attention){.kernels = kernels,
+                              .format = format,
                               .cache = cache,
-                              .block_size = slm_block_size(model),
+                              .block_size = block_size(model, format),
                               .num_heads = model->num_heads,
                               .num_kv_heads = model->num_kv_heads,
                               .head_size = model->head_size,
                               .query_scale = 1.0f / sqrtf((float)model->head_size)};
 }
 
-static float *block_keys(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
-    float *start = (float *)(attention->cache + (size_t)block * attention->block_size);
+static char *block_keys(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
+    char *start = attention->cache + (size_t)block * attention->block_size;
     size_t head = (size_t)layer * (size_t)attention->num_kv_heads + (size_t)kv_head;
-    return start + head * 2 * half_block(attention->head_size);
+    return start + head * 2 * half_block(attention->head_size) * attention->format->item_size;
 }
 
-static float *block_values(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
-    return block_keys(attention, layer, block, kv_head) + half_block(attention->head_size);
+static char *block_values(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
+    return block_keys(attention, layer, block, kv_head) +
+           half_block(attention->head_size) * attention->format->item_size;
+}
+
+/* panel[i * PANEL_ROWS] = x[i] */
+static void spread(const char *x, int32_t n, size_t item_size, char *panel) {
+    for (int32_t i = 0; i < n; i++, x += item_size, panel += PANEL_ROWS * item_size) memcpy(panel, x, item_size);
 }
 
 void attention_store(const struct attention *attention, int32_t layer, const int32_t *block_table, int32_t position,
                      const float *keys, const float *values) {
+    const struct cache_format *format = attention->format;
+    const size_t item_size = format->item_size, panel_line = PANEL_ROWS * item_size;
     const int32_t size = attention->head_size, place = position % SLM_BLOCK_TOKENS;
     const int32_t block = block_table[position / SLM_BLOCK_TOKENS];
+    char converted[MAX_HEAD_SIZE * sizeof(float)];
     for (int32_t h = 0; h < attention->num_kv_heads; h++, keys += size, values += size) {
-        float *key_panel = block_keys(attention, layer, block, h) + place / PANEL_ROWS * PANEL_ROWS * size;
-        float *value_row = block_values(attention, layer, block, h) + place * PANEL_ROWS;
-        for (int32_t d = 0; d < size; d++) key_panel[d * PANEL_ROWS + place % PANEL_ROWS] = keys[d];
-        for (int32_t d = 0; d < size; d += PANEL_ROWS)
-            memcpy(value_row + d * SLM_BLOCK_TOKENS, values + d, PANEL_ROWS * sizeof(float));
+        char *key_panel = block_keys(attention, layer, block, h) + (size_t)(place / PANEL_ROWS * size) * panel_line;
+        format->convert(keys, size, converted);
+        if (item_size == sizeof(uint16_t)) /* constants: no calls of memcpy */
+            spread(converted, size, sizeof(uint16_t), key_panel + (size_t)(place % PANEL_ROWS) * sizeof(uint16_t));
+        else
+            spread(converted, size, sizeof(float), key_panel + (size_t)(place % PANEL_ROWS) * sizeof(float));
+        char *value_line = block_values(attention, layer, block, h) + (size_t)place * panel_line;
+        for (int32_t d = 0; d < size; d += PANEL_ROWS, value_line += SLM_BLOCK_TOKENS * panel_line)
+            format->convert(values + d, PANEL_ROWS, value_line);
     }
 }
 
 static size_t score_record_size(const struct attention *attention) {
-    return attention->kernels->fp32.record_size(SLM_BLOCK_TOKENS);
+    return attention->format->product.record_size(SLM_BLOCK_TOKENS);
 }
 
 size_t attention_scratch_size(const struct attention *attention) {
-    size_t per_query = attention->kernels->fp32.record_size(attention->head_size) + score_record_size(attention) +
+    size_t per_query = attention->format->product.record_size(attention->head_size) + score_record_size(attention) +
                        2 * (size_t)attention->head_size * sizeof(float) + sizeof(float) + sizeof(struct softmax_state);
     return max_queries(attention) * per_query;
 }
@@ -86,7 +111,7 @@ size_t attention_scratch_size(const struct attention *attention) {
 static struct tile lay_out_tile(const struct attention *attention, int32_t num_queries, void *scratch) {
     const size_t queries = max_queries(attention), size = (size_t)attention->head_size;
     struct tile tile = {.num_queries = num_queries, .queries = scratch};
-    tile.scores = tile.queries + queries * attention->kernels->fp32.record_size(attention->head_size);
+    tile.scores = tile.queries + queries * attention->format->product.record_size(attention->head_size);
     tile.weighted = (float *)(tile.scores + queries * score_record_size(attention));
     tile.sums = tile.weighted + queries * size;
     tile.factors = tile.sums + queries * size;
@@ -96,13 +121,13 @@ static struct tile lay_out_tile(const struct attention *attention, int32_t num_q
 
 /* out[num_queries][num_panels * PANEL_ROWS] = records . panels, with `stride` floats from row to row. */
 static void multiply_panels(const struct product *product, const char *records, size_t record_size, int32_t num_queries,
-                            const float *panels, size_t panel_floats, int32_t num_panels, int32_t columns, float *out,
+                            const char *panels, size_t panel_size, int32_t num_panels, int32_t columns, float *out,
                             size_t stride) {
     for (int32_t p = 0; p < num_panels; p++)
         for (int32_t q = 0; q < num_queries; q += product->tile_rows)
             product->multiply(records + (size_t)q * record_size, record_size,
                               min_int(product->tile_rows, num_queries - q),
-                              (const char *)(panels + (size_t)p * panel_floats), columns,
+                              panels + (size_t)p * panel_size, columns, q == 0,
                               out + (size_t)q * stride + p * PANEL_ROWS, stride);
 }
 
@@ -129,16 +154,16 @@ static void weigh_block(const struct attention *attention, const struct attentio
 
 static void attend_block(const struct attention *attention, int32_t layer, const struct attention_item *item,
                          int32_t kv_head, struct tile *tile, int32_t block_start) {
-    const struct product *product = &attention->kernels->fp32;
+    const struct product *product = &attention->format->product;
     const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
-    const size_t score_size = score_record_size(attention);
+    const size_t score_size = score_record_size(attention), panel_line = PANEL_ROWS * attention->format->item_size;
     multiply_panels(product, tile->queries, product->record_size(size), tile->num_queries,
-                    block_keys(attention, layer, block, kv_head), (size_t)size * PANEL_ROWS,
+                    block_keys(attention, layer, block, kv_head), (size_t)size * panel_line,
                     (num_keys + PANEL_ROWS - 1) / PANEL_ROWS, size, (float *)tile->scores, score_size / sizeof(float));
     weigh_block(attention, item, tile, block_start);
     multiply_panels(product, tile->scores, score_size, tile->num_queries,
-                    block_values(attention, layer, block, kv_head), SLM_BLOCK_TOKENS * PANEL_ROWS, size / PANEL_ROWS,
+                    block_values(attention, layer, block, kv_head), SLM_BLOCK_TOKENS * panel_line, size / PANEL_ROWS,
                     num_keys, tile->weighted, (size_t)size);
     for (int32_t q = 0; q < tile->num_queries; q++)
         attention->kernels->combine(tile->sums + q * size, tile->factors[q], tile->weighted + q * size, 1.0f, size);
@@ -182,7 +207,7 @@ static void hand_over(const struct attention *attention, const struct attention_
 
 static void load_queries(const struct attention *attention, const struct attention_item *item, int32_t kv_head,
                          const float *queries, size_t stride, struct tile *tile) {
-    const struct product *product = &attention->kernels->fp32;
+    const struct product *product = &attention->format->product;
     const int32_t size = attention->head_size, group = group_size(attention);
     for (int32_t q = 0; q < tile->num_queries; q++) {
         const float *query = queries + (size_t)(item->first_token + q / group) * stride;

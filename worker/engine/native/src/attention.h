@@ -1,8 +1,8 @@
 /* Attention over the cache of keys and values.
  *
  * A block holds SLM_BLOCK_TOKENS tokens. For each layer and each key-value head it has the keys, as panels of 16 keys
- * float [4][head_size][16], then the values, as panels of 16 dimensions float [head_size / 16][64][16]: scores and
- * weighted sums are tile products then, and no sum runs across a vector.
+ * [4][head_size][16], then the values, as panels of 16 dimensions [head_size / 16][64][16], floats or half floats: scores
+ * and weighted sums are tile products then, and no sum runs across a vector.
  *
  * The keys of a query are taken in spans of SPAN_TOKENS from the first one. Each span gives a partial result (an online
  * softmax over its blocks), and the partial results are merged in order. A single token's spans may be computed by
@@ -15,10 +15,12 @@
 #include "slm_native.h"
 
 #define SPAN_TOKENS (4 * SLM_BLOCK_TOKENS)
+#define MAX_HEAD_SIZE 256
 #define TILE_QUERIES 48 /* queries of one head group computed together, when a chunk has that many */
 
 struct attention {
     const struct kernels *kernels;
+    const struct cache_format *format;
     char *cache;
     size_t block_size;
     int32_t num_heads, num_kv_heads, head_size;

@@ -9,13 +9,13 @@
 static inline int32_t int8_groups(int32_t columns) { return (columns + GROUP_COLUMNS - 1) / GROUP_COLUMNS; }
 
 /* Bytes of the scales at the head of a panel. */
-static inline size_t int8_scales_size(int32_t columns) {
-    size_t size = (size_t)int8_groups(columns) * PANEL_ROWS * sizeof(uint16_t);
+static inline size_t int8_scales_size(int32_t panel_rows, int32_t columns) {
+    size_t size = (size_t)(int8_groups(columns) * panel_rows) * sizeof(uint16_t);
     return (size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
 }
 
-static inline size_t int8_panel_size(int32_t columns) {
-    return int8_scales_size(columns) + (size_t)int8_groups(columns) * GROUP_COLUMNS * PANEL_ROWS;
+static inline size_t int8_panel_size(int32_t panel_rows, int32_t columns) {
+    return int8_scales_size(panel_rows, columns) + (size_t)(int8_groups(columns) * panel_rows) * GROUP_COLUMNS;
 }
 
 /* The float whose upper half is given. */

@@ -12,6 +12,8 @@
 #define INT8_WEIGHT_FLIP 0
 /* 3 * 2 sums, 2 weights, a pair and products: with four records the compiler runs out of its 16 registers. */
 #define INT8_TILE_ROWS 3
+#define INT8_HEAD_TILE_ROWS INT8_TILE_ROWS
+#define INT8_PANEL_ROWS 16
 
 #define int8_record_size int16_record_size
 #define int8_head_record_size int16_record_size
@@ -55,16 +57,16 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
                                                             size_t record_size, const char *panel, int32_t columns,
                                                             float *out, size_t stride) {
     const uint16_t *scales = (const uint16_t *)panel;
-    const int8_t *weights = (const int8_t *)panel + int8_scales_size(columns);
+    const int8_t *weights = (const int8_t *)panel + int8_scales_size(INT8_PANEL_ROWS, columns);
     __m256 totals[MAX_TILE_ROWS][2];
     for (int32_t r = 0; r < num_records; r++) totals[r][0] = totals[r][1] = _mm256_setzero_ps();
-    for (int32_t g = 0; g < int8_groups(columns); g++, scales += PANEL_ROWS) {
+    for (int32_t g = 0; g < int8_groups(columns); g++, scales += INT8_PANEL_ROWS) {
         __m256i sums[MAX_TILE_ROWS][2];
         for (int32_t r = 0; r < num_records; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
         const char *group = records + (size_t)g * GROUP_COLUMNS * sizeof(int16_t);
 #pragma GCC unroll 4
-        for (int32_t k = 0; k < GROUP_COLUMNS; k += 2, weights += 2 * PANEL_ROWS) {
-            __m256i low = int8_load_weights(weights), high = int8_load_weights(weights + PANEL_ROWS);
+        for (int32_t k = 0; k < GROUP_COLUMNS; k += 2, weights += 2 * INT8_PANEL_ROWS) {
+            __m256i low = int8_load_weights(weights), high = int8_load_weights(weights + INT8_PANEL_ROWS);
             for (int32_t r = 0; r < num_records; r++) {
                 __m256i pair = int8_load_pair(int16_values(group, record_size, r) + k);
                 sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(pair, low));
@@ -85,7 +87,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, float *out, size_t stride) {
+                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
+    (void)is_cold; /* asking ahead for weights made this slower on Zen 3 */
     switch (num_records) {
     case 1: int8_tile(1, records, record_size, panel, columns, out, stride); break;
     case 2: int8_tile(2, records, record_size, panel, columns, out, stride); break;

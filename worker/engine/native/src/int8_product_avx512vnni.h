@@ -14,7 +14,12 @@
 
 #define INT8_INTERLEAVE 4
 #define INT8_WEIGHT_FLIP 0x80
-#define INT8_TILE_ROWS 8
+#define INT8_PANEL_ROWS 32
+#define PANEL_PARTS 2 /* vectors of 16 sums: with two of them every activation that is loaded is used twice */
+/* 6 * 2 sums and 6 * 2 totals, and a part's two weights and an activation, in 32 registers */
+#define INT8_TILE_ROWS 6
+#define INT8_HEAD_TILE_ROWS (INT8_TILE_ROWS / 2)
+#define COLD_DISTANCE 8192 /* bytes: how far ahead weights are asked for that come from memory */
 #define PART_COLUMNS 32
 #define PARTS_PER_GROUP (GROUP_COLUMNS / PART_COLUMNS)
 
@@ -79,46 +84,75 @@ static inline __m512i int8_load_four(const char *values) {
     return _mm512_set1_epi32(four);
 }
 
-/* Inlined with a constant number of records, so that `sums` and `totals` live in registers. */
-static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const char *records,
-                                                            size_t record_size, const char *panel, int32_t columns,
-                                                            float *out, size_t stride) {
+/* Inlined with a constant number of records, so that the sums live in registers. */
+static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const int32_t is_cold,
+                                                            const char *records, size_t record_size, const char *panel,
+                                                            int32_t columns, float *out, size_t stride) {
     const uint16_t *scales = (const uint16_t *)panel;
-    const char *weights = panel + int8_scales_size(columns);
-    __m512 totals[MAX_TILE_ROWS];
-    for (int32_t r = 0; r < num_records; r++) totals[r] = _mm512_setzero_ps();
-    for (int32_t part = 0; part < int8_parts(columns); part++) {
-        __m512i sums[MAX_TILE_ROWS];
-        for (int32_t r = 0; r < num_records; r++)
-            sums[r] = _mm512_set1_epi32(int8_part_starts(records + (size_t)r * record_size, columns)[part]);
-        const char *values = records + part * PART_COLUMNS;
-        for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * PANEL_ROWS) {
-            __m512i unsigned_weights = _mm512_loadu_si512(weights);
+    const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
+    __m512 totals[INT8_TILE_ROWS][PANEL_PARTS];
+    for (int32_t r = 0; r < num_records; r++)
+        for (int32_t p = 0; p < PANEL_PARTS; p++) totals[r][p] = _mm512_setzero_ps();
+    for (int32_t group = 0; group < int8_groups(columns); group++, scales += INT8_PANEL_ROWS) {
+        __m512 group_sums[INT8_TILE_ROWS][PANEL_PARTS];
+        for (int32_t part = group * PARTS_PER_GROUP; part < (group + 1) * PARTS_PER_GROUP; part++) {
+            __m512i sums[INT8_TILE_ROWS][PANEL_PARTS];
             for (int32_t r = 0; r < num_records; r++)
-                sums[r] = _mm512_dpbusd_epi32(sums[r], unsigned_weights,
-                                              int8_load_four(values + (size_t)r * record_size + k));
+                for (int32_t p = 0; p < PANEL_PARTS; p++)
+                    sums[r][p] = _mm512_set1_epi32(int8_part_starts(records + (size_t)r * record_size, columns)[part]);
+            const char *values = records + part * PART_COLUMNS;
+#pragma GCC unroll 8
+            for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
+                __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);
+                if (is_cold) {
+                    _mm_prefetch(weights + COLD_DISTANCE, _MM_HINT_T0);
+                    _mm_prefetch(weights + COLD_DISTANCE + 64, _MM_HINT_T0);
+                }
+                for (int32_t r = 0; r < num_records; r++) {
+                    __m512i four = int8_load_four(values + (size_t)r * record_size + k);
+                    sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], low, four);
+                    sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], high, four);
+                }
+            }
+            for (int32_t r = 0; r < num_records; r++) {
+                __m512 scale = _mm512_set1_ps(int8_part_scales(records + (size_t)r * record_size, columns)[part]);
+                for (int32_t p = 0; p < PANEL_PARTS; p++) {
+                    __m512 sum = _mm512_cvtepi32_ps(sums[r][p]);
+                    group_sums[r][p] = part % PARTS_PER_GROUP == 0 ? _mm512_mul_ps(sum, scale)
+                                                                   : _mm512_fmadd_ps(sum, scale, group_sums[r][p]);
+                }
+            }
         }
-        __m512 weight_scales = int8_load_scales(scales + part / PARTS_PER_GROUP * PANEL_ROWS);
-        for (int32_t r = 0; r < num_records; r++) {
-            __m512 scale = _mm512_set1_ps(int8_part_scales(records + (size_t)r * record_size, columns)[part]);
-            totals[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r]), _mm512_mul_ps(weight_scales, scale), totals[r]);
+        for (int32_t p = 0; p < PANEL_PARTS; p++) {
+            __m512 weight_scales = int8_load_scales(scales + p * 16);
+            for (int32_t r = 0; r < num_records; r++)
+                totals[r][p] = _mm512_fmadd_ps(group_sums[r][p], weight_scales, totals[r][p]);
         }
     }
-    for (int32_t r = 0; r < num_records; r++) _mm512_storeu_ps(out + (size_t)r * stride, totals[r]);
+    for (int32_t r = 0; r < num_records; r++)
+        for (int32_t p = 0; p < PANEL_PARTS; p++) _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
+}
+
+static inline __attribute__((always_inline)) void int8_multiply_from(const int32_t is_cold, const char *records,
+                                                                     size_t record_size, int32_t num_records,
+                                                                     const char *panel, int32_t columns, float *out,
+                                                                     size_t stride) {
+    switch (num_records) {
+    case 1: int8_tile(1, is_cold, records, record_size, panel, columns, out, stride); break;
+    case 2: int8_tile(2, is_cold, records, record_size, panel, columns, out, stride); break;
+    case 3: int8_tile(3, is_cold, records, record_size, panel, columns, out, stride); break;
+    case 4: int8_tile(4, is_cold, records, record_size, panel, columns, out, stride); break;
+    case 5: int8_tile(5, is_cold, records, record_size, panel, columns, out, stride); break;
+    case 6: int8_tile(6, is_cold, records, record_size, panel, columns, out, stride); break;
+    }
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, float *out, size_t stride) {
-    switch (num_records) {
-    case 1: int8_tile(1, records, record_size, panel, columns, out, stride); break;
-    case 2: int8_tile(2, records, record_size, panel, columns, out, stride); break;
-    case 3: int8_tile(3, records, record_size, panel, columns, out, stride); break;
-    case 4: int8_tile(4, records, record_size, panel, columns, out, stride); break;
-    case 5: int8_tile(5, records, record_size, panel, columns, out, stride); break;
-    case 6: int8_tile(6, records, record_size, panel, columns, out, stride); break;
-    case 7: int8_tile(7, records, record_size, panel, columns, out, stride); break;
-    case 8: int8_tile(8, records, record_size, panel, columns, out, stride); break;
-    }
+                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
+    if (is_cold)
+        int8_multiply_from(1, records, record_size, num_records, panel, columns, out, stride);
+    else
+        int8_multiply_from(0, records, record_size, num_records, panel, columns, out, stride);
 }
 
 static size_t int8_head_record_size(int32_t columns) { return 2 * int8_record_size(columns); }
@@ -133,15 +167,15 @@ static void int8_head_encode(const float *x, int32_t columns, void *record) {
     }
 }
 
+/* The two halves of a record are two records to the tile. */
 static void int8_head_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                               int32_t columns, float *out, size_t stride) {
-    float rest[MAX_TILE_ROWS * PANEL_ROWS];
-    int8_multiply(records, record_size, num_records, panel, columns, out, stride);
-    int8_multiply(records + int8_record_size(columns), record_size, num_records, panel, columns, rest, PANEL_ROWS);
-    for (int32_t r = 0; r < num_records; r++) {
-        float *row = out + (size_t)r * stride;
-        _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), _mm512_loadu_ps(rest + r * PANEL_ROWS)));
-    }
+                               int32_t columns, int32_t is_cold, float *out, size_t stride) {
+    float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];
+    int8_multiply(records, record_size / 2, 2 * num_records, panel, columns, is_cold, halves[0], INT8_PANEL_ROWS);
+    for (int32_t r = 0; r < num_records; r++)
+        for (int32_t i = 0; i < INT8_PANEL_ROWS; i += 16)
+            _mm512_storeu_ps(out + (size_t)r * stride + i,
+                             _mm512_add_ps(_mm512_loadu_ps(halves[2 * r] + i), _mm512_loadu_ps(halves[2 * r + 1] + i)));
 }
 
 #endif

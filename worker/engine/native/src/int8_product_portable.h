@@ -7,6 +7,8 @@
 #define INT8_INTERLEAVE 1
 #define INT8_WEIGHT_FLIP 0
 #define INT8_TILE_ROWS 4
+#define INT8_HEAD_TILE_ROWS INT8_TILE_ROWS
+#define INT8_PANEL_ROWS 16
 
 #define int8_record_size int16_record_size
 #define int8_head_record_size int16_record_size
@@ -21,28 +23,29 @@ static void int8_encode(const float *x, int32_t columns, void *record) {
     for (int32_t i = 0; i < columns; i++) values[i] = (int16_t)lrintf(x[i] * factor);
 }
 
-/* sums[PANEL_ROWS] = one group of one record . the group's weights; no overflow: 64 * 32767 * 127 < 2^31 */
+/* sums[INT8_PANEL_ROWS] = one group of one record . the group's weights; no overflow: 64 * 32767 * 127 < 2^31 */
 static inline void int8_group_sums(const int16_t *values, const int8_t *weights, int32_t *sums) {
-    for (int32_t n = 0; n < PANEL_ROWS; n++) sums[n] = 0;
+    for (int32_t n = 0; n < INT8_PANEL_ROWS; n++) sums[n] = 0;
     for (int32_t k = 0; k < GROUP_COLUMNS; k++)
-        for (int32_t n = 0; n < PANEL_ROWS; n++) sums[n] += values[k] * (int16_t)weights[k * PANEL_ROWS + n];
+        for (int32_t n = 0; n < INT8_PANEL_ROWS; n++) sums[n] += values[k] * (int16_t)weights[k * INT8_PANEL_ROWS + n];
 }
 
 static void int8_multiply_one(const int16_t *values, float scale, const char *panel, int32_t columns, float *out) {
     const uint16_t *scales = (const uint16_t *)panel;
-    const int8_t *weights = (const int8_t *)panel + int8_scales_size(columns);
-    float totals[PANEL_ROWS] = {0};
+    const int8_t *weights = (const int8_t *)panel + int8_scales_size(INT8_PANEL_ROWS, columns);
+    float totals[INT8_PANEL_ROWS] = {0};
     for (int32_t g = 0; g < int8_groups(columns); g++) {
-        int32_t sums[PANEL_ROWS];
-        int8_group_sums(values + g * GROUP_COLUMNS, weights + g * GROUP_COLUMNS * PANEL_ROWS, sums);
-        for (int32_t n = 0; n < PANEL_ROWS; n++)
-            totals[n] += (float)sums[n] * upper_half_to_float(scales[g * PANEL_ROWS + n]);
+        int32_t sums[INT8_PANEL_ROWS];
+        int8_group_sums(values + g * GROUP_COLUMNS, weights + g * GROUP_COLUMNS * INT8_PANEL_ROWS, sums);
+        for (int32_t n = 0; n < INT8_PANEL_ROWS; n++)
+            totals[n] += (float)sums[n] * upper_half_to_float(scales[g * INT8_PANEL_ROWS + n]);
     }
-    for (int32_t n = 0; n < PANEL_ROWS; n++) out[n] = totals[n] * scale;
+    for (int32_t n = 0; n < INT8_PANEL_ROWS; n++) out[n] = totals[n] * scale;
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, float *out, size_t stride) {
+                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
+    (void)is_cold;
     for (int32_t r = 0; r < num_records; r++)
         int8_multiply_one(int16_values(records, record_size, r), int16_scale(records, record_size, r), panel, columns,
                           out + (size_t)r * stride);

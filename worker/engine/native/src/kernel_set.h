@@ -2,25 +2,39 @@
 #include "fp32_product.h"
 #include "row_operations.h"
 
+#define FP32_PRODUCT(multiply_panel)                                                                                     \
+    {.panel_rows = PANEL_ROWS,                                                                                           \
+     .interleave = 1,                                                                                                    \
+     .tile_rows = FP32_TILE_ROWS,                                                                                        \
+     .record_size = fp32_record_size,                                                                                    \
+     .encode = fp32_encode,                                                                                              \
+     .multiply = multiply_panel}
+#define EXACT_CACHE {.item_size = sizeof(float), .product = FP32_PRODUCT(fp32_multiply), .convert = fp32_convert}
+#ifdef VECTOR_HAS_HALF
+#define SHORT_CACHE {.item_size = sizeof(uint16_t), .product = FP32_PRODUCT(half_multiply), .convert = half_convert}
+#else
+#define SHORT_CACHE EXACT_CACHE
+#endif
+
 const struct kernels KERNEL_SET = {
     .name = KERNEL_SET_NAME,
-    .fp32 = {.interleave = 1,
-             .tile_rows = FP32_TILE_ROWS,
-             .record_size = fp32_record_size,
-             .encode = fp32_encode,
-             .multiply = fp32_multiply},
-    .int8 = {.interleave = INT8_INTERLEAVE,
+    .fp32 = FP32_PRODUCT(fp32_multiply),
+    .int8 = {.panel_rows = INT8_PANEL_ROWS,
+             .interleave = INT8_INTERLEAVE,
              .weight_flip = INT8_WEIGHT_FLIP,
              .tile_rows = INT8_TILE_ROWS,
              .record_size = int8_record_size,
              .encode = int8_encode,
              .multiply = int8_multiply},
-    .int8_head = {.interleave = INT8_INTERLEAVE,
+    .int8_head = {.panel_rows = INT8_PANEL_ROWS,
+                  .interleave = INT8_INTERLEAVE,
                   .weight_flip = INT8_WEIGHT_FLIP,
-                  .tile_rows = INT8_TILE_ROWS,
+                  .tile_rows = INT8_HEAD_TILE_ROWS,
                   .record_size = int8_head_record_size,
                   .encode = int8_head_encode,
                   .multiply = int8_head_multiply},
+    .exact_cache = EXACT_CACHE,
+    .short_cache = SHORT_CACHE,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rotate = rotate,

@@ -1,6 +1,6 @@
 /* What differs between instruction sets: the tile products and the arithmetic on single rows.
  *
- * Weights are packed into panels of PANEL_ROWS output rows, so that one vector load gives the same input of many outputs.
+ * Weights are packed into panels of some output rows, so that one vector load gives the same input of many outputs.
  * Activations are encoded row by row into opaque records (plain floats, or integers with their scales). A tile multiplies
  * a few records with one panel; everything around it (threads, edges, bias, residual) is common to all sets.
  */
@@ -10,16 +10,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PANEL_ROWS 16    /* output rows of a panel */
+#define PANEL_ROWS 16    /* output rows of an fp32 panel */
+#define MAX_PANEL_ROWS 32
 #define GROUP_COLUMNS 64 /* input columns that share one int8 weight scale per output row */
 #define MAX_TILE_ROWS 8
 #define RECORD_ALIGNMENT 64
 
 /* An fp32 panel is float [columns][PANEL_ROWS].
  *
- * An int8 panel is uint16 scales [groups][PANEL_ROWS] (upper halves of floats), padded to RECORD_ALIGNMENT bytes, then
- * int8 weights [groups * GROUP_COLUMNS / interleave][PANEL_ROWS][interleave]. Columns beyond the matrix are zero. */
+ * An int8 panel is uint16 scales [groups][panel_rows] (upper halves of floats), padded to RECORD_ALIGNMENT bytes, then
+ * int8 weights [groups * GROUP_COLUMNS / interleave][panel_rows][interleave]. Columns beyond the matrix are zero. */
 struct product {
+    int32_t panel_rows;  /* output rows of a panel, <= MAX_PANEL_ROWS */
     int32_t interleave;  /* int8: consecutive columns of one row that lie together */
     int32_t weight_flip; /* int8: 0, or 0x80 where the kernel takes unsigned weights (value + 128) */
     int32_t tile_rows;   /* most records of one tile, <= MAX_TILE_ROWS */
@@ -30,10 +32,10 @@ struct product {
     /* record = x[columns] */
     void (*encode)(const float *x, int32_t columns, void *record);
 
-    /* out[num_records][PANEL_ROWS] = records . panel, with `stride` floats from one record's outputs to the next's. Each
-     * output is summed in the same order whatever num_records is. */
+    /* out[num_records][panel_rows] = records . panel, with `stride` floats from one record's outputs to the next's. Each
+     * output is summed in the same order whatever num_records is. is_cold: the panel comes from memory, not from a cache. */
     void (*multiply)(const char *records, size_t record_size, int32_t num_records, const char *panel, int32_t columns,
-                     float *out, size_t stride);
+                     int32_t is_cold, float *out, size_t stride);
 };
 
 /* Running softmax of one query over the keys seen so far. */
@@ -41,9 +43,19 @@ struct softmax_state {
     float max, sum;
 };
 
+/* How keys and values are cached: as panels of PANEL_ROWS numbers. */
+struct cache_format {
+    size_t item_size;
+    struct product product; /* of fp32 records and panels of this format */
+    /* out[n] = x in this format */
+    void (*convert)(const float *x, int32_t n, void *out);
+};
+
 struct kernels {
     const char *name;
     struct product fp32, int8;
+    struct cache_format exact_cache;
+    struct cache_format short_cache; /* of int8 models: half floats where the set converts them in one instruction */
     struct product int8_head; /* int8 with the finest activations of the set: the head's errors go into the logits */
 
     /* out[n] = x / rms(x) * weight */

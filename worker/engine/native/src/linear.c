@@ -9,10 +9,10 @@ static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 /* y[n] = tile + bias (where there is one) + y (where the call adds) */
-static inline void store_row(const struct linear_call *call, const float *tile, int32_t first_row, int32_t n,
-                             float *restrict y) {
+static inline __attribute__((always_inline)) void store_row(const struct linear_call *call, const float *tile,
+                                                            int32_t first_row, int32_t n, float *restrict y) {
     const float *bias = call->linear->bias;
-    float sums[PANEL_ROWS];
+    float sums[MAX_PANEL_ROWS];
     for (int32_t i = 0; i < n; i++) sums[i] = tile[i];
     if (bias != NULL)
         for (int32_t i = 0; i < n; i++) sums[i] += bias[first_row + i];
@@ -21,16 +21,18 @@ static inline void store_row(const struct linear_call *call, const float *tile, 
     for (int32_t i = 0; i < n; i++) y[i] = sums[i];
 }
 
-/* Store what the matrix has of a tile [num_records][PANEL_ROWS]. */
+/* Store what the matrix has of a tile [num_records][panel_rows]. */
 static void store_tile(const struct linear_call *call, const float *tile, int32_t first_record, int32_t num_records,
                        int32_t first_row) {
-    const int32_t num_rows = call->linear->rows, left = num_rows - first_row;
+    const int32_t num_rows = call->linear->rows, left = num_rows - first_row, panel_rows = call->product->panel_rows;
     float *y = call->y + (size_t)first_record * (size_t)num_rows + first_row;
-    for (int32_t r = 0; r < num_records; r++, tile += PANEL_ROWS, y += num_rows) {
-        if (left >= PANEL_ROWS)
-            store_row(call, tile, first_row, PANEL_ROWS, y); /* a constant: no loops */
+    for (int32_t r = 0; r < num_records; r++, tile += panel_rows, y += num_rows) {
+        if (left >= 32 && panel_rows == 32)
+            store_row(call, tile, first_row, 32, y); /* constants: no loops */
+        else if (left >= 16 && panel_rows == 16)
+            store_row(call, tile, first_row, 16, y);
         else
-            store_row(call, tile, first_row, left, y);
+            store_row(call, tile, first_row, min_int(left, panel_rows), y);
     }
 }
 
@@ -44,23 +46,23 @@ static void multiply_panel(const struct linear_call *call, int32_t first_record,
     const int32_t columns = call->linear->columns;
     const size_t record_size = product->record_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
-    float tile[MAX_TILE_ROWS * PANEL_ROWS];
+    float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
     for (int32_t r = first_record, num_records; r < end_record; r += num_records) {
         num_records = even_tile(end_record - r, product->tile_rows);
-        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, tile,
-                          PANEL_ROWS);
-        store_tile(call, tile, r, num_records, panel * PANEL_ROWS);
+        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, r == first_record,
+                          tile, (size_t)product->panel_rows);
+        store_tile(call, tile, r, num_records, panel * product->panel_rows);
     }
 }
 
 /* A task is some panels times some records: the panel stays in the first-level cache while the records pass by. */
-void linear_phase(struct team *team, const struct linear_call *call) {
-    const int32_t num_panels = divide_up(call->linear->rows, PANEL_ROWS);
-    const int32_t wanted = num_panels / (team_size(team) * TASKS_PER_MEMBER);
+void linear_phase(struct member *self, const struct linear_call *call) {
+    const int32_t num_panels = divide_up(call->linear->rows, call->product->panel_rows);
+    const int32_t wanted = num_panels / (member_team_size(self) * TASKS_PER_MEMBER);
     const int32_t panels_per_task = wanted < 1 ? 1 : min_int(wanted, MAX_PANELS_PER_TASK);
     const int32_t tasks_per_block = divide_up(num_panels, panels_per_task);
     const int32_t num_tasks = tasks_per_block * divide_up(call->num_records, RECORDS_PER_TASK);
-    for (int32_t task = team_next_task(team); task < num_tasks; task = team_next_task(team)) {
+    for (int32_t task; (task = member_next_task(self, num_tasks)) >= 0;) {
         int32_t first_record = task / tasks_per_block * RECORDS_PER_TASK;
         int32_t end_record = min_int(first_record + RECORDS_PER_TASK, call->num_records);
         int32_t first_panel = task % tasks_per_block * panels_per_task;
@@ -68,5 +70,5 @@ void linear_phase(struct team *team, const struct linear_call *call) {
         for (int32_t panel = first_panel; panel < end_panel; panel++)
             multiply_panel(call, first_record, end_record, panel);
     }
-    team_barrier(team);
+    member_barrier(self);
 }

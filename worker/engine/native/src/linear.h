@@ -18,6 +18,6 @@ struct linear_call {
 };
 
 /* One phase of all members; ends with a barrier. */
-void linear_phase(struct team *team, const struct linear_call *call);
+void linear_phase(struct member *self, const struct linear_call *call);
 
 #endif

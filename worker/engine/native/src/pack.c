@@ -5,13 +5,20 @@
 #include "int8_panel.h"
 #include "slm_native.h"
 
-size_t panel_size(int32_t precision, int32_t columns) {
-    return precision == SLM_INT8 ? int8_panel_size(columns) : (size_t)columns * PANEL_ROWS * sizeof(float);
+size_t panel_size(const struct product *product, int32_t precision, int32_t columns) {
+    if (precision == SLM_INT8) return int8_panel_size(product->panel_rows, columns);
+    return (size_t)(columns * product->panel_rows) * sizeof(float);
+}
+
+static const struct product *product_of(const struct kernels *set, int32_t precision) {
+    return precision == SLM_INT8 ? &set->int8 : &set->fp32;
 }
 
 size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int32_t columns) {
-    if (find_kernels(kernels) == NULL) return 0;
-    return (size_t)((rows + PANEL_ROWS - 1) / PANEL_ROWS) * panel_size(precision, columns);
+    const struct kernels *set = find_kernels(kernels);
+    if (set == NULL) return 0;
+    const struct product *product = product_of(set, precision);
+    return (size_t)((rows + product->panel_rows - 1) / product->panel_rows) * panel_size(product, precision, columns);
 }
 
 /* The largest magnitude of n floats as the bits of a float, which order as integers do; not finite if one of them is. */
@@ -54,17 +61,17 @@ static void quantise(const float *weights, int32_t n, float scale, uint8_t *valu
 
 static void pack_int8_row(const struct product *product, char *panel, int32_t lane, const float *weights,
                           int32_t columns) {
+    const int32_t interleave = product->interleave, panel_rows = product->panel_rows;
     uint16_t *scales = (uint16_t *)panel + lane;
-    uint8_t *packed = (uint8_t *)panel + int8_scales_size(columns);
-    const int32_t interleave = product->interleave;
-    for (int32_t start = 0; start < columns; start += GROUP_COLUMNS, scales += PANEL_ROWS) {
+    uint8_t *packed = (uint8_t *)panel + int8_scales_size(panel_rows, columns);
+    for (int32_t start = 0; start < columns; start += GROUP_COLUMNS, scales += panel_rows) {
         int32_t length = columns - start < GROUP_COLUMNS ? columns - start : GROUP_COLUMNS;
         uint8_t values[GROUP_COLUMNS];
         *scales = group_scale(largest_magnitude(weights + start, length));
         quantise(weights + start, length, upper_half_to_float(*scales), values);
         for (int32_t i = 0; i < length; i++) {
             int32_t k = start + i;
-            packed[(k / interleave * PANEL_ROWS + lane) * interleave + k % interleave] =
+            packed[(k / interleave * panel_rows + lane) * interleave + k % interleave] =
                 values[i] ^ (uint8_t)product->weight_flip;
         }
     }
@@ -74,15 +81,17 @@ int32_t slm_pack_rows(const char *kernels, int32_t precision, void *packed, cons
                       int32_t num_rows, int32_t columns) {
     const struct kernels *set = find_kernels(kernels);
     if (set == NULL) return 0;
+    const struct product *product = product_of(set, precision);
+    const size_t size = panel_size(product, precision, columns);
     for (int32_t i = 0; i < num_rows; i++) {
-        int32_t row = first_row + i;
-        char *panel = (char *)packed + (size_t)(row / PANEL_ROWS) * panel_size(precision, columns);
+        int32_t row = first_row + i, lane = row % product->panel_rows;
+        char *panel = (char *)packed + (size_t)(row / product->panel_rows) * size;
         const float *row_weights = weights + (size_t)i * (size_t)columns;
         if (largest_magnitude(row_weights, columns) >= 0x7f800000) return 0;
         if (precision == SLM_INT8)
-            pack_int8_row(&set->int8, panel, row % PANEL_ROWS, row_weights, columns);
+            pack_int8_row(product, panel, lane, row_weights, columns);
         else
-            pack_fp32_row(panel, row % PANEL_ROWS, row_weights, columns);
+            pack_fp32_row(panel, lane, row_weights, columns);
     }
     return 1;
 }

@@ -5,6 +5,6 @@
 #include "kernels.h"
 
 /* Bytes of one panel of a matrix. */
-size_t panel_size(int32_t precision, int32_t columns);
+size_t panel_size(const struct product *product, int32_t precision, int32_t columns);
 
 #endif

@@ -77,11 +77,11 @@ static void embed_token(const struct slm_model *model, int32_t token_id, int32_t
     }
 }
 
-static void embed_phase(struct slm_runner *runner) {
+static void embed_phase(struct slm_runner *runner, struct member *self) {
     const size_t size = (size_t)runner->model.hidden_size;
-    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team))
+    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;)
         embed_token(&runner->model, runner->token_ids[t], runner->positions[t], runner->hidden + (size_t)t * size);
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
 static void apply_norm(const struct slm_runner *runner, const struct slm_norm *norm, const float *x, float *out) {
@@ -98,36 +98,36 @@ static void encode(const struct slm_runner *runner, const struct product *produc
 }
 
 /* records = norm(hidden) */
-static void norm_phase(struct slm_runner *runner, const struct slm_norm *norm, float *scratch) {
+static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm, float *scratch) {
     const int32_t size = runner->model.hidden_size;
-    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
         apply_norm(runner, norm, runner->hidden + (size_t)t * (size_t)size, scratch);
         encode(runner, runner->product, scratch, size, t);
     }
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
 /* records = norm(hidden), of the tokens whose logits are wanted, for the head */
-static void final_norm_phase(struct slm_runner *runner, float *scratch) {
+static void final_norm_phase(struct slm_runner *runner, struct member *self, float *scratch) {
     const int32_t size = runner->model.hidden_size;
-    for (int32_t i = team_next_task(runner->team); i < runner->num_logits; i = team_next_task(runner->team)) {
+    for (int32_t i; (i = member_next_task(self, runner->num_logits)) >= 0;) {
         const float *x = runner->hidden + (size_t)runner->logit_tokens[i] * (size_t)size;
         apply_norm(runner, &runner->model.final_norm, x, scratch);
         encode(runner, runner->head_product, scratch, size, i);
     }
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
-static void matrix_phase(struct slm_runner *runner, const struct product *product, const struct slm_linear *linear,
-                         int32_t num_records, float *y, int32_t adds) {
+static void matrix_phase(struct slm_runner *runner, struct member *self, const struct product *product,
+                         const struct slm_linear *linear, int32_t num_records, float *y, int32_t adds) {
     struct linear_call call = {.product = product,
                                .linear = linear,
-                               .panel_size = panel_size(runner->model.precision, linear->columns),
+                               .panel_size = panel_size(product, runner->model.precision, linear->columns),
                                .records = runner->records,
                                .num_records = num_records,
                                .adds = adds,
                                .y = y};
-    linear_phase(runner->team, &call);
+    linear_phase(self, &call);
 }
 
 /* Norm (where the model has one) and turn `num_heads` heads of a token. */
@@ -145,10 +145,11 @@ static void position_heads(const struct slm_runner *runner, const struct slm_nor
 }
 
 /* Position queries and keys, and move keys and values to the cache. */
-static void cache_phase(struct slm_runner *runner, const struct slm_layer *layer, int32_t layer_index) {
+static void cache_phase(struct slm_runner *runner, struct member *self, const struct slm_layer *layer,
+                        int32_t layer_index) {
     const struct slm_model *model = &runner->model;
     const int32_t key_floats = model->num_kv_heads * model->head_size;
-    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
         float *queries = runner->wide + (size_t)t * (size_t)attention_columns(model);
         float *keys = queries + model->num_heads * model->head_size, *values = keys + key_floats;
         const int32_t position = runner->positions[t];
@@ -156,36 +157,36 @@ static void cache_phase(struct slm_runner *runner, const struct slm_layer *layer
         position_heads(runner, &layer->key_norm, position, keys, model->num_kv_heads, 1.0f);
         attention_store(&runner->attention, layer_index, runner->block_tables[t], position, keys, values);
     }
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
-static void attention_phase(struct slm_runner *runner, int32_t layer_index, void *scratch) {
+static void attention_phase(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
     const int32_t num_kv_heads = runner->model.num_kv_heads, num_tasks = runner->num_items * num_kv_heads;
-    for (int32_t task = team_next_task(runner->team); task < num_tasks; task = team_next_task(runner->team)) {
+    for (int32_t task; (task = member_next_task(self, num_tasks)) >= 0;) {
         /* the last tokens of a chunk see most keys: the long tasks first */
         const struct attention_item *item = &runner->items[runner->num_items - 1 - task / num_kv_heads];
         attention_compute(&runner->attention, layer_index, item, task % num_kv_heads, runner->wide,
                           (size_t)attention_columns(&runner->model), runner->partials, scratch);
     }
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
 /* records = attention, merged from its parts */
-static void merge_phase(struct slm_runner *runner, float *scratch) {
+static void merge_phase(struct slm_runner *runner, struct member *self, float *scratch) {
     const int32_t columns = runner->model.num_heads * runner->model.head_size;
-    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
         attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
                          scratch);
         encode(runner, runner->product, scratch, columns, t);
     }
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
 /* records = activation(wide) */
-static void activation_phase(struct slm_runner *runner, float *scratch) {
+static void activation_phase(struct slm_runner *runner, struct member *self, float *scratch) {
     const struct slm_model *model = &runner->model;
     const int32_t size = model->intermediate_size;
-    for (int32_t t = team_next_task(runner->team); t < runner->num_tokens; t = team_next_task(runner->team)) {
+    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
         const float *x = runner->wide + (size_t)t * (size_t)mlp_columns(model);
         if (model->mlp_kind == SLM_SWIGLU)
             runner->kernels->swiglu(x, x + size, size, scratch);
@@ -193,32 +194,32 @@ static void activation_phase(struct slm_runner *runner, float *scratch) {
             runner->kernels->gelu_tanh(x, size, scratch);
         encode(runner, runner->product, scratch, size, t);
     }
-    team_barrier(runner->team);
+    member_barrier(self);
 }
 
-static void layer_phases(struct slm_runner *runner, int32_t layer_index, void *scratch) {
+static void layer_phases(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
     const struct slm_layer *layer = &runner->model.layers[layer_index];
     const struct product *product = runner->product;
     const int32_t num_tokens = runner->num_tokens;
-    norm_phase(runner, &layer->attention_norm, scratch);
-    matrix_phase(runner, product, &layer->query_key_value, num_tokens, runner->wide, 0);
-    cache_phase(runner, layer, layer_index);
-    attention_phase(runner, layer_index, scratch);
-    merge_phase(runner, scratch);
-    matrix_phase(runner, product, &layer->attention_output, num_tokens, runner->hidden, 1);
-    norm_phase(runner, &layer->mlp_norm, scratch);
-    matrix_phase(runner, product, &layer->mlp_input, num_tokens, runner->wide, 0);
-    activation_phase(runner, scratch);
-    matrix_phase(runner, product, &layer->mlp_output, num_tokens, runner->hidden, 1);
+    norm_phase(runner, self, &layer->attention_norm, scratch);
+    matrix_phase(runner, self, product, &layer->query_key_value, num_tokens, runner->wide, 0);
+    cache_phase(runner, self, layer, layer_index);
+    attention_phase(runner, self, layer_index, scratch);
+    merge_phase(runner, self, scratch);
+    matrix_phase(runner, self, product, &layer->attention_output, num_tokens, runner->hidden, 1);
+    norm_phase(runner, self, &layer->mlp_norm, scratch);
+    matrix_phase(runner, self, product, &layer->mlp_input, num_tokens, runner->wide, 0);
+    activation_phase(runner, self, scratch);
+    matrix_phase(runner, self, product, &layer->mlp_output, num_tokens, runner->hidden, 1);
 }
 
-static void run_step(void *context, int32_t member) {
+static void run_step(void *context, struct member *self) {
     struct slm_runner *runner = context;
-    void *scratch = runner->scratch + (size_t)member * runner->scratch_size;
-    embed_phase(runner);
-    for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, i, scratch);
-    final_norm_phase(runner, scratch);
-    matrix_phase(runner, runner->head_product, &runner->model.head, runner->num_logits, runner->logits, 0);
+    void *scratch = runner->scratch + (size_t)member_index(self) * runner->scratch_size;
+    embed_phase(runner, self);
+    for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, self, i, scratch);
+    final_norm_phase(runner, self, scratch);
+    matrix_phase(runner, self, runner->head_product, &runner->model.head, runner->num_logits, runner->logits, 0);
 }
 
 /* Preparing a step. */
@@ -279,15 +280,14 @@ void slm_forward(struct slm_runner *runner, const struct slm_row *rows, int32_t 
     team_run(runner->team, run_step, runner);
 }
 
-static void run_linear(void *context, int32_t member) {
+static void run_linear(void *context, struct member *self) {
     struct slm_runner *runner = context;
     const struct linear_call *call = &runner->linear_call;
     const int32_t columns = call->linear->columns;
-    (void)member;
-    for (int32_t r = team_next_task(runner->team); r < call->num_records; r = team_next_task(runner->team))
+    for (int32_t r; (r = member_next_task(self, call->num_records)) >= 0;)
         encode(runner, runner->product, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
-    team_barrier(runner->team);
-    matrix_phase(runner, runner->product, call->linear, call->num_records, call->y, 0);
+    member_barrier(self);
+    matrix_phase(runner, self, runner->product, call->linear, call->num_records, call->y, 0);
 }
 
 void slm_linear_forward(struct slm_runner *runner, const struct slm_linear *linear, const float *x, int32_t num_rows,

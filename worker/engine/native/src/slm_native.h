@@ -51,7 +51,7 @@ struct slm_model {
     int32_t intermediate_size; /* multiple of 16 */
     int32_t num_heads;
     int32_t num_kv_heads; /* divides num_heads */
-    int32_t head_size;    /* multiple of 16 */
+    int32_t head_size;    /* multiple of 16, at most 256 */
     int32_t vocab_size;
     int32_t context_length; /* most tokens of a slot; length of the position tables */
     int32_t precision;      /* enum slm_precision */
@@ -91,8 +91,8 @@ size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int
 int32_t slm_pack_rows(const char *kernels, int32_t precision, void *packed, const float *weights, int32_t first_row,
                       int32_t num_rows, int32_t columns);
 
-/* Bytes of one cache block: keys and values of SLM_BLOCK_TOKENS tokens in all layers. */
-size_t slm_block_size(const struct slm_model *model);
+/* Bytes of one cache block: keys and values of SLM_BLOCK_TOKENS tokens in all layers. 0: no such kernel set. */
+size_t slm_block_size(const struct slm_model *model, const char *kernels);
 
 /* Make a runner. `cache` holds the blocks one after the other, aligned to 64; they need no initial value. `max_tokens`
  * bounds the tokens and `max_rows` the rows of a step. The runner starts `threads` - 1 threads, which sleep between steps.

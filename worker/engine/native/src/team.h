@@ -10,22 +10,26 @@
 #include <stdint.h>
 
 struct team;
+struct member;
 
-typedef void (*team_body)(void *context, int32_t member);
+typedef void (*team_body)(void *context, struct member *self);
 
 /* `size` members, the caller of team_run() among them. NULL: no memory or no threads. */
 struct team *team_create(int32_t size);
 void team_destroy(struct team *team);
 
-int32_t team_size(const struct team *team);
-
-/* Run body(context, member) on all members, member 0 on the calling thread, and wait for all of them. */
+/* Run body(context, self) on all members, one of them on the calling thread, and wait for all of them. */
 void team_run(struct team *team, team_body body, void *context);
 
-/* The next task of this phase that no member has taken yet: 0, 1, 2, ... The caller stops at its own number of tasks. */
-int32_t team_next_task(struct team *team);
+int32_t member_index(const struct member *self);
+int32_t member_team_size(const struct member *self);
 
-/* Wait until all members are here. Ends a phase: the tasks are counted from 0 again. */
-void team_barrier(struct team *team);
+/* A task of this phase, 0 to num_tasks - 1, that no member has taken yet, or -1. All members name the same number. Each
+ * begins with a share of its own, so that it reads one stretch of memory in order and meets in the next phase what it
+ * left in its caches; then it helps the others, of whom one may have to share its core. */
+int32_t member_next_task(struct member *self, int32_t num_tasks);
+
+/* Wait until all members are here. Ends a phase: no task is taken any more. */
+void member_barrier(struct member *self);
 
 #endif
