@@ -70,5 +70,4 @@ void linear_phase(struct member *self, const struct linear_call *call) {
         for (int32_t panel = first_panel; panel < end_panel; panel++)
             multiply_panel(call, first_record, end_record, panel);
     }
-    member_barrier(self);
 }

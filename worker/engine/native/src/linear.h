@@ -17,7 +17,7 @@ struct linear_call {
     float *y;     /* [num_records][linear->rows] */
 };
 
-/* One phase of all members; ends with a barrier. */
+/* One phase of all members. */
 void linear_phase(struct member *self, const struct linear_call *call);
 
 #endif

@@ -60,7 +60,7 @@ static int32_t mlp_columns(const struct slm_model *model) {
 
 static int32_t has_norm(const struct slm_norm *norm) { return norm->weight != NULL; }
 
-/* Phases. Each ends with a barrier. */
+/* Phases. Each is over for all members when its last task is done. */
 
 static float bf16_at(const void *table, size_t index) { return upper_half_to_float(((const uint16_t *)table)[index]); }
 
@@ -81,7 +81,6 @@ static void embed_phase(struct slm_runner *runner, struct member *self) {
     const size_t size = (size_t)runner->model.hidden_size;
     for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;)
         embed_token(&runner->model, runner->token_ids[t], runner->positions[t], runner->hidden + (size_t)t * size);
-    member_barrier(self);
 }
 
 static void apply_norm(const struct slm_runner *runner, const struct slm_norm *norm, const float *x, float *out) {
@@ -104,7 +103,6 @@ static void norm_phase(struct slm_runner *runner, struct member *self, const str
         apply_norm(runner, norm, runner->hidden + (size_t)t * (size_t)size, scratch);
         encode(runner, runner->product, scratch, size, t);
     }
-    member_barrier(self);
 }
 
 /* records = norm(hidden), of the tokens whose logits are wanted, for the head */
@@ -115,7 +113,6 @@ static void final_norm_phase(struct slm_runner *runner, struct member *self, flo
         apply_norm(runner, &runner->model.final_norm, x, scratch);
         encode(runner, runner->head_product, scratch, size, i);
     }
-    member_barrier(self);
 }
 
 static void matrix_phase(struct slm_runner *runner, struct member *self, const struct product *product,
@@ -157,7 +154,6 @@ static void cache_phase(struct slm_runner *runner, struct member *self, const st
         position_heads(runner, &layer->key_norm, position, keys, model->num_kv_heads, 1.0f);
         attention_store(&runner->attention, layer_index, runner->block_tables[t], position, keys, values);
     }
-    member_barrier(self);
 }
 
 static void attention_phase(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
@@ -168,7 +164,6 @@ static void attention_phase(struct slm_runner *runner, struct member *self, int3
         attention_compute(&runner->attention, layer_index, item, task % num_kv_heads, runner->wide,
                           (size_t)attention_columns(&runner->model), runner->partials, scratch);
     }
-    member_barrier(self);
 }
 
 /* records = attention, merged from its parts */
@@ -179,7 +174,6 @@ static void merge_phase(struct slm_runner *runner, struct member *self, float *s
                          scratch);
         encode(runner, runner->product, scratch, columns, t);
     }
-    member_barrier(self);
 }
 
 /* records = activation(wide) */
@@ -194,7 +188,6 @@ static void activation_phase(struct slm_runner *runner, struct member *self, flo
             runner->kernels->gelu_tanh(x, size, scratch);
         encode(runner, runner->product, scratch, size, t);
     }
-    member_barrier(self);
 }
 
 static void layer_phases(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
@@ -286,7 +279,6 @@ static void run_linear(void *context, struct member *self) {
     const int32_t columns = call->linear->columns;
     for (int32_t r; (r = member_next_task(self, call->num_records)) >= 0;)
         encode(runner, runner->product, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
-    member_barrier(self);
     matrix_phase(runner, self, runner->product, call->linear, call->num_records, call->y, 0);
 }
 

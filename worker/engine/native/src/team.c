@@ -5,21 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPINS 4000 /* some ten microseconds */
+#define SPINS 2000 /* some ten microseconds */
 #define CACHE_LINE 64
 
 struct member {
-    _Alignas(CACHE_LINE) atomic_int num_taken; /* of the tasks of its share */
+    /* How many tasks of its share are taken, with the number of the phase in the upper half, so that a member that comes
+     * late takes none of another phase. */
+    _Alignas(CACHE_LINE) atomic_uint_least64_t taken;
     struct team *team;
     pthread_t thread;
     int32_t index;
+    uint32_t phase;   /* the one that it is in; team->phase where it is not late */
+    int32_t num_done; /* tasks of this phase, not yet added to the team's */
 };
 
 struct team {
     int32_t size;
-    atomic_int num_arrived; /* at the barrier */
-    atomic_uint phase;      /* number of barriers passed */
-    pthread_mutex_t mutex;  /* guards what follows, and the changes of phase */
+    atomic_int num_done; /* tasks of this phase; at the end of a run members that have left it */
+    atomic_uint phase;   /* number of phases that are over */
+    atomic_int num_asleep;
+    pthread_mutex_t mutex; /* guards what follows, and who falls asleep */
     pthread_cond_t phase_changed, run_started;
     uint32_t num_runs;
     int32_t is_closing;
@@ -45,53 +50,76 @@ static int32_t share_start(const struct team *team, int32_t index, int32_t num_t
     return (int32_t)((int64_t)index * num_tasks / team->size);
 }
 
-/* The next task of a member's share, or -1. */
-static int32_t take_task(struct member *owner, int32_t num_tasks) {
+/* The next task of the owner's share in the given phase, or -1. */
+static int32_t take_task(struct member *owner, uint32_t phase, int32_t num_tasks) {
     const int32_t start = share_start(owner->team, owner->index, num_tasks);
     const int32_t size = share_start(owner->team, owner->index + 1, num_tasks) - start;
-    if (atomic_load_explicit(&owner->num_taken, memory_order_relaxed) >= size) return -1;
-    int32_t number = atomic_fetch_add_explicit(&owner->num_taken, 1, memory_order_relaxed);
-    return number < size ? start + number : -1;
+    uint_least64_t taken = atomic_load_explicit(&owner->taken, memory_order_relaxed);
+    do {
+        if ((uint32_t)(taken >> 32) != phase || (int32_t)(uint32_t)taken >= size) return -1;
+    } while (!atomic_compare_exchange_weak_explicit(&owner->taken, &taken, taken + 1, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return start + (int32_t)(uint32_t)taken;
 }
 
-int32_t member_next_task(struct member *self, int32_t num_tasks) {
-    struct team *team = self->team;
-    for (int32_t i = 0; i < team->size; i++) {
-        int32_t task = take_task(&team->members[(self->index + i) % team->size], num_tasks);
-        if (task >= 0) return task;
-    }
-    return -1;
-}
-
-static void open_barrier(struct team *team) {
-    atomic_store_explicit(&team->num_arrived, 0, memory_order_relaxed);
+/* Called by the member that has seen the phase's last task done, while the others wait. */
+static void begin_next_phase(struct team *team) {
+    const uint32_t phase = atomic_load_explicit(&team->phase, memory_order_relaxed) + 1;
     for (int32_t i = 0; i < team->size; i++)
-        atomic_store_explicit(&team->members[i].num_taken, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->members[i].taken, (uint_least64_t)phase << 32, memory_order_relaxed);
+    atomic_store_explicit(&team->num_done, 0, memory_order_relaxed);
+    atomic_store(&team->phase, phase);
+    if (atomic_load(&team->num_asleep) == 0) return; /* who is about to sleep will see the new phase */
     pthread_mutex_lock(&team->mutex);
-    atomic_fetch_add_explicit(&team->phase, 1, memory_order_release);
     pthread_cond_broadcast(&team->phase_changed);
     pthread_mutex_unlock(&team->mutex);
 }
 
-static void sleep_until_after(struct team *team, unsigned phase) {
+static void sleep_until_after(struct team *team, uint32_t phase) {
     pthread_mutex_lock(&team->mutex);
-    while (atomic_load_explicit(&team->phase, memory_order_acquire) == phase)
-        pthread_cond_wait(&team->phase_changed, &team->mutex);
+    atomic_fetch_add(&team->num_asleep, 1);
+    while (atomic_load(&team->phase) == phase) pthread_cond_wait(&team->phase_changed, &team->mutex);
+    atomic_fetch_sub(&team->num_asleep, 1);
     pthread_mutex_unlock(&team->mutex);
 }
 
-void member_barrier(struct member *self) {
-    struct team *team = self->team;
-    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team->num_arrived, 1, memory_order_acq_rel) == team->size - 1) {
-        open_barrier(team);
-        return;
-    }
+static void wait_until_after(struct team *team, uint32_t phase) {
     for (int32_t i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(&team->phase, memory_order_acquire) != phase) return;
         pause_briefly();
     }
     sleep_until_after(team, phase);
+}
+
+/* Add what the member has done of a phase that is over with `total`; it is in the next phase then. */
+static void finish_phase(struct member *self, int32_t total) {
+    struct team *team = self->team;
+    const int32_t num_done = self->num_done;
+    self->num_done = 0;
+    if (num_done > 0 && atomic_fetch_add_explicit(&team->num_done, num_done, memory_order_acq_rel) + num_done == total)
+        begin_next_phase(team);
+    else
+        wait_until_after(team, self->phase);
+    self->phase++;
+}
+
+int32_t member_next_task(struct member *self, int32_t num_tasks) {
+    struct team *team = self->team;
+    for (int32_t i = 0; i < team->size; i++) {
+        int32_t task = take_task(&team->members[(self->index + i) % team->size], self->phase, num_tasks);
+        if (task < 0) continue;
+        self->num_done++;
+        return task;
+    }
+    if (num_tasks > 0) finish_phase(self, num_tasks);
+    return -1;
+}
+
+/* Run the body, and wait for all members: none may still pass by old phases when the next run is prepared. */
+static void take_part(struct member *self, team_body body, void *context) {
+    body(context, self);
+    self->num_done = 1;
+    finish_phase(self, self->team->size);
 }
 
 /* Returns 0 when the team closes. */
@@ -106,10 +134,8 @@ static int32_t wait_for_run(struct team *team, uint32_t num_runs_done) {
 static void *serve(void *argument) {
     struct member *member = argument;
     struct team *team = member->team;
-    for (uint32_t num_runs_done = 0; wait_for_run(team, num_runs_done); num_runs_done++) {
-        team->body(team->context, member);
-        member_barrier(member);
-    }
+    for (uint32_t num_runs_done = 0; wait_for_run(team, num_runs_done); num_runs_done++)
+        take_part(member, team->body, team->context);
     return NULL;
 }
 
@@ -120,8 +146,7 @@ void team_run(struct team *team, team_body body, void *context) {
     team->num_runs++;
     pthread_cond_broadcast(&team->run_started);
     pthread_mutex_unlock(&team->mutex);
-    body(context, &team->members[0]);
-    member_barrier(&team->members[0]);
+    take_part(&team->members[0], body, context);
 }
 
 /* Starts the members' threads; returns how many members there are then. */
@@ -143,8 +168,10 @@ struct team *team_create(int32_t size) {
     pthread_mutex_init(&team->mutex, NULL);
     pthread_cond_init(&team->phase_changed, NULL);
     pthread_cond_init(&team->run_started, NULL);
-    team->size = start_members(team, size);
-    if (team->size == size) return team;
+    team->size = size;
+    const int32_t num_started = start_members(team, size);
+    if (num_started == size) return team;
+    team->size = num_started;
     team_destroy(team);
     return NULL;
 }

@@ -1,8 +1,10 @@
 /* A team of threads that run one function together, phase after phase.
  *
- * Between two runs the members sleep. Within a run, which takes milliseconds and has some hundred phases, they wait for
- * each other at barriers: first awake for some microseconds, because a sleep would cost more than most phases, then
- * asleep, so that a core that somebody else uses is not waited for at full load.
+ * A phase is a number of tasks. It is over when all its tasks are done, not when all members have been there: a member
+ * whose core somebody else uses for a moment is missed only for the task that it holds, and passes by the phases that the
+ * others have done meanwhile. Who waits for the last task of a phase stays awake for some microseconds, because a sleep
+ * would cost more than most phases, then sleeps, which leaves the core to the one that is waited for. Between two runs
+ * all members sleep.
  */
 #ifndef SLM_TEAM_H
 #define SLM_TEAM_H
@@ -24,12 +26,11 @@ void team_run(struct team *team, team_body body, void *context);
 int32_t member_index(const struct member *self);
 int32_t member_team_size(const struct member *self);
 
-/* A task of this phase, 0 to num_tasks - 1, that no member has taken yet, or -1. All members name the same number. Each
- * begins with a share of its own, so that it reads one stretch of memory in order and meets in the next phase what it
- * left in its caches; then it helps the others, of whom one may have to share its core. */
+/* A task of this phase, 0 to num_tasks - 1, that no member has taken yet. When there is none left, waits until all of
+ * them are done and returns -1, which ends the phase. All members name the same numbers, phase by phase.
+ *
+ * Each begins with a share of its own, so that it reads one stretch of memory in order and meets in the next phase what it
+ * left in its caches; then it helps the others. */
 int32_t member_next_task(struct member *self, int32_t num_tasks);
-
-/* Wait until all members are here. Ends a phase: no task is taken any more. */
-void member_barrier(struct member *self);
 
 #endif
