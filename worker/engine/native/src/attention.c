@@ -99,11 +99,11 @@ void attention_store(const struct attention *attention, int32_t layer, const int
 }
 
 static size_t score_record_size(const struct attention *attention) {
-    return attention->format->product.record_size(SLM_BLOCK_TOKENS);
+    return attention->kernels->fp32.record_size(SLM_BLOCK_TOKENS);
 }
 
 size_t attention_scratch_size(const struct attention *attention) {
-    size_t per_query = attention->format->product.record_size(attention->head_size) + score_record_size(attention) +
+    size_t per_query = attention->kernels->fp32.record_size(attention->head_size) + score_record_size(attention) +
                        2 * (size_t)attention->head_size * sizeof(float) + sizeof(float) + sizeof(struct softmax_state);
     return max_queries(attention) * per_query;
 }
@@ -111,24 +111,12 @@ size_t attention_scratch_size(const struct attention *attention) {
 static struct tile lay_out_tile(const struct attention *attention, int32_t num_queries, void *scratch) {
     const size_t queries = max_queries(attention), size = (size_t)attention->head_size;
     struct tile tile = {.num_queries = num_queries, .queries = scratch};
-    tile.scores = tile.queries + queries * attention->format->product.record_size(attention->head_size);
+    tile.scores = tile.queries + queries * attention->kernels->fp32.record_size(attention->head_size);
     tile.weighted = (float *)(tile.scores + queries * score_record_size(attention));
     tile.sums = tile.weighted + queries * size;
     tile.factors = tile.sums + queries * size;
     tile.states = (struct softmax_state *)(tile.factors + queries);
     return tile;
-}
-
-/* out[num_queries][num_panels * PANEL_ROWS] = records . panels, with `stride` floats from row to row. */
-static void multiply_panels(const struct product *product, const char *records, size_t record_size, int32_t num_queries,
-                            const char *panels, size_t panel_size, int32_t num_panels, int32_t columns, float *out,
-                            size_t stride) {
-    for (int32_t p = 0; p < num_panels; p++)
-        for (int32_t q = 0; q < num_queries; q += product->tile_rows)
-            product->multiply(records + (size_t)q * record_size, record_size,
-                              min_int(product->tile_rows, num_queries - q),
-                              panels + (size_t)p * panel_size, columns, q == 0,
-                              out + (size_t)q * stride + p * PANEL_ROWS, stride);
 }
 
 /* Keys of the block at `block_start` that the query at `position` may see. */
@@ -154,17 +142,17 @@ static void weigh_block(const struct attention *attention, const struct attentio
 
 static void attend_block(const struct attention *attention, int32_t layer, const struct attention_item *item,
                          int32_t kv_head, struct tile *tile, int32_t block_start) {
-    const struct product *product = &attention->format->product;
+    const struct cache_format *format = attention->format;
     const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
-    const size_t score_size = score_record_size(attention), panel_line = PANEL_ROWS * attention->format->item_size;
-    multiply_panels(product, tile->queries, product->record_size(size), tile->num_queries,
-                    block_keys(attention, layer, block, kv_head), (size_t)size * panel_line,
-                    (num_keys + PANEL_ROWS - 1) / PANEL_ROWS, size, (float *)tile->scores, score_size / sizeof(float));
+    const size_t score_size = score_record_size(attention), panel_line = PANEL_ROWS * format->item_size;
+    format->multiply(tile->queries, attention->kernels->fp32.record_size(size), tile->num_queries,
+                     block_keys(attention, layer, block, kv_head), (size_t)size * panel_line,
+                     (num_keys + PANEL_ROWS - 1) / PANEL_ROWS, size, (float *)tile->scores,
+                     score_size / sizeof(float));
     weigh_block(attention, item, tile, block_start);
-    multiply_panels(product, tile->scores, score_size, tile->num_queries,
-                    block_values(attention, layer, block, kv_head), SLM_BLOCK_TOKENS * panel_line, size / PANEL_ROWS,
-                    num_keys, tile->weighted, (size_t)size);
+    format->multiply(tile->scores, score_size, tile->num_queries, block_values(attention, layer, block, kv_head),
+                     SLM_BLOCK_TOKENS * panel_line, size / PANEL_ROWS, num_keys, tile->weighted, (size_t)size);
     for (int32_t q = 0; q < tile->num_queries; q++)
         attention->kernels->combine(tile->sums + q * size, tile->factors[q], tile->weighted + q * size, 1.0f, size);
 }
@@ -207,7 +195,7 @@ static void hand_over(const struct attention *attention, const struct attention_
 
 static void load_queries(const struct attention *attention, const struct attention_item *item, int32_t kv_head,
                          const float *queries, size_t stride, struct tile *tile) {
-    const struct product *product = &attention->format->product;
+    const struct product *product = &attention->kernels->fp32;
     const int32_t size = attention->head_size, group = group_size(attention);
     for (int32_t q = 0; q < tile->num_queries; q++) {
         const float *query = queries + (size_t)(item->first_token + q / group) * stride;

@@ -9,8 +9,13 @@
 
 #define PANEL_VECTORS (PANEL_ROWS / LANES)
 
-/* The sums of a tile must fit the registers beside a panel's vectors: 6 * 2 of 16, 8 * 1 of 32, 2 * 4 of 16. */
+/* The sums of a tile must fit the registers beside a panel's vectors: 6 * 2 of 16, 8 * 2 of 32, 2 * 4 of 16. */
 #define FP32_TILE_ROWS (LANES == 8 ? 6 : LANES == 16 ? 8 : 2)
+#define TILE_PANELS (LANES == 16 ? 2 : 1)
+/* Few records leave room for more panels: enough sums that none waits for the one before it. */
+#define FLAT_TILE_ROWS (LANES == 8 ? 3 : LANES == 16 ? 4 : 2)
+#define FLAT_TILE_PANELS (LANES == 16 ? 4 : LANES == 8 ? 2 : 1)
+#define MAX_TILE_VECTORS 4
 
 /* Between two records, so that records of 2^n floats do not fall on the same cache sets. */
 static size_t fp32_record_size(int32_t columns) {
@@ -30,60 +35,110 @@ static inline vec panel_load(const char *panel, const int32_t is_half) {
     return vec_load((const float *)panel);
 }
 
-/* Inlined with a constant number of records, so that `sums` lives in registers. */
-static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_records, const int32_t is_half,
-                                                            const char *records, size_t record_size, const char *panel,
+/* out[num_records][num_vectors * LANES]. Inlined with constant numbers, so that `sums` lives in registers. */
+static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_records, const int32_t num_vectors,
+                                                            const int32_t is_half, const char *records,
+                                                            size_t record_size, const char *panels, size_t panel_size,
                                                             int32_t columns, float *out, size_t stride) {
     const size_t item_size = is_half ? sizeof(uint16_t) : sizeof(float);
-    vec sums[MAX_TILE_ROWS][PANEL_VECTORS];
+    vec sums[FP32_TILE_ROWS][MAX_TILE_VECTORS];
     for (int32_t r = 0; r < num_records; r++)
-        for (int32_t v = 0; v < PANEL_VECTORS; v++) sums[r][v] = vec_set(0.0f);
-    for (int32_t k = 0; k < columns; k++, panel += PANEL_ROWS * item_size) {
-        vec weights[PANEL_VECTORS];
-        for (int32_t v = 0; v < PANEL_VECTORS; v++) weights[v] = panel_load(panel + v * LANES * item_size, is_half);
+        for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_set(0.0f);
+    for (int32_t k = 0; k < columns; k++, panels += PANEL_ROWS * item_size) {
+        vec weights[MAX_TILE_VECTORS];
+        for (int32_t v = 0; v < num_vectors; v++)
+            weights[v] = panel_load(panels + (size_t)(v / PANEL_VECTORS) * panel_size +
+                                        (size_t)(v % PANEL_VECTORS * LANES) * item_size,
+                                    is_half);
         for (int32_t r = 0; r < num_records; r++) {
             vec x = vec_set(((const float *)(records + (size_t)r * record_size))[k]);
-            for (int32_t v = 0; v < PANEL_VECTORS; v++) sums[r][v] = vec_fma(x, weights[v], sums[r][v]);
+            for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_fma(x, weights[v], sums[r][v]);
         }
     }
     for (int32_t r = 0; r < num_records; r++)
-        for (int32_t v = 0; v < PANEL_VECTORS; v++) vec_store(out + (size_t)r * stride + v * LANES, sums[r][v]);
+        for (int32_t v = 0; v < num_vectors; v++) vec_store(out + (size_t)r * stride + v * LANES, sums[r][v]);
 }
 
-static inline __attribute__((always_inline)) void fp32_multiply_of(const int32_t is_half, const char *records,
-                                                                   size_t record_size, int32_t num_records,
-                                                                   const char *panel, int32_t columns, float *out,
-                                                                   size_t stride) {
+static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_records, const int32_t num_vectors,
+                                                               const int32_t is_half, const char *records,
+                                                               size_t record_size, const char *panels,
+                                                               size_t panel_size, int32_t columns, float *out,
+                                                               size_t stride) {
+#define TILE_CASE(n)                                                                                                  \
+    case n: fp32_tile(n, num_vectors, is_half, records, record_size, panels, panel_size, columns, out, stride); break;
     switch (num_records) {
-    case 1: fp32_tile(1, is_half, records, record_size, panel, columns, out, stride); break;
-    case 2: fp32_tile(2, is_half, records, record_size, panel, columns, out, stride); break;
+        TILE_CASE(1)
+        TILE_CASE(2)
 #if LANES > 4
-    case 3: fp32_tile(3, is_half, records, record_size, panel, columns, out, stride); break;
-    case 4: fp32_tile(4, is_half, records, record_size, panel, columns, out, stride); break;
-    case 5: fp32_tile(5, is_half, records, record_size, panel, columns, out, stride); break;
-    case 6: fp32_tile(6, is_half, records, record_size, panel, columns, out, stride); break;
+        TILE_CASE(3)
+        TILE_CASE(4)
+        TILE_CASE(5)
+        TILE_CASE(6)
 #endif
 #if LANES > 8
-    case 7: fp32_tile(7, is_half, records, record_size, panel, columns, out, stride); break;
-    case 8: fp32_tile(8, is_half, records, record_size, panel, columns, out, stride); break;
+        TILE_CASE(7)
+        TILE_CASE(8)
 #endif
+    }
+#undef TILE_CASE
+}
+
+/* One group of panels with all records, `tile_rows` at a time. */
+static inline __attribute__((always_inline)) void fp32_panels(const int32_t num_panels, const int32_t tile_rows,
+                                                              const int32_t is_half, const char *records,
+                                                              size_t record_size, int32_t num_records,
+                                                              const char *panels, size_t panel_size, int32_t columns,
+                                                              float *out, size_t stride) {
+    for (int32_t r = 0; r < num_records; r += tile_rows)
+        fp32_tile_of(num_records - r < tile_rows ? num_records - r : tile_rows, num_panels * PANEL_VECTORS, is_half,
+                     records + (size_t)r * record_size, record_size, panels, panel_size, columns,
+                     out + (size_t)r * stride, stride);
+}
+
+static inline __attribute__((always_inline)) void fp32_multiply_panels(const int32_t is_half, const char *records,
+                                                                       size_t record_size, int32_t num_records,
+                                                                       const char *panels, size_t panel_size,
+                                                                       int32_t num_panels, int32_t columns, float *out,
+                                                                       size_t stride) {
+    const int32_t is_flat = num_records <= FLAT_TILE_ROWS;
+    while (num_panels > 0) {
+        int32_t n = 1;
+        if (is_flat && num_panels >= FLAT_TILE_PANELS) {
+            n = FLAT_TILE_PANELS;
+            fp32_panels(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, records, record_size, num_records, panels,
+                        panel_size, columns, out, stride);
+        } else if (num_panels >= TILE_PANELS) {
+            n = TILE_PANELS;
+            fp32_panels(TILE_PANELS, FP32_TILE_ROWS, is_half, records, record_size, num_records, panels, panel_size,
+                        columns, out, stride);
+        } else {
+            fp32_panels(1, FP32_TILE_ROWS, is_half, records, record_size, num_records, panels, panel_size, columns, out,
+                        stride);
+        }
+        panels += (size_t)n * panel_size;
+        out += n * PANEL_ROWS;
+        num_panels -= n;
     }
 }
 
 static void fp32_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
                           int32_t columns, int32_t is_cold, float *out, size_t stride) {
     (void)is_cold;
-    fp32_multiply_of(0, records, record_size, num_records, panel, columns, out, stride);
+    fp32_tile_of(num_records, PANEL_VECTORS, 0, records, record_size, panel, 0, columns, out, stride);
 }
 
-static void fp32_convert(const float *x, int32_t n, void *out) { memcpy(out, x, (size_t)n * sizeof *x); }
+static void exact_multiply(const char *records, size_t record_size, int32_t num_records, const char *panels,
+                           size_t panel_size, int32_t num_panels, int32_t columns, float *out, size_t stride) {
+    fp32_multiply_panels(0, records, record_size, num_records, panels, panel_size, num_panels, columns, out, stride);
+}
+
+static void exact_convert(const float *x, int32_t n, void *out) { memcpy(out, x, (size_t)n * sizeof *x); }
 
 #ifdef VECTOR_HAS_HALF
 
-static void half_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
-    (void)is_cold;
-    fp32_multiply_of(1, records, record_size, num_records, panel, columns, out, stride);
+static void half_multiply(const char *records, size_t record_size, int32_t num_records, const char *panels,
+                          size_t panel_size, int32_t num_panels, int32_t columns, float *out, size_t stride) {
+    fp32_multiply_panels(1, records, record_size, num_records, panels, panel_size, num_panels, columns, out, stride);
 }
 
 /* What a half float cannot hold becomes its largest value; NaN stays, because both comparisons give their second operand. */

@@ -2,23 +2,21 @@
 #include "fp32_product.h"
 #include "row_operations.h"
 
-#define FP32_PRODUCT(multiply_panel)                                                                                     \
-    {.panel_rows = PANEL_ROWS,                                                                                           \
-     .interleave = 1,                                                                                                    \
-     .tile_rows = FP32_TILE_ROWS,                                                                                        \
-     .record_size = fp32_record_size,                                                                                    \
-     .encode = fp32_encode,                                                                                              \
-     .multiply = multiply_panel}
-#define EXACT_CACHE {.item_size = sizeof(float), .product = FP32_PRODUCT(fp32_multiply), .convert = fp32_convert}
+#define EXACT_CACHE {.item_size = sizeof(float), .convert = exact_convert, .multiply = exact_multiply}
 #ifdef VECTOR_HAS_HALF
-#define SHORT_CACHE {.item_size = sizeof(uint16_t), .product = FP32_PRODUCT(half_multiply), .convert = half_convert}
+#define SHORT_CACHE {.item_size = sizeof(uint16_t), .convert = half_convert, .multiply = half_multiply}
 #else
 #define SHORT_CACHE EXACT_CACHE
 #endif
 
 const struct kernels KERNEL_SET = {
     .name = KERNEL_SET_NAME,
-    .fp32 = FP32_PRODUCT(fp32_multiply),
+    .fp32 = {.panel_rows = PANEL_ROWS,
+             .interleave = 1,
+             .tile_rows = FP32_TILE_ROWS,
+             .record_size = fp32_record_size,
+             .encode = fp32_encode,
+             .multiply = fp32_multiply},
     .int8 = {.panel_rows = INT8_PANEL_ROWS,
              .interleave = INT8_INTERLEAVE,
              .weight_flip = INT8_WEIGHT_FLIP,

@@ -46,9 +46,11 @@ struct softmax_state {
 /* How keys and values are cached: as panels of PANEL_ROWS numbers. */
 struct cache_format {
     size_t item_size;
-    struct product product; /* of fp32 records and panels of this format */
     /* out[n] = x in this format */
     void (*convert)(const float *x, int32_t n, void *out);
+    /* out[num_records][num_panels * PANEL_ROWS] = fp32 records . panels, as struct product's. */
+    void (*multiply)(const char *records, size_t record_size, int32_t num_records, const char *panels,
+                     size_t panel_size, int32_t num_panels, int32_t columns, float *out, size_t stride);
 };
 
 struct kernels {
