@@ -146,13 +146,24 @@ static void attend_block(const struct attention *attention, int32_t layer, const
     const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
     const size_t score_size = score_record_size(attention), panel_line = PANEL_ROWS * format->item_size;
-    format->multiply(tile->queries, attention->kernels->fp32.record_size(size), tile->num_queries,
-                     block_keys(attention, layer, block, kv_head), (size_t)size * panel_line,
-                     (num_keys + PANEL_ROWS - 1) / PANEL_ROWS, size, (float *)tile->scores,
-                     score_size / sizeof(float));
+    /* The values lie behind the keys, and the keys of the next head behind the values. */
+    const size_t ahead = half_block(size) * format->item_size;
+    const struct panels keys = {.start = block_keys(attention, layer, block, kv_head),
+                                .size = (size_t)size * panel_line,
+                                .num = (num_keys + PANEL_ROWS - 1) / PANEL_ROWS,
+                                .columns = size,
+                                .ahead = ahead,
+                                .columns_ahead = num_keys};
+    const struct panels values = {.start = keys.start + ahead,
+                                  .size = SLM_BLOCK_TOKENS * panel_line,
+                                  .num = size / PANEL_ROWS,
+                                  .columns = num_keys,
+                                  .ahead = ahead,
+                                  .columns_ahead = size};
+    format->multiply(tile->queries, attention->kernels->fp32.record_size(size), tile->num_queries, &keys,
+                     (float *)tile->scores, score_size / sizeof(float));
     weigh_block(attention, item, tile, block_start);
-    format->multiply(tile->scores, score_size, tile->num_queries, block_values(attention, layer, block, kv_head),
-                     SLM_BLOCK_TOKENS * panel_line, size / PANEL_ROWS, num_keys, tile->weighted, (size_t)size);
+    format->multiply(tile->scores, score_size, tile->num_queries, &values, tile->weighted, (size_t)size);
     for (int32_t q = 0; q < tile->num_queries; q++)
         attention->kernels->combine(tile->sums + q * size, tile->factors[q], tile->weighted + q * size, 1.0f, size);
 }

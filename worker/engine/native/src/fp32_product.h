@@ -35,19 +35,24 @@ static inline vec panel_load(const char *panel, const int32_t is_half) {
     return vec_load((const float *)panel);
 }
 
-/* out[num_records][num_vectors * LANES]. Inlined with constant numbers, so that `sums` lives in registers. */
+/* out[num_records][num_vectors * LANES] = records . the first panels. Inlined with constant numbers, so that `sums` lives
+ * in registers. */
 static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_records, const int32_t num_vectors,
                                                             const int32_t is_half, const char *records,
-                                                            size_t record_size, const char *panels, size_t panel_size,
-                                                            int32_t columns, float *out, size_t stride) {
+                                                            size_t record_size, const struct panels *from, float *out,
+                                                            size_t stride) {
     const size_t item_size = is_half ? sizeof(uint16_t) : sizeof(float);
+    const char *panels = from->start;
     vec sums[FP32_TILE_ROWS][MAX_TILE_VECTORS];
     for (int32_t r = 0; r < num_records; r++)
         for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_set(0.0f);
-    for (int32_t k = 0; k < columns; k++, panels += PANEL_ROWS * item_size) {
+    for (int32_t k = 0; k < from->columns; k++, panels += PANEL_ROWS * item_size) {
         vec weights[MAX_TILE_VECTORS];
+        if (k < from->columns_ahead)
+            for (int32_t v = 0; v < num_vectors; v += PANEL_VECTORS)
+                __builtin_prefetch(panels + (size_t)(v / PANEL_VECTORS) * from->size + from->ahead);
         for (int32_t v = 0; v < num_vectors; v++)
-            weights[v] = panel_load(panels + (size_t)(v / PANEL_VECTORS) * panel_size +
+            weights[v] = panel_load(panels + (size_t)(v / PANEL_VECTORS) * from->size +
                                         (size_t)(v % PANEL_VECTORS * LANES) * item_size,
                                     is_half);
         for (int32_t r = 0; r < num_records; r++) {
@@ -61,84 +66,80 @@ static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_re
 
 static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_records, const int32_t num_vectors,
                                                                const int32_t is_half, const char *records,
-                                                               size_t record_size, const char *panels,
-                                                               size_t panel_size, int32_t columns, float *out,
-                                                               size_t stride) {
-#define TILE_CASE(n)                                                                                                  \
-    case n: fp32_tile(n, num_vectors, is_half, records, record_size, panels, panel_size, columns, out, stride); break;
+                                                               size_t record_size, const struct panels *from,
+                                                               float *out, size_t stride) {
     switch (num_records) {
-        TILE_CASE(1)
-        TILE_CASE(2)
+    case 1: fp32_tile(1, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 2: fp32_tile(2, num_vectors, is_half, records, record_size, from, out, stride); break;
 #if LANES > 4
-        TILE_CASE(3)
-        TILE_CASE(4)
-        TILE_CASE(5)
-        TILE_CASE(6)
+    case 3: fp32_tile(3, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 4: fp32_tile(4, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 5: fp32_tile(5, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 6: fp32_tile(6, num_vectors, is_half, records, record_size, from, out, stride); break;
 #endif
 #if LANES > 8
-        TILE_CASE(7)
-        TILE_CASE(8)
+    case 7: fp32_tile(7, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 8: fp32_tile(8, num_vectors, is_half, records, record_size, from, out, stride); break;
 #endif
     }
-#undef TILE_CASE
 }
 
-/* One group of panels with all records, `tile_rows` at a time. */
-static inline __attribute__((always_inline)) void fp32_panels(const int32_t num_panels, const int32_t tile_rows,
-                                                              const int32_t is_half, const char *records,
-                                                              size_t record_size, int32_t num_records,
-                                                              const char *panels, size_t panel_size, int32_t columns,
-                                                              float *out, size_t stride) {
-    for (int32_t r = 0; r < num_records; r += tile_rows)
-        fp32_tile_of(num_records - r < tile_rows ? num_records - r : tile_rows, num_panels * PANEL_VECTORS, is_half,
-                     records + (size_t)r * record_size, record_size, panels, panel_size, columns,
-                     out + (size_t)r * stride, stride);
+/* The first `num_panels` panels with all records, `tile_rows` at a time. */
+static inline __attribute__((always_inline)) void fp32_multiply_group(const int32_t num_panels, const int32_t tile_rows,
+                                                                      const int32_t is_half, const char *records,
+                                                                      size_t record_size, int32_t num_records,
+                                                                      struct panels from, float *out, size_t stride) {
+    for (int32_t left = num_records; left > 0; left -= tile_rows) {
+        fp32_tile_of(left < tile_rows ? left : tile_rows, num_panels * PANEL_VECTORS, is_half, records, record_size,
+                     &from, out, stride);
+        from.columns_ahead = 0; /* it has been asked for */
+        records += (size_t)tile_rows * record_size;
+        out += (size_t)tile_rows * stride;
+    }
 }
 
-static inline __attribute__((always_inline)) void fp32_multiply_panels(const int32_t is_half, const char *records,
-                                                                       size_t record_size, int32_t num_records,
-                                                                       const char *panels, size_t panel_size,
-                                                                       int32_t num_panels, int32_t columns, float *out,
-                                                                       size_t stride) {
+static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_t is_half, const char *records,
+                                                                    size_t record_size, int32_t num_records,
+                                                                    struct panels from, float *out, size_t stride) {
     const int32_t is_flat = num_records <= FLAT_TILE_ROWS;
-    while (num_panels > 0) {
-        int32_t n = 1;
-        if (is_flat && num_panels >= FLAT_TILE_PANELS) {
-            n = FLAT_TILE_PANELS;
-            fp32_panels(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, records, record_size, num_records, panels,
-                        panel_size, columns, out, stride);
-        } else if (num_panels >= TILE_PANELS) {
-            n = TILE_PANELS;
-            fp32_panels(TILE_PANELS, FP32_TILE_ROWS, is_half, records, record_size, num_records, panels, panel_size,
-                        columns, out, stride);
+    while (from.num > 0) {
+        int32_t num_panels = 1;
+        if (is_flat && from.num >= FLAT_TILE_PANELS) {
+            num_panels = FLAT_TILE_PANELS;
+            fp32_multiply_group(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, records, record_size, num_records, from, out,
+                                stride);
+        } else if (from.num >= TILE_PANELS) {
+            num_panels = TILE_PANELS;
+            fp32_multiply_group(TILE_PANELS, FP32_TILE_ROWS, is_half, records, record_size, num_records, from, out,
+                                stride);
         } else {
-            fp32_panels(1, FP32_TILE_ROWS, is_half, records, record_size, num_records, panels, panel_size, columns, out,
-                        stride);
+            fp32_multiply_group(1, FP32_TILE_ROWS, is_half, records, record_size, num_records, from, out, stride);
         }
-        panels += (size_t)n * panel_size;
-        out += n * PANEL_ROWS;
-        num_panels -= n;
+        from.start += (size_t)num_panels * from.size;
+        from.num -= num_panels;
+        out += num_panels * PANEL_ROWS;
     }
 }
 
 static void fp32_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
                           int32_t columns, int32_t is_cold, float *out, size_t stride) {
+    const struct panels one = {.start = panel, .num = 1, .columns = columns};
     (void)is_cold;
-    fp32_tile_of(num_records, PANEL_VECTORS, 0, records, record_size, panel, 0, columns, out, stride);
+    fp32_tile_of(num_records, PANEL_VECTORS, 0, records, record_size, &one, out, stride);
 }
 
-static void exact_multiply(const char *records, size_t record_size, int32_t num_records, const char *panels,
-                           size_t panel_size, int32_t num_panels, int32_t columns, float *out, size_t stride) {
-    fp32_multiply_panels(0, records, record_size, num_records, panels, panel_size, num_panels, columns, out, stride);
+static void exact_multiply(const char *records, size_t record_size, int32_t num_records, const struct panels *panels,
+                           float *out, size_t stride) {
+    fp32_multiply_all(0, records, record_size, num_records, *panels, out, stride);
 }
 
 static void exact_convert(const float *x, int32_t n, void *out) { memcpy(out, x, (size_t)n * sizeof *x); }
 
 #ifdef VECTOR_HAS_HALF
 
-static void half_multiply(const char *records, size_t record_size, int32_t num_records, const char *panels,
-                          size_t panel_size, int32_t num_panels, int32_t columns, float *out, size_t stride) {
-    fp32_multiply_panels(1, records, record_size, num_records, panels, panel_size, num_panels, columns, out, stride);
+static void half_multiply(const char *records, size_t record_size, int32_t num_records, const struct panels *panels,
+                          float *out, size_t stride) {
+    fp32_multiply_all(1, records, record_size, num_records, *panels, out, stride);
 }
 
 /* What a half float cannot hold becomes its largest value; NaN stays, because both comparisons give their second operand. */

@@ -43,14 +43,24 @@ struct softmax_state {
     float max, sum;
 };
 
+/* Some panels of cached keys or values, one after the other. */
+struct panels {
+    const char *start;
+    size_t size; /* of one, in bytes */
+    int32_t num;
+    int32_t columns;
+    size_t ahead; /* bytes from each place to the one that is read next */
+    int32_t columns_ahead; /* that will be read there: they are asked for from memory */
+};
+
 /* How keys and values are cached: as panels of PANEL_ROWS numbers. */
 struct cache_format {
     size_t item_size;
     /* out[n] = x in this format */
     void (*convert)(const float *x, int32_t n, void *out);
-    /* out[num_records][num_panels * PANEL_ROWS] = fp32 records . panels, as struct product's. */
-    void (*multiply)(const char *records, size_t record_size, int32_t num_records, const char *panels,
-                     size_t panel_size, int32_t num_panels, int32_t columns, float *out, size_t stride);
+    /* out[num_records][panels->num * PANEL_ROWS] = fp32 records . panels, as struct product's. */
+    void (*multiply)(const char *records, size_t record_size, int32_t num_records, const struct panels *panels,
+                     float *out, size_t stride);
 };
 
 struct kernels {
