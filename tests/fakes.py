@@ -161,6 +161,7 @@ class FakeRunner:
         block_tokens: int = 256,
         num_blocks: int | None = None,
         mixed_chunk: int = 256,
+        short_prompt: int = 0,
         step_delay_s: float = 0.0,
         gate: Gate | None = None,
     ) -> None:
@@ -169,6 +170,7 @@ class FakeRunner:
         self.block_tokens = block_tokens
         self.num_blocks = num_blocks or num_slots * -(-context_length // block_tokens)
         self.mixed_chunk = mixed_chunk
+        self.short_prompt = short_prompt
         self.batches: list[list[Row]] = []  # every forward's rows
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False

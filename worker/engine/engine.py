@@ -78,6 +78,7 @@ class Engine:
             max_running=runner.num_slots,
             prefill_chunk=prefill_chunk,
             mixed_chunk=runner.mixed_chunk,
+            short_prompt=runner.short_prompt,
         )
         # Touched by the engine thread alone:
         self._streams: dict[str, OutputStream] = {}  # of the admitted sequences

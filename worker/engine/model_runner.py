@@ -45,6 +45,7 @@ class ModelRunner(Protocol):
     num_blocks: int
     block_tokens: int  # tokens of a block
     mixed_chunk: int  # prompt tokens that do not make a step of few decoding rows much longer
+    short_prompt: int  # prompt tokens that make a step so much longer as may be now and then
     adapters: frozenset[str]  # the names that rows may carry
 
     def forward(self, rows: list[Row]) -> Tensor:

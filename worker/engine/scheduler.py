@@ -25,22 +25,47 @@ class Batch:
         return [sequence for sequence, row in zip(self.sequences, self.rows, strict=True) if row.needs_logits]
 
 
+@dataclass(slots=True)
+class _Budget:
+    """Prompt tokens that a step can still take: of all prompts, and of the long ones among them."""
+
+    of_all: int
+    of_long: int
+
+    def take(self, count: int, *, is_long: bool) -> int:
+        """As many of `count` as there are left."""
+        taken = min(count, self.of_all, self.of_long) if is_long else min(count, self.of_all)
+        self.of_all -= taken
+        self.of_long -= taken if is_long else 0
+        return taken
+
+
 class Scheduler:
     """First come, first served, at step boundaries, as far as the cache reaches.
 
     Every running sequence that is past its prefill decodes in every step. When the cache is full, the youngest ones
-    give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first;
-    beside decoding sequences there are no more than `mixed_chunk` for each prompt, or as many as there are decoding
-    ones, so that a long prompt slows the others' tokens by a bounded factor.
+    give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first.
+    Beside decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or as many as there are
+    decoding ones, so that it slows the others' tokens by a bounded factor; a short one costs them a single pause, so it
+    is computed at once.
 
     Args:
         cache: the sequences' blocks.
         max_running: most sequences in a step.
         prefill_chunk: most prompt tokens in a step.
-        mixed_chunk: most of one prompt beside few decoding sequences.
+        mixed_chunk: most of one long prompt beside few decoding sequences.
+        short_prompt: tokens still to be computed of a prompt that is not long.
     """
 
-    def __init__(self, cache: KVCacheManager, *, max_running: int, prefill_chunk: int, mixed_chunk: int) -> None:
+    def __init__(
+        self,
+        cache: KVCacheManager,
+        *,
+        max_running: int,
+        prefill_chunk: int,
+        mixed_chunk: int,
+        short_prompt: int = 0,
+    ) -> None:
         if min(max_running, prefill_chunk, mixed_chunk) < 1:
             raise ValueError(f"A step has at least one sequence and one token: {max_running}, {prefill_chunk}.")
         self.waiting: deque[Sequence] = deque()
@@ -50,6 +75,7 @@ class Scheduler:
         self._max_running = max_running
         self._prefill_chunk = prefill_chunk
         self._mixed_chunk = mixed_chunk
+        self._short_prompt = short_prompt
 
     @property
     def num_free_slots(self) -> int:
@@ -78,8 +104,7 @@ class Scheduler:
         for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
             if count > 1:
-                count = min(count, budget)
-                budget -= count
+                count = budget.take(count, is_long=count > self._short_prompt)
             if count and self._make_room(sequence, sequence.num_computed_tokens + count):
                 batch.sequences.append(sequence)
                 batch.rows.append(_row(sequence, count))
@@ -140,10 +165,12 @@ class Scheduler:
             self.running.append(sequence)
         return copies
 
-    def _budget(self, num_decoding: int, num_prefilling: int) -> int:
-        """Prompt tokens of a step. The oldest prompt takes what it can, so that a burst's first answers begin early."""
-        share = max(self._mixed_chunk, num_decoding) if num_decoding else self._prefill_chunk
-        return min(self._prefill_chunk, share * num_prefilling)
+    def _budget(self, num_decoding: int, num_prefilling: int) -> _Budget:
+        """The oldest prompt takes what it can, so that a burst's first answers begin early."""
+        if not num_decoding:
+            return _Budget(self._prefill_chunk, self._prefill_chunk)
+        of_long = min(self._prefill_chunk, max(self._mixed_chunk, num_decoding) * num_prefilling)
+        return _Budget(min(self._prefill_chunk, max(of_long, self._short_prompt)), of_long)
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Get the sequence its blocks, at the cost of younger ones; false when it had to give up its own."""

@@ -59,7 +59,7 @@ class TransformersRunner:
         self.context_length = self.block_tokens = context_length
         self.num_blocks = _affordable_slots(config, model.dtype, num_slots, context_length, kv_bytes)
         # On a GPU a step's time hardly depends on the number of its tokens.
-        self.mixed_chunk = CPU_MIXED_CHUNK if model.device.type == "cpu" else GPU_MIXED_CHUNK
+        self.mixed_chunk = self.short_prompt = CPU_MIXED_CHUNK if model.device.type == "cpu" else GPU_MIXED_CHUNK
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self._model = model
         self._device, self._dtype = model.device, model.dtype

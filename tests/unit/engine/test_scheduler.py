@@ -17,6 +17,7 @@ def make_scheduler(
     prefill_chunk: int,
     *,
     mixed_chunk: int = 1000,
+    short_prompt: int = 0,
     num_blocks: int | None = None,
     block_tokens: int = 64,
 ) -> Scheduler:
@@ -27,6 +28,7 @@ def make_scheduler(
         max_running=num_slots,
         prefill_chunk=prefill_chunk,
         mixed_chunk=mixed_chunk,
+        short_prompt=short_prompt,
     )
 
 
@@ -129,6 +131,21 @@ def test_a_long_prompt_beside_decoding_sequences_goes_in_small_parts() -> None:
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 2], "but no fewer than the mixed chunk"
     scheduler.remove(scheduler.running[0])
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [7], "all at once where nobody has to wait for it"
+
+
+def test_a_short_prompt_beside_decoding_sequences_is_computed_at_once() -> None:
+    scheduler = make_scheduler(4, 16, mixed_chunk=2, short_prompt=6)
+    scheduler.add(make_sequence("decoding", 1))
+    run_step(scheduler)
+    scheduler.add(make_sequence("short", 6))
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 6]
+
+    scheduler.add(make_sequence("long", 12))
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 2]
+    scheduler.add(Sequence("late", list(range(50, 55)), SamplingParams(seed=0)))
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 4, 2], "the oldest first, the long one in parts"
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 6], "what is left of it is short"
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 1, 3]
 
 
 def test_when_the_cache_is_full_the_youngest_gives_way_and_comes_back_first() -> None:

@@ -29,7 +29,9 @@ from worker.engine.sequence import BASE_ADAPTER
 logger = logging.getLogger(__name__)
 
 MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cut
-MIXED_CHUNK = 8  # as many rows cost little more than one, which has to read all weights
+# By kernel set, prompt tokens beside decoding rows: as many as cost little more than one row, which has to read all
+# weights; and as many as take some 15 milliseconds.
+PREFILL_PARTS = {"avx512vnni": (12, 64), "avx2": (8, 16), "portable": (8, 8)}
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 
 
@@ -60,7 +62,6 @@ class NativeRunner:
 
     adapters = frozenset({BASE_ADAPTER})
     block_tokens = BLOCK_TOKENS
-    mixed_chunk = MIXED_CHUNK
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class NativeRunner:
         self.context_length = context_length
         self._library = load_library(build_library(build_dir))
         self.kernels = _choose_kernels(available_kernels(self._library), kernels)
+        self.mixed_chunk, self.short_prompt = PREFILL_PARTS[self.kernels]
         self._model = PackedModel(
             self._library,
             config,
