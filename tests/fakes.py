@@ -162,6 +162,7 @@ class FakeRunner:
         num_blocks: int | None = None,
         mixed_chunk: int = 256,
         short_prompt: int = 0,
+        max_guesses: int = 0,
         step_delay_s: float = 0.0,
         gate: Gate | None = None,
     ) -> None:
@@ -171,6 +172,7 @@ class FakeRunner:
         self.num_blocks = num_blocks or num_slots * -(-context_length // block_tokens)
         self.mixed_chunk = mixed_chunk
         self.short_prompt = short_prompt
+        self.max_guesses = max_guesses
         self.batches: list[list[Row]] = []  # every forward's rows
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False
@@ -190,9 +192,8 @@ class FakeRunner:
         assert rows, "an empty step"
         assert len(rows) <= self.num_slots, "too many rows"
         assert len({row.blocks[row.start // self.block_tokens] for row in rows}) == len(rows), "two rows in one block"
-        logits = [self._next(row) for row in rows]
-        wanted = [item for item, row in zip(logits, rows, strict=True) if row.needs_logits]
-        return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
+        logits = [one for row in rows for one in self._compute(row)]
+        return torch.stack(logits) if logits else torch.empty(0, self.vocab_size)
 
     def copy_block(self, source: int, target: int, num_tokens: int) -> None:
         assert num_tokens <= len(self._blocks[source]), "more is copied than there is"
@@ -201,8 +202,9 @@ class FakeRunner:
     def close(self) -> None:
         self.is_closed = True
 
-    def _next(self, row: Row) -> Tensor:
-        assert row.token_ids, "an empty row"
+    def _compute(self, row: Row) -> list[Tensor]:
+        assert row.num_guesses < len(row.token_ids), "an empty row"
+        assert row.num_guesses <= self.max_guesses, "too many guesses"
         for position, token_id in enumerate(row.token_ids, row.start):
             block = self._blocks[row.blocks[position // self.block_tokens]]
             assert position % self.block_tokens <= len(block), "the row does not continue its block"
@@ -211,7 +213,7 @@ class FakeRunner:
         history = history[: row.start + len(row.token_ids)]
         assert len(history) == row.start + len(row.token_ids), "what comes before the row is not there"
         assert len(history) <= self.context_length, "the context is too short"
-        return _logits(self._plan(history)) if row.needs_logits else torch.empty(self.vocab_size)
+        return [_logits(self._plan(history[: len(history) - num])) for num in reversed(range(row.num_logits))]
 
 
 def _logits(planned: int | Tensor) -> Tensor:

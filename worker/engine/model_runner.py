@@ -34,6 +34,12 @@ class Row:
     start: int
     adapter: str
     needs_logits: bool  # false for a prefill chunk that is not the last
+    num_guesses: int = 0  # of the tokens, the last ones that may turn out not to be the sequence's
+
+    @property
+    def num_logits(self) -> int:
+        """Of its last tokens, those whose following logits are wanted: the guesses, and the one before them."""
+        return 1 + self.num_guesses if self.needs_logits else 0
 
 
 class ModelRunner(Protocol):
@@ -46,14 +52,15 @@ class ModelRunner(Protocol):
     block_tokens: int  # tokens of a block
     mixed_chunk: int  # prompt tokens that do not make a step of few decoding rows much longer
     short_prompt: int  # prompt tokens that make a step so much longer as may be now and then
+    max_guesses: int  # most of a row; 0: it takes none
     adapters: frozenset[str]  # the names that rows may carry
 
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
 
         Returns:
-            The logits that follow the last token of every row with `needs_logits`, in the rows' order:
-            [number of such rows, vocab_size].
+            The logits that follow the last `num_logits` tokens of every row, in their order:
+            [sum of all rows' `num_logits`, vocab_size].
 
         Raises:
             DeviceLostError: the device is dead.

@@ -42,6 +42,7 @@ class TransformersRunner:
     """
 
     adapters = frozenset({BASE_ADAPTER})
+    max_guesses = 0
 
     def __init__(
         self,

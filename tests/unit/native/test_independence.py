@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -59,6 +61,29 @@ def test_a_chunk_of_a_mate_does_not_change_a_bit(model, precision, make_runner):
     runner.forward([row(0, token_ids[:-1], needs_logits=False)])
     logits = runner.forward([row(1, prompt(150, 5)), row(0, token_ids[-1:], LENGTH - 1)])
     assert torch.equal(logits[1:], expected)
+
+
+@pytest.mark.parametrize("num_guesses", [1, 2, 4])
+def test_tokens_on_trial_get_the_bits_that_they_get_one_by_one(model, precision, make_runner, num_guesses):
+    runner = make_runner(model, precision=precision)
+    token_ids = prompt(LENGTH)
+    expected = decode_alone(runner, token_ids, 1 + num_guesses)
+    begin = LENGTH - 1 - num_guesses
+    trial = replace(row(0, token_ids[begin:], begin), num_guesses=num_guesses)
+    mate = row(1, prompt(20, 3))
+    logits = runner.forward([mate, trial])
+    assert torch.equal(logits[1:], expected)
+
+
+def test_what_a_wrong_guess_left_in_the_cache_does_not_matter(model, precision, make_runner):
+    runner = make_runner(model, precision=precision)
+    token_ids = prompt(LENGTH)
+    expected = decode_alone(runner, token_ids)
+    begin = LENGTH - 3
+    wrong = (token_ids[begin], 7, 8, 9)
+    runner.forward([replace(row(0, wrong, begin), num_guesses=3)])
+    found = torch.cat([runner.forward([row(0, token_ids[i : i + 1], i)]).clone() for i in range(begin, LENGTH)])
+    assert torch.equal(found, expected)
 
 
 def test_the_number_of_threads_does_not_change_a_bit(model, precision, make_runner):

@@ -81,7 +81,7 @@ class NativeRow(ctypes.Structure):
     """`struct slm_row`."""
 
     _fields_ = [
-        *((name, c_int32) for name in ("num_tokens", "start", "needs_logits", "reserved")),
+        *((name, c_int32) for name in ("num_tokens", "start", "num_logits", "reserved")),
         ("block_table", c_void_p),
     ]
 

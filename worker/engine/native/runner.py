@@ -32,6 +32,7 @@ MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cu
 # By kernel set, prompt tokens beside decoding rows: as many as cost little more than one row, which has to read all
 # weights; and as many as take some 15 milliseconds.
 PREFILL_PARTS = {"avx512vnni": (12, 64), "avx2": (8, 16), "portable": (8, 8)}
+MAX_GUESSES = 4  # rows that cost less together than one step more
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 
 
@@ -62,6 +63,7 @@ class NativeRunner:
 
     adapters = frozenset({BASE_ADAPTER})
     block_tokens = BLOCK_TOKENS
+    max_guesses = MAX_GUESSES
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class NativeRunner:
         self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # a part for each row of a step
         self._rows = (NativeRow * num_slots)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
-        self._logits = torch.empty(num_slots, self.vocab_size)
+        self._logits = torch.empty(num_slots * (1 + self.max_guesses), self.vocab_size)  # of few rows all that is there
         self._handle = self._library.slm_create(
             *(self._model.native, self.kernels.encode(), self._cache.address),
             *(MAX_STEP_TOKENS, num_slots, threads),
@@ -173,8 +175,10 @@ class NativeRunner:
 
     def _check(self, row: Row) -> None:
         """What the native code takes on trust."""
-        if not row.token_ids:
-            raise ValueError("A row has no token.")
+        if not row.num_guesses < len(row.token_ids):
+            raise ValueError("A row has no token that is no guess.")
+        if row.num_guesses > self.max_guesses:
+            raise ValueError(f"A row has {row.num_guesses} guesses, and no more than {self.max_guesses} are allowed.")
         if not 0 <= min(row.token_ids) <= max(row.token_ids) < self.vocab_size:
             raise ValueError(f"A token is not in the vocabulary of {self.vocab_size}.")
         if not _blocks_for(row.start + len(row.token_ids)) <= len(row.blocks) <= self._max_row_blocks:
@@ -192,14 +196,14 @@ class NativeRunner:
             end = num_tokens + len(row.token_ids)
             self._token_ids[num_tokens:end] = list(row.token_ids)
             native.num_tokens, native.start = len(row.token_ids), row.start
-            native.needs_logits = row.needs_logits
+            native.num_logits = row.num_logits
             native.block_table = self._write_table(index, row.blocks)
             num_tokens = end
         self._library.slm_forward(
             *(self._handle, self._rows, len(rows), ctypes.addressof(self._token_ids)),
             self._logits[first_logits:].data_ptr(),
         )
-        return sum(row.needs_logits for row in rows)
+        return sum(row.num_logits for row in rows)
 
     def _write_table(self, index: int, blocks: tuple[int, ...]) -> int:
         """Put down a row's blocks; the address of the first."""
@@ -221,7 +225,7 @@ def _cut(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
     step: list[Row] = []
     room = max_tokens
     for row in rows:
-        for part in _parts(row, room, max_tokens):
+        for part in [row] if row.num_guesses else _parts(row, room, max_tokens):
             if len(part.token_ids) > room:
                 yield step
                 step, room = [], max_tokens

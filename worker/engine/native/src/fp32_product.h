@@ -142,7 +142,7 @@ static void half_multiply(const char *records, size_t record_size, int32_t num_r
     fp32_multiply_all(1, records, record_size, num_records, *panels, out, stride);
 }
 
-/* What a half float cannot hold becomes its largest value; NaN stays, because both comparisons give their second operand. */
+/* What a half float cannot hold becomes its largest value. NaN stays: both comparisons give their second operand then. */
 static void half_convert(const float *x, int32_t n, void *out) {
     const vec largest = vec_set(65504.0f), smallest = vec_set(-65504.0f);
     for (int32_t i = 0; i < n; i += LANES)

@@ -49,8 +49,8 @@ static void multiply_panel(const struct linear_call *call, int32_t first_record,
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
     for (int32_t r = first_record, num_records; r < end_record; r += num_records) {
         num_records = even_tile(end_record - r, product->tile_rows);
-        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, r == first_record,
-                          tile, (size_t)product->panel_rows);
+        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns,
+                          r == first_record, tile, (size_t)product->panel_rows);
         store_tile(call, tile, r, num_records, panel * product->panel_rows);
     }
 }

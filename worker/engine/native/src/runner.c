@@ -22,7 +22,7 @@ struct slm_runner {
     const int32_t **block_tables; /* [max_tokens] */
     int32_t *first_partials;      /* [max_tokens] */
     int32_t *num_partials;        /* [max_tokens] */
-    int32_t *logit_tokens;        /* [max_rows]: tokens whose logits are wanted */
+    int32_t *logit_tokens;        /* [max_tokens]: tokens whose logits are wanted */
     int32_t num_logits;
     float *logits;
     struct attention_item *items; /* [max_partials] */
@@ -260,7 +260,7 @@ static int32_t add_row(struct slm_runner *runner, const struct slm_row *row, int
         partial += runner->num_partials[first_token + t];
     }
     runner->num_tokens += row->num_tokens;
-    if (row->needs_logits) runner->logit_tokens[runner->num_logits++] = runner->num_tokens - 1;
+    for (int32_t i = row->num_logits; i > 0; i--) runner->logit_tokens[runner->num_logits++] = runner->num_tokens - i;
     return partial;
 }
 
@@ -320,12 +320,12 @@ static size_t count_partials(const struct slm_model *model, int32_t max_tokens, 
 }
 
 /* Returns 0 when there is no memory for it. */
-static int32_t allocate_step(struct slm_runner *runner, size_t max_tokens, size_t max_rows, size_t max_partials) {
+static int32_t allocate_step(struct slm_runner *runner, size_t max_tokens, size_t max_partials) {
     runner->positions = allocate(max_tokens, sizeof *runner->positions);
     runner->block_tables = allocate(max_tokens, sizeof *runner->block_tables);
     runner->first_partials = allocate(max_tokens, sizeof *runner->first_partials);
     runner->num_partials = allocate(max_tokens, sizeof *runner->num_partials);
-    runner->logit_tokens = allocate(max_rows, sizeof *runner->logit_tokens);
+    runner->logit_tokens = allocate(max_tokens, sizeof *runner->logit_tokens);
     runner->items = allocate(max_partials, sizeof *runner->items);
     return runner->positions && runner->block_tables && runner->first_partials && runner->num_partials &&
            runner->logit_tokens && runner->items;
@@ -364,7 +364,7 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     runner->attention = attention_over(model, set, cache);
     const size_t max_partials = count_partials(model, max_tokens, max_rows);
     runner->team = team_create(threads);
-    if (runner->team != NULL && allocate_step(runner, (size_t)max_tokens, (size_t)max_rows, max_partials) &&
+    if (runner->team != NULL && allocate_step(runner, (size_t)max_tokens, max_partials) &&
         allocate_results(runner, (size_t)max_tokens, max_partials, (size_t)threads))
         return runner;
     slm_destroy(runner);

@@ -72,7 +72,7 @@ struct slm_model {
 struct slm_row {
     int32_t num_tokens;
     int32_t start;              /* position of the first token; earlier positions are in the cache */
-    int32_t needs_logits;       /* 1: write the logits that follow the last token */
+    int32_t num_logits;         /* of the last tokens, those whose following logits are written */
     int32_t reserved;           /* 0 */
     const int32_t *block_table; /* [(start + num_tokens) / SLM_BLOCK_TOKENS, rounded up]: blocks of the slot */
 };
@@ -100,8 +100,8 @@ size_t slm_block_size(const struct slm_model *model, const char *kernels);
 struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, void *cache, int32_t max_tokens,
                               int32_t max_rows, int32_t threads);
 
-/* Compute one step. `token_ids` are the rows' tokens one after the other. `logits` [rows with needs_logits][vocab_size],
- * in the rows' order. */
+/* Compute one step. `token_ids` are the rows' tokens one after the other. `logits` [num_logits of all rows][vocab_size],
+ * in the order of their tokens. */
 void slm_forward(struct slm_runner *runner, const struct slm_row *rows, int32_t num_rows, const int32_t *token_ids,
                  float *logits);
 
