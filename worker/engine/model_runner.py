@@ -17,6 +17,10 @@ class OutOfMemoryError(Exception):
     """A step needs more memory than there is; a smaller one may not."""
 
 
+class UnsupportedModelError(Exception):
+    """A runner cannot compute the model; the text says why. Another one may."""
+
+
 class CacheTooSmall(ValueError):
     """The memory for keys and values does not hold one full sequence."""
 

@@ -10,17 +10,13 @@ from torch import Tensor
 
 from worker.engine.cache import SlotCache
 from worker.engine.kv_budget import sequence_bytes
-from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row
+from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row, UnsupportedModelError
 from worker.engine.sequence import BASE_ADAPTER
 
 CPU_MIXED_CHUNK, GPU_MIXED_CHUNK = 32, 256  # tokens
 FULL, SLIDING = "full_attention", "sliding_attention"
 # Their modelling code derives masks of its own from the number of keys, as if every row were as long as the longest.
 SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
-
-
-class UnsupportedModelError(Exception):
-    """The model's layers keep something other than keys and values of all tokens."""
 
 
 class TransformersRunner:

@@ -13,12 +13,12 @@ from common.sampling import SamplingParams
 from tests.fakes import EOS, ByteTokenizer, Outputs
 from tests.unit.engine.tiny_models import CONFIGS, CONTEXT, from_config, make_model
 from worker.engine.engine import Engine
-from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.model_runner import DeviceLostError, Row, UnsupportedModelError
 from worker.engine.runner_check import RunnerCheck
 from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import FinishReason, Sequence
-from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+from worker.engine.transformers_runner import TransformersRunner
 
 PROMPTS = ["Hi", "a longer text that leaves the window", "x" * 50, "東京 🎌", "The quick brown fox jumps"]
 

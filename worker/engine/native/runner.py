@@ -52,7 +52,8 @@ class NativeRunner:
         kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
-        NativeUnavailable: no compiler, an unsupported model, or no such kernel set: use another runner.
+        NativeUnavailable: no compiler, or no such kernel set: use another runner.
+        UnsupportedModelError: the native code does not compute this model: use another runner.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
         ValueError: the weights are not finite.
         MemoryError: there is not enough memory.
