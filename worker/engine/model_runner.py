@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,9 @@ class Row:
     start: int
     adapter: str
     needs_logits: bool  # false for a prefill chunk that is not the last
+    source: int | None = (
+        None  # of an asynchronous runner: where among the newest samples its one token is still to be read
+    )
 
 
 class ModelRunner(Protocol):
@@ -50,6 +53,7 @@ class ModelRunner(Protocol):
     block_tokens: int  # tokens of a block
     mixed_chunk: int  # prompt tokens that do not make a step of few decoding rows much longer
     adapters: frozenset[str]  # the names that rows may carry
+    is_asynchronous: bool  # whether it is an `AsynchronousRunner`
 
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
@@ -71,3 +75,25 @@ class ModelRunner(Protocol):
     def close(self) -> None:
         """Drop the weights and the cache. The engine that used the runner must have stopped."""
         ...
+
+
+class AsynchronousRunner(ModelRunner, Protocol):
+    """A runner that starts work on a device and does not wait for it.
+
+    Everything takes effect in the order of the calls, what a sampler starts on the logits in between. So a block can
+    have a new owner as soon as no further call names the old one's tokens.
+    """
+
+    def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
+        """As `ModelRunner.forward`. Errors of the device may come with a later call, or with a look at the logits.
+
+        Args:
+            rows: some may have a `source`, and then any one token in place of that which is not known yet.
+            previous: the tokens, int64 [samples], that those sources point into.
+        """
+        ...
+
+
+def is_asynchronous(runner: ModelRunner) -> TypeGuard[AsynchronousRunner]:
+    """Whether the runner can take tokens that the host has not seen."""
+    return runner.is_asynchronous

@@ -62,6 +62,7 @@ class NativeRunner:
     adapters = frozenset({BASE_ADAPTER})
     block_tokens = BLOCK_TOKENS
     mixed_chunk = MIXED_CHUNK
+    is_asynchronous = False
 
     def __init__(
         self,
