@@ -1,29 +1,26 @@
 """Copies between the host and a device that keep nobody waiting.
 
-A copy from ordinary memory waits until the device has done all that was started before. A CUDA device reads and writes
-page-locked memory by itself, when its turn comes; torch keeps such memory from being used again before that.
+A copy from or to ordinary memory waits until the device has done all that was started before. Page-locked memory a CUDA
+device reads and writes by itself, when its turn comes; torch keeps such memory from being used again before that.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
-def to_device(values: Sequence[object], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor of the values, which may be nested, on the device."""
-    if device.type != "cuda":
-        return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device; the same one where that is the host."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 class ToHost:
-    """Copies of tensors on their way to the host. The tensors must not be written any more, save by later work.
+    """Copies of tensors on their way to the host.
 
     Args:
-        tensors: all of one device; whatever was started before this call has its effect on the copies.
+        tensors: all on one device. What was started before this call has its effect on the copies, and nothing else
+            has, as long as what is started later does not write to them.
     """
 
     def __init__(self, *tensors: Tensor) -> None:

@@ -146,7 +146,7 @@ class DeviceRunner:
             self._note(row)
             token_ids[slot], positions[slot] = row.token_ids[0], row.start
             sources[slot] = -1 if row.source is None else row.source
-        inputs = to_device([token_ids, positions, sources], torch.long, self._device)  # [3, rows]
+        inputs = to_device(torch.tensor([token_ids, positions, sources]), self._device)  # [3, rows]
         tokens = inputs[0]
         if previous is not None and max(sources) >= 0:
             tokens = torch.where(inputs[2] < 0, inputs[0], previous[inputs[2].clamp(min=0)])
@@ -160,9 +160,9 @@ class DeviceRunner:
         slots = [self._map.slot(row.blocks[0]) for row in rows]
         token_ids = [[*row.token_ids, *[0] * (length - len(row.token_ids))] for row in rows]
         positions = [self._positions(row, length) for row in rows]
-        inputs = to_device([token_ids, positions], torch.long, self._device)  # [2, rows, length]
+        inputs = to_device(torch.tensor([token_ids, positions]), self._device)  # [2, rows, length]
         longest = max(row.start + len(row.token_ids) for row in rows)
-        slot_index = to_device(slots, torch.long, self._device)
+        slot_index = to_device(torch.tensor(slots), self._device)
         places = Places(
             slots=slot_index,
             read_slots=slice(slots[0], slots[0] + 1) if len(slots) == 1 else slot_index,
@@ -201,7 +201,7 @@ class DeviceRunner:
         """Rows of values [n, m] in the order of the indices; no copy where they are the first ones in their order."""
         if indices == list(range(len(indices))):
             return values[: len(indices)]
-        return values.index_select(0, to_device(indices, torch.long, self._device))
+        return values.index_select(0, to_device(torch.tensor(indices), self._device))
 
 
 def _computed_length(row: Row) -> int:
