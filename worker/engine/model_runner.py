@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,9 +38,7 @@ class Row:
     start: int
     adapter: str
     needs_logits: bool  # false for a prefill chunk that is not the last
-    source: int | None = (
-        None  # of an asynchronous runner: where among the newest samples its one token is still to be read
-    )
+    source: int | None = None  # of an asynchronous runner: where in the last samples its one token is
 
 
 class ModelRunner(Protocol):
@@ -92,8 +90,3 @@ class AsynchronousRunner(ModelRunner, Protocol):
             previous: the tokens, int64 [samples], that those sources point into.
         """
         ...
-
-
-def is_asynchronous(runner: ModelRunner) -> TypeGuard[AsynchronousRunner]:
-    """Whether the runner can take tokens that the host has not seen."""
-    return runner.is_asynchronous

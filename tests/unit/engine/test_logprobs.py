@@ -14,6 +14,8 @@ from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 ASKED = SamplingParams(seed=3, temperature=1.0, max_new_tokens=40, logprobs=2)
 
 

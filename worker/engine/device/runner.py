@@ -148,7 +148,9 @@ class DeviceRunner:
             sources[slot] = -1 if row.source is None else row.source
         inputs = to_device(torch.tensor([token_ids, positions, sources]), self._device)  # [3, rows]
         tokens = inputs[0]
-        if previous is not None and max(sources) >= 0:
+        if max(sources) >= 0:
+            if previous is None:
+                raise ValueError("A row's token is among samples that were not given.")
             tokens = torch.where(inputs[2] < 0, inputs[0], previous[inputs[2].clamp(min=0)])
         logits = self._steps.run(tokens, inputs[1], max(row.start for row in rows) + 1)
         return self._take(logits, [slot for slot, row in zip(slots, rows, strict=True) if row.needs_logits])
