@@ -60,6 +60,11 @@ class SamplingParams:
         """Whether the most probable token is always taken."""
         return not self.do_sample or self.temperature == 0.0
 
+    @property
+    def is_penalised(self) -> bool:
+        """Whether a token's chance depends on which tokens came before it, the model aside."""
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` reads it back. What was not there from the first is told only where it is used."""
         wire = {name: getattr(self, name) for name in _ALWAYS_TOLD}

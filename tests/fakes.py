@@ -12,16 +12,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from common.errors import SLMError
 from common.prompts import Conversation, Prompt, RawText, TokenIds
+from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
+from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
+from worker.engine.samples import Samples
 from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
+from worker.engine.sequence import Sequence as Generation
 
 EOS, ASSISTANT = 256, 257  # the answer's end; what stands between prompt and answer
 VOCAB_SIZE = 258
@@ -146,11 +152,13 @@ class Gate:
 class FakeRunner:
     """A `ModelRunner` that keeps the tokens of every block and asks its plan for what comes next.
 
-    It fails when the engine breaks the boundary's rules, e.g. by a row whose blocks lack what comes before it.
+    It fails when the engine breaks the boundary's rules, e.g. by a row whose blocks lack what comes before it. Where a
+    test sets `is_asynchronous` it takes tokens from the last samples, as an `AsynchronousRunner` does.
     """
 
     vocab_size = VOCAB_SIZE
     adapters = frozenset({BASE_ADAPTER})
+    is_asynchronous = False
 
     def __init__(
         self,
@@ -174,6 +182,7 @@ class FakeRunner:
         self.short_prompt = short_prompt
         self.max_guesses = max_guesses
         self.batches: list[list[Row]] = []  # every forward's rows
+        self.events: list[str] = []  # "launch" for every forward, and what a `FakeDeviceSampler` adds
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False
         self._plan = plan
@@ -181,18 +190,19 @@ class FakeRunner:
         self._gate = gate
         self._blocks: list[list[int]] = [[] for _ in range(self.num_blocks)]
 
-    def forward(self, rows: list[Row]) -> Tensor:
+    def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
         if self._gate is not None:
             self._gate.pass_through()
         time.sleep(self._step_delay_s)
         self.batches.append(rows)
+        self.events.append("launch")
         if self.fail_with is not None:
             error, self.fail_with = self.fail_with, None
             raise error
         assert rows, "an empty step"
         assert len(rows) <= self.num_slots, "too many rows"
         assert len({row.blocks[row.start // self.block_tokens] for row in rows}) == len(rows), "two rows in one block"
-        logits = [one for row in rows for one in self._compute(row)]
+        logits = [one for row in rows for one in self._compute(_with_token(row, previous))]
         return torch.stack(logits) if logits else torch.empty(0, self.vocab_size)
 
     def copy_block(self, source: int, target: int, num_tokens: int) -> None:
@@ -216,6 +226,44 @@ class FakeRunner:
         return [_logits(self._plan(history[: len(history) - num])) for num in reversed(range(row.num_logits))]
 
 
+def _with_token(row: Row, previous: Tensor | None) -> Row:
+    """The row with the token that it takes from the last samples."""
+    if row.source is None:
+        return row
+    assert len(row.token_ids) == 1, "a prompt's tokens are known"
+    assert previous is not None, "the row's token is nowhere"
+    return replace(row, token_ids=(int(previous[row.source]),))
+
+
+class FakeDeviceSampler(Sampler):
+    """A `Sampler` that tells when its tokens are fetched, and may fail then."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__(frozenset({EOS}))
+        self.fail_with: Exception | None = None  # raised by the next fetch
+        self._events = events
+
+    def start(self, logits: Tensor, sequences: list[Generation]) -> _FakeSamples:
+        return _FakeSamples(super().start(logits, sequences), self)
+
+    def note_fetch(self) -> None:
+        self._events.append("fetch")
+        if self.fail_with is not None:
+            error, self.fail_with = self.fail_with, None
+            raise error
+
+
+class _FakeSamples:
+    def __init__(self, samples: Samples, sampler: FakeDeviceSampler) -> None:
+        self.tokens = samples.tokens
+        self._samples = samples
+        self._sampler = sampler
+
+    def fetch(self) -> list[SampledToken | SLMError]:
+        self._sampler.note_fetch()
+        return self._samples.fetch()
+
+
 def _logits(planned: int | Tensor) -> Tensor:
     if isinstance(planned, Tensor):
         return planned
@@ -231,12 +279,14 @@ def fake_engine(
     runner: FakeRunner | None = None,
     on_fatal: Callable[[Exception], None] | None = None,
     prefill_chunk: int = 256,
+    sampler: Sampler | None = None,
 ) -> Engine:
     """A real engine over a `FakeRunner`; not started yet."""
     tokenizer = ByteTokenizer()
-    return Engine(
-        runner or FakeRunner(plan),
-        Sampler(frozenset({tokenizer.eos_token_id})),
+    runner = runner or FakeRunner(plan)
+    return (AsynchronousEngine if runner.is_asynchronous else Engine)(
+        runner,
+        sampler or Sampler(frozenset({tokenizer.eos_token_id})),
         decoder=tokenizer,
         eos_token_ids=frozenset({tokenizer.eos_token_id}),
         deliver=deliver,

@@ -210,7 +210,7 @@ class Engine:
         try:
             for copy in batch.copies:
                 self._runner.copy_block(copy.source, copy.target, copy.num_tokens)
-            samples = self._sampler.sample(self._runner.forward(batch.rows), batch.sampled)
+            results = self._compute(batch)
         except DeviceLostError:
             raise
         except OutOfMemoryError as error:
@@ -222,6 +222,10 @@ class Engine:
             logger.exception("A step of %d sequences failed.", len(batch.sequences))
             return [(sequence, InternalError("The model failed to compute a step.")) for sequence in batch.sequences]
         self._scheduler.advance(batch)
+        return results
+
+    def _compute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | SLMError]]:
+        samples = self._sampler.sample(self._runner.forward(batch.rows), batch.sampled)
         return list(zip(batch.sampled, samples, strict=True))
 
     def _update(self, samples: list[tuple[Sequence, SampledToken | SLMError]]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import psutil
 import torch
 
+from worker.engine.model_runner import CacheTooSmall
+
 GPU_SHARE = 0.6  # of the memory that is free once the weights are there; activations need the rest
 CPU_SHARE = 0.25  # of the memory that is available
 CPU_MOST = 1 << 30  # bytes; taken only as tokens are written
@@ -30,3 +32,28 @@ def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * int(config.num_hidden_layers * heads * head_size) * num_tokens * item_bytes
+
+
+def affordable_sequences(
+    config: Any, dtype: torch.dtype, num_wanted: int, context_length: int, kv_bytes: int | None
+) -> int:
+    """How many of the sequences that are wanted have room at full length.
+
+    Args:
+        config: the text model's `PreTrainedConfig`.
+        dtype: number format of keys and values.
+        num_wanted: sequences.
+        context_length: tokens of each.
+        kv_bytes: most memory; None: as much as it takes.
+
+    Raises:
+        CacheTooSmall: there is no room for one.
+    """
+    if kv_bytes is None:
+        return num_wanted
+    needed = sequence_bytes(config, context_length, dtype.itemsize)
+    if kv_bytes < needed:
+        raise CacheTooSmall(
+            f"A context of {context_length} tokens takes {needed} bytes of cache, but the budget is {kv_bytes}."
+        )
+    return min(num_wanted, kv_bytes // needed)

@@ -96,7 +96,8 @@ class KVCacheManager:
     def note_computed(self, sequence: Sequence) -> None:
         """Let others share the blocks that have become full. Where another was faster, its blocks take their place."""
         size = self._block_tokens
-        while (begin := self._num_noted(sequence) * size) + size <= sequence.num_computed_tokens:
+        num_known = min(sequence.num_computed_tokens, sequence.num_tokens)  # a computed one may be pending
+        while (begin := self._num_noted(sequence) * size) + size <= num_known:
             self._note(sequence, tuple(sequence.ids(begin, size)))
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
@@ -106,6 +107,8 @@ class KVCacheManager:
             sequence: holds none afterwards, and none of its tokens counts as computed.
             keep: whether what they hold is sound and others may use it.
         """
+        if keep:
+            self.note_computed(sequence)  # a pending token may have become known
         begin = self._num_noted(sequence) * self._block_tokens
         if keep and MIN_COPIED <= sequence.num_computed_tokens - begin < self._block_tokens:
             self._note(sequence, tuple(sequence.ids(begin, sequence.num_computed_tokens - begin)))

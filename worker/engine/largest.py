@@ -25,6 +25,8 @@ def row_max(values: Tensor) -> tuple[Tensor, Tensor]:
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest values of each row of [rows, n], descending, and their places, both [rows, count]."""
     size = values.shape[-1]
+    if values.is_cuda and count >= size:
+        return torch.sort(values, dim=-1, descending=True)
     if 2 * count * BLOCK > size:
         return torch.topk(values, min(count, size), dim=-1)
     # There are `count` values at least as large as the least of these blocks' maxima, and all larger ones are in them.

@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from common.errors import ModelUnavailable
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
+from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
 from worker.engine.grammar import GrammarCompiler
 from worker.engine.lora import merge_lora
@@ -119,7 +120,8 @@ class LoadedModel:
         _release_memory()
         decoder = TokenizerDecoder(self.tokenizer)
         self.grammars = GrammarCompiler(decoder, self._runner.vocab_size, self.eos_token_ids)
-        self._engine = Engine(
+        engine_type = AsynchronousEngine if self._runner.is_asynchronous else Engine
+        self._engine = engine_type(
             self._runner,
             Sampler(self.eos_token_ids),
             decoder=decoder,

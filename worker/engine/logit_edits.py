@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.sampling import SamplingParams
 from worker.engine.constraint import TokenConstraint
 from worker.engine.sequence import Sequence
 from worker.engine.stopping import end_token_ids
+from worker.engine.transfers import to_device
 
 _WORD = 32  # tokens to a word of a mask
 _BYTE = 8
@@ -40,9 +40,9 @@ def is_edited(sequence: Sequence) -> bool:
     """Whether the sequence's next token is chosen from other logits than the model's own."""
     params = sequence.params
     return (
-        _is_penalised(params)
+        params.is_penalised
         or bool(params.logit_bias)
-        or sequence.num_output_tokens < params.min_new_tokens
+        or sequence.next_index < params.min_new_tokens
         or sequence.constraint is not None
     )
 
@@ -50,9 +50,9 @@ def is_edited(sequence: Sequence) -> bool:
 def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int) -> LogitEdit:
     """The changes for the sequence's next token."""
     params = sequence.params
-    seen_ids, reductions = _penalties(sequence) if _is_penalised(params) else (np.empty(0, np.int64), np.empty(0))
+    seen_ids, reductions = _penalties(sequence) if params.is_penalised else (np.empty(0, np.int64), np.empty(0))
     forbidden_ids: list[int] = []
-    if sequence.num_output_tokens < params.min_new_tokens:
+    if sequence.next_index < params.min_new_tokens:
         # A tokenizer may know end tokens that its model does not.
         forbidden_ids = sorted(one for one in end_token_ids(sequence, eos_token_ids) if one < vocab_size)
     mask = None
@@ -68,10 +68,6 @@ def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int)
         forbidden_ids=forbidden_ids,
         mask=mask,
     )
-
-
-def _is_penalised(params: SamplingParams) -> bool:
-    return params.repetition_penalty != 1.0 or params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
 
 
 def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -125,18 +121,21 @@ def _forbid_unmarked(logits: Tensor, masks: dict[int, Tensor]) -> None:
         return
     # A table from a byte to eight logits is faster than arithmetic on single bits.
     bits = torch.arange(256)[:, None] >> torch.arange(_BYTE) & 1
-    table = torch.where(bits == 1, 0.0, -torch.inf).to(logits)
-    marked = torch.stack(list(masks.values())).view(torch.uint8).to(logits.device)
-    logits[list(masks)] += table[marked.int()].flatten(1)[:, : logits.shape[-1]]
+    table = to_device(torch.where(bits == 1, 0.0, -torch.inf).to(logits.dtype), logits.device)
+    marked = to_device(torch.stack(list(masks.values())).view(torch.uint8), logits.device)
+    rows = to_device(torch.tensor(list(masks)), logits.device)
+    logits[rows] += table[marked.int()].flatten(1)[:, : logits.shape[-1]]
 
 
 def _positions(logits: Tensor, edits: dict[int, LogitEdit], ids: Iterable[object]) -> tuple[Tensor, Tensor]:
     """Rows and columns of lists of token ids, one list to an edit."""
     columns = [np.asarray(one, dtype=np.int64) for one in ids]
     rows = np.repeat(np.fromiter(edits, np.int64, len(edits)), [len(one) for one in columns])
-    return torch.from_numpy(rows).to(logits.device), torch.from_numpy(np.concatenate(columns)).to(logits.device)
+    ids_of_all = torch.from_numpy(np.concatenate(columns))
+    return to_device(torch.from_numpy(rows), logits.device), to_device(ids_of_all, logits.device)
 
 
 def _flat(logits: Tensor, values: Iterable[object]) -> Tensor:
     """The values of all lists one behind the other, as logits."""
-    return torch.from_numpy(np.concatenate([np.asarray(one, dtype=np.float32) for one in values])).to(logits.device)
+    flat = np.concatenate([np.asarray(one, dtype=np.float32) for one in values])
+    return to_device(torch.from_numpy(flat), logits.device)

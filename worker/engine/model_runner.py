@@ -17,6 +17,10 @@ class OutOfMemoryError(Exception):
     """A step needs more memory than there is; a smaller one may not."""
 
 
+class UnsupportedModelError(Exception):
+    """A runner cannot compute the model; the text says why. Another one may."""
+
+
 class CacheTooSmall(ValueError):
     """The memory for keys and values does not hold one full sequence."""
 
@@ -35,6 +39,7 @@ class Row:
     adapter: str
     needs_logits: bool  # false for a prefill chunk that is not the last
     num_guesses: int = 0  # of the tokens, the last ones that may turn out not to be the sequence's
+    source: int | None = None  # of an asynchronous runner: where in the last samples its one token is
 
     @property
     def num_logits(self) -> int:
@@ -54,6 +59,7 @@ class ModelRunner(Protocol):
     short_prompt: int  # prompt tokens that make a step so much longer as may be now and then
     max_guesses: int  # most of a row; 0: it takes none
     adapters: frozenset[str]  # the names that rows may carry
+    is_asynchronous: bool  # whether it is an `AsynchronousRunner`
 
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
@@ -74,4 +80,21 @@ class ModelRunner(Protocol):
 
     def close(self) -> None:
         """Drop the weights and the cache. The engine that used the runner must have stopped."""
+        ...
+
+
+class AsynchronousRunner(ModelRunner, Protocol):
+    """A runner that starts work on a device and does not wait for it.
+
+    Everything takes effect in the order of the calls, what a sampler starts on the logits in between. So a block can
+    have a new owner as soon as no further call names the old one's tokens.
+    """
+
+    def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
+        """As `ModelRunner.forward`. Errors of the device may come with a later call, or with a look at the logits.
+
+        Args:
+            rows: some may have a `source`, and then any one token in place of that which is not known yet.
+            previous: the tokens, int64 [samples], that those sources point into.
+        """
         ...

@@ -1,8 +1,8 @@
 """Guesses at the next tokens: what came the last time that a sequence stood where it stands now.
 
 Prompt lookup decoding (Saxena 2023): the newest tokens are looked up in prompt and answer, and what followed them there
-is guessed to follow again. A model checks several guesses in one step, which costs little more than a step for one token
-where reading the weights takes most of the time; so every right guess saves a step.
+is guessed to follow again. A model checks several guesses in one step, which costs little more than a step for one
+where reading the weights takes most of the time. So every right guess saves a step.
 """
 
 from __future__ import annotations

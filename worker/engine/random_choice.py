@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from worker.engine.largest import BLOCK, largest
+from worker.engine.transfers import to_device
 
 FIRST_CANDIDATES = 64  # tokens; where the filters keep more of them, more are looked at
 CANDIDATES_GROWTH = 16
@@ -44,15 +45,16 @@ def draw(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
     if len(filtered) == len(choices):
         return _draw_filtered(logits, choices)
     tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
-    tokens[filtered] = _draw_filtered(logits[filtered], [choices[row] for row in filtered])
     others = [row for row, choice in enumerate(choices) if not choice.has_filter]
-    tokens[others] = _draw_from_all(logits[others], [choices[row] for row in others])
+    for rows, draw_some in ((filtered, _draw_filtered), (others, _draw_from_all)):
+        index = to_device(torch.tensor(rows), logits.device)
+        tokens[index] = draw_some(logits[index], [choices[row] for row in rows])
     return tokens
 
 
 def take_rows(values: Tensor, rows: list[int]) -> Tensor:
     """The rows, which ascend, of [all rows, n]; no copy where it is all of them."""
-    return values if len(rows) == len(values) else values[rows]
+    return values if len(rows) == len(values) else values[to_device(torch.tensor(rows), values.device)]
 
 
 def _draw_from_all(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
@@ -78,6 +80,8 @@ def _weights(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
 
 def _draw_filtered(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
     """Look at the most probable tokens only, and at more of them in the rows where the filters keep all of those."""
+    if logits.is_cuda:  # to ask it whether they are enough would be to wait for it
+        return _draw_filtered_at_once(logits, choices)
     tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
     totals = _totals(logits, choices)
     left, num_candidates = list(range(len(choices))), FIRST_CANDIDATES
@@ -90,13 +94,21 @@ def _draw_filtered(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
     return tokens
 
 
+def _draw_filtered_at_once(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
+    """As `_draw_filtered`, but look at all tokens."""
+    candidates = _Candidates(logits, logits.shape[-1])
+    candidates.filter(choices, _totals(logits, choices))
+    return candidates.draw_from_all(choices)
+
+
 def _totals(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
     """The sum of all tokens' weights, [rows, 1], for those rows whose top-p needs it."""
     totals = _exact(logits.new_zeros(len(choices), 1))
     rows = [row for row, choice in enumerate(choices) if choice.top_p < 1.0 and not choice.top_k]
     if rows:
         weights = _weights(take_rows(logits, rows), [choices[row] for row in rows])
-        totals[rows] = _exact(weights.sum(dim=-1)).sum(dim=-1, keepdim=True)
+        index = to_device(torch.tensor(rows), logits.device)
+        totals[index] = _exact(weights.sum(dim=-1)).sum(dim=-1, keepdim=True)
     return totals
 
 
@@ -112,7 +124,7 @@ class _Candidates:
         """Apply the filters; tells, [rows], where they kept no token beyond the candidates."""
         logits = _exact(self._logits)
         weights = ((logits - logits[:, :1]) / _temperatures(choices, logits)).exp()
-        has_top_k = torch.tensor([[choice.top_k > 0] for choice in choices], device=weights.device)
+        has_top_k = to_device(torch.tensor([[choice.top_k > 0] for choice in choices]), weights.device)
         weights = _keep_top_k(weights, [choice.top_k for choice in choices])
         is_settled = ~has_top_k[:, 0] | (weights[:, -1] == 0.0)
         totals = torch.where(has_top_k, weights.sum(dim=-1, keepdim=True), totals)
@@ -127,13 +139,18 @@ class _Candidates:
         place = _locate(sums, _targets(choices, sums))
         return self._ids.gather(-1, order.gather(-1, place))[:, 0]
 
+    def draw_from_all(self, choices: list[RandomChoice]) -> Tensor:
+        """As `draw`, where all tokens are candidates: their ids need no sorting."""
+        sums = torch.zeros_like(self._weights).scatter_(-1, self._ids, self._weights).cumsum(dim=-1)
+        return _locate(sums, _targets(choices, sums))[:, 0]
+
 
 def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
     """Descending weights [rows, n] without those that are less than the k-th."""
     if not any(top_ks):
         return weights
     num = weights.shape[-1]
-    ranks = torch.tensor([[min(top_k or num, num) - 1] for top_k in top_ks], device=weights.device)
+    ranks = to_device(torch.tensor([[min(top_k or num, num) - 1] for top_k in top_ks]), weights.device)
     return weights * (weights >= weights.gather(-1, ranks))
 
 
@@ -176,4 +193,4 @@ def _temperatures(choices: list[RandomChoice], like: Tensor) -> Tensor:
 
 def _column(values: list[float], like: Tensor) -> Tensor:
     """[rows, 1], of the type and on the device of `like`."""
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
+    return to_device(torch.tensor(values, dtype=like.dtype), like.device)[:, None]

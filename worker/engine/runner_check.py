@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.model_runner import DeviceLostError, ModelRunner, Row
+from worker.engine.model_runner import DeviceLostError, ModelRunner, Row, UnsupportedModelError
 from worker.engine.sequence import BASE_ADAPTER
-from worker.engine.transformers_runner import UnsupportedModelError
 
 PROMPT_LENGTHS = (7, 4)
 # By number format, what the order of additions may change in the logits, as a part of the largest one.

@@ -11,12 +11,12 @@ import torch
 
 from common.errors import ModelUnavailable
 from worker.engine.kv_budget import default_kv_bytes, sequence_bytes
-from worker.engine.model_runner import CacheTooSmall, ModelRunner
+from worker.engine.model_runner import CacheTooSmall, ModelRunner, UnsupportedModelError
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.paged_out import PagedOutTensors
 from worker.engine.native.runner import NativeRunner
 from worker.engine.runner_check import RunnerCheck
-from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+from worker.engine.transformers_runner import TransformersRunner
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +10,13 @@ from torch import Tensor
 
 from common.errors import InternalError, SLMError
 from worker.engine.largest import row_max
-from worker.engine.log_probabilities import with_logprobs
+from worker.engine.log_probabilities import score
 from worker.engine.logit_edits import LogitEdit, edit_for, edited, is_edited
 from worker.engine.random_choice import RandomChoice, draw, take_rows
 from worker.engine.sampled_token import SampledToken
+from worker.engine.samples import Samples
 from worker.engine.sequence import Sequence
+from worker.engine.transfers import to_device
 from worker.engine.uniform import uniform
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,18 @@ class Sampler:
         Returns:
             One entry per sequence: the token, or the error that ends that sequence and no other.
         """
+        return self.start(logits, sequences).fetch()
+
+    def start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
+        """As `sample`, but on a CUDA device nobody waits for the tokens, nor for the logits, before they are fetched.
+
+        A constraint is asked, and penalties are counted, now: the sequences that have them must know all their tokens.
+        """
         if all(_takes_most_probable(sequence) for sequence in sequences):
             return _most_probable(logits)
-        plans = [self._plan(sequence, logits.shape[-1]) for sequence in sequences]
-        samples = _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in plans])
-        return [p if isinstance(p, SLMError) else sample for p, sample in zip(plans, samples, strict=True)]
+        planned = [self._plan(sequence, logits.shape[-1]) for sequence in sequences]
+        errors = {row: plan for row, plan in enumerate(planned) if isinstance(plan, SLMError)}
+        return _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in planned], errors)
 
     def _plan(self, sequence: Sequence, vocab_size: int) -> _Plan | SLMError:
         """Read one sequence's settings. Whatever is wrong with them ends this sequence alone."""
@@ -86,30 +93,25 @@ def _random_choice(sequence: Sequence) -> RandomChoice:
         top_k=int(params.top_k),
         top_p=float(params.top_p),
         min_p=float(params.min_p),
-        point=uniform(params.seed, sequence.num_output_tokens),
+        point=uniform(params.seed, sequence.next_index),
     )
 
 
-def _most_probable(logits: Tensor) -> list[SampledToken | SLMError]:
+def _most_probable(logits: Tensor) -> Samples:
     """The way of a batch that asks for nothing else: one look at the logits, no copy of them."""
     best, tokens = row_max(logits)
-    return _checked(map(SampledToken, tokens.tolist()), best)
+    return Samples(tokens, best)
 
 
-def _choose(logits: Tensor, plans: list[_Plan]) -> list[SampledToken | SLMError]:
+def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> Samples:
     """The tokens of [rows, vocab], in 32 bits."""
     edits = {row: plan.edit for row, plan in enumerate(plans) if plan.edit is not None}
     best, tokens = _pick(edited(logits, edits), [plan.choice for plan in plans])
     if edits:  # which may have hidden what is wrong with the model's logits
-        best = torch.where(logits.amax(dim=-1).isfinite(), best, torch.nan)
-    samples = [SampledToken(token) for token in tokens.tolist()]
+        best = best.masked_fill(~logits.amax(dim=-1).isfinite(), torch.nan)
     nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
-    if nums:
-        rows = list(nums)
-        told = with_logprobs(take_rows(logits, rows), take_rows(tokens, rows), list(nums.values()))
-        for row, sample in zip(rows, told, strict=True):
-            samples[row] = sample
-    return _checked(samples, best)
+    scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums))) if nums else None
+    return Samples(tokens, best, errors=errors, nums=nums, scores=scores)
 
 
 def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, Tensor]:
@@ -119,13 +121,6 @@ def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, T
         return logits.amax(dim=-1), draw(logits, list(random.values()))
     best, tokens = row_max(logits)
     if random:
-        tokens[list(random)] = draw(logits[list(random)], list(random.values()))
+        rows = to_device(torch.tensor(list(random)), logits.device)
+        tokens[rows] = draw(logits[rows], list(random.values()))
     return best, tokens
-
-
-def _checked(samples: Iterable[SampledToken], best: Tensor) -> list[SampledToken | SLMError]:
-    """An error in place of each token whose row's largest logit is not finite: NaN, or no token may come."""
-    return [
-        sample if math.isfinite(value) else InternalError("The model computed no usable probabilities.")
-        for sample, value in zip(samples, best.tolist(), strict=True)
-    ]

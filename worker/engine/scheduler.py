@@ -10,6 +10,8 @@ from worker.engine.kv_cache_manager import BlockCopy, KVCacheManager
 from worker.engine.model_runner import Row
 from worker.engine.sequence import Sequence, SequenceStatus
 
+ANY_TOKEN = 0  # in place of one that is not known yet
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -99,8 +101,8 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Admit what fits and choose the next step's rows."""
         batch = Batch(copies=self._admit())
-        num_decoding = sum(sequence.num_uncomputed_tokens == 1 for sequence in self.running)
-        budget = self._budget(num_decoding, len(self.running) - num_decoding)
+        counts = [sequence.num_uncomputed_tokens for sequence in self.running]
+        budget = self._budget(counts.count(1), sum(count > 1 for count in counts))
         for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
             if count > 1:
@@ -188,10 +190,12 @@ class Scheduler:
 
 
 def _row(sequence: Sequence, count: int) -> Row:
+    is_known = sequence.num_computed_tokens < sequence.num_tokens  # else it is the pending token's turn
     return Row(
         blocks=tuple(sequence.blocks),
-        token_ids=sequence.uncomputed_ids(count),
+        token_ids=sequence.uncomputed_ids(count) if is_known else (ANY_TOKEN,),
         start=sequence.num_computed_tokens,
         adapter=sequence.adapter,
         needs_logits=count == sequence.num_uncomputed_tokens,
+        source=None if is_known else sequence.source,
     )

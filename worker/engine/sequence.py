@@ -51,6 +51,9 @@ class Sequence:
     blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
     prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that others can find
     num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the blocks
+    num_pending: int = field(default=0, init=False)  # tokens after `output_ids` that are chosen, but not known yet
+    source: int = field(default=0, init=False)  # the newest pending one's place among its step's samples
+    is_ending: bool = field(default=False, init=False)  # the newest pending one is the last there is room for
 
     history: TokenHistory = field(default_factory=TokenHistory, init=False)  # read as far as penalties need it
 
@@ -61,8 +64,13 @@ class Sequence:
 
     @property
     def num_output_tokens(self) -> int:
-        """Tokens generated so far, those of earlier attempts included; also the index of the next token's draw."""
+        """Tokens generated so far, those of earlier attempts included."""
         return len(self.output_ids)
+
+    @property
+    def next_index(self) -> int:
+        """The index of the next token's draw: tokens that are not known yet count."""
+        return len(self.output_ids) + self.num_pending
 
     @property
     def num_tokens(self) -> int:
@@ -71,8 +79,13 @@ class Sequence:
 
     @property
     def num_uncomputed_tokens(self) -> int:
-        """Tokens still to be fed to the model before the next one can be sampled."""
-        return self.num_tokens - self.num_computed_tokens
+        """Tokens still to be fed to the model before the next one can be sampled; none when that one cannot be."""
+        return 0 if self.is_ending else self.num_tokens + self.num_pending - self.num_computed_tokens
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether its next token cannot be chosen before all its tokens are known."""
+        return self.constraint is not None or self.params.is_penalised
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
         """The next `count` token ids to feed."""

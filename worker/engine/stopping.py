@@ -27,10 +27,11 @@ class StopCriteria:
         """Whether the token ends the answer; its text is never shown."""
         return token_id in end_token_ids(sequence, self.eos_token_ids)
 
-    def is_full(self, sequence: Sequence) -> bool:
-        """Whether the sequence may not get another token."""
+    def is_full(self, sequence: Sequence, *, num_more: int = 0) -> bool:
+        """Whether the sequence may not get another token, once it has so many more than now."""
         return (
-            sequence.num_output_tokens >= sequence.params.max_new_tokens or sequence.num_tokens >= self.context_length
+            sequence.num_output_tokens + num_more >= sequence.params.max_new_tokens
+            or sequence.num_tokens + num_more >= self.context_length
         )
 
     def check(self, sequence: Sequence) -> FinishReason | None:

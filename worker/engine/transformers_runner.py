@@ -9,18 +9,15 @@ import torch
 from torch import Tensor
 
 from worker.engine.cache import SlotCache
-from worker.engine.kv_budget import sequence_bytes
-from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row
+from worker.engine.device_errors import device_errors
+from worker.engine.kv_budget import affordable_sequences
+from worker.engine.model_runner import Row, UnsupportedModelError
 from worker.engine.sequence import BASE_ADAPTER
 
 CPU_MIXED_CHUNK, GPU_MIXED_CHUNK = 32, 256  # tokens
 FULL, SLIDING = "full_attention", "sliding_attention"
 # Their modelling code derives masks of its own from the number of keys, as if every row were as long as the longest.
 SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
-
-
-class UnsupportedModelError(Exception):
-    """The model's layers keep something other than keys and values of all tokens."""
 
 
 class TransformersRunner:
@@ -43,6 +40,7 @@ class TransformersRunner:
 
     adapters = frozenset({BASE_ADAPTER})
     max_guesses = 0
+    is_asynchronous = False
 
     def __init__(
         self,
@@ -58,7 +56,7 @@ class TransformersRunner:
         config = model.config.get_text_config()
         self.num_slots = num_slots
         self.context_length = self.block_tokens = context_length
-        self.num_blocks = _affordable_slots(config, model.dtype, num_slots, context_length, kv_bytes)
+        self.num_blocks = affordable_sequences(config, model.dtype, num_slots, context_length, kv_bytes)
         # On a GPU a step's time hardly depends on the number of its tokens.
         self.mixed_chunk = self.short_prompt = CPU_MIXED_CHUNK if model.device.type == "cpu" else GPU_MIXED_CHUNK
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
@@ -73,17 +71,12 @@ class TransformersRunner:
 
     def forward(self, rows: list[Row]) -> Tensor:
         """As `ModelRunner.forward`; [number of rows with `needs_logits`, vocab_size]."""
-        try:
-            with torch.inference_mode():
-                return self._forward(rows)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemoryError(str(error).partition("\n")[0]) from error
-        except torch.AcceleratorError as error:
-            raise DeviceLostError(str(error)) from error
+        with device_errors(), torch.inference_mode():
+            return self._forward(rows)
 
     def copy_block(self, source: int, target: int, num_tokens: int) -> None:
         """As `ModelRunner.copy_block`."""
-        with torch.inference_mode():
+        with device_errors(), torch.inference_mode():
             self._cache.copy(source, target, num_tokens)
 
     def close(self) -> None:
@@ -161,16 +154,3 @@ def causal_mask(positions: Tensor, num_positions: int, window: int | None, dtype
 
 def _slot(row: Row) -> int:
     return row.blocks[0]
-
-
-def _affordable_slots(
-    config: Any, dtype: torch.dtype, num_slots: int, context_length: int, kv_bytes: int | None
-) -> int:
-    if kv_bytes is None:
-        return num_slots
-    slot_bytes = sequence_bytes(config, context_length, dtype.itemsize)
-    if kv_bytes < slot_bytes:
-        raise CacheTooSmall(
-            f"A context of {context_length} tokens takes {slot_bytes} bytes of cache, but the budget is {kv_bytes}."
-        )
-    return min(num_slots, kv_bytes // slot_bytes)

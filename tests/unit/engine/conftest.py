@@ -19,6 +19,12 @@ def _single_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(params=[False, True], ids=["synchronous", "asynchronous"])
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test with both engines: the same must come out."""
+    monkeypatch.setattr(FakeRunner, "is_asynchronous", request.param)
+
+
 @pytest.fixture
 def outputs() -> Outputs:
     return Outputs()

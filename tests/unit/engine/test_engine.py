@@ -30,6 +30,8 @@ from worker.engine.engine import Engine
 from worker.engine.model_runner import DeviceLostError, OutOfMemoryError
 from worker.engine.sequence import FinishReason, Sequence, SequenceStatus
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 GREEDY = SamplingParams(seed=0, temperature=0.0)
 
 

@@ -18,6 +18,8 @@ from tests.fakes import EOS, VOCAB_SIZE, ByteTokenizer, FakeRunner, Outputs, fak
 from worker.engine.grammar import GrammarCompiler, GrammarConstraint
 from worker.engine.sequence import FinishReason, Sequence
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 PERSON = {
     "type": "object",
     "properties": {

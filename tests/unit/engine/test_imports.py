@@ -16,6 +16,7 @@ POLICY = [
     "output_stream",
     "scheduler",
     "engine",
+    "asynchronous_engine",
 ]
 
 

@@ -9,9 +9,12 @@ from torch import Tensor
 from common.logprobs import ScoredToken, TokenLogprobs
 from common.sampling import SamplingParams
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
-from worker.engine.log_probabilities import with_logprobs
+from worker.engine.log_probabilities import score, told
+from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 ASKED = SamplingParams(seed=3, temperature=1.0, max_new_tokens=40, logprobs=2)
 
@@ -32,6 +35,10 @@ def make_sequence(params: SamplingParams = ASKED) -> Sequence:
 
 def random_logits(num_rows: int, vocab_size: int = 5000) -> Tensor:
     return torch.randn(num_rows, vocab_size, generator=torch.Generator().manual_seed(1)) * 3
+
+
+def with_logprobs(logits: Tensor, tokens: Tensor, nums: list[int]) -> list[SampledToken]:
+    return told(tokens.tolist(), *(scores.tolist() for scores in score(logits, tokens)), nums=nums)
 
 
 # What is computed

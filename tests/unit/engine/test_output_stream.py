@@ -11,6 +11,8 @@ from tests.unit.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.constraint import TokenConstraint
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 GREEDY = SamplingParams(seed=0, temperature=0.0)
 
 

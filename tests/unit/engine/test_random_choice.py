@@ -15,7 +15,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from worker.engine.random_choice import FIRST_CANDIDATES, RandomChoice, draw
+from worker.engine.random_choice import FIRST_CANDIDATES, RandomChoice, _draw_filtered_at_once, draw
 from worker.engine.uniform import uniform
 
 NUM_DRAWS = 60
@@ -69,6 +69,16 @@ def test_a_token_is_where_its_point_cuts_the_filtered_distribution(settings: dic
     tokens = draw(logits, choices).tolist()
 
     assert tokens == [expected_token(row, choice) for row, choice in zip(logits, choices, strict=True)]
+
+
+@pytest.mark.parametrize("vocab_size", [50, 20_011])
+@pytest.mark.parametrize("settings", SETTINGS[3:], ids=str)
+def test_a_device_that_is_not_to_be_asked_draws_the_same_tokens(settings: dict[str, Any], vocab_size: int) -> None:
+    logits = torch.randn(NUM_DRAWS, vocab_size, generator=torch.Generator().manual_seed(vocab_size)) * 3
+    logits[::2] = logits[::2].round()  # with ties
+    choices = [make_choice(index, **settings) for index in range(NUM_DRAWS)]
+
+    assert _draw_filtered_at_once(logits, choices).tolist() == draw(logits, choices).tolist()
 
 
 def test_a_row_is_drawn_the_same_whatever_the_others_are() -> None:

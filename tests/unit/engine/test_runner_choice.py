@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from common.errors import ModelUnavailable
 from common.settings import ROOT
 from worker.engine import runner_choice
+from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.errors import BuildFailed
 from worker.engine.native.runner import NativeRunner
 from worker.engine.runner_check import RunnerCheck
 from worker.engine.runner_choice import make_runner
-from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
+from worker.engine.transformers_runner import TransformersRunner
 
 CONFIG = LlamaConfig(
     vocab_size=258,

@@ -6,82 +6,19 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor
 
 from common.errors import InternalError
-from common.sampling import SamplingParams
-from tests.fakes import EOS, ByteTokenizer, Outputs
+from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
 from tests.unit.engine.tiny_models import CONFIGS, CONTEXT, from_config, make_model
-from worker.engine.engine import Engine
-from worker.engine.model_runner import DeviceLostError, Row
+from worker.engine.model_runner import DeviceLostError, Row, UnsupportedModelError
 from worker.engine.runner_check import RunnerCheck
-from worker.engine.sampled_token import SampledToken
-from worker.engine.sampler import Sampler
 from worker.engine.sequence import FinishReason, Sequence
-from worker.engine.transformers_runner import TransformersRunner, UnsupportedModelError
-
-PROMPTS = ["Hi", "a longer text that leaves the window", "x" * 50, "東京 🎌", "The quick brown fox jumps"]
+from worker.engine.transformers_runner import TransformersRunner
 
 
-class RecordingSampler(Sampler):
-    """Keeps the logits that each sequence's tokens were chosen from."""
-
-    def __init__(self) -> None:
-        super().__init__(frozenset({EOS}))
-        self.logits: dict[str, list[Tensor]] = {}
-
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | InternalError]:
-        for row, sequence in zip(logits.clone(), sequences, strict=True):
-            self.logits.setdefault(sequence.sequence_id, []).append(row)
-        return super().sample(logits, sequences)
-
-
-class Run:
-    """All sequences run together over one model, to their ends."""
-
-    def __init__(self, model: Any, sequences: list[Sequence], *, num_slots: int = 8, prefill_chunk: int = 256) -> None:
-        self.sampler, self.outputs = RecordingSampler(), Outputs()
-        self.runner = TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT)
-        engine = Engine(
-            self.runner,
-            self.sampler,
-            decoder=ByteTokenizer(),
-            eos_token_ids=frozenset({EOS}),
-            deliver=self.outputs,
-            on_fatal=lambda _: None,
-            prefill_chunk=prefill_chunk,
-        )
-        for sequence in sequences:
-            engine.submit(sequence)
-        while engine.num_waiting or engine.num_running:
-            engine.step()
-
-    def token_ids(self, name: str) -> list[int]:
-        return self.outputs.token_ids(name)
-
-
-def greedy(name: str, prompt: str, max_new_tokens: int = 20) -> Sequence:
-    params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=max_new_tokens)
-    return Sequence(name, ByteTokenizer().encode(prompt), params)
-
-
-def seeded(name: str, seed: int, **options: Any) -> Sequence:
-    params = SamplingParams(seed=seed, temperature=1.2, max_new_tokens=25, **options)
-    return Sequence(name, ByteTokenizer().encode(PROMPTS[seed % len(PROMPTS)]), params)
-
-
-def generate(model: Any, prompt: str, max_new_tokens: int = 20) -> tuple[list[int], Tensor]:
-    """What `generate` of transformers makes of it: tokens, and logits [tokens, vocab]."""
-    token_ids = torch.tensor([ByteTokenizer().encode(prompt)])
-    result = model.generate(
-        token_ids,
-        attention_mask=torch.ones_like(token_ids),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    return result.sequences[0, token_ids.shape[1] :].tolist(), torch.cat(result.logits)
+def run(model: Any, sequences: list[Sequence], *, num_slots: int = 8, prefill_chunk: int = 256) -> Run:
+    runner = TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT)
+    return Run(runner, sequences, prefill_chunk=prefill_chunk)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -91,13 +28,13 @@ def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(name
     assert len({tuple(token_ids) for token_ids, _ in expected}) == len(PROMPTS)
 
     # Three slots for five sequences: they start at different steps, and slots are used twice.
-    together = Run(model, [greedy(prompt, prompt) for prompt in PROMPTS], num_slots=3, prefill_chunk=7)
-    runs = [together, *(Run(model, [greedy(prompt, prompt)]) for prompt in PROMPTS)]
+    together = run(model, [greedy(prompt, prompt) for prompt in PROMPTS], num_slots=3, prefill_chunk=7)
+    runs = [together, *(run(model, [greedy(prompt, prompt)]) for prompt in PROMPTS)]
 
     for prompt, (token_ids, logits) in zip(PROMPTS, expected, strict=True):
-        for run in (run for run in runs if run.outputs.of(prompt)):
-            assert run.token_ids(prompt) == token_ids
-            torch.testing.assert_close(torch.stack(run.sampler.logits[prompt]), logits, atol=1e-4, rtol=0)
+        for one in (one for one in runs if one.outputs.of(prompt)):
+            assert one.token_ids(prompt) == token_ids
+            torch.testing.assert_close(torch.stack(one.sampler.logits[prompt]), logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
@@ -107,16 +44,16 @@ def test_slots_grow_with_their_texts_and_keep_what_they_hold(name: str, monkeypa
     long = "many words " * 3  # grows the cache at its prefill, and once more while it decodes
     expected = {prompt: generate(model, prompt, 45)[0] for prompt in ("Hi", long)}
 
-    run = Run(model, [greedy("Hi", "Hi", 45), greedy(long, long, 45)], prefill_chunk=20)
+    result = run(model, [greedy("Hi", "Hi", 45), greedy(long, long, 45)], prefill_chunk=20)
 
-    assert run.token_ids("Hi") == expected["Hi"]
-    assert run.token_ids(long) == expected[long]
+    assert result.token_ids("Hi") == expected["Hi"]
+    assert result.token_ids(long) == expected[long]
 
 
 def test_memory_is_taken_for_the_slots_and_lengths_in_use_only() -> None:
-    run = Run(make_model("llama"), [greedy(str(index), "Hi") for index in range(3)], num_slots=64)
+    result = run(make_model("llama"), [greedy(str(index), "Hi") for index in range(3)], num_slots=64)
 
-    pools = [pool for pools in run.runner._cache._pools for pool in pools]
+    pools = [pool for pools in result.runner._cache._pools for pool in pools]
     assert {tuple(pool.shape) for pool in pools} == {(4, 2, 256, 8)}
 
 
@@ -124,9 +61,9 @@ def test_seeded_tokens_are_the_same_alone_and_in_any_batch() -> None:
     model = make_model("llama")
     options = {"top_p": 0.95, "repetition_penalty": 1.1}
 
-    together = Run(model, [seeded(str(seed), seed, **options) for seed in range(12)], num_slots=5, prefill_chunk=9)
+    together = run(model, [seeded(str(seed), seed, **options) for seed in range(12)], num_slots=5, prefill_chunk=9)
 
-    alone = [Run(model, [seeded("a", seed, **options)]).token_ids("a") for seed in range(12)]
+    alone = [run(model, [seeded("a", seed, **options)]).token_ids("a") for seed in range(12)]
     assert [together.token_ids(str(seed)) for seed in range(12)] == alone
 
 
@@ -134,17 +71,17 @@ def test_seeded_tokens_are_the_same_alone_and_in_any_batch() -> None:
 def test_a_continued_sequence_gets_the_tokens_of_an_undisturbed_one(make: Any) -> None:
     model = make_model("qwen2-sliding")
     argument = PROMPTS[1] if make is greedy else 1
-    whole = Run(model, [make("a", argument)]).outputs.of("a")
+    whole = run(model, [make("a", argument)]).outputs.of("a")
     neighbours = [seeded(f"other {seed}", seed) for seed in range(3)]
 
     for num_seen in range(1, len(whole), 4):
         continued = make("a", argument)
         continued.output_ids = [token for output in whole[:num_seen] for token in output.token_ids]
         continued.emitted_text = "".join(output.text for output in whole[:num_seen])
-        run = Run(model, [*neighbours, continued], prefill_chunk=11)
+        result = run(model, [*neighbours, continued], prefill_chunk=11)
         neighbours = [seeded(f"other {seed}", seed) for seed in range(3)]
 
-        assert run.outputs.of("a") == whole[num_seen:]
+        assert result.outputs.of("a") == whole[num_seen:]
 
 
 def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_owner() -> None:
@@ -155,11 +92,11 @@ def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_own
     with torch.no_grad():
         model.get_input_embeddings().weight[ord("~")] = math.nan
 
-    run = Run(model, [greedy(prompt, prompt) for prompt in (neighbour, bad, following)], num_slots=2)
+    result = run(model, [greedy(prompt, prompt) for prompt in (neighbour, bad, following)], num_slots=2)
 
-    assert isinstance(run.outputs.finals(bad)[0].error, InternalError)
-    assert run.token_ids(neighbour) == expected[neighbour]
-    assert run.token_ids(following) == expected[following]
+    assert isinstance(result.outputs.finals(bad)[0].error, InternalError)
+    assert result.token_ids(neighbour) == expected[neighbour]
+    assert result.token_ids(following) == expected[following]
 
 
 def test_a_failed_forward_leaves_the_runner_usable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +111,10 @@ def test_a_failed_forward_leaves_the_runner_usable(monkeypatch: pytest.MonkeyPat
         return forward(*args, **options)
 
     monkeypatch.setattr(model.model.layers[1], "forward", fail_once)
-    run = Run(model, [greedy("a", "Hi"), greedy("b", "Hi")], num_slots=1)
+    result = run(model, [greedy("a", "Hi"), greedy("b", "Hi")], num_slots=1)
 
-    assert run.outputs.finals("a")[0].finish_reason is FinishReason.ERROR
-    assert run.token_ids("b") == generate(model, "Hi")[0]
+    assert result.outputs.finals("a")[0].finish_reason is FinishReason.ERROR
+    assert result.token_ids("b") == generate(model, "Hi")[0]
 
 
 def test_a_fault_of_the_device_is_told_apart_from_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:

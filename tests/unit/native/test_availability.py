@@ -10,8 +10,9 @@ import torch
 from transformers import Gemma2Config, GPT2Config, LlamaConfig, Qwen2Config
 
 from tests.unit.native.conftest import GPT2, LLAMA, make_model, prompt, row
+from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.build import build_library
-from worker.engine.native.errors import BuildFailed, NativeUnavailable, UnsupportedModel
+from worker.engine.native.errors import BuildFailed, NativeUnavailable
 from worker.engine.native.library import load_library
 
 
@@ -78,12 +79,12 @@ def test_kernels_that_this_cpu_has_not_are_refused(make_runner):
 )
 def test_models_with_other_parts_are_refused(config, reason, make_runner):
     tensors = make_model("gpt2" if config.model_type == "gpt2" else "llama").state_dict()
-    with pytest.raises(UnsupportedModel, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         make_runner(SimpleNamespace(config=config, state_dict=lambda: tensors))
 
 
 def test_a_context_beyond_the_learned_positions_is_refused(make_runner):
-    with pytest.raises(UnsupportedModel, match="640 positions, not 700"):
+    with pytest.raises(UnsupportedModelError, match="640 positions, not 700"):
         make_runner(make_model("gpt2"), context_length=700)
 
 
@@ -91,14 +92,14 @@ def test_a_missing_tensor_is_named(make_runner):
     model = make_model("llama")
     tensors = model.state_dict()
     del tensors["model.layers.1.mlp.up_proj.weight"]
-    with pytest.raises(UnsupportedModel, match=r"no tensor model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(UnsupportedModelError, match=r"no tensor model\.layers\.1\.mlp\.up_proj\.weight"):
         make_runner(SimpleNamespace(config=model.config, state_dict=lambda: tensors))
 
 
 def test_a_tensor_of_another_shape_is_named(make_runner):
     model = make_model("llama")
     tensors = {**model.state_dict(), "model.layers.0.self_attn.k_proj.weight": torch.zeros(999, 96)}
-    with pytest.raises(UnsupportedModel, match=r"k_proj is \(999, 96\)"):
+    with pytest.raises(UnsupportedModelError, match=r"k_proj is \(999, 96\)"):
         make_runner(SimpleNamespace(config=model.config, state_dict=lambda: tensors))
 
 

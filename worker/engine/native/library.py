@@ -19,20 +19,6 @@ class Precision(IntEnum):
     INT8 = 1
 
 
-class NormKind(IntEnum):
-    """The model's normalisation."""
-
-    RMS_NORM = 0
-    LAYER_NORM = 1
-
-
-class MlpKind(IntEnum):
-    """The model's feed-forward part."""
-
-    SWIGLU = 0
-    GELU_TANH = 1
-
-
 class EmbeddingKind(IntEnum):
     """How the token embeddings are stored."""
 

@@ -55,7 +55,8 @@ class NativeRunner:
         kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
-        NativeUnavailable: no compiler, an unsupported model, or no such kernel set: use another runner.
+        NativeUnavailable: no compiler, or no such kernel set: use another runner.
+        UnsupportedModelError: the native code does not compute this model: use another runner.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
         ValueError: the weights are not finite.
         MemoryError: there is not enough memory.
@@ -64,6 +65,7 @@ class NativeRunner:
     adapters = frozenset({BASE_ADAPTER})
     block_tokens = BLOCK_TOKENS
     max_guesses = MAX_GUESSES
+    is_asynchronous = False
 
     def __init__(
         self,

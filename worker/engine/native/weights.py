@@ -10,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.native.architecture import Architecture, Layer, Linear, describe
-from worker.engine.native.errors import UnsupportedModel
+from worker.engine.architecture import Architecture, Layer, Linear, NormKind, describe
+from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.library import (
     EmbeddingKind,
     NativeLayer,
     NativeLinear,
     NativeModel,
     NativeNorm,
-    NormKind,
     Precision,
 )
 from worker.engine.native.memory import Memory
-from worker.engine.native.rotary import rotary_tables
+from worker.engine.rotary import rotary_tables
 
 ALIGNMENT = 64  # bytes, of each packed matrix
+WIDTH_MULTIPLE = 16  # of all widths: the rows of a panel, and the longest vector
+MAX_HEAD_SIZE = 256
 ROWS_PER_CALL = 1024  # packed by one thread at a time
 
 
@@ -40,7 +41,7 @@ class PackedModel:
         threads: that pack at the same time.
 
     Raises:
-        UnsupportedModel: the native code does not compute this model, or a tensor is missing or of another shape.
+        UnsupportedModelError: the native code does not compute this model, or a tensor is missing or of another shape.
         ValueError: a matrix has values that are not finite.
     """
 
@@ -56,6 +57,7 @@ class PackedModel:
         threads: int,
     ) -> None:
         self.architecture = describe(config)
+        _check_sizes(self.architecture)
         self._library = library
         self._tensors = tensors
         self._precision = precision
@@ -134,12 +136,12 @@ class PackedModel:
             weight = self._read(f"{module}.weight")
             weight = weight.t().contiguous() if linear.is_transposed else weight
             if weight.shape[1] != linear.columns or weight.shape[0] + sum(sizes) > linear.rows:
-                raise UnsupportedModel(f"{module} is {tuple(weight.shape)}; it does not fit {linear}.")
+                raise UnsupportedModelError(f"{module} is {tuple(weight.shape)}; it does not fit {linear}.")
             if not self._pack_rows(address, weight, sum(sizes)):
                 raise ValueError(f"The tensor {module}.weight has values that are not finite.")
             sizes.append(weight.shape[0])
         if sum(sizes) != linear.rows:
-            raise UnsupportedModel(f"{linear.modules[0]} has {sum(sizes)} outputs, not {linear.rows}.")
+            raise UnsupportedModelError(f"{linear.modules[0]} has {sum(sizes)} outputs, not {linear.rows}.")
         return sizes
 
     def _pack_rows(self, address: int, weight: Tensor, first_row: int) -> bool:
@@ -173,7 +175,7 @@ class PackedModel:
             return
         table = self._read(f"{parts.embedding}.weight")
         if table.shape != (parts.vocab_size, parts.hidden_size):
-            raise UnsupportedModel(f"{parts.embedding} has the shape {tuple(table.shape)}.")
+            raise UnsupportedModelError(f"{parts.embedding} has the shape {tuple(table.shape)}.")
         if self._precision == Precision.INT8:
             native.embedding_kind, table = EmbeddingKind.BF16, table.bfloat16()
         native.embedding = self._keep(table)
@@ -186,7 +188,7 @@ class PackedModel:
             return
         table = self._read(f"{parts.position_embedding}.weight")
         if table.shape[0] < context_length:
-            raise UnsupportedModel(f"The model has {table.shape[0]} positions, not {context_length}.")
+            raise UnsupportedModelError(f"The model has {table.shape[0]} positions, not {context_length}.")
         native.position_embedding = self._keep(table)
 
     def _packed_size(self, linear: Linear) -> int:
@@ -202,13 +204,27 @@ class PackedModel:
 
     def _read(self, name: str) -> Tensor:
         if not self._has(name):
-            raise UnsupportedModel(f"The checkpoint has no tensor {name}.")
+            raise UnsupportedModelError(f"The checkpoint has no tensor {name}.")
         return self._tensors[self._stored_name(name)].detach().to("cpu", torch.float32).contiguous()
 
     def _keep(self, tensor: Tensor) -> int:
         """Keep a copy, which does not hold on to the checkpoint's memory; returns its address."""
         self._kept.append(tensor.clone())
         return self._kept[-1].data_ptr()
+
+
+def _check_sizes(architecture: Architecture) -> None:
+    """Raises `UnsupportedModelError` where the kernels' loops do not fit."""
+    for name in ("hidden_size", "intermediate_size", "head_size"):
+        value = getattr(architecture, name)
+        if value % WIDTH_MULTIPLE:
+            raise UnsupportedModelError(f"No native code for {name} {value}, which is no multiple of {WIDTH_MULTIPLE}.")
+    if architecture.head_size > MAX_HEAD_SIZE:
+        raise UnsupportedModelError(f"No native code for head_size {architecture.head_size}.")
+    if architecture.num_heads % architecture.num_kv_heads:
+        raise UnsupportedModelError(
+            f"No native code for {architecture.num_heads} heads over {architecture.num_kv_heads}."
+        )
 
 
 def _linears(architecture: Architecture) -> Iterator[Linear]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from worker.engine.native.errors import UnsupportedModel
+from worker.engine.model_runner import UnsupportedModelError
 
 # The others change the angles of all positions once a sequence has grown beyond a length.
 STATIC_ROPE_TYPES = ("linear", "llama3", "yarn")
@@ -24,7 +24,7 @@ def rotary_tables(config: Any, head_size: int, context_length: int) -> tuple[Ten
         Two tensors [context_length, head_size / 2].
 
     Raises:
-        UnsupportedModel: the angles depend on the length of the sequence.
+        UnsupportedModelError: the angles depend on the length of the sequence.
     """
     frequencies, factor = _frequencies(config, head_size)
     angles = torch.arange(context_length, dtype=torch.float32)[:, None] * frequencies
@@ -36,11 +36,11 @@ def _frequencies(config: Any, head_size: int) -> tuple[Tensor, float]:
     parameters = config.rope_parameters
     kind = parameters["rope_type"]
     if parameters.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModel("No native code for heads that are rotated in part.")
+        raise UnsupportedModelError("No code of our own for heads that are rotated in part.")
     if kind == "default":
         exponents = torch.arange(0, head_size, 2, dtype=torch.float32) / head_size
         return 1.0 / (parameters["rope_theta"] ** exponents), 1.0
     if kind not in STATIC_ROPE_TYPES:
-        raise UnsupportedModel(f"No native code for rotary positions of type {kind}.")
+        raise UnsupportedModelError(f"No code of our own for rotary positions of type {kind}.")
     frequencies, factor = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
     return frequencies, float(factor)

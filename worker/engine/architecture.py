@@ -1,20 +1,32 @@
-"""Which of a checkpoint's tensors are which part of the native model."""
+"""Which of a checkpoint's tensors are which part of a model, for the runners that compute it with code of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
-from worker.engine.native.errors import UnsupportedModel
-from worker.engine.native.library import MlpKind, NormKind
+from worker.engine.model_runner import UnsupportedModelError
 
-WIDTH_MULTIPLE = 16  # of all widths: the rows of a panel, and the longest vector
+
+class NormKind(IntEnum):
+    """The model's normalisation; the values are the native code's."""
+
+    RMS_NORM = 0
+    LAYER_NORM = 1
+
+
+class MlpKind(IntEnum):
+    """The model's feed-forward part; the values are the native code's."""
+
+    SWIGLU = 0
+    GELU_TANH = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """One matrix of the native model: the weights of one or more modules, one below the other."""
+    """One matrix: the weights of one or more modules, one below the other."""
 
     modules: tuple[str, ...]
     rows: int  # outputs, of all modules together
@@ -73,31 +85,17 @@ def describe(config: Any) -> Architecture:
         config: a `PreTrainedConfig`.
 
     Raises:
-        UnsupportedModel: the native code does not compute this model.
+        UnsupportedModelError: no runner but that of transformers computes this model.
     """
     builder = _BUILDERS.get(config.model_type)
     if builder is None:
-        raise UnsupportedModel(f"No native code for models of type {config.model_type}.")
-    architecture = builder(config)
-    _check_sizes(architecture)
-    return architecture
+        raise UnsupportedModelError(f"No code of our own for models of type {config.model_type}.")
+    return builder(config)
 
 
 def _require(is_supported: bool, what: str) -> None:
     if not is_supported:
-        raise UnsupportedModel(f"No native code for {what}.")
-
-
-def _check_sizes(architecture: Architecture) -> None:
-    names = ("hidden_size", "intermediate_size", "head_size")
-    for name in names:
-        value = getattr(architecture, name)
-        _require(value % WIDTH_MULTIPLE == 0, f"{name} {value}, which is no multiple of {WIDTH_MULTIPLE}")
-    _require(architecture.head_size <= 256, f"head_size {architecture.head_size}")
-    _require(
-        architecture.num_heads % architecture.num_kv_heads == 0,
-        f"{architecture.num_heads} heads over {architecture.num_kv_heads}",
-    )
+        raise UnsupportedModelError(f"No code of our own for {what}.")
 
 
 def _llama(config: Any) -> Architecture:

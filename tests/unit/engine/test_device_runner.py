@@ -1,0 +1,410 @@
+"""The runner for accelerators, on whatever devices there are; a CPU computes the same without graphs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.errors import InternalError
+from tests.fakes import ByteTokenizer
+from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
+from tests.unit.engine.tiny_models import CONTEXT, make_model
+from worker.engine.device import decode_steps
+from worker.engine.device.decode_steps import doublings
+from worker.engine.device.graphs import Step, StepRecorder
+from worker.engine.device.runner import DeviceRunner
+from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row, UnsupportedModelError
+from worker.engine.runner_check import RunnerCheck
+from worker.engine.sequence import Sequence
+
+ARCHITECTURES = ["llama", "gpt2", "qwen2", "qwen3"]
+IS_THERE = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.skipif(not IS_THERE[name], reason="not here")) for name in IS_THERE]
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=[False, True], ids=["waiting", "asynchronous"])
+def is_asynchronous(request: pytest.FixtureRequest, device: torch.device) -> bool:
+    if device.type == "mps" and request.param:
+        pytest.skip("its tokens are waited for")
+    return bool(request.param)
+
+
+def make_runner(
+    model: Any,
+    device: torch.device | None = None,
+    *,
+    num_slots: int = 8,
+    is_asynchronous: bool = False,
+    recorder: StepRecorder | None = None,
+    kv_bytes: int | None = None,
+) -> DeviceRunner:
+    runner = DeviceRunner(
+        model.config,
+        model.state_dict(),
+        device=device or torch.device("cpu"),
+        dtype=model.dtype,
+        num_slots=num_slots,
+        context_length=CONTEXT,
+        recorder=recorder,
+        kv_bytes=kv_bytes,
+    )
+    runner.is_asynchronous = is_asynchronous
+    return runner
+
+
+def own_logits(model: Any, token_ids: list[int]) -> Tensor:
+    """The model's logits after the last of the tokens."""
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([token_ids])).logits[0, -1]
+
+
+def row(block: int, token_ids: list[int], start: int = 0, *, needs_logits: bool = True) -> Row:
+    return Row((block,), tuple(token_ids), start, "base", needs_logits=needs_logits)
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found.float().cpu(), expected, atol=1e-4, rtol=0)
+
+
+# What it computes
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(
+    name: str, device: torch.device, is_asynchronous: bool
+) -> None:
+    model = make_model(name)
+    expected = [generate(model, prompt) for prompt in PROMPTS]
+    options = {"device": device, "is_asynchronous": is_asynchronous}
+
+    # Three slots for five sequences: they start at different steps, and slots are used twice.
+    sequences = [greedy(prompt, prompt) for prompt in PROMPTS]
+    together = Run(make_runner(model, num_slots=3, **options), sequences, prefill_chunk=7)
+    runs = [together, *(Run(make_runner(model, **options), [greedy(prompt, prompt)]) for prompt in PROMPTS)]
+
+    for prompt, (token_ids, logits) in zip(PROMPTS, expected, strict=True):
+        for run in (run for run in runs if run.outputs.of(prompt)):
+            assert run.token_ids(prompt) == token_ids
+            assert_close(run.sampler.logits_of(prompt, len(token_ids)), logits)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
+    name: str, device: torch.device, is_asynchronous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_steps, "MIN_KEYS", 16)
+    model = make_model(name)
+    runner = make_runner(model, device, is_asynchronous=is_asynchronous)
+    long, full = "many words " * 3, "x" * (CONTEXT - 9)
+    expected = {prompt: generate(model, prompt, 45)[0] for prompt in ("Hi", long)}
+    expected[full] = generate(model, full, 9)[0]
+
+    run = Run(runner, [greedy(prompt, prompt, 45) for prompt in expected], prefill_chunk=20)
+
+    assert {prompt: run.token_ids(prompt) for prompt in expected} == expected
+    assert {num_keys for _, num_keys in runner._steps._steps} >= {64, 128, CONTEXT}
+
+
+def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, is_asynchronous: bool) -> None:
+    model = make_model("llama")
+    lengths = [3, 6, 9, 12, 15, 18]
+    expected = [generate(model, PROMPTS[index % 5], length)[0] for index, length in enumerate(lengths)]
+    runner = make_runner(model, device, num_slots=6, is_asynchronous=is_asynchronous)
+
+    run = Run(runner, [greedy(str(index), PROMPTS[index % 5], length) for index, length in enumerate(lengths)])
+
+    assert [run.token_ids(str(index)) for index in range(6)] == expected
+    assert {num_rows for num_rows, _ in runner._steps._steps} == {1, 2, 4, 6}
+
+
+def test_seeded_tokens_are_the_same_alone_and_in_any_batch(device: torch.device, is_asynchronous: bool) -> None:
+    model = make_model("llama")
+    options = {"top_p": 0.95, "repetition_penalty": 1.1}
+    runner = make_runner(model, device, num_slots=5, is_asynchronous=is_asynchronous)
+
+    together = Run(runner, [seeded(str(seed), seed, **options) for seed in range(12)], prefill_chunk=9)
+
+    alone = [Run(make_runner(model, device), [seeded("a", seed, **options)]).token_ids("a") for seed in range(12)]
+    assert [together.token_ids(str(seed)) for seed in range(12)] == alone
+
+
+def test_a_chats_next_turn_continues_what_its_last_one_left_though_others_came_between(
+    device: torch.device, is_asynchronous: bool
+) -> None:
+    model = make_model("llama")
+    runner = make_runner(model, device, num_slots=12, is_asynchronous=is_asynchronous)  # a quarter of them is kept
+    first = greedy("first", "a first turn of some length")
+    run = Run(runner, [first])
+    run.run([greedy(f"other {index}", PROMPTS[index], 12) for index in range(2)])  # decode steps over kept slots
+    starts: list[int] = []
+    forward = runner.forward
+
+    def watched(rows: list[Row], previous: Tensor | None = None) -> Tensor:
+        starts.append(rows[0].start)
+        return forward(rows, previous)
+
+    runner.forward = watched  # type: ignore[method-assign]
+    prompt_ids = [*first.all_ids(), *ByteTokenizer().encode(" and a second")]
+    run.run([Sequence("second", prompt_ids, first.params)])
+
+    assert starts[0] >= len(first.all_ids()) - 1, "the first turn is not computed again"
+    found = run.sampler.logits_of("second", 20)
+    ids = prompt_ids + run.token_ids("second")
+    assert_close(found, torch.stack([own_logits(model, ids[: len(prompt_ids) + count]) for count in range(len(found))]))
+
+
+def test_rows_of_all_kinds_in_one_forward_give_their_logits_in_their_order(device: torch.device) -> None:
+    model = make_model("qwen2")
+    runner = make_runner(model, device)
+    texts = [ByteTokenizer().encode(text) for text in ("ab", "c" * 30, "de", "fgh" * 5, "i" * 40)]
+    for block in (0, 2):
+        runner.forward([row(block, texts[block][:1], needs_logits=False)])
+
+    logits = runner.forward(
+        [
+            row(4, texts[4]),
+            row(2, texts[2][1:], 1),
+            row(1, texts[1]),
+            row(5, texts[1][:9], needs_logits=False),
+            row(0, texts[0][1:], 1),
+            row(3, texts[3]),
+        ]
+    )
+
+    assert_close(logits, torch.stack([own_logits(model, texts[block]) for block in (4, 2, 1, 0, 3)]))
+    assert runner.forward([row(6, [1, 2], needs_logits=False)]).shape == (0, runner.vocab_size)
+
+
+def test_padded_decode_steps_change_nothing_of_what_idle_slots_hold(device: torch.device) -> None:
+    model = make_model("llama")
+    runner = make_runner(model, device, num_slots=4)
+    kept, other = ByteTokenizer().encode("kept for later"), ByteTokenizer().encode("another text")
+    runner.forward([row(1, kept[:-1], needs_logits=False)])
+    for block in (0, 2, 3):  # a step of four rows, of which the second is idle
+        runner.forward([row(block, other[:5], needs_logits=False)])
+    for position in range(5, len(other)):
+        runner.forward([row(block, [other[position]], position) for block in (0, 2, 3)])
+
+    assert_close(runner.forward([row(1, kept[-1:], len(kept) - 1)])[0], own_logits(model, kept))
+    for block in (3, 0, 2):  # each alone, in the first slot
+        logits = runner.forward([row(block, [7], len(other))])
+        assert_close(logits[0], own_logits(model, [*other, 7]))
+
+
+def test_the_beginning_of_a_block_can_be_copied(device: torch.device) -> None:
+    model = make_model("gpt2")
+    runner = make_runner(model, device)
+    text = ByteTokenizer().encode("the beginning is the same")
+    runner.forward([row(3, [9] * 60, needs_logits=False)])
+    runner.forward([row(0, text, needs_logits=False)])
+
+    runner.copy_block(0, 3, 10)
+    changed = [*text[:10], 1, 2, 3]
+    logits = runner.forward([row(3, changed[10:], 10), row(0, [4], len(text))])
+
+    assert_close(logits, torch.stack([own_logits(model, changed), own_logits(model, [*text, 4])]))
+
+
+def test_a_decode_row_takes_its_token_from_the_last_samples(device: torch.device) -> None:
+    model = make_model("llama")
+    runner = make_runner(model, device)
+    texts = [[1, 2, 3], [4, 5], [6, 7]]
+    for block, text in enumerate(texts):
+        runner.forward([row(block, text, needs_logits=False)])
+    previous = torch.tensor([50, 60], device=device)
+    rows = [
+        Row((0,), (0,), 3, "base", needs_logits=True, source=1),
+        row(1, [70], 2),
+        Row((2,), (0,), 2, "base", needs_logits=True, source=0),
+    ]
+
+    logits = runner.forward(rows, previous)
+
+    tokens = (60, 70, 50)
+    assert_close(
+        logits, torch.stack([own_logits(model, [*text, token]) for text, token in zip(texts, tokens, strict=True)])
+    )
+    with pytest.raises(ValueError, match="samples that were not given"):
+        runner.forward(rows)
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_owner(
+    device: torch.device, is_asynchronous: bool, is_copied: bool
+) -> None:
+    model = make_model("llama")
+    neighbour, bad, following = "x" * 50, "y" * 20 + "~" + "y" * 9, "xxxxxxxxxxxx" if is_copied else "Hi"
+    expected = {prompt: generate(model, prompt)[0] for prompt in (neighbour, following)}
+    with torch.no_grad():
+        model.get_input_embeddings().weight[ord("~")] = math.nan
+    runner = make_runner(model, device, num_slots=2, is_asynchronous=is_asynchronous)
+
+    run = Run(runner, [greedy(prompt, prompt) for prompt in (neighbour, bad, following)])
+
+    assert isinstance(run.outputs.finals(bad)[0].error, InternalError)
+    assert run.token_ids(neighbour) == expected[neighbour]
+    assert run.token_ids(following) == expected[following]
+
+
+# Recorded steps
+
+
+class FakeGraphs:
+    """Runs every step twice when it is recorded, as a graph's trial and a first replay would, and counts."""
+
+    def __init__(self) -> None:
+        self.num_recorded = 0
+        self.num_replayed = 0
+
+    def record(self, step: Step) -> Step:
+        self.num_recorded += 1
+        step()
+
+        def replay() -> None:
+            self.num_replayed += 1
+            step()
+
+        return replay
+
+
+def test_every_shape_is_recorded_once_and_replayed_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_steps, "MIN_KEYS", 16)
+    model = make_model("llama")
+    graphs = FakeGraphs()
+    runner = make_runner(model, num_slots=4, recorder=graphs)
+    expected = [generate(model, prompt)[0] for prompt in PROMPTS]
+
+    run = Run(runner, [greedy(prompt, prompt) for prompt in PROMPTS])
+    num_recorded, num_replayed = graphs.num_recorded, graphs.num_replayed
+    run.run([greedy(f"again {prompt}", prompt) for prompt in PROMPTS])
+
+    assert [run.token_ids(prompt) for prompt in PROMPTS] == expected
+    assert [run.token_ids(f"again {prompt}") for prompt in PROMPTS] == expected
+    assert 3 < num_recorded == graphs.num_recorded < num_replayed < graphs.num_replayed
+
+
+def test_the_steps_that_are_needed_first_are_recorded_before(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(decode_steps, "MIN_KEYS", 64)
+    monkeypatch.setattr(decode_steps, "MAX_WARM_KEYS", 128)
+    graphs = FakeGraphs()
+    runner = make_runner(make_model("llama"), num_slots=3, recorder=graphs)
+
+    with caplog.at_level("INFO"):
+        runner.warm_up()
+
+    assert set(runner._steps._steps) == {(rows, keys) for rows in (1, 2, 3) for keys in (64, 128)}
+    assert graphs.num_recorded == 6
+    assert "Prepared 6 decode steps" in caplog.text
+    assert not runner._cache._keys[:, :, :, :CONTEXT].any(), "a trial writes where nobody reads"
+    runner.forward([row(0, [1, 2], needs_logits=False)])
+    runner.forward([row(0, [3], 2)])
+    assert graphs.num_recorded == 6
+
+
+def test_a_context_shorter_than_the_fewest_keys_is_read_whole() -> None:
+    assert doublings(256, 64) == [64]
+    assert doublings(256, 1000) == [256, 512, 1000]
+    assert doublings(1, 1) == [1]
+
+
+# Limits and failures
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("num_slots", [1, 4])
+def test_every_architecture_passes_the_check_at_load(name: str, num_slots: int, device: torch.device) -> None:
+    model = make_model(name).to(device)
+
+    RunnerCheck(model).check(make_runner(model, device, num_slots=num_slots))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_number_formats_pass_the_check_too(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    model = make_model(name).to(device, dtype)
+
+    RunnerCheck(model).check(make_runner(model, device))
+
+
+@pytest.mark.parametrize("name", ["mistral-sliding", "qwen2-sliding", "gemma2"])
+def test_models_with_other_parts_are_refused(name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match="No code of our own"):
+        make_runner(make_model(name))
+
+
+def test_a_missing_tensor_and_one_of_another_shape_are_named() -> None:
+    model = make_model("llama")
+    tensors = model.state_dict()
+    options: dict[str, Any] = {"device": model.device, "dtype": model.dtype, "num_slots": 1, "context_length": 8}
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(5, 32)
+    with pytest.raises(UnsupportedModelError, match=r"gate_proj has the shape \(69, 32\)"):
+        DeviceRunner(model.config, tensors, **options)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    with pytest.raises(UnsupportedModelError, match=r"no tensor model\.layers\.1\.mlp\.up_proj\.weight"):
+        DeviceRunner(model.config, tensors, **options)
+
+
+def test_a_context_beyond_the_learned_positions_is_refused() -> None:
+    model = make_model("gpt2")
+    with pytest.raises(UnsupportedModelError, match="512 positions, not 513"):
+        DeviceRunner(
+            model.config,
+            model.state_dict(),
+            device=model.device,
+            dtype=model.dtype,
+            num_slots=1,
+            context_length=CONTEXT + 1,
+        )
+
+
+def test_the_memory_for_keys_and_values_limits_the_slots() -> None:
+    model = make_model("llama")
+    one_sequence = 2 * 2 * 2 * 8 * CONTEXT * 4  # keys and values, layers, heads, head size, tokens, bytes
+
+    assert make_runner(model, kv_bytes=3 * one_sequence).num_blocks == 3
+    with pytest.raises(CacheTooSmall):
+        make_runner(model, kv_bytes=one_sequence - 1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [row(0, []), row(0, [258]), row(0, [-1]), row(0, [1, 2], CONTEXT - 1)],
+    ids=["empty", "large", "small", "long"],
+)
+def test_what_would_read_beyond_a_table_never_reaches_the_device(bad: Row) -> None:
+    runner = make_runner(make_model("llama"))
+    with pytest.raises(ValueError, match=r"tokens; there is room|not in the vocabulary"):
+        runner.forward([row(1, [1, 2]), bad])
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (torch.AcceleratorError("an illegal memory access was encountered"), DeviceLostError),
+        (torch.OutOfMemoryError("out of memory\nmany details"), OutOfMemoryError),
+    ],
+    ids=["fault", "memory"],
+)
+def test_failures_of_the_device_are_told_apart(
+    raised: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_runner(make_model("llama"))
+
+    def fail(*_: object) -> Tensor:
+        raise raised
+
+    monkeypatch.setattr(runner._decoder, "states", fail)
+    with pytest.raises(expected, match=r"^(an illegal memory access was encountered|out of memory)$"):
+        runner.forward([row(0, [1, 2])])

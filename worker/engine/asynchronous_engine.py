@@ -1,0 +1,141 @@
+"""The step loop over a device that need not wait for it: a step begins before the tokens of the last one are known."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from common.errors import InternalError, SLMError
+from worker.engine.engine import Engine, TokenSampler
+from worker.engine.model_runner import AsynchronousRunner, DeviceLostError
+from worker.engine.sampled_token import SampledToken
+from worker.engine.scheduler import Batch
+from worker.engine.sequence import Sequence, SequenceStatus
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class StartedSamples(Protocol):
+    """What the engine asks of `samples.Samples`."""
+
+    tokens: Tensor  # int64 [rows], on the device
+
+    def fetch(self) -> list[SampledToken | SLMError]:
+        """Wait for the tokens."""
+        ...
+
+
+class AsynchronousSampler(TokenSampler, Protocol):
+    """What the engine asks of `sampler.Sampler`."""
+
+    def start(self, logits: Tensor, sequences: list[Sequence]) -> StartedSamples:
+        """As `sample`, without waiting. Of the sequences' tokens, those that are pending are not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """A step that the device computes, or has computed."""
+
+    sequences: list[Sequence]  # that get a token from it
+    samples: StartedSamples
+
+
+class AsynchronousEngine(Engine):
+    """An `Engine` over an `AsynchronousRunner`. Every sequence gets the same tokens, one step later.
+
+    While the device computes a step, the tokens of the one before are fetched, read and delivered. So the next step is
+    scheduled with one token of each sequence pending: the device has it, and the host will learn it. What that token
+    turns out to end has had one row too many, whose token is dropped. Its blocks are free at once, since all that a
+    later owner does comes after that row on the device, and the row writes what belongs there.
+
+    Where a sequence's next token depends on the pending one by more than the model (penalties, constraints), and before
+    a sequence is taken out, the tokens under way are waited for.
+    """
+
+    _runner: AsynchronousRunner
+    _sampler: AsynchronousSampler
+    # Touched by the engine thread alone:
+    _launched: _Launch | None = None  # the newest step; its tokens are pending
+    _awaited: _Launch | None = None  # the one before, while the newest is launched
+
+    def step(self) -> None:
+        """Schedule and launch a step, then take the tokens of the one before."""
+        self._apply_requests()
+        if self._launched is not None and any(sequence.reads_history for sequence in self._launched.sequences):
+            self._settle()
+        self._awaited, self._launched = self._launched, None
+        batch = self._scheduler.schedule()
+        failures = self._execute(batch) if batch.rows else []
+        self._take(self._awaited)
+        self._update([(sequence, error) for sequence, error in failures if self._is_here(sequence)])
+        self._deliver_outputs()
+        if not self._scheduler.has_work:  # only rows too many are under way
+            self._settle()
+
+    def _compute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | SLMError]]:
+        """Launch the step; its tokens come later."""
+        previous = None if self._awaited is None else self._awaited.samples.tokens
+        sequences = batch.sampled
+        samples = self._sampler.start(self._runner.forward(batch.rows, previous), sequences)
+        self._launched = _Launch(sequences, samples)
+        for index, sequence in enumerate(sequences):
+            sequence.num_pending += 1
+            sequence.source = index
+            sequence.is_ending = self._criteria.is_full(sequence, num_more=sequence.num_pending)
+        return []
+
+    def _settle(self) -> None:
+        """Wait for the step that is under way, if there is one, and deliver what it gives."""
+        launched, self._launched = self._launched, None
+        self._take(launched)
+        self._deliver_outputs()
+
+    def _take(self, launch: _Launch | None) -> None:
+        """Wait for a step's tokens; those of sequences that have ended meanwhile are dropped."""
+        if launch is None:
+            return
+        samples = _fetch(launch)
+        here = [pair for pair in zip(launch.sequences, samples, strict=True) if self._is_here(pair[0])]
+        for sequence, _ in here:
+            sequence.num_pending -= 1
+        self._update(here)
+
+    def _is_here(self, sequence: Sequence) -> bool:
+        """Whether the sequence has not ended; another one may have its id by now."""
+        stream = self._streams.get(sequence.sequence_id)
+        return stream is not None and stream.sequence is sequence
+
+    def _forget(self, sequence: Sequence, status: SequenceStatus, *, is_sound: bool = True) -> None:
+        super()._forget(sequence, status, is_sound=is_sound)
+        sequence.num_pending, sequence.is_ending = 0, False
+
+    # Requests that take sequences out find nothing under way.
+
+    def _cancel(self, sequence_id: str) -> None:
+        self._settle()
+        super()._cancel(sequence_id)
+
+    def _abort_all(self, error: SLMError) -> None:
+        self._settle()
+        super()._abort_all(error)
+
+    def _release(self, sequence_ids: list[str], released: Future[frozenset[str]]) -> None:
+        self._settle()
+        super()._release(sequence_ids, released)
+
+
+def _fetch(launch: _Launch) -> list[SampledToken | SLMError]:
+    """The tokens of a step, or an error for each of its sequences."""
+    try:
+        return launch.samples.fetch()
+    except DeviceLostError:
+        raise
+    except Exception:
+        logger.exception("A step of %d sequences failed.", len(launch.sequences))
+        return [InternalError("The model failed to compute a step.") for _ in launch.sequences]

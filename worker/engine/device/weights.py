@@ -1,0 +1,201 @@
+"""A checkpoint's tensors on the device, joined where they read the same input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.engine.architecture import Architecture, Layer, Linear, NormKind
+from worker.engine.model_runner import UnsupportedModelError
+from worker.engine.rotary import rotary_tables
+
+
+@dataclass(frozen=True, slots=True)
+class LinearWeights:
+    """A matrix and what is added."""
+
+    weight: Tensor  # [rows, columns]
+    bias: Tensor | None  # [rows]
+
+    def of(self, x: Tensor) -> Tensor:
+        """[..., columns] -> [..., rows]."""
+        return functional.linear(x, self.weight, self.bias)
+
+    def add_to(self, y: Tensor, x: Tensor) -> None:
+        """Add `of(x)`, of [n, columns], to y [n, rows]: a residual costs no kernel of its own."""
+        y.addmm_(x, self.weight.t())
+        if self.bias is not None:
+            y += self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class NormWeights:
+    """A normalisation over the last dimension."""
+
+    weight: Tensor  # [size]
+    bias: Tensor | None  # [size]; None: RMS norm
+    epsilon: float
+
+    def of(self, x: Tensor) -> Tensor:
+        """[..., size] -> the same."""
+        if self.bias is None:
+            return functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One decoder layer."""
+
+    attention_norm: NormWeights
+    mlp_norm: NormWeights
+    head_norms: Tensor | None  # [num_heads + num_kv_heads, head_size], of queries and keys
+    query_key_value: LinearWeights
+    attention_output: LinearWeights
+    mlp_input: LinearWeights
+    mlp_output: LinearWeights
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderWeights:
+    """A whole model. The tables have a row for every position and one more, for tokens that do not count."""
+
+    embedding: Tensor  # [vocab_size, hidden_size]
+    positions: Tensor | None  # [context_length + 1, hidden_size]
+    cosines: Tensor | None  # [context_length + 1, head_size]
+    sines: Tensor | None  # the same; the first half with the other sign, see `decoder.rotated`
+    layers: tuple[LayerWeights, ...]
+    final_norm: NormWeights
+    head: Tensor  # [vocab_size, hidden_size]
+
+    @property
+    def num_bytes(self) -> int:
+        """What a step that computes logits reads at least: all but the tables, of which it reads single rows."""
+        linears = [
+            linear.weight
+            for layer in self.layers
+            for linear in (layer.query_key_value, layer.attention_output, layer.mlp_input, layer.mlp_output)
+        ]
+        return sum(weight.nbytes for weight in [*linears, self.head])
+
+
+class WeightsReader:
+    """Reads `DecoderWeights`.
+
+    Args:
+        architecture: says what is where.
+        tensors: the checkpoint's tensors by their names in transformers, adapters merged; a model's `state_dict()`.
+        dtype: number format of all weights.
+        device: where they are to be. Tensors that are there already and need no joining are not copied.
+    """
+
+    def __init__(
+        self, architecture: Architecture, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._architecture = architecture
+        self._tensors = tensors
+        self._dtype = dtype
+        self._device = device
+
+    def read(self, config: Any, context_length: int) -> DecoderWeights:
+        """All weights, and tables for so many positions.
+
+        Args:
+            config: the model's `PreTrainedConfig`.
+            context_length: most tokens of a sequence.
+
+        Raises:
+            UnsupportedModelError: a tensor is missing or of another shape, or the positions are not as they should be.
+        """
+        parts = self._architecture
+        embedding = self._tensor(f"{parts.embedding}.weight", (parts.vocab_size, parts.hidden_size))
+        cosines, sines = self._rotary(config, context_length)
+        return DecoderWeights(
+            embedding=embedding,
+            positions=self._positions(context_length),
+            cosines=cosines,
+            sines=sines,
+            layers=tuple(self._layer(layer) for layer in parts.layers),
+            final_norm=self._norm(parts.final_norm),
+            head=embedding if parts.is_tied else self._linear(parts.head).weight,
+        )
+
+    def _layer(self, layer: Layer) -> LayerWeights:
+        return LayerWeights(
+            attention_norm=self._norm(layer.attention_norm),
+            mlp_norm=self._norm(layer.mlp_norm),
+            head_norms=self._head_norms(layer),
+            query_key_value=self._linear(layer.query_key_value),
+            attention_output=self._linear(layer.attention_output),
+            mlp_input=self._linear(layer.mlp_input),
+            mlp_output=self._linear(layer.mlp_output),
+        )
+
+    def _norm(self, module: str) -> NormWeights:
+        parts = self._architecture
+        shape = (parts.hidden_size,)
+        bias = self._tensor(f"{module}.bias", shape) if parts.norm_kind is NormKind.LAYER_NORM else None
+        return NormWeights(self._tensor(f"{module}.weight", shape), bias, parts.norm_epsilon)
+
+    def _head_norms(self, layer: Layer) -> Tensor | None:
+        if layer.query_norm is None or layer.key_norm is None:
+            return None
+        parts = self._architecture
+        query, key = (self._tensor(f"{name}.weight", (parts.head_size,)) for name in (layer.query_norm, layer.key_norm))
+        return torch.cat([query.expand(parts.num_heads, -1), key.expand(parts.num_kv_heads, -1)])
+
+    def _linear(self, linear: Linear) -> LinearWeights:
+        parts = [self._tensor(f"{module}.weight") for module in linear.modules]
+        parts = [part.t() for part in parts] if linear.is_transposed else parts
+        weight = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
+        if weight.shape != (linear.rows, linear.columns):
+            raise UnsupportedModelError(f"{linear.modules[0]} has the shape {tuple(weight.shape)}, not {linear}.")
+        return LinearWeights(weight, self._bias(linear, [part.shape[0] for part in parts]))
+
+    def _bias(self, linear: Linear, sizes: list[int]) -> Tensor | None:
+        names = [f"{module}.bias" for module in linear.modules]
+        if not any(self._stored_name(name) in self._tensors for name in names):
+            return None
+        parts = [
+            self._tensor(name, (size,)) if self._stored_name(name) in self._tensors else self._zeros(size)
+            for name, size in zip(names, sizes, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _positions(self, context_length: int) -> Tensor | None:
+        name = self._architecture.position_embedding
+        if name is None:
+            return None
+        table = self._tensor(f"{name}.weight")
+        if table.shape[0] < context_length:
+            raise UnsupportedModelError(f"The model has {table.shape[0]} positions, not {context_length}.")
+        return torch.cat([table[:context_length], self._zeros(1, table.shape[1])])
+
+    def _rotary(self, config: Any, context_length: int) -> tuple[Tensor | None, Tensor | None]:
+        if self._architecture.position_embedding is not None:
+            return None, None
+        cosines, sines = rotary_tables(config, self._architecture.head_size, context_length + 1)
+        return self._here(torch.cat([cosines, cosines], dim=-1)), self._here(torch.cat([-sines, sines], dim=-1))
+
+    def _tensor(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        stored = self._tensors.get(self._stored_name(name))
+        if stored is None:
+            raise UnsupportedModelError(f"The checkpoint has no tensor {name}.")
+        if shape is not None and stored.shape != shape:
+            raise UnsupportedModelError(f"{name} has the shape {tuple(stored.shape)}, not {shape}.")
+        return self._here(stored.detach())
+
+    def _stored_name(self, name: str) -> str:
+        """The tensor's name in this checkpoint: those of the bare model leave out the base's prefix."""
+        return name if name in self._tensors else name.removeprefix(self._architecture.base)
+
+    def _here(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, self._dtype)
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
