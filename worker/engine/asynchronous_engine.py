@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import InternalError, SLMError
-from worker.engine.engine import Engine, TokenSampler
+from worker.engine.engine import Choice, Engine, Sample, TokenSampler
 from worker.engine.model_runner import AsynchronousRunner, DeviceLostError
-from worker.engine.sampled_token import SampledToken
 from worker.engine.scheduler import Batch
 from worker.engine.sequence import Sequence, SequenceStatus
 
@@ -25,7 +24,7 @@ class StartedSamples(Protocol):
 
     tokens: Tensor  # int64 [rows], on the device
 
-    def fetch(self) -> list[SampledToken | SLMError]:
+    def fetch(self) -> list[Sample]:
         """Wait for the tokens."""
         ...
 
@@ -73,12 +72,12 @@ class AsynchronousEngine(Engine):
         batch = self._scheduler.schedule()
         failures = self._execute(batch) if batch.rows else []
         self._take(self._awaited)
-        self._update([(sequence, error) for sequence, error in failures if self._is_here(sequence)])
+        self._update([choice for choice in failures if self._is_here(choice[0])])
         self._deliver_outputs()
         if not self._scheduler.has_work:  # only rows too many are under way
             self._settle()
 
-    def _compute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | SLMError]]:
+    def _compute(self, batch: Batch) -> list[Choice]:
         """Launch the step; its tokens come later."""
         previous = None if self._awaited is None else self._awaited.samples.tokens
         sequences = batch.sampled
@@ -101,10 +100,11 @@ class AsynchronousEngine(Engine):
         if launch is None:
             return
         samples = _fetch(launch)
-        here = [pair for pair in zip(launch.sequences, samples, strict=True) if self._is_here(pair[0])]
-        for sequence, _ in here:
+        taken = zip(launch.sequences, samples, strict=True)
+        choices: list[Choice] = [(sequence, [sample]) for sequence, sample in taken if self._is_here(sequence)]
+        for sequence, _ in choices:
             sequence.num_pending -= 1
-        self._update(here)
+        self._update(choices)
 
     def _is_here(self, sequence: Sequence) -> bool:
         """Whether the sequence has not ended; another one may have its id by now."""
@@ -130,7 +130,7 @@ class AsynchronousEngine(Engine):
         super()._release(sequence_ids, released)
 
 
-def _fetch(launch: _Launch) -> list[SampledToken | SLMError]:
+def _fetch(launch: _Launch) -> list[Sample]:
     """The tokens of a step, or an error for each of its sequences."""
     try:
         return launch.samples.fetch()

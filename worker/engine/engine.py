@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
 from worker.engine.detokenizer import TokenDecoder
 from worker.engine.kv_cache_manager import KVCacheManager
-from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError
+from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, Row
 from worker.engine.output_stream import OutputStream
 from worker.engine.sampled_token import SampledToken
 from worker.engine.scheduler import Batch, Scheduler
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 PREFILL_CHUNK = 256  # tokens of all prefills together per step
 Deliver = Callable[[list[SequenceOutput]], None]
+Sample = SampledToken | SLMError  # a token, or what ends its sequence
+Choice = tuple[Sequence, list[Sample]]  # a sequence's next tokens
 
 
 class TokenSampler(Protocol):
@@ -79,6 +82,7 @@ class Engine:
             prefill_chunk=prefill_chunk,
             mixed_chunk=runner.mixed_chunk,
             short_prompt=runner.short_prompt,
+            max_guesses=runner.max_guesses,
         )
         # Touched by the engine thread alone:
         self._streams: dict[str, OutputStream] = {}  # of the admitted sequences
@@ -205,7 +209,7 @@ class Engine:
             self._update(self._execute(batch))
         self._deliver_outputs()
 
-    def _execute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | SLMError]]:
+    def _execute(self, batch: Batch) -> list[Choice]:
         """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
         try:
             for copy in batch.copies:
@@ -217,33 +221,60 @@ class Engine:
             if self._scheduler.shrink(batch):
                 logger.warning("Not enough memory for a step (%s): from now on at most half of it at once.", error)
                 return []
-            return [(sequence, InternalError("Not enough memory for a single token.")) for sequence in batch.sequences]
+            return _failed(batch, "Not enough memory for a single token.")
         except Exception:
             logger.exception("A step of %d sequences failed.", len(batch.sequences))
-            return [(sequence, InternalError("The model failed to compute a step.")) for sequence in batch.sequences]
+            return _failed(batch, "The model failed to compute a step.")
         self._scheduler.advance(batch)
         return results
 
-    def _compute(self, batch: Batch) -> list[tuple[Sequence, SampledToken | SLMError]]:
-        samples = self._sampler.sample(self._runner.forward(batch.rows), batch.sampled)
-        return list(zip(batch.sampled, samples, strict=True))
+    def _compute(self, batch: Batch) -> list[Choice]:
+        logits = self._runner.forward(batch.rows)
+        if batch.has_guesses:
+            ends = accumulate(row.num_logits for row in batch.rows)
+            return [
+                (sequence, self._check_guesses(sequence, row, logits[end - row.num_logits : end]))
+                for sequence, row, end in zip(batch.sequences, batch.rows, ends, strict=True)
+            ]
+        samples = self._sampler.sample(logits, batch.sampled)
+        return [(sequence, [sample]) for sequence, sample in zip(batch.sampled, samples, strict=True)]
 
-    def _update(self, samples: list[tuple[Sequence, SampledToken | SLMError]]) -> None:
-        for sequence, sample in samples:
+    def _check_guesses(self, sequence: Sequence, row: Row, logits: Tensor) -> list[Sample]:
+        """The sequence's next tokens: as long as the guesses are what is chosen, and then the choice that is none.
+
+        Each is chosen as it would be alone, from logits [row.num_logits, vocab_size] behind what was chosen before it.
+        """
+        samples: list[Sample] = []
+        try:
+            for index, guess in enumerate([*row.token_ids[1:], None]):
+                samples += self._sampler.sample(logits[index : index + 1], [sequence])
+                if not isinstance(sample := samples[-1], SampledToken) or sample.token_id != guess:
+                    return samples
+                sequence.num_pending += 1
+        finally:
+            sequence.num_pending = 0
+        return samples
+
+    def _update(self, choices: list[Choice]) -> None:
+        for sequence, samples in choices:
             stream = self._streams[sequence.sequence_id]
             try:
-                self._append(stream, sample)
+                self._append(stream, samples)
             except SLMError as error:
                 self._finish(stream, FinishReason.ERROR, error)
 
-    def _append(self, stream: OutputStream, sample: SampledToken | SLMError) -> None:
-        if isinstance(sample, SLMError):
-            raise sample
-        stream.append(sample)
-        if stream.finish_reason is not None:
-            self._finish(stream, stream.finish_reason)
-        elif (output := stream.take()) is not None:
+    def _append(self, stream: OutputStream, samples: list[Sample]) -> None:
+        for index, sample in enumerate(samples):
+            if index > 0:  # so the one before was guessed
+                self._scheduler.confirm_guess(stream.sequence)
+            if isinstance(sample, SLMError):
+                raise sample
+            stream.append(sample)
+            if stream.finish_reason is not None:
+                return self._finish(stream, stream.finish_reason)
+        if (output := stream.take()) is not None:
             self._outputs.append(output)
+        return None
 
     def _finish(self, stream: OutputStream, reason: FinishReason, error: SLMError | None = None) -> None:
         """Make the final output and forget the sequence."""
@@ -329,3 +360,8 @@ class Engine:
         self._apply_requests()
         self._abort_all(Conflict("The model was unloaded while this ran."))
         self._deliver_outputs()
+
+
+def _failed(batch: Batch, reason: str) -> list[Choice]:
+    """An error for each sequence of the batch."""
+    return [(sequence, [InternalError(reason)]) for sequence in batch.sequences]

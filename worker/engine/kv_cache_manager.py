@@ -34,6 +34,7 @@ class KVCacheManager:
     """
 
     def __init__(self, num_blocks: int, block_tokens: int, context_length: int) -> None:
+        self.context_length = context_length
         self._block_tokens = block_tokens
         self._max_blocks = self._blocks_for(context_length)
         if num_blocks < self._max_blocks:

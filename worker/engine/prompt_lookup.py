@@ -18,7 +18,7 @@ class PromptLookup:
         self._num_read = 0
 
     def guess(self, token_ids: list[int], count: int) -> list[int]:
-        """At most `count` tokens that may come next, the likeliest way to go on; often none.
+        """`count` tokens that may come next, or none.
 
         Args:
             token_ids: of prompt and answer; since the last call, the list must only have grown.
@@ -26,7 +26,7 @@ class PromptLookup:
         self._read(token_ids)
         for length in range(LONGEST, SHORTEST - 1, -1):
             if (end := self._ends.get(tuple(token_ids[-length:]))) is not None:
-                return token_ids[end : end + count]
+                return _copy_on(token_ids, end, count)
         return []
 
     def _read(self, token_ids: list[int]) -> None:
@@ -35,3 +35,9 @@ class PromptLookup:
             for length in range(SHORTEST, min(LONGEST, end) + 1):
                 self._ends[tuple(token_ids[end - length : end])] = end
         self._num_read = len(token_ids)
+
+
+def _copy_on(token_ids: list[int], begin: int, count: int) -> list[int]:
+    """The `count` tokens from `begin` on; beyond the end come those that are copied, as in a text that goes round."""
+    period = len(token_ids) - begin
+    return [token_ids[begin + index % period] for index in range(count)]

@@ -11,6 +11,7 @@ from worker.engine.model_runner import Row
 from worker.engine.sequence import Sequence, SequenceStatus
 
 ANY_TOKEN = 0  # in place of one that is not known yet
+MOST_GUESSING = 2  # sequences; beside more of them computing takes longer than reading the weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Batch:
     def sampled(self) -> list[Sequence]:
         """The sequences that get a token from this step, in the order of the logits."""
         return [sequence for sequence, row in zip(self.sequences, self.rows, strict=True) if row.needs_logits]
+
+    @property
+    def has_guesses(self) -> bool:
+        """Whether some sequences may get several tokens from it."""
+        return any(row.num_guesses for row in self.rows)
 
 
 @dataclass(slots=True)
@@ -45,11 +51,12 @@ class _Budget:
 class Scheduler:
     """First come, first served, at step boundaries, as far as the cache reaches.
 
-    Every running sequence that is past its prefill decodes in every step. When the cache is full, the youngest ones
-    give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first.
-    Beside decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or as many as there are
-    decoding ones, so that it slows the others' tokens by a bounded factor; a short one costs them a single pause, so it
-    is computed at once.
+    Every running sequence that is past its prefill decodes in every step. Where there are very few of them, and no
+    prefills, they take guesses at their next tokens along. When the cache is full, the youngest sequences give their
+    blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first. Beside
+    decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or as many as there are decoding
+    ones, so that it slows the others' tokens by a bounded factor; a short one costs them a single pause, so it is
+    computed at once.
 
     Args:
         cache: the sequences' blocks.
@@ -57,6 +64,7 @@ class Scheduler:
         prefill_chunk: most prompt tokens in a step.
         mixed_chunk: most of one long prompt beside few decoding sequences.
         short_prompt: tokens still to be computed of a prompt that is not long.
+        max_guesses: most guesses of a sequence in a step.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class Scheduler:
         prefill_chunk: int,
         mixed_chunk: int,
         short_prompt: int = 0,
+        max_guesses: int = 0,
     ) -> None:
         if min(max_running, prefill_chunk, mixed_chunk) < 1:
             raise ValueError(f"A step has at least one sequence and one token: {max_running}, {prefill_chunk}.")
@@ -78,6 +87,7 @@ class Scheduler:
         self._prefill_chunk = prefill_chunk
         self._mixed_chunk = mixed_chunk
         self._short_prompt = short_prompt
+        self._max_guesses = max_guesses
 
     @property
     def num_free_slots(self) -> int:
@@ -103,20 +113,29 @@ class Scheduler:
         batch = Batch(copies=self._admit())
         counts = [sequence.num_uncomputed_tokens for sequence in self.running]
         budget = self._budget(counts.count(1), sum(count > 1 for count in counts))
+        may_guess = counts.count(1) == len(counts) <= MOST_GUESSING
         for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
             if count > 1:
                 count = budget.take(count, is_long=count > self._short_prompt)
             if count and self._make_room(sequence, sequence.num_computed_tokens + count):
+                guesses = self._guesses(sequence) if may_guess else []
                 batch.sequences.append(sequence)
-                batch.rows.append(_row(sequence, count))
+                batch.rows.append(_row(sequence, count, guesses))
         return batch
 
     def advance(self, batch: Batch) -> None:
         """Note that the batch's tokens are in the cache now."""
         for sequence, row in zip(batch.sequences, batch.rows, strict=True):
-            sequence.num_computed_tokens += len(row.token_ids)
-            self._cache.note_computed(sequence)
+            self._note_computed(sequence, len(row.token_ids) - row.num_guesses)
+
+    def confirm_guess(self, sequence: Sequence) -> None:
+        """Note that the sequence's newest token was guessed, and is in the cache already."""
+        self._note_computed(sequence, 1)
+
+    def _note_computed(self, sequence: Sequence, num_tokens: int) -> None:
+        sequence.num_computed_tokens += num_tokens
+        self._cache.note_computed(sequence)
 
     def remove(self, sequence: Sequence, *, is_sound: bool = True) -> None:
         """Take the sequence out, wherever it stands, and free its blocks.
@@ -174,6 +193,16 @@ class Scheduler:
         of_long = min(self._prefill_chunk, max(self._mixed_chunk, num_decoding) * num_prefilling)
         return _Budget(min(self._prefill_chunk, max(of_long, self._short_prompt)), of_long)
 
+    def _guesses(self, sequence: Sequence) -> list[int]:
+        """What may follow the sequence's newest token, as far as there is room for it and for one token more."""
+        count = min(
+            self._max_guesses,
+            sequence.params.max_new_tokens - sequence.num_output_tokens - 1,
+            self._cache.context_length - sequence.num_tokens - 1,
+        )
+        guesses = sequence.guess(count) if count > 0 and not sequence.reads_history else []
+        return guesses if self._cache.grow(sequence, sequence.num_tokens + len(guesses)) else []
+
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Get the sequence its blocks, at the cost of younger ones; false when it had to give up its own."""
         while sequence.status is SequenceStatus.RUNNING and not self._cache.grow(sequence, num_tokens):
@@ -189,13 +218,14 @@ class Scheduler:
         self.num_preemptions += 1
 
 
-def _row(sequence: Sequence, count: int) -> Row:
+def _row(sequence: Sequence, count: int, guesses: list[int]) -> Row:
     is_known = sequence.num_computed_tokens < sequence.num_tokens  # else it is the pending token's turn
     return Row(
         blocks=tuple(sequence.blocks),
-        token_ids=sequence.uncomputed_ids(count) if is_known else (ANY_TOKEN,),
+        token_ids=(*sequence.uncomputed_ids(count), *guesses) if is_known else (ANY_TOKEN,),
         start=sequence.num_computed_tokens,
         adapter=sequence.adapter,
         needs_logits=count == sequence.num_uncomputed_tokens,
+        num_guesses=len(guesses),
         source=None if is_known else sequence.source,
     )

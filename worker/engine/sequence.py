@@ -10,6 +10,7 @@ from common.logprobs import TokenLogprobs
 from common.sampling import SamplingParams
 from worker.engine.constraint import TokenConstraint
 from worker.engine.prefix_tree import PrefixNode
+from worker.engine.prompt_lookup import PromptLookup
 from worker.engine.token_history import TokenHistory
 
 BASE_ADAPTER = "base"
@@ -56,6 +57,7 @@ class Sequence:
     is_ending: bool = field(default=False, init=False)  # the newest pending one is the last there is room for
 
     history: TokenHistory = field(default_factory=TokenHistory, init=False)  # read as far as penalties need it
+    lookup: PromptLookup = field(default_factory=PromptLookup, init=False)  # read as far as guesses need it
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -86,6 +88,10 @@ class Sequence:
     def reads_history(self) -> bool:
         """Whether its next token cannot be chosen before all its tokens are known."""
         return self.constraint is not None or self.params.is_penalised
+
+    def guess(self, count: int) -> list[int]:
+        """`count` tokens that may follow the newest one, or none."""
+        return self.lookup.guess(self.all_ids(), count)
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
         """The next `count` token ids to feed."""

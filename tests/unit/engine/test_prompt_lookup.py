@@ -9,9 +9,9 @@ def test_what_followed_the_newest_tokens_before_is_guessed_to_follow_again() -> 
     assert PromptLookup().guess([1, 2, 3, 4, 5, 9, 2, 3], 3) == [4, 5, 9]
 
 
-def test_no_more_is_guessed_than_asked_for_or_than_there_is() -> None:
+def test_a_text_that_goes_round_is_guessed_to_go_on_so() -> None:
     assert PromptLookup().guess([1, 2, 3, 4, 5, 2, 3], 1) == [4]
-    assert PromptLookup().guess([7, 8, 7, 8], 5) == [7, 8]
+    assert PromptLookup().guess([7, 8, 7, 8], 5) == [7, 8, 7, 8, 7]
 
 
 def test_the_latest_of_several_places_counts() -> None:
@@ -45,5 +45,5 @@ def _by_looking(token_ids: list[int], count: int) -> list[int]:
         for begin in range(len(token_ids) - length - 1, -1, -1):
             end = begin + length
             if token_ids[begin:end] == token_ids[-length:]:
-                return token_ids[end : end + count]
+                return (token_ids[end:] * count)[:count]
     return []
