@@ -1,6 +1,6 @@
 #include "linear.h"
 
-#define RECORDS_PER_TASK 96 /* of 2,048 activations stay in a core's second-level cache while the panels pass by */
+#define RECORDS_PER_TASK 128 /* of 2,048 activations stay in a core's second-level cache while the panels pass by */
 #define MAX_PANELS_PER_TASK 16
 #define TASKS_PER_MEMBER 8 /* enough to even out a core that somebody else uses too */
 
