@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.errors import InternalError
 from tests.fakes import ByteTokenizer
@@ -311,6 +312,29 @@ def test_the_steps_that_are_needed_first_are_recorded_before(
     runner.forward([row(0, [1, 2], needs_logits=False)])
     runner.forward([row(0, [3], 2)])
     assert graphs.num_recorded == 6
+
+
+class Operations(TorchDispatchMode):
+    """Notes the operations that are done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_step_brings_nothing_from_the_host_and_asks_the_device_for_nothing(name: str) -> None:
+    steps = make_runner(make_model(name))._steps
+    with torch.inference_mode(), Operations() as operations:
+        steps._compute(4, 256)
+
+    assert {"mm", "bmm", "index_put_"} <= operations.names
+    # A tensor made of Python numbers, a copy to another device, a number or a shape that depends on values.
+    assert not operations.names & {"lift_fresh", "_to_copy", "_local_scalar_dense", "nonzero", "scalar_tensor"}
 
 
 def test_a_context_shorter_than_the_fewest_keys_is_read_whole() -> None:
