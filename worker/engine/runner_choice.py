@@ -128,11 +128,20 @@ def _device_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunn
             context_length=limits.context_length,
             kv_bytes=limits.kv_bytes,
         )
-        check.check(runner)
-        runner.warm_up()
+        _prepare(runner, check)
     except OutOfMemoryError as err:
         raise UnsupportedModelError(f"The device has not enough memory: {err}") from err
     return runner
+
+
+def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
+    """Check it and record its steps; give its memory back where it is not used."""
+    try:
+        check.check(runner)
+        runner.warm_up()
+    except (UnsupportedModelError, OutOfMemoryError):
+        runner.close()
+        raise
 
 
 def _transformers_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:
