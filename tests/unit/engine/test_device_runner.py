@@ -14,6 +14,9 @@ from common.errors import InternalError
 from tests.fakes import ByteTokenizer
 from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
 from tests.unit.engine.tiny_models import CONTEXT, make_model
+from tests.unit.native.conftest import MODELS as NATIVE_MODELS
+from tests.unit.native.conftest import make_model as make_native_model
+from tests.unit.native.conftest import prompt as random_prompt
 from worker.engine.device import decode_steps
 from worker.engine.device.decode_steps import doublings
 from worker.engine.device.graphs import Step, StepRecorder
@@ -22,7 +25,7 @@ from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemo
 from worker.engine.runner_check import RunnerCheck
 from worker.engine.sequence import Sequence
 
-ARCHITECTURES = ["llama", "gpt2", "qwen2", "qwen3"]
+ARCHITECTURES = ["llama", "mistral", "gpt2", "qwen2", "qwen3"]
 IS_THERE = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
@@ -97,6 +100,19 @@ def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(
         for run in (run for run in runs if run.outputs.of(prompt)):
             assert run.token_ids(prompt) == token_ids
             assert_close(run.sampler.logits_of(prompt, len(token_ids)), logits)
+
+
+@pytest.mark.parametrize("name", NATIVE_MODELS)
+def test_every_part_that_a_model_may_have_is_computed(name: str, device: torch.device) -> None:
+    model = make_native_model(name)  # with random biases and norms
+    runner = make_runner(model, device)
+    text = list(random_prompt(100))
+    runner.forward([row(2, text[:70], needs_logits=False)])
+
+    logits = [runner.forward([row(2, text[70:97], 70)])[0].clone()]
+    logits += [runner.forward([row(2, [text[position]], position)])[0].clone() for position in range(97, 100)]
+
+    assert_close(torch.stack(logits), torch.stack([own_logits(model, text[:end]) for end in (97, 98, 99, 100)]))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
