@@ -12,7 +12,13 @@ import torch
 from common.errors import ModelUnavailable
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_budget import default_kv_bytes, sequence_bytes
-from worker.engine.model_runner import CacheTooSmall, ModelRunner, OutOfMemoryError, UnsupportedModelError
+from worker.engine.model_runner import (
+    CacheTooSmall,
+    DeviceLostError,
+    ModelRunner,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.paged_out import PagedOutTensors
 from worker.engine.native.runner import NativeRunner
@@ -117,7 +123,7 @@ def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | N
 
 
 def _device_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:
-    """Raises `UnsupportedModelError`, also where there is no room for it beside the model."""
+    """Raises `UnsupportedModelError`, also where there is no room for it or its steps cannot be recorded."""
     try:
         runner = DeviceRunner(
             model.config,
@@ -131,6 +137,9 @@ def _device_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunn
         _prepare(runner, check)
     except OutOfMemoryError as err:
         raise UnsupportedModelError(f"The device has not enough memory: {err}") from err
+    except (DeviceLostError, RuntimeError) as err:
+        # A recording that is refused looks like a fault of the device. If it is one, the next runner's check says so.
+        raise UnsupportedModelError(f"Its steps cannot be recorded: {err}") from err
     return runner
 
 
@@ -139,7 +148,7 @@ def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
     try:
         check.check(runner)
         runner.warm_up()
-    except (UnsupportedModelError, OutOfMemoryError):
+    except (UnsupportedModelError, OutOfMemoryError, DeviceLostError, RuntimeError):
         runner.close()
         raise
 

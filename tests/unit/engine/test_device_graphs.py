@@ -24,7 +24,7 @@ class FakeCuda:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "Stream", lambda _: FakeStream(self, "side"))
-        monkeypatch.setattr(torch.cuda, "current_stream", lambda: FakeStream(self, self._stream))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: FakeStream(self, self._stream))
         monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
         monkeypatch.setattr(torch.cuda, "device", lambda _: self.on("main"))
         monkeypatch.setattr(torch.cuda, "stream", lambda stream: self.on(stream.name))
@@ -34,8 +34,10 @@ class FakeCuda:
     @contextmanager
     def on(self, stream: str) -> Iterator[None]:
         before, self._stream = self._stream, stream
-        yield
-        self._stream = before
+        try:
+            yield
+        finally:
+            self._stream = before
 
     @contextmanager
     def graph(self, _: object, *, pool: object, stream: Any, capture_error_mode: str) -> Iterator[None]:

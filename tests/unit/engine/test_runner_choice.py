@@ -15,7 +15,7 @@ from common.errors import ModelUnavailable
 from common.settings import ROOT
 from worker.engine import runner_choice
 from worker.engine.device.runner import DeviceRunner
-from worker.engine.model_runner import OutOfMemoryError, UnsupportedModelError
+from worker.engine.model_runner import DeviceLostError, OutOfMemoryError, UnsupportedModelError
 from worker.engine.native.errors import BuildFailed
 from worker.engine.native.runner import NativeRunner
 from worker.engine.runner_check import RunnerCheck
@@ -186,7 +186,14 @@ def test_an_accelerator_gets_its_own_runner_prepared(
 
 
 @pytest.mark.parametrize(
-    "raised", [OutOfMemoryError("no room"), UnsupportedModelError("No code of our own for it.")], ids=["room", "code"]
+    "raised",
+    [
+        OutOfMemoryError("no room"),
+        UnsupportedModelError("No code of our own for it."),
+        DeviceLostError("operation not permitted when stream is capturing"),
+        RuntimeError("the capture was invalidated"),
+    ],
+    ids=["room", "code", "fault", "other"],
 )
 def test_where_it_cannot_be_had_an_accelerator_runs_transformers_and_says_so(
     raised: Exception, model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -194,7 +201,10 @@ def test_where_it_cannot_be_had_an_accelerator_runs_transformers_and_says_so(
     def fail(*_: Any, **__: Any) -> DeviceRunner:
         raise raised
 
+    closed: list[DeviceRunner] = []
     monkeypatch.setattr(DeviceRunner, "warm_up", fail)
+    monkeypatch.setattr(DeviceRunner, "close", lambda runner: closed.append(runner))
     with caplog.at_level(logging.WARNING):
         assert choose_on_accelerator(model, monkeypatch) == (TransformersRunner, "float32")
     assert str(raised) in caplog.text
+    assert len(closed) == 1
