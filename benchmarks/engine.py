@@ -1,6 +1,6 @@
 """Speed of the model runners alone: one step at a time, without scheduling, sampling or HTTP.
 
-    python -m benchmarks.engine [--runners int8,fp32,torch] [--threads 2] [--loads 1x64,8x64,32x64,1x1000]
+    python -m benchmarks.engine [--runners int8,fp32,torch,device] [--threads 2] [--loads 1x64,8x64,32x64,1x1000]
 
 First the limits of the machine, measured now: bytes read per second, and operations per second of fp32 matrix products
 (torch) and of the native kernels on weights that stay in the cache. Then for each runner the time of a 1,000-token
@@ -8,8 +8,9 @@ prefill in chunks of 256, and of a decode step under each load (batch x tokens i
 turn, several times over, because other programs use the machine too: the minimum says what the code can do, the median
 what it did. CPU ms is the processor time of all threads together: with one thread, what a quiet machine would take.
 
-GB/s counts the packed weights and the cached keys and values that a step reads; GOP/s counts two operations for every
-weight and token. Both are at the minimum.
+GB/s counts the weights and the cached keys and values that a step reads, and the share of what the machine can read
+stands beside it; GOP/s counts two operations for every weight and token. All are at the minimum. `device` is the runner
+for accelerators: on a GPU in half precision where there is one, else on the CPU, where it is only a check.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from worker.engine.device.runner import DeviceRunner
+from worker.engine.loader import choose_device, choose_dtype
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
 from worker.engine.sequence import BASE_ADAPTER
@@ -79,9 +82,10 @@ class Case:
 
     def _step(self) -> None:
         token_ids = (self.position % 997,)
-        self.runner.forward(
+        logits = self.runner.forward(
             [_row(self.runner, slot, token_ids, self.position, needs_logits=True) for slot in self.slots]
         )
+        wait_for(logits.device)
 
 
 def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
@@ -89,7 +93,7 @@ def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
     for start in range(0, length, PREFILL_CHUNK):
         end = min(start + PREFILL_CHUNK, length)
         tokens = tuple((slot + 7 * position) % 997 for position in range(start, end))
-        runner.forward([_row(runner, slot, tokens, start, needs_logits=end == length)])
+        wait_for(runner.forward([_row(runner, slot, tokens, start, needs_logits=end == length)]).device)
 
 
 def _row(runner: ModelRunner, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool) -> Row:
@@ -105,8 +109,26 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure_limits(threads: int, native: NativeRunner | None) -> None:
-    """Print what the machine gives at this moment, the best of some tries."""
+def wait_for(device: torch.device) -> None:
+    """Until the device has done all that was started on it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def copy_rate(device: torch.device, num_bytes: int = READ_BYTES) -> float:
+    """Bytes that the device reads and writes a second, the best of some copies within its memory."""
+    source = torch.ones(num_bytes // 4, dtype=torch.int32, device=device)
+    target = torch.empty_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+        wait_for(device)
+
+    return 2 * num_bytes / min(_timed(copy) for _ in range(9))
+
+
+def measure_limits(threads: int, native: NativeRunner | None) -> float:
+    """Print what the machine gives at this moment, the best of some tries; returns the bytes a second."""
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
         data = torch.ones(READ_BYTES // 8, dtype=torch.int64)
@@ -118,6 +140,7 @@ def measure_limits(threads: int, native: NativeRunner | None) -> None:
         print(
             f"{threads} thread(s): int8 kernels ({native.kernels}) in the cache {_kernel_rate(native) / 1e9:.0f} GOP/s"
         )
+    return read
 
 
 def _kernel_rate(runner: NativeRunner, num_rows: int = 192) -> float:
@@ -134,7 +157,7 @@ class ModelSize:
 
     body_weights: int  # multiplied for every token
     head_weights: int  # multiplied for every token whose logits are wanted
-    kv_bytes: int  # cached for one token, in fp32
+    kv_numbers: int  # cached for one token
 
     @classmethod
     def of(cls, model: Any) -> ModelSize:
@@ -145,27 +168,32 @@ class ModelSize:
         num_tables = 1 if config.tie_word_embeddings else 2
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-        return cls(total - num_tables * embedding, embedding, 2 * 4 * config.num_hidden_layers * kv_heads * head_size)
+        return cls(total - num_tables * embedding, embedding, 2 * config.num_hidden_layers * kv_heads * head_size)
 
     def operations(self, case: Case) -> int:
         """Two for every weight and token."""
         return 2 * (self.body_weights * case.tokens + self.head_weights * len(case.slots))
 
     def bytes_read(self, case: Case) -> int | None:
-        """Of a decode step of a native runner."""
-        if not case.context or not isinstance(case.runner, NativeRunner):
+        """Of a decode step, where the runner says how large its weights are."""
+        if not case.context or not isinstance(case.runner, NativeRunner | DeviceRunner):
             return None
-        return case.runner.packed_bytes + len(case.slots) * case.context * self.kv_bytes
+        is_native = isinstance(case.runner, NativeRunner)
+        weights, item = (
+            (case.runner.packed_bytes, 4) if is_native else (case.runner.weight_bytes, case.runner.item_bytes)
+        )
+        return weights + len(case.slots) * case.context * self.kv_numbers * item
 
 
-def print_table(cases: list[Case], size: ModelSize) -> None:
-    """One line for each case."""
-    print("| runner | load | ms min | ms median | CPU ms min | tokens/s | GB/s | GOP/s |")
-    print("|---|---|---|---|---|---|---|---|")
+def print_table(cases: list[Case], size: ModelSize, limits: dict[str, float]) -> None:
+    """One line for each case; `limits` are bytes a second, by the runner's name."""
+    print("| runner | load | ms min | ms median | CPU ms min | tokens/s | GB/s | of the limit | GOP/s |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for case in cases:
         best = min(case.times)
         read = size.bytes_read(case)
-        rate = "-" if read is None else f"{read / best / 1e9:.1f}"
+        limit = limits[case.runner_name]
+        rate = "- | -" if read is None else f"{read / best / 1e9:.1f} | {read / best / limit:.0%}"
         print(
             f"| {case.runner_name} | {case.load} | {1e3 * best:.1f} | {1e3 * statistics.median(case.times):.1f} "
             f"| {1e3 * min(case.cpu_times):.1f} "
@@ -175,6 +203,14 @@ def print_table(cases: list[Case], size: ModelSize) -> None:
 
 def make_runner(name: str, model: Any, options: argparse.Namespace, num_slots: int, context: int) -> ModelRunner:
     """A runner by its name in `--runners`."""
+    if name == "device":
+        device, _ = choose_device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype, _ = choose_dtype("auto", device)
+        runner = DeviceRunner(
+            model.config, model.state_dict(), device=device, dtype=dtype, num_slots=num_slots, context_length=context
+        )
+        runner.warm_up()
+        return runner
     if name == "torch":
         return TransformersRunner(model, num_slots=num_slots, context_length=context, num_threads=options.threads)
     return NativeRunner(
@@ -221,13 +257,17 @@ def main() -> None:
     context = max(PREFILL_TOKENS, *(length for _, length in loads)) + STEPS_PER_ROUND * options.rounds
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
     runners = {name: make_runner(name, model, options, num_slots, context) for name in options.runners.split(",")}
-    measure_limits(options.threads, next((r for r in runners.values() if isinstance(r, NativeRunner)), None))
+    read = measure_limits(options.threads, next((r for r in runners.values() if isinstance(r, NativeRunner)), None))
+    limits = dict.fromkeys(runners, read)
+    if "device" in runners and torch.cuda.is_available():
+        limits["device"] = copy_rate(torch.device("cuda"))
+        print(f"{torch.cuda.get_device_name()}: copy {limits['device'] / 1e9:.0f} GB/s")
     torch.set_num_threads(options.threads)
     cases = make_cases(runners, loads)
     for _ in range(options.rounds):
         for case in cases:
             case.run_round()
-    print_table(cases, ModelSize.of(model))
+    print_table(cases, ModelSize.of(model), limits)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The largest values of long rows.
 
-On a CPU torch's own `max` and `topk` look at every value with scalar code. Here the maxima of blocks, which torch takes
+On a CPU torch's own `max` and `topk` look at every value with scalar code. So the maxima of blocks, which torch takes
 with vector instructions, tell first which few blocks are worth a look. The results are exact.
 """
 
@@ -14,6 +14,8 @@ BLOCK = 64  # values
 
 def row_max(values: Tensor) -> tuple[Tensor, Tensor]:
     """The largest value of each row of [rows, n] and the first place where it stands, both [rows]. NaN wins."""
+    if values.is_cuda:
+        return torch.max(values, dim=-1)
     block = _block_maxima(values).argmax(dim=-1, keepdim=True)
     places = _places(block)
     if values.shape[-1] % BLOCK:

@@ -102,7 +102,7 @@ def edited(logits: Tensor, edits: dict[int, LogitEdit]) -> Tensor:
     rows, ids = _positions(logits, edits, (edit.bias_ids for edit in edits.values()))
     logits[rows, ids] += _flat(logits, (edit.biases for edit in edits.values()))
     rows, ids = _positions(logits, edits, (edit.forbidden_ids for edit in edits.values()))
-    logits[rows, ids] = -torch.inf
+    logits[rows, ids] = logits.new_full((), -torch.inf)  # a number of Python's would be brought to the device
     _forbid_unmarked(logits, {row: edit.mask for row, edit in edits.items() if edit.mask is not None})
     return logits
 

@@ -1,4 +1,4 @@
-"""Which runner a loaded model gets: the native one where it can be had, else transformers' own modelling code."""
+"""Which runner a loaded model gets: one of our own for its device, or else transformers' own modelling code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import Any
 import torch
 
 from common.errors import ModelUnavailable
+from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_budget import default_kv_bytes, sequence_bytes
-from worker.engine.model_runner import CacheTooSmall, ModelRunner, UnsupportedModelError
+from worker.engine.model_runner import (
+    CacheTooSmall,
+    DeviceLostError,
+    ModelRunner,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.paged_out import PagedOutTensors
 from worker.engine.native.runner import NativeRunner
@@ -46,7 +53,7 @@ def make_runner(
     """The runner, checked against the model's own forward, and the name of its number format.
 
     Args:
-        model: a `PreTrainedModel` in evaluation mode on its device. The native runner keeps nothing of it.
+        model: a `PreTrainedModel` in evaluation mode on its device. Our own runners keep nothing of it but tensors.
         dtype: the wish, as `SLM_DTYPE` has it; auto on a CPU is int8, which reads a quarter of the bytes per token.
         num_slots: sequences that run at once.
         context_length: most tokens of a sequence.
@@ -89,7 +96,13 @@ def _make_runner(
             if dtype == INT8:
                 raise ModelUnavailable(f"int8 cannot be had here: {err} Set SLM_DTYPE to auto.") from err
             logger.warning("native kernels are not used, generation will be slower: %s", err)
-    return _transformers_runner(model, check, limits), str(model.dtype).removeprefix("torch.")
+    number_format = str(model.dtype).removeprefix("torch.")
+    if model.device.type != "cpu":
+        try:
+            return _device_runner(model, check, limits), number_format
+        except UnsupportedModelError as err:
+            logger.warning("decode steps are not recorded, generation will be slower: %s", err)
+    return _transformers_runner(model, check, limits), number_format
 
 
 def _default_budget(model: Any, context_length: int) -> int:
@@ -107,6 +120,37 @@ def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | N
     torch.set_num_threads(
         1
     )  # only the sampler is torch's from now on; idle threads of it would spin beside the kernels'
+
+
+def _device_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:
+    """Raises `UnsupportedModelError`, also where there is no room for it or its steps cannot be recorded."""
+    try:
+        runner = DeviceRunner(
+            model.config,
+            model.state_dict(),
+            device=model.device,
+            dtype=model.dtype,
+            num_slots=limits.num_slots,
+            context_length=limits.context_length,
+            kv_bytes=limits.kv_bytes,
+        )
+        _prepare(runner, check)
+    except OutOfMemoryError as err:
+        raise UnsupportedModelError(f"The device has not enough memory: {err}") from err
+    except (DeviceLostError, RuntimeError) as err:
+        # A recording that is refused looks like a fault of the device. If it is one, the next runner's check says so.
+        raise UnsupportedModelError(f"Its steps cannot be recorded: {err}") from err
+    return runner
+
+
+def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
+    """Check it and record its steps; give its memory back where it is not used."""
+    try:
+        check.check(runner)
+        runner.warm_up()
+    except (UnsupportedModelError, OutOfMemoryError, DeviceLostError, RuntimeError):
+        runner.close()
+        raise
 
 
 def _transformers_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from common.errors import InternalError, SLMError
+from worker.engine.device_errors import device_errors
 from worker.engine.largest import row_max
 from worker.engine.log_probabilities import score
 from worker.engine.logit_edits import LogitEdit, edit_for, edited, is_edited
@@ -60,7 +61,15 @@ class Sampler:
         """As `sample`, but on a CUDA device nobody waits for the tokens, nor for the logits, before they are fetched.
 
         A constraint is asked, and penalties are counted, now: the sequences that have them must know all their tokens.
+
+        Raises:
+            DeviceLostError: the device has died, which may be over the logits.
+            OutOfMemoryError: fewer rows may work.
         """
+        with device_errors():
+            return self._start(logits, sequences)
+
+    def _start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
         if all(_takes_most_probable(sequence) for sequence in sequences):
             return _most_probable(logits)
         planned = [self._plan(sequence, logits.shape[-1]) for sequence in sequences]

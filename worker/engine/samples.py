@@ -46,16 +46,17 @@ class Samples:
         """
         with device_errors():
             tokens, best, *scores = (tensor.tolist() for tensor in self._copies.fetch())
-        samples = [SampledToken(token) for token in tokens]
+        chosen = [SampledToken(token) for token in tokens]
         if self._nums:
             rows = list(self._nums)
             scored = told([tokens[row] for row in rows], *scores, nums=list(self._nums.values()))
             for row, sample in zip(rows, scored, strict=True):
-                samples[row] = sample
-        checked = zip(samples, best, strict=True)
-        return [self._errors.get(row) or _checked(sample, value) for row, (sample, value) in enumerate(checked)]
-
-
-def _checked(sample: SampledToken, best: float) -> SampledToken | SLMError:
-    """An error where the row's largest logit is not finite: NaN, or no token may come."""
-    return sample if math.isfinite(best) else InternalError("The model computed no usable probabilities.")
+                chosen[row] = sample
+        samples: list[SampledToken | SLMError] = [
+            # NaN, or no token may come.
+            sample if math.isfinite(value) else InternalError("The model computed no usable probabilities.")
+            for sample, value in zip(chosen, best, strict=True)
+        ]
+        for row, error in self._errors.items():
+            samples[row] = error
+        return samples

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.errors import InternalError
 from tests.fakes import ByteTokenizer
 from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
 from tests.unit.engine.tiny_models import CONTEXT, make_model
+from tests.unit.native.conftest import MODELS as NATIVE_MODELS
+from tests.unit.native.conftest import make_model as make_native_model
+from tests.unit.native.conftest import prompt as random_prompt
 from worker.engine.device import decode_steps
 from worker.engine.device.decode_steps import doublings
 from worker.engine.device.graphs import Step, StepRecorder
@@ -21,7 +25,7 @@ from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemo
 from worker.engine.runner_check import RunnerCheck
 from worker.engine.sequence import Sequence
 
-ARCHITECTURES = ["llama", "gpt2", "qwen2", "qwen3"]
+ARCHITECTURES = ["llama", "mistral", "gpt2", "qwen2", "qwen3"]
 IS_THERE = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
@@ -96,6 +100,19 @@ def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(
         for run in (run for run in runs if run.outputs.of(prompt)):
             assert run.token_ids(prompt) == token_ids
             assert_close(run.sampler.logits_of(prompt, len(token_ids)), logits)
+
+
+@pytest.mark.parametrize("name", NATIVE_MODELS)
+def test_every_part_that_a_model_may_have_is_computed(name: str, device: torch.device) -> None:
+    model = make_native_model(name)  # with random biases and norms
+    runner = make_runner(model, device)
+    text = list(random_prompt(100))
+    runner.forward([row(2, text[:70], needs_logits=False)])
+
+    logits = [runner.forward([row(2, text[70:97], 70)])[0].clone()]
+    logits += [runner.forward([row(2, [text[position]], position)])[0].clone() for position in range(97, 100)]
+
+    assert_close(torch.stack(logits), torch.stack([own_logits(model, text[:end]) for end in (97, 98, 99, 100)]))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -311,6 +328,29 @@ def test_the_steps_that_are_needed_first_are_recorded_before(
     runner.forward([row(0, [1, 2], needs_logits=False)])
     runner.forward([row(0, [3], 2)])
     assert graphs.num_recorded == 6
+
+
+class Operations(TorchDispatchMode):
+    """Notes the operations that are done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_step_brings_nothing_from_the_host_and_asks_the_device_for_nothing(name: str) -> None:
+    steps = make_runner(make_model(name))._steps
+    with torch.inference_mode(), Operations() as operations:
+        steps._compute(4, 256)
+
+    assert {"mm", "bmm", "index_put_"} <= operations.names
+    # A tensor made of Python numbers, a copy to another device, a number or a shape that depends on values.
+    assert not operations.names & {"lift_fresh", "_to_copy", "_local_scalar_dense", "nonzero", "scalar_tensor"}
 
 
 def test_a_context_shorter_than_the_fewest_keys_is_read_whole() -> None:

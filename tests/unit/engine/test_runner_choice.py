@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from common.errors import ModelUnavailable
 from common.settings import ROOT
 from worker.engine import runner_choice
-from worker.engine.model_runner import UnsupportedModelError
+from worker.engine.device.runner import DeviceRunner
+from worker.engine.model_runner import DeviceLostError, OutOfMemoryError, UnsupportedModelError
 from worker.engine.native.errors import BuildFailed
 from worker.engine.native.runner import NativeRunner
 from worker.engine.runner_check import RunnerCheck
@@ -139,3 +140,71 @@ def test_without_a_budget_two_long_sequences_fit_at_least(model: Any, monkeypatc
 
 def _missing(*_: Any, **__: Any) -> NativeRunner:
     raise BuildFailed("no compiler")
+
+
+# On an accelerator
+
+
+class OnAccelerator:
+    """A model that says it is on a device which this machine need not have; it is on the CPU."""
+
+    class Device:
+        type = "cuda"
+
+    device = Device()
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def choose_on_accelerator(model: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[type, str]:
+    """The choice for a model on an accelerator, where the runners compute on the CPU."""
+    make_device_runner, make_check = runner_choice.DeviceRunner, runner_choice.RunnerCheck
+    make_general = runner_choice.TransformersRunner
+    monkeypatch.setattr(runner_choice, "default_kv_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(
+        runner_choice,
+        "DeviceRunner",
+        lambda *args, **options: make_device_runner(*args, **options | {"device": model.device}),
+    )
+    monkeypatch.setattr(runner_choice, "RunnerCheck", lambda _: make_check(model))
+    monkeypatch.setattr(runner_choice, "TransformersRunner", lambda _, **options: make_general(model, **options))
+    return choose(OnAccelerator(model), "auto")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_accelerator_gets_its_own_runner_prepared(
+    model: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        chosen = choose_on_accelerator(model.to(dtype), monkeypatch)
+    assert chosen == (DeviceRunner, str(dtype).removeprefix("torch."))
+    assert "Prepared 2 decode steps" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        OutOfMemoryError("no room"),
+        UnsupportedModelError("No code of our own for it."),
+        DeviceLostError("operation not permitted when stream is capturing"),
+        RuntimeError("the capture was invalidated"),
+    ],
+    ids=["room", "code", "fault", "other"],
+)
+def test_where_it_cannot_be_had_an_accelerator_runs_transformers_and_says_so(
+    raised: Exception, model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> DeviceRunner:
+        raise raised
+
+    closed: list[DeviceRunner] = []
+    monkeypatch.setattr(DeviceRunner, "warm_up", fail)
+    monkeypatch.setattr(DeviceRunner, "close", lambda runner: closed.append(runner))
+    with caplog.at_level(logging.WARNING):
+        assert choose_on_accelerator(model, monkeypatch) == (TransformersRunner, "float32")
+    assert str(raised) in caplog.text
+    assert len(closed) == 1

@@ -11,9 +11,11 @@ from torch import Tensor
 from common.errors import InternalError, InvalidRequest
 from common.sampling import SamplingParams
 from tests.unit.engine.scripted_constraint import ScriptedConstraint
+from worker.engine.model_runner import DeviceLostError
 from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import Sequence
+from worker.engine.transfers import ToHost
 
 VOCAB_SIZE = 500
 EOS = 49
@@ -157,3 +159,20 @@ def test_a_constraint_that_fails_ends_its_sequence_alone_and_says_why() -> None:
     assert isinstance(failed, InvalidRequest)
     assert failed.param == "regex"
     assert last == SampledToken(int(logits[2].argmax()))
+
+
+@pytest.mark.parametrize("params", [GREEDY, VARIANTS[2]], ids=["greedy", "random"])
+def test_a_device_that_died_before_is_told_apart_from_a_failed_step(
+    params: SamplingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    sequences = [make_sequence(params)]
+    started = SAMPLER.start(random_logits(1), sequences)
+    monkeypatch.setattr(ToHost, "fetch", fail)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        started.fetch()
+    monkeypatch.setattr(ToHost, "__init__", fail)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        SAMPLER.start(random_logits(1), sequences)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 from common.sampling import SamplingParams
 from tests.fakes import EOS, ByteTokenizer
-from tests.unit.engine.test_transformers_runner import PROMPTS, Run
-from tests.unit.engine.tiny_models import make_model
+from tests.unit.engine.model_runs import PROMPTS, Run
+from tests.unit.engine.test_device_runner import make_runner as make_device_runner
+from tests.unit.engine.tiny_models import CONTEXT, make_model
+from worker.engine.model_runner import ModelRunner
 from worker.engine.sequence import Sequence
+from worker.engine.transformers_runner import TransformersRunner
 
 MIN_NEW_TOKENS = 12
 BIAS = {EOS: 60.0, ord("a"): -100.0}  # the end is what comes as soon as it may
@@ -23,11 +29,19 @@ PARAMS = SamplingParams(
 )
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_answers_are_those_of_generate_and_so_are_their_log_probabilities(name: str) -> None:
-    model = make_model(name)
+RUNNERS: dict[str, Callable[[Any], ModelRunner]] = {
+    "transformers": lambda model: TransformersRunner(model, num_slots=3, context_length=CONTEXT),
+    "device": lambda model: make_device_runner(model, num_slots=3, is_asynchronous=True),
+}
 
-    run = Run(model, [Sequence(prompt, ByteTokenizer().encode(prompt), PARAMS) for prompt in PROMPTS], num_slots=3)
+
+@pytest.mark.parametrize("runner_name", RUNNERS)
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_answers_are_those_of_generate_and_so_are_their_log_probabilities(name: str, runner_name: str) -> None:
+    model = make_model(name)
+    sequences = [Sequence(prompt, ByteTokenizer().encode(prompt), PARAMS) for prompt in PROMPTS]
+
+    run = Run(RUNNERS[runner_name](model), sequences)
 
     for prompt in PROMPTS:
         token_ids = torch.tensor([ByteTokenizer().encode(prompt)])

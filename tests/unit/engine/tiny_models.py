@@ -43,6 +43,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "gemma3": lambda: transformers.Gemma3TextConfig(**_GEMMA, **_ALTERNATING, query_pre_attn_scalar=8),
     "phi3": lambda: transformers.Phi3Config(**_LLAMA),
     "phi3-sliding": lambda: transformers.Phi3Config(**_LLAMA, sliding_window=WINDOW),
+    "mistral": lambda: transformers.MistralConfig(**_LLAMA, sliding_window=None),
     "mistral-sliding": lambda: transformers.MistralConfig(**_LLAMA, sliding_window=WINDOW),
     "gpt_neox": lambda: transformers.GPTNeoXConfig(**_COMMON, intermediate_size=64),
     "gpt_neo": lambda: transformers.GPTNeoConfig(

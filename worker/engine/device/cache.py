@@ -39,6 +39,11 @@ class DeviceCache:
         self._keys = torch.zeros(whole, dtype=dtype, device=device)
         self._values = torch.zeros(whole, dtype=dtype, device=device)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all keys and values."""
+        return self._keys.nbytes + self._values.nbytes
+
     def write(self, layer: int, places: Places, keys: Tensor, values: Tensor) -> None:
         """Store a layer's new states, [rows, tokens, kv_heads, head_size]."""
         slots = places.slots[:, None]

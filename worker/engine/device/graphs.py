@@ -49,11 +49,13 @@ class CudaGraphs:
 
     def record(self, step: Step) -> Step:
         """As `StepRecorder.record`; waits for the device."""
-        with torch.cuda.device(self._device):
-            self._stream.wait_stream(torch.cuda.current_stream())
+        stream = torch.cuda.current_stream(self._device)
+        # The outer context sees to it that a recording that fails leaves the thread on its own stream.
+        with torch.cuda.device(self._device), torch.cuda.stream(stream):
+            self._stream.wait_stream(stream)
             with torch.cuda.stream(self._stream):
                 step()  # libraries choose and load their kernels at the first call, which a graph cannot hold
-            torch.cuda.current_stream().wait_stream(self._stream)
+            stream.wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             # Other threads of the process may use CUDA meanwhile, e.g. to ask for free memory.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from worker.engine.kv_budget import affordable_sequences
 from worker.engine.model_runner import Row
 from worker.engine.sequence import BASE_ADAPTER
 from worker.engine.transfers import to_device
+
+logger = logging.getLogger(__name__)
 
 MIXED_CHUNK = 256  # a step's time hardly depends on the number of its tokens
 MIN_PREFILL = 16  # tokens: shorter parts of prompts are computed as if they had so many
@@ -82,6 +85,11 @@ class DeviceRunner:
                 self._decoder, self._cache, self.num_blocks, logits, recorder or _best_recorder(device)
             )
         self.weight_bytes = weights.num_bytes  # that a step reads at least
+        self.item_bytes = dtype.itemsize  # of one number in weights, keys and values
+        logger.info(
+            "Device runner: %.0f MB of weights in %s, %d slots of %d tokens, %.0f MB of keys and values.",
+            *(self.weight_bytes / 1e6, dtype, self.num_blocks, context_length, self._cache.num_bytes / 1e6),
+        )
         self._map = SlotMap(self.num_blocks)
         self._written = [0] * self.num_blocks  # by block, the positions that may be other than zero
 

@@ -1,0 +1,161 @@
+"""The device runner on this machine's GPU: its tests, its results, and its decode steps against the memory's speed.
+
+    python -m benchmarks.device [--batches 1,64] [--context 256] [--steps 200] [--skip-tests]
+
+First the tests that need the device, then for each model (the default one, and a random one as large as GPT-2) the
+check of the results that every load makes, the time to record the steps, and the decode steps: a chain in which each
+step takes its tokens from the last one's samples and nothing is fetched before the end, as the engine runs them. It is
+measured with graphs and without.
+
+The limit is the time to read all weights and the cached keys and values once, at the rate of a large copy within the
+device's memory, measured now. Host ms is what it takes to launch a step: where it is above the step's time, the
+device waits for the host. Without a GPU all of it runs on the CPU, where it checks this program and no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config
+
+from benchmarks.engine import ROOT, ModelSize, copy_rate, wait_for
+from common.sampling import SamplingParams
+from worker.engine.device.graphs import PlainSteps, StepRecorder
+from worker.engine.device.runner import DeviceRunner
+from worker.engine.loader import choose_device, choose_dtype
+from worker.engine.model_runner import Row
+from worker.engine.runner_check import RunnerCheck
+from worker.engine.sampler import Sampler
+from worker.engine.sequence import BASE_ADAPTER, Sequence
+
+TESTS = ["tests/unit/engine/test_device_runner.py", "tests/unit/engine/test_on_cuda.py"]
+
+
+class Chain:
+    """Sequences that decode together, greedily.
+
+    Args:
+        runner: over a model that is not used otherwise.
+        batch: sequences.
+        context: tokens that each has at first.
+    """
+
+    def __init__(self, runner: DeviceRunner, batch: int, context: int) -> None:
+        self._runner = runner
+        self._sampler = Sampler(frozenset())
+        self._sequences = [
+            Sequence(str(slot), [1], SamplingParams(seed=0, temperature=0.0, max_new_tokens=1 << 20))
+            for slot in range(batch)
+        ]
+        self._position = context
+        for slot in range(batch):
+            tokens = tuple((slot + 7 * position) % 997 for position in range(context))
+            runner.forward([Row((slot,), tokens, 0, BASE_ADAPTER, needs_logits=False)])
+        rows = [Row((slot,), (slot,), context, BASE_ADAPTER, needs_logits=True) for slot in range(batch)]
+        self.samples = self._sampler.start(runner.forward(rows), self._sequences)
+
+    def step(self) -> None:
+        """Launch one more step."""
+        self._position += 1
+        rows = [
+            Row((slot,), (0,), self._position, BASE_ADAPTER, needs_logits=True, source=slot)
+            for slot in range(len(self._sequences))
+        ]
+        self.samples = self._sampler.start(self._runner.forward(rows, self.samples.tokens), self._sequences)
+
+
+def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, float]:
+    """Seconds a step, and seconds that the host takes to launch one."""
+    for _ in range(min(8, steps)):
+        chain.step()
+    chain.samples.fetch()
+    start = time.perf_counter()
+    for _ in range(steps):
+        chain.step()
+    launched = time.perf_counter()
+    wait_for(device)
+    return (time.perf_counter() - start) / steps, (launched - start) / steps
+
+
+def make_runner(
+    model: Any, options: argparse.Namespace, num_slots: int, recorder: StepRecorder | None = None
+) -> DeviceRunner:
+    """A runner whose slots are as long as the chains become."""
+    return DeviceRunner(
+        model.config,
+        model.state_dict(),
+        device=model.device,
+        dtype=model.dtype,
+        num_slots=num_slots,
+        context_length=options.context + options.steps + 16,
+        recorder=recorder,
+    )
+
+
+def measure_model(name: str, model: Any, options: argparse.Namespace, rate: float) -> None:
+    """Check and measure one model; print a line for each batch."""
+    batches = [int(batch) for batch in options.batches.split(",")]
+    runner = make_runner(model, options, max(batches))
+    RunnerCheck(model).check(runner)
+    start = time.perf_counter()
+    runner.warm_up()
+    print(f"{name} in {model.dtype}: results as the model's own; steps recorded in {time.perf_counter() - start:.1f} s")
+    size = ModelSize.of(model)
+    plain = make_runner(model, options, max(batches), PlainSteps())
+    print("| batch | ms | host ms | tokens/s | limit ms | of the limit | ms without graphs |")
+    print("|---|---|---|---|---|---|---|")
+    for batch in batches:
+        seconds, host = measure(Chain(runner, batch, options.context), options.steps, model.device)
+        without, _ = measure(Chain(plain, batch, options.context), options.steps, model.device)
+        mean_context = options.context + options.steps / 2
+        limit = (runner.weight_bytes + batch * mean_context * size.kv_numbers * runner.item_bytes) / rate
+        print(
+            f"| {batch} | {1e3 * seconds:.3f} | {1e3 * host:.3f} | {batch / seconds:.0f} | {1e3 * limit:.3f} "
+            f"| {limit / seconds:.0%} | {1e3 * without:.3f} |"
+        )
+
+
+def random_gpt2() -> Any:
+    """A model of GPT-2's size; its weights mean nothing."""
+    return AutoModelForCausalLM.from_config(GPT2Config())
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--batches", default="1,64")
+    parser.add_argument("--context", type=int, default=256, help="tokens of each sequence before the first step")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--skip-tests", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Test, check, measure, print."""
+    options = parse_arguments()
+    if not options.skip_tests:
+        subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], cwd=ROOT, check=True)
+    device, _ = choose_device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype, _ = choose_dtype("auto", device)
+    rate = copy_rate(device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU: the CPU"
+    print(f"{name}, torch {torch.__version__}: copy {rate / 1e9:.0f} GB/s")
+    models: dict[str, Callable[[], Any]] = {
+        options.model.name: lambda: AutoModelForCausalLM.from_pretrained(options.model),
+        "random model of GPT-2's size": random_gpt2,
+    }
+    for model_name, make_model in models.items():
+        model = make_model().to(device, dtype).eval().requires_grad_(requires_grad=False)
+        measure_model(model_name, model, options, rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What only a CUDA device can show: that nobody waits for it, and that waiting for nobody gives the same."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from common.sampling import SamplingParams
+from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy
+from tests.unit.engine.test_device_runner import make_runner, row
+from tests.unit.engine.test_random_choice import SETTINGS, make_choice
+from tests.unit.engine.tiny_models import make_model
+from worker.engine.device.graphs import PlainSteps
+from worker.engine.model_runner import Row
+from worker.engine.random_choice import draw
+from worker.engine.sampler import Sampler
+from worker.engine.sequence import Sequence
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+CUDA = torch.device("cuda")
+GREEDY = SamplingParams(seed=0, temperature=0.0)
+PARAMS: dict[str, list[SamplingParams]] = {
+    "greedy": [GREEDY] * 4,
+    "random": [replace(GREEDY, seed=seed, temperature=1.0) for seed in range(4)],
+    "filtered": [replace(GREEDY, temperature=1.0, top_k=5), replace(GREEDY, temperature=0.7, top_p=0.9)] * 2,
+    "mixed": [GREEDY, replace(GREEDY, temperature=1.0), replace(GREEDY, temperature=1.0, top_k=9, min_p=0.1), GREEDY],
+    "told": [replace(GREEDY, logprobs=3), GREEDY, replace(GREEDY, temperature=1.0, logprobs=0), GREEDY],
+    "edited": [replace(GREEDY, logit_bias={5: 2.0}), replace(GREEDY, min_new_tokens=9), GREEDY, GREEDY],
+}
+
+
+@contextmanager
+def nobody_waits() -> Iterator[None]:
+    """Whatever would wait for the device raises instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", PARAMS)
+def test_steps_are_launched_without_waiting_and_give_what_they_give_one_by_one(name: str, kind: str) -> None:
+    model = make_model(name)
+    sampler = Sampler(frozenset({256}))
+    texts = [[index + 1, 7, 9, 11, 13] for index in range(4)]
+
+    def tokens(*, is_waiting: bool) -> list[Any]:
+        runner = make_runner(model, CUDA, num_slots=6)
+        runner.warm_up()
+        runner.copy_block(0, 1, 4)  # libraries load their kernels at the first call
+        sequences = [Sequence(str(index), texts[index], params) for index, params in enumerate(PARAMS[kind])]
+        samples = [sampler.start(runner.forward([row(5 - index, texts[index]) for index in range(4)]), sequences)]
+        samples[0].fetch()
+
+        def launch(step: int) -> None:
+            for sequence in sequences:
+                sequence.num_pending = step
+            rows = [Row((5 - index,), (0,), 4 + step, "base", needs_logits=True, source=index) for index in range(4)]
+            samples.append(sampler.start(runner.forward(rows, samples[-1].tokens), sequences))
+
+        launch(1)
+        samples[-1].fetch()
+        if is_waiting:
+            for step in range(2, 12):
+                launch(step)
+                samples[-1].fetch()
+        else:
+            with nobody_waits():
+                for step in range(2, 12):
+                    launch(step)
+        return [one.fetch() for one in samples]
+
+    assert tokens(is_waiting=False) == tokens(is_waiting=True)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_tokens_are_drawn_as_on_a_cpu(settings: dict[str, Any]) -> None:
+    logits = torch.randn(60, 20_011, generator=torch.Generator().manual_seed(0)) * 3
+    choices = [make_choice(index, **settings) for index in range(60)]
+
+    assert draw(logits.to(CUDA), choices).tolist() == draw(logits, choices).tolist()
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen2", "qwen3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recorded_steps_compute_what_plain_ones_do(name: str, dtype: torch.dtype) -> None:
+    model = make_model(name).to(dtype)
+    found = []
+    for recorder in (None, PlainSteps()):
+        runner = make_runner(model, CUDA, num_slots=5, recorder=recorder)
+        for block in (0, 2, 3):
+            runner.forward([row(block, [block + 1, 5, 6], needs_logits=False)])
+        logits = [
+            runner.forward([row(block, [position], position) for block in (0, 2, 3)]).clone()
+            for position in range(3, 40)
+        ]
+        found.append(torch.stack(logits).float())
+
+    torch.testing.assert_close(found[0], found[1], atol=1e-4 if dtype is torch.float32 else 0.05, rtol=0)
+
+
+def test_steps_can_be_recorded_while_other_threads_use_the_device() -> None:
+    model, is_done = make_model("llama"), threading.Event()
+
+    def ask() -> None:
+        while not is_done.is_set():
+            torch.cuda.mem_get_info(CUDA)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        runner = make_runner(model, CUDA, is_asynchronous=True)
+        runner.warm_up()
+    finally:
+        is_done.set()
+        asking.join()
+
+    run = Run(runner, [greedy(prompt, prompt) for prompt in PROMPTS])
+    assert [run.token_ids(prompt) for prompt in PROMPTS] == [generate(model, prompt)[0] for prompt in PROMPTS]
