@@ -35,6 +35,7 @@ struct attention_item {
     int32_t position; /* of the first token */
     int32_t first_span, num_spans;
     int32_t first_partial; /* of the first token; the next token's follows */
+    int32_t has_logits;    /* whether logits of some of the tokens are wanted */
 };
 
 /* Results of one token over some of its keys, not yet divided by the softmax's sum. */

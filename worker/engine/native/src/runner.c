@@ -22,6 +22,7 @@ struct slm_runner {
     const int32_t **block_tables; /* [max_tokens] */
     int32_t *first_partials;      /* [max_tokens] */
     int32_t *num_partials;        /* [max_tokens] */
+    int32_t *all_tokens;          /* [max_tokens]: 0, 1, 2, ... */
     int32_t *logit_tokens;        /* [max_tokens]: tokens whose logits are wanted */
     int32_t num_logits;
     float *logits;
@@ -30,6 +31,7 @@ struct slm_runner {
 
     /* Results of the phases. */
     float *hidden;            /* [max_tokens][hidden_size]: the residual stream */
+    float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens whose logits are wanted */
     char *records;            /* [max_tokens] encoded inputs of the next linear layer */
     float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
     struct partial *partials; /* [max_partials] */
@@ -41,6 +43,13 @@ struct slm_runner {
     /* What slm_linear_forward() computes. */
     const float *linear_input;
     struct linear_call linear_call;
+};
+
+/* The tokens of a step for which a layer is computed to its end, and their residual streams, one after the other. */
+struct kept {
+    int32_t num;
+    const int32_t *tokens; /* [num] */
+    float *hidden;         /* [num][hidden_size] */
 };
 
 static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -96,22 +105,13 @@ static void encode(const struct slm_runner *runner, const struct product *produc
     product->encode(x, columns, runner->records + (size_t)record * product->record_size(columns));
 }
 
-/* records = norm(hidden) */
-static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm, float *scratch) {
+/* records = norm(hidden), for a product */
+static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm,
+                       const struct product *product, const struct kept *kept, float *scratch) {
     const int32_t size = runner->model.hidden_size;
-    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
-        apply_norm(runner, norm, runner->hidden + (size_t)t * (size_t)size, scratch);
-        encode(runner, runner->product, scratch, size, t);
-    }
-}
-
-/* records = norm(hidden), of the tokens whose logits are wanted, for the head */
-static void final_norm_phase(struct slm_runner *runner, struct member *self, float *scratch) {
-    const int32_t size = runner->model.hidden_size;
-    for (int32_t i; (i = member_next_task(self, runner->num_logits)) >= 0;) {
-        const float *x = runner->hidden + (size_t)runner->logit_tokens[i] * (size_t)size;
-        apply_norm(runner, &runner->model.final_norm, x, scratch);
-        encode(runner, runner->head_product, scratch, size, i);
+    for (int32_t i; (i = member_next_task(self, kept->num)) >= 0;) {
+        apply_norm(runner, norm, kept->hidden + (size_t)i * (size_t)size, scratch);
+        encode(runner, product, scratch, size, i);
     }
 }
 
@@ -156,63 +156,80 @@ static void cache_phase(struct slm_runner *runner, struct member *self, const st
     }
 }
 
-static void attention_phase(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
+static void attention_phase(struct slm_runner *runner, struct member *self, int32_t layer_index, int32_t logits_only,
+                            void *scratch) {
     const int32_t num_kv_heads = runner->model.num_kv_heads, num_tasks = runner->num_items * num_kv_heads;
     for (int32_t task; (task = member_next_task(self, num_tasks)) >= 0;) {
         /* the last tokens of a chunk see most keys: the long tasks first */
         const struct attention_item *item = &runner->items[runner->num_items - 1 - task / num_kv_heads];
+        if (logits_only && !item->has_logits) continue;
         attention_compute(&runner->attention, layer_index, item, task % num_kv_heads, runner->wide,
                           (size_t)attention_columns(&runner->model), runner->partials, scratch);
     }
 }
 
-/* records = attention, merged from its parts */
-static void merge_phase(struct slm_runner *runner, struct member *self, float *scratch) {
+/* records = attention, merged from its parts; the residual streams go to where the layer goes on with them */
+static void merge_phase(struct slm_runner *runner, struct member *self, const struct kept *kept, float *scratch) {
     const int32_t columns = runner->model.num_heads * runner->model.head_size;
-    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
+    const size_t size = (size_t)runner->model.hidden_size;
+    for (int32_t i; (i = member_next_task(self, kept->num)) >= 0;) {
+        const int32_t t = kept->tokens[i];
         attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
                          scratch);
-        encode(runner, runner->product, scratch, columns, t);
+        encode(runner, runner->product, scratch, columns, i);
+        if (kept->hidden != runner->hidden)
+            memcpy(kept->hidden + (size_t)i * size, runner->hidden + (size_t)t * size, size * sizeof(float));
     }
 }
 
 /* records = activation(wide) */
-static void activation_phase(struct slm_runner *runner, struct member *self, float *scratch) {
+static void activation_phase(struct slm_runner *runner, struct member *self, int32_t num_records, float *scratch) {
     const struct slm_model *model = &runner->model;
     const int32_t size = model->intermediate_size;
-    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
-        const float *x = runner->wide + (size_t)t * (size_t)mlp_columns(model);
+    for (int32_t i; (i = member_next_task(self, num_records)) >= 0;) {
+        const float *x = runner->wide + (size_t)i * (size_t)mlp_columns(model);
         if (model->mlp_kind == SLM_SWIGLU)
             runner->kernels->swiglu(x, x + size, size, scratch);
         else
             runner->kernels->gelu_tanh(x, size, scratch);
-        encode(runner, runner->product, scratch, size, t);
+        encode(runner, runner->product, scratch, size, i);
     }
 }
 
+static struct kept all_tokens(const struct slm_runner *runner) {
+    return (struct kept){.num = runner->num_tokens, .tokens = runner->all_tokens, .hidden = runner->hidden};
+}
+
+static struct kept logit_tokens(const struct slm_runner *runner) {
+    return (struct kept){.num = runner->num_logits, .tokens = runner->logit_tokens, .hidden = runner->logit_hidden};
+}
+
+/* Of the last layer only keys and values are wanted of all tokens, and the rest of those with logits. */
 static void layer_phases(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
     const struct slm_layer *layer = &runner->model.layers[layer_index];
     const struct product *product = runner->product;
-    const int32_t num_tokens = runner->num_tokens;
-    norm_phase(runner, self, &layer->attention_norm, scratch);
-    matrix_phase(runner, self, product, &layer->query_key_value, num_tokens, runner->wide, 0);
+    const int32_t is_last = layer_index == runner->model.num_layers - 1;
+    const struct kept all = all_tokens(runner), kept = is_last ? logit_tokens(runner) : all;
+    norm_phase(runner, self, &layer->attention_norm, product, &all, scratch);
+    matrix_phase(runner, self, product, &layer->query_key_value, all.num, runner->wide, 0);
     cache_phase(runner, self, layer, layer_index);
-    attention_phase(runner, self, layer_index, scratch);
-    merge_phase(runner, self, scratch);
-    matrix_phase(runner, self, product, &layer->attention_output, num_tokens, runner->hidden, 1);
-    norm_phase(runner, self, &layer->mlp_norm, scratch);
-    matrix_phase(runner, self, product, &layer->mlp_input, num_tokens, runner->wide, 0);
-    activation_phase(runner, self, scratch);
-    matrix_phase(runner, self, product, &layer->mlp_output, num_tokens, runner->hidden, 1);
+    attention_phase(runner, self, layer_index, is_last, scratch);
+    merge_phase(runner, self, &kept, scratch);
+    matrix_phase(runner, self, product, &layer->attention_output, kept.num, kept.hidden, 1);
+    norm_phase(runner, self, &layer->mlp_norm, product, &kept, scratch);
+    matrix_phase(runner, self, product, &layer->mlp_input, kept.num, runner->wide, 0);
+    activation_phase(runner, self, kept.num, scratch);
+    matrix_phase(runner, self, product, &layer->mlp_output, kept.num, kept.hidden, 1);
 }
 
 static void run_step(void *context, struct member *self) {
     struct slm_runner *runner = context;
     void *scratch = runner->scratch + (size_t)member_index(self) * runner->scratch_size;
+    const struct kept kept = logit_tokens(runner);
     embed_phase(runner, self);
     for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, self, i, scratch);
-    final_norm_phase(runner, self, scratch);
-    matrix_phase(runner, self, runner->head_product, &runner->model.head, runner->num_logits, runner->logits, 0);
+    norm_phase(runner, self, &runner->model.final_norm, runner->head_product, &kept, scratch);
+    matrix_phase(runner, self, runner->head_product, &runner->model.head, kept.num, runner->logits, 0);
 }
 
 /* Preparing a step. */
@@ -227,21 +244,24 @@ static void add_single_token(struct slm_runner *runner, const struct slm_row *ro
                                                                      .position = row->start,
                                                                      .first_span = span,
                                                                      .num_spans = 1,
-                                                                     .first_partial = partial + span};
+                                                                     .first_partial = partial + span,
+                                                                     .has_logits = row->num_logits > 0};
 }
 
 static void add_chunk(struct slm_runner *runner, const struct slm_row *row, int32_t first_token, int32_t partial) {
     const int32_t tile_tokens = attention_tile_tokens(&runner->attention);
     for (int32_t t = 0; t < row->num_tokens; t += tile_tokens) {
         int32_t num_tokens = min_int(tile_tokens, row->num_tokens - t);
-        int32_t last_position = row->start + t + num_tokens - 1;
+        int32_t end = t + num_tokens, last_position = row->start + end - 1;
+        int32_t has_logits = end > row->num_tokens - row->num_logits;
         runner->items[runner->num_items++] = (struct attention_item){.block_table = row->block_table,
                                                                      .first_token = first_token + t,
                                                                      .num_tokens = num_tokens,
                                                                      .position = row->start + t,
                                                                      .first_span = 0,
                                                                      .num_spans = last_position / SPAN_TOKENS + 1,
-                                                                     .first_partial = partial + t};
+                                                                     .first_partial = partial + t,
+                                                                     .has_logits = has_logits};
     }
     for (int32_t t = 0; t < row->num_tokens; t++) runner->num_partials[first_token + t] = 1;
 }
@@ -325,10 +345,14 @@ static int32_t allocate_step(struct slm_runner *runner, size_t max_tokens, size_
     runner->block_tables = allocate(max_tokens, sizeof *runner->block_tables);
     runner->first_partials = allocate(max_tokens, sizeof *runner->first_partials);
     runner->num_partials = allocate(max_tokens, sizeof *runner->num_partials);
+    runner->all_tokens = allocate(max_tokens, sizeof *runner->all_tokens);
     runner->logit_tokens = allocate(max_tokens, sizeof *runner->logit_tokens);
     runner->items = allocate(max_partials, sizeof *runner->items);
-    return runner->positions && runner->block_tables && runner->first_partials && runner->num_partials &&
-           runner->logit_tokens && runner->items;
+    if (!runner->positions || !runner->block_tables || !runner->first_partials || !runner->num_partials ||
+        !runner->all_tokens || !runner->logit_tokens || !runner->items)
+        return 0;
+    for (size_t t = 0; t < max_tokens; t++) runner->all_tokens[t] = (int32_t)t;
+    return 1;
 }
 
 /* Returns 0 when there is no memory for it. */
@@ -337,14 +361,15 @@ static int32_t allocate_results(struct slm_runner *runner, size_t max_tokens, si
     const size_t heads = (size_t)model->num_heads, size = (size_t)model->head_size;
     runner->scratch_size = scratch_size(runner);
     runner->hidden = allocate(max_tokens * (size_t)model->hidden_size, sizeof(float));
+    runner->logit_hidden = allocate(max_tokens * (size_t)model->hidden_size, sizeof(float));
     runner->records = allocate(max_tokens, largest_record(runner));
     runner->wide = allocate(max_tokens * (size_t)max_int(attention_columns(model), mlp_columns(model)), sizeof(float));
     runner->partials = allocate(max_partials, sizeof *runner->partials);
     runner->partial_sums = allocate(max_partials * heads * size, sizeof(float));
     runner->partial_states = allocate(max_partials * heads, sizeof *runner->partial_states);
     runner->scratch = allocate(threads, runner->scratch_size);
-    if (!runner->hidden || !runner->records || !runner->wide || !runner->partials || !runner->partial_sums ||
-        !runner->partial_states || !runner->scratch)
+    if (!runner->hidden || !runner->logit_hidden || !runner->records || !runner->wide || !runner->partials ||
+        !runner->partial_sums || !runner->partial_states || !runner->scratch)
         return 0;
     for (size_t i = 0; i < max_partials; i++)
         runner->partials[i] = (struct partial){.states = runner->partial_states + i * heads,
@@ -377,9 +402,11 @@ void slm_destroy(struct slm_runner *runner) {
     free(runner->block_tables);
     free(runner->first_partials);
     free(runner->num_partials);
+    free(runner->all_tokens);
     free(runner->logit_tokens);
     free(runner->items);
     free(runner->hidden);
+    free(runner->logit_hidden);
     free(runner->records);
     free(runner->wide);
     free(runner->partials);
