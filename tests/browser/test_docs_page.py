@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
+from tests.processes import wait_for
 from tests.scripted_worker import answer
 
 pytestmark = pytest.mark.browser
@@ -90,5 +91,6 @@ def test_it_fits_the_screen(
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= size[0]
     picture(visit.page, f"docs-{name}-{colors}-answer")
     visit.page.mouse.wheel(0, -100_000)
-    visit.page.wait_for_function("window.scrollY === 0")
+    # The page allows no eval, by which playwright would wait inside of it.
+    wait_for("the top of the page", lambda: visit.page.evaluate("window.scrollY === 0"))
     picture(visit.page, f"docs-{name}-{colors}")

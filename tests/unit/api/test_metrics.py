@@ -16,6 +16,7 @@ from common.errors import InternalError
 from common.metrics_board import Family, MetricsBoard, Sample, to_wire
 from common.subscriber import Subscriber
 from tests.api_in_process import REPORT, Api
+from tests.processes import wait_for
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
 
@@ -87,8 +88,13 @@ def test_the_line_and_the_workers_are_shown(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     for _ in range(REPORT.slots + 3):
         api.submit()
-    found = scrape(api)
-    assert found['slm_jobs_running{lane="generate"}'] + found['slm_num_requests_waiting{lane="generate"}'] >= 4
+
+    def all_there() -> dict[str, float] | None:
+        found = scrape(api)  # a job whose bell has been rung neither waits nor runs, for a moment
+        here = found['slm_jobs_running{lane="generate"}'] + found['slm_num_requests_waiting{lane="generate"}']
+        return found if here >= 4 else None
+
+    found = wait_for("all jobs in the metrics", all_there)
     assert found['slm_num_requests_waiting{lane="control"}'] == 0
     assert found['slm_workers{state="ready"}'] == 1
     assert found['slm_workers{state="failed"}'] == 0
