@@ -178,11 +178,10 @@ class ModelSize:
         """Of a decode step, where the runner says how large its weights are."""
         if not case.context or not isinstance(case.runner, NativeRunner | DeviceRunner):
             return None
-        is_native = isinstance(case.runner, NativeRunner)
-        weights, item = (
-            (case.runner.packed_bytes, 4) if is_native else (case.runner.weight_bytes, case.runner.item_bytes)
-        )
-        return weights + len(case.slots) * case.context * self.kv_numbers * item
+        num_tokens = len(case.slots) * case.context
+        if isinstance(case.runner, NativeRunner):
+            return case.runner.packed_bytes + num_tokens * case.runner.block_bytes // case.runner.block_tokens
+        return case.runner.weight_bytes + num_tokens * self.kv_numbers * case.runner.item_bytes
 
 
 def print_table(cases: list[Case], size: ModelSize, limits: dict[str, float]) -> None:

@@ -122,9 +122,9 @@ static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_
 }
 
 static void fp32_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
+                          int32_t columns, struct stretch ahead, float *out, size_t stride) {
     const struct panels one = {.start = panel, .num = 1, .columns = columns};
-    (void)is_cold;
+    (void)ahead;
     fp32_tile_of(num_records, PANEL_VECTORS, 0, records, record_size, &one, out, stride);
 }
 

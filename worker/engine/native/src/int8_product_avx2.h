@@ -87,8 +87,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
-    (void)is_cold; /* asking ahead for weights made this slower on Zen 3 */
+                          int32_t columns, struct stretch ahead, float *out, size_t stride) {
+    (void)ahead; /* asking ahead for weights made this slower on Zen 3 */
     switch (num_records) {
     case 1: int8_tile(1, records, record_size, panel, columns, out, stride); break;
     case 2: int8_tile(2, records, record_size, panel, columns, out, stride); break;

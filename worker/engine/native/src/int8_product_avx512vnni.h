@@ -19,7 +19,7 @@
 /* 6 * 2 sums and 6 * 2 totals, and a part's two weights and an activation, in 32 registers */
 #define INT8_TILE_ROWS 6
 #define INT8_HEAD_TILE_ROWS (INT8_TILE_ROWS / 2)
-#define COLD_DISTANCE 8192 /* bytes: how far ahead weights are asked for that come from memory */
+#define LINE 64 /* bytes of a cache line */
 #define PART_COLUMNS 32
 #define PARTS_PER_GROUP (GROUP_COLUMNS / PART_COLUMNS)
 
@@ -85,9 +85,10 @@ static inline __m512i int8_load_four(const char *values) {
 }
 
 /* Inlined with a constant number of records, so that the sums live in registers. */
-static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const int32_t is_cold,
-                                                            const char *records, size_t record_size, const char *panel,
-                                                            int32_t columns, float *out, size_t stride) {
+static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const char *records,
+                                                            size_t record_size, const char *panel, int32_t columns,
+                                                            struct stretch ahead, float *out, size_t stride) {
+    const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / LINE * LINE + LINE;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
     __m512 totals[INT8_TILE_ROWS][PANEL_PARTS];
@@ -101,13 +102,11 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
                 for (int32_t p = 0; p < PANEL_PARTS; p++)
                     sums[r][p] = _mm512_set1_epi32(int8_part_starts(records + (size_t)r * record_size, columns)[part]);
             const char *values = records + part * PART_COLUMNS;
+            for (size_t i = 0; i < ahead_per_part; i += LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
+            ahead.start += ahead_per_part;
 #pragma GCC unroll 8
             for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
                 __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);
-                if (is_cold) {
-                    _mm_prefetch(weights + COLD_DISTANCE, _MM_HINT_T0);
-                    _mm_prefetch(weights + COLD_DISTANCE + 64, _MM_HINT_T0);
-                }
                 for (int32_t r = 0; r < num_records; r++) {
                     __m512i four = int8_load_four(values + (size_t)r * record_size + k);
                     sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], low, four);
@@ -133,26 +132,16 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
         for (int32_t p = 0; p < PANEL_PARTS; p++) _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
 }
 
-static inline __attribute__((always_inline)) void int8_multiply_from(const int32_t is_cold, const char *records,
-                                                                     size_t record_size, int32_t num_records,
-                                                                     const char *panel, int32_t columns, float *out,
-                                                                     size_t stride) {
-    switch (num_records) {
-    case 1: int8_tile(1, is_cold, records, record_size, panel, columns, out, stride); break;
-    case 2: int8_tile(2, is_cold, records, record_size, panel, columns, out, stride); break;
-    case 3: int8_tile(3, is_cold, records, record_size, panel, columns, out, stride); break;
-    case 4: int8_tile(4, is_cold, records, record_size, panel, columns, out, stride); break;
-    case 5: int8_tile(5, is_cold, records, record_size, panel, columns, out, stride); break;
-    case 6: int8_tile(6, is_cold, records, record_size, panel, columns, out, stride); break;
-    }
-}
-
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
-    if (is_cold)
-        int8_multiply_from(1, records, record_size, num_records, panel, columns, out, stride);
-    else
-        int8_multiply_from(0, records, record_size, num_records, panel, columns, out, stride);
+                          int32_t columns, struct stretch ahead, float *out, size_t stride) {
+    switch (num_records) {
+    case 1: int8_tile(1, records, record_size, panel, columns, ahead, out, stride); break;
+    case 2: int8_tile(2, records, record_size, panel, columns, ahead, out, stride); break;
+    case 3: int8_tile(3, records, record_size, panel, columns, ahead, out, stride); break;
+    case 4: int8_tile(4, records, record_size, panel, columns, ahead, out, stride); break;
+    case 5: int8_tile(5, records, record_size, panel, columns, ahead, out, stride); break;
+    case 6: int8_tile(6, records, record_size, panel, columns, ahead, out, stride); break;
+    }
 }
 
 static size_t int8_head_record_size(int32_t columns) { return 2 * int8_record_size(columns); }
@@ -169,9 +158,9 @@ static void int8_head_encode(const float *x, int32_t columns, void *record) {
 
 /* The two halves of a record are two records to the tile. */
 static void int8_head_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                               int32_t columns, int32_t is_cold, float *out, size_t stride) {
+                               int32_t columns, struct stretch ahead, float *out, size_t stride) {
     float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];
-    int8_multiply(records, record_size / 2, 2 * num_records, panel, columns, is_cold, halves[0], INT8_PANEL_ROWS);
+    int8_multiply(records, record_size / 2, 2 * num_records, panel, columns, ahead, halves[0], INT8_PANEL_ROWS);
     for (int32_t r = 0; r < num_records; r++)
         for (int32_t i = 0; i < INT8_PANEL_ROWS; i += 16)
             _mm512_storeu_ps(out + (size_t)r * stride + i,

@@ -44,8 +44,8 @@ static void int8_multiply_one(const int16_t *values, float scale, const char *pa
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
-                          int32_t columns, int32_t is_cold, float *out, size_t stride) {
-    (void)is_cold;
+                          int32_t columns, struct stretch ahead, float *out, size_t stride) {
+    (void)ahead;
     for (int32_t r = 0; r < num_records; r++)
         int8_multiply_one(int16_values(records, record_size, r), int16_scale(records, record_size, r), panel, columns,
                           out + (size_t)r * stride);

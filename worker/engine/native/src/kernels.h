@@ -16,6 +16,12 @@
 #define MAX_TILE_ROWS 8
 #define RECORD_ALIGNMENT 64
 
+/* Some bytes of memory. */
+struct stretch {
+    const char *start;
+    size_t size;
+};
+
 /* An fp32 panel is float [columns][PANEL_ROWS].
  *
  * An int8 panel is uint16 scales [groups][panel_rows] (upper halves of floats), padded to RECORD_ALIGNMENT bytes, then
@@ -33,9 +39,10 @@ struct product {
     void (*encode)(const float *x, int32_t columns, void *record);
 
     /* out[num_records][panel_rows] = records . panel, with `stride` floats from one record's outputs to the next's. Each
-     * output is summed in the same order whatever num_records is. is_cold: the panel comes from memory, not from a cache. */
+     * output is summed in the same order whatever num_records is. ahead: what will be read from memory soon, to be asked
+     * for meanwhile. */
     void (*multiply)(const char *records, size_t record_size, int32_t num_records, const char *panel, int32_t columns,
-                     int32_t is_cold, float *out, size_t stride);
+                     struct stretch ahead, float *out, size_t stride);
 };
 
 /* Running softmax of one query over the keys seen so far. */

@@ -46,11 +46,15 @@ static void multiply_panel(const struct linear_call *call, int32_t first_record,
     const int32_t columns = call->linear->columns;
     const size_t record_size = product->record_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
+    /* The next panel comes from memory while this one, which is in a cache, is multiplied with tile after tile. */
+    const size_t num_tiles = (size_t)divide_up(end_record - first_record, product->tile_rows);
+    struct stretch ahead = {.start = weights + call->panel_size, .size = call->panel_size / num_tiles};
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
     for (int32_t r = first_record, num_records; r < end_record; r += num_records) {
         num_records = even_tile(end_record - r, product->tile_rows);
-        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns,
-                          r == first_record, tile, (size_t)product->panel_rows);
+        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, ahead,
+                          tile, (size_t)product->panel_rows);
+        ahead.start += ahead.size;
         store_tile(call, tile, r, num_records, panel * product->panel_rows);
     }
 }
