@@ -11,6 +11,7 @@ from worker.engine.model_runner import Row
 from worker.engine.sequence import Sequence, SequenceStatus
 
 ANY_TOKEN = 0  # in place of one that is not known yet
+MIXED_SHARE = 0.75  # prompt tokens for a decoding one: more would slow it by more than a factor of two
 MOST_GUESSING = 2  # sequences; beside more of them computing takes longer than reading the weights
 
 
@@ -54,8 +55,8 @@ class Scheduler:
     Every running sequence that is past its prefill decodes in every step. Where there are very few of them, and no
     prefills, they take guesses at their next tokens along. When the cache is full, the youngest sequences give their
     blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first. Beside
-    decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or as many as there are decoding
-    ones, so that it slows the others' tokens by a bounded factor; a short one costs them a single pause, so it is
+    decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or three for four decoding ones, so
+    that it slows the others' tokens by less than a factor of two; a short one costs them a single pause, so it is
     computed at once.
 
     Args:
@@ -190,7 +191,7 @@ class Scheduler:
         """The oldest prompt takes what it can, so that a burst's first answers begin early."""
         if not num_decoding:
             return _Budget(self._prefill_chunk, self._prefill_chunk)
-        of_long = min(self._prefill_chunk, max(self._mixed_chunk, num_decoding) * num_prefilling)
+        of_long = min(self._prefill_chunk, max(self._mixed_chunk, int(MIXED_SHARE * num_decoding)) * num_prefilling)
         return _Budget(min(self._prefill_chunk, max(of_long, self._short_prompt)), of_long)
 
     def _guesses(self, sequence: Sequence) -> list[int]:

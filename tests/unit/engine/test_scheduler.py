@@ -119,15 +119,15 @@ def test_a_step_of_nothing_is_refused() -> None:
 
 
 def test_a_long_prompt_beside_decoding_sequences_goes_in_small_parts() -> None:
-    scheduler = make_scheduler(4, 16, mixed_chunk=2)
-    for name in "abc":
+    scheduler = make_scheduler(5, 16, mixed_chunk=2)
+    for name in "abcd":
         scheduler.add(make_sequence(name, 2))
     run_step(scheduler)
     scheduler.add(make_sequence("long", 12))
 
-    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 1, 3], "as many as there are decoding ones"
-    scheduler.remove(scheduler.running[0])
-    scheduler.remove(scheduler.running[0])
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 1, 1, 3], "three for four decoding ones"
+    for _ in range(3):
+        scheduler.remove(scheduler.running[0])
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 2], "but no fewer than the mixed chunk"
     scheduler.remove(scheduler.running[0])
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [7], "all at once where nobody has to wait for it"

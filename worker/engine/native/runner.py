@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cut
 # By kernel set, prompt tokens beside decoding rows: as many as cost little more than one row, which has to read all
 # weights; and as many as take some 15 milliseconds.
-PREFILL_PARTS = {"avx512vnni": (12, 64), "avx2": (8, 16), "portable": (8, 8)}
+PREFILL_PARTS = {"avx512vnni": (6, 64), "avx2": (8, 16), "portable": (8, 8)}
 MAX_GUESSES = 3  # rows that cost less together than one step more
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 

@@ -7,6 +7,8 @@
 #include "linear.h"
 #include "pack.h"
 
+#define TASKS_PER_THREAD 2 /* of a chunk's attention, at least */
+
 struct slm_runner {
     struct slm_model model;
     const struct kernels *kernels;
@@ -14,6 +16,7 @@ struct slm_runner {
     const struct product *head_product; /* for the head */
     struct attention attention;
     struct team *team;
+    int32_t num_threads;
 
     /* The step under way, prepared before the team starts. */
     const int32_t *token_ids;
@@ -248,8 +251,14 @@ static void add_single_token(struct slm_runner *runner, const struct slm_row *ro
                                                                      .has_logits = row->num_logits > 0};
 }
 
+/* Tokens of a chunk to put into one item: few enough that a short chunk, too, has work for all threads. */
+static int32_t item_tokens(const struct slm_runner *runner, int32_t chunk_tokens) {
+    const int32_t num_items = divide_up(TASKS_PER_THREAD * runner->num_threads, runner->model.num_kv_heads);
+    return min_int(attention_tile_tokens(&runner->attention), divide_up(chunk_tokens, num_items));
+}
+
 static void add_chunk(struct slm_runner *runner, const struct slm_row *row, int32_t first_token, int32_t partial) {
-    const int32_t tile_tokens = attention_tile_tokens(&runner->attention);
+    const int32_t tile_tokens = item_tokens(runner, row->num_tokens);
     for (int32_t t = 0; t < row->num_tokens; t += tile_tokens) {
         int32_t num_tokens = min_int(tile_tokens, row->num_tokens - t);
         int32_t end = t + num_tokens, last_position = row->start + end - 1;
@@ -388,6 +397,7 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     runner->head_product = model->precision == SLM_INT8 ? &set->int8_head : &set->fp32;
     runner->attention = attention_over(model, set, cache);
     const size_t max_partials = count_partials(model, max_tokens, max_rows);
+    runner->num_threads = threads;
     runner->team = team_create(threads);
     if (runner->team != NULL && allocate_step(runner, (size_t)max_tokens, max_partials) &&
         allocate_results(runner, (size_t)max_tokens, max_partials, (size_t)threads))
