@@ -55,8 +55,8 @@ class Scheduler:
     Every running sequence that is past its prefill decodes in every step. Where there are very few of them, and no
     prefills, they take guesses at their next tokens along. When the cache is full, the youngest sequences give their
     blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first. Beside
-    decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or three for four decoding ones, so
-    that it slows the others' tokens by less than a factor of two; a short one costs them a single pause, so it is
+    decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or three for four decoding ones:
+    so it slows the others' tokens by less than a factor of two. A short one costs them a single pause, so it is
     computed at once.
 
     Args:

@@ -92,7 +92,7 @@ static float softmax(float *scores, int32_t valid, struct softmax_state *state) 
         vec_store(scores + i, e);
         sum = vec_add(sum, e);
     }
-    float factor = expf(state->max - max);
+    float factor = max == state->max ? 1.0f : expf(state->max - max); /* mostly it stays, and e^0 is 1 */
     *state = (struct softmax_state){.max = max, .sum = state->sum * factor + vec_sum(sum)};
     return factor;
 }
