@@ -72,6 +72,12 @@ class EngineGauges(Collector):
         yield CounterMetricFamily(
             "slm_num_preemptions", "Generations set back for want of cache.", value=engine.num_preemptions
         )
+        yield CounterMetricFamily(
+            "slm_spec_decode_num_draft_tokens", "Tokens that were guessed.", value=engine.num_guesses
+        )
+        yield CounterMetricFamily(
+            "slm_spec_decode_num_accepted_tokens", "Guessed tokens that were right.", value=engine.num_right_guesses
+        )
         by_adapter = GaugeMetricFamily(
             "slm_adapter_requests_running", "Generations in the engine, by adapter.", labels=["adapter"]
         )

@@ -120,6 +120,16 @@ class Engine:
         """How often a sequence had to give its part of the cache back and be computed again."""
         return self._scheduler.num_preemptions
 
+    @property
+    def num_guesses(self) -> int:
+        """Tokens that were guessed before they were chosen."""
+        return self._scheduler.num_guesses
+
+    @property
+    def num_right_guesses(self) -> int:
+        """Guessed tokens that were chosen."""
+        return self._scheduler.num_right_guesses
+
     def start(self) -> None:
         """Start the engine thread."""
         self._thread.start()

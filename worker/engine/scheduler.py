@@ -83,6 +83,7 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # oldest first
         self.num_preemptions = 0
+        self.num_guesses = self.num_right_guesses = 0
         self._cache = cache
         self._max_running = max_running
         self._prefill_chunk = prefill_chunk
@@ -129,10 +130,12 @@ class Scheduler:
         """Note that the batch's tokens are in the cache now."""
         for sequence, row in zip(batch.sequences, batch.rows, strict=True):
             self._note_computed(sequence, len(row.token_ids) - row.num_guesses)
+            self.num_guesses += row.num_guesses
 
     def confirm_guess(self, sequence: Sequence) -> None:
         """Note that the sequence's newest token was guessed, and is in the cache already."""
         self._note_computed(sequence, 1)
+        self.num_right_guesses += 1
 
     def _note_computed(self, sequence: Sequence, num_tokens: int) -> None:
         sequence.num_computed_tokens += num_tokens

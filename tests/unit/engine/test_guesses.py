@@ -80,6 +80,18 @@ def test_a_text_that_repeats_itself_takes_a_fraction_of_the_steps() -> None:
     assert len(runner.batches) <= 12 + 88 / 5
 
 
+def test_guesses_and_right_ones_are_counted() -> None:
+    outputs, runner = Outputs(), FakeRunner(rhyming, max_guesses=3)
+    engine = fake_engine(outputs, runner=runner)
+    engine.submit(Sequence("a", fake_prompt("abcdabcd"), WAYS["going on"]))
+    while engine.num_running or engine.num_waiting:
+        engine.step()
+
+    assert engine.num_guesses == sum(row.num_guesses for batch in runner.batches for row in batch)
+    assert engine.num_right_guesses == len(outputs.token_ids("a")) - len(runner.batches), "each saves a step"
+    assert 0 < engine.num_right_guesses < engine.num_guesses
+
+
 def test_tokens_of_one_step_come_in_one_output() -> None:
     params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=40)
     outputs, _ = run([Sequence("a", fake_prompt("Hi"), params)], 4, endless("abcd"))
