@@ -33,6 +33,9 @@ MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cu
 # weights; and as many as take some 15 milliseconds.
 PREFILL_PARTS = {"avx512vnni": (6, 64), "avx2": (8, 16), "portable": (8, 8)}
 MAX_GUESSES = 3  # rows that cost less together than one step more
+# The first blocks of the cache are taken from the machine at once: a new page of a virtual machine can cost 2 ms, and
+# the first long prompts a quarter of their time. No more than what the checkpoint has taken before.
+WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 
 
@@ -50,8 +53,8 @@ class NativeRunner:
         precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
         threads: that compute a step, the caller among them. They sleep between steps.
         build_dir: folder for the compiled library.
-        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need. It is taken from the
-            machine only as tokens are written.
+        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need. Most of it is taken
+            from the machine only as tokens are written.
         kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
@@ -98,6 +101,7 @@ class NativeRunner:
         self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
         self.num_blocks = self._affordable_blocks(kv_bytes)
         self._cache = Memory(self.num_blocks * self.block_bytes)
+        self._cache.take(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
         self._max_row_blocks = _blocks_for(context_length)
         self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # a part for each row of a step
         self._rows = (NativeRow * num_slots)()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import ctypes
+import platform
+
+import psutil
+import pytest
+
+from worker.engine.native.memory import Memory
+
+MIB = 1 << 20
+
+
+def resident() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def has_populate() -> bool:
+    release = platform.release().split(".")
+    return platform.system() == "Linux" and (int(release[0]), int(release[1])) >= (5, 14)
+
+
+@pytest.mark.skipif(not has_populate(), reason="this system takes pages only as they are written")
+def test_memory_is_taken_when_asked_for_and_not_before() -> None:
+    before = resident()
+    memory = Memory(256 * MIB)
+    assert resident() - before < 16 * MIB
+    memory.take(64 * MIB)
+    assert 60 * MIB < resident() - before < 96 * MIB
+    memory.close()
+    assert resident() - before < 16 * MIB
+
+
+def test_memory_that_was_taken_is_zero_and_stays_as_it_was_written() -> None:
+    memory = Memory(4 * MIB)
+    memory.take(2 * MIB)
+    assert ctypes.string_at(memory.address, 4 * MIB) == bytes(4 * MIB)
+    ctypes.memset(memory.address, 7, MIB)
+    memory.take(4 * MIB)
+    assert ctypes.string_at(memory.address, MIB) == b"\x07" * MIB
+    memory.close()
+
+
+def test_more_than_there_is_cannot_be_taken() -> None:
+    memory = Memory(MIB)
+    memory.take(1 << 40)
+    memory.close()
