@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.architecture import describe
+from worker.engine.checkpoint import Checkpoint
 from worker.engine.device.cache import DeviceCache, Places
 from worker.engine.device.decode_steps import DecodeSteps
 from worker.engine.device.decoder import Decoder
@@ -76,7 +77,7 @@ class DeviceRunner:
         self.is_asynchronous = device.type == "cuda"
         self._device = device
         with device_errors(), torch.inference_mode():
-            weights = WeightsReader(parts, tensors, dtype, device).read(config, context_length)
+            weights = WeightsReader(parts, Checkpoint(parts, tensors, dtype, device)).read(config, context_length)
             shape = (len(parts.layers), self.num_blocks, parts.num_kv_heads, context_length, parts.head_size)
             self._cache = DeviceCache(shape, dtype=dtype, device=device)
             self._decoder = Decoder(parts, weights, self._cache)

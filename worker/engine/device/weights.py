@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.engine.architecture import Architecture, Layer, Linear, NormKind
+from worker.engine.checkpoint import Checkpoint
 from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.rotary import rotary_tables
 
@@ -89,18 +89,12 @@ class WeightsReader:
 
     Args:
         architecture: says what is where.
-        tensors: the checkpoint's tensors by their names in transformers, adapters merged; a model's `state_dict()`.
-        dtype: number format of all weights.
-        device: where they are to be. Tensors that are there already and need no joining are not copied.
+        checkpoint: in the number format and on the device of all weights. What needs no joining is not copied.
     """
 
-    def __init__(
-        self, architecture: Architecture, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, architecture: Architecture, checkpoint: Checkpoint) -> None:
         self._architecture = architecture
-        self._tensors = tensors
-        self._dtype = dtype
-        self._device = device
+        self._checkpoint = checkpoint
 
     def read(self, config: Any, context_length: int) -> DecoderWeights:
         """All weights, and tables for so many positions.
@@ -113,7 +107,7 @@ class WeightsReader:
             UnsupportedModelError: a tensor is missing or of another shape, or the positions are not as they should be.
         """
         parts = self._architecture
-        embedding = self._tensor(f"{parts.embedding}.weight", (parts.vocab_size, parts.hidden_size))
+        embedding = self._checkpoint.embedding()
         cosines, sines = self._rotary(config, context_length)
         return DecoderWeights(
             embedding=embedding,
@@ -139,63 +133,33 @@ class WeightsReader:
     def _norm(self, module: str) -> NormWeights:
         parts = self._architecture
         shape = (parts.hidden_size,)
-        bias = self._tensor(f"{module}.bias", shape) if parts.norm_kind is NormKind.LAYER_NORM else None
-        return NormWeights(self._tensor(f"{module}.weight", shape), bias, parts.norm_epsilon)
+        bias = self._checkpoint.read(f"{module}.bias", shape) if parts.norm_kind is NormKind.LAYER_NORM else None
+        return NormWeights(self._checkpoint.read(f"{module}.weight", shape), bias, parts.norm_epsilon)
 
     def _head_norms(self, layer: Layer) -> Tensor | None:
         if layer.query_norm is None or layer.key_norm is None:
             return None
         parts = self._architecture
-        query, key = (self._tensor(f"{name}.weight", (parts.head_size,)) for name in (layer.query_norm, layer.key_norm))
+        query, key = (
+            self._checkpoint.read(f"{name}.weight", (parts.head_size,)) for name in (layer.query_norm, layer.key_norm)
+        )
         return torch.cat([query.expand(parts.num_heads, -1), key.expand(parts.num_kv_heads, -1)])
 
     def _linear(self, linear: Linear) -> LinearWeights:
-        parts = [self._tensor(f"{module}.weight") for module in linear.modules]
+        parts = [self._checkpoint.read(f"{module}.weight") for module in linear.modules]
         parts = [part.t() for part in parts] if linear.is_transposed else parts
         weight = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
         if weight.shape != (linear.rows, linear.columns):
             raise UnsupportedModelError(f"{linear.modules[0]} has the shape {tuple(weight.shape)}, not {linear}.")
-        return LinearWeights(weight, self._bias(linear, [part.shape[0] for part in parts]))
-
-    def _bias(self, linear: Linear, sizes: list[int]) -> Tensor | None:
-        names = [f"{module}.bias" for module in linear.modules]
-        if not any(self._stored_name(name) in self._tensors for name in names):
-            return None
-        parts = [
-            self._tensor(name, (size,)) if self._stored_name(name) in self._tensors else self._zeros(size)
-            for name, size in zip(names, sizes, strict=True)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return LinearWeights(weight, self._checkpoint.bias(linear, [part.shape[0] for part in parts]))
 
     def _positions(self, context_length: int) -> Tensor | None:
-        name = self._architecture.position_embedding
-        if name is None:
-            return None
-        table = self._tensor(f"{name}.weight")
-        if table.shape[0] < context_length:
-            raise UnsupportedModelError(f"The model has {table.shape[0]} positions, not {context_length}.")
-        return torch.cat([table[:context_length], self._zeros(1, table.shape[1])])
+        table = self._checkpoint.positions(context_length)
+        return None if table is None else torch.cat([table, self._checkpoint.zeros(1, table.shape[1])])
 
     def _rotary(self, config: Any, context_length: int) -> tuple[Tensor | None, Tensor | None]:
         if self._architecture.position_embedding is not None:
             return None, None
         cosines, sines = rotary_tables(config, self._architecture.head_size, context_length + 1)
-        return self._here(torch.cat([cosines, cosines], dim=-1)), self._here(torch.cat([-sines, sines], dim=-1))
-
-    def _tensor(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-        stored = self._tensors.get(self._stored_name(name))
-        if stored is None:
-            raise UnsupportedModelError(f"The checkpoint has no tensor {name}.")
-        if shape is not None and stored.shape != shape:
-            raise UnsupportedModelError(f"{name} has the shape {tuple(stored.shape)}, not {shape}.")
-        return self._here(stored.detach())
-
-    def _stored_name(self, name: str) -> str:
-        """The tensor's name in this checkpoint: those of the bare model leave out the base's prefix."""
-        return name if name in self._tensors else name.removeprefix(self._architecture.base)
-
-    def _here(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, self._dtype)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self._dtype, device=self._device)
+        here = self._checkpoint.here
+        return here(torch.cat([cosines, cosines], dim=-1)), here(torch.cat([-sines, sines], dim=-1))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.architecture import Architecture, Layer, Linear, NormKind, describe
+from worker.engine.checkpoint import Checkpoint
 from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.library import (
     EmbeddingKind,
@@ -59,7 +60,7 @@ class PackedModel:
         self.architecture = describe(config)
         _check_sizes(self.architecture)
         self._library = library
-        self._tensors = tensors
+        self._checkpoint = Checkpoint(self.architecture, tensors, torch.float32, torch.device("cpu"))
         self._precision = precision
         self._kernels = kernels.encode()
         self._kept: list[Tensor] = []  # what `native` points to, outside the packed memory
@@ -71,7 +72,7 @@ class PackedModel:
         except BaseException:
             self.close()
             raise
-        del self._tensors, self._pool
+        del self._checkpoint, self._pool
 
     @property
     def packed_bytes(self) -> int:
@@ -119,9 +120,9 @@ class PackedModel:
     def _norm(self, module: str | None) -> NativeNorm:
         if module is None:
             return NativeNorm()
-        weight = self._keep(self._read(f"{module}.weight"))
+        weight = self._keep(self._checkpoint.read(f"{module}.weight"))
         has_bias = self.architecture.norm_kind == NormKind.LAYER_NORM
-        return NativeNorm(weight=weight, bias=self._keep(self._read(f"{module}.bias")) if has_bias else None)
+        return NativeNorm(weight=weight, bias=self._keep(self._checkpoint.read(f"{module}.bias")) if has_bias else None)
 
     def _linear(self, linear: Linear) -> NativeLinear:
         address = self._memory.address + self._next_offset
@@ -133,7 +134,7 @@ class PackedModel:
         """Pack the modules below each other; returns how many rows each has."""
         sizes: list[int] = []
         for module in linear.modules:
-            weight = self._read(f"{module}.weight")
+            weight = self._checkpoint.read(f"{module}.weight")
             weight = weight.t().contiguous() if linear.is_transposed else weight
             if weight.shape[1] != linear.columns or weight.shape[0] + sum(sizes) > linear.rows:
                 raise UnsupportedModelError(f"{module} is {tuple(weight.shape)}; it does not fit {linear}.")
@@ -159,13 +160,8 @@ class PackedModel:
         return all(self._pool.map(pack, range(0, weight.shape[0], ROWS_PER_CALL)))
 
     def _bias(self, linear: Linear, sizes: list[int]) -> int | None:
-        names = [f"{module}.bias" for module in linear.modules]
-        if linear is self.architecture.head or not any(self._has(name) for name in names):
-            return None
-        parts = [
-            self._read(name) if self._has(name) else torch.zeros(size) for name, size in zip(names, sizes, strict=True)
-        ]
-        return self._keep(torch.cat(parts))
+        bias = None if linear is self.architecture.head else self._checkpoint.bias(linear, sizes)
+        return None if bias is None else self._keep(bias)
 
     def _add_embedding(self, native: NativeModel) -> None:
         """int8 models keep upper halves of floats: half the memory, and an error far below that of the weights."""
@@ -173,39 +169,22 @@ class PackedModel:
         if parts.is_tied and self._precision == Precision.FP32:
             native.embedding_kind, native.embedding = EmbeddingKind.PANELS, native.head.panels
             return
-        table = self._read(f"{parts.embedding}.weight")
-        if table.shape != (parts.vocab_size, parts.hidden_size):
-            raise UnsupportedModelError(f"{parts.embedding} has the shape {tuple(table.shape)}.")
+        table = self._checkpoint.embedding()
         if self._precision == Precision.INT8:
             native.embedding_kind, table = EmbeddingKind.BF16, table.bfloat16()
         native.embedding = self._keep(table)
 
     def _add_positions(self, native: NativeModel, config: Any, context_length: int) -> None:
-        parts = self.architecture
-        if parts.position_embedding is None:
-            cos, sin = rotary_tables(config, parts.head_size, context_length)
-            native.rotary_cos, native.rotary_sin = self._keep(cos), self._keep(sin)
+        table = self._checkpoint.positions(context_length)
+        if table is not None:
+            native.position_embedding = self._keep(table)
             return
-        table = self._read(f"{parts.position_embedding}.weight")
-        if table.shape[0] < context_length:
-            raise UnsupportedModelError(f"The model has {table.shape[0]} positions, not {context_length}.")
-        native.position_embedding = self._keep(table)
+        cos, sin = rotary_tables(config, self.architecture.head_size, context_length)
+        native.rotary_cos, native.rotary_sin = self._keep(cos), self._keep(sin)
 
     def _packed_size(self, linear: Linear) -> int:
         size: int = self._library.slm_packed_size(self._kernels, self._precision, linear.rows, linear.columns)
         return -(-size // ALIGNMENT) * ALIGNMENT
-
-    def _stored_name(self, name: str) -> str:
-        """The tensor's name in this checkpoint: those of the bare model leave out the base's prefix."""
-        return name if name in self._tensors else name.removeprefix(self.architecture.base)
-
-    def _has(self, name: str) -> bool:
-        return self._stored_name(name) in self._tensors
-
-    def _read(self, name: str) -> Tensor:
-        if not self._has(name):
-            raise UnsupportedModelError(f"The checkpoint has no tensor {name}.")
-        return self._tensors[self._stored_name(name)].detach().to("cpu", torch.float32).contiguous()
 
     def _keep(self, tensor: Tensor) -> int:
         """Keep a copy, which does not hold on to the checkpoint's memory; returns its address."""
