@@ -27,6 +27,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from worker.engine.device.runner import DeviceRunner
+from worker.engine.kv_budget import sequence_bytes
 from worker.engine.loader import choose_device, choose_dtype
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
@@ -166,9 +167,7 @@ class ModelSize:
         embedding = model.get_input_embeddings().weight.numel()
         total = sum(parameter.numel() for parameter in model.parameters())
         num_tables = 1 if config.tie_word_embeddings else 2
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-        return cls(total - num_tables * embedding, embedding, 2 * config.num_hidden_layers * kv_heads * head_size)
+        return cls(total - num_tables * embedding, embedding, sequence_bytes(config, num_tokens=1, item_bytes=1))
 
     def operations(self, case: Case) -> int:
         """Two for every weight and token."""

@@ -34,13 +34,39 @@ def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
     return 2 * int(config.num_hidden_layers * heads * head_size) * num_tokens * item_bytes
 
 
+def affordable_blocks(
+    block_bytes: int, *, blocks_per_sequence: int, num_sequences: int, context_length: int, kv_bytes: int | None
+) -> int:
+    """How many of the blocks that full sequences need have room.
+
+    Args:
+        block_bytes: size of one.
+        blocks_per_sequence: that hold a full sequence.
+        num_sequences: that are wanted.
+        context_length: tokens of each.
+        kv_bytes: most memory; None: as much as it takes.
+
+    Raises:
+        CacheTooSmall: there is no room for one full sequence.
+    """
+    num_wanted = num_sequences * blocks_per_sequence
+    if kv_bytes is None:
+        return num_wanted
+    if kv_bytes < blocks_per_sequence * block_bytes:
+        raise CacheTooSmall(
+            f"A context of {context_length} tokens takes {blocks_per_sequence * block_bytes} bytes of cache, but the "
+            f"budget is {kv_bytes}."
+        )
+    return min(num_wanted, kv_bytes // block_bytes)
+
+
 def affordable_sequences(
     config: Any, dtype: torch.dtype, num_wanted: int, context_length: int, kv_bytes: int | None
 ) -> int:
-    """How many of the sequences that are wanted have room at full length.
+    """As `affordable_blocks`, where a block holds a full sequence.
 
     Args:
-        config: the text model's `PreTrainedConfig`.
+        config: the text model's `PreTrainedConfig`; it need not tell of keys and values where there is no limit.
         dtype: number format of keys and values.
         num_wanted: sequences.
         context_length: tokens of each.
@@ -51,9 +77,10 @@ def affordable_sequences(
     """
     if kv_bytes is None:
         return num_wanted
-    needed = sequence_bytes(config, context_length, dtype.itemsize)
-    if kv_bytes < needed:
-        raise CacheTooSmall(
-            f"A context of {context_length} tokens takes {needed} bytes of cache, but the budget is {kv_bytes}."
-        )
-    return min(num_wanted, kv_bytes // needed)
+    return affordable_blocks(
+        sequence_bytes(config, context_length, dtype.itemsize),
+        blocks_per_sequence=1,
+        num_sequences=num_wanted,
+        context_length=context_length,
+        kv_bytes=kv_bytes,
+    )

@@ -46,6 +46,11 @@ class Row:
         """Of its last tokens, those whose following logits are wanted: the guesses, and the one before them."""
         return 1 + self.num_guesses if self.needs_logits else 0
 
+    def check_tokens(self, vocab_size: int) -> None:
+        """Raises `ValueError` where one is not in the vocabulary: what reads a table by them takes them on trust."""
+        if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocab_size:
+            raise ValueError(f"A token is not in the vocabulary of {vocab_size}.")
+
 
 class ModelRunner(Protocol):
     """Runs the model over blocks of cached keys and values. All its methods but `close` are called by one thread."""

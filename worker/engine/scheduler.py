@@ -204,7 +204,9 @@ class Scheduler:
             sequence.params.max_new_tokens - sequence.num_output_tokens - 1,
             self._cache.context_length - sequence.num_tokens - 1,
         )
-        guesses = sequence.guess(count) if count > 0 and not sequence.reads_history else []
+        if count <= 0 or sequence.reads_history:
+            return []
+        guesses = sequence.guess(count)
         return guesses if self._cache.grow(sequence, sequence.num_tokens + len(guesses)) else []
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:

@@ -130,8 +130,7 @@ class DeviceRunner:
             raise ValueError(
                 f"A row has {row.start} + {len(row.token_ids)} tokens; there is room for 1 to the context."
             )
-        if not 0 <= min(row.token_ids) <= max(row.token_ids) < self.vocab_size:
-            raise ValueError(f"A token is not in the vocabulary of {self.vocab_size}.")
+        row.check_tokens(self.vocab_size)
 
     def _forward(self, rows: list[Row], previous: Tensor | None) -> Tensor:
         groups: dict[int, list[int]] = {}  # by length, the indices of rows

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from worker.engine.model_runner import CacheTooSmall, Row
+from worker.engine.kv_budget import affordable_blocks
+from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.library import (
@@ -99,10 +100,16 @@ class NativeRunner:
         )
         self.vocab_size = self._model.architecture.vocab_size
         self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
-        self.num_blocks = self._affordable_blocks(kv_bytes)
+        self._max_row_blocks = _blocks_for(context_length)
+        self.num_blocks = affordable_blocks(
+            self.block_bytes,
+            blocks_per_sequence=self._max_row_blocks,
+            num_sequences=num_slots,
+            context_length=context_length,
+            kv_bytes=kv_bytes,
+        )
         self._cache = Memory(self.num_blocks * self.block_bytes)
         self._cache.take(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
-        self._max_row_blocks = _blocks_for(context_length)
         self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # a part for each row of a step
         self._rows = (NativeRow * num_slots)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
@@ -168,25 +175,13 @@ class NativeRunner:
         self._model.close()
         del self._logits
 
-    def _affordable_blocks(self, kv_bytes: int | None) -> int:
-        per_sequence = _blocks_for(self.context_length)
-        wanted = self.num_slots * per_sequence
-        affordable = wanted if kv_bytes is None else min(wanted, kv_bytes // self.block_bytes)
-        if affordable < per_sequence:
-            raise CacheTooSmall(
-                f"A context of {self.context_length} tokens takes {per_sequence * self.block_bytes} bytes of cache, "
-                f"but the budget is {kv_bytes}."
-            )
-        return affordable
-
     def _check(self, row: Row) -> None:
         """What the native code takes on trust."""
         if not row.num_guesses < len(row.token_ids):
             raise ValueError("A row has no token that is no guess.")
         if row.num_guesses > self.max_guesses:
             raise ValueError(f"A row has {row.num_guesses} guesses, and no more than {self.max_guesses} are allowed.")
-        if not 0 <= min(row.token_ids) <= max(row.token_ids) < self.vocab_size:
-            raise ValueError(f"A token is not in the vocabulary of {self.vocab_size}.")
+        row.check_tokens(self.vocab_size)
         if not _blocks_for(row.start + len(row.token_ids)) <= len(row.blocks) <= self._max_row_blocks:
             raise ValueError(
                 f"A row has {len(row.blocks)} blocks for {row.start} + {len(row.token_ids)} tokens, "
