@@ -15,7 +15,7 @@
 #define INT8_INTERLEAVE 4
 #define INT8_WEIGHT_FLIP 0x80
 #define INT8_PANEL_ROWS 32
-#define PANEL_PARTS 2 /* vectors of 16 sums: with two of them every activation that is loaded is used twice */
+#define INT8_PANEL_VECTORS 2 /* of 16 sums: with two of them every activation that is loaded is used twice */
 /* 6 * 2 sums and 6 * 2 totals, and a part's two weights and an activation, in 32 registers */
 #define INT8_TILE_ROWS 6
 #define INT8_HEAD_TILE_ROWS (INT8_TILE_ROWS / 2)
@@ -91,15 +91,15 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
     const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / LINE * LINE + LINE;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
-    __m512 totals[INT8_TILE_ROWS][PANEL_PARTS];
+    __m512 totals[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
     for (int32_t r = 0; r < num_records; r++)
-        for (int32_t p = 0; p < PANEL_PARTS; p++) totals[r][p] = _mm512_setzero_ps();
+        for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) totals[r][p] = _mm512_setzero_ps();
     for (int32_t group = 0; group < int8_groups(columns); group++, scales += INT8_PANEL_ROWS) {
-        __m512 group_sums[INT8_TILE_ROWS][PANEL_PARTS];
+        __m512 group_sums[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
         for (int32_t part = group * PARTS_PER_GROUP; part < (group + 1) * PARTS_PER_GROUP; part++) {
-            __m512i sums[INT8_TILE_ROWS][PANEL_PARTS];
+            __m512i sums[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
             for (int32_t r = 0; r < num_records; r++)
-                for (int32_t p = 0; p < PANEL_PARTS; p++)
+                for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++)
                     sums[r][p] = _mm512_set1_epi32(int8_part_starts(records + (size_t)r * record_size, columns)[part]);
             const char *values = records + part * PART_COLUMNS;
             for (size_t i = 0; i < ahead_per_part; i += LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
@@ -115,21 +115,21 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
             }
             for (int32_t r = 0; r < num_records; r++) {
                 __m512 scale = _mm512_set1_ps(int8_part_scales(records + (size_t)r * record_size, columns)[part]);
-                for (int32_t p = 0; p < PANEL_PARTS; p++) {
+                for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) {
                     __m512 sum = _mm512_cvtepi32_ps(sums[r][p]);
                     group_sums[r][p] = part % PARTS_PER_GROUP == 0 ? _mm512_mul_ps(sum, scale)
                                                                    : _mm512_fmadd_ps(sum, scale, group_sums[r][p]);
                 }
             }
         }
-        for (int32_t p = 0; p < PANEL_PARTS; p++) {
+        for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) {
             __m512 weight_scales = int8_load_scales(scales + p * 16);
             for (int32_t r = 0; r < num_records; r++)
                 totals[r][p] = _mm512_fmadd_ps(group_sums[r][p], weight_scales, totals[r][p]);
         }
     }
     for (int32_t r = 0; r < num_records; r++)
-        for (int32_t p = 0; p < PANEL_PARTS; p++) _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
+        for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,

@@ -24,15 +24,15 @@ static inline __attribute__((always_inline)) void store_row(const struct linear_
 /* Store what the matrix has of a tile [num_records][panel_rows]. */
 static void store_tile(const struct linear_call *call, const float *tile, int32_t first_record, int32_t num_records,
                        int32_t first_row) {
-    const int32_t num_rows = call->linear->rows, left = num_rows - first_row, panel_rows = call->product->panel_rows;
+    const int32_t num_rows = call->linear->rows, panel_rows = call->product->panel_rows;
+    const int32_t n = min_int(num_rows - first_row, panel_rows);
     float *y = call->y + (size_t)first_record * (size_t)num_rows + first_row;
     for (int32_t r = 0; r < num_records; r++, tile += panel_rows, y += num_rows) {
-        if (left >= 32 && panel_rows == 32)
-            store_row(call, tile, first_row, 32, y); /* constants: no loops */
-        else if (left >= 16 && panel_rows == 16)
-            store_row(call, tile, first_row, 16, y);
-        else
-            store_row(call, tile, first_row, min_int(left, panel_rows), y);
+        switch (n) { /* constants: no loops */
+        case 32: store_row(call, tile, first_row, 32, y); break;
+        case 16: store_row(call, tile, first_row, 16, y); break;
+        default: store_row(call, tile, first_row, n, y);
+        }
     }
 }
 

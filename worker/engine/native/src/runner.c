@@ -16,7 +16,6 @@ struct slm_runner {
     const struct product *head_product; /* for the head */
     struct attention attention;
     struct team *team;
-    int32_t num_threads;
 
     /* The step under way, prepared before the team starts. */
     const int32_t *token_ids;
@@ -253,7 +252,7 @@ static void add_single_token(struct slm_runner *runner, const struct slm_row *ro
 
 /* Tokens of a chunk to put into one item: few enough that a short chunk, too, has work for all threads. */
 static int32_t item_tokens(const struct slm_runner *runner, int32_t chunk_tokens) {
-    const int32_t num_items = divide_up(TASKS_PER_THREAD * runner->num_threads, runner->model.num_kv_heads);
+    const int32_t num_items = divide_up(TASKS_PER_THREAD * team_size(runner->team), runner->model.num_kv_heads);
     return min_int(attention_tile_tokens(&runner->attention), divide_up(chunk_tokens, num_items));
 }
 
@@ -397,7 +396,6 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     runner->head_product = model->precision == SLM_INT8 ? &set->int8_head : &set->fp32;
     runner->attention = attention_over(model, set, cache);
     const size_t max_partials = count_partials(model, max_tokens, max_rows);
-    runner->num_threads = threads;
     runner->team = team_create(threads);
     if (runner->team != NULL && allocate_step(runner, (size_t)max_tokens, max_partials) &&
         allocate_results(runner, (size_t)max_tokens, max_partials, (size_t)threads))

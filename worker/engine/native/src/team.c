@@ -43,7 +43,9 @@ static inline void pause_briefly(void) {
 
 int32_t member_index(const struct member *self) { return self->index; }
 
-int32_t member_team_size(const struct member *self) { return self->team->size; }
+int32_t team_size(const struct team *team) { return team->size; }
+
+int32_t member_team_size(const struct member *self) { return team_size(self->team); }
 
 /* The first task of a member's share; that of the one behind the last member is num_tasks. */
 static int32_t share_start(const struct team *team, int32_t index, int32_t num_tasks) {

@@ -23,6 +23,8 @@ void team_destroy(struct team *team);
 /* Run body(context, self) on all members, one of them on the calling thread, and wait for all of them. */
 void team_run(struct team *team, team_body body, void *context);
 
+int32_t team_size(const struct team *team);
+
 int32_t member_index(const struct member *self);
 int32_t member_team_size(const struct member *self);
 
