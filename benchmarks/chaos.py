@@ -241,7 +241,7 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
         cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
         port = free_port(0)
         chaos = Chaos(cluster, redis, port, worker_app, tally)
-        wait_for("the API", lambda: _answers(port))
+        wait_for("the API", lambda: is_answering(port))
         expected = _fake_answers if worker_app == FAKE else _real_answers(port)
         crowd = [Client(number, port, expected, tally) for number in range(clients)]
         for client in crowd:
@@ -257,7 +257,8 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
     return tally
 
 
-def _answers(port: int) -> bool:
+def is_answering(port: int) -> bool:
+    """Whether the API on that port says that it is up."""
     with suppress(*BROKEN), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
         connection.request("GET", "/healthz")
         with closing(connection.getresponse()) as answer:
