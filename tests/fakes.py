@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ class ByteTokenizer:
 
     eos_token_id = EOS
     special_token_ids = frozenset({EOS, ASSISTANT})
+    fallback_bytes: Mapping[int, int] = {}
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())

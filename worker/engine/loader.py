@@ -6,7 +6,7 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from worker.engine.model_runner import ModelRunner
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
-from worker.engine.token_bytes import TokenBytes
+from worker.engine.token_bytes import TokenBytes, fallback_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class TokenizerDecoder:
     def __init__(self, tokenizer: Any) -> None:
         added = tokenizer.added_tokens_decoder.items()
         self.special_token_ids = frozenset({token_id for token_id, token in added if token.special})
+        self.fallback_bytes: Mapping[int, int] = fallback_bytes(tokenizer)
         self._tokenizer = tokenizer
         self._token_bytes = TokenBytes(tokenizer, self.special_token_ids, self.decode)
 

@@ -43,6 +43,17 @@ class TokenBytes:
         return text.encode() if REPLACEMENT not in text else _bytes_of_name(name, otherwise=text)
 
 
+def fallback_bytes(tokenizer: Any) -> dict[int, int]:
+    """The tokens of single bytes by which a vocabulary spells what it has no token for: token id -> byte.
+
+    Empty for a tokenizer without byte fallback.
+    """
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    ids = tokenizer.convert_tokens_to_ids(list(names))
+    found = zip(tokenizer.convert_ids_to_tokens([0 if one is None else one for one in ids]), ids, strict=True)
+    return {token_id: names[name] for name, token_id in found if name in names}
+
+
 def _bytes_of_name(name: str, otherwise: str) -> bytes:
     """The bytes of a token that is a part of a character, by its name in one of the two ways in use."""
     if (match := _BYTE_TOKEN.fullmatch(name)) is not None:
