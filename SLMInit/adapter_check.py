@@ -1,41 +1,50 @@
 """Whether a LoRA adapter may be served on a base model, decided from its files alone, before any weight is loaded.
 
 peft itself loads an adapter of another base, or of half the layers, without a word, and falls back to pickled weights.
-Here everything that is not understood is refused by name.
+Here everything that is not understood is refused by name. What counts is whether the weights fit the base; the name of
+the base that an adapter was trained on differs between machines, and only brings a warning.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from SLMInit.adapter_config import MERGE_ADVICE, LoraConfig, Refusal, read_config
+from SLMInit.adapter_targets import ALL_LINEAR, BadPattern, targeted
 from SLMInit.errors import AdapterError
 
-__all__ = ["MAX_RANK", "AdapterError", "AdapterInfo", "check_adapter"]
+__all__ = ["AdapterError", "AdapterInfo", "check_adapter"]
 
-CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-MAX_RANK = 256
-KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<matrix>[AB])\.weight")
+KEY = re.compile(
+    r"base_model\.model\.(?P<module>.+)\.(?P<tensor>lora_[AB]\.weight|lora_embedding_[AB]|base_layer\.weight)"
+)
+LINEAR, EMBEDDING = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
+BASE_LAYER = "base_layer.weight"
 DTYPES = frozenset({"F32", "F16", "BF16"})
-# Others (pissa, olora, corda, ...) mean that the base weights were changed too.
-INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "orthogonal")
+CONVERT_ADVICE = "Load it with peft and save it again: save_pretrained writes safetensors."
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """A checked adapter. Module names are those of the base model, e.g. `model.layers.0.self_attn.q_proj`."""
+    """A checked adapter. Module names are those of the base model, e.g. `model.layers.0.self_attn.q_proj`.
+
+    `warning` says what fits but looks odd; None if nothing does.
+    """
 
     path: Path
-    base_model: str  # as the adapter names it
+    base_model: str | None  # as the adapter names it
     ranks: Mapping[str, int]  # module -> r: A is [r, in], B is [out, r]
     scalings: Mapping[str, float]  # module -> factor on B @ A
+    embeddings: frozenset[str]  # those of the modules that are embeddings: A is [r, tokens], B is [size, r]
+    base_layers: frozenset[
+        str
+    ]  # those of the modules whose base weight is in the file, to be used instead of the base's
+    warning: str | None
 
     @property
     def rank(self) -> int:
@@ -43,38 +52,8 @@ class AdapterInfo:
         return max(self.ranks.values())
 
 
-class _Refusal(Exception):
-    """Why the adapter cannot be served; `check_adapter` adds the names of adapter and base."""
-
-
-_Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
-
-
-class _LoraConfig(BaseModel):
-    """The fields of `adapter_config.json` that are understood; the rest lands in `model_extra` and must be unset."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-    peft_type: str | None = None
-    base_model_name_or_path: str | None = None
-    r: _Rank
-    lora_alpha: float
-    target_modules: list[str] | str
-    exclude_modules: list[str] | str | None = None
-    rank_pattern: dict[str, _Rank] = {}
-    alpha_pattern: dict[str, float] = {}
-    fan_in_fan_out: bool = False
-    use_rslora: bool = False
-    bias: str = "none"
-    init_lora_weights: bool | str = True
-    # of no effect on how the adapter computes
-    task_type: str | None = None
-    inference_mode: bool = True
-    lora_dropout: float = 0.0
-    revision: str | None = None
-    peft_version: str | None = None
-    megatron_core: str | None = None
-    qalora_group_size: int | None = None
+_Shape = tuple[int, ...]
+_Tensors = dict[str, _Shape]  # of one module: what the end of a key names -> shape
 
 
 def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:
@@ -87,94 +66,84 @@ def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tu
             `{"model.layers.0.self_attn.q_proj.weight": (576, 576), ...}`.
 
     Raises:
-        AdapterError: it is no adapter, belongs to another base, or is of a kind that is not served.
+        AdapterError: it is no adapter, does not fit this base, or is of a kind that is not served; the text says what
+            would help.
     """
     try:
-        config = _read_config(path)
-        _check_kind(config)
-        _check_base_name(config, base_name)
-        shapes = _read_shapes(path)
+        config = read_config(path)
+        tensors = _read_shapes(path)
         modules = _modules(base_model_shapes)
-        _check_modules(config, shapes, modules)
-        ranks = {name: _check_rank(config, name, shapes[name], modules[name]) for name in shapes}
-    except _Refusal as err:
+        _check_modules(config, tensors, modules)
+        ranks = {name: _check_shapes(config, name, tensors[name], modules[name]) for name in tensors}
+        scalings = {name: config.scaling_of(name, rank) for name, rank in ranks.items()}
+    except (Refusal, BadPattern) as err:
         raise AdapterError(f"Adapter {str(path)!r} cannot be used on base model {base_name!r}: {err}") from err
     return AdapterInfo(
         path=path,
-        base_model=str(config.base_model_name_or_path),
+        base_model=config.base_model_name_or_path,
         ranks=ranks,
-        scalings={name: _scaling(config, name, rank) for name, rank in ranks.items()},
+        scalings=scalings,
+        embeddings=frozenset(name for name, found in tensors.items() if EMBEDDING[0] in found),
+        base_layers=frozenset(name for name, found in tensors.items() if BASE_LAYER in found),
+        warning=_doubt(config.base_model_name_or_path, path, base_name),
     )
 
 
-def _read_config(path: Path) -> _LoraConfig:
-    file = path / CONFIG_FILE
-    if not file.is_file():
-        raise _Refusal(f"there is no {CONFIG_FILE} in it." if path.is_dir() else "there is no such folder.")
-    try:
-        return _LoraConfig.model_validate_json(file.read_bytes())
-    except ValidationError as err:
-        first = err.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise _Refusal(f"{CONFIG_FILE} is not usable: {field}: {first['msg']}.") from err
+def _doubt(named: str | None, path: Path, base_name: str) -> str | None:
+    """A warning where the adapter names another base. Its weights fit, or it would have been refused."""
+    if not named or _short_name(named) == _short_name(base_name):
+        return None
+    return (
+        f"Adapter {str(path)!r} was trained on {named!r} by its own account. Its weights fit the base model "
+        f"{base_name!r}, so it is served on that. If the two are different models, its answers will be poor."
+    )
 
 
-def _check_kind(config: _LoraConfig) -> None:
-    if config.peft_type != "LORA":
-        raise _Refusal(f"its peft_type is {config.peft_type}, only LORA is served.")
-    if config.bias != "none":
-        raise _Refusal(f"it trains biases (bias={config.bias!r}), which is not served.")
-    if config.init_lora_weights not in INITS_THAT_KEEP_THE_BASE:
-        raise _Refusal(f"init_lora_weights={config.init_lora_weights!r} needs a changed base model.")
-    for field, value in (config.model_extra or {}).items():
-        if value:
-            raise _Refusal(f"it sets {field}, which is not served.")
+def _short_name(name: str) -> str:
+    """What is left of a name when the machine is taken away: of a folder or hub id the last part."""
+    parts = [part for part in re.split(r"[/\\]", name) if part]
+    if len(parts) > 2 and parts[-2] == "snapshots":  # models--org--name/snapshots/commit, as in the hub's cache
+        parts = parts[-3].split("--")
+    return parts[-1].lower() if parts else ""
 
 
-def _check_base_name(config: _LoraConfig, base_name: str) -> None:
-    own = config.base_model_name_or_path
-    if not own:
-        raise _Refusal(f"its {CONFIG_FILE} names no base model.")
-    if _last_part(own) != _last_part(base_name):
-        raise _Refusal(f"it was trained on {own!r}. Serve that base model, or train the adapter again on this one.")
-
-
-def _last_part(name: str) -> str:
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1].lower()
-
-
-def _read_shapes(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Module -> {"A": shape, "B": shape}."""
+def _read_shapes(path: Path) -> dict[str, _Tensors]:
+    """Module -> its tensors."""
     from safetensors import SafetensorError, safe_open
 
     file = path / WEIGHTS_FILE
     if not file.is_file():
-        raise _Refusal(f"there is no {WEIGHTS_FILE} in it; weights in any other format (.bin, .pt) are never loaded.")
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        raise Refusal(
+            f"there is no {WEIGHTS_FILE} in it; weights in any other format (.bin, .pt) are never loaded. "
+            f"{CONVERT_ADVICE}"
+        )
+    shapes: dict[str, _Tensors] = {}
     try:
         with safe_open(file, framework="np") as weights:
             for key in weights.keys():  # noqa: SIM118 - it is no mapping
-                module, matrix = _parse_key(key)
-                shapes.setdefault(module, {})[matrix] = _float_shape(key, weights.get_slice(key))
+                module, tensor = _parse_key(key)
+                shapes.setdefault(module, {})[tensor] = _float_shape(key, weights.get_slice(key))
     except (SafetensorError, OSError) as err:
-        raise _Refusal(f"{WEIGHTS_FILE} cannot be read: {err}.") from err
+        raise Refusal(f"{WEIGHTS_FILE} cannot be read: {err}.") from err
     return shapes
 
 
 def _parse_key(key: str) -> tuple[str, str]:
     match = KEY.fullmatch(key)
+    if key.endswith(".bias"):
+        raise Refusal(f"it trains biases ({key!r}), which is not served. {MERGE_ADVICE}")
     if match is None:
-        raise _Refusal(f"{WEIGHTS_FILE} holds {key!r}, which is no LoRA matrix of a linear layer.")
-    return match["module"], match["matrix"]
+        raise Refusal(f"{WEIGHTS_FILE} holds {key!r}, which is no LoRA matrix of a linear layer. {MERGE_ADVICE}")
+    return match["module"], match["tensor"]
 
 
-def _float_shape(key: str, tensor: Any) -> tuple[int, ...]:
+def _float_shape(key: str, tensor: Any) -> _Shape:
     if tensor.get_dtype() not in DTYPES:
-        raise _Refusal(f"{key!r} is of type {tensor.get_dtype()}, not one of {', '.join(sorted(DTYPES))}.")
+        raise Refusal(f"{key!r} is of type {tensor.get_dtype()}, not one of {', '.join(sorted(DTYPES))}.")
     return tuple(tensor.get_shape())
 
 
-def _modules(base_model_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _modules(base_model_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _Shape]:
     """The base's modules with a weight matrix."""
     return {
         name.removesuffix(".weight"): shape
@@ -183,62 +152,49 @@ def _modules(base_model_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tupl
     }
 
 
-def _check_modules(config: _LoraConfig, present: Iterable[str], modules: Iterable[str]) -> None:
+def _check_modules(config: LoraConfig, present: Iterable[str], modules: Iterable[str]) -> None:
     """Exactly the modules that the config targets must be there: peft leaves out or ignores the others silently."""
     have, base = set(present), set(modules)
-    wanted = {name for name in base if _is_target(config, name)}
-    _refuse_any(have - base, "it has weights for modules that the base model lacks")
-    _refuse_any(wanted - have, "it lacks weights for modules that it targets")
-    _refuse_any(have - wanted, "it has weights for modules that it does not target")
     if not have:
-        raise _Refusal(f"{WEIGHTS_FILE} is empty.")
+        raise Refusal(f"{WEIGHTS_FILE} is empty.")
+    _refuse_any(have - base, "it has weights for modules that the base model lacks", config.base_advice)
+    if config.target_modules == ALL_LINEAR:
+        return
+    wanted = targeted(config.targets, base)
+    _refuse_any(wanted - have, "it lacks weights for modules that it targets", config.base_advice)
+    if not config.ensure_weight_tying:
+        _refuse_any(have - wanted, "it has weights for modules that it does not target", "Its two files do not agree.")
 
 
-def _refuse_any(names: set[str], what: str) -> None:
+def _refuse_any(names: set[str], what: str, advice: str) -> None:
     if names:
         shown = ", ".join(sorted(names)[:3])
-        raise _Refusal(f"{what}: {shown}{f' and {len(names) - 3} more' if len(names) > 3 else ''}.")
+        raise Refusal(f"{what}: {shown}{f' and {len(names) - 3} more' if len(names) > 3 else ''}. {advice}")
 
 
-def _is_target(config: _LoraConfig, module: str) -> bool:
-    return _matches(config.target_modules, module) and not _matches(config.exclude_modules or [], module)
+def _check_shapes(config: LoraConfig, module: str, found: _Tensors, weight: _Shape) -> int:
+    """Return the rank after comparing A [r, in] and B [out, r] with the base's weight.
 
-
-def _matches(names: list[str] | str, module: str) -> bool:
-    """peft's rule: a list holds (ends of) module names, a string is a pattern of the whole name."""
-    if isinstance(names, str):
-        return _compiled(names).fullmatch(module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in names)
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as err:
-        raise _Refusal(f"{CONFIG_FILE} holds {pattern!r}, which is no pattern: {err}.") from err
-
-
-def _check_rank(config: _LoraConfig, module: str, lora: Mapping[str, tuple[int, ...]], weight: tuple[int, ...]) -> int:
-    """Return the rank after comparing A [r, in] and B [out, r] with the base's weight [out, in]."""
-    # GPT-2's Conv1D keeps its weight as [in, out]; peft notes that in fan_in_fan_out.
-    wide_out, wide_in = reversed(weight) if config.fan_in_fan_out else weight
-    rank = int(_from_pattern(config.rank_pattern, module, config.r))
-    expected = {"A": (rank, wide_in), "B": (wide_out, rank)}
-    for matrix, shape in expected.items():
-        if lora.get(matrix) != shape:
-            found = f"is {lora[matrix]}" if matrix in lora else "is missing"
-            raise _Refusal(f"lora_{matrix} of {module} {found} where the base model and rank {rank} need {shape}.")
+    That is [out, in] of a linear layer, [in, out] of GPT-2's Conv1D, and [tokens, size] = [in, out] of an embedding.
+    """
+    rank = config.rank_of(module)
+    names = EMBEDDING if EMBEDDING[0] in found or EMBEDDING[1] in found else LINEAR
+    sizes = [weight] if names is EMBEDDING else [weight[::-1], weight]  # in, out
+    fits: list[_Tensors] = [{names[0]: (rank, width_in), names[1]: (width_out, rank)} for width_in, width_out in sizes]
+    if {name: found.get(name) for name in names} not in fits:
+        raise Refusal(_misfit(config, module, found, fits[0], rank))
+    if found.get(BASE_LAYER, weight) != weight:
+        raise Refusal(
+            f"it was trained with another {module}, {found[BASE_LAYER]} instead of {weight}, as after a change of the "
+            f"vocabulary. {MERGE_ADVICE}"
+        )
     return rank
 
 
-def _scaling(config: _LoraConfig, module: str, rank: int) -> float:
-    alpha = _from_pattern(config.alpha_pattern, module, config.lora_alpha)
-    return alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
-
-
-def _from_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
-    """peft's rule: the first pattern that matches the end of the module's name."""
-    for pattern, value in patterns.items():
-        if _compiled(rf"(.*\.)?({pattern})$").match(module):
-            return value
-    return default
+def _misfit(config: LoraConfig, module: str, found: _Tensors, expected: _Tensors, rank: int) -> str:
+    name, shape = next((name, shape) for name, shape in expected.items() if found.get(name) != shape)
+    there = f"is {found[name]}" if name in found else "is missing"
+    return (
+        f"{name.removesuffix('.weight')} of {module} {there} where the base model and rank {rank} need {shape}. "
+        f"{config.base_advice}"
+    )

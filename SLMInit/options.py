@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from SLMInit.adapter_check import MAX_RANK
-
 Device = Literal["cpu", "cuda"]
 
 FOLDER = Path(__file__).resolve().parent
 DEFAULT_DATA = FOLDER / "data" / "instructions.jsonl"
 OUTPUT = {"cpu": FOLDER / "cpu_lora_out", "cuda": FOLDER / "cuda_lora_out"}
+MAX_RANK = 256
 MAX_LENGTH = {"cpu": 256, "cuda": 1024}  # tokens of one pair
 
 

@@ -267,6 +267,8 @@ def _load(source: str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[A
 
 def _merge_adapter(model: Any, path: Path, base_name: str) -> AdapterInfo:
     info = check_adapter(path, base_name, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+    if info.warning is not None:
+        logger.warning("%s", info.warning)
     merge_lora(model, info)
     return info
 

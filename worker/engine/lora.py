@@ -6,24 +6,59 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from SLMInit.adapter_check import WEIGHTS_FILE, AdapterInfo
+from SLMInit.adapter_check import BASE_LAYER, EMBEDDING, LINEAR, WEIGHTS_FILE, AdapterError, AdapterInfo
 
 
 def merge_lora(model: Any, adapter: AdapterInfo) -> None:
     """Add scaling * B @ A to the weights of the adapted modules (Hu et al. 2021), so that it costs nothing at run time.
 
-    peft does the same, but bringing its merge in takes two seconds of every start. The check leaves only adapters that
+    peft does the same, but importing it takes two seconds of every start. The check leaves only adapters that
     are nothing but this product.
 
     Args:
         model: a `PreTrainedModel`.
         adapter: checked against that model.
+
+    Raises:
+        AdapterError: the adapter holds numbers that are not finite, or does not fit after all.
     """
     with safe_open(adapter.path / WEIGHTS_FILE, framework="pt") as tensors, torch.no_grad():
-        for name, scaling in adapter.scalings.items():
-            down, up = (tensors.get_tensor(f"base_model.model.{name}.lora_{part}.weight").float() for part in "AB")
-            delta = (up @ down) * scaling  # [out, in]
+        for name in adapter.base_layers:
+            weight = model.get_submodule(name).weight
+            weight.copy_(tensors.get_tensor(f"base_model.model.{name}.{BASE_LAYER}"))
+        for name in adapter.scalings:
             module = model.get_submodule(name)
-            module.weight += (delta.T if isinstance(module, Conv1D) else delta).to(module.weight)
+            delta = _delta(tensors, adapter, name)
+            delta = delta.T if isinstance(module, Conv1D) or name in adapter.embeddings else delta
+            if delta.shape != module.weight.shape:
+                raise AdapterError(f"Adapter {str(adapter.path)!r}: its matrices of {name} do not fit its weight.")
+            _unshare_weight(model, module)
+            module.weight += delta.to(module.weight)
+
+
+def _delta(tensors: Any, adapter: AdapterInfo, name: str) -> Tensor:
+    """What is added to the module, [out, in]."""
+    keys = EMBEDDING if name in adapter.embeddings else LINEAR
+    down, up = (tensors.get_tensor(f"base_model.model.{name}.{key}").float() for key in keys)
+    delta: Tensor = (up @ down) * adapter.scalings[name]
+    if not delta.isfinite().all():
+        raise AdapterError(
+            f"Adapter {str(adapter.path)!r}: its weights of {name} are not finite numbers. Its training went wrong; "
+            "train it again, with a lower learning rate."
+        )
+    return delta
+
+
+def _unshare_weight(model: Any, module: Any) -> None:
+    """Give the module a weight of its own if it shares one, as an output layer does that is tied to the embedding.
+
+    An adapter of the one must not change the other.
+    """
+    others = (other for other in model.modules() if other is not module)
+    if any(getattr(other, "weight", None) is module.weight for other in others):
+        module.weight = torch.nn.Parameter(module.weight.clone(), requires_grad=False)
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,9 +109,19 @@ def test_an_adapter_is_merged_into_the_weights(base: Path, adapter: Path) -> Non
     model.close()
 
 
-def test_an_adapter_of_another_base_is_refused_with_both_names(base: Path, adapter: Path) -> None:
-    with pytest.raises(ModelUnavailable, match=r"(?s)mine.*other-base.*tiny-llama"):
-        load_model(str(base), base_name="other-base", adapter_path=adapter)
+def test_an_adapter_that_names_another_base_is_served_with_a_warning(
+    base: Path, adapter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_model(str(base), base_name="other-base", device="cpu", adapter_path=adapter).close()
+
+    assert re.search("mine.*tiny-llama.*other-base", caplog.text)
+
+
+def test_an_adapter_that_does_not_fit_is_refused_with_both_names(base: Path, adapter: Path, copy: Path) -> None:
+    save_model(copy, "gpt2")
+
+    with pytest.raises(ModelUnavailable, match=r"(?s)mine.*'other'.*tiny-llama"):
+        load_model(str(copy), base_name="other", adapter_path=adapter)
 
 
 def test_a_folder_without_a_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
