@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from SLMInit.conversation import ConversationEncoder
 from SLMInit.dataset import Pair
 
 IGNORED = -100  # label of a token that does not count in the loss
@@ -19,24 +20,22 @@ def encode(pairs: Iterable[Pair], tokenizer: Any, max_length: int) -> list[Row]:
     """Tokenize with the tokenizer's chat template; pairs of more than `max_length` tokens are left out.
 
     Cutting them instead would teach the model to stop in the middle of a sentence.
+
+    Raises:
+        UnspellableText: the tokenizer has no tokens for a text.
     """
-    rows = (_encode(pair, tokenizer) for pair in pairs)
+    conversations = ConversationEncoder(tokenizer, tokenizer.chat_template)
+    rows = (_encode(pair, conversations, tokenizer.eos_token_id) for pair in pairs)
     return [row for row in rows if len(row["input_ids"]) <= max_length]
 
 
-def _encode(pair: Pair, tokenizer: Any) -> Row:
+def _encode(pair: Pair, conversations: ConversationEncoder, end_id: int) -> Row:
     """Prompt and response are tokenized apart, as they are when serving: the model answers a finished prompt.
 
     A special token written out in a text of the dataset is plain text, as it is in a client's prompt.
     """
-    prompt_ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": pair.instruction}],
-        add_generation_prompt=True,
-        return_dict=False,
-        sanitize_control_tokens=True,
-    )
-    response = tokenizer(pair.response, add_special_tokens=False, split_special_tokens=True)
-    response_ids = [*response["input_ids"], tokenizer.eos_token_id]
+    _, prompt_ids = conversations.encode([{"role": "user", "content": pair.instruction}])
+    response_ids = [*conversations.texts.part_ids(pair.response), end_id]
     return {
         "input_ids": prompt_ids + response_ids,
         "labels": [IGNORED] * len(prompt_ids) + response_ids,

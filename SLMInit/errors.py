@@ -4,6 +4,7 @@ FineTuningError
 ├── BaseModelError     the base model is not there and cannot be had
 ├── DatasetError       a line of the instruction dataset cannot be used
 ├── TrainingError      the training cannot start as asked, e.g. nothing to resume from
+├── UnspellableText    a tokenizer has no tokens for a text
 └── AdapterError       an adapter cannot be served on top of its base model
 """
 
@@ -24,6 +25,10 @@ class DatasetError(FineTuningError):
 
 class TrainingError(FineTuningError):
     """The training cannot start as asked."""
+
+
+class UnspellableText(FineTuningError):
+    """A tokenizer has no tokens for a text."""
 
 
 class AdapterError(FineTuningError):

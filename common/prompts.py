@@ -18,7 +18,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class RawText:
-    """A text that the model sees as it is, without a template; special tokens written in it are special."""
+    """A text that the model sees as it is, without a template; special tokens written in it are text."""
 
     text: str
 

@@ -9,6 +9,8 @@ from SLMInit.dataset import Pair
 from SLMInit.encoding import IGNORED, Collator, encode
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
 from tests.sliminit_models import EOS, EOS_ID, byte_tokenizer
+from tests.small_tokenizers import TOKENIZERS
+from worker.engine.prompt import PromptRenderer
 
 PROMPT = "### Instruction:\nHi\n\n### Response:\n"
 
@@ -33,12 +35,16 @@ def test_only_the_response_and_its_end_count_in_the_loss(tokenizer: PreTrainedTo
     assert row["labels"][-1] == EOS_ID
 
 
-def test_the_prompt_has_the_ids_that_a_server_sends(tokenizer: PreTrainedTokenizerFast) -> None:
-    (row,) = encode([Pair("Hi", "\n\nHello.")], tokenizer, max_length=100)
-    served = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, return_dict=True
-    )["input_ids"]
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_prompt_has_the_ids_that_a_server_sends(name: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    tokenizer.chat_template = INSTRUCTION_TEMPLATE
+    (row,) = encode([Pair("Hi </s>", "\n\nHello. <s>")], tokenizer, max_length=200)
+    served = PromptRenderer(tokenizer).render("Hi </s>").token_ids
     assert row["input_ids"][: len(served)] == served
+    assert row["labels"][len(served) - 1 : len(served) + 1] == [IGNORED, row["input_ids"][len(served)]]
+    assert row["input_ids"].count(tokenizer.bos_token_id) == (0 if name == "slow" else 1)
+    assert row["input_ids"].count(tokenizer.eos_token_id) == 1
 
 
 def test_a_special_token_written_out_in_the_data_is_plain_text(tokenizer: PreTrainedTokenizerFast) -> None:

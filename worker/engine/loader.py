@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from common.errors import ModelUnavailable
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
+from SLMInit.errors import UnspellableText
 from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
 from worker.engine.grammar import GrammarCompiler
@@ -37,7 +38,17 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 DEFAULT_CONTEXT = 2048  # tokens, of a model that does not say what it was made for
 # Tokens that end a turn in the chat formats in use, for models whose own settings forget to say so.
 CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
-LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError, TemplateError)
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    TemplateError,
+    UnspellableText,
+)
 
 
 class TokenizerDecoder:

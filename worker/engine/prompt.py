@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,19 +10,12 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
-from common.prompts import Conversation, Message, Prompt, RawText, TokenIds
+from common.prompts import Conversation, Prompt, RawText, TokenIds
+from SLMInit.chat_template import Message
+from SLMInit.conversation import ConversationEncoder
+from SLMInit.errors import UnspellableText
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
 from worker.engine.token_bytes import TokenBytes
-
-_PROBE = "probe 7e1c"  # a text that no template writes by itself
-_PROBES: dict[str, list[Message]] = {
-    "system": [{"role": "system", "content": _PROBE}, {"role": "user", "content": "Hello"}],
-    "assistant": [
-        {"role": "user", "content": "Hello"},
-        {"role": "assistant", "content": _PROBE},
-        {"role": "user", "content": "Hello"},
-    ],
-}
 
 
 class RenderedPrompt(NamedTuple):
@@ -36,33 +28,30 @@ class RenderedPrompt(NamedTuple):
 class PromptRenderer:
     """Renders every form of prompt, conversations with one chat template. May be used by several threads.
 
-    The template is the adapter's own where its folder has one, else the base tokenizer's, else the instruction template
-    that the project trains with. A template writes its special tokens itself, so none are added to its text; special
-    tokens in a client's text are taken as plain text.
+    The template is the adapter's own if its folder has one, else the tokenizer's, else the instruction template
+    that the project trains with. Special tokens in a client's text are plain text.
 
     Args:
-        tokenizer: the base model's.
+        tokenizer: the model's.
         adapter_dir: the adapter's folder, if there is an adapter.
 
     Raises:
-        jinja2.TemplateError, ValueError: the template cannot be used.
+        jinja2.TemplateError, UnspellableText, ValueError: template or tokenizer cannot be used.
     """
 
     def __init__(self, tokenizer: Any, adapter_dir: Path | None = None) -> None:
         own = adapter_dir and read_chat_template(adapter_dir)
         self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # encoding may change the tokenizer's settings for a moment
+        self._conversations = ConversationEncoder(tokenizer, self.template)
         self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
-        self._apply([{"role": "user", "content": "Hello"}], tokenize=False)
-        self._ignored_roles = frozenset(role for role, probe in _PROBES.items() if self._leaves_out(probe))
 
     def render(self, prompt: Prompt) -> RenderedPrompt:
         """Render the prompt; an instruction is a conversation of one message.
 
         Raises:
             InvalidRequest: the template has no place for these messages or refuses them, e.g. for the order of their
-                roles; or the tokenizer has no such token.
+                roles; or the tokenizer has no such token, or none for this text.
         """
         match prompt:
             case RawText(text):
@@ -76,14 +65,14 @@ class PromptRenderer:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The text of each token by itself; U+FFFD stands for what is no whole character."""
-        with self._lock:
-            return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
+        return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
 
     def _encode(self, text: str) -> list[int]:
         """With the special tokens that the tokenizer puts around a text, such as a start token."""
-        with self._lock:
-            token_ids: list[int] = self._tokenizer.encode(text)
-        return token_ids
+        try:
+            return self._conversations.texts.text_ids(text)
+        except UnspellableText as error:
+            raise InvalidRequest(str(error), param="prompt") from error
 
     def _decode(self, ids: Sequence[int]) -> str:
         size = len(self._tokenizer)
@@ -91,43 +80,21 @@ class PromptRenderer:
             raise InvalidRequest(
                 f"The prompt's token ids must be from 0 to {size - 1}; got {unknown[0]}.", param="prompt"
             )
-        with self._lock:
-            return self._text(list(ids))
+        return self._text(list(ids))
 
     def _text(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return text
 
     def _converse(self, messages: list[Message]) -> RenderedPrompt:
-        self._check_roles(messages)
         try:
-            text: str = self._apply(messages, tokenize=False)
-            with self._lock:
-                token_ids: list[int] = self._apply(
-                    messages, tokenize=True, return_dict=False, sanitize_control_tokens=True
-                )
+            return RenderedPrompt(*self._conversations.encode(messages))
         except TemplateError as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from error
-        return RenderedPrompt(text, token_ids)
-
-    def _check_roles(self, messages: list[Message]) -> None:
-        for message in messages:
-            if (role := message["role"]) in self._ignored_roles:
-                raise InvalidRequest(f"The model's chat template has no place for the role {role!r}.", param="messages")
-
-    def _leaves_out(self, messages: list[Message]) -> bool:
-        """Whether the template passes over the probe without a word. One that refuses the messages says so itself."""
-        try:
-            return _PROBE not in self._apply(messages, tokenize=False)
-        except TemplateError:
-            return False
-
-    def _apply(self, messages: list[Message], **options: Any) -> Any:
-        return self._tokenizer.apply_chat_template(
-            messages, chat_template=self.template, add_generation_prompt=True, **options
-        )
+        except UnspellableText as error:
+            raise InvalidRequest(str(error), param="messages") from error
 
 
 def read_chat_template(folder: Path) -> str | None:

@@ -1,0 +1,86 @@
+"""Keeps the tokens that a template writes apart from the same characters in a user's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from io import StringIO
+from typing import Any, NamedTuple
+
+from SLMInit.chat_template import Message, literals
+
+_PRIVATE = range(0xE000, 0x110000)  # begins with the characters that have no meaning
+
+
+class Segment(NamedTuple):
+    """A stretch of a rendered conversation: one control token that the template wrote, or text."""
+
+    text: str
+    is_control: bool
+
+
+class MarkedMessages(NamedTuple):
+    """Messages whose control tokens' names stand between two marks, a character that is in none of them."""
+
+    messages: list[Message]
+    mark: str
+
+
+class ControlTokens:
+    """The names of the tokens that a template may write and a user may not."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        # A single character, such as a padding token "!", is a part of ordinary texts and has no other token.
+        self.names = sorted((name for name in set(names) if len(name) > 1), key=len, reverse=True)
+
+    @classmethod
+    def of(cls, tokenizer: Any, template: str) -> ControlTokens:
+        """Those of a transformers tokenizer: its special tokens, and the added tokens that the template writes.
+
+        Raises:
+            TemplateError: `template` is none.
+        """
+        added = list(tokenizer.added_tokens_decoder.values())
+        listed = getattr(tokenizer, "chat_control_tokens", None)
+        written = literals(template) if listed is None else "\n".join(listed)
+        control = [one.content for one in added if one.special or (one.content in written and one.content.strip())]
+        return cls([*control, *tokenizer.all_special_tokens])
+
+    def mark(self, messages: list[Message]) -> MarkedMessages:
+        """Mark the names in the messages' texts. A template that takes a text apart may leave marks without a name."""
+        mark = _unused_character(text for message in messages for text in _texts(message["content"]))
+        return MarkedMessages([one | {"content": self._marked(one["content"], mark)} for one in messages], mark)
+
+    def split(self, rendered: str, mark: str) -> list[Segment]:
+        """Take a rendered conversation apart. What is marked is text; all segments together are the text unmarked."""
+        names = self._present_in(rendered)
+        pattern = re.compile(f"{mark}({names}){mark}|{mark}|({names})")
+        segments: list[Segment] = []
+        text, end = StringIO(), 0
+        for match in pattern.finditer(rendered):
+            text.write(rendered[end : match.start()])
+            text.write(match[1] or "")
+            end = match.end()
+            if match[2] is not None:
+                segments += [Segment(text.getvalue(), is_control=False), Segment(match[2], is_control=True)]
+                text = StringIO()
+        segments.append(Segment(text.getvalue() + rendered[end:], is_control=False))
+        return [segment for segment in segments if segment.text]
+
+    def _marked(self, content: Any, mark: str) -> Any:
+        if isinstance(content, list):
+            return [part | {"text": self._marked(part["text"], mark)} for part in content]
+        return re.sub(self._present_in(content), lambda match: f"{mark}{match[0]}{mark}", content)
+
+    def _present_in(self, text: str) -> str:
+        """A pattern of the names that are in the text, the longest first. A vocabulary may have thousands of them."""
+        return "|".join(re.escape(name) for name in self.names if name in text) or "(?!)"
+
+
+def _texts(content: Any) -> list[str]:
+    return [part["text"] for part in content] if isinstance(content, list) else [content]
+
+
+def _unused_character(texts: Iterable[str]) -> str:
+    used = set[str]().union(*texts)
+    return next(char for char in map(chr, _PRIVATE) if char not in used)

@@ -1,0 +1,52 @@
+"""From a conversation to the text and the token ids that a model sees, when it is trained as when it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from SLMInit.chat_template import ChatTemplate, Message, content_forms, in_forms, render_chat
+from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
+from SLMInit.text_encoder import TextEncoder
+
+RenderChat = Callable[[ChatTemplate, list[Message]], str]
+
+
+class ConversationEncoder:
+    """Renders conversations with one chat template and encodes them with one tokenizer. Safe from several threads.
+
+    A template writes its special tokens itself; only the instruction template leaves those at the start to the
+    tokenizer. What users typed is text.
+
+    Args:
+        tokenizer: of transformers.
+        template: Jinja text.
+        render: as `render_chat`.
+
+    Raises:
+        TemplateError: the template fails on every conversation.
+        UnspellableText, ValueError: the tokenizer cannot be used.
+    """
+
+    def __init__(self, tokenizer: Any, template: str, render: RenderChat = render_chat) -> None:
+        self.texts = TextEncoder(tokenizer, template)
+        self._template = ChatTemplate(template, _variables(tokenizer))
+        self._render = render
+        self._forms = content_forms(lambda messages: render(self._template, messages))
+        self._start_ids = self.texts.start_ids if template == INSTRUCTION_TEMPLATE else []
+
+    def encode(self, messages: list[Message]) -> tuple[str, list[int]]:
+        """The conversation's text and ids, with the beginning of the assistant's next turn. Contents are texts.
+
+        Raises:
+            TemplateError: the template leaves a message out, refuses it, or fails.
+            UnspellableText: the tokenizer has no tokens for a text.
+        """
+        marked = self.texts.mark(in_forms(messages, self._forms))
+        text, ids = self.texts.chat_ids(self._render(self._template, marked.messages), marked.mark)
+        return text, [*self._start_ids, *ids]
+
+
+def _variables(tokenizer: Any) -> dict[str, str]:
+    """What a template may write: `bos_token`, `eos_token` and others."""
+    return {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}

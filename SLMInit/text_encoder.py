@@ -1,0 +1,159 @@
+"""Text to token ids. What a user typed is text, also where it spells a special token."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+from SLMInit.chat_template import Message
+from SLMInit.control_tokens import ControlTokens, MarkedMessages, Segment
+from SLMInit.errors import UnspellableText
+
+
+class TextEncoder:
+    """Makes token ids with one tokenizer. Safe from several threads.
+
+    Args:
+        tokenizer: of transformers.
+        template: the chat template that the conversations are rendered with.
+
+    Raises:
+        TemplateError: `template` is none.
+    """
+
+    def __init__(self, tokenizer: Any, template: str) -> None:
+        self._control = ControlTokens.of(tokenizer, template)
+        make = _FastEncoding if getattr(tokenizer, "is_fast", False) else _SlowEncoding
+        self._encoding: _Encoding = make(tokenizer, self._control.names)
+        self.start_ids = _start_ids(self.text_ids("a"), self.part_ids("a"))
+
+    start_ids: list[int]
+    """The tokens that the tokenizer puts before every text by itself, such as a start token."""
+
+    def text_ids(self, text: str) -> list[int]:
+        """A user's text, with the tokens that the tokenizer puts around every text.
+
+        Raises:
+            UnspellableText: the tokenizer has no tokens for it.
+        """
+        return self._encoding.encode_whole(text)
+
+    def part_ids(self, text: str) -> list[int]:
+        """A user's text alone. Raises as `text_ids`."""
+        return self._encoding.encode([Segment(text, is_control=False)])
+
+    def mark(self, messages: list[Message]) -> MarkedMessages:
+        """Prepare messages to be rendered."""
+        return self._control.mark(messages)
+
+    def chat_ids(self, rendered: str, mark: str) -> tuple[str, list[int]]:
+        """The text of a conversation that was rendered from marked messages, and its ids.
+
+        Raises:
+            UnspellableText: the tokenizer has no tokens for it.
+        """
+        segments = self._control.split(rendered, mark)
+        return "".join(segment.text for segment in segments), self._encoding.encode(segments)
+
+
+class _Encoding(Protocol):
+    def encode(self, segments: list[Segment]) -> list[int]: ...
+
+    def encode_whole(self, text: str) -> list[int]: ...
+
+
+class _FastEncoding:
+    """Over a copy of the tokenizer in which no text can spell a control token: there they have secret names.
+
+    Not looking for them is not enough: a Unigram or WordLevel model that has `</s>` in its vocabulary, or a BPE model
+    with merges that lead to it, makes the token of the letters.
+    """
+
+    def __init__(self, tokenizer: Any, names: list[str]) -> None:
+        secret = secrets.token_hex(8)
+        self._secret_names = {name: f"\ue000{secret}.{index}\ue001" for index, name in enumerate(names)}
+        self._tokenizer = _renamed(tokenizer.backend_tokenizer, self._secret_names)
+
+    def encode(self, segments: list[Segment]) -> list[int]:
+        text = "".join(self._secret_names[one.text] if one.is_control else one.text for one in segments)
+        return self._encode(text, add_special_tokens=False)
+
+    def encode_whole(self, text: str) -> list[int]:
+        return self._encode(text, add_special_tokens=True)
+
+    def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+        except Exception as err:  # the library knows no other
+            raise UnspellableText(f"The model's tokenizer cannot spell this text: {err}") from err
+
+
+def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
+    """A copy of the tokenizer with other names for some tokens, under their old ids, and without truncation."""
+    state = json.loads(tokenizer.to_str())
+    state["truncation"] = state["padding"] = None
+    for token in state["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    _rename_in_model(state["model"], names)
+    copy = Tokenizer.from_str(json.dumps(state))
+    moved = [old for old, new in names.items() if copy.token_to_id(new) != tokenizer.token_to_id(old)]
+    if moved:
+        raise ValueError(f"its tokenizer does not keep the id of {moved[0]!r}")
+    return copy
+
+
+def _rename_in_model(model: dict[str, Any], names: Mapping[str, str]) -> None:
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(token, token): token_id for token, token_id in vocabulary.items()}
+    else:
+        model["vocab"] = [[names.get(token, token), score] for token, score in vocabulary]
+    if model.get("unk_token") is not None:
+        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+    if "merges" in model:
+        prefix = len(model.get("continuing_subword_prefix") or "")
+        model["merges"] = [
+            (left, right)
+            for left, right in model["merges"]
+            if names.keys().isdisjoint((left, right, left + right[prefix:]))
+        ]
+
+
+class _SlowEncoding:
+    """Over a tokenizer that is written in Python: text is encoded between the control tokens."""
+
+    def __init__(self, tokenizer: Any, names: list[str]) -> None:
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()  # nobody promises that its methods may run side by side
+        self._ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
+        self._control_ids = frozenset(self._ids.values()) - {tokenizer.unk_token_id}
+
+    def encode(self, segments: list[Segment]) -> list[int]:
+        ids: list[int] = []
+        for segment in segments:
+            ids += [self._ids[segment.text]] if segment.is_control else self._encode(segment.text)
+        return ids
+
+    def encode_whole(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.build_inputs_with_special_tokens(self._encode(text))
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        with self._lock:
+            tokens = self._tokenizer.tokenize(text, split_special_tokens=True)
+            ids: list[int] = self._tokenizer.convert_tokens_to_ids(tokens)
+        if found := self._control_ids.intersection(ids):
+            name = self._tokenizer.convert_ids_to_tokens(min(found))
+            raise UnspellableText(f"The model's tokenizer cannot spell {name!r} as text.")
+        return ids
+
+
+def _start_ids(whole: list[int], bare: list[int]) -> list[int]:
+    """What stands before `bare` in `whole`."""
+    starts = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)
+    return whole[: next(starts, 0)]
