@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from SLMInit.base_model import model_name, resolve_base_model
 from SLMInit.checkpoints import Checkpoints
+from SLMInit.context import declared_context
 from SLMInit.dataset import read_pairs, split
 from SLMInit.defaults import read_settings
 from SLMInit.encoding import Row, encode
@@ -104,7 +105,7 @@ def _prepare_base(options: TrainingOptions, progress: Progress) -> _Base:
     if tokenizer.eos_token_id is None:
         raise TrainingError(f"Base model {name!r}: its tokenizer has no end-of-text token to end a response with.")
     tokenizer.chat_template = INSTRUCTION_TEMPLATE
-    return _Base(model_name(name), source, tokenizer, getattr(config, "max_position_embeddings", None))
+    return _Base(model_name(name), source, tokenizer, declared_context(config))
 
 
 def _prepare_data(options: TrainingOptions, base: _Base, progress: Progress) -> _Data:

@@ -19,7 +19,7 @@ from worker.engine.sampled_token import SampledToken
 from worker.engine.scheduler import Batch, Scheduler
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput, SequenceStatus
 from worker.engine.stopping import StopCriteria
-from worker.engine.token_check import check_token_ids
+from worker.engine.token_check import check_prompt_ids, check_token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,9 +150,9 @@ class Engine:
 
         Raises:
             PromptTooLong: the prompt and one token of an answer do not fit the context.
-            InvalidRequest: the prompt has no token, or the sampling parameters name one that the model does not have.
+            InvalidRequest: the prompt has no token, or it or the sampling parameters have one that the model lacks.
             AdapterNotFound: the runner has no adapter of that name.
-            InternalError: a token is not in the model's vocabulary.
+            InternalError: a token of the answer is not in the model's vocabulary.
         """
         num_prompt_tokens, context_length = sequence.num_prompt_tokens, self._runner.context_length
         if num_prompt_tokens == 0:
@@ -164,11 +164,11 @@ class Engine:
                 f"prompt has {num_prompt_tokens}, and at most {context_length - 1} can be its.",
                 param="prompt",
             )
+        check_prompt_ids(sequence.prompt_ids, self._runner.vocab_size)
         check_token_ids(sequence.params, self._runner.vocab_size)
         if sequence.adapter not in self._runner.adapters:
             raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
-        largest = max(max(sequence.prompt_ids), max(sequence.output_ids, default=0))
-        if largest >= self._runner.vocab_size or min(sequence.prompt_ids) < 0:
+        if (largest := max(sequence.output_ids, default=0)) >= self._runner.vocab_size:
             raise InternalError(f"Token {largest} is not in the model's vocabulary of {self._runner.vocab_size}.")
 
     def submit(self, sequence: Sequence) -> None:

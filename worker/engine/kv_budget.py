@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import torch
 
-from worker.engine.model_runner import CacheTooSmall
+from worker.engine.model_runner import CacheTooSmall, UnsupportedModelError
 
 GPU_SHARE = 0.6  # of the memory that is free once the weights are there; activations need the rest
 CPU_SHARE = 0.25  # of the memory that is available
@@ -28,7 +28,15 @@ def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
         config: the text model's `PreTrainedConfig`.
         num_tokens: length of the sequence.
         item_bytes: size of one number.
+
+    Raises:
+        UnsupportedModelError: the model keeps no keys and values.
     """
+    if getattr(config, "num_attention_heads", None) is None:
+        raise UnsupportedModelError(
+            f"Models of type {config.model_type} keep one state instead of keys and values for each token (state-space "
+            "models do), and are not served."
+        )
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * int(config.num_hidden_layers * heads * head_size) * num_tokens * item_bytes

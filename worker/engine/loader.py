@@ -14,17 +14,20 @@ from typing import Any, Literal
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from common.errors import ModelUnavailable
 from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
+from SLMInit.context import declared_context
 from SLMInit.errors import UnspellableText
 from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
 from worker.engine.grammar import GrammarCompiler
+from worker.engine.load_errors import UnusableFiles
 from worker.engine.lora import merge_lora
 from worker.engine.model_runner import ModelRunner
+from worker.engine.model_tokenizer import end_token_ids, load_tokenizer, warn_if_larger
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
@@ -36,8 +39,6 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that does not say what it was made for
-# Tokens that end a turn in the chat formats in use, for models whose own settings forget to say so.
-CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 LOAD_ERRORS = (
     OSError,
     ValueError,
@@ -178,12 +179,16 @@ def load_model(
     chosen_dtype, dtype_reason = choose_dtype(dtype, chosen_device)
     logger.info("device=%s (%s) dtype=%s (%s)", chosen_device, device_reason, chosen_dtype, dtype_reason)
     try:
-        model, tokenizer = _from_pretrained(source, chosen_dtype)
+        model, tokenizer = _from_pretrained(source, chosen_dtype, adapter_path)
         adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name)
+        _check_finite(model, source)
+        warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
         renderer = PromptRenderer(tokenizer, adapter_path)
         model = model.to(chosen_device).eval().requires_grad_(requires_grad=False)
     except AdapterError as error:
         raise ModelUnavailable(str(error)) from error
+    except UnusableFiles as error:
+        raise ModelUnavailable(f"Base model {base_name!r} cannot be served: {error}") from error
     except LOAD_ERRORS as error:
         raise ModelUnavailable(
             f"Base model {base_name!r} cannot be loaded from {source!r}: {_first_line(error)} Set SLM_BASE_MODEL to a "
@@ -237,7 +242,7 @@ def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
 
 def context_limit(config: Any, tokenizer: Any) -> int:
     """Most tokens that the model was made for."""
-    limit = getattr(config, "max_position_embeddings", None) or min(tokenizer.model_max_length, DEFAULT_CONTEXT)
+    limit = declared_context(config) or min(tokenizer.model_max_length, DEFAULT_CONTEXT)
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
         # Beyond this length all positions of a sequence are coded anew, which its cached keys cannot follow.
@@ -245,31 +250,23 @@ def context_limit(config: Any, tokenizer: Any) -> int:
     return int(limit)
 
 
-def end_token_ids(model: Any, tokenizer: Any, template: str) -> frozenset[int]:
-    """Every token that ends an answer, by the model's settings, its tokenizer or the chat template in use."""
-    found: set[int] = set()
-    for named in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
-        found.update(named if isinstance(named, list) else [named] if named is not None else [])
-    ids_by_token = tokenizer.added_tokens_encoder
-    return frozenset(found | {ids_by_token[end] for end in CHAT_END_TOKENS if end in template and end in ids_by_token})
-
-
-def _from_pretrained(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+def _from_pretrained(source: str, dtype: torch.dtype, adapter_path: Path | None) -> tuple[Any, Any]:
     """Model and tokenizer, from the folder or the hub's cache if possible, else from the hub."""
     try:
-        return _load(source, dtype, local_files_only=True)
+        return _load(source, dtype, adapter_path, local_files_only=True)
     except OSError:
         if Path(source).is_dir():
             raise
-        return _load(source, dtype, local_files_only=False)
+        return _load(source, dtype, adapter_path, local_files_only=False)
 
 
-def _load(source: str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[Any, Any]:
+def _load(source: str, dtype: torch.dtype, adapter_path: Path | None, *, local_files_only: bool) -> tuple[Any, Any]:
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_files_only}
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    config = AutoConfig.from_pretrained(source, **options)
+    tokenizer = load_tokenizer(source, adapter_path, **options)
     model_class: Any = AutoModelForCausalLM
     model, report = model_class.from_pretrained(
-        source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"its weights are incomplete, {len(missing)} are missing, e.g. {missing[0]}.")
@@ -282,6 +279,16 @@ def _merge_adapter(model: Any, path: Path, base_name: str) -> AdapterInfo:
         logger.warning("%s", info.warning)
     merge_lora(model, info)
     return info
+
+
+def _check_finite(model: Any, source: str) -> None:
+    """One weight that is no number would spoil every answer that it touches, and nobody would see why."""
+    for name, weight in model.named_parameters():
+        if not torch.stack(torch.aminmax(weight)).isfinite().all():
+            raise UnusableFiles(
+                f"the weights in {source!r} are broken: {name} holds values that are not finite numbers (NaN or "
+                "infinite). Get them again, or train the model again if they are your own."
+            )
 
 
 def _first_line(error: BaseException) -> str:

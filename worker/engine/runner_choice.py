@@ -66,8 +66,8 @@ def make_runner(
             `kv_bytes`.
     """
     torch.set_num_threads(num_threads)
-    limits = _Limits(num_slots, context_length, kv_bytes or _default_budget(model, context_length))
     try:
+        limits = _Limits(num_slots, context_length, kv_bytes or _default_budget(model, context_length))
         return _make_runner(model, RunnerCheck(model), dtype, limits, num_threads, build_dir)
     except UnsupportedModelError as error:
         raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error

@@ -286,8 +286,14 @@ def test_an_empty_prompt_is_refused(start_engine: StartEngine) -> None:
 
 @pytest.mark.parametrize("token_id", [VOCAB_SIZE, -1])
 def test_a_token_outside_the_vocabulary_never_reaches_the_device(start_engine: StartEngine, token_id: int) -> None:
-    with pytest.raises(InternalError, match="not in the model's vocabulary"):
+    with pytest.raises(InvalidRequest, match=f"has the token {token_id}, but the model has the tokens 0 to") as refusal:
         start_engine().submit(Sequence("a", [1, token_id], GREEDY))
+    assert refusal.value.param == "prompt"
+
+
+def test_a_committed_token_outside_the_vocabulary_never_reaches_the_device(start_engine: StartEngine) -> None:
+    with pytest.raises(InternalError, match="not in the model's vocabulary"):
+        start_engine().submit(Sequence("a", [1], GREEDY, output_ids=[VOCAB_SIZE]))
 
 
 def test_an_unknown_adapter_is_refused(start_engine: StartEngine) -> None:

@@ -1,33 +1,40 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
+import math
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sentencepiece
 import torch
+import transformers
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from common.errors import ModelUnavailable
+from common.errors import InvalidRequest, ModelUnavailable
+from common.prompts import RawText
 from common.sampling import SamplingParams
 from common.settings import ROOT
 from tests.fakes import Outputs
-from tests.unit.engine.tiny_models import make_tokenizer, save_adapter, save_model
+from tests.unit.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_adapter, save_model
 from worker.engine.loader import (
     LoadedModel,
     TokenizerDecoder,
     choose_device,
     choose_dtype,
     context_limit,
-    end_token_ids,
     load_model,
 )
+from worker.engine.model_tokenizer import end_token_ids
 from worker.engine.sequence import Sequence
 
 CHAT = "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"
@@ -74,6 +81,11 @@ def run(model: LoadedModel, outputs: Outputs, prompt: str, **options: Any) -> No
     params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=10)
     engine.submit(Sequence("a", model.renderer.render(prompt).token_ids, params))
     outputs.wait_for("a")
+
+
+def check(model: LoadedModel, token_ids: list[int]) -> None:
+    assert model._engine is not None
+    model._engine.check(Sequence("a", token_ids, SamplingParams(seed=0)))
 
 
 def test_a_model_folder_is_loaded_and_answers(loaded: LoadedModel, outputs: Outputs) -> None:
@@ -160,6 +172,85 @@ def test_incomplete_weights_are_refused_instead_of_made_up(copy: Path) -> None:
         load_model(str(copy), base_name="tiny-llama")
 
 
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+def test_a_folder_without_a_tokenizer_is_refused_in_words(copy: Path, kept: tuple[str, ...]) -> None:
+    for name in set(VOCABULARY_FILES) - set(kept):
+        (copy / name).unlink()
+
+    with pytest.raises(
+        ModelUnavailable, match=r"'tiny-llama' cannot be served.*has no tokenizer.*save_pretrained"
+    ) as refusal:
+        load_model(str(copy), base_name="tiny-llama")
+    assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("tokenizer.json", "{}"), ("tokenizer.json", "["), ("tokenizer_config.json", "{")]
+)
+def test_a_damaged_tokenizer_is_refused_in_words(copy: Path, file: str, text: str) -> None:
+    (copy / file).write_text(text)
+
+    with pytest.raises(
+        ModelUnavailable, match=r"tokenizer of .*tiny-llama' cannot be loaded \(.*\). Save it again"
+    ) as refusal:
+        load_model(str(copy), base_name="tiny-llama")
+    assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "name", ["model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight", "model.norm.weight"]
+)
+def test_weights_that_are_not_finite_are_refused_in_words(copy: Path, name: str, value: float) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(ModelUnavailable, match=rf"'tiny-llama'.*{name} holds values that are not finite"):
+        load_model(str(copy), base_name="tiny-llama", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.MambaConfig(vocab_size=259, hidden_size=32, num_hidden_layers=2, state_size=4),
+        transformers.RwkvConfig(vocab_size=259, hidden_size=32, num_hidden_layers=2, context_length=128),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_state_space_model_is_refused_in_words(tmp_path: Path, config: Any, outputs: Outputs) -> None:
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), base_name="mine", device="cpu", dtype="float32")
+
+    for kv_bytes in (None, 1 << 20):
+        with pytest.raises(ModelUnavailable, match=f"type {config.model_type} keep one state.*SLM_BASE_MODEL"):
+            run(model, outputs, "Hi", kv_bytes=kv_bytes)
+
+
+def test_tokens_that_the_model_lacks_are_told_at_load_and_refused_in_a_prompt(
+    copy: Path, outputs: Outputs, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = make_tokenizer(CHAT)
+    tokenizer.add_tokens(["ACME"])
+    tokenizer.save_pretrained(copy)
+    model = load_model(str(copy), base_name="tiny-llama", device="cpu", dtype="float32")
+    assert "1 tokens that the model, with 259, lacks, such as 'ACME'" in caplog.text
+
+    run(model, outputs, "Hi")
+    with pytest.raises(
+        InvalidRequest, match="has the token 259, but the model has the tokens 0 to 258 only"
+    ) as refusal:
+        check(model, model.renderer.render("ACME").token_ids)
+    assert refusal.value.param == "prompt"
+    with pytest.raises(InvalidRequest, match="has the token -1"):
+        check(model, [1, -1])
+    model.close()
+
+
 def test_a_broken_chat_template_is_refused_at_load(copy: Path) -> None:
     (copy / "chat_template.jinja").write_text("{% for")
 
@@ -198,6 +289,98 @@ def test_a_closed_model_has_stopped_its_engine_and_holds_nothing(base: Path, out
 
     assert model.model is None
     assert model.tokenizer is None
+
+
+# Tokenizers
+
+TURNS = "{% for m in messages %}<|turn|>{{ m['content'] }}<|turn_end|>{% endfor %}<|turn|>"
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Path:
+    """A model with more embeddings than its tokenizer has tokens, as many have."""
+    config = CONFIGS["llama"]()
+    config.vocab_size = 320
+    from_config(config).save_pretrained(tmp_path / "roomy")
+    make_tokenizer(CHAT).save_pretrained(tmp_path / "roomy")
+    return tmp_path / "roomy"
+
+
+def own_tokenizer(template: str | None = TURNS) -> Any:
+    tokenizer = make_tokenizer(template)
+    tokenizer.add_special_tokens({"eos_token": "<|turn_end|>", "additional_special_tokens": ["<|turn|>"]})
+    return tokenizer
+
+
+def test_a_folder_with_a_sentencepiece_model_only_is_served(roomy: Path, outputs: Outputs) -> None:
+    for name in VOCABULARY_FILES:
+        (roomy / name).unlink()
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c", "hello you"]),
+        model_writer=trained,
+        vocab_size=300,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    (roomy / "tokenizer.model").write_bytes(trained.getvalue())
+    (roomy / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "add_bos_token": true}')
+
+    with closing(load_model(str(roomy), base_name="roomy", device="cpu", dtype="float32")) as model:
+        token_ids = model.renderer.render(RawText("a </s>")).token_ids
+        assert token_ids[0] == model.tokenizer.bos_token_id
+        assert model.tokenizer.eos_token_id not in token_ids
+        run(model, outputs, "a")
+
+
+def test_an_adapter_is_served_with_its_own_tokenizer_template_and_end_token(roomy: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
+    tokenizer = own_tokenizer()
+    tokenizer.save_pretrained(adapter)
+    turns = [{"role": "user", "content": "Hi"}]
+
+    with closing(load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)) as model:
+        expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        assert model.renderer.render("Hi").token_ids == expected
+        assert expected.count(tokenizer.convert_tokens_to_ids("<|turn|>")) == 2
+        assert tokenizer.eos_token_id in model.eos_token_ids
+        assert model.tokenizer.decode([tokenizer.eos_token_id]) == "<|turn_end|>"
+
+
+def test_what_an_adapters_tokenizer_leaves_open_the_bases_says(roomy: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
+    own_tokenizer(None).save_pretrained(adapter)
+    (adapter / "tokenizer_config.json").unlink()
+
+    with closing(load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)) as model:
+        assert model.renderer.template == CHAT
+        assert (model.tokenizer.eos_token, model.tokenizer.bos_token) == ("</s>", "<s>")
+        assert len(model.tokenizer) == len(own_tokenizer())
+
+
+@pytest.mark.parametrize("named", ["<|im_end|>", {"content": "<|im_end|>", "__type": "AddedToken"}])
+def test_an_adapter_with_the_settings_of_a_tokenizer_alone_names_its_end_token(
+    roomy: Path, tmp_path: Path, named: Any
+) -> None:
+    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
+    (adapter / "tokenizer_config.json").write_text(json.dumps({"eos_token": named, "bos_token": "<unheard-of>"}))
+    (adapter / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{{ eos_token }}")
+
+    with closing(load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)) as model:
+        end = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        assert model.renderer.render("Hi").token_ids[-1] == end
+        assert end in model.eos_token_ids
+        assert model.tokenizer.bos_token == "<s>"
+
+
+def test_an_adapters_damaged_tokenizer_is_refused_with_its_folder(roomy: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
+    (adapter / "tokenizer.json").write_text("{}")
+
+    with pytest.raises(ModelUnavailable, match=r"'roomy' cannot be served: The tokenizer of '.*own' cannot be loaded"):
+        load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -239,6 +422,12 @@ def make_config(**options: Any) -> Any:
             ),
             4096,
         ),
+        (make_config(max_seq_len=96), 96),  # MPT
+        (make_config(seq_length=96), 96),  # Bloom
+        (make_config(n_positions=96), 96),
+        (make_config(max_position_embeddings=512, seq_length=96), 512),
+        (make_config(max_position_embeddings=None), 2048),
+        (make_config(max_position_embeddings=-1, max_seq_len="long"), 2048),
         (make_config(), 2048),
     ],
 )

@@ -1,0 +1,112 @@
+"""Which tokenizer a model is served with, and which of its tokens end an answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from worker.engine.load_errors import UnusableFiles
+
+logger = logging.getLogger(__name__)
+
+# What holds a vocabulary, in the forms that transformers reads.
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoken", "tekken.json")
+# Tokens that end a turn in the chat formats in use, for models whose own settings forget to say so.
+CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
+NAMES = ("bos_token", "eos_token")
+_SHOWN_CHARS = 300  # of the library's reason
+
+
+def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any) -> Any:
+    """The adapter's own tokenizer if its folder has one, else the base model's.
+
+    An adapter was trained with its tokenizer, chat template and end token together. What its folder leaves open, the
+    base's tokenizer says.
+
+    Args:
+        source: the base model, a local folder or a hub id.
+        adapter_path: folder of an adapter.
+        options: of `AutoTokenizer.from_pretrained`.
+
+    Raises:
+        UnusableFiles: it cannot be loaded.
+    """
+    if adapter_path is None:
+        return _load(source, options)
+    if not _has_vocabulary(adapter_path):
+        tokenizer = _load(source, options)
+        _set_names(tokenizer, _settings(adapter_path))
+        return tokenizer
+    tokenizer = _load(str(adapter_path), options)
+    open_names = [name for name in NAMES if getattr(tokenizer, name) is None]
+    if open_names or tokenizer.chat_template is None:
+        base = _load(source, options)
+        tokenizer.chat_template = tokenizer.chat_template or base.chat_template
+        _set_names(tokenizer, {name: getattr(base, name) for name in open_names})
+    return tokenizer
+
+
+def end_token_ids(model: Any, tokenizer: Any, template: str) -> frozenset[int]:
+    """Every token that ends an answer, by the model's settings, its tokenizer or the chat template in use."""
+    found: set[int] = set()
+    for named in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update(named if isinstance(named, list) else [named] if named is not None else [])
+    ids_by_token = tokenizer.added_tokens_encoder
+    return frozenset(found | {ids_by_token[end] for end in CHAT_END_TOKENS if end in template and end in ids_by_token})
+
+
+def warn_if_larger(tokenizer: Any, num_rows: int) -> None:
+    """Say it if the tokenizer has tokens that the model has no embedding for: prompts with them are refused."""
+    unknown = {token: token_id for token, token_id in tokenizer.get_vocab().items() if token_id >= num_rows}
+    if unknown:
+        logger.warning(
+            "the tokenizer has %d tokens that the model, with %d, lacks, such as %r: prompts with them are refused",
+            len(unknown),
+            num_rows,
+            min(unknown, key=unknown.__getitem__),
+        )
+
+
+def _load(source: str, options: dict[str, Any]) -> Any:
+    folder = Path(source)
+    if folder.is_dir() and not _has_vocabulary(folder):
+        raise UnusableFiles(
+            f"{source!r} has no tokenizer: none of {', '.join(VOCABULARIES)} is in it. Save it there with the model: "
+            "tokenizer.save_pretrained(FOLDER)."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except OSError:  # there is nothing, or nothing that can be reached: the caller knows what that means
+        raise
+    except Exception as error:  # a file of strangers: the libraries raise whatever they stumble over
+        reason = " ".join(str(error).split())[:_SHOWN_CHARS]
+        raise UnusableFiles(
+            f"The tokenizer of {source!r} cannot be loaded ({type(error).__name__}: {reason}). Save it again with "
+            "transformers: tokenizer.save_pretrained(FOLDER) writes a tokenizer.json."
+        ) from error
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in VOCABULARIES)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What is in a tokenizer's settings, if the folder has any."""
+    file = folder / "tokenizer_config.json"
+    settings: Any = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _set_names(tokenizer: Any, settings: Mapping[str, Any]) -> None:
+    """Let the tokenizer's start and end token be those that are named, if it has such tokens."""
+    known = tokenizer.get_vocab()
+    for name in NAMES:
+        value = settings.get(name)
+        token = value.get("content") if isinstance(value, dict) else value
+        if token in known and token != getattr(tokenizer, name):
+            setattr(tokenizer, name, token)
