@@ -236,10 +236,8 @@ def info(workers: Sequence[WorkerReport], *, waiting: int, running: int) -> Body
 
 
 def _adapters(workers: Sequence[WorkerReport]) -> list[str]:
-    """The names a loaded model can be asked under; the base model is the adapter `base`."""
-    loaded = [one for one in workers if one.holds_model]
-    named = sorted({Path(one.lora_path).name for one in loaded if one.lora_path})
-    return ["base", *named] if loaded else []
+    """The names under which `/v1` serves the loaded adapters."""
+    return sorted({Path(one.lora_path).name for one in workers if one.holds_model and one.lora_path})
 
 
 def _worker(report: WorkerReport) -> Body:

@@ -28,6 +28,7 @@ REPORT = WorkerReport(
     lora_path="../SLMInit/cuda_lora_out",
     cuda_available=True,
 )
+MODEL = "cuda_lora_out"  # what it serves, by the name that `/v1` has for it
 
 
 @dataclass

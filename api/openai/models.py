@@ -1,4 +1,4 @@
-"""What can be asked for by name: the base model and the adapters."""
+"""What can be asked for by name: what the workers serve, the base model or an adapter on it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ class Model:
     parent: str | None
     context: int | None
 
+    def __str__(self) -> str:
+        return self.id if self.parent is None else f"{self.id} (an adapter of {self.parent})"
+
     def to_dict(self) -> dict[str, Any]:
         """The model object, with the fields that vLLM has besides."""
         return {
@@ -37,17 +40,20 @@ class Model:
 
 
 class Catalogue:
-    """The models of the live workers; of the names that several report, the one that holds the model speaks."""
+    """The models of the live workers; if several report one name, the worker that holds the model speaks.
+
+    An adapter is merged into its base, so only its own name is served: under the base's, clients would get the adapter.
+    """
 
     def __init__(self, workers: Sequence[WorkerReport]) -> None:
         speaking = sorted(workers, key=lambda one: not one.holds_model)
         self._speaker = speaking[0] if speaking else None
         self._models: dict[str, Model] = {}
-        for model in (model for worker in speaking for model in _models(worker)):
+        for model in filter(None, map(_served, speaking)):
             self._models.setdefault(model.id, model)
 
     def all(self) -> list[Model]:
-        """Every model, the base first."""
+        """Every model."""
         return list(self._models.values())
 
     def get(self, name: str) -> Model:
@@ -60,7 +66,7 @@ class Catalogue:
         if not self._models:
             raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         if name not in self._models:
-            known = ", ".join(self._models)
+            known = ", ".join(map(str, self._models.values()))
             raise ModelNotFound(f"There is no model {name[:100]!r}; known: {known}.", param="model")
         return self._models[name]
 
@@ -72,12 +78,13 @@ class Catalogue:
         return f"fp_{sha256(source.encode()).hexdigest()[:12]}"
 
 
-def _models(worker: WorkerReport) -> list[Model]:
+def _served(worker: WorkerReport) -> Model | None:
     if worker.base_model is None:
-        return []
-    base = Model(_name(worker.base_model), None, worker.context)
-    adapters = [Model(Path(worker.lora_path).name, base.id, worker.context)] if worker.lora_path else []
-    return [base, *adapters]
+        return None
+    base = _name(worker.base_model)
+    if worker.lora_path is None:
+        return Model(base, None, worker.context)
+    return Model(Path(worker.lora_path).name, base, worker.context)
 
 
 def _name(source: str) -> str:

@@ -17,7 +17,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class ModelObject(Told):
-    """What can be asked for by name: the base model, or an adapter with its `parent`."""
+    """What can be asked for by name: the base model, or the adapter on it with its `parent`."""
 
     id: str
     object: Literal["model"]

@@ -91,7 +91,7 @@ OPENAI_OPERATIONS = {
     "openai.list_models": Operation(
         id="listModels",
         tag=Tag.OPENAI,
-        summary="List the base model and its adapters",
+        summary="List the model that is served",
         answers=[Answer("The models.", openai_models.ModelList)],
     ),
     "openai.show_model": Operation(

@@ -196,9 +196,8 @@ function describe(info) {
   if (!workers.length) return ["down", "No worker is running", ""];
   const failed = workers.find((worker) => worker.error);
   if (failed && !info.model_loaded) return ["down", "The model could not be loaded", failed.error];
-  const adapters = info.adapters.filter((name) => name !== "base");
   const detail = [
-    adapters.length ? `adapter ${adapters.join(", ")}` : "no adapter",
+    info.adapters.length ? `adapter ${info.adapters.join(", ")}` : "no adapter",
     info.device,
     workers.length === 1 ? "1 worker" : `${workers.length} workers`,
     queue.running || queue.waiting ? `${queue.running} running, ${queue.waiting} waiting` : "",

@@ -14,7 +14,7 @@ from werkzeug import Response
 
 from common.errors import PromptTooLong, WorkerLost
 from common.logprobs import ScoredToken, TokenLogprobs
-from tests.api_in_process import Api, api_in_process
+from tests.api_in_process import MODEL, Api, api_in_process
 from tests.golden import test_golden
 from tests.golden.test_golden import machine_learning
 from tests.scripted_worker import Play
@@ -87,13 +87,13 @@ def test_completion(api: Api) -> None:
 
 
 def test_response(api: Api) -> None:
-    body = {"model": "gpt2", "input": "Hi", "instructions": "Be brief", "metadata": {"a": "b"}}
+    body = {"model": MODEL, "input": "Hi", "instructions": "Be brief", "metadata": {"a": "b"}}
     check("response.json", api.client.post("/v1/responses", json=body))
     check("response.sse", api.client.post("/v1/responses", json=body | {"stream": True}))
 
 
 def test_response_in_the_background(api: Api) -> None:
-    begun = api.client.post("/v1/responses", json={"model": "gpt2", "input": "Hi", "background": True})
+    begun = api.client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
     check("response_queued.json", begun)
     url = f"/v1/responses/{begun.json['id']}?stream=true"
     api.client.get(url).get_data()  # once it has ended, no place in line comes between
@@ -101,7 +101,7 @@ def test_response_in_the_background(api: Api) -> None:
 
 
 def test_response_that_fails(start: Start) -> None:
-    failed = start(failing).client.post("/v1/responses", json={"model": "gpt2", "input": "Hi", "stream": True})
+    failed = start(failing).client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "stream": True})
     check("response_failed.sse", failed)
 
 

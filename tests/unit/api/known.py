@@ -7,6 +7,8 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from tests.api_in_process import MODEL
+
 
 def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
     """A job, a model, a response, a file and a batch, by the names that paths and bodies have for them."""
@@ -14,12 +16,12 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
     def create(path: str, **request: Any) -> str:
         return str(client.post(path, headers=headers, **request).json["id"])
 
-    response = create("/v1/responses", json={"model": "gpt2", "input": "Hi", "background": True})
+    response = create("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
     file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
     request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
     return {
-        "model": "gpt2",
-        "model_id": "gpt2",
+        "model": MODEL,
+        "model_id": MODEL,
         "job_id": response.removeprefix("resp_"),
         "response_id": response,
         "file_id": file,

@@ -20,7 +20,7 @@ def test_info_tells_what_the_workers_report(api: Api) -> None:
     info = api.client.get("/slm/info").json
     assert list(info)[:6] == DOCUMENTED_INFO
     assert [info[name] for name in DOCUMENTED_INFO] == [True, "cuda", "gpt2", "../SLMInit/cuda_lora_out", True, False]
-    assert info["adapters"] == ["base", "cuda_lora_out"]
+    assert info["adapters"] == ["cuda_lora_out"]
     assert info["workers"] == [
         {
             "id": "slm1@host",

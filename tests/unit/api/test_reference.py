@@ -23,7 +23,7 @@ from api.reference.document import OPERATIONS, build
 from api.reference.meanings import MEANINGS
 from common.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.unit.api.conftest import StartApi
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -149,7 +149,7 @@ def as_sent(api: Api, media_type: str, example: Json) -> Json:
     """The example, with the names of a model and a file that are there."""
     if media_type == "multipart/form-data":
         return {"data": example | {"file": (io.BytesIO(example["file"].encode()), "a.jsonl")}}
-    known: Json = {"model": "gpt2"} if "model" in example else {}
+    known: Json = {"model": MODEL} if "model" in example else {}
     if "input_file_id" in example:
         file = {"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")}
         known["input_file_id"] = api.client.post("/v1/files", data=file).json["id"]

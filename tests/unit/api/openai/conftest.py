@@ -9,18 +9,18 @@ import pytest
 from werkzeug.test import TestResponse
 
 from common.jobs import GenerateParams
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 def chat(api: Api, **body: Any) -> TestResponse:
-    return api.client.post("/v1/chat/completions", json={"model": "gpt2", "messages": MESSAGES} | body)
+    return api.client.post("/v1/chat/completions", json={"model": MODEL, "messages": MESSAGES} | body)
 
 
 def complete(api: Api, **body: Any) -> TestResponse:
-    return api.client.post("/v1/completions", json={"model": "gpt2", "prompt": "Hi"} | body)
+    return api.client.post("/v1/completions", json={"model": MODEL, "prompt": "Hi"} | body)
 
 
 def data_of(stream: TestResponse) -> list[Any]:

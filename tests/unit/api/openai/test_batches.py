@@ -14,7 +14,7 @@ from api.openai.batch_driver import WINDOW, BatchDriver
 from common import keys
 from common.api_keys import ApiKeyStore, Role
 from common.errors import PromptTooLong
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -26,7 +26,7 @@ CHAT = "/v1/chat/completions"
 
 
 def line(custom_id: str, **body: Any) -> Json:
-    fields = {"model": "gpt2", "messages": MESSAGES} | body
+    fields = {"model": MODEL, "messages": MESSAGES} | body
     return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": fields}
 
 
@@ -106,7 +106,7 @@ def test_texts_and_several_choices_go_too(api: Api) -> None:
         "custom_id": "a",
         "method": "POST",
         "url": "/v1/completions",
-        "body": {"model": "gpt2", "prompt": ["x", "y"], "n": 2},
+        "body": {"model": MODEL, "prompt": ["x", "y"], "n": 2},
     }
     ended = drive_to_the_end(api, begin(api, wanted, endpoint="/v1/completions").json["id"])
     (result,) = read(api, ended["output_file_id"])

@@ -10,7 +10,7 @@ from redis import Redis
 from common.errors import Cancelled, InvalidRequest, PromptTooLong, WorkerLost
 from common.prompts import Conversation
 from common.sampling import Grammar, GrammarKind
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -257,7 +257,7 @@ def test_a_client_that_leaves_takes_its_jobs_along(start_api: StartApi) -> None:
 
 def test_a_request_that_is_sent_again_under_its_key_gets_the_same_choices(start_api: StartApi, seen: Seen) -> None:
     api = start_api(seen)
-    body = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}], "n": 2}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "n": 2}
     first, second = (
         api.client.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": "k"}) for _ in range(2)
     )

@@ -9,22 +9,40 @@ from api.openai.models import Catalogue
 from common.errors import ModelNotFound
 from common.fleet import WorkerReport, WorkerState
 from tests.api_in_process import REPORT, Api
-from tests.unit.api.openai.conftest import chat
+from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai.conftest import MESSAGES, chat
 
 
-def test_the_base_comes_first_and_is_the_parent_of_its_adapter(api: Api) -> None:
+def test_an_adapter_is_listed_with_its_base_and_is_what_can_be_asked_for(api: Api) -> None:
     listing = api.client.get("/v1/models").json
     assert listing["object"] == "list"
-    assert [(model["id"], model["parent"]) for model in listing["data"]] == [("gpt2", None), ("cuda_lora_out", "gpt2")]
+    assert [(model["id"], model["parent"]) for model in listing["data"]] == [("cuda_lora_out", "gpt2")]
+    assert api.client.get("/slm/info").json["adapters"] == ["cuda_lora_out"]
+    assert chat(api, model="cuda_lora_out").json["model"] == "cuda_lora_out"
+
+
+def test_a_base_without_an_adapter_is_listed_and_can_be_asked_for(start_api: StartApi) -> None:
+    api = start_api(report=REPORT.but(lora_path=None))
+    assert [(model["id"], model["parent"]) for model in api.client.get("/v1/models").json["data"]] == [("gpt2", None)]
+    assert api.client.get("/slm/info").json["adapters"] == []
+    assert chat(api, model="gpt2").json["model"] == "gpt2"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_the_base_of_an_adapter_is_not_answered_with_the_adapter(api: Api, path: str) -> None:
+    body = {"model": "gpt2"} | {
+        "/v1/chat/completions": {"messages": MESSAGES},
+        "/v1/completions": {"prompt": "Hi"},
+        "/v1/responses": {"input": "Hi"},
+    }[path]
+    answer = api.client.post(path, json=body)
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, "model_not_found")
+    assert answer.json["error"]["message"].endswith("known: cuda_lora_out (an adapter of gpt2).")
+    assert api.client.get("/v1/models/gpt2").status_code == 404
 
 
 def test_a_model_is_found_by_its_name(api: Api) -> None:
-    assert api.client.get("/v1/models/cuda_lora_out").json == api.client.get("/v1/models").json["data"][1]
-
-
-@pytest.mark.parametrize("name", ["gpt2", "cuda_lora_out"])
-def test_every_listed_name_can_be_asked_for(api: Api, name: str) -> None:
-    assert chat(api, model=name).json["model"] == name
+    assert api.client.get("/v1/models/cuda_lora_out").json == api.client.get("/v1/models").json["data"][0]
 
 
 def test_an_unknown_name_is_404(api: Api) -> None:
@@ -50,13 +68,13 @@ def test_a_name_with_a_slash_is_a_hub_s_and_a_folder_goes_by_its_own() -> None:
 
 
 def test_the_worker_that_holds_the_model_speaks_first() -> None:
-    loading = WorkerReport(id="a", host="h", pid=1, state=WorkerState.LOADING, base_model="gpt2")
-    assert Catalogue([loading, REPORT.but(context=512)]).get("gpt2").context == 512
+    loading = REPORT.but(id="a", state=WorkerState.LOADING)
+    assert Catalogue([loading, REPORT.but(context=512)]).get("cuda_lora_out").context == 512
 
 
 def test_a_worker_that_knows_of_no_model_yet_has_none() -> None:
     starting = Catalogue([WorkerReport(id="a", host="h", pid=1), REPORT])
-    assert len(starting.all()) == 2
+    assert len(starting.all()) == 1
     with pytest.raises(ModelNotFound):
         starting.get("base")
 

@@ -15,7 +15,7 @@ from common.api_keys import ApiKeyStore, Role
 from common.errors import InvalidRequest, PromptTooLong, WorkerLost
 from common.prompts import Conversation
 from common.sampling import Grammar, GrammarKind
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import Seen, frames_of
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def respond(api: Api, **body: Any) -> TestResponse:
-    return api.client.post("/v1/responses", json={"model": "gpt2", "input": "Hi"} | body)
+    return api.client.post("/v1/responses", json={"model": MODEL, "input": "Hi"} | body)
 
 
 def background(api: Api, **body: Any) -> str:
