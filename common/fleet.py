@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 from redis import Redis
 
@@ -54,6 +55,8 @@ class WorkerReport:
     cuda_available: bool = False
     mps_available: bool = False
     error: str | None = None
+    base_id: str | None = None  # hash of the base model's files as they are in memory
+    adapter_id: str | None = None  # of the adapter's
 
     @property
     def holds_model(self) -> bool:
@@ -89,15 +92,22 @@ class Fleet:
         return Desired(loaded=loaded != "0", generation=int(generation or 0))
 
     def set_desired(self, *, loaded: bool) -> Desired:
-        """Make it the workers' duty to hold the model, or not to. Asking for the same again makes them try again."""
-        return self._set(loaded=loaded, only_if_different=False)
+        """Make it the workers' duty to hold the model, or not to.
+
+        Asking for the same again makes them try again, and load what has changed on the disk.
+        """
+        return self._set(loaded=loaded)
 
     def require_model(self) -> Desired:
         """Have the model loaded if it was unloaded; changes nothing otherwise."""
-        return self._set(loaded=True, only_if_different=True)
+        return self._set(loaded=True, only_if="different")
 
-    def _set(self, *, loaded: bool, only_if_different: bool) -> Desired:
-        now_loaded, generation = self._desire(self._redis, int(loaded), int(only_if_different))
+    def refresh(self) -> Desired:
+        """Have every worker look for changes on the disk, unless the model is to be unloaded."""
+        return self._set(loaded=True, only_if="same")
+
+    def _set(self, *, loaded: bool, only_if: Literal["", "different", "same"] = "") -> Desired:
+        now_loaded, generation = self._desire(self._redis, int(loaded), only_if)
         return Desired(loaded=bool(now_loaded), generation=int(generation))
 
     def beat(self, report: WorkerReport, *, ttl_s: float) -> None:

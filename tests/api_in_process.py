@@ -27,6 +27,8 @@ REPORT = WorkerReport(
     base_model="gpt2",
     lora_path="../SLMInit/cuda_lora_out",
     cuda_available=True,
+    base_id="b5a4d58c",
+    adapter_id="0c6f1a7e",
 )
 MODEL = "cuda_lora_out"  # what it serves, by the name that `/v1` has for it
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from common.errors import ModelUnavailable
 from common.logs import configure_logging
@@ -27,7 +28,7 @@ from tests.fakes import (
 from worker.celery_app import WorkerApp
 from worker.engine.engine import Deliver
 from worker.engine.grammar import GrammarCompiler
-from worker.serving import Accelerators, ModelSpec, Serving
+from worker.serving import Accelerators, ModelContent, ModelSpec, Serving
 
 
 def plan(history: list[int]) -> int:
@@ -48,6 +49,14 @@ class FakeBackend:
     def spec(self) -> ModelSpec:
         return ModelSpec("cpu", "fake", None)
 
+    def content(self) -> ModelContent:
+        """`FAKE_ADAPTER_FILE` plays the adapter's file."""
+        file = os.environ.get("FAKE_ADAPTER_FILE")
+        try:
+            return ModelContent("fake", file and Path(file).read_text())
+        except OSError as err:
+            raise ModelUnavailable(f"no adapter: {err}") from err
+
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
             raise ModelUnavailable(message)
@@ -66,7 +75,9 @@ class FakeBackend:
             runner.close()
 
         grammars = GrammarCompiler(ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
-        return Serving(engine, FakeRenderer(), grammars, "cpu", "float32", self._settings.context, close)
+        return Serving(
+            engine, FakeRenderer(), grammars, "cpu", "float32", self._settings.context, self.content(), close
+        )
 
 
 _settings = Settings.from_env()

@@ -241,5 +241,11 @@ class ScriptedWorker:
         workers = [{"id": self.report.id, "device": self.report.device, "state": self.report.state.value}]
         message = f"Model loaded successfully on {self.report.device}" if is_load else "Model unloaded successfully"
         play.status(message)
-        model = {"device": self.report.device, "model_path": self.report.lora_path} if is_load else {}
-        play.succeed({"message": message, **model, "workers": workers})
+        model = {
+            "device": self.report.device,
+            "model_path": self.report.lora_path,
+            "changed": [],
+            "base_id": self.report.base_id,
+            "adapter_id": self.report.adapter_id,
+        }
+        play.succeed({"message": message, **(model if is_load else {}), "workers": workers})

@@ -6,19 +6,26 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from common.content import ContentHashes
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
 from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, model_name, resolve_base_model
 from worker.engine.engine import Deliver
-from worker.serving import Accelerators, ModelSpec, Serving
+from worker.serving import Accelerators, ModelContent, ModelSpec, Serving
+
+if TYPE_CHECKING:
+    from worker.engine.loader import LoadedModel
 
 TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts leave their adapters
 DEMONSTRATION = "SLMInit/demo_lora"  # shipped; belongs to the default model
 ADAPTER_FILE = "adapter_config.json"
+READ_ATTEMPTS = 3
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +35,7 @@ class ModelBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._hashes = ContentHashes()
 
     @cached_property
     def accelerators(self) -> Accelerators:
@@ -50,24 +58,27 @@ class ModelBackend:
         lora_path = self._lora_path()
         return ModelSpec(device, self._settings.base_model, str(lora_path) if lora_path else None)
 
+    def content(self) -> ModelContent:
+        """The hashes of the files that the next load would read.
+
+        Raises:
+            ModelUnavailable: there is no such model or adapter.
+        """
+        lora_path = self._lora_path()
+        try:
+            base = self._hashes.of_folder(_folder(self._source()))
+            return ModelContent(base, None if lora_path is None else self._hashes.of_folder(ROOT / lora_path))
+        except OSError as err:
+            raise ModelUnavailable(f"The model's files cannot be read: {err}") from err
+
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
         """Load the base model, merge the adapter, start the engine.
 
         Raises:
             ModelUnavailable: there is no such model or adapter, or they do not belong together.
         """
-        from worker.engine.loader import load_model
-
-        settings, spec = self._settings, self.spec()
-        log.info("loading base_model=%s lora_path=%s", spec.base_model, spec.lora_path)
-        with _collector_at_rest():
-            model = load_model(
-                self._source(),
-                base_name=model_name(settings.base_model),
-                device=settings.device,
-                dtype=settings.dtype,
-                adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
-            )
+        settings = self._settings
+        model, content = self._read()
         engine = model.start_engine(
             num_slots=settings.slots,
             max_context=settings.context,
@@ -85,8 +96,42 @@ class ModelBackend:
             model.device.type,
             model.dtype,
             model.context_length,
+            content,
             model.close,
         )
+
+    def _read(self) -> tuple[LoadedModel, ModelContent]:
+        """The model, and what the files held that it was read from. A training may write them at the same time."""
+        for _ in range(READ_ATTEMPTS):
+            with ThreadPoolExecutor(1) as pool:  # hashing takes as long as reading
+                hashing = pool.submit(self._content_before)
+                model = self._read_model()
+            if hashing.result() in (None, content := self.content()):
+                return model, content
+            log.warning("the model's files changed while they were read: reading them again")
+            model.close()
+        raise ModelUnavailable("The model's files change all the time. Load it when they are complete.")
+
+    def _content_before(self) -> ModelContent | None:
+        """The content before a load; None of what the load itself has yet to fetch from the hub."""
+        try:
+            return self.content()
+        except ModelUnavailable:
+            return None
+
+    def _read_model(self) -> LoadedModel:
+        from worker.engine.loader import load_model
+
+        settings, spec = self._settings, self.spec()
+        log.info("loading base_model=%s lora_path=%s", spec.base_model, spec.lora_path)
+        with _collector_at_rest():
+            return load_model(
+                self._source(),
+                base_name=model_name(settings.base_model),
+                device=settings.device,
+                dtype=settings.dtype,
+                adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
+            )
 
     def _source(self) -> str:
         try:
@@ -105,6 +150,22 @@ class ModelBackend:
         if not found and self._settings.base_model == DEFAULT_BASE_MODEL:
             found = [Path(path) for path in (DEMONSTRATION,) if (ROOT / path / ADAPTER_FILE).is_file()]
         return found[0] if found else None
+
+
+def _folder(source: str) -> Path:
+    """Where the files of a model lie: a hub id's in the hub's cache.
+
+    Raises:
+        OSError: it is not there yet.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return Path(source)
+    config = try_to_load_from_cache(source, "config.json")
+    if not isinstance(config, str):
+        raise FileNotFoundError(f"{source} is not in the hub's cache")
+    return Path(config).parent
 
 
 @contextmanager

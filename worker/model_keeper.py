@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from common.errors import InternalError, SLMError
 from common.fleet import Desired, Fleet, WorkerState
-from worker.serving import Serving
+from worker.serving import ModelContent, Serving
 
 POLL_S = 2.0  # how often the desired state is read where no message said that it changed
 RECHECK_S = 0.2  # how often a waiting borrower looks whether its job was given up
@@ -43,17 +43,27 @@ class Holding:
 
 
 class ModelKeeper:
-    """Owns the model. Its thread alone loads and unloads; an unload waits for the running jobs and holds new ones back.
+    """Owns the model. Its thread alone loads and unloads it, and loads it anew if its files have changed.
+
+    An unload waits for the running jobs and holds new ones back.
 
     Args:
         fleet: where the desired state stands.
-        load: makes a `Serving`; raises `SLMError` where it cannot.
+        load: makes a `Serving`; raises `SLMError` if it cannot.
+        content: what `load` would load now; raises `SLMError` if it cannot tell.
         publish: sends the worker's report; called whenever the holding changed.
     """
 
-    def __init__(self, fleet: Fleet, load: Callable[[], Serving], publish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        load: Callable[[], Serving],
+        content: Callable[[], ModelContent],
+        publish: Callable[[], None],
+    ) -> None:
         self._fleet = fleet
         self._load = load
+        self._content = content
         self._publish = publish
         self._changed = threading.Condition()
         self._holding = Holding(WorkerState.STARTING, 0, None, None)
@@ -149,13 +159,39 @@ class ModelKeeper:
         return desired.generation != self._holding.generation or self._holding.state is WorkerState.STARTING
 
     def _follow(self, desired: Desired) -> None:
+        serving, is_start = self._holding.serving, self._holding.state is WorkerState.STARTING
         if not desired.loaded:
-            self._unload(desired.generation)
-        elif self._holding.serving is None:
+            if self._let_go():
+                self._hold(Holding(WorkerState.UNLOADED, desired.generation, None, None))
+        elif serving is not None and not self._is_outdated(serving):
+            self._hold(Holding(WorkerState.READY, desired.generation, serving, None))
+        elif serving is None or self._let_go():
             self._hold(Holding(WorkerState.LOADING, self._holding.generation, None, None))
             self._hold(self._loaded(desired.generation))
-        else:
-            self._hold(Holding(WorkerState.READY, desired.generation, self._holding.serving, None))
+            if is_start:
+                self._agree_with_the_others()
+
+    def _is_outdated(self, serving: Serving) -> bool:
+        """Whether a load would bring something else than what is held; one that would fail does."""
+        try:
+            return self._content() != serving.content
+        except SLMError as err:
+            log.warning("the model's files have changed: %s", err.message)
+            return True
+
+    def _agree_with_the_others(self) -> None:
+        """Have all workers look at the disk again if this one, which came later, found other files there than they did.
+
+        Without it they would answer with different models until somebody asks for a load.
+        """
+        content = self._holding.serving and self._holding.serving.content
+        try:
+            others = [one for one in self._fleet.workers() if one.holds_model]
+            if content and any((one.base_id, one.adapter_id) != content for one in others):
+                log.warning("other workers hold another model than the files here: all load what is on the disk")
+                self._fleet.refresh()
+        except RedisError as err:
+            log.warning("the other workers' models are not known: %s", err)
 
     def _loaded(self, generation: int) -> Holding:
         """A boundary: whatever goes wrong in loading becomes the worker's reported state."""
@@ -171,15 +207,16 @@ class ModelKeeper:
             )
             return Holding(WorkerState.FAILED, generation, None, failure)
 
-    def _unload(self, generation: int) -> None:
+    def _let_go(self) -> bool:
+        """Wait for the running jobs and give the model's memory back; false if the worker stops before they end."""
         with self._changed:
             self._closing = True
             self._changed.wait_for(lambda: self._borrowers == 0 or self._stopping.is_set())
             if self._borrowers:
-                return
+                return False
         if self._holding.serving is not None:
             self._holding.serving.close()
-        self._hold(Holding(WorkerState.UNLOADED, generation, None, None))
+        return True
 
     def _hold(self, holding: Holding) -> None:
         with self._changed:

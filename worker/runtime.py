@@ -77,7 +77,7 @@ class WorkerRuntime:
             watchdog=self._watchdog,
             metrics=MetricsReporter(MetricsBoard(redis), worker_id, self._metrics.to_wire),
         )
-        self._keeper = ModelKeeper(fleet, self._load, self._heartbeat.publish)
+        self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         traces = Traces(self._tracer, worker_id)
@@ -152,6 +152,8 @@ class WorkerRuntime:
             error=holding.error.message if holding.error else None,
             dtype=serving.dtype if serving else None,
             context=serving.context if serving else None,
+            base_id=serving.content.base if serving else None,
+            adapter_id=serving.content.adapter if serving else None,
         )
 
     @property

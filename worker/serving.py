@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from common.prompts import Prompt
 from common.sampling import Grammar
@@ -40,6 +40,13 @@ class Grammars(Protocol):
         ...
 
 
+class ModelContent(NamedTuple):
+    """What the files of a base model and of its adapter hold, as hashes; the adapter's is None if there is none."""
+
+    base: str
+    adapter: str | None
+
+
 @dataclass(frozen=True)
 class Serving:
     """A model in memory. `close` stops its engine and gives the memory back."""
@@ -50,6 +57,7 @@ class Serving:
     device: str
     dtype: str
     context: int  # most tokens of prompt and answer
+    content: ModelContent
     close: Callable[[], None]
 
 
@@ -80,6 +88,14 @@ class Backend(Protocol):
 
     def spec(self) -> ModelSpec:
         """What the next load would load; asked for after `accelerators`."""
+        ...
+
+    def content(self) -> ModelContent:
+        """What the next load would load, by the files on the disk. May take seconds if they have changed.
+
+        Raises:
+            SLMError: they cannot be read.
+        """
         ...
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:

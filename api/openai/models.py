@@ -74,8 +74,14 @@ class Catalogue:
     def fingerprint(self) -> str:
         """Changes with what computes the answers: the same seed gives the same answer as long as it stays."""
         one = self._speaker
-        source = "" if one is None else f"{one.base_model}\n{one.lora_path}\n{one.dtype}\n{one.device}"
-        return f"fp_{sha256(source.encode()).hexdigest()[:12]}"
+        if one is None:
+            return _fingerprint()
+        return _fingerprint(one.base_model, one.lora_path, one.base_id, one.adapter_id, one.dtype, one.device)
+
+
+def _fingerprint(*parts: str | None) -> str:
+    text = "\n".join(map(str, parts))
+    return f"fp_{sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _served(worker: WorkerReport) -> Model | None:

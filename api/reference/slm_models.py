@@ -136,6 +136,11 @@ class ModelChanged(Told):
     message: str
     device: Absent[str] = Field(None, description="of a load")
     model_path: Absent[str] = Field(None, description="of a load")
+    changed: Absent[list[Literal["base", "adapter"]]] = Field(
+        None, description="of a load: what is in memory now that was not before, by the content of its files"
+    )
+    base_id: Absent[str] = Field(None, description="of a load: hash of the base model's files")
+    adapter_id: Absent[str] = Field(None, description="of a load with an adapter: hash of the adapter's files")
     job_id: JobId
     workers: list[WorkerOutcome]
 

@@ -35,6 +35,15 @@ def test_requiring_the_model_changes_only_what_was_otherwise(redis: Redis) -> No
     assert fleet.require_model() == Desired(loaded=True, generation=2)
 
 
+def test_a_refresh_has_the_workers_look_again_unless_the_model_is_unloaded(redis: Redis) -> None:
+    fleet = Fleet(redis)
+    assert fleet.refresh() == Desired(loaded=True, generation=1)
+    assert fleet.refresh() == Desired(loaded=True, generation=2)
+    fleet.set_desired(loaded=False)
+    assert fleet.refresh() == Desired(loaded=False, generation=3)
+    assert fleet.desired() == Desired(loaded=False, generation=3)
+
+
 def test_live_workers_are_listed_with_what_they_reported(redis: Redis) -> None:
     fleet = Fleet(redis)
     fleet.beat(report("w1"), ttl_s=60)

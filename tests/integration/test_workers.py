@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,100 @@ def test_load_and_unload_reach_every_worker_and_one_that_comes_later_loads_first
     unloaded = cluster.finish(JobKind.UNLOAD)
     assert unloaded.result is not None
     assert [one["state"] for one in unloaded.result["workers"]] == ["unloaded"] * 3
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """What plays an adapter's file for the fake model."""
+    file = tmp_path / "adapter"
+    file.write_text("first")
+    return file
+
+
+def load_result(cluster: Cluster) -> dict[str, Any]:
+    result = cluster.finish(JobKind.LOAD).result
+    assert result is not None
+    return result
+
+
+def test_a_load_brings_what_is_on_the_disk_to_every_worker_and_says_what_changed(
+    cluster: Cluster, adapter: Path
+) -> None:
+    for name in "ab":
+        cluster.start_worker(name, FAKE_ADAPTER_FILE=str(adapter))
+    cluster.wait_until_taking_jobs("a", "b")
+    assert {one.adapter_id for one in cluster.fleet.workers()} == {"first"}
+
+    assert load_result(cluster)["changed"] == []
+    adapter.write_text("second")
+    result = load_result(cluster)
+    assert (result["changed"], result["base_id"], result["adapter_id"]) == (["adapter"], "fake", "second")
+    assert {one.adapter_id for one in cluster.fleet.workers()} == {"second"}
+    assert load_result(cluster)["changed"] == []
+
+    cluster.finish(JobKind.UNLOAD)
+    assert {one.base_id for one in cluster.fleet.workers()} == {None}
+    assert load_result(cluster)["changed"] == ["base", "adapter"]
+
+
+def test_what_runs_ends_with_the_model_it_began_with_and_what_comes_waits_for_the_new_one(
+    cluster: Cluster, adapter: Path
+) -> None:
+    cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter), **SLOW)
+    cluster.wait_until_taking_jobs("a")
+    _, running = cluster.stream("endless", max_new_tokens=100)
+    wait_for("some tokens", lambda: len(running.text) > 5)
+    adapter.write_text("second")
+
+    _, load = cluster.submit(JobKind.LOAD)
+    wait_for("the load to begin", lambda: any(event.type is EventType.STATUS for event in load.events))
+    _, waiting = cluster.stream("hello")
+    waiting.to_end()
+
+    assert_whole(running, 100)
+    assert waiting.events[0].data["status"] == "Loading SLM model..."
+    assert load.to_end()[-1].type is EventType.FINISHED
+
+
+def test_a_worker_that_comes_later_and_finds_other_files_has_all_load_them(cluster: Cluster, adapter: Path) -> None:
+    cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter))
+    cluster.wait_until_taking_jobs("a")
+    adapter.write_text("second")
+
+    cluster.start_worker("b", FAKE_ADAPTER_FILE=str(adapter))
+
+    def ids() -> list[str | None]:
+        return [one.adapter_id for one in cluster.fleet.workers() if one.holds_model]
+
+    wait_for("both to hold the new adapter", lambda: ids() == ["second", "second"])
+
+
+def test_workers_whose_machines_have_different_files_are_told_apart(
+    cluster: Cluster, adapter: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter))
+    cluster.start_worker("b", FAKE_ADAPTER_FILE=str(other))
+    cluster.wait_until_taking_jobs("a", "b")
+
+    record = cluster.finish(JobKind.LOAD)
+
+    assert record.state is JobState.FAILED
+    assert record.error is not None
+    assert record.error.code == ModelUnavailable.code
+    for part in ("a@", "b@", "first", "theirs", "same files"):
+        assert part in record.error.message
+
+
+def test_files_that_cannot_be_read_any_more_make_the_load_fail(cluster: Cluster, adapter: Path) -> None:
+    cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter))
+    cluster.wait_until_taking_jobs("a")
+    adapter.unlink()
+
+    assert cluster.finish(JobKind.LOAD).state is JobState.FAILED
+    adapter.write_text("back")
+    assert load_result(cluster)["adapter_id"] == "back"
 
 
 def test_a_generation_on_an_unloaded_model_loads_it_and_says_so(cluster: Cluster) -> None:

@@ -1,0 +1,42 @@
+"""What the files of a model or adapter hold, as one hash: two folders with the same hash compute the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+# What loading a model may read: weights, settings, tokenizers, templates. Pictures, notes and checkpoints are no part.
+SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"})
+_Stamp = tuple[int, ...]
+
+
+class ContentHashes:
+    """SHA-256 of files and folders. A file is read again only if its size, times or place on the disk have changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[_Stamp, str]] = {}
+
+    def of_folder(self, folder: Path) -> str:
+        """The hash over the names and contents of the folder's own files that a model is loaded from, in hex.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+        lines = "".join(f"{self._of_file(file)} {file.name}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def _of_file(self, file: Path) -> str:
+        stamp = _stamp(file)
+        known = self._known.get(file)
+        if known is None or known[0] != stamp:
+            with file.open("rb") as content:
+                known = self._known[file] = (stamp, hashlib.file_digest(content, "sha256").hexdigest())
+        return known[1]
+
+
+def _stamp(file: Path) -> _Stamp:
+    """Taken before the file is read, so a change during the reading shows at the next look."""
+    status: os.stat_result = file.stat()
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

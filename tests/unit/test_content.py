@@ -1,0 +1,74 @@
+"""One hash for what a model's files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from common.content import ContentHashes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / "config.json").write_text("{}")
+    (made / "model.safetensors").write_bytes(b"weights")
+    return made
+
+
+def test_it_is_over_the_names_and_contents_in_order(folder: Path) -> None:
+    lines = (f"{hashlib.sha256(file.read_bytes()).hexdigest()} {file.name}\n" for file in sorted(folder.iterdir()))
+
+    assert ContentHashes().of_folder(folder) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_the_same_files_elsewhere_have_the_same_hash(folder: Path, tmp_path: Path) -> None:
+    hashes = ContentHashes()
+    before = hashes.of_folder(folder)
+    folder.rename(tmp_path / "other")
+    os.utime(tmp_path / "other" / "config.json", (1, 1))
+
+    assert hashes.of_folder(tmp_path / "other") == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "loss.png", "training_args.bin", "checkpoints"])
+def test_what_no_model_is_loaded_from_is_no_part(folder: Path, name: str) -> None:
+    hashes = ContentHashes()
+    before = hashes.of_folder(folder)
+    (folder / name).mkdir() if name == "checkpoints" else (folder / name).write_text("x")
+
+    assert hashes.of_folder(folder) == before
+
+
+def test_every_other_change_of_a_file_shows(folder: Path) -> None:
+    hashes = ContentHashes()
+    seen = {hashes.of_folder(folder)}
+    weights = folder / "model.safetensors"
+
+    weights.write_bytes(b"Weights")  # as long as before
+    seen.add(hashes.of_folder(folder))
+    weights.rename(folder / "other.safetensors")
+    seen.add(hashes.of_folder(folder))
+    (folder / "chat_template.jinja").write_text("")
+    seen.add(hashes.of_folder(folder))
+    (folder / "config.json").unlink()
+    seen.add(hashes.of_folder(folder))
+
+    assert len(seen) == 5
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = ContentHashes()
+    before = hashes.of_folder(folder)
+    monkeypatch.setattr(hashlib, "file_digest", None)
+
+    assert hashes.of_folder(folder) == before
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ContentHashes().of_folder(tmp_path / "gone")
