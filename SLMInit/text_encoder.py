@@ -88,7 +88,9 @@ class _FastEncoding:
 
     def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         try:
-            return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+            # without the tokens' places in the text, which nobody asks for here: a third faster
+            (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+            return list(encoding.ids)
         except Exception as err:  # the library knows no other
             raise UnspellableText(f"The model's tokenizer cannot spell this text: {err}") from err
 
