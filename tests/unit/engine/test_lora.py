@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Con
 
 from common.settings import ROOT
 from SLMInit.adapter_check import AdapterError, check_adapter
+from tests.unit.engine.tiny_models import CONFIGS as ARCHITECTURES
+from tests.unit.engine.tiny_models import make_model
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.lora import merge_lora
 from worker.engine.native.runner import NativeRunner
@@ -114,6 +116,30 @@ def test_a_merged_model_computes_what_peft_computes(case: str, save_embedding_la
 
     torch.testing.assert_close(logits(merged(base, tmp_path)), expected, atol=1e-4, rtol=1e-4)
     assert (expected - logits(make(base))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "embedding and output layer"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_is_merged_as_by_peft(name: str, targets: str, tmp_path: Path) -> None:
+    adapted, model = make_model(name), make_model(name)
+    before = logits(model)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in ends]
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        task_type="CAUSAL_LM",
+        init_lora_weights=False,
+        target_modules=targets if targets == "all-linear" else names,
+    )
+    get_peft_model(adapted, config).save_pretrained(str(tmp_path), save_embedding_layers=False)
+    expected = logits(PeftModel.from_pretrained(make_model(name), str(tmp_path)).eval())
+
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    merge_lora(model, check_adapter(tmp_path, name, shapes))
+
+    torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
+    assert (expected - before).abs().max() > 1
 
 
 @pytest.mark.parametrize("case", [case for case, (base, _) in CASES.items() if base != "llama"])
