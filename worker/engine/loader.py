@@ -254,7 +254,7 @@ def _from_pretrained(source: str, dtype: torch.dtype, adapter_path: Path | None)
     """Model and tokenizer, from the folder or the hub's cache if possible, else from the hub."""
     try:
         return _load(source, dtype, adapter_path, local_files_only=True)
-    except OSError:
+    except (*LOAD_ERRORS, UnusableFiles):  # a cache that has some of the files fails in many ways
         if Path(source).is_dir():
             raise
         return _load(source, dtype, adapter_path, local_files_only=False)

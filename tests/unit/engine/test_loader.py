@@ -26,6 +26,7 @@ from common.sampling import SamplingParams
 from common.settings import ROOT
 from tests.fakes import Outputs
 from tests.unit.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_adapter, save_model
+from worker.engine import loader
 from worker.engine.loader import (
     LoadedModel,
     TokenizerDecoder,
@@ -146,6 +147,32 @@ def test_a_hub_that_cannot_be_reached_is_said_to_be_so(monkeypatch: pytest.Monke
 
     with pytest.raises(ModelUnavailable, match=r"'nobody/nothing' cannot be loaded.*SLM_BASE_MODEL"):
         load_model("nobody/nothing", base_name="nobody/nothing")
+
+
+@pytest.mark.parametrize("cached", [["config.json"], ["config.json", "tokenizer.json"]])
+def test_what_the_hubs_cache_lacks_is_fetched(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: list[str]
+) -> None:
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--org--tiny" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "models--org--tiny" / "refs").mkdir()
+    (cache / "models--org--tiny" / "refs" / "main").write_text("a" * 40)
+    for file in cached:
+        shutil.copy(base / file, snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    load = loader._load
+
+    def load_as_if_online(source: str, *args: Any, local_files_only: bool) -> Any:
+        if not local_files_only:
+            shutil.copytree(base, snapshot, dirs_exist_ok=True)
+        return load(source, *args, local_files_only=True)
+
+    monkeypatch.setattr(loader, "_load", load_as_if_online)
+
+    with closing(load_model("org/tiny", base_name="org/tiny", device="cpu")) as model:
+        assert len(model.tokenizer) == 259
 
 
 def test_pickled_weights_are_not_loaded(copy: Path) -> None:
