@@ -41,9 +41,7 @@ class AdapterInfo:
     ranks: Mapping[str, int]  # module -> r: A is [r, in], B is [out, r]
     scalings: Mapping[str, float]  # module -> factor on B @ A
     embeddings: frozenset[str]  # those of the modules that are embeddings: A is [r, tokens], B is [size, r]
-    base_layers: frozenset[
-        str
-    ]  # those of the modules whose base weight is in the file, to be used instead of the base's
+    base_layers: frozenset[str]  # those of the modules that bring a base weight of their own, to be used instead
     warning: str | None
 
     @property
@@ -139,7 +137,9 @@ def _parse_key(key: str) -> tuple[str, str]:
 
 def _float_shape(key: str, tensor: Any) -> _Shape:
     if tensor.get_dtype() not in DTYPES:
-        raise Refusal(f"{key!r} is of type {tensor.get_dtype()}, not one of {', '.join(sorted(DTYPES))}.")
+        raise Refusal(
+            f"{key!r} is of type {tensor.get_dtype()}, not one of {', '.join(sorted(DTYPES))}. Save it in one of these."
+        )
     return tuple(tensor.get_shape())
 
 

@@ -86,7 +86,8 @@ def read_config(folder: Path) -> LoraConfig:
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
-        raise Refusal(f"there is no {CONFIG_FILE} in it." if folder.is_dir() else "there is no such folder.")
+        found = f"there is no {CONFIG_FILE} in it" if folder.is_dir() else "there is no such folder"
+        raise Refusal(f"{found}. Name the folder that peft's save_pretrained or the training script wrote.")
     try:
         config = LoraConfig.model_validate_json(file.read_bytes())
     except ValidationError as err:

@@ -24,16 +24,17 @@ class TextEncoder:
 
     Raises:
         TemplateError: `template` is none.
+        UnspellableText, ValueError: the tokenizer cannot be used.
     """
+
+    start_ids: list[int]
+    """The tokens that the tokenizer puts before every text by itself, such as a start token."""
 
     def __init__(self, tokenizer: Any, template: str) -> None:
         self._control = ControlTokens.of(tokenizer, template)
         make = _FastEncoding if getattr(tokenizer, "is_fast", False) else _SlowEncoding
         self._encoding: _Encoding = make(tokenizer, self._control.names)
         self.start_ids = _start_ids(self.text_ids("a"), self.part_ids("a"))
-
-    start_ids: list[int]
-    """The tokens that the tokenizer puts before every text by itself, such as a start token."""
 
     def text_ids(self, text: str) -> list[int]:
         """A user's text, with the tokens that the tokenizer puts around every text.

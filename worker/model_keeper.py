@@ -208,11 +208,11 @@ class ModelKeeper:
             return Holding(WorkerState.FAILED, generation, None, failure)
 
     def _let_go(self) -> bool:
-        """Wait for the running jobs and give the model's memory back; false if the worker stops before they end."""
+        """Wait for the running jobs and give the model's memory back; false if the worker stops first."""
         with self._changed:
             self._closing = True
             self._changed.wait_for(lambda: self._borrowers == 0 or self._stopping.is_set())
-            if self._borrowers:
+            if self._stopping.is_set():
                 return False
         if self._holding.serving is not None:
             self._holding.serving.close()

@@ -284,7 +284,7 @@ def _merge_adapter(model: Any, path: Path, base_name: str) -> AdapterInfo:
 def _check_finite(model: Any, source: str) -> None:
     """One weight that is no number would spoil every answer that it touches, and nobody would see why."""
     for name, weight in model.named_parameters():
-        if not torch.stack(torch.aminmax(weight)).isfinite().all():
+        if weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
             raise UnusableFiles(
                 f"the weights in {source!r} are broken: {name} holds values that are not finite numbers (NaN or "
                 "infinite). Get them again, or train the model again if they are your own."
