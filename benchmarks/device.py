@@ -57,18 +57,23 @@ class Chain:
         self._position = context
         for slot in range(batch):
             tokens = tuple((slot + 7 * position) % 997 for position in range(context))
-            runner.forward([Row((slot,), tokens, 0, BASE_ADAPTER, needs_logits=False)])
-        rows = [Row((slot,), (slot,), context, BASE_ADAPTER, needs_logits=True) for slot in range(batch)]
+            runner.forward([self._row(slot, tokens, 0, needs_logits=False)])
+        rows = [self._row(slot, (slot,), context) for slot in range(batch)]
         self.samples = self._sampler.start(runner.forward(rows), self._sequences)
 
     def step(self) -> None:
         """Launch one more step."""
         self._position += 1
-        rows = [
-            Row((slot,), (0,), self._position, BASE_ADAPTER, needs_logits=True, source=slot)
-            for slot in range(len(self._sequences))
-        ]
+        rows = [self._row(slot, (0,), self._position, source=slot) for slot in range(len(self._sequences))]
         self.samples = self._sampler.start(self._runner.forward(rows, self.samples.tokens), self._sequences)
+
+    def _row(
+        self, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool = True, source: int | None = None
+    ) -> Row:
+        """A row of a sequence that has all the blocks it can need."""
+        count = -(-self._runner.context_length // self._runner.block_tokens)
+        blocks = tuple(range(slot * count, (slot + 1) * count))
+        return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits, source=source)
 
 
 def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, float]:

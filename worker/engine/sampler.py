@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -108,7 +110,7 @@ def _random_choice(sequence: Sequence) -> RandomChoice:
 
 def _most_probable(logits: Tensor) -> Samples:
     """The way of a batch that asks for nothing else: one look at the logits, no copy of them."""
-    best, tokens = row_max(logits)
+    best, tokens = _pick(logits, [None] * len(logits))
     return Samples(tokens, best)
 
 
@@ -125,6 +127,8 @@ def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> 
 
 def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, Tensor]:
     """Each row's largest logit and its token, both [rows]: the most probable one where there is no random choice."""
+    if logits.is_cuda and (pick := _fused_pick()) is not None:
+        return pick(logits, choices)
     random = {row: choice for row, choice in enumerate(choices) if choice is not None}
     if len(random) == len(choices):
         return logits.amax(dim=-1), draw(logits, list(random.values()))
@@ -133,3 +137,13 @@ def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, T
         rows = to_device(torch.tensor(list(random)), logits.device)
         tokens[rows] = draw(logits[rows], list(random.values()))
     return best, tokens
+
+
+@cache
+def _fused_pick() -> Callable[[Tensor, list[RandomChoice | None]], tuple[Tensor, Tensor]] | None:
+    """The same in one launch; None where Triton is not installed."""
+    try:
+        from worker.engine.device.fused.sampling import pick
+    except ImportError:
+        return None
+    return pick
