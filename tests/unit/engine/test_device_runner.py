@@ -342,6 +342,20 @@ def test_the_steps_that_are_needed_first_are_recorded_before(
     assert graphs.num_recorded == 6
 
 
+def test_recording_steps_changes_nothing_of_what_was_computed_before() -> None:
+    model = make_model("llama")
+    runner = make_runner(model, num_slots=3, recorder=FakeGraphs())
+    texts = [[index + 1] * 50 for index in range(3)]
+    runner.forward([row(index, text, needs_logits=False) for index, text in enumerate(texts)])
+    before = runner._cache.keys.clone(), runner._cache.values.clone()
+
+    runner.warm_up()
+
+    kept = slice(0, runner.num_blocks)
+    assert torch.equal(runner._cache.keys[:, kept], before[0][:, kept])
+    assert torch.equal(runner._cache.values[:, kept], before[1][:, kept])
+
+
 class Operations(TorchDispatchMode):
     """Notes the operations that are done."""
 

@@ -9,10 +9,11 @@ BLOCK_TOKENS = 32
 
 
 class PagedCache:
-    """Keys [layers, blocks + 1, kv_heads, BLOCK_TOKENS, head_size], and values, whose last two dimensions are exchanged.
+    """Keys [layers, blocks + 1, kv_heads, BLOCK_TOKENS, head_size], and values with the last two dimensions exchanged.
 
-    So both stand in the order in which a product with them reads them (`fused.attention`). Which block holds which tokens of which sequence is the engine's business. The last block takes what is computed for
-    tokens that do not count; nobody reads it. What a sequence has not written of its blocks may be anything, NaN included.
+    So a product reads both in their order (`fused.kernels.attention`). Which block holds which tokens of which sequence
+    is the engine's business. The last block takes what is computed for tokens that do not count; nobody reads it. What
+    a sequence has not written of its blocks may be anything, NaN included.
 
     Args:
         num_layers: of the model.
@@ -49,7 +50,11 @@ class PagedCache:
         self.values[layer][blocks, :, :, offsets] = values
 
     def read(self, layer: int, tables: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of a layer's states in the blocks of `tables` [rows, n]: [rows, kv_heads, n * BLOCK_TOKENS, head_size]."""
+        """Copies of a layer's states in the blocks of `tables` [rows, n].
+
+        Returns:
+            Keys and values, [rows, kv_heads, n * BLOCK_TOKENS, head_size] each.
+        """
         keys, values = self.keys[layer][tables], self.values[layer][tables].transpose(3, 4)
         return keys.transpose(1, 2).flatten(2, 3), values.transpose(1, 2).flatten(2, 3)
 

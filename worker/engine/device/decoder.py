@@ -89,7 +89,7 @@ class TorchDecoder:
         """As `Decoder.embed`."""
         token_ids = inputs.token_ids
         if previous is not None:
-            sampled = previous[inputs.sources.clamp(min=0)].to(token_ids.dtype)
+            sampled = previous[inputs.sources.clamp(min=0)].clamp(min=0).to(token_ids.dtype)
             token_ids = torch.where(inputs.sources < 0, token_ids, sampled)
         states = functional.embedding(token_ids, self._weights.embedding)
         if self._weights.positions is not None:
@@ -152,7 +152,7 @@ class TorchDecoder:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x [tokens, hidden_size]: [tokens, heads, head_size] each."""
         parts = self._parts
-        heads = layer.query_key_value.of(x).unflatten(-1, (-1, parts.head_size))
+        heads = layer.query_key_value.of(x).view(len(x), -1, parts.head_size)
         turned, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=1)
         if layer.head_norms is not None:
             turned = functional.rms_norm(turned, (parts.head_size,), None, parts.norm_epsilon) * layer.head_norms
@@ -208,9 +208,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, positions: Tensor, sca
     flat = grouped.reshape(batch, group * num_tokens, size)
     # The factor goes into the product: in half precision the scores without it might be too large.
     nothing = flat.new_empty(1, 1, 1)
-    scores = torch.baddbmm(
-        nothing, flat, keys.reshape(batch, num_keys, size).transpose(1, 2), beta=0, alpha=scale
-    )
+    scores = torch.baddbmm(nothing, flat, keys.reshape(batch, num_keys, size).transpose(1, 2), beta=0, alpha=scale)
     is_hidden = (key > positions[:, :, None].clamp(min=0))[:, None, None]  # a token that does not count sees something
     scores.view(num_rows, num_kv_heads, group, num_tokens, num_keys).masked_fill_(is_hidden, -torch.inf)
     mixed = torch.bmm(scores.softmax(dim=-1), values.reshape(batch, num_keys, size))

@@ -135,8 +135,7 @@ class DeviceRunner:
         Raises:
             ValueError: a row has no token, one that the vocabulary has not, or more than the context holds.
         """
-        for row in rows:
-            self._check(row)
+        self._check(rows)
         with device_errors(), torch.inference_mode():
             return self._forward(rows, previous)
 
@@ -176,16 +175,19 @@ class DeviceRunner:
                 logger.warning("The model is computed by torch's operations, which is slower: %s", err)
         return TorchDecoder(parts, weights, self._cache, max_tokens=max(self.num_slots, MAX_PROMPT_TOKENS))
 
-    def _check(self, row: Row) -> None:
+    def _check(self, rows: list[Row]) -> None:
         """What the device takes on trust: reading beyond a table's end would be the end of it."""
-        end = row.start + len(row.token_ids)
-        if not row.token_ids or end > self.context_length:
-            raise ValueError(
-                f"A row has {row.start} + {len(row.token_ids)} tokens; there is room for 1 to the context."
-            )
-        if not 0 <= min(row.blocks) <= max(row.blocks) < self.num_blocks or len(row.blocks) * BLOCK_TOKENS < end:
-            raise ValueError(f"A row has no blocks for its {end} tokens.")
-        row.check_tokens(self.vocab_size)
+        for row in rows:
+            end = row.start + len(row.token_ids)
+            if not row.token_ids or end > self.context_length:
+                raise ValueError(
+                    f"A row has {row.start} + {len(row.token_ids)} tokens; there is room for 1 to the context."
+                )
+            if len(row.blocks) * BLOCK_TOKENS < end:
+                raise ValueError(f"A row has {len(row.blocks)} blocks for its {end} tokens.")
+        tokens = [token for row in rows for token in row.token_ids]
+        if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            raise ValueError(f"A token is not in the vocabulary of {self.vocab_size}.")
 
     def _forward(self, rows: list[Row], previous: Tensor | None) -> Tensor:
         decoding = [index for index, row in enumerate(rows) if len(row.token_ids) == 1]

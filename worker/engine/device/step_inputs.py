@@ -51,13 +51,21 @@ class InputBuffers:
         self._tables = np.full((max_rows, table_length), unused_block, dtype=np.int32)
         self._blocks: list[tuple[int, ...]] = [()] * max_rows  # in each row of the tables
         self._memory = [
-            torch.empty(size, dtype=torch.int32, pin_memory=self._is_cuda) for _ in range(COPIES if self._is_cuda else 1)
+            torch.empty(size, dtype=torch.int32, pin_memory=self._is_cuda)
+            for _ in range(COPIES if self._is_cuda else 1)
         ]
         self._copied: list[torch.cuda.Event | None] = [None] * len(self._memory)
         self._turn = 0
+        self._views: dict[tuple[int, int], StepInputs] = {}
 
     def views(self, num_tokens: int, num_rows: int) -> StepInputs:
         """The memory that a step of that size reads."""
+        views = self._views.get((num_tokens, num_rows))
+        if views is None:
+            views = self._views[num_tokens, num_rows] = self._make_views(num_tokens, num_rows)
+        return views
+
+    def _make_views(self, num_tokens: int, num_rows: int) -> StepInputs:
         parts = self._device_memory[: 4 * num_tokens].view(4, num_tokens)
         length = self._tables.shape[1]
         tables = self._device_memory[4 * num_tokens : 4 * num_tokens + num_rows * length].view(num_rows, length)
@@ -73,6 +81,9 @@ class InputBuffers:
         Args:
             columns: token ids, sources, positions and table rows, as long as each other.
             blocks: of each row of the tables.
+
+        Raises:
+            ValueError: there is no such block.
         """
         self._update_tables(blocks)
         num_tokens, num_rows = len(columns[0]), len(blocks)
@@ -94,6 +105,8 @@ class InputBuffers:
         """Most rows are what they were in the last step."""
         for row, own in enumerate(blocks):
             if own != self._blocks[row]:
+                if own and not 0 <= min(own) <= max(own) < self._unused_block:
+                    raise ValueError(f"The cache has no block {max(own)}.")
                 self._tables[row, : len(own)] = own
                 self._tables[row, len(own) :] = self._unused_block
                 self._blocks[row] = own

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable
 from functools import partial
 from itertools import product
 
@@ -62,7 +61,11 @@ class Steps:
         return self._token_counts[bisect_left(self._token_counts, count)]
 
     def decode(self, num_rows: int, num_keys: int) -> Tensor:
-        """Compute the inputs' tokens, one for each sequence; the logits, [rows, vocab_size], that the next step overwrites."""
+        """Compute the inputs' tokens, one for each sequence.
+
+        Returns:
+            The logits, [rows, vocab_size]; the next step overwrites them.
+        """
         keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
         self._recorded("decode", num_rows, keys)()
         return self._logits[:num_rows]

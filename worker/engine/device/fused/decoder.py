@@ -14,14 +14,16 @@ from torch import Tensor
 from worker.engine.architecture import Architecture, MlpKind, NormKind
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import PromptPart
-from worker.engine.device.fused import attention, embedding, heads, linear
-from worker.engine.device.fused.packing import SPLITS, PackedLinear, pack, paired, paired_halves
+from worker.engine.device.fused.kernels import attention, embedding, heads, linear
+from worker.engine.device.fused.packing import BLOCK, MAX_BLOCKS, SPLITS, PackedLinear, pack, paired, paired_halves
 from worker.engine.device.step_inputs import StepInputs
 from worker.engine.device.weights import DecoderWeights, LayerWeights, LinearWeights, NormWeights
 from worker.engine.model_runner import UnsupportedModelError
 
 PROMPT_MULTIPLE = 16
-MAX_TOKENS_OF_PROGRAM = {640: 64, math.inf: 32}  # by the most columns: what the registers hold
+MAX_PROGRAMS = 480  # of a product; beyond it they compute more tokens each
+EIGHTS = (1, 4, 8)  # of tokens that a program computes
+MAX_NUMBERS = 64 * 640  # states that the registers of a program hold at once
 FORMATS = (torch.bfloat16, torch.float16)
 
 
@@ -275,11 +277,10 @@ class FusedDecoder:
         num_tokens: int,
         tensors: tuple[Tensor, ...],
         numbers: tuple[float, ...],
-        **options: object,
+        **options: int,
     ) -> None:
         """Launch a kernel of `linear` over all tiles of a matrix."""
-        most = next(most for columns, most in MAX_TOKENS_OF_PROGRAM.items() if matrix.padded_columns <= columns)
-        eights = min(triton.next_power_of_2(-(-num_tokens // 8)), most // 8)
+        eights = _eights(matrix.num_tiles, num_tokens, matrix.padded_columns)
         kernel[(matrix.num_tiles, -(-num_tokens // (8 * eights)))](
             *tensors,
             num_tokens,
@@ -294,6 +295,16 @@ class FusedDecoder:
             **options,
             **self._options,
         )
+
+
+def _eights(num_tiles: int, num_tokens: int, num_columns: int) -> int:
+    """How many times eight tokens a program computes: as few as possible, so that there are many programs."""
+    at_once = min(num_columns, BLOCK * MAX_BLOCKS * SPLITS)
+    fitting = [eights for eights in EIGHTS if eights == 1 or 8 * eights * at_once <= MAX_NUMBERS]
+    for eights in fitting:
+        if eights * 8 >= num_tokens or num_tiles * -(-num_tokens // (8 * eights)) <= MAX_PROGRAMS:
+            return eights
+    return fitting[-1]
 
 
 def _check(parts: Architecture, dtype: torch.dtype) -> None:

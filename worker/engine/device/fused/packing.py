@@ -1,9 +1,9 @@
 """Matrices in the order in which the tensor cores read them.
 
 A program computes 16 rows of a matrix. Its `SPLITS` warps take a part of the columns each, in steps of 32: every thread
-loads 16 bytes at once that are already in its registers' order for `mma.m16n8k16`, so nothing goes through shared memory.
-The order is that of the PTX manual ("Matrix Fragments for mma.m16n8k16"), save that a thread's columns are side by side:
-the sum over columns does not care which ones meet in a step, as long as both factors agree.
+loads 16 bytes at once that are already in its registers' order for `mma.m16n8k16`, so nothing goes through shared
+memory. The order is that of the PTX manual ("Matrix Fragments for mma.m16n8k16"), except that a thread's columns are
+side by side: a sum over columns may take them in any order, as long as both factors have the same one.
 """
 
 from __future__ import annotations
@@ -89,22 +89,21 @@ def paired(first: Tensor, second: Tensor) -> Tensor:
     """
     if first.shape != second.shape or first.shape[0] % 8:
         raise ValueError(f"Cannot pair rows of {tuple(first.shape)} and {tuple(second.shape)}.")
-    parts = [part.unflatten(0, (-1, 1, 8)) for part in (first, second)]
-    return torch.cat(parts, dim=1).flatten(0, 2)
+    eights = [part.reshape(-1, 1, 8, *part.shape[1:]) for part in (first, second)]
+    return torch.cat(eights, dim=1).flatten(0, 2)
 
 
 def paired_halves(rows: Tensor, head_size: int) -> Tensor:
     """The rows of heads so that each is beside the one that it is rotated with: i and i + head_size / 2."""
-    heads = rows.unflatten(0, (-1, 2, head_size // 2))
-    return paired(heads[:, 0].flatten(0, 1), heads[:, 1].flatten(0, 1))
+    halves = rows.reshape(-1, 2, head_size // 2, *rows.shape[1:])
+    return paired(halves[:, 0].flatten(0, 1), halves[:, 1].flatten(0, 1))
 
 
 def _in_fragments(weight: Tensor) -> Tensor:
     """[rows, columns] -> 1-D: tile by tile, in it piece by piece."""
     parts = []
-    ends = [begin for begin, _ in pieces(weight.shape[1])][1:] + [weight.shape[1]]
-    for (begin, num_blocks), end in zip(pieces(weight.shape[1]), ends, strict=True):
-        part = weight[:, begin:end]
+    for begin, num_blocks in pieces(weight.shape[1]):
+        part = weight[:, begin : begin + (num_blocks * BLOCK * SPLITS or COLUMN_MULTIPLE)]
         parts.append(_whole_blocks(part, num_blocks) if num_blocks else _half_block(part))
     return torch.cat(parts, dim=1).flatten().contiguous()
 
@@ -112,12 +111,12 @@ def _in_fragments(weight: Tensor) -> Tensor:
 def _whole_blocks(part: Tensor, num_blocks: int) -> Tensor:
     """[rows, SPLITS * num_blocks * 32] -> [tiles, ...] in the order block, step, warp, lane, register."""
     # tile, half of rows, lane's row, warp, block, lane's column, step, half of columns, pair
-    split = part.unflatten(0, (-1, 2, 8)).unflatten(3, (SPLITS, num_blocks, 4, 2, 2, 2))
+    split = part.reshape(-1, 2, 8, SPLITS, num_blocks, 4, 2, 2, 2)
     return split.permute(0, 4, 6, 3, 2, 5, 7, 1, 8).flatten(1)
 
 
 def _half_block(part: Tensor) -> Tensor:
     """[rows, SPLITS * 16] -> [tiles, ...] in the order warp, lane, register."""
     # tile, half of rows, lane's row, warp, lane's column, half of columns, pair
-    split = part.unflatten(0, (-1, 2, 8)).unflatten(3, (SPLITS, 4, 2, 2))
+    split = part.reshape(-1, 2, 8, SPLITS, 4, 2, 2)
     return split.permute(0, 3, 2, 4, 5, 1, 6).flatten(1)

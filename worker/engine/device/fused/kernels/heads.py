@@ -7,9 +7,7 @@ import triton.language as tl
 
 
 @triton.jit
-def load_angles(
-    cosines, sines, position, pair, counts, IS_ROTARY: tl.constexpr, HEAD_SIZE: tl.constexpr
-):
+def load_angles(cosines, sines, position, pair, counts, IS_ROTARY: tl.constexpr, HEAD_SIZE: tl.constexpr):
     """Cosines and sines of the rotations, [pairs, tokens] each; where there are none, anything."""
     cosine, sine = 1.0, 0.0
     if IS_ROTARY:
@@ -64,31 +62,28 @@ def store_heads(
         values: [blocks, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS].
     """
     HALF: tl.constexpr = HEAD_SIZE // 2
-    if IS_ROTARY:
+    if IS_ROTARY:  # noqa: SIM102 - known when the kernel is compiled; the next condition is not
         if head < NUM_HEADS + NUM_KV_HEADS:
             cosine, sine = angle
             low, high = low * cosine - high * sine, high * cosine + low * sine
-    low, high = low.to(queries.dtype.element_ty), high.to(queries.dtype.element_ty)
+    # One way for all heads: each store of its own would have an order of its own, and an exchange between threads.
+    kv_head = (head - NUM_HEADS) % NUM_KV_HEADS
+    first, token_of_block = (block * NUM_KV_HEADS + kv_head) * (BLOCK_TOKENS * HEAD_SIZE), position % BLOCK_TOKENS
     if head < NUM_HEADS:
-        out = queries + (token * NUM_HEADS + head) * HEAD_SIZE + pair
-        tl.store(out, low, mask=counts)
-        tl.store(out + HALF, high, mask=counts)
+        place = queries + ((token * NUM_HEADS + head) * HEAD_SIZE + pair).to(tl.int64)
+        half = HALF
     else:
-        kv_head = (head - NUM_HEADS) % NUM_KV_HEADS
-        first, token_of_block = (block * NUM_KV_HEADS + kv_head) * BLOCK_TOKENS, position % BLOCK_TOKENS
         if head < NUM_HEADS + NUM_KV_HEADS:
-            place = keys + (first + token_of_block) * HEAD_SIZE + pair
-            tl.store(place, low, mask=counts)
-            tl.store(place + HALF, high, mask=counts)
+            place = keys + (first + token_of_block * HEAD_SIZE + pair)
+            half = HALF
         else:
-            place = values + first * HEAD_SIZE + pair * BLOCK_TOKENS + token_of_block
-            tl.store(place, low, mask=counts)
-            tl.store(place + HALF * BLOCK_TOKENS, high, mask=counts)
+            place = values + (first + pair * BLOCK_TOKENS + token_of_block)
+            half = HALF * BLOCK_TOKENS
+    tl.store(place, low.to(queries.dtype.element_ty), mask=counts)
+    tl.store(place + half, high.to(queries.dtype.element_ty), mask=counts)
 
 
-@triton.jit(
-    do_not_specialize=["table_length"], do_not_specialize_on_alignment=["positions", "table_rows", "tables"]
-)
+@triton.jit(do_not_specialize=["table_length"], do_not_specialize_on_alignment=["positions", "table_rows", "tables"])
 def norm_heads(
     projected,
     head_norms,

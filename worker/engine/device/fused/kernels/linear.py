@@ -12,7 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from worker.engine.device.fused.heads import load_angles, load_blocks, store_heads
+from worker.engine.device.fused.kernels.heads import load_angles, load_blocks, store_heads
+from worker.engine.device.fused.kernels.warps import sum_of_four, sum_of_warps
 
 NO_NORM = tl.constexpr(0)
 RMS_NORM = tl.constexpr(1)
@@ -41,16 +42,21 @@ def _half_block_of_weights(weights, begin, SPLITS: tl.constexpr):
 
 @triton.jit
 def _blocks_of_states(
-    x, first, num_tokens, column, NUM_COLUMNS: tl.constexpr, BLOCKS: tl.constexpr, SPLITS: tl.constexpr, N8: tl.constexpr
+    x,
+    first,
+    num_tokens,
+    column,
+    NUM_COLUMNS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    N8: tl.constexpr,
 ):
     """The same columns of tokens' states: [SPLITS, BLOCKS * 32, N8 * 8]."""
     index = tl.arange(0, N8 * BLOCKS * SPLITS * 256)
     within = (index // 256 % SPLITS * BLOCKS + index // (256 * SPLITS) % BLOCKS) * 32 + index // 8 % 4 * 8 + index % 8
     token = first + index // (256 * SPLITS * BLOCKS) * 8 + index // 32 % 8
     column += within
-    values = tl.load(
-        x + token * NUM_COLUMNS + column, mask=(token < num_tokens) & (column < NUM_COLUMNS), other=0.0
-    )
+    values = tl.load(x + token * NUM_COLUMNS + column, mask=(token < num_tokens) & (column < NUM_COLUMNS), other=0.0)
     # eight of tokens, block, warp, token, lane's column, step, half of columns, pair
     values = tl.reshape(values, (N8, BLOCKS, SPLITS, 8, 4, 2, 2, 2))
     return tl.reshape(tl.permute(values, (2, 1, 5, 6, 4, 7, 0, 3)), (SPLITS, BLOCKS * 32, N8 * 8))
@@ -64,9 +70,7 @@ def _half_block_of_states(
     index = tl.arange(0, N8 * SPLITS * 128)
     token = first + index // (128 * SPLITS) * 8 + index // 16 % 8
     column += index // 128 % SPLITS * 16 + index // 4 % 4 * 4 + index % 4
-    values = tl.load(
-        x + token * NUM_COLUMNS + column, mask=(token < num_tokens) & (column < NUM_COLUMNS), other=0.0
-    )
+    values = tl.load(x + token * NUM_COLUMNS + column, mask=(token < num_tokens) & (column < NUM_COLUMNS), other=0.0)
     values = tl.reshape(values, (N8, SPLITS, 8, 4, 2, 2))
     return tl.reshape(tl.permute(values, (1, 4, 3, 5, 0, 2)), (SPLITS, 16, N8 * 8))
 
@@ -119,24 +123,23 @@ def _product(
     x,
     weights,
     loaded,
-    row_sums,
     tile,
     first,
     num_tokens,
-    epsilon,
     NUM_COLUMNS: tl.constexpr,
     PADDED: tl.constexpr,
     NORM: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
 ):
-    """A tile of the matrix times the norm of tokens' states: [16, N8 * 8] in 32 bits.
-
-    The norm's own weights are in the matrix. What it divides by, and the mean that it subtracts, are the same for all
-    columns of a token, so both are applied to the product.
+    """A tile of the matrix times tokens' states, by warp: [SPLITS, 16, N8 * 8] in 32 bits.
 
     Args:
         loaded: what `_load_weights` has loaded of the tile.
+
+    Returns:
+        That, and the sums [SPLITS, N8 * 8] of the states and of their squares that the norm needs. Its own weights are
+        in the matrix, and the rest is the same for all columns of a token, so it is applied to the product.
     """
     UNIT: tl.constexpr = 32 * SPLITS
     ROUNDS: tl.constexpr = PADDED // (8 * UNIT)
@@ -168,29 +171,74 @@ def _product(
     if PADDED > REST_HALF:
         states = _half_block_of_states(x, first, num_tokens, REST_HALF, NUM_COLUMNS, SPLITS, N8)
         part, sums, squares = _add(part, half, states, sums, squares, NORM)
-    product = tl.sum(part, axis=0)
-    if NORM == RMS_NORM:
-        factor = tl.rsqrt(tl.sum(squares, axis=0) / NUM_COLUMNS + epsilon)
-        product *= factor[None, :]
+    return part, sums, squares
+
+
+@triton.jit
+def _norm(sums, squares, epsilon, NUM_COLUMNS: tl.constexpr, NORM: tl.constexpr, N8: tl.constexpr):
+    """What a norm multiplies each token's states with, and the mean that a layer norm subtracts before; [N8 * 8]."""
+    mean = tl.zeros((N8 * 8,), tl.float32)
+    variance = sum_of_warps(squares, N8 * 8) / NUM_COLUMNS
     if NORM == LAYER_NORM:
-        mean = tl.sum(sums, axis=0) / NUM_COLUMNS
-        factor = tl.rsqrt(tl.sum(squares, axis=0) / NUM_COLUMNS - mean * mean + epsilon)
-        of_rows = tl.load(row_sums + tile * 16 + tl.arange(0, 16))
-        product = (product - of_rows[:, None] * mean[None, :]) * factor[None, :]
-    return product
+        mean = sum_of_warps(sums, N8 * 8) / NUM_COLUMNS
+        variance -= mean * mean
+    return tl.rsqrt(variance + epsilon), mean
 
 
 @triton.jit
-def _with_bias(product, bias, tile, HAS_BIAS: tl.constexpr):
+def _rows(
+    part,
+    sums,
+    squares,
+    bias,
+    row_sums,
+    tile,
+    epsilon,
+    NUM_COLUMNS: tl.constexpr,
+    NORM: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    N8: tl.constexpr,
+):
+    """The tile's rows, normalised and with their bias: [16, N8 * 8]."""
+    product = sum_of_four(tl.permute(tl.reshape(part, (2, 2, 16, N8 * 8)), (2, 3, 0, 1)))
+    row = tile * 16 + tl.arange(0, 16)
+    if NORM:
+        factor, mean = _norm(sums, squares, epsilon, NUM_COLUMNS, NORM, N8)
+        if NORM == LAYER_NORM:
+            product -= tl.load(row_sums + row)[:, None] * mean[None, :]
+        product *= factor[None, :]
     if HAS_BIAS:
-        product += tl.load(bias + tile * 16 + tl.arange(0, 16))[:, None]
+        product += tl.load(bias + row)[:, None]
     return product
 
 
 @triton.jit
-def _halves(product, N8: tl.constexpr):
-    """The first and the last 8 rows of a tile, [8, N8 * 8] each."""
-    return tl.split(tl.permute(tl.reshape(product, (2, 8, N8 * 8)), (1, 2, 0)))
+def _pairs_of_rows(
+    part,
+    sums,
+    squares,
+    bias,
+    row_sums,
+    tile,
+    epsilon,
+    NUM_COLUMNS: tl.constexpr,
+    NORM: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    N8: tl.constexpr,
+):
+    """As `_rows`, the first and the last 8 rows apart: [8, N8 * 8] each."""
+    halves = tl.permute(tl.reshape(part, (2, 2, 2, 8, N8 * 8)), (3, 4, 2, 0, 1))
+    low, high = tl.split(sum_of_four(halves))
+    row = tile * 16 + tl.arange(0, 8)
+    factor, mean = _norm(sums, squares, epsilon, NUM_COLUMNS, NORM, N8)
+    if NORM == LAYER_NORM:
+        low -= tl.load(row_sums + row)[:, None] * mean[None, :]
+        high -= tl.load(row_sums + row + 8)[:, None] * mean[None, :]
+    low, high = low * factor[None, :], high * factor[None, :]
+    if HAS_BIAS:
+        low += tl.load(bias + row)[:, None]
+        high += tl.load(bias + row + 8)[:, None]
+    return low, high
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
@@ -217,10 +265,10 @@ def add_product(
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     _wait(PDL)
     states = tl.load(before + places, mask=is_there, other=0.0).to(tl.float32)
-    product = _product(
-        x, weights, loaded, bias, tile, first, num_tokens, 0.0, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8
+    part, sums, squares = _product(
+        x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8
     )
-    states += _with_bias(product, bias, tile, HAS_BIAS)
+    states += _rows(part, sums, squares, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
     tl.store(out + places, states.to(out.dtype.element_ty), mask=is_there)
 
 
@@ -247,16 +295,15 @@ def normed_product(
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
-    product = _product(
-        x, weights, loaded, row_sums, tile, first, num_tokens, epsilon, NUM_COLUMNS, PADDED, NORM, SPLITS, N8
-    )
-    product = _with_bias(product, bias, tile, HAS_BIAS)
+    part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
+    product = _rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     if GELU:
         inner = 1.5957691216057308 * (product + 0.044715 * product * product * product)  # twice that of tanh
         product *= tl.sigmoid(inner)
     row, token = tile * 16 + tl.arange(0, 16), first + tl.arange(0, N8 * 8)
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
-    tl.store(out + token[None, :].to(tl.int64) * NUM_ROWS + row[:, None], product.to(out.dtype.element_ty), mask=is_there)
+    places = out + token[None, :].to(tl.int64) * NUM_ROWS + row[:, None]
+    tl.store(places, product.to(out.dtype.element_ty), mask=is_there)
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
@@ -281,10 +328,8 @@ def gated_product(
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
-    product = _product(
-        x, weights, loaded, row_sums, tile, first, num_tokens, epsilon, NUM_COLUMNS, PADDED, NORM, SPLITS, N8
-    )
-    gates, ups = _halves(_with_bias(product, bias, tile, HAS_BIAS), N8)
+    part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
+    gates, ups = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     row, token = tile * 8 + tl.arange(0, 8), first + tl.arange(0, N8 * 8)
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     values = gates * tl.sigmoid(gates) * ups
@@ -335,10 +380,8 @@ def query_key_value(
     angle = load_angles(cosines, sines, position, pair, counts, IS_ROTARY, HEAD_SIZE)
     block = load_blocks(table_rows, tables, table_length, token, position, BLOCK_TOKENS)
     _wait(PDL)
-    product = _product(
-        x, weights, loaded, row_sums, tile, first, num_tokens, epsilon, NUM_COLUMNS, PADDED, NORM, SPLITS, N8
-    )
-    low, high = _halves(_with_bias(product, bias, tile, HAS_BIAS), N8)
+    part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
+    low, high = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     store_heads(
         low,
         high,

@@ -28,7 +28,7 @@ def embed(
     if HAS_PREVIOUS:
         source = tl.load(sources + token)
         if source >= 0:
-            token_id = tl.load(previous + source).to(tl.int64)
+            token_id = tl.maximum(tl.load(previous + source).to(tl.int64), 0)  # a row without a token has ended
     states = tl.load(embedding + token_id * HIDDEN_SIZE + size, mask=has_size, other=0.0)
     if HAS_POSITIONS:
         position = tl.load(positions + token)
@@ -36,4 +36,3 @@ def embed(
         added = tl.load(position_embedding + position * HIDDEN_SIZE + size, mask=has_position, other=0.0)
         states = (states.to(tl.float32) + added.to(tl.float32)).to(states.dtype)
     tl.store(out + token * HIDDEN_SIZE + size, states, mask=has_size)
-

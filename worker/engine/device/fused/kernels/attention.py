@@ -2,18 +2,20 @@
 
 A program looks at one key head and 16 query rows: the query heads that share it, of one token that is decoded or of
 several neighbours in a prompt. Keys come in tiles of 128, a block of the cache for each of four warps. As in `linear`,
-every thread loads 16 bytes at once that are in the order of its registers: of a key its numbers are side by side, of the
-values, which the cache holds transposed, those of several keys. Which column of the scores stands for which key is chosen
-so that the weights are in the order of the values' product at once.
+every thread loads 16 bytes at once that are in the order of its registers: of a key its numbers are side by side, of
+the values, which the cache holds transposed, those of several keys. Which column of the scores stands for which key is
+chosen so that the weights come out in the order that their product with the values needs.
 
-Tiles are computed by themselves and merged in their order, whether by one program after another or by the last of several:
-a token's bits depend on neither.
+Each tile is computed by itself, and tiles are merged in order, whether one program computes them all or the last of
+several programs merges them: a token's bits are the same both ways.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from worker.engine.device.fused.kernels.warps import four, sum_of_four, sum_of_warps
 
 WARPS = 4
 TILE = 128  # keys: WARPS blocks of the cache
@@ -86,7 +88,14 @@ def _load_values(values, rows, tile, begin, end, HEAD_SIZE: tl.constexpr, SIZE: 
 
 @triton.jit
 def _arranged_queries(
-    queries, first, head, NUM_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_SIZE: tl.constexpr, SIZE: tl.constexpr, TOKENS: tl.constexpr
+    queries,
+    first,
+    head,
+    NUM_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_SIZE: tl.constexpr,
+    SIZE: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
     """Every warp's copy of the query rows that look at a key head, of tokens from `first` on: [4, 16, SIZE]."""
     index = tl.arange(0, SIZE * 64)
@@ -113,7 +122,7 @@ def _arranged_values(values, SIZE: tl.constexpr):
 
 
 @triton.jit
-def _attend(query, keys, values, tile, position, scale):
+def _attend(query, keys, values, tile, position, scale, SIZE: tl.constexpr):
     """One tile by itself: [16, SIZE] weighted values, and each row's largest score and sum of weights.
 
     Args:
@@ -131,9 +140,11 @@ def _attend(query, keys, values, tile, position, scale):
     weights = tl.exp2(scores - tl.where(largest == float("-inf"), 0.0, largest)[:, :, None])
     mixed = tl.dot(weights.to(values.dtype), values, input_precision="ieee")
     total = tl.sum(weights, axis=2)
-    of_all = tl.max(largest, axis=0)
+    first, second, third, fourth = four(tl.permute(tl.reshape(largest, (2, 2, 16)), (2, 0, 1)))
+    of_all = tl.maximum(tl.maximum(first, second), tl.maximum(third, fourth))
     share = tl.exp2(largest - tl.where(of_all == float("-inf"), 0.0, of_all)[None, :])
-    return tl.sum(mixed * share[:, :, None], axis=0), of_all, tl.sum(total * share, axis=0)
+    mixed = sum_of_four(tl.permute(tl.reshape(mixed * share[:, :, None], (2, 2, 16, SIZE)), (2, 3, 0, 1)))
+    return mixed, of_all, sum_of_warps(total * share, 16)
 
 
 @triton.jit
@@ -168,8 +179,8 @@ def decode_attention(
 ):
     """out [tokens, NUM_HEADS, HEAD_SIZE] for one token of each sequence; the programs are (token, key head, tile).
 
-    The program that ends last for its token and head merges the tiles. Everything but the newest key and value is in the
-    cache before the kernel in front has ended.
+    The program that ends last for its token and head merges the tiles. Everything but the newest key and value is in
+    the cache before the previous kernel has ended.
 
     Args:
         keys: [blocks, NUM_KV_HEADS, 32, HEAD_SIZE].
@@ -195,7 +206,7 @@ def decode_attention(
         key_tile += _load_keys(keys, rows, tile, last, last + 1, HEAD_SIZE, SIZE)
         value_tile += _load_values(values, rows, tile, last, last + 1, HEAD_SIZE, SIZE)
         mixed, largest, total = _attend(
-            query, _arranged_keys(key_tile, SIZE), _arranged_values(value_tile, SIZE), tile, last + row * 0, scale
+            query, _arranged_keys(key_tile, SIZE), _arranged_values(value_tile, SIZE), tile, last + row * 0, scale, SIZE
         )
         places = out + (token * NUM_HEADS + head * GROUP + row[:, None]) * HEAD_SIZE + size[None, :]
         is_row = (row < GROUP)[:, None] & (size < HEAD_SIZE)[None, :]
@@ -260,12 +271,12 @@ def prompt_attention(
         mixed = tl.zeros((16, SIZE), tl.float32)
         largest = tl.full((16,), float("-inf"), tl.float32)
         total = tl.zeros((16,), tl.float32)
-        for tile in range(0, last // 128 + 1):
+        for tile in range(last // 128 + 1):
             rows = _first_rows(tables, table_row, table_length, tile, last, head, NUM_KV_HEADS)
             key_tile = _load_keys(keys, rows, tile, 0, last + 1, HEAD_SIZE, SIZE)
             value_tile = _load_values(values, rows, tile, 0, last + 1, HEAD_SIZE, SIZE)
             more, its_largest, its_total = _attend(
-                query, _arranged_keys(key_tile, SIZE), _arranged_values(value_tile, SIZE), tile, position, scale
+                query, _arranged_keys(key_tile, SIZE), _arranged_values(value_tile, SIZE), tile, position, scale, SIZE
             )
             if tile == 0:
                 mixed, largest, total = more, its_largest, its_total
