@@ -1,6 +1,6 @@
 """The device runner on this machine's GPU: its tests, its results, and its decode steps against the memory's speed.
 
-    python -m benchmarks.device [--batches 1,64] [--context 256] [--steps 200] [--skip-tests]
+    python -m benchmarks.device [--batches 1,64] [--context 256] [--steps 200] [--skip-tests] [--random]
 
 First the tests that need the device, then for each model (the default one, and a random one as large as GPT-2) the
 check of the results that every load makes, the time to record the steps, and the decode steps: a chain in which each
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 from benchmarks.engine import ROOT, ModelSize, copy_rate, wait_for
 from common.sampling import SamplingParams
@@ -35,7 +35,7 @@ from worker.engine.runner_check import RunnerCheck
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import BASE_ADAPTER, Sequence
 
-TESTS = ["tests/unit/engine/test_device_runner.py", "tests/unit/engine/test_on_cuda.py"]
+TESTS = [f"tests/unit/engine/{name}.py" for name in ("test_device_runner", "test_fused", "test_on_cuda")]
 
 
 class Chain:
@@ -57,18 +57,23 @@ class Chain:
         self._position = context
         for slot in range(batch):
             tokens = tuple((slot + 7 * position) % 997 for position in range(context))
-            runner.forward([Row((slot,), tokens, 0, BASE_ADAPTER, needs_logits=False)])
-        rows = [Row((slot,), (slot,), context, BASE_ADAPTER, needs_logits=True) for slot in range(batch)]
+            runner.forward([self._row(slot, tokens, 0, needs_logits=False)])
+        rows = [self._row(slot, (slot,), context) for slot in range(batch)]
         self.samples = self._sampler.start(runner.forward(rows), self._sequences)
 
     def step(self) -> None:
         """Launch one more step."""
         self._position += 1
-        rows = [
-            Row((slot,), (0,), self._position, BASE_ADAPTER, needs_logits=True, source=slot)
-            for slot in range(len(self._sequences))
-        ]
+        rows = [self._row(slot, (0,), self._position, source=slot) for slot in range(len(self._sequences))]
         self.samples = self._sampler.start(self._runner.forward(rows, self.samples.tokens), self._sequences)
+
+    def _row(
+        self, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool = True, source: int | None = None
+    ) -> Row:
+        """A row of a sequence that has all the blocks it can need."""
+        count = -(-self._runner.context_length // self._runner.block_tokens)
+        blocks = tuple(range(slot * count, (slot + 1) * count))
+        return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits, source=source)
 
 
 def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, float]:
@@ -122,6 +127,13 @@ def measure_model(name: str, model: Any, options: argparse.Namespace, rate: floa
         )
 
 
+def default_model(options: argparse.Namespace) -> Any:
+    """The model that `--model` names, or a random one of its sizes."""
+    if options.random:
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(options.model))
+    return AutoModelForCausalLM.from_pretrained(options.model)
+
+
 def random_gpt2() -> Any:
     """A model of GPT-2's size; its weights mean nothing."""
     return AutoModelForCausalLM.from_config(GPT2Config())
@@ -135,6 +147,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=256, help="tokens of each sequence before the first step")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--random", action="store_true", help="only the model's sizes are read; its weights are random")
     return parser.parse_args()
 
 
@@ -149,7 +162,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU: the CPU"
     print(f"{name}, torch {torch.__version__}: copy {rate / 1e9:.0f} GB/s")
     models: dict[str, Callable[[], Any]] = {
-        options.model.name: lambda: AutoModelForCausalLM.from_pretrained(options.model),
+        options.model.name: lambda: default_model(options),
         "random model of GPT-2's size": random_gpt2,
     }
     for model_name, make_model in models.items():

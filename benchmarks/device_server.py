@@ -2,10 +2,10 @@
 
     python -m benchmarks.device_server [--workloads W1,W8,W32,W128,WL] [--repeat 2] [--streams 32] [--skip-kill]
 
-Starts a Redis, an API and one worker of its own; runs the workloads of `benchmarks.serving`. Then a second worker joins,
-as many streams as `--streams` are opened, and in the middle of them the first worker is killed: every stream must come to
-its end with all its tokens, once each and in their order. How many texts are, to the letter, those of an undisturbed run
-is printed too: in half precision a row that is computed again may differ in its last bits. Runs on a CPU as a rehearsal.
+Starts a Redis, an API and one worker of its own, and runs the workloads of `benchmarks.serving`. Then a second worker
+joins, `--streams` streams are opened, and in the middle of them the first worker is killed: every stream must end with
+all its tokens, each once and in order. It also prints how many texts are identical to those of an undisturbed run. Runs
+on a CPU as a rehearsal.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def _with_token(row: Row, previous: Tensor | None) -> Row:
         return row
     assert len(row.token_ids) == 1, "a prompt's tokens are known"
     assert previous is not None, "the row's token is nowhere"
-    return replace(row, token_ids=(int(previous[row.source]),))
+    return row._replace(token_ids=(int(previous[row.source]),))
 
 
 class FakeDeviceSampler(Sampler):

@@ -28,7 +28,7 @@ class Checkpoint:
         self._architecture = architecture
         self._tensors = tensors
         self._dtype = dtype
-        self._device = device
+        self.device = device
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """One tensor.
@@ -80,11 +80,11 @@ class Checkpoint:
 
     def here(self, tensor: Tensor) -> Tensor:
         """A tensor in this number format, on this device."""
-        return tensor.to(self._device, self._dtype)
+        return tensor.to(self.device, self._dtype)
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros in this number format, on this device."""
-        return torch.zeros(shape, dtype=self._dtype, device=self._device)
+        return torch.zeros(shape, dtype=self._dtype, device=self.device)
 
     def _has(self, name: str) -> bool:
         return self._stored_name(name) in self._tensors

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +24,7 @@ class CacheTooSmall(ValueError):
     """The memory for keys and values does not hold one full sequence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The part of one sequence that one step computes: a chunk of its prefill or its newest token.
 
     The tokens are at positions `start` .. `start + len(token_ids) - 1` of their sequence. Position p is in block

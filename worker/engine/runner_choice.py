@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def _make_runner(
     number_format = str(model.dtype).removeprefix("torch.")
     if model.device.type != "cpu":
         try:
+            os.environ.setdefault("TRITON_CACHE_DIR", str(build_dir.with_name("triton")))  # compiling takes seconds
             return _device_runner(model, check, limits), number_format
         except UnsupportedModelError as err:
             logger.warning("decode steps are not recorded, generation will be slower: %s", err)

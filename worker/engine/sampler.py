@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from worker.engine.log_probabilities import score
 from worker.engine.logit_edits import LogitEdit, edit_for, edited, is_edited
 from worker.engine.random_choice import RandomChoice, draw, take_rows
 from worker.engine.sampled_token import SampledToken
-from worker.engine.samples import Samples
+from worker.engine.samples import NO_TOKEN, Samples
 from worker.engine.sequence import Sequence
 from worker.engine.transfers import to_device
 from worker.engine.uniform import uniform
@@ -108,28 +110,40 @@ def _random_choice(sequence: Sequence) -> RandomChoice:
 
 def _most_probable(logits: Tensor) -> Samples:
     """The way of a batch that asks for nothing else: one look at the logits, no copy of them."""
-    best, tokens = row_max(logits)
-    return Samples(tokens, best)
+    return Samples(_pick(logits, [None] * len(logits)))
 
 
 def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> Samples:
     """The tokens of [rows, vocab], in 32 bits."""
     edits = {row: plan.edit for row, plan in enumerate(plans) if plan.edit is not None}
-    best, tokens = _pick(edited(logits, edits), [plan.choice for plan in plans])
+    tokens = _pick(edited(logits, edits), [plan.choice for plan in plans])
     if edits:  # which may have hidden what is wrong with the model's logits
-        best = best.masked_fill(~logits.amax(dim=-1).isfinite(), torch.nan)
+        tokens = tokens.masked_fill(~logits.amax(dim=-1).isfinite(), NO_TOKEN)
     nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
-    scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums))) if nums else None
-    return Samples(tokens, best, errors=errors, nums=nums, scores=scores)
+    scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums)).clamp(min=0)) if nums else None
+    return Samples(tokens, errors=errors, nums=nums, scores=scores)
 
 
-def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> tuple[Tensor, Tensor]:
-    """Each row's largest logit and its token, both [rows]: the most probable one where there is no random choice."""
+def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> Tensor:
+    """Each row's token, [rows]: the most probable one where there is no random choice."""
+    if logits.is_cuda and (pick := _fused_pick()) is not None:
+        return pick(logits, choices)
     random = {row: choice for row, choice in enumerate(choices) if choice is not None}
-    if len(random) == len(choices):
-        return logits.amax(dim=-1), draw(logits, list(random.values()))
-    best, tokens = row_max(logits)
-    if random:
-        rows = to_device(torch.tensor(list(random)), logits.device)
-        tokens[rows] = draw(logits[rows], list(random.values()))
-    return best, tokens
+    if random and len(random) == len(choices):
+        best, tokens = logits.amax(dim=-1), draw(logits, list(random.values()))
+    else:
+        best, tokens = row_max(logits)
+        if random:
+            rows = to_device(torch.tensor(list(random)), logits.device)
+            tokens[rows] = draw(logits[rows], list(random.values()))
+    return tokens.masked_fill_(~best.isfinite(), NO_TOKEN)
+
+
+@cache
+def _fused_pick() -> Callable[[Tensor, list[RandomChoice | None]], Tensor] | None:
+    """The same in one launch; None where Triton is not installed."""
+    try:
+        from worker.engine.device.fused.sampling import pick
+    except ImportError:
+        return None
+    return pick

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from common.errors import InternalError, SLMError
@@ -12,13 +10,14 @@ from worker.engine.log_probabilities import Scores, told
 from worker.engine.sampled_token import SampledToken
 from worker.engine.transfers import ToHost
 
+NO_TOKEN = -1  # of a row without usable logits
+
 
 class Samples:
     """One token for each row of a batch.
 
     Args:
-        tokens: int64 [rows].
-        best: [rows], each row's largest logit: where it is not finite, the token means nothing.
+        tokens: int64 [rows]; NO_TOKEN where the row's largest logit is not finite.
         errors: in place of the tokens of some rows.
         nums: by row, how many alternatives to tell; ascending.
         scores: of those rows, where there are any.
@@ -27,7 +26,6 @@ class Samples:
     def __init__(
         self,
         tokens: Tensor,
-        best: Tensor,
         *,
         errors: dict[int, SLMError] | None = None,
         nums: dict[int, int] | None = None,
@@ -36,7 +34,7 @@ class Samples:
         self.tokens = tokens
         self._errors = errors or {}
         self._nums = nums or {}
-        self._copies = ToHost(tokens, best, *(scores or ()))
+        self._copies = ToHost(tokens, *(scores or ()))
 
     def fetch(self) -> list[SampledToken | SLMError]:
         """Wait for the tokens; one entry per row: the token, or the error that ends its sequence and no other.
@@ -45,7 +43,7 @@ class Samples:
             DeviceLostError: the device has died over what was started before.
         """
         with device_errors():
-            tokens, best, *scores = (tensor.tolist() for tensor in self._copies.fetch())
+            tokens, *scores = (tensor.tolist() for tensor in self._copies.fetch())
         chosen = [SampledToken(token) for token in tokens]
         if self._nums:
             rows = list(self._nums)
@@ -54,8 +52,8 @@ class Samples:
                 chosen[row] = sample
         samples: list[SampledToken | SLMError] = [
             # NaN, or no token may come.
-            sample if math.isfinite(value) else InternalError("The model computed no usable probabilities.")
-            for sample, value in zip(chosen, best, strict=True)
+            InternalError("The model computed no usable probabilities.") if sample.token_id == NO_TOKEN else sample
+            for sample in chosen
         ]
         for row, error in self._errors.items():
             samples[row] = error

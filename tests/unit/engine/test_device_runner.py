@@ -17,10 +17,11 @@ from tests.unit.engine.tiny_models import CONTEXT, make_model
 from tests.unit.native.conftest import MODELS as NATIVE_MODELS
 from tests.unit.native.conftest import make_model as make_native_model
 from tests.unit.native.conftest import prompt as random_prompt
-from worker.engine.device import decode_steps
-from worker.engine.device.decode_steps import doublings
+from worker.engine.device import steps
+from worker.engine.device.cache import BLOCK_TOKENS
 from worker.engine.device.graphs import Step, StepRecorder
 from worker.engine.device.runner import DeviceRunner
+from worker.engine.device.steps import doublings
 from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row, UnsupportedModelError
 from worker.engine.runner_check import RunnerCheck
 from worker.engine.sequence import Sequence
@@ -72,8 +73,19 @@ def own_logits(model: Any, token_ids: list[int]) -> Tensor:
         return model(input_ids=torch.tensor([token_ids])).logits[0, -1]
 
 
-def row(block: int, token_ids: list[int], start: int = 0, *, needs_logits: bool = True) -> Row:
-    return Row((block,), tuple(token_ids), start, "base", needs_logits=needs_logits)
+SEQUENCE_BLOCKS = CONTEXT // BLOCK_TOKENS
+
+
+def blocks_of(index: int) -> tuple[int, ...]:
+    """All blocks that a sequence may need, in no order that means anything."""
+    return tuple(reversed(range(index * SEQUENCE_BLOCKS, (index + 1) * SEQUENCE_BLOCKS)))
+
+
+def row(
+    index: int, token_ids: list[int], start: int = 0, *, needs_logits: bool = True, source: int | None = None
+) -> Row:
+    """A part of the sequence of that index."""
+    return Row(blocks_of(index), tuple(token_ids), start, "base", needs_logits=needs_logits, source=source)
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
@@ -119,7 +131,7 @@ def test_every_part_that_a_model_may_have_is_computed(name: str, device: torch.d
 def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
     name: str, device: torch.device, is_asynchronous: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_steps, "MIN_KEYS", 16)
+    monkeypatch.setattr(steps, "MIN_KEYS", 16)
     model = make_model(name)
     runner = make_runner(model, device, is_asynchronous=is_asynchronous)
     long, full = "many words " * 3, "x" * (CONTEXT - 9)
@@ -129,7 +141,7 @@ def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
     run = Run(runner, [greedy(prompt, prompt, 45) for prompt in expected], prefill_chunk=20)
 
     assert {prompt: run.token_ids(prompt) for prompt in expected} == expected
-    assert {num_keys for _, num_keys in runner._steps._steps} >= {64, 128, CONTEXT}
+    assert {num_keys for kind, _, num_keys in runner._steps._steps if kind == "decode"} >= {64, 128, CONTEXT}
 
 
 def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, is_asynchronous: bool) -> None:
@@ -141,7 +153,7 @@ def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, 
     run = Run(runner, [greedy(str(index), PROMPTS[index % 5], length) for index, length in enumerate(lengths)])
 
     assert [run.token_ids(str(index)) for index in range(6)] == expected
-    assert {num_rows for num_rows, _ in runner._steps._steps} == {1, 2, 4, 6}
+    assert {num_rows for kind, num_rows, _ in runner._steps._steps if kind == "decode"} == {1, 2, 4, 6}
 
 
 def test_seeded_tokens_are_the_same_alone_and_in_any_batch(device: torch.device, is_asynchronous: bool) -> None:
@@ -202,7 +214,7 @@ def test_rows_of_all_kinds_in_one_forward_give_their_logits_in_their_order(devic
     assert runner.forward([row(6, [1, 2], needs_logits=False)]).shape == (0, runner.vocab_size)
 
 
-def test_padded_decode_steps_change_nothing_of_what_idle_slots_hold(device: torch.device) -> None:
+def test_padded_decode_steps_change_nothing_of_what_idle_sequences_hold(device: torch.device) -> None:
     model = make_model("llama")
     runner = make_runner(model, device, num_slots=4)
     kept, other = ByteTokenizer().encode("kept for later"), ByteTokenizer().encode("another text")
@@ -213,7 +225,7 @@ def test_padded_decode_steps_change_nothing_of_what_idle_slots_hold(device: torc
         runner.forward([row(block, [other[position]], position) for block in (0, 2, 3)])
 
     assert_close(runner.forward([row(1, kept[-1:], len(kept) - 1)])[0], own_logits(model, kept))
-    for block in (3, 0, 2):  # each alone, in the first slot
+    for block in (3, 0, 2):  # each alone
         logits = runner.forward([row(block, [7], len(other))])
         assert_close(logits[0], own_logits(model, [*other, 7]))
 
@@ -225,7 +237,7 @@ def test_the_beginning_of_a_block_can_be_copied(device: torch.device) -> None:
     runner.forward([row(3, [9] * 60, needs_logits=False)])
     runner.forward([row(0, text, needs_logits=False)])
 
-    runner.copy_block(0, 3, 10)
+    runner.copy_block(blocks_of(0)[0], blocks_of(3)[0], 10)
     changed = [*text[:10], 1, 2, 3]
     logits = runner.forward([row(3, changed[10:], 10), row(0, [4], len(text))])
 
@@ -240,9 +252,9 @@ def test_a_decode_row_takes_its_token_from_the_last_samples(device: torch.device
         runner.forward([row(block, text, needs_logits=False)])
     previous = torch.tensor([50, 60], device=device)
     rows = [
-        Row((0,), (0,), 3, "base", needs_logits=True, source=1),
+        row(0, [0], 3, source=1),
         row(1, [70], 2),
-        Row((2,), (0,), 2, "base", needs_logits=True, source=0),
+        row(2, [0], 2, source=0),
     ]
 
     logits = runner.forward(rows, previous)
@@ -256,7 +268,7 @@ def test_a_decode_row_takes_its_token_from_the_last_samples(device: torch.device
 
 
 @pytest.mark.parametrize("is_copied", [False, True])
-def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_owner(
+def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_blocks_next_owner(
     device: torch.device, is_asynchronous: bool, is_copied: bool
 ) -> None:
     model = make_model("llama")
@@ -295,39 +307,53 @@ class FakeGraphs:
 
 
 def test_every_shape_is_recorded_once_and_replayed_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_steps, "MIN_KEYS", 16)
+    monkeypatch.setattr(steps, "MIN_KEYS", 16)
     model = make_model("llama")
     graphs = FakeGraphs()
     runner = make_runner(model, num_slots=4, recorder=graphs)
     expected = [generate(model, prompt)[0] for prompt in PROMPTS]
 
     run = Run(runner, [greedy(prompt, prompt) for prompt in PROMPTS])
-    num_recorded, num_replayed = graphs.num_recorded, graphs.num_replayed
+    num_replayed = graphs.num_replayed
     run.run([greedy(f"again {prompt}", prompt) for prompt in PROMPTS])
 
     assert [run.token_ids(prompt) for prompt in PROMPTS] == expected
     assert [run.token_ids(f"again {prompt}") for prompt in PROMPTS] == expected
-    assert 3 < num_recorded == graphs.num_recorded < num_replayed < graphs.num_replayed
+    assert 3 < len(runner._steps._steps) == graphs.num_recorded < num_replayed < graphs.num_replayed
 
 
 def test_the_steps_that_are_needed_first_are_recorded_before(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(decode_steps, "MIN_KEYS", 64)
-    monkeypatch.setattr(decode_steps, "MAX_WARM_KEYS", 128)
+    monkeypatch.setattr(steps, "MIN_KEYS", 64)
+    monkeypatch.setattr(steps, "MAX_WARM_KEYS", 128)
     graphs = FakeGraphs()
     runner = make_runner(make_model("llama"), num_slots=3, recorder=graphs)
 
     with caplog.at_level("INFO"):
         runner.warm_up()
 
-    assert set(runner._steps._steps) == {(rows, keys) for rows in (1, 2, 3) for keys in (64, 128)}
+    assert set(runner._steps._steps) == {("decode", rows, keys) for rows in (1, 2, 3) for keys in (64, 128)}
     assert graphs.num_recorded == 6
-    assert "Prepared 6 decode steps" in caplog.text
-    assert not runner._cache._keys[:, :, :, :CONTEXT].any(), "a trial writes where nobody reads"
+    assert "Prepared 6 steps" in caplog.text
+    assert not runner._cache.keys[:, : runner.num_blocks].any(), "a trial writes where nobody reads"
     runner.forward([row(0, [1, 2], needs_logits=False)])
     runner.forward([row(0, [3], 2)])
     assert graphs.num_recorded == 6
+
+
+def test_recording_steps_changes_nothing_of_what_was_computed_before() -> None:
+    model = make_model("llama")
+    runner = make_runner(model, num_slots=3, recorder=FakeGraphs())
+    texts = [[index + 1] * 50 for index in range(3)]
+    runner.forward([row(index, text, needs_logits=False) for index, text in enumerate(texts)])
+    before = runner._cache.keys.clone(), runner._cache.values.clone()
+
+    runner.warm_up()
+
+    kept = slice(0, runner.num_blocks)
+    assert torch.equal(runner._cache.keys[:, kept], before[0][:, kept])
+    assert torch.equal(runner._cache.values[:, kept], before[1][:, kept])
 
 
 class Operations(TorchDispatchMode):
@@ -346,7 +372,7 @@ class Operations(TorchDispatchMode):
 def test_a_step_brings_nothing_from_the_host_and_asks_the_device_for_nothing(name: str) -> None:
     steps = make_runner(make_model(name))._steps
     with torch.inference_mode(), Operations() as operations:
-        steps._compute(4, 256)
+        steps._decode(4, 256)
 
     assert {"mm", "bmm", "index_put_"} <= operations.names
     # A tensor made of Python numbers, a copy to another device, a number or a shape that depends on values.
@@ -413,7 +439,7 @@ def test_the_memory_for_keys_and_values_limits_the_slots() -> None:
     model = make_model("llama")
     one_sequence = 2 * 2 * 2 * 8 * CONTEXT * 4  # keys and values, layers, heads, head size, tokens, bytes
 
-    assert make_runner(model, kv_bytes=3 * one_sequence).num_blocks == 3
+    assert make_runner(model, kv_bytes=3 * one_sequence).num_blocks == 3 * SEQUENCE_BLOCKS
     with pytest.raises(CacheTooSmall):
         make_runner(model, kv_bytes=one_sequence - 1)
 
@@ -445,6 +471,6 @@ def test_failures_of_the_device_are_told_apart(
     def fail(*_: object) -> Tensor:
         raise raised
 
-    monkeypatch.setattr(runner._decoder, "states", fail)
+    monkeypatch.setattr(runner._decoder, "embed", fail)
     with pytest.raises(expected, match=r"^(an illegal memory access was encountered|out of memory)$"):
         runner.forward([row(0, [1, 2])])

@@ -18,7 +18,6 @@ from tests.unit.engine.test_device_runner import make_runner, row
 from tests.unit.engine.test_random_choice import SETTINGS, make_choice
 from tests.unit.engine.tiny_models import make_model
 from worker.engine.device.graphs import PlainSteps
-from worker.engine.model_runner import Row
 from worker.engine.random_choice import draw
 from worker.engine.sampler import Sampler
 from worker.engine.sequence import Sequence
@@ -67,7 +66,7 @@ def test_steps_are_launched_without_waiting_and_give_what_they_give_one_by_one(n
         def launch(step: int) -> None:
             for sequence in sequences:
                 sequence.num_pending = step
-            rows = [Row((5 - index,), (0,), 4 + step, "base", needs_logits=True, source=index) for index in range(4)]
+            rows = [row(5 - index, [0], 4 + step, source=index) for index in range(4)]
             samples.append(sampler.start(runner.forward(rows, samples[-1].tokens), sequences))
 
         launch(1)

@@ -182,7 +182,7 @@ def test_an_accelerator_gets_its_own_runner_prepared(
     with caplog.at_level(logging.INFO):
         chosen = choose_on_accelerator(model.to(dtype), monkeypatch)
     assert chosen == (DeviceRunner, str(dtype).removeprefix("torch."))
-    assert "Prepared 2 decode steps" in caplog.text
+    assert "Prepared 2 steps" in caplog.text
 
 
 @pytest.mark.parametrize(

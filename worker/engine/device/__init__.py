@@ -1,6 +1,7 @@
-"""The runner for accelerators: a model's forward in torch, with nothing in a decode step that the host must wait for.
+"""The runner for accelerators: nothing in a decode step makes the host wait for the device.
 
-`weights` joins a checkpoint's tensors, `decoder` computes layers over them, `cache` holds keys and values in slots,
-`slot_map` knows which slot each block is in, `decode_steps` makes a decode step of fixed shapes that `graphs` records
-once and replays, and `runner` ties them into a `ModelRunner`. Everything also runs on a CPU, without graphs.
+`weights` joins a checkpoint's tensors, `cache` holds keys and values in blocks, `step_inputs` brings what the host
+decides to the device in one copy, `decoder` computes layers in torch's operations and `fused` in kernels of our own,
+`steps` makes steps of fixed shapes that `graphs` records once and replays, and `runner` ties them into a `ModelRunner`.
+All of it but the graphs also runs on a CPU.
 """

@@ -1,76 +1,64 @@
-"""Keys and values of all slots in two tensors, whose places a device can be told without a copy of them."""
+"""Keys and values of all sequences, in blocks."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the tokens of a forward stand, and what they may look at."""
-
-    slots: Tensor  # [rows], of each row
-    read_slots: slice | Tensor  # the same; a slice where they are side by side, which is read without a copy
-    positions: Tensor  # [rows, tokens]; those of tokens that do not count are the cache's `dump`
-    num_keys: int  # read of each slot: more than the largest position that counts
+BLOCK_TOKENS = 32
 
 
-class DeviceCache:
-    """Keys and values, [layers, slots, kv_heads, context_length + 1, head_size] each.
+class PagedCache:
+    """Keys [layers, blocks + 1, kv_heads, BLOCK_TOKENS, head_size], and values with the last two dimensions exchanged.
 
-    The last position of a slot takes what is computed for rows and tokens that do not count; nobody reads it. What a
-    sequence has not written of its slot is finite: attention multiplies masked values by a weight of zero, and zero
-    times a leftover NaN would still be NaN.
+    So a product reads both in their order (`fused.kernels.attention`). Which block holds which tokens of which sequence
+    is the engine's business. The last block takes what is computed for tokens that do not count; nobody reads it. What
+    a sequence has not written of its blocks may be anything, NaN included.
+
+    Args:
+        num_layers: of the model.
+        num_blocks: that the engine hands out.
+        num_heads: of keys.
+        head_size: numbers of a key.
+        dtype: their format.
+        device: where they are.
     """
 
     def __init__(
         self,
-        shape: tuple[int, int, int, int, int],
         *,
+        num_layers: int,
+        num_blocks: int,
+        num_heads: int,
+        head_size: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        num_layers, num_slots, num_heads, context_length, head_size = shape
-        whole = (num_layers, num_slots, num_heads, context_length + 1, head_size)
-        self.dump = context_length
-        self._keys = torch.zeros(whole, dtype=dtype, device=device)
-        self._values = torch.zeros(whole, dtype=dtype, device=device)
+        shape = (num_layers, num_blocks + 1, num_heads)
+        self.unused_block = num_blocks
+        self.keys = torch.zeros(*shape, BLOCK_TOKENS, head_size, dtype=dtype, device=device)
+        self.values = torch.zeros(*shape, head_size, BLOCK_TOKENS, dtype=dtype, device=device)
 
     @property
     def num_bytes(self) -> int:
         """Of all keys and values."""
-        return self._keys.nbytes + self._values.nbytes
+        return self.keys.nbytes + self.values.nbytes
 
-    def write(self, layer: int, places: Places, keys: Tensor, values: Tensor) -> None:
-        """Store a layer's new states, [rows, tokens, kv_heads, head_size]."""
-        slots = places.slots[:, None]
-        self._keys[layer][slots, :, places.positions] = keys
-        self._values[layer][slots, :, places.positions] = values
+    def write(self, layer: int, blocks: Tensor, offsets: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store a layer's new states, [tokens, kv_heads, head_size], at `offsets` [tokens] in `blocks` [tokens]."""
+        self.keys[layer][blocks, :, offsets] = keys
+        self.values[layer][blocks, :, :, offsets] = values
 
-    def read(self, layer: int, places: Places) -> tuple[Tensor, Tensor]:
-        """A layer's states of the rows, [rows, kv_heads, num_keys, head_size]."""
-        keys, values = (pool[layer][:, :, : places.num_keys] for pool in (self._keys, self._values))
-        if isinstance(places.read_slots, slice):
-            return keys[places.read_slots], values[places.read_slots]
-        return keys.index_select(0, places.read_slots), values.index_select(0, places.read_slots)
+    def read(self, layer: int, tables: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of a layer's states in the blocks of `tables` [rows, n].
 
-    def clear(self, slot: int, num_tokens: int) -> None:
-        """Make the first positions of a slot zero."""
-        for pool in (self._keys, self._values):
-            pool[:, slot, :, :num_tokens] = 0
+        Returns:
+            Keys and values, [rows, kv_heads, n * BLOCK_TOKENS, head_size] each.
+        """
+        keys, values = self.keys[layer][tables], self.values[layer][tables].transpose(3, 4)
+        return keys.transpose(1, 2).flatten(2, 3), values.transpose(1, 2).flatten(2, 3)
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the first positions of a slot to another one."""
-        for pool in (self._keys, self._values):
-            pool[:, target, :, :num_tokens] = pool[:, source, :, :num_tokens]
-
-    def exchange(self, first: int, second: int, num_tokens: int) -> None:
-        """Have the first positions of two slots change places."""
-        pools = (self._keys, self._values)
-        kept = [pool[:, first, :, :num_tokens].clone() for pool in pools]  # nothing has changed where this fails
-        self.copy(second, first, num_tokens)
-        for pool, states in zip(pools, kept, strict=True):
-            pool[:, second, :, :num_tokens] = states
+        """Copy the first tokens of a block to another one."""
+        self.keys[:, target, :, :num_tokens] = self.keys[:, source, :, :num_tokens]
+        self.values[:, target, ..., :num_tokens] = self.values[:, source, ..., :num_tokens]

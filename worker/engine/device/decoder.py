@@ -1,76 +1,164 @@
 """What a model computes: embedding, layers over cached keys and values, logits.
 
-Nothing here asks the device for anything or brings it anything from the host, so all of it can be recorded in a graph.
+Nothing here asks the device for anything or brings it anything from the host while tokens are decoded, so that can be
+recorded in a graph.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from worker.engine.architecture import Architecture, MlpKind
-from worker.engine.device.cache import DeviceCache, Places
+from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
+from worker.engine.device.step_inputs import StepInputs
 from worker.engine.device.weights import DecoderWeights, LayerWeights
 
 
-class Decoder:
-    """A Llama-like model or GPT-2.
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """Neighbouring tokens of one sequence in a step's inputs."""
+
+    begin: int
+    num_tokens: int
+    table_row: int
+
+
+class Decoder(Protocol):
+    """A model on a device."""
+
+    token_multiple: int  # prompt parts begin at multiples of this
+    records_prompts: bool  # whether `prompt` asks nothing of the host, either
+    weight_bytes: int  # what a step that computes logits reads at least
+    logits_dtype: torch.dtype
+
+    def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
+        """Look the tokens up; of those with a source in the last samples, int64 [samples]."""
+        ...
+
+    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
+        """Compute one token for each sequence, and its logits [tokens, vocab_size]. Token i has row i of the tables.
+
+        Args:
+            inputs: of the step, as `embed` got them.
+            num_keys: more than the largest position.
+            logits: where they go.
+        """
+        ...
+
+    def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:
+        """Compute parts of prompts, which begin at multiples of `token_multiple`; as `decode`, without logits."""
+        ...
+
+    def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
+        """The logits of some tokens of the last `prompt`, [n, vocab_size], in `out` [at least n, vocab_size]."""
+        ...
+
+
+class TorchDecoder:
+    """A Llama-like model or GPT-2, in torch's own operations, on any device and in any format.
 
     Args:
         architecture: sizes and kinds.
         weights: on the device of the cache.
         cache: what the layers write and read.
+        max_tokens: of a step.
     """
 
-    def __init__(self, architecture: Architecture, weights: DecoderWeights, cache: DeviceCache) -> None:
+    token_multiple = 1
+    records_prompts = False
+
+    def __init__(
+        self, architecture: Architecture, weights: DecoderWeights, cache: PagedCache, *, max_tokens: int
+    ) -> None:
         self._parts = architecture
         self._weights = weights
         self._cache = cache
         self._scale = architecture.head_size**-0.5
+        self._embedded = weights.embedding.new_zeros(max_tokens, architecture.hidden_size)
+        self._states = torch.zeros_like(self._embedded)
+        self.weight_bytes = weights.num_bytes
+        self.logits_dtype = weights.embedding.dtype
 
-    def states(self, token_ids: Tensor, places: Places) -> Tensor:
-        """The last layer's output for tokens, both [rows, tokens]: [rows, tokens, hidden_size].
-
-        The tokens' keys and values are in the cache afterwards.
-        """
-        num_rows, num_tokens = token_ids.shape
-        states = functional.embedding(token_ids.flatten(), self._weights.embedding)
+    def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
+        """As `Decoder.embed`."""
+        token_ids = inputs.token_ids
+        if previous is not None:
+            sampled = previous[inputs.sources.clamp(min=0)].clamp(min=0).to(token_ids.dtype)
+            token_ids = torch.where(inputs.sources < 0, token_ids, sampled)
+        states = functional.embedding(token_ids, self._weights.embedding)
         if self._weights.positions is not None:
-            states = states + functional.embedding(places.positions.flatten(), self._weights.positions)
-        turns = self._turns(places.positions)
-        is_hidden = _is_hidden(places)
-        for index, layer in enumerate(self._weights.layers):
-            queries, keys, values = self._split(layer, layer.attention_norm.of(states), places.positions.shape, turns)
-            self._cache.write(index, places, keys, values)
-            mixed = attend(queries, *self._cache.read(index, places), is_hidden, self._scale)
-            layer.attention_output.add_to(states, mixed.reshape(num_rows * num_tokens, -1))
-            layer.mlp_output.add_to(states, self._activated(layer.mlp_input.of(layer.mlp_norm.of(states))))
-        return states.view(num_rows, num_tokens, -1)
+            states = states + functional.embedding(inputs.positions.clamp(min=0), self._weights.positions)
+        self._embedded[: len(states)].copy_(states)
 
-    def logits(self, states: Tensor, out: Tensor | None = None) -> Tensor:
-        """Logits [n, vocab_size], in `out` where it is given, of the last layer's output [n, hidden_size]."""
-        return torch.mm(self._weights.final_norm.of(states), self._weights.head.t(), out=out)
+    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
+        """As `Decoder.decode`."""
+        tables = inputs.tables[:, : -(-num_keys // BLOCK_TOKENS)]
+        positions = inputs.positions[:, None]
+
+        def attention(layer: int, queries: Tensor) -> Tensor:
+            return attend(queries[:, None], *self._cache.read(layer, tables), positions, self._scale)[:, 0]
+
+        self._compute(inputs, attention)
+        self.logits(torch.arange(inputs.num_tokens, device=logits.device), logits)
+
+    def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:
+        """As `Decoder.prompt`."""
+        num_blocks = -(-num_keys // BLOCK_TOKENS)
+
+        def attention(layer: int, queries: Tensor) -> Tensor:
+            mixed = torch.zeros_like(queries)
+            for part in parts:
+                own = slice(part.begin, part.begin + part.num_tokens)
+                tables = inputs.tables[part.table_row : part.table_row + 1, :num_blocks]
+                states = self._cache.read(layer, tables)
+                mixed[own] = attend(queries[None, own], *states, inputs.positions[None, own], self._scale)[0]
+            return mixed
+
+        self._compute(inputs, attention)
+
+    def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
+        """As `Decoder.logits`."""
+        states = self._weights.final_norm.of(self._states.index_select(0, tokens))
+        return torch.mm(states, self._weights.head.t(), out=out[: len(tokens)])
+
+    def _compute(self, inputs: StepInputs, attention: Callable[[int, Tensor], Tensor]) -> None:
+        """All layers, from `_embedded` to `_states`."""
+        states = self._states[: inputs.num_tokens].copy_(self._embedded[: inputs.num_tokens])
+        turns = self._turns(inputs.positions)
+        blocks, offsets = _places(inputs, self._cache.unused_block)
+        for index, layer in enumerate(self._weights.layers):
+            queries, keys, values = self._split(layer, layer.attention_norm.of(states), turns)
+            self._cache.write(index, blocks, offsets, keys, values)
+            layer.attention_output.add_to(states, attention(index, queries).flatten(1))
+            layer.mlp_output.add_to(states, self._activated(layer.mlp_input.of(layer.mlp_norm.of(states))))
 
     def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines at the positions, [rows, tokens, 1, head_size]; None where positions are learned."""
+        """Cosines and sines at the positions, [tokens, 1, head_size]; None where positions are learned."""
         cosines, sines = self._weights.cosines, self._weights.sines
         if cosines is None or sines is None:
             return None
-        return functional.embedding(positions, cosines)[:, :, None], functional.embedding(positions, sines)[:, :, None]
+        places = positions.clamp(min=0)
+        cosine, sine = (functional.embedding(places, table)[:, None].to(self._states) for table in (cosines, sines))
+        return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
     def _split(
-        self, layer: LayerWeights, x: Tensor, shape: torch.Size, turns: tuple[Tensor, Tensor] | None
+        self, layer: LayerWeights, x: Tensor, turns: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of x [rows * tokens, hidden_size]: [rows, tokens, heads, head_size] each."""
+        """Queries, keys and values of x [tokens, hidden_size]: [tokens, heads, head_size] each."""
         parts = self._parts
-        heads = layer.query_key_value.of(x).view(*shape, -1, parts.head_size)
-        turned, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=2)
+        heads = layer.query_key_value.of(x).view(len(x), -1, parts.head_size)
+        turned, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=1)
         if layer.head_norms is not None:
             turned = functional.rms_norm(turned, (parts.head_size,), None, parts.norm_epsilon) * layer.head_norms
         if turns is not None:
             turned = rotated(turned, *turns)
-        queries, keys = torch.split(turned, [parts.num_heads, parts.num_kv_heads], dim=2)
+        queries, keys = torch.split(turned, [parts.num_heads, parts.num_kv_heads], dim=1)
         return queries, keys, values
 
     def _activated(self, x: Tensor) -> Tensor:
@@ -81,13 +169,20 @@ class Decoder:
         return functional.silu(gates) * ups
 
 
+def _places(inputs: StepInputs, unused_block: int) -> tuple[Tensor, Tensor]:
+    """Each token's block in the cache and its place there, both [tokens]."""
+    positions = inputs.positions.clamp(min=0)
+    blocks = inputs.tables[inputs.table_rows, positions // BLOCK_TOKENS]
+    return blocks.masked_fill(inputs.positions < 0, unused_block), positions % BLOCK_TOKENS
+
+
 def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Turn pairs of dimensions (i, i + size / 2) by the angles of `sines`, the first half negated, and `cosines`."""
     return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, dims=-1), sines)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, is_hidden: Tensor, scale: float) -> Tensor:
-    """Attention of each row over its slot.
+def attend(queries: Tensor, keys: Tensor, values: Tensor, positions: Tensor, scale: float) -> Tensor:
+    """Attention of each row's tokens over its keys.
 
     The query heads that share a head of keys are computed as one, so that no keys are copied; two products and a
     softmax leave no choice of kernels to anybody, whatever the shapes.
@@ -95,8 +190,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, is_hidden: Tensor, sca
     Args:
         queries: [rows, tokens, heads, head_size].
         keys: [rows, kv_heads, num_keys, head_size].
-        values: the same.
-        is_hidden: [rows, 1, 1, tokens, num_keys], true where a token may not look.
+        values: the same; changed.
+        positions: [rows, tokens], the last key that each token may look at; none where it is negative.
         scale: of the scores.
 
     Returns:
@@ -106,17 +201,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, is_hidden: Tensor, sca
     _, num_kv_heads, num_keys, _ = keys.shape
     group = num_heads // num_kv_heads
     batch = num_rows * num_kv_heads
-    grouped = queries.view(num_rows, num_tokens, num_kv_heads, group, size).permute(0, 2, 3, 1, 4)
+    key = torch.arange(num_keys, device=keys.device)
+    # A weight of zero times a NaN that another sequence left would still be NaN.
+    values.masked_fill_((key > positions.amax(dim=1, keepdim=True))[:, None, :, None], 0.0)
+    grouped = queries.reshape(num_rows, num_tokens, num_kv_heads, group, size).permute(0, 2, 3, 1, 4)
     flat = grouped.reshape(batch, group * num_tokens, size)
     # The factor goes into the product: in half precision the scores without it might be too large.
     nothing = flat.new_empty(1, 1, 1)
-    scores = torch.baddbmm(nothing, flat, keys.view(batch, num_keys, size).transpose(1, 2), beta=0, alpha=scale)
+    scores = torch.baddbmm(nothing, flat, keys.reshape(batch, num_keys, size).transpose(1, 2), beta=0, alpha=scale)
+    is_hidden = (key > positions[:, :, None].clamp(min=0))[:, None, None]  # a token that does not count sees something
     scores.view(num_rows, num_kv_heads, group, num_tokens, num_keys).masked_fill_(is_hidden, -torch.inf)
-    mixed = torch.bmm(scores.softmax(dim=-1), values.view(batch, num_keys, size))
+    mixed = torch.bmm(scores.softmax(dim=-1), values.reshape(batch, num_keys, size))
     return mixed.view(num_rows, num_kv_heads, group, num_tokens, size).permute(0, 3, 1, 2, 4).flatten(2, 3)
-
-
-def _is_hidden(places: Places) -> Tensor:
-    """What each token may not look at: [rows, 1, 1, tokens, num_keys]."""
-    keys = torch.arange(places.num_keys, device=places.positions.device)
-    return keys > places.positions[:, None, None, :, None]

@@ -63,12 +63,12 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class DecoderWeights:
-    """A whole model. The tables have a row for every position and one more, for tokens that do not count."""
+    """A whole model."""
 
     embedding: Tensor  # [vocab_size, hidden_size]
-    positions: Tensor | None  # [context_length + 1, hidden_size]
-    cosines: Tensor | None  # [context_length + 1, head_size]
-    sines: Tensor | None  # the same; the first half with the other sign, see `decoder.rotated`
+    positions: Tensor | None  # [context_length, hidden_size]
+    cosines: Tensor | None  # float32 [context_length, head_size / 2]
+    sines: Tensor | None  # the same
     layers: tuple[LayerWeights, ...]
     final_norm: NormWeights
     head: Tensor  # [vocab_size, hidden_size]
@@ -111,7 +111,7 @@ class WeightsReader:
         cosines, sines = self._rotary(config, context_length)
         return DecoderWeights(
             embedding=embedding,
-            positions=self._positions(context_length),
+            positions=self._checkpoint.positions(context_length),
             cosines=cosines,
             sines=sines,
             layers=tuple(self._layer(layer) for layer in parts.layers),
@@ -153,13 +153,8 @@ class WeightsReader:
             raise UnsupportedModelError(f"{linear.modules[0]} has the shape {tuple(weight.shape)}, not {linear}.")
         return LinearWeights(weight, self._checkpoint.bias(linear, [part.shape[0] for part in parts]))
 
-    def _positions(self, context_length: int) -> Tensor | None:
-        table = self._checkpoint.positions(context_length)
-        return None if table is None else torch.cat([table, self._checkpoint.zeros(1, table.shape[1])])
-
     def _rotary(self, config: Any, context_length: int) -> tuple[Tensor | None, Tensor | None]:
         if self._architecture.position_embedding is not None:
             return None, None
-        cosines, sines = rotary_tables(config, self._architecture.head_size, context_length + 1)
-        here = self._checkpoint.here
-        return here(torch.cat([cosines, cosines], dim=-1)), here(torch.cat([-sines, sines], dim=-1))
+        cosines, sines = rotary_tables(config, self._architecture.head_size, context_length)
+        return cosines.to(self._checkpoint.device), sines.to(self._checkpoint.device)

@@ -1,0 +1,356 @@
+"""A decoder in fused kernels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from worker.engine.architecture import Architecture, MlpKind, NormKind
+from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
+from worker.engine.device.decoder import PromptPart
+from worker.engine.device.fused.kernels import attention, embedding, heads, linear
+from worker.engine.device.fused.packing import BLOCK, MAX_BLOCKS, SPLITS, PackedLinear, pack, paired, paired_halves
+from worker.engine.device.step_inputs import StepInputs
+from worker.engine.device.weights import DecoderWeights, LayerWeights, LinearWeights, NormWeights
+from worker.engine.model_runner import UnsupportedModelError
+
+PROMPT_MULTIPLE = 16
+MAX_PROGRAMS = 480  # of a product; beyond it they compute more tokens each
+EIGHTS = (1, 4, 8)  # of tokens that a program computes
+MAX_NUMBERS = 64 * 640  # states that the registers of a program hold at once
+FORMATS = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class FusedLayer:
+    """One layer's matrices, with the norms before them."""
+
+    query_key_value: PackedLinear
+    attention_output: PackedLinear
+    mlp_input: PackedLinear
+    mlp_output: PackedLinear
+    head_norms: Tensor | None  # float32 [num_heads + num_kv_heads, head_size]
+
+
+class FusedDecoder:
+    """As `decoder.TorchDecoder`, in at most six launches a layer, on a CUDA device and in a 16-bit format.
+
+    A token's results are the same to the bit alone, in any batch, in any part of a prompt, and where it is computed
+    again.
+
+    Args:
+        architecture: sizes and kinds.
+        weights: on the device of the cache.
+        cache: what the layers write and read.
+        max_tokens: of a step.
+        max_rows: of a step of `decode`.
+        context_length: most tokens of a sequence.
+        overlaps: whether a kernel may start before the one in front has ended.
+
+    Raises:
+        UnsupportedModelError: the model's sizes do not fit the kernels.
+    """
+
+    token_multiple = PROMPT_MULTIPLE
+    records_prompts = True
+    logits_dtype = torch.float32
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: DecoderWeights,
+        cache: PagedCache,
+        *,
+        max_tokens: int,
+        max_rows: int,
+        context_length: int,
+        overlaps: bool,
+    ) -> None:
+        parts = architecture
+        _check(parts, weights.embedding.dtype)
+        self._parts = parts
+        self._cache = cache
+        self._overlaps = overlaps
+        self._options = {"PDL": True, "launch_pdl": True} if overlaps else {"PDL": False}
+        self._norm = linear.RMS_NORM if parts.norm_kind is NormKind.RMS_NORM else linear.LAYER_NORM
+        self._embedding, self._positions = weights.embedding, weights.positions
+        nothing = torch.zeros(1, device=weights.embedding.device)
+        self._cosines = nothing if weights.cosines is None else weights.cosines.contiguous()
+        self._sines = nothing if weights.sines is None else weights.sines.contiguous()
+        self._layers = [_pack_layer(layer, parts) for layer in weights.layers]
+        self._head = _pack(LinearWeights(weights.head, None), weights.final_norm)
+        self.weight_bytes = weights.num_bytes
+        new = partial(weights.embedding.new_zeros, max_tokens)
+        self._embedded = new(parts.hidden_size)
+        self._states = new(parts.hidden_size)
+        self._projected = new((parts.num_heads + 2 * parts.num_kv_heads) * parts.head_size)
+        self._queries = new(parts.num_heads * parts.head_size)
+        self._mixed = new(parts.num_heads * parts.head_size)
+        self._activated = new(parts.intermediate_size)
+        self._max_tiles = -(-context_length // attention.TILE)
+        padded = max(32, triton.next_power_of_2(parts.head_size))
+        partials = (max_rows, parts.num_kv_heads, self._max_tiles)
+        float32: dict[str, Any] = {"dtype": torch.float32, "device": weights.embedding.device}
+        self._partial_mixed = torch.zeros(*partials, attention.ROWS, padded, **float32)
+        self._partial_scores = torch.zeros(*partials, 2, attention.ROWS, **float32)
+        self._counters = torch.zeros(max_rows, parts.num_kv_heads, dtype=torch.int32, device=weights.embedding.device)
+        self._head_options = {
+            "NUM_HEADS": parts.num_heads,
+            "NUM_KV_HEADS": parts.num_kv_heads,
+            "HEAD_SIZE": parts.head_size,
+        }
+        self._attention_options = self._head_options | {"SIZE": padded, "num_warps": attention.WARPS, "num_stages": 1}
+        self._head_options["BLOCK_TOKENS"] = BLOCK_TOKENS
+        self._scale = parts.head_size**-0.5 * math.log2(math.e)
+
+    def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
+        """As `Decoder.embed`."""
+        nothing = inputs.sources
+        embedding.embed[(inputs.num_tokens,)](
+            inputs.token_ids,
+            inputs.sources,
+            nothing if previous is None else previous,
+            inputs.positions,
+            self._embedding,
+            self._embedding if self._positions is None else self._positions,
+            self._embedded,
+            HIDDEN_SIZE=self._parts.hidden_size,
+            PADDED_SIZE=triton.next_power_of_2(self._parts.hidden_size),
+            HAS_PREVIOUS=previous is not None,
+            HAS_POSITIONS=self._positions is not None,
+        )
+
+    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
+        """As `Decoder.decode`."""
+        num_tiles = -(-num_keys // attention.TILE)
+
+        def attend(layer: int) -> None:
+            attention.decode_attention[(inputs.num_tokens, self._parts.num_kv_heads, num_tiles)](
+                self._queries,
+                self._cache.keys[layer],
+                self._cache.values[layer],
+                inputs.positions,
+                inputs.table_rows,
+                inputs.tables,
+                self._mixed,
+                self._partial_mixed,
+                self._partial_scores,
+                self._counters,
+                inputs.tables.shape[1],
+                self._max_tiles,
+                self._scale,
+                **self._attention_options,
+                **self._options,
+            )
+
+        self._compute(inputs, attend)
+        self._write_logits(self._states, inputs.num_tokens, logits)
+
+    def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:  # noqa: ARG002 - as `Decoder`
+        """As `Decoder.prompt`."""
+        group = triton.next_power_of_2(self._parts.num_heads // self._parts.num_kv_heads)
+        tokens = attention.ROWS // group
+
+        def attend(layer: int) -> None:
+            attention.prompt_attention[(inputs.num_tokens // tokens, self._parts.num_kv_heads)](
+                self._queries,
+                self._cache.keys[layer],
+                self._cache.values[layer],
+                inputs.positions,
+                inputs.table_rows,
+                inputs.tables,
+                self._mixed,
+                inputs.tables.shape[1],
+                self._scale,
+                TOKENS=tokens,
+                **self._attention_options,
+                **self._options,
+            )
+
+        self._compute(inputs, attend)
+
+    def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
+        """As `Decoder.logits`."""
+        self._write_logits(self._states.index_select(0, tokens), len(tokens), out)
+        return out[: len(tokens)]
+
+    def _compute(self, inputs: StepInputs, attend: Any) -> None:
+        """All layers, from `_embedded` to `_states`."""
+        states = self._embedded
+        for index, layer in enumerate(self._layers):
+            self._project(inputs, index, layer, states)
+            attend(index)
+            self._add(layer.attention_output, self._mixed, states, inputs.num_tokens)
+            states = self._states
+            self._feed_forward(layer, inputs.num_tokens)
+            self._add(layer.mlp_output, self._activated, states, inputs.num_tokens)
+
+    def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor) -> None:
+        """Queries, and keys and values into the cache."""
+        places = (
+            *(self._cosines, self._sines, inputs.positions, inputs.table_rows, inputs.tables),
+            *(self._queries, self._cache.keys[index], self._cache.values[index]),
+        )
+        is_rotary = self._positions is None
+        if layer.head_norms is None:
+            self._launch(
+                linear.query_key_value,
+                layer.query_key_value,
+                inputs.num_tokens,
+                (states, *_added(layer.query_key_value), *places),
+                (inputs.tables.shape[1], self._parts.norm_epsilon),
+                NORM=self._norm,
+                IS_ROTARY=is_rotary,
+                **self._head_options,
+            )
+            return
+        self._launch(
+            linear.normed_product,
+            layer.query_key_value,
+            inputs.num_tokens,
+            (states, *_added(layer.query_key_value), self._projected),
+            (self._parts.norm_epsilon,),
+            NORM=self._norm,
+            NUM_ROWS=self._projected.shape[1],
+            GELU=False,
+        )
+        heads.norm_heads[(inputs.num_tokens, self._parts.num_heads + 2 * self._parts.num_kv_heads)](
+            self._projected,
+            layer.head_norms,
+            *places,
+            inputs.tables.shape[1],
+            self._parts.norm_epsilon,
+            IS_ROTARY=is_rotary,
+            PADDED_HALF=triton.next_power_of_2(self._parts.head_size // 2),
+            **self._head_options,
+            **self._options,
+        )
+
+    def _add(self, matrix: PackedLinear, x: Tensor, before: Tensor, num_tokens: int) -> None:
+        """The states: those before, and a product."""
+        self._launch(
+            linear.add_product,
+            matrix,
+            num_tokens,
+            (x, matrix.weight, matrix.weight if matrix.bias is None else matrix.bias, before, self._states),
+            (),
+            NUM_ROWS=self._parts.hidden_size,
+        )
+
+    def _feed_forward(self, layer: FusedLayer, num_tokens: int) -> None:
+        """What is between the two matrices of the feed-forward part, from the first one on."""
+        is_gated = self._parts.mlp_kind is MlpKind.SWIGLU
+        options = {} if is_gated else {"GELU": True}
+        self._launch(
+            linear.gated_product if is_gated else linear.normed_product,
+            layer.mlp_input,
+            num_tokens,
+            (self._states, *_added(layer.mlp_input), self._activated),
+            (self._parts.norm_epsilon,),
+            NORM=self._norm,
+            NUM_ROWS=self._parts.intermediate_size,
+            **options,
+        )
+
+    def _write_logits(self, states: Tensor, num_tokens: int, out: Tensor) -> None:
+        self._launch(
+            linear.normed_product,
+            self._head,
+            num_tokens,
+            (states, *_added(self._head), out),
+            (self._parts.norm_epsilon,),
+            NORM=self._norm,
+            NUM_ROWS=self._parts.vocab_size,
+            GELU=False,
+        )
+
+    def _launch(
+        self,
+        kernel: Any,
+        matrix: PackedLinear,
+        num_tokens: int,
+        tensors: tuple[Tensor, ...],
+        numbers: tuple[float, ...],
+        **options: int,
+    ) -> None:
+        """Launch a kernel of `linear` over all tiles of a matrix."""
+        eights = _eights(matrix.num_tiles, num_tokens, matrix.padded_columns)
+        kernel[(matrix.num_tiles, -(-num_tokens // (8 * eights)))](
+            *tensors,
+            num_tokens,
+            *numbers,
+            NUM_COLUMNS=matrix.num_columns,
+            PADDED=matrix.padded_columns,
+            HAS_BIAS=matrix.bias is not None,
+            SPLITS=SPLITS,
+            N8=eights,
+            num_warps=SPLITS,
+            num_stages=1,
+            **options,
+            **self._options,
+        )
+
+
+def _eights(num_tiles: int, num_tokens: int, num_columns: int) -> int:
+    """How many times eight tokens a program computes: as few as possible, so that there are many programs."""
+    at_once = min(num_columns, BLOCK * MAX_BLOCKS * SPLITS)
+    fitting = [eights for eights in EIGHTS if eights == 1 or 8 * eights * at_once <= MAX_NUMBERS]
+    for eights in fitting:
+        if eights * 8 >= num_tokens or num_tiles * -(-num_tokens // (8 * eights)) <= MAX_PROGRAMS:
+            return eights
+    return fitting[-1]
+
+
+def _check(parts: Architecture, dtype: torch.dtype) -> None:
+    """Raises `UnsupportedModelError`."""
+    group = parts.num_heads // parts.num_kv_heads
+    problems = {
+        f"numbers in {dtype}": dtype not in FORMATS,
+        f"heads of {parts.head_size} numbers": parts.head_size % 16 != 0 or parts.head_size > 256,
+        f"{group} query heads for a key head": group > attention.ROWS,
+        f"{parts.intermediate_size} inner numbers": parts.intermediate_size % 8 != 0,
+    }
+    if wrong := [what for what, is_wrong in problems.items() if is_wrong]:
+        raise UnsupportedModelError(f"No fused kernels for {', '.join(wrong)}.")
+
+
+def _added(matrix: PackedLinear) -> tuple[Tensor, Tensor, Tensor]:
+    """The matrix, its bias and the sums of its rows; where there are none, anything."""
+    weight = matrix.weight
+    return (
+        weight,
+        weight if matrix.bias is None else matrix.bias,
+        weight if matrix.row_sums is None else matrix.row_sums,
+    )
+
+
+def _pack(matrix: LinearWeights, norm: NormWeights | None) -> PackedLinear:
+    if norm is None:
+        return pack(matrix.weight, bias=matrix.bias)
+    return pack(matrix.weight, bias=matrix.bias, norm=norm.weight, norm_bias=norm.bias)
+
+
+def _pack_layer(layer: LayerWeights, parts: Architecture) -> FusedLayer:
+    query_key_value, mlp_input = layer.query_key_value, layer.mlp_input
+    if layer.head_norms is None:
+        size = parts.head_size
+        query_key_value = _reordered(query_key_value, partial(paired_halves, head_size=size))
+    if parts.mlp_kind is MlpKind.SWIGLU:
+        mlp_input = _reordered(mlp_input, lambda rows: paired(*rows.chunk(2)))
+    return FusedLayer(
+        query_key_value=_pack(query_key_value, layer.attention_norm),
+        attention_output=_pack(layer.attention_output, None),
+        mlp_input=_pack(mlp_input, layer.mlp_norm),
+        mlp_output=_pack(layer.mlp_output, None),
+        head_norms=None if layer.head_norms is None else layer.head_norms.float().contiguous(),
+    )
+
+
+def _reordered(matrix: LinearWeights, order: Any) -> LinearWeights:
+    return LinearWeights(order(matrix.weight), None if matrix.bias is None else order(matrix.bias))

@@ -1,0 +1,113 @@
+"""Steps in a few fixed shapes, each recorded once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left
+from functools import partial
+from itertools import product
+
+from torch import Tensor
+
+from worker.engine.device.decoder import Decoder, PromptPart
+from worker.engine.device.graphs import Step, StepRecorder
+from worker.engine.device.step_inputs import InputBuffers
+
+logger = logging.getLogger(__name__)
+
+MIN_KEYS = 256  # the fewest keys that a step may have; it doubles from there
+MAX_WARM_KEYS = 1024  # steps up to this many are recorded before the first is needed
+MIN_PROMPT = 16  # tokens: smaller prompts are computed in a step of this size
+
+
+class Steps:
+    """Decode steps of 1, 2, 4, ... rows and prompt steps of 16, 32, 64, ... tokens, over 256, 512, ... keys.
+
+    Args:
+        decoder: computes them.
+        inputs: what they read.
+        logits: [rows, vocab_size], where decode steps leave theirs.
+        max_tokens: of a prompt step.
+        context_length: most keys.
+        recorder: makes a step fast.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        inputs: InputBuffers,
+        logits: Tensor,
+        *,
+        max_tokens: int,
+        context_length: int,
+        recorder: StepRecorder,
+    ) -> None:
+        self._decoder = decoder
+        self._inputs = inputs
+        self._logits = logits
+        self._recorder = recorder
+        self._row_counts = doublings(1, len(logits))
+        self._token_counts = doublings(MIN_PROMPT, max_tokens)
+        self._key_counts = doublings(MIN_KEYS, context_length)
+        self._steps: dict[tuple[str, int, int], Step] = {}
+
+    def num_rows(self, count: int) -> int:
+        """Rows of the step that decodes that many."""
+        return self._row_counts[bisect_left(self._row_counts, count)]
+
+    def num_tokens(self, count: int) -> int:
+        """Tokens of the step that computes that many of prompts."""
+        return self._token_counts[bisect_left(self._token_counts, count)]
+
+    def decode(self, num_rows: int, num_keys: int) -> Tensor:
+        """Compute the inputs' tokens, one for each sequence.
+
+        Returns:
+            The logits, [rows, vocab_size]; the next step overwrites them.
+        """
+        keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
+        self._recorded("decode", num_rows, keys)()
+        return self._logits[:num_rows]
+
+    def prompt(self, num_tokens: int, num_keys: int, parts: list[PromptPart]) -> None:
+        """Compute the inputs' tokens, which are parts of prompts."""
+        keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
+        if self._decoder.records_prompts:
+            self._recorded("prompt", num_tokens, keys)()
+        else:
+            self._decoder.prompt(self._inputs.views(num_tokens, len(parts)), keys, parts)
+
+    def warm_up(self) -> None:
+        """Record the steps that are needed first, the largest first: they settle how much memory all of them need."""
+        start = time.perf_counter()
+        self._inputs.clear()  # what an earlier step left there would be read as something else
+        key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]
+        shapes = [("decode", count) for count in self._row_counts]
+        if self._decoder.records_prompts:
+            shapes += [("prompt", count) for count in self._token_counts]
+        for (kind, size), num_keys in product(reversed(shapes), reversed(key_counts)):
+            self._recorded(kind, size, num_keys)
+        logger.info("Prepared %d steps in %.1f s.", len(self._steps), time.perf_counter() - start)
+
+    def _recorded(self, kind: str, size: int, num_keys: int) -> Step:
+        key = kind, size, num_keys
+        if key not in self._steps:
+            compute = self._decode if kind == "decode" else self._prompt
+            self._steps[key] = self._recorder.record(partial(compute, size, num_keys))
+        return self._steps[key]
+
+    def _decode(self, num_rows: int, num_keys: int) -> None:
+        self._decoder.decode(self._inputs.views(num_rows, num_rows), num_keys, self._logits[:num_rows])
+
+    def _prompt(self, num_tokens: int, num_keys: int) -> None:
+        self._decoder.prompt(self._inputs.views(num_tokens, len(self._logits)), num_keys, [])
+
+
+def doublings(first: int, last: int) -> list[int]:
+    """first, 2 * first, 4 * first, ... as far as they are below `last`, and `last`."""
+    counts = []
+    while first < last:
+        counts.append(first)
+        first *= 2
+    return [*counts, last]
