@@ -47,12 +47,20 @@ logger_class = JsonLogger if _settings.log_format == "json" else FormattedLogger
 
 def on_starting(_server: object) -> None:
     """Let the process have as many connections as it takes, where the system allows it; prepare for its figures."""
+    _check_redis()
     _share_metrics()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _check_redis() -> None:
+    try:
+        _settings.required_redis_url()
+    except SettingsError as err:
+        sys.exit(str(err))
 
 
 def _share_metrics() -> None:

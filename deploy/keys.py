@@ -47,6 +47,7 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
     from deploy import own_redis
     from deploy.preflight import PreflightError
 
+    os.umask(0o077)  # this may start the server's Redis
     try:
         with own_redis.reach(Settings.from_env()) as redis:
             print(asked.act(ApiKeyStore(redis), asked))

@@ -15,7 +15,7 @@ from redis import Redis
 from common.network import is_loopback
 from common.redis_client import connect
 from common.settings import ROOT, Settings, SettingsError
-from deploy import own_redis, preflight, stack
+from deploy import data_folder, own_redis, preflight, stack
 from deploy.child_log import LogEcho, is_important
 from deploy.options import StartOptions
 from deploy.preflight import PreflightError
@@ -31,6 +31,7 @@ from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, is_to_be_made
 def serve(options: StartOptions) -> int:
     """Run the server until SIGINT, SIGTERM or SIGHUP. Returns the exit status."""
     os.environ.update(options.environment())
+    os.umask(0o077)  # prompts and answers are in the files of every process: they are this user's alone
     try:
         prepared = prepare(options.workers)
     except (SettingsError, PreflightError) as err:
@@ -64,9 +65,10 @@ def prepare(workers: int) -> Stack:
         SettingsError, PreflightError: one line that says what is wrong.
     """
     settings = _with_absolute_paths(Settings.from_env())
-    claim = preflight.claim_data_dir(settings.data_dir)
+    claim = data_folder.claim_data_dir(settings.data_dir)
     preflight.check_port_free(settings.host, settings.port)
-    prepared = Stack(settings, workers, _redis(settings), claim.inherited)
+    installation = data_folder.installation(settings.data_dir)
+    prepared = Stack(settings, workers, _redis(settings), claim.inherited, installation)
     _check_access(prepared)
     claim.announce(prepared.redis_url)
     _get_model(prepared)
@@ -97,7 +99,7 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 def _redis(settings: Settings) -> EmbeddedRedis | None:
     """The server to start, or None after making sure that the one named by SLM_REDIS_URL answers."""
-    if os.environ.get("SLM_REDIS_URL"):
+    if settings.redis_url is not None:
         preflight.check_redis(settings.redis_url)
         return None
     return own_redis.embedded(settings)

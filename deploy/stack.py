@@ -16,6 +16,7 @@ from deploy.supervisor import ChildSpec
 # Modules with their arguments, run as `python -m ...` in the project's folder.
 API = ("gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
 MODEL = ("SLMInit.base_model",)
+FLOWER = ("celery", "flower", "--address=127.0.0.1")  # this machine alone: it has no password
 
 GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long handing over may take
 REDIS_GRACE_S = 15.0  # to write its log out
@@ -23,16 +24,11 @@ REDIS_GRACE_S = 15.0  # to write its log out
 _API_STOPS, _WORKERS_STOP, _REDIS_STOPS = range(3)
 
 
-def worker(number: int, log_level: str = "INFO") -> tuple[str, ...]:
-    """The module and arguments of a worker; `number` tells the workers of one host apart, from 1."""
+def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
+    """The module and arguments of a worker. No two workers of one host and one Redis may have the same name."""
     # Mingling and gossip serve revokes and chords, which are not used; they would delay the first job by a second.
     alone = ("--without-mingle", "--without-gossip")
-    return ("celery", "-A", "worker.app", "worker", "--hostname", f"slm{number}@%h", *alone, "--loglevel", log_level)
-
-
-def flower(redis_url: str) -> tuple[str, ...]:
-    """The module and arguments of Flower, for this machine alone: it has no password."""
-    return ("celery", f"--broker={redis_url}", "flower", "--address=127.0.0.1")
+    return ("celery", "-A", "worker.app", "worker", "--hostname", f"{name}@%h", *alone, "--loglevel", log_level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +36,19 @@ class Stack:
     """Everything that is decided before the first process starts.
 
     `redis` is None where SLM_REDIS_URL names a server that is not ours. `lock` is the descriptor of the data folder's
-    lock. `settings` has absolute paths.
+    lock. `settings` has absolute paths. `installation` is in the names of the workers.
     """
 
     settings: Settings
     workers: int
     redis: EmbeddedRedis | None
     lock: int
+    installation: str
 
     @property
     def redis_url(self) -> str:
         """Where the processes find Redis."""
-        return self.settings.redis_url if self.redis is None else self.redis.url
+        return self.settings.required_redis_url() if self.redis is None else self.redis.url
 
     @property
     def logs(self) -> Path:
@@ -72,9 +69,12 @@ class Stack:
     def _workers(self, grace_s: float) -> list[ChildSpec]:
         """A worker that lost its supervisor has lost Redis too: it is killed, and its leases run out."""
         return [
-            self._child(name, module(*worker(number, self.settings.log_level)), _WORKERS_STOP, grace_s, signal.SIGKILL)
+            self._child(name, module(*self._worker(number)), _WORKERS_STOP, grace_s, signal.SIGKILL)
             for number, name in enumerate(self.worker_names, start=1)
         ]
+
+    def _worker(self, number: int) -> tuple[str, ...]:
+        return worker(f"slm{number}-{self.installation}", self.settings.log_level)
 
     def _child(
         self,

@@ -15,6 +15,7 @@ def _from_env() -> WorkerApp:
     try:
         settings = Settings.from_env()
         check_tracing(settings)
+        settings.required_redis_url()
     except SettingsError as err:
         sys.exit(f"worker: {err}")
     configure_logging(settings.log_level, settings.log_format)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from common.redis_address import RedisAddress
 from deploy import stack
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
 
@@ -22,9 +23,10 @@ pytestmark = pytest.mark.integration
 @contextmanager
 def flower(redis_url: str, folder: Path, basic_auth: str) -> Iterator[str]:
     """A started Flower; its URL."""
-    port = free_port(0)
-    command = [*stack.module(*stack.flower(redis_url)), f"--port={port}"]
-    env = os.environ | {"FLOWER_BASIC_AUTH": basic_auth}
+    port = free_port()
+    command = [*stack.module(*stack.FLOWER), f"--port={port}"]
+    broker_url = RedisAddress.parse(redis_url).broker_url
+    env = os.environ | {"FLOWER_BASIC_AUTH": basic_auth, "CELERY_BROKER_URL": broker_url}
     with (folder / "flower.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:

@@ -18,8 +18,8 @@ import pytest
 
 from common.settings import ROOT
 from deploy.http_client import HttpClient
-from deploy.redis_server import free_port
 from SLMInit import default_model
+from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
 
@@ -51,7 +51,7 @@ class Started:
 
     def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
-        self.port = free_port(0)
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = HttpClient(self.url)
         self._output = data_dir.with_suffix(".out")
@@ -192,7 +192,7 @@ def test_a_killed_redis_is_started_again_with_the_jobs_it_had(server: Started) -
 
 
 def test_a_second_start_on_the_same_data_folder_is_refused(server: Started) -> None:
-    refused = refusal(free_port(0), {"SLM_DATA_DIR": str(server.data_dir)})
+    refused = refusal(free_port(), {"SLM_DATA_DIR": str(server.data_dir)})
     assert f"process {server.process.pid}" in refused
     assert server.is_loaded()
 
@@ -257,7 +257,7 @@ def test_a_busy_port_refuses_the_start(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "Cannot write to the data folder" in refusal(free_port(0), {"SLM_DATA_DIR": str(tmp_path / "file" / "data")})
+    assert "Cannot write to the data folder" in refusal(free_port(), {"SLM_DATA_DIR": str(tmp_path / "file" / "data")})
 
 
 @pytest.mark.parametrize(
@@ -272,4 +272,4 @@ def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) 
 def test_a_setting_that_cannot_be_used_refuses_the_start_by_its_name(
     tmp_path: Path, name: str, value: str, named: str
 ) -> None:
-    assert named in refusal(free_port(0), {"SLM_DATA_DIR": str(tmp_path), name: value})
+    assert named in refusal(free_port(), {"SLM_DATA_DIR": str(tmp_path), name: value})
