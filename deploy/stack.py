@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import ours
 from common.settings import ROOT, Settings
 from deploy.redis_server import EmbeddedRedis
 from deploy.supervisor import ChildSpec
@@ -97,7 +98,7 @@ class Stack:
         )
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The processes' environment: `base`, and what was decided here."""
+        """The processes' environment: what they may see of `base`, and what was decided here."""
         decided = {
             "SLM_REDIS_URL": self.redis_url,
             "SLM_DATA_DIR": str(self.settings.data_dir),
@@ -107,7 +108,7 @@ class Stack:
         }
         if self.workers > 1 and not base.get("SLM_THREADS"):
             decided["SLM_THREADS"] = str(max(1, usable_cores() // self.workers))
-        return {**base, **decided}
+        return ours(base) | decided
 
 
 def module(name: str, *arguments: str) -> tuple[str, ...]:

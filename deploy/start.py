@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.environment import ours
 from deploy import bootstrap, options
 
 SCRIPT = bootstrap.ROOT / "start_slm_api.py"
@@ -30,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _start(asked: options.StartOptions, argv: Sequence[str]) -> int:
     python = bootstrap.ensure([bootstrap.SERVE])
-    if Path(sys.prefix).resolve() != bootstrap.VENV.resolve():
-        os.execv(python, [str(python), str(SCRIPT), *argv])  # noqa: S606 - no shell is wanted
+    if Path(sys.prefix).resolve() != bootstrap.VENV.resolve() or os.environ != ours(os.environ):
+        os.execve(python, [str(python), str(SCRIPT), *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
     from deploy.serve import serve
 
     return serve(asked)

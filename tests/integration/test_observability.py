@@ -110,7 +110,7 @@ def test_several_api_processes_tell_their_sum_and_a_dead_one_does_not_linger(
     port = free_port()
     url, count = f"http://127.0.0.1:{port}", 40
     with running_cluster(redis_server.url, tmp_path) as cluster:
-        api = cluster.start_api(port, GUNICORN_CMD_ARGS="--workers 3")
+        api = cluster.start_api(port, "--workers", "3")
         wait_for("the API", lambda: is_up(url))
         pids = wait_for("all its processes", lambda: len(found := children_of(api.pid)) == 3 and found)
         for _ in range(count):

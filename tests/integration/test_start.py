@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -27,6 +28,20 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 START_S = 300.0  # two workers that load their model on a busy machine
 REFUSAL_S = 60.0
+# What a shell may hold. Each of these would break the server, or open it, if it reached a process.
+STEERING = {
+    "BROKER_URL": "redis://127.0.0.1:9/0",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
+    "CELERY_CUSTOM_WORKER_POOL": "nowhere:Pool",
+    "CELERY_WORKER_CONCURRENCY": "many",
+    "FLASK_DEBUG": "1",
+    "GUNICORN_CMD_ARGS": "--bind 0.0.0.0:9 --workers 3 --preload",
+    "OMP_NUM_THREADS": "1",
+    "PROMETHEUS_MULTIPROC_DIR": "/nowhere",
+    "PYTHONOPTIMIZE": "2",
+    "SCRIPT_NAME": "/nowhere",
+    "WEB_CONCURRENCY": "3",
+}
 GREEDY = {"prompt": "What is Python?", "max_new_tokens": 8, "temperature": 0}
 
 
@@ -139,8 +154,13 @@ def started(data_dir: Path, *arguments: str, env: dict[str, str] | None = None) 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Started]:
-    """One start that the tests which leave it healthy share."""
-    with started(new_data_dir(tmp_path_factory.mktemp("start") / "data", models)) as server:
+    """One start, from a shell full of other programs' variables, that the tests which leave it healthy share."""
+    data_dir = new_data_dir(tmp_path_factory.mktemp("start") / "data", models)
+    poison = data_dir.with_name("poison")
+    poison.mkdir()
+    for name in ("celery", "flask", "redis", "torch"):
+        (poison / f"{name}.py").write_text("raise SystemExit('taken from PYTHONPATH')")
+    with started(data_dir, env=STEERING | {"PYTHONPATH": str(poison)}) as server:
         yield server
 
 
@@ -166,6 +186,26 @@ def test_the_console_shows_what_to_try_and_where_the_logs_are(server: Started) -
     assert f"curl {server.url}/slm/info" in server.said
     for name in ("redis", "api", "worker-1"):
         assert (server.data_dir / "logs" / f"{name}.log").stat().st_size > 0
+
+
+def test_no_variable_but_the_settings_steers_a_process(server: Started) -> None:
+    for process in [psutil.Process(server.process.pid), *server.processes()]:
+        assert not {*STEERING, "PYTHONPATH"} - {"PROMETHEUS_MULTIPROC_DIR"} & process.environ().keys(), (
+            process.cmdline()
+        )
+    listening = [
+        one.laddr for process in server.processes() for one in process.net_connections("inet") if not one.raddr
+    ]
+    assert {(address.ip, address.port) for address in listening} == {("127.0.0.1", server.port)}
+
+
+def test_nothing_in_the_data_folder_is_for_other_users(server: Started) -> None:
+    server.generate()
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    files = [path for name in ("redis", "logs") for path in (server.data_dir / name).rglob("*")]
+    assert any(path.suffix == ".aof" for path in files)
+    for path in [*files, *server.data_dir.glob("*.*")]:
+        assert not path.stat().st_mode & 0o077, path
 
 
 def test_a_killed_api_is_started_again_and_answers(server: Started) -> None:

@@ -101,6 +101,13 @@ def test_threads_that_were_set_stay_and_one_worker_decides_for_itself(tmp_path: 
     assert "SLM_THREADS" not in make_stack(tmp_path).environment({})
 
 
+def test_the_processes_see_the_settings_and_nothing_that_steers_a_library(tmp_path: Path) -> None:
+    shell = {"SLM_SLOTS": "4", "PATH": "/bin", "CELERY_BROKER_URL": "redis://stranger", "GUNICORN_CMD_ARGS": "-b :80"}
+    environment = make_stack(tmp_path).environment(shell)
+    assert {name for name in environment if not name.startswith("SLM_")} == {"PATH", "PYTHONUNBUFFERED"}
+    assert environment["SLM_SLOTS"] == "4"
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [
