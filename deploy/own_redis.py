@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +16,9 @@ from common.redis_client import connect
 from common.settings import Settings
 from deploy import preflight
 from deploy.data_folder import REDIS_CONFIG, REDIS_USER, announced_redis, claim_data_dir, redis_password
+from deploy.launch import tied
 from deploy.preflight import PreflightError
 from deploy.redis_server import EmbeddedRedis, find_server, socket_path
-from deploy.supervisor import LAUNCHER
 
 _START_S = 30.0  # a long log takes its time to be read
 _STOP_S = 15.0  # to write its log out
@@ -73,8 +71,7 @@ def running(server: EmbeddedRedis, lock: int) -> Iterator[Redis]:
     Raises:
         PreflightError: it does not answer in time.
     """
-    orphan = [str(os.getpid()), str(signal.SIGTERM.value)]
-    command = [sys.executable, "-I", "-S", str(LAUNCHER), *orphan, *server.command()]
+    command = tied(server.command(), signal.SIGTERM)
     log = Path(server.folder) / "own.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=(lock,))

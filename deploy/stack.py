@@ -62,17 +62,22 @@ class Stack:
         return [f"worker-{number}" for number in range(1, self.workers + 1)]
 
     def children(self) -> list[ChildSpec]:
-        """The processes in the order in which they start. The API stops first, so that no new work comes in."""
-        drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
-        redis = [] if self.redis is None else [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S)]
-        return [*redis, self._child("api", module(*API), _API_STOPS, drain_s), *self._workers(drain_s)]
+        """The processes in the order in which they start. The API stops first, so that no new work comes in.
 
-    def _workers(self, grace_s: float) -> list[ChildSpec]:
-        """A worker that lost its supervisor has lost Redis too: it is killed, and its leases run out."""
-        return [
-            self._child(name, module(*self._worker(number)), _WORKERS_STOP, grace_s, signal.SIGKILL)
+        Once the supervisor is lost, Redis writes its log out and ends. Without it the others are of no use and are
+        killed: the leases of the workers run out.
+        """
+        drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
+        workers = [
+            self._child(name, module(*self._worker(number)), _WORKERS_STOP, drain_s)
             for number, name in enumerate(self.worker_names, start=1)
         ]
+        return [*self._redis(), self._child("api", module(*API), _API_STOPS, drain_s), *workers]
+
+    def _redis(self) -> list[ChildSpec]:
+        if self.redis is None:
+            return []
+        return [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S, signal.SIGTERM)]
 
     def _worker(self, number: int) -> tuple[str, ...]:
         return worker(f"slm{number}-{self.installation}", self.settings.log_level)
@@ -83,7 +88,7 @@ class Stack:
         argv: tuple[str, ...],
         stop_order: int,
         grace_s: float,
-        orphan_signal: signal.Signals = signal.SIGTERM,
+        orphan_signal: signal.Signals = signal.SIGKILL,
     ) -> ChildSpec:
         return ChildSpec(
             name=name,

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from common.settings import ROOT
 from deploy.http_client import HttpClient
@@ -64,9 +65,11 @@ def command(port: int, *arguments: str) -> list[str]:
 class Started:
     """A running `start_slm_api.py` with what it said."""
 
-    def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None, port: int | None = None
+    ) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = HttpClient(self.url)
         self._output = data_dir.with_suffix(".out")
@@ -141,9 +144,11 @@ class RunningStream:
 
 
 @contextmanager
-def started(data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Started]:
+def started(
+    data_dir: Path, *arguments: str, env: dict[str, str] | None = None, port: int | None = None
+) -> Iterator[Started]:
     """A start that is ready; whatever is left of it at the end is killed."""
-    server = Started(data_dir, *arguments, env=env)
+    server = Started(data_dir, *arguments, env=env, port=port)
     try:
         server.wait_until_ready()
         yield server
@@ -261,6 +266,24 @@ def test_jobs_outlive_a_stop_and_a_kill_and_every_start_loads_the_model(tmp_path
         processes = third.processes()
         assert third.stop(signal.SIGINT) == 0
         assert are_gone(processes)
+
+
+@pytest.mark.timeout(2 * START_S)
+def test_a_killed_start_leaves_no_process_and_the_next_one_need_not_wait(tmp_path: Path, models: Path) -> None:
+    """Also while streams are open, which an API that is asked to stop would serve to their end."""
+    data_dir = new_data_dir(tmp_path / "data", models)
+    body = GREEDY | {"max_new_tokens": 1500, "ignore_eos": True}
+    with (
+        started(data_dir, env={"SLM_DRAIN_S": "600"}) as first,
+        requests.post(f"{first.url}/slm/stream", json=body, stream=True, timeout=START_S) as stream,
+    ):
+        assert next(stream.iter_lines())
+        processes = first.processes()
+        first.process.kill()
+        first.process.wait()
+        with started(data_dir, env={"SLM_DRAIN_S": "0"}, port=first.port) as second:
+            assert are_gone(processes)
+            assert second.generate()["success"]
 
 
 def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, redis_server: RedisServer) -> None:

@@ -78,10 +78,10 @@ def test_the_grace_covers_draining_and_handing_over(tmp_path: Path) -> None:
     assert api.stop_grace_s > 60
 
 
-def test_a_worker_that_lost_its_supervisor_is_killed_and_redis_writes_its_log_out(tmp_path: Path) -> None:
+def test_what_lost_its_supervisor_is_killed_and_redis_writes_its_log_out_first(tmp_path: Path) -> None:
     redis, api, worker = make_stack(tmp_path).children()
-    assert worker.orphan_signal == signal.SIGKILL
-    assert redis.orphan_signal == api.orphan_signal == signal.SIGTERM
+    assert api.orphan_signal == worker.orphan_signal == signal.SIGKILL
+    assert redis.orphan_signal == signal.SIGTERM
 
 
 def test_every_process_holds_the_lock_of_the_data_folder(tmp_path: Path) -> None:
