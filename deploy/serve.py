@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,9 +13,10 @@ from redis import Redis
 
 from common.network import is_loopback
 from common.redis_client import connect
-from common.settings import ROOT, Settings, SettingsError
-from deploy import data_folder, own_redis, preflight, stack
+from common.settings import Settings, SettingsError
+from deploy import data_folder, own_redis, preflight
 from deploy.child_log import LogEcho, is_important
+from deploy.model_setup import make_model
 from deploy.options import StartOptions
 from deploy.preflight import PreflightError
 from deploy.probes import Probes
@@ -106,12 +106,10 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
 
 
 def _get_model(prepared: Stack) -> None:
-    """Have the base model ready. Only making one needs torch, and so a process of its own."""
+    """Have the base model ready, or a reason why not."""
     settings = prepared.settings
     if is_to_be_made(settings.base_model, settings.data_dir):
-        command = stack.module(*stack.MODEL)
-        if subprocess.run(command, cwd=ROOT, env=prepared.environment(os.environ), check=False).returncode != 0:
-            raise PreflightError(f"the model {settings.base_model} could not be made ready; the lines above say why.")
+        make_model(prepared)
     try:
         resolve_base_model(settings.base_model, settings.data_dir, progress=say)
     except BaseModelError as err:

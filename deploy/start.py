@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.environment import ours
-from deploy import bootstrap, options
+from deploy import bootstrap, options, settings_check
 
 SCRIPT = bootstrap.ROOT / "start_slm_api.py"
 
@@ -30,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _start(asked: options.StartOptions, argv: Sequence[str]) -> int:
+    settings_check.check_settings(os.environ)
     python = bootstrap.ensure([bootstrap.SERVE])
     if Path(sys.prefix).resolve() != bootstrap.VENV.resolve() or os.environ != ours(os.environ):
         os.execve(python, [str(python), str(SCRIPT), *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
