@@ -22,7 +22,8 @@ ENV_PREFIX = "SLM_"
 SECRETS = {"redis_url", "webhook_secret"}  # their values are never shown
 SECRETS_DIR = Path("/run/secrets")
 
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")  # as browsers send it
+# As browsers send it: "null" for a page out of a file. "*" stands for all.
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?|null|\*")
 
 
 class SettingsError(Exception):
@@ -98,7 +99,8 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3600, description="How long a client may take to send a request's body."
     )
     cors_origins: str | None = Field(
-        None, description="Origins whose pages may call the API, with commas; * for all. Unset: none but its own."
+        None,
+        description="Origins whose pages may call the API, with commas; null: files, *: all. Unset: only its own.",
     )
     heartbeat_s: float = Field(15.0, gt=0, le=300, description="Pause after which an open stream sends a comment.")
     reader_grace_s: float = Field(
@@ -136,7 +138,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, origins: str | None) -> str | None:
-        if wrong := [one for one in _listed(origins) if one != "*" and not _ORIGIN.fullmatch(one)]:
+        if wrong := [one for one in _listed(origins) if not _ORIGIN.fullmatch(one)]:
             raise ValueError(f"{wrong[0]!r} is no origin such as https://chat.example.com")
         return origins
 

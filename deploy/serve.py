@@ -14,7 +14,7 @@ from redis import Redis
 from common.network import is_loopback
 from common.redis_client import connect
 from common.settings import Settings, SettingsError
-from deploy import data_folder, own_redis, preflight
+from deploy import data_folder, own_redis, preflight, stack
 from deploy.child_log import LogEcho, is_important
 from deploy.model_setup import make_model
 from deploy.options import StartOptions
@@ -33,7 +33,7 @@ def serve(options: StartOptions) -> int:
     os.environ.update(options.environment())
     os.umask(0o077)  # prompts and answers are in the files of every process: they are this user's alone
     try:
-        prepared = prepare(options.workers)
+        prepared = prepare(options)
     except (SettingsError, PreflightError) as err:
         print(f"Cannot start: {err}", file=sys.stderr)
         return 1
@@ -58,7 +58,7 @@ def say(line: str) -> None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
 
 
-def prepare(workers: int) -> Stack:
+def prepare(options: StartOptions) -> Stack:
     """Check what can be checked before a process is started, and get the model.
 
     Raises:
@@ -68,7 +68,8 @@ def prepare(workers: int) -> Stack:
     claim = data_folder.claim_data_dir(settings.data_dir)
     preflight.check_port_free(settings.host, settings.port)
     installation = data_folder.installation(settings.data_dir)
-    prepared = Stack(settings, workers, _redis(settings), claim.inherited, installation)
+    api = stack.API if options.gunicorn is None else stack.api(options.gunicorn)
+    prepared = Stack(settings, options.workers, _redis(settings), claim.inherited, installation, api)
     _check_access(prepared)
     claim.announce(prepared.redis_url)
     _get_model(prepared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from deploy.redis_server import EmbeddedRedis
 from deploy.supervisor import ChildSpec
 
 # Modules with their arguments, run as `python -m ...` in the project's folder.
-API = ("gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
+_API_CONFIG = ("--config", "api/gunicorn_conf.py")
+API = ("gunicorn", *_API_CONFIG, "api.wsgi:create_app()")
 MODEL = ("SLMInit.base_model",)
 FLOWER = ("celery", "flower", "--address=127.0.0.1")  # this machine alone: it has no password
 
@@ -23,6 +24,11 @@ GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long
 REDIS_GRACE_S = 15.0  # to write its log out
 
 _API_STOPS, _WORKERS_STOP, _REDIS_STOPS = range(3)
+
+
+def api(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The module and arguments of an API that a person started with these arguments of gunicorn, our configuration."""
+    return ("gunicorn", *arguments, *_API_CONFIG)
 
 
 def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
@@ -37,7 +43,8 @@ class Stack:
     """Everything that is decided before the first process starts.
 
     `redis` is None where SLM_REDIS_URL names a server that is not ours. `lock` is the descriptor of the data folder's
-    lock. `settings` has absolute paths. `installation` is in the names of the workers.
+    lock. `settings` has absolute paths. `installation` is in the names of the workers. `api` is the API's module with
+    its arguments.
     """
 
     settings: Settings
@@ -45,6 +52,7 @@ class Stack:
     redis: EmbeddedRedis | None
     lock: int
     installation: str
+    api: tuple[str, ...] = API
 
     @property
     def redis_url(self) -> str:
@@ -72,7 +80,7 @@ class Stack:
             self._child(name, module(*self._worker(number)), _WORKERS_STOP, drain_s)
             for number, name in enumerate(self.worker_names, start=1)
         ]
-        return [*self._redis(), self._child("api", module(*API), _API_STOPS, drain_s), *workers]
+        return [*self._redis(), self._child("api", module(*self.api), _API_STOPS, drain_s), *workers]
 
     def _redis(self) -> list[ChildSpec]:
         if self.redis is None:

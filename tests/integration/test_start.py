@@ -58,7 +58,7 @@ def new_data_dir(folder: Path, models: Path) -> Path:
     return folder
 
 
-def command(port: int, *arguments: str) -> list[str]:
+def start(port: int, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "start_slm_api.py"), "--port", str(port), *arguments]
 
 
@@ -66,7 +66,12 @@ class Started:
     """A running `start_slm_api.py` with what it said."""
 
     def __init__(
-        self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None, port: int | None = None
+        self,
+        data_dir: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        port: int | None = None,
+        command: list[str] | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
@@ -75,7 +80,8 @@ class Started:
         self._output = data_dir.with_suffix(".out")
         with self._output.open("wb") as out:
             self.process = subprocess.Popen(
-                command(self.port, *arguments),
+                command or start(self.port, *arguments),
+                cwd=ROOT,
                 env=os.environ | {"SLM_DATA_DIR": str(data_dir)} | (env or {}),
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -144,11 +150,9 @@ class RunningStream:
 
 
 @contextmanager
-def started(
-    data_dir: Path, *arguments: str, env: dict[str, str] | None = None, port: int | None = None
-) -> Iterator[Started]:
+def started(data_dir: Path, *arguments: str, **how: Any) -> Iterator[Started]:
     """A start that is ready; whatever is left of it at the end is killed."""
-    server = Started(data_dir, *arguments, env=env, port=port)
+    server = Started(data_dir, *arguments, **how)
     try:
         server.wait_until_ready()
         yield server
@@ -295,10 +299,33 @@ def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, r
         assert server.generate()["success"]
 
 
-def refusal(port: int, env: dict[str, str], *arguments: str) -> str:
+def gunicorn(address: str) -> list[str]:
+    """The user's document has it so, on port 5000."""
+    return [sys.executable, "-m", "gunicorn", "-w", "2", "-b", address, "app:app"]
+
+
+def test_gunicorn_serves_the_network_as_documented_once_there_are_keys(tmp_path: Path, models: Path) -> None:
+    data_dir = new_data_dir(tmp_path / "data", models)
+    port, env = free_port(), {"SLM_DATA_DIR": str(data_dir)}
+    command = gunicorn(f"0.0.0.0:{port}")
+    assert "there are no API keys" in refusal(port, env, command=command)
+    create = [sys.executable, "-m", "deploy.keys", "create", "--name", "me", "--role", "admin"]
+    key = subprocess.run(create, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, check=True).stdout
+    with started(data_dir, command=command, port=port) as server:
+        server.client = HttpClient(server.url, api_key=key.split()[-1])
+        assert server.generate()["success"]
+        assert HttpClient(server.url).get("/slm/info").status == 401
+        assert len(server.child("app:app").children()) == 2
+        processes = server.processes()
+        assert server.stop(signal.SIGTERM) == 0
+        assert are_gone(processes)
+
+
+def refusal(port: int, env: dict[str, str], *arguments: str, command: list[str] | None = None) -> str:
     """The single line with which a start is refused."""
     done = subprocess.run(
-        command(port, *arguments),
+        command or start(port, *arguments),
+        cwd=ROOT,
         env=os.environ | env,
         capture_output=True,
         text=True,
