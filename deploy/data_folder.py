@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.redis_address import RedisAddress
+from common.settings import ROOT
 from deploy import leftovers
 from deploy.preflight import PreflightError
 
@@ -156,13 +157,20 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _make_private(folder: Path) -> None:
-    """Prompts and answers are in it. A folder that holds other things too stays as it is, but for our own parts."""
+    """Prompts and answers are in it. A folder that is not ours alone stays as it is, but for our own parts."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if all(entry.name in _NAMES or entry.name.startswith(".") for entry in folder.iterdir()):
+    if _is_ours(folder):
         folder.chmod(0o700)
     for name in _PRIVATE:
         (folder / name).mkdir(exist_ok=True)
         (folder / name).chmod(0o700)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it lies in the project, or holds nothing else: somebody may have named /srv, or their home."""
+    return ROOT in folder.absolute().parents or all(
+        entry.name in _NAMES or entry.name.startswith(".") for entry in folder.iterdir()
+    )
 
 
 def _open(path: Path) -> int:
