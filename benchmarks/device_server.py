@@ -2,10 +2,11 @@
 
     python -m benchmarks.device_server [--workloads W1,W8,W32,W128,WL] [--repeat 2] [--streams 32] [--skip-kill]
 
-Starts a Redis, an API and one worker of its own; runs the workloads of `benchmarks.serving`. Then a second worker joins,
-as many streams as `--streams` are opened, and in the middle of them the first worker is killed: every stream must come to
-its end with all its tokens, once each and in their order. How many texts are, to the letter, those of an undisturbed run
-is printed too: in half precision a row that is computed again may differ in its last bits. Runs on a CPU as a rehearsal.
+Starts a Redis, an API and one worker of its own; runs the workloads of `benchmarks.serving`. Then a second
+worker joins, as many streams as `--streams` are opened, and in the middle of them the first worker is killed:
+every stream must come to its end with all its tokens, once each and in their order. How many texts are, to the
+letter, those of an undisturbed run is printed too: in half precision a row that is computed again may differ in
+its last bits. Runs on a CPU as a rehearsal.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmarks.chaos import Frames, Tally, is_answering
 from benchmarks.serving import WARM_UP, WORKLOADS, ServerClient, Workload, run
 from common.settings import ROOT
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import running_server
 
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         redis = stack.enter_context(running_server(folder / "redis"))
         env = {"SLM_DATA_DIR": str(ROOT / "data"), "SLM_SLOTS": str(MAX_NUM_SEQS), "SLM_KV_MEMORY": "8GiB"}
         cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
-        port = free_port(0)
+        port = free_port()
         cluster.start_api(port)
         begun = time.monotonic()
         cluster.start_worker("first", WORKER)
