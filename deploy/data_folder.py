@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.redis_address import RedisAddress
@@ -22,7 +23,7 @@ KILLED_S = 10.0  # how long they may take once they were killed
 # Files that hold passwords, which no command line may: every user of a machine can read those.
 BROKER_URL, REDIS_CONFIG = "broker.url", "redis.conf"
 REDIS_USER = "slm"
-_ACCESS = f"user default off\nuser {REDIS_USER} on >PASSWORD ~* &* +@all\n"
+_ACCESS = "".join(f"user {name} on >PASSWORD ~* &* +@all\n" for name in ("default", REDIS_USER))
 _OWN_LOCK, _PROCESSES_LOCK = "start.lock", "processes.lock"
 _PRIVATE = ("redis", "logs")
 _INSTALLATION = "installation"
@@ -136,10 +137,12 @@ def installation(folder: Path) -> str:
 def redis_password(folder: Path) -> str:
     """Return the password of the folder's own Redis, which stands in its `REDIS_CONFIG`. The folder must be claimed.
 
-    It is that of a named user: a server without passwords would take any for its default user.
+    Ours connect as a named user: a server without passwords takes any password for its default user. That one is there
+    for tools that can name no user, as Flower where it counts what is queued.
     """
-    lines = re.compile(re.escape(_ACCESS).replace("PASSWORD", "([0-9a-f]{64})"))
-    return _drawn_once(folder / REDIS_CONFIG, lines, lambda: _ACCESS.replace("PASSWORD", secrets.token_hex(32)))
+    lines = re.escape(_ACCESS).replace("PASSWORD", "([0-9a-f]{64})", 1).replace("PASSWORD", r"\1")
+    draw = partial(_ACCESS.replace, "PASSWORD", secrets.token_hex(32))
+    return _drawn_once(folder / REDIS_CONFIG, re.compile(lines), draw)
 
 
 def _drawn_once(file: Path, pattern: re.Pattern[str], draw: Callable[[], str]) -> str:

@@ -12,7 +12,9 @@ import pytest
 import requests
 
 from common.redis_address import RedisAddress
-from deploy import stack
+from common.settings import Settings
+from deploy import own_redis, stack
+from deploy.data_folder import BROKER_URL, claim_data_dir
 from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
@@ -48,6 +50,20 @@ def answers(url: str) -> bool:
 
 def status(url: str, login: tuple[str, str] | None) -> int:
     return requests.get(f"{url}/workers", auth=login, timeout=10).status_code
+
+
+def test_it_reads_the_embedded_redis_by_the_address_in_the_data_folder(tmp_path: Path) -> None:
+    claim = claim_data_dir(tmp_path / "data")
+    server = own_redis.embedded(Settings(data_dir=tmp_path / "data"))
+    with own_redis.running(server, claim.inherited):
+        claim.announce(server.url)
+        with flower(server.url, tmp_path, "ops:good") as url:
+            assert requests.get(f"{url}/broker", auth=("ops", "good"), timeout=10).ok
+    claim.release()
+    log = (tmp_path / "flower.log").read_text()
+    assert (tmp_path / "data" / BROKER_URL).read_text() == RedisAddress.parse(server.url).broker_url
+    assert "Connected to redis+socket://" in log
+    assert "Unable to get queues" not in log
 
 
 def test_the_login_lets_in_and_nothing_else_does(redis_server: RedisServer, tmp_path: Path) -> None:
