@@ -71,41 +71,46 @@ def claim_data_dir(folder: Path) -> DataDirClaim:
     """
     try:
         _make_private(folder)
-        claim = DataDirClaim(folder, _open(folder / _OWN_LOCK), _open(folder / _PROCESSES_LOCK))
+        own = _open(folder / _OWN_LOCK)
     except OSError as err:
         raise PreflightError(
             f"Cannot write to the data folder {folder} ({err.strerror}). Set SLM_DATA_DIR to a folder of yours."
         ) from err
     try:
-        _take(claim)
+        _take(own, folder)
+        return DataDirClaim(folder, own, _outlive_leftovers(folder))
     except PreflightError:
-        claim.release()
+        os.close(own)
         raise
-    return claim
 
 
-def _take(claim: DataDirClaim) -> None:
-    if not _lock(claim.own):
-        holder = os.pread(claim.own, 32, 0).decode().partition("\n")[0]
+def _take(own: int, folder: Path) -> None:
+    if not _lock(own):
+        holder = os.pread(own, 32, 0).decode().partition("\n")[0]
         raise PreflightError(
-            f"Another start (process {holder}) uses the data folder {claim.folder}. "
+            f"Another start (process {holder}) uses the data folder {folder}. "
             "Stop that one first, or set SLM_DATA_DIR to another folder."
         )
-    if not _outlive_leftovers(claim):
-        raise PreflightError(
-            f"Processes of an earlier start still use the data folder {claim.folder} and cannot be ended from here. "
-            "End them, or set SLM_DATA_DIR to another folder."
-        )
-    os.truncate(claim.own, 0)
-    os.pwrite(claim.own, str(os.getpid()).encode(), 0)
+    os.truncate(own, 0)
+    os.pwrite(own, str(os.getpid()).encode(), 0)
 
 
-def _outlive_leftovers(claim: DataDirClaim) -> bool:
-    """Whether nothing of an earlier start runs any more. No other start can interfere: the own lock is ours."""
-    if _lock(claim.inherited, LEFTOVERS_S):
-        return True
-    leftovers.kill(claim.folder / _PROCESSES_LOCK)
-    return _lock(claim.inherited, KILLED_S)
+def _outlive_leftovers(folder: Path) -> int:
+    """The lock of the processes, taken after the last one of an earlier start has ended, or was killed.
+
+    No other start can interfere: the own lock is ours.
+    """
+    inherited = _open(folder / _PROCESSES_LOCK)
+    if _lock(inherited, LEFTOVERS_S):
+        return inherited
+    leftovers.kill(folder / _PROCESSES_LOCK)
+    if _lock(inherited, KILLED_S):
+        return inherited
+    os.close(inherited)
+    raise PreflightError(
+        f"Processes of an earlier start still use the data folder {folder} and cannot be ended from here. "
+        "End them, or set SLM_DATA_DIR to another folder."
+    )
 
 
 def announced_redis(folder: Path) -> str | None:
