@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,8 @@ def _make(folder: Path, scratch: Path, make: Callable[[Path], Path]) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
-        make(scratch).rename(folder)
+        made = make(scratch)
+        os.sync()  # a power cut must not leave the folder in its place and take the files' contents
+        made.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

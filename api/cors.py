@@ -13,7 +13,10 @@ PREFLIGHT_S = 600  # how long a browser remembers what it was allowed
 
 
 def register_cors(app: Flask, origins: frozenset[str]) -> None:
-    """Answer those origins' pages; `*` stands for every origin. Without origins nothing is added."""
+    """Answer those origins' pages; `*` stands for every origin. Without origins nothing is added.
+
+    Browsers say `null` for a page out of a file, but also for a frame that any site has put in a sandbox.
+    """
     if not origins:
         return
 

@@ -16,13 +16,17 @@ import tempfile
 from gunicorn.workers.base import Worker
 
 from api.gunicorn_logger import FormattedLogger, JsonLogger
+from common.environment import forget_others
 from common.settings import Settings, SettingsError
 from common.tracing import check_tracing
 
 MAX_CONNECTIONS = 10_000
 HEAD_TIMEOUT_S = 5  # for a request's whole head, and between two requests of a connection
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+OPTIONS = "GUNICORN_CMD_ARGS"  # gunicorn has read them by now, and would put them before what is said here
 
+if os.environ.get(OPTIONS):
+    sys.exit(f"{OPTIONS} is set. Only SLM_ variables steer this server: unset it.")
 try:
     _settings = Settings.from_env()
     check_tracing(_settings)
@@ -35,6 +39,7 @@ bind = f"{_host}:{_settings.port}"
 worker_class = "gevent"
 workers = 1
 worker_connections = MAX_CONNECTIONS
+forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* are believed
 keepalive = HEAD_TIMEOUT_S
 limit_request_line = 8190
 limit_request_fields = 64
@@ -47,6 +52,8 @@ logger_class = JsonLogger if _settings.log_format == "json" else FormattedLogger
 
 def on_starting(_server: object) -> None:
     """Let the process have as many connections as it takes, where the system allows it; prepare for its figures."""
+    forget_others(os.environ)
+    _check_redis()
     _share_metrics()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS
@@ -55,11 +62,17 @@ def on_starting(_server: object) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
+def _check_redis() -> None:
+    try:
+        _settings.required_redis_url()
+    except SettingsError as err:
+        sys.exit(str(err))
+
+
 def _share_metrics() -> None:
     """Give the worker processes a folder for their figures, so that each can tell the sum of all."""
-    if MULTIPROCESS_DIR not in os.environ:
-        os.environ[MULTIPROCESS_DIR] = tempfile.mkdtemp(prefix="slm-metrics-")
-        atexit.register(_remove_metrics, os.getpid())
+    os.environ[MULTIPROCESS_DIR] = tempfile.mkdtemp(prefix="slm-metrics-")
+    atexit.register(_remove_metrics, os.getpid())
 
 
 def _remove_metrics(master_pid: int) -> None:

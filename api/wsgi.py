@@ -40,7 +40,7 @@ def create_app() -> Flask:
     settings = Settings.from_env()
     configure_logging(settings.log_level, settings.log_format)
     metrics = ApiMetrics()
-    redis = connect(settings.redis_url, trouble=metrics.redis_trouble)
+    redis = connect(settings.required_redis_url(), trouble=metrics.redis_trouble)
     _check_binding(settings, redis)
     subscriber = Subscriber(redis)
     subscriber.start()

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.settings import ROOT
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -239,7 +239,7 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
         redis = stack.enter_context(running_server(folder / "redis"))
         env = {"SLM_LEASE_S": str(LEASE_S), "FAKE_STEP_MS": "25", "SLM_DATA_DIR": str(ROOT / "data")}
         cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
-        port = free_port(0)
+        port = free_port()
         chaos = Chaos(cluster, redis, port, worker_app, tally)
         wait_for("the API", lambda: is_answering(port))
         expected = _fake_answers if worker_app == FAKE else _real_answers(port)

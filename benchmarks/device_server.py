@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.chaos import Frames, Tally, is_answering
 from benchmarks.serving import WARM_UP, WORKLOADS, ServerClient, Workload, run
 from common.settings import ROOT
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import running_server
 
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         redis = stack.enter_context(running_server(folder / "redis"))
         env = {"SLM_DATA_DIR": str(ROOT / "data"), "SLM_SLOTS": str(MAX_NUM_SEQS), "SLM_KV_MEMORY": "8GiB"}
         cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
-        port = free_port(0)
+        port = free_port()
         cluster.start_api(port)
         begun = time.monotonic()
         cluster.start_worker("first", WORKER)

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from common.job_store import Bell
 from common.logs import fields
+from common.redis_address import RedisAddress
 from common.settings import Settings
 
 QUEUE = "slm"
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 def configure(app: Celery, settings: Settings) -> Celery:
     """Configure a Celery application, the API's or a worker's; no connection is made. Returns it."""
     app.conf.update(
-        broker_url=settings.redis_url,
+        broker_url=RedisAddress.parse(settings.required_redis_url()).broker_url,
         task_default_queue=QUEUE,
         task_serializer="json",
         accept_content=["json"],

@@ -12,6 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.errors import InternalError, RedisFull, RedisUnavailable, SLMError
+from common.redis_address import RedisAddress
 from common.redis_trouble import RedisTrouble, WatchedRetry
 
 SOCKET_TIMEOUT_S = 5.0
@@ -26,15 +27,18 @@ _FULL = "command not allowed when used memory > 'maxmemory'"
 
 
 def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) -> Redis:
-    """A client with a connection pool of its own; nothing is sent yet.
+    """A client with a connection pool of its own; nothing is sent yet. `url` is one that `RedisAddress` reads.
 
     A failed command is repeated up to `retries` times (20 ms to 0.5 s apart), also when its answer alone was lost:
     every write of ours is idempotent. When all connections are in use, a command waits for one: redis-py's usual pool
     refuses the hundred-and-first. `trouble` is told of the failures.
+
+    Raises:
+        ValueError: the URL cannot be used.
     """
     backoff = ExponentialBackoff(cap=0.5, base=0.02)
     pool = BlockingConnectionPool.from_url(
-        url,
+        RedisAddress.parse(url).client_url,
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,

@@ -1,4 +1,7 @@
-"""Every setting of the system, read once per process from `SLM_*` environment variables."""
+"""Every setting of the system, read once per process from `SLM_*` environment variables.
+
+In a container a setting may also be a file of that name in /run/secrets, so that it is in no environment.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validato
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.network import is_loopback
+from common.redis_address import RedisAddress
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
-SECRETS = {"webhook_secret"}  # their values are never shown
+SECRETS = {"redis_url", "webhook_secret"}  # their values are never shown
+SECRETS_DIR = Path("/run/secrets")
 
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")  # as browsers send it
+# As browsers send it: "null" for a page out of a file. "*" stands for all.
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?|null|\*")
 
 
 class SettingsError(Exception):
@@ -29,8 +35,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis (or Valkey) that holds the jobs and carries the queue."
+    redis_url: str | None = Field(
+        None, description="Redis (or Valkey) that holds the jobs and carries the queue. Unset: the server's own."
     )
     data_dir: Path = Field(ROOT / "data", description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -93,7 +99,8 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3600, description="How long a client may take to send a request's body."
     )
     cors_origins: str | None = Field(
-        None, description="Origins whose pages may call the API, with commas; * for all. Unset: none but its own."
+        None,
+        description="Origins whose pages may call the API, with commas; null: files, *: all. Unset: only its own.",
     )
     heartbeat_s: float = Field(15.0, gt=0, le=300, description="Pause after which an open stream sends a comment.")
     reader_grace_s: float = Field(
@@ -108,6 +115,13 @@ class Settings(BaseSettings):
     redis_fsync: Literal["everysec", "always"] = Field(
         "everysec", description="How soon the embedded Redis writes to disk: what a power cut can cost."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            RedisAddress.parse(url)
+        return url
 
     @field_validator("webhook_secret")
     @classmethod
@@ -124,7 +138,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, origins: str | None) -> str | None:
-        if wrong := [one for one in _listed(origins) if one != "*" and not _ORIGIN.fullmatch(one)]:
+        if wrong := [one for one in _listed(origins) if not _ORIGIN.fullmatch(one)]:
             raise ValueError(f"{wrong[0]!r} is no origin such as https://chat.example.com")
         return origins
 
@@ -132,6 +146,19 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         """The origins of `cors_origins`."""
         return frozenset(_listed(self.cors_origins))
+
+    def required_redis_url(self) -> str:
+        """Where Redis is, for a process that needs one and does not start it.
+
+        Raises:
+            SettingsError: nothing says where.
+        """
+        if self.redis_url is None:
+            raise SettingsError(
+                "SLM_REDIS_URL is not set, so it is not known which Redis holds the jobs. 'python start_slm_api.py' "
+                "starts one and tells its processes; to start this one by hand, set the variable."
+            )
+        return self.redis_url
 
     @property
     def webhook_key(self) -> bytes | None:
@@ -152,7 +179,7 @@ class Settings(BaseSettings):
         if unknown:
             raise SettingsError(f"{unknown[0]} is not a setting. Known: {', '.join(sorted(known))}.")
         try:
-            return cls()
+            return cls(_secrets_dir=SECRETS_DIR if os.access(SECRETS_DIR, os.R_OK | os.X_OK) else None)
         except ValidationError as err:
             first = err.errors()[0]
             field = str(first["loc"][0])

@@ -14,12 +14,15 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from deploy.pip_install import PipProgress, run_pip
+from deploy.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -40,16 +43,18 @@ class SetupError(Exception):
 def ensure(requirements: Sequence[Path], folder: Path = VENV) -> Path:
     """Return the Python of an environment in which every file of `requirements` is installed, making what lacks.
 
-    Two calls at once are safe: the second waits for the first.
+    Two calls at once are safe: the second waits for the first. So is a call that is cut short at any moment, also by a
+    power cut: the next one does again what may be half done.
 
     Raises:
         SetupError: this Python cannot make environments, or pip cannot install.
     """
     if _missing(requirements, folder):
-        with _one_at_a_time():
+        with _one_at_a_time() as lock:
+            missing = _missing(requirements, folder)
             _make(folder)
-            for file in _missing(requirements, folder):
-                _install(file, folder)
+            for file in missing:
+                _install(file, folder, lock)
     return python_of(folder)
 
 
@@ -93,20 +98,35 @@ def _stamp(file: Path, folder: Path) -> Path:
 
 
 def _is_usable(folder: Path) -> bool:
-    """Whether the interpreter is there and still the version that the environment was made for.
+    """Whether the environment is whole, and its interpreter still the version that it was made for.
 
     An upgraded system leaves the link `bin/python` pointing at nothing, or at a Python that does not see the
     packages. Only file names are looked at: starting the interpreter would cost every start its time.
     """
-    if not python_of(folder).exists():
+    if not python_of(folder).exists() or _unfinished(folder).exists() or not _has_pip(folder):
         return False
     name = re.fullmatch(r"python(\d+\.\d+)", python_of(folder).resolve().name)
     return name is None or (folder / "lib" / name[0] / "site-packages").is_dir()
 
 
+def _unfinished(folder: Path) -> Path:
+    """A file that is there while packages may be half installed: `_make` and pip may be killed at any time."""
+    return folder / "unfinished"
+
+
+def _has_pip(folder: Path) -> bool:
+    """An environment without it was cut short by a version that did not mark those."""
+    return not (folder / "pyvenv.cfg").exists() or any(folder.glob("lib/python*/site-packages/pip/__main__.py"))
+
+
+def _mark_unfinished(folder: Path) -> None:
+    with _unfinished(folder).open("w") as file:
+        os.fsync(file)
+
+
 @contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Lock the project's folder itself, so that no lock file is left over."""
+def _one_at_a_time() -> Iterator[int]:
+    """Lock the project's folder itself, so that no lock file is left over; gives the lock's descriptor."""
     handle = os.open(ROOT, os.O_RDONLY)
     try:
         try:
@@ -114,7 +134,7 @@ def _one_at_a_time() -> Iterator[None]:
         except BlockingIOError:
             _say("Another start is setting up; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
@@ -127,51 +147,57 @@ def _make(folder: Path) -> None:
             "This Python cannot make virtual environments (its ensurepip module is not installed). "
             "On Debian and Ubuntu: sudo apt install python3-venv"
         )
-    _say(f"Making the virtual environment {folder}")
     try:
-        venv.EnvBuilder(with_pip=True, clear=(folder / "pyvenv.cfg").exists()).create(folder)
+        with Stage(f"Virtual environment {folder}"):
+            _clear(folder)
+            venv.EnvBuilder(with_pip=True).create(folder)
     except (OSError, subprocess.CalledProcessError) as err:
         raise SetupError(f"Cannot make the virtual environment {folder}: {err}") from err
 
 
-def _install(file: Path, folder: Path) -> None:
-    _say(f"Installing what {file.name} lists (the first time downloads a lot, later starts skip this)")
-    command = [
-        str(python_of(folder)),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-        "-r",
-        str(file),
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
-        complaints = _echo(pip.stderr or ())
-    if pip.returncode != 0:
-        raise SetupError(_explain(complaints))
+def _clear(folder: Path) -> None:
+    """Make the folder, marked and with nothing else in it; files in it that no environment of ours made are left."""
+    is_environment = (folder / "pyvenv.cfg").exists() or _unfinished(folder).exists()
+    folder.mkdir(exist_ok=True)
+    _mark_unfinished(folder)
+    for path in folder.iterdir() if is_environment else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != _unfinished(folder):
+            path.unlink()
+
+
+def _install(file: Path, folder: Path, lock: int) -> None:
+    """Install what the file lists, and leave a stamp that says so."""
+    temporary, log = folder / "downloads", folder / "setup.log"
+    progress = PipProgress(temporary, next(iter(folder.glob("lib/python*/site-packages")), folder))
+
+    def note(line: str) -> None:
+        progress.note(line)
+        if progress.is_installing:
+            _mark_unfinished(folder)
+
+    arguments = ("install", "-r", str(file))
+    with Stage(f"Packages of {file.name}", progress.__str__):
+        complaint = run_pip(python_of(folder), arguments, log=log, temporary=temporary, note=note, lock=lock)
+        if complaint is not None:
+            raise SetupError(_explain(complaint, log))
+        os.sync()  # a power cut must not leave the stamp and take the packages
     _stamp(file, folder).write_text(fingerprint(file), "utf-8")
+    _unfinished(folder).unlink(missing_ok=True)
 
 
-def _echo(lines: Iterable[str]) -> list[str]:
-    """Pass pip's complaints on as they come and return the last of them. Its progress goes straight to our output."""
-    last: deque[str] = deque(maxlen=200)
-    for line in lines:
-        sys.stderr.write(line)
-        last.append(line)
-    return list(last)
-
-
-def _explain(complaints: Iterable[str]) -> str:
-    text = "".join(complaints)
+def _explain(complaint: Sequence[str], log: Path) -> str:
+    text = "".join(complaint)
     if _NETWORK_TROUBLE.search(text):
         return (
             "Cannot reach the Python package index. Check the network (or pip's proxy and index settings) and start "
-            "again; what was downloaded is kept."
+            f"again; what was downloaded is kept. pip's own words: {log}"
         )
     if "No space left on device" in text:
-        return f"No space left on the disk of {VENV}. Make room and start again."
-    return "pip could not install the requirements; its own words are above."
+        return f"No space left on the disk of {log.parent}. Make room and start again."
+    errors = [line.strip() for line in complaint if line.startswith("ERROR: ")]
+    return f"pip could not install the requirements ({errors[-1] if errors else 'no error named'}). More: {log}"
 
 
 def _say(line: str) -> None:

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deploy import bootstrap
+from common.environment import ours
+from deploy import bootstrap, settings_check
 
 if TYPE_CHECKING:
     from common.api_keys import ApiKey, ApiKeyStore, Limits
@@ -38,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):  # an image has them, and no environment
+        settings_check.check_settings(os.environ)
         python = bootstrap.ensure([bootstrap.SERVE])
-        os.execv(python, [str(python), "-m", "deploy.keys", *argv])  # noqa: S606 - no shell is wanted
+        os.execve(python, [str(python), "-m", "deploy.keys", *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
     from redis.exceptions import RedisError
 
     from common.api_keys import ApiKeyError, ApiKeyStore
@@ -47,6 +49,7 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
     from deploy import own_redis
     from deploy.preflight import PreflightError
 
+    os.umask(0o077)  # this may start the server's Redis
     try:
         with own_redis.reach(Settings.from_env()) as redis:
             print(asked.act(ApiKeyStore(redis), asked))

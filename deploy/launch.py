@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+
+
+def tied(program: Sequence[str], orphan_signal: signal.Signals = signal.SIGKILL) -> list[str]:
+    """Return the command that runs `program` so that it gets `orphan_signal` when this process is gone (Linux).
+
+    It must be started by the main thread: to the kernel, the parent is the thread.
+    """
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(orphan_signal.value), *program]
 
 
 def main(argv: list[str]) -> None:

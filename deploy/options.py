@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What the command line asks for. `host` and `port` are None where it leaves them to `SLM_HOST` and `SLM_PORT`."""
+    """What the command line asks for. `host` and `port` are None where it leaves them to `SLM_HOST` and `SLM_PORT`.
+
+    `gunicorn` is the command line of gunicorn, where that was the program which the person called.
+    """
 
     host: str | None = None
     port: int | None = None
     workers: int = 1
     debug: bool = False
     insecure: bool = False
+    gunicorn: tuple[str, ...] | None = None
 
     def environment(self) -> dict[str, str]:
         """The settings, as environment variables, that the command line overrides."""
@@ -30,7 +34,9 @@ class StartOptions:
 
 def parse(argv: Sequence[str] | None = None) -> StartOptions:
     """Read the command line; prints the usage and exits where it makes no sense."""
-    return StartOptions(**vars(_parser().parse_args(argv)))
+    asked = vars(_parser().parse_args(argv))
+    gunicorn = asked.pop("gunicorn")
+    return StartOptions(**asked, gunicorn=None if gunicorn is None else tuple(gunicorn))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--insecure", action="store_true", help="serve other machines without API keys: whoever comes is the admin"
     )
+    parser.add_argument("--gunicorn", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)  # gunicorn.conf.py
     return parser
 
 

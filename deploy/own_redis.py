@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from common.redis_client import connect
 from common.settings import Settings
 from deploy import preflight
+from deploy.data_folder import REDIS_CONFIG, REDIS_USER, announced_redis, claim_data_dir, redis_password
+from deploy.launch import tied
 from deploy.preflight import PreflightError
-from deploy.redis_server import EmbeddedRedis, find_server, free_port
-from deploy.supervisor import LAUNCHER
+from deploy.redis_server import EmbeddedRedis, find_server, socket_path
 
 _START_S = 30.0  # a long log takes its time to be read
 _STOP_S = 15.0  # to write its log out
@@ -32,13 +31,14 @@ def reach(settings: Settings) -> Iterator[Redis]:
     Raises:
         PreflightError: it cannot be reached or started; the text says why.
     """
-    url = settings.redis_url if os.environ.get("SLM_REDIS_URL") else preflight.announced_redis(settings.data_dir)
+    if settings.redis_url is not None:
+        preflight.check_redis(settings.redis_url)
+    url = settings.redis_url or announced_redis(settings.data_dir)
     if url is not None:
-        preflight.check_redis(url)
         with connect(url) as client:
             yield client
         return
-    claim = preflight.claim_data_dir(settings.data_dir, leftovers_s=0)
+    claim = claim_data_dir(settings.data_dir)
     try:
         with running(embedded(settings), claim.inherited) as client:
             yield client
@@ -47,10 +47,21 @@ def reach(settings: Settings) -> Iterator[Redis]:
 
 
 def embedded(settings: Settings) -> EmbeddedRedis:
-    """The server that keeps its data in the data folder, not started yet."""
-    folder = settings.data_dir / "redis"
-    folder.mkdir(exist_ok=True)
-    return EmbeddedRedis(find_server(), folder, free_port(), settings.redis_fsync)
+    """The server that keeps its data in the data folder, which must be claimed; not started yet.
+
+    Raises:
+        PreflightError: there is no such program, or no place where it could listen.
+    """
+    folder = settings.data_dir.absolute()
+    return EmbeddedRedis(
+        program=find_server(),
+        folder=folder / "redis",
+        socket=socket_path(folder),
+        config=folder / REDIS_CONFIG,
+        user=REDIS_USER,
+        password=redis_password(folder),
+        fsync=settings.redis_fsync,
+    )
 
 
 @contextmanager
@@ -60,8 +71,7 @@ def running(server: EmbeddedRedis, lock: int) -> Iterator[Redis]:
     Raises:
         PreflightError: it does not answer in time.
     """
-    orphan = [str(os.getpid()), str(signal.SIGTERM.value)]
-    command = [sys.executable, "-I", "-S", str(LAUNCHER), *orphan, *server.command()]
+    command = tied(server.command(), signal.SIGTERM)
     log = Path(server.folder) / "own.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=(lock,))
@@ -79,6 +89,8 @@ def _wait_for(client: Redis, process: subprocess.Popen[bytes], log: Path) -> Non
     while process.poll() is None and time.monotonic() < deadline:
         try:
             client.ping()
+        except AuthenticationError as err:
+            raise PreflightError(f"Another server answers in place of this data folder's Redis ({err}).") from err
         except RedisError:
             time.sleep(0.05)
         else:

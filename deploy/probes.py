@@ -50,6 +50,8 @@ class Probes:
 
     def _api(self) -> str | None:
         settings = self._stack.settings
+        if not self._listens("api", settings.port):  # another server may answer at its address
+            return None
         connection = http.client.HTTPConnection(reachable_host(settings.host), settings.port, timeout=_TIMEOUT_S)
         try:
             connection.request("GET", "/healthz")
@@ -59,6 +61,19 @@ class Probes:
         finally:
             connection.close()
         return f"answers at {base_url(settings)}" if is_up else None
+
+    def _listens(self, name: str, port: int) -> bool:
+        """Whether the child of that name listens on the port."""
+        import psutil
+
+        pid = self._pid(name)
+        if pid is None:
+            return False
+        try:
+            connections = psutil.Process(pid).net_connections("tcp")
+        except psutil.Error:  # it has just ended
+            return False
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
 
     def _worker(self, name: str) -> str | None:
         report = self._report(name)

@@ -1,38 +1,50 @@
-"""The Redis server that comes with the installation: where its program is, how it is started, which port it gets."""
+"""The Redis server that comes with the installation: where its program is, how it is started, where it is reached.
+
+It listens on a Unix socket alone, in a folder that no other user can enter: nobody else can connect to it, or listen in
+its place. Its password shows every client, at each connection, that it is the very server of this data folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
 import socket
+import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.redis_address import RedisAddress
 from deploy.preflight import PreflightError
 
-PREFERRED_PORT = 16379
+SOCKET = "redis.sock"
+MAX_SOCKET_PATH = 103  # bytes; macOS has the least
 _ON_PATH = ("valkey-server", "redis-server")
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRedis:
-    """A server on loopback that keeps its data in `folder`."""
+    """A server behind `socket` that keeps its data in `folder`. `config` is the file with its `user` and `password`."""
 
     program: Path
     folder: Path
-    port: int
+    socket: Path
+    config: Path
+    user: str
+    password: str
     fsync: str
 
     @property
     def url(self) -> str:
         """What clients connect to."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return RedisAddress.of_socket(str(self.socket), self.user, self.password).client_url
 
     def command(self) -> tuple[str, ...]:
         """The command line. The append-only file is the truth, so no snapshots are written besides."""
-        where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
-        return (str(self.program), *where, *durability(self.fsync))
+        where = ("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700", "--dir", str(self.folder))
+        return (str(self.program), str(self.config), *where, *durability(self.fsync))
 
 
 def durability(fsync: str) -> tuple[str, ...]:
@@ -66,14 +78,57 @@ def _on_path() -> Path | None:
     return next((Path(path) for name in _ON_PATH if (path := shutil.which(name))), None)
 
 
-def free_port(preferred: int = PREFERRED_PORT) -> int:
-    """Return `preferred` if nobody listens there, else any free port of loopback."""
-    for port in (preferred, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise PreflightError("No port of 127.0.0.1 is free for Redis.")
+def socket_path(data_dir: Path) -> Path:
+    """Where the server of a data folder listens: in the folder, or in a private one of the system's temporary folder.
+
+    The latter if the path is too long for a socket, or the folder lies on a file system that keeps neither sockets nor
+    owners (Windows drives under WSL, some shared folders).
+
+    Raises:
+        PreflightError: neither folder can be used.
+    """
+    if _is_private(data_dir.stat()) and _can_listen(data_dir / SOCKET):
+        return data_dir / SOCKET
+    folder = _temporary_folder(data_dir)
+    if _can_listen(folder / SOCKET):
+        return folder / SOCKET
+    raise PreflightError(
+        f"Redis can listen neither in {data_dir} nor in {folder}: the path of a socket may have {MAX_SOCKET_PATH} "
+        "bytes. Set SLM_DATA_DIR to a folder with a shorter path."
+    )
+
+
+def _temporary_folder(data_dir: Path) -> Path:
+    """The data folder's own in the system's temporary folder, where others may have made one of that name before."""
+    name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"slm-{os.geteuid()}-{name}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        is_ours = _is_private(folder.lstat())
+    except OSError as err:
+        raise PreflightError(f"Cannot make the folder {folder} for the socket of Redis ({err.strerror}).") from err
+    if not is_ours:
+        raise PreflightError(
+            f"{folder} belongs to another user, or others can enter it: no place for the socket of Redis. "
+            "Remove it, or set SLM_DATA_DIR to a folder with a shorter path."
+        )
+    return folder
+
+
+def _is_private(found: os.stat_result) -> bool:
+    """Whether that is a folder of this user which nobody else can enter."""
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _can_listen(path: Path) -> bool:
+    """Whether a socket can be bound there. One that an earlier server left is removed."""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            path.unlink(missing_ok=True)
+            probe.bind(str(path))
+            path.unlink()
+        except OSError:
+            return False
+    return True

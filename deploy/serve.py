@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,9 +13,10 @@ from redis import Redis
 
 from common.network import is_loopback
 from common.redis_client import connect
-from common.settings import ROOT, Settings, SettingsError
-from deploy import own_redis, preflight, stack
+from common.settings import Settings, SettingsError
+from deploy import data_folder, own_redis, preflight, stack
 from deploy.child_log import LogEcho, is_important
+from deploy.model_setup import make_model
 from deploy.options import StartOptions
 from deploy.preflight import PreflightError
 from deploy.probes import Probes
@@ -31,8 +31,9 @@ from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, is_to_be_made
 def serve(options: StartOptions) -> int:
     """Run the server until SIGINT, SIGTERM or SIGHUP. Returns the exit status."""
     os.environ.update(options.environment())
+    os.umask(0o077)  # prompts and answers are in the files of every process: they are this user's alone
     try:
-        prepared = prepare(options.workers)
+        prepared = prepare(options)
     except (SettingsError, PreflightError) as err:
         print(f"Cannot start: {err}", file=sys.stderr)
         return 1
@@ -57,16 +58,18 @@ def say(line: str) -> None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
 
 
-def prepare(workers: int) -> Stack:
+def prepare(options: StartOptions) -> Stack:
     """Check what can be checked before a process is started, and get the model.
 
     Raises:
         SettingsError, PreflightError: one line that says what is wrong.
     """
     settings = _with_absolute_paths(Settings.from_env())
-    claim = preflight.claim_data_dir(settings.data_dir)
+    claim = data_folder.claim_data_dir(settings.data_dir)
     preflight.check_port_free(settings.host, settings.port)
-    prepared = Stack(settings, workers, _redis(settings), claim.inherited)
+    installation = data_folder.installation(settings.data_dir)
+    api = stack.API if options.gunicorn is None else stack.api(options.gunicorn)
+    prepared = Stack(settings, options.workers, _redis(settings), claim.inherited, installation, api)
     _check_access(prepared)
     claim.announce(prepared.redis_url)
     _get_model(prepared)
@@ -97,19 +100,17 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 def _redis(settings: Settings) -> EmbeddedRedis | None:
     """The server to start, or None after making sure that the one named by SLM_REDIS_URL answers."""
-    if os.environ.get("SLM_REDIS_URL"):
+    if settings.redis_url is not None:
         preflight.check_redis(settings.redis_url)
         return None
     return own_redis.embedded(settings)
 
 
 def _get_model(prepared: Stack) -> None:
-    """Have the base model ready. Only making one needs torch, and so a process of its own."""
+    """Have the base model ready, or a reason why not."""
     settings = prepared.settings
     if is_to_be_made(settings.base_model, settings.data_dir):
-        command = stack.module(*stack.MODEL)
-        if subprocess.run(command, cwd=ROOT, env=prepared.environment(os.environ), check=False).returncode != 0:
-            raise PreflightError(f"the model {settings.base_model} could not be made ready; the lines above say why.")
+        make_model(prepared)
     try:
         resolve_base_model(settings.base_model, settings.data_dir, progress=say)
     except BaseModelError as err:

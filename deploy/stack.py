@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import ours
 from common.settings import ROOT, Settings
 from deploy.redis_server import EmbeddedRedis
 from deploy.supervisor import ChildSpec
 
 # Modules with their arguments, run as `python -m ...` in the project's folder.
-API = ("gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
+_API_CONFIG = ("--config", "api/gunicorn_conf.py")
+API = ("gunicorn", *_API_CONFIG, "api.wsgi:create_app()")
 MODEL = ("SLMInit.base_model",)
+FLOWER = ("celery", "flower", "--address=127.0.0.1")  # this machine alone: it has no password
 
 GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long handing over may take
 REDIS_GRACE_S = 15.0  # to write its log out
@@ -23,16 +26,16 @@ REDIS_GRACE_S = 15.0  # to write its log out
 _API_STOPS, _WORKERS_STOP, _REDIS_STOPS = range(3)
 
 
-def worker(number: int, log_level: str = "INFO") -> tuple[str, ...]:
-    """The module and arguments of a worker; `number` tells the workers of one host apart, from 1."""
+def api(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The module and arguments of an API that a person started with these arguments of gunicorn, our configuration."""
+    return ("gunicorn", *arguments, *_API_CONFIG)
+
+
+def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
+    """The module and arguments of a worker. No two workers of one host and one Redis may have the same name."""
     # Mingling and gossip serve revokes and chords, which are not used; they would delay the first job by a second.
     alone = ("--without-mingle", "--without-gossip")
-    return ("celery", "-A", "worker.app", "worker", "--hostname", f"slm{number}@%h", *alone, "--loglevel", log_level)
-
-
-def flower(redis_url: str) -> tuple[str, ...]:
-    """The module and arguments of Flower, for this machine alone: it has no password."""
-    return ("celery", f"--broker={redis_url}", "flower", "--address=127.0.0.1")
+    return ("celery", "-A", "worker.app", "worker", "--hostname", f"{name}@%h", *alone, "--loglevel", log_level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,21 @@ class Stack:
     """Everything that is decided before the first process starts.
 
     `redis` is None where SLM_REDIS_URL names a server that is not ours. `lock` is the descriptor of the data folder's
-    lock. `settings` has absolute paths.
+    lock. `settings` has absolute paths. `installation` is in the names of the workers. `api` is the API's module with
+    its arguments.
     """
 
     settings: Settings
     workers: int
     redis: EmbeddedRedis | None
     lock: int
+    installation: str
+    api: tuple[str, ...] = API
 
     @property
     def redis_url(self) -> str:
         """Where the processes find Redis."""
-        return self.settings.redis_url if self.redis is None else self.redis.url
+        return self.settings.required_redis_url() if self.redis is None else self.redis.url
 
     @property
     def logs(self) -> Path:
@@ -64,17 +70,25 @@ class Stack:
         return [f"worker-{number}" for number in range(1, self.workers + 1)]
 
     def children(self) -> list[ChildSpec]:
-        """The processes in the order in which they start. The API stops first, so that no new work comes in."""
-        drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
-        redis = [] if self.redis is None else [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S)]
-        return [*redis, self._child("api", module(*API), _API_STOPS, drain_s), *self._workers(drain_s)]
+        """The processes in the order in which they start. The API stops first, so that no new work comes in.
 
-    def _workers(self, grace_s: float) -> list[ChildSpec]:
-        """A worker that lost its supervisor has lost Redis too: it is killed, and its leases run out."""
-        return [
-            self._child(name, module(*worker(number, self.settings.log_level)), _WORKERS_STOP, grace_s, signal.SIGKILL)
+        Once the supervisor is lost, Redis writes its log out and ends. Without it the others are of no use and are
+        killed: the leases of the workers run out.
+        """
+        drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
+        workers = [
+            self._child(name, module(*self._worker(number)), _WORKERS_STOP, drain_s)
             for number, name in enumerate(self.worker_names, start=1)
         ]
+        return [*self._redis(), self._child("api", module(*self.api), _API_STOPS, drain_s), *workers]
+
+    def _redis(self) -> list[ChildSpec]:
+        if self.redis is None:
+            return []
+        return [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S, signal.SIGTERM)]
+
+    def _worker(self, number: int) -> tuple[str, ...]:
+        return worker(f"slm{number}-{self.installation}", self.settings.log_level)
 
     def _child(
         self,
@@ -82,7 +96,7 @@ class Stack:
         argv: tuple[str, ...],
         stop_order: int,
         grace_s: float,
-        orphan_signal: signal.Signals = signal.SIGTERM,
+        orphan_signal: signal.Signals = signal.SIGKILL,
     ) -> ChildSpec:
         return ChildSpec(
             name=name,
@@ -97,7 +111,7 @@ class Stack:
         )
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The processes' environment: `base`, and what was decided here."""
+        """The processes' environment: what they may see of `base`, and what was decided here."""
         decided = {
             "SLM_REDIS_URL": self.redis_url,
             "SLM_DATA_DIR": str(self.settings.data_dir),
@@ -107,7 +121,7 @@ class Stack:
         }
         if self.workers > 1 and not base.get("SLM_THREADS"):
             decided["SLM_THREADS"] = str(max(1, usable_cores() // self.workers))
-        return {**base, **decided}
+        return ours(base) | decided
 
 
 def module(name: str, *arguments: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import bootstrap, options
+from common.environment import forget_others, ours
+from deploy import bootstrap, options, settings_check
 
 SCRIPT = bootstrap.ROOT / "start_slm_api.py"
 
@@ -29,9 +30,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _start(asked: options.StartOptions, argv: Sequence[str]) -> int:
+    settings_check.check_settings(os.environ)
     python = bootstrap.ensure([bootstrap.SERVE])
-    if Path(sys.prefix).resolve() != bootstrap.VENV.resolve():
-        os.execv(python, [str(python), str(SCRIPT), *argv])  # noqa: S606 - no shell is wanted
+    if Path(sys.prefix).resolve() != bootstrap.VENV.resolve() or _steers_python():
+        os.execve(python, [str(python), str(SCRIPT), *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
+    forget_others(os.environ)
     from deploy.serve import serve
 
     return serve(asked)
+
+
+def _steers_python() -> bool:
+    """Whether this interpreter has read variables that could make it another program, such as PYTHONPATH."""
+    return any(name.startswith("PYTHON") for name in os.environ)

@@ -15,7 +15,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +24,7 @@ from pathlib import Path
 
 from deploy.backoff import Backoff
 from deploy.child_log import last_line, open_log
-
-LAUNCHER = Path(__file__).with_name("launch.py")
+from deploy.launch import tied
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +70,11 @@ class _Child:
         self._started = 0.0
 
     def start(self) -> None:
-        """Must run in the supervisor's main thread: the orphan signal comes when the thread that started it ends."""
+        """Must run in the supervisor's main thread (`tied`)."""
         spec = self.spec
-        orphan = [str(os.getpid()), str(spec.orphan_signal.value)]
         with open_log(spec.log) as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(LAUNCHER), *orphan, *spec.argv],
+                tied(spec.argv, spec.orphan_signal),
                 cwd=spec.folder,
                 env=dict(spec.env),
                 stdin=subprocess.DEVNULL,

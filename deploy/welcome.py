@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 from common.settings import Settings
-from deploy.stack import Stack, flower, module
+from deploy.data_folder import BROKER_URL
+from deploy.stack import FLOWER, Stack, module
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not listened on
 
@@ -41,6 +42,6 @@ def _post(url: str, body: str, *options: str) -> str:
 
 
 def _flower(stack: Stack) -> str:
-    """A URL that was given may hold a password: the shell of the person who set it knows it by name."""
-    url = '"$SLM_REDIS_URL"' if stack.redis is None else shlex.quote(stack.redis_url)
-    return shlex.join(module(*flower("REDIS_URL"))).replace("REDIS_URL", url)
+    """The address of Redis may hold a password, and every user of a machine can read command lines."""
+    file = shlex.quote(str(stack.settings.data_dir / BROKER_URL))
+    return f'CELERY_BROKER_URL="$(cat {file})" {shlex.join(module(*FLOWER))}'

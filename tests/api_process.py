@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
@@ -42,7 +42,7 @@ def environment(**settings: object) -> dict[str, str]:
 @contextmanager
 def running_api(folder: Path, **settings: object) -> Iterator[ApiProcess]:
     """A started API with these settings, killed at the end if it still runs."""
-    port, log = free_port(0), folder / "api.log"
+    port, log = free_port(), folder / "api.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
             COMMAND, cwd=ROOT, env=environment(port=port, **settings), stdout=out, stderr=subprocess.STDOUT

@@ -120,9 +120,10 @@ class Cluster:
         command += ["--without-mingle", "--without-gossip", "--loglevel", "INFO"]
         return self._start(name, command, env)
 
-    def start_api(self, port: int, **env: str) -> Process:
-        """Start the API under gunicorn; it may not be ready yet."""
-        command = [sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()"]
+    def start_api(self, port: int, *options: str, **env: str) -> Process:
+        """Start the API under gunicorn, with more options of its own; it may not be ready yet."""
+        command = [sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", *options]
+        command += ["api.wsgi:create_app()"]
         return self._start("api", command, {"SLM_PORT": str(port)} | env)
 
     def _start(self, name: str, command: list[str], env: dict[str, str]) -> Process:

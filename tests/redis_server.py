@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from deploy.redis_server import EmbeddedRedis, find_server, free_port
+from deploy.redis_server import durability, find_server
+from tests.free_port import free_port
 
 
 class RedisServer:
-    """Starts, kills and starts again; the data stay in `folder`."""
+    """Starts, kills and starts again; the data stay in `folder`. `login` is USER:PASSWORD, if `options` ask for one."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedRedis(find_server(), folder, free_port(0), fsync="everysec")
+    def __init__(self, folder: Path, login: str = "", options: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._login = login
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """What clients connect to."""
-        return self._server.url
+        login = f"{self._login}@" if self._login else ""
+        return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        with (self._server.folder / "server.log").open("ab") as out:
-            self._process = subprocess.Popen(self._server.command(), stdout=out, stderr=out)
+        where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        command = (str(find_server()), *self._options, *where, *durability("everysec"))
+        with (self.folder / "server.log").open("ab") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=out)
         deadline = time.monotonic() + 20
         with Redis.from_url(self.url) as client:
             while True:
@@ -50,9 +57,9 @@ class RedisServer:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[RedisServer]:
+def running_server(folder: Path, login: str = "", options: Sequence[str] = ()) -> Iterator[RedisServer]:
     """A started server, killed at the end."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, login, options)
     server.start()
     try:
         yield server

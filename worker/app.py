@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
+from typing import TYPE_CHECKING
 
+from celery.exceptions import SecurityWarning
+
+from common.environment import forget_others
 from common.logs import configure_logging
 from common.settings import Settings, SettingsError
 from common.tracing import check_tracing
-from worker.backend import ModelBackend
-from worker.celery_app import WorkerApp
+
+if TYPE_CHECKING:
+    from worker.celery_app import WorkerApp
 
 
 def _from_env() -> WorkerApp:
+    """Celery imports this before it reads the options of its command, and variables that stand for them."""
+    forget_others(os.environ)
+    warnings.simplefilter("ignore", SecurityWarning)  # of pickles read as root: there are none (`accept_content`)
+    from worker.backend import ModelBackend
+    from worker.celery_app import WorkerApp
+
     try:
         settings = Settings.from_env()
         check_tracing(settings)
+        settings.required_redis_url()
     except SettingsError as err:
         sys.exit(f"worker: {err}")
     configure_logging(settings.log_level, settings.log_format)

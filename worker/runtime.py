@@ -58,7 +58,7 @@ class WorkerRuntime:
         self._takes_jobs = False
         self._draining = threading.Event()
         self._metrics = WorkerMetrics(lambda: self._engine)
-        redis = connect(settings.redis_url, retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
+        redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
         store = JobStore(redis, BellRinger(app), job_ttl_s=settings.job_ttl_s)
         fleet = Fleet(redis)
         self._store = store

@@ -17,7 +17,7 @@ from benchmarks.rivals.process import Process
 from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, is_answering
 from benchmarks.serving import NEW_TOKENS, TIMEOUT_S, Measured, Workload
 from deploy import bootstrap
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 
 REQUIREMENTS = Path(__file__).with_name("requirements-llama-cpp.txt")
 PACKAGE = "llama-cpp-python"
@@ -111,7 +111,7 @@ class LlamaServer:
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:
         """Start it with a slot for every client, and stop it in the end."""
-        port = free_port(0)
+        port = free_port()
         with Process(self._command(workload, port), self.installed.folder / "server.log") as process:
             process.wait_until(lambda: is_answering(port, "/health"))
             yield HttpSession(process, lambda: LlamaClient(port))

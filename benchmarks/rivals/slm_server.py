@@ -12,7 +12,7 @@ from benchmarks.rivals.process import Process
 from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, is_answering
 from benchmarks.serving import ServerClient, Workload
 from common.settings import ROOT
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 
 SLOTS = 32
 
@@ -34,7 +34,7 @@ class SlmServer:
     def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - one set-up serves every workload
         """Start it with 32 slots, and stop it in the end."""
         self._make_folder()
-        port = free_port(0)
+        port = free_port()
         with Process(self._command(port), self.folder / "server.log", self._environment()) as process:
             process.wait_until(lambda: is_answering(port, "/readyz"))
             yield HttpSession(process, lambda: ServerClient(f"http://{LOCALHOST}:{port}"))

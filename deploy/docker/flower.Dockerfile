@@ -10,4 +10,4 @@ RUN pip install -r requirements/flower.txt
 RUN useradd --uid 10001 --create-home slm
 USER slm
 EXPOSE 5555
-CMD ["python", "-m", "celery", "--broker=redis://redis:6379/0", "flower", "--address=0.0.0.0"]
+CMD ["sh", "-c", "CELERY_BROKER_URL=$(cat /run/secrets/SLM_REDIS_URL) exec python -m celery flower --address=0.0.0.0"]

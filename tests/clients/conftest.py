@@ -9,8 +9,8 @@ from typing import Protocol
 import pytest
 from redis import Redis
 
-from deploy.redis_server import free_port
 from tests.clients.mortal_api import MortalApi, mortal_api
+from tests.free_port import free_port
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
@@ -37,7 +37,7 @@ def dying_api(lasting_api: MortalApi, real_redis: Redis) -> Iterator[MortalApi]:
 @pytest.fixture
 def unused_url() -> str:
     """Where nobody listens."""
-    return f"http://127.0.0.1:{free_port(0)}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 class Worker(Protocol):

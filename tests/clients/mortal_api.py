@@ -12,8 +12,8 @@ from pathlib import Path
 
 import requests
 
-from deploy.redis_server import free_port
 from tests.api_process import COMMAND, ROOT, environment
+from tests.free_port import free_port
 from tests.processes import wait_for
 
 START_S = 30.0
@@ -23,7 +23,7 @@ class MortalApi:
     """Starts, dies as in a crash, and starts again; its address stays."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        self.port = free_port(0)
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = environment(port=self.port, **settings)
         self._log = folder / "api.log"

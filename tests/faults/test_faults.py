@@ -17,8 +17,8 @@ import requests
 from benchmarks.chaos import Frames, Tally
 from benchmarks.chaos import run as run_chaos
 from common.settings import ROOT
-from deploy.redis_server import free_port
 from SLMInit import default_model
+from tests.free_port import free_port
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -99,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     (tmp_path / "redis").mkdir()
     env = {"SLM_LEASE_S": "2", "SLM_DRAIN_S": "1", "FAKE_STEP_MS": "25"}
     with running_server(tmp_path / "redis") as redis, running_cluster(redis.url, tmp_path, **env) as cluster:
-        yield Site(redis, cluster, free_port(0))
+        yield Site(redis, cluster, free_port())
 
 
 def kill_api(site: Site) -> None:

@@ -18,8 +18,8 @@ import pytest
 import requests
 
 from common.settings import ROOT
-from deploy.redis_server import free_port
 from SLMInit import default_model
+from tests.free_port import free_port
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import running_server
 
@@ -61,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running_server(folder / "redis") as redis,
         running_cluster(redis.url, folder, SLM_DATA_DIR=str(ROOT / "data")) as cluster,
     ):
-        server = Server(cluster, free_port(0))
+        server = Server(cluster, free_port())
         cluster.start_worker("a", "worker.app", SLM_SLOTS="10")
         cluster.start_api(int(server.url.rpartition(":")[2]))
         cluster.wait_until_taking_jobs("a")

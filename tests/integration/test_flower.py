@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from deploy import stack
-from deploy.redis_server import free_port
+from common.redis_address import RedisAddress
+from common.settings import Settings
+from deploy import own_redis, stack
+from deploy.data_folder import BROKER_URL, claim_data_dir
+from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
 
@@ -22,9 +25,10 @@ pytestmark = pytest.mark.integration
 @contextmanager
 def flower(redis_url: str, folder: Path, basic_auth: str) -> Iterator[str]:
     """A started Flower; its URL."""
-    port = free_port(0)
-    command = [*stack.module(*stack.flower(redis_url)), f"--port={port}"]
-    env = os.environ | {"FLOWER_BASIC_AUTH": basic_auth}
+    port = free_port()
+    command = [*stack.module(*stack.FLOWER), f"--port={port}"]
+    broker_url = RedisAddress.parse(redis_url).broker_url
+    env = os.environ | {"FLOWER_BASIC_AUTH": basic_auth, "CELERY_BROKER_URL": broker_url}
     with (folder / "flower.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
@@ -46,6 +50,20 @@ def answers(url: str) -> bool:
 
 def status(url: str, login: tuple[str, str] | None) -> int:
     return requests.get(f"{url}/workers", auth=login, timeout=10).status_code
+
+
+def test_it_reads_the_embedded_redis_by_the_address_in_the_data_folder(tmp_path: Path) -> None:
+    claim = claim_data_dir(tmp_path / "data")
+    server = own_redis.embedded(Settings(data_dir=tmp_path / "data"))
+    with own_redis.running(server, claim.inherited):
+        claim.announce(server.url)
+        with flower(server.url, tmp_path, "ops:good") as url:
+            assert requests.get(f"{url}/broker", auth=("ops", "good"), timeout=10).ok
+    claim.release()
+    log = (tmp_path / "flower.log").read_text()
+    assert (tmp_path / "data" / BROKER_URL).read_text() == RedisAddress.parse(server.url).broker_url
+    assert "Connected to redis+socket://" in log
+    assert "Unable to get queues" not in log
 
 
 def test_the_login_lets_in_and_nothing_else_does(redis_server: RedisServer, tmp_path: Path) -> None:

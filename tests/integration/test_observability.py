@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
@@ -33,7 +33,7 @@ SECRETS = ("the prompt that nobody logs", "whsec_" + "c2VjcmV0" * 4, "the-key")
 @pytest.fixture
 def server(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Cluster, str]]:
     """A worker and an API that log JSON at DEBUG; the API's URL."""
-    port = free_port(0)
+    port = free_port()
     shared = {"SLM_LOG_FORMAT": "json", "SLM_LOG_LEVEL": "DEBUG", "SLM_WEBHOOK_SECRET": SECRETS[1]}
     with running_cluster(redis_server.url, tmp_path, **shared) as cluster:
         cluster.start_api(port)
@@ -107,10 +107,10 @@ def test_what_a_worker_counts_and_times_is_shown_by_the_api(server: tuple[Cluste
 def test_several_api_processes_tell_their_sum_and_a_dead_one_does_not_linger(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    port = free_port(0)
+    port = free_port()
     url, count = f"http://127.0.0.1:{port}", 40
     with running_cluster(redis_server.url, tmp_path) as cluster:
-        api = cluster.start_api(port, GUNICORN_CMD_ARGS="--workers 3")
+        api = cluster.start_api(port, "--workers", "3")
         wait_for("the API", lambda: is_up(url))
         pids = wait_for("all its processes", lambda: len(found := children_of(api.pid)) == 3 and found)
         for _ in range(count):
@@ -165,7 +165,7 @@ def collector() -> Iterator[str]:
 def test_both_processes_send_their_spans_of_one_trace(
     redis_server: RedisServer, tmp_path: Path, collector: str
 ) -> None:
-    trace_id, port = "4bf92f3577b34da6a3ce929d0e0e4736", free_port(0)
+    trace_id, port = "4bf92f3577b34da6a3ce929d0e0e4736", free_port()
     settings = {"SLM_OTLP_ENDPOINT": collector, "OTEL_BSP_SCHEDULE_DELAY": "200"}
     with running_cluster(redis_server.url, tmp_path, **settings) as cluster:
         cluster.start_api(port)

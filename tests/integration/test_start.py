@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -15,11 +16,12 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from common.settings import ROOT
 from deploy.http_client import HttpClient
-from deploy.redis_server import free_port
 from SLMInit import default_model
+from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
 
@@ -27,6 +29,20 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 START_S = 300.0  # two workers that load their model on a busy machine
 REFUSAL_S = 60.0
+# What a shell may hold. Each of these would break the server, or open it, if it reached a process.
+STEERING = {
+    "BROKER_URL": "redis://127.0.0.1:9/0",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
+    "CELERY_CUSTOM_WORKER_POOL": "nowhere:Pool",
+    "CELERY_WORKER_CONCURRENCY": "many",
+    "FLASK_DEBUG": "1",
+    "GUNICORN_CMD_ARGS": "--bind 0.0.0.0:9 --workers 3 --preload",
+    "OMP_NUM_THREADS": "1",
+    "PROMETHEUS_MULTIPROC_DIR": "/nowhere",
+    "PYTHONOPTIMIZE": "2",
+    "SCRIPT_NAME": "/nowhere",
+    "WEB_CONCURRENCY": "3",
+}
 GREEDY = {"prompt": "What is Python?", "max_new_tokens": 8, "temperature": 0}
 
 
@@ -42,22 +58,30 @@ def new_data_dir(folder: Path, models: Path) -> Path:
     return folder
 
 
-def command(port: int, *arguments: str) -> list[str]:
+def start(port: int, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "start_slm_api.py"), "--port", str(port), *arguments]
 
 
 class Started:
     """A running `start_slm_api.py` with what it said."""
 
-    def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        port: int | None = None,
+        command: list[str] | None = None,
+    ) -> None:
         self.data_dir = data_dir
-        self.port = free_port(0)
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = HttpClient(self.url)
         self._output = data_dir.with_suffix(".out")
         with self._output.open("wb") as out:
             self.process = subprocess.Popen(
-                command(self.port, *arguments),
+                command or start(self.port, *arguments),
+                cwd=ROOT,
                 env=os.environ | {"SLM_DATA_DIR": str(data_dir)} | (env or {}),
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -126,9 +150,9 @@ class RunningStream:
 
 
 @contextmanager
-def started(data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Started]:
+def started(data_dir: Path, *arguments: str, **how: Any) -> Iterator[Started]:
     """A start that is ready; whatever is left of it at the end is killed."""
-    server = Started(data_dir, *arguments, env=env)
+    server = Started(data_dir, *arguments, **how)
     try:
         server.wait_until_ready()
         yield server
@@ -139,8 +163,13 @@ def started(data_dir: Path, *arguments: str, env: dict[str, str] | None = None) 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Started]:
-    """One start that the tests which leave it healthy share."""
-    with started(new_data_dir(tmp_path_factory.mktemp("start") / "data", models)) as server:
+    """One start, from a shell full of other programs' variables, that the tests which leave it healthy share."""
+    data_dir = new_data_dir(tmp_path_factory.mktemp("start") / "data", models)
+    poison = data_dir.with_name("poison")
+    poison.mkdir()
+    for name in ("celery", "flask", "redis", "torch"):
+        (poison / f"{name}.py").write_text("raise SystemExit('taken from PYTHONPATH')")
+    with started(data_dir, env=STEERING | {"PYTHONPATH": str(poison)}) as server:
         yield server
 
 
@@ -168,6 +197,26 @@ def test_the_console_shows_what_to_try_and_where_the_logs_are(server: Started) -
         assert (server.data_dir / "logs" / f"{name}.log").stat().st_size > 0
 
 
+def test_no_variable_but_the_settings_steers_a_process(server: Started) -> None:
+    for process in [psutil.Process(server.process.pid), *server.processes()]:
+        assert not {*STEERING, "PYTHONPATH"} - {"PROMETHEUS_MULTIPROC_DIR"} & process.environ().keys(), (
+            process.cmdline()
+        )
+    listening = [
+        one.laddr for process in server.processes() for one in process.net_connections("inet") if not one.raddr
+    ]
+    assert {(address.ip, address.port) for address in listening} == {("127.0.0.1", server.port)}
+
+
+def test_nothing_in_the_data_folder_is_for_other_users(server: Started) -> None:
+    server.generate()
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    files = [path for name in ("redis", "logs") for path in (server.data_dir / name).rglob("*")]
+    assert any(path.suffix == ".aof" for path in files)
+    for path in [*files, *server.data_dir.glob("*.*")]:
+        assert not path.stat().st_mode & 0o077, path
+
+
 def test_a_killed_api_is_started_again_and_answers(server: Started) -> None:
     api = server.child("gunicorn")
     api.kill()
@@ -192,7 +241,7 @@ def test_a_killed_redis_is_started_again_with_the_jobs_it_had(server: Started) -
 
 
 def test_a_second_start_on_the_same_data_folder_is_refused(server: Started) -> None:
-    refused = refusal(free_port(0), {"SLM_DATA_DIR": str(server.data_dir)})
+    refused = refusal(free_port(), {"SLM_DATA_DIR": str(server.data_dir)})
     assert f"process {server.process.pid}" in refused
     assert server.is_loaded()
 
@@ -223,6 +272,24 @@ def test_jobs_outlive_a_stop_and_a_kill_and_every_start_loads_the_model(tmp_path
         assert are_gone(processes)
 
 
+@pytest.mark.timeout(2 * START_S)
+def test_a_killed_start_leaves_no_process_and_the_next_one_need_not_wait(tmp_path: Path, models: Path) -> None:
+    """Also while streams are open, which an API that is asked to stop would serve to their end."""
+    data_dir = new_data_dir(tmp_path / "data", models)
+    body = GREEDY | {"max_new_tokens": 1500, "ignore_eos": True}
+    with (
+        started(data_dir, env={"SLM_DRAIN_S": "600"}) as first,
+        requests.post(f"{first.url}/slm/stream", json=body, stream=True, timeout=START_S) as stream,
+    ):
+        assert next(stream.iter_lines())
+        processes = first.processes()
+        first.process.kill()
+        first.process.wait()
+        with started(data_dir, env={"SLM_DRAIN_S": "0"}, port=first.port) as second:
+            assert are_gone(processes)
+            assert second.generate()["success"]
+
+
 def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, redis_server: RedisServer) -> None:
     env = {"SLM_REDIS_URL": redis_server.url}
     with started(new_data_dir(tmp_path / "data", models), "--workers", "2", env=env) as server:
@@ -232,10 +299,33 @@ def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, r
         assert server.generate()["success"]
 
 
-def refusal(port: int, env: dict[str, str], *arguments: str) -> str:
+def gunicorn(address: str) -> list[str]:
+    """The user's document has it so, on port 5000."""
+    return [sys.executable, "-m", "gunicorn", "-w", "2", "-b", address, "app:app"]
+
+
+def test_gunicorn_serves_the_network_as_documented_once_there_are_keys(tmp_path: Path, models: Path) -> None:
+    data_dir = new_data_dir(tmp_path / "data", models)
+    port, env = free_port(), {"SLM_DATA_DIR": str(data_dir)}
+    command = gunicorn(f"0.0.0.0:{port}")
+    assert "there are no API keys" in refusal(port, env, command=command)
+    create = [sys.executable, "-m", "deploy.keys", "create", "--name", "me", "--role", "admin"]
+    key = subprocess.run(create, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, check=True).stdout
+    with started(data_dir, command=command, port=port) as server:
+        server.client = HttpClient(server.url, api_key=key.split()[-1])
+        assert server.generate()["success"]
+        assert HttpClient(server.url).get("/slm/info").status == 401
+        assert len(server.child("app:app").children()) == 2
+        processes = server.processes()
+        assert server.stop(signal.SIGTERM) == 0
+        assert are_gone(processes)
+
+
+def refusal(port: int, env: dict[str, str], *arguments: str, command: list[str] | None = None) -> str:
     """The single line with which a start is refused."""
     done = subprocess.run(
-        command(port, *arguments),
+        command or start(port, *arguments),
+        cwd=ROOT,
         env=os.environ | env,
         capture_output=True,
         text=True,
@@ -257,7 +347,7 @@ def test_a_busy_port_refuses_the_start(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "Cannot write to the data folder" in refusal(free_port(0), {"SLM_DATA_DIR": str(tmp_path / "file" / "data")})
+    assert "Cannot write to the data folder" in refusal(free_port(), {"SLM_DATA_DIR": str(tmp_path / "file" / "data")})
 
 
 @pytest.mark.parametrize(
@@ -272,4 +362,4 @@ def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) 
 def test_a_setting_that_cannot_be_used_refuses_the_start_by_its_name(
     tmp_path: Path, name: str, value: str, named: str
 ) -> None:
-    assert named in refusal(free_port(0), {"SLM_DATA_DIR": str(tmp_path), name: value})
+    assert named in refusal(free_port(), {"SLM_DATA_DIR": str(tmp_path), name: value})

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ class Environment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._calls = folder / "calls"
-        (folder / "bin").mkdir(parents=True)
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
         self._calls.touch()
         python_of(folder).write_text(f'#!/bin/sh\nfor last; do :; done; echo "$last" >> {self._calls}\n')
         python_of(folder).chmod(0o755)
@@ -108,6 +109,51 @@ def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path) -> None:
         ensure([requirements], requirements / "env")
 
 
+@pytest.mark.parametrize("left", [("unfinished",), ("pyvenv.cfg",), ("unfinished", "pyvenv.cfg")])
+def test_an_environment_that_was_cut_short_is_made_anew(
+    requirements: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...]
+) -> None:
+    """With the mark, or as an older version left it: made, and without its pip."""
+    for name in left:
+        (environment.folder / name).touch()
+    debris = environment.folder / "lib" / "python3.99" / "site-packages" / "half"
+    debris.mkdir(parents=True)
+    made: list[Path] = []
+
+    def make(_builder: venv.EnvBuilder, folder: Path) -> None:
+        made.append(folder)
+        assert [path.name for path in folder.iterdir()] == ["unfinished"]
+        Environment(folder)
+
+    monkeypatch.setattr(venv.EnvBuilder, "create", make)
+    ensure([requirements], environment.folder)
+    assert made == [environment.folder]
+    assert environment.installed == ["requirements.txt"]
+    assert not (environment.folder / "unfinished").exists()
+
+
+def test_what_does_not_come_from_us_is_kept(requirements: Path, environment: Environment) -> None:
+    """Somebody may have made `.venv`, with a torch of their own in it."""
+    theirs = environment.folder / "theirs"
+    theirs.touch()
+    ensure([requirements], environment.folder)
+    assert theirs.exists()
+
+
+def test_pip_is_told_where_to_look_and_not_where_to_install(
+    requirements: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIP_INDEX_URL", "PIP_TARGET", "PIP_USER", "PYTHONPATH"):
+        monkeypatch.setenv(name, f"theirs-{name}")
+    python_of(environment.folder).write_text(f"#!/bin/sh\nenv > {environment.folder}/seen\n")
+    ensure([requirements], environment.folder)
+    seen = dict(line.split("=", 1) for line in (environment.folder / "seen").read_text().splitlines())
+    assert seen["PIP_INDEX_URL"] == "theirs-PIP_INDEX_URL"
+    assert not {"PIP_TARGET", "PYTHONPATH"} & seen.keys()
+    assert (seen["PIP_USER"], seen["PIP_ROOT_USER_ACTION"]) == ("0", "ignore")
+    assert seen["TMPDIR"].startswith(str(environment.folder)), "the system's own may be too small for torch"
+
+
 @pytest.fixture
 def current_environment(tmp_path: Path) -> Path:
     """An environment whose pip is real: the one that runs the tests."""
@@ -120,7 +166,7 @@ def current_environment(tmp_path: Path) -> Path:
 
 
 def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
-    tmp_path: Path, current_environment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, current_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
@@ -129,7 +175,9 @@ def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
     with pytest.raises(SetupError, match="Cannot reach the Python package index") as caught:
         ensure([file], current_environment)
     assert "\n" not in str(caught.value)
-    assert "connection" in capfd.readouterr().err.lower(), "pip's own words are shown as they come"
+    log = current_environment / "setup.log"
+    assert str(log) in str(caught.value)
+    assert "connection" in log.read_text().lower(), "pip's own words"
     assert list(current_environment.glob("*.sha256")) == []
 
 
@@ -138,8 +186,9 @@ def test_pip_that_cannot_read_a_requirement_is_not_called_a_network_trouble(
 ) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("this is no requirement\n")
-    with pytest.raises(SetupError, match="pip could not install"):
+    with pytest.raises(SetupError, match=r"pip could not install.*Invalid requirement.*setup\.log") as caught:
         ensure([file], current_environment)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("script", ENTRY_POINTS, ids=lambda path: path.name)

@@ -10,8 +10,8 @@ import pytest
 
 from deploy.check_server import CheckFailed, check_frames, check_server
 from deploy.http_client import read_frames
-from deploy.redis_server import free_port
 from deploy.verify import main
+from tests.free_port import free_port
 
 ANSWER = "Paris is the capital."
 SETTINGS = ("max_new_tokens", "temperature", "do_sample")
@@ -269,7 +269,7 @@ def test_the_exit_status_tells_whether_all_was_good(
 
 
 def test_where_no_server_answers_one_line_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--url", f"http://127.0.0.1:{free_port(0)}"]) == 1
+    assert main(["--url", f"http://127.0.0.1:{free_port()}"]) == 1
     said = capsys.readouterr().err
     assert "No server answers" in said
     assert "start_slm_api.py" in said

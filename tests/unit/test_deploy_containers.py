@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,10 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
-from common.settings import ENV_PREFIX, ROOT, Settings
+from common.redis_client import connect
+from common.settings import ENV_PREFIX, ROOT, SECRETS_DIR, Settings
 from deploy import stack
 from deploy.redis_server import durability
+from tests.redis_server import running_server
 
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 VARIABLES = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
@@ -56,7 +61,7 @@ def copied(dockerfile: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("service", "module"), [("api", stack.API), ("worker", stack.worker(1)), ("model", stack.MODEL)]
+    ("service", "module"), [("api", stack.API), ("worker", stack.worker()), ("model", stack.MODEL)]
 )
 def test_a_container_runs_the_command_of_the_one_machine_start(
     services: dict[str, Any], service: str, module: tuple[str, ...]
@@ -65,12 +70,71 @@ def test_a_container_runs_the_command_of_the_one_machine_start(
 
 
 def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]) -> None:
-    assert services["redis"]["command"] == ["valkey-server", *durability("${SLM_REDIS_FSYNC:-everysec}")]
+    config, durable = f"{SECRETS_DIR}/redis.conf", durability("${SLM_REDIS_FSYNC:-everysec}")
+    assert services["redis"]["command"] == ["valkey-server", config, *durable]
 
 
-def test_flower_reads_the_queue_of_the_workers(services: dict[str, Any]) -> None:
-    url = services["worker"]["environment"]["SLM_REDIS_URL"]
-    assert services["flower"]["command"] == ["python", "-m", *stack.flower(url)[:-1], "--address=0.0.0.0"]
+def test_flower_runs_as_on_one_machine_and_reads_the_queue_of_the_workers(services: dict[str, Any]) -> None:
+    shell, option, command = services["flower"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    program = " ".join(("python", "-m", *stack.FLOWER[:-1], "--address=0.0.0.0"))
+    assert command == f"CELERY_BROKER_URL=$$(cat {SECRETS_DIR}/SLM_REDIS_URL) exec {program}"
+
+
+# -- the password of Redis ---------------------------------------------------------------------------------------------
+
+
+def draw(folder: Path) -> None:
+    subprocess.run(["sh", ROOT / "deploy" / "docker" / "draw-secret.sh", folder], check=True)
+
+
+def test_the_password_is_drawn_once(tmp_path: Path) -> None:
+    draw(tmp_path)
+    first = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert first.keys() == {"redis.conf", "redis-password", "SLM_REDIS_URL"}
+    assert len(first["redis-password"]) == 64
+    draw(tmp_path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == first
+    other = tmp_path / "other"
+    other.mkdir()
+    draw(other)
+    assert (other / "redis-password").read_text() != first["redis-password"]
+
+
+def test_a_drawing_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+    for half in ("redis.conf", "redis-password", "drawn"):
+        (tmp_path / half).touch()
+    draw(tmp_path)
+    assert (tmp_path / "redis-password").read_text() in (tmp_path / "redis.conf").read_text()
+    assert (tmp_path / "redis-password").read_text() in (tmp_path / "SLM_REDIS_URL").read_text()
+
+
+def test_redis_lets_in_who_has_the_drawn_url_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path)
+    monkeypatch.setattr("common.settings.SECRETS_DIR", tmp_path)
+    monkeypatch.setenv("SLM_REDIS_URL", "")  # as in docker-compose.yml
+    url = Settings.from_env().required_redis_url()
+    login = f"slm:{(tmp_path / 'redis-password').read_text()}"
+    with running_server(tmp_path, login, [str(tmp_path / "redis.conf")]) as server:
+        with connect(url.replace("@redis:6379", f"@127.0.0.1:{server.port}")) as redis:
+            assert redis.ping()
+        with Redis(port=server.port) as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+
+
+@pytest.mark.parametrize("service", ["redis", "api", "worker", "flower"])
+def test_who_needs_the_password_reads_it_and_waits_until_it_is_drawn(services: dict[str, Any], service: str) -> None:
+    assert f"secret:{SECRETS_DIR}:ro" in services[service]["volumes"]
+    assert services["secret"]["entrypoint"] == ["sh", "/draw-secret.sh", str(SECRETS_DIR)]
+    waits_for = services[service]["depends_on"]
+    assert waits_for.get("secret", {}).get("condition") == "service_completed_successfully" or "redis" in waits_for
+
+
+def test_no_command_line_and_no_environment_holds_the_password(services: dict[str, Any]) -> None:
+    assert all("redis://" not in str(service.get("command")) for service in services.values())
+    assert all(not service.get("environment", {}).get("SLM_REDIS_URL") for service in services.values())
+    check = services["redis"]["healthcheck"]["test"][1]
+    assert check.startswith(f"REDISCLI_AUTH=$$(cat {SECRETS_DIR}/redis-password) valkey-cli --user slm ping")
 
 
 def test_flower_asks_for_a_login_of_the_operators_own(services: dict[str, Any]) -> None:
@@ -89,14 +153,17 @@ def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: 
     "program",
     [
         ("gunicorn", "--help"),
-        (*stack.worker(1), "--help"),
+        (*stack.worker(), "--help"),
         (*stack.MODEL, "--help"),
-        (*stack.flower("redis://127.0.0.1:6379/0"), "--help"),
+        (*stack.FLOWER, "--help"),
     ],
     ids=lambda program: program[0],
 )
 def test_the_programs_of_the_commands_are_installed(program: tuple[str, ...]) -> None:
-    done = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, capture_output=True, text=True, check=False)
+    env = os.environ | {"SLM_REDIS_URL": "redis://127.0.0.1:9/0"}
+    done = subprocess.run(
+        [sys.executable, "-m", *program], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
 
@@ -120,7 +187,7 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
     documented = dict(re.findall(r"^# (SLM_\w+)=(.*)$", text, re.MULTILINE))
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     defaults |= {"data_dir": "data", "lora_path": "", "webhook_secret": "", "published_host": "", "kv_memory": ""}
-    defaults |= {"cors_origins": "", "otlp_endpoint": ""}
+    defaults |= {"cors_origins": "", "otlp_endpoint": "", "redis_url": ""}
     assert documented == {f"{ENV_PREFIX}{name}".upper(): str(default) for name, default in defaults.items()}
     for name, field in Settings.model_fields.items():
         assert f"# {field.description}" in text, name
@@ -144,7 +211,7 @@ def test_a_stopping_container_may_drain_before_it_is_killed(services: dict[str, 
 
 def test_workers_can_be_scaled(services: dict[str, Any]) -> None:
     """Celery needs unique names: %h is the container's own, as long as nobody sets one for all."""
-    assert "%h" in stack.worker(1)[stack.worker(1).index("--hostname") + 1]
+    assert "%h" in stack.worker()[stack.worker().index("--hostname") + 1]
     assert not {"hostname", "container_name", "ports"} & services["worker"].keys()
 
 

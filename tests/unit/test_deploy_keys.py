@@ -11,7 +11,7 @@ from common.api_keys import ApiKeyStore, digest
 from common.redis_client import connect
 from common.settings import Settings
 from deploy import keys, own_redis
-from deploy.preflight import claim_data_dir
+from deploy.data_folder import claim_data_dir
 from tests.redis_server import RedisServer
 
 KEY = re.compile(r"slm_[A-Za-z0-9_-]{43}")
@@ -87,7 +87,7 @@ def test_keys_can_be_made_before_the_server_starts(own_folder: Path, capsys: pyt
     command = Command(capsys)
     command("create", "--name", "bob")
     assert "bob" in command("list")  # another Redis process, the same data
-    claim_data_dir(own_folder, leftovers_s=0).release()  # nothing was left running
+    claim_data_dir(own_folder).release()  # nothing was left running
 
 
 def test_a_running_servers_own_redis_is_used(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

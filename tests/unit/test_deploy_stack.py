@@ -16,9 +16,10 @@ EXTERNAL = "redis://:secret@redis.invalid:6379/0"
 
 
 def make_stack(tmp_path: Path, *, workers: int = 1, external: bool = False, **settings: object) -> Stack:
-    redis = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path / "redis", 16379, "always")
-    made = Settings.model_validate({"data_dir": tmp_path, "redis_url": EXTERNAL, **settings})
-    return Stack(made, workers, None if external else redis, lock=3)
+    socket, config = tmp_path / "redis.sock", tmp_path / "redis.conf"
+    redis = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path / "redis", socket, config, "ann", "pass", "always")
+    made = Settings.model_validate({"data_dir": tmp_path, "redis_url": EXTERNAL if external else None, **settings})
+    return Stack(made, workers, None if external else redis, lock=3, installation="abc123")
 
 
 def test_redis_starts_first_and_stops_last_and_the_api_stops_first(tmp_path: Path) -> None:
@@ -35,13 +36,13 @@ def test_a_redis_that_is_not_ours_is_neither_started_nor_renamed(tmp_path: Path)
 
 def test_the_processes_find_the_embedded_redis(tmp_path: Path) -> None:
     environments = [child.env for child in make_stack(tmp_path).children()]
-    assert {env["SLM_REDIS_URL"] for env in environments} == {"redis://127.0.0.1:16379/0"}
+    assert {env["SLM_REDIS_URL"] for env in environments} == {f"unix://ann:pass@{tmp_path}/redis.sock?db=0"}
     assert {env["SLM_DATA_DIR"] for env in environments} == {str(tmp_path)}
 
 
-def test_redis_listens_on_loopback_logs_each_write_and_evicts_nothing(tmp_path: Path) -> None:
+def test_redis_listens_on_its_socket_logs_each_write_and_evicts_nothing(tmp_path: Path) -> None:
     command = " ".join(make_stack(tmp_path).children()[0].argv)
-    assert "--bind 127.0.0.1 --port 16379" in command
+    assert f"/bin/valkey-server {tmp_path}/redis.conf --port 0 --unixsocket {tmp_path}/redis.sock" in command
     assert "--appendonly yes --appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
 
@@ -50,15 +51,25 @@ def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_
     _, api, worker = make_stack(tmp_path).children()
     assert api.folder == worker.folder == ROOT
     assert api.argv == (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
-    celery = "-m celery -A worker.app worker --hostname slm1@%h --without-mingle --without-gossip --loglevel INFO"
+    celery = (
+        "-m celery -A worker.app worker --hostname slm1-abc123@%h --without-mingle --without-gossip --loglevel INFO"
+    )
     assert worker.argv == (sys.executable, *celery.split())
 
 
-def test_every_worker_of_a_host_has_its_own_name(tmp_path: Path) -> None:
+def test_every_worker_of_a_host_has_its_own_name_also_among_installations(tmp_path: Path) -> None:
     hostnames = {
         child.argv[child.argv.index("--hostname") + 1] for child in make_stack(tmp_path, workers=3).children()[2:]
     }
-    assert hostnames == {"slm1@%h", "slm2@%h", "slm3@%h"}
+    assert hostnames == {"slm1-abc123@%h", "slm2-abc123@%h", "slm3-abc123@%h"}
+
+
+@pytest.mark.parametrize("external", [True, False])
+def test_no_command_line_holds_a_password(tmp_path: Path, external: bool) -> None:
+    stack = make_stack(tmp_path, external=external)
+    words = " ".join(word for child in stack.children() for word in child.argv) + welcome(stack)
+    assert "secret" not in words
+    assert "pass" not in words
 
 
 def test_the_grace_covers_draining_and_handing_over(tmp_path: Path) -> None:
@@ -67,10 +78,10 @@ def test_the_grace_covers_draining_and_handing_over(tmp_path: Path) -> None:
     assert api.stop_grace_s > 60
 
 
-def test_a_worker_that_lost_its_supervisor_is_killed_and_redis_writes_its_log_out(tmp_path: Path) -> None:
+def test_what_lost_its_supervisor_is_killed_and_redis_writes_its_log_out_first(tmp_path: Path) -> None:
     redis, api, worker = make_stack(tmp_path).children()
-    assert worker.orphan_signal == signal.SIGKILL
-    assert redis.orphan_signal == api.orphan_signal == signal.SIGTERM
+    assert api.orphan_signal == worker.orphan_signal == signal.SIGKILL
+    assert redis.orphan_signal == signal.SIGTERM
 
 
 def test_every_process_holds_the_lock_of_the_data_folder(tmp_path: Path) -> None:
@@ -90,6 +101,13 @@ def test_threads_that_were_set_stay_and_one_worker_decides_for_itself(tmp_path: 
     assert "SLM_THREADS" not in make_stack(tmp_path).environment({})
 
 
+def test_the_processes_see_the_settings_and_nothing_that_steers_a_library(tmp_path: Path) -> None:
+    shell = {"SLM_SLOTS": "4", "PATH": "/bin", "CELERY_BROKER_URL": "redis://stranger", "GUNICORN_CMD_ARGS": "-b :80"}
+    environment = make_stack(tmp_path).environment(shell)
+    assert {name for name in environment if not name.startswith("SLM_")} == {"PATH", "PYTHONUNBUFFERED"}
+    assert environment["SLM_SLOTS"] == "4"
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [
@@ -107,11 +125,5 @@ def test_the_welcome_shows_what_to_try_next(tmp_path: Path) -> None:
     text = welcome(make_stack(tmp_path, port=8080))
     for path in ("/", "/slm/generate", "/slm/stream", "/slm/info"):
         assert f"http://127.0.0.1:8080{path}" in text
-    assert "celery --broker=redis://127.0.0.1:16379/0 flower" in text
+    assert f'CELERY_BROKER_URL="$(cat {tmp_path}/broker.url)" {sys.executable} -m celery flower' in text
     assert str(tmp_path / "logs") in text
-
-
-def test_the_welcome_does_not_show_the_password_of_a_redis_that_is_not_ours(tmp_path: Path) -> None:
-    text = welcome(make_stack(tmp_path, external=True))
-    assert "secret" not in text
-    assert '--broker="$SLM_REDIS_URL" flower' in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fakeredis import FakeRedis
 
 from api.app import create_app
@@ -24,6 +26,18 @@ def error_codes(cls: type[SLMError] = SLMError) -> set[tuple[str, int]]:
     for child in cls.__subclasses__():
         found |= error_codes(child)
     return found
+
+
+def sections_with_samples() -> list[str]:
+    """The headings of the user's document under which there is code."""
+    document = (ROOT / "docs" / "slm_api_documentation.md").read_text("utf-8")
+    parts = re.split(r"^###? ", document, flags=re.MULTILINE)[1:]
+    return [part.splitlines()[0] for part in parts if "```" in part]
+
+
+def test_every_sample_of_the_users_document_is_gone_through_in_its_order() -> None:
+    page = (ROOT / "docs" / "your-document.md").read_text("utf-8")
+    assert re.findall(r"^\| ([^|]+) \| (?:yes|no)", page, re.MULTILINE) == sections_with_samples()
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:

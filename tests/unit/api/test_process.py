@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from common.redis_client import connect
-from deploy.redis_server import free_port
 from tests.api_process import COMMAND, ROOT, environment
+from tests.free_port import free_port
 from tests.redis_server import RedisServer
 
 HEAVY = ("torch", "transformers", "peft", "worker", "SLMInit", "numpy")
@@ -49,7 +49,7 @@ def test_a_secret_that_is_none_is_refused_without_being_shown() -> None:
 
 def test_a_server_that_others_can_reach_does_not_start_without_keys(redis_server: RedisServer) -> None:
     connect(redis_server.url).flushall()
-    env = environment(redis_url=redis_server.url, published_host="192.0.2.7", port=free_port(0))
+    env = environment(redis_url=redis_server.url, published_host="192.0.2.7", port=free_port())
     done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "192.0.2.7 can be reached from other machines, and there are no API keys" in done.stderr
@@ -61,3 +61,19 @@ def test_a_wrong_setting_is_one_clear_line(name: str, value: str) -> None:
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert f"SLM_{name.upper()}" in line
+
+
+@pytest.mark.parametrize("command", [COMMAND, (sys.executable, "-m", "celery", "-A", "worker.app", "worker")])
+def test_a_process_that_is_not_told_which_redis_is_ours_uses_none(command: tuple[str, ...]) -> None:
+    env = environment(port=free_port())
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "SLM_REDIS_URL is not set" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_options_of_gunicorn_in_the_environment_are_refused() -> None:
+    env = environment(redis_url="redis://127.0.0.1:9/0") | {"GUNICORN_CMD_ARGS": f"--bind 0.0.0.0:{free_port()}"}
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "GUNICORN_CMD_ARGS is set. Only SLM_ variables steer this server: unset it.\n"

@@ -47,7 +47,9 @@ def build_library(cache_dir: Path, compiler: str | None = None) -> Path:
         _prepare(cache_dir)
         with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
             built = _compile(compiler, Path(folder))
-            built.replace(library)  # whole or not at all, whoever else builds it now
+            with built.open("rb") as file:
+                os.fsync(file)
+            built.replace(library)  # whole or not at all, whoever else builds it now, and also after a power cut
     return library
 
 

@@ -1,0 +1,42 @@
+"""Which variables of the environment reach our processes.
+
+Celery, gunicorn, Flask, the Prometheus client, Python, torch and OpenMP read variables of their own, and one that was
+left in a shell could lead a server elsewhere or open it to the network. So a process of ours keeps the settings
+(`SLM_*`) and what any program needs to find its way on a machine, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+
+_KEPT = frozenset(
+    {
+        # The user, the machine and its folders
+        *("HOME", "LOGNAME", "PATH", "TERM", "TMPDIR", "TZ", "USER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"),
+        *("LANG", "LANGUAGE", "LD_LIBRARY_PATH"),  # the last leads to the drivers of GPUs on some systems
+        # The way to the network: for models, traces and the package index
+        *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy"),
+        *("SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HUGGING_FACE_HUB_TOKEN"),
+        *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL"),
+        *("PIP_CACHE_DIR", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_KEYRING_PROVIDER", "PIP_NO_CACHE_DIR"),
+        *("PIP_NO_INDEX", "PIP_PROXY", "PIP_RETRIES", "PIP_TIMEOUT", "PIP_TRUSTED_HOST"),
+        # The hardware
+        *("CC", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+    }
+)
+_KEPT_PREFIXES = ("SLM_", "LC_", "HF_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "OTEL_")
+
+
+def ours(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of `environment` that a process of ours may see."""
+    return {name: value for name, value in environment.items() if _is_kept(name)}
+
+
+def forget_others(environment: MutableMapping[str, str]) -> None:
+    """Take everything else out of this process's `os.environ`: for processes that others start, as in containers."""
+    for name in [name for name in environment if not _is_kept(name)]:
+        del environment[name]
+
+
+def _is_kept(name: str) -> bool:
+    return name in _KEPT or name.startswith(_KEPT_PREFIXES)

@@ -1,0 +1,118 @@
+"""The address of a Redis server, as the two libraries that use it spell it.
+
+redis-py and Celery's transport read URLs differently: a socket is `unix://` to one and `redis+socket://` to the other,
+TLS without options checks the server's certificate in one and not in the other, and each ignores options that only the
+other knows. One URL could so lead the API to one database and the workers to another. Therefore an address is read
+here once, and refused if both cannot follow it alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+_SCHEMES = "redis://, rediss:// (TLS), unix:// and redis+socket://"
+_TLS_DEFAULTS = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+_TLS_VALUES = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """One server and database.
+
+    `client_url` is for redis-py, `broker_url` for Celery. Both may hold a password.
+    """
+
+    client_url: str
+    broker_url: str
+
+    @classmethod
+    def parse(cls, url: str) -> RedisAddress:
+        """Read a URL of one of the forms
+
+            redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]
+            rediss://…            the same with TLS; options: ssl_ca_certs=FILE, ssl_certfile, ssl_keyfile,
+                                  ssl_cert_reqs=required|optional|none, ssl_check_hostname=true|false
+            unix://[[USER]:PASSWORD@]/PATH[?db=DATABASE]
+            redis+socket://…      the same
+
+        Raises:
+            ValueError: it is no such URL; the text says what is wrong and holds no password.
+        """
+        parts = _split(url)
+        match parts.scheme:
+            case "redis" | "rediss":
+                return _network(parts, parts.scheme)
+            case "unix" | "redis+socket":
+                return _socket(parts)
+        raise ValueError(f"it begins with none of {_SCHEMES}")
+
+    @classmethod
+    def of_socket(cls, path: str, user: str, password: str) -> RedisAddress:
+        """The address of database 0 behind a Unix socket."""
+        return cls.parse(f"unix://{quote(user, safe='')}:{quote(password, safe='')}@{quote(path)}")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        raise ValueError("its host or port cannot be read; in a password, / # ? @ : are %2F %23 %3F %40 %3A") from None
+    if parts.fragment:
+        raise ValueError("it holds a '#'; in a password, that is %23")
+    return parts
+
+
+def _network(parts: SplitResult, scheme: Literal["redis", "rediss"]) -> RedisAddress:
+    options = _options(parts, known=("db", *_TLS_VALUES, *_TLS_FILES) if scheme == "rediss" else ("db",))
+    database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
+    host = parts.hostname or "127.0.0.1"
+    place = f"[{host}]" if ":" in host else host
+    query = f"?{urlencode(_checked_tls(_TLS_DEFAULTS | options))}" if scheme == "rediss" else ""
+    url = f"{scheme}://{_login(parts)}{place}:{parts.port or 6379}/{database}{query}"
+    return RedisAddress(client_url=url, broker_url=url)
+
+
+def _socket(parts: SplitResult) -> RedisAddress:
+    options = _options(parts, known=("db", "virtual_host"))
+    database = _database(options.values())
+    path = unquote(parts.path)
+    if parts.hostname or path in ("", "/"):
+        raise ValueError("after the login, the path of a socket begins with '/', as in unix:///run/redis.sock")
+    place = _login(parts) + quote(path)
+    return RedisAddress(
+        client_url=f"unix://{place}?db={database}", broker_url=f"redis+socket://{place}?virtual_host={database}"
+    )
+
+
+def _options(parts: SplitResult, known: Iterable[str]) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"its option {unknown[0]!r} is not one of {', '.join(known)}")
+    return options
+
+
+def _checked_tls(options: Mapping[str, str]) -> Mapping[str, str]:
+    for name, allowed in _TLS_VALUES.items():
+        if options[name] not in allowed:
+            raise ValueError(f"its option {name} is not one of {', '.join(allowed)}")
+    return options
+
+
+def _database(given: Iterable[str]) -> int:
+    """The one number in `given`, whose entries may be empty; 0 if all are."""
+    numbers = {text for text in given if text} or {"0"}
+    if len(numbers) > 1 or not all(re.fullmatch(r"[0-9]{1,5}", text) for text in numbers):
+        raise ValueError("its database is not one whole number, such as the 0 in redis://127.0.0.1:6379/0")
+    return int(numbers.pop())
+
+
+def _login(parts: SplitResult) -> str:
+    """User and password, quoted anew: Celery takes a plain ';' for the end of the URL."""
+    login, found, _ = parts.netloc.rpartition("@")
+    return ":".join(quote(unquote(part), safe="") for part in login.split(":", 1)) + found

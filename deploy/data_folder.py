@@ -1,0 +1,201 @@
+"""The server's data folder: one start at a time has it, and no other user of this machine can look into it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from common.redis_address import RedisAddress
+from common.settings import ROOT
+from deploy import leftovers
+from deploy.preflight import PreflightError
+
+LEFTOVERS_S = 5.0  # how long the processes of a killed start may take to end by themselves: Redis writes its log out
+KILLED_S = 10.0  # how long they may take once they were killed
+
+# Files that hold passwords, which no command line may: every user of a machine can read those.
+BROKER_URL, REDIS_CONFIG = "broker.url", "redis.conf"
+REDIS_USER = "slm"
+_ACCESS = "".join(f"user {name} on >PASSWORD ~* &* +@all\n" for name in ("default", REDIS_USER))
+_OWN_LOCK, _PROCESSES_LOCK = "start.lock", "processes.lock"
+_PRIVATE = ("redis", "logs")
+_INSTALLATION = "installation"
+_NAMES = {
+    *_PRIVATE,
+    "models",
+    "native",
+    "redis.sock",
+    BROKER_URL,
+    REDIS_CONFIG,
+    _INSTALLATION,
+    _OWN_LOCK,
+    _PROCESSES_LOCK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirClaim:
+    """Two locks on a data folder, as file descriptors: one of this process, one that its children inherit.
+
+    The inherited one stays held until the last child has ended, also when this process was killed: two Redis servers on
+    one folder would destroy its data.
+    """
+
+    folder: Path
+    own: int
+    inherited: int
+
+    def announce(self, redis_url: str) -> None:
+        """Tell programs beside the server where its Redis is: ours by `announced_redis`, Celery's by `BROKER_URL`."""
+        os.pwrite(self.own, f"{os.getpid()}\n{redis_url}\n".encode(), 0)
+        _write_private(self.folder / BROKER_URL, RedisAddress.parse(redis_url).broker_url)
+
+    def release(self) -> None:
+        """Let another start have the folder, as far as this process is concerned."""
+        os.close(self.own)
+        os.close(self.inherited)
+
+
+def claim_data_dir(folder: Path) -> DataDirClaim:
+    """Make the folder, private, and take it for this server. What a killed start left running is ended.
+
+    Raises:
+        PreflightError: it cannot be written, or another server uses it.
+    """
+    try:
+        _make_private(folder)
+        own = _open(folder / _OWN_LOCK)
+    except OSError as err:
+        raise PreflightError(
+            f"Cannot write to the data folder {folder} ({err.strerror}). Set SLM_DATA_DIR to a folder of yours."
+        ) from err
+    try:
+        _take(own, folder)
+        return DataDirClaim(folder, own, _outlive_leftovers(folder))
+    except PreflightError:
+        os.close(own)
+        raise
+
+
+def _take(own: int, folder: Path) -> None:
+    if not _lock(own):
+        holder = os.pread(own, 32, 0).decode().partition("\n")[0]
+        raise PreflightError(
+            f"Another start (process {holder}) uses the data folder {folder}. "
+            "Stop that one first, or set SLM_DATA_DIR to another folder."
+        )
+    os.truncate(own, 0)
+    os.pwrite(own, str(os.getpid()).encode(), 0)
+
+
+def _outlive_leftovers(folder: Path) -> int:
+    """The lock of the processes, taken after the last one of an earlier start has ended, or was killed.
+
+    No other start can interfere: the own lock is ours.
+    """
+    inherited = _open(folder / _PROCESSES_LOCK)
+    if _lock(inherited, LEFTOVERS_S):
+        return inherited
+    leftovers.kill(folder / _PROCESSES_LOCK)
+    if _lock(inherited, KILLED_S):
+        return inherited
+    os.close(inherited)
+    raise PreflightError(
+        f"Processes of an earlier start still use the data folder {folder} and cannot be ended from here. "
+        "End them, or set SLM_DATA_DIR to another folder."
+    )
+
+
+def announced_redis(folder: Path) -> str | None:
+    """Where the Redis is of the server that runs on the data folder; None where none does.
+
+    Raises:
+        PreflightError: a server is about to start there, or another program uses the folder.
+    """
+    try:
+        lock = os.open(folder / _OWN_LOCK, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if _lock(lock):
+            return None
+        _, _, url = os.pread(lock, 4096, 0).decode().partition("\n")
+    finally:
+        os.close(lock)
+    if not url:
+        raise PreflightError(f"Another program is about to use the data folder {folder}; try again in a moment.")
+    return url.strip()
+
+
+def installation(folder: Path) -> str:
+    """Return what tells this installation's workers from others' on one Redis. The folder must be claimed."""
+    return _drawn_once(folder / _INSTALLATION, re.compile("([0-9a-f]{6})"), lambda: secrets.token_hex(3))
+
+
+def redis_password(folder: Path) -> str:
+    """Return the password of the folder's own Redis, which stands in its `REDIS_CONFIG`. The folder must be claimed.
+
+    Ours connect as a named user: a server without passwords takes any password for its default user. That one is there
+    for tools that can name no user, as Flower where it counts what is queued.
+    """
+    lines = re.escape(_ACCESS).replace("PASSWORD", "([0-9a-f]{64})", 1).replace("PASSWORD", r"\1")
+    draw = partial(_ACCESS.replace, "PASSWORD", secrets.token_hex(32))
+    return _drawn_once(folder / REDIS_CONFIG, re.compile(lines), draw)
+
+
+def _drawn_once(file: Path, pattern: re.Pattern[str], draw: Callable[[], str]) -> str:
+    """The group of `pattern` in the file, which is drawn anew if it is missing or damaged."""
+    found = pattern.fullmatch(file.read_text("ascii", errors="replace")) if file.exists() else None
+    if found is not None:
+        return found[1]
+    _write_private(file, draw())
+    return _drawn_once(file, pattern, draw)
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text, "utf-8")
+
+
+def _make_private(folder: Path) -> None:
+    """Prompts and answers are in it. A folder that is not ours alone stays as it is, but for our own parts."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _is_ours(folder):
+        folder.chmod(0o700)
+    for name in _PRIVATE:
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name).chmod(0o700)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it lies in the project, or holds nothing else: somebody may have named /srv, or their home."""
+    return ROOT in folder.absolute().parents or all(
+        entry.name in _NAMES or entry.name.startswith(".") for entry in folder.iterdir()
+    )
+
+
+def _open(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.fchmod(handle, 0o600)  # an older version let everybody read it
+    return handle
+
+
+def _lock(handle: int, patience_s: float = 0.0) -> bool:
+    """Whether the lock could be had within `patience_s` seconds."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True

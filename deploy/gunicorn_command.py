@@ -1,0 +1,37 @@
+"""From a command line of gunicorn to one of `start_slm_api.py`. Runs in the environment that gunicorn came with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from deploy.bootstrap import ROOT
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what gunicorn makes of `-b :5000`
+
+
+def start_command(arguments: Sequence[str]) -> list[str]:
+    """Return the command that starts the whole server with gunicorn's `arguments` for its API.
+
+    Exits with one line where they name no address that the server can listen on.
+    """
+    from gunicorn.config import Config
+
+    binds: list[str] = Config().parser().parse_args(list(arguments)).bind or []
+    if len(binds) > 1:
+        sys.exit(f"Cannot start: gunicorn is given {len(binds)} addresses; this server listens on one.")
+    where = _address(binds[0]) if binds else []
+    return [sys.executable, str(ROOT / "start_slm_api.py"), *where, "--gunicorn", *arguments]
+
+
+def _address(bind: str) -> list[str]:
+    from gunicorn.util import parse_address
+
+    try:
+        address = parse_address(bind, default_port="8000")
+    except RuntimeError as err:
+        sys.exit(f"Cannot start: -b {bind}: {err}.")
+    if not isinstance(address, tuple):
+        sys.exit(f"Cannot start: -b {bind}: this server listens on HOST:PORT.")
+    host, port = address
+    return ["--host", host or ANY_ADDRESS, "--port", str(port)]

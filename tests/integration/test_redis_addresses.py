@@ -1,0 +1,97 @@
+"""The API and a worker, as processes, on each kind of address that `SLM_REDIS_URL` takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import requests
+
+from common.settings import ROOT, Settings
+from deploy import own_redis
+from deploy.data_folder import claim_data_dir
+from tests.free_port import free_port
+from tests.processes import Cluster, running_cluster, wait_for
+from tests.redis_server import running_server
+from tests.tls_proxy import can_make_certificates, make_certificate, tls_proxy
+
+pytestmark = pytest.mark.integration
+
+NOBODY = "redis://127.0.0.1:9/0"
+
+
+@contextmanager
+def socket(folder: Path) -> Iterator[str]:
+    claim = claim_data_dir(folder / "a data folder")
+    server = own_redis.embedded(Settings(data_dir=folder / "a data folder"))
+    with own_redis.running(server, claim.inherited):
+        yield server.url
+    claim.release()
+
+
+@contextmanager
+def password(folder: Path) -> Iterator[str]:
+    with running_server(folder, ":secret", ["--requirepass", "secret"]) as server:
+        yield server.url
+
+
+@contextmanager
+def tls(folder: Path) -> Iterator[str]:
+    if not can_make_certificates():
+        if os.environ.get("CI"):
+            pytest.fail("there is no openssl")
+        pytest.skip("there is no openssl")
+    made = make_certificate(folder)
+    with running_server(folder, ":secret", ["--requirepass", "secret"]) as server, tls_proxy(server.port, made) as port:
+        yield f"rediss://:secret@127.0.0.1:{port}?ssl_ca_certs={quote(str(made.certificate))}"
+
+
+@contextmanager
+def served(url: str, folder: Path) -> Iterator[str]:
+    """The base URL of a running API, with a worker."""
+    with running_cluster(url, folder, SLM_DRAIN_S="1") as cluster:
+        port = free_port()
+        cluster.start_worker("a")
+        cluster.start_api(port, CELERY_BROKER_URL=NOBODY, SCRIPT_NAME="/nowhere", PROMETHEUS_MULTIPROC_DIR="/nowhere")
+        cluster.wait_until_taking_jobs("a")
+        base = f"http://127.0.0.1:{port}"
+        wait_for("the API", lambda: answers(base))
+        yield base
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/healthz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.mark.parametrize("kind", [socket, password, tls])
+def test_a_job_goes_through_the_api_celery_and_a_worker(kind: object, tmp_path: Path) -> None:
+    with kind(tmp_path) as url, served(url, tmp_path) as base:  # type: ignore[operator]
+        answer = requests.post(f"{base}/slm/generate", json={"prompt": "hello"}, timeout=60)
+        assert answer.json()["response"] == "hello"
+
+
+def test_a_worker_started_by_hand_goes_where_the_settings_say(tmp_path: Path) -> None:
+    code = "from worker.app import app; print(app.connection_for_read().as_uri(), app.connection_for_write().as_uri())"
+    steering = dict.fromkeys(("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"), NOBODY)
+    env = os.environ | steering | {"SLM_REDIS_URL": "redis://redis.example/3"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"redis://:**@redis.example:6379/3"}
+
+
+def test_a_server_with_a_certificate_that_nobody_vouches_for_is_not_talked_to(tmp_path: Path) -> None:
+    with tls(tmp_path) as url:
+        cluster = Cluster(url.partition("?")[0], tmp_path, {"SLM_DRAIN_S": "1"})
+        worker = cluster.start_worker("a")
+        try:
+            wait_for("the worker to refuse", lambda: "certificate verify failed" in worker.log.read_text())
+        finally:
+            cluster.stop()
