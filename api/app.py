@@ -38,6 +38,7 @@ from api.routes.usage import usage
 from api.service import JobService
 from api.slow_body import BodyDeadline
 from api.sse import sse
+from api.tidy_path import TidyPath
 from common.api_keys import ApiKeyStore
 from common.batches import BatchStore
 from common.event_log import EventLog
@@ -76,7 +77,7 @@ def create_app(
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber, metrics)
     observe(app, [*([ServerSpans(tracer)] if tracer else []), AccessLog(), metrics])
-    app.wsgi_app = BodyDeadline(app.wsgi_app, settings.body_timeout_s)  # type: ignore[method-assign]
+    app.wsgi_app = TidyPath(BodyDeadline(app.wsgi_app, settings.body_timeout_s))  # type: ignore[method-assign]
     register_hooks(app)
     register_cors(app, settings.allowed_origins)
     register_gate(app)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 from api.nesting import num_levels
 from api.strict import Strict
 from api.structured import MAX_CHOICES, SCHEMA_BOUNDS, Choice, Regex, ResponseFormat, choice_grammar
-from api.webhooks.target import MAX_URL_CHARS, Target
+from api.webhooks.target import URL_FORM, Target
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
@@ -26,10 +26,14 @@ MAX_BIASES = 1024
 MAX_STOP_TOKENS = 64
 MAX_LEVELS = 200  # of a body: far from where Python's own reader and writer of JSON give up, at different depths
 SHOWN_CHARS = 60  # of a refused value, in the message
+MAX_EXACT = 2**53  # up to here a float holds every integer
 
 
 def _checked_url(url: str) -> str:
-    Target.parse(url)
+    try:
+        Target.parse(url)
+    except ValueError as err:
+        raise ValueError(f"must be {URL_FORM}; got {shown(url)}") from err
     return url
 
 
@@ -47,9 +51,7 @@ class Treatment(Strict):
     priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
     ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
     timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
-    webhook_url: Url | None = Field(
-        None, description=f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
-    )
+    webhook_url: Url | None = Field(None, description=URL_FORM)
     on_disconnect: Literal["cancel", "continue"] | None = Field(None, description='"cancel" or "continue"')
 
 
@@ -221,9 +223,9 @@ def natural(text: str) -> int | None:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Read a JSON object. Raises `InvalidRequest`."""
+    """Read a JSON object; a byte order mark before it is skipped. Raises `InvalidRequest`."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(raw.decode("utf-8-sig"), parse_float=_number, parse_constant=_refuse_constant)
     except UnicodeDecodeError as err:
         raise InvalidRequest("The body must be JSON in UTF-8.") from err
     except json.JSONDecodeError as err:
@@ -240,6 +242,12 @@ def json_object(raw: bytes) -> dict[str, Any]:
 def _has_many_levels(raw: bytes) -> bool:
     """Whether it could, which is much faster to tell than whether it does."""
     return raw.count(b"{") + raw.count(b"[") > MAX_LEVELS
+
+
+def _number(text: str) -> float:
+    """An integer is an integer however it is written (10.0, 1e1), as in JSON Schema."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= MAX_EXACT else value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,7 +5,6 @@ Errors of `common.errors` and `redis.exceptions.RedisError` go through to the ca
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,15 +15,13 @@ from api.auth.caller import Caller
 from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
-from common import events, prompts
+from common import events, ids, prompts
 from common.api_keys import Limits
 from common.errors import InvalidRequest, JobNotFound, PromptTooLong
 from common.event_log import EventLog
 from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState, Lane
-
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,5 +247,5 @@ class JobService:
 
 def _check_form(job_id: str) -> None:
     """Ids come from URLs and become Redis keys: nothing but an id of ours may reach the store."""
-    if not _JOB_ID.fullmatch(job_id):
+    if not ids.has_form(job_id, ids.UUID):
         raise JobNotFound(f"There is no job {job_id[:60]!r}.")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from common import keys
+from common import ids, keys
 from common.errors import Conflict, NotFound
 from common.owned import Page, page_of
 from common.scripts import Script
@@ -141,6 +141,8 @@ class BatchStore:
                 raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
 
     def _look(self, batch_id: str) -> Batch | None:
+        if not ids.has_form(batch_id, ids.BATCH_ID):
+            return None
         with self._redis.pipeline() as pipe:
             pipe.hgetall(keys.batch(batch_id))
             pipe.hlen(keys.batch_part(batch_id, "output"))

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from common import keys
+from common import ids, keys
 from common.errors import NotFound
 from common.owned import Page, page_of
 
@@ -89,6 +89,8 @@ class FileStore:
         return found
 
     def _look(self, file_id: str) -> StoredFile | None:
+        if not ids.has_form(file_id, ids.FILE_ID):
+            return None
         fields = cast(dict[str, str], self._redis.hgetall(keys.file(file_id)))
         return StoredFile.from_hash(fields) if fields else None
 

@@ -8,7 +8,9 @@ from api.auth.access import Access, set_access
 from api.current import caller, services
 from api.openai.endpoint import Json
 from api.openai.listing import listing, page_arguments
+from api.request_body import require_form
 from api.schemas import shown
+from common import ids
 from common.errors import BodyTooLarge, InvalidRequest, NotFound
 from common.files import StoredFile
 
@@ -22,6 +24,7 @@ set_access(files, Access.USER)
 @files.post("")
 def upload() -> Response:
     """Keep a file of requests."""
+    require_form()
     limit = services().settings.max_file_bytes
     request.max_content_length = limit + FORM_BYTES
     filename, content = _form_file()
@@ -38,7 +41,7 @@ def upload() -> Response:
 @files.get("")
 def list_files() -> Response:
     """The caller's files, newest first."""
-    after, limit = page_arguments("purpose")
+    after, limit = page_arguments(ids.FILE_ID, "purpose")
     if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
         raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
     page = services().files.newest(caller().owner, purpose=request.args.get("purpose"), after=after, limit=limit)
@@ -48,20 +51,20 @@ def list_files() -> Response:
 @files.get("/<file_id>")
 def show_file(file_id: str) -> Response:
     """One file's record."""
-    return jsonify(_object(_find(file_id)))
+    return jsonify(_object(find_file(file_id)))
 
 
 @files.get("/<file_id>/content")
 def read_file(file_id: str) -> Response:
     """One file's content, to the letter."""
-    content = services().files.content(_find(file_id).id)
+    content = services().files.content(find_file(file_id).id)
     return Response(content, mimetype="application/jsonl")
 
 
 @files.delete("/<file_id>")
 def delete_file(file_id: str) -> Response:
     """Drop a file."""
-    services().files.delete(_find(file_id))
+    services().files.delete(find_file(file_id))
     return jsonify(id=file_id, object="file", deleted=True)
 
 
@@ -76,8 +79,8 @@ def _form_file() -> tuple[str, bytes]:
     return (file.filename or "batch.jsonl")[:255], file.read()
 
 
-def _find(file_id: str) -> StoredFile:
-    """Raises `NotFound`; also for somebody else's."""
+def find_file(file_id: str) -> StoredFile:
+    """The caller's file of that id. Raises `NotFound`; also for somebody else's."""
     found = services().files.find(file_id)
     if not caller().may_see(found.owner):
         raise NotFound(f"There is no file {file_id[:60]!r}.", param="file_id")

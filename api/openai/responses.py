@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
 from api.disconnect import watch_client
-from api.job_request import job_options, raw_body
+from api.job_request import job_options
 from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.body import parse
@@ -17,6 +17,7 @@ from api.openai.generations import Generations
 from api.openai.response_body import ResponseBody
 from api.openai.response_story import ID_PREFIX, Json, ResponseStory
 from api.openai.response_stream import frames
+from api.request_body import json_text
 from api.schemas import json_object, natural
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
@@ -33,7 +34,7 @@ set_access(responses, Access.USER)
 @responses.post("")
 def create() -> Response:
     """Begin a response: wait for it, read it as it comes, or come back for it."""
-    body = parse(ResponseBody, json_object(raw_body()))
+    body = parse(ResponseBody, json_object(json_text()))
     catalogue().get(body.model)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, is_async=body.background), body)

@@ -16,7 +16,7 @@ from common import errors
 from common.errors import SLMError
 
 GATE = (errors.Unauthorized, errors.Forbidden, errors.RedisUnavailable)
-BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge)
+BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge, errors.UnsupportedMediaType)
 OF_EVERY = (errors.InternalError,)
 ENTERING = (errors.NoWorker, errors.RedisFull)
 GENERATION = (

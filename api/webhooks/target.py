@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 MAX_URL_CHARS = 2048
+URL_FORM = f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name, or an IP address without its brackets

@@ -4,7 +4,8 @@ SLMClientError
 ├── ConnectionLost          the server cannot be reached, or broke off, and asking again did not help
 ├── BadAnswer               the answer is not what this API gives: probably another server's
 └── ApiError                the server said no; `code` says why
-    ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed
+    ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed,
+    │   │                   unsupported_media_type, head_too_large
     │   └── PromptTooLong   prompt_too_long
     ├── Unauthorized        invalid_api_key
     ├── Forbidden           forbidden
@@ -157,6 +158,8 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "rate_limit_exceeded": RateLimited,
     "idempotency_mismatch": InvalidRequest,
     "body_too_large": InvalidRequest,
+    "unsupported_media_type": InvalidRequest,
+    "head_too_large": InvalidRequest,
     "method_not_allowed": InvalidRequest,
     "not_found": NotFound,
     "job_not_found": JobNotFound,

@@ -141,7 +141,7 @@ def test_a_server_without_keys_serves_everybody_on_this_machine(api: Api) -> Non
     ],
 )
 def test_no_other_sites_page_uses_a_server_without_keys(api: Api, headers: dict[str, str], status: int) -> None:
-    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', headers=headers, content_type="text/plain")
+    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', headers=headers, content_type="application/json")
     assert answer.status_code == status
 
 

@@ -18,7 +18,7 @@ from tests.unit.api.conftest import StartApi
 
 def upload(api: Api, content: bytes = b"{}\n", **form: Any) -> TestResponse:
     data = {"purpose": "batch", "file": (BytesIO(content), "my.jsonl")} | form
-    return api.client.post("/v1/files", data=data)
+    return api.client.post("/v1/files", data=data, content_type="multipart/form-data")
 
 
 def test_a_file_is_described_and_found_again(api: Api) -> None:
@@ -123,7 +123,7 @@ def test_what_cannot_be_taken_is_named(api: Api, form: dict[str, Any], param: st
 
 
 def test_a_body_that_is_no_form_is_refused(api: Api) -> None:
-    assert api.client.post("/v1/files", json={"purpose": "batch"}).status_code == 400
+    assert api.client.post("/v1/files", json={"purpose": "batch"}).status_code == 415
 
 
 @pytest.mark.parametrize(
