@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from api.nesting import num_levels
-from api.strict import Strict
+from api.strict import FIRST_ERROR, Strict
 from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 MAX_CHOICES = 256
@@ -33,7 +33,9 @@ def _bounded_choice(answers: list[str]) -> list[str]:
 Schema = Annotated[dict[str, Any], AfterValidator(_bounded_schema)]
 Regex = Annotated[str, Field(min_length=1, max_length=MAX_GRAMMAR_CHARS)]
 Answer = Annotated[str, Field(min_length=1)]
-Choice = Annotated[list[Answer], Field(min_length=1, max_length=MAX_CHOICES), AfterValidator(_bounded_choice)]
+Choice = Annotated[
+    list[Answer], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR, AfterValidator(_bounded_choice)
+]
 
 
 class JsonSchema(Strict):

@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from api.strict import Strict
 from common.prompts import Conversation
 
+MAX_MESSAGES = 4096
+
 _ROLES = {"developer": "system"}  # OpenAI's newer name for it
 
 

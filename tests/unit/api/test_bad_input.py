@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from api.schemas import GenerateBody
+from api.openai.batches import BatchBody
+from api.openai.chat import ChatBody
+from api.openai.completions import CompletionBody
+from api.openai.response_body import ResponseBody
+from api.schemas import GenerateBody, shown
+from api.strict import Strict
+from api.token_bodies import DetokenizeBody, TokenizeBody
 from tests.api_in_process import Api
 
 
@@ -263,6 +270,40 @@ def test_a_huge_body_is_413(api: Api, path: str) -> None:
     answer = api.client.post(path, json={"prompt": "x" * 1_048_576})
     assert (answer.status_code, answer.json["code"]) == (413, "body_too_large")
     assert "1048576 bytes" in answer.json["error"]
+
+
+MANY = 10_000
+
+
+@pytest.mark.parametrize(
+    ("schema", "fields"),
+    [
+        (GenerateBody, {"prompt": "Hi", "stop": [1] * MANY}),
+        (GenerateBody, {"prompt": "Hi", "stop_token_ids": [-1] * MANY}),
+        (GenerateBody, {"prompt": "Hi", "choice": [1] * MANY}),
+        (GenerateBody, {"prompt": "Hi", "logit_bias": dict.fromkeys(map(str, range(MANY)), "x")}),
+        (CompletionBody, {"model": "gpt2", "prompt": [[]] * MANY}),
+        (CompletionBody, {"model": "gpt2", "prompt": [["a"]] * MANY}),
+        (CompletionBody, {"model": "gpt2", "prompt": "Hi", "logit_bias": dict.fromkeys(map(str, range(MANY)), "x")}),
+        (ChatBody, {"model": "gpt2", "messages": [1] * MANY}),
+        (ResponseBody, {"model": "gpt2", "input": [1] * MANY}),
+        (ResponseBody, {"model": "gpt2", "input": "Hi", "metadata": dict.fromkeys(map(str, range(MANY)), 1)}),
+        (TokenizeBody, {"messages": [1] * MANY}),
+        (DetokenizeBody, {"ids": [-1] * MANY}),
+        (BatchBody, {"metadata": dict.fromkeys(map(str, range(MANY)), 1)}),
+    ],
+)
+def test_of_many_wrong_values_no_more_is_looked_at_than_is_told(schema: type[Strict], fields: dict[str, Any]) -> None:
+    """A list of half a million of them kept the API busy for seconds."""
+    with pytest.raises(ValidationError) as refused:
+        schema.model_validate(fields)
+    assert refused.value.error_count() < 10
+
+
+def test_a_large_value_is_shown_by_its_beginning() -> None:
+    assert shown([[]] * MANY) == "[" + "[], " * 14 + "[],..."
+    assert shown("x" * MANY) == "'" + "x" * 59 + "..."
+    assert shown({"a": 1.5}) == '{"a": 1.5}'
 
 
 json_values = st.recursive(
