@@ -39,6 +39,7 @@ from api.service import JobService
 from api.slow_body import BodyDeadline
 from api.sse import sse
 from api.tidy_path import TidyPath
+from api.turns import Turns
 from common.api_keys import ApiKeyStore
 from common.batches import BatchStore
 from common.event_log import EventLog
@@ -95,12 +96,13 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
-    line = Line(store.places)
+    line, read_turns = Line(store.places), Turns()
     jobs = JobService(
         store,
         log,
         readers,
         line,
+        read_turns,
         limits_of=keyring.limits_of,
         max_queue=settings.max_queue,
         max_prompt_chars=settings.max_prompt_chars,
@@ -112,6 +114,8 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         Overview(Fleet(redis), store),
         keyring,
         Rates(redis),
+        read_turns,
+        Turns(only_beside_others=True),
         metrics,
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),

@@ -5,11 +5,16 @@ from __future__ import annotations
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.current import services
+from api.current import services, take_turn
 from api.schemas import shown
 from common.errors import UnsupportedMediaType
 
 FORM = "multipart/form-data"
+
+
+def has_body() -> bool:
+    """Whether the request brings one."""
+    return bool(request.content_length) or (request.content_length is None and "Transfer-Encoding" in request.headers)
 
 
 def json_text() -> bytes:
@@ -19,12 +24,14 @@ def json_text() -> bytes:
 
     Raises:
         UnsupportedMediaType: it is compressed, or says that it is something else.
+        RateLimitExceeded: the caller's turn does not come (`take_turn`).
         RequestEntityTooLarge: it is over the limit.
     """
     refuse_compression()
     raw = request.get_data()
     if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
         raise RequestEntityTooLarge  # werkzeug cuts a chunked body off at the limit, without a word
+    take_turn(len(raw))  # not before all is there: a slow client holds up nobody
     if raw.strip() and not request.is_json:
         raise UnsupportedMediaType(f"The body must be sent as Content-Type: application/json; got {_sent_type()}")
     return raw

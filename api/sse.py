@@ -79,11 +79,11 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         return response
 
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
-        """The job's frames, each event at most one and under the event's number; None after each silent `pulse_s`.
+        """The job's frames, each under the number of the last event in it; None after each silent `pulse_s`.
 
         Moves in line are no events of the job: their frames have no number.
         """
-        for event in job.story(pulse_s=pulse_s):
+        for event in job.digest(pulse_s=pulse_s):
             if event is None:
                 yield None
             elif isinstance(event, Place):

@@ -31,7 +31,7 @@ from common.errors import (
 )
 from common.events import Event
 from common.fair_share import BULK_DELAY, cost_of
-from common.jobs import JobKind, JobRecord, JobState, Lane
+from common.jobs import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
 
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
@@ -243,15 +243,18 @@ class JobStore:
         return JobRecord.from_hash(cast(dict[str, str], fields))
 
     def newest(self, limit: int, *, owner: str | None = None) -> list[JobRecord]:
-        """Up to `limit` jobs, newest first: the owner's, or everybody's."""
+        """Up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
         index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
-        return self._records(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
+        return self._summaries(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
 
-    def _records(self, job_ids: Sequence[str]) -> list[JobRecord]:
+    def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
+        """The jobs' records without what they were given and what they brought, which can be large."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hgetall(keys.job(job_id))
-            return [JobRecord.from_hash(fields) for fields in pipe.execute() if fields]
+                pipe.hmget(keys.job(job_id), SUMMARY)
+            found = [dict(zip(SUMMARY, values, strict=True)) for values in pipe.execute()]
+        known = [{name: value for name, value in fields.items() if value is not None} for fields in found]
+        return [JobRecord.from_hash(fields) for fields in known if fields]
 
     def places(self, job_ids: Collection[str]) -> dict[str, Place]:
         """Where generations stand in line, in one round trip; those that wait no more are left out."""
@@ -297,8 +300,8 @@ class JobStore:
         self._redis.hdel(keys.job(job_id), "reader_ms")
 
     def quarantined(self) -> list[JobRecord]:
-        """The jobs that saw too many workers die, oldest first."""
-        return self._records(cast(list[str], self._redis.zrange(keys.QUARANTINE, 0, -1)))
+        """The jobs that saw too many workers die, oldest first. See `_summaries`."""
+        return self._summaries(cast(list[str], self._redis.zrange(keys.QUARANTINE, 0, -1)))
 
     def drop(self, job_id: str) -> None:
         """Take a job out of quarantine; its record expires like any other's.

@@ -160,6 +160,10 @@ class Webhook:
     last_error: str | None
 
 
+# Of a job's record, what a listing shows.
+SUMMARY = ("id", "kind", "owner", "state", "attempt", "crashes", "created_ms", "started_ms", "finished_ms", "error")
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job as Redis holds it. Times are ms since the epoch on the Redis server's clock."""
@@ -199,7 +203,7 @@ class JobRecord:
             id=fields["id"],
             kind=JobKind(fields["kind"]),
             owner=fields["owner"],
-            params=json.loads(fields["params"]),
+            params=json.loads(fields.get("params", "{}")),
             state=JobState(fields["state"]),
             attempt=int(fields["attempt"]),
             crashes=int(fields["crashes"]),

@@ -8,7 +8,8 @@ from api.auth.access import Access, access_of
 from api.auth.caller import ANONYMOUS
 from api.auth.foreign_page import is_foreign_page
 from api.auth.rates import Allowance
-from api.current import caller, note_allowance, services
+from api.current import caller, end_turn, note_allowance, services, take_turn
+from api.request_body import has_body
 from common import context
 from common.errors import Forbidden
 
@@ -17,6 +18,7 @@ def register_gate(app: Flask) -> None:
     """Let in who may come in; must be registered behind what gives a request its id."""
     app.before_request(_let_in)
     app.after_request(_add_headers)
+    app.teardown_request(lambda _: end_turn())
 
 
 def _let_in() -> None:
@@ -28,6 +30,8 @@ def _let_in() -> None:
         return
     identify(access)
     _count()
+    if request.method != "POST" or not has_body():  # otherwise when the body is there
+        take_turn()
 
 
 def identify(access: Access | None) -> None:

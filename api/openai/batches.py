@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
 from api.auth.access import Access, set_access
-from api.current import caller, services
+from api.current import caller, services, take_turn
 from api.openai import errors
 from api.openai.body import parse
 from api.openai.endpoint import Json
@@ -69,6 +69,7 @@ def show_batch(batch_id: str) -> Response:
 @batches.post("/<batch_id>/cancel")
 def cancel_batch(batch_id: str) -> Response:
     """Ask for a batch's end; what it has brought so far is kept."""
+    take_turn()
     services().batches.cancel(_find(batch_id).id)
     return jsonify(_object(_find(batch_id)))
 

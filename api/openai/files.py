@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, services
+from api.current import caller, services, take_turn
 from api.openai.endpoint import Json
 from api.openai.listing import listing, page_arguments
 from api.request_body import require_form
@@ -76,6 +76,7 @@ def _form_file() -> tuple[str, bytes]:
         raise InvalidRequest(f"purpose must be batch; got {shown(purpose)}", param="purpose")
     if (file := request.files.get("file")) is None:
         raise InvalidRequest("file must be a file in a multipart form; got nothing", param="file")
+    take_turn(request.content_length or 0)
     return (file.filename or "batch.jsonl")[:255], file.read()
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, note_job, services
+from api.current import caller, end_turn, note_job, services, take_turn
 from api.disconnect import watch_client
 from api.job_request import job_options
 from api.openai import errors
@@ -60,10 +60,12 @@ def show(response_id: str) -> Response:
 @responses.post("/<response_id>/cancel")
 def cancel(response_id: str) -> Response:
     """Ask for the end of a response that goes on in the background; tells how it stands then."""
+    take_turn()
     record = _find(response_id)
     if not _is_background(record):
         raise InvalidRequest("Only a response with background: true can be cancelled.", param="response_id")
     services().jobs.cancel(record.id, caller())
+    end_turn()
     if (job := services().jobs.attach(record.id, -1, caller())) is not None:
         with job:
             job.wait(CANCEL_WAIT_S)
