@@ -10,6 +10,7 @@ from redis import Redis
 
 from api.auth.gate import register_gate
 from api.auth.keyring import Keyring
+from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
 from api.cors import register_cors
 from api.current import EXTENSION, Services
@@ -113,7 +114,9 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         jobs,
         Overview(Fleet(redis), store),
         keyring,
-        Rates(redis),
+        Rates.of_all_processes(redis, "requests"),
+        Rates.of_this_process("requests that only look"),
+        OpenStreams(),
         read_turns,
         Turns(only_beside_others=True),
         metrics,

@@ -11,6 +11,7 @@ from redis import Redis
 
 from api.auth.caller import Caller
 from api.auth.keyring import Keyring
+from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
 from api.observation.metrics import ApiMetrics
 from api.overview import Overview
@@ -35,6 +36,8 @@ class Services:
     overview: Overview
     keyring: Keyring
     rates: Rates
+    read_rates: Rates
+    streams: OpenStreams
     read_turns: Turns
     short_turns: Turns
     metrics: ApiMetrics
@@ -77,6 +80,16 @@ def take_turn(body_size: int = 0) -> None:
     with ExitStack() as stack:
         stack.enter_context(turns.take(caller().owner, patience_s=PATIENCE_S))
         g.turn = stack.pop_all()
+
+
+def open_stream() -> None:
+    """Count the answer as one of the caller's streams, for as long as it lasts.
+
+    Raises:
+        RateLimitExceeded: they have as many as they may have.
+    """
+    owner = caller().owner
+    g.leave_stream = services().streams.enter(owner, services().keyring.limits_of(owner).open_streams)
 
 
 def end_turn() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, end_turn, note_job, services, take_turn
+from api.current import caller, end_turn, note_job, open_stream, services, take_turn
 from api.disconnect import watch_client
 from api.job_request import job_options
 from api.openai import errors
@@ -51,6 +51,7 @@ def show(response_id: str) -> Response:
     record = _find(response_id)
     if not is_stream:
         return jsonify(_object(services().jobs.poll(record.id, caller()).record))
+    open_stream()
     job = services().jobs.attach(record.id, -1, caller())
     assert job is not None  # noqa: S101 - from its beginning, a job always has something to tell
     happening = job.story(pulse_s=services().settings.heartbeat_s)
@@ -79,6 +80,8 @@ def _leave_alone(new: NewJob) -> Response:
 
 
 def _stay(body: ResponseBody, new: NewJob) -> Response:
+    if body.stream:
+        open_stream()
     generations = Generations(services().jobs, caller(), [new])
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, note_job, services
+from api.current import caller, note_job, open_stream, services
 from api.disconnect import watch_client
 from api.job_request import job_options
 from api.openai import errors
@@ -61,6 +61,8 @@ def _complete(endpoint: Endpoint[B]) -> Response:
     body = parse(endpoint.schema, json_object(json_text()))
     models = catalogue()
     models.get(body.model)
+    if body.stream:
+        open_stream()
     generations = Generations(services().jobs, caller(), _new_jobs(endpoint, body))
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:

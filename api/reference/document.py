@@ -20,7 +20,7 @@ from api.reference.operation import EVENTS, JSON, Answer, Operation, Parameter, 
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
-from common.errors import RateLimitExceeded, SLMError
+from common.errors import SLMError
 
 Json = dict[str, Any]
 
@@ -156,8 +156,6 @@ def _failures(rule: Rule, operation: Operation, access: Access) -> Json:
     kinds: set[type[SLMError]] = {*OF_EVERY, *operation.errors}
     if access is not Access.PUBLIC:
         kinds |= {*GATE}
-    if _is_limited(rule, access):
-        kinds.add(RateLimitExceeded)
     if operation.body is not None:
         kinds |= {*BODY}
     return error_answers(kinds, is_openai=rule.rule.startswith(PATH_PREFIX))
