@@ -15,7 +15,8 @@ slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) it r
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:jobs:order          counter next place in a pending set
 slm:jobs:quarantine     zset    jobs that saw too many workers die, by the time (ms)
-slm:webhooks:due        zset    ended jobs whose webhook is to be sent, by the time (ms) of the next attempt
+slm:webhooks:due:<o>    zset    an owner's ended jobs whose webhook is to be sent, by the time (ms) of the next attempt
+slm:webhooks:owners     set     the owners who may have such jobs
 slm:idempotency:<o>:<k> hash    the job (id) and the request (fingerprint) of an owner's Idempotency-Key
 slm:usage:<owner>       hash    what the owner's ended jobs came to
 slm:jobs:index          zset    all jobs that can still be read, by creation (ms)

@@ -156,19 +156,28 @@ end
 -- Note that something happened, for /metrics: `keys.COUNTERS`.
 local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
 
+local function webhooks_key(id) return 'slm:webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
+
+-- Have the job's webhook sent, if it has one.
+local function owe_webhook(id, now)
+  if redis.call('HEXISTS', job_key(id), 'webhook_url') == 0 then return end
+  redis.call('ZADD', webhooks_key(id), now, id)
+  redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
+end
+
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
   redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
-  if redis.call('HEXISTS', job_key(id), 'webhook_url') == 1 then redis.call('ZADD', 'slm:webhooks:due', now, id) end
+  owe_webhook(id, now)
 end
 
 -- Start the clock of a closed job's record; called after its last event. Not while its webhook is on its way or an
 -- operator has to decide: each calls again when it is done.
 local function expire(id, now, ttl_s)
-  if redis.call('ZSCORE', 'slm:webhooks:due', id) or redis.call('ZSCORE', 'slm:jobs:quarantine', id) then return end
+  if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', 'slm:jobs:quarantine', id) then return end
   redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)

@@ -23,7 +23,7 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Place, Submitted
 from common.jobs import JobKind, JobState
 from common.queue import QUEUE
-from common.webhook_queue import WebhookQueue
+from common.webhook_queue import Shares, WebhookQueue
 
 LEASE_S = 5.0
 TTL_S = 60
@@ -568,7 +568,7 @@ def test_the_time_a_job_may_run_counts_over_all_attempts(station: Station) -> No
     assert station.claim("b").time_left_s is None
 
 
-DUE = "slm:webhooks:due"
+DUE = "slm:webhooks:due:me"
 
 
 def test_however_a_job_ends_its_webhook_is_due(station: Station) -> None:
@@ -606,7 +606,7 @@ def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -
             station.claim(name)
             station.expire_leases()
             station.store.reap(QUEUE)
-    lent = {one.job_id: one for one in queue.take(8, lease_s=60)}
+    lent = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=60)}
     queue.note_failed(lent["a"], "x")
     station.store.drop("b")
     assert [station.redis.ttl(keys.job(name)) for name in ("a", "b")] == [-1, -1]
