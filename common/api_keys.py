@@ -18,6 +18,7 @@ from common import keys
 
 PREFIX = "slm_"  # tells people, and programs that look for leaked secrets, what it is
 ANONYMOUS = "anonymous"  # the owner of what is done without a key
+MIB = 1024 * 1024
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -35,7 +36,8 @@ class Limits:
 
     `requests_per_minute` counts requests that ask for work, `reads_per_minute` the others; `concurrent_jobs` counts
     jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs, from midnight to midnight
-    UTC. Reads and `open_streams` are counted by each process of the API for itself.
+    UTC. Reads and `open_streams` are counted by each process of the API for itself. `job_bytes` bounds what the texts
+    of jobs take in Redis until they expire.
     """
 
     requests_per_minute: int | None = None
@@ -43,10 +45,12 @@ class Limits:
     concurrent_jobs: int | None = None
     open_streams: int | None = None
     tokens_per_day: int | None = None
+    job_bytes: int | None = None
 
 
 UNLIMITED = Limits()
-DEFAULT_LIMITS = Limits(reads_per_minute=6000, open_streams=256)  # of a key, unless its operator says otherwise
+# Of a key, unless its operator says otherwise.
+DEFAULT_LIMITS = Limits(reads_per_minute=6000, open_streams=256, job_bytes=256 * MIB)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ SLMError                     code                 HTTP  retryable
 ├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
 ├── HeadTooLarge             head_too_large       431   no     the request line or the header fields are too long
 ├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key is at one of its limits
+│   └── QuotaExceeded        quota_exceeded       429   no     the owner keeps as much in the server as they may
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
@@ -172,6 +173,12 @@ class RateLimitExceeded(SLMError):
     ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.limit = limit
+
+
+class QuotaExceeded(RateLimitExceeded):
+    """What the owner of the request's key keeps in the server is as much as it may be."""
+
+    code, retryable = "quota_exceeded", False
 
 
 class JobExpired(SLMError):

@@ -25,6 +25,7 @@ from common.errors import (
     JobNotFound,
     NoWorker,
     QueueFull,
+    QuotaExceeded,
     RateLimitExceeded,
     SLMError,
     WorkerLost,
@@ -38,6 +39,7 @@ MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to ano
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
 TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
+TOO_MANY_BYTES_RETRY_S = 60  # jobs are kept for minutes or hours
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
@@ -172,6 +174,7 @@ class JobStore:
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
             RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
+            QuotaExceeded: the owner's jobs keep as many bytes as they may.
             IdempotencyMismatch: the key was used with another request.
         """
         return self._enter(job_id, kind, params, owner, max_queue, options, limits)
@@ -205,11 +208,12 @@ class JobStore:
         *,
         retried: str = "",
     ) -> Submitted:
-        text = json.dumps(params)
+        notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
         line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
-        most = (_or_empty(limits.concurrent_jobs), _or_empty(limits.tokens_per_day))
+        most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
         fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
-        flat = [part for pair in (options.fields(owner) | _origin()).items() for part in pair]
+        optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
+        flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
@@ -420,6 +424,9 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
         case "no_tokens_left":
             message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
+        case "too_many_bytes":
+            message = f"The texts of your jobs may take {limits.job_bytes} bytes until the jobs expire; this one has no room."
+            return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":

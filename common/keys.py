@@ -22,6 +22,8 @@ slm:usage:<owner>       hash    what the owner's ended jobs came to
 slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
 slm:jobs:index:<owner>  zset    those of one owner
 slm:jobs:owners         hash    job id -> owner, for as long as the job can be read
+slm:jobs:bytes          hash    job id -> what its texts take in Redis (bytes, about), for as long as it can be read
+slm:owners:bytes        hash    owner -> the sum of these over the owner's jobs
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)

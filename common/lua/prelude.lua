@@ -174,6 +174,21 @@ local function close(id, lane, state, now)
   owe_webhook(id, now)
 end
 
+local BYTES_PER_EVENT = 100  -- of a log, beside the texts in it
+
+-- Count bytes that a job keeps in Redis as its owner's.
+local function keep_bytes(id, bytes)
+  redis.call('HINCRBY', 'slm:jobs:bytes', id, bytes)
+  redis.call('HINCRBY', 'slm:owners:bytes', redis.call('HGET', 'slm:jobs:owners', id), bytes)
+end
+
+-- Drop what a job was given: nobody asks for it any more where the job has brought nothing.
+local function drop_body(id)
+  local bytes = redis.call('HSTRLEN', job_key(id), 'params')
+  redis.call('HDEL', job_key(id), 'params')
+  keep_bytes(id, -bytes)
+end
+
 -- Start the clock of a closed job's record; called after its last event. Not while its webhook is on its way or an
 -- operator has to decide: each calls again when it is done.
 local function expire(id, now, ttl_s)
@@ -181,6 +196,7 @@ local function expire(id, now, ttl_s)
   redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)
+  if redis.call('HEXISTS', job_key(id), 'result') == 0 then drop_body(id) end
   local idempotency = redis.call('HGET', job_key(id), 'idempotency')
   if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
 end
@@ -196,8 +212,12 @@ end
 -- Take a job out of the listings. Its record may be gone already.
 local function unlist(id)
   local owner = redis.call('HGET', 'slm:jobs:owners', id)
-  if owner then redis.call('ZREM', 'slm:jobs:index:' .. owner, id) end
+  if owner then
+    redis.call('ZREM', 'slm:jobs:index:' .. owner, id)
+    redis.call('HINCRBY', 'slm:owners:bytes', owner, -(redis.call('HGET', 'slm:jobs:bytes', id) or 0))
+  end
   redis.call('HDEL', 'slm:jobs:owners', id)
+  redis.call('HDEL', 'slm:jobs:bytes', id)
   redis.call('ZREM', 'slm:jobs:index', id)
   redis.call('ZREM', 'slm:jobs:expiry', id)
 end
@@ -236,13 +256,10 @@ local function fail(id, lane, err, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
--- Set a job aside where an operator sees it; its record stays until the operator has decided.
+-- Set a job aside where an operator sees it; its record stays whole until the operator has decided. Called before it ends.
 local function quarantine(id, now)
   redis.call('ZADD', 'slm:jobs:quarantine', now, id)
   count('quarantined')
-  redis.call('ZREM', 'slm:jobs:expiry', id)
-  redis.call('PERSIST', job_key(id))
-  redis.call('PERSIST', log_key(id))
 end
 
 -- Take a job out of quarantine: its record expires like any other's. Returns whether it was in it.

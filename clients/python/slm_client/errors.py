@@ -14,7 +14,7 @@ SLMClientError
     │   └── AdapterNotFound adapter_not_found
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
-    ├── RateLimited         rate_limit_exceeded
+    ├── RateLimited         rate_limit_exceeded, quota_exceeded
     ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, request_timeout
     │   └── ModelUnavailable  model_unavailable
     ├── JobFailed           worker_lost
@@ -156,6 +156,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "invalid_api_key": Unauthorized,
     "forbidden": Forbidden,
     "rate_limit_exceeded": RateLimited,
+    "quota_exceeded": RateLimited,
     "idempotency_mismatch": InvalidRequest,
     "body_too_large": InvalidRequest,
     "unsupported_media_type": InvalidRequest,
