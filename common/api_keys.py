@@ -37,7 +37,8 @@ class Limits:
     `requests_per_minute` counts requests that ask for work, `reads_per_minute` the others; `concurrent_jobs` counts
     jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs, from midnight to midnight
     UTC. Reads and `open_streams` are counted by each process of the API for itself. `job_bytes` bounds what the texts
-    of jobs take in Redis until they expire.
+    of jobs take in Redis until they expire, `files` and `file_bytes` what is uploaded, `open_batches` counts batches
+    that have not ended.
     """
 
     requests_per_minute: int | None = None
@@ -46,11 +47,21 @@ class Limits:
     open_streams: int | None = None
     tokens_per_day: int | None = None
     job_bytes: int | None = None
+    files: int | None = None
+    file_bytes: int | None = None
+    open_batches: int | None = None
 
 
 UNLIMITED = Limits()
 # Of a key, unless its operator says otherwise.
-DEFAULT_LIMITS = Limits(reads_per_minute=6000, open_streams=256, job_bytes=256 * MIB)
+DEFAULT_LIMITS = Limits(
+    reads_per_minute=6000,
+    open_streams=256,
+    job_bytes=256 * MIB,
+    files=1000,
+    file_bytes=256 * MIB,
+    open_batches=100,
+)
 
 
 @dataclass(frozen=True, slots=True)

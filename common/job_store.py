@@ -425,7 +425,7 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
             message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "too_many_bytes":
-            message = f"The texts of your jobs may take {limits.job_bytes} bytes until the jobs expire; this one has no room."
+            message = f"Your jobs' texts may take {limits.job_bytes} bytes; this one has no room until others expire."
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)

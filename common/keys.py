@@ -29,16 +29,19 @@ slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
 slm:rates:...           string  an owner's requests of this minute and the last (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
-slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`)
+slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`), and
+                                is_deleted while only batches that were made of it still read it
 slm:file:<id>:lines     list    its content, line by line
+slm:file:<id>:batches   set     the batches that read it and have not ended
 slm:files:<owner>       zset    the owner's files, by creation (s)
+slm:files:bytes:<owner> hash    file -> its size (bytes), of all that the owner keeps
 slm:batch:<id>          hash    a batch (fields: `batches.Batch`)
-slm:batch:<id>:lines    list    its requests: a copy, for the file may be deleted
 slm:batch:<id>:jobs     hash    line -> ids of the jobs that were entered for it (JSON)
 slm:batch:<id>:output   hash    line -> its result (JSON)
 slm:batch:<id>:errors   hash    line -> why it has none (JSON)
 slm:batches:<owner>     zset    the owner's batches, by creation (s)
 slm:batches:open        zset    the batches that have not ended, by creation (s)
+slm:batches:open:<o>    zset    those of an owner, by the time (s) their record expires
 slm:batches:driver      string  the API process that drives them
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
@@ -145,7 +148,7 @@ def batch(batch_id: str) -> str:
 
 
 def batch_part(batch_id: str, part: str) -> str:
-    """Key of one of a batch's parts: lines, jobs, output, errors."""
+    """Key of one of a batch's parts: jobs, output, errors."""
     return f"{PREFIX}batch:{batch_id}:{part}"
 
 

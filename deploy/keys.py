@@ -25,6 +25,9 @@ _LIMITS = {
     "open_streams": "streams at once",
     "tokens_per_day": "tokens of prompts and answers, from midnight to midnight UTC",
     "job_bytes": "bytes of prompts and answers that are kept until their jobs expire",
+    "files": "files",
+    "file_bytes": "bytes of files",
+    "open_batches": "batches that have not ended",
 }
 _NO_LIMIT = "none"
 _NEEDED = ("redis", "pydantic_settings")

@@ -47,7 +47,11 @@ def create_batch() -> Response:
     body = parse(BatchBody, json_object(json_text()))
     _check_file(body.input_file_id)
     batch = services().batches.enter(
-        caller().owner, endpoint=body.endpoint, input_file_id=body.input_file_id, metadata=dict(body.metadata)
+        caller().owner,
+        endpoint=body.endpoint,
+        input_file_id=body.input_file_id,
+        metadata=dict(body.metadata),
+        limits=services().keyring.limits_of(caller().owner),
     )
     return jsonify(_object(batch))
 

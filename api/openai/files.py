@@ -34,7 +34,9 @@ def upload() -> Response:
         lines = content.decode().split("\n")
     except UnicodeDecodeError as err:
         raise InvalidRequest("file must be text in UTF-8", param="file") from err
-    kept = services().files.put(caller().owner, filename, "batch", lines)
+    owner, limits = caller().owner, services().keyring.limits_of(caller().owner)
+    services().files.check_room(owner, len(content), limits)
+    kept = services().files.put(owner, filename, "batch", lines, limits=limits)
     return jsonify(_object(kept))
 
 

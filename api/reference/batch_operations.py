@@ -40,7 +40,7 @@ BATCH_OPERATIONS = {
         summary="Upload a file of requests",
         body=RequestBody(batch_models.UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
         answers=[Answer("The file's record.", batch_models.FileObject)],
-        errors=(errors.RedisFull,),
+        errors=(errors.RedisFull, errors.QuotaExceeded),
     ),
     "files.list_files": Operation(
         id="listFiles",
@@ -85,7 +85,7 @@ BATCH_OPERATIONS = {
             takes_nulls=True,
         ),
         answers=[Answer("The batch.", batch_models.BatchObject)],
-        errors=(errors.NotFound, errors.RedisFull),
+        errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
     ),
     "batches.list_batches": Operation(
         id="listBatches",

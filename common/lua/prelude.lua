@@ -256,6 +256,16 @@ local function fail(id, lane, err, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
+local function file_key(id) return 'slm:file:' .. id end
+
+-- Remove a file that was deleted, unless a batch reads it.
+local function remove_unused(id)
+  local file = redis.call('HMGET', file_key(id), 'owner', 'is_deleted')
+  if not file[2] or redis.call('SCARD', file_key(id) .. ':batches') > 0 then return end
+  redis.call('DEL', file_key(id), file_key(id) .. ':lines', file_key(id) .. ':batches')
+  redis.call('HDEL', 'slm:files:bytes:' .. file[1], id)
+end
+
 -- Set a job aside where an operator sees it; its record stays whole until the operator has decided. Called before it ends.
 local function quarantine(id, now)
   redis.call('ZADD', 'slm:jobs:quarantine', now, id)
