@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import cast
 
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from common import ids, keys
 from common.api_keys import UNLIMITED, Limits
@@ -96,13 +97,20 @@ class FileStore:
         """Returns the content's length in bytes."""
         self._redis.delete(key)
         size, left = -1, iter(lines)
-        while chunk := list(islice(left, LINES_AT_ONCE)):
-            with self._redis.pipeline() as pipe:
-                pipe.rpush(key, *chunk)
-                pipe.expire(key, self._ttl_s)
-                pipe.execute()
-            size += sum(len(line.encode()) + 1 for line in chunk)
+        try:
+            while chunk := list(islice(left, LINES_AT_ONCE)):
+                self._append(key, chunk)
+                size += sum(len(line.encode()) + 1 for line in chunk)
+        except OutOfMemoryError:
+            self._redis.delete(key)
+            raise
         return max(size, 0)
+
+    def _append(self, key: str, lines: Sequence[str]) -> None:
+        with self._redis.pipeline() as pipe:
+            pipe.rpush(key, *lines)
+            pipe.expire(key, self._ttl_s)
+            pipe.execute()
 
     def find(self, file_id: str) -> StoredFile:
         """The file's record, whosever it is.

@@ -50,7 +50,7 @@ def embedded(settings: Settings) -> EmbeddedRedis:
     """The server that keeps its data in the data folder, not started yet."""
     folder = settings.data_dir / "redis"
     folder.mkdir(exist_ok=True)
-    return EmbeddedRedis(find_server(), folder, free_port(), settings.redis_fsync)
+    return EmbeddedRedis(find_server(), folder, free_port(), settings.redis_fsync, settings.redis_memory)
 
 
 @contextmanager

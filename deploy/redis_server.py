@@ -17,12 +17,13 @@ _ON_PATH = ("valkey-server", "redis-server")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRedis:
-    """A server on loopback that keeps its data in `folder`."""
+    """A server on loopback that keeps its data in `folder`. `memory` in bytes; None for a quarter of the machine's."""
 
     program: Path
     folder: Path
     port: int
     fsync: str
+    memory: int | None = None
 
     @property
     def url(self) -> str:
@@ -32,13 +33,20 @@ class EmbeddedRedis:
     def command(self) -> tuple[str, ...]:
         """The command line. The append-only file is the truth, so no snapshots are written besides."""
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
-        return (str(self.program), *where, *durability(self.fsync))
+        return (str(self.program), *where, *durability(self.fsync, str(self.memory or _machine_memory() // 4)))
 
 
-def durability(fsync: str) -> tuple[str, ...]:
-    """The options that every Redis of this project runs with: each write is logged, and nothing is evicted."""
+def durability(fsync: str, memory: str) -> tuple[str, ...]:
+    """The options that every Redis of this project runs with: each write is logged, and nothing is evicted.
+
+    A server that has reached its memory refuses what is new, and keeps what it has.
+    """
     log = ("--appendonly", "yes", "--appendfsync", fsync, "--save", "")
-    return (*log, "--maxmemory-policy", "noeviction")
+    return (*log, "--maxmemory", memory, "--maxmemory-policy", "noeviction")
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def find_server() -> Path:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from common import keys
 from common.api_keys import Limits
 from common.batches import SLACK_S, WINDOW_S, Batch, BatchStatus, BatchStore
 from common.errors import NotFound, QuotaExceeded
-from common.files import FileStore, StoredFile
+from common.files import LINES_AT_ONCE, FileStore, StoredFile
 
 TTL_S = 600
 
@@ -150,3 +153,20 @@ def test_a_batch_that_expired_unended_is_open_no_more(shelf: Shelf) -> None:
     shelf.redis.delete(keys.batch(batch.id))
     shelf.redis.zadd("slm:batches:open:me", {batch.id: 0})
     shelf.enter(shelf.put(), open_batches=1)
+
+
+def test_a_file_that_finds_no_room_in_redis_leaves_nothing(real_redis: Redis) -> None:
+    shelf = Shelf(real_redis)
+
+    def lines() -> Iterator[str]:
+        for number in range(2 * LINES_AT_ONCE):
+            if number == LINES_AT_ONCE:
+                real_redis.config_set("maxmemory", 1)
+            yield "x"
+
+    try:
+        with pytest.raises(OutOfMemoryError):
+            shelf.files.put("me", "a", "batch", lines())
+    finally:
+        real_redis.config_set("maxmemory", 0)
+    assert real_redis.keys() == []

@@ -10,7 +10,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from common import keys
-from common.api_keys import ApiKeyStore, Role
+from common.api_keys import ApiKeyStore, Limits, Role
 from common.files import LINES_AT_ONCE, FileStore
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
@@ -93,6 +93,23 @@ def test_somebody_else_s_file_is_not_found(start_api: StartApi, redis: Redis) ->
     ):
         assert answer.status_code == 404
     assert api.client.get("/v1/files", headers={"X-API-Key": key}).json["data"] == []
+
+
+def test_a_file_beyond_the_keys_quota_is_refused(start_api: StartApi, redis: Redis) -> None:
+    store = ApiKeyStore(redis)
+    headers = {"X-API-Key": store.create("someone", Role.USER, Limits(files=2, file_bytes=100))}
+    api = start_api()
+
+    def put(size: int) -> TestResponse:
+        form = {"purpose": "batch", "file": (BytesIO(b"x" * size), "a.jsonl")}
+        return api.client.post("/v1/files", data=form, headers=headers)
+
+    assert put(60).status_code == 200
+    refused = put(41)
+    assert (refused.status_code, refused.json["error"]["code"]) == (429, "quota_exceeded")
+    assert (refused.headers["X-Should-Retry"], refused.headers["Retry-After"]) == ("false", "3600")
+    assert put(40).status_code == 200
+    assert "2 files" in put(0).json["error"]["message"]
 
 
 def test_a_file_beyond_the_limit_is_413(start_api: StartApi) -> None:
