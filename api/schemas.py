@@ -12,12 +12,20 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from api.nesting import num_levels
 from api.strict import FIRST_ERROR, Strict, at_most
 from api.structured import MAX_CHOICES, SCHEMA_BOUNDS, Choice, Regex, ResponseFormat, choice_grammar
-from api.webhooks.target import URL_FORM, Target
+from api.webhooks.target import MAX_URL_CHARS, URL_FORM, URL_PATTERN, Target
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
@@ -42,7 +50,11 @@ def _checked_url(url: str) -> str:
 
 
 StopString = Annotated[str, Field(min_length=1)]
-Url = Annotated[str, AfterValidator(_checked_url)]
+Url = Annotated[
+    str,
+    AfterValidator(_checked_url),
+    WithJsonSchema({"type": "string", "maxLength": MAX_URL_CHARS, "pattern": URL_PATTERN}),
+]
 TokenId = Annotated[int, Field(ge=0)]
 TokenIdKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]  # JSON's objects have strings for keys
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -78,7 +90,7 @@ class GenerateBody(Body, Treatment):
 
     prompt: str = Field(pattern=r"\S", description="a non-blank string of valid Unicode")
     max_new_tokens: int = Field(100, ge=1, le=1_048_576, description="an integer from 1 to 1048576")
-    min_new_tokens: int = Field(0, ge=0, description="an integer from 0 to max_new_tokens")
+    min_new_tokens: int = Field(0, ge=0, le=1_048_576, description="an integer from 0 to max_new_tokens")
     temperature: float = Field(0.7, ge=0, le=5, description="a number from 0 to 5")
     do_sample: bool = Field(True, description="true or false")
     top_p: float = Field(1.0, gt=0, le=1, description="a number above 0 and at most 1")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from api.nesting import num_levels
 from api.strict import FIRST_ERROR, Strict
@@ -14,6 +14,7 @@ from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 MAX_CHOICES = 256
 MAX_SCHEMA_LEVELS = 100  # what reads and writes JSON here and in the worker bears more
+NULL = {"type": "null"}
 SCHEMA_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 SCHEMA_BOUNDS = f"of at most {MAX_GRAMMAR_CHARS} characters and {MAX_SCHEMA_LEVELS} levels"
 
@@ -38,6 +39,15 @@ Choice = Annotated[
 ]
 
 
+def only_if_json_schema(*fields: str) -> dict[str, Any]:
+    """Says in JSON Schema that an object has these fields if, and only if, its type is "json_schema"."""
+    return {
+        "if": {"properties": {"type": {"const": "json_schema"}}},
+        "then": {"required": list(fields), "properties": {name: {"not": NULL} for name in fields}},
+        "else": {"properties": dict.fromkeys(fields, NULL)},
+    }
+
+
 class JsonSchema(Strict):
     """A JSON schema. The answer always keeps to it, `strict` or not."""
 
@@ -54,6 +64,8 @@ class JsonSchema(Strict):
 
 class ResponseFormat(Strict):
     """`response_format`."""
+
+    model_config = ConfigDict(json_schema_extra=only_if_json_schema("json_schema"))
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None

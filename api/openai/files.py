@@ -16,6 +16,7 @@ from common.files import StoredFile
 
 FORM_BYTES = 65_536  # what a form has besides its file
 PURPOSES = ("batch",)
+CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients know the second alone
 
 files = Blueprint("files", __name__, url_prefix="/v1/files")
 set_access(files, Access.USER)
@@ -60,7 +61,7 @@ def show_file(file_id: str) -> Response:
 def read_file(file_id: str) -> Response:
     """One file's content, to the letter."""
     content = services().files.content(find_file(file_id).id)
-    return Response(content, mimetype="application/jsonl")
+    return Response(content, mimetype=request.accept_mimetypes.best_match(CONTENT_TYPES, CONTENT_TYPES[0]))
 
 
 @files.delete("/<file_id>")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from api.openai.messages import MAX_MESSAGES, Message, conversation
 from api.openai.sampling_body import LEAST_TOP_P, MAX_NEW_TOKENS
 from api.schemas import MAX_SEED, Treatment
 from api.strict import FIRST_ERROR, Strict, at_most
-from api.structured import SCHEMA_NAME, Schema, schema_grammar
+from api.structured import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import Conversation
@@ -31,6 +31,8 @@ class InputMessage(Message):
 
 class TextFormat(Strict):
     """`text.format`: with the fields of a `JsonSchema` where its type is that."""
+
+    model_config = ConfigDict(json_schema_extra=only_if_json_schema("name", "schema"))
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = Field(None, pattern=SCHEMA_NAME)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from api.openai.batches import BatchBody
+from api.openai.files import CONTENT_TYPES
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import batch_models, headers
-from api.reference.operation import FORM, JSONL, Answer, Operation, Parameter, RequestBody, Tag
+from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag
 from common import errors, ids
 
 EXAMPLE_FILE, EXAMPLE_BATCH = f"file-{headers.EXAMPLE_JOB}", f"batch_{headers.EXAMPLE_JOB}"
@@ -63,7 +64,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="Read a file",
         parameters=(FILE_ID,),
-        answers=[Answer("Its content, to the letter.", media_types=(JSONL,))],
+        answers=[Answer("Its content, to the letter.", media_types=CONTENT_TYPES)],
         errors=(errors.NotFound,),
     ),
     "files.delete_file": Operation(
