@@ -37,8 +37,8 @@ class Limits:
     `requests_per_minute` counts requests that ask for work, `reads_per_minute` the others; `concurrent_jobs` counts
     jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs, from midnight to midnight
     UTC. Reads and `open_streams` are counted by each process of the API for itself. `job_bytes` bounds what the texts
-    of jobs take in Redis until they expire, `files` and `file_bytes` what is uploaded, `open_batches` counts batches
-    that have not ended.
+    of jobs take in Redis: the oldest ended jobs expire early for it. `files` and `file_bytes` bound what is uploaded;
+    `open_batches` counts batches that have not ended.
     """
 
     requests_per_minute: int | None = None

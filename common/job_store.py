@@ -39,7 +39,7 @@ MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to ano
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
 TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
-TOO_MANY_BYTES_RETRY_S = 60  # jobs are kept for minutes or hours
+TOO_MANY_BYTES_RETRY_S = 10  # what is in the way waits or runs: ended jobs make room by themselves
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
@@ -174,7 +174,7 @@ class JobStore:
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
             RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
-            QuotaExceeded: the owner's jobs keep as many bytes as they may.
+            QuotaExceeded: the owner's open jobs keep as many bytes as they may; ended ones make room.
             IdempotencyMismatch: the key was used with another request.
         """
         return self._enter(job_id, kind, params, owner, max_queue, options, limits)
@@ -425,7 +425,9 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
             message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "too_many_bytes":
-            message = f"Your jobs' texts may take {limits.job_bytes} bytes; this one has no room until others expire."
+            message = (
+                f"The texts of your jobs may take {limits.job_bytes} bytes; this one has no room until others end."
+            )
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)

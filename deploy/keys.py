@@ -24,7 +24,7 @@ _LIMITS = {
     "concurrent_jobs": "jobs that wait or run at once",
     "open_streams": "streams at once",
     "tokens_per_day": "tokens of prompts and answers, from midnight to midnight UTC",
-    "job_bytes": "bytes of prompts and answers that are kept until their jobs expire",
+    "job_bytes": "bytes of prompts and answers that are kept: for more the oldest ended jobs are forgotten",
     "files": "files",
     "file_bytes": "bytes of files",
     "open_batches": "batches that have not ended",

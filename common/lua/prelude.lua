@@ -222,6 +222,23 @@ local function unlist(id)
   redis.call('ZREM', 'slm:jobs:expiry', id)
 end
 
+local OLDEST = 200  -- of an owner's jobs: how many are looked at to make room
+
+-- Forget ended jobs of an owner, the oldest first, until the texts of all take no more than `most` bytes. Returns whether
+-- that was enough.
+local function make_room(owner, most)
+  local function is_enough() return tonumber(redis.call('HGET', 'slm:owners:bytes', owner) or 0) <= most end
+  if is_enough() then return true end
+  for _, id in ipairs(redis.call('ZRANGE', 'slm:jobs:index:' .. owner, 0, OLDEST - 1)) do
+    if redis.call('ZSCORE', 'slm:jobs:expiry', id) then
+      redis.call('UNLINK', job_key(id), log_key(id))
+      unlist(id)
+      if is_enough() then return true end
+    end
+  end
+  return false
+end
+
 local DAY_MS = 86400000
 
 local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end

@@ -25,9 +25,7 @@ end
 if most_tokens ~= '' and tonumber(redis.call('GET', tokens_key(owner, now)) or 0) >= tonumber(most_tokens) then
   return {'no_tokens_left', id, math.ceil((DAY_MS - now % DAY_MS) / 1000), {}}
 end
-if most_bytes ~= '' and tonumber(redis.call('HGET', 'slm:owners:bytes', owner) or 0) + #params > tonumber(most_bytes) then
-  return {'too_many_bytes', id, 0, {}}
-end
+if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
 local flow = owner .. (option.bulk and ':bulk' or ':interactive')

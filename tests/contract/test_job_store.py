@@ -738,7 +738,7 @@ def test_notes_stay_with_the_record_whatever_becomes_of_the_job(station: Station
     assert station.store.get("a").params == {"notes": params["notes"]}
 
 
-def test_what_an_owner_keeps_is_bounded_until_it_expires(station: Station) -> None:
+def test_what_an_owners_open_jobs_keep_is_bounded(station: Station) -> None:
     def enter(job_id: str, owner: str = "me", size: int = 400) -> None:
         params, limits = {"prompt": "x" * size}, Limits(job_bytes=1000)
         station.store.submit(job_id, JobKind.GENERATE, params, owner=owner, max_queue=99, limits=limits)
@@ -754,11 +754,39 @@ def test_what_an_owner_keeps_is_bounded_until_it_expires(station: Station) -> No
         enter("e", owner="bob", size=1000)
     station.store.cancel("a")  # brought nothing, keeps nothing
     enter("c")
-    station.succeed(station.claim("b"))
     with pytest.raises(QuotaExceeded):
         enter("e")
-    make_old(station)
-    enter("e")
+
+
+def test_the_oldest_ended_jobs_make_room_for_new_ones(station: Station) -> None:
+    """Whoever sends jobs all day long is not refused for what they got hours ago."""
+    station.with_slots(20)
+    limits = Limits(job_bytes=2000)
+
+    def run(job_id: str) -> None:
+        station.store.submit(job_id, JobKind.GENERATE, {"prompt": "x" * 400}, owner="me", max_queue=99, limits=limits)
+        station.succeed(station.claim(job_id))
+
+    station.submit("open")
+    for number in range(10):
+        run(f"done-{number}")
+        assert kept(station) <= 2000 + 1000
+    known = [f"done-{number}" for number in range(10) if station.redis.exists(keys.job(f"done-{number}"))]
+    assert known == [f"done-{number}" for number in range(10 - len(known), 10)]
+    assert 2 <= len(known) <= 4
+    assert station.store.get("open").state is JobState.QUEUED
+    assert {job.id for job in station.store.newest(99)} == {*known, "open"}
+
+
+def test_what_a_webhook_or_an_operator_waits_for_makes_no_room(station: Station) -> None:
+    limits = Limits(job_bytes=1000)
+    options = JobOptions(webhook_url="https://example.org")
+    params = {"prompt": "x" * 600}
+    station.store.submit("a", JobKind.GENERATE, params, owner="me", max_queue=99, limits=limits, options=options)
+    station.succeed(station.claim("a"))
+    with pytest.raises(QuotaExceeded):
+        station.store.submit("b", JobKind.GENERATE, params, owner="me", max_queue=99, limits=limits)
+    assert station.store.get("a").result
 
 
 def test_every_byte_that_was_counted_is_forgotten_in_the_end(station: Station) -> None:
