@@ -15,7 +15,9 @@ from common.errors import RateLimitExceeded
 
 AT_ONCE = 2  # while one waits for Redis, another can compute
 PAUSE = 2 * AT_ONCE - 1  # times as long as a turn took: what all of an owner's turns take is half of the time
-PATIENCE_S = 10.0
+PAUSE_ALONE = 1  # if there are no other owners: only for what has no turns, such as what waits for tokens
+MAX_PAUSE_S = 0.5  # a turn that takes long waits for Redis, and costs nobody anything
+PATIENCE_S = 20.0
 RETRY_S = 1
 ALONE_S = 10.0  # after so long without a request an owner counts as gone
 
@@ -48,7 +50,8 @@ class Turns:
         Raises:
             RateLimitExceeded: the turn has not come in time.
         """
-        if self._only_beside_others and self._is_alone(owner):
+        is_alone = self._is_alone(owner)
+        if is_alone and self._only_beside_others:
             yield
             return
         queue = self._enter(owner)
@@ -60,7 +63,8 @@ class Turns:
                 yield
             finally:
                 if queue.count > AT_ONCE:  # the owner wants more than a share
-                    time.sleep(PAUSE * (time.monotonic() - began))
+                    pause = PAUSE_ALONE if is_alone else PAUSE
+                    time.sleep(min(pause * (time.monotonic() - began), MAX_PAUSE_S))
                 queue.free.release()
         finally:
             self._leave(owner, queue)
