@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from types import TracebackType
 from typing import cast
 
@@ -14,12 +14,10 @@ from redis.exceptions import RedisError
 from common import keys
 from common.events import Event
 from common.logs import fields
+from common.owned import Turn
 from common.subscriber import Listener, Subscriber
 
 READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory, and others wait for
-
-Turn = Callable[[], AbstractContextManager[None]]  # held while a chunk of a log is read
-
 log = logging.getLogger(__name__)
 
 

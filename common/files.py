@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import cast
@@ -15,7 +16,7 @@ from redis.exceptions import OutOfMemoryError
 from common import ids, keys
 from common.api_keys import UNLIMITED, Limits
 from common.errors import NotFound, QuotaExceeded
-from common.owned import Page, page_of
+from common.owned import Page, Turn, page_of
 from common.scripts import Argument, Script
 
 RETRY_S = 3600  # files are kept for days, unless they are deleted
@@ -142,15 +143,16 @@ class FileStore:
             is_wanted=lambda one: purpose in (None, one.purpose),
         )
 
-    def content(self, file_id: str) -> Iterator[str]:
-        """The file's text, piece by piece."""
+    def content(self, file_id: str, turn: Turn = nullcontext) -> Iterator[str]:
+        """The file's text, piece by piece; `turn` is held while one is read."""
         first, joint = 0, ""
-        while lines := self._lines(file_id, first):
+        while lines := self._lines(file_id, first, turn):
             yield joint + "\n".join(lines)
             first, joint = first + len(lines), "\n"
 
-    def _lines(self, file_id: str, first: int) -> list[str]:
-        return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_AT_ONCE - 1))
+    def _lines(self, file_id: str, first: int, turn: Turn) -> list[str]:
+        with turn():
+            return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_AT_ONCE - 1))
 
     def delete(self, file: StoredFile) -> None:
         """Drop a file; a batch that was made of it goes on."""

@@ -60,7 +60,8 @@ def show_file(file_id: str) -> Response:
 @files.get("/<file_id>/content")
 def read_file(file_id: str) -> Response:
     """One file's content, to the letter."""
-    content = services().files.content(find_file(file_id).id)
+    owner, turns = caller().owner, services().read_turns
+    content = services().files.content(find_file(file_id).id, lambda: turns.take(owner))
     return Response(content, mimetype=request.accept_mimetypes.best_match(CONTENT_TYPES, CONTENT_TYPES[0]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from redis import Redis
@@ -170,3 +171,18 @@ def test_a_file_that_finds_no_room_in_redis_leaves_nothing(real_redis: Redis) ->
     finally:
         real_redis.config_set("maxmemory", 0)
     assert real_redis.keys() == []
+
+
+def test_a_file_is_read_by_turns_and_none_is_held_while_a_client_takes_what_was_read(shelf: Shelf) -> None:
+    file = shelf.put("\n".join("x" * (2 * LINES_AT_ONCE)))
+    held: list[bool] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        held.append(True)
+        yield
+        held.append(False)
+
+    for _ in shelf.files.content(file.id, turn):
+        assert held[-1] is False
+    assert held.count(True) == 3
