@@ -40,7 +40,7 @@ from api.service import JobService
 from api.slow_body import BodyDeadline
 from api.sse import sse
 from api.tidy_path import TidyPath
-from api.turns import Turns
+from api.turns import Presence, Turns
 from common.api_keys import ApiKeyStore
 from common.batches import BatchStore
 from common.event_log import EventLog
@@ -97,7 +97,8 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
-    line, read_turns = Line(store.places), Turns()
+    line, presence = Line(store.places), Presence()
+    read_turns, short_turns = Turns(presence), Turns(presence, only_beside_others=True)
     jobs = JobService(
         store,
         log,
@@ -118,7 +119,7 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         Rates.of_this_process("requests that only look"),
         OpenStreams(),
         read_turns,
-        Turns(only_beside_others=True),
+        short_turns,
         metrics,
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),

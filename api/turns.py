@@ -30,18 +30,32 @@ class _Queue:
         self.count = 0
 
 
+class Presence:
+    """Which owners have sent something lately."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, float] = {}  # when each came last, by the monotonic clock
+
+    def is_alone(self, owner: str) -> bool:
+        """The owner comes; returns whether nobody else is there."""
+        now = time.monotonic()
+        self._seen[owner] = now
+        return all(now - at > ALONE_S for other, at in list(self._seen.items()) if other != owner)
+
+
 class Turns:
     """Lets a few of each owner's requests work at the same time.
 
     Args:
+        presence: of all owners of the process, whatever they ask for.
         only_beside_others: whether an owner who is alone in this process need not wait.
     """
 
-    def __init__(self, *, only_beside_others: bool = False) -> None:
+    def __init__(self, presence: Presence, *, only_beside_others: bool = False) -> None:
+        self._presence = presence
         self._only_beside_others = only_beside_others
         self._lock = threading.Lock()
         self._queues: dict[str, _Queue] = {}
-        self._seen: dict[str, float] = {}  # when each owner came last, by the monotonic clock
 
     @contextmanager
     def take(self, owner: str, *, patience_s: float | None = None) -> Iterator[None]:
@@ -50,7 +64,7 @@ class Turns:
         Raises:
             RateLimitExceeded: the turn has not come in time.
         """
-        is_alone = self._is_alone(owner)
+        is_alone = self._presence.is_alone(owner)
         if is_alone and self._only_beside_others:
             yield
             return
@@ -68,12 +82,6 @@ class Turns:
                 queue.free.release()
         finally:
             self._leave(owner, queue)
-
-    def _is_alone(self, owner: str) -> bool:
-        with self._lock:
-            now = time.monotonic()
-            self._seen[owner] = now
-            return all(now - at > ALONE_S for other, at in self._seen.items() if other != owner)
 
     def _enter(self, owner: str) -> _Queue:
         with self._lock:

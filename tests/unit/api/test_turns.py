@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.turns import AT_ONCE, Turns
+from api.turns import AT_ONCE, PAUSE, PAUSE_ALONE, Presence, Turns
 from common.errors import RateLimitExceeded
 from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
@@ -29,7 +30,7 @@ def taken(turns: Turns, owner: str, count: int = AT_ONCE) -> Iterator[None]:
 
 
 def test_some_of_an_owners_requests_work_at_once_and_the_next_waits() -> None:
-    turns = Turns()
+    turns = Turns(Presence())
     with taken(turns, "ann"), pytest.raises(RateLimitExceeded) as refused, turns.take("ann", patience_s=0.01):
         pass
     assert refused.value.retry_after_s == 1
@@ -38,13 +39,13 @@ def test_some_of_an_owners_requests_work_at_once_and_the_next_waits() -> None:
 
 
 def test_another_owner_does_not_wait() -> None:
-    turns = Turns()
+    turns = Turns(Presence())
     with taken(turns, "ann"), taken(turns, "bob"):
         pass
 
 
 def test_who_waits_is_let_in_when_a_turn_ends() -> None:
-    turns, done = Turns(), threading.Event()
+    turns, done = Turns(Presence()), threading.Event()
 
     def wait() -> None:
         with turns.take("ann", patience_s=TIMEOUT_S):
@@ -58,10 +59,18 @@ def test_who_waits_is_let_in_when_a_turn_ends() -> None:
     waiting.join(TIMEOUT_S)
 
 
-def test_an_owner_who_wants_more_than_a_share_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("others", "pause"), [([], PAUSE_ALONE), (["bob"], PAUSE)])
+def test_an_owner_who_wants_more_than_a_share_pauses(
+    monkeypatch: pytest.MonkeyPatch, others: list[str], pause: int
+) -> None:
+    """Longer beside others, whatever they ask for."""
     pauses: list[float] = []
-    monkeypatch.setattr("api.turns.time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
-    turns = Turns()
+    clock = itertools.count(step=0.01)
+    monkeypatch.setattr("api.turns.time", SimpleNamespace(monotonic=lambda: next(clock), sleep=pauses.append))
+    presence = Presence()
+    turns = Turns(presence)
+    for other in others:
+        presence.is_alone(other)
     with turns.take("ann"):
         pass
     assert pauses == []
@@ -75,17 +84,17 @@ def test_an_owner_who_wants_more_than_a_share_pauses(monkeypatch: pytest.MonkeyP
         waiting.start()
         wait_for("the third", lambda: turns._queues["ann"].count == AT_ONCE + 1, TIMEOUT_S)
     waiting.join(TIMEOUT_S)
-    assert len(pauses) == 1
+    assert pauses == [pytest.approx(pause * 0.02)]  # the clock was read twice since, once of them for the third
 
 
 def test_short_requests_of_an_owner_who_is_alone_do_not_wait() -> None:
-    turns = Turns(only_beside_others=True)
+    turns = Turns(Presence(), only_beside_others=True)
     with taken(turns, "ann", 10 * AT_ONCE):
         pass
 
 
 def test_beside_others_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = Turns(only_beside_others=True)
+    turns = Turns(Presence(), only_beside_others=True)
     with turns.take("bob"):
         pass
     with taken(turns, "ann"), pytest.raises(RateLimitExceeded), turns.take("ann", patience_s=0.01):
@@ -96,7 +105,7 @@ def test_beside_others_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_trace_stays_of_who_has_gone() -> None:
-    turns = Turns()
+    turns = Turns(Presence())
     with taken(turns, "ann"):
         pass
     assert turns._queues == {}
