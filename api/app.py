@@ -10,6 +10,7 @@ from redis import Redis
 
 from api.auth.gate import register_gate
 from api.auth.keyring import Keyring
+from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
 from api.cors import register_cors
 from api.current import EXTENSION, Services
@@ -38,6 +39,8 @@ from api.routes.usage import usage
 from api.service import JobService
 from api.slow_body import BodyDeadline
 from api.sse import sse
+from api.tidy_path import TidyPath
+from api.turns import Presence, Turns
 from common.api_keys import ApiKeyStore
 from common.batches import BatchStore
 from common.event_log import EventLog
@@ -76,7 +79,7 @@ def create_app(
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber, metrics)
     observe(app, [*([ServerSpans(tracer)] if tracer else []), AccessLog(), metrics])
-    app.wsgi_app = BodyDeadline(app.wsgi_app, settings.body_timeout_s)  # type: ignore[method-assign]
+    app.wsgi_app = TidyPath(BodyDeadline(app.wsgi_app, settings.body_timeout_s))  # type: ignore[method-assign]
     register_hooks(app)
     register_cors(app, settings.allowed_origins)
     register_gate(app)
@@ -94,12 +97,14 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
-    line = Line(store.places)
+    line, presence = Line(store.places), Presence()
+    read_turns, short_turns = Turns(presence), Turns(presence, only_beside_others=True)
     jobs = JobService(
         store,
         log,
         readers,
         line,
+        read_turns,
         limits_of=keyring.limits_of,
         max_queue=settings.max_queue,
         max_prompt_chars=settings.max_prompt_chars,
@@ -110,7 +115,11 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         jobs,
         Overview(Fleet(redis), store),
         keyring,
-        Rates(redis),
+        Rates.of_all_processes(redis, "requests"),
+        Rates.of_this_process("requests that only look"),
+        OpenStreams(),
+        read_turns,
+        short_turns,
         metrics,
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),

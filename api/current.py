@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app, g, request
 from redis import Redis
 
 from api.auth.caller import Caller
 from api.auth.keyring import Keyring
+from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
 from api.observation.metrics import ApiMetrics
 from api.overview import Overview
 from api.service import JobService
+from api.turns import PATIENCE_S, Turns
 from common import context
 from common.batches import BatchStore
 from common.files import FileStore
 from common.settings import Settings
 
 EXTENSION = "slm"  # the services' key in `app.extensions`
+LONG_BODY = 32_768  # bytes: to read it takes about a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,10 @@ class Services:
     overview: Overview
     keyring: Keyring
     rates: Rates
+    read_rates: Rates
+    streams: OpenStreams
+    read_turns: Turns
+    short_turns: Turns
     metrics: ApiMetrics
     files: FileStore
     batches: BatchStore
@@ -57,8 +65,46 @@ def note_allowance(allowance: Allowance | None) -> None:
     g.allowance = allowance
 
 
+def take_turn(body_size: int = 0) -> None:
+    """Wait until the caller's other requests leave room for this one's work; once, however often it is called.
+
+    What is short and asks for work need not wait for an owner's other requests while nobody else is there.
+
+    Raises:
+        RateLimitExceeded: they do not, for a long time.
+    """
+    if "turn" in g:
+        return
+    is_reading = request.method in ("GET", "HEAD") or body_size > LONG_BODY
+    turns = services().read_turns if is_reading else services().short_turns
+    with ExitStack() as stack:
+        stack.enter_context(turns.take(caller().owner, patience_s=PATIENCE_S))
+        g.turn = stack.pop_all()
+
+
+def open_stream() -> None:
+    """Count the answer as one of the caller's streams, for as long as it lasts.
+
+    Raises:
+        RateLimitExceeded: they have as many as they may have.
+    """
+    owner = caller().owner
+    g.leave_stream = services().streams.enter(owner, services().keyring.limits_of(owner).open_streams)
+
+
+def end_turn() -> None:
+    """The request's own work is done: what follows is waiting. May be called twice."""
+    if g.get("turn") is not None:
+        g.turn.close()
+        g.turn = None
+
+
 def note_job(job_id: str, *, is_repeat: bool = False) -> None:
-    """Name the job in the answer's headers, whatever the answer will be; and say that it was entered before."""
+    """The job is entered: name it in the answer's headers, whatever the answer will be; and say if it was there before.
+
+    Ends the request's turn.
+    """
+    end_turn()
     g.job_id = job_id
     context.add(job_id=job_id)
     g.is_repeat = is_repeat

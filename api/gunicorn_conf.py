@@ -36,7 +36,7 @@ except SettingsError as err:
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host  # an IPv6 address
 
 bind = f"{_host}:{_settings.port}"
-worker_class = "gevent"
+worker_class = "api.gunicorn_worker.ApiWorker"
 workers = 1
 worker_connections = MAX_CONNECTIONS
 forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* are believed

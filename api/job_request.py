@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from flask import request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.current import caller, services
+from api.request_body import json_text
 from api.schemas import Body, GenerateBody, Treatment, parse_body
 from api.service import NewJob
 from api.strict import Strict
@@ -35,22 +35,14 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
 
     Raises:
         InvalidRequest: a field is wrong.
-        RequestEntityTooLarge: the body is over the limit.
+        UnsupportedMediaType, RequestEntityTooLarge: as `json_text`.
     """
-    body = parse_body(schema, raw_body())
+    body = parse_body(schema, json_text())
     is_async = _wants_no_wait(body)
     options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else JobOptions()
     if key := idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
     return JobRequest(NewJob(caller().owner, kind, body.to_params(), options), is_async)
-
-
-def raw_body() -> bytes:
-    """The request's body. One that was sent in chunks comes cut off at the limit, without a word."""
-    raw = request.get_data()
-    if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
-        raise RequestEntityTooLarge
-    return raw
 
 
 def _wants_no_wait(body: Body) -> bool:

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from api.line import Spot
 from api.readers import Reading
+from api.replay import Replay
 from common.errors import SLMError
 from common.event_log import Follower
 from common.events import Event, EventType
@@ -20,8 +21,9 @@ WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
 class LiveJob:
     """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
 
-    `after` is the last event that the client has seen already, and `text` what it has read up to there. `is_repeat`: it
-    was entered by an earlier request, under the same Idempotency-Key.
+    `after` is the last event that the client has seen already, and `text` what it has read up to there. `present` is
+    the number of events when it came. `is_repeat`: the job was entered by an earlier request, under the same
+    Idempotency-Key.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class LiveJob:
         *,
         after: int = -1,
         text: str = "",
+        present: int = 0,
         reading: Reading | None = None,
         is_repeat: bool = False,
     ) -> None:
@@ -41,6 +44,7 @@ class LiveJob:
         self.kind = kind
         self.text = text
         self._after = after
+        self._present = present
         self._follower = follower
         self._spot = spot
         self._reading = reading
@@ -60,6 +64,12 @@ class LiveJob:
             else:
                 self._heed(event)
                 yield event
+
+    def digest(self, *, pulse_s: float) -> Iterator[Event | Place | None]:
+        """As `story`; the token events that were there when the client came are merged into few."""
+        replay = Replay(self._after, self._present)
+        for news in self.story(pulse_s=pulse_s):
+            yield from replay.take(news)
 
     def _heed(self, event: Event) -> None:
         if event.type is EventType.QUEUED:

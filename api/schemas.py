@@ -6,16 +6,26 @@ Each field's `description` says what would be right, and is part of the message 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from api.nesting import num_levels
-from api.strict import Strict
+from api.strict import FIRST_ERROR, Strict, at_most
 from api.structured import MAX_CHOICES, SCHEMA_BOUNDS, Choice, Regex, ResponseFormat, choice_grammar
-from api.webhooks.target import MAX_URL_CHARS, Target
+from api.webhooks.target import MAX_URL_CHARS, URL_FORM, URL_PATTERN, Target
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
@@ -26,15 +36,25 @@ MAX_BIASES = 1024
 MAX_STOP_TOKENS = 64
 MAX_LEVELS = 200  # of a body: far from where Python's own reader and writer of JSON give up, at different depths
 SHOWN_CHARS = 60  # of a refused value, in the message
+MAX_EXACT = 2**53  # up to here a float holds every integer
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _checked_url(url: str) -> str:
-    Target.parse(url)
+    try:
+        Target.parse(url)
+    except ValueError as err:
+        raise ValueError(f"must be {URL_FORM}; got {shown(url)}") from err
     return url
 
 
 StopString = Annotated[str, Field(min_length=1)]
-Url = Annotated[str, AfterValidator(_checked_url)]
+Url = Annotated[
+    str,
+    AfterValidator(_checked_url),
+    WithJsonSchema({"type": "string", "maxLength": MAX_URL_CHARS, "pattern": URL_PATTERN}),
+]
 TokenId = Annotated[int, Field(ge=0)]
 TokenIdKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]  # JSON's objects have strings for keys
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -47,9 +67,7 @@ class Treatment(Strict):
     priority: Literal["interactive", "bulk"] = Field("interactive", description='"interactive" or "bulk"')
     ttl: Seconds | None = Field(None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}")
     timeout: Seconds | None = Field(None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}")
-    webhook_url: Url | None = Field(
-        None, description=f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
-    )
+    webhook_url: Url | None = Field(None, description=URL_FORM)
     on_disconnect: Literal["cancel", "continue"] | None = Field(None, description='"cancel" or "continue"')
 
 
@@ -72,7 +90,7 @@ class GenerateBody(Body, Treatment):
 
     prompt: str = Field(pattern=r"\S", description="a non-blank string of valid Unicode")
     max_new_tokens: int = Field(100, ge=1, le=1_048_576, description="an integer from 1 to 1048576")
-    min_new_tokens: int = Field(0, ge=0, description="an integer from 0 to max_new_tokens")
+    min_new_tokens: int = Field(0, ge=0, le=1_048_576, description="an integer from 0 to max_new_tokens")
     temperature: float = Field(0.7, ge=0, le=5, description="a number from 0 to 5")
     do_sample: bool = Field(True, description="true or false")
     top_p: float = Field(1.0, gt=0, le=1, description="a number above 0 and at most 1")
@@ -81,15 +99,15 @@ class GenerateBody(Body, Treatment):
     repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="a number from 0.01 to 100")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
-    logit_bias: Annotated[dict[TokenIdKey, Bias], Field(max_length=MAX_BIASES)] = Field(
+    logit_bias: Annotated[dict[TokenIdKey, Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)] = Field(
         default_factory=dict,
         description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
     )
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
-    stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(
+    stop: StopString | Annotated[list[StopString], Field(max_length=8), FIRST_ERROR] = Field(
         default_factory=list, description="a non-empty string or a list of at most 8 of them"
     )
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS)] = Field(
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS), FIRST_ERROR] = Field(
         default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
     )
     ignore_eos: bool = Field(False, description="true or false")
@@ -173,11 +191,7 @@ def parse_body(schema: type[B], raw: bytes) -> B:
     fields = json_object(raw) if raw.strip() else {}
     known = {field.alias or name: field.description for name, field in schema.model_fields.items()}
     for name in fields.keys() - known.keys():
-        label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
-        raise InvalidRequest(f"{shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label)
-    for name, value in fields.items():
-        if not is_unicode(value):
-            raise _wrong(name, fields, known)
+        raise InvalidRequest(f"{shown(name)} is not a field; known: {', '.join(sorted(known))}", param=label(name))
     try:
         body = schema.model_validate(fields)
     except ValidationError as err:
@@ -221,9 +235,9 @@ def natural(text: str) -> int | None:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Read a JSON object. Raises `InvalidRequest`."""
+    """Read a JSON object; a byte order mark before it is skipped. Raises `InvalidRequest`."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(raw.decode("utf-8-sig"), parse_float=_number, parse_constant=_refuse_constant)
     except UnicodeDecodeError as err:
         raise InvalidRequest("The body must be JSON in UTF-8.") from err
     except json.JSONDecodeError as err:
@@ -234,6 +248,8 @@ def json_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body must not have more than {MAX_LEVELS} levels of objects and lists.")
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body must be a JSON object; got {shown(value)}")
+    if _SURROGATE.search(raw):
+        _check_unicode(value)
     return value
 
 
@@ -242,13 +258,30 @@ def _has_many_levels(raw: bytes) -> bool:
     return raw.count(b"{") + raw.count(b"[") > MAX_LEVELS
 
 
+def _number(text: str) -> float:
+    """An integer is an integer however it is written (10.0, 1e1), as in JSON Schema."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= MAX_EXACT else value
+
+
 def _refuse_constant(name: str) -> NoReturn:
     """Python's parser takes NaN and Infinity, which are no JSON."""
     raise InvalidRequest(f"The body is not valid JSON: {name} is not a JSON value.")
 
 
-def is_unicode(value: object) -> bool:
-    """JSON can say halves of a surrogate pair, which are no characters."""
+def _beginning(value: object) -> str:
+    """As JSON: no more of it than will be shown."""
+    return "".join(islice(json.JSONEncoder().iterencode(value), SHOWN_CHARS + 1))
+
+
+def _check_unicode(fields: Mapping[str, Any]) -> None:
+    """JSON can say halves of a surrogate pair, which are no characters. Raises `InvalidRequest`."""
+    for name, value in fields.items():
+        if not _is_unicode(value):
+            raise InvalidRequest(f"{label(name)} must be valid Unicode; got {shown(value)}", param=label(name))
+
+
+def _is_unicode(value: object) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -256,7 +289,12 @@ def is_unicode(value: object) -> bool:
     return True
 
 
+def label(name: str) -> str:
+    """The name of a field as it may stand in `param`."""
+    return name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
+
+
 def shown(value: object) -> str:
     """A refused value as it may stand in a message: short, and always printable."""
-    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    text = repr(value[: SHOWN_CHARS + 1]) if isinstance(value, str) else _beginning(value)
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."

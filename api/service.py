@@ -5,7 +5,6 @@ Errors of `common.errors` and `redis.exceptions.RedisError` go through to the ca
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,15 +15,14 @@ from api.auth.caller import Caller
 from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
-from common import events, prompts
+from api.turns import Turns
+from common import events, ids, prompts
 from common.api_keys import Limits
 from common.errors import InvalidRequest, JobNotFound, PromptTooLong
 from common.event_log import EventLog
 from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
-from common.jobs import JobKind, JobRecord, JobState, Lane
-
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+from common.jobs import GenerateResult, JobKind, JobRecord, JobState, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class JobService:
     """Submit, follow, describe, list and cancel jobs.
 
     Args:
+        turns: shares the reading of logs between owners.
         limits_of: tells how much an owner may ask for.
         max_queue: the most jobs that wait (`JobStore.submit`).
         max_prompt_chars: the longest prompt.
@@ -81,6 +80,7 @@ class JobService:
         log: EventLog,
         readers: Readers,
         line: Line,
+        turns: Turns,
         *,
         limits_of: Callable[[str], Limits],
         max_queue: int,
@@ -91,6 +91,7 @@ class JobService:
         self._log = log
         self._readers = readers
         self._line = line
+        self._turns = turns
         self._max_queue = max_queue
         self._max_prompt_chars = max_prompt_chars
 
@@ -112,7 +113,7 @@ class JobService:
             follower = undo.enter_context(self._log.follow(job_id))
             submitted = self._enter(job_id, job)
             if submitted.repeated:
-                return self._follow(self._store.get(submitted.job_id), is_repeat=True)
+                return self._follow(self._store.get(submitted.job_id), job.owner, is_repeat=True)
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
@@ -148,7 +149,7 @@ class JobService:
             InvalidRequest: the job has no event `after` yet.
         """
         record = self.get(job_id, caller)
-        seen = self._log.read(job_id)[: after + 1] if after >= 0 else []
+        seen = self._log.read(job_id, limit=after + 1)
         if after >= len(seen):
             raise InvalidRequest(
                 f"Last-Event-ID must be the id of an event of this stream; it has none with {after}",
@@ -156,16 +157,26 @@ class JobService:
             )
         if seen and seen[-1].type.is_terminal:
             return None
-        return self._follow(record, after=after, text=events.committed(seen)[1])
+        return self._follow(record, caller.owner, after=after, text=events.committed(seen)[1])
 
-    def _follow(self, record: JobRecord, *, after: int = -1, text: str = "", is_repeat: bool = False) -> LiveJob:
-        follower = self._log.follow(record.id)
+    def _follow(
+        self, record: JobRecord, reader: str, *, after: int = -1, text: str = "", is_repeat: bool = False
+    ) -> LiveJob:
+        follower = self._log.follow(record.id, lambda: self._turns.take(reader))
         spot = Spot(self._line, record.id, follower.nudge)
         if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in line
             spot.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
         return LiveJob(
-            record.id, record.kind, follower, spot, after=after, text=text, reading=reading, is_repeat=is_repeat
+            record.id,
+            record.kind,
+            follower,
+            spot,
+            after=after,
+            text=text,
+            present=self._log.length(record.id),
+            reading=reading,
+            is_repeat=is_repeat,
         )
 
     def let_go_on(self, job_id: str) -> None:
@@ -204,8 +215,13 @@ class JobService:
         return self._log.read(job_id)
 
     def _view(self, record: JobRecord) -> JobView:
-        text = events.committed(self._log.read(record.id))[1].strip()
-        return JobView(record, self._place(record), text)
+        return JobView(record, self._place(record), self._text(record).strip())
+
+    def _text(self, record: JobRecord) -> str:
+        """The answer so far. Of an ended job the record has it; a log can be long."""
+        if record.result and record.kind.lane is Lane.GENERATE:
+            return GenerateResult.from_dict(record.result).response
+        return events.committed(self._log.read(record.id))[1]
 
     def _place(self, record: JobRecord) -> Place | None:
         if record.state is not JobState.QUEUED:
@@ -250,5 +266,5 @@ class JobService:
 
 def _check_form(job_id: str) -> None:
     """Ids come from URLs and become Redis keys: nothing but an id of ours may reach the store."""
-    if not _JOB_ID.fullmatch(job_id):
+    if not ids.has_form(job_id, ids.UUID):
         raise JobNotFound(f"There is no job {job_id[:60]!r}.")

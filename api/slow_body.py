@@ -1,6 +1,7 @@
 """Bounds the time that a client may take to send its request's body.
 
 gunicorn bounds the head alone (`keepalive`). A client that sends a byte now and then would hold its greenlet for ever.
+A body that breaks off, or is not in the chunks it promised, is the client's error here, and no failure of the server.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from common.errors import RequestTimeout
+from common.errors import InvalidRequest, RequestTimeout
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,7 +34,7 @@ class BodyDeadline:
 
 
 class _Timed:
-    """A request's body; reading it raises `RequestTimeout` when the time is up."""
+    """A request's body; reading it raises `RequestTimeout` when the time is up, `InvalidRequest` if it is broken."""
 
     def __init__(self, body: InputStream, timeout_s: float) -> None:
         self._body = body
@@ -48,7 +49,13 @@ class _Timed:
 
     def _within_time(self, read: Any, size: int) -> Any:
         from gevent import Timeout
+        from gunicorn.http.errors import NoMoreData, ParseException
 
         late = RequestTimeout(f"The body did not arrive within {self._timeout_s:g} s.")
-        with Timeout(max(0.001, self._deadline - time.monotonic()), late):
-            return read(size) if size >= 0 else read()
+        try:
+            with Timeout(max(0.001, self._deadline - time.monotonic()), late):
+                return read(size) if size >= 0 else read()
+        except NoMoreData as err:
+            raise InvalidRequest("The body ended before its last chunk.") from err
+        except ParseException as err:
+            raise InvalidRequest(f"The body is not in valid chunks: {err}") from err

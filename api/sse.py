@@ -15,7 +15,7 @@ from flask_sse import Message, ServerSentEventsBlueprint
 from redis import Redis
 
 from api.auth.access import Access, set_access
-from api.current import caller, request_id, services
+from api.current import caller, open_stream, request_id, services
 from api.disconnect import watch_client
 from api.frames import FrameWriter, place_in_line
 from api.live_job import LiveJob
@@ -51,6 +51,7 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
 
         204 when the client has seen all of an ended job: it stops a browser's EventSource from asking again.
         """
+        open_stream()
         seen = request.headers.get("Last-Event-ID", request.args.get("last_event_id"))
         job = services().jobs.attach(job_id, parse_last_event_id(seen), caller())
         return Response(status=204) if job is None else self.respond(job, is_flowing=False)
@@ -79,11 +80,11 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         return response
 
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
-        """The job's frames, each event at most one and under the event's number; None after each silent `pulse_s`.
+        """The job's frames, each under the number of the last event in it; None after each silent `pulse_s`.
 
         Moves in line are no events of the job: their frames have no number.
         """
-        for event in job.story(pulse_s=pulse_s):
+        for event in job.digest(pulse_s=pulse_s):
             if event is None:
                 yield None
             elif isinstance(event, Place):

@@ -6,14 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from api.nesting import num_levels
-from api.strict import Strict
+from api.strict import FIRST_ERROR, Strict
 from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 MAX_CHOICES = 256
 MAX_SCHEMA_LEVELS = 100  # what reads and writes JSON here and in the worker bears more
+NULL = {"type": "null"}
 SCHEMA_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 SCHEMA_BOUNDS = f"of at most {MAX_GRAMMAR_CHARS} characters and {MAX_SCHEMA_LEVELS} levels"
 
@@ -33,7 +34,18 @@ def _bounded_choice(answers: list[str]) -> list[str]:
 Schema = Annotated[dict[str, Any], AfterValidator(_bounded_schema)]
 Regex = Annotated[str, Field(min_length=1, max_length=MAX_GRAMMAR_CHARS)]
 Answer = Annotated[str, Field(min_length=1)]
-Choice = Annotated[list[Answer], Field(min_length=1, max_length=MAX_CHOICES), AfterValidator(_bounded_choice)]
+Choice = Annotated[
+    list[Answer], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR, AfterValidator(_bounded_choice)
+]
+
+
+def only_if_json_schema(*fields: str) -> dict[str, Any]:
+    """Says in JSON Schema that an object has these fields if, and only if, its type is "json_schema"."""
+    return {
+        "if": {"properties": {"type": {"const": "json_schema"}}},
+        "then": {"required": list(fields), "properties": {name: {"not": NULL} for name in fields}},
+        "else": {"properties": dict.fromkeys(fields, NULL)},
+    }
 
 
 class JsonSchema(Strict):
@@ -52,6 +64,8 @@ class JsonSchema(Strict):
 
 class ResponseFormat(Strict):
     """`response_format`."""
+
+    model_config = ConfigDict(json_schema_extra=only_if_json_schema("json_schema"))
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None

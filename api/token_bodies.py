@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.openai.messages import Message, conversation
+from api.openai.messages import MAX_MESSAGES, Message, conversation
 from api.schemas import Body
+from api.strict import FIRST_ERROR
 from common import prompts
 from common.errors import InvalidRequest
 from common.prompts import Prompt, RawText, TokenIds
@@ -26,8 +27,11 @@ class TokenizeBody(Body):
     prompt: str | None = Field(
         None, pattern=r"\S", description="a non-blank string of valid Unicode, as of POST /slm/generate"
     )
-    messages: list[Message] | None = Field(
-        None, min_length=1, description="a non-empty list of messages, as of POST /v1/chat/completions"
+    messages: Annotated[list[Message], FIRST_ERROR] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        description=f"a non-empty list of at most {MAX_MESSAGES} messages, as of POST /v1/chat/completions",
     )
     raw_text: str | None = Field(
         None, min_length=1, description="a non-empty string of valid Unicode, as of POST /v1/completions"
@@ -56,7 +60,7 @@ class TokenizeBody(Body):
 class DetokenizeBody(Body):
     """Body of `POST /slm/detokenize`."""
 
-    ids: list[TokenId] = Field(min_length=1, description="a non-empty list of token ids")
+    ids: Annotated[list[TokenId], FIRST_ERROR] = Field(min_length=1, description="a non-empty list of token ids")
 
     def to_params(self) -> dict[str, Any]:
         """The tokens as a prompt."""

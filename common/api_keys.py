@@ -18,6 +18,7 @@ from common import keys
 
 PREFIX = "slm_"  # tells people, and programs that look for leaked secrets, what it is
 ANONYMOUS = "anonymous"  # the owner of what is done without a key
+MIB = 1024 * 1024
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -33,16 +34,34 @@ class Role(StrEnum):
 class Limits:
     """How much an owner may ask for; None is no limit.
 
-    `concurrent_jobs` counts jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs,
-    from midnight to midnight UTC.
+    `requests_per_minute` counts requests that ask for work, `reads_per_minute` the others; `concurrent_jobs` counts
+    jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs, from midnight to midnight
+    UTC. Reads and `open_streams` are counted by each process of the API for itself. `job_bytes` bounds what the texts
+    of jobs take in Redis: the oldest ended jobs expire early for it. `files` and `file_bytes` bound what is uploaded;
+    `open_batches` counts batches that have not ended.
     """
 
     requests_per_minute: int | None = None
+    reads_per_minute: int | None = None
     concurrent_jobs: int | None = None
+    open_streams: int | None = None
     tokens_per_day: int | None = None
+    job_bytes: int | None = None
+    files: int | None = None
+    file_bytes: int | None = None
+    open_batches: int | None = None
 
 
 UNLIMITED = Limits()
+# Of a key, unless its operator says otherwise.
+DEFAULT_LIMITS = Limits(
+    reads_per_minute=6000,
+    open_streams=256,
+    job_bytes=256 * MIB,
+    files=1000,
+    file_bytes=256 * MIB,
+    open_batches=100,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +72,7 @@ class ApiKey:
     role: Role
     digest: str
     created_ms: int
-    limits: Limits = field(default=UNLIMITED)
+    limits: Limits = field(default=DEFAULT_LIMITS)
 
     def to_json(self) -> str:
         """The form in Redis; `from_json` reads it back."""
@@ -63,7 +82,8 @@ class ApiKey:
     def from_json(cls, text: str) -> ApiKey:
         """Read the form in Redis."""
         wire = json.loads(text)
-        return cls(**wire | {"role": Role(wire["role"]), "limits": Limits(**wire["limits"])})
+        limits = replace(DEFAULT_LIMITS, **wire["limits"])  # a key may be older than some of them
+        return cls(**wire | {"role": Role(wire["role"]), "limits": limits})
 
 
 class ApiKeyError(Exception):
@@ -76,7 +96,7 @@ class ApiKeyStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def create(self, name: str, role: Role, limits: Limits = UNLIMITED) -> str:
+    def create(self, name: str, role: Role, limits: Limits = DEFAULT_LIMITS) -> str:
         """Make a key and return it: it can never be read again.
 
         Raises:

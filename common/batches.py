@@ -12,13 +12,16 @@ from typing import Any, cast
 
 from redis import Redis
 
-from common import keys
-from common.errors import Conflict, NotFound
+from common import ids, keys
+from common.api_keys import UNLIMITED, Limits
+from common.errors import Conflict, NotFound, QuotaExceeded
 from common.owned import Page, page_of
-from common.scripts import Script
+from common.scripts import Argument, Script
 
 WINDOW_S = 86_400  # how long a batch may take
+SLACK_S = 3600  # after its window, to wind it up
 LINES_AT_ONCE = 500
+RETRY_S = 60
 
 Json = dict[str, Any]
 
@@ -85,14 +88,21 @@ class BatchStore:
     def __init__(self, redis: Redis, *, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._move = Script("batch_move")
+        self._enter, self._move, self._tidy = Script("batch_enter"), Script("batch_move"), Script("batch_tidy")
 
     # -- for clients ---------------------------------------------------------------------------------------------------
 
-    def enter(self, owner: str, *, endpoint: str, input_file_id: str, metadata: Json) -> Batch:
-        """Enter a batch of a file's lines, which are copied."""
+    def enter(
+        self, owner: str, *, endpoint: str, input_file_id: str, metadata: Json, limits: Limits = UNLIMITED
+    ) -> Batch:
+        """Enter a batch of a file's lines.
+
+        Raises:
+            NotFound: there is no such file any more.
+            QuotaExceeded: the owner has as many open batches as they may.
+        """
         batch_id, now = f"batch_{uuid.uuid4()}", int(time.time())
-        fields: dict[Any, Any] = {
+        fields: dict[str, Argument] = {
             "id": batch_id,
             "owner": owner,
             "endpoint": endpoint,
@@ -104,14 +114,16 @@ class BatchStore:
             "cursor": 0,
             "metadata": json.dumps(metadata),
         }
-        self._redis.copy(keys.file_lines(input_file_id), keys.batch_part(batch_id, "lines"))
-        with self._redis.pipeline() as pipe:
-            pipe.expire(keys.batch_part(batch_id, "lines"), WINDOW_S + self._ttl_s)
-            pipe.hset(keys.batch(batch_id), mapping=fields)
-            pipe.expire(keys.batch(batch_id), WINDOW_S + self._ttl_s)
-            pipe.zadd(keys.batches(owner), {batch_id: now})
-            pipe.zadd(keys.OPEN_BATCHES, {batch_id: now})
-            pipe.execute()
+        most = "" if limits.open_batches is None else limits.open_batches
+        flat = [part for pair in fields.items() for part in pair]
+        obstacle = self._enter(
+            self._redis, batch_id, owner, input_file_id, WINDOW_S + self._ttl_s, WINDOW_S + SLACK_S, most, *flat
+        )
+        if obstacle == "file":
+            raise NotFound(f"There is no file {input_file_id[:60]!r}.", param="input_file_id")
+        if obstacle == "open_batches":
+            message = f"{limits.open_batches} of your batches have not ended: as many as you may have at once."
+            raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.open_batches)
         return self.find(batch_id)
 
     def find(self, batch_id: str) -> Batch:
@@ -141,6 +153,8 @@ class BatchStore:
                 raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
 
     def _look(self, batch_id: str) -> Batch | None:
+        if not ids.has_form(batch_id, ids.BATCH_ID):
+            return None
         with self._redis.pipeline() as pipe:
             pipe.hgetall(keys.batch(batch_id))
             pipe.hlen(keys.batch_part(batch_id, "output"))
@@ -158,20 +172,20 @@ class BatchStore:
         """Give the batch a new status, if it has one of those; says whether it had."""
         return bool(self._move(self._redis, batch_id, status, *come_from))
 
-    def lines(self, batch_id: str) -> Iterator[tuple[int, str]]:
+    def lines(self, batch: Batch) -> Iterator[tuple[int, str]]:
         """All lines with their numbers, from 0."""
         first = 0
-        while chunk := self._lines(batch_id, first, LINES_AT_ONCE):
+        while chunk := self._lines(batch, first, LINES_AT_ONCE):
             yield from enumerate(chunk, first)
             first += len(chunk)
 
-    def _lines(self, batch_id: str, first: int, count: int) -> list[str]:
-        key = keys.batch_part(batch_id, "lines")
+    def _lines(self, batch: Batch, first: int, count: int) -> list[str]:
+        key = keys.file_lines(batch.input_file_id)
         return cast(list[str], self._redis.lrange(key, first, first + count - 1))
 
-    def line(self, batch_id: str, number: int) -> str | None:
+    def line(self, batch: Batch, number: int) -> str | None:
         """One line; None behind the last."""
-        return cast("str | None", self._redis.lindex(keys.batch_part(batch_id, "lines"), number))
+        return cast("str | None", self._redis.lindex(keys.file_lines(batch.input_file_id), number))
 
     def note(self, batch_id: str, **fields: str | int) -> None:
         """Set fields of the record."""
@@ -215,11 +229,7 @@ class BatchStore:
 
     def tidy(self, batch_id: str) -> None:
         """Take a batch that has ended, or expired, off the open ones, and drop what only the driver needed."""
-        parts = [keys.batch_part(batch_id, part) for part in ("lines", "jobs", "output", "errors")]
-        with self._redis.pipeline() as pipe:
-            pipe.zrem(keys.OPEN_BATCHES, batch_id)
-            pipe.delete(*parts)
-            pipe.execute()
+        self._tidy(self._redis, batch_id)
 
     def lead(self, name: str, *, lease_s: float) -> bool:
         """Whether `name` drives the batches, for the next `lease_s` seconds.

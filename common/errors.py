@@ -14,8 +14,11 @@ SLMError                     code                 HTTP  retryable
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
 │   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
+├── UnsupportedMediaType     unsupported_media_type 415 no    the body is in a form that the route does not read
 ├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
+├── HeadTooLarge             head_too_large       431   no     the request line or the header fields are too long
 ├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key is at one of its limits
+│   └── QuotaExceeded        quota_exceeded       429   no     the owner keeps as much in the server as they may
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
@@ -142,10 +145,22 @@ class BodyTooLarge(SLMError):
     code, status = "body_too_large", 413
 
 
+class UnsupportedMediaType(SLMError):
+    """The request body is compressed, or is not in the form that the route reads."""
+
+    code, status = "unsupported_media_type", 415
+
+
 class IdempotencyMismatch(SLMError):
     """The Idempotency-Key belongs to a request with another body."""
 
     code, status = "idempotency_mismatch", 422
+
+
+class HeadTooLarge(SLMError):
+    """The request's line or its header fields are over the limits."""
+
+    code, status = "head_too_large", 431
 
 
 class RateLimitExceeded(SLMError):
@@ -158,6 +173,12 @@ class RateLimitExceeded(SLMError):
     ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.limit = limit
+
+
+class QuotaExceeded(RateLimitExceeded):
+    """What the owner of the request's key keeps in the server is as much as it may be."""
+
+    code, retryable = "quota_exceeded", False
 
 
 class JobExpired(SLMError):

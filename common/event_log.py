@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import TracebackType
 from typing import cast
 
@@ -13,10 +14,10 @@ from redis.exceptions import RedisError
 from common import keys
 from common.events import Event
 from common.logs import fields
+from common.owned import Turn
 from common.subscriber import Listener, Subscriber
 
-READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory
-
+READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory, and others wait for
 log = logging.getLogger(__name__)
 
 
@@ -29,27 +30,45 @@ class EventLog:
 
     def read(self, job_id: str, first: int = 0, limit: int | None = None) -> list[Event]:
         """The events from seq `first` on, at most `limit`, as far as they are written."""
-        last = -1 if limit is None else first + limit - 1
-        messages = cast(list[str], self._redis.lrange(keys.log(job_id), first, last))
+        found: list[Event] = []
+        while limit is None or len(found) < limit:
+            wanted = READ_CHUNK if limit is None else min(READ_CHUNK, limit - len(found))
+            chunk = self._chunk(job_id, first + len(found), wanted)
+            found += chunk
+            if len(chunk) < wanted:
+                break
+        return found
+
+    def _chunk(self, job_id: str, first: int, count: int) -> list[Event]:
+        messages = cast(list[str], self._redis.lrange(keys.log(job_id), first, first + count - 1))
         return [Event.from_wire(message) for message in messages]
 
-    def follow(self, job_id: str) -> Follower:
+    def length(self, job_id: str) -> int:
+        """How many events are written."""
+        return int(self._redis.llen(keys.log(job_id)))
+
+    def follow(self, job_id: str, turn: Turn = nullcontext) -> Follower:
         """Subscribe to a job, which may not exist yet.
+
+        Args:
+            job_id: the job.
+            turn: held while its log is read; what pub/sub brings needs none.
 
         Raises:
             RedisUnavailable: Redis does not confirm the subscription.
         """
-        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)))
+        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), turn)
 
 
 class Follower:
     """A subscription to one job. A context manager: leaving it ends the subscription."""
 
-    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener) -> None:
+    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, turn: Turn) -> None:
         self._job_id = job_id
         self._redis = redis
         self._events = events
         self._listener = listener
+        self._turn = turn
         self._nudged = False
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
@@ -88,7 +107,8 @@ class Follower:
     def _from_log(self, first: int) -> tuple[list[Event], bool]:
         """A chunk of the log from `first` on, and whether more is waiting there."""
         try:
-            chunk = self._events.read(self._job_id, first, READ_CHUNK)
+            with self._turn():
+                chunk = self._events.read(self._job_id, first, READ_CHUNK)
         except RedisError as err:
             log.warning("job %s: log not read (%s); trying again", self._job_id, err, extra=fields(job_id=self._job_id))
             return [], False

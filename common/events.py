@@ -98,6 +98,14 @@ def committed(events: Iterable[Event]) -> tuple[list[int], str]:
     return ids, "".join(pieces)
 
 
+def merged(batch: Sequence[Event]) -> Event:
+    """Token events that follow each other as one, under the number of the last: who has seen that has seen them all."""
+    ids, text = committed(batch)
+    data = {"text": text, "ids": ids, "is_last": batch[-1].data["is_last"]}
+    told = [one for event in batch for one in event.data.get("logprobs", ())]
+    return Event(batch[-1].seq, EventType.TOKEN, data | {"logprobs": told} if told else data)
+
+
 def logprobs(events: Iterable[Event]) -> list[TokenLogprobs] | None:
     """What the events tell of their tokens, one by one; None where they tell nothing because nobody asked."""
     told = [event.data["logprobs"] for event in events if "logprobs" in event.data]

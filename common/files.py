@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
-from common import keys
-from common.errors import NotFound
-from common.owned import Page, page_of
+from common import ids, keys
+from common.api_keys import UNLIMITED, Limits
+from common.errors import NotFound, QuotaExceeded
+from common.owned import Page, Turn, page_of
+from common.scripts import Argument, Script
 
+RETRY_S = 3600  # files are kept for days, unless they are deleted
 LINES_AT_ONCE = 500  # what a large file holds in memory while it is written or read
 
 
@@ -50,33 +55,63 @@ class FileStore:
     def __init__(self, redis: Redis, *, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
+        self._keep, self._delete = Script("file_keep"), Script("file_delete")
 
     def put(
-        self, owner: str, filename: str, purpose: str, lines: Iterable[str], *, file_id: str | None = None
+        self,
+        owner: str,
+        filename: str,
+        purpose: str,
+        lines: Iterable[str],
+        *,
+        file_id: str | None = None,
+        limits: Limits = UNLIMITED,
     ) -> StoredFile:
-        """Keep a file. It can be found once all of it is there. Under a given id, what was there is replaced."""
+        """Keep a file. It can be found once all of it is there. Under a given id, what was there is replaced.
+
+        Raises:
+            QuotaExceeded: the owner keeps as much as they may.
+        """
         file_id = file_id or f"file-{uuid.uuid4()}"
         size = self._put_lines(keys.file_lines(file_id), lines)
         now = int(time.time())
         record = StoredFile(file_id, owner, filename, purpose, size, now, now + self._ttl_s)
-        with self._redis.pipeline() as pipe:
-            pipe.hset(keys.file(file_id), mapping=cast(Any, asdict(record)))
-            pipe.expire(keys.file(file_id), self._ttl_s)
-            pipe.zadd(keys.files(owner), {file_id: now})
-            pipe.execute()
+        fields: list[Argument] = [part for pair in asdict(record).items() for part in pair]
+        self._reserve(owner, file_id, size, limits, fields)
         return record
+
+    def check_room(self, owner: str, size: int, limits: Limits) -> None:
+        """Whether a file of so many bytes may be put now, before all of it is written. Raises as `put`."""
+        self._reserve(owner, "", size, limits, [])
+
+    def _reserve(self, owner: str, file_id: str, size: int, limits: Limits, fields: list[Argument]) -> None:
+        most = ("" if limits.files is None else limits.files, "" if limits.file_bytes is None else limits.file_bytes)
+        refusal = self._keep(self._redis, owner, file_id, size, *most, self._ttl_s, *fields)
+        if refusal == "files":
+            message = f"You may keep {limits.files} files; delete some."
+            raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.files)
+        if refusal == "file_bytes":
+            message = f"Your files may have {limits.file_bytes} bytes together; delete some."
+            raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.file_bytes)
 
     def _put_lines(self, key: str, lines: Iterable[str]) -> int:
         """Returns the content's length in bytes."""
         self._redis.delete(key)
         size, left = -1, iter(lines)
-        while chunk := list(islice(left, LINES_AT_ONCE)):
-            with self._redis.pipeline() as pipe:
-                pipe.rpush(key, *chunk)
-                pipe.expire(key, self._ttl_s)
-                pipe.execute()
-            size += sum(len(line.encode()) + 1 for line in chunk)
+        try:
+            while chunk := list(islice(left, LINES_AT_ONCE)):
+                self._append(key, chunk)
+                size += sum(len(line.encode()) + 1 for line in chunk)
+        except OutOfMemoryError:
+            self._redis.delete(key)
+            raise
         return max(size, 0)
+
+    def _append(self, key: str, lines: Sequence[str]) -> None:
+        with self._redis.pipeline() as pipe:
+            pipe.rpush(key, *lines)
+            pipe.expire(key, self._ttl_s)
+            pipe.execute()
 
     def find(self, file_id: str) -> StoredFile:
         """The file's record, whosever it is.
@@ -89,8 +124,13 @@ class FileStore:
         return found
 
     def _look(self, file_id: str) -> StoredFile | None:
+        if not ids.has_form(file_id, ids.FILE_ID):
+            return None
         fields = cast(dict[str, str], self._redis.hgetall(keys.file(file_id)))
-        return StoredFile.from_hash(fields) if fields else None
+        if not fields or "is_deleted" in fields:
+            return None
+        found = StoredFile.from_hash(fields)
+        return found if time.time() < found.expires_at else None
 
     def newest(self, owner: str, *, purpose: str | None = None, after: str | None, limit: int) -> Page[StoredFile]:
         """The owner's files behind `after`, newest first; those of one purpose, where one is given."""
@@ -103,19 +143,17 @@ class FileStore:
             is_wanted=lambda one: purpose in (None, one.purpose),
         )
 
-    def content(self, file_id: str) -> Iterator[str]:
-        """The file's text, piece by piece."""
+    def content(self, file_id: str, turn: Turn = nullcontext) -> Iterator[str]:
+        """The file's text, piece by piece; `turn` is held while one is read."""
         first, joint = 0, ""
-        while lines := self._lines(file_id, first):
+        while lines := self._lines(file_id, first, turn):
             yield joint + "\n".join(lines)
             first, joint = first + len(lines), "\n"
 
-    def _lines(self, file_id: str, first: int) -> list[str]:
-        return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_AT_ONCE - 1))
+    def _lines(self, file_id: str, first: int, turn: Turn) -> list[str]:
+        with turn():
+            return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_AT_ONCE - 1))
 
     def delete(self, file: StoredFile) -> None:
         """Drop a file; a batch that was made of it goes on."""
-        with self._redis.pipeline() as pipe:
-            pipe.delete(keys.file(file.id), keys.file_lines(file.id))
-            pipe.zrem(keys.files(file.owner), file.id)
-            pipe.execute()
+        self._delete(self._redis, file.id)

@@ -25,19 +25,21 @@ from common.errors import (
     JobNotFound,
     NoWorker,
     QueueFull,
+    QuotaExceeded,
     RateLimitExceeded,
     SLMError,
     WorkerLost,
 )
 from common.events import Event
 from common.fair_share import BULK_DELAY, cost_of
-from common.jobs import JobKind, JobRecord, JobState, Lane
+from common.jobs import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
 
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
 TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
+TOO_MANY_BYTES_RETRY_S = 10  # what is in the way waits or runs: ended jobs make room by themselves
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
@@ -172,6 +174,7 @@ class JobStore:
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
             RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
+            QuotaExceeded: the owner's open jobs keep as many bytes as they may; ended ones make room.
             IdempotencyMismatch: the key was used with another request.
         """
         return self._enter(job_id, kind, params, owner, max_queue, options, limits)
@@ -205,11 +208,12 @@ class JobStore:
         *,
         retried: str = "",
     ) -> Submitted:
-        text = json.dumps(params)
+        notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
         line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
-        most = (_or_empty(limits.concurrent_jobs), _or_empty(limits.tokens_per_day))
+        most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
         fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
-        flat = [part for pair in (options.fields(owner) | _origin()).items() for part in pair]
+        optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
+        flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
@@ -243,15 +247,18 @@ class JobStore:
         return JobRecord.from_hash(cast(dict[str, str], fields))
 
     def newest(self, limit: int, *, owner: str | None = None) -> list[JobRecord]:
-        """Up to `limit` jobs, newest first: the owner's, or everybody's."""
+        """Up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
         index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
-        return self._records(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
+        return self._summaries(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
 
-    def _records(self, job_ids: Sequence[str]) -> list[JobRecord]:
+    def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
+        """The jobs' records without what they were given and what they brought, which can be large."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hgetall(keys.job(job_id))
-            return [JobRecord.from_hash(fields) for fields in pipe.execute() if fields]
+                pipe.hmget(keys.job(job_id), SUMMARY)
+            found = [dict(zip(SUMMARY, values, strict=True)) for values in pipe.execute()]
+        known = [{name: value for name, value in fields.items() if value is not None} for fields in found]
+        return [JobRecord.from_hash(fields) for fields in known if fields]
 
     def places(self, job_ids: Collection[str]) -> dict[str, Place]:
         """Where generations stand in line, in one round trip; those that wait no more are left out."""
@@ -297,8 +304,8 @@ class JobStore:
         self._redis.hdel(keys.job(job_id), "reader_ms")
 
     def quarantined(self) -> list[JobRecord]:
-        """The jobs that saw too many workers die, oldest first."""
-        return self._records(cast(list[str], self._redis.zrange(keys.QUARANTINE, 0, -1)))
+        """The jobs that saw too many workers die, oldest first. See `_summaries`."""
+        return self._summaries(cast(list[str], self._redis.zrange(keys.QUARANTINE, 0, -1)))
 
     def drop(self, job_id: str) -> None:
         """Take a job out of quarantine; its record expires like any other's.
@@ -417,6 +424,11 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
         case "no_tokens_left":
             message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
+        case "too_many_bytes":
+            message = (
+                f"The texts of your jobs may take {limits.job_bytes} bytes; this one has no room until others end."
+            )
+            return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":

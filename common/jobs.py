@@ -160,9 +160,16 @@ class Webhook:
     last_error: str | None
 
 
+# Of a job's record, what a listing shows.
+SUMMARY = ("id", "kind", "owner", "state", "attempt", "crashes", "created_ms", "started_ms", "finished_ms", "error")
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as Redis holds it. Times are ms since the epoch on the Redis server's clock."""
+    """A job as Redis holds it. Times are ms since the epoch on the Redis server's clock.
+
+    A job that has ended without a result has no `params` any more, but for its notes.
+    """
 
     id: str
     kind: JobKind
@@ -199,7 +206,7 @@ class JobRecord:
             id=fields["id"],
             kind=JobKind(fields["kind"]),
             owner=fields["owner"],
-            params=json.loads(fields["params"]),
+            params=json.loads(fields.get("params", "{}")) | _notes(fields.get("notes")),
             state=JobState(fields["state"]),
             attempt=int(fields["attempt"]),
             crashes=int(fields["crashes"]),
@@ -218,6 +225,11 @@ class JobRecord:
             request_id=fields.get("request_id"),
             traceparent=fields.get("traceparent"),
         )
+
+
+def _notes(text: str | None) -> dict[str, Any]:
+    """They are kept apart from the other params, which a job that brought nothing loses at its end."""
+    return {} if text is None else {"notes": json.loads(text)}
 
 
 def _webhook(fields: Mapping[str, str]) -> Webhook | None:

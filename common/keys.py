@@ -15,27 +15,33 @@ slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) it r
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:jobs:order          counter next place in a pending set
 slm:jobs:quarantine     zset    jobs that saw too many workers die, by the time (ms)
-slm:webhooks:due        zset    ended jobs whose webhook is to be sent, by the time (ms) of the next attempt
+slm:webhooks:due:<o>    zset    an owner's ended jobs whose webhook is to be sent, by the time (ms) of the next attempt
+slm:webhooks:owners     set     the owners who may have such jobs
 slm:idempotency:<o>:<k> hash    the job (id) and the request (fingerprint) of an owner's Idempotency-Key
 slm:usage:<owner>       hash    what the owner's ended jobs came to
 slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
 slm:jobs:index:<owner>  zset    those of one owner
 slm:jobs:owners         hash    job id -> owner, for as long as the job can be read
+slm:jobs:bytes          hash    job id -> what its texts take in Redis (bytes, about), for as long as it can be read
+slm:owners:bytes        hash    owner -> the sum of these over the owner's jobs
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
 slm:rates:...           string  an owner's requests of this minute and the last (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
-slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`)
+slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`), and
+                                is_deleted while only batches that were made of it still read it
 slm:file:<id>:lines     list    its content, line by line
+slm:file:<id>:batches   set     the batches that read it and have not ended
 slm:files:<owner>       zset    the owner's files, by creation (s)
+slm:files:bytes:<owner> hash    file -> its size (bytes), of all that the owner keeps
 slm:batch:<id>          hash    a batch (fields: `batches.Batch`)
-slm:batch:<id>:lines    list    its requests: a copy, for the file may be deleted
 slm:batch:<id>:jobs     hash    line -> ids of the jobs that were entered for it (JSON)
 slm:batch:<id>:output   hash    line -> its result (JSON)
 slm:batch:<id>:errors   hash    line -> why it has none (JSON)
 slm:batches:<owner>     zset    the owner's batches, by creation (s)
 slm:batches:open        zset    the batches that have not ended, by creation (s)
+slm:batches:open:<o>    zset    those of an owner, by the time (s) their record expires
 slm:batches:driver      string  the API process that drives them
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
@@ -142,7 +148,7 @@ def batch(batch_id: str) -> str:
 
 
 def batch_part(batch_id: str, part: str) -> str:
-    """Key of one of a batch's parts: lines, jobs, output, errors."""
+    """Key of one of a batch's parts: jobs, output, errors."""
     return f"{PREFIX}batch:{batch_id}:{part}"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from redis import Redis
 
 T = TypeVar("T")
+Turn = Callable[[], AbstractContextManager[None]]  # its owner's, held while a part of something large is read
 
 
 @dataclass(frozen=True, slots=True)

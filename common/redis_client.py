@@ -54,7 +54,10 @@ def explain(err: RedisError) -> SLMError:
     """What a failed command means to a client. A reply that only a bug of ours can bring is an `InternalError`."""
     text = str(err)
     if isinstance(err, OutOfMemoryError) or _FULL in text:
-        return RedisFull("The job store is full; try again later.", retry_after_s=FULL_RETRY_S)
+        return RedisFull(
+            "The job store has no memory left for anything new (SLM_REDIS_MEMORY); try again when jobs have expired.",
+            retry_after_s=FULL_RETRY_S,
+        )
     if isinstance(err, _AWAY) or _NOT_NOW.search(text):
         return RedisUnavailable("The job store does not answer; try again.", retry_after_s=1)
     return InternalError("The server failed; its log has the details under the request id.")

@@ -115,6 +115,11 @@ class Settings(BaseSettings):
     redis_fsync: Literal["everysec", "always"] = Field(
         "everysec", description="How soon the embedded Redis writes to disk: what a power cut can cost."
     )
+    redis_memory: ByteSize | None = Field(
+        None,
+        ge=67_108_864,
+        description="Most memory of the embedded Redis, such as 2GiB. Unset: a quarter of the machine's.",
+    )
 
     @field_validator("redis_url")
     @classmethod

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from redis import Redis
 
 from common.jobs import WebhookState
-from common.scripts import Script
+from common.scripts import Argument, Script
 
 MAX_ERROR_CHARS = 200
+LOOK_AT = 1000  # of an owner's due webhooks, at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """An ended job whose webhook is to be sent now, for the `attempt`-th time (from 1)."""
+    """An ended job whose webhook is to be sent now, for the `attempt`-th time (from 1).
+
+    `owner` and `receiver` (host and port) are the names of whoever has a share of the attempts.
+    """
 
     job_id: str
     attempt: int
+    owner: str
+    receiver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many attempts there may be at once: in all, of one owner, to one receiver."""
+
+    total: int
+    owner: int
+    receiver: int
 
 
 class WebhookQueue:
@@ -33,10 +50,21 @@ class WebhookQueue:
         self._job_ttl_s = job_ttl_s
         self._take, self._settle = Script("webhook_take"), Script("webhook_settle")
 
-    def take(self, limit: int, *, lease_s: float) -> list[Lent]:
-        """Up to `limit` webhooks that are due; nobody else gets them for `lease_s` seconds."""
-        flat = self._take(self._redis, limit, int(lease_s * 1000))
-        return [Lent(job_id, int(attempt)) for job_id, attempt in zip(flat[::2], flat[1::2], strict=True)]
+    def take(self, shares: Shares, going_on: Collection[Lent] = (), *, lease_s: float) -> list[Lent]:
+        """The webhooks that are due, as far as there is room beside those `going_on`.
+
+        Nobody else gets them for `lease_s` seconds.
+        """
+        if (room := shares.total - len(going_on)) <= 0:
+            return []
+        names = Counter(name for lent in going_on for name in (lent.owner, lent.receiver))
+        counts: list[Argument] = [part for pair in names.items() for part in pair]
+        lease_ms = int(lease_s * 1000)
+        flat = self._take(self._redis, room, lease_ms, shares.owner, shares.receiver, LOOK_AT, *counts)
+        return [
+            Lent(job_id, int(attempt), owner, receiver)
+            for job_id, attempt, owner, receiver in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+        ]
 
     def note_delivered(self, lent: Lent) -> None:
         """It has arrived."""

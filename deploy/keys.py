@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from common.environment import ours
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 
 _LIMITS = {
     "requests_per_minute": "requests that ask for work",
+    "reads_per_minute": "requests that only look",
     "concurrent_jobs": "jobs that wait or run at once",
+    "open_streams": "streams at once",
     "tokens_per_day": "tokens of prompts and answers, from midnight to midnight UTC",
+    "job_bytes": "bytes of prompts and answers that are kept: for more the oldest ended jobs are forgotten",
+    "files": "files",
+    "file_bytes": "bytes of files",
+    "open_batches": "batches that have not ended",
 }
 _NO_LIMIT = "none"
 _NEEDED = ("redis", "pydantic_settings")
@@ -95,9 +102,9 @@ def _limits_of(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _create(store: ApiKeyStore, asked: argparse.Namespace) -> str:
-    from common.api_keys import Limits, Role
+    from common.api_keys import DEFAULT_LIMITS, Role
 
-    secret = store.create(asked.name, Role(asked.role), Limits(**_limits_of(asked)))
+    secret = store.create(asked.name, Role(asked.role), replace(DEFAULT_LIMITS, **_limits_of(asked)))
     return f"The key of {asked.name}, shown this once:\n{secret}"
 
 
@@ -122,8 +129,12 @@ def _line(key: ApiKey) -> str:
 
 
 def _told(limits: Limits) -> str:
-    set_ones = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name) is not None}
-    return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in set_ones.items()) or "no limits"
+    """Those that are not the usual ones."""
+    from common.api_keys import DEFAULT_LIMITS
+
+    values = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name) != getattr(DEFAULT_LIMITS, name)}
+    named = [f"{'any' if value is None else value} {name.replace('_', ' ')}" for name, value in values.items()]
+    return ", ".join(named) or "default limits"
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def embedded(settings: Settings) -> EmbeddedRedis:
         user=REDIS_USER,
         password=redis_password(folder),
         fsync=settings.redis_fsync,
+        memory=settings.redis_memory,
     )
 
 

@@ -26,7 +26,10 @@ _ON_PATH = ("valkey-server", "redis-server")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRedis:
-    """A server behind `socket` that keeps its data in `folder`. `config` is the file with its `user` and `password`."""
+    """A server behind `socket` that keeps its data in `folder`. `config` is the file with its `user` and `password`.
+
+    `memory` is in bytes; None for a quarter of the machine's.
+    """
 
     program: Path
     folder: Path
@@ -35,6 +38,7 @@ class EmbeddedRedis:
     user: str
     password: str
     fsync: str
+    memory: int | None = None
 
     @property
     def url(self) -> str:
@@ -44,13 +48,21 @@ class EmbeddedRedis:
     def command(self) -> tuple[str, ...]:
         """The command line. The append-only file is the truth, so no snapshots are written besides."""
         where = ("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700", "--dir", str(self.folder))
-        return (str(self.program), str(self.config), *where, *durability(self.fsync))
+        memory = str(self.memory or _machine_memory() // 4)
+        return (str(self.program), str(self.config), *where, *durability(self.fsync, memory))
 
 
-def durability(fsync: str) -> tuple[str, ...]:
-    """The options that every Redis of this project runs with: each write is logged, and nothing is evicted."""
+def durability(fsync: str, memory: str) -> tuple[str, ...]:
+    """The options that every Redis of this project runs with: each write is logged, and nothing is evicted.
+
+    A server that has reached its memory refuses what is new, and keeps what it has.
+    """
     log = ("--appendonly", "yes", "--appendfsync", fsync, "--save", "")
-    return (*log, "--maxmemory-policy", "noeviction")
+    return (*log, "--maxmemory", memory, "--maxmemory-policy", "noeviction")
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def find_server() -> Path:

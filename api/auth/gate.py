@@ -8,7 +8,8 @@ from api.auth.access import Access, access_of
 from api.auth.caller import ANONYMOUS
 from api.auth.foreign_page import is_foreign_page
 from api.auth.rates import Allowance
-from api.current import caller, note_allowance, services
+from api.current import caller, end_turn, note_allowance, services, take_turn
+from api.request_body import has_body
 from common import context
 from common.errors import Forbidden
 
@@ -17,6 +18,8 @@ def register_gate(app: Flask) -> None:
     """Let in who may come in; must be registered behind what gives a request its id."""
     app.before_request(_let_in)
     app.after_request(_add_headers)
+    app.after_request(_keep_stream)
+    app.teardown_request(_clean_up)
 
 
 def _let_in() -> None:
@@ -28,6 +31,21 @@ def _let_in() -> None:
         return
     identify(access)
     _count()
+    if request.method != "POST" or not has_body():  # otherwise when the body is there
+        take_turn()
+
+
+def _keep_stream(response: Response) -> Response:
+    """A stream lasts as long as its answer, which goes on after the request."""
+    if response.is_streamed and (leave := g.pop("leave_stream", None)) is not None:
+        response.call_on_close(leave)
+    return response
+
+
+def _clean_up(_err: BaseException | None) -> None:
+    end_turn()
+    if (leave := g.pop("leave_stream", None)) is not None:
+        leave()
 
 
 def identify(access: Access | None) -> None:
@@ -67,10 +85,12 @@ def _sent_key() -> str | None:
 
 
 def _count() -> None:
-    """Only what asks for work counts: whoever looks how their jobs are doing shall not run out of requests by that."""
-    per_minute = services().keyring.limits_of(caller().owner).requests_per_minute
-    if request.method == "POST" and per_minute is not None:
-        note_allowance(services().rates.take(caller().owner, per_minute))
+    """What asks for work counts for itself: whoever looks how their jobs are doing does not run out of it by that."""
+    owner, limits = caller().owner, services().keyring.limits_of(caller().owner)
+    if request.method == "POST" and limits.requests_per_minute is not None:
+        note_allowance(services().rates.take(owner, limits.requests_per_minute))
+    if request.method != "POST" and limits.reads_per_minute is not None:
+        services().read_rates.take(owner, limits.reads_per_minute)
 
 
 def _add_headers(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""How many requests an owner has sent in the last minute, over all processes of the API."""
+"""How many requests an owner has sent in the last minute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
+from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis import Redis
 
@@ -32,14 +32,30 @@ class Allowance:
 
 
 class Rates:
-    """Counts requests in Redis. Its methods may raise `redis.exceptions.RedisError`.
+    """Counts requests, in a window that slides.
 
-    The window slides, and its time is Redis's: several processes of the API, on several machines, count alike.
+    Args:
+        storage: where the count is kept.
+        counted: what is counted, in words.
     """
 
-    def __init__(self, redis: Redis) -> None:
-        storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix=keys.RATES)
+    def __init__(self, storage: Storage, counted: str) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._counted = counted
+
+    @classmethod
+    def of_all_processes(cls, redis: Redis, counted: str) -> Rates:
+        """Counted in Redis, by its time: several processes of the API, on several machines, count alike.
+
+        `take` may raise `redis.exceptions.RedisError`.
+        """
+        pool = redis.connection_pool
+        return cls(RedisStorage("redis://", connection_pool=pool, key_prefix=keys.RATES), counted)
+
+    @classmethod
+    def of_this_process(cls, counted: str) -> Rates:
+        """Counted in memory, for what is too little work to ask Redis about it."""
+        return cls(MemoryStorage(), counted)
 
     def take(self, owner: str, per_minute: int) -> Allowance:
         """Count a request.
@@ -53,5 +69,5 @@ class Rates:
         if is_allowed:
             return Allowance(per_minute, window.remaining, math.ceil(window.reset_time))
         wait_s = max(1, math.ceil(window.reset_time - time.time()))
-        message = f"You may send {per_minute} requests a minute; try again in {wait_s} s."
+        message = f"You may send {per_minute} {self._counted} a minute; try again in {wait_s} s."
         raise RateLimitExceeded(message, retry_after_s=wait_s, limit=per_minute)

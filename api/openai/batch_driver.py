@@ -104,7 +104,7 @@ class BatchDriver:
                 self._batches.tidy(batch.id)
 
     def _validate(self, batch: Batch) -> None:
-        total, problems = check_lines(self._batches.lines(batch.id), batch.endpoint)
+        total, problems = check_lines(self._batches.lines(batch), batch.endpoint)
         if problems:
             self._fail(batch, problems)
             return
@@ -119,7 +119,7 @@ class BatchDriver:
     def _go_on(self, batch: Batch) -> None:
         num_running = self._gather(batch)
         cursor = batch.cursor
-        while num_running < WINDOW and (text := self._batches.line(batch.id, cursor)) is not None:
+        while num_running < WINDOW and (text := self._batches.line(batch, cursor)) is not None:
             if text.strip():
                 if not self._enter(batch, cursor, read_line(text)):
                     return  # there is no room for it now
@@ -158,7 +158,7 @@ class BatchDriver:
         return sum(not self._take_result(batch, number, job_ids) for number, job_ids in running.items())
 
     def _take_result(self, batch: Batch, number: int, job_ids: list[str]) -> bool:
-        line = read_line(self._batches.line(batch.id, number) or "")
+        line = read_line(self._batches.line(batch, number) or "")
         try:
             records = [self._jobs.get(job_id, _owner_of(batch)) for job_id in job_ids]
         except JobNotFound:  # nobody looked for so long that the record has expired
@@ -196,7 +196,7 @@ class BatchDriver:
 
     def _note_expired(self, batch: Batch) -> None:
         """The lines that were never entered have a word in the error file, too."""
-        for number, text in self._batches.lines(batch.id):
+        for number, text in self._batches.lines(batch):
             if number >= batch.cursor and text.strip():
                 late = {"code": "batch_expired", "message": "The batch's time was over before its turn came."}
                 result = {"id": _request_id(batch, number), "custom_id": read_line(text).custom_id}

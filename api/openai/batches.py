@@ -8,14 +8,17 @@ from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
 from api.auth.access import Access, set_access
-from api.current import caller, services
-from api.job_request import raw_body
+from api.current import caller, services, take_turn
+from api.openai import errors
 from api.openai.body import parse
 from api.openai.endpoint import Json
+from api.openai.files import find_file
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
+from api.request_body import json_text
 from api.schemas import json_object
 from api.strict import Strict
+from common import ids
 from common.batches import Batch
 from common.errors import InvalidRequest, NotFound
 
@@ -41,10 +44,14 @@ class BatchBody(Strict):
 @batches.post("")
 def create_batch() -> Response:
     """Enter a batch."""
-    body = parse(BatchBody, json_object(raw_body()))
+    body = parse(BatchBody, json_object(json_text()))
     _check_file(body.input_file_id)
     batch = services().batches.enter(
-        caller().owner, endpoint=body.endpoint, input_file_id=body.input_file_id, metadata=dict(body.metadata)
+        caller().owner,
+        endpoint=body.endpoint,
+        input_file_id=body.input_file_id,
+        metadata=dict(body.metadata),
+        limits=services().keyring.limits_of(caller().owner),
     )
     return jsonify(_object(batch))
 
@@ -52,7 +59,7 @@ def create_batch() -> Response:
 @batches.get("")
 def list_batches() -> Response:
     """The caller's batches, newest first."""
-    after, limit = page_arguments()
+    after, limit = page_arguments(ids.BATCH_ID)
     page = services().batches.newest(caller().owner, after=after, limit=limit)
     return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
 
@@ -66,15 +73,17 @@ def show_batch(batch_id: str) -> Response:
 @batches.post("/<batch_id>/cancel")
 def cancel_batch(batch_id: str) -> Response:
     """Ask for a batch's end; what it has brought so far is kept."""
+    take_turn()
     services().batches.cancel(_find(batch_id).id)
     return jsonify(_object(_find(batch_id)))
 
 
 def _check_file(file_id: str) -> None:
     """Raises `NotFound`, `InvalidRequest`."""
-    found = services().files.find(file_id)
-    if not caller().may_see(found.owner):
-        raise NotFound(f"There is no file {file_id[:60]!r}.", param="input_file_id")
+    try:
+        found = find_file(file_id)
+    except NotFound as err:
+        raise errors.about(err, {"file_id": "input_file_id"}) from err
     if found.purpose != "batch":
         raise InvalidRequest("input_file_id must be that of a file with the purpose batch", param="input_file_id")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.schemas import SHOWN_CHARS, is_unicode, shown
+from api.schemas import label, shown
 from api.strict import Strict
 from common.errors import InvalidRequest
 
@@ -27,11 +27,7 @@ def parse(schema: type[B], fields: Mapping[str, Any]) -> B:
     given = {name: value for name, value in fields.items() if value is not None}
     known = {field.alias or name: field.description for name, field in schema.model_fields.items()}
     for name in given.keys() - known.keys():
-        label = name[:SHOWN_CHARS].encode("utf-8", "backslashreplace").decode()
-        raise InvalidRequest(f"{shown(name)} is not supported; known: {', '.join(sorted(known))}", param=label)
-    for name, value in given.items():
-        if not is_unicode(value):
-            raise InvalidRequest(f"{name} must be valid Unicode", param=name)
+        raise InvalidRequest(f"{shown(name)} is not supported; known: {', '.join(sorted(known))}", param=label(name))
     try:
         return schema.model_validate(given)
     except ValidationError as err:

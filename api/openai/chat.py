@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.messages import Message, conversation
+from api.openai.messages import MAX_MESSAGES, Message, conversation
 from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
+from api.strict import FIRST_ERROR
 from api.structured import ResponseFormat
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
@@ -22,7 +23,11 @@ NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 class ChatBody(SamplingBody):
     """The body. Without a limit the answer may fill the context."""
 
-    messages: list[Message] = Field(min_length=1, description="a non-empty list of messages, each an object")
+    messages: Annotated[list[Message], FIRST_ERROR] = Field(
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        description=f"a non-empty list of at most {MAX_MESSAGES} messages, each an object",
+    )
     max_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
     max_completion_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
     logprobs: bool = Field(False, description="true or false")

@@ -10,6 +10,7 @@ from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import MAX_CHOICES, MAX_NEW_TOKENS, SamplingBody, TokenId
+from api.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import RawText, TokenIds
@@ -18,15 +19,18 @@ from common.sampling import MAX_LOGPROBS
 DEFAULT_MAX_TOKENS = 16
 
 Text = Annotated[str, Field(min_length=1)]
-Tokens = Annotated[list[TokenId], Field(min_length=1)]
+Tokens = Annotated[list[TokenId], Field(min_length=1), FIRST_ERROR]
 
 
 class CompletionBody(SamplingBody):
     """The body."""
 
     prompt: (
-        Text | Tokens | Annotated[list[Text], Field(min_length=1)] | Annotated[list[Tokens], Field(min_length=1)]
-    ) = Field(description="a non-empty string, a list of token ids, or a list of either")
+        Text
+        | Tokens
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR]
+    ) = Field(description=f"a non-empty string, a list of token ids, or a list of at most {MAX_CHOICES} of either")
     max_tokens: int = Field(
         DEFAULT_MAX_TOKENS, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )

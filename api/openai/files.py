@@ -5,15 +5,18 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, services
+from api.current import caller, services, take_turn
 from api.openai.endpoint import Json
 from api.openai.listing import listing, page_arguments
+from api.request_body import require_form
 from api.schemas import shown
+from common import ids
 from common.errors import BodyTooLarge, InvalidRequest, NotFound
 from common.files import StoredFile
 
 FORM_BYTES = 65_536  # what a form has besides its file
 PURPOSES = ("batch",)
+CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients know the second alone
 
 files = Blueprint("files", __name__, url_prefix="/v1/files")
 set_access(files, Access.USER)
@@ -22,6 +25,7 @@ set_access(files, Access.USER)
 @files.post("")
 def upload() -> Response:
     """Keep a file of requests."""
+    require_form()
     limit = services().settings.max_file_bytes
     request.max_content_length = limit + FORM_BYTES
     filename, content = _form_file()
@@ -31,14 +35,16 @@ def upload() -> Response:
         lines = content.decode().split("\n")
     except UnicodeDecodeError as err:
         raise InvalidRequest("file must be text in UTF-8", param="file") from err
-    kept = services().files.put(caller().owner, filename, "batch", lines)
+    owner, limits = caller().owner, services().keyring.limits_of(caller().owner)
+    services().files.check_room(owner, len(content), limits)
+    kept = services().files.put(owner, filename, "batch", lines, limits=limits)
     return jsonify(_object(kept))
 
 
 @files.get("")
 def list_files() -> Response:
     """The caller's files, newest first."""
-    after, limit = page_arguments("purpose")
+    after, limit = page_arguments(ids.FILE_ID, "purpose")
     if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
         raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
     page = services().files.newest(caller().owner, purpose=request.args.get("purpose"), after=after, limit=limit)
@@ -48,20 +54,21 @@ def list_files() -> Response:
 @files.get("/<file_id>")
 def show_file(file_id: str) -> Response:
     """One file's record."""
-    return jsonify(_object(_find(file_id)))
+    return jsonify(_object(find_file(file_id)))
 
 
 @files.get("/<file_id>/content")
 def read_file(file_id: str) -> Response:
     """One file's content, to the letter."""
-    content = services().files.content(_find(file_id).id)
-    return Response(content, mimetype="application/jsonl")
+    owner, turns = caller().owner, services().read_turns
+    content = services().files.content(find_file(file_id).id, lambda: turns.take(owner))
+    return Response(content, mimetype=request.accept_mimetypes.best_match(CONTENT_TYPES, CONTENT_TYPES[0]))
 
 
 @files.delete("/<file_id>")
 def delete_file(file_id: str) -> Response:
     """Drop a file."""
-    services().files.delete(_find(file_id))
+    services().files.delete(find_file(file_id))
     return jsonify(id=file_id, object="file", deleted=True)
 
 
@@ -73,11 +80,12 @@ def _form_file() -> tuple[str, bytes]:
         raise InvalidRequest(f"purpose must be batch; got {shown(purpose)}", param="purpose")
     if (file := request.files.get("file")) is None:
         raise InvalidRequest("file must be a file in a multipart form; got nothing", param="file")
+    take_turn(request.content_length or 0)
     return (file.filename or "batch.jsonl")[:255], file.read()
 
 
-def _find(file_id: str) -> StoredFile:
-    """Raises `NotFound`; also for somebody else's."""
+def find_file(file_id: str) -> StoredFile:
+    """The caller's file of that id. Raises `NotFound`; also for somebody else's."""
     found = services().files.find(file_id)
     if not caller().may_see(found.owner):
         raise NotFound(f"There is no file {file_id[:60]!r}.", param="file_id")

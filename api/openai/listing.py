@@ -8,13 +8,18 @@ from flask import request
 
 from api.openai.endpoint import Json
 from api.schemas import natural, shown
+from common import ids
 from common.errors import InvalidRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 
-def page_arguments(*more: str) -> tuple[str | None, int]:
-    """`after` and `limit` of the query; `more` are the other names that it may have. Raises `InvalidRequest`."""
+def page_arguments(id_form: str, *more: str) -> tuple[str | None, int]:
+    """`after`, an id of that form, and `limit` of the query, which may have the names in `more` too.
+
+    Raises:
+        InvalidRequest: one of them is wrong.
+    """
     known = {"after", "limit", *more}
     for name in request.args.keys() - known:
         raise InvalidRequest(f"{shown(name)} is not supported; known: {', '.join(sorted(known))}", param=name[:60])
@@ -22,7 +27,10 @@ def page_arguments(*more: str) -> tuple[str | None, int]:
     limit = natural(text)
     if limit is None or not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(f"limit must be an integer from 1 to {MAX_LIMIT}; got {shown(text)}", param="limit")
-    return request.args.get("after"), limit
+    after = request.args.get("after")
+    if after is not None and not ids.has_form(after, id_form):
+        raise InvalidRequest(f"after must be the last_id of a page; got {shown(after)}", param="after")
+    return after, limit
 
 
 def listing(items: Sequence[Json], *, has_more: bool) -> Json:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.strict import Strict
 from common.prompts import Conversation
 
+MAX_MESSAGES = 4096
+
 _ROLES = {"developer": "system"}  # OpenAI's newer name for it
 
 
-class TextPart(BaseModel):
-    """A part of a message's content, as the API's reference shows it."""
+class TextPart(Strict):
+    """A part of a message's content. One that an earlier response has brought may be sent back as it came."""
 
     type: Literal["text", "input_text", "output_text"]
     text: str
+    annotations: list[Any] = Field(default_factory=list)
+    logprobs: list[Any] = Field(default_factory=list)
 
 
 def _text_of(content: Any) -> Any:
@@ -33,12 +37,15 @@ def _text_of_part(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in ("text", "input_text", "output_text"):
         raise ValueError(f"has a part of type {kind!r}; only text is supported")
-    if not isinstance(part.get("text"), str):
-        raise ValueError("has a text part without a text")
-    return str(part["text"])
+    try:
+        return TextPart.model_validate({name: value for name, value in part.items() if value is not None}).text
+    except ValidationError as err:
+        raise ValueError(f"has a text part with a wrong or missing {err.errors()[0]['loc'][0]}") from err
 
 
-Content = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | list[TextPart])]
+Content = Annotated[
+    str, BeforeValidator(_text_of, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)])
+]
 
 
 class Message(Strict):

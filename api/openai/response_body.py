@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from api.openai.messages import Message, conversation
+from api.openai.messages import MAX_MESSAGES, Message, conversation
 from api.openai.sampling_body import LEAST_TOP_P, MAX_NEW_TOKENS
 from api.schemas import MAX_SEED, Treatment
-from api.strict import Strict
-from api.structured import SCHEMA_NAME, Schema, schema_grammar
+from api.strict import FIRST_ERROR, Strict, at_most
+from api.structured import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import Conversation
@@ -19,7 +19,7 @@ from common.sampling import Grammar, GrammarKind, SamplingParams
 
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), at_most(16)]
 
 
 class InputMessage(Message):
@@ -31,6 +31,8 @@ class InputMessage(Message):
 
 class TextFormat(Strict):
     """`text.format`: with the fields of a `JsonSchema` where its type is that."""
+
+    model_config = ConfigDict(json_schema_extra=only_if_json_schema("name", "schema"))
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = Field(None, pattern=SCHEMA_NAME)
@@ -63,9 +65,10 @@ class ResponseBody(Treatment):
     """OpenAI's fields, and this service's own (`Treatment`). Without a limit the answer may fill the context."""
 
     model: str = Field(min_length=1, description="the name of a model that GET /v1/models lists")
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[InputMessage], Field(min_length=1)] = Field(
-        description="a non-empty string or a non-empty list of messages"
-    )
+    input: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR]
+    ) = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages")
     instructions: str | None = Field(None, description="a string")
     max_output_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"

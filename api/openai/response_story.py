@@ -12,7 +12,7 @@ from typing import Any
 from api.openai import errors
 from common.errors import SLMError
 from common.events import Event, EventType
-from common.jobs import GenerateParams, GenerateResult, JobRecord, JobState
+from common.jobs import GenerateResult, JobRecord, JobState
 
 ID_PREFIX = "resp_"
 Json = dict[str, Any]
@@ -29,7 +29,7 @@ class ResponseStory:
     def __init__(self, record: JobRecord, look_again: Callable[[], JobRecord]) -> None:
         self._job_id = record.id
         self._created_at = record.created_ms // 1000
-        self._notes: Json = GenerateParams.from_dict(record.params).notes["response"]
+        self._notes: Json = record.params["notes"]["response"]
         self._look_again = look_again
         self._next_number = 0
         self._status = "queued" if self._notes["background"] else "in_progress"

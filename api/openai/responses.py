@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, note_job, services
+from api.current import caller, end_turn, note_job, open_stream, services, take_turn
 from api.disconnect import watch_client
-from api.job_request import job_options, raw_body
+from api.job_request import job_options
 from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.body import parse
@@ -17,6 +17,7 @@ from api.openai.generations import Generations
 from api.openai.response_body import ResponseBody
 from api.openai.response_story import ID_PREFIX, Json, ResponseStory
 from api.openai.response_stream import frames
+from api.request_body import json_text
 from api.schemas import json_object, natural
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
@@ -33,7 +34,7 @@ set_access(responses, Access.USER)
 @responses.post("")
 def create() -> Response:
     """Begin a response: wait for it, read it as it comes, or come back for it."""
-    body = parse(ResponseBody, json_object(raw_body()))
+    body = parse(ResponseBody, json_object(json_text()))
     catalogue().get(body.model)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, is_async=body.background), body)
@@ -50,6 +51,7 @@ def show(response_id: str) -> Response:
     record = _find(response_id)
     if not is_stream:
         return jsonify(_object(services().jobs.poll(record.id, caller()).record))
+    open_stream()
     job = services().jobs.attach(record.id, -1, caller())
     assert job is not None  # noqa: S101 - from its beginning, a job always has something to tell
     happening = job.story(pulse_s=services().settings.heartbeat_s)
@@ -59,10 +61,12 @@ def show(response_id: str) -> Response:
 @responses.post("/<response_id>/cancel")
 def cancel(response_id: str) -> Response:
     """Ask for the end of a response that goes on in the background; tells how it stands then."""
+    take_turn()
     record = _find(response_id)
     if not _is_background(record):
         raise InvalidRequest("Only a response with background: true can be cancelled.", param="response_id")
     services().jobs.cancel(record.id, caller())
+    end_turn()
     if (job := services().jobs.attach(record.id, -1, caller())) is not None:
         with job:
             job.wait(CANCEL_WAIT_S)
@@ -76,6 +80,8 @@ def _leave_alone(new: NewJob) -> Response:
 
 
 def _stay(body: ResponseBody, new: NewJob) -> Response:
+    if body.stream:
+        open_stream()
     generations = Generations(services().jobs, caller(), [new])
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:

@@ -8,9 +8,9 @@ from typing import TypeVar
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, note_job, services
+from api.current import caller, note_job, open_stream, services
 from api.disconnect import watch_client
-from api.job_request import job_options, raw_body
+from api.job_request import job_options
 from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.body import parse
@@ -20,6 +20,7 @@ from api.openai.endpoint import Endpoint, Head
 from api.openai.generations import Generations
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
+from api.request_body import json_text
 from api.schemas import json_object
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
@@ -57,9 +58,11 @@ def complete_text() -> Response:
 
 
 def _complete(endpoint: Endpoint[B]) -> Response:
-    body = parse(endpoint.schema, json_object(raw_body()))
+    body = parse(endpoint.schema, json_object(json_text()))
     models = catalogue()
     models.get(body.model)
+    if body.stream:
+        open_stream()
     generations = Generations(services().jobs, caller(), _new_jobs(endpoint, body))
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from api.schemas import MAX_SEED, StopString, Treatment
-from api.strict import Strict
+from api.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
 from common.sampling import SamplingParams
 
@@ -37,13 +37,13 @@ class SamplingBody(Treatment):
     stream_options: StreamOptions | None = Field(None, description='an object with "include_usage"')
     temperature: float = Field(1.0, ge=0, le=2, description="a number from 0 to 2")
     top_p: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
-    stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(
+    stop: StopString | Annotated[list[StopString], Field(max_length=8), FIRST_ERROR] = Field(
         default_factory=list, description="a non-empty string or a list of at most 8 of them"
     )
     seed: int | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED, description="an integer of 64 bits")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
-    logit_bias: dict[TokenKey, Bias] = Field(
+    logit_bias: Annotated[dict[TokenKey, Bias], at_most(MAX_LOGIT_BIASES)] = Field(
         default_factory=dict,
         max_length=MAX_LOGIT_BIASES,
         description=f"an object of at most {MAX_LOGIT_BIASES} token ids, each with a number from -100 to 100",
@@ -54,7 +54,7 @@ class SamplingBody(Treatment):
     repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="a number from 0.01 to 100")
     ignore_eos: bool = Field(False, description="true or false")
     min_tokens: int = Field(0, ge=0, le=MAX_NEW_TOKENS, description=f"an integer from 0 to {MAX_NEW_TOKENS}")
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = Field(
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64), FIRST_ERROR] = Field(
         default_factory=list, description="a list of at most 64 token ids"
     )
 

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from api.openai.batches import BatchBody
+from api.openai.files import CONTENT_TYPES
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import batch_models, headers
-from api.reference.operation import FORM, JSONL, Answer, Operation, Parameter, RequestBody, Tag
-from common import errors
+from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag
+from common import errors, ids
 
 EXAMPLE_FILE, EXAMPLE_BATCH = f"file-{headers.EXAMPLE_JOB}", f"batch_{headers.EXAMPLE_JOB}"
 LINE = (
     '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "SmolLM2-135M-Instruct", '
     '"messages": [{"role": "user", "content": "Tell me a joke"}]}}\n'
 )
-FILE_ID = Parameter("path", "file_id", {"type": "string", "minLength": 1}, "The file's id.", EXAMPLE_FILE)
-BATCH_ID = Parameter("path", "batch_id", {"type": "string", "minLength": 1}, "The batch's id.", EXAMPLE_BATCH)
-PURPOSE = Parameter("query", "purpose", {"enum": ["batch", "batch_output"]}, "List files of this purpose alone.")
-PAGE = (
-    Parameter("query", "after", {"type": "string"}, "The `last_id` of the page before."),
-    Parameter(
-        "query",
-        "limit",
-        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-        "The most to list.",
-        10,
-    ),
+FILE_ID = Parameter(
+    "path", "file_id", {"type": "string", "pattern": f"^{ids.FILE_ID}$"}, "The file's id.", EXAMPLE_FILE
 )
+BATCH_ID = Parameter(
+    "path", "batch_id", {"type": "string", "pattern": f"^{ids.BATCH_ID}$"}, "The batch's id.", EXAMPLE_BATCH
+)
+PURPOSE = Parameter("query", "purpose", {"enum": ["batch", "batch_output"]}, "List files of this purpose alone.")
+LIMIT = Parameter(
+    "query",
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    "The most to list.",
+    10,
+)
+
+
+def _after(one: Parameter) -> Parameter:
+    return Parameter("query", "after", one.schema, "The `last_id` of the page before.")
+
 
 BATCH_OPERATIONS = {
     "files.upload": Operation(
@@ -34,13 +41,13 @@ BATCH_OPERATIONS = {
         summary="Upload a file of requests",
         body=RequestBody(batch_models.UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
         answers=[Answer("The file's record.", batch_models.FileObject)],
-        errors=(errors.RedisFull,),
+        errors=(errors.RedisFull, errors.QuotaExceeded),
     ),
     "files.list_files": Operation(
         id="listFiles",
         tag=Tag.BATCHES,
         summary="List your files",
-        parameters=(*PAGE, PURPOSE),
+        parameters=(_after(FILE_ID), LIMIT, PURPOSE),
         answers=[Answer("A page of them.", batch_models.FileList)],
         errors=(errors.InvalidRequest,),
     ),
@@ -57,7 +64,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="Read a file",
         parameters=(FILE_ID,),
-        answers=[Answer("Its content, to the letter.", media_types=(JSONL,))],
+        answers=[Answer("Its content, to the letter.", media_types=CONTENT_TYPES)],
         errors=(errors.NotFound,),
     ),
     "files.delete_file": Operation(
@@ -79,13 +86,13 @@ BATCH_OPERATIONS = {
             takes_nulls=True,
         ),
         answers=[Answer("The batch.", batch_models.BatchObject)],
-        errors=(errors.NotFound, errors.RedisFull),
+        errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
     ),
     "batches.list_batches": Operation(
         id="listBatches",
         tag=Tag.BATCHES,
         summary="List your batches",
-        parameters=PAGE,
+        parameters=(_after(BATCH_ID), LIMIT),
         answers=[Answer("A page of them.", batch_models.BatchList)],
         errors=(errors.InvalidRequest,),
     ),

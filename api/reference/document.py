@@ -16,11 +16,11 @@ from api.reference import headers, slm_models
 from api.reference.batch_operations import BATCH_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, Error, OpenAIError, error_answers
 from api.reference.openai_operations import OPENAI_OPERATIONS
-from api.reference.operation import EVENTS, JSON, Answer, Operation, Parameter, RequestBody, Schema, Tag
+from api.reference.operation import BYTES, EVENTS, JSON, Answer, Operation, Parameter, RequestBody, Schema, Tag
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
-from common.errors import RateLimitExceeded, SLMError
+from common.errors import HeadTooLarge, SLMError
 
 Json = dict[str, Any]
 
@@ -141,9 +141,14 @@ def _successes(rule: Rule, operation: Operation, access: Access) -> Json:
 
 def _content(answer: Answer, media_type: str) -> Json:
     schema: Schema = {"type": "object" if media_type == JSON else "string"}
+    if media_type == BYTES:
+        schema["format"] = "binary"
     if answer.model is not None:
         schema = _event(answer.model) if media_type == EVENTS else _ref(answer.model)
-    return {"schema": schema} if answer.example is None else {"schema": schema, "example": answer.example}
+    if answer.example is None:
+        return {"schema": schema}
+    # The schema of a stream describes one event, and its example shows the whole.
+    return {"schema": schema, "x-example" if media_type == EVENTS else "example": answer.example}
 
 
 def _event(model: type[BaseModel]) -> Schema:
@@ -153,19 +158,21 @@ def _event(model: type[BaseModel]) -> Schema:
 
 
 def _failures(rule: Rule, operation: Operation, access: Access) -> Json:
+    is_openai = rule.rule.startswith(PATH_PREFIX)
     kinds: set[type[SLMError]] = {*OF_EVERY, *operation.errors}
+    if not is_openai:  # the server does not know yet which shape its client reads
+        kinds.add(HeadTooLarge)
     if access is not Access.PUBLIC:
         kinds |= {*GATE}
-    if _is_limited(rule, access):
-        kinds.add(RateLimitExceeded)
     if operation.body is not None:
         kinds |= {*BODY}
-    return error_answers(kinds, is_openai=rule.rule.startswith(PATH_PREFIX))
+    return error_answers(kinds, is_openai=is_openai)
 
 
 def _webhook() -> Json:
     return {
         "operationId": "jobEnded",
+        "security": [],
         "tags": [Tag.JOBS.value],
         "summary": "A job has ended that was entered with a `webhook_url`",
         "description": "Signed as Standard Webhooks are: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",

@@ -15,10 +15,10 @@ from api.reference.slm_models import Absent, Told
 from common import errors
 from common.errors import SLMError
 
-GATE = (errors.Unauthorized, errors.Forbidden, errors.RedisUnavailable)
-BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge)
+GATE = (errors.Unauthorized, errors.Forbidden, errors.RateLimitExceeded, errors.RedisUnavailable)
+BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge, errors.UnsupportedMediaType)
 OF_EVERY = (errors.InternalError,)
-ENTERING = (errors.NoWorker, errors.RedisFull)
+ENTERING = (errors.NoWorker, errors.RedisFull, errors.QuotaExceeded)
 GENERATION = (
     *ENTERING,
     errors.QueueFull,

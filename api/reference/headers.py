@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from api.reference.operation import Parameter, Schema
 from api.schemas import MAX_WAIT_S
+from common import ids
 
-UUID = {"type": "string", "format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
+UUID = {"type": "string", "format": "uuid", "pattern": f"^{ids.UUID}$"}
 EXAMPLE_JOB = "3f2b8c1e-5d47-4a90-9b6e-0c1d2e3f4a5b"
 
 REQUEST_ID = Parameter(

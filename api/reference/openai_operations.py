@@ -10,13 +10,13 @@ from api.openai.response_body import ResponseBody
 from api.reference import headers, openai_models, response_models
 from api.reference.error_models import GENERATION
 from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
-from common import errors
+from common import errors, ids
 
 MODEL_ID = Parameter("path", "model_id", {"type": "string", "minLength": 1}, "A name from the list of models.")
 RESPONSE_ID = Parameter(
     "path",
     "response_id",
-    {"type": "string", "pattern": "^resp_"},
+    {"type": "string", "pattern": f"^{ids.RESPONSE_ID}$"},
     "The response's id.",
     f"resp_{headers.EXAMPLE_JOB}",
 )

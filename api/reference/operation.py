@@ -13,7 +13,7 @@ from api.auth.access import Access
 from common.errors import SLMError
 
 Schema = dict[str, Any]  # a JSON schema
-JSON, JSONL, FORM = "application/json", "application/jsonl", "multipart/form-data"
+JSON, BYTES, FORM = "application/json", "application/octet-stream", "multipart/form-data"
 EVENTS, HTML = "text/event-stream", "text/html"
 
 

@@ -8,8 +8,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from api.reference.operation import Schema
-
-NULL = {"type": "null"}
+from api.structured import NULL
 
 
 class NeverNull:

@@ -34,9 +34,9 @@ class SchemaWriter(GenerateJsonSchema):
         return written | {"additionalProperties": False} if "patternProperties" in written else written
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
-        """A default of null stands for "missing"."""
+        """A default of null stands for "missing". One that is an object says less than the object's own fields."""
         written = super().default_schema(schema)
-        if written.get("default", "") is None:
+        if written.get("default", "") is None or isinstance(written.get("default"), dict):
             del written["default"]
         return written
 

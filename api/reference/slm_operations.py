@@ -72,7 +72,8 @@ TOKENS = {
     "job_id": headers.EXAMPLE_JOB,
 }
 FRAMES = (
-    "Server-sent events. Each has the job's next number as its `id`, and JSON as its `data`. A frame about a move in "
+    "Server-sent events. Each has the number of the job's last event in it as its `id`, and JSON as its `data`: there "
+    "is one for each piece of the answer as it is made, and few for what was there before. A frame about a move in "
     "line has no number, and a comment comes when nothing else does. An error is the last frame."
 )
 

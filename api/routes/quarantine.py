@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from api import answers
 from api.auth.access import Access, set_access
-from api.current import services
+from api.current import services, take_turn
 from api.routes.jobs import accept
 
 quarantine = Blueprint("quarantine", __name__)
@@ -22,6 +22,7 @@ def list_quarantine() -> Response:
 @quarantine.post("/slm/jobs/<job_id>/retry")
 def retry_job(job_id: str) -> Response:
     """Try it again, as a new job."""
+    take_turn()
     return accept(services().jobs.retry(job_id))
 
 

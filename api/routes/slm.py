@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from api import answers
 from api.auth.access import Access, set_access
-from api.current import note_job, services
+from api.current import note_job, open_stream, services
 from api.job_request import JobRequest, read_job_request
 from api.routes.jobs import run_job, submit_job
 from api.schemas import GenerateBody, ModelBody
@@ -52,6 +52,7 @@ def stream() -> Response:
     wanted = read_job_request(JobKind.STREAM, GenerateBody)
     if wanted.is_async:
         return submit_job(wanted.job)
+    open_stream()
     job = services().jobs.start(wanted.job)
     note_job(job.id, is_repeat=job.is_repeat)
     return sse.open(job)

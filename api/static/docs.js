@@ -67,7 +67,8 @@ function contentOf(reader, mediaType, content) {
   const described = reader.describe(content.schema);
   const parts = [make("p", { class: "media" }, make("code", {}, mediaType), ` ${described.type}`)];
   for (const inner of described.objects) parts.push(objectDetails(reader, inner, 0));
-  if (content.example !== undefined) parts.push(code(asText(content.example), "Example"));
+  const example = content.example ?? content["x-example"];
+  if (example !== undefined) parts.push(code(asText(example), "Example"));
   return parts;
 }
 

@@ -8,7 +8,7 @@ export class RequestError extends Error {
   /** `status` is null where no answer came at all. */
   constructor(message, status = null) {
     super(message);
-    this.isTemporary = status === null || status === 503;
+    this.isTemporary = status === null || status === 429 || status === 503;
   }
 }
 

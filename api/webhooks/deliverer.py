@@ -18,18 +18,18 @@ from api.webhooks import message
 from api.webhooks.sender import DeliveryFailed, Sender
 from common import context
 from common.errors import JobNotFound
-from common.webhook_queue import Lent, WebhookQueue
+from common.webhook_queue import Lent, Shares, WebhookQueue
 
 RETRY_AFTER_S = (5, 30, 120, 600, 2700)  # six attempts within an hour
 LOOK_S = 1.0  # pause between two looks for what is due
-PARALLEL = 8  # a receiver that hangs holds up seven others at most, and those for seconds
+SHARES = Shares(total=256, owner=128, receiver=8)  # an attempt is a greenlet and a socket
 LEASE_S = 60.0  # longer than any attempt takes
 
 log = logging.getLogger(__name__)
 
 
 class Deliverer:
-    """Takes due webhooks and posts them, on a thread of its own.
+    """Takes due webhooks and posts them, each on a thread of its own: one that hangs holds up no other.
 
     Args:
         queue: what is due.
@@ -45,6 +45,8 @@ class Deliverer:
         self._view = view
         self._sender = sender
         self._key = key
+        self._going_on: set[Lent] = set()
+        self._has_room = threading.Event()  # an attempt has ended since the last look
 
     def start(self) -> None:
         """Begin to deliver, until the process ends."""
@@ -52,27 +54,29 @@ class Deliverer:
 
     def _run(self) -> None:
         while True:
+            self._has_room.clear()
             try:
-                is_idle = self.deliver_due() == 0
+                self.start_due()
             except RedisError as err:
                 log.warning("webhooks: Redis does not answer (%s); trying again", err)
-                is_idle = True
-            if is_idle:
-                time.sleep(LOOK_S)
+            self._has_room.wait(LOOK_S)
 
-    def deliver_due(self) -> int:
-        """Make an attempt for each of the first that are due; returns for how many."""
-        due = self._queue.take(PARALLEL, lease_s=LEASE_S)
+    def start_due(self) -> list[threading.Thread]:
+        """Begin an attempt for each webhook that is due and has room; returns the threads that make them."""
+        due = self._queue.take(SHARES, self._going_on.copy(), lease_s=LEASE_S)
+        self._going_on.update(due)
         attempts = [threading.Thread(target=self._attempt, args=(lent,), daemon=True) for lent in due]
         for attempt in attempts:
             attempt.start()
-        for attempt in attempts:
-            attempt.join()
-        return len(due)
+        return attempts
 
     def _attempt(self, lent: Lent) -> None:
-        with context.bound(job_id=lent.job_id):
-            self._try(lent)
+        try:
+            with context.bound(job_id=lent.job_id):
+                self._try(lent)
+        finally:
+            self._going_on.discard(lent)
+            self._has_room.set()
 
     def _try(self, lent: Lent) -> None:
         try:

@@ -29,7 +29,7 @@ class Sender:
 
     Args:
         allow_private: whether they may go to private addresses.
-        timeout_s: for connecting, and for everything after that.
+        timeout_s: for looking the host up, for connecting, and for everything after that.
     """
 
     def __init__(self, *, allow_private: bool, timeout_s: float = TIMEOUT_S) -> None:
@@ -54,7 +54,7 @@ class Sender:
             raise DeliveryFailed(f"answered with status {status}")
 
     def _checked_addresses(self, target: Target) -> list[str]:
-        addresses = resolve(target.host)
+        addresses = resolve(target.host, self._timeout_s)
         if not self._allow_private and not all(is_public(address) for address in addresses):
             raise DeliveryFailed(f"{target.host} has a private address", is_final=True)
         return addresses

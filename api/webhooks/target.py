@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 MAX_URL_CHARS = 2048
+URL_FORM = f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
+
+# The same as a regular expression of JSON Schema: what `Target.parse` takes, but for a wrong address in brackets.
+_LABEL = "[A-Za-z0-9_-]{1,63}"
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+URL_PATTERN = rf"^[Hh][Tt][Tt][Pp][Ss]?://({_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(:{_PORT})?([/?#][!-~]*)?$"
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name, or an IP address without its brackets

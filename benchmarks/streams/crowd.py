@@ -108,6 +108,7 @@ class Crowd:
 def _request(port: int) -> bytes:
     body = json.dumps({"prompt": "Say many things."}).encode()
     head = (
-        f"POST /slm/stream HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"POST /slm/stream HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

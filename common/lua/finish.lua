@@ -11,6 +11,7 @@ local now = now_ms()
 if field ~= '' then redis.call('HSET', job_key(id), field, outcome) end
 close(id, held[3], state, now)
 append_from(id, tonumber(first_seq), 8)
+keep_bytes(id, 2 * #outcome + BYTES_PER_EVENT * redis.call('LLEN', log_key(id)))  -- the log has the texts, too
 expire(id, now, ttl_s)
 local usage = cjson.decode(outcome)
 account(id, usage.prompt_tokens or 0, usage.completion_tokens or committed_tokens(id))

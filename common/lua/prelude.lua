@@ -156,22 +156,47 @@ end
 -- Note that something happened, for /metrics: `keys.COUNTERS`.
 local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
 
+local function webhooks_key(id) return 'slm:webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
+
+-- Have the job's webhook sent, if it has one.
+local function owe_webhook(id, now)
+  if redis.call('HEXISTS', job_key(id), 'webhook_url') == 0 then return end
+  redis.call('ZADD', webhooks_key(id), now, id)
+  redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
+end
+
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
   redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
-  if redis.call('HEXISTS', job_key(id), 'webhook_url') == 1 then redis.call('ZADD', 'slm:webhooks:due', now, id) end
+  owe_webhook(id, now)
+end
+
+local BYTES_PER_EVENT = 100  -- of a log, beside the texts in it
+
+-- Count bytes that a job keeps in Redis as its owner's.
+local function keep_bytes(id, bytes)
+  redis.call('HINCRBY', 'slm:jobs:bytes', id, bytes)
+  redis.call('HINCRBY', 'slm:owners:bytes', redis.call('HGET', 'slm:jobs:owners', id), bytes)
+end
+
+-- Drop what a job was given: nobody asks for it any more where the job has brought nothing.
+local function drop_body(id)
+  local bytes = redis.call('HSTRLEN', job_key(id), 'params')
+  redis.call('HDEL', job_key(id), 'params')
+  keep_bytes(id, -bytes)
 end
 
 -- Start the clock of a closed job's record; called after its last event. Not while its webhook is on its way or an
 -- operator has to decide: each calls again when it is done.
 local function expire(id, now, ttl_s)
-  if redis.call('ZSCORE', 'slm:webhooks:due', id) or redis.call('ZSCORE', 'slm:jobs:quarantine', id) then return end
+  if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', 'slm:jobs:quarantine', id) then return end
   redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)
+  if redis.call('HEXISTS', job_key(id), 'result') == 0 then drop_body(id) end
   local idempotency = redis.call('HGET', job_key(id), 'idempotency')
   if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
 end
@@ -187,10 +212,31 @@ end
 -- Take a job out of the listings. Its record may be gone already.
 local function unlist(id)
   local owner = redis.call('HGET', 'slm:jobs:owners', id)
-  if owner then redis.call('ZREM', 'slm:jobs:index:' .. owner, id) end
+  if owner then
+    redis.call('ZREM', 'slm:jobs:index:' .. owner, id)
+    redis.call('HINCRBY', 'slm:owners:bytes', owner, -(redis.call('HGET', 'slm:jobs:bytes', id) or 0))
+  end
   redis.call('HDEL', 'slm:jobs:owners', id)
+  redis.call('HDEL', 'slm:jobs:bytes', id)
   redis.call('ZREM', 'slm:jobs:index', id)
   redis.call('ZREM', 'slm:jobs:expiry', id)
+end
+
+local OLDEST = 200  -- of an owner's jobs: how many are looked at to make room
+
+-- Forget ended jobs of an owner, the oldest first, until the texts of all take no more than `most` bytes. Returns whether
+-- that was enough.
+local function make_room(owner, most)
+  local function is_enough() return tonumber(redis.call('HGET', 'slm:owners:bytes', owner) or 0) <= most end
+  if is_enough() then return true end
+  for _, id in ipairs(redis.call('ZRANGE', 'slm:jobs:index:' .. owner, 0, OLDEST - 1)) do
+    if redis.call('ZSCORE', 'slm:jobs:expiry', id) then
+      redis.call('UNLINK', job_key(id), log_key(id))
+      unlist(id)
+      if is_enough() then return true end
+    end
+  end
+  return false
 end
 
 local DAY_MS = 86400000
@@ -227,13 +273,20 @@ local function fail(id, lane, err, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
--- Set a job aside where an operator sees it; its record stays until the operator has decided.
+local function file_key(id) return 'slm:file:' .. id end
+
+-- Remove a file that was deleted, unless a batch reads it.
+local function remove_unused(id)
+  local file = redis.call('HMGET', file_key(id), 'owner', 'is_deleted')
+  if not file[2] or redis.call('SCARD', file_key(id) .. ':batches') > 0 then return end
+  redis.call('DEL', file_key(id), file_key(id) .. ':lines', file_key(id) .. ':batches')
+  redis.call('HDEL', 'slm:files:bytes:' .. file[1], id)
+end
+
+-- Set a job aside where an operator sees it; its record stays whole until the operator has decided. Called before it ends.
 local function quarantine(id, now)
   redis.call('ZADD', 'slm:jobs:quarantine', now, id)
   count('quarantined')
-  redis.call('ZREM', 'slm:jobs:expiry', id)
-  redis.call('PERSIST', job_key(id))
-  redis.call('PERSIST', log_key(id))
 end
 
 -- Take a job out of quarantine: its record expires like any other's. Returns whether it was in it.

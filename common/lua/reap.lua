@@ -9,8 +9,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf'
   if redis.call('HINCRBY', job_key(id), 'crashes', 1) < tonumber(max_crashes) then
     requeue(id, lane)
   else
-    fail(id, lane, lost_error, now, ttl_s)
     quarantine(id, now)
+    fail(id, lane, lost_error, now, ttl_s)
   end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'deadlines'), '-inf', now)) do

@@ -1,11 +1,11 @@
--- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once
--- and most tokens a day, the job in quarantine that this one repeats (each of these three may be empty), then field, value,
--- ... of the optional fields (job_store.py: JobOptions).
+-- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once,
+-- most tokens a day and most bytes kept, the job in quarantine that this one repeats (each of these four may be empty), then
+-- field, value, ... of the optional fields (job_store.py: JobOptions).
 -- Returns status, the job's id, position (seconds until midnight where no tokens are left), bells.
 local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 9)
-local most_jobs, most_tokens, retried = unpack(ARGV, 10, 12)
+local most_jobs, most_tokens, most_bytes, retried = unpack(ARGV, 10, 13)
 local option = {}
-for i = 13, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 14, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
@@ -25,6 +25,7 @@ end
 if most_tokens ~= '' and tonumber(redis.call('GET', tokens_key(owner, now)) or 0) >= tonumber(most_tokens) then
   return {'no_tokens_left', id, math.ceil((DAY_MS - now % DAY_MS) / 1000), {}}
 end
+if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
 local flow = owner .. (option.bulk and ':bulk' or ':interactive')
@@ -44,6 +45,7 @@ if option.idempotency then
   redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
 end
 list(id, owner, now)
+keep_bytes(id, #params)
 if retried ~= '' then drop(retried, now, ttl_s) end
 enter_line(id, lane)
 local bells = ring(lane, now)

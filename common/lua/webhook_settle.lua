@@ -5,9 +5,9 @@ if redis.call('HGET', job_key(id), 'webhook_attempts') ~= attempt then return 0 
 local now = now_ms()
 redis.call('HSET', job_key(id), 'webhook_state', state, 'webhook_error', err)
 if state == 'pending' then
-  redis.call('ZADD', 'slm:webhooks:due', now + retry_ms, id)
+  redis.call('ZADD', webhooks_key(id), now + retry_ms, id)
 else
-  redis.call('ZREM', 'slm:webhooks:due', id)
+  redis.call('ZREM', webhooks_key(id), id)
   expire(id, now, ttl_s)
 end
 return 1

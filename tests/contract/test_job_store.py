@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from redis import Redis
 
@@ -14,6 +16,7 @@ from common.errors import (
     JobNotFound,
     NoWorker,
     QueueFull,
+    QuotaExceeded,
     RateLimitExceeded,
     WorkerLost,
 )
@@ -23,7 +26,7 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Place, Submitted
 from common.jobs import JobKind, JobState
 from common.queue import QUEUE
-from common.webhook_queue import WebhookQueue
+from common.webhook_queue import Shares, WebhookQueue
 
 LEASE_S = 5.0
 TTL_S = 60
@@ -568,7 +571,7 @@ def test_the_time_a_job_may_run_counts_over_all_attempts(station: Station) -> No
     assert station.claim("b").time_left_s is None
 
 
-DUE = "slm:webhooks:due"
+DUE = "slm:webhooks:due:me"
 
 
 def test_however_a_job_ends_its_webhook_is_due(station: Station) -> None:
@@ -606,7 +609,7 @@ def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -
             station.claim(name)
             station.expire_leases()
             station.store.reap(QUEUE)
-    lent = {one.job_id: one for one in queue.take(8, lease_s=60)}
+    lent = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=60)}
     queue.note_failed(lent["a"], "x")
     station.store.drop("b")
     assert [station.redis.ttl(keys.job(name)) for name in ("a", "b")] == [-1, -1]
@@ -673,3 +676,133 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     assert 0 < station.redis.ttl(f"slm:tokens:ann:{today}") <= 24 * 3600
     station.redis.rename(f"slm:tokens:ann:{today}", f"slm:tokens:ann:{today - 1}")  # it is tomorrow
     station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
+
+
+# -- what jobs keep ----------------------------------------------------------------------------------------------------
+
+
+def kept(station: Station, owner: str = "me") -> int:
+    return int(station.redis.hget("slm:owners:bytes", owner) or 0)
+
+
+def make_old(station: Station) -> None:
+    """As if the records of all jobs that have ended had expired."""
+    for name in station.redis.zrange("slm:jobs:expiry", 0, -1):
+        station.redis.delete(keys.job(name), keys.log(name))
+        station.redis.zadd("slm:jobs:expiry", {name: 0})
+    station.store.reap(QUEUE)
+
+
+def test_a_job_that_brought_nothing_keeps_nothing_of_what_it_was_given(station: Station) -> None:
+    station.with_slots(20)
+    names = ("failed", "stopped", "queued", "expired", "unread")
+    for name in names:
+        options = {"ttl_s": 60} if name == "expired" else {"reader_grace_s": 30} if name == "unread" else {}
+        station.submit(name, **options)
+    station.store.fail("failed", station.claim("failed").attempt, [events.error(0, WorkerLost("x"))])
+    last = [events.finished(0, JobState.CANCELLED, "cancelled")]
+    station.store.end_cancelled("stopped", station.claim("stopped").attempt, None, last)
+    station.store.cancel("queued")
+    station.redis.delete(keys.reader("unread"))
+    assert station.store.claim("unread", "w1", lease_s=LEASE_S) is None
+    station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"expired": 0})
+    station.store.reap(QUEUE)
+    for name in names:
+        assert station.store.get(name).state.is_terminal
+        assert station.redis.hget(keys.job(name), "params") is None
+        assert station.store.get(name).params == {}
+
+
+def test_one_that_brought_something_keeps_it(station: Station) -> None:
+    station.submit("a")
+    station.succeed(station.claim("a"))
+    assert station.store.get("a").params == {"prompt": "a"}
+
+
+def test_one_in_quarantine_keeps_it_until_it_is_dropped(station: Station) -> None:
+    station.submit("a")
+    for _ in range(MAX_CRASHES):
+        station.claim("a")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    assert station.store.get("a").params == {"prompt": "a"}
+    station.store.drop("a")
+    assert station.store.get("a").params == {}
+
+
+def test_notes_stay_with_the_record_whatever_becomes_of_the_job(station: Station) -> None:
+    params = {"prompt": "x", "notes": {"response": {"metadata": {}, "tools": []}}}
+    station.store.submit("a", JobKind.GENERATE, params, owner="me", max_queue=9)
+    assert station.store.get("a").params == params
+    station.store.cancel("a")
+    assert station.store.get("a").params == {"notes": params["notes"]}
+
+
+def test_what_an_owners_open_jobs_keep_is_bounded(station: Station) -> None:
+    def enter(job_id: str, owner: str = "me", size: int = 400) -> None:
+        params, limits = {"prompt": "x" * size}, Limits(job_bytes=1000)
+        station.store.submit(job_id, JobKind.GENERATE, params, owner=owner, max_queue=99, limits=limits)
+
+    enter("a")
+    enter("b")
+    with pytest.raises(QuotaExceeded, match="1000 bytes") as refused:
+        enter("c")
+    assert (refused.value.limit, refused.value.retryable) == (1000, False)
+    assert refused.value.retry_after_s
+    enter("d", owner="ann")
+    with pytest.raises(QuotaExceeded):
+        enter("e", owner="bob", size=1000)
+    station.store.cancel("a")  # brought nothing, keeps nothing
+    enter("c")
+    with pytest.raises(QuotaExceeded):
+        enter("e")
+
+
+def test_the_oldest_ended_jobs_make_room_for_new_ones(station: Station) -> None:
+    """Whoever sends jobs all day long is not refused for what they got hours ago."""
+    station.with_slots(20)
+    limits = Limits(job_bytes=2000)
+
+    def run(job_id: str) -> None:
+        station.store.submit(job_id, JobKind.GENERATE, {"prompt": "x" * 400}, owner="me", max_queue=99, limits=limits)
+        station.succeed(station.claim(job_id))
+
+    station.submit("open")
+    for number in range(10):
+        run(f"done-{number}")
+        assert kept(station) <= 2000 + 1000
+    known = [f"done-{number}" for number in range(10) if station.redis.exists(keys.job(f"done-{number}"))]
+    assert known == [f"done-{number}" for number in range(10 - len(known), 10)]
+    assert 2 <= len(known) <= 4
+    assert station.store.get("open").state is JobState.QUEUED
+    assert {job.id for job in station.store.newest(99)} == {*known, "open"}
+
+
+def test_what_a_webhook_or_an_operator_waits_for_makes_no_room(station: Station) -> None:
+    limits = Limits(job_bytes=1000)
+    options = JobOptions(webhook_url="https://example.org")
+    params = {"prompt": "x" * 600}
+    station.store.submit("a", JobKind.GENERATE, params, owner="me", max_queue=99, limits=limits, options=options)
+    station.succeed(station.claim("a"))
+    with pytest.raises(QuotaExceeded):
+        station.store.submit("b", JobKind.GENERATE, params, owner="me", max_queue=99, limits=limits)
+    assert station.store.get("a").result
+
+
+def test_every_byte_that_was_counted_is_forgotten_in_the_end(station: Station) -> None:
+    station.with_slots(20)
+    for name in ("done", "failed", "queued", "poison"):
+        station.submit(name)
+    assert kept(station) == sum(len(json.dumps({"prompt": name})) for name in ("done", "failed", "queued", "poison"))
+    station.succeed(station.claim("done"))
+    station.store.fail("failed", station.claim("failed").attempt, [events.error(0, WorkerLost("x"))])
+    station.store.cancel("queued")
+    for _ in range(MAX_CRASHES):
+        station.claim("poison")
+        station.expire_leases()
+        station.store.reap(QUEUE)
+    station.store.drop("poison")
+    assert kept(station) > 0
+    make_old(station)
+    assert kept(station) == 0
+    assert station.redis.hlen("slm:jobs:bytes") == 0

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from common.errors import PromptTooLong, WorkerLost
 from common.sampling import GrammarKind
 from tests.foreign.conftest import Site
+from tests.foreign.node_packages import FOLDER, require
 from tests.scripted_worker import Play, answer
 
 pytestmark = pytest.mark.integration
 
-FOLDER = Path(__file__).parent / "node"
 PREAMBLE = """
 const {OpenAI} = require('openai');
 const client = new OpenAI({maxRetries: 0, timeout: 20000});
@@ -31,12 +29,7 @@ STORY = answer("Once ", "upon ", "a time.")
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
-    if shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no npm")
-        pytest.skip("there is no npm")
-    if not (FOLDER / "node_modules" / "openai").is_dir():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, timeout=240)
+    require("openai")
 
 
 def node(site: Site, program: str) -> list[object]:

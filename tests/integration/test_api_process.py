@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 TIMEOUT_S = 20
 NUM_TOKENS = 3000
+POST_HEAD = "POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         response = stream(api)
         waiter = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])))
         body = b'{"prompt": "Hi"}'
-        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n"
         waiter.sendall(head.encode() + body)
         wait_for("both subscriptions", lambda: len(open_channels(real_redis)) == 2, TIMEOUT_S)
         response.close()
@@ -172,7 +173,7 @@ def post_and_hang_up(api: ApiProcess, body: bytes) -> str:
     jobs = f"{api.url}/slm/jobs"
     before = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
     with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
-        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         while True:
             now = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}

@@ -70,7 +70,7 @@ def test_a_container_runs_the_command_of_the_one_machine_start(
 
 
 def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]) -> None:
-    config, durable = f"{SECRETS_DIR}/redis.conf", durability("${SLM_REDIS_FSYNC:-everysec}")
+    config, durable = f"{SECRETS_DIR}/redis.conf", durability("${SLM_REDIS_FSYNC:-everysec}", "${SLM_REDIS_MEMORY:-1gb}")
     assert services["redis"]["command"] == ["valkey-server", config, *durable]
 
 
@@ -187,7 +187,7 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
     documented = dict(re.findall(r"^# (SLM_\w+)=(.*)$", text, re.MULTILINE))
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     defaults |= {"data_dir": "data", "lora_path": "", "webhook_secret": "", "published_host": "", "kv_memory": ""}
-    defaults |= {"cors_origins": "", "otlp_endpoint": "", "redis_url": ""}
+    defaults |= {"cors_origins": "", "otlp_endpoint": "", "redis_url": "", "redis_memory": ""}
     assert documented == {f"{ENV_PREFIX}{name}".upper(): str(default) for name, default in defaults.items()}
     for name, field in Settings.model_fields.items():
         assert f"# {field.description}" in text, name

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -45,6 +46,15 @@ def test_redis_listens_on_its_socket_logs_each_write_and_evicts_nothing(tmp_path
     assert f"/bin/valkey-server {tmp_path}/redis.conf --port 0 --unixsocket {tmp_path}/redis.sock" in command
     assert "--appendonly yes --appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
+
+
+def test_redis_takes_no_more_memory_than_it_is_given(tmp_path: Path) -> None:
+    """Without a limit a few clients could have the machine swap, or the system end the server."""
+    bounded = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path, 16379, "always", memory=100_000_000).command()
+    assert bounded[bounded.index("--maxmemory") + 1] == "100000000"
+    usual = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path, 16379, "always").command()
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert int(usual[usual.index("--maxmemory") + 1]) == machine // 4
 
 
 def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ SLMClientError
 ├── ConnectionLost          the server cannot be reached, or broke off, and asking again did not help
 ├── BadAnswer               the answer is not what this API gives: probably another server's
 └── ApiError                the server said no; `code` says why
-    ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed
+    ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed,
+    │   │                   unsupported_media_type, head_too_large
     │   └── PromptTooLong   prompt_too_long
     ├── Unauthorized        invalid_api_key
     ├── Forbidden           forbidden
@@ -13,7 +14,7 @@ SLMClientError
     │   └── AdapterNotFound adapter_not_found
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
-    ├── RateLimited         rate_limit_exceeded
+    ├── RateLimited         rate_limit_exceeded, quota_exceeded
     ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, request_timeout
     │   └── ModelUnavailable  model_unavailable
     ├── JobFailed           worker_lost
@@ -155,8 +156,11 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "invalid_api_key": Unauthorized,
     "forbidden": Forbidden,
     "rate_limit_exceeded": RateLimited,
+    "quota_exceeded": RateLimited,
     "idempotency_mismatch": InvalidRequest,
     "body_too_large": InvalidRequest,
+    "unsupported_media_type": InvalidRequest,
+    "head_too_large": InvalidRequest,
     "method_not_allowed": InvalidRequest,
     "not_found": NotFound,
     "job_not_found": JobNotFound,

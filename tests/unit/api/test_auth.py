@@ -16,7 +16,7 @@ from api.auth.access import Access, access_of, rules_of
 from api.auth.keyring import CACHE_S, Keyring
 from common.api_keys import ApiKeyStore, Role
 from common.errors import Unauthorized
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
 
@@ -141,7 +141,7 @@ def test_a_server_without_keys_serves_everybody_on_this_machine(api: Api) -> Non
     ],
 )
 def test_no_other_sites_page_uses_a_server_without_keys(api: Api, headers: dict[str, str], status: int) -> None:
-    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', headers=headers, content_type="text/plain")
+    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', headers=headers, content_type="application/json")
     assert answer.status_code == status
 
 
@@ -339,6 +339,60 @@ def test_a_stream_over_the_limit_is_an_answer_and_no_stream(waiting: Guarded) ->
     waiting.submit("ann")
     refused = waiting.ask("ann", "POST", "/slm/stream", json={"prompt": "Hi"})
     assert (refused.status_code, refused.mimetype) == (429, "application/json")
+
+
+def test_reads_over_the_rate_are_refused_and_work_is_not(guarded: Guarded) -> None:
+    limit(guarded, reads_per_minute=2)
+    answers = [guarded.ask("ann", method, "/slm/jobs") for method in ("GET", "HEAD", "GET")]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json["code"] == "rate_limit_exceeded"
+    assert answers[2].headers["X-RateLimit-Limit"] == "2"
+    assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
+    assert guarded.generate("ann").status_code == 200
+    assert guarded.ask("bob", "GET", "/slm/jobs").status_code == 200
+
+
+STREAMS = {
+    "/slm/stream": {"prompt": "Hi"},
+    "/v1/chat/completions": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True},
+    "/v1/completions": {"model": MODEL, "prompt": "Hi", "stream": True},
+    "/v1/responses": {"model": MODEL, "input": "Hi", "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_streams_over_the_limit_are_refused_until_one_ends(start_api: StartApi, redis: Redis, path: str) -> None:
+    def script(play: Play) -> None:
+        play.say("a ")
+        play.run_until_cancelled()
+
+    waiting = Guarded(start_api(script), ApiKeyStore(redis))
+    limit(waiting, open_streams=1)
+    first = waiting.ask("ann", "POST", path, json=STREAMS[path])
+    job = f"/slm/jobs/{first.headers['X-Job-Id']}"
+    for refused in (
+        waiting.ask("ann", "POST", path, json=STREAMS[path]),
+        waiting.ask("ann", "GET", f"{job}/stream"),
+    ):
+        assert (refused.status_code, refused.headers["X-RateLimit-Limit"]) == (429, "1")
+    assert len(waiting.ask("ann", "GET", "/slm/jobs").json["jobs"]) == 1
+    waiting.ask("bob", "POST", path, json=STREAMS[path]).close()
+    first.close()
+    again = waiting.ask("ann", "GET", f"{job}/stream")
+    assert again.status_code == 200
+    again.close()
+
+
+def test_what_is_no_stream_in_the_end_counts_as_none(guarded: Guarded) -> None:
+    limit(guarded, open_streams=1)
+    for _ in range(3):
+        assert guarded.ask("ann", "GET", f"/slm/jobs/{UNKNOWN}/stream").status_code == 404
+        assert guarded.ask("ann", "POST", "/slm/stream", json={"prompt": ""}).status_code == 400
+        assert guarded.generate("ann").status_code == 200
+    job_id = guarded.submit("ann")
+    for _ in range(3):
+        guarded.ask("ann", "HEAD", f"/slm/jobs/{job_id}/stream").close()
+        guarded.ask("ann", "GET", f"/slm/jobs/{job_id}/stream").get_data()
 
 
 def test_no_answer_and_no_log_line_has_a_key_in_it(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:

@@ -117,11 +117,6 @@ def test_the_answer_tells_of_a_way_of_sampling_only_where_it_was_used(api: Api) 
     assert not SENT.keys() & api.generate(**off, ignore_eos=False).json["settings"].keys()
 
 
-def test_a_body_without_a_json_content_type_is_taken_as_curl_sends_it(api: Api) -> None:
-    answer = api.client.post("/slm/generate", data='{"prompt": "Hi"}', content_type="application/x-www-form-urlencoded")
-    assert answer.status_code == 200
-
-
 @pytest.mark.parametrize("text", ["\u2028 \x00 é 漢字 😀", '</script><b>"'])
 def test_any_text_comes_back_as_it_went(api: Api, text: str) -> None:
     assert api.generate(prompt=text).json["prompt"] == text

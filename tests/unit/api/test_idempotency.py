@@ -138,7 +138,8 @@ def test_another_request_under_the_same_key_is_refused(api: Api, path: str, body
 def test_how_the_request_is_written_makes_no_difference(api: Api) -> None:
     first = post(api, "/slm/generate", {"prompt": "Hi", "temperature": 1, "stop": ["x"]})
     raw = b'{ "stop":["x"],\n"temperature": 1.0, "prompt": "H\\u0069"}'
-    again = api.client.post("/slm/generate", data=raw, headers={"Idempotency-Key": "k1", "X-Request-Id": "other"})
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k1", "X-Request-Id": "other"}
+    again = api.client.post("/slm/generate", data=raw, headers=headers)
     assert again.json["job_id"] == first.json["job_id"]
 
 

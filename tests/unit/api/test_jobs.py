@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from common.errors import PromptTooLong
+from common.job_store import JobStore
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -120,6 +121,13 @@ def test_the_list_is_newest_first_and_short(api: Api) -> None:
         "started_at",
         "finished_at",
     }
+
+
+def test_the_list_leaves_the_jobs_bodies_where_they_are(api: Api) -> None:
+    """A thousand prompts of a megabyte would come from Redis for nothing."""
+    api.generate(prompt="x" * 1000)
+    [listed] = JobStore(api.redis, lambda _: None, job_ttl_s=60).newest(10)
+    assert (listed.state, listed.params, listed.result) == ("succeeded", {}, None)
 
 
 def test_the_list_can_be_cut(api: Api) -> None:

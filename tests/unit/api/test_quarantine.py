@@ -66,13 +66,14 @@ def test_the_list_says_what_became_of_each_job(api: Api, poisonous: str) -> None
 
 
 def test_a_retry_is_a_new_job_of_the_same_kind_and_options(api: Api, poisonous: str) -> None:
+    old = api.worker.store.get(poisonous)
     accepted = api.client.post(f"/slm/jobs/{poisonous}/retry")
     new_id = accepted.json["job_id"]
     assert accepted.status_code == 202
     assert new_id != poisonous
     assert (accepted.headers["X-Job-Id"], accepted.headers["Location"]) == (new_id, f"/slm/jobs/{new_id}")
     assert api.finish(new_id)["result"]["response"] == "It works."
-    old, new = (api.worker.store.get(job_id) for job_id in (poisonous, new_id))
+    new = api.worker.store.get(new_id)
     assert (new.kind, new.params, new.bulk) == (old.kind, old.params, True)
     assert (new.ttl_ms, new.timeout_ms) == (60_000, 30_000)
     assert quarantined(api) == []

@@ -24,7 +24,9 @@ from api.reference.meanings import MEANINGS
 from common.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
 from tests.api_in_process import MODEL, Api
+from tests.unit.api import test_bad_input
 from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai import test_input, test_responses
 
 GOLDEN = ROOT / "tests" / "golden"
 NOT_DESCRIBED = {"static"}  # parts of the pages
@@ -107,6 +109,85 @@ def test_the_names_of_operations_differ(document: Json) -> None:
 def test_it_is_written_once(api: Api) -> None:
     assert api.client.get("/openapi.json").data == api.client.get("/openapi.json").data
     assert api.client.get("/openapi.json").json == json.loads(json.dumps(build(api.client.application)))
+
+
+# -- exact -------------------------------------------------------------------------------------------------------------
+
+CHAT = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}]}
+WRONG: dict[str, tuple[Json, dict[str, list[Any]]]] = {
+    "GenerateBody": ({"prompt": "Hi"}, test_bad_input.wrong_values()),
+    "ChatBody": (CHAT, test_input.CHAT),
+    "CompletionBody": ({"model": "gpt2", "prompt": "Hi"}, test_input.COMPLETION),
+    "ResponseBody": ({"model": "gpt2", "input": "Hi"}, test_responses.WRONG),
+}
+
+
+def is_beyond_json_schema(field: str, value: Any) -> bool:
+    """What is wrong with the value is nothing that JSON Schema can say.
+
+    Halves of characters, the depth and the length of what is in a value, a bound that another field sets; and a line's
+    end behind a number, which Python's `$` passes over.
+    """
+    text = json.dumps(value)
+    return (
+        "\\ud" in text
+        or len(text) > 65_536
+        or text.count("{") > 100
+        or (field == "min_new_tokens" and value == 101)
+        or (field == "seed" and isinstance(value, float))
+        or (field == "logit_bias" and value == {"1\n": 1})
+    )
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_refused_is_described_as_wrong(document: Json, name: str) -> None:
+    base, table = WRONG[name]
+    validator = schema_of(document, {"$ref": f"#/components/schemas/{name}"})
+    taken = [
+        {field: value}
+        for field, values in table.items()
+        for value in values
+        if not is_beyond_json_schema(field, value) and validator.is_valid(base | {field: value})
+    ]
+    assert taken == []
+    assert not validator.is_valid(base | {"x": 1})
+
+
+def test_what_is_taken_is_described_as_right(document: Json) -> None:
+    validator = schema_of(document, {"$ref": "#/components/schemas/GenerateBody"})
+    refused = [
+        {field: value}
+        for field, values in test_bad_input.RIGHT.items()
+        for value in values
+        if not validator.is_valid({"prompt": "Hi"} | {field: value})
+    ]
+    assert refused == []
+
+
+@pytest.mark.parametrize(
+    ("name", "nested"),
+    [
+        ("ChatBody", {"messages": [{"role": "user", "content": []}]}),
+        ("ChatBody", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]}]}),
+        ("ChatBody", {"messages": [{"role": "user", "content": "a", "x": 1}]}),
+        ("ChatBody", {"response_format": {"type": "json_schema"}}),
+        ("ChatBody", {"response_format": {"type": "text", "json_schema": {"schema": {}}}}),
+        ("ResponseBody", {"text": {"format": {"type": "json_schema", "schema": {}}}}),
+        ("ResponseBody", {"text": {"format": {"type": "text", "name": "a"}}}),
+        ("ChatBody", {"webhook_url": ""}),
+        ("CompletionBody", {"webhook_url": "ftp://example.org"}),
+        ("ResponseBody", {"webhook_url": "http://user@example.org"}),
+        ("TokenizeBody", {"messages": []}),
+        ("TokenizeBody", {"x": 1}),
+        ("ModelBody", {"x": 1}),
+    ],
+)
+def test_what_is_inside_is_described_and_refused_alike(api: Api, document: Json, name: str, nested: Json) -> None:
+    paths = {"ChatBody": "/v1/chat/completions", "CompletionBody": "/v1/completions", "ResponseBody": "/v1/responses"}
+    path = paths | {"TokenizeBody": "/slm/tokenize", "ModelBody": "/slm/load"}
+    body = (WRONG[name][0] if name in WRONG else {}) | nested
+    assert not schema_of(document, {"$ref": f"#/components/schemas/{name}"}).is_valid(body)
+    assert api.client.post(path[name], json=body).status_code == 400
 
 
 # -- true --------------------------------------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ def test_somebody_else_s_batch_and_file_are_not_found(start_api: StartApi, redis
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"input_file_id": "file-x"}, "file_id"),
+        ({"input_file_id": "file-x"}, "input_file_id"),
         ({"endpoint": "/v1/embeddings"}, "endpoint"),
         ({"completion_window": "1h"}, "completion_window"),
         ({"metadata": {"a": 1}}, "metadata.a"),

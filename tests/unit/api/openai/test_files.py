@@ -10,7 +10,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from common import keys
-from common.api_keys import ApiKeyStore, Role
+from common.api_keys import ApiKeyStore, Limits, Role
 from common.files import LINES_AT_ONCE, FileStore
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
@@ -18,7 +18,7 @@ from tests.unit.api.conftest import StartApi
 
 def upload(api: Api, content: bytes = b"{}\n", **form: Any) -> TestResponse:
     data = {"purpose": "batch", "file": (BytesIO(content), "my.jsonl")} | form
-    return api.client.post("/v1/files", data=data)
+    return api.client.post("/v1/files", data=data, content_type="multipart/form-data")
 
 
 def test_a_file_is_described_and_found_again(api: Api) -> None:
@@ -95,6 +95,23 @@ def test_somebody_else_s_file_is_not_found(start_api: StartApi, redis: Redis) ->
     assert api.client.get("/v1/files", headers={"X-API-Key": key}).json["data"] == []
 
 
+def test_a_file_beyond_the_keys_quota_is_refused(start_api: StartApi, redis: Redis) -> None:
+    store = ApiKeyStore(redis)
+    headers = {"X-API-Key": store.create("someone", Role.USER, Limits(files=2, file_bytes=100))}
+    api = start_api()
+
+    def put(size: int) -> TestResponse:
+        form = {"purpose": "batch", "file": (BytesIO(b"x" * size), "a.jsonl")}
+        return api.client.post("/v1/files", data=form, headers=headers)
+
+    assert put(60).status_code == 200
+    refused = put(41)
+    assert (refused.status_code, refused.json["error"]["code"]) == (429, "quota_exceeded")
+    assert (refused.headers["X-Should-Retry"], refused.headers["Retry-After"]) == ("false", "3600")
+    assert put(40).status_code == 200
+    assert "2 files" in put(0).json["error"]["message"]
+
+
 def test_a_file_beyond_the_limit_is_413(start_api: StartApi) -> None:
     api = start_api(max_file_bytes=2000)
     assert upload(api, b"x" * 2000).status_code == 200
@@ -123,7 +140,7 @@ def test_what_cannot_be_taken_is_named(api: Api, form: dict[str, Any], param: st
 
 
 def test_a_body_that_is_no_form_is_refused(api: Api) -> None:
-    assert api.client.post("/v1/files", json={"purpose": "batch"}).status_code == 400
+    assert api.client.post("/v1/files", json={"purpose": "batch"}).status_code == 415
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ NO_TEXT: list[Any] = [1, True, {}, 0.5]
 NO_NUMBER: list[Any] = [True, "1", [], {}]
 SHARED: dict[str, list[Any]] = {
     "model": [*NO_TEXT, ""],
-    "n": [*NO_NUMBER, 0, -1, 129, 1.0],
+    "n": [*NO_NUMBER, 0, -1, 129, 1.5],
     "stream": [1, "true", []],
     "stream_options": [1, "x", [], True],
     "temperature": [*NO_NUMBER, -0.1, 2.1],
@@ -120,7 +120,7 @@ def test_what_is_not_supported_is_refused_by_name(api: Api, field: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"model": NaN}'])
 def test_a_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> None:
-    answer = api.client.post("/v1/chat/completions", data=body)
+    answer = api.client.post("/v1/chat/completions", data=body, content_type="application/json")
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_request")
 
 
@@ -137,5 +137,7 @@ bodies = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), json_val
 @given(body=bodies)
 def test_no_body_brings_the_server_down(api: Api, body: dict[str, Any]) -> None:
     for path in ("/v1/chat/completions", "/v1/completions"):
-        answer = api.client.post(path, data=json.dumps({"model": MODEL} | body).encode())
+        answer = api.client.post(
+            path, data=json.dumps({"model": MODEL} | body).encode(), content_type="application/json"
+        )
         assert answer.status_code in (200, 400)

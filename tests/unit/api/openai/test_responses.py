@@ -217,7 +217,7 @@ WRONG: dict[str, list[Any]] = {
     "model": [1, ""],
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
-    "max_output_tokens": [0, "1", True, 1.0],
+    "max_output_tokens": [0, "1", True, 1.5],
     "temperature": [-1, 2.1, "1"],
     "top_p": [-0.1, 1.1],
     "text": [1, "x", []],

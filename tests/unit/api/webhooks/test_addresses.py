@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from api.webhooks.addresses import is_public, literal
+from common.settings import ROOT
 
 PRIVATE = [
     *["127.0.0.1", "127.255.255.254", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254"],
@@ -35,3 +39,31 @@ def test_an_address_is_known_in_every_form_that_resolvers_take(host: str) -> Non
 @pytest.mark.parametrize("host", ["example.org", "localhost", "1.2.3.4.example.org", "256.1.1.1"])
 def test_a_name_is_no_address(host: str) -> None:
     assert literal(host) is None
+
+
+BESIDE_STUCK_LOOK_UPS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, os, time
+from gevent.monkey import get_original
+from api.webhooks.addresses import resolve
+
+shared = gevent.get_hub().threadpool
+for _ in range(shared.maxsize):  # look-ups of others, whose name servers never answer
+    shared.spawn(get_original("time", "sleep"), 60)
+print(resolve("localhost", 30.0))
+try:
+    resolve("nobody.invalid", 30.0)
+except OSError as err:
+    print(type(err).__name__)
+os._exit(0)
+"""
+
+
+def test_look_ups_wait_for_no_others_and_fail_in_silence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE_STUCK_LOOK_UPS], cwd=ROOT, capture_output=True, text=True, timeout=50, check=True
+    )
+    addresses, error = done.stdout.splitlines()
+    assert "127.0.0.1" in addresses or "::1" in addresses
+    assert (error, done.stderr) == ("gaierror", "")

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import threading
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from api.service import JobView
-from api.webhooks.deliverer import LEASE_S, RETRY_AFTER_S, Deliverer
+from api.webhooks.deliverer import LEASE_S, RETRY_AFTER_S, SHARES, Deliverer
 from api.webhooks.message import sign
 from api.webhooks.sender import DeliveryFailed
 from common import keys
-from common.webhook_queue import WebhookQueue
+from common.job_store import JobOptions, JobStore
+from common.jobs import GenerateParams, JobKind
+from common.sampling import SamplingParams
+from common.webhook_queue import Shares, WebhookQueue
 from tests.api_in_process import Api
 from tests.unit.api.conftest import SECRET, StartApi
 
 URL = "https://example.org/hook"
-DUE = "slm:webhooks:due"
+DUE = "slm:webhooks:due:anonymous"
 TTL_S = 60
+PATIENCE_S = 20
+PARAMS = GenerateParams("Hi", SamplingParams(seed=1)).to_dict()
 
 
 class Mailbox:
@@ -48,6 +56,13 @@ class Site:
         """As another process has one."""
         return Deliverer(WebhookQueue(self.api.redis, job_ttl_s=TTL_S), self.view, self.mailbox, key=key)  # type: ignore[arg-type]
 
+    def deliver(self, deliverer: Deliverer | None = None) -> int:
+        """Make the attempts that are due, to their end; returns how many there were."""
+        attempts = (deliverer or self.deliverer).start_due()
+        for attempt in attempts:
+            attempt.join(PATIENCE_S)
+        return len(attempts)
+
     def view(self, job_id: str) -> JobView:
         found: JobView = self.api.client.application.extensions["slm"].jobs.view(job_id)
         return found
@@ -74,8 +89,8 @@ def site(start_api: StartApi) -> Site:
 def test_an_ended_job_is_told_of_once(site: Site) -> None:
     job_id = site.ended_job()
     assert site.webhook(job_id) == {"state": "pending", "attempts": 0, "last_error": None}
-    assert site.deliverer.deliver_due() == 1
-    assert site.deliverer.deliver_due() == 0
+    assert site.deliver() == 1
+    assert site.deliver() == 0
     [(url, headers, body)] = site.mailbox.posted
     assert url == URL
     assert json.loads(body)["data"]["job_id"] == job_id
@@ -86,20 +101,20 @@ def test_an_ended_job_is_told_of_once(site: Site) -> None:
 
 def test_a_job_without_a_url_tells_nobody(site: Site) -> None:
     site.api.generate()
-    assert site.deliverer.deliver_due() == 0
+    assert site.deliver() == 0
 
 
 def test_what_failed_is_tried_again_later_and_later_and_then_no_more(site: Site) -> None:
     job_id = site.ended_job()
     for number, delay_s in enumerate(RETRY_AFTER_S, start=1):
         site.mailbox.failures = [DeliveryFailed(f"failure {number}")]
-        assert site.deliverer.deliver_due() == 1
+        assert site.deliver() == 1
         assert delay_s - 5 < site.seconds_to_next(job_id) <= delay_s
         assert site.webhook(job_id) == {"state": "pending", "attempts": number, "last_error": f"failure {number}"}
-        assert site.deliverer.deliver_due() == 0
+        assert site.deliver() == 0
         site.make_due(job_id)
     site.mailbox.failures = [DeliveryFailed("the last")]
-    assert site.deliverer.deliver_due() == 1
+    assert site.deliver() == 1
     assert site.webhook(job_id) == {"state": "failed", "attempts": 6, "last_error": "the last"}
     assert not site.api.redis.exists(DUE)
     ids = {headers["webhook-id"] for _, headers, _ in site.mailbox.posted}
@@ -110,7 +125,7 @@ def test_a_delivery_after_a_failure_forgets_the_failure(site: Site) -> None:
     job_id = site.ended_job()
     site.mailbox.failures = [DeliveryFailed("x")]
     for _ in range(2):
-        site.deliverer.deliver_due()
+        site.deliver()
         if site.api.redis.exists(DUE):
             site.make_due(job_id)
     assert site.webhook(job_id) == {"state": "delivered", "attempts": 2, "last_error": None}
@@ -119,14 +134,14 @@ def test_a_delivery_after_a_failure_forgets_the_failure(site: Site) -> None:
 def test_a_final_failure_is_not_tried_again(site: Site) -> None:
     job_id = site.ended_job()
     site.mailbox.failures = [DeliveryFailed("a private address", is_final=True)]
-    site.deliverer.deliver_due()
+    site.deliver()
     assert site.webhook(job_id) == {"state": "failed", "attempts": 1, "last_error": "a private address"}
 
 
 def test_a_bug_in_one_delivery_stops_no_other(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     jobs = [site.ended_job() for _ in range(3)]
     site.mailbox.failures = [ZeroDivisionError()]
-    assert site.deliverer.deliver_due() == 3
+    assert site.deliver() == 3
     states = sorted(site.webhook(job_id)["state"] for job_id in jobs)
     assert states == ["delivered", "delivered", "pending"]
     assert "ZeroDivisionError" in caplog.text
@@ -134,12 +149,12 @@ def test_a_bug_in_one_delivery_stops_no_other(site: Site, caplog: pytest.LogCapt
 
 def test_what_a_process_had_taken_when_it_died_comes_back(site: Site) -> None:
     job_id = site.ended_job()
-    [lent] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(8, lease_s=LEASE_S)  # and it dies
-    assert site.deliverer.deliver_due() == 0
+    [lent] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(SHARES, lease_s=LEASE_S)  # and it dies
+    assert site.deliver() == 0
     assert 0 < site.seconds_to_next(job_id) <= LEASE_S
     site.make_due(job_id)
     site.mailbox.failures = [DeliveryFailed("x")]
-    assert site.deliverer.deliver_due() == 1
+    assert site.deliver() == 1
     WebhookQueue(site.api.redis, job_ttl_s=TTL_S).note_delivered(lent)  # it was not dead, only slow
     assert site.webhook(job_id) == {"state": "pending", "attempts": 2, "last_error": "x"}
 
@@ -147,13 +162,13 @@ def test_what_a_process_had_taken_when_it_died_comes_back(site: Site) -> None:
 def test_processes_share_the_work(site: Site) -> None:
     for _ in range(12):
         site.ended_job()
-    assert [one.deliver_due() for one in (site.deliverer, site.new_deliverer(), site.deliverer)] == [8, 4, 0]
+    assert [site.deliver(one) for one in (site.deliverer, site.new_deliverer(), site.deliverer)] == [8, 4, 0]
     assert len({headers["webhook-id"] for _, headers, _ in site.mailbox.posted}) == 12
 
 
 def test_a_server_that_has_lost_its_secret_says_so(site: Site) -> None:
     job_id = site.ended_job()
-    site.new_deliverer(key=None).deliver_due()
+    site.deliver(site.new_deliverer(key=None))
     assert site.webhook(job_id)["state"] == "failed"
     assert "SLM_WEBHOOK_SECRET" in site.webhook(job_id)["last_error"]
     assert site.mailbox.posted == []
@@ -164,10 +179,10 @@ def test_a_job_stays_until_its_webhook_is_done_and_expires_then(site: Site) -> N
     redis: Redis = site.api.redis
     assert redis.ttl(keys.job(job_id)) == redis.ttl(keys.log(job_id)) == -1
     site.mailbox.failures = [DeliveryFailed("x")]
-    site.deliverer.deliver_due()
+    site.deliver()
     assert redis.ttl(keys.job(job_id)) == -1
     site.make_due(job_id)
-    site.deliverer.deliver_due()
+    site.deliver()
     assert 0 < redis.ttl(keys.job(job_id)) <= TTL_S
     assert 0 < redis.ttl(keys.log(job_id)) <= TTL_S
 
@@ -175,15 +190,100 @@ def test_a_job_stays_until_its_webhook_is_done_and_expires_then(site: Site) -> N
 def test_a_job_that_is_gone_is_forgotten(site: Site) -> None:
     job_id = site.ended_job()
     site.api.redis.delete(keys.job(job_id))
-    assert site.deliverer.deliver_due() == 0
+    assert site.deliver() == 0
     assert not site.api.redis.exists(DUE, keys.job(job_id))
 
 
 def test_a_long_error_is_cut(site: Site) -> None:
     job_id = site.ended_job()
     site.mailbox.failures = [DeliveryFailed("x" * 5000)]
-    site.deliverer.deliver_due()
+    site.deliver()
     assert len(site.webhook(job_id)["last_error"]) == 200
+
+
+class Hanging:
+    """In place of a sender: whoever posts to a host of these waits until the test lets go."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.posted: list[str] = []
+        self._hosts = hosts
+        self._go_on = threading.Event()
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        self.posted.append(url)
+        if url.split("/")[2] in self._hosts:
+            assert self._go_on.wait(PATIENCE_S)
+
+    def let_go(self, attempts: list[threading.Thread]) -> None:
+        self._go_on.set()
+        for attempt in attempts:
+            attempt.join(PATIENCE_S)
+
+
+FEW = Shares(total=8, owner=4, receiver=2)
+
+
+@pytest.fixture
+def hanging(site: Site, monkeypatch: pytest.MonkeyPatch) -> Hanging:
+    monkeypatch.setattr("api.webhooks.deliverer.SHARES", FEW)
+    site.mailbox = Hanging("hangs.example.org", *(f"{number}.example.org" for number in range(20)))  # type: ignore[assignment]
+    site.deliverer = site.new_deliverer()
+    return site.mailbox  # type: ignore[return-value]
+
+
+def end_many(site: Site, count: int, url: str, owner: str = "anonymous") -> None:
+    """Jobs of an owner that have ended; `{}` in the URL is their number."""
+    store = JobStore(site.api.redis, lambda _: None, job_ttl_s=TTL_S)
+    for number in range(count):
+        options = JobOptions(webhook_url=url.format(number))
+        job_id = str(uuid.uuid4())
+        store.submit(job_id, JobKind.GENERATE, PARAMS, owner=owner, max_queue=10_000, options=options)
+        store.cancel(job_id)
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(site: Site, hanging: Hanging) -> None:
+    end_many(site, 60, "https://hangs.example.org/")
+    stuck = site.deliverer.start_due()
+    assert len(stuck) == FEW.receiver
+    site.ended_job()
+    [attempt] = site.deliverer.start_due()
+    attempt.join(PATIENCE_S)
+    assert hanging.posted == ["https://hangs.example.org/"] * FEW.receiver + [URL]
+    hanging.let_go(stuck)
+
+
+def test_an_owner_whose_receivers_hang_holds_up_no_other(site: Site, hanging: Hanging) -> None:
+    end_many(site, 20, "https://{}.example.org/", owner="ann")
+    stuck = site.deliverer.start_due()
+    assert len(stuck) == FEW.owner
+    end_many(site, 1, URL, owner="bob")
+    [attempt] = site.deliverer.start_due()
+    attempt.join(PATIENCE_S)
+    assert hanging.posted[-1] == URL
+    hanging.let_go(stuck)
+
+
+def test_the_next_place_is_for_the_owner_with_the_fewest(site: Site, hanging: Hanging) -> None:
+    for owner in ("ann", "bob"):
+        end_many(site, 20, "https://{}.example.org/", owner=owner)
+    stuck = site.deliverer.start_due()
+    assert len(stuck) == FEW.total
+    end_many(site, 1, URL, owner="zoe")
+    assert site.deliverer.start_due() == []
+    with_one_free = replace(FEW, total=FEW.total + 1)
+    [lent] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(
+        with_one_free, site.deliverer._going_on.copy(), lease_s=LEASE_S
+    )
+    assert lent.owner == "owner:zoe"
+    hanging.let_go(stuck)
+
+
+def test_the_end_of_an_attempt_makes_room_at_once(site: Site) -> None:
+    """Not with the next look, a second later: a hundred messages to one receiver go eight at a time."""
+    end_many(site, 2 * SHARES.receiver, URL)
+    assert site.deliver() == SHARES.receiver
+    assert site.deliverer._has_room.is_set()
+    assert site.deliver() == SHARES.receiver
 
 
 # -- what is refused at once -------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[list
     asked: list[str] = []
     left = list(answers)
 
-    def resolve(host: str) -> list[str]:
+    def resolve(host: str, _timeout_s: float) -> list[str]:
         asked.append(host)
         return left.pop(0)
 

@@ -1,0 +1,38 @@
+"""How many streams each owner has open in this process: a stream costs memory for as long as it lasts."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from common.errors import RateLimitExceeded
+
+RETRY_S = 1  # nobody knows which of them ends first, or when
+
+
+class OpenStreams:
+    """Counts them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    def enter(self, owner: str, most: int | None) -> Callable[[], None]:
+        """Count one more; returns what is to be called at its end, once.
+
+        Raises:
+            RateLimitExceeded: `most` are open already.
+        """
+        with self._lock:
+            if most is not None and self._open[owner] >= most:
+                message = f"{most} of your streams are open already: as many as you may have at once."
+                raise RateLimitExceeded(message, retry_after_s=RETRY_S, limit=most)
+            self._open[owner] += 1
+        return lambda: self._leave(owner)
+
+    def _leave(self, owner: str) -> None:
+        with self._lock:
+            self._open[owner] -= 1
+            if self._open[owner] == 0:
+                del self._open[owner]

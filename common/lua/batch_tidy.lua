@@ -1,0 +1,11 @@
+-- ARGV: batch.  Takes a batch that has ended, or expired, off the open ones, and drops what only its driver needed.
+local id = ARGV[1]
+local batch = redis.call('HMGET', 'slm:batch:' .. id, 'owner', 'input_file_id')
+redis.call('ZREM', 'slm:batches:open', id)
+for _, part in ipairs({'jobs', 'output', 'errors'}) do redis.call('DEL', 'slm:batch:' .. id .. ':' .. part) end
+if batch[1] then
+  redis.call('ZREM', 'slm:batches:open:' .. batch[1], id)
+  redis.call('SREM', file_key(batch[2]) .. ':batches', id)
+  remove_unused(batch[2])
+end
+return 1

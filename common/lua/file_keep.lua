@@ -1,0 +1,29 @@
+-- ARGV: owner, file, bytes, the owner's most files and most bytes of files (either may be empty), ttl_s, then field, value, ...
+-- of the file's record; without these it is only asked for room.  Returns '' once the file is kept (or could be); otherwise
+-- what there is too much of, and then the content that was written for it is dropped.
+local owner, id, bytes, most_files, most_bytes, ttl_s = unpack(ARGV, 1, 6)
+local kept = 'slm:files:bytes:' .. owner
+local num_files, num_bytes = 1, tonumber(bytes)
+local sizes = redis.call('HGETALL', kept)
+for i = 1, #sizes, 2 do
+  if redis.call('EXISTS', file_key(sizes[i])) == 0 then
+    redis.call('HDEL', kept, sizes[i])  -- it has expired
+  elseif sizes[i] ~= id then
+    num_files, num_bytes = num_files + 1, num_bytes + sizes[i + 1]
+  end
+end
+
+local refusal = ''
+if most_files ~= '' and num_files > tonumber(most_files) then refusal = 'files' end
+if most_bytes ~= '' and num_bytes > tonumber(most_bytes) then refusal = 'file_bytes' end
+if #ARGV == 6 then return refusal end
+if refusal ~= '' then
+  redis.call('DEL', file_key(id) .. ':lines')
+  return refusal
+end
+redis.call('DEL', file_key(id))
+redis.call('HSET', file_key(id), unpack(ARGV, 7))
+redis.call('EXPIRE', file_key(id), ttl_s)
+redis.call('ZADD', 'slm:files:' .. owner, math.floor(now_ms() / 1000), id)
+redis.call('HSET', kept, id, bytes)
+return ''
