@@ -34,7 +34,7 @@ class RedisServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
-        command = (str(find_server()), *self._options, *where, *durability("everysec"))
+        command = (str(find_server()), *self._options, *where, *durability("everysec", "512mb"))
         with (self.folder / "server.log").open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out)
         deadline = time.monotonic() + 20

@@ -70,7 +70,10 @@ def test_a_container_runs_the_command_of_the_one_machine_start(
 
 
 def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]) -> None:
-    config, durable = f"{SECRETS_DIR}/redis.conf", durability("${SLM_REDIS_FSYNC:-everysec}", "${SLM_REDIS_MEMORY:-1gb}")
+    config, durable = (
+        f"{SECRETS_DIR}/redis.conf",
+        durability("${SLM_REDIS_FSYNC:-everysec}", "${SLM_REDIS_MEMORY:-1gb}"),
+    )
     assert services["redis"]["command"] == ["valkey-server", config, *durable]
 
 
