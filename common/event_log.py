@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from types import TracebackType
 from typing import cast
@@ -12,18 +11,17 @@ from redis.exceptions import RedisError
 
 from common import keys
 from common.events import Event
-from common.logs import fields
 from common.subscriber import Listener, Subscriber
 
 READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory
-
-log = logging.getLogger(__name__)
+_READING = "event log not read"
 
 
 class EventLog:
     """The event logs of all jobs, for reading."""
 
     def __init__(self, redis: Redis, subscriber: Subscriber) -> None:
+        self.outage = subscriber.outage
         self._redis = redis
         self._subscriber = subscriber
 
@@ -90,8 +88,9 @@ class Follower:
         try:
             chunk = self._events.read(self._job_id, first, READ_CHUNK)
         except RedisError as err:
-            log.warning("job %s: log not read (%s); trying again", self._job_id, err, extra=fields(job_id=self._job_id))
+            self._events.outage.note_failure(_READING, err)
             return [], False
+        self._events.outage.note_success(_READING)
         return chunk, len(chunk) == READ_CHUNK
 
     def _is_gone(self) -> bool:

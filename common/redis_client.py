@@ -38,6 +38,7 @@ def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) 
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
+        encoding_errors="replace",  # bytes that are no text, from a stranger on a channel of ours, end no thread
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ from common import keys
 from common.subscriber import Subscriber
 
 WAIT_S = 60.0
+
+log = logging.getLogger(__name__)
 
 
 class ControlListener:
@@ -36,7 +39,7 @@ class ControlListener:
         while not self._listener.closed:
             messages, missed = self._listener.take(WAIT_S)
             for text in messages:
-                self._heed(json.loads(text))
+                self._heed(_read(text))
             if missed:
                 self._on_model()
 
@@ -45,3 +48,15 @@ class ControlListener:
             self._on_cancel(message["cancel"])
         if "model" in message:
             self._on_model()
+
+
+def _read(text: str) -> dict[str, str]:
+    """The message; an empty one if it cannot be read."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        message = None
+    if isinstance(message, dict):
+        return message
+    log.warning("dropped a message that cannot be read: %.100r", text)
+    return {}

@@ -8,8 +8,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from celery import Celery
+from redis.exceptions import RedisError
 
 from common.errors import Cancelled
 from common.event_log import EventLog
@@ -17,6 +19,7 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
 from common.jobs import JobKind
 from common.metrics_board import MetricsBoard
+from common.outage import Outage
 from common.queue import QUEUE, SPARE_THREADS, BellRinger
 from common.redis_client import connect
 from common.settings import Settings
@@ -63,8 +66,9 @@ class WorkerRuntime:
         fleet = Fleet(redis)
         self._store = store
         self._jobs = HeldJobs()
-        self._subscriber = Subscriber(redis)
-        self._publisher = Publisher(store, self._jobs, self._lose, self._metrics)
+        self.outage = Outage(log)
+        self._subscriber = Subscriber(redis, self.outage)
+        self._publisher = Publisher(store, self._jobs, self._lose, self._metrics, self.outage)
         self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
@@ -76,8 +80,9 @@ class WorkerRuntime:
             on_cancel=self._cancel,
             watchdog=self._watchdog,
             metrics=MetricsReporter(MetricsBoard(redis), worker_id, self._metrics.to_wire),
+            outage=self.outage,
         )
-        self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish)
+        self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish, self.outage)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         traces = Traces(self._tracer, worker_id)
@@ -111,7 +116,8 @@ class WorkerRuntime:
             pass
         self._takes_jobs = True
         self._heartbeat.publish()
-        self._store.ring_due()
+        with suppress(RedisError):  # the reaper does it too
+            self._store.ring_due()
 
     def begin_drain(self, grace_s: float | None = None) -> None:
         """Take no more jobs; let the running ones finish for `grace_s`, then hand them over. Returns at once."""
