@@ -39,7 +39,7 @@ slm:batches:open        zset    the batches that have not ended, by creation (s)
 slm:batches:driver      string  the API process that drives them
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
-slm:awake               hash    the last heartbeat of any worker, and since when there was no gap (ms)
+slm:awake               hash    per kind (worker, api): the last heartbeat of any process, since when without a gap (ms)
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:worker:<id>:metrics string  its figures for /metrics (JSON: `metrics_board`)
 slm:counters            hash    how often it happened: jobs:<kind>:<state> (ended), failovers, crashes, quarantined

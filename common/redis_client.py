@@ -7,7 +7,7 @@ import re
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -55,3 +55,8 @@ def explain(err: RedisError) -> SLMError:
     if isinstance(err, _AWAY) or _NOT_NOW.search(text):
         return RedisUnavailable("The job store does not answer; try again.", retry_after_s=1)
     return InternalError("The server failed; its log has the details under the request id.")
+
+
+def may_pass(err: RedisError) -> bool:
+    """Whether the same command can succeed later, be it because an operator gives a permission back."""
+    return explain(err).retryable or isinstance(err, NoPermissionError) or "NOPERM" in str(err)

@@ -141,7 +141,7 @@ class ModelKeeper:
             if holding.error is not None:
                 raise holding.error
             if holding.state is WorkerState.UNLOADED:
-                self._fleet.require_model()
+                self._outage.attempt("model not asked for", self._fleet.require_model)
                 self._nudged.set()
             with self._changed:
                 self._changed.wait(RECHECK_S)

@@ -34,6 +34,7 @@ from worker.job_runner import JobRunner
 from worker.metrics import MetricsReporter, WorkerMetrics
 from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
+from worker.patient_redis import PatientRedis
 from worker.publisher import Publisher
 from worker.serving import Backend, Serving
 from worker.token_jobs import TokenJobs
@@ -42,6 +43,7 @@ from worker.watchdog import Watchdog
 
 REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
 SETTLE_POLL_S = 0.2
+HAND_OVER_S = 1.0  # for jobs to be handed over; if Redis is away, their leases run out
 FORCE_AFTER_S = 10.0  # what an orderly end may take beyond the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
@@ -62,11 +64,12 @@ class WorkerRuntime:
         self._draining = threading.Event()
         self._metrics = WorkerMetrics(lambda: self._engine)
         redis = connect(settings.redis_url, retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
-        store = JobStore(redis, BellRinger(app), job_ttl_s=settings.job_ttl_s)
+        self.outage = Outage(log)
+        ring = BellRinger(app)
+        store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
         fleet = Fleet(redis)
         self._store = store
         self._jobs = HeldJobs()
-        self.outage = Outage(log)
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._lose, self._metrics, self.outage)
         self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
@@ -86,16 +89,18 @@ class WorkerRuntime:
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         traces = Traces(self._tracer, worker_id)
-        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper, self._metrics, traces)
-        model_jobs = ModelJobs(store, fleet)
+        self._patient = PatientRedis(redis, self.outage)
+        jobs = JobStore(self._patient, ring, job_ttl_s=settings.job_ttl_s)
+        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._keeper, self._metrics, traces)
+        model_jobs = ModelJobs(jobs, Fleet(self._patient))
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,
             JobKind.LOAD: model_jobs.run,
             JobKind.UNLOAD: model_jobs.run,
-            JobKind.TOKENIZE: TokenJobs(store, self._keeper).run,
+            JobKind.TOKENIZE: TokenJobs(jobs, self._keeper).run,
         }
-        self._runner = JobRunner(store, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
+        self._runner = JobRunner(jobs, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -191,11 +196,14 @@ class WorkerRuntime:
     def _drain(self, grace_s: float) -> None:
         self._heartbeat.publish()
         if self._jobs.wait_until_empty(grace_s):
+            self._patient.end_patience()
             return
         left = self._jobs.all()
         log.info("handing over %d jobs", len(left))
         for job in left:
             job.decide(Fate.HANDED_OVER)
+        self._jobs.wait_until_empty(HAND_OVER_S)
+        self._patient.end_patience()
 
     def _is_free(self) -> bool:
         """Whether a bell could be answered now."""

@@ -243,20 +243,41 @@ local function drop(id, now, ttl_s)
   return true
 end
 
--- Since when this server has been there for its clients; 0 where nothing speaks against always. Workers beat several
--- times per lease, so a whole lease without a beat is a gap: the server was down or frozen, or every worker was.
-local function awake_since(now, lease_ms)
-  local beats = redis.call('HMGET', 'slm:awake', 'last', 'since')
+-- Since when processes of a kind (`worker`, `api`) have been beating without a gap: `now` during a gap, 0 if none ever
+-- did. In a gap they were all away, or this server was.
+local function awake_since(kind, now)
+  local beats = redis.call('HMGET', 'slm:awake', kind .. ':last', kind .. ':since', kind .. ':gap_ms')
   if not beats[1] then return 0 end
-  return now - beats[1] < tonumber(lease_ms) and tonumber(beats[2]) or now
+  return now - beats[1] < tonumber(beats[3]) and tonumber(beats[2]) or now
+end
+
+local function note_beat(kind, now, gap_ms)
+  local since = awake_since(kind, now)
+  redis.call('HSET', 'slm:awake', kind .. ':since', since, kind .. ':last', now, kind .. ':gap_ms', gap_ms)
+end
+
+-- Whether a lease that has run out says that its worker is gone. After a gap nobody could renew any, so workers get the
+-- time of a whole lease first.
+local function leases_count(now)
+  local lease_ms = tonumber(redis.call('HGET', 'slm:awake', 'lease_ms') or 0)
+  return now - awake_since('worker', now) >= lease_ms
 end
 
 -- Whether somebody reads the job's stream, or never had to. Readers renew the key; it outlives the last by the grace.
--- Nobody could renew it while the server was away, so everybody gets a new grace after that.
-local function has_reader(id, now, lease_ms)
+-- Nobody could renew it while the server or the API was away, so everybody gets a new grace after that.
+local function has_reader(id, now)
   local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
   if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
-  return now - awake_since(now, lease_ms) < tonumber(grace_ms)
+  return now - math.max(awake_since('worker', now), awake_since('api', now)) < tonumber(grace_ms)
+end
+
+-- Whether the present attempt of a job has brought a token.
+local function made_progress(id)
+  local first = redis.call('HGET', job_key(id), 'attempt_seq') or 0
+  for _, message in ipairs(redis.call('LRANGE', log_key(id), first, -1)) do
+    if cjson.decode(message).type == 'token' then return true end
+  end
+  return false
 end
 
 -- Whether `attempt` is the one that may write. A job that was taken up again fences its older attempts off.

@@ -4,8 +4,10 @@
 write_even_when_full()
 local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error = unpack(ARGV)
 local now = now_ms()
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now)) do
+local overdue = leases_count(now) and redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now) or {}
+for _, id in ipairs(overdue) do
   count('crashes')
+  if made_progress(id) then redis.call('HSET', job_key(id), 'crashes', 0) end
   if redis.call('HINCRBY', job_key(id), 'crashes', 1) < tonumber(max_crashes) then
     requeue(id, lane)
   else

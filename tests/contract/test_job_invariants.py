@@ -129,8 +129,13 @@ class JobHistories(RuleBasedStateMachine):
             return
         self.redis.zadd(keys.leases(LANE), {name: 0})
         self.store.reap(QUEUE)
-        if before.crashes + 1 >= MAX_CRASHES:
+        crashes = 0 if self.has_progress(before) else before.crashes
+        if crashes + 1 >= MAX_CRASHES:
             self.note_end(name, JobState.FAILED)
+
+    def has_progress(self, job: JobRecord) -> bool:
+        """Whether its present attempt has brought a token."""
+        return any(text.startswith(f"{job.attempt}:") for text in self.written[job.id])
 
     @rule(name=jobs)
     def expire(self, name: str) -> None:

@@ -328,6 +328,43 @@ def test_a_job_that_saw_too_many_workers_die_fails(station: Station) -> None:
     assert station.log("a")[-1].type is EventType.ERROR
 
 
+def test_a_lease_that_ran_out_while_the_server_was_away_is_nobodys_crash(station: Station) -> None:
+    """Its worker could not renew it. It has the time of a lease for that, once the server is back."""
+    station.submit("a")
+    claim = station.claim("a")
+    station.expire_leases()
+    long_ago = now_ms(station.redis) - 120_000
+    station.redis.hset("slm:awake", "worker:last", long_ago)  # and no heartbeat until now
+    station.store.reap(QUEUE)
+    station.with_slots(2)  # a heartbeat
+    station.store.reap(QUEUE)
+    assert station.store.get("a").state is JobState.RUNNING
+    assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), set())
+    station.expire_leases()
+    station.redis.hset("slm:awake", "worker:since", long_ago)  # a lease later
+    station.store.reap(QUEUE)
+    assert station.store.get("a").crashes == 1
+
+
+def test_crashes_are_counted_from_the_last_attempt_that_brought_a_token(station: Station) -> None:
+    station.submit("a")
+
+    def crash(*batch: Event) -> int:
+        claim = station.claim("a")
+        if batch:
+            station.store.emit([("a", claim.attempt, batch)])
+        station.expire_leases()
+        station.store.reap(QUEUE)
+        return station.store.get("a").crashes
+
+    assert crash(events.status(0, "Generating response...")) == 1
+    assert crash() == 2
+    assert crash(events.token(1, "x", [7])) == 1
+    assert crash() == 2
+    assert crash() == MAX_CRASHES
+    assert station.store.get("a").state is JobState.FAILED
+
+
 def test_a_job_that_is_handed_over_is_rung_for_and_counts_no_crash(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
@@ -461,16 +498,16 @@ def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station)
         station.submit(name, reader_grace_s=30)
     running = station.claim("a")
     long_ago = now_ms(station.redis) - 60_000
-    station.redis.hset("slm:awake", mapping={"since": 0, "last": long_ago})  # and no heartbeat until now
+    station.redis.hset("slm:awake", mapping={"worker:since": 0, "worker:last": long_ago})  # and no heartbeat until now
     for name in "ab":
         station.redis.delete(keys.reader(name))
     assert station.store.claim("b", "w1", lease_s=LEASE_S) is not None
     held = [("a", running.attempt)]
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
     station.with_slots(2)  # a heartbeat
-    assert int(station.redis.hget("slm:awake", "since") or 0) > long_ago
+    assert int(station.redis.hget("slm:awake", "worker:since") or 0) > long_ago
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
-    station.redis.hset("slm:awake", "since", long_ago)  # the grace is over
+    station.redis.hset("slm:awake", "worker:since", long_ago)  # the grace is over
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -359,3 +360,27 @@ def test_a_worker_lives_through_a_crash_of_redis(tmp_path: Path) -> None:
         _, after = cluster.stream("endless", max_new_tokens=10)
         assert_whole(after, 10)
         assert worker.is_running()
+
+
+def test_pauses_of_redis_beyond_the_lease_are_nobodys_crash(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with (
+        running_server(tmp_path / "redis") as server,
+        running_cluster(server.url, tmp_path, SLM_LEASE_S="1") as cluster,
+    ):
+        worker = cluster.start_worker("a", FAKE_STEP_MS="30")
+        other = cluster.start_worker("b", FAKE_STEP_MS="30")
+        cluster.wait_until_taking_jobs("a", "b")
+        jobs = [cluster.stream("endless", max_new_tokens=200) for _ in range(4)]
+        for _ in range(3):
+            seen = [len(reader.text) for _, reader in jobs]
+            wait_for("tokens", lambda seen=seen: all(len(r.text) > n for (_, r), n in zip(jobs, seen, strict=True)))
+            server.pause()
+            time.sleep(4)
+            server.resume()
+        for job_id, reader in jobs:
+            assert_whole(reader, 200)
+            record = cluster.store.get(job_id)
+            assert (record.attempt, record.crashes) == (1, 0)
+        assert worker.is_running()
+        assert other.is_running()
