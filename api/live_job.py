@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from api.line import Spot
 from api.readers import Reading
+from common import events
 from common.errors import SLMError
 from common.event_log import Follower
 from common.events import Event, EventType
@@ -20,8 +21,8 @@ WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
 class LiveJob:
     """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
 
-    `after` is the last event that the client has seen already, and `text` what it has read up to there. `is_repeat`: it
-    was entered by an earlier request, under the same Idempotency-Key.
+    `after` is the last event that the client has seen, and `seen` those up to there that the log still has.
+    `is_repeat`: it was entered by an earlier request, under the same Idempotency-Key.
     """
 
     def __init__(
@@ -31,24 +32,29 @@ class LiveJob:
         follower: Follower,
         spot: Spot,
         *,
+        seen: Sequence[Event] = (),
         after: int = -1,
-        text: str = "",
         reading: Reading | None = None,
         is_repeat: bool = False,
     ) -> None:
         self.id = job_id
         self.is_repeat = is_repeat
         self.kind = kind
-        self.text = text
-        self._after = after
+        self.text = events.committed(seen)[1]
+        self.after = after
+        self._num_seen = len(seen)
         self._follower = follower
         self._spot = spot
         self._reading = reading
         self._is_over = False
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:
-        """The events that the client has not seen, up to the terminal one; None after each `pulse_s` of silence."""
-        for event in self._follower.events(after=self._after, pulse_s=pulse_s):
+        """The events behind `seen`, up to the terminal one; None after each `pulse_s` of silence.
+
+        Raises:
+            JobLost: Redis no longer has the job.
+        """
+        for event in self._follower.events(after=self._num_seen - 1, pulse_s=pulse_s):
             self._is_over = event is not None and event.type.is_terminal
             yield event
 

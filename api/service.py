@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -141,31 +141,34 @@ class JobService:
     def attach(self, job_id: str, after: int, caller: Caller) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).
 
-        Returns None when nothing can come: `after` is the job's last event.
+        Returns None when nothing can come: `after` is the job's last event. A job that has not ended may have no event
+        `after`: Redis can have lost what the client has seen.
 
         Raises:
             JobNotFound: no such job, or it is not the caller's.
-            InvalidRequest: the job has no event `after` yet.
+            InvalidRequest: the job has ended, and never had an event `after`.
         """
         record = self.get(job_id, caller)
         seen = self._log.read(job_id)[: after + 1] if after >= 0 else []
-        if after >= len(seen):
+        if after >= len(seen) and record.state.is_terminal and record.attempt <= 1:  # with one attempt none was lost
             raise InvalidRequest(
                 f"Last-Event-ID must be the id of an event of this stream; it has none with {after}",
                 param="last_event_id",
             )
-        if seen and seen[-1].type.is_terminal:
+        if after == len(seen) - 1 and seen and seen[-1].type.is_terminal:
             return None
-        return self._follow(record, after=after, text=events.committed(seen)[1])
+        return self._follow(record, seen=seen, after=after)
 
-    def _follow(self, record: JobRecord, *, after: int = -1, text: str = "", is_repeat: bool = False) -> LiveJob:
+    def _follow(
+        self, record: JobRecord, *, seen: Sequence[Event] = (), after: int = -1, is_repeat: bool = False
+    ) -> LiveJob:
         follower = self._log.follow(record.id)
         spot = Spot(self._line, record.id, follower.nudge)
         if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in line
             spot.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
         return LiveJob(
-            record.id, record.kind, follower, spot, after=after, text=text, reading=reading, is_repeat=is_repeat
+            record.id, record.kind, follower, spot, seen=seen, after=after, reading=reading, is_repeat=is_repeat
         )
 
     def let_go_on(self, job_id: str) -> None:

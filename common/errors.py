@@ -23,6 +23,7 @@ SLMError                     code                 HTTP  retryable
 ├── RedisFull                redis_full           503   yes    Redis has no memory left for another job
 ├── JobExpired               job_expired          503   yes    the job waited longer than its `ttl`
 ├── JobTimeout               job_timeout          503   no     the job ran longer than its `timeout`
+├── JobLost                  job_lost             503   yes    the job store has lost the job, or its record expired
 ├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_CRASHES` times over
 └── InternalError            internal_error       500   no     a bug; the details are in the log only
 
@@ -170,6 +171,12 @@ class JobTimeout(SLMError):
     """The job ran longer than the client wanted it to."""
 
     code, status = "job_timeout", 503
+
+
+class JobLost(SLMError):
+    """The job store no longer has the job that the client was reading or waiting for."""
+
+    code, status, retryable = "job_lost", 503, True
 
 
 class ModelUnavailable(SLMError):

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from common import keys
+from common.errors import JobLost
 from common.events import Event
 from common.subscriber import Listener, Subscriber
 
@@ -54,7 +55,11 @@ class Follower:
         """The events behind seq `after`, each once and in order, up to the terminal one.
 
         Yields None when nothing came for `pulse_s` seconds, and when it was nudged. Ends early when the follower is
-        closed or the job's record has expired. While Redis is away it goes on with pulses, and then from where it was.
+        closed. While Redis is away it goes on with pulses, and then from where it was. If Redis has lost events up to
+        `after` or beyond, it waits for those that follow them; if the job ends before, it yields the terminal event.
+
+        Raises:
+            JobLost: Redis no longer has the job.
         """
         wanted = after + 1
         messages: list[str] = []
@@ -65,7 +70,7 @@ class Follower:
                 if event.seq > wanted:
                     behind = True
                     break
-                if event.seq == wanted:
+                if event.seq == wanted or event.type.is_terminal:
                     wanted += 1
                     yield event
                     if event.type.is_terminal:
@@ -78,26 +83,24 @@ class Follower:
                 continue  # what happened goes before what the reader was nudged for, which waits
             was_nudged, self._nudged = self._nudged, False
             yield None
-            if not was_nudged:
-                if self._is_gone():
-                    return
-                missed = True  # a quiet channel proves nothing: look into the log
+            missed = not was_nudged  # a quiet channel proves nothing: look into the log
 
     def _from_log(self, first: int) -> tuple[list[Event], bool]:
         """A chunk of the log from `first` on, and whether more is waiting there."""
         try:
-            chunk = self._events.read(self._job_id, first, READ_CHUNK)
+            chunk = self._events.read(self._job_id, first, READ_CHUNK) or self._lost_end()
         except RedisError as err:
             self._events.outage.note_failure(_READING, err)
             return [], False
         self._events.outage.note_success(_READING)
         return chunk, len(chunk) == READ_CHUNK
 
-    def _is_gone(self) -> bool:
-        try:
-            return not self._redis.exists(keys.job(self._job_id))
-        except RedisError:
-            return False
+    def _lost_end(self) -> list[Event]:
+        """The terminal event, if the log ends before the wanted event because Redis has lost what was there."""
+        last = self._events.read(self._job_id, -1)
+        if not last and not self._redis.exists(keys.job(self._job_id)):
+            raise JobLost("The job store no longer has this job; send the request again.")
+        return [event for event in last if event.type.is_terminal]
 
     def nudge(self) -> None:
         """Have `events` yield None now if nothing else comes: its reader has something to look at."""

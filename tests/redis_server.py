@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -48,6 +49,10 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def lose_data(self) -> None:
+        """Forget everything; must not run."""
+        shutil.rmtree(self._server.folder / "appendonlydir")
 
     def pause(self) -> None:
         """Let it stand still: it takes connections and answers nothing."""

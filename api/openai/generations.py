@@ -66,21 +66,25 @@ class Generations:
             SLMError: a job failed with it; the others are cancelled.
             Cancelled: somebody cancelled a job, or the client has gone.
         """
-        for _, news in self.story(pulse_s=WAIT_PULSE_S):
-            if (error := failure(news)) is not None:
-                self.give_up()
-                raise error
-        return self.choices()
+        try:
+            for _, news in self.story(pulse_s=WAIT_PULSE_S):
+                if (error := failure(news)) is not None:
+                    raise error
+            return self._choices()
+        except SLMError:
+            self.give_up()
+            raise
 
     def choices(self) -> list[Choice]:
         """What they came to, once all have ended. Raises as `wait`."""
         try:
-            return [
-                Choice.of(self._service.get(job.id, self._caller), self._service.told(job.id)) for job in self._jobs
-            ]
+            return self._choices()
         except SLMError:
             self.give_up()
             raise
+
+    def _choices(self) -> list[Choice]:
+        return [self._choice(job.id) for job in self._jobs]
 
     def _choice(self, job_id: str) -> Choice:
         return Choice.of(self._service.get(job_id, self._caller), self._service.told(job_id))
@@ -98,19 +102,26 @@ class Generations:
                 raise error
 
     def story(self, *, pulse_s: float) -> Iterator[tuple[int, News]]:
-        """What happens to the jobs, each time with the index of the choice, up to the end of all."""
+        """What happens to the jobs, each time with the index of the choice, up to the end of all.
+
+        Raises:
+            JobLost: Redis no longer has one of them.
+        """
         if len(self._jobs) == 1:
             return ((0, news) for news in self.first.story(pulse_s=pulse_s))
         return self._merged(pulse_s)
 
     def _merged(self, pulse_s: float) -> Iterator[tuple[int, News]]:
         """One thread a job. What a slow client has not taken waits here: never more than the answers themselves."""
-        inbox: queue.SimpleQueue[tuple[int, Event | Place] | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[tuple[int, Event | Place] | SLMError | None] = queue.SimpleQueue()
 
         def follow(index: int, job: LiveJob) -> None:
-            for news in job.story(pulse_s=pulse_s):
-                if news is not None:
-                    inbox.put((index, news))
+            try:
+                for news in job.story(pulse_s=pulse_s):
+                    if news is not None:
+                        inbox.put((index, news))
+            except SLMError as err:
+                inbox.put(err)
             inbox.put(None)
 
         for index, job in enumerate(self._jobs):
@@ -122,6 +133,8 @@ class Generations:
             except queue.Empty:
                 yield 0, None
                 continue
+            if isinstance(news, SLMError):
+                raise news
             if news is None:
                 num_open -= 1
             else:

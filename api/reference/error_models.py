@@ -29,9 +29,17 @@ GENERATION = (
     errors.ModelUnavailable,
     errors.JobExpired,
     errors.JobTimeout,
+    errors.JobLost,
     errors.WorkerLost,
 )
-MODEL_CHANGE = (*ENTERING, errors.Conflict, errors.Cancelled, errors.ModelUnavailable, errors.WorkerLost)
+MODEL_CHANGE = (
+    *ENTERING,
+    errors.Conflict,
+    errors.Cancelled,
+    errors.ModelUnavailable,
+    errors.JobLost,
+    errors.WorkerLost,
+)
 
 
 class Error(Told):

@@ -303,6 +303,23 @@ def test_a_stream_survives_a_restart_of_redis(tmp_path: Path) -> None:
         redis.close()
 
 
+def test_a_stream_ends_with_an_error_frame_when_redis_comes_back_without_its_data(tmp_path: Path) -> None:
+    def script(play: Play) -> None:
+        play.say("so far")
+
+    with running_server(tmp_path) as server, running_api(tmp_path, redis_url=server.url, heartbeat_s=300) as api:
+        redis = Redis.from_url(server.url, decode_responses=True)
+        with worker(redis, script) as scripted, stream(api) as response:
+            found = events_of(response)
+            assert next(found)["text"] == "so far"
+            scripted.stop_looking()
+            server.kill()
+            server.lose_data()
+            server.start()
+            assert [data["code"] for data in found] == ["job_lost"]
+        redis.close()
+
+
 def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, Play.run_until_cancelled), stream(api) as response:
         job_url = response.headers["Location"]

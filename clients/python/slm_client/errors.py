@@ -16,7 +16,7 @@ SLMClientError
     ├── RateLimited         rate_limit_exceeded
     ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, request_timeout
     │   └── ModelUnavailable  model_unavailable
-    ├── JobFailed           worker_lost
+    ├── JobFailed           worker_lost, job_lost
     │   ├── JobExpired      job_expired
     │   └── JobTimeout      job_timeout
     └── ServerError         internal_error, and what a proxy in between may say
@@ -172,6 +172,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "job_expired": JobExpired,
     "job_timeout": JobTimeout,
     "worker_lost": JobFailed,
+    "job_lost": JobFailed,
     "internal_error": ServerError,
 }
 _BY_STATUS: Mapping[int, type[ApiError]] = {
