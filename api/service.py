@@ -5,12 +5,15 @@ Errors of `common.errors` and `redis.exceptions.RedisError` go through to the ca
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
 from api.line import TURN_HAS_COME, Line, Spot
@@ -24,6 +27,8 @@ from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState, Lane
 
+log = logging.getLogger(__name__)
+
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -35,6 +40,11 @@ class NewJob:
     kind: JobKind
     params: dict[str, Any]
     options: JobOptions
+
+    @property
+    def can_be_found_again(self) -> bool:
+        """Whether its client has a way back to it once the connection is gone, or wants it to go on without."""
+        return self.options.idempotency_key is not None or self.options.reader_grace_s is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,16 @@ class JobService:
         return LiveJob(
             record.id, record.kind, follower, spot, seen=seen, after=after, reading=reading, is_repeat=is_repeat
         )
+
+    def abandon(self, job: LiveJob, new: NewJob) -> None:
+        """The client that waited for the whole answer has gone; end the job at once if nobody can come back for it."""
+        job.close()
+        if new.can_be_found_again or job.is_repeat:
+            return
+        try:
+            self._store.cancel(job.id)
+        except (JobNotFound, RedisError) as err:
+            log.warning("job %s: not cancelled (%s); its reader's grace ends it", job.id, err)
 
     def let_go_on(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""

@@ -40,6 +40,7 @@ class Generations:
     def __init__(self, service: JobService, caller: Caller, jobs: Sequence[NewJob]) -> None:
         self._service = service
         self._caller = caller
+        self._new_jobs = jobs
         self._jobs: list[LiveJob] = []
         self._is_closed = False
         try:
@@ -148,6 +149,12 @@ class Generations:
         for job in self._jobs:
             if not job.is_repeat:
                 _cancel(self._service, job.id, self._caller)
+
+    def abandon(self) -> None:
+        """The client that waited for the whole answer has gone; end the jobs if nobody can come back for them."""
+        self._is_closed = True
+        for job, new in zip(self._jobs, self._new_jobs, strict=True):
+            self._service.abandon(job, new)
 
     def close(self) -> None:
         """End the subscriptions; whoever waits is let go. May be called twice and from any thread."""

@@ -94,7 +94,7 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
 
 def _wait(generations: Generations) -> Response:
     with ExitStack() as at_end:
-        at_end.callback(watch_client(request.environ, generations.close))
+        at_end.callback(watch_client(request.environ, generations.abandon))
         generations.wait()
     return jsonify(_object(services().jobs.get(generations.first.id, caller())))
 

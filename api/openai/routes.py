@@ -88,7 +88,7 @@ def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
 
 def _answer(endpoint: Endpoint[B], body: B, head: Head, generations: Generations) -> Response:
     with ExitStack() as at_end:
-        at_end.callback(watch_client(request.environ, generations.close))
+        at_end.callback(watch_client(request.environ, generations.abandon))
         return jsonify(endpoint.answer(body, head, generations.wait()))
 
 

@@ -56,11 +56,12 @@ def run_job(new: NewJob) -> Response:
         SLMError: the job failed with it.
         Cancelled: somebody cancelled the job.
     """
-    with services().jobs.start(new) as job, ExitStack() as at_end:
+    jobs = services().jobs
+    with jobs.start(new) as job, ExitStack() as at_end:
         note_job(job.id, is_repeat=job.is_repeat)
-        at_end.callback(watch_client(request.environ, job.close))
+        at_end.callback(watch_client(request.environ, lambda: jobs.abandon(job, new)))
         if job.wait(services().settings.sync_timeout_s):
-            services().jobs.let_go_on(job.id)
+            jobs.let_go_on(job.id)
     return _outcome(job.id)
 
 

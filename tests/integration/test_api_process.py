@@ -154,11 +154,41 @@ def test_what_nobody_reads_any_more_is_cancelled_and_what_is_read_again_is_not(
         with requests.get(f"{stayed_url}/stream", stream=True, timeout=TIMEOUT_S):
             wait_for("the cancellation", lambda: state_of(left_url) == "cancelled", TIMEOUT_S)
             assert state_of(stayed_url) == "running"
-        waiter = post_and_hang_up(api, b'{"prompt": "Hi"}')
-        wait_for("the cancellation", lambda: state_of(f"{api.url}/slm/jobs/{waiter}") == "cancelled", TIMEOUT_S)
+        keyed = post_and_hang_up(api, b'{"prompt": "Hi"}', "Idempotency-Key: k")
+        wait_for("the cancellation", lambda: state_of(f"{api.url}/slm/jobs/{keyed}") == "cancelled", TIMEOUT_S)
         going_on = post_and_hang_up(api, b'{"prompt": "Hi", "on_disconnect": "continue"}')
         time.sleep(2)
         assert state_of(f"{api.url}/slm/jobs/{going_on}") == "running"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/slm/generate", {"prompt": "Hi"}),
+        ("/v1/chat/completions", {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}], "n": 2}),
+        ("/v1/completions", {"model": "gpt2", "prompt": "Hi"}),
+        ("/v1/responses", {"model": "gpt2", "input": "Hi"}),
+    ],
+)
+def test_what_nobody_can_come_back_for_ends_at_once(
+    api: ApiProcess, real_redis: Redis, path: str, body: dict[str, object]
+) -> None:
+    """Long before the grace is over, which is for those who can."""
+    with worker(real_redis, Play.run_until_cancelled):
+        job_id = post_and_hang_up(api, json.dumps(body).encode(), path=path)
+        begun = time.monotonic()
+        wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", TIMEOUT_S)
+        assert time.monotonic() - begun < 3
+        open_jobs = [job["status"] for job in requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]]
+        assert set(open_jobs) == {"cancelled"}
+
+
+def test_what_waits_in_line_and_nobody_can_come_back_for_leaves_it_at_once(api: ApiProcess, real_redis: Redis) -> None:
+    with worker(real_redis, Play.run_until_cancelled):
+        for _ in range(6):
+            requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi", "async": True}, timeout=TIMEOUT_S)
+        job_id = post_and_hang_up(api, b'{"prompt": "Hi"}')
+        wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", 3)
 
 
 def state_of(job_url: str) -> str:
@@ -167,12 +197,13 @@ def state_of(job_url: str) -> str:
     return str(requests.get(job_url, timeout=TIMEOUT_S).json()["status"])
 
 
-def post_and_hang_up(api: ApiProcess, body: bytes) -> str:
-    """A synchronous generate whose client goes before the answer; returns the job's id."""
+def post_and_hang_up(api: ApiProcess, body: bytes, *head_lines: str, path: str = "/slm/generate") -> str:
+    """A request whose client goes before the answer; returns the id of its job."""
     jobs = f"{api.url}/slm/jobs"
     before = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
     with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
-        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        length = f"Content-Length: {len(body)}"
+        head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: localhost", length, *head_lines, "", ""])
         client.sendall(head.encode() + body)
         while True:
             now = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
