@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from api.line import Spot
@@ -31,6 +31,7 @@ class LiveJob:
         kind: JobKind,
         follower: Follower,
         spot: Spot,
+        on_close: Callable[[LiveJob], None],
         *,
         seen: Sequence[Event] = (),
         after: int = -1,
@@ -47,16 +48,21 @@ class LiveJob:
         self._spot = spot
         self._reading = reading
         self._is_over = False
+        self._on_close = on_close
+        self._end_reason: SLMError | None = None
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:
         """The events behind `seen`, up to the terminal one; None after each `pulse_s` of silence.
 
         Raises:
             JobLost: Redis no longer has the job.
+            SLMError: what `end` was called with.
         """
         for event in self._follower.events(after=self._num_seen - 1, pulse_s=pulse_s):
             self._is_over = event is not None and event.type.is_terminal
             yield event
+        if self._end_reason is not None and not self._is_over:
+            raise self._end_reason
 
     def story(self, *, pulse_s: float) -> Iterator[Event | Place | None]:
         """As `events`; and while the job is queued, each place in line that differs from the last one told."""
@@ -92,8 +98,14 @@ class LiveJob:
             raise SLMError.from_dict(first.data)
         return first is not None
 
+    def end(self, reason: SLMError) -> None:
+        """End the subscription because of something that the job has no part in; who reads the events is told."""
+        self._end_reason = reason
+        self._follower.close()
+
     def close(self) -> None:
         """End the subscription; whoever reads the events is let go. May be called twice and from any thread."""
+        self._on_close(self)
         self._follower.close()
         self._spot.end()
         if self._reading is not None:

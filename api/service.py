@@ -21,11 +21,13 @@ from api.live_job import LiveJob
 from api.readers import Readers
 from common import events, prompts
 from common.api_keys import Limits
-from common.errors import InvalidRequest, JobNotFound, PromptTooLong
+from common.errors import InvalidRequest, JobNotFound, PromptTooLong, ServerStopping
 from common.event_log import EventLog
 from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import JobKind, JobRecord, JobState, Lane
+
+RESTART_S = 5  # about the time until the API is back
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,17 @@ class JobService:
         self._line = line
         self._max_queue = max_queue
         self._max_prompt_chars = max_prompt_chars
+        self._open: set[LiveJob] = set()
+        self._is_stopping = False
+
+    def stop_taking(self) -> None:
+        """Take no more jobs: the process is about to end. Those that are followed go on."""
+        self._is_stopping = True
+
+    def end_open(self) -> None:
+        """Let everybody go who follows a job, with the reason: the process ends now."""
+        for job in list(self._open):
+            job.end(_stopping())
 
     def submit(self, job: NewJob) -> Entered:
         """Enter a job and leave it to itself."""
@@ -126,9 +139,16 @@ class JobService:
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
-            return LiveJob(job_id, job.kind, follower, Spot(self._line, job_id, follower.nudge), reading=reading)
+            spot = Spot(self._line, job_id, follower.nudge)
+            return self._opened(LiveJob(job_id, job.kind, follower, spot, self._open.discard, reading=reading))
+
+    def _opened(self, job: LiveJob) -> LiveJob:
+        self._open.add(job)
+        return job
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
+        if self._is_stopping:
+            raise _stopping()
         if job.kind.takes_prompt:
             self._check_length(prompts.length(prompts.from_wire(job.params)))
         return self._store.submit(
@@ -177,8 +197,18 @@ class JobService:
         if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in line
             spot.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
-        return LiveJob(
-            record.id, record.kind, follower, spot, seen=seen, after=after, reading=reading, is_repeat=is_repeat
+        return self._opened(
+            LiveJob(
+                record.id,
+                record.kind,
+                follower,
+                spot,
+                self._open.discard,
+                seen=seen,
+                after=after,
+                reading=reading,
+                is_repeat=is_repeat,
+            )
         )
 
     def abandon(self, job: LiveJob, new: NewJob) -> None:
@@ -190,6 +220,10 @@ class JobService:
             self._store.cancel(job.id)
         except (JobNotFound, RedisError) as err:
             log.warning("job %s: not cancelled (%s); its reader's grace ends it", job.id, err)
+
+    def note_presence(self) -> None:
+        """Note that a process of the API is there; to be repeated at least every second."""
+        self._store.note_api()
 
     def let_go_on(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -269,6 +303,10 @@ class JobService:
             JobNotFound: no such job, or it is not the caller's.
         """
         return self._store.cancel(self.get(job_id, caller).id)
+
+
+def _stopping() -> ServerStopping:
+    return ServerStopping("The server is being restarted; try again.", retry_after_s=RESTART_S)
 
 
 def _check_form(job_id: str) -> None:

@@ -20,7 +20,7 @@ from api.disconnect import watch_client
 from api.frames import FrameWriter, place_in_line
 from api.live_job import LiveJob
 from api.schemas import parse_last_event_id
-from common.errors import SLMError
+from common.errors import ServerStopping, SLMError
 from common.events import Event
 from common.job_store import Place
 
@@ -93,6 +93,8 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
                     yield Frame(place_in_line(event), type="queued")
                 else:
                     yield from _frame(event, writer, job.after)
+        except ServerStopping:
+            return  # without a last frame: the client takes the stream up again
         except SLMError as err:
             yield Frame(writer.failure(err), type="error")
 

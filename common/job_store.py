@@ -36,6 +36,7 @@ from common.scripts import Argument, Script
 
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
+API_GAP_MS = 3000  # without a beat of the API for so long, none was there (it beats every second)
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
 TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
@@ -151,7 +152,7 @@ class JobStore:
         self._submit, self._claim, self._renew = Script("submit"), Script("claim"), Script("renew")
         self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
         self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
-        self._drop = Script("drop")
+        self._drop, self._api_beat = Script("drop"), Script("api_beat")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -291,6 +292,10 @@ class JobStore:
             for job_id in missing:
                 pipe.set(keys.reader(job_id), 1, px=grace_ms)
             pipe.execute()
+
+    def note_api(self) -> None:
+        """Note that a process of the API is there. While none is, jobs are not cancelled for want of a reader."""
+        self._api_beat(self._redis, API_GAP_MS)
 
     def keep_unread(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""

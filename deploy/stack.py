@@ -20,7 +20,8 @@ MODEL = ("SLMInit.base_model",)
 GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long handing over may take
 REDIS_GRACE_S = 15.0  # to write its log out
 
-_API_STOPS, _WORKERS_STOP, _REDIS_STOPS = range(3)
+# The API and the workers stop together: it takes no new work at once, and relays what they still generate.
+_SERVER_STOPS, _REDIS_STOPS = range(2)
 
 
 def worker(number: int, log_level: str = "INFO") -> tuple[str, ...]:
@@ -64,15 +65,15 @@ class Stack:
         return [f"worker-{number}" for number in range(1, self.workers + 1)]
 
     def children(self) -> list[ChildSpec]:
-        """The processes in the order in which they start. The API stops first, so that no new work comes in."""
+        """The processes in the order in which they start. Redis stops last."""
         drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
         redis = [] if self.redis is None else [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S)]
-        return [*redis, self._child("api", module(*API), _API_STOPS, drain_s), *self._workers(drain_s)]
+        return [*redis, self._child("api", module(*API), _SERVER_STOPS, drain_s), *self._workers(drain_s)]
 
     def _workers(self, grace_s: float) -> list[ChildSpec]:
         """A worker that lost its supervisor has lost Redis too: it is killed, and its leases run out."""
         return [
-            self._child(name, module(*worker(number, self.settings.log_level)), _WORKERS_STOP, grace_s, signal.SIGKILL)
+            self._child(name, module(*worker(number, self.settings.log_level)), _SERVER_STOPS, grace_s, signal.SIGKILL)
             for number, name in enumerate(self.worker_names, start=1)
         ]
 

@@ -25,6 +25,7 @@ from common.outage import Outage
 if TYPE_CHECKING:
     from worker.celery_app import WorkerApp
 
+BRPOP_S = 0.2  # how long Redis waits for a message before it says that there is none; a stopping worker waits for that
 RETRY_S = 1.0  # pause before the queue is tried again
 _READING = "queue not read"
 
@@ -77,6 +78,7 @@ class Transport(redis.Transport):
     """kombu's, with our channel. `outage` must be set before anything is read."""
 
     Channel = Channel
+    brpop_timeout = BRPOP_S  # type: ignore[assignment]  # Redis takes parts of a second
     outage: Outage
 
 
@@ -94,6 +96,7 @@ class PatientConsumer(Consumer):
         """A connection that stands."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport_cls = Transport  # type: ignore[assignment]  # whatever the URL's scheme is
+        connection.resolve_aliases = {Transport: Transport.driver_type}  # type: ignore[dict-item]  # its name in logs
         cast(Transport, connection.transport).outage = self._outage
         return self.ensure_connected(connection)
 

@@ -15,7 +15,7 @@ from api.auth.caller import Caller
 from api.live_job import WAIT_PULSE_S, LiveJob
 from api.openai.choices import Choice
 from api.service import JobService, NewJob
-from common.errors import Cancelled, JobNotFound, SLMError
+from common.errors import Cancelled, JobNotFound, ServerStopping, SLMError
 from common.events import Event, EventType
 from common.job_store import Place
 from common.jobs import JobState
@@ -46,8 +46,8 @@ class Generations:
         try:
             for job in jobs:
                 self._jobs.append(service.start(job))
-        except (SLMError, RedisError):
-            self.give_up()
+        except (SLMError, RedisError) as err:
+            self.give_up(err)
             raise
 
     @property
@@ -72,16 +72,16 @@ class Generations:
                 if (error := failure(news)) is not None:
                     raise error
             return self._choices()
-        except SLMError:
-            self.give_up()
+        except SLMError as err:
+            self.give_up(err)
             raise
 
     def choices(self) -> list[Choice]:
         """What they came to, once all have ended. Raises as `wait`."""
         try:
             return self._choices()
-        except SLMError:
-            self.give_up()
+        except SLMError as err:
+            self.give_up(err)
             raise
 
     def _choices(self) -> list[Choice]:
@@ -97,10 +97,12 @@ class Generations:
             SLMError: a job failed before there was anything to show; the others are cancelled.
         """
         deadline = time.monotonic() + timeout_s
-        for job in self._jobs:
-            if (error := _early_error(job, deadline)) is not None:
-                self.give_up()
-                raise error
+        try:
+            for job in self._jobs:
+                _raise_early_error(job, deadline)
+        except SLMError as err:
+            self.give_up(err)
+            raise
 
     def story(self, *, pulse_s: float) -> Iterator[tuple[int, News]]:
         """What happens to the jobs, each time with the index of the choice, up to the end of all.
@@ -141,13 +143,16 @@ class Generations:
             else:
                 yield news
 
-    def give_up(self) -> None:
-        """Cancel what this request has entered, since it can bring no whole answer; not where its client has gone."""
+    def give_up(self, reason: Exception) -> None:
+        """Cancel what this request has entered, since it can bring no whole answer; not if its client has gone.
+
+        If the server stops, a client that has a way back finds it again.
+        """
         if self._is_closed:
             return
         self.close()
-        for job in self._jobs:
-            if not job.is_repeat:
+        for job, new in zip(self._jobs, self._new_jobs, strict=False):
+            if not job.is_repeat and not (isinstance(reason, ServerStopping) and new.can_be_found_again):
                 _cancel(self._service, job.id, self._caller)
 
     def abandon(self) -> None:
@@ -180,13 +185,12 @@ def failure(news: News) -> SLMError | None:
     return None
 
 
-def _early_error(job: LiveJob, deadline: float) -> SLMError | None:
+def _raise_early_error(job: LiveJob, deadline: float) -> None:
     for event in job.events(pulse_s=max(deadline - time.monotonic(), 0.0)):
         if event is None or event.type is EventType.TOKEN:
-            return None
-        if event.type.is_terminal:
-            return failure(event)
-    return None
+            return
+        if (error := failure(event)) is not None:
+            raise error
 
 
 def _cancel(service: JobService, job_id: str, caller: Caller) -> None:

@@ -18,7 +18,7 @@ from common.errors import SLMError
 GATE = (errors.Unauthorized, errors.Forbidden, errors.RedisUnavailable)
 BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge)
 OF_EVERY = (errors.InternalError,)
-ENTERING = (errors.NoWorker, errors.RedisFull)
+ENTERING = (errors.NoWorker, errors.RedisFull, errors.ServerStopping)
 GENERATION = (
     *ENTERING,
     errors.QueueFull,

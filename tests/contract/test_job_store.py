@@ -511,6 +511,22 @@ def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station)
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
 
 
+def test_an_api_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:
+    """The workers were there all the time, but nobody could read."""
+    station.submit("a", reader_grace_s=30)
+    held = [("a", station.claim("a").attempt)]
+    station.redis.delete(keys.reader("a"))
+    station.store.note_api()
+    long_ago = now_ms(station.redis) - 60_000
+    station.redis.hset("slm:awake", mapping={"api:since": 0, "api:last": long_ago})
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set()), "it is away"
+    station.store.note_api()
+    assert int(station.redis.hget("slm:awake", "api:since") or 0) > long_ago
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set()), "it is back"
+    station.redis.hset("slm:awake", "api:since", long_ago)  # the grace is over
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
+
+
 def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)

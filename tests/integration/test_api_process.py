@@ -356,6 +356,45 @@ def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, 
         job_url = response.headers["Location"]
         assert api.stop() == 0
         assert real_redis.hget(keys.job(job_url.rpartition("/")[2]), "state") == "running"
+        assert list(events_of(response)) == [], "no last frame, but the proper end of an answer that can be resumed"
+
+
+def test_a_stopping_api_takes_no_new_work_and_tells_who_waits_how_to_come_back(
+    api: ApiProcess, real_redis: Redis
+) -> None:
+    chat = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}]}
+    asked = {
+        "plain": ("/slm/generate", {"prompt": "Hi"}, {}),
+        "chat": ("/v1/chat/completions", chat, {}),
+        "keyed chat": ("/v1/chat/completions", chat, {"Idempotency-Key": "k"}),
+        "chat stream": ("/v1/chat/completions", chat | {"stream": True}, {}),
+    }
+    answers: dict[str, requests.Response] = {}
+
+    def ask(name: str) -> None:
+        path, body, headers = asked[name]
+        answers[name] = requests.post(f"{api.url}{path}", json=body, headers=headers, timeout=TIMEOUT_S)
+
+    with worker(real_redis, Play.run_until_cancelled), requests.Session() as session:
+        threads = [threading.Thread(target=ask, args=(name,)) for name in asked]
+        for thread in threads:
+            thread.start()
+        wait_for("the jobs", lambda: len(list(real_redis.scan_iter("slm:job:*:reader"))) == len(asked), TIMEOUT_S)
+        assert session.get(f"{api.url}/healthz", timeout=TIMEOUT_S).ok  # a connection that stays open
+        api.process.terminate()
+        time.sleep(0.5)
+        late = session.post(f"{api.url}/slm/generate", json={"prompt": "Hi"}, timeout=TIMEOUT_S)
+        assert (late.status_code, late.json()["code"]) == (503, "server_stopping")
+        assert late.headers["Retry-After"]
+        for thread in threads:
+            thread.join(TIMEOUT_S)
+        assert api.process.wait(TIMEOUT_S) == 0
+        states = {name: real_redis.hget(keys.job(one.headers["X-Job-Id"]), "cancel") for name, one in answers.items()}
+    assert answers["plain"].status_code == 202
+    for name in ("chat", "keyed chat"):
+        assert (answers[name].status_code, answers[name].json()["error"]["code"]) == (503, "server_stopping")
+    assert '"server_stopping"' in answers["chat stream"].text
+    assert states == {"plain": None, "chat": "1", "keyed chat": None, "chat stream": "1"}
 
 
 def test_job_ids_and_places_are_the_same_for_every_client(api: ApiProcess, real_redis: Redis) -> None:

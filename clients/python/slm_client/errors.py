@@ -14,7 +14,7 @@ SLMClientError
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
     ├── RateLimited         rate_limit_exceeded
-    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, request_timeout
+    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, server_stopping, request_timeout
     │   └── ModelUnavailable  model_unavailable
     ├── JobFailed           worker_lost, job_lost
     │   ├── JobExpired      job_expired
@@ -168,6 +168,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "no_worker": Unavailable,
     "redis_unavailable": Unavailable,
     "redis_full": Unavailable,
+    "server_stopping": Unavailable,
     "model_unavailable": ModelUnavailable,
     "job_expired": JobExpired,
     "job_timeout": JobTimeout,
