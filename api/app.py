@@ -89,7 +89,7 @@ def create_app(
 
 
 def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics) -> Services:
-    store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
+    store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s, context=settings.context)
     grace_s = settings.reader_grace_s
     readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
     log = EventLog(redis, subscriber)

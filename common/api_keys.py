@@ -33,8 +33,8 @@ class Role(StrEnum):
 class Limits:
     """How much an owner may ask for; None is no limit.
 
-    `concurrent_jobs` counts jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs,
-    from midnight to midnight UTC.
+    `concurrent_jobs` counts jobs that wait or run; `tokens_per_day` those of prompts and answers, from midnight to
+    midnight UTC. What a job may need is reserved when it is entered, and what it used counts when it has ended.
     """
 
     requests_per_minute: int | None = None

@@ -34,6 +34,7 @@ from common.fair_share import BULK_DELAY, cost_of
 from common.jobs import JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
 
+MAX_CONTEXT = 1_048_576  # tokens; no model has a longer one
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
 API_GAP_MS = 3000  # without a beat of the API for so long, none was there (it beats every second)
@@ -143,9 +144,11 @@ class JobStore:
         redis: connection (with `decode_responses`).
         ring: sends the Celery messages of jobs whose turn has come; must not raise.
         job_ttl_s: how long a finished job can still be read.
+        context: the most tokens that a prompt and its answer can have.
     """
 
-    def __init__(self, redis: Redis, ring: Ring, *, job_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, ring: Ring, *, job_ttl_s: int, context: int = MAX_CONTEXT) -> None:
+        self._context = context
         self._redis = redis
         self._ring = ring
         self._job_ttl_s = job_ttl_s
@@ -207,15 +210,15 @@ class JobStore:
         retried: str = "",
     ) -> Submitted:
         text = json.dumps(params)
-        line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
+        line = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
         most = (_or_empty(limits.concurrent_jobs), _or_empty(limits.tokens_per_day))
         fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
         flat = [part for pair in (options.fields(owner) | _origin()).items() for part in pair]
-        outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
+        outcome, found_id, position, due, *details = self._submit(self._redis, *fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
         if outcome not in ("ok", "repeated"):
-            raise _refusal(outcome, limits, int(position), retried)
+            raise _refusal(outcome, limits, int(position), retried, details)
         self._ring(_bells(due))
         return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
 
@@ -412,15 +415,18 @@ class JobStore:
         self._ring(_bells(self._ring_due(self._redis, Lane.GENERATE)))
 
 
-def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMError:
-    """Why `submit.lua` did not enter a job. `seconds` is how long no tokens are left."""
+def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
+    """Why `submit.lua` did not enter a job. `seconds` is how long too few tokens are left.
+
+    `tokens`, if that is the reason: what the job may need, what is left of the day, what other jobs may need of that.
+    """
     match outcome:
         case "too_many_jobs":
             message = f"{limits.concurrent_jobs} of your jobs wait or run already: as many as you may have at once."
             limit = limits.concurrent_jobs
             return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S, limit=limit)
-        case "no_tokens_left":
-            message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
+        case "too_few_tokens":
+            message = _too_few_tokens(limits.tokens_per_day, *tokens)
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
@@ -428,6 +434,15 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMErr
             return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> str:
+    if left <= 0:
+        return f"Your {limit} tokens of today are used up; there are new ones at midnight UTC."
+    needs = f"This request may need {cost} tokens (prompt and max_new_tokens), and of your {limit} tokens of today"
+    if cost > left:
+        return f"{needs} {left} are left; ask for fewer, or wait for new ones at midnight UTC."
+    return f"{needs} {left} are left, {reserved} of them reserved for jobs of yours that wait or run; try again soon."
 
 
 def _origin() -> dict[str, Argument]:

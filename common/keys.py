@@ -24,6 +24,7 @@ slm:jobs:owners         hash    job id -> owner, for as long as the job can be r
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
+slm:tokens:<owner>:reserved string the most that the owner's open jobs may still come to (tokens)
 slm:rates:...           string  an owner's requests of this minute and the last (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
 slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`)

@@ -197,9 +197,26 @@ local DAY_MS = 86400000
 
 local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
 
+-- What an owner's open jobs may still come to.
+local function reserved_key(owner) return 'slm:tokens:' .. owner .. ':reserved' end
+
+-- Set tokens aside for a job until it ends, so that many jobs at once cannot use more than there are.
+local function reserve(id, owner, tokens)
+  redis.call('HSET', job_key(id), 'reserved', tokens)
+  redis.call('INCRBY', reserved_key(owner), tokens)
+end
+
+local function free_reserved(id, owner)
+  local tokens = redis.call('HGET', job_key(id), 'reserved')
+  redis.call('HDEL', job_key(id), 'reserved')
+  if not tokens or redis.call('DECRBY', reserved_key(owner), tokens) > 0 then return end
+  redis.call('DEL', reserved_key(owner))
+end
+
 -- Enter an ended job into its owner's account. Called once per job, with its terminal state.
 local function account(id, prompt_tokens, completion_tokens)
   local owner, now = redis.call('HGET', job_key(id), 'owner'), now_ms()
+  free_reserved(id, owner)
   redis.call('INCRBY', tokens_key(owner, now), prompt_tokens + completion_tokens)
   redis.call('PEXPIRE', tokens_key(owner, now), DAY_MS)
   local usage = 'slm:usage:' .. owner

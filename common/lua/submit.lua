@@ -1,7 +1,9 @@
 -- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once
 -- and most tokens a day, the job in quarantine that this one repeats (each of these three may be empty), then field, value,
 -- ... of the optional fields (job_store.py: JobOptions).
--- Returns status, the job's id, position (seconds until midnight where no tokens are left), bells.
+-- Returns status, the job's id, position (seconds to wait if too few tokens are left), bells; and if too few tokens are
+-- left, what the job may need, what is left of the day, and what other jobs may need of that.
+local RESERVED_RETRY_S = 2  -- nobody knows which of the owner's jobs ends first, or when
 local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 9)
 local most_jobs, most_tokens, retried = unpack(ARGV, 10, 12)
 local option = {}
@@ -22,8 +24,13 @@ end
 if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
 end
-if most_tokens ~= '' and tonumber(redis.call('GET', tokens_key(owner, now)) or 0) >= tonumber(most_tokens) then
-  return {'no_tokens_left', id, math.ceil((DAY_MS - now % DAY_MS) / 1000), {}}
+if most_tokens ~= '' then
+  local left = most_tokens - (redis.call('GET', tokens_key(owner, now)) or 0)
+  local held = tonumber(redis.call('GET', reserved_key(owner)) or 0)
+  if cost + held > left then
+    local seconds = tonumber(cost) > left and math.ceil((DAY_MS - now % DAY_MS) / 1000) or RESERVED_RETRY_S
+    return {'too_few_tokens', id, seconds, {}, tonumber(cost), left, held}
+  end
 end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
@@ -37,6 +44,7 @@ local order = string.format('%.4f', start + delay + arrival % 1000 / 1000)
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
   'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'virtual_start', string.format('%.0f', start),
   'cost', cost, 'created_ms', now)
+reserve(id, owner, cost)
 for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end
 if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end
 if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', option.reader_ms) end

@@ -718,7 +718,7 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     claim = station.claim("a")
     end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
     station.store.succeed("a", claim.attempt, {"prompt_tokens": 5, "completion_tokens": 3}, [end])
-    with pytest.raises(RateLimitExceeded, match="8 tokens of today") as refused:
+    with pytest.raises(RateLimitExceeded, match="8 tokens of today are used up") as refused:
         station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
     assert 0 < (refused.value.retry_after_s or 0) <= 24 * 3600
     station.store.submit("d", JobKind.GENERATE, {}, owner="bob", max_queue=9, limits=limits)
@@ -726,3 +726,63 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     assert 0 < station.redis.ttl(f"slm:tokens:ann:{today}") <= 24 * 3600
     station.redis.rename(f"slm:tokens:ann:{today}", f"slm:tokens:ann:{today - 1}")  # it is tomorrow
     station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
+
+
+def test_what_a_job_may_need_is_reserved_until_it_ends(station: Station) -> None:
+    """However many come at once, together they cannot use more than there is."""
+    station.with_slots(20)
+
+    def enter(name: str, max_new_tokens: int = 30) -> None:
+        params = {"sampling": {"max_new_tokens": max_new_tokens}}
+        limits = Limits(tokens_per_day=100)
+        station.store.submit(name, JobKind.GENERATE, params, owner="ann", max_queue=99, limits=limits)
+
+    for name in "ab":
+        enter(name)  # about 39 tokens each
+    for name in "cdef":
+        with pytest.raises(RateLimitExceeded, match="78 of them reserved for jobs of yours") as refused:
+            enter(name)
+        assert refused.value.retry_after_s == 2, "they will not need it all"
+    claim = station.claim("a")
+    end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
+    station.store.succeed("a", claim.attempt, {"prompt_tokens": 5, "completion_tokens": 3}, [end])
+    enter("k")
+    station.store.cancel("b")
+    enter("l")
+    with pytest.raises(RateLimitExceeded, match="92 are left; ask for fewer") as refused:
+        enter("m", max_new_tokens=95)
+    assert (refused.value.retry_after_s or 0) > 2
+    for name in "kl":
+        station.store.cancel(name)
+    assert not station.redis.exists("slm:tokens:ann:reserved")
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed", "expired", "unread", "poison"])
+def test_however_a_job_ends_what_was_reserved_is_free_again(station: Station, end: str) -> None:
+    station.submit("a", ttl_s=60, reader_grace_s=30)
+    assert station.redis.exists("slm:tokens:me:reserved")
+    match end:
+        case "cancelled":
+            station.store.cancel("a")
+        case "failed":
+            station.store.fail("a", station.claim("a").attempt, [events.error(0, WorkerLost("x"))])
+        case "expired":
+            station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"a": 0})
+            station.store.reap(QUEUE)
+        case "unread":
+            station.redis.delete(keys.reader("a"))
+            assert station.store.claim("a", "w1", lease_s=LEASE_S) is None
+        case "poison":
+            for _ in range(MAX_CRASHES):
+                station.claim("a")
+                station.expire_leases()
+                station.store.reap(QUEUE)
+    assert not station.redis.exists("slm:tokens:me:reserved")
+
+
+def test_an_answer_without_a_limit_counts_for_no_more_than_the_context(redis: Redis) -> None:
+    station = Station(redis)
+    store = JobStore(redis, station.bells.extend, job_ttl_s=TTL_S, context=2048)
+    params = {"sampling": {"max_new_tokens": 1_048_576}}
+    store.submit("a", JobKind.GENERATE, params, owner="ann", max_queue=9, limits=Limits(tokens_per_day=2048))
+    assert redis.get("slm:tokens:ann:reserved") == "2048"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fakeredis
@@ -327,11 +329,31 @@ def test_jobs_over_the_limit_are_refused_until_one_ends(waiting: Guarded) -> Non
 
 
 def test_tokens_over_the_days_limit_are_refused(guarded: Guarded) -> None:
-    limit(guarded, tokens_per_day=4)
-    assert guarded.generate("ann").status_code == 200  # one of the prompt, three of the answer
-    refused = guarded.generate("ann")
-    assert (refused.status_code, refused.headers["X-RateLimit-Limit"]) == (429, "4")
-    assert 0 < int(refused.headers["Retry-After"]) <= 24 * 3600
+    limit(guarded, tokens_per_day=200)
+    while (answer := guarded.generate("ann", max_new_tokens=10)).status_code == 200:  # four tokens each time
+        pass
+    assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (429, "200")
+    assert "ask for fewer" in answer.json["error"]
+    assert 0 < int(answer.headers["Retry-After"]) <= 24 * 3600
+    used = guarded.ask("ann", "GET", "/slm/usage").json["total_tokens"]
+    assert 0 < used <= 200
+    assert guarded.generate("bob").status_code == 200
+
+
+def test_requests_at_once_cannot_come_to_more_tokens_than_the_days_limit(waiting: Guarded) -> None:
+    most = 100
+    limit(waiting, tokens_per_day=1000)
+
+    def enter(_: int) -> int:
+        headers = {"X-API-Key": waiting.secrets["ann"]}
+        body = {"prompt": "Hi", "max_new_tokens": most, "async": True}
+        client = waiting.api.client.application.test_client()
+        return client.post("/slm/generate", json=body, headers=headers).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        statuses = Counter(pool.map(enter, range(100)))
+    assert set(statuses) == {202, 429}
+    assert statuses[202] * most <= 1000
 
 
 def test_a_stream_over_the_limit_is_an_answer_and_no_stream(waiting: Guarded) -> None:
