@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+from api.auth.caller import Caller
 from api.line import Spot
 from api.readers import Reading
 from common import events
@@ -22,7 +23,8 @@ class LiveJob:
     """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
 
     `after` is the last event that the client has seen, and `seen` those up to there that the log still has.
-    `is_repeat`: it was entered by an earlier request, under the same Idempotency-Key.
+    `is_repeat`: it was entered by an earlier request, under the same Idempotency-Key. `reader` is who came to read a
+    job of `owner` that was there already.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class LiveJob:
         spot: Spot,
         on_close: Callable[[LiveJob], None],
         *,
+        owner: str,
+        reader: Caller | None = None,
         seen: Sequence[Event] = (),
         after: int = -1,
         reading: Reading | None = None,
@@ -49,6 +53,8 @@ class LiveJob:
         self._reading = reading
         self._is_over = False
         self._on_close = on_close
+        self.reader = reader
+        self.owner = owner
         self._end_reason: SLMError | None = None
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:

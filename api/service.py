@@ -20,8 +20,8 @@ from api.line import TURN_HAS_COME, Line, Spot
 from api.live_job import LiveJob
 from api.readers import Readers
 from common import events, prompts
-from common.api_keys import Limits
-from common.errors import InvalidRequest, JobNotFound, PromptTooLong, ServerStopping
+from common.api_keys import ANONYMOUS, Limits
+from common.errors import InvalidRequest, JobNotFound, PromptTooLong, ServerStopping, Unauthorized
 from common.event_log import EventLog
 from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
@@ -117,6 +117,15 @@ class JobService:
         for job in list(self._open):
             job.end(_stopping())
 
+    def end_revoked(self, now: Callable[[Caller], Caller | None]) -> None:
+        """Let everybody go who reads a job that they may no longer see; `now` tells what rights they have now."""
+        for job in list(self._open):
+            if job.reader is None:
+                continue  # it is their own, and ends with their key
+            reader = now(job.reader)
+            if reader is None or not reader.may_see(job.owner):
+                job.end(Unauthorized("The API key was revoked, or may no longer see this job."))
+
     def submit(self, job: NewJob) -> Entered:
         """Enter a job and leave it to itself."""
         submitted = self._enter(str(uuid.uuid4()), job)
@@ -140,7 +149,8 @@ class JobService:
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
             spot = Spot(self._line, job_id, follower.nudge)
-            return self._opened(LiveJob(job_id, job.kind, follower, spot, self._open.discard, reading=reading))
+            live = LiveJob(job_id, job.kind, follower, spot, self._open.discard, owner=job.owner, reading=reading)
+            return self._opened(live)
 
     def _opened(self, job: LiveJob) -> LiveJob:
         self._open.add(job)
@@ -159,6 +169,7 @@ class JobService:
             max_queue=self._max_queue,
             options=job.options,
             limits=self._limits_of(job.owner),
+            needs_key=job.owner != ANONYMOUS,
         )
 
     def _check_length(self, length: int) -> None:
@@ -187,10 +198,16 @@ class JobService:
             )
         if after == len(seen) - 1 and seen and seen[-1].type.is_terminal:
             return None
-        return self._follow(record, seen=seen, after=after)
+        return self._follow(record, seen=seen, after=after, reader=caller)
 
     def _follow(
-        self, record: JobRecord, *, seen: Sequence[Event] = (), after: int = -1, is_repeat: bool = False
+        self,
+        record: JobRecord,
+        *,
+        seen: Sequence[Event] = (),
+        after: int = -1,
+        reader: Caller | None = None,
+        is_repeat: bool = False,
     ) -> LiveJob:
         follower = self._log.follow(record.id)
         spot = Spot(self._line, record.id, follower.nudge)
@@ -204,6 +221,8 @@ class JobService:
                 follower,
                 spot,
                 self._open.discard,
+                owner=record.owner,
+                reader=reader,
                 seen=seen,
                 after=after,
                 reading=reading,

@@ -127,7 +127,7 @@ class ApiKeyStore:
         return cast(ApiKey, self._redis.transaction(attempt, keys.API_KEYS, value_from_callable=True))  # type: ignore[arg-type]
 
     def revoke(self, name: str) -> None:
-        """Let a key open nothing any more. Its owner's jobs go on; a new key of that name finds them.
+        """Let a key open nothing any more. Its owner's jobs can enter no longer; those that are there, others must end.
 
         Raises:
             ApiKeyError: there is no such key.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from common.errors import (
     QueueFull,
     RateLimitExceeded,
     SLMError,
+    Unauthorized,
     WorkerLost,
 )
 from common.events import Event
@@ -169,16 +171,18 @@ class JobStore:
         max_queue: int,
         options: JobOptions = JobOptions(),
         limits: Limits = UNLIMITED,
+        needs_key: bool = False,
     ) -> Submitted:
         """Enter a new job, or find the one that was entered under the same Idempotency-Key.
 
         Raises:
+            Unauthorized: `needs_key`, and the owner has no API key any more.
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
             RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
             IdempotencyMismatch: the key was used with another request.
         """
-        return self._enter(job_id, kind, params, owner, max_queue, options, limits)
+        return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
 
     def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
         """Enter a job like the one in quarantine, which is dropped from there.
@@ -208,11 +212,12 @@ class JobStore:
         limits: Limits,
         *,
         retried: str = "",
+        needs_key: bool = False,
     ) -> Submitted:
         text = json.dumps(params)
         line = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
         most = (_or_empty(limits.concurrent_jobs), _or_empty(limits.tokens_per_day))
-        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
+        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
         flat = [part for pair in (options.fields(owner) | _origin()).items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(self._redis, *fixed, *flat)
         if outcome == "queue_full":
@@ -234,6 +239,14 @@ class JobStore:
             raise JobNotFound(f"There is no job {job_id!r}.")
         self._ring(_bells(answer[1]))
         return JobState(answer[0])
+
+    def cancel_all(self, owner: str) -> int:
+        """Ask for the end of all jobs of an owner that have not ended; returns how many there were."""
+        job_ids = cast(set[str], self._redis.smembers(keys.open_jobs(owner)))
+        for job_id in job_ids:
+            with suppress(JobNotFound):
+                self.cancel(job_id)
+        return len(job_ids)
 
     def get(self, job_id: str) -> JobRecord:
         """The job's record.
@@ -428,6 +441,8 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
         case "too_few_tokens":
             message = _too_few_tokens(limits.tokens_per_day, *tokens)
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
+        case "no_key":
+            return Unauthorized("This API key is not known here; it may have been revoked.")
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":

@@ -102,6 +102,11 @@ def owner_index(owner: str) -> str:
     return f"{JOB_INDEX}:{owner}"
 
 
+def open_jobs(owner: str) -> str:
+    """Key of the owner's jobs that wait or run."""
+    return f"{PREFIX}jobs:open:{owner}"
+
+
 def starts(lane: str) -> str:
     """Key of the lane's latest start times."""
     return f"{PREFIX}lane:{lane}:starts"

@@ -1,16 +1,17 @@
 -- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once
--- and most tokens a day, the job in quarantine that this one repeats (each of these three may be empty), then field, value,
--- ... of the optional fields (job_store.py: JobOptions).
+-- and most tokens a day, the job in quarantine that this one repeats (each of these three may be empty), whether the owner
+-- must have an API key (0/1), then field, value, ... of the optional fields (job_store.py: JobOptions).
 -- Returns status, the job's id, position (seconds to wait if too few tokens are left), bells; and if too few tokens are
 -- left, what the job may need, what is left of the day, and what other jobs may need of that.
 local RESERVED_RETRY_S = 2  -- nobody knows which of the owner's jobs ends first, or when
 local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 9)
-local most_jobs, most_tokens, retried = unpack(ARGV, 10, 12)
+local most_jobs, most_tokens, retried, needs_key = unpack(ARGV, 10, 13)
 local option = {}
-for i = 13, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 14, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
+if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
 if option.idempotency then
   local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
   if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then

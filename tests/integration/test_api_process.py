@@ -19,7 +19,10 @@ import pytest
 import requests
 from redis import Redis
 
+from api.auth.keyring import CACHE_S
 from common import keys
+from common.api_keys import ApiKeyStore, Role
+from deploy.keys import main as manage_keys
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer, running_server
@@ -349,6 +352,41 @@ def test_a_stream_ends_with_an_error_frame_when_redis_comes_back_without_its_dat
             server.start()
             assert [data["code"] for data in found] == ["job_lost"]
         redis.close()
+
+
+def test_a_revoked_key_ends_its_streams_and_jobs_within_seconds(
+    redis_server: RedisServer, api: ApiProcess, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ApiKeyStore(real_redis)
+    secrets = {"bob": store.create("bob", Role.USER), "root": store.create("root", Role.ADMIN)}
+    headers = {who: {"X-API-Key": secret} for who, secret in secrets.items()}
+    time.sleep(CACHE_S)
+
+    def read(url: str, who: str) -> requests.Response:
+        return requests.get(url, headers=headers[who], stream=True, timeout=TIMEOUT_S)
+
+    def script(play: Play) -> None:
+        play.say("so far")
+        play.run_until_cancelled()
+
+    body = {"prompt": "Hi", "async": True}
+    with worker(real_redis, script):
+        entered = [
+            requests.post(f"{api.url}/slm/generate", json=body, headers=headers["bob"], timeout=TIMEOUT_S)
+            for _ in range(2)
+        ]
+        urls = [f"{api.url}{one.headers['Location']}/stream" for one in entered]
+        with read(urls[0], "bob") as bobs, read(urls[0], "root") as admins, read(urls[1], "root") as others:
+            found = {"bob": events_of(bobs), "root": events_of(admins), "other": events_of(others)}
+            assert {name: next(frames)["text"] for name, frames in found.items()} == dict.fromkeys(found, "so far")
+            monkeypatch.setenv("SLM_REDIS_URL", redis_server.url)
+            begun = time.monotonic()
+            assert manage_keys(["revoke", "--name", "root"]) == 0
+            assert [frame["code"] for frame in found["other"]] == ["invalid_api_key"]
+            assert manage_keys(["revoke", "--name", "bob"]) == 0
+            assert [frame["status"] for frame in found["bob"] if "status" in frame] == ["Cancelled"]
+            assert time.monotonic() - begun < 10
+        wait_for("the jobs to end", lambda: not real_redis.exists(keys.open_jobs("bob")), TIMEOUT_S)
 
 
 def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, real_redis: Redis) -> None:
