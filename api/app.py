@@ -20,6 +20,7 @@ from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
+from api.observation.starvation import Starvation
 from api.openai.batches import batches
 from api.openai.files import files
 from api.openai.responses import responses
@@ -112,6 +113,7 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         keyring,
         Rates(redis),
         metrics,
+        Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
     )

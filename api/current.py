@@ -12,6 +12,7 @@ from api.auth.caller import Caller
 from api.auth.keyring import Keyring
 from api.auth.rates import Allowance, Rates
 from api.observation.metrics import ApiMetrics
+from api.observation.starvation import Starvation
 from api.overview import Overview
 from api.service import JobService
 from common import context
@@ -33,6 +34,7 @@ class Services:
     keyring: Keyring
     rates: Rates
     metrics: ApiMetrics
+    starvation: Starvation
     files: FileStore
     batches: BatchStore
 

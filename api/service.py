@@ -152,12 +152,20 @@ class JobService:
             live = LiveJob(job_id, job.kind, follower, spot, self._open.discard, owner=job.owner, reading=reading)
             return self._opened(live)
 
+    def is_repeat(self, job: NewJob) -> bool:
+        """Whether the job was entered before under its Idempotency-Key: then it is found, whatever else is down.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another request.
+        """
+        return self._store.repeated(job.owner, job.options) is not None
+
     def _opened(self, job: LiveJob) -> LiveJob:
         self._open.add(job)
         return job
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
-        if self._is_stopping:
+        if self._is_stopping and not self.is_repeat(job):
             raise _stopping()
         if job.kind.takes_prompt:
             self._check_length(prompts.length(prompts.from_wire(job.params)))

@@ -50,7 +50,8 @@ def create_app() -> Flask:
     app = application.create_app(
         settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics, tracer=tracer
     )
-    services = app.extensions[EXTENSION]
+    services: Services = app.extensions[EXTENSION]
+    services.starvation.start()
     Pulse(
         {
             "the API's presence not noted": services.jobs.note_presence,

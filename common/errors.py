@@ -17,6 +17,7 @@ SLMError                     code                 HTTP  retryable
 ├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
 ├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key is at one of its limits
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
+├── Overloaded               overloaded           503   yes    the API has more to do than it can
 ├── ServerStopping           server_stopping      503   yes    this process is about to end, for a restart perhaps
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
@@ -184,6 +185,12 @@ class ModelUnavailable(SLMError):
     """The configured base model or adapter cannot be loaded."""
 
     code, status = "model_unavailable", 503
+
+
+class Overloaded(SLMError):
+    """The server has more to do than it can; it did not get round to this request."""
+
+    code, status, retryable = "overloaded", 503, True
 
 
 class ServerStopping(SLMError):

@@ -184,6 +184,22 @@ class JobStore:
         """
         return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
 
+    def repeated(self, owner: str, options: JobOptions) -> str | None:
+        """The job that was entered under the options' Idempotency-Key, if there is one; needs nothing but Redis.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another request.
+        """
+        if options.idempotency_key is None:
+            return None
+        key = keys.idempotency(owner, options.idempotency_key)
+        job_id, fingerprint = cast(list[str | None], self._redis.hmget(key, "id", "fingerprint"))
+        if job_id is None or not self._redis.exists(keys.job(job_id)):
+            return None
+        if fingerprint != options.fingerprint:
+            raise _mismatch()
+        return job_id
+
     def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
         """Enter a job like the one in quarantine, which is dropped from there.
 
@@ -446,9 +462,13 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":
-            return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+            return _mismatch()
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
 
 
 def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> str:

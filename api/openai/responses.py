@@ -34,10 +34,11 @@ set_access(responses, Access.USER)
 def create() -> Response:
     """Begin a response: wait for it, read it as it comes, or come back for it."""
     body = parse(ResponseBody, json_object(raw_body()))
-    catalogue().get(body.model)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, is_async=body.background), body)
     new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)
+    if not services().jobs.is_repeat(new):
+        catalogue().get(body.model)
     if body.background and not body.stream:
         return _leave_alone(new)
     return _stay(body, new)

@@ -58,9 +58,10 @@ def complete_text() -> Response:
 
 def _complete(endpoint: Endpoint[B]) -> Response:
     body = parse(endpoint.schema, json_object(raw_body()))
-    models = catalogue()
-    models.get(body.model)
-    generations = Generations(services().jobs, caller(), _new_jobs(endpoint, body))
+    models, new = catalogue(), _new_jobs(endpoint, body)
+    if not services().jobs.is_repeat(new[0]):
+        models.get(body.model)
+    generations = Generations(services().jobs, caller(), new)
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:
         at_error.push(generations)

@@ -15,7 +15,7 @@ from api.reference.slm_models import Absent, Told
 from common import errors
 from common.errors import SLMError
 
-GATE = (errors.Unauthorized, errors.Forbidden, errors.RedisUnavailable)
+GATE = (errors.Unauthorized, errors.Forbidden, errors.RedisUnavailable, errors.Overloaded)
 BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge)
 OF_EVERY = (errors.InternalError,)
 ENTERING = (errors.NoWorker, errors.RedisFull, errors.ServerStopping)

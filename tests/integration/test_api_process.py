@@ -8,13 +8,16 @@ import socket
 import threading
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 import requests
 from redis import Redis
@@ -352,6 +355,35 @@ def test_a_stream_ends_with_an_error_frame_when_redis_comes_back_without_its_dat
             server.start()
             assert [data["code"] for data in found] == ["job_lost"]
         redis.close()
+
+
+def test_an_api_that_hardly_gets_to_run_does_not_blame_redis(api: ApiProcess, real_redis: Redis) -> None:
+    is_over = threading.Event()
+    chat = {"model": "gpt2", "messages": [{"role": "user", "content": "hello " * 2000}]}
+
+    def starve() -> None:
+        children = psutil.Process(api.process.pid).children()
+        while not is_over.is_set():
+            for child in children:
+                child.suspend()
+            time.sleep(0.95)
+            for child in children:
+                child.resume()
+            is_over.wait(0.05)
+
+    def ask(_: int) -> str:
+        answer = requests.post(f"{api.url}/v1/chat/completions", json=chat, timeout=180)
+        return "ok" if answer.ok else str(answer.json()["error"]["code"])
+
+    starving = threading.Thread(target=starve)
+    with worker(real_redis, answer("x")), ThreadPoolExecutor(400) as pool:
+        starving.start()
+        outcomes = Counter(pool.map(ask, range(400)))
+        is_over.set()
+        starving.join()
+    assert outcomes["overloaded"] > 0
+    assert outcomes.keys() <= {"ok", "overloaded"}
+    assert requests.get(f"{api.url}/slm/info", timeout=TIMEOUT_S).ok
 
 
 def test_a_revoked_key_ends_its_streams_and_jobs_within_seconds(

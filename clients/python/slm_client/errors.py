@@ -14,7 +14,8 @@ SLMClientError
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
     ├── RateLimited         rate_limit_exceeded
-    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, server_stopping, request_timeout
+    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, overloaded, server_stopping,
+    │   │                   request_timeout
     │   └── ModelUnavailable  model_unavailable
     ├── JobFailed           worker_lost, job_lost
     │   ├── JobExpired      job_expired
@@ -168,6 +169,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "no_worker": Unavailable,
     "redis_unavailable": Unavailable,
     "redis_full": Unavailable,
+    "overloaded": Unavailable,
     "server_stopping": Unavailable,
     "model_unavailable": ModelUnavailable,
     "job_expired": JobExpired,
