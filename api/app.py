@@ -92,7 +92,7 @@ def create_app(
 def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics) -> Services:
     store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s, context=settings.context)
     grace_s = settings.reader_grace_s
-    readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
+    readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
     line = Line(store.places)

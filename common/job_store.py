@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,6 +45,7 @@ TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, 
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
+_CANCELLED = json.dumps(events.finished(0, JobState.CANCELLED, "cancelled").data)
 _FENCED, _GAP = -1, -2  # answers of emit.lua and finish.lua
 
 
@@ -68,7 +69,7 @@ class Bell:
 class JobOptions:
     """How a job is to be treated. Seconds throughout; None means no limit.
 
-    `reader_grace_s`: the job is cancelled when nobody has read it for so long (`keep_read`); None lets it go on alone.
+    `reader_grace_s`: the job is cancelled when nobody has read it for that long (`note_readers`); None lets it go on.
     `webhook_url`: whom to tell that the job has ended (`webhook_queue`).
     `idempotency_key` with `fingerprint`: the same key of the same owner finds the first job again; another fingerprint
     is refused.
@@ -158,6 +159,7 @@ class JobStore:
         self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
         self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
         self._drop, self._api_beat = Script("drop"), Script("api_beat")
+        self._note_readers = Script("note_readers")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -249,8 +251,7 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        end = events.finished(0, JobState.CANCELLED, "cancelled")
-        answer = self._cancel(self._redis, job_id, self._job_ttl_s, end.type, json.dumps(end.data))
+        answer = self._cancel(self._redis, job_id, self._job_ttl_s, _CANCELLED)
         if not answer:
             raise JobNotFound(f"There is no job {job_id!r}.")
         self._ring(_bells(answer[1]))
@@ -314,16 +315,14 @@ class JobStore:
         """When a place in a full line will be free."""
         return max(1, round(self.place_at(1).estimated_wait_s or NO_WORKER_RETRY_S))
 
-    def keep_read(self, job_ids: Collection[str], grace_s: float) -> None:
-        """Note that somebody reads the jobs: for `grace_s` they are safe from being cancelled for want of a reader."""
-        ids, grace_ms = list(job_ids), _ms(grace_s)
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:  # a full Redis takes a longer life for what it has, but nothing new
-                pipe.pexpire(keys.reader(job_id), grace_ms)
-            missing = [job_id for job_id, was_there in zip(ids, pipe.execute(), strict=True) if not was_there]
-            for job_id in missing:
-                pipe.set(keys.reader(job_id), 1, px=grace_ms)
-            pipe.execute()
+    def note_readers(self, is_read: Mapping[str, bool], grace_s: float) -> None:
+        """Note whether somebody reads the jobs, or their last reader has just left.
+
+        For `grace_s` they are safe from being cancelled for want of a reader. Those that nobody reads stand behind
+        others in line meanwhile, and give up their slots if others need them.
+        """
+        flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
+        self._ring(_bells(self._note_readers(self._redis, _ms(grace_s), *flat)))
 
     def note_api(self) -> None:
         """Note that a process of the API is there. While none is, jobs are not cancelled for want of a reader."""
@@ -363,9 +362,8 @@ class JobStore:
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
         """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
-        unread = events.finished(0, JobState.CANCELLED, "cancelled").data
         answer = self._claim(
-            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), json.dumps(unread), self._job_ttl_s
+            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s
         )
         if not answer:
             return None
@@ -434,7 +432,7 @@ class JobStore:
             WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again."),
             JobExpired("The job waited longer than its ttl."),
         ]
-        wires = [json.dumps(err.to_dict()) for err in errors]
+        wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
         for lane in Lane:
             due = self._reap(self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
             self._ring(_bells(due))

@@ -11,6 +11,9 @@ slm:lane:<l>:turns      zset    flow -> virtual end (tokens) of its last job tha
 slm:lane:<l>:virtual    string  virtual time (tokens): the latest beginning of a job that had its turn
 slm:lane:<l>:rung       zset    jobs whose Celery message was sent and not yet answered, by time (ms)
 slm:lane:<l>:leases     zset    running jobs, by the time (ms) their worker's claim runs out
+slm:lane:<l>:unread     set    jobs whose last reader has left, and whose grace is not over
+slm:lane:<l>:abandoned  set    those of them that run and can make room for others
+slm:lane:<l>:yielding   zset   those that were asked to, by time (ms)
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) it runs out
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:jobs:order          counter next place in a pending set
@@ -45,7 +48,8 @@ slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerRep
 slm:worker:<id>:metrics string  its figures for /metrics (JSON: `metrics_board`)
 slm:counters            hash    how often it happened: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
-slm:control             channel what workers must hear at once: {"cancel": job_id} or {"model": generation}
+slm:control             channel what workers must hear at once: {"cancel": job_id}, {"yield": job_id} or
+                                {"model": generation}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hears what workers must know at once: a job is to be cancelled, the desired state has changed."""
+"""Hears what workers must know at once: a job is to be cancelled or to make room, the desired state has changed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ class ControlListener:
     """Follows the control channel on a thread of its own. What it misses, the heartbeat and the keeper's poll find."""
 
     def __init__(
-        self, subscriber: Subscriber, *, on_cancel: Callable[[str], None], on_model: Callable[[], None]
+        self,
+        subscriber: Subscriber,
+        *,
+        on_cancel: Callable[[str], None],
+        on_yield: Callable[[str], None],
+        on_model: Callable[[], None],
     ) -> None:
         self._listener = subscriber.listen(keys.CONTROL_CHANNEL)
         self._on_cancel = on_cancel
+        self._on_yield = on_yield
         self._on_model = on_model
         self._thread = threading.Thread(target=self._run, name="slm-control", daemon=True)
 
@@ -46,6 +52,8 @@ class ControlListener:
     def _heed(self, message: dict[str, str]) -> None:
         if "cancel" in message:
             self._on_cancel(message["cancel"])
+        if "yield" in message:
+            self._on_yield(message["yield"])
         if "model" in message:
             self._on_model()
 

@@ -109,7 +109,9 @@ class WorkerRuntime:
         self._heartbeat.start()
         self._heartbeat.publish()  # seen by the API before the slow imports
         self._subscriber.start()
-        self._control = ControlListener(self._subscriber, on_cancel=self._cancel_id, on_model=self._keeper.nudge)
+        self._control = ControlListener(
+            self._subscriber, on_cancel=self._cancel_id, on_yield=self._yield_id, on_model=self._keeper.nudge
+        )
         self._control.start()
         self._publisher.start()
         self._identity = self._identity.but(
@@ -186,6 +188,11 @@ class WorkerRuntime:
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):
             self._cancel(job)
+
+    def _yield_id(self, job_id: str) -> None:
+        """Others need the slot of a job that nobody reads."""
+        for job in self._jobs.of_job(job_id):
+            job.decide(Fate.HANDED_OVER)
 
     def _cancel(self, job: HeldJob) -> None:
         job.request_end(Cancelled("The job was cancelled."))

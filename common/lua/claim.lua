@@ -10,10 +10,7 @@ if held[1] ~= 'queued' then return false end
 
 local lane = held[4]
 if not has_reader(id, now) then
-  close(id, lane, 'cancelled', now)
-  append(id, 'finished', cancelled)
-  expire(id, now, ttl_s)
-  account(id, 0, committed_tokens(id))
+  cancel_queued(id, lane, cancelled, now, ttl_s)
   return false
 end
 leave_lane(id, lane)
@@ -23,4 +20,5 @@ redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', c
   'attempt_seq', redis.call('LLEN', log_key(id)))
 if redis.call('HSETNX', job_key(id), 'started_ms', now) == 1 then note_start(lane, now) end
 redis.call('ZADD', lane_key(lane, 'leases'), now + lease_ms, id)
+if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
 return {attempt, redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}

@@ -101,14 +101,51 @@ local function has_room(lane, flow, max_queue)
   return waiting * flows < max_queue
 end
 
+local UNREAD_DELAY = 1e12  -- tokens; what nobody reads stands behind all that somebody reads, until its grace is over
+
+-- Where a job stands in line.
+local function place_in_line(id, lane)
+  local order = redis.call('HGET', job_key(id), 'order')
+  if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 0 then return order end
+  return string.format('%.4f', order + UNREAD_DELAY)
+end
+
+local YIELD_MS = 2000  -- a job that was asked for its slot and has it still after this is asked again
+
+-- How many jobs of a lane were dispatched and have no slot, so that they wait inside their worker.
+local function without_slot(lane, now)
+  local dispatched = redis.call('ZCARD', lane_key(lane, 'rung')) + redis.call('ZCARD', lane_key(lane, 'leases'))
+  return math.max(0, dispatched - (lane_limit(lane, now) - BELLS_AHEAD))
+end
+
+-- Ask running jobs that nobody reads for their slots: one for each job that waits inside a worker, and one for each in line
+-- that somebody reads. Their workers hand them back, and they go on when it is their turn again.
+local function make_room(lane, now)
+  local abandoned, yielding = lane_key(lane, 'abandoned'), lane_key(lane, 'yielding')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', yielding, '-inf', now - YIELD_MS)) do
+    redis.call('ZREM', yielding, id)
+    if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', abandoned, id) end
+  end
+  local in_line = redis.call('ZCOUNT', lane_key(lane, 'pending'), '-inf', UNREAD_DELAY)
+  for _ = 1, without_slot(lane, now) + in_line - redis.call('ZCARD', yielding) do
+    local id = redis.call('SPOP', abandoned)
+    if not id then return end
+    redis.call('ZADD', yielding, now, id)
+    redis.call('PUBLISH', 'slm:control', cjson.encode({yield = id}))
+  end
+end
+
 -- Take the jobs whose turn has come out of `pending`. Returns id, kind, id, kind, ...: the caller sends their bells.
 local function ring(lane, now)
   local pending, rung = lane_key(lane, 'pending'), lane_key(lane, 'rung')
   local room = lane_limit(lane, now) - redis.call('ZCARD', rung) - redis.call('ZCARD', lane_key(lane, 'leases'))
   local bells = {}
   while room > 0 do
-    local first = redis.call('ZPOPMIN', pending)
+    local first = redis.call('ZRANGE', pending, 0, 0)
     if #first == 0 then break end
+    -- Nobody's job needs to be early: what would wait inside a worker would be asked for room at once.
+    if room <= BELLS_AHEAD and redis.call('SISMEMBER', lane_key(lane, 'unread'), first[1]) == 1 then break end
+    redis.call('ZREM', pending, first[1])
     leave_flow(first[1], lane)
     note_turn(first[1], lane)
     redis.call('ZADD', rung, now, first[1])
@@ -116,6 +153,7 @@ local function ring(lane, now)
     bells[#bells + 1] = redis.call('HGET', job_key(first[1]), 'kind')
     room = room - 1
   end
+  make_room(lane, now)
   return bells
 end
 
@@ -127,13 +165,14 @@ end
 
 local function leave_lane(id, lane)
   if redis.call('ZREM', lane_key(lane, 'pending'), id) == 1 then leave_flow(id, lane) end
-  for _, what in ipairs({'rung', 'leases', 'deadlines'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  for _, what in ipairs({'rung', 'leases', 'deadlines', 'yielding'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
 -- Wait until the job's turn comes, or until it has waited too long.
 local function enter_line(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
-  redis.call('ZADD', lane_key(lane, 'pending'), job[1], id)
+  redis.call('ZADD', lane_key(lane, 'pending'), place_in_line(id, lane), id)
   join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
@@ -159,6 +198,7 @@ local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
+  redis.call('SREM', lane_key(lane, 'unread'), id)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
   redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
@@ -244,6 +284,14 @@ local function fail(id, lane, err, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
+-- End a queued job that nobody wants any more; `last` is the data of its terminal event (JSON).
+local function cancel_queued(id, lane, last, now, ttl_s)
+  close(id, lane, 'cancelled', now)
+  append(id, 'finished', last)
+  expire(id, now, ttl_s)
+  account(id, 0, committed_tokens(id))
+end
+
 -- Set a job aside where an operator sees it; its record stays until the operator has decided.
 local function quarantine(id, now)
   redis.call('ZADD', 'slm:jobs:quarantine', now, id)
@@ -286,6 +334,25 @@ local function has_reader(id, now)
   local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
   if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
   return now - math.max(awake_since('worker', now), awake_since('api', now)) < tonumber(grace_ms)
+end
+
+local function is_over(id)
+  local state = redis.call('HGET', job_key(id), 'state')
+  return state ~= 'queued' and state ~= 'running'
+end
+
+-- The last reader of a job has left: it stands behind others, and gives up its slot if they need it.
+local function abandon(id, lane)
+  if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', place_in_line(id, lane), id)
+  if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
+end
+
+-- A reader has come back to it.
+local function take_up(id, lane)
+  if redis.call('SREM', lane_key(lane, 'unread'), id) == 0 then return end
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', place_in_line(id, lane), id)
+  redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
 -- Whether the present attempt of a job has brought a token.

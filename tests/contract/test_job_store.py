@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from redis import Redis
 
@@ -486,10 +488,101 @@ def test_a_running_job_whose_reader_left_is_to_be_cancelled(station: Station) ->
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
     for name in "ab":
         station.redis.delete(keys.reader(name))
-    station.store.keep_read(["b"], 30)
+    station.store.note_readers({"b": True}, 30)
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
     station.store.keep_unread("a")
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+
+
+class Yields:
+    """Hears which jobs are asked to make room."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe(keys.CONTROL_CHANNEL)
+        self._pubsub.get_message(timeout=1)
+
+    def take(self) -> list[str]:
+        found = []
+        while (message := self._pubsub.get_message(timeout=0.05)) is not None:
+            found.append(json.loads(message["data"]))
+        return [one["yield"] for one in found if "yield" in one]
+
+
+@pytest.fixture
+def yields(redis: Redis) -> Yields:
+    return Yields(redis)
+
+
+def leave(station: Station, *job_ids: str) -> None:
+    station.store.note_readers(dict.fromkeys(job_ids, False), 30)
+
+
+def test_what_nobody_reads_gives_its_slot_to_who_waits(station: Station, yields: Yields) -> None:
+    for name in "ab":
+        station.submit(name, owner="ann", reader_grace_s=30)
+    held = {name: station.claim(name).attempt for name in "ab"}
+    leave(station, "a", "b")
+    assert yields.take() == [], "nobody waits"
+    station.submit("c", owner="bob", reader_grace_s=30)  # dispatched ahead, and waits inside the worker
+    (first,) = yields.take()
+    station.submit("d", owner="bob", reader_grace_s=30)  # waits in line
+    (second,) = yields.take()
+    assert {first, second} == {"a", "b"}
+    station.submit("e", owner="bob", reader_grace_s=30)
+    assert yields.take() == [], "there is nobody left to ask"
+    station.rung()
+    station.store.release(first, held[first])
+    assert station.rung() == ["d"]
+    station.store.release(second, held[second])
+    assert station.rung() == ["e"]
+    assert set(station.store.places([first, second])) == {first, second}
+    for name in "cde":
+        station.succeed(station.claim(name))
+    assert set(station.rung()) == {first, second}
+
+
+def test_what_is_read_again_keeps_its_slot_and_its_place(station: Station, yields: Yields) -> None:
+    for name in "abcdef":
+        station.submit(name, reader_grace_s=30)
+    for name in "ab":
+        station.claim(name)
+    leave(station, "d")
+    assert [station.store.places([name])[name].position for name in "def"] == [3, 1, 2]
+    station.store.note_readers({"d": True}, 30)
+    assert [station.store.places([name])[name].position for name in "def"] == [1, 2, 3]
+    leave(station, "a")
+    assert yields.take() == ["a"]
+    leave(station, "b")
+    assert yields.take() == ["b"]
+    station.store.note_readers({"b": True}, 30)
+    station.redis.zadd("slm:lane:generate:yielding", {"a": 0, "b": 0})  # both messages were lost
+    station.store.note_readers({"b": True}, 30)
+    assert yields.take() == ["a"]
+
+
+def test_what_nobody_reads_does_not_make_room_for_what_nobody_reads(station: Station, yields: Yields) -> None:
+    for name in "abcd":
+        station.submit(name, reader_grace_s=30)
+    held = {name: station.claim(name).attempt for name in "abc"}
+    station.rung()
+    leave(station, *"abcd")
+    (asked,) = yields.take()  # one has no slot, and nobody knows which
+    station.store.release(asked, held[asked])
+    station.store.reap(QUEUE)
+    assert (yields.take(), station.rung()) == ([], [])
+
+
+def test_what_waits_and_nobody_has_read_for_its_grace_is_cancelled_before_its_turn(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name, reader_grace_s=30)
+    leave(station, "d")
+    station.store.reap(QUEUE)
+    assert station.store.get("d").state is JobState.QUEUED
+    station.redis.delete(keys.reader("d"))
+    station.store.reap(QUEUE)
+    assert station.store.get("d").state is JobState.CANCELLED
+    assert not list(station.redis.scan_iter("slm:lane:generate:unread"))
 
 
 def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:

@@ -242,6 +242,25 @@ def test_a_job_without_a_reader_is_cancelled_after_its_grace(cluster: Cluster) -
     assert cluster.store.get(job_id).state is JobState.CANCELLED
 
 
+def test_answers_that_nobody_reads_hold_up_nobody_and_go_on_when_they_are_read_again(cluster: Cluster) -> None:
+    cluster.start_worker("a", SLM_SLOTS="2", FAKE_STEP_MS="20")
+    cluster.wait_until_taking_jobs("a")
+    options = JobOptions(reader_grace_s=60)
+    left = [cluster.stream("endless", options, max_new_tokens=400) for _ in range(2)]
+    for _, reader in left:
+        wait_for("the first tokens", lambda reader=reader: reader.text)
+    cluster.store.note_readers({job_id: False for job_id, _ in left}, 60)
+    _, normal = cluster.stream("hello", options)
+    normal.to_end()
+    assert normal.text == "hello"
+    assert any(cluster.store.get(job_id).attempt == 2 or len(reader.text) < 400 for job_id, reader in left)
+    cluster.store.note_readers({job_id: True for job_id, _ in left}, 60)
+    for job_id, reader in left:
+        assert_whole(reader, 400)
+        assert cluster.store.get(job_id).crashes == 0
+    assert {cluster.store.get(job_id).attempt for job_id, _ in left} == {1, 2}, "one made room"
+
+
 def test_a_load_job_can_be_cancelled_while_it_waits(cluster: Cluster) -> None:
     cluster.start_worker("a")
     cluster.wait_until_taking_jobs("a")
