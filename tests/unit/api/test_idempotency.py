@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from api.current import EXTENSION
 from common.errors import ModelUnavailable, PromptTooLong
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, data_of
 
@@ -111,15 +111,15 @@ def test_a_failure_is_replayed_too(start_api: StartApi) -> None:
         assert again.headers["X-Job-Id"] == first.headers["X-Job-Id"]
 
 
-CHAT = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}]}
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 ALSO_OPENAI: list[tuple[str, dict[str, Any]]] = [
     *POSTS,
     ("/v1/chat/completions", CHAT),
     ("/v1/chat/completions", CHAT | {"n": 2}),
     ("/v1/chat/completions", CHAT | {"stream": True}),
-    ("/v1/completions", {"model": "gpt2", "prompt": "Hi"}),
-    ("/v1/responses", {"model": "gpt2", "input": "Hi"}),
-    ("/v1/responses", {"model": "gpt2", "input": "Hi", "background": True}),
+    ("/v1/completions", {"model": MODEL, "prompt": "Hi"}),
+    ("/v1/responses", {"model": MODEL, "input": "Hi"}),
+    ("/v1/responses", {"model": MODEL, "input": "Hi", "background": True}),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from common import keys
 from common.errors import ModelUnavailable, PromptTooLong
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, data_of, frames
 
@@ -306,8 +306,8 @@ def test_a_stream_whose_job_is_lost_ends_with_an_error_frame(start_api: StartApi
     api = start_api(script, heartbeat_s=0.05)
     body = {
         "/slm/stream": {"prompt": "Hi"},
-        "/v1/responses": {"model": "gpt2", "input": "Hi", "stream": True},
-        "/v1/chat/completions": {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}], "stream": True},
+        "/v1/responses": {"model": MODEL, "input": "Hi", "stream": True},
+        "/v1/chat/completions": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True},
     }[path]
     answer = api.client.post(path, json=body, buffered=False)
     assert answer.status_code == 200
