@@ -137,8 +137,8 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         response = stream(api)
         waiter = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])))
         body = b'{"prompt": "Hi"}'
-        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-        waiter.sendall(head.encode() + body)
+        head = f"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        waiter.sendall(head.encode() + b"Idempotency-Key: k\r\n\r\n" + body)  # it can come back for it
         wait_for("both subscriptions", lambda: len(open_channels(real_redis)) == 2, TIMEOUT_S)
         response.close()
         waiter.close()

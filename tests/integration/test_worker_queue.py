@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from common import keys
 from common.queue import QUEUE
@@ -167,6 +168,19 @@ def run_an_endless_script(redis: Redis) -> None:
     redis.connection_pool.get_connection().send_command("EVAL", "while true do end", 0)
 
 
+def end_the_script(redis: Redis) -> None:
+    redis.script_kill()
+    wait_for("the end of the script", lambda: does(redis.ping))
+
+
+def does(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except RedisError:
+        return False
+    return True
+
+
 def demand_a_password(redis: Redis) -> None:
     redis.config_set("requirepass", "secret")
     redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -181,7 +195,7 @@ REFUSALS = {
         lambda redis: redis.execute_command("ACL SETUSER default +@all"),
     ),
     "NOAUTH": Refusal(demand_a_password, lambda redis: redis.config_set("requirepass", "")),
-    "BUSY": Refusal(run_an_endless_script, lambda redis: redis.script_kill()),
+    "BUSY": Refusal(run_an_endless_script, end_the_script),
 }
 
 
