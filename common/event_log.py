@@ -32,6 +32,11 @@ class EventLog:
         messages = cast(list[str], self._redis.lrange(keys.log(job_id), first, last))
         return [Event.from_wire(message) for message in messages]
 
+    def last(self, job_id: str) -> Event | None:
+        """The last event that is written; None if there is none."""
+        message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
+        return None if message is None else Event.from_wire(message)
+
     def follow(self, job_id: str) -> Follower:
         """Subscribe to a job, which may not exist yet.
 
@@ -97,10 +102,10 @@ class Follower:
 
     def _lost_end(self) -> list[Event]:
         """The terminal event, if the log ends before the wanted event because Redis has lost what was there."""
-        last = self._events.read(self._job_id, -1)
-        if not last and not self._redis.exists(keys.job(self._job_id)):
+        last = self._events.last(self._job_id)
+        if last is None and not self._redis.exists(keys.job(self._job_id)):
             raise JobLost("The job store no longer has this job; send the request again.")
-        return [event for event in last if event.type.is_terminal]
+        return [last] if last is not None and last.type.is_terminal else []
 
     def nudge(self) -> None:
         """Have `events` yield None now if nothing else comes: its reader has something to look at."""
