@@ -243,8 +243,8 @@ def _adapters(workers: Sequence[WorkerReport]) -> list[str]:
 def _worker(report: WorkerReport) -> Body:
     return {
         "id": report.id,
-        "host": report.host,
-        "pid": report.pid,
+        "host": report.host or None,
+        "pid": report.pid or None,
         "device": report.device,
         "state": report.state.value,
         "running": report.running,

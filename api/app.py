@@ -21,6 +21,7 @@ from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
+from api.observation.starvation import Starvation
 from api.openai.batches import batches
 from api.openai.files import files
 from api.openai.responses import responses
@@ -92,9 +93,9 @@ def create_app(
 
 
 def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics) -> Services:
-    store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
+    store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s, context=settings.context)
     grace_s = settings.reader_grace_s
-    readers = Readers(lambda job_ids: store.keep_read(job_ids, grace_s), grace_s)
+    readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
     line, presence = Line(store.places), Presence()
@@ -121,6 +122,7 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         read_turns,
         short_turns,
         metrics,
+        Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
     )

@@ -14,6 +14,7 @@ from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
 from api.observation.metrics import ApiMetrics
+from api.observation.starvation import Starvation
 from api.overview import Overview
 from api.service import JobService
 from api.turns import PATIENCE_S, Turns
@@ -41,6 +42,7 @@ class Services:
     read_turns: Turns
     short_turns: Turns
     metrics: ApiMetrics
+    starvation: Starvation
     files: FileStore
     batches: BatchStore
 

@@ -32,6 +32,7 @@ def _is_watchable(connection: object) -> bool:
 
 
 def _watch(connection: socket.socket, on_gone: Callable[[], None]) -> None:
+    from gevent import spawn
     from gevent.socket import wait_read
 
     wait_read(connection.fileno())
@@ -40,7 +41,7 @@ def _watch(connection: socket.socket, on_gone: Callable[[], None]) -> None:
     except OSError:
         is_gone = True
     if is_gone:  # otherwise it has sent its next request already, and its end cannot be seen behind it
-        on_gone()
+        spawn(on_gone)  # not here: the request ends by it, and with the request this watch
 
 
 def _nothing() -> None:

@@ -11,18 +11,20 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from api import answers
 from api.auth.rates import Allowance
-from api.current import note_allowance, request_id
+from api.current import note_allowance, request_id, services
 from api.openai import errors as openai_errors
 from common import errors
-from common.errors import InternalError, RateLimitExceeded, SLMError
+from common.errors import InternalError, Overloaded, RateLimitExceeded, RedisUnavailable, SLMError
 from common.redis_client import explain
+
+OVERLOAD_RETRY_S = 5
 
 log = logging.getLogger(__name__)
 
 
 def register_error_handlers(app: Flask) -> None:
     """Handle our own errors, those of Flask and Redis, and bugs."""
-    app.register_error_handler(SLMError, _answer)
+    app.register_error_handler(SLMError, lambda err: _answer(_judged(err)))
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(RedisError, _redis_failed)
     app.register_error_handler(Exception, _bug)
@@ -38,6 +40,13 @@ def _answer(err: SLMError) -> Response:
     if isinstance(err, RateLimitExceeded):
         note_allowance(Allowance.used_up(err))
     return response
+
+
+def _judged(err: SLMError) -> SLMError:
+    """Redis is not to blame if this process did not get to read its answers."""
+    if isinstance(err, RedisUnavailable) and services().starvation.is_starved:
+        return Overloaded("The server has more to do than it can; try again.", retry_after_s=OVERLOAD_RETRY_S)
+    return err
 
 
 def _http_exception(err: HTTPException) -> Response:
@@ -64,7 +73,7 @@ def _translate(err: HTTPException) -> SLMError:
 
 
 def _redis_failed(err: RedisError) -> Response:
-    meaning = explain(err)
+    meaning = _judged(explain(err))
     if isinstance(meaning, InternalError):
         return _bug(err)
     log.warning("request %s: %s (%s)", request_id(), meaning.code, err)

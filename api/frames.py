@@ -49,7 +49,11 @@ class FrameWriter:
             case EventType.FINISHED:
                 return {"status": self._last_line(event), "device_used": event.data["device"]}
             case EventType.ERROR:
-                return error_fields(SLMError.from_dict(event.data), self._request_id)
+                return self.failure(SLMError.from_dict(event.data))
+
+    def failure(self, err: SLMError) -> dict[str, Any]:
+        """The data of the frame that says why nothing more can come."""
+        return error_fields(err, self._request_id)
 
     def _text_frame(self, data: dict[str, Any]) -> dict[str, Any] | None:
         """A token event can be empty: the bytes of a character may come in several tokens."""

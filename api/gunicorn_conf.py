@@ -7,6 +7,7 @@ preloaded, and nothing imported here may bring in redis.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import resource
 import shutil
@@ -44,7 +45,7 @@ keepalive = HEAD_TIMEOUT_S
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
-graceful_timeout = int(_settings.drain_s)  # open streams get the time that the workers' generations get
+graceful_timeout = math.ceil(_settings.drain_s) + 1  # `api/shutdown.py` ends what is open before that
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
 logger_class = JsonLogger if _settings.log_format == "json" else FormattedLogger
@@ -67,6 +68,15 @@ def _check_redis() -> None:
         _settings.required_redis_url()
     except SettingsError as err:
         sys.exit(str(err))
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Have the process end its work in order."""
+    from api.shutdown import stop_in_order
+
+    # gunicorn looks once a second whether all is done.
+    grace_s = max(_settings.drain_s - 1, _settings.drain_s / 2)
+    stop_in_order(worker.wsgi, lambda: worker.alive, grace_s=grace_s)
 
 
 def _share_metrics() -> None:

@@ -39,10 +39,16 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """
     body = parse_body(schema, json_text())
     is_async = _wants_no_wait(body)
-    options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else JobOptions()
+    options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else _plain_options(kind, is_async)
     if key := idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
     return JobRequest(NewJob(caller().owner, kind, body.to_params(), options), is_async)
+
+
+def _plain_options(kind: JobKind, is_async: bool) -> JobOptions:
+    """Of a job without options of its own. Loading goes on without its client: everybody gets something of it."""
+    needs_reader = kind is JobKind.TOKENIZE and not is_async
+    return JobOptions(reader_grace_s=services().settings.reader_grace_s if needs_reader else None)
 
 
 def _wants_no_wait(body: Body) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+from api.auth.caller import Caller
 from api.line import Spot
 from api.readers import Reading
 from api.replay import Replay
+from common import events
 from common.errors import SLMError
 from common.event_log import Follower
 from common.events import Event, EventType
@@ -21,9 +23,9 @@ WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
 class LiveJob:
     """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
 
-    `after` is the last event that the client has seen already, and `text` what it has read up to there. `present` is
-    the number of events when it came. `is_repeat`: the job was entered by an earlier request, under the same
-    Idempotency-Key.
+    `after` is the last event that the client has seen, and `seen` those up to there that the log still has. `present`
+    is the number of events when it came. `is_repeat`: the job was entered by an earlier request, under the same
+    Idempotency-Key. `reader` is who came to read a job of `owner` that was there already.
     """
 
     def __init__(
@@ -32,9 +34,12 @@ class LiveJob:
         kind: JobKind,
         follower: Follower,
         spot: Spot,
+        on_close: Callable[[LiveJob], None],
         *,
+        owner: str,
+        reader: Caller | None = None,
+        seen: Sequence[Event] = (),
         after: int = -1,
-        text: str = "",
         present: int = 0,
         reading: Reading | None = None,
         is_repeat: bool = False,
@@ -42,19 +47,31 @@ class LiveJob:
         self.id = job_id
         self.is_repeat = is_repeat
         self.kind = kind
-        self.text = text
-        self._after = after
+        self.text = events.committed(seen)[1]
+        self.after = after
+        self._num_seen = len(seen)
         self._present = present
         self._follower = follower
         self._spot = spot
         self._reading = reading
         self._is_over = False
+        self._on_close = on_close
+        self.reader = reader
+        self.owner = owner
+        self._end_reason: SLMError | None = None
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:
-        """The events that the client has not seen, up to the terminal one; None after each `pulse_s` of silence."""
-        for event in self._follower.events(after=self._after, pulse_s=pulse_s):
+        """The events behind `seen`, up to the terminal one; None after each `pulse_s` of silence.
+
+        Raises:
+            JobLost: Redis no longer has the job.
+            SLMError: what `end` was called with.
+        """
+        for event in self._follower.events(after=self._num_seen - 1, pulse_s=pulse_s):
             self._is_over = event is not None and event.type.is_terminal
             yield event
+        if self._end_reason is not None and not self._is_over:
+            raise self._end_reason
 
     def story(self, *, pulse_s: float) -> Iterator[Event | Place | None]:
         """As `events`; and while the job is queued, each place in line that differs from the last one told."""
@@ -67,7 +84,7 @@ class LiveJob:
 
     def digest(self, *, pulse_s: float) -> Iterator[Event | Place | None]:
         """As `story`; the token events that were there when the client came are merged into few."""
-        replay = Replay(self._after, self._present)
+        replay = Replay(self.after, self._present)
         for news in self.story(pulse_s=pulse_s):
             yield from replay.take(news)
 
@@ -96,8 +113,14 @@ class LiveJob:
             raise SLMError.from_dict(first.data)
         return first is not None
 
+    def end(self, reason: SLMError) -> None:
+        """End the subscription because of something that the job has no part in; who reads the events is told."""
+        self._end_reason = reason
+        self._follower.close()
+
     def close(self) -> None:
         """End the subscription; whoever reads the events is let go. May be called twice and from any thread."""
+        self._on_close(self)
         self._follower.close()
         self._spot.end()
         if self._reading is not None:

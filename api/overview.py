@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.errors import ModelUnavailable, NoWorker
 from common.fleet import Fleet, WorkerReport
@@ -18,6 +19,26 @@ class Snapshot:
     workers: Sequence[WorkerReport]
     waiting: int
     running: int
+
+
+def without_inside(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
+    """The reports as users may see them: without hosts, process ids and paths, and texts that may have some."""
+    return [
+        one.but(
+            id=f"worker-{number}",
+            host="",
+            pid=0,
+            base_model=_name(one.base_model),
+            lora_path=_name(one.lora_path),
+            error=one.error and "An admin sees what is wrong.",
+        )
+        for number, one in enumerate(workers, start=1)
+    ]
+
+
+def _name(path: str | None) -> str | None:
+    """The last part of a path; a model's name elsewhere stays, though it may have a slash in it."""
+    return Path(path).name if path is not None and path.startswith((".", "/", "~")) else path
 
 
 class Overview:
@@ -35,14 +56,14 @@ class Overview:
         """The live workers."""
         return self._fleet.workers()
 
-    def check_ready(self) -> None:
-        """Return if a generation could start now.
+    def check_ready(self, *, in_full: bool) -> None:
+        """Return if a generation could start now. What is wrong is told `in_full` to admins only.
 
         Raises:
             NoWorker: no worker is alive.
             ModelUnavailable: workers are alive, and none holds the model.
         """
-        workers = self._fleet.workers()
+        workers = self._fleet.workers() if in_full else without_inside(self._fleet.workers())
         if not workers:
             raise NoWorker("No worker is alive.", retry_after_s=NO_WORKER_RETRY_S)
         if not any(one.holds_model for one in workers):

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from redis.exceptions import RedisError
 
@@ -36,17 +36,18 @@ class Readers:
     """Keeps a thread while there is somebody to speak for.
 
     Args:
-        keep_read: tells Redis that jobs are being read; may raise `redis.exceptions.RedisError`.
+        note: tells Redis of jobs whether they are being read, or their last reader has left; may raise
+            `redis.exceptions.RedisError`.
         grace_s: for how long that holds.
     """
 
-    def __init__(self, keep_read: Callable[[Collection[str]], None], grace_s: float) -> None:
-        self._keep_read = keep_read
+    def __init__(self, note: Callable[[Mapping[str, bool]], None], grace_s: float) -> None:
+        self._note = note
         self._round_s = grace_s / ROUNDS_PER_GRACE
         self._changed = threading.Condition()
         self._present: Counter[str] = Counter()
-        self._due: set[str] = set()  # to be told at once
-        self._told: dict[str, float] = {}  # when, by the monotonic clock; the last round's only
+        self._due: dict[str, bool] = {}  # to be told at once: whether somebody reads it
+        self._told: dict[str, float] = {}  # when, by the monotonic clock, of what is read; the last round's only
         self._next_round = 0.0
         self._is_running = False
 
@@ -76,13 +77,17 @@ class Readers:
                 del self._present[job_id]
                 self._told.pop(job_id, None)
                 if not is_over:
-                    self._tell(job_id)
+                    self._due[job_id] = False
+                    self._wake()
                 self._changed.notify()
 
     def _tell(self, job_id: str) -> None:
-        """Have Redis told, unless it was in this round."""
+        """Have Redis told that somebody reads the job, unless it was in this round."""
         if time.monotonic() - self._told.get(job_id, -self._round_s) >= self._round_s:
-            self._due.add(job_id)
+            self._due[job_id] = True
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.notify()
         if not self._is_running:
             self._is_running = True
@@ -92,29 +97,29 @@ class Readers:
     def _run(self) -> None:
         while due := self._take_due():
             try:
-                self._keep_read(due)
+                self._note(due)
             except RedisError as err:
                 log.warning("readers of %d jobs not told of (%s); trying again", len(due), err)
                 time.sleep(RETRY_S)
                 with self._changed:
-                    self._due |= due
+                    self._due = due | self._due
 
-    def _take_due(self) -> set[str]:
+    def _take_due(self) -> dict[str, bool]:
         """The jobs to tell of, once there are some; empty when nobody reads any more, which ends the thread."""
         with self._changed:
             while not self._due and self._present:
                 now = time.monotonic()
                 if now >= self._next_round:
                     self._next_round = now + self._round_s
-                    self._due.update(self._present)
+                    self._due.update(dict.fromkeys(self._present, True))
                 else:
                     self._changed.wait(self._next_round - now)
-            due, self._due = self._due, set()
+            due, self._due = self._due, {}
             self._is_running = bool(due)
             self._note_told(due)
             return due
 
-    def _note_told(self, due: set[str]) -> None:
+    def _note_told(self, due: Mapping[str, bool]) -> None:
         now = time.monotonic()
         self._told = {job_id: at for job_id, at in self._told.items() if now - at < self._round_s}
-        self._told.update(dict.fromkeys(due, now))
+        self._told.update({job_id: now for job_id, is_read in due.items() if is_read})

@@ -35,7 +35,7 @@ class Replay:
 
     def take(self, news: Event | T) -> list[Event | T]:
         """What to give the reader now that this has come; nothing while more of the past is on its way."""
-        if not isinstance(news, Event) or news.type is not EventType.TOKEN or news.seq >= self._present:
+        if not isinstance(news, Event) or news.type is not EventType.TOKEN or not self._is_past(news.seq):
             return [*self._release(), news]
         self._held.append(news)
         if news.seq == self._present - 1 or self._is_long(news):
@@ -43,6 +43,10 @@ class Replay:
         if len(self._held) == READ_CHUNK:
             self._held = [events.merged(self._held)]
         return []
+
+    def _is_past(self, seq: int) -> bool:
+        """Not what the reader has seen: it comes once more if Redis has lost it and another attempt makes it again."""
+        return self._given < seq < self._present
 
     def _is_long(self, last: Event) -> bool:
         """Log probabilities are so much larger than the text that repeating the text costs nothing beside them."""

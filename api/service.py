@@ -5,11 +5,14 @@ Errors of `common.errors` and `redis.exceptions.RedisError` go through to the ca
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
 from api.line import TURN_HAS_COME, Line, Spot
@@ -17,12 +20,16 @@ from api.live_job import LiveJob
 from api.readers import Readers
 from api.turns import Turns
 from common import events, ids, prompts
-from common.api_keys import Limits
-from common.errors import InvalidRequest, JobNotFound, PromptTooLong
+from common.api_keys import ANONYMOUS, Limits
+from common.errors import InvalidRequest, JobNotFound, PromptTooLong, ServerStopping, Unauthorized
 from common.event_log import EventLog
 from common.events import Event
 from common.job_store import JobOptions, JobStore, Place, Submitted
 from common.jobs import GenerateResult, JobKind, JobRecord, JobState, Lane
+
+RESTART_S = 5  # about the time until the API is back
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,11 @@ class NewJob:
     kind: JobKind
     params: dict[str, Any]
     options: JobOptions
+
+    @property
+    def can_be_found_again(self) -> bool:
+        """Whether its client has a way back to it once the connection is gone, or wants it to go on without."""
+        return self.options.idempotency_key is not None or self.options.reader_grace_s is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,26 @@ class JobService:
         self._turns = turns
         self._max_queue = max_queue
         self._max_prompt_chars = max_prompt_chars
+        self._open: set[LiveJob] = set()
+        self._is_stopping = False
+
+    def stop_taking(self) -> None:
+        """Take no more jobs: the process is about to end. Those that are followed go on."""
+        self._is_stopping = True
+
+    def end_open(self) -> None:
+        """Let everybody go who follows a job, with the reason: the process ends now."""
+        for job in list(self._open):
+            job.end(_stopping())
+
+    def end_revoked(self, now: Callable[[Caller], Caller | None]) -> None:
+        """Let everybody go who reads a job that they may no longer see; `now` tells what rights they have now."""
+        for job in list(self._open):
+            if job.reader is None:
+                continue  # it is their own, and ends with their key
+            reader = now(job.reader)
+            if reader is None or not reader.may_see(job.owner):
+                job.end(Unauthorized("The API key was revoked, or may no longer see this job."))
 
     def submit(self, job: NewJob) -> Entered:
         """Enter a job and leave it to itself."""
@@ -113,13 +145,29 @@ class JobService:
             follower = undo.enter_context(self._log.follow(job_id))
             submitted = self._enter(job_id, job)
             if submitted.repeated:
-                return self._follow(self._store.get(submitted.job_id), job.owner, is_repeat=True)
+                return self._follow(self._store.get(submitted.job_id), is_repeat=True)
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
-            return LiveJob(job_id, job.kind, follower, Spot(self._line, job_id, follower.nudge), reading=reading)
+            spot = Spot(self._line, job_id, follower.nudge)
+            live = LiveJob(job_id, job.kind, follower, spot, self._open.discard, owner=job.owner, reading=reading)
+            return self._opened(live)
+
+    def is_repeat(self, job: NewJob) -> bool:
+        """Whether the job was entered before under its Idempotency-Key: then it is found, whatever else is down.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another request.
+        """
+        return self._store.repeated(job.owner, job.options) is not None
+
+    def _opened(self, job: LiveJob) -> LiveJob:
+        self._open.add(job)
+        return job
 
     def _enter(self, job_id: str, job: NewJob) -> Submitted:
+        if self._is_stopping and not self.is_repeat(job):
+            raise _stopping()
         if job.kind.takes_prompt:
             self._check_length(prompts.length(prompts.from_wire(job.params)))
         return self._store.submit(
@@ -130,6 +178,7 @@ class JobService:
             max_queue=self._max_queue,
             options=job.options,
             limits=self._limits_of(job.owner),
+            needs_key=job.owner != ANONYMOUS,
         )
 
     def _check_length(self, length: int) -> None:
@@ -142,42 +191,71 @@ class JobService:
     def attach(self, job_id: str, after: int, caller: Caller) -> LiveJob | None:
         """Follow an existing job behind event `after` (-1: from its beginning).
 
-        Returns None when nothing can come: `after` is the job's last event.
+        Returns None when nothing can come: `after` is the job's last event. A job that has not ended may have no event
+        `after`: Redis can have lost what the client has seen.
 
         Raises:
             JobNotFound: no such job, or it is not the caller's.
-            InvalidRequest: the job has no event `after` yet.
+            InvalidRequest: the job has ended, and never had an event `after`.
         """
         record = self.get(job_id, caller)
         seen = self._log.read(job_id, limit=after + 1)
-        if after >= len(seen):
+        if after >= len(seen) and record.state.is_terminal and record.attempt <= 1:  # with one attempt none was lost
             raise InvalidRequest(
                 f"Last-Event-ID must be the id of an event of this stream; it has none with {after}",
                 param="last_event_id",
             )
-        if seen and seen[-1].type.is_terminal:
+        if after == len(seen) - 1 and seen and seen[-1].type.is_terminal:
             return None
-        return self._follow(record, caller.owner, after=after, text=events.committed(seen)[1])
+        return self._follow(record, seen=seen, after=after, reader=caller)
 
     def _follow(
-        self, record: JobRecord, reader: str, *, after: int = -1, text: str = "", is_repeat: bool = False
+        self,
+        record: JobRecord,
+        *,
+        seen: Sequence[Event] = (),
+        after: int = -1,
+        reader: Caller | None = None,
+        is_repeat: bool = False,
     ) -> LiveJob:
-        follower = self._log.follow(record.id, lambda: self._turns.take(reader))
+        """`reader`: see `LiveJob`; without one it is the job's own owner."""
+        present = self._log.length(record.id)
+        turn_of = record.owner if reader is None else reader.owner
+        follower = self._log.follow(record.id, lambda: self._turns.take(turn_of))
         spot = Spot(self._line, record.id, follower.nudge)
         if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in line
             spot.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
-        return LiveJob(
-            record.id,
-            record.kind,
-            follower,
-            spot,
-            after=after,
-            text=text,
-            present=self._log.length(record.id),
-            reading=reading,
-            is_repeat=is_repeat,
+        return self._opened(
+            LiveJob(
+                record.id,
+                record.kind,
+                follower,
+                spot,
+                self._open.discard,
+                owner=record.owner,
+                reader=reader,
+                seen=seen,
+                after=after,
+                present=present,
+                reading=reading,
+                is_repeat=is_repeat,
+            )
         )
+
+    def abandon(self, job: LiveJob, new: NewJob) -> None:
+        """The client that waited for the whole answer has gone; end the job at once if nobody can come back for it."""
+        job.close()
+        if new.can_be_found_again or job.is_repeat:
+            return
+        try:
+            self._store.cancel(job.id)
+        except (JobNotFound, RedisError) as err:
+            log.warning("job %s: not cancelled (%s); its reader's grace ends it", job.id, err)
+
+    def note_presence(self) -> None:
+        """Note that a process of the API is there; to be repeated at least every second."""
+        self._store.note_api()
 
     def let_go_on(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -262,6 +340,10 @@ class JobService:
             JobNotFound: no such job, or it is not the caller's.
         """
         return self._store.cancel(self.get(job_id, caller).id)
+
+
+def _stopping() -> ServerStopping:
+    return ServerStopping("The server is being restarted; try again.", retry_after_s=RESTART_S)
 
 
 def _check_form(job_id: str) -> None:

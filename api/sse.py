@@ -20,6 +20,8 @@ from api.disconnect import watch_client
 from api.frames import FrameWriter, place_in_line
 from api.live_job import LiveJob
 from api.schemas import parse_last_event_id
+from common.errors import ServerStopping, SLMError
+from common.events import Event
 from common.job_store import Place
 
 FIRST_EVENT_WAIT_S = 2.0  # how long a new stream's status line waits for what the job says first
@@ -82,15 +84,27 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
         """The job's frames, each under the number of the last event in it; None after each silent `pulse_s`.
 
-        Moves in line are no events of the job: their frames have no number.
+        What is no event of the job has no number: a move in line, and the error that nothing more can come.
         """
-        for event in job.digest(pulse_s=pulse_s):
-            if event is None:
-                yield None
-            elif isinstance(event, Place):
-                yield Frame(place_in_line(event), type="queued")
-            elif (data := writer.write(event)) is not None:
-                yield Frame(data, type=event.type.value, id=event.seq)
+        try:
+            for event in job.digest(pulse_s=pulse_s):
+                if event is None:
+                    yield None
+                elif isinstance(event, Place):
+                    yield Frame(place_in_line(event), type="queued")
+                else:
+                    yield from _frame(event, writer, job.after)
+        except ServerStopping:
+            return  # without a last frame: the client takes the stream up again
+        except SLMError as err:
+            yield Frame(writer.failure(err), type="error")
+
+
+def _frame(event: Event, writer: FrameWriter, after: int) -> Iterator[Message]:
+    """Up to `after` the client has seen everything, but not the end."""
+    data = writer.write(event)
+    if data is not None and (event.seq > after or event.type.is_terminal):
+        yield Frame(data, type=event.type.value, id=max(event.seq, after + 1))  # ids rise, whatever Redis has lost
 
 
 def _encode(messages: Iterator[Message | None], *, is_flowing: bool) -> Iterator[str]:

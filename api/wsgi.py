@@ -13,6 +13,7 @@ from api import app as application
 from api.current import EXTENSION, Services
 from api.observation.metrics import ApiMetrics
 from api.openai.batch_driver import BatchDriver
+from api.pulse import Pulse
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
 from common.binding import check_binding
@@ -49,7 +50,14 @@ def create_app() -> Flask:
     app = application.create_app(
         settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics, tracer=tracer
     )
-    services = app.extensions[EXTENSION]
+    services: Services = app.extensions[EXTENSION]
+    services.starvation.start()
+    Pulse(
+        {
+            "the API's presence not noted": services.jobs.note_presence,
+            "revoked keys not looked for": lambda: services.jobs.end_revoked(services.keyring.now),
+        }
+    ).start()
     _start_webhooks(services, redis, settings)
     BatchDriver(services.batches, services.files, services.jobs, services.overview.workers).start()
     return app

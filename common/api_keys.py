@@ -35,10 +35,11 @@ class Limits:
     """How much an owner may ask for; None is no limit.
 
     `requests_per_minute` counts requests that ask for work, `reads_per_minute` the others; `concurrent_jobs` counts
-    jobs that wait or run; `tokens_per_day` those of the prompts and answers of ended jobs, from midnight to midnight
-    UTC. Reads and `open_streams` are counted by each process of the API for itself. `job_bytes` bounds what the texts
-    of jobs take in Redis: the oldest ended jobs expire early for it. `files` and `file_bytes` bound what is uploaded;
-    `open_batches` counts batches that have not ended.
+    jobs that wait or run; `tokens_per_day` those of prompts and answers, from midnight to midnight UTC: what a job may
+    need is reserved when it is entered, and what it used counts when it has ended. Reads and `open_streams` are counted
+    by each process of the API for itself. `job_bytes` bounds what the texts of jobs take in Redis: the oldest ended
+    jobs expire early for it. `files` and `file_bytes` bound what is uploaded; `open_batches` counts batches that have
+    not ended.
     """
 
     requests_per_minute: int | None = None
@@ -147,7 +148,7 @@ class ApiKeyStore:
         return cast(ApiKey, self._redis.transaction(attempt, keys.API_KEYS, value_from_callable=True))  # type: ignore[arg-type]
 
     def revoke(self, name: str) -> None:
-        """Let a key open nothing any more. Its owner's jobs go on; a new key of that name finds them.
+        """Let a key open nothing any more. Its owner's jobs can enter no longer; those that are there, others must end.
 
         Raises:
             ApiKeyError: there is no such key.

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
@@ -151,6 +152,16 @@ class BatchStore:
             status = self.find(batch_id).status
             if status is not BatchStatus.CANCELLING:
                 raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
+
+    def cancel_all(self, owner: str) -> int:
+        """Ask for the end of all batches of an owner that have not ended; returns how many there were."""
+        open_ones = [
+            one for batch_id in self.open() if (one := self._look(batch_id)) is not None and one.owner == owner
+        ]
+        for batch in open_ones:
+            with suppress(Conflict):
+                self.cancel(batch.id)
+        return len(open_ones)
 
     def _look(self, batch_id: str) -> Batch | None:
         if not ids.has_form(batch_id, ids.BATCH_ID):

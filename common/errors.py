@@ -20,12 +20,15 @@ SLMError                     code                 HTTP  retryable
 ├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key is at one of its limits
 │   └── QuotaExceeded        quota_exceeded       429   no     the owner keeps as much in the server as they may
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
+├── Overloaded               overloaded           503   yes    the API has more to do than it can
+├── ServerStopping           server_stopping      503   yes    this process is about to end, for a restart perhaps
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
 ├── RedisUnavailable         redis_unavailable    503   yes    Redis does not answer, or cannot be written to
 ├── RedisFull                redis_full           503   yes    Redis has no memory left for another job
 ├── JobExpired               job_expired          503   yes    the job waited longer than its `ttl`
 ├── JobTimeout               job_timeout          503   no     the job ran longer than its `timeout`
+├── JobLost                  job_lost             503   yes    the job store has lost the job, or its record expired
 ├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_CRASHES` times over
 └── InternalError            internal_error       500   no     a bug; the details are in the log only
 
@@ -193,10 +196,28 @@ class JobTimeout(SLMError):
     code, status = "job_timeout", 503
 
 
+class JobLost(SLMError):
+    """The job store no longer has the job that the client was reading or waiting for."""
+
+    code, status, retryable = "job_lost", 503, True
+
+
 class ModelUnavailable(SLMError):
     """The configured base model or adapter cannot be loaded."""
 
     code, status = "model_unavailable", 503
+
+
+class Overloaded(SLMError):
+    """The server has more to do than it can; it did not get round to this request."""
+
+    code, status, retryable = "overloaded", 503, True
+
+
+class ServerStopping(SLMError):
+    """The server is being stopped or restarted."""
+
+    code, status, retryable = "server_stopping", 503, True
 
 
 class QueueFull(SLMError):

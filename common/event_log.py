@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from types import TracebackType
@@ -12,19 +11,20 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from common import keys
+from common.errors import JobLost
 from common.events import Event
-from common.logs import fields
 from common.owned import Turn
 from common.subscriber import Listener, Subscriber
 
 READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory, and others wait for
-log = logging.getLogger(__name__)
+_READING = "event log not read"
 
 
 class EventLog:
     """The event logs of all jobs, for reading."""
 
     def __init__(self, redis: Redis, subscriber: Subscriber) -> None:
+        self.outage = subscriber.outage
         self._redis = redis
         self._subscriber = subscriber
 
@@ -46,6 +46,11 @@ class EventLog:
     def length(self, job_id: str) -> int:
         """How many events are written."""
         return int(self._redis.llen(keys.log(job_id)))
+
+    def last(self, job_id: str) -> Event | None:
+        """The last event that is written; None if there is none."""
+        message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
+        return None if message is None else Event.from_wire(message)
 
     def follow(self, job_id: str, turn: Turn = nullcontext) -> Follower:
         """Subscribe to a job, which may not exist yet.
@@ -75,7 +80,11 @@ class Follower:
         """The events behind seq `after`, each once and in order, up to the terminal one.
 
         Yields None when nothing came for `pulse_s` seconds, and when it was nudged. Ends early when the follower is
-        closed or the job's record has expired. While Redis is away it goes on with pulses, and then from where it was.
+        closed. While Redis is away it goes on with pulses, and then from where it was. If Redis has lost events up to
+        `after` or beyond, it waits for those that follow them; if the job ends before, it yields the terminal event.
+
+        Raises:
+            JobLost: Redis no longer has the job.
         """
         wanted = after + 1
         messages: list[str] = []
@@ -86,7 +95,7 @@ class Follower:
                 if event.seq > wanted:
                     behind = True
                     break
-                if event.seq == wanted:
+                if event.seq == wanted or event.type.is_terminal:
                     wanted += 1
                     yield event
                     if event.type.is_terminal:
@@ -99,26 +108,25 @@ class Follower:
                 continue  # what happened goes before what the reader was nudged for, which waits
             was_nudged, self._nudged = self._nudged, False
             yield None
-            if not was_nudged:
-                if self._is_gone():
-                    return
-                missed = True  # a quiet channel proves nothing: look into the log
+            missed = not was_nudged  # a quiet channel proves nothing: look into the log
 
     def _from_log(self, first: int) -> tuple[list[Event], bool]:
         """A chunk of the log from `first` on, and whether more is waiting there."""
         try:
             with self._turn():
-                chunk = self._events.read(self._job_id, first, READ_CHUNK)
+                chunk = self._events.read(self._job_id, first, READ_CHUNK) or self._lost_end()
         except RedisError as err:
-            log.warning("job %s: log not read (%s); trying again", self._job_id, err, extra=fields(job_id=self._job_id))
+            self._events.outage.note_failure(_READING, err)
             return [], False
+        self._events.outage.note_success(_READING)
         return chunk, len(chunk) == READ_CHUNK
 
-    def _is_gone(self) -> bool:
-        try:
-            return not self._redis.exists(keys.job(self._job_id))
-        except RedisError:
-            return False
+    def _lost_end(self) -> list[Event]:
+        """The terminal event, if the log ends before the wanted event because Redis has lost what was there."""
+        last = self._events.last(self._job_id)
+        if last is None and not self._redis.exists(keys.job(self._job_id)):
+            raise JobLost("The job store no longer has this job; send the request again.")
+        return [last] if last is not None and last.type.is_terminal else []
 
     def nudge(self) -> None:
         """Have `events` yield None now if nothing else comes: its reader has something to look at."""

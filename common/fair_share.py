@@ -1,4 +1,4 @@
-"""What a job counts for when several owners share the line: its tokens, as far as they are known before it runs.
+"""What a job counts for before it runs: its tokens, as far as they are known. Owners share the line by them.
 
 The line is start-time fair queueing (Goyal, Vin and Cheng, 1996) in `lua/prelude.lua`: a job begins, in virtual time,
 where its owner's last one ends, but never before the present, and the line is ordered by these beginnings. An owner's
@@ -15,10 +15,11 @@ CHARS_PER_TOKEN = 4  # of English, about
 BULK_DELAY = 60_000  # tokens; a bulk job waits as if its owner had so much in line before it: it never starves
 
 
-def cost_of(params: Mapping[str, Any], params_json: str) -> int:
+def cost_of(params: Mapping[str, Any], params_json: str, context: int) -> int:
     """Tokens of a job's prompt, estimated from the length of its parameters' text, and the most of its answer.
 
-    At least 1. The text is ASCII (`json.dumps`): six characters for one of a script whose characters are tokens.
+    At least 1, and no more than the `context`, which holds both. The text is ASCII (`json.dumps`): six characters for
+    one of a script whose characters are tokens.
     """
     most_new: int = params.get("sampling", {}).get("max_new_tokens", 0)
-    return max(1, len(params_json) // CHARS_PER_TOKEN + most_new)
+    return max(1, min(len(params_json) // CHARS_PER_TOKEN + most_new, context))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from common.errors import (
     QuotaExceeded,
     RateLimitExceeded,
     SLMError,
+    Unauthorized,
     WorkerLost,
 )
 from common.events import Event
@@ -35,14 +37,17 @@ from common.fair_share import BULK_DELAY, cost_of
 from common.jobs import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
 
+MAX_CONTEXT = 1_048_576  # tokens; no model has a longer one
 MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
 STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
+API_GAP_MS = 3000  # without a beat of the API for so long, none was there (it beats every second)
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
 TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
 TOO_MANY_BYTES_RETRY_S = 10  # what is in the way waits or runs: ended jobs make room by themselves
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
 MAX_ESTIMATE_S = 3600.0
 
+_CANCELLED = json.dumps(events.finished(0, JobState.CANCELLED, "cancelled").data)
 _FENCED, _GAP = -1, -2  # answers of emit.lua and finish.lua
 
 
@@ -66,7 +71,7 @@ class Bell:
 class JobOptions:
     """How a job is to be treated. Seconds throughout; None means no limit.
 
-    `reader_grace_s`: the job is cancelled when nobody has read it for so long (`keep_read`); None lets it go on alone.
+    `reader_grace_s`: the job is cancelled when nobody has read it for that long (`note_readers`); None lets it go on.
     `webhook_url`: whom to tell that the job has ended (`webhook_queue`).
     `idempotency_key` with `fingerprint`: the same key of the same owner finds the first job again; another fingerprint
     is refused.
@@ -144,16 +149,19 @@ class JobStore:
         redis: connection (with `decode_responses`).
         ring: sends the Celery messages of jobs whose turn has come; must not raise.
         job_ttl_s: how long a finished job can still be read.
+        context: the most tokens that a prompt and its answer can have.
     """
 
-    def __init__(self, redis: Redis, ring: Ring, *, job_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, ring: Ring, *, job_ttl_s: int, context: int = MAX_CONTEXT) -> None:
+        self._context = context
         self._redis = redis
         self._ring = ring
         self._job_ttl_s = job_ttl_s
         self._submit, self._claim, self._renew = Script("submit"), Script("claim"), Script("renew")
         self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
         self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
-        self._drop = Script("drop")
+        self._drop, self._api_beat = Script("drop"), Script("api_beat")
+        self._note_readers = Script("note_readers")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -167,17 +175,35 @@ class JobStore:
         max_queue: int,
         options: JobOptions = JobOptions(),
         limits: Limits = UNLIMITED,
+        needs_key: bool = False,
     ) -> Submitted:
         """Enter a new job, or find the one that was entered under the same Idempotency-Key.
 
         Raises:
+            Unauthorized: `needs_key`, and the owner has no API key any more.
             NoWorker: no worker is alive.
             QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
             RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
             QuotaExceeded: the owner's open jobs keep as many bytes as they may; ended ones make room.
             IdempotencyMismatch: the key was used with another request.
         """
-        return self._enter(job_id, kind, params, owner, max_queue, options, limits)
+        return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
+
+    def repeated(self, owner: str, options: JobOptions) -> str | None:
+        """The job that was entered under the options' Idempotency-Key, if there is one; needs nothing but Redis.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another request.
+        """
+        if options.idempotency_key is None:
+            return None
+        key = keys.idempotency(owner, options.idempotency_key)
+        job_id, fingerprint = cast(list[str | None], self._redis.hmget(key, "id", "fingerprint"))
+        if job_id is None or not self._redis.exists(keys.job(job_id)):
+            return None
+        if fingerprint != options.fingerprint:
+            raise _mismatch()
+        return job_id
 
     def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
         """Enter a job like the one in quarantine, which is dropped from there.
@@ -207,18 +233,19 @@ class JobStore:
         limits: Limits,
         *,
         retried: str = "",
+        needs_key: bool = False,
     ) -> Submitted:
         notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
-        line = (cost_of(params, text), max_queue, BULK_DELAY if options.bulk else 0)
+        line = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
         most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
-        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried)
+        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
         flat = [part for pair in optional.items() for part in pair]
-        outcome, found_id, position, due = self._submit(self._redis, *fixed, *flat)
+        outcome, found_id, position, due, *details = self._submit(self._redis, *fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
         if outcome not in ("ok", "repeated"):
-            raise _refusal(outcome, limits, int(position), retried)
+            raise _refusal(outcome, limits, int(position), retried, details)
         self._ring(_bells(due))
         return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
 
@@ -228,12 +255,19 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        end = events.finished(0, JobState.CANCELLED, "cancelled")
-        answer = self._cancel(self._redis, job_id, self._job_ttl_s, end.type, json.dumps(end.data))
+        answer = self._cancel(self._redis, job_id, self._job_ttl_s, _CANCELLED)
         if not answer:
             raise JobNotFound(f"There is no job {job_id!r}.")
         self._ring(_bells(answer[1]))
         return JobState(answer[0])
+
+    def cancel_all(self, owner: str) -> int:
+        """Ask for the end of all jobs of an owner that have not ended; returns how many there were."""
+        job_ids = cast(set[str], self._redis.smembers(keys.open_jobs(owner)))
+        for job_id in job_ids:
+            with suppress(JobNotFound):
+                self.cancel(job_id)
+        return len(job_ids)
 
     def get(self, job_id: str) -> JobRecord:
         """The job's record.
@@ -288,16 +322,18 @@ class JobStore:
         """When a place in a full line will be free."""
         return max(1, round(self.place_at(1).estimated_wait_s or NO_WORKER_RETRY_S))
 
-    def keep_read(self, job_ids: Collection[str], grace_s: float) -> None:
-        """Note that somebody reads the jobs: for `grace_s` they are safe from being cancelled for want of a reader."""
-        ids, grace_ms = list(job_ids), _ms(grace_s)
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:  # a full Redis takes a longer life for what it has, but nothing new
-                pipe.pexpire(keys.reader(job_id), grace_ms)
-            missing = [job_id for job_id, was_there in zip(ids, pipe.execute(), strict=True) if not was_there]
-            for job_id in missing:
-                pipe.set(keys.reader(job_id), 1, px=grace_ms)
-            pipe.execute()
+    def note_readers(self, is_read: Mapping[str, bool], grace_s: float) -> None:
+        """Note whether somebody reads the jobs, or their last reader has just left.
+
+        For `grace_s` they are safe from being cancelled for want of a reader. Those that nobody reads stand behind
+        others in line meanwhile, and give up their slots if others need them.
+        """
+        flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
+        self._ring(_bells(self._note_readers(self._redis, _ms(grace_s), *flat)))
+
+    def note_api(self) -> None:
+        """Note that a process of the API is there. While none is, jobs are not cancelled for want of a reader."""
+        self._api_beat(self._redis, API_GAP_MS)
 
     def keep_unread(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -333,9 +369,8 @@ class JobStore:
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
         """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
-        unread = events.finished(0, JobState.CANCELLED, "cancelled").data
         answer = self._claim(
-            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), json.dumps(unread), self._job_ttl_s
+            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s
         )
         if not answer:
             return None
@@ -404,7 +439,7 @@ class JobStore:
             WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again."),
             JobExpired("The job waited longer than its ttl."),
         ]
-        wires = [json.dumps(err.to_dict()) for err in errors]
+        wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
         for lane in Lane:
             due = self._reap(self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
             self._ring(_bells(due))
@@ -414,27 +449,45 @@ class JobStore:
         self._ring(_bells(self._ring_due(self._redis, Lane.GENERATE)))
 
 
-def _refusal(outcome: str, limits: Limits, seconds: int, retried: str) -> SLMError:
-    """Why `submit.lua` did not enter a job. `seconds` is how long no tokens are left."""
+def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
+    """Why `submit.lua` did not enter a job. `seconds` is how long too few tokens are left.
+
+    `tokens`, if that is the reason: what the job may need, what is left of the day, what other jobs may need of that.
+    """
     match outcome:
         case "too_many_jobs":
             message = f"{limits.concurrent_jobs} of your jobs wait or run already: as many as you may have at once."
             limit = limits.concurrent_jobs
             return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S, limit=limit)
-        case "no_tokens_left":
-            message = f"Your {limits.tokens_per_day} tokens of today are used up; there are new ones at midnight UTC."
+        case "too_few_tokens":
+            message = _too_few_tokens(limits.tokens_per_day, *tokens)
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "too_many_bytes":
             message = (
                 f"The texts of your jobs may take {limits.job_bytes} bytes; this one has no room until others end."
             )
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
+        case "no_key":
+            return Unauthorized("This API key is not known here; it may have been revoked.")
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":
-            return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+            return _mismatch()
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+
+
+def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> str:
+    if left <= 0:
+        return f"Your {limit} tokens of today are used up; there are new ones at midnight UTC."
+    needs = f"This request may need {cost} tokens (prompt and max_new_tokens), and of your {limit} tokens of today"
+    if cost > left:
+        return f"{needs} {left} are left; ask for fewer, or wait for new ones at midnight UTC."
+    return f"{needs} {left} are left, {reserved} of them reserved for jobs of yours that wait or run; try again soon."
 
 
 def _origin() -> dict[str, Argument]:

@@ -11,6 +11,9 @@ slm:lane:<l>:turns      zset    flow -> virtual end (tokens) of its last job tha
 slm:lane:<l>:virtual    string  virtual time (tokens): the latest beginning of a job that had its turn
 slm:lane:<l>:rung       zset    jobs whose Celery message was sent and not yet answered, by time (ms)
 slm:lane:<l>:leases     zset    running jobs, by the time (ms) their worker's claim runs out
+slm:lane:<l>:unread     set    jobs whose last reader has left, and whose grace is not over
+slm:lane:<l>:abandoned  set    those of them that run and can make room for others
+slm:lane:<l>:yielding   zset   those that were asked to, by time (ms)
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) it runs out
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:jobs:order          counter next place in a pending set
@@ -27,6 +30,7 @@ slm:owners:bytes        hash    owner -> the sum of these over the owner's jobs
 slm:jobs:expiry         zset    finished jobs, by the time (ms) their record expires
 slm:jobs:open:<owner>   set     the owner's jobs that wait or run
 slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
+slm:tokens:<owner>:reserved string the most that the owner's open jobs may still come to (tokens)
 slm:rates:...           string  an owner's requests of this minute and the last (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
 slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`), and
@@ -45,12 +49,13 @@ slm:batches:open:<o>    zset    those of an owner, by the time (s) their record 
 slm:batches:driver      string  the API process that drives them
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
-slm:awake               hash    the last heartbeat of any worker, and since when there was no gap (ms)
+slm:awake               hash    per kind (worker, api): the last heartbeat of any process, since when without a gap (ms)
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:worker:<id>:metrics string  its figures for /metrics (JSON: `metrics_board`)
 slm:counters            hash    how often it happened: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
-slm:control             channel what workers must hear at once: {"cancel": job_id} or {"model": generation}
+slm:control             channel what workers must hear at once: {"cancel": job_id}, {"yield": job_id} or
+                                {"model": generation}
 """
 
 from __future__ import annotations
@@ -105,6 +110,11 @@ def usage(owner: str) -> str:
 def owner_index(owner: str) -> str:
     """Key of the owner's jobs that can still be read."""
     return f"{JOB_INDEX}:{owner}"
+
+
+def open_jobs(owner: str) -> str:
+    """Key of the owner's jobs that wait or run."""
+    return f"{PREFIX}jobs:open:{owner}"
 
 
 def starts(lane: str) -> str:

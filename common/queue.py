@@ -1,8 +1,8 @@
 """Celery as both sides use it: configuration, and the bell.
 
 Celery over Redis alone can lose a message (popped into the socket of a worker that dies) and run a long task twice (the
-visibility timeout). So a message here is only a bell with a job's id; the job itself is in `job_store`. Hence: early
-ack, no result backend, no retries by Celery, and an idle worker takes no bell in advance.
+visibility timeout). So a message here is only a bell with a job's id; the job itself is in `job_store`. Hence: no
+acknowledgements, no result backend, no retries by Celery, and an idle worker takes no bell in advance.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from celery import Celery
+from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from common.job_store import Bell
@@ -22,7 +23,12 @@ QUEUE = "slm"
 SPARE_THREADS = (
     2  # pool threads beyond the slots: load and unload find one although all slots are taken (docs/architecture.md)
 )
-_NEVER_S = 10 * 365 * 24 * 3600  # acked at once, nothing is ever redelivered
+_TRANSPORT = {
+    "ack_emulation": False,  # nothing is acknowledged, so nothing is kept beside the queue, and nothing redelivered
+    "priority_steps": [0],  # one list
+    "socket_timeout": 30,
+    "socket_keepalive": True,
+}
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +38,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
     app.conf.update(
         broker_url=RedisAddress.parse(settings.required_redis_url()).broker_url,
         task_default_queue=QUEUE,
+        task_queues=[Queue(QUEUE, no_ack=True)],
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -45,7 +52,8 @@ def configure(app: Celery, settings: Settings) -> Celery:
         task_send_sent_event=True,
         task_track_started=True,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"visibility_timeout": _NEVER_S, "socket_timeout": 30, "socket_keepalive": True},
+        broker_channel_error_retry=True,
+        broker_transport_options=_TRANSPORT,
     )
     return app
 

@@ -7,7 +7,7 @@ import re
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -42,6 +42,7 @@ def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) 
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
+        encoding_errors="replace",  # bytes that are no text, from a stranger on a channel of ours, end no thread
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,
@@ -61,3 +62,8 @@ def explain(err: RedisError) -> SLMError:
     if isinstance(err, _AWAY) or _NOT_NOW.search(text):
         return RedisUnavailable("The job store does not answer; try again.", retry_after_s=1)
     return InternalError("The server failed; its log has the details under the request id.")
+
+
+def may_pass(err: RedisError) -> bool:
+    """Whether the same command can succeed later, be it because an operator gives a permission back."""
+    return explain(err).retryable or isinstance(err, NoPermissionError) or "NOPERM" in str(err)

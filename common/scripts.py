@@ -37,6 +37,8 @@ class Script:
 
     def many(self, redis: Redis, calls: Sequence[Sequence[Argument]]) -> list[Any]:
         """Run it once per argument list, all in one round trip; the answers in order."""
+        if len(calls) == 1:
+            return [self(redis, *calls[0])]
         try:
             return self._pipelined(redis, calls)
         except NoScriptError:

@@ -18,11 +18,13 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from common.errors import RedisUnavailable
+from common.outage import Outage
 
 MAILBOX_SIZE = 256  # messages a listener may lag behind before it is sent to the log
 CONFIRM_TIMEOUT_S = 5.0
 IDLE_POLL_S = 1.0  # how long the reader waits for a message before it looks whether it shall stop
 RECONNECT_S = 0.5
+_LISTENING = "subscription lost"
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +103,9 @@ class Listener:
 class Subscriber:
     """Owns the pub/sub connection. Only its thread touches it; others ask, and wake it through a channel of its own."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, outage: Outage | None = None) -> None:
         self._redis = redis
+        self.outage = outage or Outage(log)
         self._wake_channel = f"slm:subscriber:{uuid.uuid4().hex}"
         self._lock = threading.Lock()
         self._listeners: dict[str, set[Listener]] = {}
@@ -167,7 +170,7 @@ class Subscriber:
                 with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]
                     self._serve(pubsub)
             except RedisError as err:
-                log.warning("subscriber: connection lost (%s); trying again", err)
+                self.outage.note_failure(_LISTENING, err)
                 self._lose_all()
                 self._stopping.wait(RECONNECT_S)
 
@@ -178,6 +181,7 @@ class Subscriber:
         while not self._stopping.is_set():
             message = pubsub.get_message(timeout=IDLE_POLL_S)
             if message is not None:
+                self.outage.note_success(_LISTENING)
                 self._dispatch(message)
             self._follow_wishes(pubsub, subscribed)
 

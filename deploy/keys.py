@@ -17,7 +17,9 @@ from common.environment import ours
 from deploy import bootstrap, settings_check
 
 if TYPE_CHECKING:
-    from common.api_keys import ApiKey, ApiKeyStore, Limits
+    from redis import Redis
+
+    from common.api_keys import ApiKey, Limits
 
 _LIMITS = {
     "requests_per_minute": "requests that ask for work",
@@ -51,7 +53,7 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
         os.execve(python, [str(python), "-m", "deploy.keys", *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
     from redis.exceptions import RedisError
 
-    from common.api_keys import ApiKeyError, ApiKeyStore
+    from common.api_keys import ApiKeyError
     from common.settings import Settings, SettingsError
     from deploy import own_redis
     from deploy.preflight import PreflightError
@@ -59,7 +61,7 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
     os.umask(0o077)  # this may start the server's Redis
     try:
         with own_redis.reach(Settings.from_env()) as redis:
-            print(asked.act(ApiKeyStore(redis), asked))
+            print(asked.act(redis, asked))
     except (SettingsError, PreflightError, ApiKeyError, RedisError) as err:
         print(f"Cannot {asked.what}: {err}", file=sys.stderr)
         return 1
@@ -82,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
             option = f"--{name.replace('_', '-')}"
             help_text = f"most {counted}, or {_NO_LIMIT}"
             command.add_argument(option, type=_limit, default=argparse.SUPPRESS, metavar="N", help=help_text)
-    revoke = commands.add_parser("revoke", help="let a key open nothing any more, within seconds; its jobs go on")
+    revoke = commands.add_parser(
+        "revoke", help="let a key open nothing any more, and end its jobs and streams, within seconds"
+    )
     revoke.add_argument("--name", required=True)
     revoke.set_defaults(act=_revoke)
     commands.add_parser("list", help="list the keys, without themselves").set_defaults(act=_list)
@@ -101,27 +105,49 @@ def _limits_of(asked: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(asked).items() if name in _LIMITS}
 
 
-def _create(store: ApiKeyStore, asked: argparse.Namespace) -> str:
-    from common.api_keys import DEFAULT_LIMITS, Role
+def _create(redis: Redis, asked: argparse.Namespace) -> str:
+    from common.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 
-    secret = store.create(asked.name, Role(asked.role), replace(DEFAULT_LIMITS, **_limits_of(asked)))
+    limits = replace(DEFAULT_LIMITS, **_limits_of(asked))
+    secret = ApiKeyStore(redis).create(asked.name, Role(asked.role), limits)
     return f"The key of {asked.name}, shown this once:\n{secret}"
 
 
-def _change(store: ApiKeyStore, asked: argparse.Namespace) -> str:
-    from common.api_keys import Role
+def _change(redis: Redis, asked: argparse.Namespace) -> str:
+    from common.api_keys import ApiKeyStore, Role
 
     role = {} if asked.role is None else {"role": Role(asked.role)}
-    return _line(store.change(asked.name, _limits_of(asked) | role))
+    return _line(ApiKeyStore(redis).change(asked.name, _limits_of(asked) | role))
 
 
-def _revoke(store: ApiKeyStore, asked: argparse.Namespace) -> str:
-    store.revoke(asked.name)
-    return f"The key of {asked.name} opens nothing any more."
+def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
+    """First the key, so that nothing new can enter; then what there is. A revocation that was cut short is repeated."""
+    from common.api_keys import ApiKeyError, ApiKeyStore
+    from common.batches import BatchStore
+    from common.job_store import JobStore
+    from common.settings import Settings
+
+    settings = Settings.from_env()
+    unknown: ApiKeyError | None = None
+    try:
+        ApiKeyStore(redis).revoke(asked.name)
+    except ApiKeyError as err:
+        unknown = err
+    batches = BatchStore(redis, ttl_s=settings.file_ttl_s).cancel_all(asked.name)
+    jobs = JobStore(redis, _leave_to_the_workers, job_ttl_s=settings.job_ttl_s).cancel_all(asked.name)
+    if unknown is not None and not (batches or jobs):
+        raise unknown
+    return f"The key of {asked.name} opens nothing any more. Ended with it: {jobs} jobs, {batches} batches."
 
 
-def _list(store: ApiKeyStore, _asked: argparse.Namespace) -> str:
-    return "\n".join(map(_line, store.all())) or "There are no keys."
+def _leave_to_the_workers(_bells: object) -> None:
+    """Whose turn has come by the end of others is found within seconds by the workers' reapers."""
+
+
+def _list(redis: Redis, _asked: argparse.Namespace) -> str:
+    from common.api_keys import ApiKeyStore
+
+    return "\n".join(map(_line, ApiKeyStore(redis).all())) or "There are no keys."
 
 
 def _line(key: ApiKey) -> str:

@@ -23,7 +23,8 @@ FLOWER = ("celery", "flower", "--address=127.0.0.1")  # this machine alone: it h
 GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long handing over may take
 REDIS_GRACE_S = 15.0  # to write its log out
 
-_API_STOPS, _WORKERS_STOP, _REDIS_STOPS = range(3)
+# The API and the workers stop together: it takes no new work at once, and relays what they still generate.
+_SERVER_STOPS, _REDIS_STOPS = range(2)
 
 
 def api(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -70,17 +71,17 @@ class Stack:
         return [f"worker-{number}" for number in range(1, self.workers + 1)]
 
     def children(self) -> list[ChildSpec]:
-        """The processes in the order in which they start. The API stops first, so that no new work comes in.
+        """The processes in the order in which they start. Redis stops last.
 
         Once the supervisor is lost, Redis writes its log out and ends. Without it the others are of no use and are
         killed: the leases of the workers run out.
         """
         drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
         workers = [
-            self._child(name, module(*self._worker(number)), _WORKERS_STOP, drain_s)
+            self._child(name, module(*self._worker(number)), _SERVER_STOPS, drain_s)
             for number, name in enumerate(self.worker_names, start=1)
         ]
-        return [*self._redis(), self._child("api", module(*self.api), _API_STOPS, drain_s), *workers]
+        return [*self._redis(), self._child("api", module(*self.api), _SERVER_STOPS, drain_s), *workers]
 
     def _redis(self) -> list[ChildSpec]:
         if self.redis is None:

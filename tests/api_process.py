@@ -40,9 +40,9 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running_api(folder: Path, **settings: object) -> Iterator[ApiProcess]:
-    """A started API with these settings, killed at the end if it still runs."""
-    port, log = free_port(), folder / "api.log"
+def running_api(folder: Path, *, port: int = 0, **settings: object) -> Iterator[ApiProcess]:
+    """A started API with these settings, on a free port unless one is named; killed at the end if it still runs."""
+    port, log = port or free_port(), folder / "api.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
             COMMAND, cwd=ROOT, env=environment(port=port, **settings), stdout=out, stderr=subprocess.STDOUT

@@ -148,10 +148,10 @@ class Cluster:
         """Follow a new job, then submit it, as the API does."""
         job_id = str(uuid.uuid4())
         reader = Reader(self.log, job_id)
-        reader.start()
         params = GenerateParams(prompt, SamplingParams(**({"seed": 1} | sampling)))  # type: ignore[arg-type]
         wire = params.to_dict() if kind.lane is Lane.GENERATE else {}
         self.store.submit(job_id, kind, wire, owner="test", max_queue=100, options=options or JobOptions())
+        reader.start()
         return job_id, reader
 
     def stream(

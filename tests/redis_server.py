@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -54,6 +56,22 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def lose_data(self) -> None:
+        """Forget everything; must not run."""
+        shutil.rmtree(self.folder / "appendonlydir")
+
+    def pause(self) -> None:
+        """Let it stand still: it takes connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class WorkerApp(Celery):
         self._runtime_parts = (settings, backend)
         configure(self, settings)
         self.conf.worker_pool = "worker.pool:TaskPool"
+        self.conf.worker_consumer = "worker.consumer:PatientConsumer"
         self.steps["worker"].add(RuntimeStep)
         for kind in JobKind:
             self.task(name=kind.task_name)(self._answer_bell)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from common.fleet import Fleet, WorkerReport
 from common.job_store import JobStore
+from common.outage import Outage
 from common.queue import QUEUE
 from worker.held_jobs import HeldJob, HeldJobs
 from worker.metrics import MetricsReporter
@@ -29,6 +30,7 @@ class Heartbeat:
         on_cancel: called with a held job whose end was asked for (again at each beat, until it ends).
         watchdog: looked at with every beat.
         metrics: asked with every beat to report.
+        outage: notes what Redis does not let happen; the next beat tries it again.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Heartbeat:
         on_cancel: Callable[[HeldJob], None],
         watchdog: Watchdog,
         metrics: MetricsReporter,
+        outage: Outage,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -51,8 +54,14 @@ class Heartbeat:
         self._report = report
         self._on_lost = on_lost
         self._on_cancel = on_cancel
-        self._watchdog = watchdog
-        self._metrics = metrics
+        self._outage = outage
+        self._duties: dict[str, Callable[[], object]] = {
+            "heartbeat not sent": self._beat,
+            "leases not renewed": self._renew,
+            "dead workers' jobs not looked for": lambda: store.reap(QUEUE),
+            "queue not watched": watchdog.check,
+            "metrics not reported": metrics.report,
+        }
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slm-heartbeat", daemon=True)
 
@@ -70,22 +79,16 @@ class Heartbeat:
             log.warning("the worker's entry is left to expire: %s", err)
 
     def publish(self) -> None:
-        """Send the report now; where Redis does not answer, the next beat does."""
-        try:
-            self._fleet.beat(self._report(), ttl_s=self._lease_s)
-        except RedisError as err:
-            log.warning("heartbeat not sent: %s", err)
+        """Send the report now; if Redis does not take it, the next beat sends another."""
+        self._outage.attempt("heartbeat not sent", self._beat)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease_s / BEATS_PER_LEASE):
-            self.publish()
-            try:
-                self._renew()
-                self._store.reap(QUEUE)
-                self._watchdog.check()
-                self._metrics.report()
-            except RedisError as err:
-                log.warning("leases not renewed: %s", err)
+            for what, duty in self._duties.items():
+                self._outage.attempt(what, duty)
+
+    def _beat(self) -> None:
+        self._fleet.beat(self._report(), ttl_s=self._lease_s)
 
     def _renew(self) -> None:
         held = self._jobs.all()

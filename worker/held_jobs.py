@@ -21,7 +21,7 @@ class Fate(Enum):
 
     DONE = auto()  # the engine made the final output
     LOST = auto()  # another attempt owns it
-    HANDED_OVER = auto()  # this worker is ending and gives it back
+    HANDED_OVER = auto()  # this worker gives it back: the worker is ending, or others need the slot
 
 
 class HeldJob:

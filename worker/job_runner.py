@@ -17,6 +17,8 @@ from common.logs import fields
 from worker.held_jobs import Fate, HeldJob, HeldJobs
 from worker.model_keeper import GivenUp
 
+_LEFT = "job %s: Redis does not answer (%s); the job goes on when its lease has run out"
+
 log = logging.getLogger(__name__)
 
 RunJob = Callable[[HeldJob], None]
@@ -67,7 +69,7 @@ class JobRunner:
         except GivenUp:
             self._let_go(job)
         except RedisError as err:
-            log.warning("job %s: Redis does not answer (%s); the job goes on when its lease has run out", job.id, err)
+            log.warning(_LEFT, job.id, err)
         except Exception:
             log.exception("job %s: failed", job.id)
             self._fail(job, InternalError("The generation failed inside the server; its log has the details."))
@@ -77,23 +79,26 @@ class JobRunner:
     def _let_go(self, job: HeldJob) -> None:
         """Leave a job that is not to go on here. DONE was recorded by the job itself, and LOST is no longer ours."""
         if job.fate is Fate.HANDED_OVER:
-            self._ignore_fences(job, lambda: self._store.release(job.id, job.attempt))
+            self._write_last(job, lambda: self._store.release(job.id, job.attempt))
         elif job.fate is None and isinstance(job.end_reason, Cancelled):
             end = events.finished(job.take_seq(), JobState.CANCELLED, "cancelled")
-            self._ignore_fences(job, lambda: self._store.end_cancelled(job.id, job.attempt, None, [end]))
+            self._write_last(job, lambda: self._store.end_cancelled(job.id, job.attempt, None, [end]))
         elif job.fate is None and job.end_reason is not None:
             self._fail(job, job.end_reason)
 
     def _fail(self, job: HeldJob, err: SLMError) -> None:
         last = [events.error(job.take_seq(), err)]
-        self._ignore_fences(job, lambda: self._store.fail(job.id, job.attempt, last))
+        self._write_last(job, lambda: self._store.fail(job.id, job.attempt, last))
 
     @staticmethod
-    def _ignore_fences(job: HeldJob, write: Callable[[], None]) -> None:
+    def _write_last(job: HeldJob, write: Callable[[], None]) -> None:
+        """A write that no longer matters, or cannot be made because the process ends, is left out."""
         try:
             write()
         except (Fenced, LogGap):
             log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
+        except RedisError as err:
+            log.warning(_LEFT, job.id, err)
 
 
 @contextmanager

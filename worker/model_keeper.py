@@ -12,10 +12,12 @@ from redis.exceptions import RedisError
 
 from common.errors import InternalError, SLMError
 from common.fleet import Desired, Fleet, WorkerState
+from common.outage import Outage
 from worker.serving import ModelContent, Serving
 
 POLL_S = 2.0  # how often the desired state is read where no message said that it changed
 RECHECK_S = 0.2  # how often a waiting borrower looks whether its job was given up
+_READING = "desired state not read"
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,9 @@ class ModelKeeper:
         load: Callable[[], Serving],
         content: Callable[[], ModelContent],
         publish: Callable[[], None],
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._fleet = fleet
         self._load = load
         self._content = content
@@ -137,7 +141,7 @@ class ModelKeeper:
             if holding.error is not None:
                 raise holding.error
             if holding.state is WorkerState.UNLOADED:
-                self._fleet.require_model()
+                self._outage.attempt("model not asked for", self._fleet.require_model)
                 self._nudged.set()
             with self._changed:
                 self._changed.wait(RECHECK_S)
@@ -150,8 +154,9 @@ class ModelKeeper:
             try:
                 desired = self._fleet.desired()
             except RedisError as err:
-                log.warning("desired state not read: %s", err)
+                self._outage.note_failure(_READING, err)
                 continue
+            self._outage.note_success(_READING)
             if self._must_act(desired) and not self._stopping.is_set():
                 self._follow(desired)
 

@@ -14,11 +14,13 @@ from common import events
 from common.events import Event
 from common.job_store import JobStore
 from common.logs import fields
+from common.outage import Outage
 from worker.engine.sequence import SequenceOutput
 from worker.held_jobs import HeldJob, HeldJobs
 from worker.metrics import WorkerMetrics
 
 RETRY_S = 0.2  # pause before an append is tried again while Redis does not answer
+_WRITING = "events not written"
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,14 @@ class Publisher:
     """
 
     def __init__(
-        self, store: JobStore, jobs: HeldJobs, on_lost: Callable[[HeldJob], None], metrics: WorkerMetrics
+        self,
+        store: JobStore,
+        jobs: HeldJobs,
+        on_lost: Callable[[HeldJob], None],
+        metrics: WorkerMetrics,
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._metrics = metrics
         self._store = store
         self._jobs = jobs
@@ -47,7 +55,7 @@ class Publisher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Publish what is there and end."""
+        """Publish what is there and end; what Redis does not take now, a next attempt makes again."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -59,9 +67,9 @@ class Publisher:
         stopping = False
         while not stopping:
             stopping = self._collect()
-            while not self._flush():
+            while not self._flush() and not stopping:
                 time.sleep(RETRY_S)
-                stopping = self._collect_waiting() or stopping
+                stopping = self._collect_waiting()
             self._pass_finals_on()
 
     def _collect(self) -> bool:
@@ -97,8 +105,9 @@ class Publisher:
         try:
             answers = self._store.emit([(job.id, job.attempt, batch) for job, batch in unsent]) if unsent else []
         except RedisError as err:
-            log.warning("events of %d jobs wait, Redis does not answer: %s", len(unsent), err)
+            self._outage.note_failure(_WRITING, err)
             return False
+        self._outage.note_success(_WRITING)
         for (job, _), answer in zip(unsent, answers, strict=True):
             if answer < 0:
                 log.warning(

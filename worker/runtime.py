@@ -8,8 +8,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from celery import Celery
+from redis.exceptions import RedisError
 
 from common.errors import Cancelled
 from common.event_log import EventLog
@@ -17,6 +19,7 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
 from common.jobs import JobKind
 from common.metrics_board import MetricsBoard
+from common.outage import Outage
 from common.queue import QUEUE, SPARE_THREADS, BellRinger
 from common.redis_client import connect
 from common.settings import Settings
@@ -31,6 +34,7 @@ from worker.job_runner import JobRunner
 from worker.metrics import MetricsReporter, WorkerMetrics
 from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
+from worker.patient_redis import PatientRedis
 from worker.publisher import Publisher
 from worker.serving import Backend, Serving
 from worker.token_jobs import TokenJobs
@@ -39,6 +43,7 @@ from worker.watchdog import Watchdog
 
 REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
 SETTLE_POLL_S = 0.2
+HAND_OVER_S = 1.0  # for jobs to be handed over; if Redis is away, their leases run out
 FORCE_AFTER_S = 10.0  # what an orderly end may take beyond the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
@@ -59,12 +64,14 @@ class WorkerRuntime:
         self._draining = threading.Event()
         self._metrics = WorkerMetrics(lambda: self._engine)
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
-        store = JobStore(redis, BellRinger(app), job_ttl_s=settings.job_ttl_s)
+        self.outage = Outage(log)
+        ring = BellRinger(app)
+        store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
         fleet = Fleet(redis)
         self._store = store
         self._jobs = HeldJobs()
-        self._subscriber = Subscriber(redis)
-        self._publisher = Publisher(store, self._jobs, self._lose, self._metrics)
+        self._subscriber = Subscriber(redis, self.outage)
+        self._publisher = Publisher(store, self._jobs, self._lose, self._metrics, self.outage)
         self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
@@ -76,21 +83,24 @@ class WorkerRuntime:
             on_cancel=self._cancel,
             watchdog=self._watchdog,
             metrics=MetricsReporter(MetricsBoard(redis), worker_id, self._metrics.to_wire),
+            outage=self.outage,
         )
-        self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish)
+        self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish, self.outage)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         traces = Traces(self._tracer, worker_id)
-        generation = Generation(store, EventLog(redis, self._subscriber), self._keeper, self._metrics, traces)
-        model_jobs = ModelJobs(store, fleet)
+        self._patient = PatientRedis(redis, self.outage)
+        jobs = JobStore(self._patient, ring, job_ttl_s=settings.job_ttl_s)
+        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._keeper, self._metrics, traces)
+        model_jobs = ModelJobs(jobs, Fleet(self._patient))
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,
             JobKind.LOAD: model_jobs.run,
             JobKind.UNLOAD: model_jobs.run,
-            JobKind.TOKENIZE: TokenJobs(store, self._keeper).run,
+            JobKind.TOKENIZE: TokenJobs(jobs, self._keeper).run,
         }
-        self._runner = JobRunner(store, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
+        self._runner = JobRunner(jobs, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -99,7 +109,9 @@ class WorkerRuntime:
         self._heartbeat.start()
         self._heartbeat.publish()  # seen by the API before the slow imports
         self._subscriber.start()
-        self._control = ControlListener(self._subscriber, on_cancel=self._cancel_id, on_model=self._keeper.nudge)
+        self._control = ControlListener(
+            self._subscriber, on_cancel=self._cancel_id, on_yield=self._yield_id, on_model=self._keeper.nudge
+        )
         self._control.start()
         self._publisher.start()
         self._identity = self._identity.but(
@@ -111,7 +123,8 @@ class WorkerRuntime:
             pass
         self._takes_jobs = True
         self._heartbeat.publish()
-        self._store.ring_due()
+        with suppress(RedisError):  # the reaper does it too
+            self._store.ring_due()
 
     def begin_drain(self, grace_s: float | None = None) -> None:
         """Take no more jobs; let the running ones finish for `grace_s`, then hand them over. Returns at once."""
@@ -176,6 +189,11 @@ class WorkerRuntime:
         for job in self._jobs.of_job(job_id):
             self._cancel(job)
 
+    def _yield_id(self, job_id: str) -> None:
+        """Others need the slot of a job that nobody reads."""
+        for job in self._jobs.of_job(job_id):
+            job.decide(Fate.HANDED_OVER)
+
     def _cancel(self, job: HeldJob) -> None:
         job.request_end(Cancelled("The job was cancelled."))
 
@@ -185,11 +203,14 @@ class WorkerRuntime:
     def _drain(self, grace_s: float) -> None:
         self._heartbeat.publish()
         if self._jobs.wait_until_empty(grace_s):
+            self._patient.end_patience()
             return
         left = self._jobs.all()
         log.info("handing over %d jobs", len(left))
         for job in left:
             job.decide(Fate.HANDED_OVER)
+        self._jobs.wait_until_empty(HAND_OVER_S)
+        self._patient.end_patience()
 
     def _is_free(self) -> bool:
         """Whether a bell could be answered now."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from typing import Any
 
 from celery import bootsteps
-from celery.signals import worker_shutting_down
+from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from worker.runtime import WorkerRuntime
@@ -20,6 +23,7 @@ class RuntimeStep(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
         self._runtime: WorkerRuntime = parent.app.make_runtime(parent.hostname)
         worker_shutting_down.connect(self._on_shutting_down, weak=False)
+        worker_shutdown.connect(_end_process, weak=False)
 
     def start(self, parent: Any) -> None:
         """Load what is to be loaded, then let the consumer start."""
@@ -33,6 +37,13 @@ class RuntimeStep(bootsteps.StartStopStep):
 
     def _on_shutting_down(self, **_: Any) -> None:
         self._runtime.begin_drain()
+
+
+def _end_process(sender: Any, **_: Any) -> None:
+    """All has been stopped in order. Taking torch apart, as an interpreter does at its end, takes a second or more."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(sender.exitcode or 0)
 
 
 def _is_ending() -> bool:

@@ -9,10 +9,14 @@ from common import api_keys
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sends a request. `owner` is whom their jobs belong to; an admin may also touch the jobs of others."""
+    """Whoever sends a request. `owner` is whom their jobs belong to; an admin may also touch the jobs of others.
+
+    `key` is the digest of the API key that says so; empty if none was needed.
+    """
 
     owner: str
     is_admin: bool
+    key: str = ""
 
     def may_see(self, owner: str) -> bool:
         """Whether the jobs of that owner are there for them."""

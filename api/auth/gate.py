@@ -11,7 +11,7 @@ from api.auth.rates import Allowance
 from api.current import caller, end_turn, note_allowance, services, take_turn
 from api.request_body import has_body
 from common import context
-from common.errors import Forbidden
+from common.errors import Forbidden, Unauthorized
 
 
 def register_gate(app: Flask) -> None:
@@ -62,6 +62,15 @@ def identify(access: Access | None) -> None:
         raise Forbidden("A server without API keys serves no pages of other sites, and nobody by another name.")
     if access is not Access.USER and not caller().is_admin:
         raise Forbidden("This takes the key of an admin.")
+
+
+def is_admin() -> bool:
+    """Whether the present request, to a route that is open to all, comes from an admin."""
+    try:
+        identify(Access.ADMIN)
+    except (Unauthorized, Forbidden):
+        return False
+    return True
 
 
 def _is_foreign() -> bool:

@@ -50,7 +50,15 @@ class Keyring:
         key = self._find(digest(secret))
         if key is None:
             raise Unauthorized("This API key is not known here; it may have been revoked.")
-        return Caller(key.name, is_admin=key.role is Role.ADMIN)
+        return _caller(key)
+
+    def now(self, caller: Caller) -> Caller | None:
+        """The caller with the rights that their key has now; None if it was revoked. Who needed none keeps theirs."""
+        if not caller.key:
+            return caller
+        self._refresh()
+        key = self._by_digest.get(caller.key)
+        return None if key is None else _caller(key)
 
     def _find(self, wanted: str) -> ApiKey | None:
         """How long the look-up takes tells at most about the digest, from which nobody comes to the key."""
@@ -71,3 +79,7 @@ class Keyring:
             self._by_digest = {key.digest: key for key in found}
             self._by_name = {key.name: key for key in found}
             self._stale_at = self._clock() + CACHE_S
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(key.name, is_admin=key.role is Role.ADMIN, key=key.digest)

@@ -15,7 +15,7 @@ from api.auth.caller import Caller
 from api.live_job import WAIT_PULSE_S, LiveJob
 from api.openai.choices import Choice
 from api.service import JobService, NewJob
-from common.errors import Cancelled, JobNotFound, SLMError
+from common.errors import Cancelled, JobNotFound, ServerStopping, SLMError
 from common.events import Event, EventType
 from common.job_store import Place
 from common.jobs import JobState
@@ -40,13 +40,14 @@ class Generations:
     def __init__(self, service: JobService, caller: Caller, jobs: Sequence[NewJob]) -> None:
         self._service = service
         self._caller = caller
+        self._new_jobs = jobs
         self._jobs: list[LiveJob] = []
         self._is_closed = False
         try:
             for job in jobs:
                 self._jobs.append(service.start(job))
-        except (SLMError, RedisError):
-            self.give_up()
+        except (SLMError, RedisError) as err:
+            self.give_up(err)
             raise
 
     @property
@@ -66,21 +67,25 @@ class Generations:
             SLMError: a job failed with it; the others are cancelled.
             Cancelled: somebody cancelled a job, or the client has gone.
         """
-        for _, news in self.story(pulse_s=WAIT_PULSE_S):
-            if (error := failure(news)) is not None:
-                self.give_up()
-                raise error
-        return self.choices()
+        try:
+            for _, news in self.story(pulse_s=WAIT_PULSE_S):
+                if (error := failure(news)) is not None:
+                    raise error
+            return self._choices()
+        except SLMError as err:
+            self.give_up(err)
+            raise
 
     def choices(self) -> list[Choice]:
         """What they came to, once all have ended. Raises as `wait`."""
         try:
-            return [
-                Choice.of(self._service.get(job.id, self._caller), self._service.told(job.id)) for job in self._jobs
-            ]
-        except SLMError:
-            self.give_up()
+            return self._choices()
+        except SLMError as err:
+            self.give_up(err)
             raise
+
+    def _choices(self) -> list[Choice]:
+        return [self._choice(job.id) for job in self._jobs]
 
     def _choice(self, job_id: str) -> Choice:
         return Choice.of(self._service.get(job_id, self._caller), self._service.told(job_id))
@@ -92,25 +97,34 @@ class Generations:
             SLMError: a job failed before there was anything to show; the others are cancelled.
         """
         deadline = time.monotonic() + timeout_s
-        for job in self._jobs:
-            if (error := _early_error(job, deadline)) is not None:
-                self.give_up()
-                raise error
+        try:
+            for job in self._jobs:
+                _raise_early_error(job, deadline)
+        except SLMError as err:
+            self.give_up(err)
+            raise
 
     def story(self, *, pulse_s: float) -> Iterator[tuple[int, News]]:
-        """What happens to the jobs, each time with the index of the choice, up to the end of all."""
+        """What happens to the jobs, each time with the index of the choice, up to the end of all.
+
+        Raises:
+            JobLost: Redis no longer has one of them.
+        """
         if len(self._jobs) == 1:
             return ((0, news) for news in self.first.story(pulse_s=pulse_s))
         return self._merged(pulse_s)
 
     def _merged(self, pulse_s: float) -> Iterator[tuple[int, News]]:
         """One thread a job. What a slow client has not taken waits here: never more than the answers themselves."""
-        inbox: queue.SimpleQueue[tuple[int, Event | Place] | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[tuple[int, Event | Place] | SLMError | None] = queue.SimpleQueue()
 
         def follow(index: int, job: LiveJob) -> None:
-            for news in job.story(pulse_s=pulse_s):
-                if news is not None:
-                    inbox.put((index, news))
+            try:
+                for news in job.story(pulse_s=pulse_s):
+                    if news is not None:
+                        inbox.put((index, news))
+            except SLMError as err:
+                inbox.put(err)
             inbox.put(None)
 
         for index, job in enumerate(self._jobs):
@@ -122,19 +136,30 @@ class Generations:
             except queue.Empty:
                 yield 0, None
                 continue
+            if isinstance(news, SLMError):
+                raise news
             if news is None:
                 num_open -= 1
             else:
                 yield news
 
-    def give_up(self) -> None:
-        """Cancel what this request has entered, since it can bring no whole answer; not where its client has gone."""
+    def give_up(self, reason: Exception) -> None:
+        """Cancel what this request has entered, since it can bring no whole answer; not if its client has gone.
+
+        If the server stops, a client that has a way back finds it again.
+        """
         if self._is_closed:
             return
         self.close()
-        for job in self._jobs:
-            if not job.is_repeat:
+        for job, new in zip(self._jobs, self._new_jobs, strict=False):
+            if not job.is_repeat and not (isinstance(reason, ServerStopping) and new.can_be_found_again):
                 _cancel(self._service, job.id, self._caller)
+
+    def abandon(self) -> None:
+        """The client that waited for the whole answer has gone; end the jobs if nobody can come back for them."""
+        self._is_closed = True
+        for job, new in zip(self._jobs, self._new_jobs, strict=True):
+            self._service.abandon(job, new)
 
     def close(self) -> None:
         """End the subscriptions; whoever waits is let go. May be called twice and from any thread."""
@@ -160,13 +185,12 @@ def failure(news: News) -> SLMError | None:
     return None
 
 
-def _early_error(job: LiveJob, deadline: float) -> SLMError | None:
+def _raise_early_error(job: LiveJob, deadline: float) -> None:
     for event in job.events(pulse_s=max(deadline - time.monotonic(), 0.0)):
         if event is None or event.type is EventType.TOKEN:
-            return None
-        if event.type.is_terminal:
-            return failure(event)
-    return None
+            return
+        if (error := failure(event)) is not None:
+            raise error
 
 
 def _cancel(service: JobService, job_id: str, caller: Caller) -> None:

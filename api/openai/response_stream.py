@@ -12,7 +12,7 @@ from api.openai.generations import News
 from api.openai.response_story import Json, ResponseStory
 from api.openai.stream import event_comment, place_comment
 from api.sse import HEARTBEAT
-from common.errors import JobNotFound
+from common.errors import SLMError
 from common.events import Event, EventType
 from common.redis_client import explain
 
@@ -33,7 +33,7 @@ def frames(story: ResponseStory, happening: Iterable[News], *, after: int = -1) 
                 yield from _comment(news)
             else:
                 yield HEARTBEAT if news is None else place_comment(news)
-    except (RedisError, JobNotFound) as err:
+    except (RedisError, SLMError) as err:
         meaning = explain(err) if isinstance(err, RedisError) else err
         yield _frame({"type": "error", **errors.body(meaning)["error"]})
 

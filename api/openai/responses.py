@@ -35,10 +35,11 @@ set_access(responses, Access.USER)
 def create() -> Response:
     """Begin a response: wait for it, read it as it comes, or come back for it."""
     body = parse(ResponseBody, json_object(json_text()))
-    catalogue().get(body.model)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, is_async=body.background), body)
     new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)
+    if not services().jobs.is_repeat(new):
+        catalogue().get(body.model)
     if body.background and not body.stream:
         return _leave_alone(new)
     return _stay(body, new)
@@ -100,7 +101,7 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
 
 def _wait(generations: Generations) -> Response:
     with ExitStack() as at_end:
-        at_end.callback(watch_client(request.environ, generations.close))
+        at_end.callback(watch_client(request.environ, generations.abandon))
         generations.wait()
     return jsonify(_object(services().jobs.get(generations.first.id, caller())))
 

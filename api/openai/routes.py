@@ -59,11 +59,12 @@ def complete_text() -> Response:
 
 def _complete(endpoint: Endpoint[B]) -> Response:
     body = parse(endpoint.schema, json_object(json_text()))
-    models = catalogue()
-    models.get(body.model)
+    models, new = catalogue(), _new_jobs(endpoint, body)
+    if not services().jobs.is_repeat(new[0]):
+        models.get(body.model)
     if body.stream:
         open_stream()
-    generations = Generations(services().jobs, caller(), _new_jobs(endpoint, body))
+    generations = Generations(services().jobs, caller(), new)
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:
         at_error.push(generations)
@@ -91,7 +92,7 @@ def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
 
 def _answer(endpoint: Endpoint[B], body: B, head: Head, generations: Generations) -> Response:
     with ExitStack() as at_end:
-        at_end.callback(watch_client(request.environ, generations.close))
+        at_end.callback(watch_client(request.environ, generations.abandon))
         return jsonify(endpoint.answer(body, head, generations.wait()))
 
 

@@ -46,7 +46,7 @@ class ChunkStream(Generic[B]):
             if self._num_open == 0:
                 yield from self._ending()
         except SLMError as err:
-            self._generations.give_up()
+            self._generations.give_up(err)
             yield data_frame(errors.body(errors.about(err, self._endpoint.names)))
         except RedisError as err:
             yield data_frame(errors.body(explain(err)))

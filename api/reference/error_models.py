@@ -15,10 +15,10 @@ from api.reference.slm_models import Absent, Told
 from common import errors
 from common.errors import SLMError
 
-GATE = (errors.Unauthorized, errors.Forbidden, errors.RateLimitExceeded, errors.RedisUnavailable)
+GATE = (errors.Unauthorized, errors.Forbidden, errors.RateLimitExceeded, errors.RedisUnavailable, errors.Overloaded)
 BODY = (errors.InvalidRequest, errors.RequestTimeout, errors.BodyTooLarge, errors.UnsupportedMediaType)
 OF_EVERY = (errors.InternalError,)
-ENTERING = (errors.NoWorker, errors.RedisFull, errors.QuotaExceeded)
+ENTERING = (errors.NoWorker, errors.RedisFull, errors.QuotaExceeded, errors.ServerStopping)
 GENERATION = (
     *ENTERING,
     errors.QueueFull,
@@ -29,9 +29,17 @@ GENERATION = (
     errors.ModelUnavailable,
     errors.JobExpired,
     errors.JobTimeout,
+    errors.JobLost,
     errors.WorkerLost,
 )
-MODEL_CHANGE = (*ENTERING, errors.Conflict, errors.Cancelled, errors.ModelUnavailable, errors.WorkerLost)
+MODEL_CHANGE = (
+    *ENTERING,
+    errors.Conflict,
+    errors.Cancelled,
+    errors.ModelUnavailable,
+    errors.JobLost,
+    errors.WorkerLost,
+)
 
 
 class Error(Told):

@@ -176,8 +176,8 @@ class Worker(Told):
     """A live worker."""
 
     id: str
-    host: str
-    pid: int
+    host: str | None = Field(description="for admins only")
+    pid: int | None = Field(description="for admins only")
     device: str | None
     state: WorkerState
     running: Count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
+from api.auth.gate import is_admin
 from api.current import services
 
 health = Blueprint("health", __name__)
@@ -20,5 +21,5 @@ def healthz() -> Response:
 @health.get("/readyz")
 def readyz() -> Response:
     """Redis answers and a worker holds the model; otherwise 503 with what is missing."""
-    services().overview.check_ready()
+    services().overview.check_ready(in_full=is_admin())
     return jsonify(status="ready")

@@ -10,9 +10,10 @@ from api import answers
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
 from api.disconnect import watch_client
+from api.live_job import LiveJob
 from api.schemas import parse_limit
 from api.service import Entered, NewJob
-from common.errors import Cancelled
+from common.errors import Cancelled, ServerStopping
 from common.job_store import Place
 from common.jobs import JobState
 
@@ -56,12 +57,21 @@ def run_job(new: NewJob) -> Response:
         SLMError: the job failed with it.
         Cancelled: somebody cancelled the job.
     """
-    with services().jobs.start(new) as job, ExitStack() as at_end:
+    jobs = services().jobs
+    with jobs.start(new) as job, ExitStack() as at_end:
         note_job(job.id, is_repeat=job.is_repeat)
-        at_end.callback(watch_client(request.environ, job.close))
-        if job.wait(services().settings.sync_timeout_s):
-            services().jobs.let_go_on(job.id)
+        at_end.callback(watch_client(request.environ, lambda: jobs.abandon(job, new)))
+        if _must_come_back(job):
+            jobs.let_go_on(job.id)
     return _outcome(job.id)
+
+
+def _must_come_back(job: LiveJob) -> bool:
+    """Wait for the job; whether its client is to ask for it later, because it takes too long or the server stops."""
+    try:
+        return job.wait(services().settings.sync_timeout_s)
+    except ServerStopping:
+        return True
 
 
 def _outcome(job_id: str) -> Response:

@@ -6,8 +6,9 @@ from flask import Blueprint, Response, jsonify
 
 from api import answers
 from api.auth.access import Access, set_access
-from api.current import note_job, open_stream, services
+from api.current import caller, note_job, open_stream, services
 from api.job_request import JobRequest, read_job_request
+from api.overview import without_inside
 from api.routes.jobs import run_job, submit_job
 from api.schemas import GenerateBody, ModelBody
 from api.sse import sse
@@ -21,7 +22,8 @@ set_access(slm, Access.USER, load=Access.ADMIN, unload=Access.ADMIN)
 def info() -> Response:
     """What is served, by which workers."""
     snapshot = services().overview.snapshot()
-    return jsonify(answers.info(snapshot.workers, waiting=snapshot.waiting, running=snapshot.running))
+    workers = snapshot.workers if caller().is_admin else without_inside(snapshot.workers)
+    return jsonify(answers.info(workers, waiting=snapshot.waiting, running=snapshot.running))
 
 
 @slm.post("/load")

@@ -1,14 +1,16 @@
 // A job's server-sent events, read with fetch: EventSource cannot POST.
 
 const KEY_ITEM = "slm-api-key";
-const RETRY_MS = [500, 1000, 2000, 4000, 8000];
+const RETRY_MS = [500, 1000, 2000, 4000]; // pauses between tries; the last one again and again
+const PATIENCE_MS = 180_000; // for how long a server that is being restarted is waited for
+const TEMPORARY = new Set([null, 429, 502, 503, 504]);
 
 /** The failure of a request, with a message for people. */
 export class RequestError extends Error {
   /** `status` is null where no answer came at all. */
   constructor(message, status = null) {
     super(message);
-    this.isTemporary = status === null || status === 429 || status === 503;
+    this.isTemporary = TEMPORARY.has(status);
   }
 }
 
@@ -61,30 +63,37 @@ function isLast(data) {
 }
 
 /**
- * The frames' data from the response to POST /slm/stream on, up to the job's end. A connection that breaks is taken up
- * again behind the last frame that came.
+ * The frames' data from the response to POST /slm/stream on, up to the job's end. A connection that breaks, as in a
+ * restart of the server, is taken up again behind the last frame that came; a status says so meanwhile.
  */
 export async function* followJob(response) {
   const url = `${response.headers.get("Location")}/stream`;
   let lastId = null;
-  let failures = 0;
   while (response.status !== 204) {
     try {
       for await (const { id, data } of readFrames(response)) {
         lastId = id ?? lastId;
-        failures = 0;
         yield data;
         if (isLast(data)) return;
       }
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // what a broken connection throws
     }
-    do {
-      if (failures === RETRY_MS.length) throw new RequestError("The connection broke and cannot be taken up again.");
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS[failures++]));
-      response = await resume(url, lastId);
-    } while (response === null);
+    yield { status: "The connection broke. Waiting for the server…" };
+    response = await takeUpAgain(url, lastId);
+    yield { status: "" };
   }
+}
+
+/** The rest of the stream, once the server is back. */
+async function takeUpAgain(url, lastId) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (let failures = 0; Date.now() < deadline; failures++) {
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]));
+    const response = await resume(url, lastId);
+    if (response !== null) return response;
+  }
+  throw new RequestError("The connection broke, and the server has not come back.");
 }
 
 /** The rest of the stream; null where it cannot be had now, but perhaps soon. */

@@ -5,6 +5,8 @@ const TRANSIENT_CODES = new Set([
   'no_worker',
   'redis_unavailable',
   'redis_full',
+  'overloaded',
+  'server_stopping',
   'rate_limit_exceeded',
   'request_timeout',
 ]);

@@ -1,9 +1,10 @@
--- ARGV: worker, ttl_ms, slots, report (JSON).  Counts the worker as alive for ttl_ms.
+-- ARGV: worker, lease_ms, slots, report (JSON).  Counts the worker as alive for lease_ms.
 write_even_when_full()
-local worker, ttl_ms, slots, report = unpack(ARGV)
+local worker, lease_ms, slots, report = unpack(ARGV)
 local now = now_ms()
-redis.call('ZADD', 'slm:workers', now + ttl_ms, worker)
-redis.call('HSET', 'slm:awake', 'since', awake_since(now, ttl_ms), 'last', now)
+redis.call('ZADD', 'slm:workers', now + lease_ms, worker)
+note_beat('worker', now, lease_ms / 2)  -- workers beat four times a lease
+redis.call('HSET', 'slm:awake', 'lease_ms', lease_ms)
 redis.call('HSET', 'slm:workers:slots', worker, slots)
-redis.call('SET', 'slm:worker:' .. worker, report, 'PX', ttl_ms)
+redis.call('SET', 'slm:worker:' .. worker, report, 'PX', lease_ms)
 return 1

@@ -1,6 +1,6 @@
--- ARGV: id, ttl_s, type and data of the terminal event.  Returns the state and the bells; false for an unknown job.
+-- ARGV: id, ttl_s, data of the terminal event (JSON).  Returns the state and the bells; false for an unknown job.
 -- A queued job ends here; a running one is flagged, and its worker ends it at the next token.
-local id, ttl_s, kind, data = unpack(ARGV)
+local id, ttl_s, last = unpack(ARGV)
 local job = redis.call('HMGET', job_key(id), 'state', 'lane')
 if not job[1] then return false end
 if job[1] == 'running' then
@@ -11,8 +11,5 @@ end
 if job[1] ~= 'queued' then return {job[1], {}} end
 
 local now = now_ms()
-close(id, job[2], 'cancelled', now)
-append(id, kind, data)
-expire(id, now, ttl_s)
-account(id, 0, committed_tokens(id))
+cancel_queued(id, job[2], last, now, ttl_s)
 return {'cancelled', ring(job[2], now)}

@@ -9,17 +9,16 @@ end
 if held[1] ~= 'queued' then return false end
 
 local lane = held[4]
-if not has_reader(id, now, lease_ms) then
-  close(id, lane, 'cancelled', now)
-  append(id, 'finished', cancelled)
-  expire(id, now, ttl_s)
-  account(id, 0, committed_tokens(id))
+if not has_reader(id, now) then
+  cancel_queued(id, lane, cancelled, now, ttl_s)
   return false
 end
 leave_lane(id, lane)
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 if attempt > 1 then count('failovers') end
-redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', claim)
+redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', claim,
+  'attempt_seq', redis.call('LLEN', log_key(id)))
 if redis.call('HSETNX', job_key(id), 'started_ms', now) == 1 then note_start(lane, now) end
 redis.call('ZADD', lane_key(lane, 'leases'), now + lease_ms, id)
+if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
 return {attempt, redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}

@@ -101,14 +101,51 @@ local function has_room(lane, flow, max_queue)
   return waiting * flows < max_queue
 end
 
+local UNREAD_DELAY = 1e12  -- tokens; what nobody reads stands behind all that somebody reads, until its grace is over
+
+-- Where a job stands in line.
+local function place_in_line(id, lane)
+  local order = redis.call('HGET', job_key(id), 'order')
+  if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 0 then return order end
+  return string.format('%.4f', order + UNREAD_DELAY)
+end
+
+local YIELD_MS = 2000  -- a job that was asked for its slot and has it still after this is asked again
+
+-- How many jobs of a lane were dispatched and have no slot, so that they wait inside their worker.
+local function without_slot(lane, now)
+  local dispatched = redis.call('ZCARD', lane_key(lane, 'rung')) + redis.call('ZCARD', lane_key(lane, 'leases'))
+  return math.max(0, dispatched - (lane_limit(lane, now) - BELLS_AHEAD))
+end
+
+-- Ask running jobs that nobody reads for their slots: one for each job that waits inside a worker, and one for each in line
+-- that somebody reads. Their workers hand them back, and they go on when it is their turn again.
+local function ask_for_slots(lane, now)
+  local abandoned, yielding = lane_key(lane, 'abandoned'), lane_key(lane, 'yielding')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', yielding, '-inf', now - YIELD_MS)) do
+    redis.call('ZREM', yielding, id)
+    if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', abandoned, id) end
+  end
+  local in_line = redis.call('ZCOUNT', lane_key(lane, 'pending'), '-inf', UNREAD_DELAY)
+  for _ = 1, without_slot(lane, now) + in_line - redis.call('ZCARD', yielding) do
+    local id = redis.call('SPOP', abandoned)
+    if not id then return end
+    redis.call('ZADD', yielding, now, id)
+    redis.call('PUBLISH', 'slm:control', cjson.encode({yield = id}))
+  end
+end
+
 -- Take the jobs whose turn has come out of `pending`. Returns id, kind, id, kind, ...: the caller sends their bells.
 local function ring(lane, now)
   local pending, rung = lane_key(lane, 'pending'), lane_key(lane, 'rung')
   local room = lane_limit(lane, now) - redis.call('ZCARD', rung) - redis.call('ZCARD', lane_key(lane, 'leases'))
   local bells = {}
   while room > 0 do
-    local first = redis.call('ZPOPMIN', pending)
+    local first = redis.call('ZRANGE', pending, 0, 0)
     if #first == 0 then break end
+    -- Nobody's job needs to be early: what would wait inside a worker would be asked for room at once.
+    if room <= BELLS_AHEAD and redis.call('SISMEMBER', lane_key(lane, 'unread'), first[1]) == 1 then break end
+    redis.call('ZREM', pending, first[1])
     leave_flow(first[1], lane)
     note_turn(first[1], lane)
     redis.call('ZADD', rung, now, first[1])
@@ -116,6 +153,7 @@ local function ring(lane, now)
     bells[#bells + 1] = redis.call('HGET', job_key(first[1]), 'kind')
     room = room - 1
   end
+  ask_for_slots(lane, now)
   return bells
 end
 
@@ -127,13 +165,14 @@ end
 
 local function leave_lane(id, lane)
   if redis.call('ZREM', lane_key(lane, 'pending'), id) == 1 then leave_flow(id, lane) end
-  for _, what in ipairs({'rung', 'leases', 'deadlines'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  for _, what in ipairs({'rung', 'leases', 'deadlines', 'yielding'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
 -- Wait until the job's turn comes, or until it has waited too long.
 local function enter_line(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
-  redis.call('ZADD', lane_key(lane, 'pending'), job[1], id)
+  redis.call('ZADD', lane_key(lane, 'pending'), place_in_line(id, lane), id)
   join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
@@ -168,6 +207,7 @@ end
 -- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
+  redis.call('SREM', lane_key(lane, 'unread'), id)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
   redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
@@ -243,9 +283,26 @@ local DAY_MS = 86400000
 
 local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
 
+-- What an owner's open jobs may still come to.
+local function reserved_key(owner) return 'slm:tokens:' .. owner .. ':reserved' end
+
+-- Set tokens aside for a job until it ends, so that many jobs at once cannot use more than there are.
+local function reserve(id, owner, tokens)
+  redis.call('HSET', job_key(id), 'reserved', tokens)
+  redis.call('INCRBY', reserved_key(owner), tokens)
+end
+
+local function free_reserved(id, owner)
+  local tokens = redis.call('HGET', job_key(id), 'reserved')
+  redis.call('HDEL', job_key(id), 'reserved')
+  if not tokens or redis.call('DECRBY', reserved_key(owner), tokens) > 0 then return end
+  redis.call('DEL', reserved_key(owner))
+end
+
 -- Enter an ended job into its owner's account. Called once per job, with its terminal state.
 local function account(id, prompt_tokens, completion_tokens)
   local owner, now = redis.call('HGET', job_key(id), 'owner'), now_ms()
+  free_reserved(id, owner)
   redis.call('INCRBY', tokens_key(owner, now), prompt_tokens + completion_tokens)
   redis.call('PEXPIRE', tokens_key(owner, now), DAY_MS)
   local usage = 'slm:usage:' .. owner
@@ -273,6 +330,14 @@ local function fail(id, lane, err, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
+-- End a queued job that nobody wants any more; `last` is the data of its terminal event (JSON).
+local function cancel_queued(id, lane, last, now, ttl_s)
+  close(id, lane, 'cancelled', now)
+  append(id, 'finished', last)
+  expire(id, now, ttl_s)
+  account(id, 0, committed_tokens(id))
+end
+
 local function file_key(id) return 'slm:file:' .. id end
 
 -- Remove a file that was deleted, unless a batch reads it.
@@ -296,20 +361,60 @@ local function drop(id, now, ttl_s)
   return true
 end
 
--- Since when this server has been there for its clients; 0 where nothing speaks against always. Workers beat several
--- times per lease, so a whole lease without a beat is a gap: the server was down or frozen, or every worker was.
-local function awake_since(now, lease_ms)
-  local beats = redis.call('HMGET', 'slm:awake', 'last', 'since')
+-- Since when processes of a kind (`worker`, `api`) have been beating without a gap: `now` during a gap, 0 if none ever
+-- did. In a gap they were all away, or this server was.
+local function awake_since(kind, now)
+  local beats = redis.call('HMGET', 'slm:awake', kind .. ':last', kind .. ':since', kind .. ':gap_ms')
   if not beats[1] then return 0 end
-  return now - beats[1] < tonumber(lease_ms) and tonumber(beats[2]) or now
+  return now - beats[1] < tonumber(beats[3]) and tonumber(beats[2]) or now
+end
+
+local function note_beat(kind, now, gap_ms)
+  local since = awake_since(kind, now)
+  redis.call('HSET', 'slm:awake', kind .. ':since', since, kind .. ':last', now, kind .. ':gap_ms', gap_ms)
+end
+
+-- Whether a lease that has run out says that its worker is gone. After a gap nobody could renew any, so workers get the
+-- time of a whole lease first.
+local function leases_count(now)
+  local lease_ms = tonumber(redis.call('HGET', 'slm:awake', 'lease_ms') or 0)
+  return now - awake_since('worker', now) >= lease_ms
 end
 
 -- Whether somebody reads the job's stream, or never had to. Readers renew the key; it outlives the last by the grace.
--- Nobody could renew it while the server was away, so everybody gets a new grace after that.
-local function has_reader(id, now, lease_ms)
+-- Nobody could renew it while the server or the API was away, so everybody gets a new grace after that.
+local function has_reader(id, now)
   local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
   if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
-  return now - awake_since(now, lease_ms) < tonumber(grace_ms)
+  return now - math.max(awake_since('worker', now), awake_since('api', now)) < tonumber(grace_ms)
+end
+
+local function is_over(id)
+  local state = redis.call('HGET', job_key(id), 'state')
+  return state ~= 'queued' and state ~= 'running'
+end
+
+-- The last reader of a job has left: it stands behind others, and gives up its slot if they need it.
+local function abandon(id, lane)
+  if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', place_in_line(id, lane), id)
+  if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
+end
+
+-- A reader has come back to it.
+local function take_up(id, lane)
+  if redis.call('SREM', lane_key(lane, 'unread'), id) == 0 then return end
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', place_in_line(id, lane), id)
+  redis.call('SREM', lane_key(lane, 'abandoned'), id)
+end
+
+-- Whether the present attempt of a job has brought a token.
+local function made_progress(id)
+  local first = redis.call('HGET', job_key(id), 'attempt_seq') or 0
+  for _, message in ipairs(redis.call('LRANGE', log_key(id), first, -1)) do
+    if cjson.decode(message).type == 'token' then return true end
+  end
+  return false
 end
 
 -- Whether `attempt` is the one that may write. A job that was taken up again fences its older attempts off.

@@ -1,11 +1,15 @@
--- ARGV: lane, max_crashes, stale_bell_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON).
--- Puts back the jobs whose worker died, fails those that killed too many and those that waited too long, finds bells that
--- were lost, forgets expired jobs. Every worker runs it; it is atomic, so they need no agreement. Returns the bells to ring.
+-- ARGV: lane, max_crashes, stale_bell_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON), data of
+-- a cancelled job's last event (JSON).
+-- Puts back the jobs whose worker died, fails those that killed too many and those that waited too long, ends those that
+-- nobody has read for their grace, finds bells that were lost, forgets expired jobs. Every worker runs it; it is atomic, so
+-- they need no agreement. Returns the bells to ring.
 write_even_when_full()
-local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error = unpack(ARGV)
+local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error, cancelled = unpack(ARGV)
 local now = now_ms()
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now)) do
+local overdue = leases_count(now) and redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now) or {}
+for _, id in ipairs(overdue) do
   count('crashes')
+  if made_progress(id) then redis.call('HSET', job_key(id), 'crashes', 0) end
   if redis.call('HINCRBY', job_key(id), 'crashes', 1) < tonumber(max_crashes) then
     requeue(id, lane)
   else
@@ -15,6 +19,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf'
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'deadlines'), '-inf', now)) do
   fail(id, lane, expired_error, now, ttl_s)
+end
+for _, id in ipairs(redis.call('SMEMBERS', lane_key(lane, 'unread'))) do
+  if redis.call('HGET', job_key(id), 'state') == 'queued' and not has_reader(id, now) then
+    cancel_queued(id, lane, cancelled, now, ttl_s)
+  end
 end
 -- A bell rung long ago while the queue is empty was lost on its way: the message was handed to a worker that died.
 if redis.call('LLEN', queue) == 0 then

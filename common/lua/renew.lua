@@ -8,7 +8,7 @@ for i = 2, #ARGV, 2 do
   if owns(id, ARGV[i + 1]) then
     local job = redis.call('HMGET', job_key(id), 'lane', 'cancel')
     redis.call('ZADD', lane_key(job[1], 'leases'), deadline, id)
-    if job[2] == '1' or not has_reader(id, now, ARGV[1]) then cancelled[#cancelled + 1] = id end
+    if job[2] == '1' or not has_reader(id, now) then cancelled[#cancelled + 1] = id end
   else
     lost[#lost + 1] = id
     lost[#lost + 1] = ARGV[i + 1]

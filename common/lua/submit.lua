@@ -1,14 +1,17 @@
 -- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once,
--- most tokens a day and most bytes kept, the job in quarantine that this one repeats (each of these four may be empty), then
--- field, value, ... of the optional fields (job_store.py: JobOptions).
--- Returns status, the job's id, position (seconds until midnight where no tokens are left), bells.
+-- most tokens a day and most bytes kept, the job in quarantine that this one repeats (each of these four may be empty),
+-- whether the owner must have an API key (0/1), then field, value, ... of the optional fields (job_store.py: JobOptions).
+-- Returns status, the job's id, position (seconds to wait if too few tokens are left), bells; and if too few tokens are
+-- left, what the job may need, what is left of the day, and what other jobs may need of that.
+local RESERVED_RETRY_S = 2  -- nobody knows which of the owner's jobs ends first, or when
 local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 9)
-local most_jobs, most_tokens, most_bytes, retried = unpack(ARGV, 10, 13)
+local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 10, 14)
 local option = {}
-for i = 14, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 15, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
+if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
 if option.idempotency then
   local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
   if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then
@@ -22,8 +25,13 @@ end
 if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
 end
-if most_tokens ~= '' and tonumber(redis.call('GET', tokens_key(owner, now)) or 0) >= tonumber(most_tokens) then
-  return {'no_tokens_left', id, math.ceil((DAY_MS - now % DAY_MS) / 1000), {}}
+if most_tokens ~= '' then
+  local left = most_tokens - (redis.call('GET', tokens_key(owner, now)) or 0)
+  local held = tonumber(redis.call('GET', reserved_key(owner)) or 0)
+  if cost + held > left then
+    local seconds = tonumber(cost) > left and math.ceil((DAY_MS - now % DAY_MS) / 1000) or RESERVED_RETRY_S
+    return {'too_few_tokens', id, seconds, {}, tonumber(cost), left, held}
+  end
 end
 if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
@@ -38,6 +46,7 @@ local order = string.format('%.4f', start + delay + arrival % 1000 / 1000)
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
   'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'virtual_start', string.format('%.0f', start),
   'cost', cost, 'created_ms', now)
+reserve(id, owner, cost)
 for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end
 if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end
 if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', option.reader_ms) end

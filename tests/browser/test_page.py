@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
 from common.api_keys import ApiKeyStore, Role
 from common.errors import ModelUnavailable, PromptTooLong
+from tests.api_process import running_api
 from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
-from tests.scripted_worker import Play, Script, answer
+from tests.free_port import free_port
+from tests.redis_server import RedisServer
+from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 
 pytestmark = pytest.mark.browser
 
@@ -230,6 +234,28 @@ def test_a_broken_connection_is_taken_up_where_it_broke(open_page: OpenPage) -> 
     go_on.set()
     expect(visit.page.locator(".message.answer .text")).to_have_text("before after all")
     assert any("/slm/jobs/" in url and url.endswith("/stream") for url in visit.requests)
+
+
+def test_a_restart_of_the_server_is_waited_for(
+    browser: Browser, redis_server: RedisServer, real_redis: Redis, tmp_path: Path
+) -> None:
+    go_on = threading.Event()
+    port = free_port()
+    settings = {"port": port, "redis_url": redis_server.url, "drain_s": 0}
+    with ScriptedWorker(real_redis, in_steps(go_on, "before ", "after ", "all")), browser.new_page() as page:
+        text, note = page.locator(".message.answer .text"), page.locator(".message.answer .note")
+        with running_api(tmp_path, **settings) as api:
+            page.goto(api.url)
+            page.get_by_label("Message").fill("Hi")
+            page.keyboard.press("Enter")
+            expect(text).to_have_text("before")
+            assert api.stop() == 0
+        expect(note).to_contain_text("Waiting for the server")
+        time.sleep(17)
+        with running_api(tmp_path, **settings):
+            go_on.set()
+            expect(text).to_have_text("before after all", timeout=20_000)
+            expect(note).to_contain_text("3 tokens in")
 
 
 def test_the_model_can_be_unloaded_and_loaded(open_page: OpenPage) -> None:

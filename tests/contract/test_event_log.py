@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from common import events, keys
+from common.errors import JobLost
 from common.event_log import EventLog, Follower
 from common.events import Event
 from common.jobs import JobState
@@ -143,12 +144,42 @@ def test_a_nudged_reader_looks_up_at_once_and_goes_on(redis: Redis, log: EventLo
         assert [event.seq for event in stream if event] == [1, 2]
 
 
-def test_a_stream_of_an_expired_job_ends(log: EventLog) -> None:
+def test_a_job_that_is_gone_ends_its_stream_with_an_error(redis: Redis, log: EventLog) -> None:
+    redis.hset(keys.job("a"), "id", "a")
     with log.follow("a") as follower:
-        assert list(follower.events(pulse_s=0.02)) == [None]
+        stream = follower.events(pulse_s=0.02)
+        write(redis, token(0))
+        assert next(stream) == token(0)
+        redis.flushall()
+        with pytest.raises(JobLost):
+            list(stream)
+
+
+def test_who_has_seen_more_than_redis_kept_waits_for_what_follows(redis: Redis, log: EventLog) -> None:
+    redis.hset(keys.job("a"), "id", "a")
+    write(redis, token(0))
+    with log.follow("a") as follower:
+        stream = follower.events(after=2, pulse_s=0.02)
+        assert next(stream) is None
+        write(redis, token(1), token(2), token(3))
+        assert [event for event in islice(stream, 50) if event] == [token(3)]
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["before he comes", "while he reads"])
+def test_who_has_seen_more_than_the_whole_answer_gets_its_end(redis: Redis, log: EventLog, is_over: bool) -> None:
+    """What was computed anew is shorter than what was lost."""
+    redis.hset(keys.job("a"), "id", "a")
+    write(redis, token(0), *([end(1)] if is_over else []))
+    with log.follow("a") as follower:
+        stream = follower.events(after=7, pulse_s=0.02)
+        if not is_over:
+            assert next(stream) is None
+            write(redis, end(1))
+        assert [event for event in stream if event] == [end(1)]
 
 
 def test_closing_lets_the_waiting_reader_go(redis: Redis, log: EventLog) -> None:
+    redis.hset(keys.job("a"), "id", "a")
     with log.follow("a") as follower:
         threading.Timer(0.1, follower.close).start()
         assert seqs(follower) == []

@@ -53,13 +53,14 @@ class JobHistories(RuleBasedStateMachine):
         self.next_seq: dict[tuple[str, int], int] = {}  # as each attempt believes
         self.written: dict[str, list[str]] = {}  # what the store took, in order
         self.ends: dict[str, JobState] = {}
+        self.unread: set[str] = set()
         self.flows: dict[str, list[str]] = {}  # the jobs of an owner and a priority, as they came
 
     @rule(target=jobs, owner=st.sampled_from(["ann", "bob"]), tokens=st.integers(0, 500), bulk=st.booleans())
     def submit(self, owner: str, tokens: int, bulk: bool) -> str:
         name = next(self.names)
         params = {"sampling": {"max_new_tokens": tokens}}
-        options = JobOptions(bulk=bulk)
+        options = JobOptions(bulk=bulk, reader_grace_s=600)
         self.store.submit(name, JobKind.GENERATE, params, owner=owner, max_queue=1000, options=options)
         self.flows.setdefault(f"{owner}:{'bulk' if bulk else 'interactive'}", []).append(name)
         self.written[name] = [f"queued {one.data['position']}" for one in self.log(name)]
@@ -129,8 +130,13 @@ class JobHistories(RuleBasedStateMachine):
             return
         self.redis.zadd(keys.leases(LANE), {name: 0})
         self.store.reap(QUEUE)
-        if before.crashes + 1 >= MAX_CRASHES:
+        crashes = 0 if self.has_progress(before) else before.crashes
+        if crashes + 1 >= MAX_CRASHES:
             self.note_end(name, JobState.FAILED)
+
+    def has_progress(self, job: JobRecord) -> bool:
+        """Whether its present attempt has brought a token."""
+        return any(text.startswith(f"{job.attempt}:") for text in self.written[job.id])
 
     @rule(name=jobs)
     def expire(self, name: str) -> None:
@@ -149,6 +155,11 @@ class JobHistories(RuleBasedStateMachine):
             self.note_end(name, JobState.CANCELLED)
         else:
             assert after is before
+
+    @rule(name=jobs, is_read=st.booleans())
+    def readers_come_or_go(self, name: str, is_read: bool) -> None:
+        self.store.note_readers({name: is_read}, 600)
+        (self.unread.discard if is_read else self.unread.add)(name)
 
     @rule()
     def bell_is_lost(self) -> None:
@@ -175,21 +186,38 @@ class JobHistories(RuleBasedStateMachine):
 
     @invariant()
     def who_came_first_of_an_owner_is_served_first(self) -> None:
-        """Also what was put back: it stands before whatever came after it."""
+        """Also what was put back: it stands before whatever came after it. What nobody reads stands behind."""
         waiting = self.redis.zrange(keys.pending(LANE), 0, -1)
         flows = getattr(self, "flows", {})
         for flow, names in flows.items():
             line = [name for name in waiting if name in names]
-            assert line == [name for name in names if name in line]
+            assert line == sorted((name for name in names if name in line), key=self.unread.__contains__)
+            line = [name for name in names if name in line]
             assert line == self.redis.zrange(f"slm:lane:{LANE}:flow:{flow}", 0, -1), "flows and line agree"
             assert bool(line) == self.redis.sismember(f"slm:lane:{LANE}:flows", flow)
 
     @invariant()
     def bells_are_bounded(self) -> None:
         if hasattr(self, "redis") and hasattr(self, "store"):
-            waiting = self.redis.zcard(keys.pending(LANE))
+            waiting = self.redis.zrange(keys.pending(LANE), 0, 0)
             out = self.redis.zcard(keys.rung(LANE)) + self.redis.zcard(keys.leases(LANE))
-            assert not waiting or out >= SLOTS + 1, "nobody waits beside a free slot"
+            ahead = 1 if set(waiting) - self.unread else 0
+            assert not waiting or out >= SLOTS + ahead, "nobody waits beside a free slot"
+
+    @invariant()
+    def only_what_runs_and_nobody_reads_makes_room(self) -> None:
+        if hasattr(self, "redis") and hasattr(self, "store"):
+            lane = f"slm:lane:{LANE}"
+            running = set(self.redis.zrange(keys.leases(LANE), 0, -1))
+            abandoned, asked = (
+                self.redis.smembers(f"{lane}:abandoned"),
+                set(self.redis.zrange(f"{lane}:yielding", 0, -1)),
+            )
+            assert abandoned <= running & self.unread
+            assert asked <= running
+            assert not abandoned & asked
+            is_open = {name for name in self.written if not self.store.get(name).state.is_terminal}
+            assert self.redis.smembers(f"{lane}:unread") == self.unread & is_open
 
     def owns(self, claim: Claim) -> bool:
         record = self.store.get(claim.job.id)

@@ -331,6 +331,43 @@ def test_a_job_that_saw_too_many_workers_die_fails(station: Station) -> None:
     assert station.log("a")[-1].type is EventType.ERROR
 
 
+def test_a_lease_that_ran_out_while_the_server_was_away_is_nobodys_crash(station: Station) -> None:
+    """Its worker could not renew it. It has the time of a lease for that, once the server is back."""
+    station.submit("a")
+    claim = station.claim("a")
+    station.expire_leases()
+    long_ago = now_ms(station.redis) - 120_000
+    station.redis.hset("slm:awake", "worker:last", long_ago)  # and no heartbeat until now
+    station.store.reap(QUEUE)
+    station.with_slots(2)  # a heartbeat
+    station.store.reap(QUEUE)
+    assert station.store.get("a").state is JobState.RUNNING
+    assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), set())
+    station.expire_leases()
+    station.redis.hset("slm:awake", "worker:since", long_ago)  # a lease later
+    station.store.reap(QUEUE)
+    assert station.store.get("a").crashes == 1
+
+
+def test_crashes_are_counted_from_the_last_attempt_that_brought_a_token(station: Station) -> None:
+    station.submit("a")
+
+    def crash(*batch: Event) -> int:
+        claim = station.claim("a")
+        if batch:
+            station.store.emit([("a", claim.attempt, batch)])
+        station.expire_leases()
+        station.store.reap(QUEUE)
+        return station.store.get("a").crashes
+
+    assert crash(events.status(0, "Generating response...")) == 1
+    assert crash() == 2
+    assert crash(events.token(1, "x", [7])) == 1
+    assert crash() == 2
+    assert crash() == MAX_CRASHES
+    assert station.store.get("a").state is JobState.FAILED
+
+
 def test_a_job_that_is_handed_over_is_rung_for_and_counts_no_crash(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
@@ -452,10 +489,101 @@ def test_a_running_job_whose_reader_left_is_to_be_cancelled(station: Station) ->
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
     for name in "ab":
         station.redis.delete(keys.reader(name))
-    station.store.keep_read(["b"], 30)
+    station.store.note_readers({"b": True}, 30)
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
     station.store.keep_unread("a")
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+
+
+class Yields:
+    """Hears which jobs are asked to make room."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe(keys.CONTROL_CHANNEL)
+        self._pubsub.get_message(timeout=1)
+
+    def take(self) -> list[str]:
+        found = []
+        while (message := self._pubsub.get_message(timeout=0.05)) is not None:
+            found.append(json.loads(message["data"]))
+        return [one["yield"] for one in found if "yield" in one]
+
+
+@pytest.fixture
+def yields(redis: Redis) -> Yields:
+    return Yields(redis)
+
+
+def leave(station: Station, *job_ids: str) -> None:
+    station.store.note_readers(dict.fromkeys(job_ids, False), 30)
+
+
+def test_what_nobody_reads_gives_its_slot_to_who_waits(station: Station, yields: Yields) -> None:
+    for name in "ab":
+        station.submit(name, owner="ann", reader_grace_s=30)
+    held = {name: station.claim(name).attempt for name in "ab"}
+    leave(station, "a", "b")
+    assert yields.take() == [], "nobody waits"
+    station.submit("c", owner="bob", reader_grace_s=30)  # dispatched ahead, and waits inside the worker
+    (first,) = yields.take()
+    station.submit("d", owner="bob", reader_grace_s=30)  # waits in line
+    (second,) = yields.take()
+    assert {first, second} == {"a", "b"}
+    station.submit("e", owner="bob", reader_grace_s=30)
+    assert yields.take() == [], "there is nobody left to ask"
+    station.rung()
+    station.store.release(first, held[first])
+    assert station.rung() == ["d"]
+    station.store.release(second, held[second])
+    assert station.rung() == ["e"]
+    assert set(station.store.places([first, second])) == {first, second}
+    for name in "cde":
+        station.succeed(station.claim(name))
+    assert set(station.rung()) == {first, second}
+
+
+def test_what_is_read_again_keeps_its_slot_and_its_place(station: Station, yields: Yields) -> None:
+    for name in "abcdef":
+        station.submit(name, reader_grace_s=30)
+    for name in "ab":
+        station.claim(name)
+    leave(station, "d")
+    assert [station.store.places([name])[name].position for name in "def"] == [3, 1, 2]
+    station.store.note_readers({"d": True}, 30)
+    assert [station.store.places([name])[name].position for name in "def"] == [1, 2, 3]
+    leave(station, "a")
+    assert yields.take() == ["a"]
+    leave(station, "b")
+    assert yields.take() == ["b"]
+    station.store.note_readers({"b": True}, 30)
+    station.redis.zadd("slm:lane:generate:yielding", {"a": 0, "b": 0})  # both messages were lost
+    station.store.note_readers({"b": True}, 30)
+    assert yields.take() == ["a"]
+
+
+def test_what_nobody_reads_does_not_make_room_for_what_nobody_reads(station: Station, yields: Yields) -> None:
+    for name in "abcd":
+        station.submit(name, reader_grace_s=30)
+    held = {name: station.claim(name).attempt for name in "abc"}
+    station.rung()
+    leave(station, *"abcd")
+    (asked,) = yields.take()  # one has no slot, and nobody knows which
+    station.store.release(asked, held[asked])
+    station.store.reap(QUEUE)
+    assert (yields.take(), station.rung()) == ([], [])
+
+
+def test_what_waits_and_nobody_has_read_for_its_grace_is_cancelled_before_its_turn(station: Station) -> None:
+    for name in "abcd":
+        station.submit(name, reader_grace_s=30)
+    leave(station, "d")
+    station.store.reap(QUEUE)
+    assert station.store.get("d").state is JobState.QUEUED
+    station.redis.delete(keys.reader("d"))
+    station.store.reap(QUEUE)
+    assert station.store.get("d").state is JobState.CANCELLED
+    assert not list(station.redis.scan_iter("slm:lane:generate:unread"))
 
 
 def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:
@@ -464,16 +592,32 @@ def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station)
         station.submit(name, reader_grace_s=30)
     running = station.claim("a")
     long_ago = now_ms(station.redis) - 60_000
-    station.redis.hset("slm:awake", mapping={"since": 0, "last": long_ago})  # and no heartbeat until now
+    station.redis.hset("slm:awake", mapping={"worker:since": 0, "worker:last": long_ago})  # and no heartbeat until now
     for name in "ab":
         station.redis.delete(keys.reader(name))
     assert station.store.claim("b", "w1", lease_s=LEASE_S) is not None
     held = [("a", running.attempt)]
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
     station.with_slots(2)  # a heartbeat
-    assert int(station.redis.hget("slm:awake", "since") or 0) > long_ago
+    assert int(station.redis.hget("slm:awake", "worker:since") or 0) > long_ago
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
-    station.redis.hset("slm:awake", "since", long_ago)  # the grace is over
+    station.redis.hset("slm:awake", "worker:since", long_ago)  # the grace is over
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
+
+
+def test_an_api_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:
+    """The workers were there all the time, but nobody could read."""
+    station.submit("a", reader_grace_s=30)
+    held = [("a", station.claim("a").attempt)]
+    station.redis.delete(keys.reader("a"))
+    station.store.note_api()
+    long_ago = now_ms(station.redis) - 60_000
+    station.redis.hset("slm:awake", mapping={"api:since": 0, "api:last": long_ago})
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set()), "it is away"
+    station.store.note_api()
+    assert int(station.redis.hget("slm:awake", "api:since") or 0) > long_ago
+    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set()), "it is back"
+    station.redis.hset("slm:awake", "api:since", long_ago)  # the grace is over
     assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
 
 
@@ -668,7 +812,7 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     claim = station.claim("a")
     end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
     station.store.succeed("a", claim.attempt, {"prompt_tokens": 5, "completion_tokens": 3}, [end])
-    with pytest.raises(RateLimitExceeded, match="8 tokens of today") as refused:
+    with pytest.raises(RateLimitExceeded, match="8 tokens of today are used up") as refused:
         station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
     assert 0 < (refused.value.retry_after_s or 0) <= 24 * 3600
     station.store.submit("d", JobKind.GENERATE, {}, owner="bob", max_queue=9, limits=limits)
@@ -676,6 +820,66 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     assert 0 < station.redis.ttl(f"slm:tokens:ann:{today}") <= 24 * 3600
     station.redis.rename(f"slm:tokens:ann:{today}", f"slm:tokens:ann:{today - 1}")  # it is tomorrow
     station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
+
+
+def test_what_a_job_may_need_is_reserved_until_it_ends(station: Station) -> None:
+    """However many come at once, together they cannot use more than there is."""
+    station.with_slots(20)
+
+    def enter(name: str, max_new_tokens: int = 30) -> None:
+        params = {"sampling": {"max_new_tokens": max_new_tokens}}
+        limits = Limits(tokens_per_day=100)
+        station.store.submit(name, JobKind.GENERATE, params, owner="ann", max_queue=99, limits=limits)
+
+    for name in "ab":
+        enter(name)  # about 39 tokens each
+    for name in "cdef":
+        with pytest.raises(RateLimitExceeded, match="78 of them reserved for jobs of yours") as refused:
+            enter(name)
+        assert refused.value.retry_after_s == 2, "they will not need it all"
+    claim = station.claim("a")
+    end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
+    station.store.succeed("a", claim.attempt, {"prompt_tokens": 5, "completion_tokens": 3}, [end])
+    enter("k")
+    station.store.cancel("b")
+    enter("l")
+    with pytest.raises(RateLimitExceeded, match="92 are left; ask for fewer") as refused:
+        enter("m", max_new_tokens=95)
+    assert (refused.value.retry_after_s or 0) > 2
+    for name in "kl":
+        station.store.cancel(name)
+    assert not station.redis.exists("slm:tokens:ann:reserved")
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed", "expired", "unread", "poison"])
+def test_however_a_job_ends_what_was_reserved_is_free_again(station: Station, end: str) -> None:
+    station.submit("a", ttl_s=60, reader_grace_s=30)
+    assert station.redis.exists("slm:tokens:me:reserved")
+    match end:
+        case "cancelled":
+            station.store.cancel("a")
+        case "failed":
+            station.store.fail("a", station.claim("a").attempt, [events.error(0, WorkerLost("x"))])
+        case "expired":
+            station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"a": 0})
+            station.store.reap(QUEUE)
+        case "unread":
+            station.redis.delete(keys.reader("a"))
+            assert station.store.claim("a", "w1", lease_s=LEASE_S) is None
+        case "poison":
+            for _ in range(MAX_CRASHES):
+                station.claim("a")
+                station.expire_leases()
+                station.store.reap(QUEUE)
+    assert not station.redis.exists("slm:tokens:me:reserved")
+
+
+def test_an_answer_without_a_limit_counts_for_no_more_than_the_context(redis: Redis) -> None:
+    station = Station(redis)
+    store = JobStore(redis, station.bells.extend, job_ttl_s=TTL_S, context=2048)
+    params = {"sampling": {"max_new_tokens": 1_048_576}}
+    store.submit("a", JobKind.GENERATE, params, owner="ann", max_queue=9, limits=Limits(tokens_per_day=2048))
+    assert redis.get("slm:tokens:ann:reserved") == "2048"
 
 
 # -- what jobs keep ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from common import events
 from common.fleet import Fleet, WorkerReport
-from common.job_store import JobStore
+from common.job_store import JobOptions, JobStore
 from common.jobs import JobKind, JobState
 from common.redis_client import explain
 
@@ -53,6 +53,18 @@ def test_a_full_redis_refuses_a_job_whole_and_says_so(real_redis: Redis) -> None
             store.submit("a", JobKind.LOAD, {}, owner="o", max_queue=1)
         assert explain(refused.value).code == "redis_full"
         assert set(real_redis.keys()) == keys
+    finally:
+        real_redis.config_set("maxmemory", 0)
+
+
+def test_a_full_redis_still_finds_the_job_of_a_repeat(real_redis: Redis) -> None:
+    store = JobStore(real_redis, lambda _: None, job_ttl_s=60)
+    Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
+    options = JobOptions(idempotency_key="k", fingerprint="f")
+    store.submit("a", JobKind.GENERATE, {}, owner="o", max_queue=1, options=options)
+    real_redis.config_set("maxmemory", 1)
+    try:
+        assert store.submit("b", JobKind.GENERATE, {}, owner="o", max_queue=1, options=options).job_id == "a"
     finally:
         real_redis.config_set("maxmemory", 0)
 

@@ -8,18 +8,24 @@ import socket
 import threading
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 import requests
 from redis import Redis
 
+from api.auth.keyring import CACHE_S
 from common import keys
+from common.api_keys import ApiKeyStore, Role
+from deploy.keys import main as manage_keys
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer, running_server
@@ -29,7 +35,6 @@ pytestmark = pytest.mark.integration
 
 TIMEOUT_S = 20
 NUM_TOKENS = 3000
-POST_HEAD = "POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture
@@ -132,8 +137,8 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         response = stream(api)
         waiter = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])))
         body = b'{"prompt": "Hi"}'
-        head = f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n"
-        waiter.sendall(head.encode() + body)
+        head = f"{post_head('/slm/generate')}Content-Length: {len(body)}\r\n"
+        waiter.sendall(head.encode() + b"Idempotency-Key: k\r\n\r\n" + body)  # it can come back for it
         wait_for("both subscriptions", lambda: len(open_channels(real_redis)) == 2, TIMEOUT_S)
         response.close()
         waiter.close()
@@ -155,11 +160,41 @@ def test_what_nobody_reads_any_more_is_cancelled_and_what_is_read_again_is_not(
         with requests.get(f"{stayed_url}/stream", stream=True, timeout=TIMEOUT_S):
             wait_for("the cancellation", lambda: state_of(left_url) == "cancelled", TIMEOUT_S)
             assert state_of(stayed_url) == "running"
-        waiter = post_and_hang_up(api, b'{"prompt": "Hi"}')
-        wait_for("the cancellation", lambda: state_of(f"{api.url}/slm/jobs/{waiter}") == "cancelled", TIMEOUT_S)
+        keyed = post_and_hang_up(api, b'{"prompt": "Hi"}', "Idempotency-Key: k")
+        wait_for("the cancellation", lambda: state_of(f"{api.url}/slm/jobs/{keyed}") == "cancelled", TIMEOUT_S)
         going_on = post_and_hang_up(api, b'{"prompt": "Hi", "on_disconnect": "continue"}')
         time.sleep(2)
         assert state_of(f"{api.url}/slm/jobs/{going_on}") == "running"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/slm/generate", {"prompt": "Hi"}),
+        ("/v1/chat/completions", {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}], "n": 2}),
+        ("/v1/completions", {"model": "gpt2", "prompt": "Hi"}),
+        ("/v1/responses", {"model": "gpt2", "input": "Hi"}),
+    ],
+)
+def test_what_nobody_can_come_back_for_ends_at_once(
+    api: ApiProcess, real_redis: Redis, path: str, body: dict[str, object]
+) -> None:
+    """Long before the grace is over, which is for those who can."""
+    with worker(real_redis, Play.run_until_cancelled):
+        job_id = post_and_hang_up(api, json.dumps(body).encode(), path=path)
+        begun = time.monotonic()
+        wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", TIMEOUT_S)
+        assert time.monotonic() - begun < 3
+        open_jobs = [job["status"] for job in requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]]
+        assert set(open_jobs) == {"cancelled"}
+
+
+def test_what_waits_in_line_and_nobody_can_come_back_for_leaves_it_at_once(api: ApiProcess, real_redis: Redis) -> None:
+    with worker(real_redis, Play.run_until_cancelled):
+        for _ in range(6):
+            requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi", "async": True}, timeout=TIMEOUT_S)
+        job_id = post_and_hang_up(api, b'{"prompt": "Hi"}')
+        wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", 3)
 
 
 def state_of(job_url: str) -> str:
@@ -168,12 +203,16 @@ def state_of(job_url: str) -> str:
     return str(requests.get(job_url, timeout=TIMEOUT_S).json()["status"])
 
 
-def post_and_hang_up(api: ApiProcess, body: bytes) -> str:
-    """A synchronous generate whose client goes before the answer; returns the job's id."""
+def post_head(path: str) -> str:
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def post_and_hang_up(api: ApiProcess, body: bytes, *head_lines: str, path: str = "/slm/generate") -> str:
+    """A request whose client goes before the answer; returns the id of its job."""
     jobs = f"{api.url}/slm/jobs"
     before = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
     with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
-        head = f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n"
+        head = "\r\n".join([f"{post_head(path)}Content-Length: {len(body)}", *head_lines, "", ""])
         client.sendall(head.encode() + body)
         while True:
             now = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
@@ -304,11 +343,131 @@ def test_a_stream_survives_a_restart_of_redis(tmp_path: Path) -> None:
         redis.close()
 
 
+def test_a_stream_ends_with_an_error_frame_when_redis_comes_back_without_its_data(tmp_path: Path) -> None:
+    def script(play: Play) -> None:
+        play.say("so far")
+
+    with running_server(tmp_path) as server, running_api(tmp_path, redis_url=server.url, heartbeat_s=300) as api:
+        redis = Redis.from_url(server.url, decode_responses=True)
+        with worker(redis, script) as scripted, stream(api) as response:
+            found = events_of(response)
+            assert next(found)["text"] == "so far"
+            scripted.stop_looking()
+            server.kill()
+            server.lose_data()
+            server.start()
+            assert [data["code"] for data in found] == ["job_lost"]
+        redis.close()
+
+
+def test_an_api_that_hardly_gets_to_run_does_not_blame_redis(api: ApiProcess, real_redis: Redis) -> None:
+    is_over = threading.Event()
+    chat = {"model": "gpt2", "messages": [{"role": "user", "content": "hello " * 2000}]}
+
+    def starve() -> None:
+        children = psutil.Process(api.process.pid).children()
+        while not is_over.is_set():
+            for child in children:
+                child.suspend()
+            time.sleep(0.95)
+            for child in children:
+                child.resume()
+            is_over.wait(0.05)
+
+    def ask(_: int) -> str:
+        answer = requests.post(f"{api.url}/v1/chat/completions", json=chat, timeout=180)
+        return "ok" if answer.ok else str(answer.json()["error"]["code"])
+
+    starving = threading.Thread(target=starve)
+    with worker(real_redis, answer("x")), ThreadPoolExecutor(400) as pool:
+        starving.start()
+        outcomes = Counter(pool.map(ask, range(400)))
+        is_over.set()
+        starving.join()
+    assert outcomes["overloaded"] > 0
+    assert outcomes.keys() <= {"ok", "overloaded"}
+    assert requests.get(f"{api.url}/slm/info", timeout=TIMEOUT_S).ok
+
+
+def test_a_revoked_key_ends_its_streams_and_jobs_within_seconds(
+    redis_server: RedisServer, api: ApiProcess, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ApiKeyStore(real_redis)
+    secrets = {"bob": store.create("bob", Role.USER), "root": store.create("root", Role.ADMIN)}
+    headers = {who: {"X-API-Key": secret} for who, secret in secrets.items()}
+    time.sleep(CACHE_S)
+
+    def read(url: str, who: str) -> requests.Response:
+        return requests.get(url, headers=headers[who], stream=True, timeout=TIMEOUT_S)
+
+    def script(play: Play) -> None:
+        play.say("so far")
+        play.run_until_cancelled()
+
+    body = {"prompt": "Hi", "async": True}
+    with worker(real_redis, script):
+        entered = [
+            requests.post(f"{api.url}/slm/generate", json=body, headers=headers["bob"], timeout=TIMEOUT_S)
+            for _ in range(2)
+        ]
+        urls = [f"{api.url}{one.headers['Location']}/stream" for one in entered]
+        with read(urls[0], "bob") as bobs, read(urls[0], "root") as admins, read(urls[1], "root") as others:
+            found = {"bob": events_of(bobs), "root": events_of(admins), "other": events_of(others)}
+            assert {name: next(frames)["text"] for name, frames in found.items()} == dict.fromkeys(found, "so far")
+            monkeypatch.setenv("SLM_REDIS_URL", redis_server.url)
+            begun = time.monotonic()
+            assert manage_keys(["revoke", "--name", "root"]) == 0
+            assert [frame["code"] for frame in found["other"]] == ["invalid_api_key"]
+            assert manage_keys(["revoke", "--name", "bob"]) == 0
+            assert [frame["status"] for frame in found["bob"] if "status" in frame] == ["Cancelled"]
+            assert time.monotonic() - begun < 10
+        wait_for("the jobs to end", lambda: not real_redis.exists(keys.open_jobs("bob")), TIMEOUT_S)
+
+
 def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, Play.run_until_cancelled), stream(api) as response:
         job_url = response.headers["Location"]
         assert api.stop() == 0
         assert real_redis.hget(keys.job(job_url.rpartition("/")[2]), "state") == "running"
+        assert list(events_of(response)) == [], "no last frame, but the proper end of an answer that can be resumed"
+
+
+def test_a_stopping_api_takes_no_new_work_and_tells_who_waits_how_to_come_back(
+    api: ApiProcess, real_redis: Redis
+) -> None:
+    chat = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}]}
+    asked = {
+        "plain": ("/slm/generate", {"prompt": "Hi"}, {}),
+        "chat": ("/v1/chat/completions", chat, {}),
+        "keyed chat": ("/v1/chat/completions", chat, {"Idempotency-Key": "k"}),
+        "chat stream": ("/v1/chat/completions", chat | {"stream": True}, {}),
+    }
+    answers: dict[str, requests.Response] = {}
+
+    def ask(name: str) -> None:
+        path, body, headers = asked[name]
+        answers[name] = requests.post(f"{api.url}{path}", json=body, headers=headers, timeout=TIMEOUT_S)
+
+    with worker(real_redis, Play.run_until_cancelled), requests.Session() as session:
+        threads = [threading.Thread(target=ask, args=(name,)) for name in asked]
+        for thread in threads:
+            thread.start()
+        wait_for("the jobs", lambda: len(list(real_redis.scan_iter("slm:job:*:reader"))) == len(asked), TIMEOUT_S)
+        assert session.get(f"{api.url}/healthz", timeout=TIMEOUT_S).ok  # a connection that stays open
+        api.process.terminate()
+        time.sleep(0.5)
+        late = session.post(f"{api.url}/slm/generate", json={"prompt": "Hi"}, timeout=TIMEOUT_S)
+        assert (late.status_code, late.json()["code"]) == (503, "server_stopping")
+        assert late.headers["Retry-After"]
+        for thread in threads:
+            thread.join(TIMEOUT_S)
+        assert api.process.wait(TIMEOUT_S) == 0
+        states = {name: real_redis.hget(keys.job(one.headers["X-Job-Id"]), "cancel") for name, one in answers.items()}
+    assert answers["plain"].status_code == 202
+    for name in ("chat", "keyed chat"):
+        assert (answers[name].status_code, answers[name].json()["error"]["code"]) == (503, "server_stopping")
+    assert '"server_stopping"' in answers["chat stream"].text
+    assert states == {"plain": None, "chat": "1", "keyed chat": None, "chat stream": "1"}
 
 
 def test_job_ids_and_places_are_the_same_for_every_client(api: ApiProcess, real_redis: Redis) -> None:

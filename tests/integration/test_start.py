@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 import requests
 
 from common.settings import ROOT
-from deploy.http_client import HttpClient
+from deploy.http_client import HttpClient, read_frames
 from SLMInit import default_model
 from tests.free_port import free_port
 from tests.processes import wait_for
@@ -91,9 +92,20 @@ class Started:
     def said(self) -> str:
         return self._output.read_text()
 
-    def wait_until_ready(self) -> None:
-        wait_for("the server to be ready", lambda: "The server is up." in self.said or self._has_ended(), START_S)
+    def wait_until(self, is_ready: Callable[[Started], bool]) -> None:
+        wait_for("the server to be ready", lambda: is_ready(self) or self._has_ended(), START_S)
         assert not self._has_ended(), self.said
+
+    def is_up(self) -> bool:
+        """Whether it has said that everything runs."""
+        return "The server is up." in self.said
+
+    def answers(self) -> bool:
+        """Whether the API does."""
+        try:
+            return self.client.get("/healthz").status == 200
+        except OSError:
+            return False
 
     def _has_ended(self) -> bool:
         return self.process.poll() is not None
@@ -135,14 +147,15 @@ class Started:
 class RunningStream:
     """A stream that has begun, read to its end on a thread."""
 
-    def __init__(self, server: Started) -> None:
+    def __init__(self, server: Started, **more: Any) -> None:
         self._frames: list[Any] = []
+        self._body = GREEDY | {"max_new_tokens": 60} | more
         self._thread = threading.Thread(target=self._read, args=(server.client,))
         self._thread.start()
         wait_for("the stream to run", lambda: server.client.get("/slm/info").json["queue"]["running"])
 
     def _read(self, client: HttpClient) -> None:
-        self._frames += client.stream("/slm/stream", GREEDY | {"max_new_tokens": 60})[1]
+        self._frames += client.stream("/slm/stream", self._body)[1]
 
     def frames(self) -> list[Any]:
         self._thread.join(START_S)
@@ -150,11 +163,13 @@ class RunningStream:
 
 
 @contextmanager
-def started(data_dir: Path, *arguments: str, **how: Any) -> Iterator[Started]:
+def started(
+    data_dir: Path, *arguments: str, is_ready: Callable[[Started], bool] = Started.is_up, **how: Any
+) -> Iterator[Started]:
     """A start that is ready; whatever is left of it at the end is killed."""
     server = Started(data_dir, *arguments, **how)
     try:
-        server.wait_until_ready()
+        server.wait_until(is_ready)
         yield server
     finally:
         if server.process.poll() is None:
@@ -288,6 +303,32 @@ def test_a_killed_start_leaves_no_process_and_the_next_one_need_not_wait(tmp_pat
         with started(data_dir, env={"SLM_DRAIN_S": "0"}, port=first.port) as second:
             assert are_gone(processes)
             assert second.generate()["success"]
+
+
+@pytest.mark.timeout(3 * START_S)
+def test_a_stop_keeps_to_its_grace_and_what_was_streamed_goes_on_after_it(tmp_path: Path, models: Path) -> None:
+    """Although the server is away for longer than its readers' grace."""
+    data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 8, 6
+    env = {"SLM_DRAIN_S": str(drain_s), "SLM_READER_GRACE_S": str(grace_s)}
+    with started(data_dir, env=env) as first:
+        stream = RunningStream(first, max_new_tokens=1900, ignore_eos=True)
+        begun = time.monotonic()
+        assert first.stop(signal.SIGTERM) == 0
+        took_s = time.monotonic() - begun
+        assert "killing it" not in first.said
+        frames = stream.frames()
+    assert took_s < drain_s + 2 + 3, "3 s for a machine that does other things besides"
+    assert "device_used" not in frames[-1], "the answer was too long to be finished"
+    time.sleep(grace_s + 1)
+    with started(data_dir, env=env, is_ready=Started.answers) as second:
+        (job,) = second.client.get("/slm/jobs").json["jobs"]
+        assert job["status"] == "queued"
+        seen = {"Last-Event-ID": str(len(frames) - 1)}
+        with requests.get(f"{second.url}/slm/jobs/{job['job_id']}/stream", headers=seen, stream=True) as resumed:
+            rest = list(read_frames(resumed.iter_lines()))
+    texts = [frame for frame in rest if "full_text" in frame]
+    assert texts[0]["full_text"].startswith(frames[-1]["full_text"])
+    assert rest[-1]["status"] == "Response complete!"
 
 
 def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, redis_server: RedisServer) -> None:

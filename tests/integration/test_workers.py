@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,25 @@ def test_a_job_without_a_reader_is_cancelled_after_its_grace(cluster: Cluster) -
     assert cluster.store.get(job_id).state is JobState.CANCELLED
 
 
+def test_answers_that_nobody_reads_hold_up_nobody_and_go_on_when_they_are_read_again(cluster: Cluster) -> None:
+    cluster.start_worker("a", SLM_SLOTS="2", FAKE_STEP_MS="20")
+    cluster.wait_until_taking_jobs("a")
+    options = JobOptions(reader_grace_s=60)
+    left = [cluster.stream("endless", options, max_new_tokens=400) for _ in range(2)]
+    for _, reader in left:
+        wait_for("the first tokens", lambda reader=reader: reader.text)
+    cluster.store.note_readers({job_id: False for job_id, _ in left}, 60)
+    _, normal = cluster.stream("hello", options)
+    normal.to_end()
+    assert normal.text == "hello"
+    assert any(cluster.store.get(job_id).attempt == 2 or len(reader.text) < 400 for job_id, reader in left)
+    cluster.store.note_readers({job_id: True for job_id, _ in left}, 60)
+    for job_id, reader in left:
+        assert_whole(reader, 400)
+        assert cluster.store.get(job_id).crashes == 0
+    assert {cluster.store.get(job_id).attempt for job_id, _ in left} == {1, 2}, "one made room"
+
+
 def test_a_load_job_can_be_cancelled_while_it_waits(cluster: Cluster) -> None:
     cluster.start_worker("a")
     cluster.wait_until_taking_jobs("a")
@@ -359,3 +379,27 @@ def test_a_worker_lives_through_a_crash_of_redis(tmp_path: Path) -> None:
         _, after = cluster.stream("endless", max_new_tokens=10)
         assert_whole(after, 10)
         assert worker.is_running()
+
+
+def test_pauses_of_redis_beyond_the_lease_are_nobodys_crash(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with (
+        running_server(tmp_path / "redis") as server,
+        running_cluster(server.url, tmp_path, SLM_LEASE_S="1") as cluster,
+    ):
+        worker = cluster.start_worker("a", FAKE_STEP_MS="30")
+        other = cluster.start_worker("b", FAKE_STEP_MS="30")
+        cluster.wait_until_taking_jobs("a", "b")
+        jobs = [cluster.stream("endless", max_new_tokens=200) for _ in range(4)]
+        for _ in range(3):
+            seen = [len(reader.text) for _, reader in jobs]
+            wait_for("tokens", lambda seen=seen: all(len(r.text) > n for (_, r), n in zip(jobs, seen, strict=True)))
+            server.pause()
+            time.sleep(4)
+            server.resume()
+        for job_id, reader in jobs:
+            assert_whole(reader, 200)
+            record = cluster.store.get(job_id)
+            assert (record.attempt, record.crashes) == (1, 0)
+        assert worker.is_running()
+        assert other.is_running()

@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from common.api_keys import ApiKeyStore, digest
+from common.batches import BatchStatus, BatchStore
+from common.errors import Unauthorized
+from common.files import FileStore
+from common.fleet import Fleet, WorkerReport
+from common.job_store import JobStore
+from common.jobs import JobKind, JobState
 from common.redis_client import connect
 from common.settings import Settings
 from deploy import keys, own_redis
@@ -56,6 +62,41 @@ def test_a_key_is_changed_and_revoked(command: Command) -> None:
     assert changed.split() == ["bob", "user", "4", "concurrent", "jobs"]
     command("revoke", "--name", "bob")
     assert command("list") == "There are no keys.\n"
+
+
+def test_a_revoked_keys_jobs_and_batches_are_ended(command: Command, redis_server: RedisServer) -> None:
+    redis = connect(redis_server.url)
+    store, batches = JobStore(redis, lambda _: None, job_ttl_s=60), BatchStore(redis, ttl_s=60)
+    Fleet(redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
+    for owner in ("bob", "eve"):
+        command("create", "--name", owner)
+        for number in range(3):
+            store.submit(f"{owner}{number}", JobKind.GENERATE, {}, owner=owner, max_queue=9, needs_key=True)
+        file = FileStore(redis, ttl_s=60).put(owner, "a.jsonl", "batch", ["{}"])
+        batches.enter(owner, endpoint="/v1/completions", input_file_id=file.id, metadata={})
+    store.claim("bob0", "w", lease_s=60)
+    assert "3 jobs, 1 batches" in command("revoke", "--name", "bob")
+    assert store.get("bob0").cancel_requested
+    assert {store.get(name).state for name in ("bob1", "bob2")} == {JobState.CANCELLED}
+    assert {store.get(name).state for name in ("eve0", "eve1", "eve2")} == {JobState.QUEUED}
+    assert {one.owner: one.status for one in map(batches.find, batches.open())} == {
+        "bob": BatchStatus.CANCELLING,
+        "eve": BatchStatus.VALIDATING,
+    }
+    with pytest.raises(Unauthorized):
+        store.submit("bob3", JobKind.GENERATE, {}, owner="bob", max_queue=9, needs_key=True)
+
+
+def test_a_revocation_that_was_cut_short_is_repeated(command: Command, redis_server: RedisServer) -> None:
+    redis = connect(redis_server.url)
+    store = JobStore(redis, lambda _: None, job_ttl_s=60)
+    Fleet(redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
+    command("create", "--name", "bob")
+    store.submit("a", JobKind.GENERATE, {}, owner="bob", max_queue=9)
+    ApiKeyStore(redis).revoke("bob")
+    assert "1 jobs" in command("revoke", "--name", "bob")
+    assert store.get("a").state is JobState.CANCELLED
+    assert "no key named 'bob'" in command.refused("revoke", "--name", "bob")
 
 
 def test_what_cannot_be_done_is_one_line(command: Command) -> None:

@@ -23,10 +23,10 @@ def make_stack(tmp_path: Path, *, workers: int = 1, external: bool = False, **se
     return Stack(made, workers, None if external else redis, lock=3, installation="abc123")
 
 
-def test_redis_starts_first_and_stops_last_and_the_api_stops_first(tmp_path: Path) -> None:
+def test_redis_starts_first_and_stops_last(tmp_path: Path) -> None:
     children = make_stack(tmp_path, workers=2).children()
     assert [child.name for child in children] == ["redis", "api", "worker-1", "worker-2"]
-    assert [child.stop_order for child in children] == [2, 0, 1, 1]
+    assert [child.stop_order for child in children] == [1, 0, 0, 0]
 
 
 def test_a_redis_that_is_not_ours_is_neither_started_nor_renamed(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class StreamCursor:
             return None  # httpx-sse makes an event of a comment once there was an id
         data = _object(event.data)
         if (number := self._number(event, data)) is not None:
-            if number <= self._seen:
+            if number <= self._seen and not is_terminal(data):  # httpx-sse lends an error without a number the last one
                 return None
             self.last_event_id = event.id
         self.is_over = is_terminal(data)

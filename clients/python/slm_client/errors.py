@@ -15,9 +15,10 @@ SLMClientError
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
     ├── RateLimited         rate_limit_exceeded, quota_exceeded
-    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, request_timeout
+    ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, overloaded, server_stopping,
+    │   │                   request_timeout
     │   └── ModelUnavailable  model_unavailable
-    ├── JobFailed           worker_lost
+    ├── JobFailed           worker_lost, job_lost
     │   ├── JobExpired      job_expired
     │   └── JobTimeout      job_timeout
     └── ServerError         internal_error, and what a proxy in between may say
@@ -172,10 +173,13 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "no_worker": Unavailable,
     "redis_unavailable": Unavailable,
     "redis_full": Unavailable,
+    "overloaded": Unavailable,
+    "server_stopping": Unavailable,
     "model_unavailable": ModelUnavailable,
     "job_expired": JobExpired,
     "job_timeout": JobTimeout,
     "worker_lost": JobFailed,
+    "job_lost": JobFailed,
     "internal_error": ServerError,
 }
 _BY_STATUS: Mapping[int, type[ApiError]] = {

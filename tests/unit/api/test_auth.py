@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fakeredis
@@ -14,8 +16,10 @@ from werkzeug.test import TestResponse
 
 from api.auth.access import Access, access_of, rules_of
 from api.auth.keyring import CACHE_S, Keyring
+from api.current import EXTENSION
 from common.api_keys import ApiKeyStore, Role
 from common.errors import Unauthorized
+from common.fleet import WorkerState
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -93,6 +97,36 @@ def test_every_route_that_is_not_public_refuses_who_has_no_key(guarded: Guarded)
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), (method, path)
             asked += 1
     assert asked >= 10
+
+
+def test_hosts_process_ids_and_paths_are_for_admins_only(guarded: Guarded) -> None:
+    guarded.api.worker.report = guarded.api.worker.report.but(
+        base_model="/srv/models/gpt2", state=WorkerState.FAILED, error="/srv/models/gpt2 is empty"
+    )
+    guarded.api.worker.beat()
+    told = {
+        who: [guarded.ask(who, "GET", path).get_data(as_text=True) for path in ("/slm/info", "/readyz", "/v1/models")]
+        for who in ("ann", "root")
+    }
+    told[None] = [guarded.ask(None, "GET", "/readyz").get_data(as_text=True)]
+    inside = ("slm1@host", '"host"', "4711", "../SLMInit", "/srv/models")
+    for who in ("ann", None):
+        assert [word for word in inside for text in told[who] if word in text.replace('"host":', "")] == []
+    assert all(word in told["root"][0] for word in inside)
+    assert "slm1@host is failed" in told["root"][1]
+    assert guarded.ask("ann", "GET", "/slm/info").json["workers"] == [
+        {
+            "id": "worker-1",
+            "host": None,
+            "pid": None,
+            "device": "cuda",
+            "state": "failed",
+            "running": 0,
+            "slots": 2,
+            "error": "An admin sees what is wrong.",
+        }
+    ]
+    assert guarded.ask("ann", "GET", "/slm/info").json["lora_path"] == "cuda_lora_out"
 
 
 def test_every_route_of_an_admin_refuses_a_user(guarded: Guarded) -> None:
@@ -327,11 +361,67 @@ def test_jobs_over_the_limit_are_refused_until_one_ends(waiting: Guarded) -> Non
 
 
 def test_tokens_over_the_days_limit_are_refused(guarded: Guarded) -> None:
-    limit(guarded, tokens_per_day=4)
-    assert guarded.generate("ann").status_code == 200  # one of the prompt, three of the answer
-    refused = guarded.generate("ann")
-    assert (refused.status_code, refused.headers["X-RateLimit-Limit"]) == (429, "4")
-    assert 0 < int(refused.headers["Retry-After"]) <= 24 * 3600
+    limit(guarded, tokens_per_day=200)
+    while (answer := guarded.generate("ann", max_new_tokens=10)).status_code == 200:  # four tokens each time
+        pass
+    assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (429, "200")
+    assert "ask for fewer" in answer.json["error"]
+    assert 0 < int(answer.headers["Retry-After"]) <= 24 * 3600
+    used = guarded.ask("ann", "GET", "/slm/usage").json["total_tokens"]
+    assert 0 < used <= 200
+    assert guarded.generate("bob").status_code == 200
+
+
+def test_requests_at_once_cannot_come_to_more_tokens_than_the_days_limit(waiting: Guarded) -> None:
+    most = 100
+    limit(waiting, tokens_per_day=1000)
+
+    def enter(_: int) -> int:
+        headers = {"X-API-Key": waiting.secrets["ann"]}
+        body = {"prompt": "Hi", "max_new_tokens": most, "async": True}
+        client = waiting.api.client.application.test_client()
+        return client.post("/slm/generate", json=body, headers=headers).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        statuses = Counter(pool.map(enter, range(100)))
+    assert set(statuses) == {202, 429}
+    assert statuses[202] * most <= 1000
+
+
+def test_a_revoked_key_enters_no_job_although_a_process_knows_it_still(guarded: Guarded) -> None:
+    assert guarded.generate("ann").status_code == 200
+    guarded.keys.revoke("ann")
+    refused = guarded.generate("ann", **{"async": True})
+    assert (refused.status_code, refused.json["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("change", ["revoke", "demote"])
+def test_a_stream_ends_with_an_error_frame_when_its_reader_may_no_longer_see_the_job(
+    start_api: StartApi, redis: Redis, change: str
+) -> None:
+    def script(play: Play) -> None:
+        play.say("so far")
+        play.run_until_cancelled()
+
+    guarded = Guarded(start_api(script), ApiKeyStore(redis))
+    job_id = guarded.submit("ann")
+    services = guarded.api.client.application.extensions[EXTENSION]
+    opened = {who: guarded.ask(who, "GET", f"/slm/jobs/{job_id}/stream", buffered=False) for who in ("root", "ann")}
+    streams = {who: iter(answer.response) for who, answer in opened.items()}
+    for stream in streams.values():
+        assert any(b"so far" in part for part in stream)
+    if change == "revoke":
+        guarded.keys.revoke("root")
+    else:
+        guarded.keys.change("root", {"role": Role.USER})
+    time.sleep(CACHE_S)
+    services.jobs.end_revoked(services.keyring.now)
+    last = [part for part in streams["root"] if part.startswith(b"data: ")][-1]
+    assert b'"invalid_api_key"' in last
+    guarded.ask("ann", "DELETE", f"/slm/jobs/{job_id}")
+    assert b'"Cancelled"' in list(streams["ann"])[-1]
+    for answer in opened.values():
+        answer.close()
 
 
 def test_a_stream_over_the_limit_is_an_answer_and_no_stream(waiting: Guarded) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
+from api.current import EXTENSION
 from common.errors import ModelUnavailable, PromptTooLong
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, data_of
 
@@ -107,6 +109,46 @@ def test_a_failure_is_replayed_too(start_api: StartApi) -> None:
             )
         )
         assert again.headers["X-Job-Id"] == first.headers["X-Job-Id"]
+
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+ALSO_OPENAI: list[tuple[str, dict[str, Any]]] = [
+    *POSTS,
+    ("/v1/chat/completions", CHAT),
+    ("/v1/chat/completions", CHAT | {"n": 2}),
+    ("/v1/chat/completions", CHAT | {"stream": True}),
+    ("/v1/completions", {"model": MODEL, "prompt": "Hi"}),
+    ("/v1/responses", {"model": MODEL, "input": "Hi"}),
+    ("/v1/responses", {"model": MODEL, "input": "Hi", "background": True}),
+]
+
+
+def no_worker(api: Api) -> None:
+    api.worker.leave()
+
+
+def other_model(api: Api) -> None:
+    api.worker.report = api.worker.report.but(base_model="another", lora_path=None)
+    api.worker.beat()
+
+
+def stopping(api: Api) -> None:
+    api.client.application.extensions[EXTENSION].jobs.stop_taking()
+
+
+@pytest.mark.parametrize("trouble", [no_worker, other_model, stopping])
+@pytest.mark.parametrize(("path", "body"), ALSO_OPENAI)
+def test_a_repeat_finds_its_job_whatever_else_is_down(
+    api: Api, path: str, body: dict[str, Any], trouble: Callable[[Api], None]
+) -> None:
+    first = post(api, path, body)
+    api.finish(first.headers["X-Job-Id"])
+    trouble(api)
+    again = post(api, path, body)
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (first.status_code, "true")
+    assert again.headers["X-Job-Id"] == first.headers["X-Job-Id"]
+    other = post(api, path, body, key="another")
+    assert other.status_code in ((200, 202, 404) if trouble is other_model else (503,))
 
 
 def test_a_refused_request_made_no_job_and_can_be_repeated(api: Api) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,18 +22,19 @@ class Redis:
     """Writes down what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[set[str]] = []
+        self.told: list[dict[str, bool]] = []
         self.is_away = False
         self.failures = 0
 
-    def keep_read(self, job_ids: Collection[str]) -> None:
+    def note(self, is_read: Mapping[str, bool]) -> None:
         if self.is_away:
             self.failures += 1
             raise RedisConnectionError
-        self.told.append(set(job_ids))
+        self.told.append(dict(is_read))
 
-    def count(self, job_id: str) -> int:
-        return sum(job_id in batch for batch in self.told)
+    def of(self, job_id: str) -> list[bool]:
+        """What it was told of a job, one by one."""
+        return [batch[job_id] for batch in self.told if job_id in batch]
 
 
 @pytest.fixture
@@ -49,46 +50,48 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_job_is_told_of_again_and_again_while_somebody_reads_it(redis_of_readers: Redis) -> None:
-    readers = Readers(redis_of_readers.keep_read, 0.03)
+    readers = Readers(redis_of_readers.note, 0.03)
     reading = readers.enter("a")
-    wait_until(lambda: redis_of_readers.count("a") >= 4)
+    wait_until(lambda: len(redis_of_readers.of("a")) >= 4)
     reading.leave(is_over=True)
     wait_until(lambda: not readers._is_running)
 
 
 def test_many_readers_of_a_job_are_told_of_once(redis_of_readers: Redis) -> None:
-    readers = Readers(redis_of_readers.keep_read, LONG_S)
+    readers = Readers(redis_of_readers.note, LONG_S)
     readings = [readers.enter("a") for _ in range(50)]
     for _ in range(50):
         readers.touch("a")
-    wait_until(lambda: redis_of_readers.count("a") == 1)
+    wait_until(lambda: redis_of_readers.of("a") == [True])
     for reading in readings[1:]:
         reading.leave(is_over=False)
-    assert redis_of_readers.count("a") == 1  # one still reads
+    assert redis_of_readers.of("a") == [True], "one still reads"
     readings[0].leave(is_over=False)
-    wait_until(lambda: redis_of_readers.count("a") == 2)
+    wait_until(lambda: redis_of_readers.of("a") == [True, False])
 
 
 def test_the_grace_begins_when_the_last_one_leaves(redis_of_readers: Redis) -> None:
-    readers = Readers(redis_of_readers.keep_read, LONG_S)
+    readers = Readers(redis_of_readers.note, LONG_S)
     first, second = readers.enter("a", is_known=True), readers.enter("a")
     first.leave(is_over=False)
     first.leave(is_over=False)
     assert redis_of_readers.told == []  # it was told of as it was entered, a moment ago
     second.leave(is_over=False)
-    wait_until(lambda: redis_of_readers.count("a") == 1)
+    wait_until(lambda: redis_of_readers.of("a") == [False])
+    readers.touch("a")
+    wait_until(lambda: redis_of_readers.of("a") == [False, True])
     readers.touch("a")
     wait_until(lambda: not readers._is_running)
-    assert redis_of_readers.count("a") == 1
+    assert redis_of_readers.of("a") == [False, True]
 
 
 def test_nothing_is_told_of_a_job_that_is_over(redis_of_readers: Redis) -> None:
-    readers = Readers(redis_of_readers.keep_read, LONG_S)
+    readers = Readers(redis_of_readers.note, LONG_S)
     reading = readers.enter("a")
-    wait_until(lambda: redis_of_readers.count("a") == 1)
+    wait_until(lambda: redis_of_readers.of("a") == [True])
     reading.leave(is_over=True)
     wait_until(lambda: not readers._is_running)
-    assert redis_of_readers.count("a") == 1
+    assert redis_of_readers.of("a") == [True]
 
 
 def test_what_redis_was_not_told_is_told_when_it_is_back(
@@ -96,12 +99,12 @@ def test_what_redis_was_not_told_is_told_when_it_is_back(
 ) -> None:
     monkeypatch.setattr("api.readers.RETRY_S", 0.01)
     redis_of_readers.is_away = True
-    readers = Readers(redis_of_readers.keep_read, LONG_S)
+    readers = Readers(redis_of_readers.note, LONG_S)
     readers.enter("a").leave(is_over=False)
     readers.touch("b")
     wait_until(lambda: redis_of_readers.failures > 2)
     redis_of_readers.is_away = False
-    wait_until(lambda: redis_of_readers.count("a") == redis_of_readers.count("b") == 1)
+    wait_until(lambda: (redis_of_readers.of("a"), redis_of_readers.of("b")) == ([False], [True]))
 
 
 # -- through the API ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from common import keys
 from common.errors import ModelUnavailable, PromptTooLong
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, data_of, frames
 
@@ -263,6 +263,69 @@ def test_a_malformed_header_is_refused_as_well(api: Api) -> None:
     job_id = api.submit()
     answer = api.client.get(f"/slm/jobs/{job_id}/stream", headers={"Last-Event-ID": "abc"})
     assert answer.status_code == 400
+
+
+def test_who_has_seen_more_than_redis_kept_waits_and_goes_on_with_the_full_text_right(start_api: StartApi) -> None:
+    is_attached = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("one ")  # event 0
+        assert is_attached.wait(10)
+        play.say("two ", "three ")
+        play.end("four")  # event 3
+
+    api = start_api(script)
+    job_id = api.submit()
+    while not api.job(job_id)["text"]:
+        time.sleep(0.01)
+    stream = api.client.get(f"/slm/jobs/{job_id}/stream", headers={"Last-Event-ID": "2"})
+    assert stream.status_code == 200
+    is_attached.set()
+    assert frames(stream.get_data(as_text=True)) == [
+        (3, {"text": "four", "full_text": "one two three four", "is_complete": True}),
+        (4, {"status": "Response complete!", "device_used": "cuda"}),
+    ]
+
+
+def test_who_has_seen_more_than_an_answer_that_was_computed_anew_gets_its_end(api: Api) -> None:
+    job_id = api.submit()
+    api.finish(job_id)  # events 0 to 4
+    api.redis.hset(keys.job(job_id), "attempt", 2)
+    answer = api.client.get(f"/slm/jobs/{job_id}/stream", headers={"Last-Event-ID": "9"})
+    assert frames(answer.get_data(as_text=True)) == [(10, {"status": "Response complete!", "device_used": "cuda"})]
+
+
+@pytest.mark.parametrize("path", ["/slm/stream", "/v1/chat/completions", "/v1/responses"])
+def test_a_stream_whose_job_is_lost_ends_with_an_error_frame(start_api: StartApi, path: str) -> None:
+    is_lost = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("so far")
+        assert is_lost.wait(10)
+
+    api = start_api(script, heartbeat_s=0.05)
+    body = {
+        "/slm/stream": {"prompt": "Hi"},
+        "/v1/responses": {"model": MODEL, "input": "Hi", "stream": True},
+        "/v1/chat/completions": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True},
+    }[path]
+    answer = api.client.post(path, json=body, buffered=False)
+    assert answer.status_code == 200
+    parts = iter(answer.response)
+    assert any(b"so far" in part for part in parts)
+    api.redis.flushall()
+    last = [part for part in parts if part.startswith((b"data: ", b"event: "))][-1]
+    is_lost.set()
+    assert b'"job_lost"' in last
+    assert b"send the request again" in last
+
+
+def test_a_wait_for_a_job_that_is_lost_ends_with_an_error(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.status("Generating response..."))
+    losing = threading.Timer(0.5, api.redis.flushall)
+    losing.start()
+    answer = api.generate()
+    assert (answer.status_code, answer.json["code"]) == (503, "job_lost")
 
 
 @pytest.mark.parametrize("path", ["/slm/load", "/slm/unload"])

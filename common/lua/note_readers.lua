@@ -1,0 +1,12 @@
+-- ARGV: grace_ms, then id, whether somebody reads it (0/1), ...
+-- A job whose last reader has just left stays for grace_ms, and makes room for others meanwhile. Returns the bells to ring.
+write_even_when_full()
+for i = 2, #ARGV, 2 do
+  local id = ARGV[i]
+  local job = redis.call('HMGET', job_key(id), 'lane', 'reader_ms')
+  if job[2] and not is_over(id) then
+    redis.call('SET', job_key(id) .. ':reader', 1, 'PX', ARGV[1])
+    if ARGV[i + 1] == '1' then take_up(id, job[1]) else abandon(id, job[1]) end
+  end
+end
+return ring('generate', now_ms())

@@ -1,0 +1,56 @@
+"""Says once that Redis cannot be used, and once that it can again, however often and by whom it is tried in between."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+
+class Outage:
+    """What a process cannot do with Redis now. Its threads share it, and each repeats what failed.
+
+    An outage begins with the first failure and is over when everything that failed has succeeded again.
+
+    Args:
+        log: gets one line for the beginning and one for the end.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._failing: set[str] = set()
+        self._since = 0.0
+
+    def attempt(self, what: str, act: Callable[[], object]) -> bool:
+        """Do it; False if Redis did not let it happen. `what` says what has not been done, as "leases not renewed"."""
+        try:
+            act()
+        except RedisError as err:
+            self.note_failure(what, err)
+            return False
+        self.note_success(what)
+        return True
+
+    def note_failure(self, what: str, err: BaseException) -> None:
+        """Something failed, and will be tried again."""
+        with self._lock:
+            is_first = not self._failing
+            self._failing.add(what)
+            if is_first:
+                self._since = time.monotonic()
+        if is_first:
+            self._log.warning("Redis cannot be used (%s: %s); waiting until it can", what, err)
+
+    def note_success(self, what: str) -> None:
+        """It was done."""
+        if what not in self._failing:  # the usual case, without the lock
+            return
+        with self._lock:
+            self._failing.discard(what)
+            is_over = not self._failing
+        if is_over:
+            self._log.warning("Redis can be used again, after %.1f s", time.monotonic() - self._since)
