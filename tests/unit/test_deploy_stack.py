@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,18 @@ def test_redis_listens_on_its_socket_logs_each_write_and_evicts_nothing(tmp_path
     assert "--maxmemory-policy noeviction" in command
 
 
+def memory_of(redis: EmbeddedRedis) -> int:
+    command = redis.command()
+    return int(command[command.index("--maxmemory") + 1])
+
+
 def test_redis_takes_no_more_memory_than_it_is_given(tmp_path: Path) -> None:
     """Without a limit a few clients could have the machine swap, or the system end the server."""
-    bounded = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path, 16379, "always", memory=100_000_000).command()
-    assert bounded[bounded.index("--maxmemory") + 1] == "100000000"
-    usual = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path, 16379, "always").command()
+    usual = make_stack(tmp_path).redis
+    assert usual is not None
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert int(usual[usual.index("--maxmemory") + 1]) == machine // 4
+    assert memory_of(usual) == machine // 4
+    assert memory_of(replace(usual, memory=100_000_000)) == 100_000_000
 
 
 def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_path: Path) -> None:
