@@ -174,8 +174,9 @@ class ScriptedWorker:
         self._stopping.set()
         self._done_looking.set()
         self._rung.set()
-        for thread in (self._thread, *self._plays):
-            thread.join(TIMEOUT_S)
+        self._thread.join(TIMEOUT_S)
+        for play in self._plays:
+            play.join(TIMEOUT_S)
         if self._failures:
             raise self._failures[0]
 
