@@ -68,6 +68,12 @@ def test_a_pulse_gives_what_is_held() -> None:
     assert replay.take(None) == [events.merged([token(0), token(1)]), None]
 
 
+def test_what_the_reader_has_seen_is_not_merged_with_what_is_new() -> None:
+    """Redis had lost the end of the log, and another attempt has made it again."""
+    seen, new = [*map(token, range(10, 100))], [*map(token, range(100, 300))]
+    assert given(Replay(99, 300), *seen, *new) == [*seen, events.merged(new)]
+
+
 def test_log_probabilities_are_not_held_for_long() -> None:
     told = [TokenLogprobs(ScoredToken(1, b"a", -0.5))]
     past = [events.token(seq, "a", [seq], logprobs=told) for seq in range(4 * READ_CHUNK)]
