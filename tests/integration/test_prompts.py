@@ -36,8 +36,8 @@ def cluster(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 def finish(cluster: Cluster, kind: JobKind, params: dict[str, object]) -> JobRecord:
     job_id = str(uuid.uuid4())
     reader = Reader(cluster.log, job_id)
-    reader.start()
     cluster.store.submit(job_id, kind, params, owner="test", max_queue=100)
+    reader.start()
     reader.to_end()
     return cluster.store.get(job_id)
 
