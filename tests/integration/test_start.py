@@ -308,7 +308,7 @@ def test_a_killed_start_leaves_no_process_and_the_next_one_need_not_wait(tmp_pat
 @pytest.mark.timeout(3 * START_S)
 def test_a_stop_keeps_to_its_grace_and_what_was_streamed_goes_on_after_it(tmp_path: Path, models: Path) -> None:
     """Although the server is away for longer than its readers' grace."""
-    data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 8, 6
+    data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 3, 6
     env = {"SLM_DRAIN_S": str(drain_s), "SLM_READER_GRACE_S": str(grace_s)}
     with started(data_dir, env=env) as first:
         stream = RunningStream(first, max_new_tokens=1900, ignore_eos=True)
