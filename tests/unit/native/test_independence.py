@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import pytest
 import torch
@@ -69,7 +68,7 @@ def test_tokens_on_trial_get_the_bits_that_they_get_one_by_one(model, precision,
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids, 1 + num_guesses)
     begin = LENGTH - 1 - num_guesses
-    trial = replace(row(0, token_ids[begin:], begin), num_guesses=num_guesses)
+    trial = row(0, token_ids[begin:], begin)._replace(num_guesses=num_guesses)
     mate = row(1, prompt(20, 3))
     logits = runner.forward([mate, trial])
     assert torch.equal(logits[1:], expected)
@@ -81,7 +80,7 @@ def test_what_a_wrong_guess_left_in_the_cache_does_not_matter(model, precision, 
     expected = decode_alone(runner, token_ids)
     begin = LENGTH - 3
     wrong = (token_ids[begin], 7, 8, 9)
-    runner.forward([replace(row(0, wrong, begin), num_guesses=3)])
+    runner.forward([row(0, wrong, begin)._replace(num_guesses=3)])
     found = torch.cat([runner.forward([row(0, token_ids[i : i + 1], i)]).clone() for i in range(begin, LENGTH)])
     assert torch.equal(found, expected)
 
