@@ -13,6 +13,11 @@ from redis import Redis
 from common.redis_client import connect
 from tests.redis_server import RedisServer, running_server
 
+if not Path("/dev/nvidiactl").exists():
+    # Without a GPU, Triton's interpreter runs the kernels. It must be chosen before anything imports Triton, as
+    # torch and transformers do at times of their own.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:

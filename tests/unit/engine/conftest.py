@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,10 +11,6 @@ from tests.fakes import FakeRunner, Outputs, fake_engine
 from worker.engine.engine import Engine
 
 StartEngine = Callable[..., Engine]
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the first kernel is imported
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _single_thread() -> None:
