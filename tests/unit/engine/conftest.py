@@ -12,6 +12,7 @@ from worker.engine.engine import Engine
 
 StartEngine = Callable[..., Engine]
 
+
 @pytest.fixture(autouse=True, scope="session")
 def _single_thread() -> None:
     """Tiny tensors gain nothing from threads, and threads that spin on a busy machine cost a hundredfold."""
