@@ -1,0 +1,70 @@
+"""What the helper process does in its own tests: `Helper("tests.helper_tasks:TestTasks")`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from common.errors import InvalidRequest
+
+
+class TestTasks:
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._configured: dict[str, Any] = {}
+        self._made_in = os.getpid()
+
+    def configure(self, name: str, value: Any) -> None:
+        self._configured[name] = value
+
+    def run(self, task: str, args: Any) -> Any:
+        return getattr(self, task)(args)
+
+    def echo(self, args: Any) -> Any:
+        return args
+
+    def configured(self, name: str) -> Any:
+        return self._configured.get(name)
+
+    def refuse(self, text: str) -> None:
+        raise InvalidRequest(text, param="prompt")
+
+    def fail(self, _: Any) -> None:
+        raise ValueError("a bug")
+
+    def sleep(self, seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    def compute(self, _: Any) -> int:
+        while True:
+            pass
+
+    def compute_in_one_go(self, _: Any) -> int:
+        return len(str(10**10**9))
+
+    def allocate(self, num_bytes: int) -> int:
+        return len(bytearray(num_bytes))
+
+    def abort(self, _: Any) -> None:
+        os.abort()
+
+    def pids(self, _: Any) -> dict[str, int]:
+        return {"child": os.getpid(), "helper": self._made_in}
+
+    def priority(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    def lose(self, pid_file: str) -> str:
+        """The first time, end the helper."""
+        try:
+            os.close(os.open(pid_file, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return "second time"
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+        return "never"

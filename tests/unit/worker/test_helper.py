@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from common.errors import InternalError, InvalidRequest
+from common.settings import ROOT
+from worker.given_up import GivenUp
+from worker.helper.client import Helper
+from worker.helper.limits import Limits, OverLimit
+from worker.helper.server import MAX_CHILDREN
+
+PLENTY = Limits(wall_s=60, cpu_s=30, memory=2**30)
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def helper() -> Iterator[Helper]:
+    one = Helper("tests.helper_tasks:TestTasks")
+    yield one
+    one.close()
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.02)
+
+
+def in_thread(call: Callable[[], object]) -> threading.Thread:
+    """Run the call on a thread; it may be given up."""
+
+    def run() -> None:
+        with suppress(GivenUp):
+            call()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_task_runs_in_a_child_of_the_helper(helper: Helper) -> None:
+    pids = helper.call("pids", None, PLENTY)
+
+    assert len({os.getpid(), pids["helper"], pids["child"]}) == 3
+    assert helper.call("echo", {"text": "日本 \ud800", "number": 1.5}, PLENTY) == {"text": "日本 \ud800", "number": 1.5}
+
+
+def test_a_child_serves_one_request_after_the_other(helper: Helper) -> None:
+    assert helper.call("pids", None, PLENTY) == helper.call("pids", None, PLENTY)
+
+
+def test_what_a_task_refuses_reaches_the_client(helper: Helper) -> None:
+    with pytest.raises(InvalidRequest, match="wrong") as refusal:
+        helper.call("refuse", "wrong", PLENTY)
+
+    assert refusal.value.param == "prompt"
+
+
+def test_a_bug_in_a_task_is_an_internal_error_that_says_where(helper: Helper) -> None:
+    with pytest.raises(InternalError, match="ValueError: a bug"):
+        helper.call("fail", None, PLENTY)
+
+
+@pytest.mark.parametrize("task", ["compute", "compute_in_one_go"])
+def test_who_computes_for_too_long_is_stopped(helper: Helper, task: str) -> None:
+    with pytest.raises(OverLimit, match="takes too long"):
+        helper.call(task, None, Limits(wall_s=60, cpu_s=0.2, memory=2**30))
+
+    assert helper.call("echo", "next", PLENTY) == "next"
+
+
+def test_who_takes_too_long_by_the_clock_is_stopped(helper: Helper) -> None:
+    with pytest.raises(OverLimit, match="takes too long"):
+        helper.call("sleep", 600, Limits(wall_s=0.3, cpu_s=30, memory=2**30))
+
+
+@pytest.mark.parametrize("task", ["allocate", "abort"])
+def test_who_takes_too_much_memory_is_stopped(helper: Helper, task: str) -> None:
+    with pytest.raises(OverLimit, match="needs too much memory"):
+        helper.call(task, 2**31, PLENTY)
+
+    assert helper.call("allocate", 2**20, PLENTY) == 2**20
+
+
+def test_a_child_that_has_grown_is_not_used_again(helper: Helper) -> None:
+    first = helper.call("pids", None, PLENTY)["child"]
+    with pytest.raises(OverLimit):
+        helper.call("allocate", 2**31, PLENTY)
+
+    assert helper.call("pids", None, PLENTY)["child"] != first
+
+
+def test_short_requests_do_not_wait_for_long_ones(helper: Helper) -> None:
+    helper.start()
+    for _ in range(MAX_CHILDREN - 1):
+        in_thread(lambda: helper.call("sleep", 20, PLENTY))
+
+    begin = time.monotonic()
+    assert helper.call("echo", "short", PLENTY) == "short"
+    assert time.monotonic() - begin < 20
+
+
+def test_who_takes_long_computes_at_the_lowest_priority(helper: Helper) -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert helper.call("priority", 0, PLENTY) == mine
+    assert helper.call("priority", 1, PLENTY) == 19
+    assert helper.call("priority", 0, PLENTY) == mine
+
+
+def test_a_request_that_is_given_up_is_killed(helper: Helper) -> None:
+    child = helper.call("pids", None, PLENTY)["child"]
+    given_up = threading.Event()
+    threading.Timer(0.2, given_up.set).start()
+
+    begin = time.monotonic()
+    with pytest.raises(GivenUp):
+        helper.call("compute", None, PLENTY, given_up.is_set)
+
+    assert time.monotonic() - begin < PATIENCE_S / 2
+    wait_until_gone(child)
+
+
+def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper) -> None:
+    for _ in range(MAX_CHILDREN):
+        in_thread(lambda: helper.call("sleep", 20, PLENTY))
+
+    with pytest.raises(GivenUp):
+        helper.call("echo", "late", PLENTY, lambda: True)
+
+
+def test_what_was_configured_is_known_to_every_child_and_after_a_restart(helper: Helper) -> None:
+    assert helper.call("configured", "word", PLENTY) is None
+    helper.configure("word", "x" * 1_000_000)
+    assert helper.call("configured", "word", PLENTY) == "x" * 1_000_000
+
+    psutil.Process(helper.call("pids", None, PLENTY)["helper"]).kill()
+
+    assert helper.call("configured", "word", PLENTY) == "x" * 1_000_000
+
+
+def test_a_request_beside_which_the_helper_dies_is_asked_again(helper: Helper, tmp_path: Path) -> None:
+    assert helper.call("lose", str(tmp_path / "was here"), PLENTY) == "second time"
+
+
+def test_an_idle_child_that_dies_is_replaced(helper: Helper) -> None:
+    psutil.Process(helper.call("pids", None, PLENTY)["child"]).kill()
+
+    assert helper.call("echo", "next", PLENTY) == "next"
+
+
+def test_closing_lets_everybody_go_and_leaves_nothing_behind(helper: Helper) -> None:
+    pids = helper.call("pids", None, PLENTY)
+    outcomes: list[BaseException] = []
+
+    def compute() -> None:
+        try:
+            helper.call("compute", None, PLENTY)
+        except GivenUp as err:
+            outcomes.append(err)
+
+    thread = in_thread(compute)
+    time.sleep(0.2)
+    helper.close()
+    thread.join(PATIENCE_S)
+
+    assert len(outcomes) == 1
+    for pid in pids.values():
+        wait_until_gone(pid)
+    with pytest.raises(GivenUp):
+        helper.call("echo", "late", PLENTY)
+
+
+def test_the_helper_ends_with_its_worker() -> None:
+    """Also when that is killed while a child computes."""
+    program = """
+import threading, time
+from tests.unit.worker.test_helper import PLENTY, Helper, in_thread
+one = Helper("tests.helper_tasks:TestTasks")
+in_thread(lambda: one.call("compute", None, PLENTY))
+print(one.call("pids", None, PLENTY)["helper"], flush=True)
+time.sleep(60)
+"""
+    worker = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    helper_pid = int(worker.stdout.readline())
+    children = psutil.Process(helper_pid).children()
+    worker.kill()
+    worker.communicate()
+
+    assert children
+    for one in [helper_pid, *(child.pid for child in children)]:
+        wait_until_gone(one)
+
+
+def test_many_threads_may_ask_at_once(helper: Helper) -> None:
+    answers: list[int] = []
+    threads = [in_thread(lambda n=n: answers.append(helper.call("echo", n, PLENTY))) for n in range(40)]
+    for thread in threads:
+        thread.join(PATIENCE_S)
+
+    assert sorted(answers) == list(range(40))
