@@ -28,6 +28,12 @@ class Grammar:
     kind: GrammarKind
     source: str = ""
 
+    @property
+    def field(self) -> str:
+        """The field of a request that it comes in."""
+        is_regex_or_choice = self.kind in (GrammarKind.REGEX, GrammarKind.CHOICE)
+        return self.kind.value if is_regex_or_choice else "response_format"
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:

@@ -27,7 +27,9 @@ from tests.fakes import (
 )
 from worker.celery_app import WorkerApp
 from worker.engine.engine import Deliver
-from worker.engine.grammar import GrammarCompiler
+from worker.engine.grammar_compiler import GrammarCompiler
+from worker.engine.untrusted import SERVICES
+from worker.helper.client import Helper
 from worker.serving import Accelerators, ModelContent, ModelSpec, Serving
 
 
@@ -70,11 +72,14 @@ class FakeBackend:
         engine = fake_engine(deliver, runner=runner, on_fatal=on_fatal)
         engine.start()
 
+        helper = Helper(SERVICES)
+
         def close() -> None:
+            helper.close()
             engine.stop()
             runner.close()
 
-        grammars = GrammarCompiler(ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
+        grammars = GrammarCompiler(helper, ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
         return Serving(
             engine, FakeRenderer(), grammars, "cpu", "float32", self._settings.context, self.content(), close
         )

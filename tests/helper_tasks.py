@@ -1,18 +1,18 @@
-"""What the helper process does in its own tests: `Helper("tests.helper_tasks:TestTasks")`."""
+"""What the helper's children do in its own tests: `Helper("tests.helper_tasks:ServicesForTests")`."""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 from common.errors import InvalidRequest
+from worker.helper.child import serve_tasks
+from worker.helper.messages import receive, send
 
 
-class TestTasks:
-    __test__ = False
-
+class ServicesForTests:
     def __init__(self) -> None:
         self._configured: dict[str, Any] = {}
         self._made_in = os.getpid()
@@ -20,7 +20,13 @@ class TestTasks:
     def configure(self, name: str, value: Any) -> None:
         self._configured[name] = value
 
-    def run(self, task: str, args: Any) -> Any:
+    def serve(self, service: str, link: Connection) -> None:
+        if service == "tasks":
+            serve_tasks(link, self._run)
+        while service == "echo":
+            send(link, receive(link))
+
+    def _run(self, task: str, args: Any) -> Any:
         return getattr(self, task)(args)
 
     def echo(self, args: Any) -> Any:
@@ -58,13 +64,3 @@ class TestTasks:
     def priority(self, seconds: float) -> int:
         time.sleep(seconds)
         return os.getpriority(os.PRIO_PROCESS, 0)
-
-    def lose(self, pid_file: str) -> str:
-        """The first time, end the helper."""
-        try:
-            os.close(os.open(pid_file, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return "second time"
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-        return "never"

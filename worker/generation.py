@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from common import events
@@ -60,10 +61,12 @@ class Generation:
             job.sequence_id, prompt_ids, params.sampling, output_ids=committed_ids, emitted_text=committed_text
         )
         loan.serving.engine.check(sequence)
-        if params.sampling.grammar is not None:
-            sequence.constraint = loan.serving.grammars.compile(params.sampling.grammar)
-        _tell(job, earlier, "Generating response...")
-        with self._metrics.in_engine(job, sequence) as timeline:
+        with ExitStack() as at_end:
+            if params.sampling.grammar is not None:
+                sequence.constraint = loan.serving.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
+                at_end.callback(sequence.constraint.close)
+            _tell(job, earlier, "Generating response...")
+            timeline = at_end.enter_context(self._metrics.in_engine(job, sequence))
             fate = _run_sequence(job, loan.serving.engine, sequence)
         trace.note_engine(timeline)
         if fate is Fate.DONE:

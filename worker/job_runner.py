@@ -14,8 +14,8 @@ from common.errors import Cancelled, InternalError, JobTimeout, SLMError
 from common.job_store import Fenced, JobStore, LogGap
 from common.jobs import JobKind, JobState
 from common.logs import fields
+from worker.given_up import GivenUp
 from worker.held_jobs import Fate, HeldJob, HeldJobs
-from worker.model_keeper import GivenUp
 
 _LEFT = "job %s: Redis does not answer (%s); the job goes on when its lease has run out"
 

@@ -10,8 +10,8 @@ from common.errors import Conflict, ModelUnavailable
 from common.fleet import Desired, Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
 from common.jobs import JobKind, JobState
+from worker.given_up import GivenUp
 from worker.held_jobs import HeldJob
-from worker.model_keeper import GivenUp
 
 POLL_S = 0.05  # how often the workers' reports are read while waiting
 TIMEOUT_S = 600.0  # a worker that has not answered by then never will

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from common.errors import InternalError, SLMError
 from common.fleet import Desired, Fleet, WorkerState
 from common.outage import Outage
+from worker.given_up import GivenUp, IsGivenUp
 from worker.serving import ModelContent, Serving
 
 POLL_S = 2.0  # how often the desired state is read where no message said that it changed
@@ -20,10 +21,6 @@ RECHECK_S = 0.2  # how often a waiting borrower looks whether its job was given 
 _READING = "desired state not read"
 
 log = logging.getLogger(__name__)
-
-
-class GivenUp(Exception):
-    """The job that waited for the model has ended or changed hands."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class ModelKeeper:
             return self._changed.wait_for(lambda: self._holding.state not in transient, timeout_s)
 
     @contextmanager
-    def borrow(self, given_up: Callable[[], bool], on_wait: Callable[[], None]) -> Iterator[Loan]:
+    def borrow(self, given_up: IsGivenUp, on_wait: Callable[[], None]) -> Iterator[Loan]:
         """The model for the length of a `with` block; where it is unloaded it is loaded, on every worker.
 
         `on_wait` is called once before the waiting begins.
@@ -133,7 +130,7 @@ class ModelKeeper:
             self._borrowers += 1
             return Loan(self._holding.serving, loaded_for_it)
 
-    def _wait_for_loan(self, given_up: Callable[[], bool]) -> Loan:
+    def _wait_for_loan(self, given_up: IsGivenUp) -> Loan:
         while not given_up():
             if (loan := self._lend(loaded_for_it=True)) is not None:
                 return loan

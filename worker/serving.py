@@ -10,6 +10,7 @@ from common.prompts import Prompt
 from common.sampling import Grammar
 from worker.engine.constraint import TokenConstraint
 from worker.engine.engine import Deliver, Engine
+from worker.given_up import IsGivenUp
 
 
 class Renderer(Protocol):
@@ -31,11 +32,12 @@ class Renderer(Protocol):
 class Grammars(Protocol):
     """Turns grammars into limits on an answer's tokens. Safe from several threads."""
 
-    def compile(self, grammar: Grammar) -> TokenConstraint:
+    def compile(self, grammar: Grammar, is_given_up: IsGivenUp) -> TokenConstraint:
         """A constraint for one answer, in its first state. May take seconds: not for the engine thread.
 
         Raises:
             InvalidRequest: the grammar cannot be used; `param` names the field that it came in.
+            GivenUp: `is_given_up` became true first.
         """
         ...
 

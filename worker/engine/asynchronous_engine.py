@@ -68,12 +68,13 @@ class AsynchronousEngine(Engine):
         self._apply_requests()
         if self._launched is not None and any(sequence.reads_history for sequence in self._launched.sequences):
             self._settle()
+        self._conclude()
         self._awaited, self._launched = self._launched, None
         batch = self._scheduler.schedule()
         failures = self._execute(batch) if batch.rows else []
         self._take(self._awaited)
         self._update([choice for choice in failures if self._is_here(choice[0])])
-        self._deliver_outputs()
+        self._conclude()
         if not self._scheduler.has_work:  # only rows too many are under way
             self._settle()
 

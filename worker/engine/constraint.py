@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -11,9 +12,25 @@ if TYPE_CHECKING:
 class TokenConstraint(Protocol):
     """Which tokens may come next in one answer. It belongs to one sequence and begins before the answer's first token.
 
-    The thread that submits the sequence has it read the tokens of earlier attempts; from then on the engine thread
-    alone uses it. What it raises ends the sequence, and no other one.
+    What is allowed behind a token may take a while to find out: it is known when `is_known` says so, and the other
+    questions may be asked from then on until the next `advance`. The engine thread alone uses it while its sequence is
+    in the engine. What it raises ends the sequence, and no other one.
     """
+
+    def advance(self, token_ids: Sequence[int]) -> None:
+        """Go on behind these tokens, each allowed when it was chosen. Never waits.
+
+        A token that ends the answer is none of it.
+        """
+        ...
+
+    def is_known(self, timeout_s: float) -> bool:
+        """Whether it is known what may come next; waits for that, `timeout_s` at most.
+
+        Raises:
+            SLMError: the tokens may not stand there, or it cannot be followed further.
+        """
+        ...
 
     @property
     def is_complete(self) -> bool:
@@ -28,18 +45,9 @@ class TokenConstraint(Protocol):
         Args:
             mask: int32, [ceil(vocab_size / 32)], all 0, on the CPU; token t is bit t % 32 of word t // 32. Grammar
                 libraries fill this format.
-
-        Raises:
-            SLMError: it cannot be followed further.
         """
         ...
 
-    def accept(self, token_id: int) -> None:
-        """Go on behind the answer's next token: one that was allowed, or one that an earlier attempt committed.
-
-        A token that ends the answer is none of it.
-
-        Raises:
-            SLMError: it cannot be followed further, or the token may not stand here.
-        """
+    def close(self) -> None:
+        """Let go of what it holds, when the sequence has left the engine."""
         ...

@@ -12,10 +12,10 @@ STACK_BYTES = 256 * 2**20  # of address space; memory is taken as it is used
 T = TypeVar("T")
 
 
-def call_with_deep_stack(function: Callable[[], T]) -> T:
+def call_with_deep_stack(function: Callable[[], T]) -> Future[T]:
     """Call the function on a thread of its own with a large stack: to overflow one would end the process.
 
-    Returns what it returns, raises what it raises.
+    The thread ends with the process, without waiting for the call.
     """
     result: Future[T] = Future()
 
@@ -30,4 +30,4 @@ def call_with_deep_stack(function: Callable[[], T]) -> T:
         threading.Thread(target=run, name="deep-stack", daemon=True).start()
     finally:
         threading.stack_size(usual)
-    return result.result()
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
@@ -15,6 +16,7 @@ from worker.engine.detokenizer import TokenDecoder
 from worker.engine.kv_cache_manager import KVCacheManager
 from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, Row
 from worker.engine.output_stream import OutputStream
+from worker.engine.patience import Patience
 from worker.engine.sampled_token import SampledToken
 from worker.engine.scheduler import Batch, Scheduler
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput, SequenceStatus
@@ -87,6 +89,8 @@ class Engine:
         # Touched by the engine thread alone:
         self._streams: dict[str, OutputStream] = {}  # of the admitted sequences
         self._outputs: list[SequenceOutput] = []  # of the step under way
+        self._undecided: list[OutputStream] = []  # that wait for their constraints
+        self._patience = Patience()
         # Guarded by _changed:
         self._changed = threading.Condition()
         self._ids: set[str] = set()  # of all sequences that have not ended
@@ -175,7 +179,7 @@ class Engine:
         """Queue a sequence.
 
         Raises:
-            SLMError: what `check` raises, or what the sequence's constraint says to its `output_ids`.
+            SLMError: what `check` raises.
             InternalError: `emitted_text` is not the text of `output_ids`, or a sequence of that id is in the engine.
             Conflict: the engine stops or has stopped.
         """
@@ -217,7 +221,7 @@ class Engine:
         batch = self._scheduler.schedule()
         if batch.rows:
             self._update(self._execute(batch))
-        self._deliver_outputs()
+        self._conclude()
 
     def _execute(self, batch: Batch) -> list[Choice]:
         """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
@@ -280,11 +284,40 @@ class Engine:
             if isinstance(sample, SLMError):
                 raise sample
             stream.append(sample)
+            if not stream.decide():
+                return self._undecided.append(stream)
             if stream.finish_reason is not None:
                 return self._finish(stream, stream.finish_reason)
         if (output := stream.take()) is not None:
             self._outputs.append(output)
         return None
+
+    def _conclude(self) -> None:
+        """Deliver the step's outputs, then those of the sequences that have to wait for their constraints.
+
+        A sequence that has to wait for longer than the others can be kept waiting sits out the next steps.
+        """
+        self._deliver_outputs()
+        if not self._undecided:
+            return
+        undecided, self._undecided = self._undecided, []
+        with self._patience.waiting() as deadline:
+            for stream in undecided:
+                if self._streams.get(stream.sequence.sequence_id) is stream:
+                    self._decide(stream, max(0.0, deadline - time.monotonic()))
+        self._deliver_outputs()
+
+    def _decide(self, stream: OutputStream, timeout_s: float = 0.0) -> None:
+        """Go on or end, if that is known by now."""
+        try:
+            if not stream.decide(timeout_s):
+                self._undecided.append(stream)
+            elif stream.finish_reason is not None:
+                self._finish(stream, stream.finish_reason)
+            elif (output := stream.take()) is not None:
+                self._outputs.append(output)
+        except SLMError as error:
+            self._finish(stream, FinishReason.ERROR, error)
 
     def _finish(self, stream: OutputStream, reason: FinishReason, error: SLMError | None = None) -> None:
         """Make the final output and forget the sequence."""
@@ -323,8 +356,7 @@ class Engine:
     def _admit(self, stream: OutputStream) -> None:
         self._streams[stream.sequence.sequence_id] = stream
         self._scheduler.add(stream.sequence)
-        if stream.finish_reason is not None:  # its committed tokens were all of it
-            self._finish(stream, stream.finish_reason)
+        self._decide(stream)  # its committed tokens may be all of it
 
     def _cancel(self, sequence_id: str) -> None:
         if (stream := self._streams.get(sequence_id)) is not None:

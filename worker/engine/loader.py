@@ -23,7 +23,7 @@ from SLMInit.context import declared_context
 from SLMInit.errors import UnspellableText
 from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
-from worker.engine.grammar import GrammarCompiler
+from worker.engine.grammar_compiler import GrammarCompiler
 from worker.engine.load_errors import UnusableFiles
 from worker.engine.lora import merge_lora
 from worker.engine.model_runner import ModelRunner
@@ -32,6 +32,8 @@ from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
 from worker.engine.token_bytes import TokenBytes, fallback_bytes
+from worker.engine.untrusted import SERVICES
+from worker.helper.client import Helper
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class LoadedModel:
     device: torch.device
     dtype: str
     adapter: AdapterInfo | None
+    helper: Helper = field(default_factory=lambda: Helper(SERVICES))
     grammars: GrammarCompiler = field(init=False)  # from the start of the engine on
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
@@ -132,7 +135,7 @@ class LoadedModel:
         self.model = None  # the runner keeps what it needs of it
         _release_memory()
         decoder = TokenizerDecoder(self.tokenizer)
-        self.grammars = GrammarCompiler(decoder, self._runner.vocab_size, self.eos_token_ids)
+        self.grammars = GrammarCompiler(self.helper, decoder, self._runner.vocab_size, self.eos_token_ids)
         engine_type = AsynchronousEngine if self._runner.is_asynchronous else Engine
         self._engine = engine_type(
             self._runner,
@@ -148,6 +151,7 @@ class LoadedModel:
 
     def close(self) -> None:
         """Stop the engine and give the memory back to the system. The object is of no use afterwards."""
+        self.helper.close()
         if self._engine is not None:
             self._engine.stop()
         if self._runner is not None:

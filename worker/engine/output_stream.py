@@ -21,7 +21,6 @@ class OutputStream:
         """Read the tokens that the sequence has already.
 
         Raises:
-            SLMError: its constraint cannot follow them.
             InternalError: its `emitted_text` is not the text of its `output_ids`.
         """
         self.sequence = sequence
@@ -36,24 +35,41 @@ class OutputStream:
         self._replay()
 
     def append(self, token: SampledToken) -> None:
-        """Take the newest token; sets `finish_reason` when the sequence ends with it.
-
-        Raises:
-            SLMError: the sequence's constraint cannot follow it.
-        """
+        """Take the newest token; `decide` then says whether the sequence ends with it."""
         if token.logprob is not None:
             self._unsent_logprobs.append(self._logprobs(token, token.logprob))
         self._unsent_ids.append(token.token_id)
         self._append_id(token.token_id)
+        self._constrain([token.token_id])
+
+    def decide(self, timeout_s: float = 0.0) -> bool:
+        """Set `finish_reason` if the sequence is at its end, and return true; false if that is not known in time.
+
+        Raises:
+            SLMError: the sequence's constraint cannot follow its tokens.
+        """
+        sequence = self.sequence
+        if self.finish_reason is None and sequence.is_undecided:
+            sequence.is_undecided = sequence.constraint is not None and not sequence.constraint.is_known(timeout_s)
+        if sequence.is_undecided:
+            return False
+        if (reason := self._criteria.check(sequence)) is not None:
+            self.finish(reason)
+        return True
+
+    def _constrain(self, token_ids: list[int]) -> None:
+        """Have the constraint go on behind the tokens, if anything may come behind them."""
+        if self.sequence.constraint is not None and self.finish_reason is None:
+            if token_ids:
+                self.sequence.constraint.advance(token_ids)
+            self.sequence.is_undecided = True
 
     def _append_id(self, token_id: int) -> None:
         self.sequence.output_ids.append(token_id)
-        if not self._criteria.is_end(self.sequence, token_id):
-            if self.sequence.constraint is not None:
-                self.sequence.constraint.accept(token_id)
+        if self._criteria.is_end(self.sequence, token_id):
+            self.finish(FinishReason.STOP)
+        else:
             self._read(self._detokenizer.push(token_id))
-        if (reason := self._criteria.check(self.sequence)) is not None:
-            self.finish(reason)
 
     def _logprobs(self, token: SampledToken, logprob: float) -> TokenLogprobs:
         scored = [(token.token_id, logprob), *token.top]
@@ -67,9 +83,9 @@ class OutputStream:
             self._read(self._detokenizer.flush())
 
     def take(self) -> SequenceOutput | None:
-        """The visible part of what came since the last call; None when there is no text to show yet."""
+        """The visible part of what came since the last call; None when there is no token or no text to show yet."""
         num_visible = len(self._unsent_text) - self._matcher.num_held
-        return self._output(num_visible) if num_visible > 0 else None
+        return self._output(num_visible) if num_visible > 0 and self._unsent_ids else None
 
     def take_final(self, error: SLMError | None = None) -> SequenceOutput:
         """The sequence's last output: everything that has not been shown, and why it ended."""
@@ -111,8 +127,7 @@ class OutputStream:
         for token_id in committed:
             if self.finish_reason is None:
                 self._append_id(token_id)
+        self._constrain(committed)
         if not self._unsent_text.startswith(self.sequence.emitted_text):
             raise InternalError("The text already sent does not belong to the tokens already committed.")
         self._unsent_text = self._unsent_text.removeprefix(self.sequence.emitted_text)
-        if self._criteria.is_full(self.sequence):
-            self.finish(FinishReason.LENGTH)

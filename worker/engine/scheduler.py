@@ -52,12 +52,12 @@ class _Budget:
 class Scheduler:
     """First come, first served, at step boundaries, as far as the cache reaches.
 
-    Every running sequence that is past its prefill decodes in every step. Where there are very few of them, and no
-    prefills, they take guesses at their next tokens along. When the cache is full, the youngest sequences give their
-    blocks back and are computed again later. Prefills share `prefill_chunk` tokens a step, oldest first. Beside
-    decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or three for four decoding ones:
-    so it slows the others' tokens by less than a factor of two. A short one costs them a single pause, so it is
-    computed at once.
+    Every running sequence that is past its prefill decodes in every step, unless it waits for its constraint. Where
+    there are very few of them, and no prefills, they take guesses at their next tokens along. When the cache is full,
+    the youngest sequences give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a
+    step, oldest first. Beside decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or
+    three for four decoding ones: so it slows the others' tokens by less than a factor of two. A short one costs them a
+    single pause, so it is computed at once.
 
     Args:
         cache: the sequences' blocks.
@@ -179,6 +179,8 @@ class Scheduler:
         for sequence in list(islice(self.waiting, self._max_running)):
             if len(self.running) >= self._max_running:
                 break
+            if sequence.is_undecided:
+                continue  # it would hold blocks and compute nothing
             if any(self._cache.shares_with(sequence, other) for other in self.running):
                 continue  # soon it need not be computed
             opened = self._cache.open(sequence, headroom=sum(map(self._cache.can_grow, self.running)))

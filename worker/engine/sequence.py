@@ -55,6 +55,7 @@ class Sequence:
     num_pending: int = field(default=0, init=False)  # tokens after `output_ids` that are chosen, but not known yet
     source: int = field(default=0, init=False)  # the newest pending one's place among its step's samples
     is_ending: bool = field(default=False, init=False)  # the newest pending one is the last there is room for
+    is_undecided: bool = field(default=False, init=False)  # its constraint does not know yet what may come next
 
     history: TokenHistory = field(default_factory=TokenHistory, init=False)  # read as far as penalties need it
     lookup: PromptLookup = field(default_factory=PromptLookup, init=False)  # read as far as guesses need it
@@ -82,7 +83,9 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         """Tokens still to be fed to the model before the next one can be sampled; none when that one cannot be."""
-        return 0 if self.is_ending else self.num_tokens + self.num_pending - self.num_computed_tokens
+        if self.is_ending or self.is_undecided:
+            return 0
+        return self.num_tokens + self.num_pending - self.num_computed_tokens
 
     @property
     def reads_history(self) -> bool:

@@ -1,4 +1,4 @@
-"""The helper process: `python -m worker.helper <descriptor of the pipe> <module:class of the tasks>`."""
+"""The helper process: `python -m worker.helper <descriptor of the pipe> <module:class of the services>`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from importlib import import_module
 from multiprocessing.connection import Connection
 
-from worker.helper.server import Server
+from worker.helper.forker import Forker
 
 
 def main() -> None:
     """Serve until the worker is gone."""
     descriptor, name = sys.argv[1:]
-    # They are sent to the whole group. The worker still needs its helper then, and its end is the helper's.
+    # These reach the whole group of processes. The worker still needs its helper then, and the helper ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    module, _, tasks = name.partition(":")
-    Server(Connection(int(descriptor)), getattr(import_module(module), tasks)()).run()
+    module, _, services = name.partition(":")
+    Forker(Connection(int(descriptor)), getattr(import_module(module), services)()).run()
 
 
 if __name__ == "__main__":

@@ -2,59 +2,108 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.reduction import send_handle
+from typing import Any, TypeVar
+
+import psutil
 
 from common.errors import InternalError, SLMError
 from common.settings import ROOT
-from worker.given_up import GivenUp, IsGivenUp, never
+from worker.given_up import LOOK_S, GivenUp, IsGivenUp, never
 from worker.helper.limits import Limits, OverLimit
-from worker.helper.messages import Answer, Request, receive, send
+from worker.helper.messages import receive, send
+from worker.priority import LOWEST, lower_process
 
-LOOK_S = 0.02  # how soon a waiting thread learns that it was given up
-TRIES = 2  # a request whose helper died beside it is asked once more
-END_S = 5.0  # how long it may take to end its children
+TASKS = "tasks"  # the service whose children do what `Helper.call` asks for
+PATIENCE_S = 0.05  # for about so long a child computes as the engine's equal; then it gets what others leave over
+MAX_TASKS = 6  # at once
+MAX_IDLE = 2  # children that wait for the next task
+END_S = 5.0  # how long the helper may take to end
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+_TIME_SIGNALS = (signal.SIGPROF, signal.SIGALRM)
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-class _HelperLost(Exception):
-    """The helper process died."""
+class Child:
+    """A forked process. One thread at a time may use it. It ends when its link is closed."""
+
+    def __init__(self, pid: int, link: Connection) -> None:
+        self.pid = pid
+        self.link = link
+        self.is_slow = False  # its priority was lowered, which cannot be undone
+        self._asked_at = 0.0
+        self._cpu_s = 0.0
+
+    def receive(self, is_given_up: IsGivenUp) -> Any:
+        """Wait for its next message.
+
+        Raises:
+            EOFError, OSError: it has ended.
+            GivenUp: `is_given_up` became true first.
+        """
+        asked_at = time.monotonic()
+        while not self.link.poll(LOOK_S):
+            if is_given_up():
+                raise GivenUp
+            self.watch(asked_at)
+        return receive(self.link)
+
+    def watch(self, asked_at: float) -> None:
+        """Have it give way to everything else, if it computes for long over what it was asked at that time."""
+        if self.is_slow or time.monotonic() - asked_at < PATIENCE_S:
+            return
+        if asked_at != self._asked_at:
+            self._asked_at, self._cpu_s = asked_at, _cpu_s(self.pid)
+        elif _cpu_s(self.pid) - self._cpu_s >= PATIENCE_S:
+            self.is_slow = True
+            lower_process(self.pid, LOWEST)
+
+
+def _cpu_s(pid: int) -> float:
+    """What the process has computed so far; 0 for one that has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A helper process, and who waits for its answers, by the request's number."""
-
     popen: subprocess.Popen[bytes]
     link: Connection
-    pending: dict[int, Future[Answer]] = field(default_factory=dict)
 
 
 class Helper:
-    """A helper process, started at the first request and again when it has died. Safe from several threads.
+    """A helper process, started when it is needed first, and again if it has died. Safe from several threads.
 
     Args:
-        tasks: what it can do, as `module:class` of a `messages.Tasks` without arguments.
+        services: what its children do, as `module:class` of a `messages.Services`.
     """
 
-    def __init__(self, tasks: str) -> None:
-        self._tasks = tasks
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()  # on the process and on what is sent; answers are taken without it
+    def __init__(self, services: str) -> None:
+        self._services = services
+        self._lock = threading.Lock()
         self._process: _Process | None = None
         self._configuration: dict[str, Any] = {}
         self._is_closed = False
+        self._idle: list[Child] = []
+        self._places = threading.Semaphore(MAX_TASKS)
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
@@ -62,97 +111,132 @@ class Helper:
             self._running()
 
     def configure(self, name: str, value: Any) -> None:
-        """Tell it something that later requests need, now and whenever it starts anew."""
+        """Tell it something that its later children need, now and whenever it starts anew."""
         with self._lock:
             self._configuration[name] = value
             if self._process is not None:
-                _try_to_send(self._process, {"configure": name, "value": value})
+                with suppress(OSError):  # it has died: the next one will learn it
+                    send(self._process.link, {"configure": name, "value": value})
 
-    def call(self, task: str, args: Any, limits: Limits, given_up: IsGivenUp = never) -> Any:
-        """Have the task done, and wait for its result.
+    def fork(self, service: str) -> Child:
+        """A new child of that kind.
+
+        Raises:
+            GivenUp: the helper was closed.
+            InternalError: the helper does not work.
+        """
+        ours, theirs = Pipe()
+        with theirs:
+            return Child(self._ask(lambda link: _fork(link, service, theirs)), ours)
+
+    def end(self, child: Child) -> OverLimit:
+        """End the child, whatever it does. Returns what it was over if it has ended by itself."""
+        child.link.close()
+        ended_by = self._ask(lambda link: _end(link, child.pid))
+        return OverLimit("takes too long" if ended_by in _TIME_SIGNALS else "needs too much memory")
+
+    def call(self, task: str, args: Any, limits: Limits, is_given_up: IsGivenUp = never) -> Any:
+        """Have a task done, and wait for its result.
 
         Raises:
             OverLimit: it took too much.
-            GivenUp: `given_up` became true, or the helper was closed.
+            GivenUp: `is_given_up` became true first, or the helper was closed.
             SLMError: what the task raised.
         """
-        for _ in range(TRIES):
-            try:
-                return _value(self._ask(task, args, limits, given_up))
-            except _HelperLost:
-                log.warning("the helper process died during %s", task)
-        raise InternalError(f"The helper process died {TRIES} times.")
+        while not self._places.acquire(timeout=LOOK_S):
+            if is_given_up():
+                raise GivenUp
+        try:
+            answer = self._do({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
+        finally:
+            self._places.release()
+        if "error" in answer:
+            raise SLMError.from_dict(answer["error"])
+        return answer["value"]
 
     def close(self) -> None:
-        """End the process; whoever waits for it is let go."""
+        """End the process and its children; whoever waits for one is let go."""
         with self._lock:
             self._is_closed = True
             process, self._process = self._process, None
-            if process is not None:
-                _try_to_send(process, {"end": True})
         if process is not None:
+            process.link.close()
             _wait_or_kill(process.popen)
 
-    def _ask(self, task: str, args: Any, limits: Limits, given_up: IsGivenUp) -> Answer:
-        number, future = next(self._numbers), Future[Answer]()
+    def _do(self, request: dict[str, Any], is_given_up: IsGivenUp) -> dict[str, Any]:
+        child = self._ready_child(request)
+        try:
+            answer: dict[str, Any] = child.receive(is_given_up)
+        except (EOFError, OSError):
+            raise self.end(child) from None
+        except GivenUp:
+            self.end(child)
+            raise
+        if child.is_slow or len(self._idle) >= MAX_IDLE:
+            child.link.close()
+        else:
+            self._idle.append(child)
+        return answer
+
+    def _ready_child(self, request: dict[str, Any]) -> Child:
+        """One that has the request; idle ones may have died."""
+        while True:
+            child = self._idle_child() or self.fork(TASKS)
+            with suppress(OSError):
+                send(child.link, request)
+                return child
+
+    def _idle_child(self) -> Child | None:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return None
+
+    def _ask(self, talk: Callable[[Connection], T]) -> T:
+        """Talk with the helper; with a new one if that dies."""
         with self._lock:
-            process = self._running()
-            process.pending[number] = future
-            _try_to_send(process, Request(number, task, args, limits).to_wire())
-        while not given_up():
-            try:
-                return future.result(LOOK_S)
-            except TimeoutError:
-                continue
-        with self._lock:
-            _try_to_send(process, {"cancel": number})
-        process.pending.pop(number, None)
-        raise GivenUp
+            for _ in range(2):
+                process = self._running()
+                try:
+                    return talk(process.link)
+                except (EOFError, OSError) as err:
+                    log.warning("the helper process has died (%s); starting another", err)
+                    self._process = None
+                    process.link.close()
+                    _wait_or_kill(process.popen)
+        raise InternalError("The worker's helper process does not work; the worker's log has the details.")
 
     def _running(self) -> _Process:
-        """The process, started if need be. Raises `GivenUp` behind `close`."""
         if self._is_closed:
             raise GivenUp
         if self._process is None:
-            self._process = _started(self._tasks)
+            self._process = _started(self._services)
             for name, value in self._configuration.items():
-                _try_to_send(self._process, {"configure": name, "value": value})
-            threading.Thread(target=self._read, args=(self._process,), name="slm-helper", daemon=True).start()
+                send(self._process.link, {"configure": name, "value": value})
         return self._process
 
-    def _read(self, process: _Process) -> None:
-        """Hand out the answers until the process has ended; who still waits then is let go."""
-        try:
-            while True:
-                answer = Answer(**receive(process.link))
-                if (future := process.pending.pop(answer.number, None)) is not None:
-                    future.set_result(answer)
-        except (EOFError, OSError):
-            process.popen.wait()
-        with self._lock:  # from here on nobody asks this process
-            if self._process is process:
-                self._process = None
-            process.link.close()
-        for future in list(process.pending.values()):
-            future.set_exception(GivenUp() if self._is_closed else _HelperLost())
 
-
-def _started(tasks: str) -> _Process:
+def _started(services: str) -> _Process:
     ours, theirs = Pipe()
     with theirs:
         descriptor = theirs.fileno()
-        command = [sys.executable, "-m", "worker.helper", str(descriptor), tasks]
-        environment = os.environ | _ENVIRONMENT
-        popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, pass_fds=[descriptor])
+        command = [sys.executable, "-m", "worker.helper", str(descriptor), services]
+        popen = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | _ENVIRONMENT, stdin=subprocess.DEVNULL, pass_fds=[descriptor]
+        )
     return _Process(popen, ours)
 
 
-def _try_to_send(process: _Process, message: dict[str, Any]) -> None:
-    """What a process does not take it will not answer: whoever waits for it learns that it has died."""
-    try:
-        send(process.link, message)
-    except OSError as err:
-        log.info("the helper process takes no message: %s", err)
+def _fork(link: Connection, service: str, theirs: Connection) -> int:
+    send(link, {"fork": service})
+    send_handle(link, theirs.fileno(), None)
+    pid: int = receive(link)
+    return pid
+
+
+def _end(link: Connection, pid: int) -> int:
+    send(link, {"end": pid})
+    ended_by: int = receive(link)
+    return ended_by
 
 
 def _wait_or_kill(popen: subprocess.Popen[bytes]) -> None:
@@ -161,11 +245,3 @@ def _wait_or_kill(popen: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         popen.kill()
         popen.wait()
-
-
-def _value(answer: Answer) -> Any:
-    if answer.over is not None:
-        raise OverLimit(answer.over)
-    if answer.error is not None:
-        raise SLMError.from_dict(answer.error)
-    return answer.value

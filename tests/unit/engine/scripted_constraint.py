@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,24 +13,41 @@ from common.errors import InvalidRequest
 class ScriptedConstraint:
     """Allows what it is told for each place of the answer, then nothing more, and keeps what it accepted.
 
-    At a place where nothing is allowed it fails, as a grammar that has become too complex does.
+    At a place where nothing is allowed it fails, as a grammar that has become too complex does. At each place in
+    `slow_at` it knows what is allowed only once `set_free` was called.
     """
 
-    def __init__(self, *allowed: set[int]) -> None:
+    def __init__(self, *allowed: set[int], slow_at: Sequence[int] = ()) -> None:
         self.accepted: list[int] = []
+        self.is_closed = False
+        self.num_looks = 0  # since it does not know
         self._allowed = allowed
+        self._slow_at = set(slow_at)
+
+    def set_free(self) -> None:
+        self._slow_at.clear()
 
     @property
     def is_complete(self) -> bool:
         return len(self.accepted) == len(self._allowed)
 
-    def allowed(self, mask: Tensor) -> None:
-        if not self._allowed[len(self.accepted)]:
+    def is_known(self, _timeout_s: float) -> bool:
+        for place, token_id in enumerate(self.accepted):
+            if token_id not in self._allowed[place]:
+                raise InvalidRequest(f"{token_id} may not stand here", param="regex")
+        if not self.is_complete and not self._allowed[len(self.accepted)]:
             raise InvalidRequest("too complex", param="regex")
+        is_known = len(self.accepted) not in self._slow_at
+        self.num_looks = 0 if is_known else self.num_looks + 1
+        return is_known
+
+    def allowed(self, mask: Tensor) -> None:
+        assert self.is_known(0.0)
         for token_id in self._allowed[len(self.accepted)]:
             mask[token_id // 32] |= torch.tensor(1, dtype=torch.int32) << token_id % 32
 
-    def accept(self, token_id: int) -> None:
-        if token_id not in self._allowed[len(self.accepted)]:
-            raise InvalidRequest(f"{token_id} may not stand here", param="regex")
-        self.accepted.append(token_id)
+    def advance(self, token_ids: Sequence[int]) -> None:
+        self.accepted += token_ids
+
+    def close(self) -> None:
+        self.is_closed = True

@@ -5,17 +5,22 @@ import random
 import re
 import subprocess
 import sys
-import threading
-from typing import Any
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
+from llguidance import LLTokenizer
 
 from common.errors import InvalidRequest
 from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind, SamplingParams
 from common.settings import ROOT
 from tests.fakes import EOS, VOCAB_SIZE, ByteTokenizer, FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
-from worker.engine.grammar import GrammarCompiler, GrammarConstraint
+from worker.engine.constraint import TokenConstraint
+from worker.engine.deep_stack import call_with_deep_stack
+from worker.engine.grammar import GrammarState, Vocabulary, compile_grammar
 from worker.engine.sequence import FinishReason, Sequence
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -30,6 +35,8 @@ PERSON = {
     "required": ["name", "age", "tags"],
     "additionalProperties": False,
 }
+PATIENCE_S = 30.0
+C = TypeVar("C", bound=TokenConstraint)
 NOTHING = Grammar(GrammarKind.REGEX, r"[^\s\S]")
 
 
@@ -45,36 +52,72 @@ def choice(*answers: str) -> Grammar:
     return Grammar(GrammarKind.CHOICE, json.dumps(answers))
 
 
-def make_compiler(eos_token_ids: frozenset[int] = frozenset({EOS})) -> GrammarCompiler:
-    return GrammarCompiler(ByteTokenizer(), VOCAB_SIZE, eos_token_ids)
+class LocalConstraint:
+    """A `TokenConstraint` over a grammar in this process."""
+
+    def __init__(self, state: GrammarState) -> None:
+        self._state = state
+        self._unread: list[int] = []
+
+    @property
+    def is_complete(self) -> bool:
+        return self._state.is_complete
+
+    def advance(self, token_ids: Iterable[int]) -> None:
+        self._unread += token_ids
+
+    def is_known(self, _timeout_s: float) -> bool:
+        unread, self._unread = self._unread, []
+        self._state.advance(unread)
+        return True
+
+    def allowed(self, mask: torch.Tensor) -> None:
+        mask.numpy()[:] = np.frombuffer(self._state.allowed(), dtype=np.int32, count=len(mask))
+
+    def close(self) -> None:
+        pass
 
 
-@pytest.fixture(scope="module")
-def compiler() -> GrammarCompiler:
-    return make_compiler()
+def compiled(grammar: Grammar, end_ids: Iterable[int] = (EOS,)) -> LocalConstraint:
+    tokenizer = make_tokenizer(tuple(end_ids))
+    matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer)).result()
+    return LocalConstraint(GrammarState(matcher, grammar.field))
 
 
-def allowed(constraint: GrammarConstraint) -> set[int]:
+@lru_cache
+def make_tokenizer(end_ids: tuple[int, ...]) -> LLTokenizer:
+    decoder = ByteTokenizer()
+    tokens = [decoder.token_bytes(token_id).decode("latin-1") for token_id in range(VOCAB_SIZE)]
+    return Vocabulary(tokens, sorted(decoder.special_token_ids.union(end_ids)), list(end_ids)).known_to_library()
+
+
+def allowed(constraint: TokenConstraint) -> set[int]:
+    assert constraint.is_known(PATIENCE_S)
     mask = torch.zeros(-(-VOCAB_SIZE // 32), dtype=torch.int32)
     constraint.allowed(mask)
     words = [word & 0xFFFFFFFF for word in mask.tolist()]
     return {token_id for token_id in range(VOCAB_SIZE) if words[token_id // 32] >> token_id % 32 & 1}
 
 
-def read(constraint: GrammarConstraint, text: str) -> GrammarConstraint:
+def is_complete(constraint: TokenConstraint) -> bool:
+    assert constraint.is_known(PATIENCE_S)
+    return constraint.is_complete
+
+
+def read(constraint: C, text: str) -> C:
     for token_id in text.encode():
         assert token_id in allowed(constraint), f"{chr(token_id)!r} of {text!r}"
-        constraint.accept(token_id)
+        constraint.advance([token_id])
     return constraint
 
 
-def takes(constraint: GrammarConstraint, text: str) -> bool:
+def takes(constraint: TokenConstraint, text: str) -> bool:
     """Whether the text is an answer: it may stand there, and the answer may end behind it."""
     for token_id in text.encode():
-        if constraint.is_complete or token_id not in allowed(constraint):
+        if is_complete(constraint) or token_id not in allowed(constraint):
             return False
-        constraint.accept(token_id)
-    return constraint.is_complete or EOS in allowed(constraint)
+        constraint.advance([token_id])
+    return is_complete(constraint) or EOS in allowed(constraint)
 
 
 # What fits
@@ -104,41 +147,41 @@ def takes(constraint: GrammarConstraint, text: str) -> bool:
     ],
 )
 def test_an_answer_may_be_what_the_grammar_says_and_nothing_else(
-    compiler: GrammarCompiler, grammar: Grammar, fitting: list[str], others: list[str]
+    grammar: Grammar, fitting: list[str], others: list[str]
 ) -> None:
-    assert [takes(compiler.compile(grammar), text) for text in fitting] == [True] * len(fitting)
-    assert [takes(compiler.compile(grammar), text) for text in others] == [False] * len(others)
+    assert [takes(compiled(grammar), text) for text in fitting] == [True] * len(fitting)
+    assert [takes(compiled(grammar), text) for text in others] == [False] * len(others)
 
 
-def test_the_end_may_come_only_where_the_answer_is_whole(compiler: GrammarCompiler) -> None:
-    constraint = compiler.compile(regex("ab+"))
+def test_the_end_may_come_only_where_the_answer_is_whole() -> None:
+    constraint = compiled(regex("ab+"))
 
     assert allowed(constraint) == {ord("a")}
     assert allowed(read(constraint, "a")) == {ord("b")}
     assert allowed(read(constraint, "b")) == {ord("b"), EOS}
-    assert not constraint.is_complete
+    assert not is_complete(constraint)
 
 
-def test_an_answer_is_complete_where_nothing_but_the_end_can_follow(compiler: GrammarCompiler) -> None:
-    constraint = compiler.compile(regex("ab?"))
+def test_an_answer_is_complete_where_nothing_but_the_end_can_follow() -> None:
+    constraint = compiled(regex("ab?"))
 
-    assert not read(constraint, "a").is_complete
-    assert read(constraint, "b").is_complete
+    assert not is_complete(read(constraint, "a"))
+    assert is_complete(read(constraint, "b"))
 
 
 def test_every_end_token_can_end_an_answer_and_none_is_taken_for_its_text() -> None:
-    compiler = make_compiler(frozenset({EOS, ord("z")}))
+    constraint = compiled(regex("a[a-z]*"), (EOS, ord("z")))
 
-    assert allowed(read(compiler.compile(regex("a[a-z]*")), "a")) == {*b"abcdefghijklmnopqrstuvwxyz", EOS}
-
-
-def test_special_tokens_are_no_text(compiler: GrammarCompiler) -> None:
-    assert allowed(compiler.compile(regex("(.|\n)+"))) & ByteTokenizer.special_token_ids == set()
+    assert allowed(read(constraint, "a")) == {*b"abcdefghijklmnopqrstuvwxyz", EOS}
 
 
-def test_a_clients_own_options_are_none(compiler: GrammarCompiler) -> None:
+def test_special_tokens_are_no_text() -> None:
+    assert allowed(compiled(regex("(.|\n)+"))) & ByteTokenizer.special_token_ids == set()
+
+
+def test_a_clients_own_options_are_none() -> None:
     with pytest.raises(InvalidRequest, match="uniqueItems"):
-        compiler.compile(schema({"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}))
+        compiled(schema({"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}))
 
 
 # What cannot be used
@@ -166,25 +209,26 @@ def test_a_clients_own_options_are_none(compiler: GrammarCompiler) -> None:
         (schema({"enum": ["\ud800"]}), "response_format", "hex escape"),
     ],
 )
-def test_a_grammar_that_cannot_be_used_is_refused_with_its_reason(
-    compiler: GrammarCompiler, grammar: Grammar, field: str, reason: str
-) -> None:
+def test_a_grammar_that_cannot_be_used_is_refused_with_its_reason(grammar: Grammar, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason) as refusal:
-        compiler.compile(grammar)
+        compiled(grammar)
 
     assert refusal.value.param == field
     assert str(refusal.value).startswith(field)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_token_that_may_not_stand_there_is_refused(compiler: GrammarCompiler) -> None:
+def test_a_token_that_may_not_stand_there_is_refused() -> None:
+    constraint = compiled(regex("ab"))
+    constraint.advance([ord("z")])
+
     with pytest.raises(InvalidRequest, match="regex cannot be followed"):
-        compiler.compile(regex("ab")).accept(ord("z"))
+        constraint.is_known(0)
 
 
-def test_a_grammar_that_becomes_too_complex_on_the_way_is_given_up(compiler: GrammarCompiler) -> None:
+def test_a_grammar_that_becomes_too_complex_on_the_way_is_given_up() -> None:
     many = {"type": "object", "properties": {f"p{index}": {"type": "string"} for index in range(1000)}}
-    constraint = compiler.compile(schema(many))
+    constraint = compiled(schema(many))
 
     with pytest.raises(InvalidRequest, match=r"cannot be followed to its end: .* items"):
         read(constraint, '{"p0":"","p1":""')
@@ -194,10 +238,10 @@ def test_references_that_lead_deep_do_not_end_the_process() -> None:
     """They did: the library follows them by recursion, and the usual stack holds some 500."""
     program = """
 import json
-from tests.unit.engine.test_grammar import make_compiler, schema
+from tests.unit.engine.test_grammar import compiled, schema
 steps = {str(n): {"properties": {"a": {"$ref": f"#/$defs/{n + 1}"}}} for n in range(1100)}
 source = {"$ref": "#/$defs/0", "$defs": steps | {"1100": {}}}
-make_compiler().compile(schema(source))
+compiled(schema(source))
 print(len(json.dumps(source)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -206,67 +250,12 @@ print(len(json.dumps(source)))
     assert 60_000 < int(done.stdout) <= MAX_GRAMMAR_CHARS
 
 
-def test_a_model_that_cannot_end_an_answer_keeps_to_no_grammar() -> None:
-    with pytest.raises(InvalidRequest, match="no token to end"):
-        make_compiler(frozenset({VOCAB_SIZE})).compile(regex("a"))
-
-
-# Compiling
-
-
-def test_a_grammar_is_compiled_once_and_every_answer_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = make_compiler()
-    read(compiler.compile(choice("ab", "cd")), "ab")
-    monkeypatch.setattr("worker.engine.grammar.LLMatcher", None)  # a second compilation would fail
-
-    assert allowed(compiler.compile(choice("ab", "cd"))) == {*b"ac"}
-
-
-def test_the_tokens_are_looked_up_at_the_first_grammar_only() -> None:
-    looked_up: list[int] = []
-
-    class Decoder(ByteTokenizer):
-        def token_bytes(self, token_id: int) -> bytes:
-            looked_up.append(token_id)
-            return super().token_bytes(token_id)
-
-    compiler = GrammarCompiler(Decoder(), VOCAB_SIZE, frozenset({EOS}))
-    assert looked_up == []
-    for source in ("a", "b"):
-        compiler.compile(regex(source))
-
-    assert looked_up == list(range(VOCAB_SIZE))
-
-
-def test_several_threads_may_compile_and_use_them_elsewhere() -> None:
-    compiler = make_compiler()
-    made: list[GrammarConstraint] = []
-    grammars = [choice(f"answer {index % 3}") for index in range(12)]
-    threads = [threading.Thread(target=lambda one=one: made.append(compiler.compile(one))) for one in grammars]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    texts = sorted(_forced(constraint) for constraint in made)
-    assert texts == sorted(f"answer {index % 3}" for index in range(12))
-
-
-def _forced(constraint: GrammarConstraint) -> str:
-    text = bytearray()
-    while not constraint.is_complete:
-        (token_id,) = allowed(constraint)
-        constraint.accept(token_id)
-        text.append(token_id)
-    return text.decode()
-
-
 # In the engine
 
 
 def tokens_of(wish: str, grammar: Grammar | None, **options: Any) -> Sequence:
     params = SamplingParams(**{"seed": 3, "temperature": 0.0, "max_new_tokens": 200, **options})
-    constraint = None if grammar is None else make_compiler().compile(grammar)
+    constraint = None if grammar is None else compiled(grammar)
     return Sequence(wish, fake_prompt("Hi"), params, constraint=constraint)
 
 
@@ -302,7 +291,7 @@ def test_an_answer_that_is_cut_is_a_beginning_of_one(seed: int) -> None:
     outputs = run(tokens_of("a", grammar, seed=seed, temperature=1.0, max_new_tokens=9), runner=FakeRunner(hashed))
 
     assert outputs.finals("a")[0].finish_reason is FinishReason.LENGTH
-    read(make_compiler().compile(grammar), outputs.text("a"))
+    read(compiled(grammar), outputs.text("a"))
 
 
 def test_neighbours_in_the_batch_are_as_they_are_alone(seed: int) -> None:

@@ -104,9 +104,11 @@ def test_a_constraint_reads_what_an_earlier_attempt_committed(committed: bytes) 
     assert outputs[-1].finish_reason is FinishReason.STOP
 
 
-def test_committed_tokens_that_do_not_fit_the_constraint_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match="may not stand here"):
-        answer("Hello", GREEDY, ScriptedConstraint({ord("J")}, {ord("e")}), b"H")
+def test_committed_tokens_that_do_not_fit_the_constraint_end_the_answer() -> None:
+    outputs = answer("Hello", GREEDY, ScriptedConstraint({ord("J")}, {ord("e")}), b"H")
+
+    assert [(output.finish_reason, output.text) for output in outputs] == [(FinishReason.ERROR, "")]
+    assert isinstance(outputs[0].error, InvalidRequest)
 
 
 def test_a_constraint_that_cannot_go_on_ends_its_sequence_alone() -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,9 +14,9 @@ import pytest
 from common.errors import InternalError, InvalidRequest
 from common.settings import ROOT
 from worker.given_up import GivenUp
-from worker.helper.client import Helper
+from worker.helper.client import MAX_TASKS, Helper
 from worker.helper.limits import Limits, OverLimit
-from worker.helper.server import MAX_CHILDREN
+from worker.helper.messages import receive, send
 
 PLENTY = Limits(wall_s=60, cpu_s=30, memory=2**30)
 PATIENCE_S = 30.0
@@ -25,7 +24,7 @@ PATIENCE_S = 30.0
 
 @pytest.fixture
 def helper() -> Iterator[Helper]:
-    one = Helper("tests.helper_tasks:TestTasks")
+    one = Helper("tests.helper_tasks:ServicesForTests")
     yield one
     one.close()
 
@@ -93,17 +92,28 @@ def test_who_takes_too_much_memory_is_stopped(helper: Helper, task: str) -> None
     assert helper.call("allocate", 2**20, PLENTY) == 2**20
 
 
-def test_a_child_that_has_grown_is_not_used_again(helper: Helper) -> None:
-    first = helper.call("pids", None, PLENTY)["child"]
-    with pytest.raises(OverLimit):
-        helper.call("allocate", 2**31, PLENTY)
+def test_what_one_request_took_is_not_the_next_ones_to_take(helper: Helper) -> None:
+    for _ in range(3):
+        with pytest.raises(InvalidRequest):
+            helper.call("refuse", "wrong", PLENTY)
+        assert helper.call("allocate", PLENTY.memory // 2, PLENTY) == PLENTY.memory // 2
 
-    assert helper.call("pids", None, PLENTY)["child"] != first
+
+def test_a_child_of_another_kind_serves_its_own_link(helper: Helper) -> None:
+    one, other = helper.fork("echo"), helper.fork("echo")
+    for child in (one, other):
+        send(child.link, child.pid)
+
+    assert [receive(child.link) for child in (other, one)] == [other.pid, one.pid]
+    other.link.close()
+    wait_until_gone(other.pid)
+    send(one.link, "still there")
+    assert receive(one.link) == "still there"
 
 
 def test_short_requests_do_not_wait_for_long_ones(helper: Helper) -> None:
     helper.start()
-    for _ in range(MAX_CHILDREN - 1):
+    for _ in range(MAX_TASKS - 1):
         in_thread(lambda: helper.call("sleep", 20, PLENTY))
 
     begin = time.monotonic()
@@ -133,7 +143,7 @@ def test_a_request_that_is_given_up_is_killed(helper: Helper) -> None:
 
 
 def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper) -> None:
-    for _ in range(MAX_CHILDREN):
+    for _ in range(MAX_TASKS):
         in_thread(lambda: helper.call("sleep", 20, PLENTY))
 
     with pytest.raises(GivenUp):
@@ -141,21 +151,21 @@ def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper) -> Non
 
 
 def test_what_was_configured_is_known_to_every_child_and_after_a_restart(helper: Helper) -> None:
-    assert helper.call("configured", "word", PLENTY) is None
     helper.configure("word", "x" * 1_000_000)
     assert helper.call("configured", "word", PLENTY) == "x" * 1_000_000
 
-    psutil.Process(helper.call("pids", None, PLENTY)["helper"]).kill()
+    pids = helper.call("pids", None, PLENTY)
+    for pid in pids.values():
+        psutil.Process(pid).kill()
+        wait_until_gone(pid)
 
     assert helper.call("configured", "word", PLENTY) == "x" * 1_000_000
 
 
-def test_a_request_beside_which_the_helper_dies_is_asked_again(helper: Helper, tmp_path: Path) -> None:
-    assert helper.call("lose", str(tmp_path / "was here"), PLENTY) == "second time"
-
-
 def test_an_idle_child_that_dies_is_replaced(helper: Helper) -> None:
-    psutil.Process(helper.call("pids", None, PLENTY)["child"]).kill()
+    child = helper.call("pids", None, PLENTY)["child"]
+    psutil.Process(child).kill()
+    wait_until_gone(child)
 
     assert helper.call("echo", "next", PLENTY) == "next"
 
@@ -187,7 +197,7 @@ def test_the_helper_ends_with_its_worker() -> None:
     program = """
 import threading, time
 from tests.unit.worker.test_helper import PLENTY, Helper, in_thread
-one = Helper("tests.helper_tasks:TestTasks")
+one = Helper("tests.helper_tasks:ServicesForTests")
 in_thread(lambda: one.call("compute", None, PLENTY))
 print(one.call("pids", None, PLENTY)["helper"], flush=True)
 time.sleep(60)

@@ -1,0 +1,176 @@
+"""Makes constraints of grammars: one process for each grammar that is in use, or was lately."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from typing import TYPE_CHECKING, Any
+
+from common.errors import InvalidRequest, SLMError
+from common.sampling import Grammar
+from worker.engine.grammar import Vocabulary
+from worker.engine.grammar_constraint import GrammarConstraint
+from worker.engine.untrusted import GRAMMAR, VOCABULARY
+from worker.given_up import GivenUp, IsGivenUp, never, wait_for
+from worker.helper.client import Child, Helper
+from worker.helper.messages import send
+
+if TYPE_CHECKING:
+    from worker.engine.detokenizer import TokenDecoder
+
+MAX_KEPT = 16  # grammars that wait in their processes for the next answer, the last used ones
+MAX_REFUSALS = 1024  # that are remembered
+
+
+class GrammarCompiler:
+    """Makes constraints of grammars, for the tokens of one model. Safe from several threads.
+
+    The first grammar takes half a second more: the tokens are made known to the helper.
+
+    Args:
+        helper: its processes compile and follow the grammars.
+        decoder: tells what the tokens stand for.
+        vocab_size: length of a row of logits.
+        eos_token_ids: tokens that end an answer.
+    """
+
+    def __init__(self, helper: Helper, decoder: TokenDecoder, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
+        self._helper = helper
+        self._decoder = decoder
+        self._vocab_size = vocab_size
+        self._end_ids = sorted(token_id for token_id in eos_token_ids if token_id < vocab_size)
+        self._vocabulary_lock = threading.Lock()
+        self._is_vocabulary_known = False
+        self._lock = threading.Lock()
+        # Of both, the last used ones come last:
+        self._processes: OrderedDict[Grammar, Future[_Process]] = OrderedDict()
+        self._refusals: OrderedDict[Grammar, InvalidRequest] = OrderedDict()
+
+    def compile(self, grammar: Grammar, is_given_up: IsGivenUp = never) -> GrammarConstraint:
+        """A constraint in its first state. Takes milliseconds, or seconds for the largest grammars.
+
+        Raises:
+            InvalidRequest: the grammar is wrong, too complex, impossible to keep to, or uses what the library does not
+                support; `param` is the field that it came in.
+            GivenUp: `is_given_up` became true first.
+        """
+        while True:
+            process = self._process(grammar, is_given_up)
+            try:
+                return GrammarConstraint(process.child, process.open(), grammar.field)
+            except OSError:  # it has died over another answer
+                self._forget(grammar, process)
+
+    def _process(self, grammar: Grammar, is_given_up: IsGivenUp) -> _Process:
+        """The grammar's process. One thread starts it, the others wait for that."""
+        while True:
+            with self._lock:
+                self._refuse_again(grammar)
+                mine: Future[_Process] | None = None
+                if (future := self._processes.get(grammar)) is None:
+                    future = mine = self._processes[grammar] = Future()
+                self._processes.move_to_end(grammar)
+            if mine is not None:
+                self._start_for_all(grammar, mine, is_given_up)
+            try:
+                return wait_for(future, is_given_up)
+            except GivenUp:
+                if is_given_up():
+                    raise  # else it was the job that began to start it that was given up
+
+    def _refuse_again(self, grammar: Grammar) -> None:
+        if (refusal := self._refusals.get(grammar)) is not None:
+            self._refusals.move_to_end(grammar)
+            raise InvalidRequest(refusal.message, param=refusal.param)
+
+    def _start_for_all(self, grammar: Grammar, future: Future[_Process], is_given_up: IsGivenUp) -> None:
+        try:
+            process = self._started(grammar, is_given_up)
+        except BaseException as err:  # everybody's who waits for it
+            with self._lock:
+                del self._processes[grammar]
+                if isinstance(err, InvalidRequest):
+                    _keep(self._refusals, grammar, err)
+            future.set_exception(err)
+        else:
+            future.set_result(process)
+            with self._lock:
+                self._drop_old_ones()
+
+    def _started(self, grammar: Grammar, is_given_up: IsGivenUp) -> _Process:
+        if not self._end_ids:
+            raise _unusable(grammar, "the model has no token to end an answer with")
+        self._make_tokens_known()
+        child = self._helper.fork(GRAMMAR)
+        try:
+            send(child.link, {"kind": grammar.kind.value, "source": grammar.source})
+            answer: dict[str, Any] = child.receive(is_given_up)
+        except (EOFError, OSError):
+            raise _unusable(grammar, f"it {self._helper.end(child)} to compile") from None
+        except GivenUp:
+            self._helper.end(child)
+            raise
+        if "error" in answer:
+            raise SLMError.from_dict(answer["error"])
+        return _Process(child)
+
+    def _make_tokens_known(self) -> None:
+        with self._vocabulary_lock:
+            if not self._is_vocabulary_known:
+                self._helper.configure(VOCABULARY, self._vocabulary()._asdict())
+                self._is_vocabulary_known = True
+
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(
+            tokens=[self._decoder.token_bytes(token_id).decode("latin-1") for token_id in range(self._vocab_size)],
+            special_ids=sorted(self._decoder.special_token_ids.union(self._end_ids)),
+            end_ids=self._end_ids,
+        )
+
+    def _drop_old_ones(self) -> None:
+        started = [(grammar, future.result()) for grammar, future in self._processes.items() if future.done()]
+        for grammar, process in started[: max(0, len(started) - MAX_KEPT)]:
+            del self._processes[grammar]
+            process.close()
+
+    def _forget(self, grammar: Grammar, process: _Process) -> None:
+        with self._lock:
+            future = self._processes.get(grammar)
+            if future is not None and future.done() and future.result() is process:
+                del self._processes[grammar]
+        process.close()
+
+
+class _Process:
+    """A process that holds a compiled grammar. It ends when it is closed and its answers are, too."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self._lock = threading.Lock()
+
+    def open(self) -> Connection:
+        """A pipe to it, for one answer. Raises `OSError` if it has ended."""
+        ours, theirs = Pipe()
+        with theirs, self._lock:
+            send(self.child.link, "open")
+            send_handle(self.child.link, theirs.fileno(), None)
+        return ours
+
+    def close(self) -> None:
+        """Take no more answers."""
+        with self._lock:
+            self.child.link.close()
+
+
+def _keep(refusals: OrderedDict[Grammar, InvalidRequest], grammar: Grammar, refusal: InvalidRequest) -> None:
+    refusals[grammar] = refusal
+    if len(refusals) > MAX_REFUSALS:
+        refusals.popitem(last=False)
+
+
+def _unusable(grammar: Grammar, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{grammar.field} cannot be used: {reason}", param=grammar.field)

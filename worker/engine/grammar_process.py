@@ -1,0 +1,110 @@
+"""A process that holds one grammar: compiles it, and follows it in all the answers that keep to it.
+
+On its link it answers {"kind", "source"} with {} or {"error"} (of an `SLMError`), once; then each "open", which comes
+with a pipe for one answer, with that answer's beginning. On such a pipe it is told token ids (32 bits each) and answers
+with a byte, what it knows, and the tokens that may come next or the text of an error.
+"""
+
+from __future__ import annotations
+
+from array import array
+from enum import IntEnum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+
+from llguidance import LLMatcher, LLTokenizer
+
+from common.errors import InvalidRequest, SLMError
+from common.sampling import Grammar, GrammarKind
+from worker.engine.deep_stack import STACK_BYTES, call_with_deep_stack
+from worker.engine.grammar import GrammarState, compile_grammar
+from worker.helper.limits import Limits, limit_memory, limited, limited_time, resident_bytes
+from worker.helper.messages import receive, send
+
+WALL_S, CPU_S = 5.0, 1.0  # of one compilation, or of one step
+MAX_COMPILED = 48 * 2**20  # bytes; an object of 2,500 properties takes 30 MiB
+MAX_GROWTH = 64 * 2**20  # bytes, of all answers, beyond the compiled grammar
+_ALLOCATOR = 128 * 2**20  # bytes of address space that the C library sets aside for a thread
+_COMPILING = Limits(WALL_S, CPU_S, memory=STACK_BYTES + _ALLOCATOR + 128 * 2**20)
+
+
+class Outcome(IntEnum):
+    """What is known of an answer's next token."""
+
+    GOES_ON = 0
+    COMPLETE = 1
+    FAILED = 2
+
+
+def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
+    """Serve until the link and every answer's pipe have been closed."""
+    wire = receive(link)
+    grammar = Grammar(GrammarKind(wire["kind"]), wire["source"])
+    try:
+        matcher = _compiled(grammar, tokenizer)
+    except SLMError as err:
+        send(link, {"error": err.to_dict()})
+        return
+    send(link, {})
+    limit_memory(MAX_GROWTH)
+    _Answers(link, matcher, grammar.field).serve()
+
+
+def _compiled(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
+    size_before = resident_bytes()
+    with limited(_COMPILING):
+        matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer)).result()
+    if resident_bytes() - size_before > MAX_COMPILED:
+        raise MemoryError
+    return matcher
+
+
+class _Answers:
+    """The answers that keep to the grammar now."""
+
+    def __init__(self, link: Connection, matcher: LLMatcher, field: str) -> None:
+        self._link: Connection | None = link
+        self._matcher = matcher
+        self._field = field
+        self._states: dict[Connection, GrammarState] = {}
+
+    def serve(self) -> None:
+        while links := [*self._states, *([self._link] if self._link else [])]:
+            for ready in wait(links):
+                if ready is self._link:
+                    self._open(self._link)
+                elif isinstance(ready, Connection):
+                    self._go_on(ready)
+
+    def _open(self, link: Connection) -> None:
+        try:
+            receive(link)
+        except (EOFError, OSError):
+            self._link = None
+            return
+        answer = Connection(recv_handle(link))
+        self._states[answer] = state = GrammarState(self._matcher.deep_copy(), self._field)
+        self._tell(answer, state, [])
+
+    def _go_on(self, answer: Connection) -> None:
+        try:
+            token_ids = array("i", answer.recv_bytes())
+            self._tell(answer, self._states[answer], token_ids)
+        except (EOFError, OSError):
+            del self._states[answer]
+            answer.close()
+
+    def _tell(self, answer: Connection, state: GrammarState, token_ids: array[int] | list[int]) -> None:
+        with limited_time(WALL_S, CPU_S):
+            told = _outcome(state, token_ids)
+        answer.send_bytes(told)
+
+
+def _outcome(state: GrammarState, token_ids: array[int] | list[int]) -> bytes:
+    try:
+        state.advance(token_ids)
+        if state.is_complete:
+            return bytes([Outcome.COMPLETE])
+        return bytes([Outcome.GOES_ON]) + state.allowed()
+    except InvalidRequest as err:
+        return bytes([Outcome.FAILED]) + err.message.encode()
