@@ -43,7 +43,7 @@ def render_chat(template: ChatTemplate, messages: list[Message]) -> str:
         (text,), _ = render(
             conversations=[messages], chat_template=template.source, add_generation_prompt=True, **template.variables
         )
-    except TemplateError:
+    except (TemplateError, MemoryError):
         raise
     except Exception as err:  # it is a program of strangers
         raise TemplateError(f"{type(err).__name__}: {err}") from err

@@ -35,15 +35,18 @@ class ConversationEncoder:
         self._forms = content_forms(lambda messages: render(self._template, messages))
         self._start_ids = self.texts.start_ids if template == INSTRUCTION_TEMPLATE else []
 
-    def encode(self, messages: list[Message]) -> tuple[str, list[int]]:
+    def encode(self, messages: list[Message], render: RenderChat | None = None) -> tuple[str, list[int]]:
         """The conversation's text and ids, with the beginning of the assistant's next turn. Contents are texts.
+
+        `render` is used this once in place of the one for all.
 
         Raises:
             TemplateError: the template leaves a message out, refuses it, or fails.
             UnspellableText: the tokenizer has no tokens for a text.
         """
         marked = self.texts.mark(in_forms(messages, self._forms))
-        text, ids = self.texts.chat_ids(self._render(self._template, marked.messages), marked.mark)
+        rendered = (render or self._render)(self._template, marked.messages)
+        text, ids = self.texts.chat_ids(rendered, marked.mark)
         return text, [*self._start_ids, *ids]
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,16 +78,19 @@ class ModelBackend:
             ModelUnavailable: there is no such model or adapter, or they do not belong together.
         """
         settings = self._settings
-        model, content = self._read()
-        engine = model.start_engine(
-            num_slots=settings.slots,
-            max_context=settings.context,
-            num_threads=settings.threads or usable_cores(),
-            build_dir=settings.data_dir / "native",
-            kv_bytes=settings.kv_memory,
-            deliver=deliver,
-            on_fatal=on_fatal,
-        )
+        with ExitStack() as undo:
+            model, content = self._read()
+            undo.callback(model.close)
+            engine = model.start_engine(
+                num_slots=settings.slots,
+                max_context=settings.context,
+                num_threads=settings.threads or usable_cores(),
+                build_dir=settings.data_dir / "native",
+                kv_bytes=settings.kv_memory,
+                deliver=deliver,
+                on_fatal=on_fatal,
+            )
+            undo.pop_all()
         log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
         return Serving(
             engine,
@@ -106,10 +109,12 @@ class ModelBackend:
             with ThreadPoolExecutor(1) as pool:  # hashing takes as long as reading
                 hashing = pool.submit(self._content_before)
                 model = self._read_model()
-            if hashing.result() in (None, content := self.content()):
-                return model, content
+            with ExitStack() as undo:
+                undo.callback(model.close)
+                if hashing.result() in (None, content := self.content()):
+                    undo.pop_all()
+                    return model, content
             log.warning("the model's files changed while they were read: reading them again")
-            model.close()
         raise ModelUnavailable("The model's files change all the time. Load it when they are complete.")
 
     def _content_before(self) -> ModelContent | None:

@@ -16,11 +16,12 @@ from worker.given_up import IsGivenUp
 class Renderer(Protocol):
     """Turns a prompt into what the model sees. Safe from several threads."""
 
-    def render(self, prompt: Prompt) -> tuple[str, list[int]]:
+    def render(self, prompt: Prompt, is_given_up: IsGivenUp) -> tuple[str, list[int]]:
         """The prompt's text and its token ids.
 
         Raises:
             InvalidRequest: the model cannot take such a prompt.
+            GivenUp: `is_given_up` became true first.
         """
         ...
 

@@ -34,5 +34,5 @@ class TokenJobs:
 
 def _tokenize(job: HeldJob, loan: Loan) -> TokenizeResult:
     renderer = loan.serving.renderer
-    text, ids = renderer.render(from_wire(job.job.params))
+    text, ids = renderer.render(from_wire(job.job.params), lambda: job.is_given_up)
     return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=loan.serving.context)

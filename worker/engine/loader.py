@@ -6,7 +6,8 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from common.errors import ModelUnavailable
-from SLMInit.adapter_check import AdapterError, AdapterInfo, check_adapter
+from SLMInit.adapter_check import AdapterError, AdapterInfo
 from SLMInit.context import declared_context
 from SLMInit.errors import UnspellableText
 from worker.engine.asynchronous_engine import AsynchronousEngine
@@ -31,8 +32,9 @@ from worker.engine.model_tokenizer import end_token_ids, load_tokenizer, warn_if
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
+from worker.engine.strangers import Strangers, TemplateOverLimit
 from worker.engine.token_bytes import TokenBytes, fallback_bytes
-from worker.engine.untrusted import SERVICES
+from worker.engine.untrusted import PROGRAMS, SERVICES
 from worker.helper.client import Helper
 
 logger = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class LoadedModel:
     device: torch.device
     dtype: str
     adapter: AdapterInfo | None
-    helper: Helper = field(default_factory=lambda: Helper(SERVICES))
+    helper: Helper
     grammars: GrammarCompiler = field(init=False)  # from the start of the engine on
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
@@ -182,22 +184,18 @@ def load_model(
     chosen_device, device_reason = choose_device(device)
     chosen_dtype, dtype_reason = choose_dtype(dtype, chosen_device)
     logger.info("device=%s (%s) dtype=%s (%s)", chosen_device, device_reason, chosen_dtype, dtype_reason)
-    try:
+    with ExitStack() as undo, _failures_in_words(source, base_name):
+        helper = undo.enter_context(closing(Helper(SERVICES)))
+        helper.configure(PROGRAMS, value=True)
+        helper.start()  # beside the loading
+        strangers = Strangers(helper)
         model, tokenizer = _from_pretrained(source, chosen_dtype, adapter_path)
-        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name)
+        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, strangers)
         _check_finite(model, source)
         warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
-        renderer = PromptRenderer(tokenizer, adapter_path)
+        renderer = PromptRenderer(tokenizer, adapter_path, strangers.render_chat)
         model = model.to(chosen_device).eval().requires_grad_(requires_grad=False)
-    except AdapterError as error:
-        raise ModelUnavailable(str(error)) from error
-    except UnusableFiles as error:
-        raise ModelUnavailable(f"Base model {base_name!r} cannot be served: {error}") from error
-    except LOAD_ERRORS as error:
-        raise ModelUnavailable(
-            f"Base model {base_name!r} cannot be loaded from {source!r}: {_first_line(error)} Set SLM_BASE_MODEL to a "
-            "local folder with a model in safetensors format, or to a hub id that can be reached from here."
-        ) from error
+        undo.pop_all()
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -207,7 +205,29 @@ def load_model(
         device=chosen_device,
         dtype=dtype,
         adapter=adapter,
+        helper=helper,
     )
+
+
+@contextmanager
+def _failures_in_words(source: str, base_name: str) -> Iterator[None]:
+    """Raises `ModelUnavailable` for whatever can be wrong with a model's files."""
+    try:
+        yield
+    except AdapterError as error:
+        raise ModelUnavailable(str(error)) from error
+    except UnusableFiles as error:
+        raise ModelUnavailable(f"Base model {base_name!r} cannot be served: {error}") from error
+    except TemplateOverLimit as error:
+        raise ModelUnavailable(
+            f"Base model {base_name!r} cannot be served: the chat template in {source!r} or in its adapter's folder "
+            f"cannot be used, {error}. Put another one there, as chat_template.jinja."
+        ) from error
+    except LOAD_ERRORS as error:
+        raise ModelUnavailable(
+            f"Base model {base_name!r} cannot be loaded from {source!r}: {_first_line(error)} Set SLM_BASE_MODEL to a "
+            "local folder with a model in safetensors format, or to a hub id that can be reached from here."
+        ) from error
 
 
 def choose_device(wish: Device) -> tuple[torch.device, str]:
@@ -277,8 +297,9 @@ def _load(source: str, dtype: torch.dtype, adapter_path: Path | None, *, local_f
     return model, tokenizer
 
 
-def _merge_adapter(model: Any, path: Path, base_name: str) -> AdapterInfo:
-    info = check_adapter(path, base_name, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+def _merge_adapter(model: Any, path: Path, base_name: str, strangers: Strangers) -> AdapterInfo:
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    info = strangers.check_adapter(path, base_name, shapes)
     if info.warning is not None:
         logger.warning("%s", info.warning)
     merge_lora(model, info)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +12,15 @@ from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
 from common.prompts import Conversation, Prompt, RawText, TokenIds
-from SLMInit.chat_template import Message
+from SLMInit.chat_template import ChatTemplate, Message, render_chat
 from SLMInit.conversation import ConversationEncoder
 from SLMInit.errors import UnspellableText
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
+from worker.engine.strangers import TemplateOverLimit
 from worker.engine.token_bytes import TokenBytes
+from worker.given_up import IsGivenUp, never
+
+RenderChat = Callable[[ChatTemplate, list[Message], IsGivenUp], str]
 
 
 class RenderedPrompt(NamedTuple):
@@ -34,24 +39,27 @@ class PromptRenderer:
     Args:
         tokenizer: the model's.
         adapter_dir: the adapter's folder, if there is an adapter.
+        render_chat: as `strangers.Strangers.render_chat`. The default is for templates that can be trusted.
 
     Raises:
-        jinja2.TemplateError, UnspellableText, ValueError: template or tokenizer cannot be used.
+        jinja2.TemplateError, TemplateOverLimit, UnspellableText, ValueError: template or tokenizer cannot be used.
     """
 
-    def __init__(self, tokenizer: Any, adapter_dir: Path | None = None) -> None:
+    def __init__(self, tokenizer: Any, adapter_dir: Path | None = None, render_chat: RenderChat | None = None) -> None:
         own = adapter_dir and read_chat_template(adapter_dir)
         self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
         self._tokenizer = tokenizer
-        self._conversations = ConversationEncoder(tokenizer, self.template)
+        self._render_chat = render_chat or _render_here
+        self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
         self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
 
-    def render(self, prompt: Prompt) -> RenderedPrompt:
+    def render(self, prompt: Prompt, is_given_up: IsGivenUp = never) -> RenderedPrompt:
         """Render the prompt; an instruction is a conversation of one message.
 
         Raises:
             InvalidRequest: the template has no place for these messages or refuses them, e.g. for the order of their
-                roles; or the tokenizer has no such token, or none for this text.
+                roles, or takes too much; or the tokenizer has no such token, or none for this text.
+            GivenUp: `is_given_up` became true first.
         """
         match prompt:
             case RawText(text):
@@ -59,9 +67,9 @@ class PromptRenderer:
             case TokenIds(ids):
                 return RenderedPrompt(self._decode(ids), list(ids))
             case Conversation(messages):
-                return self._converse(list(messages))
+                return self._converse(list(messages), is_given_up)
             case instruction:
-                return self._converse([{"role": "user", "content": instruction}])
+                return self._converse([{"role": "user", "content": instruction}], is_given_up)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The text of each token by itself; U+FFFD stands for what is no whole character."""
@@ -86,15 +94,26 @@ class PromptRenderer:
         text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return text
 
-    def _converse(self, messages: list[Message]) -> RenderedPrompt:
+    def _converse(self, messages: list[Message], is_given_up: IsGivenUp) -> RenderedPrompt:
         try:
-            return RenderedPrompt(*self._conversations.encode(messages))
+            return RenderedPrompt(*self._conversations.encode(messages, partial(self._render_within, is_given_up)))
+        except TemplateOverLimit as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot be used for these messages: {error}.", param="messages"
+            ) from error
         except TemplateError as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from error
         except UnspellableText as error:
             raise InvalidRequest(str(error), param="messages") from error
+
+    def _render_within(self, is_given_up: IsGivenUp, template: ChatTemplate, messages: list[Message]) -> str:
+        return self._render_chat(template, messages, is_given_up)
+
+
+def _render_here(template: ChatTemplate, messages: list[Message], _is_given_up: IsGivenUp) -> str:
+    return render_chat(template, messages)
 
 
 def read_chat_template(folder: Path) -> str | None:

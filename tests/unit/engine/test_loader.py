@@ -251,10 +251,11 @@ def test_weights_that_are_not_finite_are_refused_in_words(copy: Path, name: str,
 def test_a_state_space_model_is_refused_in_words(tmp_path: Path, config: Any, outputs: Outputs) -> None:
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
-    model = load_model(str(tmp_path), base_name="mine", device="cpu", dtype="float32")
-
     for kv_bytes in (None, 1 << 20):
-        with pytest.raises(ModelUnavailable, match=f"type {config.model_type} keep one state.*SLM_BASE_MODEL"):
+        with (
+            closing(load_model(str(tmp_path), base_name="mine", device="cpu", dtype="float32")) as model,
+            pytest.raises(ModelUnavailable, match=f"type {config.model_type} keep one state.*SLM_BASE_MODEL"),
+        ):
             run(model, outputs, "Hi", kv_bytes=kv_bytes)
 
 

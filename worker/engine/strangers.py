@@ -1,0 +1,62 @@
+"""Runs what came with a model or adapter, programs of strangers, in the helper's children."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from SLMInit.adapter_check import AdapterError, AdapterInfo
+from SLMInit.chat_template import ChatTemplate, Message
+from worker.engine.untrusted import CHECK_ADAPTER, RENDER_CHAT
+from worker.given_up import IsGivenUp, never
+from worker.helper.client import Helper
+from worker.helper.limits import Limits, OverLimit
+
+RENDERING = Limits(wall_s=5.0, cpu_s=2.0, memory=256 * 2**20)
+CHECKING = Limits(wall_s=10.0, cpu_s=2.0, memory=512 * 2**20)  # the files' headers, and patterns on every module's name
+
+
+class TemplateOverLimit(Exception):
+    """A chat template takes too much; the text says what of."""
+
+
+class Strangers:
+    """The functions of `SLMInit` that run such programs, within limits."""
+
+    def __init__(self, helper: Helper) -> None:
+        self._helper = helper
+
+    def render_chat(self, template: ChatTemplate, messages: list[Message], is_given_up: IsGivenUp = never) -> str:
+        """As `SLMInit.chat_template.render_chat`.
+
+        Raises:
+            TemplateError: the template refuses the messages or fails; the text says why.
+            TemplateOverLimit: it takes too much.
+            GivenUp: `is_given_up` became true first.
+        """
+        args = {"source": template.source, "variables": dict(template.variables), "messages": messages}
+        try:
+            answer: dict[str, str] = self._helper.call(RENDER_CHAT, args, RENDERING, is_given_up)
+        except OverLimit as err:
+            raise TemplateOverLimit(f"it {err}") from err
+        if "refusal" in answer:
+            raise TemplateError(answer["refusal"])
+        return answer["text"]
+
+    def check_adapter(self, path: Path, base_name: str, shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:
+        """As `SLMInit.adapter_check.check_adapter`."""
+        args = {"path": str(path), "base_name": base_name, "shapes": dict(shapes)}
+        try:
+            found: dict[str, Any] = self._helper.call(CHECK_ADAPTER, args, CHECKING)
+        except OverLimit as err:
+            raise AdapterError(
+                f"Adapter {str(path)!r} cannot be used: it {err} to check which modules its adapter_config.json names. "
+                "Name them in a list, without patterns."
+            ) from err
+        if "refusal" in found:
+            raise AdapterError(found["refusal"])
+        sets = {name: frozenset(found[name]) for name in ("embeddings", "base_layers")}
+        return AdapterInfo(**(found | sets | {"path": path}))
