@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from common import context, events, keys
+from common import context, events, keys, preparation
 from common.api_keys import UNLIMITED, Limits
 from common.errors import (
     Conflict,
@@ -161,7 +161,7 @@ class JobStore:
         self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
         self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
         self._drop, self._api_beat = Script("drop"), Script("api_beat")
-        self._note_readers = Script("note_readers")
+        self._note_readers, self._advance = Script("note_readers"), Script("advance")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,8 @@ class JobStore:
         notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
         line = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
         most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
-        fixed = (job_id, kind, kind.lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
+        lane = (kind.lane, preparation.wanted(kind, params))
+        fixed = (job_id, kind, *lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(self._redis, *fixed, *flat)
@@ -295,7 +296,10 @@ class JobStore:
         return [JobRecord.from_hash(fields) for fields in known if fields]
 
     def places(self, job_ids: Collection[str]) -> dict[str, Place]:
-        """Where generations stand in line, in one round trip; those that wait no more are left out."""
+        """Where generations stand in line, in one round trip; those that wait no more are left out.
+
+        Whoever has yet to be prepared stands behind all that need a slot only.
+        """
         ids = list(job_ids)
         rate, ranks = self._look_at_line(ids)
         return {
@@ -313,9 +317,13 @@ class JobStore:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.lrange(keys.starts(Lane.GENERATE), 0, -1)
+            pipe.zcard(keys.pending(Lane.GENERATE))
             for job_id in job_ids:
                 pipe.zrank(keys.pending(Lane.GENERATE), job_id)
-            (seconds, micros), starts, *ranks = pipe.execute()
+                pipe.zrank(keys.pending(Lane.PREPARE), job_id)
+            (seconds, micros), starts, num_waiting, *found = pipe.execute()
+        pairs = zip(found[::2], found[1::2], strict=True)
+        ranks = [rank if late is None else num_waiting + late for rank, late in pairs]
         return _start_rate(seconds + micros / 1e6, [int(start) / 1000 for start in starts]), ranks
 
     def _retry_after(self) -> int:
@@ -422,6 +430,25 @@ class JobStore:
             raise LogGap(job_id)
         self._ring(_bells(due))
 
+    def advance(self, job: JobRecord, attempt: int, grammar_key: str) -> None:
+        """Have a prepared job wait for its turn in the lane of its kind.
+
+        Args:
+            job: held for its preparation.
+            attempt: of this worker.
+            grammar_key: `preparation.grammar_key` of its grammar, which from now on needs no preparation; may be empty.
+
+        Raises:
+            Fenced: another attempt owns it already.
+        """
+        delay = BULK_DELAY if job.bulk else 0
+        code, due = self._advance(
+            self._redis, job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S
+        )
+        if code == _FENCED:
+            raise Fenced(job.id)
+        self._ring(_bells(due))
+
     def release(self, job_id: str, attempt: int) -> None:
         """Hand a running job back, to its old place in line.
 
@@ -446,7 +473,8 @@ class JobStore:
 
     def ring_due(self) -> None:
         """Ring for the jobs whose turn has come, after the workers' slots changed."""
-        self._ring(_bells(self._ring_due(self._redis, Lane.GENERATE)))
+        for lane in (Lane.GENERATE, Lane.PREPARE):
+            self._ring(_bells(self._ring_due(self._redis, lane)))
 
 
 def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:

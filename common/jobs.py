@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,7 @@ class Lane(StrEnum):
     """A waiting line of its own. Its bells are bounded by its own capacity (`lua/prelude.lua`)."""
 
     GENERATE = "generate"  # bounded by the workers' free slots
+    PREPARE = "prepare"  # a few at once: what goes before a slot is taken (`preparation.py`), and what needs none
     CONTROL = "control"  # never waits: nothing in it takes a slot
 
 
@@ -32,8 +33,10 @@ class JobKind(StrEnum):
 
     @property
     def lane(self) -> Lane:
-        """The line in which jobs of this kind wait."""
-        return Lane.GENERATE if self in (JobKind.GENERATE, JobKind.STREAM) else Lane.CONTROL
+        """The line in which jobs of this kind wait, once they are prepared."""
+        if self in (JobKind.GENERATE, JobKind.STREAM):
+            return Lane.GENERATE
+        return Lane.PREPARE if self is JobKind.TOKENIZE else Lane.CONTROL
 
     @property
     def takes_prompt(self) -> bool:
@@ -133,13 +136,13 @@ class TokenizeResult:
     context_length: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` reads it back."""
-        return asdict(self)
+        """The JSON form; `from_dict` reads it back. It also says what the owner's account is charged."""
+        return asdict(self) | {"prompt_tokens": len(self.ids)}
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> TokenizeResult:
         """Read the JSON form."""
-        return cls(**wire)
+        return cls(**{one.name: wire[one.name] for one in fields(cls)})
 
 
 class WebhookState(StrEnum):
@@ -161,7 +164,19 @@ class Webhook:
 
 
 # Of a job's record, what a listing shows.
-SUMMARY = ("id", "kind", "owner", "state", "attempt", "crashes", "created_ms", "started_ms", "finished_ms", "error")
+SUMMARY = (
+    "id",
+    "kind",
+    "lane",
+    "owner",
+    "state",
+    "attempt",
+    "crashes",
+    "created_ms",
+    "started_ms",
+    "finished_ms",
+    "error",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +188,7 @@ class JobRecord:
 
     id: str
     kind: JobKind
+    lane: Lane  # where it waits or runs now: another than its kind's while it has to be prepared
     owner: str
     params: dict[str, Any]
     state: JobState
@@ -194,6 +210,11 @@ class JobRecord:
     traceparent: str | None = None  # that request's place in a trace (W3C Trace Context), where traces are kept
 
     @property
+    def is_prepared(self) -> bool:
+        """Whether it has only to be run."""
+        return self.lane is self.kind.lane
+
+    @property
     def needs_reader(self) -> bool:
         """Whether the job is cancelled when nobody reads it."""
         return self.reader_ms is not None and not self.state.is_terminal
@@ -205,10 +226,11 @@ class JobRecord:
         return cls(
             id=fields["id"],
             kind=JobKind(fields["kind"]),
+            lane=Lane(fields["lane"]),
             owner=fields["owner"],
             params=json.loads(fields.get("params", "{}")) | _notes(fields.get("notes")),
             state=JobState(fields["state"]),
-            attempt=int(fields["attempt"]),
+            attempt=max(0, int(fields["attempt"])),  # -1 before the preparation, which is attempt 0
             crashes=int(fields["crashes"]),
             created_ms=int(fields["created_ms"]),
             started_ms=_int(fields.get("started_ms")),

@@ -47,6 +47,7 @@ slm:batches:<owner>     zset    the owner's batches, by creation (s)
 slm:batches:open        zset    the batches that have not ended, by creation (s)
 slm:batches:open:<o>    zset    those of an owner, by the time (s) their record expires
 slm:batches:driver      string  the API process that drives them
+slm:grammar:<digest>    string  there while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it takes at once
 slm:awake               hash    per kind (worker, api): the last heartbeat of any process, since when without a gap (ms)
@@ -115,6 +116,11 @@ def owner_index(owner: str) -> str:
 def open_jobs(owner: str) -> str:
     """Key of the owner's jobs that wait or run."""
     return f"{PREFIX}jobs:open:{owner}"
+
+
+def grammar(digest: str) -> str:
+    """Key that says that a grammar needs no preparation."""
+    return f"{PREFIX}grammar:{digest}"
 
 
 def starts(lane: str) -> str:

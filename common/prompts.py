@@ -57,6 +57,11 @@ def from_wire(wire: Mapping[str, Any]) -> Prompt:
     return str(wire["prompt"])
 
 
+def is_in(wire: Mapping[str, Any]) -> bool:
+    """Whether there is a prompt in a larger object."""
+    return not wire.keys().isdisjoint(("messages", "raw_text", "token_ids", "prompt"))
+
+
 def length(prompt: Prompt) -> int:
     """How much the client sent: characters, or tokens."""
     match prompt:

@@ -61,9 +61,9 @@ class ServicesForTests:
     def pids(self, _: Any) -> dict[str, int]:
         return {"child": os.getpid(), "helper": self._made_in}
 
-    def priority(self, seconds: float) -> int:
-        """Its own priority after so much computing."""
+    def scheduler(self, seconds: float) -> int:
+        """Its own after so much computing."""
         end = time.process_time() + seconds
         while time.process_time() < end:
             pass
-        return os.getpriority(os.PRIO_PROCESS, 0)
+        return os.sched_getscheduler(0)

@@ -87,6 +87,10 @@ class Play:
         last = [self._finished(JobState.SUCCEEDED, None)]
         self._store.succeed(self.job.id, self._attempt, result, last)
 
+    def advance(self) -> None:
+        """It is prepared."""
+        self._store.advance(self.job, self._attempt, "")
+
     def fail(self, err: SLMError) -> None:
         self._store.fail(self.job.id, self._attempt, [events.error(next(self._seq), err)])
 
@@ -210,6 +214,9 @@ class ScriptedWorker:
 
     def _play(self, play: Play) -> None:
         try:
+            if not play.job.is_prepared:
+                play.advance()
+                return
             self._script_of(play.job.kind)(play)
         except BaseException as err:
             self._failures.append(err)

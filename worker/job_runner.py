@@ -25,14 +25,22 @@ RunJob = Callable[[HeldJob], None]
 
 
 class JobRunner:
-    """Answers the bells. `run` holds, per kind, what is done with a claimed job."""
+    """Answers the bells. `run` holds, per kind, what is done with a claimed job; one that is not prepared is first."""
 
     def __init__(
-        self, store: JobStore, jobs: HeldJobs, run: Mapping[JobKind, RunJob], *, worker_id: str, lease_s: float
+        self,
+        store: JobStore,
+        jobs: HeldJobs,
+        run: Mapping[JobKind, RunJob],
+        prepare: RunJob,
+        *,
+        worker_id: str,
+        lease_s: float,
     ):
         self._store = store
         self._jobs = jobs
         self._run = run
+        self._prepare = prepare
         self._worker_id = worker_id
         self._lease_s = lease_s
 
@@ -61,12 +69,14 @@ class JobRunner:
     def _run_to_an_end(self, job: HeldJob) -> None:
         """A boundary: whatever goes wrong in a job becomes its recorded error and touches no other job."""
         try:
-            self._run[job.job.kind](job)
+            (self._run[job.job.kind] if job.job.is_prepared else self._prepare)(job)
         except SLMError as err:
             self._fail(job, err)
         except (Fenced, LogGap):
             log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
         except GivenUp:
+            if not job.is_given_up:  # what it needed was closed under it
+                job.decide(Fate.HANDED_OVER)
             self._let_go(job)
         except RedisError as err:
             log.warning(_LEFT, job.id, err)

@@ -5,25 +5,43 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-LOWEST = 19  # a seventieth of what one of the engine's threads gets
-LOW = 5  # a third of that
+LOW = 10  # niceness: a tenth of what one of the engine's threads gets where both want a core
 
+LOWEST = 19
 
-def lower_thread(niceness: int) -> None:
-    """Lower the calling thread's priority, which cannot be undone; only Linux gives threads one of their own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+T = TypeVar("T")
 
 
-def lower_process(pid: int, niceness: int) -> None:
-    """Lower the priority of a child process, with all its threads. Nothing if it has ended."""
-    for thread_id in _threads(pid):
+def call_at_low_priority(function: Callable[[], T]) -> Future[T]:
+    """Call the function on a thread of its own that gives way to the engine's, where threads have priorities."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
         try:
-            os.setpriority(os.PRIO_PROCESS, thread_id, niceness)
-        except ProcessLookupError:
-            continue
+            result.set_result(function())
+        except BaseException as error:  # the caller's business, whatever it is
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="slm-low-priority", daemon=True).start()
+    return result
+
+
+def leave_only_idle_time(pid: int) -> None:
+    """Let a child process compute only while nobody else wants the core. Nothing if it has ended."""
+    for thread_id in _threads(pid):
+        with suppress(ProcessLookupError):
+            if sys.platform == "linux":
+                os.sched_setscheduler(thread_id, os.SCHED_IDLE, os.sched_param(0))
+            else:
+                os.setpriority(os.PRIO_PROCESS, thread_id, LOWEST)
 
 
 def _threads(pid: int) -> list[int]:

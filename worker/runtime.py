@@ -35,6 +35,7 @@ from worker.metrics import MetricsReporter, WorkerMetrics
 from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
 from worker.patient_redis import PatientRedis
+from worker.preparation import Preparation
 from worker.publisher import Publisher
 from worker.serving import Backend, Serving
 from worker.token_jobs import TokenJobs
@@ -100,7 +101,8 @@ class WorkerRuntime:
             JobKind.UNLOAD: model_jobs.run,
             JobKind.TOKENIZE: TokenJobs(jobs, self._keeper).run,
         }
-        self._runner = JobRunner(jobs, self._jobs, run, worker_id=worker_id, lease_s=settings.lease_s)
+        prepare = Preparation(jobs, self._keeper).run
+        self._runner = JobRunner(jobs, self._jobs, run, prepare, worker_id=worker_id, lease_s=settings.lease_s)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,11 @@ from common import events
 from common.job_store import JobStore
 from common.jobs import JobState, TokenizeResult
 from common.prompts import from_wire
+from worker.given_up import wait_for
 from worker.held_jobs import HeldJob
-from worker.model_keeper import Loan, ModelKeeper
+from worker.model_keeper import ModelKeeper
+from worker.priority import call_at_low_priority
+from worker.serving import Serving
 
 
 class TokenJobs:
@@ -26,13 +29,15 @@ class TokenJobs:
             Fenced: another attempt owns the job.
         """
         with self._keeper.borrow(lambda: job.is_given_up, lambda: job.status("Loading SLM model...")) as loan:
-            result = _tokenize(job, loan)
+            serving = loan.serving
+        # No loan is held from here on: an unload does not wait for what may take seconds.
+        result = wait_for(call_at_low_priority(lambda: _tokenize(job, serving)), lambda: job.is_given_up)
         self._store.succeed(
             job.id, job.attempt, result.to_dict(), [events.finished(job.take_seq(), JobState.SUCCEEDED)]
         )
 
 
-def _tokenize(job: HeldJob, loan: Loan) -> TokenizeResult:
-    renderer = loan.serving.renderer
+def _tokenize(job: HeldJob, serving: Serving) -> TokenizeResult:
+    renderer = serving.renderer
     text, ids = renderer.render(from_wire(job.job.params), lambda: job.is_given_up)
-    return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=loan.serving.context)
+    return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=serving.context)

@@ -2,6 +2,7 @@
 -- Times are the server's own, in ms, so that no two machines' clocks are ever compared.
 
 local BELLS_AHEAD = 1  -- bells rung beyond the free slots: hides the way of a bell (3-5 ms) behind the running job
+local PREPARE_PLACES = 4  -- jobs that each worker prepares at once; queue.py has the same
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -39,12 +40,13 @@ end
 
 -- How many jobs of a lane may be rung or running at once.
 local function lane_limit(lane, now)
-  if lane ~= 'generate' then return math.huge end
-  local slots = 0
+  if lane == 'control' then return math.huge end
+  local slots, workers = 0, 0
   for _, worker in ipairs(live_workers(now)) do
-    slots = slots + tonumber(redis.call('HGET', 'slm:workers:slots', worker) or '0')
+    local own = tonumber(redis.call('HGET', 'slm:workers:slots', worker) or '0')
+    slots, workers = slots + own, workers + (own > 0 and 1 or 0)
   end
-  return slots + BELLS_AHEAD
+  return lane == 'prepare' and workers * PREPARE_PLACES or slots + BELLS_AHEAD
 end
 
 -- An owner's jobs of one priority are a flow. See fair_share.py.
@@ -135,32 +137,61 @@ local function ask_for_slots(lane, now)
   end
 end
 
+-- How many jobs of each owner are rung or running in a lane.
+local function places_held(lane)
+  local held = {}
+  for _, what in ipairs({'rung', 'leases'}) do
+    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do
+      local owner = redis.call('HGET', job_key(id), 'owner') or ''
+      held[owner] = (held[owner] or 0) + 1
+    end
+  end
+  return held
+end
+
+-- The first in line of those whose owner leaves a place to the others: a job that is prepared may hold its place for
+-- seconds, for nothing.
+local function next_to_prepare(limit)
+  local held = places_held('prepare')
+  local most, first, order = math.max(1, limit - 1), nil, math.huge
+  for _, flow in ipairs(redis.call('SMEMBERS', lane_key('prepare', 'flows'))) do
+    local head = redis.call('ZRANGE', flow_key('prepare', flow), 0, 0, 'WITHSCORES')
+    local owner = head[1] and redis.call('HGET', job_key(head[1]), 'owner') or ''
+    if head[1] and (held[owner] or 0) < most and tonumber(head[2]) < order then
+      first, order = head[1], tonumber(head[2])
+    end
+  end
+  return first
+end
+
 -- Take the jobs whose turn has come out of `pending`. Returns id, kind, id, kind, ...: the caller sends their bells.
 local function ring(lane, now)
-  local pending, rung = lane_key(lane, 'pending'), lane_key(lane, 'rung')
-  local room = lane_limit(lane, now) - redis.call('ZCARD', rung) - redis.call('ZCARD', lane_key(lane, 'leases'))
+  local pending, rung, limit = lane_key(lane, 'pending'), lane_key(lane, 'rung'), lane_limit(lane, now)
+  local room = limit - redis.call('ZCARD', rung) - redis.call('ZCARD', lane_key(lane, 'leases'))
   local bells = {}
   while room > 0 do
-    local first = redis.call('ZRANGE', pending, 0, 0)
-    if #first == 0 then break end
+    local id = lane == 'prepare' and next_to_prepare(limit) or lane ~= 'prepare' and redis.call('ZRANGE', pending, 0, 0)[1]
+    if not id then break end
     -- Nobody's job needs to be early: what would wait inside a worker would be asked for room at once.
-    if room <= BELLS_AHEAD and redis.call('SISMEMBER', lane_key(lane, 'unread'), first[1]) == 1 then break end
-    redis.call('ZREM', pending, first[1])
-    leave_flow(first[1], lane)
-    note_turn(first[1], lane)
-    redis.call('ZADD', rung, now, first[1])
-    bells[#bells + 1] = first[1]
-    bells[#bells + 1] = redis.call('HGET', job_key(first[1]), 'kind')
+    local is_early = lane == 'generate' and room <= BELLS_AHEAD
+    if is_early and redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then break end
+    redis.call('ZREM', pending, id)
+    leave_flow(id, lane)
+    note_turn(id, lane)
+    redis.call('ZADD', rung, now, id)
+    bells[#bells + 1] = id
+    bells[#bells + 1] = redis.call('HGET', job_key(id), 'kind')
     room = room - 1
   end
-  ask_for_slots(lane, now)
+  if lane == 'generate' then ask_for_slots(lane, now) end
   return bells
 end
 
--- 1 for the next in line; 0 when the turn has come.
+-- 1 for the next in line; 0 when the turn has come. Whoever is to be prepared stands behind all that need a slot only.
 local function position(id, lane)
   local rank = redis.call('ZRANK', lane_key(lane, 'pending'), id)
-  return rank and rank + 1 or 0
+  local ahead = lane == 'prepare' and redis.call('ZCARD', lane_key('generate', 'pending')) or 0
+  return rank and rank + 1 + ahead or 0
 end
 
 local function leave_lane(id, lane)
@@ -175,6 +206,15 @@ local function enter_line(id, lane)
   redis.call('ZADD', lane_key(lane, 'pending'), place_in_line(id, lane), id)
   join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
+end
+
+-- Give a job its place in a lane: where its owner's last one there ends, in virtual time (fair_share.py). Bulk jobs stand
+-- `delay` behind theirs, so they wait but never starve. The fraction puts jobs that begin at once into their order.
+local function take_place(id, lane, flow, delay)
+  local start = virtual_start(lane, flow)
+  local arrival = redis.call('HGET', job_key(id), 'arrival') % 1000 / 1000
+  redis.call('HSET', job_key(id), 'virtual_start', string.format('%.0f', start),
+    'order', string.format('%.4f', start + delay + arrival))
 end
 
 local STARTS_KEPT = 64  -- start times per lane, newest first: what the drain rate is measured from

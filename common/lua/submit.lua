@@ -1,22 +1,27 @@
--- ARGV: id, kind, lane, owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s, the owner's most jobs at once,
--- most tokens a day and most bytes kept, the job in quarantine that this one repeats (each of these four may be empty),
--- whether the owner must have an API key (0/1), then field, value, ... of the optional fields (job_store.py: JobOptions).
+-- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s,
+-- the owner's most jobs at once, most tokens a day and most bytes kept, the job in quarantine that this one repeats (each of
+-- these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional fields
+-- (job_store.py: JobOptions).
 -- Returns status, the job's id, position (seconds to wait if too few tokens are left), bells; and if too few tokens are
 -- left, what the job may need, what is left of the day, and what other jobs may need of that.
 local RESERVED_RETRY_S = 2  -- nobody knows which of the owner's jobs ends first, or when
-local id, kind, lane, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 9)
-local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 10, 14)
+local id, kind, lane, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
+local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
 local option = {}
-for i = 15, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+for i = 16, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
+local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation) == 0
+if needs_preparation then lane = 'prepare' end
 
-if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position(id, lane), {}} end  -- sent twice
+local function place_of(known) return position(known, redis.call('HGET', job_key(known), 'lane')) end
+
+if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, place_of(id), {}} end  -- sent twice
 if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
 if option.idempotency then
   local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
   if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then
     if first[2] ~= option.fingerprint then return {'mismatch', first[1], 0, {}} end
-    return {'repeated', first[1], position(first[1], lane), {}}
+    return {'repeated', first[1], place_of(first[1]), {}}
   end
 end
 if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:quarantine', retried) then
@@ -39,13 +44,11 @@ if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
 local flow = owner .. (option.bulk and ':bulk' or ':interactive')
 if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}} end
 
--- The order is the job's beginning in virtual time; bulk jobs stand `delay` behind theirs, so they wait but never starve.
--- The fraction puts jobs that begin at once into the order of their arrival.
-local start = virtual_start(lane, flow)
-local order = string.format('%.4f', start + delay + arrival % 1000 / 1000)
+-- The preparation is attempt 0.
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
-  'state', 'queued', 'attempt', 0, 'crashes', 0, 'order', order, 'virtual_start', string.format('%.0f', start),
-  'cost', cost, 'created_ms', now)
+  'state', 'queued', 'attempt', needs_preparation and -1 or 0, 'crashes', 0, 'arrival', arrival, 'cost', cost,
+  'created_ms', now)
+take_place(id, lane, flow, delay)
 reserve(id, owner, cost)
 for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end
 if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end

@@ -7,7 +7,9 @@ with a byte, what it knows, and the tokens that may come next or the text of an 
 
 from __future__ import annotations
 
+import random
 from array import array
+from contextlib import suppress
 from enum import IntEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
@@ -21,11 +23,12 @@ from worker.engine.grammar import GrammarState, compile_grammar
 from worker.helper.limits import Limits, limit_memory, limited, limited_time, resident_bytes
 from worker.helper.messages import receive, send
 
-WALL_S, CPU_S = 5.0, 1.0  # of one compilation, or of one step
+STEP_WALL_S, STEP_CPU_S = 2.0, 0.2  # the worst step of grammars that anybody may mean takes 0.02
 MAX_COMPILED = 48 * 2**20  # bytes; an object of 2,500 properties takes 30 MiB
 MAX_GROWTH = 64 * 2**20  # bytes, of all answers, beyond the compiled grammar
 _ALLOCATOR = 128 * 2**20  # bytes of address space that the C library sets aside for a thread
-_COMPILING = Limits(WALL_S, CPU_S, memory=STACK_BYTES + _ALLOCATOR + 128 * 2**20)
+COMPILING = Limits(wall_s=5.0, cpu_s=1.0, memory=STACK_BYTES + _ALLOCATOR + 64 * 2**20)
+_WALKS, _STEPS = 2, 32  # answers that are tried, and their tokens
 
 
 class Outcome(IntEnum):
@@ -52,11 +55,38 @@ def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
 
 def _compiled(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
     size_before = resident_bytes()
-    with limited(_COMPILING):
+    with limited(COMPILING):
         matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer)).result()
+        for seed in range(_WALKS):
+            _walk(GrammarState(matcher.deep_copy(), grammar.field), tokenizer, random.Random(seed))  # noqa: S311
     if resident_bytes() - size_before > MAX_COMPILED:
         raise MemoryError
     return matcher
+
+
+def _walk(state: GrammarState, tokenizer: LLTokenizer, choice: random.Random) -> None:
+    """Follow some answer for a while: many a grammar costs little at its beginning and everything behind it.
+
+    What an answer runs into that no model would give is its own business.
+    """
+    end_ids = frozenset(tokenizer.eos_tokens)
+    with suppress(InvalidRequest):
+        for _ in range(_STEPS):
+            token_id = _some_token(state.allowed(), choice)
+            if state.is_complete or token_id is None or token_id in end_ids:
+                return
+            state.advance([token_id])
+
+
+def _some_token(mask: bytes, choice: random.Random) -> int | None:
+    """A token that is marked, near a random place."""
+    start = choice.randrange(len(mask))
+    turned = mask[start:] + mask[:start]
+    skipped = len(turned) - len(turned.lstrip(b"\0"))
+    if skipped == len(turned):
+        return None
+    bits = turned[skipped]
+    return (start + skipped) % len(mask) * 8 + choice.choice([bit for bit in range(8) if bits >> bit & 1])
 
 
 class _Answers:
@@ -95,7 +125,7 @@ class _Answers:
             answer.close()
 
     def _tell(self, answer: Connection, state: GrammarState, token_ids: array[int] | list[int]) -> None:
-        with limited_time(WALL_S, CPU_S):
+        with limited_time(STEP_WALL_S, STEP_CPU_S):
             told = _outcome(state, token_ids)
         answer.send_bytes(told)
 

@@ -24,7 +24,7 @@ from common.settings import ROOT
 from worker.given_up import LOOK_S, GivenUp, IsGivenUp, never
 from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
-from worker.priority import LOWEST, lower_process
+from worker.priority import leave_only_idle_time
 
 TASKS = "tasks"  # the service whose children do what `Helper.call` asks for
 PATIENCE_S = 0.05  # for about so long a child computes as the engine's equal; then it gets what others leave over
@@ -45,7 +45,7 @@ class Child:
     def __init__(self, pid: int, link: Connection) -> None:
         self.pid = pid
         self.link = link
-        self.is_slow = False  # its priority was lowered, which cannot be undone
+        self.is_slow = False  # it gets idle time only
         self._asked_at = 0.0
         self._cpu_s = 0.0
 
@@ -71,7 +71,7 @@ class Child:
             self._asked_at, self._cpu_s = asked_at, _cpu_s(self.pid)
         elif _cpu_s(self.pid) - self._cpu_s >= PATIENCE_S:
             self.is_slow = True
-            lower_process(self.pid, LOWEST)
+            leave_only_idle_time(self.pid)
 
 
 def _cpu_s(pid: int) -> float:

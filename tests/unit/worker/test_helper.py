@@ -121,12 +121,11 @@ def test_short_requests_do_not_wait_for_long_ones(helper: Helper) -> None:
     assert time.monotonic() - begin < 20
 
 
-def test_who_takes_long_computes_at_the_lowest_priority(helper: Helper) -> None:
-    mine = os.getpriority(os.PRIO_PROCESS, 0)
-
-    assert helper.call("priority", 0, PLENTY) == mine
-    assert helper.call("priority", 1, PLENTY) == 19
-    assert helper.call("priority", 0, PLENTY) == mine
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such thing")
+def test_who_takes_long_gets_idle_time_only_and_is_not_used_again(helper: Helper) -> None:
+    assert helper.call("scheduler", 0, PLENTY) == os.SCHED_OTHER
+    assert helper.call("scheduler", 1, PLENTY) == os.SCHED_IDLE
+    assert helper.call("scheduler", 0, PLENTY) == os.SCHED_OTHER
 
 
 def test_a_request_that_is_given_up_is_killed(helper: Helper) -> None:

@@ -1,0 +1,20 @@
+-- ARGV: id, attempt, lane, delay (tokens), the key that says that its grammar needs no preparation (may be empty), remember_s.
+-- A job was prepared: it waits for its turn in the lane of its kind.
+-- Returns 1 and the bells to ring; -1 when another attempt owns the job.
+write_even_when_full()
+local id, attempt, lane, delay, grammar, remember_s = unpack(ARGV)
+if not owns(id, attempt) then return {-1, {}} end
+if grammar ~= '' then redis.call('SET', grammar, 1, 'EX', remember_s) end
+
+local now, prepared_in = now_ms(), redis.call('HGET', job_key(id), 'lane')
+leave_lane(id, prepared_in)
+redis.call('HSET', job_key(id), 'state', 'queued', 'lane', lane)
+redis.call('HDEL', job_key(id), 'worker', 'claim', 'started_ms')
+if redis.call('SREM', lane_key(prepared_in, 'unread'), id) == 1 then redis.call('SADD', lane_key(lane, 'unread'), id) end
+take_place(id, lane, flow_of(id), delay)
+enter_line(id, lane)
+local bells = ring(lane, now)
+local place = position(id, lane)
+if place > 0 then append(id, 'queued', '{"position": ' .. place .. '}') end
+for _, bell in ipairs(ring(prepared_in, now)) do bells[#bells + 1] = bell end
+return {1, bells}

@@ -1,0 +1,250 @@
+"""How jobs are prepared before they wait for a slot, on the emulated and on the real Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from common import events, keys
+from common.errors import InvalidRequest, QueueFull
+from common.fair_share import BULK_DELAY
+from common.fleet import Fleet, WorkerReport, WorkerState
+from common.job_store import Claim, Fenced, JobOptions, JobStore, Place
+from common.jobs import JobKind, JobState, Lane
+from common.preparation import LONG_PROMPT, grammar_key
+from common.queue import PREPARE_PLACES, QUEUE
+from common.sampling import Grammar, GrammarKind
+
+LONG = "x" * (LONG_PROMPT + 1)
+GRAMMAR = Grammar(GrammarKind.REGEX, "a+")
+
+
+class Station:
+    """A store with its bells written down, and workers beside it."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.rung: list[str] = []
+        self.store = JobStore(redis, lambda bells: self.rung.extend(bell.job_id for bell in bells), job_ttl_s=60)
+        self.add_worker("w1", slots=2)
+
+    def add_worker(self, name: str, slots: int) -> None:
+        Fleet(self.redis).beat(WorkerReport(name, "h", 1, WorkerState.READY, slots=slots), ttl_s=600)
+
+    def submit(
+        self,
+        name: str,
+        *,
+        owner: str = "ann",
+        prompt: str = "Hi",
+        grammar: Grammar | None = None,
+        kind: JobKind = JobKind.GENERATE,
+        max_queue: int = 1000,
+        bulk: bool = False,
+    ) -> int:
+        sampling: dict[str, Any] = {"max_new_tokens": 10}
+        if grammar is not None:
+            sampling["grammar"] = {"kind": grammar.kind.value, "source": grammar.source}
+        params = {"prompt": prompt} | ({} if kind is JobKind.TOKENIZE else {"sampling": sampling})
+        options = JobOptions(bulk=bulk)
+        return self.store.submit(name, kind, params, owner=owner, max_queue=max_queue, options=options).position
+
+    def lane(self, name: str) -> Lane:
+        return self.store.get(name).lane
+
+    def claim(self, name: str) -> Claim:
+        self.rung.remove(name)
+        claim = self.store.claim(name, "w1", lease_s=5)
+        assert claim is not None
+        return claim
+
+    def prepare(self, name: str, key: str = "") -> None:
+        claim = self.claim(name)
+        self.store.advance(claim.job, claim.attempt, key)
+
+    def succeed(self, name: str) -> None:
+        claim = self.claim(name)
+        end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
+        self.store.succeed(name, claim.attempt, {"response": "x"}, [end])
+
+
+@pytest.fixture
+def station(redis: Redis) -> Station:
+    return Station(redis)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_prepared"),
+    [
+        ({}, True),
+        ({"prompt": "x" * LONG_PROMPT}, True),
+        ({"prompt": LONG}, False),
+        ({"grammar": GRAMMAR}, False),
+        ({"grammar": Grammar(GrammarKind.JSON_OBJECT)}, True),
+        ({"kind": JobKind.STREAM, "grammar": GRAMMAR}, False),
+        ({"kind": JobKind.TOKENIZE, "prompt": LONG}, True),
+    ],
+)
+def test_what_may_take_long_is_looked_at_before_it_takes_a_slot(
+    station: Station, fields: dict[str, Any], is_prepared: bool
+) -> None:
+    station.submit("a", **fields)
+
+    assert station.store.get("a").is_prepared is is_prepared
+
+
+def test_a_prepared_job_waits_for_a_slot_as_any_other_and_is_its_first_attempt_there(station: Station) -> None:
+    station.submit("a", grammar=GRAMMAR)
+    assert station.store.get("a").attempt == 0
+    station.prepare("a")
+    record = station.store.get("a")
+    assert (record.state, record.lane, record.attempt, record.started_ms) == (JobState.QUEUED, Lane.GENERATE, 0, None)
+
+    claim = station.claim("a")
+
+    assert (claim.attempt, claim.job.is_prepared) == (1, True)
+    assert not station.redis.hget(keys.COUNTERS, "failovers")
+    station.rung.append("a")
+    assert station.store.claim("a", "w2", lease_s=5) is None
+
+
+def test_the_preparation_of_another_attempt_is_refused(station: Station) -> None:
+    station.submit("a", grammar=GRAMMAR)
+    claim = station.claim("a")
+    station.store.advance(claim.job, claim.attempt, "")
+
+    with pytest.raises(Fenced):
+        station.store.advance(claim.job, claim.attempt, "")
+    running = station.claim("a")
+    with pytest.raises(Fenced):
+        station.store.fail("a", claim.attempt, [events.error(0, InvalidRequest("late"))])
+    assert station.store.get("a").attempt == running.attempt
+
+
+def test_a_grammar_is_prepared_once(station: Station) -> None:
+    station.submit("a", grammar=GRAMMAR)
+    station.prepare("a", grammar_key(GRAMMAR))
+
+    station.submit("b", grammar=GRAMMAR)
+    station.submit("c", grammar=Grammar(GrammarKind.REGEX, "b+"))
+    station.submit("d", grammar=GRAMMAR, prompt=LONG)
+
+    assert [station.lane(name) for name in "bcd"] == [Lane.GENERATE, Lane.PREPARE, Lane.PREPARE]
+
+
+def test_jobs_that_need_a_slot_only_do_not_wait_for_those_that_are_prepared(station: Station) -> None:
+    for number in range(60):
+        station.submit(f"hostile{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
+
+    assert station.submit("ordinary", owner="ann") == 0
+    assert "ordinary" in station.rung
+
+
+def test_an_owner_leaves_a_place_to_the_others(station: Station) -> None:
+    for number in range(60):
+        station.submit(f"hostile{number}", owner="mallory", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
+    assert len(station.rung) == PREPARE_PLACES - 1
+
+    assert station.submit("first", owner="ann", grammar=GRAMMAR) == 0
+    assert station.submit("second", owner="ann", prompt=LONG) > 0
+    station.prepare("first")
+    assert "second" in station.rung
+    station.prepare("hostile0")
+    assert "hostile3" in station.rung
+
+
+def test_each_worker_has_places(station: Station) -> None:
+    station.add_worker("w2", slots=2)
+    station.add_worker("starting", slots=0)
+    for number in range(60):
+        station.submit(f"job{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
+
+    assert len(station.rung) == 2 * PREPARE_PLACES - 1
+
+
+def test_tokenizing_is_shared_and_bounded_like_the_rest(station: Station) -> None:
+    for number in range(10):
+        station.submit(f"many{number}", owner="mallory", kind=JobKind.TOKENIZE, max_queue=7)
+    with pytest.raises(QueueFull):
+        station.submit("too many", owner="mallory", kind=JobKind.TOKENIZE, max_queue=7)
+
+    assert station.submit("one", owner="ann", kind=JobKind.TOKENIZE, max_queue=7) == 0
+
+
+def test_tokenized_tokens_are_charged(station: Station) -> None:
+    station.submit("a", kind=JobKind.TOKENIZE)
+    claim = station.claim("a")
+    end = events.finished(claim.next_seq, JobState.SUCCEEDED)
+    station.store.succeed("a", claim.attempt, {"ids": [1, 2, 3], "prompt_tokens": 3}, [end])
+
+    assert station.store.usage("ann")["prompt_tokens"] == 3
+
+
+def test_who_waits_for_the_preparation_stands_behind_all_that_wait_for_a_slot(station: Station) -> None:
+    for number in range(8):
+        station.submit(f"job{number}")
+    num_waiting = station.store.depth(Lane.GENERATE)
+    positions = [station.submit(f"new{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}")) for number in range(6)]
+
+    assert positions == [0, 0, 0, num_waiting + 1, num_waiting + 2, num_waiting + 3]
+    assert station.store.places(["new3", "new0", "job7"]) == {
+        "new3": Place(num_waiting + 1),
+        "job7": Place(num_waiting),
+    }
+
+
+def test_a_prepared_job_that_has_to_wait_for_its_slot_says_so(station: Station) -> None:
+    for number in range(5):
+        station.submit(f"job{number}")
+    station.submit("a", grammar=GRAMMAR)
+
+    station.prepare("a")
+
+    (told,) = [events.Event.from_wire(text) for text in station.redis.lrange(keys.log("a"), 0, -1)]
+    assert told.data == {"position": station.store.places(["a"])["a"].position}
+
+
+def test_a_bulk_job_is_one_in_both_lines(station: Station) -> None:
+    for number in range(5):
+        station.submit(f"job{number}")
+    station.submit("bulk", prompt=LONG, bulk=True)
+    station.submit("urgent", prompt=LONG)
+    for name in ("bulk", "urgent"):
+        station.prepare(name)
+
+    score = station.redis.zscore(keys.pending(Lane.GENERATE), "bulk")
+    assert score is not None
+    assert score >= BULK_DELAY
+    assert station.store.places(["urgent"])["urgent"].position < station.store.places(["bulk"])["bulk"].position
+
+
+def test_a_job_whose_worker_dies_is_prepared_by_another(station: Station) -> None:
+    station.submit("a", grammar=GRAMMAR)
+    station.claim("a")
+    station.redis.zadd(keys.leases(Lane.PREPARE), {"a": 0})
+
+    station.store.reap(QUEUE)
+
+    assert station.lane("a") is Lane.PREPARE
+    assert station.claim("a").attempt == 1
+
+
+def test_a_job_can_be_cancelled_before_during_and_after_its_preparation(station: Station) -> None:
+    for name in ("before", "during", "after", "x", "y"):
+        station.submit(name, owner=name, grammar=Grammar(GrammarKind.REGEX, name))
+    assert station.store.cancel("before") is JobState.CANCELLED
+    station.claim("during")
+    assert station.store.cancel("during") is JobState.RUNNING
+    station.prepare("after")
+    assert station.store.cancel("after") is JobState.CANCELLED
+
+    assert station.store.depth(Lane.PREPARE) == 0
+    assert station.store.depth(Lane.GENERATE) == 0
+
+
+def test_both_sides_know_how_many_places_a_worker_has() -> None:
+    from common.scripts import _source
+
+    assert f"local PREPARE_PLACES = {PREPARE_PLACES} " in _source("prelude")
