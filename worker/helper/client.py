@@ -27,7 +27,7 @@ from worker.helper.messages import receive, send
 from worker.priority import leave_only_idle_time
 
 TASKS = "tasks"  # the service whose children do what `Helper.call` asks for
-PATIENCE_S = 0.05  # for about so long a child computes as the engine's equal; then it gets what others leave over
+PATIENCE_S = 0.02  # for about so long a child computes as the engine's equal; then it gets what others leave over
 MAX_TASKS = 6  # at once
 MAX_IDLE = 2  # children that wait for the next task
 END_S = 5.0  # how long the helper may take to end
@@ -46,8 +46,8 @@ class Child:
         self.pid = pid
         self.link = link
         self.is_slow = False  # it gets idle time only
-        self._asked_at = 0.0
-        self._cpu_s = 0.0
+        self._watched_since = 0.0
+        self._cpu_s = 0.0  # that it had computed then
 
     def receive(self, is_given_up: IsGivenUp) -> Any:
         """Wait for its next message.
@@ -56,20 +56,25 @@ class Child:
             EOFError, OSError: it has ended.
             GivenUp: `is_given_up` became true first.
         """
-        asked_at = time.monotonic()
         while not self.link.poll(LOOK_S):
             if is_given_up():
                 raise GivenUp
-            self.watch(asked_at)
+            self._give_way_after(0.0)
         return receive(self.link)
 
     def watch(self, asked_at: float) -> None:
-        """Have it give way to everything else, if it computes for long over what it was asked at that time."""
-        if self.is_slow or time.monotonic() - asked_at < PATIENCE_S:
+        """Called again and again while something it was asked for is awaited: if it computes for long it gives way.
+
+        One that computes a little for many is no hindrance, so what it had computed before does not count.
+        """
+        if time.monotonic() - asked_at < PATIENCE_S:
             return
-        if asked_at != self._asked_at:
-            self._asked_at, self._cpu_s = asked_at, _cpu_s(self.pid)
-        elif _cpu_s(self.pid) - self._cpu_s >= PATIENCE_S:
+        if asked_at != self._watched_since:
+            self._watched_since, self._cpu_s = asked_at, _cpu_s(self.pid)
+        self._give_way_after(self._cpu_s)
+
+    def _give_way_after(self, cpu_s: float) -> None:
+        if not self.is_slow and _cpu_s(self.pid) - cpu_s >= PATIENCE_S:
             self.is_slow = True
             leave_only_idle_time(self.pid)
 
