@@ -20,7 +20,7 @@ from common.redis_address import RedisAddress
 from common.settings import Settings
 
 QUEUE = "slm"
-PREPARE_PLACES = 4  # of each worker for the jobs that are prepared; lua/prelude.lua has the same
+PREPARE_PLACES = 3  # of each worker for the jobs that are prepared; lua/prelude.lua has the same
 SPARE_THREADS = 2 + PREPARE_PLACES  # pool threads beyond the slots: load and unload find two although all are taken
 _TRANSPORT = {
     "ack_emulation": False,  # nothing is acknowledged, so nothing is kept beside the queue, and nothing redelivered

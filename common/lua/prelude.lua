@@ -2,7 +2,7 @@
 -- Times are the server's own, in ms, so that no two machines' clocks are ever compared.
 
 local BELLS_AHEAD = 1  -- bells rung beyond the free slots: hides the way of a bell (3-5 ms) behind the running job
-local PREPARE_PLACES = 4  -- jobs that each worker prepares at once; queue.py has the same
+local PREPARE_PLACES = 3  -- jobs that each worker prepares at once; queue.py has the same
 
 local function now_ms()
   local t = redis.call('TIME')
