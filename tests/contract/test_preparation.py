@@ -152,7 +152,7 @@ def test_an_owner_leaves_a_place_to_the_others(station: Station) -> None:
     station.prepare("first")
     assert "second" in station.rung
     station.prepare("hostile0")
-    assert "hostile3" in station.rung
+    assert f"hostile{PREPARE_PLACES - 1}" in station.rung
 
 
 def test_each_worker_has_places(station: Station) -> None:
@@ -165,7 +165,7 @@ def test_each_worker_has_places(station: Station) -> None:
 
 
 def test_tokenizing_is_shared_and_bounded_like_the_rest(station: Station) -> None:
-    for number in range(10):
+    for number in range(PREPARE_PLACES - 1 + 7):
         station.submit(f"many{number}", owner="mallory", kind=JobKind.TOKENIZE, max_queue=7)
     with pytest.raises(QueueFull):
         station.submit("too many", owner="mallory", kind=JobKind.TOKENIZE, max_queue=7)
@@ -188,9 +188,10 @@ def test_who_waits_for_the_preparation_stands_behind_all_that_wait_for_a_slot(st
     num_waiting = station.store.depth(Lane.GENERATE)
     positions = [station.submit(f"new{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}")) for number in range(6)]
 
-    assert positions == [0, 0, 0, num_waiting + 1, num_waiting + 2, num_waiting + 3]
-    assert station.store.places(["new3", "new0", "job7"]) == {
-        "new3": Place(num_waiting + 1),
+    free = PREPARE_PLACES - 1
+    assert positions == [0] * free + [num_waiting + place for place in range(1, 7 - free)]
+    assert station.store.places([f"new{free}", "new0", "job7"]) == {
+        f"new{free}": Place(num_waiting + 1),
         "job7": Place(num_waiting),
     }
 
