@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from SLMInit.chat_template import ChatTemplate, Message, content_forms, in_forms, render_chat
+from SLMInit.control_tokens import Segment
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
 from SLMInit.text_encoder import TextEncoder
 
@@ -35,19 +36,33 @@ class ConversationEncoder:
         self._forms = content_forms(lambda messages: render(self._template, messages))
         self._start_ids = self.texts.start_ids if template == INSTRUCTION_TEMPLATE else []
 
-    def encode(self, messages: list[Message], render: RenderChat | None = None) -> tuple[str, list[int]]:
+    def encode(self, messages: list[Message]) -> tuple[str, list[int]]:
         """The conversation's text and ids, with the beginning of the assistant's next turn. Contents are texts.
-
-        `render` is used this once in place of the one for all.
 
         Raises:
             TemplateError: the template leaves a message out, refuses it, or fails.
             UnspellableText: the tokenizer has no tokens for a text.
         """
+        segments = self.segments(messages)
+        return text_of(segments), self.ids(segments)
+
+    def segments(self, messages: list[Message], render: RenderChat | None = None) -> list[Segment]:
+        """The conversation's text in segments, which `ids` encodes. `render` is used in place of the one for all.
+
+        Raises:
+            TemplateError: the template leaves a message out, refuses it, or fails.
+        """
         marked = self.texts.mark(in_forms(messages, self._forms))
-        rendered = (render or self._render)(self._template, marked.messages)
-        text, ids = self.texts.chat_ids(rendered, marked.mark)
-        return text, [*self._start_ids, *ids]
+        return self.texts.split((render or self._render)(self._template, marked.messages), marked.mark)
+
+    def ids(self, segments: list[Segment]) -> list[int]:
+        """The ids of a conversation. Raises `UnspellableText` if the tokenizer has no tokens for a text."""
+        return [*self._start_ids, *self.texts.segment_ids(segments)]
+
+
+def text_of(segments: list[Segment]) -> str:
+    """What the segments are together."""
+    return "".join(segment.text for segment in segments)
 
 
 def _variables(tokenizer: Any) -> dict[str, str]:

@@ -52,14 +52,13 @@ class TextEncoder:
         """Prepare messages to be rendered."""
         return self._control.mark(messages)
 
-    def chat_ids(self, rendered: str, mark: str) -> tuple[str, list[int]]:
-        """The text of a conversation that was rendered from marked messages, and its ids.
+    def split(self, rendered: str, mark: str) -> list[Segment]:
+        """The text of a conversation that was rendered from marked messages, its control tokens apart."""
+        return self._control.split(rendered, mark)
 
-        Raises:
-            UnspellableText: the tokenizer has no tokens for it.
-        """
-        segments = self._control.split(rendered, mark)
-        return "".join(segment.text for segment in segments), self._encoding.encode(segments)
+    def segment_ids(self, segments: list[Segment]) -> list[int]:
+        """The ids of such a text. Raises as `text_ids`."""
+        return self._encoding.encode(segments)
 
 
 class _Encoding(Protocol):

@@ -58,7 +58,7 @@ class RenderedPrompt(NamedTuple):
 class FakeRenderer:
     """Renders like `prompt.PromptRenderer`: a text stays as it is, and of a conversation the last message counts."""
 
-    def render(self, prompt: Prompt, _is_given_up: object = None) -> RenderedPrompt:
+    def render(self, prompt: Prompt, _is_given_up: object = None, _check_length: object = None) -> RenderedPrompt:
         match prompt:
             case Conversation(messages):
                 text = messages[-1]["content"]

@@ -55,7 +55,9 @@ class Generation:
 
     def _generate(self, job: HeldJob, loan: Loan, earlier: list[Event], trace: AttemptTrace) -> None:
         params = GenerateParams.from_dict(job.job.params)
-        prompt_text, prompt_ids = loan.serving.renderer.render(params.prompt, lambda: job.is_given_up)
+        prompt_text, prompt_ids = loan.serving.renderer.render(
+            params.prompt, lambda: job.is_given_up, loan.serving.engine.check_length
+        )
         committed_ids, committed_text = events.committed(earlier)
         sequence = Sequence(
             job.sequence_id, prompt_ids, params.sampling, output_ids=committed_ids, emitted_text=committed_text

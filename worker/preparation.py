@@ -10,10 +10,8 @@ from common.job_store import JobStore
 from common.jobs import GenerateParams
 from common.preparation import grammar_key, is_long
 from worker.engine.sequence import Sequence
-from worker.given_up import wait_for
 from worker.held_jobs import HeldJob
 from worker.model_keeper import ModelKeeper
-from worker.priority import call_at_low_priority
 from worker.serving import Serving
 
 
@@ -37,8 +35,7 @@ class Preparation:
         # No loan is held from here on: an unload does not wait for what may take seconds.
         params = GenerateParams.from_dict(job.job.params)
         if is_long(job.job.params):
-            measured = call_at_low_priority(lambda: _check(job, params, serving))
-            wait_for(measured, lambda: job.is_given_up)
+            _check(job, params, serving)
         if params.sampling.grammar is not None:
             serving.grammars.compile(params.sampling.grammar, lambda: job.is_given_up).close()
         self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar))
@@ -46,5 +43,6 @@ class Preparation:
 
 def _check(job: HeldJob, params: GenerateParams, serving: Serving) -> None:
     """Raises `SLMError` if the engine would not take the prompt."""
-    _, prompt_ids = serving.renderer.render(params.prompt, lambda: job.is_given_up)
-    serving.engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling))
+    engine = serving.engine
+    _, prompt_ids = serving.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
+    engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling))

@@ -16,10 +16,15 @@ from worker.given_up import IsGivenUp
 class Renderer(Protocol):
     """Turns a prompt into what the model sees. Safe from several threads."""
 
-    def render(self, prompt: Prompt, is_given_up: IsGivenUp) -> tuple[str, list[int]]:
+    def render(
+        self, prompt: Prompt, is_given_up: IsGivenUp, check_length: Callable[[int], None]
+    ) -> tuple[str, list[int]]:
         """The prompt's text and its token ids.
 
+        `check_length` is called with the number of tokens that the prompt certainly has before it is encoded.
+
         Raises:
+            SLMError: what `check_length` raises.
             InvalidRequest: the model cannot take such a prompt.
             GivenUp: `is_given_up` became true first.
         """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from common import events
+from common.errors import PromptTooLong
 from common.job_store import JobStore
 from common.jobs import JobState, TokenizeResult
 from common.prompts import from_wire
-from worker.given_up import wait_for
 from worker.held_jobs import HeldJob
 from worker.model_keeper import ModelKeeper
-from worker.priority import call_at_low_priority
 from worker.serving import Serving
+
+CONTEXTS = 4  # of the model: so much longer than what it could take a text may be
 
 
 class TokenJobs:
@@ -31,7 +32,7 @@ class TokenJobs:
         with self._keeper.borrow(lambda: job.is_given_up, lambda: job.status("Loading SLM model...")) as loan:
             serving = loan.serving
         # No loan is held from here on: an unload does not wait for what may take seconds.
-        result = wait_for(call_at_low_priority(lambda: _tokenize(job, serving)), lambda: job.is_given_up)
+        result = _tokenize(job, serving)
         self._store.succeed(
             job.id, job.attempt, result.to_dict(), [events.finished(job.take_seq(), JobState.SUCCEEDED)]
         )
@@ -39,5 +40,16 @@ class TokenJobs:
 
 def _tokenize(job: HeldJob, serving: Serving) -> TokenizeResult:
     renderer = serving.renderer
-    text, ids = renderer.render(from_wire(job.job.params), lambda: job.is_given_up)
+
+    def check_length(num_tokens: int) -> None:
+        most = CONTEXTS * serving.context
+        if num_tokens > most:
+            raise PromptTooLong(
+                f"The prompt has {num_tokens} tokens or more; at most {most} are shown, {CONTEXTS} times the model's "
+                f"context of {serving.context}.",
+                param="prompt",
+            )
+
+    text, ids = renderer.render(from_wire(job.job.params), lambda: job.is_given_up, check_length)
+    check_length(len(ids))
     return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=serving.context)

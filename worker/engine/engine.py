@@ -158,22 +158,31 @@ class Engine:
             AdapterNotFound: the runner has no adapter of that name.
             InternalError: a token of the answer is not in the model's vocabulary.
         """
-        num_prompt_tokens, context_length = sequence.num_prompt_tokens, self._runner.context_length
-        if num_prompt_tokens == 0:
+        if sequence.num_prompt_tokens == 0:
             raise InvalidRequest("The prompt has no token.", param="prompt")
-        if num_prompt_tokens + 1 > context_length:
-            # The first words are OpenAI's: LiteLLM and others know the error by them.
-            raise PromptTooLong(
-                f"This model's maximum context length is {context_length} tokens, for prompt and answer together; the "
-                f"prompt has {num_prompt_tokens}, and at most {context_length - 1} can be its.",
-                param="prompt",
-            )
+        self.check_length(sequence.num_prompt_tokens, is_exact=True)
         check_prompt_ids(sequence.prompt_ids, self._runner.vocab_size)
         check_token_ids(sequence.params, self._runner.vocab_size)
         if sequence.adapter not in self._runner.adapters:
             raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
         if (largest := max(sequence.output_ids, default=0)) >= self._runner.vocab_size:
             raise InternalError(f"Token {largest} is not in the model's vocabulary of {self._runner.vocab_size}.")
+
+    def check_length(self, num_prompt_tokens: int, *, is_exact: bool = False) -> None:
+        """Look whether a prompt of so many tokens, or certainly no fewer, can be run.
+
+        Raises:
+            PromptTooLong: it does not fit the context together with one token of an answer.
+        """
+        context_length = self._runner.context_length
+        if num_prompt_tokens + 1 > context_length:
+            number = f"{num_prompt_tokens}" if is_exact else f"at least {num_prompt_tokens}"
+            # The first words are OpenAI's: LiteLLM and others know the error by them.
+            raise PromptTooLong(
+                f"This model's maximum context length is {context_length} tokens, for prompt and answer together; the "
+                f"prompt has {number}, and at most {context_length - 1} can be its.",
+                param="prompt",
+            )
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence.

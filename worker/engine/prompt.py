@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +14,23 @@ from jinja2 import TemplateError
 from common.errors import InvalidRequest
 from common.prompts import Conversation, Prompt, RawText, TokenIds
 from SLMInit.chat_template import ChatTemplate, Message, render_chat
-from SLMInit.conversation import ConversationEncoder
+from SLMInit.conversation import ConversationEncoder, text_of
 from SLMInit.errors import UnspellableText
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
 from worker.engine.strangers import TemplateOverLimit
 from worker.engine.token_bytes import TokenBytes
-from worker.given_up import IsGivenUp, never
+from worker.engine.token_length import TokenLength
+from worker.given_up import IsGivenUp, never, wait_for
+from worker.priority import call_at_low_priority
 
 RenderChat = Callable[[ChatTemplate, list[Message], IsGivenUp], str]
+CheckLength = Callable[[int], None]
+
+SHORT_TEXT = 16_384  # characters, which are encoded within 10 ms
+
+
+def _take_any(_num_tokens: int) -> None:
+    """Any length is right."""
 
 
 class RenderedPrompt(NamedTuple):
@@ -52,33 +62,44 @@ class PromptRenderer:
         self._render_chat = render_chat or _render_here
         self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
         self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
+        self._length = TokenLength(tokenizer)
 
-    def render(self, prompt: Prompt, is_given_up: IsGivenUp = never) -> RenderedPrompt:
+    def render(
+        self, prompt: Prompt, is_given_up: IsGivenUp = never, check_length: CheckLength = _take_any
+    ) -> RenderedPrompt:
         """Render the prompt; an instruction is a conversation of one message.
+
+        Args:
+            prompt: the prompt.
+            is_given_up: whether nobody waits for it any more.
+            check_length: called with the number of tokens that it certainly has, before it is encoded; what it raises
+                is raised.
 
         Raises:
             InvalidRequest: the template has no place for these messages or refuses them, e.g. for the order of their
                 roles, or takes too much; or the tokenizer has no such token, or none for this text.
             GivenUp: `is_given_up` became true first.
         """
+        encoder = _Encoder(is_given_up, check_length, self._length)
         match prompt:
             case RawText(text):
-                return RenderedPrompt(text, self._encode(text))
+                return RenderedPrompt(text, self._encode(text, encoder))
             case TokenIds(ids):
+                check_length(len(ids))
                 return RenderedPrompt(self._decode(ids), list(ids))
             case Conversation(messages):
-                return self._converse(list(messages), is_given_up)
+                return self._converse(list(messages), encoder)
             case instruction:
-                return self._converse([{"role": "user", "content": instruction}], is_given_up)
+                return self._converse([{"role": "user", "content": instruction}], encoder)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The text of each token by itself; U+FFFD stands for what is no whole character."""
         return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str, encoder: _Encoder) -> list[int]:
         """With the special tokens that the tokenizer puts around a text, such as a start token."""
         try:
-            return self._conversations.texts.text_ids(text)
+            return encoder.encode(text, lambda: self._conversations.texts.text_ids(text))
         except UnspellableText as error:
             raise InvalidRequest(str(error), param="prompt") from error
 
@@ -94,9 +115,11 @@ class PromptRenderer:
         text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return text
 
-    def _converse(self, messages: list[Message], is_given_up: IsGivenUp) -> RenderedPrompt:
+    def _converse(self, messages: list[Message], encoder: _Encoder) -> RenderedPrompt:
         try:
-            return RenderedPrompt(*self._conversations.encode(messages, partial(self._render_within, is_given_up)))
+            segments = self._conversations.segments(messages, partial(self._render_within, encoder.is_given_up))
+            text = text_of(segments)
+            return RenderedPrompt(text, encoder.encode(text, lambda: self._conversations.ids(segments)))
         except TemplateOverLimit as error:
             raise InvalidRequest(
                 f"The model's chat template cannot be used for these messages: {error}.", param="messages"
@@ -110,6 +133,20 @@ class PromptRenderer:
 
     def _render_within(self, is_given_up: IsGivenUp, template: ChatTemplate, messages: list[Message]) -> str:
         return self._render_chat(template, messages, is_given_up)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """How one prompt's text is encoded: not at all if it is too long, and long ones without hurry."""
+
+    is_given_up: IsGivenUp
+    check_length: CheckLength
+    length: TokenLength
+
+    def encode(self, text: str, encode: Callable[[], list[int]]) -> list[int]:
+        """Call `encode`, which makes ids of the text: outside Python, where threads have priorities."""
+        self.check_length(self.length.least_tokens(text))
+        return encode() if len(text) <= SHORT_TEXT else wait_for(call_at_low_priority(encode), self.is_given_up)
 
 
 def _render_here(template: ChatTemplate, messages: list[Message], _is_given_up: IsGivenUp) -> str:

@@ -58,11 +58,11 @@ def _bytes_of_name(name: str, otherwise: str) -> bytes:
     """The bytes of a token that is a part of a character, by its name in one of the two ways in use."""
     if (match := _BYTE_TOKEN.fullmatch(name)) is not None:
         return bytes([int(match[1], 16)])
-    letters = _byte_letters()
+    letters = byte_letters()
     return bytes(letters[char] for char in name) if letters.keys() >= set(name) else otherwise.encode()
 
 
-def _byte_letters() -> dict[str, int]:
+def byte_letters() -> dict[str, int]:
     """The letters of byte-level BPE: printable bytes stand for themselves, the others for what follows U+0100."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
