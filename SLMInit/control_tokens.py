@@ -53,16 +53,17 @@ class ControlTokens:
 
     def split(self, rendered: str, mark: str) -> list[Segment]:
         """Take a rendered conversation apart. What is marked is text; all segments together are the text unmarked."""
-        names = self._present_in(rendered)
-        pattern = re.compile(f"{mark}({names}){mark}|{mark}|({names})")
+        names = self._present_in(rendered) or "(?!)"
+        typed = f"{mark}(?P<typed>{names}){mark}|{mark}|" if mark in rendered else ""  # looking for it takes long
+        pattern = re.compile(f"{typed}(?P<control>{names})")
         segments: list[Segment] = []
         text, end = StringIO(), 0
         for match in pattern.finditer(rendered):
             text.write(rendered[end : match.start()])
-            text.write(match[1] or "")
+            text.write(match.groupdict().get("typed") or "")
             end = match.end()
-            if match[2] is not None:
-                segments += [Segment(text.getvalue(), is_control=False), Segment(match[2], is_control=True)]
+            if match["control"] is not None:
+                segments += [Segment(text.getvalue(), is_control=False), Segment(match["control"], is_control=True)]
                 text = StringIO()
         segments.append(Segment(text.getvalue() + rendered[end:], is_control=False))
         return [segment for segment in segments if segment.text]
@@ -70,11 +71,12 @@ class ControlTokens:
     def _marked(self, content: Any, mark: str) -> Any:
         if isinstance(content, list):
             return [part | {"text": self._marked(part["text"], mark)} for part in content]
-        return re.sub(self._present_in(content), lambda match: f"{mark}{match[0]}{mark}", content)
+        names = self._present_in(content)
+        return re.sub(names, lambda match: f"{mark}{match[0]}{mark}", content) if names else content
 
     def _present_in(self, text: str) -> str:
         """A pattern of the names that are in the text, the longest first. A vocabulary may have thousands of them."""
-        return "|".join(re.escape(name) for name in self.names if name in text) or "(?!)"
+        return "|".join(re.escape(name) for name in self.names if name in text)
 
 
 def _texts(content: Any) -> list[str]:
@@ -82,5 +84,5 @@ def _texts(content: Any) -> list[str]:
 
 
 def _unused_character(texts: Iterable[str]) -> str:
-    used = set[str]().union(*texts)
-    return next(char for char in map(chr, _PRIVATE) if char not in used)
+    all_of_them = list(texts)
+    return next(char for char in map(chr, _PRIVATE) if not any(char in text for text in all_of_them))

@@ -28,7 +28,7 @@ from benchmarks.attacks import ATTACKS, Attack, Body, Client
 from benchmarks.chaos import BROKEN, is_answering
 from common.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
-from deploy.redis_server import free_port
+from tests.free_port import free_port
 from tests.processes import Process, running_cluster, wait_for
 from tests.redis_server import running_server
 
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         (folder / "redis").mkdir()
         redis = stack.enter_context(running_server(folder / "redis"))
         cluster = stack.enter_context(running_cluster(redis.url, folder, SLM_DATA_DIR=str(ROOT / "data")))
-        keys, port = ApiKeyStore(cluster.redis), free_port(0)
+        keys, port = ApiKeyStore(cluster.redis), free_port()
         good, bad = (Client(port, keys.create(name, Role.USER)) for name in ("good", "bad"))
         cluster.start_api(port)
         worker = cluster.start_worker("only", WORKER)
