@@ -37,7 +37,7 @@ class Preparation:
         if is_long(job.job.params):
             _check(job, params, serving)
         if params.sampling.grammar is not None:
-            serving.grammars.compile(params.sampling.grammar, lambda: job.is_given_up).close()
+            serving.grammars.prepare(params.sampling.grammar, lambda: job.is_given_up)
         self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar))
 
 

@@ -38,8 +38,12 @@ class Renderer(Protocol):
 class Grammars(Protocol):
     """Turns grammars into limits on an answer's tokens. Safe from several threads."""
 
+    def prepare(self, grammar: Grammar, is_given_up: IsGivenUp) -> None:
+        """Do what takes long of `compile`, and raise as it does."""
+        ...
+
     def compile(self, grammar: Grammar, is_given_up: IsGivenUp) -> TokenConstraint:
-        """A constraint for one answer, in its first state. May take seconds: not for the engine thread.
+        """A constraint for one answer, in its first state. May take seconds if the grammar was not prepared lately.
 
         Raises:
             InvalidRequest: the grammar cannot be used; `param` names the field that it came in.

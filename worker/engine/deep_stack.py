@@ -12,10 +12,10 @@ STACK_BYTES = 256 * 2**20  # of address space; memory is taken as it is used
 T = TypeVar("T")
 
 
-def call_with_deep_stack(function: Callable[[], T]) -> Future[T]:
+def call_with_deep_stack(function: Callable[[], T]) -> T:
     """Call the function on a thread of its own with a large stack: to overflow one would end the process.
 
-    The thread ends with the process, without waiting for the call.
+    Returns what it returns, raises what it raises, when the stack has been given back.
     """
     result: Future[T] = Future()
 
@@ -27,7 +27,9 @@ def call_with_deep_stack(function: Callable[[], T]) -> Future[T]:
 
     usual = threading.stack_size(STACK_BYTES)
     try:
-        threading.Thread(target=run, name="deep-stack", daemon=True).start()
+        thread = threading.Thread(target=run, name="deep-stack", daemon=True)
+        thread.start()
     finally:
         threading.stack_size(usual)
-    return result
+    thread.join()
+    return result.result()

@@ -16,7 +16,7 @@ from worker.engine.grammar import Vocabulary
 from worker.engine.grammar_constraint import GrammarConstraint
 from worker.engine.untrusted import GRAMMAR, VOCABULARY
 from worker.given_up import GivenUp, IsGivenUp, never, wait_for
-from worker.helper.client import Child, Helper
+from worker.helper.client import Child, Helper, HelperClosed
 from worker.helper.messages import send
 
 if TYPE_CHECKING:
@@ -50,13 +50,20 @@ class GrammarCompiler:
         self._processes: OrderedDict[Grammar, Future[_Process]] = OrderedDict()
         self._refusals: OrderedDict[Grammar, InvalidRequest] = OrderedDict()
 
+    def prepare(self, grammar: Grammar, is_given_up: IsGivenUp = never) -> None:
+        """Compile the grammar, so that `compile` finds it. Takes milliseconds, or seconds for the largest grammars.
+
+        Raises as `compile`.
+        """
+        self._process(grammar, is_given_up)
+
     def compile(self, grammar: Grammar, is_given_up: IsGivenUp = never) -> GrammarConstraint:
-        """A constraint in its first state. Takes milliseconds, or seconds for the largest grammars.
+        """A constraint in its first state.
 
         Raises:
             InvalidRequest: the grammar is wrong, too complex, impossible to keep to, or uses what the library does not
                 support; `param` is the field that it came in.
-            GivenUp: `is_given_up` became true first.
+            GivenUp: `is_given_up` became true first, or the helper was closed.
         """
         while True:
             process = self._process(grammar, is_given_up)
@@ -78,6 +85,8 @@ class GrammarCompiler:
                 self._start_for_all(grammar, mine, is_given_up)
             try:
                 return wait_for(future, is_given_up)
+            except HelperClosed:
+                raise
             except GivenUp:
                 if is_given_up():
                     raise  # else it was the job that began to start it that was given up
@@ -92,7 +101,7 @@ class GrammarCompiler:
             process = self._started(grammar, is_given_up)
         except BaseException as err:  # everybody's who waits for it
             with self._lock:
-                del self._processes[grammar]
+                self._processes.pop(grammar, None)
                 if isinstance(err, InvalidRequest):
                     _keep(self._refusals, grammar, err)
             future.set_exception(err)
@@ -104,19 +113,28 @@ class GrammarCompiler:
     def _started(self, grammar: Grammar, is_given_up: IsGivenUp) -> _Process:
         if not self._end_ids:
             raise _unusable(grammar, "the model has no token to end an answer with")
-        self._make_tokens_known()
-        child = self._helper.fork(GRAMMAR)
-        try:
-            send(child.link, {"kind": grammar.kind.value, "source": grammar.source})
-            answer: dict[str, Any] = child.receive(is_given_up)
-        except (EOFError, OSError):
-            raise _unusable(grammar, f"it {self._helper.end(child)} to compile") from None
-        except GivenUp:
-            self._helper.end(child)
-            raise
+        with self._helper.in_use():
+            self._make_tokens_known()
+            child = self._helper.fork(GRAMMAR)
+            try:
+                send(child.link, {"kind": grammar.kind.value, "source": grammar.source})
+                answer: dict[str, Any] = child.receive(is_given_up)
+            except (EOFError, OSError):
+                raise _unusable(grammar, f"it {self._helper.end(child)} to compile") from None
+            except GivenUp:
+                self._helper.end(child)
+                raise
         if "error" in answer:
             raise SLMError.from_dict(answer["error"])
         return _Process(child)
+
+    def close(self) -> None:
+        """Let go of the grammars that are kept. Those in use go on."""
+        with self._lock:
+            started, self._processes = self._processes, OrderedDict()
+        for future in started.values():
+            if future.done() and future.exception() is None:
+                future.result().close()
 
     def _make_tokens_known(self) -> None:
         with self._vocabulary_lock:

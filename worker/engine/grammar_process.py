@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from multiprocessing.connection import Connection, wait
@@ -56,7 +57,7 @@ def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
 def _compiled(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
     size_before = resident_bytes()
     with limited(COMPILING):
-        matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer)).result()
+        matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer))
         for seed in range(_WALKS):
             _walk(GrammarState(matcher.deep_copy(), grammar.field), tokenizer, random.Random(seed))  # noqa: S311
     if resident_bytes() - size_before > MAX_COMPILED:
@@ -113,24 +114,24 @@ class _Answers:
             self._link = None
             return
         answer = Connection(recv_handle(link))
-        self._states[answer] = state = GrammarState(self._matcher.deep_copy(), self._field)
-        self._tell(answer, state, [])
+        self._states[answer] = GrammarState(self._matcher.deep_copy(), self._field)
+        self._tell(answer, list)
 
     def _go_on(self, answer: Connection) -> None:
+        self._tell(answer, lambda: array("i", answer.recv_bytes()))
+
+    def _tell(self, answer: Connection, next_tokens: Callable[[], Sequence[int]]) -> None:
         try:
-            token_ids = array("i", answer.recv_bytes())
-            self._tell(answer, self._states[answer], token_ids)
-        except (EOFError, OSError):
+            token_ids = next_tokens()
+            with limited_time(STEP_WALL_S, STEP_CPU_S):
+                told = _outcome(self._states[answer], token_ids)
+            answer.send_bytes(told)
+        except (EOFError, OSError):  # the answer has ended
             del self._states[answer]
             answer.close()
 
-    def _tell(self, answer: Connection, state: GrammarState, token_ids: array[int] | list[int]) -> None:
-        with limited_time(STEP_WALL_S, STEP_CPU_S):
-            told = _outcome(state, token_ids)
-        answer.send_bytes(told)
 
-
-def _outcome(state: GrammarState, token_ids: array[int] | list[int]) -> bytes:
+def _outcome(state: GrammarState, token_ids: Sequence[int]) -> bytes:
     try:
         state.advance(token_ids)
         if state.is_complete:

@@ -155,6 +155,7 @@ class LoadedModel:
         """Stop the engine and give the memory back to the system. The object is of no use afterwards."""
         self.helper.close()
         if self._engine is not None:
+            self.grammars.close()
             self._engine.stop()
         if self._runner is not None:
             self._runner.close()

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -36,7 +36,12 @@ _TIME_SIGNALS = (signal.SIGPROF, signal.SIGALRM)
 
 T = TypeVar("T")
 
+
 log = logging.getLogger(__name__)
+
+
+class HelperClosed(GivenUp):
+    """The helper was closed: its model is no longer there."""
 
 
 class Child:
@@ -107,6 +112,7 @@ class Helper:
         self._process: _Process | None = None
         self._configuration: dict[str, Any] = {}
         self._is_closed = False
+        self._num_users = 0
         self._idle: list[Child] = []
         self._places = threading.Semaphore(MAX_TASKS)
 
@@ -123,11 +129,24 @@ class Helper:
                 with suppress(OSError):  # it has died: the next one will learn it
                     send(self._process.link, {"configure": name, "value": value})
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep it from ending for the length of a `with` block. Raises `HelperClosed` if it was closed before."""
+        with self._lock:
+            if self._is_closed:
+                raise HelperClosed
+            self._num_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_users -= 1
+                self._end_if_over()
+
     def fork(self, service: str) -> Child:
-        """A new child of that kind.
+        """A new child of that kind. Called while `in_use`, as `end` is.
 
         Raises:
-            GivenUp: the helper was closed.
             InternalError: the helper does not work.
         """
         ours, theirs = Pipe()
@@ -145,28 +164,40 @@ class Helper:
 
         Raises:
             OverLimit: it took too much.
-            GivenUp: `is_given_up` became true first, or the helper was closed.
+            GivenUp: `is_given_up` became true first.
+            HelperClosed: the helper was closed before.
             SLMError: what the task raised.
         """
-        while not self._places.acquire(timeout=LOOK_S):
-            if is_given_up():
-                raise GivenUp
-        try:
+        with self.in_use(), self._place(is_given_up):
             answer = self._do({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
-        finally:
-            self._places.release()
         if "error" in answer:
             raise SLMError.from_dict(answer["error"])
         return answer["value"]
 
     def close(self) -> None:
-        """End the process and its children; whoever waits for one is let go."""
+        """End the process as soon as those who use it now are done, which their limits see to."""
         with self._lock:
             self._is_closed = True
-            process, self._process = self._process, None
-        if process is not None:
-            process.link.close()
-            _wait_or_kill(process.popen)
+            self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if not self._is_closed or self._num_users or self._process is None:
+            return
+        process, self._process = self._process, None
+        for child in self._idle:
+            child.link.close()
+        process.link.close()
+        _wait_or_kill(process.popen)
+
+    @contextmanager
+    def _place(self, is_given_up: IsGivenUp) -> Iterator[None]:
+        while not self._places.acquire(timeout=LOOK_S):
+            if is_given_up():
+                raise GivenUp
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _do(self, request: dict[str, Any], is_given_up: IsGivenUp) -> dict[str, Any]:
         child = self._ready_child(request)
@@ -211,8 +242,6 @@ class Helper:
         raise InternalError("The worker's helper process does not work; the worker's log has the details.")
 
     def _running(self) -> _Process:
-        if self._is_closed:
-            raise GivenUp
         if self._process is None:
             self._process = _started(self._services)
             for name, value in self._configuration.items():

@@ -80,7 +80,7 @@ class LocalConstraint:
 
 def compiled(grammar: Grammar, end_ids: Iterable[int] = (EOS,)) -> LocalConstraint:
     tokenizer = make_tokenizer(tuple(end_ids))
-    matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer)).result()
+    matcher = call_with_deep_stack(lambda: compile_grammar(grammar, tokenizer))
     return LocalConstraint(GrammarState(matcher, grammar.field))
 
 

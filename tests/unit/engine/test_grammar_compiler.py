@@ -113,6 +113,15 @@ def test_a_token_that_may_not_stand_there_is_refused(compiler: GrammarCompiler) 
     assert refusal.param == "regex"
 
 
+def test_an_answer_that_is_given_up_at_once_ends_no_other(compiler: GrammarCompiler) -> None:
+    """It did: nobody took the beginning that the process told."""
+    constraint = compiler.compile(choice("ab", "cd"))
+    for _ in range(5):
+        compiler.compile(choice("ab", "cd")).close()
+
+    assert is_complete(read(constraint, "ab"))
+
+
 # Processes
 
 

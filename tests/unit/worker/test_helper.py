@@ -14,7 +14,7 @@ import pytest
 from common.errors import InternalError, InvalidRequest
 from common.settings import ROOT
 from worker.given_up import GivenUp
-from worker.helper.client import MAX_TASKS, Helper
+from worker.helper.client import MAX_TASKS, Helper, HelperClosed
 from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
 
@@ -112,13 +112,16 @@ def test_a_child_of_another_kind_serves_its_own_link(helper: Helper) -> None:
 
 
 def test_short_requests_do_not_wait_for_long_ones(helper: Helper) -> None:
-    helper.start()
-    for _ in range(MAX_TASKS - 1):
-        in_thread(lambda: helper.call("sleep", 20, PLENTY))
+    answers: list[object] = []
+    threads = [in_thread(lambda: answers.append(helper.call("sleep", 3, PLENTY))) for _ in range(MAX_TASKS - 1)]
+    time.sleep(0.5)
 
-    begin = time.monotonic()
     assert helper.call("echo", "short", PLENTY) == "short"
-    assert time.monotonic() - begin < 20
+
+    assert not answers
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert answers == [3] * (MAX_TASKS - 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such thing")
@@ -142,11 +145,13 @@ def test_a_request_that_is_given_up_is_killed(helper: Helper) -> None:
 
 
 def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper) -> None:
-    for _ in range(MAX_TASKS):
-        in_thread(lambda: helper.call("sleep", 20, PLENTY))
+    threads = [in_thread(lambda: helper.call("sleep", 2, PLENTY)) for _ in range(MAX_TASKS)]
+    time.sleep(0.5)
 
     with pytest.raises(GivenUp):
         helper.call("echo", "late", PLENTY, lambda: True)
+    for thread in threads:
+        thread.join(PATIENCE_S)
 
 
 def test_what_was_configured_is_known_to_every_child_and_after_a_restart(helper: Helper) -> None:
@@ -169,26 +174,21 @@ def test_an_idle_child_that_dies_is_replaced(helper: Helper) -> None:
     assert helper.call("echo", "next", PLENTY) == "next"
 
 
-def test_closing_lets_everybody_go_and_leaves_nothing_behind(helper: Helper) -> None:
+def test_closing_lets_go_on_what_is_under_way_and_leaves_nothing_behind(helper: Helper) -> None:
     pids = helper.call("pids", None, PLENTY)
-    outcomes: list[BaseException] = []
-
-    def compute() -> None:
-        try:
-            helper.call("compute", None, PLENTY)
-        except GivenUp as err:
-            outcomes.append(err)
-
-    thread = in_thread(compute)
+    answers: list[float] = []
+    thread = in_thread(lambda: answers.append(helper.call("sleep", 0.5, PLENTY)))
     time.sleep(0.2)
+
     helper.close()
+    with pytest.raises(HelperClosed):
+        helper.call("echo", "late", PLENTY)
+    assert not answers
     thread.join(PATIENCE_S)
 
-    assert len(outcomes) == 1
+    assert answers == [0.5]
     for pid in pids.values():
         wait_until_gone(pid)
-    with pytest.raises(GivenUp):
-        helper.call("echo", "late", PLENTY)
 
 
 def test_the_helper_ends_with_its_worker() -> None:
