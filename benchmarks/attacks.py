@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
 TIMEOUT_S = 120.0
+LEAVE_AFTER_S = 1.0
 LONG_CHARS = 250_000
 OPTIONAL = ".?" * 30_000
 
@@ -37,6 +40,12 @@ class Client:
             with closing(connection.getresponse()) as answer:
                 for line in answer:
                     yield answer.status, line
+
+    def leave(self, path: str, body: Body) -> None:
+        """Send a request and close the connection a little later, whatever there is to read."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)) as connection:
+            connection.request("POST", path, json.dumps(body), self._headers)
+            time.sleep(LEAVE_AFTER_S)
 
 
 class Attack(NamedTuple):
@@ -71,6 +80,32 @@ def _text(number: int) -> str:
     return (words * (LONG_CHARS // len(words)))[:LONG_CHARS]
 
 
+def _leave(client: Client, number: int) -> str:
+    """Ask for a long answer, and go."""
+    client.leave("/slm/generate", {"prompt": f"Tell me {number} stories.", "max_new_tokens": 500, "ignore_eos": True})
+    return "left"
+
+
+class _Replay:
+    """Reads the stream of one long job that has ended, again and again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._job_id = ""
+
+    def __call__(self, client: Client, _number: int) -> str:
+        with self._lock:
+            self._job_id = self._job_id or self._run_job(client)
+        return client.send("GET", f"/slm/jobs/{self._job_id}/stream")
+
+    @staticmethod
+    def _run_job(client: Client) -> str:
+        body = {"prompt": "Tell me everything.", "max_new_tokens": 1500, "ignore_eos": True}
+        lines = [line for _, line in client.lines("POST", "/slm/generate", body)]
+        job_id: str = json.loads(b"".join(lines))["job_id"]
+        return job_id
+
+
 def _tokenize(client: Client, number: int) -> str:
     return client.send("POST", "/slm/tokenize", {"raw_text": _text(number)})
 
@@ -87,4 +122,6 @@ ATTACKS = [
     Attack("wide schema", "90 kinds of lists that begin alike", _generate(response_format=_schema(_wide_schema))),
     Attack("tokenize", "`POST /slm/tokenize` of 250,000 characters", _tokenize),
     Attack("long prompt", "prompts of 250,000 characters", _generate(prompt=_text)),
+    Attack("replay", "the stream of an ended job of 1,500 tokens, again and again", _Replay()),
+    Attack("leave", "long plain requests whose clients go after a second", _leave),
 ]
