@@ -85,7 +85,12 @@ class Settings(BaseSettings):
         5.0, ge=0.5, le=300, description="After how long without a heartbeat a worker counts as dead."
     )
     job_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="How long a finished job can still be read.")
-    max_queue: int = Field(1000, ge=1, le=1_000_000, description="Jobs that may wait for a slot, and as many to be prepared; more are refused with 503.")
+    max_queue: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Jobs that may wait for a slot, and as many to be prepared; more are refused with 503.",
+    )
     drain_s: float = Field(20.0, ge=0, le=3600, description="How long a stopping worker lets its generations finish.")
     max_body_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body.")
     max_prompt_chars: int = Field(
