@@ -8,7 +8,7 @@ from typing import Any
 from SLMInit.chat_template import ChatTemplate, Message, content_forms, in_forms, render_chat
 from SLMInit.control_tokens import Segment
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
-from SLMInit.text_encoder import TextEncoder
+from SLMInit.text_encoder import Encode, TextEncoder
 
 RenderChat = Callable[[ChatTemplate, list[Message]], str]
 
@@ -55,9 +55,13 @@ class ConversationEncoder:
         marked = self.texts.mark(in_forms(messages, self._forms))
         return self.texts.split((render or self._render)(self._template, marked.messages), marked.mark)
 
-    def ids(self, segments: list[Segment]) -> list[int]:
-        """The ids of a conversation. Raises `UnspellableText` if the tokenizer has no tokens for a text."""
-        return [*self._start_ids, *self.texts.segment_ids(segments)]
+    def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
+        """The ids of a conversation; `encode` is as in `TextEncoder`.
+
+        Raises:
+            UnspellableText: the tokenizer has no tokens for a text.
+        """
+        return [*self._start_ids, *self.texts.segment_ids(segments, encode)]
 
 
 def text_of(segments: list[Segment]) -> str:

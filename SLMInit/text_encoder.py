@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tokenizers import Tokenizer
@@ -14,9 +14,13 @@ from SLMInit.chat_template import Message
 from SLMInit.control_tokens import ControlTokens, MarkedMessages, Segment
 from SLMInit.errors import UnspellableText
 
+Encode = Callable[[str, bool], list[int]]  # a text, and whether with the tokens around it -> ids
+
 
 class TextEncoder:
     """Makes token ids with one tokenizer. Safe from several threads.
+
+    Where a method takes `encode`, that is used to do the work elsewhere, with the tokenizer of `state`.
 
     Args:
         tokenizer: of transformers.
@@ -36,17 +40,22 @@ class TextEncoder:
         self._encoding: _Encoding = make(tokenizer, self._control.names)
         self.start_ids = _start_ids(self.text_ids("a"), self.part_ids("a"))
 
-    def text_ids(self, text: str) -> list[int]:
+    @property
+    def state(self) -> str | None:
+        """The tokenizer that encodes, as the `tokenizers` library saves it; None for one that is written in Python."""
+        return self._encoding.state
+
+    def text_ids(self, text: str, encode: Encode | None = None) -> list[int]:
         """A user's text, with the tokens that the tokenizer puts around every text.
 
         Raises:
             UnspellableText: the tokenizer has no tokens for it.
         """
-        return self._encoding.encode_whole(text)
+        return self._encoding.encode_whole(text, encode)
 
     def part_ids(self, text: str) -> list[int]:
         """A user's text alone. Raises as `text_ids`."""
-        return self._encoding.encode([Segment(text, is_control=False)])
+        return self._encoding.encode([Segment(text, is_control=False)], None)
 
     def mark(self, messages: list[Message]) -> MarkedMessages:
         """Prepare messages to be rendered."""
@@ -56,15 +65,34 @@ class TextEncoder:
         """The text of a conversation that was rendered from marked messages, its control tokens apart."""
         return self._control.split(rendered, mark)
 
-    def segment_ids(self, segments: list[Segment]) -> list[int]:
+    def segment_ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
         """The ids of such a text. Raises as `text_ids`."""
-        return self._encoding.encode(segments)
+        return self._encoding.encode(segments, encode)
+
+
+def encode_with(tokenizer: Tokenizer, text: str, *, with_tokens_around: bool) -> list[int]:
+    """The ids of a text by a tokenizer of the `tokenizers` library.
+
+    Raises:
+        UnspellableText: the tokenizer has no tokens for it.
+    """
+    try:
+        # without the tokens' places in the text, which nobody asks for here: a third faster
+        (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=with_tokens_around)
+        return list(encoding.ids)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as err:  # what the library stumbles over is no `Exception`
+        raise UnspellableText(f"The model's tokenizer cannot spell this text: {err}") from err
 
 
 class _Encoding(Protocol):
-    def encode(self, segments: list[Segment]) -> list[int]: ...
+    @property
+    def state(self) -> str | None: ...
 
-    def encode_whole(self, text: str) -> list[int]: ...
+    def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]: ...
+
+    def encode_whole(self, text: str, encode: Encode | None) -> list[int]: ...
 
 
 class _FastEncoding:
@@ -79,20 +107,19 @@ class _FastEncoding:
         self._secret_names = {name: f"\ue000{secret}.{index}\ue001" for index, name in enumerate(names)}
         self._tokenizer = _renamed(tokenizer.backend_tokenizer, self._secret_names)
 
-    def encode(self, segments: list[Segment]) -> list[int]:
+    @property
+    def state(self) -> str:
+        return str(self._tokenizer.to_str())
+
+    def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]:
         text = "".join(self._secret_names[one.text] if one.is_control else one.text for one in segments)
-        return self._encode(text, add_special_tokens=False)
+        return (encode or self._encode)(text, False)
 
-    def encode_whole(self, text: str) -> list[int]:
-        return self._encode(text, add_special_tokens=True)
+    def encode_whole(self, text: str, encode: Encode | None) -> list[int]:
+        return (encode or self._encode)(text, True)
 
-    def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        try:
-            # without the tokens' places in the text, which nobody asks for here: a third faster
-            (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-            return list(encoding.ids)
-        except Exception as err:  # the library knows no other
-            raise UnspellableText(f"The model's tokenizer cannot spell this text: {err}") from err
+    def _encode(self, text: str, with_tokens_around: bool) -> list[int]:
+        return encode_with(self._tokenizer, text, with_tokens_around=with_tokens_around)
 
 
 def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
@@ -135,13 +162,17 @@ class _SlowEncoding:
         self._ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
         self._control_ids = frozenset(self._ids.values()) - {tokenizer.unk_token_id}
 
-    def encode(self, segments: list[Segment]) -> list[int]:
+    @property
+    def state(self) -> None:
+        return None
+
+    def encode(self, segments: list[Segment], _encode: Encode | None) -> list[int]:
         ids: list[int] = []
         for segment in segments:
             ids += [self._ids[segment.text]] if segment.is_control else self._encode(segment.text)
         return ids
 
-    def encode_whole(self, text: str) -> list[int]:
+    def encode_whole(self, text: str, _encode: Encode | None) -> list[int]:
         ids: list[int] = self._tokenizer.build_inputs_with_special_tokens(self._encode(text))
         return ids
 

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
-LOW = 10  # niceness: a tenth of what one of the engine's threads gets where both want a core
-
-LOWEST = 19
-
-T = TypeVar("T")
-
-
-def call_at_low_priority(function: Callable[[], T]) -> Future[T]:
-    """Call the function on a thread of its own that gives way to the engine's, where threads have priorities."""
-    result: Future[T] = Future()
-
-    def run() -> None:
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
-        try:
-            result.set_result(function())
-        except BaseException as error:  # the caller's business, whatever it is
-            result.set_exception(error)
-
-    threading.Thread(target=run, name="slm-low-priority", daemon=True).start()
-    return result
+LOWEST = 19  # niceness
 
 
 def leave_only_idle_time(pid: int) -> None:

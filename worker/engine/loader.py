@@ -32,7 +32,7 @@ from worker.engine.model_tokenizer import end_token_ids, load_tokenizer, warn_if
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
-from worker.engine.strangers import Strangers, TemplateOverLimit
+from worker.engine.strangers import Strangers, TakesTooMuch
 from worker.engine.token_bytes import TokenBytes, fallback_bytes
 from worker.engine.untrusted import PROGRAMS, SERVICES
 from worker.helper.client import Helper
@@ -194,7 +194,7 @@ def load_model(
         adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, strangers)
         _check_finite(model, source)
         warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
-        renderer = PromptRenderer(tokenizer, adapter_path, strangers.render_chat)
+        renderer = PromptRenderer(tokenizer, adapter_path, strangers)
         model = model.to(chosen_device).eval().requires_grad_(requires_grad=False)
         undo.pop_all()
     return LoadedModel(
@@ -219,10 +219,10 @@ def _failures_in_words(source: str, base_name: str) -> Iterator[None]:
         raise ModelUnavailable(str(error)) from error
     except UnusableFiles as error:
         raise ModelUnavailable(f"Base model {base_name!r} cannot be served: {error}") from error
-    except TemplateOverLimit as error:
+    except TakesTooMuch as error:
         raise ModelUnavailable(
-            f"Base model {base_name!r} cannot be served: the chat template in {source!r} or in its adapter's folder "
-            f"cannot be used, {error}. Put another one there, as chat_template.jinja."
+            f"Base model {base_name!r} cannot be served: {error}. Put another template into {source!r} or into its "
+            "adapter's folder, as chat_template.jinja."
         ) from error
     except LOAD_ERRORS as error:
         raise ModelUnavailable(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +16,12 @@ from SLMInit.chat_template import ChatTemplate, Message, render_chat
 from SLMInit.conversation import ConversationEncoder, text_of
 from SLMInit.errors import UnspellableText
 from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
-from worker.engine.strangers import TemplateOverLimit
+from SLMInit.text_encoder import Encode
+from worker.engine.strangers import Strangers, TakesTooMuch
 from worker.engine.token_bytes import TokenBytes
 from worker.engine.token_length import TokenLength
-from worker.given_up import IsGivenUp, never, wait_for
-from worker.priority import call_at_low_priority
+from worker.given_up import IsGivenUp, never
 
-RenderChat = Callable[[ChatTemplate, list[Message], IsGivenUp], str]
 CheckLength = Callable[[int], None]
 
 SHORT_TEXT = 16_384  # characters, which are encoded within 10 ms
@@ -49,20 +47,21 @@ class PromptRenderer:
     Args:
         tokenizer: the model's.
         adapter_dir: the adapter's folder, if there is an adapter.
-        render_chat: as `strangers.Strangers.render_chat`. The default is for templates that can be trusted.
+        strangers: runs the template, and encodes long texts; None for a template and a tokenizer that can be trusted.
 
     Raises:
-        jinja2.TemplateError, TemplateOverLimit, UnspellableText, ValueError: template or tokenizer cannot be used.
+        jinja2.TemplateError, TakesTooMuch, UnspellableText, ValueError: template or tokenizer cannot be used.
     """
 
-    def __init__(self, tokenizer: Any, adapter_dir: Path | None = None, render_chat: RenderChat | None = None) -> None:
+    def __init__(self, tokenizer: Any, adapter_dir: Path | None = None, strangers: Strangers | None = None) -> None:
         own = adapter_dir and read_chat_template(adapter_dir)
         self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
         self._tokenizer = tokenizer
-        self._render_chat = render_chat or _render_here
+        self._strangers = strangers
         self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
         self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
         self._length = TokenLength(tokenizer)
+        self._is_fast = getattr(tokenizer, "is_fast", False)  # the others encode in Python, here
 
     def render(
         self, prompt: Prompt, is_given_up: IsGivenUp = never, check_length: CheckLength = _take_any
@@ -80,28 +79,37 @@ class PromptRenderer:
                 roles, or takes too much; or the tokenizer has no such token, or none for this text.
             GivenUp: `is_given_up` became true first.
         """
-        encoder = _Encoder(is_given_up, check_length, self._length)
         match prompt:
             case RawText(text):
-                return RenderedPrompt(text, self._encode(text, encoder))
+                return RenderedPrompt(text, self._encode(text, is_given_up, check_length))
             case TokenIds(ids):
                 check_length(len(ids))
                 return RenderedPrompt(self._decode(ids), list(ids))
             case Conversation(messages):
-                return self._converse(list(messages), encoder)
+                return self._converse(list(messages), is_given_up, check_length)
             case instruction:
-                return self._converse([{"role": "user", "content": instruction}], encoder)
+                return self._converse([{"role": "user", "content": instruction}], is_given_up, check_length)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The text of each token by itself; U+FFFD stands for what is no whole character."""
         return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
 
-    def _encode(self, text: str, encoder: _Encoder) -> list[int]:
+    def _encode(self, text: str, is_given_up: IsGivenUp, check_length: CheckLength) -> list[int]:
         """With the special tokens that the tokenizer puts around a text, such as a start token."""
+        check_length(self._length.least_tokens(text))
         try:
-            return encoder.encode(text, lambda: self._conversations.texts.text_ids(text))
+            return self._conversations.texts.text_ids(text, self._encode_aside(text, is_given_up))
+        except TakesTooMuch as error:
+            raise InvalidRequest(f"The model cannot be used with this text: {error}.", param="prompt") from error
         except UnspellableText as error:
             raise InvalidRequest(str(error), param="prompt") from error
+
+    def _encode_aside(self, text: str, is_given_up: IsGivenUp) -> Encode | None:
+        """How to encode a text that would keep others waiting; None for a short one."""
+        texts, strangers = self._conversations.texts, self._strangers
+        if strangers is None or len(text) <= SHORT_TEXT or not self._is_fast:
+            return None
+        return partial(strangers.encode, lambda: texts.state, is_given_up=is_given_up)
 
     def _decode(self, ids: Sequence[int]) -> str:
         size = len(self._tokenizer)
@@ -115,15 +123,14 @@ class PromptRenderer:
         text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return text
 
-    def _converse(self, messages: list[Message], encoder: _Encoder) -> RenderedPrompt:
+    def _converse(self, messages: list[Message], is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
         try:
-            segments = self._conversations.segments(messages, partial(self._render_within, encoder.is_given_up))
+            segments = self._conversations.segments(messages, partial(self._render_within, is_given_up))
             text = text_of(segments)
-            return RenderedPrompt(text, encoder.encode(text, lambda: self._conversations.ids(segments)))
-        except TemplateOverLimit as error:
-            raise InvalidRequest(
-                f"The model's chat template cannot be used for these messages: {error}.", param="messages"
-            ) from error
+            check_length(self._length.least_tokens(text))
+            return RenderedPrompt(text, self._conversations.ids(segments, self._encode_aside(text, is_given_up)))
+        except TakesTooMuch as error:
+            raise InvalidRequest(f"The model cannot be used with these messages: {error}.", param="messages") from error
         except TemplateError as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
@@ -132,25 +139,9 @@ class PromptRenderer:
             raise InvalidRequest(str(error), param="messages") from error
 
     def _render_within(self, is_given_up: IsGivenUp, template: ChatTemplate, messages: list[Message]) -> str:
-        return self._render_chat(template, messages, is_given_up)
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """How one prompt's text is encoded: not at all if it is too long, and long ones without hurry."""
-
-    is_given_up: IsGivenUp
-    check_length: CheckLength
-    length: TokenLength
-
-    def encode(self, text: str, encode: Callable[[], list[int]]) -> list[int]:
-        """Call `encode`, which makes ids of the text: outside Python, where threads have priorities."""
-        self.check_length(self.length.least_tokens(text))
-        return encode() if len(text) <= SHORT_TEXT else wait_for(call_at_low_priority(encode), self.is_given_up)
-
-
-def _render_here(template: ChatTemplate, messages: list[Message], _is_given_up: IsGivenUp) -> str:
-    return render_chat(template, messages)
+        if self._strangers is None:
+            return render_chat(template, messages)
+        return self._strangers.render_chat(template, messages, is_given_up)
 
 
 def read_chat_template(folder: Path) -> str | None:

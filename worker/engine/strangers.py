@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,41 +11,74 @@ from jinja2 import TemplateError
 
 from SLMInit.adapter_check import AdapterError, AdapterInfo
 from SLMInit.chat_template import ChatTemplate, Message
-from worker.engine.untrusted import CHECK_ADAPTER, RENDER_CHAT
+from SLMInit.errors import UnspellableText
+from worker.engine.untrusted import CHECK_ADAPTER, ENCODE, RENDER_CHAT, TOKENIZER
 from worker.given_up import IsGivenUp, never
 from worker.helper.client import Helper
 from worker.helper.limits import Limits, OverLimit
 
 RENDERING = Limits(wall_s=5.0, cpu_s=2.0, memory=256 * 2**20)
+ENCODING = Limits(wall_s=30.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
 CHECKING = Limits(wall_s=10.0, cpu_s=2.0, memory=512 * 2**20)  # the files' headers, and patterns on every module's name
 
 
-class TemplateOverLimit(Exception):
-    """A chat template takes too much; the text says what of."""
+class TakesTooMuch(Exception):
+    """What came with a model takes too much; the text says what of, as in "its chat template takes too long"."""
 
 
 class Strangers:
-    """The functions of `SLMInit` that run such programs, within limits."""
+    """The functions of `SLMInit` that run such programs, within limits. Safe from several threads."""
 
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
+        self._lock = threading.Lock()
+        self._is_tokenizer_known = False
 
     def render_chat(self, template: ChatTemplate, messages: list[Message], is_given_up: IsGivenUp = never) -> str:
         """As `SLMInit.chat_template.render_chat`.
 
         Raises:
             TemplateError: the template refuses the messages or fails; the text says why.
-            TemplateOverLimit: it takes too much.
+            TakesTooMuch: it takes too much.
             GivenUp: `is_given_up` became true first.
         """
         args = {"source": template.source, "variables": dict(template.variables), "messages": messages}
         try:
             answer: dict[str, str] = self._helper.call(RENDER_CHAT, args, RENDERING, is_given_up)
         except OverLimit as err:
-            raise TemplateOverLimit(f"it {err}") from err
+            raise TakesTooMuch(f"its chat template {err}") from err
         if "refusal" in answer:
             raise TemplateError(answer["refusal"])
         return answer["text"]
+
+    def encode(
+        self,
+        tokenizer: Callable[[], str | None],
+        text: str,
+        with_tokens_around: bool,
+        *,
+        is_given_up: IsGivenUp = never,
+    ) -> list[int]:
+        """As `SLMInit.text_encoder.encode_with`, by the one tokenizer that there is.
+
+        Raises:
+            UnspellableText: the tokenizer has no tokens for it.
+            TakesTooMuch: it takes too much.
+            GivenUp: `is_given_up` became true first.
+        """
+        with self._lock:
+            if not self._is_tokenizer_known:
+                self._helper.configure(TOKENIZER, tokenizer())
+                self._is_tokenizer_known = True
+        args = {"text": text, "with_tokens_around": with_tokens_around}
+        try:
+            answer: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
+        except OverLimit as err:
+            raise TakesTooMuch(f"its tokenizer {err}") from err
+        if "refusal" in answer:
+            raise UnspellableText(answer["refusal"])
+        ids: list[int] = answer["ids"]
+        return ids
 
     def check_adapter(self, path: Path, base_name: str, shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:
         """As `SLMInit.adapter_check.check_adapter`."""

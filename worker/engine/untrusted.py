@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llguidance import LLTokenizer
+from tokenizers import Tokenizer
 
 from worker.engine.grammar import Vocabulary
 from worker.engine.grammar_process import serve_grammar
@@ -20,34 +21,48 @@ VOCABULARY = "vocabulary"
 PROGRAMS = "programs"
 RENDER_CHAT = "render_chat"
 CHECK_ADAPTER = "check_adapter"
+ENCODE = "encode"
+TOKENIZER = "tokenizer"
 
 
 class Untrusted:
     """The `helper.messages.Services`. Made in the helper process, never in the worker."""
 
-    _tokenizer: LLTokenizer
+    _vocabulary: LLTokenizer
+    _tokenizer: Tokenizer
 
     def configure(self, name: str, value: Any) -> None:
-        """Learn the model's `VOCABULARY`, or that there will be `PROGRAMS` to run, whose libraries take long to import.
+        """Learn the model's `VOCABULARY` or `TOKENIZER`, or that there will be `PROGRAMS` to run.
 
-        Every child has then what the helper has imported.
+        Every child has then what the helper has imported, which takes long.
         """
-        if name == VOCABULARY:
-            self._tokenizer = Vocabulary(**value).known_to_library()
-        else:
-            import_module("transformers.utils.chat_template_utils")
-            import_module("SLMInit.adapter_check")
+        match name:
+            case "vocabulary":
+                self._vocabulary = Vocabulary(**value).known_to_library()
+            case "tokenizer":
+                self._tokenizer = Tokenizer.from_str(value)
+            case "programs":
+                import_module("transformers.utils.chat_template_utils")
+                import_module("SLMInit.adapter_check")
 
     def serve(self, service: str, link: Connection) -> None:
         """Be a process of that kind."""
         if service == GRAMMAR:
-            serve_grammar(link, self._tokenizer)
+            serve_grammar(link, self._vocabulary)
         else:
-            serve_tasks(link, _run)
+            serve_tasks(link, self._run)
 
+    def _run(self, task: str, args: Any) -> Any:
+        return {RENDER_CHAT: _render_chat, CHECK_ADAPTER: _check_adapter, ENCODE: self._encode}[task](args)
 
-def _run(task: str, args: Any) -> Any:
-    return {RENDER_CHAT: _render_chat, CHECK_ADAPTER: _check_adapter}[task](args)
+    def _encode(self, args: Any) -> dict[str, Any]:
+        from SLMInit.errors import UnspellableText
+        from SLMInit.text_encoder import encode_with
+
+        try:
+            return {"ids": encode_with(self._tokenizer, args["text"], with_tokens_around=args["with_tokens_around"])}
+        except UnspellableText as err:
+            return {"refusal": str(err)}
 
 
 def _render_chat(args: Any) -> dict[str, str]:

@@ -47,9 +47,10 @@ class HelperClosed(GivenUp):
 class Child:
     """A forked process. One thread at a time may use it. It ends when its link is closed."""
 
-    def __init__(self, pid: int, link: Connection) -> None:
+    def __init__(self, pid: int, link: Connection, configuration: int) -> None:
         self.pid = pid
         self.link = link
+        self.configuration = configuration  # the number of the one that it was forked with
         self.is_slow = False  # it gets idle time only
         self._watched_since = 0.0
         self._cpu_s = 0.0  # that it had computed then
@@ -111,6 +112,7 @@ class Helper:
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._configuration: dict[str, Any] = {}
+        self._num_configured = 0
         self._is_closed = False
         self._num_users = 0
         self._idle: list[Child] = []
@@ -125,6 +127,7 @@ class Helper:
         """Tell it something that its later children need, now and whenever it starts anew."""
         with self._lock:
             self._configuration[name] = value
+            self._num_configured += 1
             if self._process is not None:
                 with suppress(OSError):  # it has died: the next one will learn it
                     send(self._process.link, {"configure": name, "value": value})
@@ -151,7 +154,7 @@ class Helper:
         """
         ours, theirs = Pipe()
         with theirs:
-            return Child(self._ask(lambda link: _fork(link, service, theirs)), ours)
+            return self._ask(lambda link: Child(_fork(link, service, theirs), ours, self._num_configured))
 
     def end(self, child: Child) -> OverLimit:
         """End the child, whatever it does. Returns what it was over if it has ended by itself."""
@@ -224,7 +227,9 @@ class Helper:
 
     def _idle_child(self) -> Child | None:
         with suppress(IndexError):
-            return self._idle.pop()
+            while (child := self._idle.pop()).configuration != self._num_configured:
+                child.link.close()
+            return child
         return None
 
     def _ask(self, talk: Callable[[Connection], T]) -> T:

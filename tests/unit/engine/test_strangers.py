@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import TemplateError
+from tokenizers import Regex, pre_tokenizers
 
 from common.errors import InvalidRequest, ModelUnavailable
-from common.prompts import Conversation
+from common.prompts import Conversation, Prompt, RawText
 from SLMInit.adapter_check import AdapterError, check_adapter
 from SLMInit.chat_template import ChatTemplate, render_chat
 from tests.sliminit_models import llama
+from tests.small_tokenizers import byte_fallback, byte_level, unigram
 from tests.unit.engine.tiny_models import make_tokenizer, save_model
 from tests.unit.test_sliminit_adapter_check import BASE, Shapes, edit_config, save_adapter, shapes_of
 from worker.engine.loader import load_model
-from worker.engine.prompt import PromptRenderer
-from worker.engine.strangers import RENDERING, Strangers, TemplateOverLimit
+from worker.engine.prompt import SHORT_TEXT, PromptRenderer
+from worker.engine.strangers import RENDERING, Strangers, TakesTooMuch
 from worker.engine.untrusted import SERVICES
 from worker.given_up import GivenUp
 from worker.helper.client import Helper
@@ -46,6 +49,13 @@ def strangers() -> Iterator[Strangers]:
     helper.close()
 
 
+@pytest.fixture
+def helper() -> Iterator[Helper]:
+    one = Helper(SERVICES)
+    yield one
+    one.close()
+
+
 def render(strangers: Strangers, source: str) -> str:
     return strangers.render_chat(ChatTemplate(source, {"eos_token": "</s>"}), HELLO)
 
@@ -67,7 +77,7 @@ def test_what_a_template_refuses_is_refused_in_its_words(strangers: Strangers) -
 
 @pytest.mark.parametrize("source", HOSTILE)
 def test_a_template_that_takes_too_much_is_stopped(strangers: Strangers, source: str) -> None:
-    with pytest.raises(TemplateOverLimit, match=r"it (takes too long|needs too much memory)"):
+    with pytest.raises(TakesTooMuch, match=r"its chat template (takes too long|needs too much memory)"):
         render(strangers, source)
 
     assert render(strangers, "{{ messages[0].content }}") == "Hello"
@@ -75,11 +85,9 @@ def test_a_template_that_takes_too_much_is_stopped(strangers: Strangers, source:
 
 def test_a_hostile_template_costs_one_request_a_400(strangers: Strangers) -> None:
     hostile = "{% if messages[-1].content == 'loop' %}" + NESTED + "{% endif %}" + MESSAGES
-    renderer = PromptRenderer(make_tokenizer(hostile), None, strangers.render_chat)
+    renderer = PromptRenderer(make_tokenizer(hostile), None, strangers)
 
-    with pytest.raises(
-        InvalidRequest, match="chat template cannot be used for these messages: it takes too"
-    ) as refusal:
+    with pytest.raises(InvalidRequest, match="cannot be used with these messages: its chat template") as refusal:
         renderer.render(Conversation(({"role": "user", "content": "loop"},)))
 
     assert refusal.value.param == "messages"
@@ -88,7 +96,7 @@ def test_a_hostile_template_costs_one_request_a_400(strangers: Strangers) -> Non
 
 def test_a_job_that_is_given_up_does_not_wait_for_a_template(strangers: Strangers) -> None:
     hostile = "{% if messages[-1].content == 'loop' %}" + NESTED + "{% endif %}" + MESSAGES
-    renderer = PromptRenderer(make_tokenizer(hostile), None, strangers.render_chat)
+    renderer = PromptRenderer(make_tokenizer(hostile), None, strangers)
     given_up = threading.Event()
     threading.Timer(0.1, given_up.set).start()
 
@@ -100,10 +108,61 @@ def test_a_job_that_is_given_up_does_not_wait_for_a_template(strangers: Stranger
 
 def test_a_template_that_takes_too_much_at_once_is_refused_when_it_is_loaded(strangers: Strangers) -> None:
     begin = time.process_time()
-    with pytest.raises(TemplateOverLimit):
-        PromptRenderer(make_tokenizer(NESTED), None, strangers.render_chat)
+    with pytest.raises(TakesTooMuch):
+        PromptRenderer(make_tokenizer(NESTED), None, strangers)
 
     assert time.process_time() - begin < RENDERING.cpu_s
+
+
+# Tokenizers
+
+
+def long_prompts(text: str) -> list[Prompt]:
+    return [RawText(text), Conversation(({"role": "user", "content": text},)), text]
+
+
+@pytest.mark.parametrize("make", [byte_level, byte_fallback, unigram])
+def test_a_long_text_has_the_same_tokens_as_here(helper: Helper, make: Callable[[], Any]) -> None:
+    strangers, tokenizer = Strangers(helper), make()
+    text = "hello </s> 日本 \x00\ue000 <s>user" * SHORT_TEXT
+
+    for prompt in long_prompts(text):
+        there = PromptRenderer(tokenizer, None, strangers).render(prompt)
+        assert there == PromptRenderer(tokenizer).render(prompt)
+
+
+def test_a_long_text_is_not_encoded_in_the_worker(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = PromptRenderer(byte_level(), None, Strangers(helper))
+    monkeypatch.setattr("SLMInit.text_encoder._FastEncoding._encode", None)
+
+    for prompt in long_prompts("x" * 10 * SHORT_TEXT):
+        assert len(renderer.render(prompt).token_ids) > 10 * SHORT_TEXT
+
+
+def test_nobody_waits_for_a_text_that_is_given_up(helper: Helper) -> None:
+    renderer = PromptRenderer(byte_level(), None, Strangers(helper))
+    given_up = threading.Event()
+    threading.Timer(0.1, given_up.set).start()
+
+    with pytest.raises(GivenUp):
+        renderer.render(RawText("x" * 20_000_000), given_up.is_set)
+
+
+@pytest.mark.parametrize("length", [40, 2 * SHORT_TEXT])
+def test_a_text_that_the_tokenizer_stumbles_over_is_refused(helper: Helper, length: int) -> None:
+    """The library gives up after so many steps through a pattern, with an error that is no `Exception`."""
+    tokenizer = byte_level()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex("(a|aa)+$"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    renderer = PromptRenderer(tokenizer, None, Strangers(helper))
+
+    with pytest.raises(InvalidRequest, match="cannot spell this text") as refusal:
+        renderer.render(RawText("a" * length + "b"))
+    assert refusal.value.param == "prompt"
 
 
 # Adapters
@@ -156,5 +215,5 @@ def test_a_pattern_that_does_not_end_is_stopped(
 def test_a_load_says_in_words_what_takes_too_much(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "tiny", chat_template=NESTED)
 
-    with pytest.raises(ModelUnavailable, match=r"chat template in .* cannot be used, it takes too long"):
+    with pytest.raises(ModelUnavailable, match=r"its chat template takes too long\. Put another"):
         load_model(str(folder), base_name="tiny", device="cpu")

@@ -154,6 +154,16 @@ def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper) -> Non
         thread.join(PATIENCE_S)
 
 
+def test_a_child_that_does_not_know_the_newest_configuration_gets_no_more_to_do(helper: Helper) -> None:
+    busy = in_thread(lambda: helper.call("sleep", 0.3, PLENTY))
+    assert helper.call("configured", "word", PLENTY) is None
+    helper.configure("word", "new")
+    busy.join()
+
+    for _ in range(3):
+        assert helper.call("configured", "word", PLENTY) == "new"
+
+
 def test_what_was_configured_is_known_to_every_child_and_after_a_restart(helper: Helper) -> None:
     helper.configure("word", "x" * 1_000_000)
     assert helper.call("configured", "word", PLENTY) == "x" * 1_000_000
