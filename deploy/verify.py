@@ -9,9 +9,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
-from deploy import bootstrap, check_server
+from deploy import bootstrap, check_server, suite
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 KEY_VARIABLE = "API_KEY"  # not on the command line, which every user of the machine can read
@@ -25,10 +27,13 @@ def main(argv: Sequence[str]) -> int:
             asked.url or DEFAULT_URL, asked.prompt or check_server.DEFAULT_PROMPT, os.environ.get(KEY_VARIABLE)
         )
     try:
-        _become_pytest(asked.pytest_arguments)
+        python = bootstrap.ensure([bootstrap.SERVE, bootstrap.TEST])
     except bootstrap.SetupError as err:
         print(f"Cannot set up the tests: {err}", file=sys.stderr)
         return 1
+    if asked.pytest_arguments:
+        _become_pytest(python, asked.pytest_arguments)
+    return suite.run_suite(partial(suite.run_pytest, python), print)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,9 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _become_pytest(arguments: Sequence[str]) -> NoReturn:
+def _become_pytest(python: Path, arguments: Sequence[str]) -> NoReturn:
     """Its exit status is then ours, and a Ctrl-C reaches it alone."""
-    python = bootstrap.ensure([bootstrap.SERVE, bootstrap.TEST])
     os.chdir(bootstrap.ROOT)
     os.execv(python, [str(python), "-m", "pytest", *arguments])  # noqa: S606 - no shell is wanted
 

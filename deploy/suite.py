@@ -1,0 +1,96 @@
+"""The whole test suite as two runs of pytest: the layers that can share the machine, then the others one by one.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ET  # what it reads, pytest has written
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.bootstrap import ROOT
+
+SHARING = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native")]
+IN_PARALLEL = ("-n", "logical", "--dist", "worksteal")
+INTERRUPTED = 2  # pytest's exit status after a Ctrl-C
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How tests ended; an error in a fixture is a failure."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def run_suite(run: Callable[[Sequence[str]], int], say: Callable[[str], None]) -> int:
+    """Run every test; the last line that is said counts them.
+
+    Args:
+        run: runs pytest with these arguments and returns its exit status.
+        say: shows a line.
+
+    Returns:
+        The exit status: the first of pytest's that is not 0.
+    """
+    total, statuses = Counts(), []
+    for arguments in ([*SHARING, *IN_PARALLEL], ["tests", *(f"--ignore={layer}" for layer in SHARING)]):
+        status, counts = _run_one(run, arguments)
+        total += counts
+        statuses.append(status)
+        if status == INTERRUPTED:
+            break
+    say(str(total))
+    return next(filter(None, statuses), 0)
+
+
+def _run_one(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> tuple[int, Counts]:
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        status = run([*arguments, f"--junit-xml={report}"])
+        counts = _read(report) if report.exists() else Counts()
+    if status and not counts.failed:
+        counts += Counts(failed=1)  # it broke off: nobody may take that for a success
+    return status, counts
+
+
+def _read(report: Path) -> Counts:
+    suites = ET.parse(report).getroot().iter("testsuite")  # noqa: S314 - see the import
+    return sum(map(_count, suites), Counts())
+
+
+def _count(suite: ET.Element) -> Counts:
+    total, skipped, *bad = (int(suite.get(name, 0)) for name in ("tests", "skipped", "failures", "errors"))
+    return Counts(total - skipped - sum(bad), sum(bad), skipped)
+
+
+def run_pytest(python: Path, arguments: Sequence[str]) -> int:
+    """Run pytest in the project's folder; its exit status, or 128 and the number of the signal that ended it."""
+    child = subprocess.Popen([str(python), "-m", "pytest", *arguments], cwd=ROOT)
+    with _signals_for(child):
+        status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+@contextmanager
+def _signals_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass a SIGTERM on. A Ctrl-C reaches the child by itself, and this process waits for its summary."""
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate()), signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
