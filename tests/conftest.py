@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,29 @@ from redis import Redis
 from common.redis_client import connect
 from tests.redis_server import RedisServer, running_server
 
+HERE = Path(__file__).parent
+
 if not Path("/dev/nvidiactl").exists():
     # Without a GPU, Triton's interpreter runs the kernels. It must be chosen before anything imports Triton, as
     # torch and transformers do at times of their own.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def _ignored(_number: int, _frame: object) -> None:
+    """Do nothing, as SIG_IGN, but the programs that tests start do not inherit it."""
+
+
+# Shells start what runs in the background with SIGINT ignored, and nohup with SIGHUP; so would be all that tests start.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, _ignored)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its layer: the folder under `tests/` that it is in. pyproject.toml describes them."""
+    for item in items:
+        item.add_marker(item.path.relative_to(HERE).parts[0])
 
 
 @pytest.fixture(autouse=True)

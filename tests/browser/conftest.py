@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from redis import Redis
 
 from tests.api_process import ApiProcess, running_api
+from tests.missing import skip_or_fail
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
@@ -39,9 +40,7 @@ OpenPage = Callable[..., Visit]
 def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium on this machine")
-        pytest.skip("no Chromium on this machine")
+        skip_or_fail("there is no Chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser

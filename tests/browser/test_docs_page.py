@@ -13,8 +13,6 @@ from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
 from tests.processes import wait_for
 from tests.scripted_worker import answer
 
-pytestmark = pytest.mark.browser
-
 Picture = Callable[[Page, str], None]
 STORY = answer("Once ", "upon ", "a time.")
 

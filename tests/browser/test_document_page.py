@@ -18,8 +18,6 @@ from tests.api_process import running_api
 from tests.redis_server import RedisServer
 from tests.scripted_worker import ScriptedWorker, answer
 
-pytestmark = pytest.mark.browser
-
 DOCUMENT = (ROOT / "docs" / "slm_api_documentation.md").read_text(encoding="utf-8")
 
 

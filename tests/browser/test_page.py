@@ -20,8 +20,6 @@ from tests.free_port import free_port
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 
-pytestmark = pytest.mark.browser
-
 Picture = Callable[[Page, str], None]
 EVIL = '<img src=x onerror="window.broken=1"><script>window.broken=1</script> & <b>bold</b>'
 

@@ -22,8 +22,6 @@ from tests.clients.scripted_server import Reply, refused, scripted_server
 from tests.processes import wait_for
 from tests.scripted_worker import TIMEOUT_S, Play
 
-pytestmark = pytest.mark.integration
-
 SCRIPT = ROOT / "clients" / "batch" / "batch.py"
 
 

@@ -17,8 +17,6 @@ from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
 from tests.scripted_worker import TIMEOUT_S, Play, answer
 
-pytestmark = pytest.mark.integration
-
 SCRIPT = ROOT / "clients" / "curl" / "slm.sh"
 NASTY = '"quotes" and \\backslashes\\ \\n,\ttabs,\nlines, & $(touch pwned) `x` {}[],: \x01\x1f\x7f ä€\N{GRINNING FACE}'
 END = {"status": "Response complete!", "device_used": "cpu"}

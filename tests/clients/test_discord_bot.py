@@ -21,8 +21,6 @@ from tests.clients.mortal_api import MortalApi
 from tests.processes import wait_for
 from tests.scripted_worker import TIMEOUT_S, Play, answer
 
-pytestmark = pytest.mark.integration
-
 LAUNCHER = Path(__file__).parent / "discord_bot.py"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -17,9 +16,8 @@ from common.settings import ROOT
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
+from tests.missing import need_program
 from tests.scripted_worker import TIMEOUT_S, Play, answer
-
-pytestmark = pytest.mark.integration
 
 CLIENT = ROOT / "clients" / "node"
 AXIOS = ROOT / "tests" / "node"
@@ -31,10 +29,7 @@ END = {"status": "Response complete!", "device_used": "cpu"}
 @pytest.fixture(scope="module", autouse=True)
 def _node_and_axios() -> None:
     """The clients find the axios that the tests have installed for themselves."""
-    if shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no npm")
-        pytest.skip("there is no npm")
+    need_program("npm")
     if not (AXIOS / "node_modules" / "axios").is_dir():
         subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=AXIOS, check=True, timeout=240)
 

@@ -17,8 +17,6 @@ from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
 from tests.scripted_worker import TIMEOUT_S, Play, answer
 
-pytestmark = pytest.mark.integration
-
 EAGER = RetryPolicy(attempts=3, first_s=0.01, most_s=0.02)
 NEVER = RetryPolicy(attempts=0)
 STATUS = {"status": "Generating response..."}

@@ -16,8 +16,6 @@ from tests.clients.conftest import Worker
 from tests.clients.scripted_server import events, refused, scripted_server
 from tests.scripted_worker import Play, answer
 
-pytestmark = pytest.mark.integration
-
 
 def test_it_generates_and_tells_what_is_served(url: str, worker: Worker) -> None:
     with worker(answer("Paris", ".")):

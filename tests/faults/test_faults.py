@@ -22,8 +22,6 @@ from tests.free_port import free_port
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
-pytestmark = pytest.mark.integration
-
 TOKENS = 150
 
 

@@ -16,7 +16,7 @@ from tests.foreign.node_packages import FOLDER as NODE
 from tests.foreign.node_packages import require
 from tests.scripted_worker import answer
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(INSTALL_S)]
+pytestmark = pytest.mark.timeout(INSTALL_S)
 
 STORY = answer("Once ", "upon ", "a time.")
 CALLS = """

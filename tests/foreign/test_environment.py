@@ -7,7 +7,7 @@ from packaging.utils import canonicalize_name
 
 from tests.foreign.foreign_python import CONSTRAINTS, INSTALL_S, ForeignPython
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(INSTALL_S)]
+pytestmark = pytest.mark.timeout(INSTALL_S)
 
 
 def test_all_that_it_holds_is_pinned(python: ForeignPython) -> None:

@@ -10,7 +10,7 @@ from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import INSTALL_S, ForeignPython
 from tests.scripted_worker import Play, answer
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(INSTALL_S)]
+pytestmark = pytest.mark.timeout(INSTALL_S)
 
 COMPLETE = """
 import litellm

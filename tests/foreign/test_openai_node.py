@@ -14,8 +14,6 @@ from tests.foreign.conftest import Site
 from tests.foreign.node_packages import FOLDER, require
 from tests.scripted_worker import Play, answer
 
-pytestmark = pytest.mark.integration
-
 PREAMBLE = """
 const {OpenAI} = require('openai');
 const client = new OpenAI({maxRetries: 0, timeout: 20000});

@@ -31,8 +31,6 @@ from tests.processes import wait_for
 from tests.redis_server import RedisServer, running_server
 from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 
-pytestmark = pytest.mark.integration
-
 TIMEOUT_S = 20
 NUM_TOKENS = 3000
 

@@ -19,14 +19,13 @@ from common.settings import ROOT
 from deploy.bootstrap import python_of
 from tests.processes import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 PACKAGES, MODULES = 4, 60
 ENSURE = """
-import signal, sys
+import sys
 from pathlib import Path
 from deploy.bootstrap import SetupError, ensure
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background has it ignored
 try:
     ensure([Path(sys.argv[1])], Path(sys.argv[2]))
 except SetupError as err:

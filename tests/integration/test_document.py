@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,10 +18,9 @@ import requests
 from common.settings import ROOT
 from SLMInit import default_model
 from tests.free_port import free_port
+from tests.missing import need_program
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import running_server
-
-pytestmark = pytest.mark.integration
 
 DOCUMENT = (ROOT / "docs" / "slm_api_documentation.md").read_text(encoding="utf-8")
 NODE = ROOT / "tests" / "node"
@@ -112,10 +109,7 @@ def test_the_curl_examples_work_as_printed(server: Server) -> None:
 
 
 def test_the_axios_client_works_as_printed(server: Server) -> None:
-    if shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no npm")
-        pytest.skip("there is no npm")
+    need_program("npm")
     run("npm", "install", "--no-audit", "--no-fund", cwd=NODE)
     output = run("node", "-e", here(example("javascript", "axios"), server), cwd=NODE)
     assert "message: 'Model loaded successfully on cpu'" in output

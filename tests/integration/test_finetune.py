@@ -18,8 +18,6 @@ from SLMInit.adapter_check import check_adapter
 from SLMInit.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from tests.sliminit_models import EOS, gpt2, llama, save
 
-pytestmark = pytest.mark.integration
-
 SCRIPTS = Path(__file__).resolve().parents[2] / "SLMInit"
 PAIRS = [
     {"instruction": f"Say {word}", "response": f"{word}!"} for word in ("one", "two", "three", "four", "five", "six")

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import requests
 
 from common.redis_address import RedisAddress
@@ -18,8 +17,6 @@ from deploy.data_folder import BROKER_URL, claim_data_dir
 from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
-
-pytestmark = pytest.mark.integration
 
 
 @contextmanager

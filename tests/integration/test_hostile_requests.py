@@ -16,8 +16,6 @@ from common.sampling import Grammar, GrammarKind
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def cluster(redis_server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:

@@ -18,8 +18,6 @@ from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer
 from tests.scripted_worker import ScriptedWorker, answer
 
-pytestmark = pytest.mark.integration
-
 TIMEOUT_S = 30
 MANY_BYTES = 30_000_000  # far more than the sockets' buffers hold
 BODY = b'{"prompt": "Hi"}'

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from benchmarks.streams.fake_worker import Load
 from benchmarks.streams.trial import run
-
-pytestmark = pytest.mark.integration
 
 
 def test_200_streams_open_at_once_each_get_every_token_once() -> None:

@@ -21,8 +21,6 @@ from tests.processes import wait_for
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 
-pytestmark = pytest.mark.integration
-
 TIMEOUT_S = 20
 MODEL = "gpt2"
 HI = [{"role": "user", "content": "Hi"}]

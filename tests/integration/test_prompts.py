@@ -15,8 +15,6 @@ from common.sampling import SamplingParams
 from tests.processes import Cluster, Reader, running_cluster
 from tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.integration
-
 FORMS: list[Prompt] = [
     "Hi",
     Conversation(({"role": "system", "content": "x"}, {"role": "user", "content": "Hi"})),

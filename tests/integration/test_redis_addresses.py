@@ -17,11 +17,10 @@ from common.settings import ROOT, Settings
 from deploy import own_redis
 from deploy.data_folder import claim_data_dir
 from tests.free_port import free_port
+from tests.missing import skip_or_fail
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import running_server
 from tests.tls_proxy import can_make_certificates, make_certificate, tls_proxy
-
-pytestmark = pytest.mark.integration
 
 NOBODY = "redis://127.0.0.1:9/0"
 
@@ -44,9 +43,7 @@ def password(folder: Path) -> Iterator[str]:
 @contextmanager
 def tls(folder: Path) -> Iterator[str]:
     if not can_make_certificates():
-        if os.environ.get("CI"):
-            pytest.fail("there is no openssl")
-        pytest.skip("there is no openssl")
+        skip_or_fail("there is no openssl")
     made = make_certificate(folder)
     with running_server(folder, ":secret", ["--requirepass", "secret"]) as server, tls_proxy(server.port, made) as port:
         yield f"rediss://:secret@127.0.0.1:{port}?ssl_ca_certs={quote(str(made.certificate))}"

@@ -19,7 +19,6 @@ from tests.unit.engine.tiny_models import make_tokenizer, save_model
 from worker.engine.prompt import PromptRenderer
 
 pytestmark = [
-    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
 ]
 

@@ -15,8 +15,6 @@ import requests
 from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.integration
-
 TIMEOUT_S = 30
 NUM_SLOW = 200
 HEAD = b"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\n"

@@ -26,7 +26,7 @@ from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 START_S = 300.0  # two workers that load their model on a busy machine
 REFUSAL_S = 60.0

@@ -20,8 +20,6 @@ from common.queue import QUEUE
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
-pytestmark = pytest.mark.integration
-
 PIDBOX = "/0.celery.pidbox"
 
 

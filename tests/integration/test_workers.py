@@ -20,8 +20,6 @@ from common.sampling import Grammar, GrammarKind
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
-pytestmark = pytest.mark.integration
-
 ENDLESS = "abc "
 SLOW = {"FAKE_STEP_MS": "20"}
 

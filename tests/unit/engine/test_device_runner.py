@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.errors import InternalError
 from tests.fakes import ByteTokenizer
+from tests.native.conftest import MODELS as NATIVE_MODELS
+from tests.native.conftest import make_model as make_native_model
+from tests.native.conftest import prompt as random_prompt
 from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
 from tests.unit.engine.tiny_models import CONTEXT, make_model
-from tests.unit.native.conftest import MODELS as NATIVE_MODELS
-from tests.unit.native.conftest import make_model as make_native_model
-from tests.unit.native.conftest import prompt as random_prompt
 from worker.engine.device import steps
 from worker.engine.device.cache import BLOCK_TOKENS
 from worker.engine.device.graphs import Step, StepRecorder

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from common.errors import PromptTooLong
 from common.prompts import Conversation, Prompt, RawText, TokenIds
 from common.settings import ROOT
+from tests.missing import skip_or_fail
 from tests.small_tokenizers import byte_fallback, byte_level, unigram, word_level
 from tests.unit.engine.tiny_models import make_tokenizer
 from worker.engine.prompt import PromptRenderer
@@ -37,7 +38,7 @@ def texts(seed: int) -> list[str]:
 
 def default_tokenizer() -> Any:
     if not DEFAULT.is_dir():
-        pytest.skip("the default model is not installed")
+        skip_or_fail("the default model is not installed: python -m SLMInit.base_model")
     return AutoTokenizer.from_pretrained(DEFAULT)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, GPT2Config, LlamaConfig, Qwen2Config
 
-from tests.unit.native.conftest import GPT2, LLAMA, make_model, prompt, row
+from tests.native.conftest import GPT2, LLAMA, make_model, prompt, row
 from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import BuildFailed, NativeUnavailable

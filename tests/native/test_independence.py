@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.native.conftest import make_model, prompt, row
+from tests.native.conftest import make_model, prompt, row
 
 LENGTH = 330  # six blocks, two spans
 

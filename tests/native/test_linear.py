@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.native.conftest import make_model
+from tests.native.conftest import make_model
 
 NUM_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 100)  # full, partial and several tiles; more than one block of records
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.native.conftest import MODELS, make_model, prompt, row
+from tests.native.conftest import MODELS, make_model, prompt, row
 from worker.engine.native.runner import MAX_STEP_TOKENS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.unit.native.conftest import CONTEXT, ROW_BLOCKS, make_model, prompt, row
+from tests.native.conftest import CONTEXT, ROW_BLOCKS, make_model, prompt, row
 from worker.engine.model_runner import Row
 
 

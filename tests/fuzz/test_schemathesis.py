@@ -21,8 +21,8 @@ from werkzeug.wsgi import ClosingIterator
 from api.reference.document import OPERATIONS
 from common.api_keys import ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
+from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, STORY
-from tests.unit.api.known import known_names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

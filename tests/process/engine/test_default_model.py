@@ -14,8 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.settings import ROOT
-
-pytestmark = pytest.mark.integration
+from tests.missing import skip_or_fail
 
 MIB = 2**20
 NAME = "SmolLM2-135M-Instruct"
@@ -24,8 +23,8 @@ NAME = "SmolLM2-135M-Instruct"
 @pytest.fixture(scope="module")
 def folder() -> Path:
     found = Path(os.environ.get("SLM_DATA_DIR", ROOT / "data")) / "models" / NAME
-    if not found.is_dir() and not os.environ.get("CI"):
-        pytest.skip(f"the default model is not installed: python -m SLMInit.base_model puts it at {found}")
+    if not found.is_dir():
+        skip_or_fail(f"the default model is not installed: python -m SLMInit.base_model puts it at {found}")
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 from common.errors import InvalidRequest
 from common.sampling import Grammar, GrammarKind
 from tests.fakes import EOS, VOCAB_SIZE, ByteTokenizer
-from tests.unit.engine.test_grammar import PATIENCE_S, allowed, choice, is_complete, read, regex, schema
+from tests.process.engine.test_grammar import PATIENCE_S, allowed, choice, is_complete, read, regex, schema
 from worker.engine import grammar_compiler
 from worker.engine.grammar_compiler import GrammarCompiler
 from worker.engine.grammar_constraint import GrammarConstraint

@@ -205,7 +205,7 @@ def test_the_helper_ends_with_its_worker() -> None:
     """Also when that is killed while a child computes."""
     program = """
 import threading, time
-from tests.unit.worker.test_helper import PLENTY, Helper, in_thread
+from tests.process.worker.test_helper import PLENTY, Helper, in_thread
 one = Helper("tests.helper_tasks:ServicesForTests")
 in_thread(lambda: one.call("compute", None, PLENTY))
 print(one.call("pids", None, PLENTY)["helper"], flush=True)

@@ -19,9 +19,9 @@ from api.reference.error_models import Error, OpenAIError
 from common.api_keys import ApiKeyStore, Role
 from common.settings import Settings
 from common.subscriber import Subscriber
+from tests.fuzz.fuzz import Fuzz, Target, requests_to
+from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, StartApi
-from tests.unit.api.fuzz import Fuzz, Target, requests_to
-from tests.unit.api.known import known_names
 from tests.unit.test_docs import error_codes
 
 IDS = sorted(operation.id for operation in OPERATIONS.values())

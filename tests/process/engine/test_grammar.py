@@ -238,7 +238,7 @@ def test_references_that_lead_deep_do_not_end_the_process() -> None:
     """They did: the library follows them by recursion, and the usual stack holds some 500."""
     program = """
 import json
-from tests.unit.engine.test_grammar import compiled, schema
+from tests.process.engine.test_grammar import compiled, schema
 steps = {str(n): {"properties": {"a": {"$ref": f"#/$defs/{n + 1}"}}} for n in range(1100)}
 source = {"$ref": "#/$defs/0", "$defs": steps | {"1100": {}}}
 compiled(schema(source))
