@@ -1,0 +1,61 @@
+"""What `pip install -e .[worker,dev]` reads."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from common.settings import ROOT
+from tests.unit.test_deploy_requirements import FOLDER, pinned
+
+SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE")
+MAKE = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; make('.')"
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> Message:
+    """Of a package without the code: that is not looked at."""
+    folder = tmp_path_factory.mktemp("package")
+    for name in SOURCES:
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(FOLDER, folder / "requirements")
+    (folder / "app.py").touch()
+    subprocess.run([sys.executable, "-c", MAKE], cwd=folder, check=True, capture_output=True)
+    [found] = folder.glob("*.dist-info/METADATA")
+    return HeaderParser().parsestr(found.read_text("utf-8"))
+
+
+def required(metadata: Message, extra: str = "") -> set[str]:
+    """The name and version of each package that an install with the extra brings in by itself."""
+    wanted = map(Requirement, metadata.get_all("Requires-Dist", []))
+    return {plain(one) for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})}
+
+
+def plain(requirement: Requirement) -> str:
+    return f"{requirement.name.lower()}{requirement.specifier}"
+
+
+def listed(*files: Path) -> set[str]:
+    wanted = (one for file in files for one in pinned(file))
+    return {plain(one) for one in wanted if one.marker is None or one.marker.evaluate()}
+
+
+@pytest.mark.parametrize("extra", ["api", "worker", "train", "local", "tracing"])
+def test_an_extra_is_the_requirements_file_of_its_name(metadata: Message, extra: str) -> None:
+    common = listed(FOLDER / "common.txt")
+    assert required(metadata, extra) == common | listed(FOLDER / f"{extra}.txt")
+
+
+def test_a_developer_gets_everything(metadata: Message) -> None:
+    assert required(metadata, "dev") == listed(ROOT / "requirements.txt", FOLDER / "test.txt")
+
+
+def test_alone_it_is_what_both_sides_share(metadata: Message) -> None:
+    assert required(metadata) == listed(FOLDER / "common.txt")
