@@ -353,12 +353,12 @@ end
 
 -- How many tokens a job's log holds; for jobs that ended without a result, which are few.
 local function committed_tokens(id)
-  local count = 0
+  local tokens = 0
   for _, message in ipairs(redis.call('LRANGE', log_key(id), 0, -1)) do
     local event = cjson.decode(message)
-    if event.type == 'token' then count = count + #event.data.ids end
+    if event.type == 'token' then tokens = tokens + #event.data.ids end
   end
-  return count
+  return tokens
 end
 
 -- End a job that has no worker, with an error (JSON).

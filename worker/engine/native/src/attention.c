@@ -16,13 +16,9 @@ struct tile {
 
 static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 
-static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
-    return value < low ? low : min_int(value, high);
-}
+static int32_t clamp_int(int32_t value, int32_t low, int32_t high) { return value < low ? low : min_int(value, high); }
 
-static int32_t group_size(const struct attention *attention) {
-    return attention->num_heads / attention->num_kv_heads;
-}
+static int32_t group_size(const struct attention *attention) { return attention->num_heads / attention->num_kv_heads; }
 
 int32_t attention_tile_tokens(const struct attention *attention) {
     int32_t tokens = TILE_QUERIES / group_size(attention);

@@ -129,7 +129,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
         }
     }
     for (int32_t r = 0; r < num_records; r++)
-        for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
+        for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++)
+            _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
 }
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PANEL_ROWS 16    /* output rows of an fp32 panel */
+#define PANEL_ROWS 16 /* output rows of an fp32 panel */
 #define MAX_PANEL_ROWS 32
 #define GROUP_COLUMNS 64 /* input columns that share one int8 weight scale per output row */
 #define MAX_TILE_ROWS 8
@@ -56,7 +56,7 @@ struct panels {
     size_t size; /* of one, in bytes */
     int32_t num;
     int32_t columns;
-    size_t ahead; /* bytes from each place to the one that is read next */
+    size_t ahead;          /* bytes from each place to the one that is read next */
     int32_t columns_ahead; /* that will be read there: they are asked for from memory */
 };
 

@@ -99,8 +99,7 @@ static float softmax(float *scores, int32_t valid, struct softmax_state *state) 
 
 static void combine(float *y, float y_factor, const float *x, float x_factor, int32_t n) {
     vec yf = vec_set(y_factor), xf = vec_set(x_factor);
-    for (int32_t i = 0; i < n; i += LANES)
-        vec_store(y + i, vec_fma(vec_load(x + i), xf, vec_mul(vec_load(y + i), yf)));
+    for (int32_t i = 0; i < n; i += LANES) vec_store(y + i, vec_fma(vec_load(x + i), xf, vec_mul(vec_load(y + i), yf)));
 }
 
 static void scale(const float *x, float factor, int32_t n, float *out) {

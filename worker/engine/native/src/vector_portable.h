@@ -54,9 +54,7 @@ static inline vec vec_round(vec x) {
 }
 
 /* 2^n for integral n in -126..127 */
-static inline vec vec_exp2_integral(vec n) {
-    return (vec)((__builtin_convertvector(n, vec_int) + 127) << 23);
-}
+static inline vec vec_exp2_integral(vec n) { return (vec)((__builtin_convertvector(n, vec_int) + 127) << 23); }
 
 static inline float vec_sum(vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
