@@ -1,0 +1,40 @@
+# `just` comes with .venv: make that with `python3 -m deploy.bootstrap`, then `.venv/bin/just --list`.
+
+python := ".venv/bin/python"
+
+# Make .venv, get the default model, and check what is committed before each commit.
+setup:
+    python3 -m deploy.bootstrap
+    {{python}} -m SLMInit.base_model
+    .venv/bin/pre-commit install
+
+# The unit tests: under a minute.
+test-fast *arguments:
+    {{python}} -m pytest tests/unit -n logical --dist worksteal {{arguments}}
+
+# Every test; or with arguments, what pytest makes of them: just test tests/contract -k fair
+test *arguments:
+    python3 test_slm_api.py {{ if arguments == "" { "" } else { "-- " + arguments } }}
+
+# Format, types, layers of imports, C, JavaScript, Lua, and known vulnerabilities of what is installed.
+check:
+    .venv/bin/pre-commit run --all-files
+    {{python}} -m deploy.audit
+
+# Mend what can be mended by itself.
+fix:
+    .venv/bin/ruff check --fix .
+    .venv/bin/ruff format .
+    git ls-files '*.c' '*.h' | xargs .venv/bin/clang-format -i
+    git ls-files '*.js' | xargs npx --yes @biomejs/biome@2.6.8 lint --write
+
+# Milliseconds a step of the model runners; docs/benchmarks.md has the others.
+bench *arguments:
+    {{python}} -m benchmarks.engine {{arguments}}
+
+# The share of lines and branches that the suite runs, also in the processes that it starts.
+coverage:
+    {{python}} -m coverage erase
+    -COVERAGE_PROCESS_START=pyproject.toml {{python}} -m pytest --cov --cov-report= tests
+    {{python}} -m coverage combine --append --quiet || true
+    {{python}} -m coverage report
