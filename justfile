@@ -32,9 +32,6 @@ fix:
 bench *arguments:
     {{python}} -m benchmarks.engine {{arguments}}
 
-# The share of lines and branches that the suite runs, also in the processes that it starts.
-coverage:
-    {{python}} -m coverage erase
-    -COVERAGE_PROCESS_START=pyproject.toml {{python}} -m pytest --cov --cov-report= tests
-    {{python}} -m coverage combine --append --quiet || true
-    {{python}} -m coverage report
+# The share of lines and branches of common, api and worker that the suite runs, also in the processes that it starts.
+coverage *arguments:
+    {{python}} -m pytest --cov --cov-report=term {{arguments}}

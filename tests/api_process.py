@@ -14,6 +14,7 @@ from pathlib import Path
 import requests
 
 from tests.free_port import free_port
+from tests.processes import end
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
@@ -52,8 +53,7 @@ def running_api(folder: Path, *, port: int = 0, **settings: object) -> Iterator[
         _wait_until_up(api)
         yield api
     finally:
-        process.kill()
-        process.wait()
+        end(process)
 
 
 def _wait_until_up(api: ApiProcess) -> None:

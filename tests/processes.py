@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +42,16 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = PATIENC
     raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it; but if coverage is measured, first let it write down what it ran."""
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    process.kill()
+    process.wait()
+
+
 class Process:
     """A child of the test with its output in a file."""
 
@@ -64,6 +74,10 @@ class Process:
         """SIGKILL, as in a crash."""
         self._child.kill()
         self._child.wait()
+
+    def end(self) -> None:
+        """At the end of a test."""
+        end(self._child)
 
     def terminate(self) -> int:
         """SIGTERM; the exit status."""
@@ -170,7 +184,7 @@ class Cluster:
         for process in self._processes:
             if process.is_running():
                 process.signal(signal.SIGCONT)
-                process.kill()
+                process.end()
         self.subscriber.stop()
         self.redis.close()
 
