@@ -19,10 +19,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests.unit.engine.conftest import _single_thread
 from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
 from worker.engine.native.library import BLOCK_TOKENS, available_kernels, load_library
 from worker.engine.native.runner import NativeRunner
+
+__all__ = ["_single_thread"]
 
 VOCAB_SIZE = 101  # no multiple of a panel's rows
 CONTEXT = 640

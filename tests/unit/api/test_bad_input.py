@@ -20,6 +20,11 @@ from api.token_bodies import DetokenizeBody, TokenizeBody
 from tests.api_in_process import Api
 
 
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    return shared_api
+
+
 def nested(levels: int) -> dict[str, Any]:
     """A JSON object of so many levels."""
     found: dict[str, Any] = {}

@@ -74,6 +74,11 @@ NESTED: list[tuple[dict[str, Any], str]] = [
 UNSUPPORTED = ["tools", "tool_choice", "functions", "audio", "modalities", "store", "metadata", "best_of", "suffix"]
 
 
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    return shared_api
+
+
 def cases(table: dict[str, list[Any]]) -> list[Any]:
     return [
         pytest.param(field, value, id=f"{field}={json.dumps(value)[:30]}")
