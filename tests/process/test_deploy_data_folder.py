@@ -56,11 +56,11 @@ def test_the_processes_of_a_killed_start_are_given_time_to_end(tmp_path: Path) -
 def holding(descriptor: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process that inherited the descriptor, with one below it that did not, and that heeds no SIGTERM."""
     code = """
-import signal, subprocess, sys
+import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(below.pid, flush=True)
-below.wait()
+time.sleep(600)
 """
     process = subprocess.Popen([sys.executable, "-c", code], pass_fds=(descriptor,), stdout=subprocess.PIPE)
     try:
