@@ -19,6 +19,7 @@ import pytest
 from deploy import data_folder
 from deploy.data_folder import announced_redis, claim_data_dir, installation
 from deploy.preflight import PreflightError
+from tests.processes import wait_for
 
 
 def mode(path: Path) -> int:
@@ -70,6 +71,10 @@ time.sleep(600)
         process.communicate()
 
 
+def has_ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_processes_of_a_killed_start_that_do_not_end_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +86,7 @@ def test_processes_of_a_killed_start_that_do_not_end_are_killed(
         killed.release()
         claim_data_dir(tmp_path).release()
         assert process.wait(10) == -signal.SIGKILL
-        assert not psutil.pid_exists(below) or psutil.Process(below).status() == psutil.STATUS_ZOMBIE
+        wait_for("the process below it to end", lambda: has_ended(below), 10)
 
 
 def test_processes_that_cannot_be_ended_keep_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
