@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deploy.bootstrap import ROOT
 
-SHARING = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native")]
+SHARING = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native", "process")]
 IN_PARALLEL = ("-n", "logical", "--dist", "worksteal")
 INTERRUPTED = 2  # pytest's exit status after a Ctrl-C
 
