@@ -150,6 +150,7 @@ def test_every_end_that_the_file_names_ends_an_answer_and_no_other(tmp_path: Pat
     assert model.eos_token_ids == {7, 9}
     assert model.tokenizer.bos_token == "<5>"
     assert json.loads((folder / "config.json").read_text())["pad_token_id"] == 7
+    model.close()
 
 
 def test_it_is_converted_once_below_the_data_folder(file: Path, tmp_path: Path) -> None:
@@ -183,6 +184,7 @@ def test_an_adapter_knows_it_by_the_files_name(file: Path, tmp_path: Path) -> No
     assert model_name(str(file)) == "tiny"
     model = load_model(folder, base_name="tiny", device="cpu", dtype="float32", adapter_path=adapter)
     assert model.adapter is not None
+    model.close()
 
 
 def test_the_command_converts_it(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
