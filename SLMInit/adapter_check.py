@@ -131,7 +131,7 @@ def _parse_key(key: str) -> tuple[str, str]:
     if key.endswith(".bias"):
         raise Refusal(f"it trains biases ({key!r}), which is not served. {MERGE_ADVICE}")
     if match is None:
-        raise Refusal(f"{WEIGHTS_FILE} holds {key!r}, which is no LoRA matrix of a linear layer. {MERGE_ADVICE}")
+        raise Refusal(f"{WEIGHTS_FILE} holds {key!r}, which is not a LoRA matrix of a linear layer. {MERGE_ADVICE}")
     return match["module"], match["tensor"]
 
 

@@ -74,4 +74,4 @@ def _compiled(expression: str, shown: str) -> re.Pattern[str]:
     try:
         return re.compile(expression)
     except re.error as err:
-        raise BadPattern(f"adapter_config.json holds {shown!r}, which is no pattern: {err}.") from err
+        raise BadPattern(f"adapter_config.json holds {shown!r}, which is not a valid pattern: {err}.") from err

@@ -67,7 +67,7 @@ def _checked_file(name: str) -> Path:
         raise BaseModelError(f"Base model {name!r}: there is no such file.")
     if Path(name).suffix != gguf_model.SUFFIX:
         raise BaseModelError(
-            f"Base model {name!r}: a file can only be a model when its name ends in {gguf_model.SUFFIX}. "
+            f"Base model {name!r}: a model file must have a name that ends in {gguf_model.SUFFIX}. "
             "Name such a file, or the folder that save_pretrained wrote."
         )
     return Path(name)
@@ -78,7 +78,7 @@ def _checked_folder(name: str) -> str:
         return name
     inside = next(Path(name).glob(f"*{gguf_model.SUFFIX}"), None)
     advice = f"Name its file {inside.name} instead." if inside else "Name the folder that save_pretrained wrote."
-    raise BaseModelError(f"Base model {name!r}: the folder holds no config.json, so it is no model. {advice}")
+    raise BaseModelError(f"Base model {name!r}: the folder has no config.json, so it is not a model. {advice}")
 
 
 def _checked_hub_id(name: str, progress: Callable[[str], None]) -> str:
@@ -92,11 +92,12 @@ def _checked_hub_id(name: str, progress: Callable[[str], None]) -> str:
         progress(f"Looking for {name} on the model hub")
         hf_hub_download(name, "config.json")
     except HFValidationError as err:
-        raise BaseModelError(f"Base model {name!r} is neither a folder here nor a possible hub id.") from err
+        raise BaseModelError(f"Base model {name!r} is neither a local folder nor a valid hub id.") from err
     except (OSError, RuntimeError, ValueError) as err:
         raise BaseModelError(
-            f"Base model {name!r} is no folder here and cannot be had from the model hub ({_first_line(err)}). Check "
-            f"the name and the network, or name a local folder, or use the built-in default {DEFAULT_BASE_MODEL}."
+            f"Base model {name!r} is not a local folder and cannot be downloaded from the model hub "
+            f"({_first_line(err)}). Check the name and the network, name a local folder, or use the built-in default "
+            f"{DEFAULT_BASE_MODEL}."
         ) from err
     return name
 
@@ -106,13 +107,15 @@ def _first_line(err: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m SLMInit.base_model", description="Get the base model ready.")
+    parser = argparse.ArgumentParser(
+        prog="python -m SLMInit.base_model", description="Download or convert the base model."
+    )
     parser.add_argument(
         "--base-model",
         default=os.environ.get("SLM_BASE_MODEL") or DEFAULT_BASE_MODEL,
         help="built-in default, local folder, GGUF file or hub id (default: %(default)s)",
     )
-    parser.add_argument("--data-dir", type=Path, help="folder that holds models/ (default: SLM_DATA_DIR, else data/)")
+    parser.add_argument("--data-dir", type=Path, help="folder with models/ (default: SLM_DATA_DIR or data/)")
     return parser
 
 

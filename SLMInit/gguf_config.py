@@ -116,7 +116,7 @@ def _scaling(file: GgufFile, rope: dict[str, Any], context: int) -> dict[str, An
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
         return _yarn_scaling(file, factor)
-    raise file.refusal(f"it scales its positions by {kind!r}, which is not known here. Name the model's own folder.")
+    raise file.refusal(f"it scales its positions by {kind!r}, which is not supported. Name the model's own folder.")
 
 
 def _llama3_scaling(file: GgufFile, theta: float) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _llama3_scaling(file: GgufFile, theta: float) -> dict[str, Any]:
     factors = file.tensors[FREQUENCY_FACTORS].data
     scaling = LLAMA3_FREQUENCIES | {"rope_type": "llama3", "factor": float(factors.max())}
     if not np.allclose(factors, _llama3_factors(len(factors), theta, scaling["factor"]), rtol=1e-4):
-        raise file.refusal("it scales its positions in a way of its own. Name the model's own folder instead.")
+        raise file.refusal("it uses a custom scaling of its positions. Name the model's own folder instead.")
     return scaling
 
 

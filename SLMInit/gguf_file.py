@@ -53,7 +53,7 @@ def read_gguf(path: Path) -> GgufFile:
 
     with path.open("rb") as start:
         if start.read(len(MAGIC)) != MAGIC:
-            raise _refusal(path, "it is no GGUF file. Name a GGUF file, or the folder that save_pretrained wrote.")
+            raise _refusal(path, "it is not a GGUF file. Name a GGUF file, or the folder that save_pretrained wrote.")
     try:
         reader = GGUFReader(path)
         file = GgufFile(
@@ -63,7 +63,7 @@ def read_gguf(path: Path) -> GgufFile:
         )
     except BROKEN as err:
         raise _refusal(
-            path, f"the file is cut off, damaged or of a newer format ({err}). Get it again and compare its size."
+            path, f"the file is cut off, damaged or of a newer format ({err}). Download it again and compare its size."
         ) from err
     _check_is_language_model(file)
     return file
@@ -77,7 +77,7 @@ def _check_is_language_model(file: GgufFile) -> None:
             "folders (SLM_LORA_PATH)."
         )
     if kind == "mmproj" or file.metadata.get("general.architecture") == "clip":
-        raise file.refusal("it is the part of a model that sees or hears. Name the file of the language model itself.")
+        raise file.refusal("it is the vision or audio part of a model. Name the file of the language model itself.")
     if file.metadata.get("split.count", 1) > 1:
         raise file.refusal(
             f"it is one of {file.metadata['split.count']} parts. Join them with llama.cpp's "

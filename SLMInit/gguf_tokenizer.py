@@ -47,7 +47,7 @@ def build_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
 
     build = {"gpt2": _byte_level, "llama": _sentencepiece}.get(kind := file.token_setting("model"))
     if not file.token_setting("tokens"):
-        raise file.refusal("it holds no tokenizer. Name a file that has one, or the model's folder.")
+        raise file.refusal("it has no tokenizer. Name a file that has one, or the model's folder.")
     if build is None:
         raise file.refusal(f"its tokenizer is of the kind {kind!r}, which is not known here. Name the model's folder.")
     tokenizer, adds_bos = build(file)

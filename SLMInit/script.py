@@ -47,7 +47,7 @@ def _finetune(options: TrainingOptions) -> int:
         print(err, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"Interrupted. Add --resume to go on from the last checkpoint in {options.output}.", file=sys.stderr)
+        print(f"Interrupted. Add --resume to continue from the last checkpoint in {options.output}.", file=sys.stderr)
         return INTERRUPTED
     print(f"{summary.steps} steps in {summary.duration_s:.0f} s. The adapter is in {options.output}")
     return 0

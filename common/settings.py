@@ -36,19 +36,21 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     redis_url: str | None = Field(
-        None, description="Redis (or Valkey) that holds the jobs and carries the queue. Unset: the server's own."
+        None, description="Redis (or Valkey) server for the jobs and the queue. Unset: the server starts its own."
     )
     data_dir: Path = Field(ROOT / "data", description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     published_host: str | None = Field(
-        None, description="Address under which a container's port can be reached. Unset: SLM_HOST."
+        None, description="Address at which a container's port is published. Unset: SLM_HOST."
     )
     insecure: bool = Field(
-        False, description="Whether to serve other machines without API keys: whoever reaches the server is its admin."
+        False, description="Serve other machines without API keys: anyone who can reach the server is then an admin."
     )
     port: int = Field(5000, ge=1, le=65535, description="Port the API listens on.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Minimum log level: DEBUG, INFO, WARNING or ERROR."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log format: text or json.")
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]+",
@@ -61,69 +63,86 @@ class Settings(BaseSettings):
         description="Base model: the built-in default, a local folder, a GGUF file, or a hub id such as gpt2.",
     )
     lora_path: Path | None = Field(
-        None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if there."
+        None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if it exists."
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Device the worker computes on.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Device for the model: auto, cpu, cuda or mps."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
+        "auto",
+        description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact.",
     )
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of one worker's engine; 0 = every core it may use.")
-    slots: int = Field(32, ge=1, le=512, description="Generations that one worker runs at once.")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads per worker. 0: all cores that it may use.")
+    slots: int = Field(32, ge=1, le=512, description="Maximum number of generations that a worker runs at once.")
     kv_memory: ByteSize | None = Field(
         None,
         gt=0,
-        description="Most memory for keys and values, such as 2GiB. Unset: up to 1 GiB on a CPU, most of a GPU's rest.",
+        description="Memory limit of the key-value cache, such as 2GiB. "
+        "Unset: up to 1 GiB on a CPU, most free memory on a GPU.",
     )
     context: int = Field(
-        2048, ge=16, le=1_048_576, description="Most tokens of prompt and answer; the model's own limit caps it."
+        2048,
+        ge=16,
+        le=1_048_576,
+        description="Maximum number of tokens of prompt and answer together. The model's own limit also applies.",
     )
 
     sync_timeout_s: float = Field(
-        120.0, ge=0, le=3600, description="How long POST /slm/generate waits before it answers 202."
+        120.0, ge=0, le=3600, description="Seconds that POST /slm/generate waits before it answers 202."
     )
     lease_s: float = Field(
-        5.0, ge=0.5, le=300, description="After how long without a heartbeat a worker counts as dead."
+        5.0, ge=0.5, le=300, description="Seconds without a heartbeat after which a worker is considered dead."
     )
-    job_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="How long a finished job can still be read.")
+    job_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="Seconds for which a finished job can still be read.")
     max_queue: int = Field(
         1000,
         ge=1,
         le=1_000_000,
-        description="Jobs that may wait for a slot, and as many to be prepared; more are refused with 503.",
+        description="Maximum number of waiting jobs, and of jobs waiting to be prepared. More are refused with 503.",
     )
-    drain_s: float = Field(20.0, ge=0, le=3600, description="How long a stopping worker lets its generations finish.")
-    max_body_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body.")
+    drain_s: float = Field(
+        20.0, ge=0, le=3600, description="Seconds that a stopping worker gives its generations to finish."
+    )
+    max_body_bytes: int = Field(
+        1_048_576, ge=1024, le=104_857_600, description="Maximum size of a request body in bytes."
+    )
     max_prompt_chars: int = Field(
-        262_144, ge=1, le=104_857_600, description="Longest prompt in characters; the model's context binds besides."
+        262_144,
+        ge=1,
+        le=104_857_600,
+        description="Maximum length of a prompt in characters. The model's context also applies.",
     )
     max_file_bytes: int = Field(
-        10_485_760, ge=1024, le=209_715_200, description="Largest file that is uploaded for a batch."
+        10_485_760, ge=1024, le=209_715_200, description="Maximum size in bytes of a file uploaded for a batch."
     )
-    file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="How long files and batches are kept.")
+    file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="Seconds for which files and batches are kept.")
     body_timeout_s: float = Field(
-        30.0, gt=0, le=3600, description="How long a client may take to send a request's body."
+        30.0, gt=0, le=3600, description="Seconds that a client may take to send a request body."
     )
     cors_origins: str | None = Field(
         None,
-        description="Origins whose pages may call the API, with commas; null: files, *: all. Unset: only its own.",
+        description="Origins that may call the API, separated by commas. null: local files; *: all. Unset: its own.",
     )
-    heartbeat_s: float = Field(15.0, gt=0, le=300, description="Pause after which an open stream sends a comment.")
+    heartbeat_s: float = Field(
+        15.0, gt=0, le=300, description="Seconds of silence after which an open stream sends a comment."
+    )
     reader_grace_s: float = Field(
-        30.0, gt=0, le=86_400, description="How long a job goes on when the last client that reads it has gone."
+        30.0, gt=0, le=86_400, description="Seconds that a job continues after its last reader has disconnected."
     )
     webhook_secret: SecretStr | None = Field(
         None, description="Key that signs webhooks: whsec_ and 24 to 64 bytes in base64. Unset: no webhooks."
     )
     webhook_allow_private: bool = Field(
-        False, description="Whether webhooks may go to private addresses: only where every client is trusted."
+        False, description="Allow webhooks to private addresses. Only for servers that trust every client."
     )
     redis_fsync: Literal["everysec", "always"] = Field(
-        "everysec", description="How soon the embedded Redis writes to disk: what a power cut can cost."
+        "everysec",
+        description="When the embedded Redis writes to disk: everysec (a power cut can lose a second) or always.",
     )
     redis_memory: ByteSize | None = Field(
         None,
         ge=67_108_864,
-        description="Most memory of the embedded Redis, such as 2GiB. Unset: a quarter of the machine's.",
+        description="Memory limit of the embedded Redis, such as 2GiB. Unset: a quarter of the machine's memory.",
     )
 
     @field_validator("redis_url")
@@ -149,7 +168,7 @@ class Settings(BaseSettings):
     @classmethod
     def _are_origins(cls, origins: str | None) -> str | None:
         if wrong := [one for one in _listed(origins) if not _ORIGIN.fullmatch(one)]:
-            raise ValueError(f"{wrong[0]!r} is no origin such as https://chat.example.com")
+            raise ValueError(f"{wrong[0]!r} is not an origin such as https://chat.example.com")
         return origins
 
     @property
@@ -165,8 +184,8 @@ class Settings(BaseSettings):
         """
         if self.redis_url is None:
             raise SettingsError(
-                "SLM_REDIS_URL is not set, so it is not known which Redis holds the jobs. 'python start_slm_api.py' "
-                "starts one and tells its processes; to start this one by hand, set the variable."
+                "SLM_REDIS_URL is not set. 'python start_slm_api.py' starts a Redis and sets it for its processes; "
+                "to start this process by hand, set it to the Redis that holds the jobs."
             )
         return self.redis_url
 

@@ -37,10 +37,10 @@ def _obstacle(fetch: Callable[[], bytes]) -> str | None:
     try:
         release = json.loads(fetch())
     except OSError as err:
-        return f"the advisories cannot be reached ({err})"
+        return f"the advisories are not reachable ({err})"
     except ValueError:
-        return "the package index does not answer with an account of a release"
-    return None if "vulnerabilities" in release else "the package index carries no advisories"
+        return "the package index does not return information about a release"
+    return None if "vulnerabilities" in release else "the package index has no advisories"
 
 
 def _fetch() -> bytes:

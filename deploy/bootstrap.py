@@ -132,7 +132,7 @@ def _one_at_a_time() -> Iterator[int]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("Another start is setting up; waiting for it")
+            _say("Another start is installing packages; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield handle
     finally:
@@ -144,7 +144,7 @@ def _make(folder: Path) -> None:
         return
     if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
         raise SetupError(
-            "This Python cannot make virtual environments (its ensurepip module is not installed). "
+            "This Python cannot create virtual environments (its ensurepip module is not installed). "
             "On Debian and Ubuntu: sudo apt install python3-venv"
         )
     try:
@@ -152,7 +152,7 @@ def _make(folder: Path) -> None:
             _clear(folder)
             venv.EnvBuilder(with_pip=True).create(folder)
     except (OSError, subprocess.CalledProcessError) as err:
-        raise SetupError(f"Cannot make the virtual environment {folder}: {err}") from err
+        raise SetupError(f"Cannot create the virtual environment {folder}: {err}") from err
 
 
 def _clear(folder: Path) -> None:
@@ -192,10 +192,10 @@ def _explain(complaint: Sequence[str], log: Path) -> str:
     if _NETWORK_TROUBLE.search(text):
         return (
             "Cannot reach the Python package index. Check the network (or pip's proxy and index settings) and start "
-            f"again; what was downloaded is kept. pip's own words: {log}"
+            f"again; finished downloads are kept. The output of pip: {log}"
         )
     if "No space left on device" in text:
-        return f"No space left on the disk of {log.parent}. Make room and start again."
+        return f"No space left on the disk of {log.parent}. Free some space and start again."
     errors = [line.strip() for line in complaint if line.startswith("ERROR: ")]
     return f"pip could not install the requirements ({errors[-1] if errors else 'no error named'}). More: {log}"
 

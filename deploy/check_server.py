@@ -138,7 +138,7 @@ class ServerChecks:
     def unload_and_stream(self) -> str:
         """Unloading succeeds, and a stream loads the model again and says so."""
         if any(self._info()["queue"].values()):
-            return "left out: the server has other work"
+            return "skipped: the server is busy"
         unloaded = _expect(self._client.post("/slm/unload"), 200, "success", "message")
         _is(unloaded["message"], "Model unloaded successfully", "message")
         _is(self._info()["model_loaded"], False, "model_loaded in info")

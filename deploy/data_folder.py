@@ -74,7 +74,7 @@ def claim_data_dir(folder: Path) -> DataDirClaim:
         own = _open(folder / _OWN_LOCK)
     except OSError as err:
         raise PreflightError(
-            f"Cannot write to the data folder {folder} ({err.strerror}). Set SLM_DATA_DIR to a folder of yours."
+            f"Cannot write to the data folder {folder} ({err.strerror}). Set SLM_DATA_DIR to a writable folder."
         ) from err
     try:
         _take(own, folder)

@@ -91,7 +91,7 @@ def _wait_for(client: Redis, process: subprocess.Popen[bytes], log: Path) -> Non
         try:
             client.ping()
         except AuthenticationError as err:
-            raise PreflightError(f"Another server answers in place of this data folder's Redis ({err}).") from err
+            raise PreflightError(f"Another server answers instead of this data folder's Redis ({err}).") from err
         except RedisError:
             time.sleep(0.05)
         else:

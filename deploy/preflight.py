@@ -20,7 +20,9 @@ def check_port_free(host: str, port: int) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as err:
-        raise PreflightError(f"{host!r} is no address of this machine ({err.strerror}). Try --host 127.0.0.1.") from err
+        raise PreflightError(
+            f"{host!r} is not an address of this machine ({err.strerror}). Try --host 127.0.0.1."
+        ) from err
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will: old connections may linger
         try:

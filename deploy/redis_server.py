@@ -118,10 +118,10 @@ def _temporary_folder(data_dir: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         is_ours = _is_private(folder.lstat())
     except OSError as err:
-        raise PreflightError(f"Cannot make the folder {folder} for the socket of Redis ({err.strerror}).") from err
+        raise PreflightError(f"Cannot create the folder {folder} for the socket of Redis ({err.strerror}).") from err
     if not is_ours:
         raise PreflightError(
-            f"{folder} belongs to another user, or others can enter it: no place for the socket of Redis. "
+            f"{folder} belongs to another user, or others can enter it, so the socket of Redis cannot be in it. "
             "Remove it, or set SLM_DATA_DIR to a folder with a shorter path."
         )
     return folder

@@ -45,8 +45,8 @@ def serve(options: StartOptions) -> int:
 def _warn_if_open(settings: Settings) -> None:
     if settings.insecure and not is_loopback(settings.host):
         say(
-            f"WARNING: listening on {settings.host}, insecurely: while there are no API keys, whoever can reach this "
-            "machine is the server's admin."
+            f"WARNING: listening on {settings.host} with --insecure: while there are no API keys, anyone who can "
+            "reach this machine is an admin of the server."
         )
 
 

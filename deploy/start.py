@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"Cannot start: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted while setting up; the next start goes on from here.", file=sys.stderr)
+        print("Interrupted during the set-up; the next start continues from here.", file=sys.stderr)
         return 130
 
 

@@ -7,21 +7,21 @@ export LC_ALL=C # text is bytes here: it comes and goes in UTF-8 as it is
 readonly USAGE='usage: slm.sh COMMAND [ARGUMENT]
 
   generate PROMPT    print the complete answer
-  stream PROMPT      print the answer as it comes; a connection that breaks is mended
-  submit PROMPT      print the id of a job that goes on by itself
-  wait JOB           print the answer of a job when it is there
-  follow JOB         print the answer of a job as it comes
-  cancel JOB         ask for the end of a job; print its status
-  info               print what is served, as JSON
+  stream PROMPT      print the answer as it is generated; reconnects if necessary
+  submit PROMPT      start a job in the background and print its id
+  wait JOB           print the answer of a job when it is complete
+  follow JOB         print the answer of a job as it is generated
+  cancel JOB         cancel a job and print its status
+  info               print the model and the queue as JSON
 
   -o NAME=VALUE      an option of the generation, such as -o max_new_tokens=80 -o seed=1; may be repeated
-  PROMPT             as one argument; - reads it from the standard input
+  PROMPT             the prompt as one argument; - reads standard input
 
   SLMCLIENT_URL      the server (http://127.0.0.1:5000)
-  SLMCLIENT_API_KEY  its key, where it wants one
-  SLMCLIENT_RETRIES  how often to try again after failures in a row (5)
+  SLMCLIENT_API_KEY  API key, if the server has keys
+  SLMCLIENT_RETRIES  maximum number of retries in a row (5)
 
-Exit status: 0, or 1 when the server refused or the job failed, or 2 when the command is wrong.'
+Exit status: 0 on success, 1 if the request or the job failed, 2 if the command is wrong.'
 
 readonly URL=${SLMCLIENT_URL:-http://127.0.0.1:5000}
 readonly RETRIES=${SLMCLIENT_RETRIES:-5}

@@ -30,7 +30,7 @@ class SLM {
     return (await this.post('/slm/load', {})).data;
   }
 
-  /** The complete answer, however long it takes; `response` is its text. Options are those of the server's README. */
+  /** The complete answer, however long it takes; `response` is its text. docs/api.md of the server lists the options. */
   async generate(prompt, options = {}) {
     const {status, data} = await this.post('/slm/generate', {prompt, ...options});
     return status === 202 ? this.wait(data.job_id) : data;

@@ -105,7 +105,7 @@ def test_without_ensurepip_one_line_says_what_to_install(
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path) -> None:
-    with pytest.raises(SetupError, match="Cannot make the virtual environment"):
+    with pytest.raises(SetupError, match="Cannot create the virtual environment"):
         ensure([requirements], requirements / "env")
 
 

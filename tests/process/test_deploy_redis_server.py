@@ -171,7 +171,7 @@ def test_a_strangers_redis_that_takes_our_address_over_is_refused_in_words(data_
         with connect(server.url, retries=0) as redis, pytest.raises(AuthenticationError, match="invalid username"):
             redis.set("prompt", "secret")
         starting = own_redis.running(server, claim.inherited)
-        with pytest.raises(PreflightError, match="Another server answers in place of this data folder's"), starting:
+        with pytest.raises(PreflightError, match="Another server answers instead of this data folder's"), starting:
             pass
     claim.release()
 

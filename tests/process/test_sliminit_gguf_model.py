@@ -150,6 +150,7 @@ def test_every_end_that_the_file_names_ends_an_answer_and_no_other(tmp_path: Pat
     assert model.eos_token_ids == {7, 9}
     assert model.tokenizer.bos_token == "<5>"
     assert json.loads((folder / "config.json").read_text())["pad_token_id"] == 7
+    model.close()
 
 
 def test_it_is_converted_once_below_the_data_folder(file: Path, tmp_path: Path) -> None:
@@ -183,6 +184,7 @@ def test_an_adapter_knows_it_by_the_files_name(file: Path, tmp_path: Path) -> No
     assert model_name(str(file)) == "tiny"
     model = load_model(folder, base_name="tiny", device="cpu", dtype="float32", adapter_path=adapter)
     assert model.adapter is not None
+    model.close()
 
 
 def test_the_command_converts_it(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +233,7 @@ def test_positions_scaled_in_an_unknown_way_are_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr("tests.gguf_files.llama3_factors", lambda rope, size: IDS[0, : size // 2].numpy() + 1.5)
     config = llama(rope_parameters=LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 8192})
     path = write_gguf(tmp_path / "scaled.gguf", from_config(config))
-    with pytest.raises(BaseModelError, match="scales its positions in a way of its own"):
+    with pytest.raises(BaseModelError, match="uses a custom scaling of its positions"):
         convert(path)
 
 
@@ -244,12 +246,12 @@ def test_too_small_a_disk_is_told_before_the_work(file: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", ["nowhere.gguf", "weights.bin"])
 def test_a_file_that_can_be_no_model_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").touch()
-    with pytest.raises(BaseModelError, match=r"no such file|can only be a model when its name ends in \.gguf"):
+    with pytest.raises(BaseModelError, match=r"no such file|must have a name that ends in \.gguf"):
         resolve_base_model(str(tmp_path / name), tmp_path, progress=silent)
 
 
 def test_of_a_folder_with_a_gguf_file_the_file_is_to_be_named(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"holds no config\.json.*Name its file tiny\.gguf instead"):
+    with pytest.raises(BaseModelError, match=r"has no config\.json.*Name its file tiny\.gguf instead"):
         resolve_base_model(str(file.parent), tmp_path, progress=silent)
 
 

@@ -1,9 +1,11 @@
-"""The documents are complete: whoever adds a setting or an error code adds its line."""
+"""The documents are complete, and their links resolve: a new setting, route or error code needs its line."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import pytest
 from fakeredis import FakeRedis
 
 from api.app import create_app
@@ -11,9 +13,41 @@ from common.errors import SLMError
 from common.settings import ROOT, Settings
 from common.subscriber import Subscriber
 
+DOCS = ROOT / "docs"
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "clients").glob("*.md")]
+)
+HISTORY = {"CHANGELOG.md", "log.md"}  # they name files that are gone
+TEST_NAME = re.compile(r"`(test_\w+)`")
+PATH = re.compile(r"`((?:api|benchmarks|common|deploy|SLMInit|tests|worker)/[\w./-]+\.\w+)`")
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def links(page: Path) -> list[str]:
+    """The targets of its links and pictures that lead to files here."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Its headings as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_broken(page: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    other = page if not name else page.parent / name
+    return not other.exists() or (anchor != "" and anchor not in anchors(other))
+
 
 def setting_rows() -> list[str]:
-    """The README's table as the settings want it."""
+    """The table as the settings want it."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`".replace(f"{ROOT}/", "")
@@ -30,31 +64,68 @@ def error_codes(cls: type[SLMError] = SLMError) -> set[tuple[str, int]]:
 
 def sections_with_samples() -> list[str]:
     """The headings of the user's document under which there is code."""
-    document = (ROOT / "docs" / "slm_api_documentation.md").read_text("utf-8")
+    document = (DOCS / "slm_api_documentation.md").read_text("utf-8")
     parts = re.split(r"^###? ", document, flags=re.MULTILINE)[1:]
     return [part.splitlines()[0] for part in parts if "```" in part]
 
 
 def test_every_sample_of_the_users_document_is_gone_through_in_its_order() -> None:
-    page = (ROOT / "docs" / "your-document.md").read_text("utf-8")
+    page = (DOCS / "your-document.md").read_text("utf-8")
     assert re.findall(r"^\| ([^|]+) \| (?:yes|no)", page, re.MULTILINE) == sections_with_samples()
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert [row for row in setting_rows() if row not in readme] == []
+def test_every_setting_is_documented_with_its_default_and_no_other() -> None:
+    page = (DOCS / "settings.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `SLM_.*$", page, re.MULTILINE)) == sorted(setting_rows())
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    document = (ROOT / "docs" / "errors.md").read_text()
+    document = (DOCS / "errors.md").read_text("utf-8")
     assert {
         f"| `{code}` | {status} |" for code, status in error_codes() if f"| `{code}` | {status} |" not in document
     } == set()
 
 
-def test_every_route_is_in_the_readme() -> None:
+def test_every_route_is_documented() -> None:
     redis = FakeRedis()
     app = create_app(Settings(), redis=redis, ring=lambda _: None, subscriber=Subscriber(redis))
-    readme = (ROOT / "README.md").read_text().replace("<id>", "<job_id>")
+    page = (DOCS / "api.md").read_text("utf-8").replace("<id>", "<job_id>")
     rules = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"}
-    assert {rule for rule in rules if rule not in readme} == set()
+    assert {rule for rule in rules if f"{rule}`" not in page} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert [target for target in links(page) if is_broken(page, target)] == []
+
+
+def test_the_index_lists_every_page_and_every_decision() -> None:
+    index = DOCS / "README.md"
+    listed = [(DOCS / target).resolve() for target in links(index)]
+    assert sorted(path for path in listed if path.is_relative_to(DOCS)) == sorted(set(DOCS.rglob("*.md")) - {index})
+
+
+def test_the_decisions_are_numbered_without_holes() -> None:
+    numbers = list(range(1, len(DECISIONS) + 1))
+    assert [int(path.name[:4]) for path in DECISIONS] == numbers
+    assert [int(path.read_text("utf-8").split(".")[0].removeprefix("# ")) for path in DECISIONS] == numbers
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
+def test_a_decision_says_why_what_and_what_follows(path: Path) -> None:
+    headings = re.findall(r"^## (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    assert headings[:3] == ["Context", "Decision", "Consequences"]
+
+
+def test_the_tests_that_show_a_promise_exist() -> None:
+    named = set(TEST_NAME.findall((DOCS / "reliability.md").read_text("utf-8")))
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named != set()
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in HISTORY], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    assert [name for name in PATH.findall(page.read_text("utf-8")) if not (ROOT / name).exists()] == []

@@ -196,7 +196,7 @@ def test_half_a_pair_of_matrices_is_refused(adapter: Path, shapes: Shapes) -> No
 
 def test_a_weight_that_is_no_lora_matrix_is_refused(adapter: Path, shapes: Shapes) -> None:
     edit_weights(adapter, lambda weights: weights | {"base_model.model.lm_head.weight": torch.zeros(257, 16)})
-    assert "'base_model.model.lm_head.weight', which is no LoRA matrix" in refusal(adapter, shapes)
+    assert "'base_model.model.lm_head.weight', which is not a LoRA matrix" in refusal(adapter, shapes)
 
 
 def test_trained_biases_are_refused(adapter: Path, shapes: Shapes) -> None:
@@ -256,7 +256,7 @@ def test_pickled_weights_are_never_opened(adapter: Path, shapes: Shapes) -> None
         ({"r": 0}, "r: Input should be greater than or equal to 1"),
         ({"r": 100_000}, "rank 100000 need (100000, 16)"),
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern.q_proj"),
-        ({"target_modules": "("}, "'(', which is no pattern"),
+        ({"target_modules": "("}, "'(', which is not a valid pattern"),
         ({"target_modules": None}, "target_modules"),
     ],
 )

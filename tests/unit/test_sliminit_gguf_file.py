@@ -34,7 +34,7 @@ def test_a_file_that_is_cut_off_is_told_apart(share: float, whole: bytes, tmp_pa
 def test_another_kind_of_file_is_told_apart(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(content)
-    with pytest.raises(BaseModelError, match="is no GGUF file"):
+    with pytest.raises(BaseModelError, match="is not a GGUF file"):
         read_gguf(path)
 
 
@@ -56,7 +56,11 @@ def test_garbage_in_the_header_never_gives_another_error(whole: bytes, tmp_path:
     ("architecture", "describe", "advice"),
     [
         ("llama", lambda writer: writer.add_type("adapter"), "is a LoRA adapter.*Name the GGUF file of its base model"),
-        ("clip", lambda writer: writer.add_type("mmproj"), "sees or hears. Name the file of the language model"),
+        (
+            "clip",
+            lambda writer: writer.add_type("mmproj"),
+            "vision or audio part of a model. Name the file of the language model",
+        ),
         ("llama", lambda writer: writer.add_uint16("split.count", 3), "is one of 3 parts. Join them"),
         ("llama", lambda writer: None, "holds no weights of a language model"),
     ],

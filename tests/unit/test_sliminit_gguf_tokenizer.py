@@ -212,7 +212,7 @@ def test_phi3s_control_tokens_take_the_line_end_after_them(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"tokens": []}, "holds no tokenizer"),
+        ({"tokens": []}, "has no tokenizer"),
         ({"model": "bert"}, "tokenizer is of the kind 'bert'"),
         ({"merges": ["x y"]}, "merges 'x y', which are no tokens"),
     ],

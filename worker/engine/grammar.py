@@ -1,4 +1,4 @@
-"""What an answer must look like, as a limit on its tokens. The library is llguidance: docs/decisions/0010.
+"""What an answer must look like, as a limit on its tokens. The library is llguidance: docs/decisions/0008.
 
 No limit of the library holds against every grammar: one of 60 KB ends the process that computes with it, at once or
 behind some tokens. So all of this runs in processes of its own (`grammar_process`).

@@ -9,5 +9,5 @@ milliseconds, know what the helper knows (the model's vocabulary), and leave not
                   ╚══════════ child.py, ... (one pipe for each)
 
 A child limits itself: what reaches a limit of time or memory dies, and whoever asked sees the end of the pipe.
-docs/decisions/0017-the-helper-process.md has the reasons.
+docs/decisions/0014-untrusted-programs-in-child-processes.md has the reasons.
 """

@@ -18,7 +18,7 @@ from slm_bot.relay import EDIT_EVERY_S
 
 EPILOG = """\
 DISCORD_TOKEN is the bot's token (Developer Portal, Bot). Invite it with the scopes "bot" and "applications.commands"
-and the permission to send messages. SLMCLIENT_API_KEY holds the server's key, where it wants one.
+and the permission to send messages. SLMCLIENT_API_KEY is the API key, if the server has keys.
 """
 
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--url", default=os.environ.get("SLMCLIENT_URL", DEFAULT_URL), help=f"server ({DEFAULT_URL})")
-    parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer (300)")
+    parser.add_argument("--max-new-tokens", type=int, default=300, help="maximum tokens of an answer (300)")
     parser.add_argument(
         "--edit-every",
         type=float,

@@ -1,4 +1,4 @@
-"""What a generation can be asked for, besides its prompt. The README of the server says what each one does."""
+"""What a generation can be asked for, besides its prompt. docs/api.md of the server explains each one."""
 
 from __future__ import annotations
 
