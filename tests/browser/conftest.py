@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from redis import Redis
 
 from tests.api_process import ApiProcess, running_api
@@ -18,6 +18,7 @@ from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
 WIDE, PHONE = (1280, 800), (390, 844)
+PATIENCE_MS = 60_000  # a busy machine must not fail a test
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -42,6 +43,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail("no Chromium on this machine")
         pytest.skip("no Chromium on this machine")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
