@@ -55,7 +55,7 @@ class FileStore:
     def __init__(self, redis: Redis, *, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._keep, self._delete = Script("file_keep"), Script("file_delete")
+        self._keep, self._delete = Script(redis, "file_keep"), Script(redis, "file_delete")
 
     def put(
         self,
@@ -86,7 +86,7 @@ class FileStore:
 
     def _reserve(self, owner: str, file_id: str, size: int, limits: Limits, fields: list[Argument]) -> None:
         most = ("" if limits.files is None else limits.files, "" if limits.file_bytes is None else limits.file_bytes)
-        refusal = self._keep(self._redis, owner, file_id, size, *most, self._ttl_s, *fields)
+        refusal = self._keep(owner, file_id, size, *most, self._ttl_s, *fields)
         if refusal == "files":
             message = f"You may keep {limits.files} files; delete some."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.files)
@@ -156,4 +156,4 @@ class FileStore:
 
     def delete(self, file: StoredFile) -> None:
         """Drop a file; a batch that was made of it goes on."""
-        self._delete(self._redis, file.id)
+        self._delete(file.id)

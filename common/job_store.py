@@ -157,11 +157,12 @@ class JobStore:
         self._redis = redis
         self._ring = ring
         self._job_ttl_s = job_ttl_s
-        self._submit, self._claim, self._renew = Script("submit"), Script("claim"), Script("renew")
-        self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
-        self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
-        self._drop, self._api_beat = Script("drop"), Script("api_beat")
-        self._note_readers, self._advance = Script("note_readers"), Script("advance")
+        self._submit, self._claim, self._renew = Script(redis, "submit"), Script(redis, "claim"), Script(redis, "renew")
+        self._emit, self._finish, self._cancel = Script(redis, "emit"), Script(redis, "finish"), Script(redis, "cancel")
+        self._release, self._reap = Script(redis, "release"), Script(redis, "reap")
+        self._ring_due, self._drop = Script(redis, "ring"), Script(redis, "drop")
+        self._api_beat = Script(redis, "api_beat")
+        self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class JobStore:
         fixed = (job_id, kind, *lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
         flat = [part for pair in optional.items() for part in pair]
-        outcome, found_id, position, due, *details = self._submit(self._redis, *fixed, *flat)
+        outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
         if outcome not in ("ok", "repeated"):
@@ -256,7 +257,7 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        answer = self._cancel(self._redis, job_id, self._job_ttl_s, _CANCELLED)
+        answer = self._cancel(job_id, self._job_ttl_s, _CANCELLED)
         if not answer:
             raise JobNotFound(f"There is no job {job_id!r}.")
         self._ring(_bells(answer[1]))
@@ -337,11 +338,11 @@ class JobStore:
         others in line meanwhile, and give up their slots if others need them.
         """
         flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
-        self._ring(_bells(self._note_readers(self._redis, _ms(grace_s), *flat)))
+        self._ring(_bells(self._note_readers(_ms(grace_s), *flat)))
 
     def note_api(self) -> None:
         """Note that a process of the API is there. While none is, jobs are not cancelled for want of a reader."""
-        self._api_beat(self._redis, API_GAP_MS)
+        self._api_beat(API_GAP_MS)
 
     def keep_unread(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -357,7 +358,7 @@ class JobStore:
         Raises:
             JobNotFound: the job is not in quarantine.
         """
-        if not self._drop(self._redis, job_id, self._job_ttl_s):
+        if not self._drop(job_id, self._job_ttl_s):
             raise JobNotFound(f"Job {job_id!r} is not in quarantine.")
 
     def usage(self, owner: str) -> dict[str, int]:
@@ -377,9 +378,7 @@ class JobStore:
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
         """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
-        answer = self._claim(
-            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s
-        )
+        answer = self._claim(job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s)
         if not answer:
             return None
         attempt, next_seq, elapsed_ms = answer
@@ -391,7 +390,7 @@ class JobStore:
         Returns the pairs that are lost to another attempt, and the ids of the jobs whose end was asked for.
         """
         flat: list[Argument] = [value for pair in held for value in pair]
-        lost, cancelled = self._renew(self._redis, _ms(lease_s), *flat)
+        lost, cancelled = self._renew(_ms(lease_s), *flat)
         return {(job_id, int(attempt)) for job_id, attempt in zip(lost[::2], lost[1::2], strict=True)}, set(cancelled)
 
     def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
@@ -403,7 +402,7 @@ class JobStore:
         calls: list[tuple[Argument, ...]] = [
             (job_id, attempt, batch[0].seq, *_flat(batch)) for job_id, attempt, batch in batches
         ]
-        return [int(answer) for answer in self._emit.many(self._redis, calls)]
+        return [int(answer) for answer in self._emit.many(calls)]
 
     def succeed(self, job_id: str, attempt: int, result: dict[str, Any], last: Sequence[Event]) -> None:
         """End the job with its result. Raises as `_end`."""
@@ -422,7 +421,7 @@ class JobStore:
     ) -> None:
         """Raises `Fenced` when another attempt owns the job, `LogGap` when Redis lost events of this one."""
         code, due = self._finish(
-            self._redis, job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
+            job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
         )
         if code == _FENCED:
             raise Fenced(job_id)
@@ -442,9 +441,7 @@ class JobStore:
             Fenced: another attempt owns it already.
         """
         delay = BULK_DELAY if job.bulk else 0
-        code, due = self._advance(
-            self._redis, job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S
-        )
+        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S)
         if code == _FENCED:
             raise Fenced(job.id)
         self._ring(_bells(due))
@@ -455,7 +452,7 @@ class JobStore:
         Raises:
             Fenced: another attempt owns it already.
         """
-        code, due = self._release(self._redis, job_id, attempt)
+        code, due = self._release(job_id, attempt)
         if code == _FENCED:
             raise Fenced(job_id)
         self._ring(_bells(due))
@@ -468,13 +465,13 @@ class JobStore:
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
         for lane in Lane:
-            due = self._reap(self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
+            due = self._reap(lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
             self._ring(_bells(due))
 
     def ring_due(self) -> None:
         """Ring for the jobs whose turn has come, after the workers' slots changed."""
         for lane in (Lane.GENERATE, Lane.PREPARE):
-            self._ring(_bells(self._ring_due(self._redis, lane)))
+            self._ring(_bells(self._ring_due(lane)))
 
 
 def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
