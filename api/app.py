@@ -126,7 +126,7 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         Overview(Fleet(redis), store),
         keyring,
         Rates.of_all_processes(redis, "requests"),
-        Rates.of_this_process("requests that only look"),
+        Rates.of_this_process("read-only requests"),
         OpenStreams(),
         read_turns,
         short_turns,

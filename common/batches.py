@@ -122,7 +122,7 @@ class BatchStore:
         if obstacle == "file":
             raise NotFound(f"There is no file {input_file_id[:60]!r}.", param="input_file_id")
         if obstacle == "open_batches":
-            message = f"{limits.open_batches} of your batches have not ended: as many as you may have at once."
+            message = f"You have reached your limit of {limits.open_batches} unfinished batches."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.open_batches)
         return self.find(batch_id)
 
@@ -150,7 +150,7 @@ class BatchStore:
         if not self.move(batch_id, BatchStatus.CANCELLING, begun):
             status = self.find(batch_id).status
             if status is not BatchStatus.CANCELLING:
-                raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
+                raise Conflict(f"The batch can no longer be cancelled: it is {status.value}.")
 
     def cancel_all(self, owner: str) -> int:
         """Ask for the end of all batches of an owner that have not ended; returns how many there were."""

@@ -88,10 +88,10 @@ class FileStore:
         most = ("" if limits.files is None else limits.files, "" if limits.file_bytes is None else limits.file_bytes)
         refusal = self._keep(owner, file_id, size, *most, self._ttl_s, *fields)
         if refusal == "files":
-            message = f"You may keep {limits.files} files; delete some."
+            message = f"You have reached your limit of {limits.files} files; delete some to make room."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.files)
         if refusal == "file_bytes":
-            message = f"Your files may have {limits.file_bytes} bytes together; delete some."
+            message = f"Your files may take up at most {limits.file_bytes} bytes; delete some to make room."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.file_bytes)
 
     def _put_lines(self, key: str, lines: Iterable[str]) -> int:

@@ -245,7 +245,9 @@ class JobStore:
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
         if outcome == "queue_full":
-            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
+            raise QueueFull(
+                f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after()
+            )
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
         self._ring(_bells(due))
@@ -460,7 +462,7 @@ class JobStore:
     def reap(self, queue: str) -> None:
         """Put back what dead workers held and ring lost bells again; any worker may call it at any time."""
         errors = [
-            WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again."),
+            WorkerLost(f"The job's workers died {MAX_CRASHES} times; it will not be tried again."),
             JobExpired("The job waited longer than its ttl."),
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
@@ -481,19 +483,17 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
     """
     match outcome:
         case "too_many_jobs":
-            message = f"{limits.concurrent_jobs} of your jobs wait or run already: as many as you may have at once."
+            message = f"You have reached your limit of {limits.concurrent_jobs} waiting or running jobs."
             limit = limits.concurrent_jobs
             return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S, limit=limit)
         case "too_few_tokens":
             message = _too_few_tokens(limits.tokens_per_day, *tokens)
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "too_many_bytes":
-            message = (
-                f"The texts of your jobs may take {limits.job_bytes} bytes; this one has no room until others end."
-            )
+            message = f"Your jobs' texts may take up {limits.job_bytes} bytes; there is no room until other jobs end."
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_key":
-            return Unauthorized("This API key is not known here; it may have been revoked.")
+            return Unauthorized("This API key is not valid; it may have been revoked.")
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":
@@ -503,16 +503,16 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
 
 
 def _mismatch() -> IdempotencyMismatch:
-    return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+    return IdempotencyMismatch("This Idempotency-Key was already used with a different request.")
 
 
 def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> str:
     if left <= 0:
-        return f"Your {limit} tokens of today are used up; there are new ones at midnight UTC."
-    needs = f"This request may need {cost} tokens (prompt and max_new_tokens), and of your {limit} tokens of today"
+        return f"Your {limit} tokens for today are used up; you get new ones at midnight UTC."
+    needs = f"This request may need {cost} tokens (prompt and max_new_tokens). Of your {limit} tokens for today,"
     if cost > left:
         return f"{needs} {left} are left; ask for fewer, or wait for new ones at midnight UTC."
-    return f"{needs} {left} are left, {reserved} of them reserved for jobs of yours that wait or run; try again soon."
+    return f"{needs} {left} are left, of which your waiting and running jobs reserve {reserved}; try again soon."
 
 
 def _origin() -> dict[str, Argument]:
