@@ -45,7 +45,7 @@ def _answer(err: SLMError) -> Response:
 def _judged(err: SLMError) -> SLMError:
     """Redis is not to blame if this process did not get to read its answers."""
     if isinstance(err, RedisUnavailable) and services().starvation.is_starved:
-        return Overloaded("The server has more to do than it can; try again.", retry_after_s=OVERLOAD_RETRY_S)
+        return Overloaded("The server is overloaded; try again.", retry_after_s=OVERLOAD_RETRY_S)
     return err
 
 
@@ -62,7 +62,7 @@ def _translate(err: HTTPException) -> SLMError:
             return errors.NotFound(f"There is nothing at {request.path[:200]}")
         case MethodNotAllowed():
             allowed = ", ".join(sorted(err.valid_methods or ()))
-            return errors.MethodNotAllowed(f"{request.path} does not take {request.method}; it takes {allowed}")
+            return errors.MethodNotAllowed(f"{request.path} does not allow {request.method}; it allows {allowed}")
         case RequestEntityTooLarge():
             limit = request.max_content_length
             return errors.BodyTooLarge(f"The body must not be larger than {limit} bytes")

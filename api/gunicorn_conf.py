@@ -27,7 +27,7 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 OPTIONS = "GUNICORN_CMD_ARGS"  # gunicorn has read them by now, and would put them before what is said here
 
 if os.environ.get(OPTIONS):
-    sys.exit(f"{OPTIONS} is set. Only SLM_ variables steer this server: unset it.")
+    sys.exit(f"{OPTIONS} is set. Only SLM_ variables configure this server; unset it.")
 try:
     _settings = Settings.from_env()
     check_tracing(_settings)

@@ -90,7 +90,7 @@ class Line:
             try:
                 places = self._places({spot.job_id for spot in spots})
             except RedisError as err:
-                log.warning("places in line not looked up (%s); trying again", err)
+                log.warning("queue positions could not be read (%s); trying again", err)
             else:
                 for spot in spots:
                     spot.put(places.get(spot.job_id, TURN_HAS_COME))

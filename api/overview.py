@@ -30,7 +30,7 @@ def without_inside(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
             pid=0,
             base_model=_name(one.base_model),
             lora_path=_name(one.lora_path),
-            error=one.error and "An admin sees what is wrong.",
+            error=one.error and "Only an admin can see the error.",
         )
         for number, one in enumerate(workers, start=1)
     ]
@@ -68,4 +68,4 @@ class Overview:
             raise NoWorker("No worker is alive.", retry_after_s=NO_WORKER_RETRY_S)
         if not any(one.holds_model for one in workers):
             states = ", ".join(f"{one.id} is {one.state.value}" for one in workers)
-            raise ModelUnavailable(f"No worker holds the model: {states}.", retry_after_s=NO_WORKER_RETRY_S)
+            raise ModelUnavailable(f"No worker has the model loaded: {states}.", retry_after_s=NO_WORKER_RETRY_S)

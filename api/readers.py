@@ -99,7 +99,7 @@ class Readers:
             try:
                 self._note(due)
             except RedisError as err:
-                log.warning("readers of %d jobs not told of (%s); trying again", len(due), err)
+                log.warning("readers of %d jobs could not be reported (%s); trying again", len(due), err)
                 time.sleep(RETRY_S)
                 with self._changed:
                     self._due = due | self._due

@@ -184,7 +184,7 @@ class JobService:
     def _check_length(self, length: int) -> None:
         if length > self._max_prompt_chars:
             raise PromptTooLong(
-                f"The prompt has {length} characters; this server takes at most {self._max_prompt_chars}.",
+                f"The prompt has {length} characters; the limit is {self._max_prompt_chars}.",
                 param="prompt",
             )
 
@@ -202,7 +202,7 @@ class JobService:
         seen = self._log.read(job_id, limit=after + 1)
         if after >= len(seen) and record.state.is_terminal and record.attempt <= 1:  # with one attempt none was lost
             raise InvalidRequest(
-                f"Last-Event-ID must be the id of an event of this stream; it has none with {after}",
+                f"Last-Event-ID must be the id of an event of this stream; there is no event {after}",
                 param="last_event_id",
             )
         if after == len(seen) - 1 and seen and seen[-1].type.is_terminal:
@@ -251,7 +251,7 @@ class JobService:
         try:
             self._store.cancel(job.id)
         except (JobNotFound, RedisError) as err:
-            log.warning("job %s: not cancelled (%s); its reader's grace ends it", job.id, err)
+            log.warning("job %s: could not be cancelled (%s); it ends after its reader's grace period", job.id, err)
 
     def note_presence(self) -> None:
         """Note that a process of the API is there; to be repeated at least every second."""

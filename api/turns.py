@@ -71,7 +71,7 @@ class Turns:
         queue = self._enter(owner)
         try:
             if not queue.free.acquire(timeout=patience_s):
-                raise RateLimitExceeded("Too many of your requests wait already; try again.", retry_after_s=RETRY_S)
+                raise RateLimitExceeded("Too many of your requests are waiting; try again.", retry_after_s=RETRY_S)
             began = time.monotonic()
             try:
                 yield

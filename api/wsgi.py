@@ -54,8 +54,8 @@ def create_app() -> Flask:
     services.starvation.start()
     Pulse(
         {
-            "the API's presence not noted": services.jobs.note_presence,
-            "revoked keys not looked for": lambda: services.jobs.end_revoked(services.keyring.now),
+            "presence of the API not recorded": services.jobs.note_presence,
+            "revoked keys not checked": lambda: services.jobs.end_revoked(services.keyring.now),
         }
     ).start()
     _start_webhooks(services, redis, settings)
@@ -67,7 +67,7 @@ def _check_binding(settings: Settings, redis: Redis) -> None:
     try:
         check_binding(settings, redis)
     except RedisError as err:
-        log.warning("API keys not looked up (%s); while there are none, nobody is let in", err)
+        log.warning("API keys could not be read (%s); until they are, all requests are rejected", err)
 
 
 def _start_webhooks(services: Services, redis: Redis, settings: Settings) -> None:

@@ -89,7 +89,8 @@ class BatchStore:
     def __init__(self, redis: Redis, *, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._enter, self._move, self._tidy = Script("batch_enter"), Script("batch_move"), Script("batch_tidy")
+        self._enter, self._move = Script(redis, "batch_enter"), Script(redis, "batch_move")
+        self._tidy = Script(redis, "batch_tidy")
 
     # -- for clients ---------------------------------------------------------------------------------------------------
 
@@ -117,13 +118,11 @@ class BatchStore:
         }
         most = "" if limits.open_batches is None else limits.open_batches
         flat = [part for pair in fields.items() for part in pair]
-        obstacle = self._enter(
-            self._redis, batch_id, owner, input_file_id, WINDOW_S + self._ttl_s, WINDOW_S + SLACK_S, most, *flat
-        )
+        obstacle = self._enter(batch_id, owner, input_file_id, WINDOW_S + self._ttl_s, WINDOW_S + SLACK_S, most, *flat)
         if obstacle == "file":
             raise NotFound(f"There is no file {input_file_id[:60]!r}.", param="input_file_id")
         if obstacle == "open_batches":
-            message = f"{limits.open_batches} of your batches have not ended: as many as you may have at once."
+            message = f"You have reached your limit of {limits.open_batches} unfinished batches."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.open_batches)
         return self.find(batch_id)
 
@@ -151,7 +150,7 @@ class BatchStore:
         if not self.move(batch_id, BatchStatus.CANCELLING, begun):
             status = self.find(batch_id).status
             if status is not BatchStatus.CANCELLING:
-                raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
+                raise Conflict(f"The batch can no longer be cancelled: it is {status.value}.")
 
     def cancel_all(self, owner: str) -> int:
         """Ask for the end of all batches of an owner that have not ended; returns how many there were."""
@@ -181,7 +180,7 @@ class BatchStore:
 
     def move(self, batch_id: str, status: BatchStatus, come_from: Sequence[BatchStatus]) -> bool:
         """Give the batch a new status, if it has one of those; says whether it had."""
-        return bool(self._move(self._redis, batch_id, status, *come_from))
+        return bool(self._move(batch_id, status, *come_from))
 
     def lines(self, batch: Batch) -> Iterator[tuple[int, str]]:
         """All lines with their numbers, from 0."""
@@ -240,7 +239,7 @@ class BatchStore:
 
     def tidy(self, batch_id: str) -> None:
         """Take a batch that has ended, or expired, off the open ones, and drop what only the driver needed."""
-        self._tidy(self._redis, batch_id)
+        self._tidy(batch_id)
 
     def lead(self, name: str, *, lease_s: float) -> bool:
         """Whether `name` drives the batches, for the next `lease_s` seconds.

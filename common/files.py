@@ -55,7 +55,7 @@ class FileStore:
     def __init__(self, redis: Redis, *, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._keep, self._delete = Script("file_keep"), Script("file_delete")
+        self._keep, self._delete = Script(redis, "file_keep"), Script(redis, "file_delete")
 
     def put(
         self,
@@ -86,12 +86,12 @@ class FileStore:
 
     def _reserve(self, owner: str, file_id: str, size: int, limits: Limits, fields: list[Argument]) -> None:
         most = ("" if limits.files is None else limits.files, "" if limits.file_bytes is None else limits.file_bytes)
-        refusal = self._keep(self._redis, owner, file_id, size, *most, self._ttl_s, *fields)
+        refusal = self._keep(owner, file_id, size, *most, self._ttl_s, *fields)
         if refusal == "files":
-            message = f"You may keep {limits.files} files; delete some."
+            message = f"You have reached your limit of {limits.files} files; delete some to make room."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.files)
         if refusal == "file_bytes":
-            message = f"Your files may have {limits.file_bytes} bytes together; delete some."
+            message = f"Your files may take up at most {limits.file_bytes} bytes; delete some to make room."
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.file_bytes)
 
     def _put_lines(self, key: str, lines: Iterable[str]) -> int:
@@ -156,4 +156,4 @@ class FileStore:
 
     def delete(self, file: StoredFile) -> None:
         """Drop a file; a batch that was made of it goes on."""
-        self._delete(self._redis, file.id)
+        self._delete(file.id)

@@ -83,8 +83,8 @@ class Fleet:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._desire, self._beat = Script("desire"), Script("beat")
-        self._leave, self._workers = Script("leave"), Script("workers")
+        self._desire, self._beat = Script(redis, "desire"), Script(redis, "beat")
+        self._leave, self._workers = Script(redis, "leave"), Script(redis, "workers")
 
     def desired(self) -> Desired:
         """What every worker shall hold; before anyone has said anything, the model."""
@@ -107,17 +107,17 @@ class Fleet:
         return self._set(loaded=True, only_if="same")
 
     def _set(self, *, loaded: bool, only_if: Literal["", "different", "same"] = "") -> Desired:
-        now_loaded, generation = self._desire(self._redis, int(loaded), only_if)
+        now_loaded, generation = self._desire(int(loaded), only_if)
         return Desired(loaded=bool(now_loaded), generation=int(generation))
 
     def beat(self, report: WorkerReport, *, ttl_s: float) -> None:
         """Publish a worker's report; it counts as alive for `ttl_s` seconds."""
-        self._beat(self._redis, report.id, int(ttl_s * 1000), report.slots, report.to_json())
+        self._beat(report.id, int(ttl_s * 1000), report.slots, report.to_json())
 
     def leave(self, worker_id: str) -> None:
         """Take a worker that ends in order off the list."""
-        self._leave(self._redis, worker_id)
+        self._leave(worker_id)
 
     def workers(self) -> list[WorkerReport]:
         """The reports of the live workers, oldest heartbeat first."""
-        return [WorkerReport.from_json(text) for text in self._workers(self._redis)]
+        return [WorkerReport.from_json(text) for text in self._workers()]

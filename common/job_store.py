@@ -157,11 +157,12 @@ class JobStore:
         self._redis = redis
         self._ring = ring
         self._job_ttl_s = job_ttl_s
-        self._submit, self._claim, self._renew = Script("submit"), Script("claim"), Script("renew")
-        self._emit, self._finish, self._cancel = Script("emit"), Script("finish"), Script("cancel")
-        self._release, self._reap, self._ring_due = Script("release"), Script("reap"), Script("ring")
-        self._drop, self._api_beat = Script("drop"), Script("api_beat")
-        self._note_readers, self._advance = Script("note_readers"), Script("advance")
+        self._submit, self._claim, self._renew = Script(redis, "submit"), Script(redis, "claim"), Script(redis, "renew")
+        self._emit, self._finish, self._cancel = Script(redis, "emit"), Script(redis, "finish"), Script(redis, "cancel")
+        self._release, self._reap = Script(redis, "release"), Script(redis, "reap")
+        self._ring_due, self._drop = Script(redis, "ring"), Script(redis, "drop")
+        self._api_beat = Script(redis, "api_beat")
+        self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -242,9 +243,11 @@ class JobStore:
         fixed = (job_id, kind, *lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
         flat = [part for pair in optional.items() for part in pair]
-        outcome, found_id, position, due, *details = self._submit(self._redis, *fixed, *flat)
+        outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
         if outcome == "queue_full":
-            raise QueueFull(f"{max_queue} jobs wait already; try again later.", retry_after_s=self._retry_after())
+            raise QueueFull(
+                f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after()
+            )
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
         self._ring(_bells(due))
@@ -256,7 +259,7 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        answer = self._cancel(self._redis, job_id, self._job_ttl_s, _CANCELLED)
+        answer = self._cancel(job_id, self._job_ttl_s, _CANCELLED)
         if not answer:
             raise JobNotFound(f"There is no job {job_id!r}.")
         self._ring(_bells(answer[1]))
@@ -337,11 +340,11 @@ class JobStore:
         others in line meanwhile, and give up their slots if others need them.
         """
         flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
-        self._ring(_bells(self._note_readers(self._redis, _ms(grace_s), *flat)))
+        self._ring(_bells(self._note_readers(_ms(grace_s), *flat)))
 
     def note_api(self) -> None:
         """Note that a process of the API is there. While none is, jobs are not cancelled for want of a reader."""
-        self._api_beat(self._redis, API_GAP_MS)
+        self._api_beat(API_GAP_MS)
 
     def keep_unread(self, job_id: str) -> None:
         """Let the job go on without a reader: its client was told to come back for it."""
@@ -357,7 +360,7 @@ class JobStore:
         Raises:
             JobNotFound: the job is not in quarantine.
         """
-        if not self._drop(self._redis, job_id, self._job_ttl_s):
+        if not self._drop(job_id, self._job_ttl_s):
             raise JobNotFound(f"Job {job_id!r} is not in quarantine.")
 
     def usage(self, owner: str) -> dict[str, int]:
@@ -377,9 +380,7 @@ class JobStore:
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
         """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
-        answer = self._claim(
-            self._redis, job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s
-        )
+        answer = self._claim(job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s)
         if not answer:
             return None
         attempt, next_seq, elapsed_ms = answer
@@ -391,7 +392,7 @@ class JobStore:
         Returns the pairs that are lost to another attempt, and the ids of the jobs whose end was asked for.
         """
         flat: list[Argument] = [value for pair in held for value in pair]
-        lost, cancelled = self._renew(self._redis, _ms(lease_s), *flat)
+        lost, cancelled = self._renew(_ms(lease_s), *flat)
         return {(job_id, int(attempt)) for job_id, attempt in zip(lost[::2], lost[1::2], strict=True)}, set(cancelled)
 
     def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
@@ -403,7 +404,7 @@ class JobStore:
         calls: list[tuple[Argument, ...]] = [
             (job_id, attempt, batch[0].seq, *_flat(batch)) for job_id, attempt, batch in batches
         ]
-        return [int(answer) for answer in self._emit.many(self._redis, calls)]
+        return [int(answer) for answer in self._emit.many(calls)]
 
     def succeed(self, job_id: str, attempt: int, result: dict[str, Any], last: Sequence[Event]) -> None:
         """End the job with its result. Raises as `_end`."""
@@ -422,7 +423,7 @@ class JobStore:
     ) -> None:
         """Raises `Fenced` when another attempt owns the job, `LogGap` when Redis lost events of this one."""
         code, due = self._finish(
-            self._redis, job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
+            job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
         )
         if code == _FENCED:
             raise Fenced(job_id)
@@ -442,9 +443,7 @@ class JobStore:
             Fenced: another attempt owns it already.
         """
         delay = BULK_DELAY if job.bulk else 0
-        code, due = self._advance(
-            self._redis, job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S
-        )
+        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S)
         if code == _FENCED:
             raise Fenced(job.id)
         self._ring(_bells(due))
@@ -455,7 +454,7 @@ class JobStore:
         Raises:
             Fenced: another attempt owns it already.
         """
-        code, due = self._release(self._redis, job_id, attempt)
+        code, due = self._release(job_id, attempt)
         if code == _FENCED:
             raise Fenced(job_id)
         self._ring(_bells(due))
@@ -463,18 +462,18 @@ class JobStore:
     def reap(self, queue: str) -> None:
         """Put back what dead workers held and ring lost bells again; any worker may call it at any time."""
         errors = [
-            WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again."),
+            WorkerLost(f"The job's workers died {MAX_CRASHES} times; it will not be tried again."),
             JobExpired("The job waited longer than its ttl."),
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
         for lane in Lane:
-            due = self._reap(self._redis, lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
+            due = self._reap(lane, MAX_CRASHES, STALE_BELL_MS, queue, self._job_ttl_s, *wires)
             self._ring(_bells(due))
 
     def ring_due(self) -> None:
         """Ring for the jobs whose turn has come, after the workers' slots changed."""
         for lane in (Lane.GENERATE, Lane.PREPARE):
-            self._ring(_bells(self._ring_due(self._redis, lane)))
+            self._ring(_bells(self._ring_due(lane)))
 
 
 def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
@@ -484,19 +483,17 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
     """
     match outcome:
         case "too_many_jobs":
-            message = f"{limits.concurrent_jobs} of your jobs wait or run already: as many as you may have at once."
+            message = f"You have reached your limit of {limits.concurrent_jobs} waiting or running jobs."
             limit = limits.concurrent_jobs
             return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S, limit=limit)
         case "too_few_tokens":
             message = _too_few_tokens(limits.tokens_per_day, *tokens)
             return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
         case "too_many_bytes":
-            message = (
-                f"The texts of your jobs may take {limits.job_bytes} bytes; this one has no room until others end."
-            )
+            message = f"Your jobs' texts may take up {limits.job_bytes} bytes; there is no room until other jobs end."
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_key":
-            return Unauthorized("This API key is not known here; it may have been revoked.")
+            return Unauthorized("This API key is not valid; it may have been revoked.")
         case "no_worker":
             return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":
@@ -506,16 +503,16 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
 
 
 def _mismatch() -> IdempotencyMismatch:
-    return IdempotencyMismatch("This Idempotency-Key was used before, with another request.")
+    return IdempotencyMismatch("This Idempotency-Key was already used with a different request.")
 
 
 def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> str:
     if left <= 0:
-        return f"Your {limit} tokens of today are used up; there are new ones at midnight UTC."
-    needs = f"This request may need {cost} tokens (prompt and max_new_tokens), and of your {limit} tokens of today"
+        return f"Your {limit} tokens for today are used up; you get new ones at midnight UTC."
+    needs = f"This request may need {cost} tokens (prompt and max_new_tokens). Of your {limit} tokens for today,"
     if cost > left:
         return f"{needs} {left} are left; ask for fewer, or wait for new ones at midnight UTC."
-    return f"{needs} {left} are left, {reserved} of them reserved for jobs of yours that wait or run; try again soon."
+    return f"{needs} {left} are left, of which your waiting and running jobs reserve {reserved}; try again soon."
 
 
 def _origin() -> dict[str, Argument]:

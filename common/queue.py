@@ -72,5 +72,5 @@ class BellRinger:
                 )
             except OperationalError as err:
                 log.warning(
-                    "job %s: bell not rung (%s); the reaper will", bell.job_id, err, extra=fields(job_id=bell.job_id)
+                    "job %s: not dispatched (%s); the reaper will", bell.job_id, err, extra=fields(job_id=bell.job_id)
                 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-_SCHEMES = "redis://, rediss:// (TLS), unix:// and redis+socket://"
+_SCHEMES = "redis://, rediss:// (TLS), unix:// or redis+socket://"
 _TLS_DEFAULTS = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
 _TLS_VALUES = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -49,7 +49,7 @@ class RedisAddress:
                 return _network(parts, parts.scheme)
             case "unix" | "redis+socket":
                 return _socket(parts)
-        raise ValueError(f"it begins with none of {_SCHEMES}")
+        raise ValueError(f"it must begin with {_SCHEMES}")
 
     @classmethod
     def of_socket(cls, path: str, user: str, password: str) -> RedisAddress:
@@ -62,9 +62,11 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port  # raises if it is no number
     except ValueError:
-        raise ValueError("its host or port cannot be read; in a password, / # ? @ : are %2F %23 %3F %40 %3A") from None
+        raise ValueError(
+            "its host or port cannot be read; in a password, write %2F %23 %3F %40 %3A for / # ? @ :"
+        ) from None
     if parts.fragment:
-        raise ValueError("it holds a '#'; in a password, that is %23")
+        raise ValueError("it contains a '#'; in a password, write %23")
     return parts
 
 
@@ -83,7 +85,7 @@ def _socket(parts: SplitResult) -> RedisAddress:
     database = _database(options.values())
     path = unquote(parts.path)
     if parts.hostname or path in ("", "/"):
-        raise ValueError("after the login, the path of a socket begins with '/', as in unix:///run/redis.sock")
+        raise ValueError("after the login, the path of a socket must begin with '/', as in unix:///run/redis.sock")
     place = _login(parts) + quote(path)
     return RedisAddress(
         client_url=f"unix://{place}?db={database}", broker_url=f"redis+socket://{place}?virtual_host={database}"
@@ -108,7 +110,7 @@ def _database(given: Iterable[str]) -> int:
     """The one number in `given`, whose entries may be empty; 0 if all are."""
     numbers = {text for text in given if text} or {"0"}
     if len(numbers) > 1 or not all(re.fullmatch(r"[0-9]{1,5}", text) for text in numbers):
-        raise ValueError("its database is not one whole number, such as the 0 in redis://127.0.0.1:6379/0")
+        raise ValueError("its database must be one whole number, such as the 0 in redis://127.0.0.1:6379/0")
     return int(numbers.pop())
 
 

@@ -56,7 +56,7 @@ def explain(err: RedisError) -> SLMError:
     text = str(err)
     if isinstance(err, OutOfMemoryError) or _FULL in text:
         return RedisFull(
-            "The job store has no memory left for anything new (SLM_REDIS_MEMORY); try again when jobs have expired.",
+            "The job store is out of memory (SLM_REDIS_MEMORY); try again when jobs have expired.",
             retry_after_s=FULL_RETRY_S,
         )
     if isinstance(err, _AWAY) or _NOT_NOW.search(text):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,38 +16,37 @@ Argument = str | int | float
 
 
 class Script:
-    """One script, called by its hash; loaded where the server does not know it (yet, or since it restarted)."""
+    """One script on one server, called by its hash; loaded if the server does not know it (yet, or since a restart)."""
 
-    def __init__(self, name: str) -> None:
-        self._text = _source("prelude") + _source(name)
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, redis: Redis, name: str) -> None:
+        self._redis = redis
+        self._script = redis.register_script(_source("prelude") + _source(name))
 
-    def __call__(self, redis: Redis, *args: Argument) -> Any:
+    def __call__(self, *args: Argument) -> Any:
         """Run it.
 
         Raises:
             redis.exceptions.RedisError: the server cannot be reached or the script failed.
         """
-        try:
-            return redis.evalsha(self._sha, 0, *args)
-        except NoScriptError:
-            redis.script_load(self._text)
-            return redis.evalsha(self._sha, 0, *args)
+        return self._script(args=args)
 
-    def many(self, redis: Redis, calls: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Run it once per argument list, all in one round trip; the answers in order."""
+    def many(self, calls: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Run it once per argument list, all in one round trip; the answers in order.
+
+        Not by redis-py's own way: its pipelines spend another round trip each time to ask if the script is loaded.
+        """
         if len(calls) == 1:
-            return [self(redis, *calls[0])]
+            return [self(*calls[0])]
         try:
-            return self._pipelined(redis, calls)
+            return self._pipelined(calls)
         except NoScriptError:
-            redis.script_load(self._text)
-            return self._pipelined(redis, calls)
+            self._redis.script_load(self._script.script)
+            return self._pipelined(calls)
 
-    def _pipelined(self, redis: Redis, calls: Sequence[Sequence[Argument]]) -> list[Any]:
-        with redis.pipeline(transaction=False) as pipe:
+    def _pipelined(self, calls: Sequence[Sequence[Argument]]) -> list[Any]:
+        with self._redis.pipeline(transaction=False) as pipe:
             for args in calls:
-                pipe.evalsha(self._sha, 0, *args)
+                pipe.evalsha(self._script.sha, 0, *args)
             return list(pipe.execute())
 
 

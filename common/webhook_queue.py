@@ -48,7 +48,7 @@ class WebhookQueue:
     def __init__(self, redis: Redis, *, job_ttl_s: int) -> None:
         self._redis = redis
         self._job_ttl_s = job_ttl_s
-        self._take, self._settle = Script("webhook_take"), Script("webhook_settle")
+        self._take, self._settle = Script(redis, "webhook_take"), Script(redis, "webhook_settle")
 
     def take(self, shares: Shares, going_on: Collection[Lent] = (), *, lease_s: float) -> list[Lent]:
         """The webhooks that are due, as far as there is room beside those `going_on`.
@@ -60,7 +60,7 @@ class WebhookQueue:
         names = Counter(name for lent in going_on for name in (lent.owner, lent.receiver))
         counts: list[Argument] = [part for pair in names.items() for part in pair]
         lease_ms = int(lease_s * 1000)
-        flat = self._take(self._redis, room, lease_ms, shares.owner, shares.receiver, LOOK_AT, *counts)
+        flat = self._take(room, lease_ms, shares.owner, shares.receiver, LOOK_AT, *counts)
         return [
             Lent(job_id, int(attempt), owner, receiver)
             for job_id, attempt, owner, receiver in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
@@ -80,6 +80,4 @@ class WebhookQueue:
 
     def _note(self, lent: Lent, state: WebhookState, error: str = "", delay_s: float = 0) -> None:
         """Without effect when the job was lent to somebody else since."""
-        self._settle(
-            self._redis, lent.job_id, lent.attempt, state, error[:MAX_ERROR_CHARS], int(delay_s * 1000), self._job_ttl_s
-        )
+        self._settle(lent.job_id, lent.attempt, state, error[:MAX_ERROR_CHARS], int(delay_s * 1000), self._job_ttl_s)

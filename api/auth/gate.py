@@ -59,9 +59,9 @@ def identify(access: Access | None) -> None:
     g.caller = services().keyring.identify(_sent_key())
     context.add(owner=caller().owner)
     if caller() is ANONYMOUS and not services().settings.insecure and _is_foreign():
-        raise Forbidden("A server without API keys serves no pages of other sites, and nobody by another name.")
+        raise Forbidden("Without API keys, this server rejects requests from other sites and under other host names.")
     if access is not Access.USER and not caller().is_admin:
-        raise Forbidden("This takes the key of an admin.")
+        raise Forbidden("This needs an admin's API key.")
 
 
 def is_admin() -> bool:

@@ -49,7 +49,7 @@ class Keyring:
             raise Unauthorized("This needs an API key: send it as 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
         key = self._find(digest(secret))
         if key is None:
-            raise Unauthorized("This API key is not known here; it may have been revoked.")
+            raise Unauthorized("This API key is not valid; it may have been revoked.")
         return _caller(key)
 
     def now(self, caller: Caller) -> Caller | None:

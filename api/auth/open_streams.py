@@ -26,7 +26,7 @@ class OpenStreams:
         """
         with self._lock:
             if most is not None and self._open[owner] >= most:
-                message = f"{most} of your streams are open already: as many as you may have at once."
+                message = f"You have reached your limit of {most} open streams."
                 raise RateLimitExceeded(message, retry_after_s=RETRY_S, limit=most)
             self._open[owner] += 1
         return lambda: self._leave(owner)

@@ -69,5 +69,5 @@ class Rates:
         if is_allowed:
             return Allowance(per_minute, window.remaining, math.ceil(window.reset_time))
         wait_s = max(1, math.ceil(window.reset_time - time.time()))
-        message = f"You may send {per_minute} {self._counted} a minute; try again in {wait_s} s."
+        message = f"You may send {per_minute} {self._counted} per minute; try again in {wait_s} s."
         raise RateLimitExceeded(message, retry_after_s=wait_s, limit=per_minute)

@@ -44,8 +44,8 @@ def _redis_up(value: int) -> Metric:
 
 
 def _of_queue(queue: QueueFigures) -> Iterable[Metric]:
-    waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in line.", labels=["lane"])
-    running = GaugeMetricFamily("slm_jobs_running", "Jobs that a worker holds.", labels=["lane"])
+    waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in the queue.", labels=["lane"])
+    running = GaugeMetricFamily("slm_jobs_running", "Jobs held by a worker.", labels=["lane"])
     ended = CounterMetricFamily("slm_jobs", "Jobs that ended.", labels=["kind", "state"])
     for lane, count in queue.waiting.items():
         waiting.add_metric([lane.value], count)
@@ -60,14 +60,16 @@ def _of_queue(queue: QueueFigures) -> Iterable[Metric]:
         ended,
         CounterMetricFamily("slm_failovers", "Attempts of jobs beyond their first.", value=happened["failovers"]),
         CounterMetricFamily("slm_job_crashes", "Attempts whose worker died.", value=happened["crashes"]),
-        CounterMetricFamily("slm_jobs_quarantined", "Jobs that were set aside.", value=happened["quarantined"]),
-        GaugeMetricFamily("slm_quarantine_size", "Jobs that are set aside now.", value=queue.quarantined),
+        CounterMetricFamily(
+            "slm_jobs_quarantined", "Jobs set aside after their workers died.", value=happened["quarantined"]
+        ),
+        GaugeMetricFamily("slm_quarantine_size", "Jobs set aside at present.", value=queue.quarantined),
     ]
 
 
 def _of_workers(workers: Sequence[WorkerReport]) -> Iterable[Metric]:
     by_state = GaugeMetricFamily("slm_workers", "Live workers, by their state.", labels=["state"])
-    slots = GaugeMetricFamily("slm_worker_slots", "Generations that the worker takes at once.", labels=["worker"])
+    slots = GaugeMetricFamily("slm_worker_slots", "Generations the worker runs at once.", labels=["worker"])
     for state in WorkerState:
         by_state.add_metric([state.value], sum(one.state is state for one in workers))
     for one in workers:

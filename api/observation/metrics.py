@@ -27,19 +27,19 @@ class ApiMetrics:
         self._requests = Counter("slm_http_requests", "Requests answered.", ["method", "route", "status"], registry=own)
         self._durations = Histogram(
             "slm_http_request_duration_seconds",
-            "From a request's head to its answer's last byte.",
+            "Time from a request's head to the last byte of its response.",
             ["method", "route"],
             buckets=DURATIONS_S,
             registry=own,
         )
         self._in_progress = Gauge(
             "slm_http_requests_in_progress",
-            "Requests being answered, open streams among them.",
+            "Requests being answered, including open streams.",
             multiprocess_mode="livesum",
             registry=own,
         )
-        errors = Counter("slm_redis_errors", "The API's tries to reach Redis that failed.", registry=own)
-        reconnects = Counter("slm_redis_reconnects", "How often Redis answered the API again after that.", registry=own)
+        errors = Counter("slm_redis_errors", "Failed attempts of the API to reach Redis.", registry=own)
+        reconnects = Counter("slm_redis_reconnects", "Times Redis answered the API again after failures.", registry=own)
         self.redis_trouble = RedisTrouble(errors.inc, reconnects.inc)
 
     def begin(self, exchange: Exchange) -> None:

@@ -197,4 +197,4 @@ def _cancel(service: JobService, job_id: str, caller: Caller) -> None:
     try:
         service.cancel(job_id, caller)
     except (JobNotFound, RedisError) as err:
-        log.warning("job %s: not cancelled (%s)", job_id, err)
+        log.warning("job %s: could not be cancelled (%s)", job_id, err)

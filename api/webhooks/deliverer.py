@@ -82,7 +82,7 @@ class Deliverer:
         try:
             self._note(lent, self._failure(lent))
         except RedisError as err:
-            log.warning("job %s: webhook not noted (%s); it is due again soon", lent.job_id, err)
+            log.warning("job %s: outcome of the webhook not stored (%s); it will be sent again soon", lent.job_id, err)
 
     def _failure(self, lent: Lent) -> DeliveryFailed | None:
         """Send; returns what went wrong, if anything did."""
@@ -113,7 +113,7 @@ class Deliverer:
         if failure is None:
             self._queue.note_delivered(lent)
         elif failure.is_final or lent.attempt > len(RETRY_AFTER_S):
-            log.warning("job %s: webhook given up after attempt %d (%s)", lent.job_id, lent.attempt, failure)
+            log.warning("job %s: gave up on the webhook after attempt %d (%s)", lent.job_id, lent.attempt, failure)
             self._queue.note_failed(lent, str(failure))
         else:
             self._queue.note_retry(lent, str(failure), delay_s=RETRY_AFTER_S[lent.attempt - 1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import json
-from base64 import b64encode
-from hashlib import sha256
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
 
 from api import __version__, answers
 from api.service import JobView
@@ -26,11 +26,5 @@ def headers(key: bytes, job_id: str, body: bytes, *, now_s: int) -> dict[str, st
         "User-Agent": f"slm-server/{__version__}",
         "webhook-id": message_id,
         "webhook-timestamp": str(now_s),
-        "webhook-signature": sign(key, message_id, now_s, body),
+        "webhook-signature": Webhook(key).sign(message_id, datetime.fromtimestamp(now_s, UTC), body.decode()),
     }
-
-
-def sign(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The signature over id, time and body."""
-    signed = f"{message_id}.{timestamp_s}.".encode() + body
-    return "v1," + b64encode(hmac.digest(key, signed, sha256)).decode()

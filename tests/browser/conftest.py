@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from redis import Redis
 
 from tests.api_process import ApiProcess, running_api
@@ -19,6 +19,7 @@ from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
 WIDE, PHONE = (1280, 800), (390, 844)
+PATIENCE_MS = 60_000  # a busy machine must not fail a test
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -41,6 +42,7 @@ def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         skip_or_fail("there is no Chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser

@@ -141,7 +141,7 @@ def test_a_file_does_not_expire_under_its_batch(shelf: Shelf, monkeypatch: pytes
 def test_an_owner_has_no_more_open_batches_than_they_may(shelf: Shelf) -> None:
     file = shelf.put()
     first, _ = shelf.enter(file, open_batches=2), shelf.enter(file, open_batches=2)
-    with pytest.raises(QuotaExceeded, match="2 of your batches") as refused:
+    with pytest.raises(QuotaExceeded, match="limit of 2 unfinished batches") as refused:
         shelf.enter(file, open_batches=2)
     assert refused.value.retry_after_s
     shelf.enter(file, owner="ann", open_batches=2)

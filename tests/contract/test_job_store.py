@@ -769,7 +769,7 @@ def test_an_owner_has_no_more_jobs_at_once_than_they_may(station: Station) -> No
 
     for name in "ab":
         enter(name)
-    with pytest.raises(RateLimitExceeded, match="2 of your jobs") as refused:
+    with pytest.raises(RateLimitExceeded, match="limit of 2 waiting or running jobs") as refused:
         enter("c")
     assert refused.value.retry_after_s
     enter("d", owner="bob")
@@ -812,7 +812,7 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     claim = station.claim("a")
     end = events.finished(claim.next_seq, JobState.SUCCEEDED, "stop", "cpu")
     station.store.succeed("a", claim.attempt, {"prompt_tokens": 5, "completion_tokens": 3}, [end])
-    with pytest.raises(RateLimitExceeded, match="8 tokens of today are used up") as refused:
+    with pytest.raises(RateLimitExceeded, match="8 tokens for today are used up") as refused:
         station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
     assert 0 < (refused.value.retry_after_s or 0) <= 24 * 3600
     station.store.submit("d", JobKind.GENERATE, {}, owner="bob", max_queue=9, limits=limits)
@@ -834,7 +834,7 @@ def test_what_a_job_may_need_is_reserved_until_it_ends(station: Station) -> None
     for name in "ab":
         enter(name)  # about 39 tokens each
     for name in "cdef":
-        with pytest.raises(RateLimitExceeded, match="78 of them reserved for jobs of yours") as refused:
+        with pytest.raises(RateLimitExceeded, match="your waiting and running jobs reserve 78") as refused:
             enter(name)
         assert refused.value.retry_after_s == 2, "they will not need it all"
     claim = station.claim("a")

@@ -62,7 +62,7 @@ def test_it_refuses_numbers_and_choices_that_no_setting_takes(monkeypatch: pytes
         ("SLM_SLOTS", "many", "SLM_SLOTS has the value 'many': it takes a whole number, at least 1 and at most 512."),
         ("SLM_BODY_TIMEOUT_S", "0", "SLM_BODY_TIMEOUT_S has the value '0': it takes a number, more than 0 and at most"),
         ("SLM_INSECURE", "perhaps", "SLM_INSECURE has the value 'perhaps': it takes true or false."),
-        ("SLM_REDIS_URL", "http://:secret@h", "SLM_REDIS_URL cannot be used: it begins with none of redis://, "),
+        ("SLM_REDIS_URL", "http://:secret@h", "SLM_REDIS_URL cannot be used: it must begin with redis://, "),
         ("SLM_DEVICE", "gpu", "SLM_DEVICE has the value 'gpu': it takes one of auto, cpu, cuda, mps."),
     ],
 )

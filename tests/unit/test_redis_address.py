@@ -82,9 +82,9 @@ def test_a_path_is_quoted() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("", "begins with none of redis://"),
-        ("http://127.0.0.1:6379", "begins with none of redis://"),
-        ("sentinel://redis.example", "begins with none of redis://"),
+        ("", "must begin with redis://"),
+        ("http://127.0.0.1:6379", "must begin with redis://"),
+        ("sentinel://redis.example", "must begin with redis://"),
         ("redis://redis.example/jobs", "its database"),
         ("redis://redis.example/1?db=2", "its database"),
         ("redis://redis.example?socket_timeout=3", "'socket_timeout'"),

@@ -179,8 +179,8 @@ class Engine:
             number = f"{num_prompt_tokens}" if is_exact else f"at least {num_prompt_tokens}"
             # The first words are OpenAI's: LiteLLM and others know the error by them.
             raise PromptTooLong(
-                f"This model's maximum context length is {context_length} tokens, for prompt and answer together; the "
-                f"prompt has {number}, and at most {context_length - 1} can be its.",
+                f"This model's maximum context length is {context_length} tokens, for prompt and answer together. The "
+                f"prompt has {number} tokens; the limit is {context_length - 1}.",
                 param="prompt",
             )
 

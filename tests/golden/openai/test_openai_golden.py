@@ -47,7 +47,7 @@ def check(name: str, response: Response) -> None:
 
 def failing(play: Play) -> None:
     play.say("Machine ")
-    play.fail(WorkerLost("The job's workers died 3 times; it is not tried again."))
+    play.fail(WorkerLost("The job's workers died 3 times; it will not be tried again."))
 
 
 @pytest.fixture

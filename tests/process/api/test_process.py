@@ -76,4 +76,4 @@ def test_options_of_gunicorn_in_the_environment_are_refused() -> None:
     env = environment(redis_url="redis://127.0.0.1:9/0") | {"GUNICORN_CMD_ARGS": f"--bind 0.0.0.0:{free_port()}"}
     done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == "GUNICORN_CMD_ARGS is set. Only SLM_ variables steer this server: unset it.\n"
+    assert done.stderr == "GUNICORN_CMD_ARGS is set. Only SLM_ variables configure this server; unset it.\n"

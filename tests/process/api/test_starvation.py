@@ -6,6 +6,7 @@ import pytest
 
 from api.current import EXTENSION
 from api.observation.starvation import STARVED_S, STEP_S, WINDOW_S, Starvation
+from common.fleet import Fleet
 from common.redis_client import connect
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
@@ -69,7 +70,7 @@ def test_a_starved_process_does_not_blame_redis(start_api: StartApi, monkeypatch
     api: Api = start_api()
     away = connect("redis://127.0.0.1:9/0", retries=0)
     services = api.client.application.extensions[EXTENSION]
-    monkeypatch.setattr(services.overview._fleet, "_redis", away)
+    monkeypatch.setattr(services.overview, "_fleet", Fleet(away))
     assert api.client.get("/slm/info").json["code"] == "redis_unavailable"
     services.starvation.fall_asleep()
     monkeypatch.setattr("api.observation.starvation.STARVED_S", 0.0)

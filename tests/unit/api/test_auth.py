@@ -123,7 +123,7 @@ def test_hosts_process_ids_and_paths_are_for_admins_only(guarded: Guarded) -> No
             "state": "failed",
             "running": 0,
             "slots": 2,
-            "error": "An admin sees what is wrong.",
+            "error": "Only an admin can see the error.",
         }
     ]
     assert guarded.ask("ann", "GET", "/slm/info").json["lora_path"] == "cuda_lora_out"

@@ -49,7 +49,7 @@ def test_an_unknown_path_is_404(api: Api, path: str) -> None:
 def test_a_wrong_method_is_405_and_tells_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
     answer = api.client.open(path, method=method)
     body = check_shape(answer, 405, "method_not_allowed")
-    assert body["error"] == f"{path} does not take {method}; it takes {allowed}"
+    assert body["error"] == f"{path} does not allow {method}; it allows {allowed}"
     assert answer.headers["Allow"] == allowed
 
 

@@ -39,7 +39,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(start_api: Start
     answer = api.client.post(f"/slm/{route}", json={"prompt": "ä" * 11})
     body = check_shape(answer, 400, "prompt_too_long")
     assert body["param"] == "prompt"
-    assert body["error"] == "The prompt has 11 characters; this server takes at most 10."
+    assert body["error"] == "The prompt has 11 characters; the limit is 10."
     assert api.client.get("/slm/jobs").json["jobs"] == []
 
 

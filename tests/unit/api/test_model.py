@@ -133,4 +133,4 @@ def test_the_server_is_not_ready_without_a_loaded_model(api: Api) -> None:
     api.client.post("/slm/unload")
     answer = api.client.get("/readyz")
     assert (answer.status_code, answer.json["code"]) == (503, "model_unavailable")
-    assert answer.json["error"] == "No worker holds the model: slm1@host is unloaded."
+    assert answer.json["error"] == "No worker has the model loaded: slm1@host is unloaded."

@@ -273,7 +273,7 @@ def test_a_text_that_does_not_belong_to_its_tokens_is_refused(start_engine: Star
 def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(start_engine: StartEngine) -> None:
     engine = start_engine(FakeRunner(context_length=16))
 
-    with pytest.raises(PromptTooLong, match=r"length is 16 tokens.* prompt has 16,") as caught:
+    with pytest.raises(PromptTooLong, match=r"length is 16 tokens.* prompt has 16 tokens; the limit is 15\.") as caught:
         engine.submit(Sequence("a", [1] * 16, GREEDY))
     assert caught.value.param == "prompt"
     engine.submit(Sequence("a", fake_prompt("x" * 14), GREEDY))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hmac
 import json
+import time
 from base64 import b64decode, b64encode
 from hashlib import sha256
 
 import pytest
+from standardwebhooks import Webhook
 
 from api import answers
 from api.service import JobView
-from api.webhooks.message import body_of, headers, sign
+from api.webhooks.message import body_of, headers
 from common.errors import PromptTooLong
+from common.settings import Settings
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import SECRET, StartApi
@@ -20,17 +23,25 @@ from tests.unit.api.conftest import SECRET, StartApi
 KEY = b64decode(SECRET.removeprefix("whsec_"))
 
 
-def test_the_signature_is_that_of_the_specification() -> None:
-    """Its own example."""
-    signature = sign(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
-    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-
-
 def test_the_headers_say_what_was_signed() -> None:
-    made = headers(KEY, "j1", b"{}", now_s=12)
-    assert (made["webhook-id"], made["webhook-timestamp"]) == ("msg_j1", "12")
-    expected = b64encode(hmac.digest(KEY, b"msg_j1.12.{}", sha256)).decode()
+    made = headers(KEY, "j1", b"{}", now_s=1614265330)
+    assert (made["webhook-id"], made["webhook-timestamp"]) == ("msg_j1", "1614265330")
+    expected = b64encode(hmac.digest(KEY, b"msg_j1.1614265330.{}", sha256)).decode()
     assert made["webhook-signature"] == f"v1,{expected}"
+
+
+@pytest.mark.parametrize("length", [24, 25, 26, 32, 64])
+def test_every_secret_that_the_settings_accept_signs_as_the_specification_says(length: int) -> None:
+    """base64 of these lengths ends with no, two and one `=`."""
+    key = bytes(range(255, 255 - length, -1))  # its base64 has "+" and "/"
+    secret = f"whsec_{b64encode(key).decode()}"
+    read = Settings(webhook_secret=secret).webhook_key
+    assert read == key
+    body = b'{"text": "caf\\u00e9"}'
+    made = headers(read, "j1", body, now_s=int(time.time()))
+    signed = f"msg_j1.{made['webhook-timestamp']}.".encode() + body
+    assert made["webhook-signature"] == "v1," + b64encode(hmac.digest(key, signed, sha256)).decode()
+    assert Webhook(secret).verify(body, made) == {"text": "café"}
 
 
 def view(api: Api, job_id: str) -> JobView:
