@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.network import is_loopback
 from common.redis_address import RedisAddress
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
 SECRETS = {"redis_url", "webhook_secret"}  # their values are never shown
@@ -63,8 +66,8 @@ class Settings(BaseSettings):
     lora_path: Path | None = Field(
         None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if there."
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Device the worker computes on.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+    device: Device = Field("auto", description="Device the worker computes on.")
+    dtype: Dtype = Field(
         "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of one worker's engine; 0 = every core it may use.")

@@ -20,6 +20,7 @@ from torch import Tensor
 from common.errors import SLMError
 from common.prompts import Conversation, Prompt, RawText, TokenIds
 from worker.engine.asynchronous_engine import AsynchronousEngine
+from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
 from worker.engine.sampled_token import SampledToken
@@ -278,7 +279,7 @@ def fake_engine(
     *,
     runner: FakeRunner | None = None,
     on_fatal: Callable[[Exception], None] | None = None,
-    prefill_chunk: int = 256,
+    prefill_chunk: int = PREFILL_CHUNK,
     sampler: Sampler | None = None,
 ) -> Engine:
     """A real engine over a `FakeRunner`; not started yet."""

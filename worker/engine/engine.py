@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PREFILL_CHUNK = 256  # tokens of all prefills together per step
 Deliver = Callable[[list[SequenceOutput]], None]
 Sample = SampledToken | SLMError  # a token, or what ends its sequence
 Choice = tuple[Sequence, list[Sample]]  # a sequence's next tokens
@@ -70,7 +69,7 @@ class Engine:
         eos_token_ids: frozenset[int],
         deliver: Deliver,
         on_fatal: Callable[[Exception], None],
-        prefill_chunk: int = PREFILL_CHUNK,
+        prefill_chunk: int,
     ) -> None:
         self._runner = runner
         self._sampler = sampler
