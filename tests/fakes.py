@@ -23,10 +23,9 @@ from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
-from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.samples import Samples
-from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
+from worker.engine.sequence import BASE_ADAPTER, SampledToken, SequenceOutput
 from worker.engine.sequence import Sequence as Generation
 
 EOS, ASSISTANT = 256, 257  # the answer's end; what stands between prompt and answer

@@ -27,10 +27,9 @@ from worker.engine.asynchronous_engine import AsynchronousEngine
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar_compiler import GrammarCompiler
-from worker.engine.load_errors import UnusableFiles
 from worker.engine.lora import merge_lora
 from worker.engine.model_runner import ModelRunner
-from worker.engine.model_tokenizer import end_token_ids, load_tokenizer, warn_if_larger
+from worker.engine.model_tokenizer import UnusableFiles, end_token_ids, load_tokenizer, warn_if_larger
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
