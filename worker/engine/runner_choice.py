@@ -73,9 +73,8 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
     number_format = str(model.dtype).removeprefix("torch.")
     if model.device.type != "cpu":
         try:
-            os.environ.setdefault(
-                "TRITON_CACHE_DIR", str(config.build_dir.with_name("triton"))
-            )  # compiling takes seconds
+            # Compiling takes seconds.
+            os.environ.setdefault("TRITON_CACHE_DIR", str(config.build_dir.with_name("triton")))
             return _device_runner(model, check, config), number_format
         except UnsupportedModelError as err:
             logger.warning("decode steps are not recorded, generation will be slower: %s", err)
