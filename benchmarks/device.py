@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 from benchmarks.engine import ROOT, ModelSize, copy_rate, wait_for
 from common.sampling import SamplingParams
+from worker.engine.config import RunnerConfig
 from worker.engine.device.graphs import PlainSteps, StepRecorder
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.loader import choose_device, choose_dtype
@@ -93,14 +94,15 @@ def make_runner(
     model: Any, options: argparse.Namespace, num_slots: int, recorder: StepRecorder | None = None
 ) -> DeviceRunner:
     """A runner whose slots are as long as the chains become."""
-    return DeviceRunner(
-        model.config,
-        model.state_dict(),
-        device=model.device,
-        dtype=model.dtype,
-        num_slots=num_slots,
+    config = RunnerConfig(
+        max_num_seqs=num_slots,
         context_length=options.context + options.steps + 16,
-        recorder=recorder,
+        kv_bytes=None,
+        num_threads=torch.get_num_threads(),
+        build_dir=ROOT / "data/native",
+    )
+    return DeviceRunner(
+        model.config, model.state_dict(), config, device=model.device, dtype=model.dtype, recorder=recorder
     )
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from worker.engine.config import PREFILL_CHUNK, RunnerConfig
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_budget import sequence_bytes
 from worker.engine.loader import choose_device, choose_dtype
@@ -36,7 +37,6 @@ from worker.engine.transformers_runner import TransformersRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFILL_TOKENS = 1000
-PREFILL_CHUNK = 256
 STEPS_PER_ROUND = 8
 READ_BYTES = 512 * 1024 * 1024  # far beyond any cache
 
@@ -199,28 +199,17 @@ def print_table(cases: list[Case], size: ModelSize, limits: dict[str, float]) ->
         )
 
 
-def make_runner(name: str, model: Any, options: argparse.Namespace, num_slots: int, context: int) -> ModelRunner:
+def make_runner(name: str, model: Any, config: RunnerConfig, kernels: str | None) -> ModelRunner:
     """A runner by its name in `--runners`."""
     if name == "device":
         device, _ = choose_device("cuda" if torch.cuda.is_available() else "cpu")
         dtype, _ = choose_dtype("auto", device)
-        runner = DeviceRunner(
-            model.config, model.state_dict(), device=device, dtype=dtype, num_slots=num_slots, context_length=context
-        )
+        runner = DeviceRunner(model.config, model.state_dict(), config, device=device, dtype=dtype)
         runner.warm_up()
         return runner
     if name == "torch":
-        return TransformersRunner(model, num_slots=num_slots, context_length=context, num_threads=options.threads)
-    return NativeRunner(
-        model.config,
-        model.state_dict(),
-        num_slots=num_slots,
-        context_length=context,
-        precision=name,
-        threads=options.threads,
-        build_dir=options.build_dir,
-        kernels=options.kernels,
-    )
+        return TransformersRunner(model, config)
+    return NativeRunner(model.config, model.state_dict(), config, precision=name, kernels=kernels)
 
 
 def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) -> list[Case]:
@@ -251,10 +240,15 @@ def main() -> None:
     """Make the runners, measure all cases in turn, print."""
     options = parse_arguments()
     loads = [tuple(map(int, load.split("x"))) for load in options.loads.split(",")]
-    num_slots = 1 + sum(batch for batch, _ in loads)
-    context = max(PREFILL_TOKENS, *(length for _, length in loads)) + STEPS_PER_ROUND * options.rounds
+    config = RunnerConfig(
+        max_num_seqs=1 + sum(batch for batch, _ in loads),
+        context_length=max(PREFILL_TOKENS, *(length for _, length in loads)) + STEPS_PER_ROUND * options.rounds,
+        kv_bytes=None,
+        num_threads=options.threads,
+        build_dir=options.build_dir,
+    )
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
-    runners = {name: make_runner(name, model, options, num_slots, context) for name in options.runners.split(",")}
+    runners = {name: make_runner(name, model, config, options.kernels) for name in options.runners.split(",")}
     read = measure_limits(options.threads, next((r for r in runners.values() if isinstance(r, NativeRunner)), None))
     limits = dict.fromkeys(runners, read)
     if "device" in runners and torch.cuda.is_available():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
 from worker.engine.sequence import BASE_ADAPTER
@@ -111,16 +112,20 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     texts = {path.stem: tokenizer(path.read_text(encoding="utf-8"))["input_ids"] for path in sorted(TEXTS.iterdir())}
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+    config = RunnerConfig(
+        max_num_seqs=sum(len(cut(token_ids)) for token_ids in texts.values()),
+        context_length=WINDOW,
+        kv_bytes=None,
+        num_threads=options.threads,
+        build_dir=options.build_dir,
+    )
     results: dict[str, dict[str, Score]] = {}
     for precision in options.formats.split(","):
         runner = NativeRunner(
             model.config,
             model.state_dict(),
-            num_slots=sum(len(cut(token_ids)) for token_ids in texts.values()),
-            context_length=WINDOW,
+            config,
             precision=precision,
-            threads=options.threads,
-            build_dir=options.build_dir,
             kernels=options.kernels,
         )
         with torch.inference_mode():

@@ -21,6 +21,7 @@ from itertools import pairwise
 from common.sampling import SamplingParams
 from common.settings import Settings
 from SLMInit.base_model import resolve_base_model
+from worker.backend import engine_config
 from worker.engine.engine import Engine
 from worker.engine.loader import load_model
 from worker.engine.sequence import Sequence, SequenceOutput
@@ -66,20 +67,10 @@ class Clock:
 @contextmanager
 def running_engine(threads: int) -> Iterator[tuple[Engine, Clock]]:
     """An engine over the default model in int8."""
-    settings, clock = Settings(), Clock()
+    settings, clock = Settings(device="cpu", threads=threads), Clock()
     source = resolve_base_model(settings.base_model, settings.data_dir, progress=print)
-    model = load_model(source, base_name=settings.base_model, device="cpu", dtype="auto")
-    yield (
-        model.start_engine(
-            num_slots=settings.slots,
-            max_context=settings.context,
-            num_threads=threads,
-            build_dir=settings.data_dir / "native",
-            deliver=clock,
-            on_fatal=lambda error: print(f"The engine died: {error}"),
-        ),
-        clock,
-    )
+    model = load_model(source, engine_config(settings), base_name=settings.base_model)
+    yield model.start_engine(clock, lambda error: print(f"The engine died: {error}")), clock
     model.close()
 
 

@@ -104,9 +104,3 @@ def merged(batch: Sequence[Event]) -> Event:
     data = {"text": text, "ids": ids, "is_last": batch[-1].data["is_last"]}
     told = [one for event in batch for one in event.data.get("logprobs", ())]
     return Event(batch[-1].seq, EventType.TOKEN, data | {"logprobs": told} if told else data)
-
-
-def logprobs(events: Iterable[Event]) -> list[TokenLogprobs] | None:
-    """What the events tell of their tokens, one by one; None where they tell nothing because nobody asked."""
-    told = [event.data["logprobs"] for event in events if "logprobs" in event.data]
-    return [TokenLogprobs.from_wire(one) for wire in told for one in wire] if told else None

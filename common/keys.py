@@ -55,6 +55,7 @@ slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerRep
 slm:worker:<id>:metrics string  its figures for /metrics (JSON: `metrics_board`)
 slm:counters            hash    how often it happened: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
+slm:subscriber:<id>     channel on which a process wakes its own subscription's thread
 slm:control             channel what workers must hear at once: {"cancel": job_id}, {"yield": job_id} or
                                 {"model": generation}
 """
@@ -86,6 +87,11 @@ def log(job_id: str) -> str:
 def channel(job_id: str) -> str:
     """Channel on which the job's events are published."""
     return f"{PREFIX}job:{job_id}:events"
+
+
+def wake_channel(subscriber_id: str) -> str:
+    """Channel that wakes the thread of one process's subscriptions."""
+    return f"{PREFIX}subscriber:{subscriber_id}"
 
 
 def worker_metrics(worker_id: str) -> str:

@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.network import is_loopback
 from common.redis_address import RedisAddress
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
 SECRETS = {"redis_url", "webhook_secret"}  # their values are never shown
@@ -65,12 +68,9 @@ class Settings(BaseSettings):
     lora_path: Path | None = Field(
         None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if it exists."
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Device for the model: auto, cpu, cuda or mps."
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        "auto",
-        description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact.",
+    device: Device = Field("auto", description="Device for the model: auto, cpu, cuda or mps.")
+    dtype: Dtype = Field(
+        "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads per worker. 0: all cores that it may use.")
     slots: int = Field(32, ge=1, le=512, description="Maximum number of generations that a worker runs at once.")

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.client import PubSub
 from redis.exceptions import RedisError
 
+from common import keys
 from common.errors import RedisUnavailable
 from common.outage import Outage
 
@@ -106,7 +107,7 @@ class Subscriber:
     def __init__(self, redis: Redis, outage: Outage | None = None) -> None:
         self._redis = redis
         self.outage = outage or Outage(log)
-        self._wake_channel = f"slm:subscriber:{uuid.uuid4().hex}"
+        self._wake_channel = keys.wake_channel(uuid.uuid4().hex)
         self._lock = threading.Lock()
         self._listeners: dict[str, set[Listener]] = {}
         self._confirmed: set[str] = set()

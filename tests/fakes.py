@@ -20,12 +20,12 @@ from torch import Tensor
 from common.errors import SLMError
 from common.prompts import Conversation, Prompt, RawText, TokenIds
 from worker.engine.asynchronous_engine import AsynchronousEngine
+from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
-from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
 from worker.engine.samples import Samples
-from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
+from worker.engine.sequence import BASE_ADAPTER, SampledToken, SequenceOutput
 from worker.engine.sequence import Sequence as Generation
 
 EOS, ASSISTANT = 256, 257  # the answer's end; what stands between prompt and answer
@@ -278,7 +278,7 @@ def fake_engine(
     *,
     runner: FakeRunner | None = None,
     on_fatal: Callable[[Exception], None] | None = None,
-    prefill_chunk: int = 256,
+    prefill_chunk: int = PREFILL_CHUNK,
     sampler: Sampler | None = None,
 ) -> Engine:
     """A real engine over a `FakeRunner`; not started yet."""

@@ -16,6 +16,7 @@ from common.content import ContentHashes
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
 from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, model_name, resolve_base_model
+from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
 from worker.serving import Accelerators, ModelContent, ModelSpec, Serving
 
@@ -28,6 +29,21 @@ ADAPTER_FILE = "adapter_config.json"
 READ_ATTEMPTS = 3
 
 log = logging.getLogger(__name__)
+
+
+def engine_config(settings: Settings) -> EngineConfig:
+    """What the settings say of the engine."""
+    return EngineConfig(
+        device=settings.device,
+        dtype=settings.dtype,
+        runner=RunnerConfig(
+            max_num_seqs=settings.slots,
+            context_length=settings.context,
+            kv_bytes=settings.kv_memory,
+            num_threads=settings.threads or usable_cores(),
+            build_dir=settings.data_dir / "native",
+        ),
+    )
 
 
 class ModelBackend:
@@ -77,19 +93,10 @@ class ModelBackend:
         Raises:
             ModelUnavailable: there is no such model or adapter, or they do not belong together.
         """
-        settings = self._settings
         with ExitStack() as undo:
             model, content = self._read()
             undo.callback(model.close)
-            engine = model.start_engine(
-                num_slots=settings.slots,
-                max_context=settings.context,
-                num_threads=settings.threads or usable_cores(),
-                build_dir=settings.data_dir / "native",
-                kv_bytes=settings.kv_memory,
-                deliver=deliver,
-                on_fatal=on_fatal,
-            )
+            engine = model.start_engine(deliver, on_fatal)
             undo.pop_all()
         log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
         return Serving(
@@ -132,9 +139,8 @@ class ModelBackend:
         with _collector_at_rest():
             return load_model(
                 self._source(),
+                engine_config(settings),
                 base_name=model_name(settings.base_model),
-                device=settings.device,
-                dtype=settings.dtype,
                 adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
             )
 

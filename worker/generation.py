@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from common import events
 from common.errors import JobTimeout
 from common.event_log import EventLog
-from common.events import Event, EventType
 from common.job_store import JobStore
 from common.jobs import GenerateParams, GenerateResult, JobState
-from worker.engine.engine import Engine
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.held_jobs import Fate, HeldJob
-from worker.metrics import WorkerMetrics
-from worker.model_keeper import Loan, ModelKeeper
-from worker.traces import AttemptTrace, Traces
+from worker.metrics import Timeline
+from worker.model_keeper import ModelKeeper
+from worker.observer import Observer
+from worker.serving import Serving
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the engine is asked for, and where."""
+
+    serving: Serving
+    prompt_text: str
+    sequence: Sequence
 
 
 class Generation:
-    """Runs one claimed job: borrow the model, render the prompt, submit, wait, record the result.
+    """Runs one claimed job: borrow the model, prepare the sequence, compute it, record the result.
 
-    An attempt that follows another one re-reads what that one committed and goes on behind it.
+    An attempt that follows another one reads what that one committed, once, and goes on after it.
     """
 
-    def __init__(
-        self, store: JobStore, log: EventLog, keeper: ModelKeeper, metrics: WorkerMetrics, traces: Traces
-    ) -> None:
-        self._metrics = metrics
-        self._traces = traces
+    def __init__(self, store: JobStore, log: EventLog, keeper: ModelKeeper, observer: Observer) -> None:
         self._store = store
         self._log = log
         self._keeper = keeper
+        self._observer = observer
 
     def run(self, job: HeldJob) -> None:
         """Run the job to its end or until it is given up.
@@ -42,88 +47,92 @@ class Generation:
             GivenUp: the job was given up before it reached the engine.
             Fenced: another attempt owns the job.
         """
-        self._metrics.taken_up(job)
-        with self._traces.attempt(job) as trace:
-            self._run(job, trace)
+        with self._observer.attempt(job) as attempt:
+            job.events.resume(self._log.read(job.id))
+            with self._model(job) as serving, _prepared(job, serving) as request:
+                job.events.announce("Generating response...")
+                with attempt.in_engine(request.sequence) as timeline:
+                    output = _compute(job, request)
+                if output is not None:
+                    self._record(job, request, output, timeline)
 
-    def _run(self, job: HeldJob, trace: AttemptTrace) -> None:
-        earlier = self._log.read(job.id)
-        with self._keeper.borrow(lambda: job.is_given_up, lambda: _tell(job, earlier, "Loading SLM model...")) as loan:
+    @contextmanager
+    def _model(self, job: HeldJob) -> Iterator[Serving]:
+        """The model; the client is told if it has to be loaded."""
+        with self._keeper.borrow(lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")) as loan:
             if loan.loaded_for_it:
-                _tell(job, earlier, f"Model loaded on {loan.serving.device}")
-            self._generate(job, loan, earlier, trace)
+                job.events.announce(f"Model loaded on {loan.serving.device}")
+            yield loan.serving
 
-    def _generate(self, job: HeldJob, loan: Loan, earlier: list[Event], trace: AttemptTrace) -> None:
-        params = GenerateParams.from_dict(job.job.params)
-        prompt_text, prompt_ids = loan.serving.renderer.render(
-            params.prompt, lambda: job.is_given_up, loan.serving.engine.check_length
-        )
-        committed_ids, committed_text = events.committed(earlier)
-        sequence = Sequence(
-            job.sequence_id, prompt_ids, params.sampling, output_ids=committed_ids, emitted_text=committed_text
-        )
-        loan.serving.engine.check(sequence)
-        with ExitStack() as at_end:
-            if params.sampling.grammar is not None:
-                sequence.constraint = loan.serving.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
-                at_end.callback(sequence.constraint.close)
-            _tell(job, earlier, "Generating response...")
-            timeline = at_end.enter_context(self._metrics.in_engine(job, sequence))
-            fate = _run_sequence(job, loan.serving.engine, sequence)
-        trace.note_engine(timeline)
-        if fate is Fate.DONE:
-            self._record(job, sequence, prompt_text, loan)
-
-    def _record(self, job: HeldJob, sequence: Sequence, prompt_text: str, loan: Loan) -> None:
-        output = job.final_output
-        assert output is not None  # noqa: S101 - DONE comes with the final output
+    def _record(self, job: HeldJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> None:
+        """Enter the answer and its last events into the store. Raises what the job fails with instead."""
         if output.error is not None:
             raise output.error
         if isinstance(job.end_reason, JobTimeout):
             raise job.end_reason
-        log = self._log.read(job.id)
-        text = events.committed(log)[1] + output.text
-        result = GenerateResult(
-            response=text.strip() if sequence.constraint is None else text,  # of a grammar's answer each space counts
-            full_response=prompt_text + text,
-            finish_reason=str(output.finish_reason),
-            device=loan.serving.device,
-            prompt_tokens=output.num_prompt_tokens,
-            completion_tokens=output.num_output_tokens,
-            first_token_ms=job.first_token_ms,
-            logprobs=_logprobs(log, output),
-        )
         cancelled = output.finish_reason is FinishReason.CANCELLED
         state = JobState.CANCELLED if cancelled else JobState.SUCCEEDED
+        last = [
+            job.events.token(output, is_last=True),
+            job.events.finished(state, str(output.finish_reason), request.serving.device),
+        ]
         end = self._store.end_cancelled if cancelled else self._store.succeed
-        end(job.id, job.attempt, result.to_dict(), self._last_events(job, output, state, loan))
-
-    @staticmethod
-    def _last_events(job: HeldJob, output: SequenceOutput, state: JobState, loan: Loan) -> list[Event]:
-        last = events.token(job.take_seq(), output.text, output.token_ids, is_last=True, logprobs=output.logprobs)
-        return [last, events.finished(job.take_seq(), state, str(output.finish_reason), loan.serving.device)]
+        end(job.id, job.attempt, _result(job, request, output, timeline).to_dict(), last)
 
 
-def _logprobs(log: list[Event], output: SequenceOutput) -> list[Any] | None:
-    """Of the whole answer, in wire form; None where nobody asked."""
-    if output.logprobs is None:
-        return None
-    return [one.to_wire() for one in [*(events.logprobs(log) or ()), *output.logprobs]]
+@contextmanager
+def _prepared(job: HeldJob, serving: Serving) -> Iterator[_Request]:
+    """Render the prompt and compile the grammar, which is held for the length of the `with` block.
+
+    Raises:
+        SLMError: the engine would not take them.
+        GivenUp: the job was given up meanwhile.
+    """
+    params = GenerateParams.from_dict(job.job.params)
+    prompt_text, prompt_ids = serving.renderer.render(
+        params.prompt, lambda: job.is_given_up, serving.engine.check_length
+    )
+    sequence = Sequence(
+        job.sequence_id,
+        prompt_ids,
+        params.sampling,
+        output_ids=list(job.events.token_ids),
+        emitted_text=job.events.text,
+    )
+    serving.engine.check(sequence)
+    if params.sampling.grammar is not None:
+        sequence.constraint = serving.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
+    try:
+        yield _Request(serving, prompt_text, sequence)
+    finally:
+        if sequence.constraint is not None:
+            sequence.constraint.close()
 
 
-def _run_sequence(job: HeldJob, engine: Engine, sequence: Sequence) -> Fate:
-    """Have the engine compute it, until its end or until the job is given up."""
+def _compute(job: HeldJob, request: _Request) -> SequenceOutput | None:
+    """Have the engine run the sequence to its end; None if the job is given up before."""
+    engine, sequence = request.serving.engine, request.sequence
     engine.submit(sequence)
     job.wait()
     if job.end_reason is not None:
         engine.cancel(job.sequence_id)
-    fate = job.wait_for_fate()
-    if fate is not Fate.DONE:
-        engine.release([job.sequence_id])
-    return fate
+    if job.wait_for_fate() is Fate.DONE:
+        return job.final_output
+    engine.release([job.sequence_id])
+    return None
 
 
-def _tell(job: HeldJob, earlier: list[Event], line: str) -> None:
-    """Emit a status line, unless an earlier attempt has said it."""
-    if not any(event.type is EventType.STATUS and event.data["status"] == line for event in earlier):
-        job.status(line)
+def _result(job: HeldJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> GenerateResult:
+    """What the job's events come to, the last token's among them."""
+    text = job.events.text
+    is_exact = request.sequence.constraint is not None  # of a grammar's answer each space counts
+    return GenerateResult(
+        response=text if is_exact else text.strip(),
+        full_response=request.prompt_text + text,
+        finish_reason=str(output.finish_reason),
+        device=request.serving.device,
+        prompt_tokens=output.num_prompt_tokens,
+        completion_tokens=output.num_output_tokens,
+        first_token_ms=job.ms_since_claim(timeline.first_token_at),
+        logprobs=job.events.logprobs,
+    )

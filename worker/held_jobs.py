@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 
-from common import events
 from common.context import Field
 from common.errors import SLMError
-from common.events import Event
-from common.job_store import Claim, Fenced, JobStore
+from common.job_store import Claim, JobStore
+from worker.attempt_events import AttemptEvents
 from worker.engine.sequence import SequenceOutput
 
 
@@ -25,23 +24,17 @@ class Fate(Enum):
 
 
 class HeldJob:
-    """One claimed job. Its pool thread waits here; publisher, heartbeat and drain decide its fate.
-
-    The events of a job are numbered here. At any time one thread writes them: the pool thread until the sequence is
-    submitted and again after the final output, the publisher in between.
-    """
+    """One claimed job. Its pool thread waits here; publisher, heartbeat and drain decide its fate."""
 
     def __init__(self, claim: Claim, store: JobStore) -> None:
         self.job = claim.job
         self.attempt = claim.attempt
         self.time_left_s = claim.time_left_s
         self.sequence_id = f"{claim.job.id}/{claim.attempt}"
+        self.events = AttemptEvents(claim, store)
         self.final_output: SequenceOutput | None = None
         self._claimed_at = time.monotonic()
         self.waited_s = claim.age_s  # from its creation to this claim
-        self._first_token_at: float | None = None
-        self._next_seq = claim.next_seq
-        self._store = store
         self._changed = threading.Condition()
         self._fate: Fate | None = None
         self._end_reason: SLMError | None = None
@@ -77,35 +70,9 @@ class HeldJob:
         """Whether nothing more is to be begun for it."""
         return self._fate is not None or self._end_reason is not None
 
-    @property
-    def first_token_ms(self) -> float | None:
-        """From the claim to this attempt's first token."""
-        return None if self._first_token_at is None else round((self._first_token_at - self._claimed_at) * 1000, 1)
-
-    def saw_token(self) -> None:
-        """The engine made a token for it."""
-        if self._first_token_at is None:
-            self._first_token_at = time.monotonic()
-
-    def take_seq(self) -> int:
-        """The next free event number."""
-        seq = self._next_seq
-        self._next_seq += 1
-        return seq
-
-    def status(self, line: str) -> None:
-        """Tell the client what goes on.
-
-        Raises:
-            Fenced: another attempt owns the job.
-        """
-        self.emit(events.status(self.take_seq(), line))
-
-    def emit(self, event: Event) -> None:
-        """Append one event, from the pool thread. Raises `Fenced`."""
-        (answer,) = self._store.emit([(self.id, self.attempt, [event])])
-        if answer < 0:
-            raise Fenced(self.id)
+    def ms_since_claim(self, at: float | None) -> float | None:
+        """From the claim to a time of the monotonic clock, in milliseconds; None for no time."""
+        return None if at is None else round((at - self._claimed_at) * 1000, 1)
 
     def decide(self, fate: Fate) -> None:
         """Settle the job's fate; the first word counts."""

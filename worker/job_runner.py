@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from common import context, events
+from common import context
 from common.errors import Cancelled, InternalError, JobTimeout, SLMError
 from common.job_store import Fenced, JobStore, LogGap
 from common.jobs import JobKind, JobState
@@ -60,55 +60,54 @@ class JobRunner:
     def _run_claimed(self, job: HeldJob, *, draining: bool) -> None:
         if draining:
             job.decide(Fate.HANDED_OVER)
-            self._let_go(job)
+            with _boundary(job):
+                self._leave(job, None)
             return
-        with self._jobs.holding(job), _time_limit(job):
-            self._run_to_an_end(job)
+        with self._jobs.holding(job), _time_limit(job), _boundary(job):
+            self._leave(job, self._failure_of(job))
         log.info("job %s: attempt %d ended", job.id, job.attempt)
 
-    def _run_to_an_end(self, job: HeldJob) -> None:
-        """A boundary: whatever goes wrong in a job becomes its recorded error and touches no other job."""
+    def _failure_of(self, job: HeldJob) -> SLMError | None:
+        """Run the job; returns the error that it is to end with. Whatever goes wrong in a job touches no other job."""
         try:
             (self._run[job.job.kind] if job.job.is_prepared else self._prepare)(job)
-        except SLMError as err:
-            self._fail(job, err)
-        except (Fenced, LogGap):
-            log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
         except GivenUp:
             if not job.is_given_up:  # what it needed was closed under it
                 job.decide(Fate.HANDED_OVER)
-            self._let_go(job)
-        except RedisError as err:
-            log.warning(_LEFT, job.id, err)
+        except SLMError as err:
+            return err
+        except (Fenced, LogGap, RedisError):
+            raise
         except Exception:
             log.exception("job %s: failed", job.id)
-            self._fail(job, InternalError("The generation failed inside the server; its log has the details."))
-        else:
-            self._let_go(job)
+            return InternalError("The generation failed inside the server; its log has the details.")
+        return None
 
-    def _let_go(self, job: HeldJob) -> None:
-        """Leave a job that is not to go on here. DONE was recorded by the job itself, and LOST is no longer ours."""
-        if job.fate is Fate.HANDED_OVER:
-            self._write_last(job, lambda: self._store.release(job.id, job.attempt))
+    def _leave(self, job: HeldJob, failure: SLMError | None) -> None:
+        """Write what becomes of the job. DONE was recorded by the job itself, and LOST is no longer ours."""
+        if failure is not None:
+            self._fail(job, failure)
+        elif job.fate is Fate.HANDED_OVER:
+            self._store.release(job.id, job.attempt)
         elif job.fate is None and isinstance(job.end_reason, Cancelled):
-            end = events.finished(job.take_seq(), JobState.CANCELLED, "cancelled")
-            self._write_last(job, lambda: self._store.end_cancelled(job.id, job.attempt, None, [end]))
+            end = job.events.finished(JobState.CANCELLED, "cancelled")
+            self._store.end_cancelled(job.id, job.attempt, None, [end])
         elif job.fate is None and job.end_reason is not None:
             self._fail(job, job.end_reason)
 
-    def _fail(self, job: HeldJob, err: SLMError) -> None:
-        last = [events.error(job.take_seq(), err)]
-        self._write_last(job, lambda: self._store.fail(job.id, job.attempt, last))
+    def _fail(self, job: HeldJob, failure: SLMError) -> None:
+        self._store.fail(job.id, job.attempt, [job.events.error(failure)])
 
-    @staticmethod
-    def _write_last(job: HeldJob, write: Callable[[], None]) -> None:
-        """A write that no longer matters, or cannot be made because the process ends, is left out."""
-        try:
-            write()
-        except (Fenced, LogGap):
-            log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
-        except RedisError as err:
-            log.warning(_LEFT, job.id, err)
+
+@contextmanager
+def _boundary(job: HeldJob) -> Iterator[None]:
+    """A write that no longer matters, or cannot be made because the process ends, is left out."""
+    try:
+        yield
+    except (Fenced, LogGap):
+        log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
+    except RedisError as err:
+        log.warning(_LEFT, job.id, err)
 
 
 @contextmanager

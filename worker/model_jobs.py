@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from common import events
 from common.errors import Conflict, ModelUnavailable
 from common.fleet import Desired, Fleet, WorkerReport, WorkerState
 from common.job_store import JobStore
@@ -35,10 +34,10 @@ class ModelJobs:
         """
         loading = job.job.kind is JobKind.LOAD
         before = self._fleet.workers()
-        job.status("Loading SLM model..." if loading else "Unloading SLM model...")
+        job.events.announce("Loading SLM model..." if loading else "Unloading SLM model...")
         workers = self._wait_for_all(job, self._fleet.set_desired(loaded=loading))
         result = _loaded(before, workers) if loading else _unloaded(workers)
-        last = [events.status(job.take_seq(), result["message"]), events.finished(job.take_seq(), JobState.SUCCEEDED)]
+        last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]
         self._store.succeed(job.id, job.attempt, result, last)
 
     def _wait_for_all(self, job: HeldJob, wanted: Desired) -> list[WorkerReport]:

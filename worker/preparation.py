@@ -30,7 +30,7 @@ class Preparation:
             GivenUp: the job was given up, or the model unloaded.
             Fenced: another attempt owns the job.
         """
-        with self._keeper.borrow(lambda: job.is_given_up, lambda: job.status("Loading SLM model...")) as loan:
+        with self._keeper.borrow(lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")) as loan:
             serving = loan.serving
         # No loan is held from here on: an unload does not wait for what may take seconds.
         params = GenerateParams.from_dict(job.job.params)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from common import events
 from common.events import Event
 from common.job_store import JobStore
 from common.logs import fields
@@ -90,13 +89,10 @@ class Publisher:
             job = self._jobs.of_sequence(output.sequence_id)
             if job is None:
                 continue
-            if output.token_ids:
-                job.saw_token()
             if output.finish_reason is not None:
                 self._finals.append((job, output))
             else:
-                token = events.token(job.take_seq(), output.text, output.token_ids, logprobs=output.logprobs)
-                self._unsent.setdefault(job, []).append(token)
+                self._unsent.setdefault(job, []).append(job.events.token(output))
         return step is None
 
     def _flush(self) -> bool:

@@ -34,6 +34,7 @@ from worker.job_runner import JobRunner
 from worker.metrics import MetricsReporter, WorkerMetrics
 from worker.model_jobs import ModelJobs
 from worker.model_keeper import ModelKeeper
+from worker.observer import Observer
 from worker.patient_redis import PatientRedis
 from worker.preparation import Preparation
 from worker.publisher import Publisher
@@ -89,10 +90,10 @@ class WorkerRuntime:
         self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish, self.outage)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
-        traces = Traces(self._tracer, worker_id)
+        observer = Observer(self._metrics, Traces(self._tracer, worker_id))
         self._patient = PatientRedis(redis, self.outage)
         jobs = JobStore(self._patient, ring, job_ttl_s=settings.job_ttl_s)
-        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._keeper, self._metrics, traces)
+        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._keeper, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient))
         run = {
             JobKind.GENERATE: generation.run,

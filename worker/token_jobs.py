@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from common import events
 from common.errors import PromptTooLong
 from common.job_store import JobStore
 from common.jobs import JobState, TokenizeResult
@@ -29,13 +28,11 @@ class TokenJobs:
             GivenUp: the job was given up while it waited for the model.
             Fenced: another attempt owns the job.
         """
-        with self._keeper.borrow(lambda: job.is_given_up, lambda: job.status("Loading SLM model...")) as loan:
+        with self._keeper.borrow(lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")) as loan:
             serving = loan.serving
         # No loan is held from here on: an unload does not wait for what may take seconds.
         result = _tokenize(job, serving)
-        self._store.succeed(
-            job.id, job.attempt, result.to_dict(), [events.finished(job.take_seq(), JobState.SUCCEEDED)]
-        )
+        self._store.succeed(job.id, job.attempt, result.to_dict(), [job.events.finished(JobState.SUCCEEDED)])
 
 
 def _tokenize(job: HeldJob, serving: Serving) -> TokenizeResult:

@@ -18,6 +18,7 @@ HAS_CUDA = torch.cuda.is_available()
 if not os.environ.get("CI"):  # there, everything has to be installed
     pytest.importorskip("triton")
 
+from tests.engine_config import runner_config  # noqa: E402
 from tests.unit.engine.test_random_choice import SETTINGS, make_choice  # noqa: E402
 from tests.unit.engine.tiny_models import from_config  # noqa: E402
 from worker.engine.device.cache import BLOCK_TOKENS  # noqa: E402
@@ -73,10 +74,9 @@ def make_runner(model: Any, dtype: torch.dtype, num_slots: int = 6) -> DeviceRun
     return DeviceRunner(
         model.config,
         model.state_dict(),
+        runner_config(max_num_seqs=num_slots, context_length=CONTEXT),
         device=DEVICE,
         dtype=dtype,
-        num_slots=num_slots,
-        context_length=CONTEXT,
         is_fused=True,
     )
 

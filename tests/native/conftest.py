@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from tests.unit.engine.conftest import _single_thread
+from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
 from worker.engine.native.library import BLOCK_TOKENS, available_kernels, load_library
@@ -119,9 +120,24 @@ def make_runner(build_dir: Path) -> Iterator[Callable[..., NativeRunner]]:
     """Makes runners over a model and closes them."""
     runners: list[NativeRunner] = []
 
-    def make(model: Any, **options: Any) -> NativeRunner:
-        defaults = {"num_slots": 4, "context_length": CONTEXT, "precision": "fp32", "threads": 2}
-        runner = NativeRunner(model.config, model.state_dict(), build_dir=build_dir, **{**defaults, **options})
+    def make(
+        model: Any,
+        *,
+        num_slots: int = 4,
+        context_length: int = CONTEXT,
+        kv_bytes: int | None = None,
+        threads: int = 2,
+        precision: Literal["fp32", "int8"] = "fp32",
+        kernels: str | None = None,
+    ) -> NativeRunner:
+        config = RunnerConfig(
+            max_num_seqs=num_slots,
+            context_length=context_length,
+            kv_bytes=kv_bytes,
+            num_threads=threads,
+            build_dir=build_dir,
+        )
+        runner = NativeRunner(model.config, model.state_dict(), config, precision=precision, kernels=kernels)
         runners.append(runner)
         return runner
 

@@ -12,8 +12,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
 
-from common.settings import ROOT
 from SLMInit.adapter_check import AdapterError, check_adapter
+from tests.engine_config import runner_config
 from tests.unit.engine.tiny_models import CONFIGS as ARCHITECTURES
 from tests.unit.engine.tiny_models import make_model
 from worker.engine.device.runner import DeviceRunner
@@ -148,19 +148,10 @@ def test_every_runner_computes_a_merged_model_alike(case: str, tmp_path: Path) -
     save(base, tmp_path, save_embedding_layers=False, **options)
     model = merged(base, tmp_path)
     check = RunnerCheck(model)
-    limits: dict[str, Any] = {"num_slots": 2, "context_length": 64, "kv_bytes": None}
 
-    device = DeviceRunner(model.config, model.state_dict(), device=torch.device("cpu"), dtype=torch.float32, **limits)
-    native = NativeRunner(
-        model.config,
-        model.state_dict(),
-        num_slots=2,
-        context_length=64,
-        kv_bytes=1 << 24,
-        precision="fp32",
-        threads=1,
-        build_dir=ROOT / "data" / "native",
-    )
+    parts = model.config, model.state_dict(), runner_config()
+    device = DeviceRunner(*parts, device=torch.device("cpu"), dtype=torch.float32)
+    native = NativeRunner(*parts, precision="fp32")
     for runner in (device, native):
         check.check(runner, 1e-4)
         runner.close()

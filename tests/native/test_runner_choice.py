@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from common.errors import ModelUnavailable
-from common.settings import ROOT
+from common.settings import Dtype
+from tests.engine_config import runner_config
 from worker.engine import runner_choice
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.model_runner import DeviceLostError, OutOfMemoryError, UnsupportedModelError
@@ -46,19 +46,26 @@ def model() -> Any:
     return AutoModelForCausalLM.from_config(CONFIG).eval()
 
 
-def choose(model: Any, dtype: str, build_dir: Path = ROOT / "data" / "native") -> tuple[type, str]:
-    runner, name = make_runner(model, dtype=dtype, num_slots=2, context_length=64, num_threads=1, build_dir=build_dir)
+def choose(model: Any, dtype: Dtype) -> tuple[type, str]:
+    runner, name = make_runner(model, runner_config(), dtype)
     runner.close()
     return type(runner), name
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("auto", "int8"), ("int8", "int8"), ("float32", "float32")])
-def test_a_cpu_model_runs_natively_in_the_number_format_asked_for(model: Any, dtype: str, name: str) -> None:
+def test_a_cpu_model_runs_natively_in_the_number_format_asked_for(model: Any, dtype: Dtype, name: str) -> None:
     assert choose(model, dtype) == (NativeRunner, name)
 
 
 def test_other_number_formats_run_through_torch(model: Any) -> None:
     assert choose(model.to(torch.bfloat16), "bfloat16") == (TransformersRunner, "bfloat16")
+
+
+def test_a_model_of_transformers_computes_with_as_many_threads_as_asked(model: Any) -> None:
+    wanted = torch.get_num_threads() + 1
+    runner, _ = make_runner(model.to(torch.bfloat16), runner_config(num_threads=wanted), "bfloat16")
+    assert torch.get_num_threads() == wanted
+    runner.close()
 
 
 def _no_compiler(*_args: Any, **_options: Any) -> None:
@@ -98,15 +105,7 @@ def test_a_native_runner_that_computes_something_else_is_closed_and_not_used(
 
 
 def make_limited(model: Any, **limits: Any) -> Any:
-    return make_runner(
-        model,
-        dtype="float32",
-        num_slots=4,
-        context_length=64,
-        num_threads=1,
-        build_dir=ROOT / "data" / "native",
-        **limits,
-    )[0]
+    return make_runner(model, runner_config(max_num_seqs=4, **limits), "float32")[0]
 
 
 def test_the_memory_for_keys_and_values_limits_the_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +170,7 @@ def choose_on_accelerator(model: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[
         lambda *args, **options: make_device_runner(*args, **options | {"device": model.device}),
     )
     monkeypatch.setattr(runner_choice, "RunnerCheck", lambda _: make_check(model))
-    monkeypatch.setattr(runner_choice, "TransformersRunner", lambda _, **options: make_general(model, **options))
+    monkeypatch.setattr(runner_choice, "TransformersRunner", lambda _, config: make_general(model, config))
     return choose(OnAccelerator(model), "auto")
 
 

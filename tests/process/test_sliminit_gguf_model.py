@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 
 from SLMInit import gguf_model
 from SLMInit.base_model import BaseModelError, is_to_be_made, main, model_name, resolve_base_model
+from tests.engine_config import engine_config
 from tests.gguf_files import dequantised, finish, tokenizer_fields, write_gguf
 from tests.unit.engine.tiny_models import CONFIGS, from_config, make_model, save_adapter
 from worker.engine.loader import load_model
@@ -146,7 +147,7 @@ def test_the_config_has_the_decimals_that_went_through_float32(file: Path) -> No
 def test_every_end_that_the_file_names_ends_an_answer_and_no_other(tmp_path: Path) -> None:
     tokens = tokenizer_fields([f"<{n}>" for n in range(256)], [], eos=7, eot=9, bos=5, pad=7)
     folder = convert(write_gguf(tmp_path / "chat.gguf", make_model("llama"), tokens))
-    model = load_model(str(folder), base_name="chat", device="cpu", dtype="float32")
+    model = load_model(str(folder), engine_config(dtype="float32"), base_name="chat")
     assert model.eos_token_ids == {7, 9}
     assert model.tokenizer.bos_token == "<5>"
     assert json.loads((folder / "config.json").read_text())["pad_token_id"] == 7
@@ -182,7 +183,7 @@ def test_an_adapter_knows_it_by_the_files_name(file: Path, tmp_path: Path) -> No
     folder = resolve_base_model(str(file), tmp_path, progress=silent)
     adapter = save_adapter(tmp_path / "adapter", Path(folder), model_name(str(file)))
     assert model_name(str(file)) == "tiny"
-    model = load_model(folder, base_name="tiny", device="cpu", dtype="float32", adapter_path=adapter)
+    model = load_model(folder, engine_config(dtype="float32"), base_name="tiny", adapter_path=adapter)
     assert model.adapter is not None
     model.close()
 

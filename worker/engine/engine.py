@@ -17,18 +17,15 @@ from worker.engine.kv_cache_manager import KVCacheManager
 from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, Row
 from worker.engine.output_stream import OutputStream
 from worker.engine.patience import Patience
-from worker.engine.sampled_token import SampledToken
 from worker.engine.scheduler import Batch, Scheduler
-from worker.engine.sequence import FinishReason, Sequence, SequenceOutput, SequenceStatus
+from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput, SequenceStatus
 from worker.engine.stopping import StopCriteria
-from worker.engine.token_check import check_prompt_ids, check_token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-PREFILL_CHUNK = 256  # tokens of all prefills together per step
 Deliver = Callable[[list[SequenceOutput]], None]
 Sample = SampledToken | SLMError  # a token, or what ends its sequence
 Choice = tuple[Sequence, list[Sample]]  # a sequence's next tokens
@@ -70,7 +67,7 @@ class Engine:
         eos_token_ids: frozenset[int],
         deliver: Deliver,
         on_fatal: Callable[[Exception], None],
-        prefill_chunk: int = PREFILL_CHUNK,
+        prefill_chunk: int,
     ) -> None:
         self._runner = runner
         self._sampler = sampler
@@ -161,12 +158,9 @@ class Engine:
         if sequence.num_prompt_tokens == 0:
             raise InvalidRequest("The prompt has no token.", param="prompt")
         self.check_length(sequence.num_prompt_tokens, is_exact=True)
-        check_prompt_ids(sequence.prompt_ids, self._runner.vocab_size)
-        check_token_ids(sequence.params, self._runner.vocab_size)
+        sequence.check_tokens(self._runner.vocab_size)
         if sequence.adapter not in self._runner.adapters:
             raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
-        if (largest := max(sequence.output_ids, default=0)) >= self._runner.vocab_size:
-            raise InternalError(f"Token {largest} is not in the model's vocabulary of {self._runner.vocab_size}.")
 
     def check_length(self, num_prompt_tokens: int, *, is_exact: bool = False) -> None:
         """Look whether a prompt of so many tokens, or certainly no fewer, can be run.

@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import torch
 
+from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import CacheTooSmall, UnsupportedModelError
 
 GPU_SHARE = 0.6  # of the memory that is free once the weights are there; activations need the rest
@@ -42,53 +43,39 @@ def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
     return 2 * int(config.num_hidden_layers * heads * head_size) * num_tokens * item_bytes
 
 
-def affordable_blocks(
-    block_bytes: int, *, blocks_per_sequence: int, num_sequences: int, context_length: int, kv_bytes: int | None
-) -> int:
+def affordable_blocks(block_bytes: int, blocks_per_sequence: int, config: RunnerConfig) -> int:
     """How many of the blocks that full sequences need have room.
 
     Args:
         block_bytes: size of one.
         blocks_per_sequence: that hold a full sequence.
-        num_sequences: that are wanted.
-        context_length: tokens of each.
-        kv_bytes: most memory; None: as much as it takes.
+        config: how many sequences there are at most, how long, and the most memory; all have room without `kv_bytes`.
 
     Raises:
         CacheTooSmall: there is no room for one full sequence.
     """
-    num_wanted = num_sequences * blocks_per_sequence
-    if kv_bytes is None:
+    num_wanted = config.max_num_seqs * blocks_per_sequence
+    if config.kv_bytes is None:
         return num_wanted
-    if kv_bytes < blocks_per_sequence * block_bytes:
+    if config.kv_bytes < blocks_per_sequence * block_bytes:
         raise CacheTooSmall(
-            f"A context of {context_length} tokens takes {blocks_per_sequence * block_bytes} bytes of cache, but the "
-            f"budget is {kv_bytes}."
+            f"A context of {config.context_length} tokens takes {blocks_per_sequence * block_bytes} bytes of cache, "
+            f"but the budget is {config.kv_bytes}."
         )
-    return min(num_wanted, kv_bytes // block_bytes)
+    return min(num_wanted, config.kv_bytes // block_bytes)
 
 
-def affordable_sequences(
-    config: Any, dtype: torch.dtype, num_wanted: int, context_length: int, kv_bytes: int | None
-) -> int:
-    """As `affordable_blocks`, where a block holds a full sequence.
+def affordable_sequences(text_config: Any, dtype: torch.dtype, config: RunnerConfig) -> int:
+    """As `affordable_blocks`, with blocks that hold a full sequence each.
 
     Args:
-        config: the text model's `PreTrainedConfig`; it need not tell of keys and values where there is no limit.
+        text_config: the text model's `PreTrainedConfig`; without `kv_bytes` it may be of a model without keys.
         dtype: number format of keys and values.
-        num_wanted: sequences.
-        context_length: tokens of each.
-        kv_bytes: most memory; None: as much as it takes.
+        config: as for `affordable_blocks`.
 
     Raises:
         CacheTooSmall: there is no room for one.
     """
-    if kv_bytes is None:
-        return num_wanted
-    return affordable_blocks(
-        sequence_bytes(config, context_length, dtype.itemsize),
-        blocks_per_sequence=1,
-        num_sequences=num_wanted,
-        context_length=context_length,
-        kv_bytes=kv_bytes,
-    )
+    if config.kv_bytes is None:
+        return config.max_num_seqs
+    return affordable_blocks(sequence_bytes(text_config, config.context_length, dtype.itemsize), 1, config)

@@ -8,9 +8,9 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jinja2 import TemplateError
@@ -19,16 +19,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from common.errors import ModelUnavailable
+from common.settings import Device, Dtype
 from SLMInit.adapter_check import AdapterError, AdapterInfo
 from SLMInit.context import declared_context
 from SLMInit.errors import UnspellableText
 from worker.engine.asynchronous_engine import AsynchronousEngine
-from worker.engine.engine import PREFILL_CHUNK, Deliver, Engine
+from worker.engine.config import EngineConfig
+from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar_compiler import GrammarCompiler
-from worker.engine.load_errors import UnusableFiles
 from worker.engine.lora import merge_lora
 from worker.engine.model_runner import ModelRunner
-from worker.engine.model_tokenizer import end_token_ids, load_tokenizer, warn_if_larger
+from worker.engine.model_tokenizer import UnusableFiles, end_token_ids, load_tokenizer, warn_if_larger
 from worker.engine.prompt import PromptRenderer
 from worker.engine.runner_choice import make_runner
 from worker.engine.sampler import Sampler
@@ -38,9 +39,6 @@ from worker.engine.untrusted import PROGRAMS, SERVICES
 from worker.helper.client import Helper
 
 logger = logging.getLogger(__name__)
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that does not say what it was made for
 LOAD_ERRORS = (
@@ -79,61 +77,31 @@ class TokenizerDecoder:
 
 @dataclass
 class LoadedModel:
-    """A model in memory, with an adapter merged into its weights where one was given. `close` gives the memory back.
+    """A model in memory, with an adapter merged into its weights where one was given. `close` gives the memory back."""
 
-    `dtype` is the number format it was asked for, and the one it has once its engine runs.
-    """
-
+    config: EngineConfig
     model: Any
     tokenizer: Any
     renderer: PromptRenderer
     eos_token_ids: frozenset[int]
     context_length: int  # most tokens of prompt and answer that the model was made for
     device: torch.device
-    dtype: str
     adapter: AdapterInfo | None
     helper: Helper
+    dtype: str = field(init=False)  # number format that it is computed in; from the start of the engine on
     grammars: GrammarCompiler = field(init=False)  # from the start of the engine on
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
 
-    def start_engine(
-        self,
-        *,
-        num_slots: int,
-        max_context: int,
-        num_threads: int,
-        build_dir: Path,
-        kv_bytes: int | None = None,
-        deliver: Deliver,
-        on_fatal: Callable[[Exception], None],
-        prefill_chunk: int = PREFILL_CHUNK,
-    ) -> Engine:
-        """Start an engine over this model; once per model.
-
-        Args:
-            num_slots: sequences that run at once.
-            max_context: most tokens of prompt and answer; the model's own limit caps it.
-            num_threads: CPU threads of a step.
-            build_dir: folder for the compiled kernels.
-            kv_bytes: see `make_runner`.
-            deliver: see `Engine`.
-            on_fatal: see `Engine`.
-            prefill_chunk: see `Engine`.
+    def start_engine(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Engine:
+        """Start an engine over this model; once per model. See `Engine` for the arguments.
 
         Raises:
-            ModelUnavailable: the model cannot be served, or not within these limits.
+            ModelUnavailable: the model cannot be served, or not within the limits of its `config`.
         """
-        self.context_length = min(self.context_length, max_context)
-        self._runner, self.dtype = make_runner(
-            self.model,
-            dtype=self.dtype,
-            num_slots=num_slots,
-            context_length=self.context_length,
-            num_threads=num_threads,
-            build_dir=build_dir,
-            kv_bytes=kv_bytes,
-        )
+        self.context_length = min(self.context_length, self.config.runner.context_length)
+        runner_config = replace(self.config.runner, context_length=self.context_length)
+        self._runner, self.dtype = make_runner(self.model, runner_config, self.config.dtype)
         self.model = None  # the runner keeps what it needs of it
         _release_memory()
         decoder = TokenizerDecoder(self.tokenizer)
@@ -146,7 +114,7 @@ class LoadedModel:
             eos_token_ids=self.eos_token_ids,
             deliver=deliver,
             on_fatal=on_fatal,
-            prefill_chunk=prefill_chunk,
+            prefill_chunk=self.config.prefill_chunk,
         )
         self._engine.start()
         return self._engine
@@ -163,9 +131,7 @@ class LoadedModel:
         _release_memory()
 
 
-def load_model(
-    source: str, *, base_name: str, device: Device = "auto", dtype: Dtype = "auto", adapter_path: Path | None = None
-) -> LoadedModel:
+def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_path: Path | None = None) -> LoadedModel:
     """Load a base model and, merged into it, an adapter.
 
     Weights are read from safetensors only and no code that comes with a model is run. A model of the hub is taken from
@@ -173,38 +139,37 @@ def load_model(
 
     Args:
         source: a local folder or a hub id.
+        config: how it is loaded, and how its engine will serve it.
         base_name: the model's name as the user knows it.
-        device: where to compute; auto: the best there is.
-        dtype: number format of the weights; auto: what the device is good at.
         adapter_path: folder of a LoRA adapter that was trained on this base.
 
     Raises:
         ModelUnavailable: there is no such model or device, or adapter and base do not belong together.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    chosen_device, device_reason = choose_device(device)
-    chosen_dtype, dtype_reason = choose_dtype(dtype, chosen_device)
-    logger.info("device=%s (%s) dtype=%s (%s)", chosen_device, device_reason, chosen_dtype, dtype_reason)
+    device, device_reason = choose_device(config.device)
+    dtype, dtype_reason = choose_dtype(config.dtype, device)
+    logger.info("device=%s (%s) dtype=%s (%s)", device, device_reason, dtype, dtype_reason)
     with ExitStack() as undo, _failures_in_words(source, base_name):
         helper = undo.enter_context(closing(Helper(SERVICES)))
         helper.configure(PROGRAMS, value=True)
         helper.start()  # beside the loading
         strangers = Strangers(helper)
-        model, tokenizer = _from_pretrained(source, chosen_dtype, adapter_path)
+        model, tokenizer = _from_pretrained(source, dtype, adapter_path)
         adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, strangers)
         _check_finite(model, source)
         warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
         renderer = PromptRenderer(tokenizer, adapter_path, strangers)
-        model = model.to(chosen_device).eval().requires_grad_(requires_grad=False)
+        model = model.to(device).eval().requires_grad_(requires_grad=False)
         undo.pop_all()
     return LoadedModel(
+        config=config,
         model=model,
         tokenizer=tokenizer,
         renderer=renderer,
         eos_token_ids=end_token_ids(model, tokenizer, renderer.template),
         context_length=context_limit(model.config.get_text_config(), tokenizer),
-        device=chosen_device,
-        dtype=dtype,
+        device=device,
         adapter=adapter,
         helper=helper,
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.sampling import MAX_LOGPROBS
 from worker.engine.largest import largest
-from worker.engine.sampled_token import SampledToken
+from worker.engine.sequence import SampledToken
 
 
 class Scores(NamedTuple):

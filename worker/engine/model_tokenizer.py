@@ -10,8 +10,6 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from worker.engine.load_errors import UnusableFiles
-
 logger = logging.getLogger(__name__)
 
 # What holds a vocabulary, in the forms that transformers reads.
@@ -20,6 +18,10 @@ VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoke
 CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 NAMES = ("bos_token", "eos_token")
 _SHOWN_CHARS = 300  # of the library's reason
+
+
+class UnusableFiles(Exception):
+    """A model or tokenizer cannot be made of its files; the text names them, says why, and what would help."""
 
 
 def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any) -> Any:

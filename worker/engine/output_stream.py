@@ -5,8 +5,7 @@ from __future__ import annotations
 from common.errors import InternalError, SLMError
 from common.logprobs import ScoredToken, TokenLogprobs
 from worker.engine.detokenizer import Detokenizer, TokenDecoder
-from worker.engine.sampled_token import SampledToken
-from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
 from worker.engine.stopping import StopCriteria, StopStringMatcher
 
 

@@ -19,6 +19,8 @@ from worker.engine.transfers import to_device
 FIRST_CANDIDATES = 64  # tokens; where the filters keep more of them, more are looked at
 CANDIDATES_GROWTH = 16
 LEAST_TEMPERATURE = 2.0**-100  # anything below is as greedy, and 32 bits can still divide by it
+_MASK_64 = (1 << 64) - 1
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,21 @@ class RandomChoice:
     def has_filter(self) -> bool:
         """Whether some tokens may be left out."""
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
+
+def uniform(seed: int, index: int) -> float:
+    """A number in [0, 1) that depends on the seed and the token's index alone (SplitMix64, read at any position).
+
+    There is no generator whose state could be lost: the draw is the same in any batch, on any worker, in any attempt.
+    """
+    state = _mix(seed & _MASK_64) + (index + 1) * _GOLDEN_GAMMA
+    return (_mix(state & _MASK_64) >> 11) * 2.0**-53
+
+
+def _mix(value: int) -> int:
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK_64
+    return value ^ (value >> 31)
 
 
 def draw(logits: Tensor, choices: list[RandomChoice]) -> Tensor:

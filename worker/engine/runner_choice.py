@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from common.errors import ModelUnavailable
+from common.settings import Dtype
+from worker.engine.config import RunnerConfig
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_budget import default_kv_bytes, sequence_bytes
 from worker.engine.model_runner import (
@@ -32,64 +33,36 @@ FLOAT32, INT8 = "float32", "int8"
 INT8_TOLERANCE = 0.15  # as `runner_check.TOLERANCES`; the measured perplexity says how good it is
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What a runner holds at most."""
-
-    num_slots: int
-    context_length: int
-    kv_bytes: int
-
-
-def make_runner(
-    model: Any,
-    *,
-    dtype: str,
-    num_slots: int,
-    context_length: int,
-    num_threads: int,
-    build_dir: Path,
-    kv_bytes: int | None = None,
-) -> tuple[ModelRunner, str]:
+def make_runner(model: Any, config: RunnerConfig, dtype: Dtype) -> tuple[ModelRunner, str]:
     """The runner, checked against the model's own forward, and the name of its number format.
 
     Args:
         model: a `PreTrainedModel` in evaluation mode on its device. Our own runners keep nothing of it but tensors.
+        config: without `kv_bytes` the cache takes what suits the device, and two full sequences at least.
         dtype: the wish, as `SLM_DTYPE` has it; auto on a CPU is int8, which reads a quarter of the bytes per token.
-        num_slots: sequences that run at once.
-        context_length: most tokens of a sequence.
-        num_threads: CPU threads of a step.
-        build_dir: folder for the compiled kernels.
-        kv_bytes: most memory for keys and values; default: what suits the device, and two full sequences at least.
 
     Raises:
         ModelUnavailable: the architecture cannot be served, not in the number format that was asked for, or not within
             `kv_bytes`.
     """
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(config.num_threads)
     try:
-        limits = _Limits(num_slots, context_length, kv_bytes or _default_budget(model, context_length))
-        return _make_runner(model, RunnerCheck(model), dtype, limits, num_threads, build_dir)
+        config = replace(config, kv_bytes=config.kv_bytes or _default_budget(model, config.context_length))
+        return _make_runner(model, RunnerCheck(model), config, dtype)
     except UnsupportedModelError as error:
         raise ModelUnavailable(f"{error} Serve another base model (SLM_BASE_MODEL).") from error
     except CacheTooSmall as err:
         raise ModelUnavailable(f"{err} Set SLM_KV_MEMORY higher or SLM_CONTEXT lower.") from err
 
 
-def _make_runner(
-    model: Any, check: RunnerCheck, dtype: str, limits: _Limits, num_threads: int, build_dir: Path
-) -> tuple[ModelRunner, str]:
+def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dtype) -> tuple[ModelRunner, str]:
     if model.device.type == "cpu" and model.dtype is torch.float32:
         try:
             native = NativeRunner(
                 model.config,
                 PagedOutTensors(model.state_dict()),
-                num_slots=limits.num_slots,
-                context_length=limits.context_length,
-                kv_bytes=limits.kv_bytes,
+                config,
                 precision="fp32" if dtype == FLOAT32 else "int8",
-                threads=num_threads,
-                build_dir=build_dir,
             )
             _check_native(native, check, None if dtype == FLOAT32 else INT8_TOLERANCE)
             return native, FLOAT32 if dtype == FLOAT32 else INT8
@@ -100,11 +73,12 @@ def _make_runner(
     number_format = str(model.dtype).removeprefix("torch.")
     if model.device.type != "cpu":
         try:
-            os.environ.setdefault("TRITON_CACHE_DIR", str(build_dir.with_name("triton")))  # compiling takes seconds
-            return _device_runner(model, check, limits), number_format
+            # Compiling takes seconds.
+            os.environ.setdefault("TRITON_CACHE_DIR", str(config.build_dir.with_name("triton")))
+            return _device_runner(model, check, config), number_format
         except UnsupportedModelError as err:
             logger.warning("decode steps are not recorded, generation will be slower: %s", err)
-    return _transformers_runner(model, check, limits), number_format
+    return _transformers_runner(model, check, config), number_format
 
 
 def _default_budget(model: Any, context_length: int) -> int:
@@ -124,18 +98,10 @@ def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | N
     )  # only the sampler is torch's from now on; idle threads of it would spin beside the kernels'
 
 
-def _device_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:
+def _device_runner(model: Any, check: RunnerCheck, config: RunnerConfig) -> ModelRunner:
     """Raises `UnsupportedModelError`, also where there is no room for it or its steps cannot be recorded."""
     try:
-        runner = DeviceRunner(
-            model.config,
-            model.state_dict(),
-            device=model.device,
-            dtype=model.dtype,
-            num_slots=limits.num_slots,
-            context_length=limits.context_length,
-            kv_bytes=limits.kv_bytes,
-        )
+        runner = DeviceRunner(model.config, model.state_dict(), config, device=model.device, dtype=model.dtype)
         _prepare(runner, check)
     except OutOfMemoryError as err:
         raise UnsupportedModelError(f"The device has not enough memory: {err}") from err
@@ -155,10 +121,8 @@ def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
         raise
 
 
-def _transformers_runner(model: Any, check: RunnerCheck, limits: _Limits) -> ModelRunner:
+def _transformers_runner(model: Any, check: RunnerCheck, config: RunnerConfig) -> ModelRunner:
     """Raises `UnsupportedModelError`."""
-    runner = TransformersRunner(
-        model, num_slots=limits.num_slots, context_length=limits.context_length, kv_bytes=limits.kv_bytes
-    )
+    runner = TransformersRunner(model, config)
     check.check(runner)
     return runner

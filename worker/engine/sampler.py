@@ -15,12 +15,10 @@ from worker.engine.device_errors import device_errors
 from worker.engine.largest import row_max
 from worker.engine.log_probabilities import score
 from worker.engine.logit_edits import LogitEdit, edit_for, edited, is_edited
-from worker.engine.random_choice import RandomChoice, draw, take_rows
-from worker.engine.sampled_token import SampledToken
+from worker.engine.random_choice import RandomChoice, draw, take_rows, uniform
 from worker.engine.samples import NO_TOKEN, Samples
-from worker.engine.sequence import Sequence
+from worker.engine.sequence import SampledToken, Sequence
 from worker.engine.transfers import to_device
-from worker.engine.uniform import uniform
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from common.errors import InternalError, SLMError
 from worker.engine.device_errors import device_errors
 from worker.engine.log_probabilities import Scores, told
-from worker.engine.sampled_token import SampledToken
+from worker.engine.sequence import SampledToken
 from worker.engine.transfers import ToHost
 
 NO_TOKEN = -1  # of a row without usable logits

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
-from common.errors import SLMError
+from common.errors import InternalError, InvalidRequest, SLMError
 from common.logprobs import TokenLogprobs
 from common.sampling import SamplingParams
 from worker.engine.constraint import TokenConstraint
 from worker.engine.prefix_tree import PrefixNode
 from worker.engine.prompt_lookup import PromptLookup
-from worker.engine.token_history import TokenHistory
 
 BASE_ADAPTER = "base"
 
@@ -31,6 +32,36 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # `max_new_tokens` or the end of the context
     CANCELLED = "cancelled"
     ERROR = "error"
+
+
+class TokenHistory:
+    """Each token of prompt and answer once, in the order of its first place, and how often the answer holds it.
+
+    It grows with the sequence, so that a step costs no more in a long answer than in a short one.
+    """
+
+    def __init__(self) -> None:
+        self.ids = array("q")
+        self.counts = array("d")  # in the answer; 0: the token is in the prompt only
+        self._index: dict[int, int] = {}  # in both arrays, by token
+        self._num_answer_ids_read = 0
+
+    def read(self, prompt_ids: list[int], output_ids: list[int]) -> None:
+        """Take in what has come since the last call; the lists must only have grown."""
+        if not self._index:
+            for token_id in prompt_ids:
+                self._find(token_id)
+        for token_id in output_ids[self._num_answer_ids_read :]:
+            self.counts[self._find(token_id)] += 1.0
+        self._num_answer_ids_read = len(output_ids)
+
+    def _find(self, token_id: int) -> int:
+        """The token's index; it is entered if it is new."""
+        index = self._index.setdefault(token_id, len(self._index))
+        if index == len(self.ids):
+            self.ids.append(token_id)
+            self.counts.append(0.0)
+        return index
 
 
 @dataclass(eq=False, slots=True)
@@ -92,6 +123,29 @@ class Sequence:
         """Whether its next token cannot be chosen before all its tokens are known."""
         return self.constraint is not None or self.params.is_penalised
 
+    def check_tokens(self, vocab_size: int) -> None:
+        """Look whether the model has all its tokens: a wrong one would break the whole batch on the device.
+
+        Raises:
+            InvalidRequest: the prompt or the sampling parameters have one that the model lacks; `param` names the
+                field. A tokenizer may have more tokens than its model.
+            InternalError: the answer so far has one.
+        """
+        params = self.params
+        for field_name, token_ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
+            if (unknown := _unknown(token_ids, vocab_size)) is not None:
+                raise InvalidRequest(
+                    f"{field_name} must hold token ids of the model, 0 to {vocab_size - 1}; got {unknown}",
+                    param=field_name,
+                )
+        if (unknown := _unknown(self.prompt_ids, vocab_size)) is not None:
+            raise InvalidRequest(
+                f"The prompt has the token {unknown}, but the model has the tokens 0 to {vocab_size - 1} only.",
+                param="prompt",
+            )
+        if (unknown := _unknown(self.output_ids, vocab_size)) is not None:
+            raise InternalError(f"Token {unknown} is not in the model's vocabulary of {vocab_size}.")
+
     def guess(self, count: int) -> list[int]:
         """`count` tokens that may follow the newest one, or none."""
         return self.lookup.guess(self.all_ids(), count)
@@ -114,6 +168,18 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A token and, where the sequence asks for them, log probabilities (natural logarithms of the model's own).
+
+    `top` are the most probable tokens with theirs, most probable first; the chosen one need not be among them.
+    """
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceOutput:
     """What a step adds to one sequence.
 
@@ -131,3 +197,9 @@ class SequenceOutput:
     finish_reason: FinishReason | None = None
     error: SLMError | None = None
     logprobs: tuple[TokenLogprobs, ...] | None = None
+
+
+def _unknown(token_ids: Collection[int], vocab_size: int) -> int | None:
+    """A token that the model lacks; None if it has all."""
+    extremes = min(token_ids, default=0), max(token_ids, default=0)
+    return next((token_id for token_id in extremes if not 0 <= token_id < vocab_size), None)

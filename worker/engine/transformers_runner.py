@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.cache import SlotCache
+from worker.engine.config import RunnerConfig
 from worker.engine.device_errors import device_errors
 from worker.engine.kv_budget import affordable_sequences
 from worker.engine.model_runner import Row, UnsupportedModelError
@@ -28,10 +29,7 @@ class TransformersRunner:
 
     Args:
         model: in evaluation mode, on its device.
-        num_slots: sequences that can run at once.
-        context_length: most tokens of one sequence.
-        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need.
-        num_threads: CPU threads of the process's tensor operations; None leaves torch's setting.
+        config: its limits. The threads are the process's own (`torch.set_num_threads`), and nothing is compiled.
 
     Raises:
         UnsupportedModelError: the architecture cannot be run over slots.
@@ -42,29 +40,19 @@ class TransformersRunner:
     max_guesses = 0
     is_asynchronous = False
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        num_slots: int,
-        context_length: int,
-        kv_bytes: int | None = None,
-        num_threads: int | None = None,
-    ) -> None:
-        if num_threads is not None:
-            torch.set_num_threads(num_threads)
-        config = model.config.get_text_config()
-        self.num_slots = num_slots
-        self.context_length = self.block_tokens = context_length
-        self.num_blocks = affordable_sequences(config, model.dtype, num_slots, context_length, kv_bytes)
+    def __init__(self, model: Any, config: RunnerConfig) -> None:
+        text_config = model.config.get_text_config()
+        self.num_slots = config.max_num_seqs
+        self.context_length = self.block_tokens = config.context_length
+        self.num_blocks = affordable_sequences(text_config, model.dtype, config)
         # On a GPU a step's time hardly depends on the number of its tokens.
         self.mixed_chunk = self.short_prompt = CPU_MIXED_CHUNK if model.device.type == "cpu" else GPU_MIXED_CHUNK
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self._model = model
         self._device, self._dtype = model.device, model.dtype
-        self._windows = attention_windows(config)
-        self._batches_decodes = config.model_type not in SINGLE_ROW_MODEL_TYPES
-        self._cache = SlotCache(self.num_blocks, context_length)
+        self._windows = attention_windows(text_config)
+        self._batches_decodes = text_config.model_type not in SINGLE_ROW_MODEL_TYPES
+        self._cache = SlotCache(self.num_blocks, config.context_length)
         # The logits of a prompt's other tokens would be the largest tensor of the whole step.
         has_option = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if has_option else {}

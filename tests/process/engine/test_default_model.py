@@ -42,6 +42,7 @@ from pathlib import Path
 import torch
 from common.sampling import SamplingParams
 from common.settings import ROOT
+from tests.engine_config import engine_config
 from tests.fakes import Outputs
 from worker.engine.loader import load_model
 from worker.engine.sequence import Sequence
@@ -50,16 +51,10 @@ torch.set_num_threads(1)
 outputs = Outputs()
 
 def load(dtype="float32"):
-    model = load_model(sys.argv[1], base_name="SmolLM2-135M-Instruct", device="cpu", dtype=dtype)
+    config = engine_config(dtype=dtype, max_num_seqs=4, context_length=512)
+    model = load_model(sys.argv[1], config, base_name="SmolLM2-135M-Instruct")
     pytorch_model = model.model
-    engine = model.start_engine(
-        num_slots=4,
-        max_context=512,
-        num_threads=1,
-        build_dir=ROOT / "data" / "native",
-        deliver=outputs,
-        on_fatal=print,
-    )
+    engine = model.start_engine(outputs, print)
     return model, engine, pytorch_model
 
 def answer(model, engine, prompts, max_new_tokens):

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import AutoModelForCausalLM
 from common.errors import InvalidRequest, ModelUnavailable
 from common.prompts import RawText
 from common.sampling import SamplingParams
-from common.settings import ROOT
+from tests.engine_config import engine_config
 from tests.fakes import Outputs
 from tests.unit.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_adapter, save_model
 from worker.engine import loader
@@ -64,7 +65,7 @@ def outputs() -> Outputs:
 
 @pytest.fixture
 def loaded(base: Path) -> Iterator[LoadedModel]:
-    model = load_model(str(base), base_name="tiny-llama", device="cpu", dtype="float32")
+    model = load_model(str(base), engine_config(dtype="float32"), base_name="tiny-llama")
     yield model
     model.close()
 
@@ -75,10 +76,9 @@ def logits_of(model: Any) -> torch.Tensor:
     return logits
 
 
-def run(model: LoadedModel, outputs: Outputs, prompt: str, **options: Any) -> None:
-    defaults = {"num_slots": 2, "max_context": 64, "num_threads": 1, "deliver": outputs, "on_fatal": print}
-    defaults |= {"build_dir": ROOT / "data" / "native"}
-    engine = model.start_engine(**(defaults | options))
+def run(model: LoadedModel, outputs: Outputs, prompt: str, **limits: Any) -> None:
+    model.config = replace(model.config, runner=replace(model.config.runner, **limits))
+    engine = model.start_engine(outputs, print)
     params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=10)
     engine.submit(Sequence("a", model.renderer.render(prompt).token_ids, params))
     outputs.wait_for("a")
@@ -103,14 +103,14 @@ def test_the_choice_of_device_and_number_format_is_logged_with_its_reason(
     base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        load_model(str(base), base_name="tiny-llama", device="cpu", dtype="bfloat16").close()
+        load_model(str(base), engine_config(dtype="bfloat16"), base_name="tiny-llama").close()
 
     assert "device=cpu (as asked) dtype=torch.bfloat16 (as asked)" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_an_adapter_is_merged_into_the_weights(base: Path, adapter: Path) -> None:
-    model = load_model(str(base), base_name="tiny-llama", device="cpu", adapter_path=adapter)
+    model = load_model(str(base), engine_config(), base_name="tiny-llama", adapter_path=adapter)
 
     original = AutoModelForCausalLM.from_pretrained(base)
     before = logits_of(original)
@@ -125,7 +125,7 @@ def test_an_adapter_is_merged_into_the_weights(base: Path, adapter: Path) -> Non
 def test_an_adapter_that_names_another_base_is_served_with_a_warning(
     base: Path, adapter: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_model(str(base), base_name="other-base", device="cpu", adapter_path=adapter).close()
+    load_model(str(base), engine_config(), base_name="other-base", adapter_path=adapter).close()
 
     assert re.search("mine.*tiny-llama.*other-base", caplog.text)
 
@@ -134,19 +134,19 @@ def test_an_adapter_that_does_not_fit_is_refused_with_both_names(base: Path, ada
     save_model(copy, "gpt2")
 
     with pytest.raises(ModelUnavailable, match=r"(?s)mine.*'other'.*tiny-llama"):
-        load_model(str(copy), base_name="other", adapter_path=adapter)
+        load_model(str(copy), engine_config(), base_name="other", adapter_path=adapter)
 
 
 def test_a_folder_without_a_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=r"'my-model' cannot be loaded.*SLM_BASE_MODEL"):
-        load_model(str(tmp_path), base_name="my-model")
+        load_model(str(tmp_path), engine_config(), base_name="my-model")
 
 
 def test_a_hub_that_cannot_be_reached_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     with pytest.raises(ModelUnavailable, match=r"'nobody/nothing' cannot be loaded.*SLM_BASE_MODEL"):
-        load_model("nobody/nothing", base_name="nobody/nothing")
+        load_model("nobody/nothing", engine_config(), base_name="nobody/nothing")
 
 
 @pytest.mark.parametrize("cached", [["config.json"], ["config.json", "tokenizer.json"]])
@@ -171,7 +171,7 @@ def test_what_the_hubs_cache_lacks_is_fetched(
 
     monkeypatch.setattr(loader, "_load", load_as_if_online)
 
-    with closing(load_model("org/tiny", base_name="org/tiny", device="cpu")) as model:
+    with closing(load_model("org/tiny", engine_config(), base_name="org/tiny")) as model:
         assert len(model.tokenizer) == 259
 
 
@@ -180,7 +180,7 @@ def test_pickled_weights_are_not_loaded(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
 
     with pytest.raises(ModelUnavailable, match="safetensors"):
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
 def test_damaged_weights_are_refused(copy: Path) -> None:
@@ -188,7 +188,7 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:5000])
 
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
 def test_incomplete_weights_are_refused_instead_of_made_up(copy: Path) -> None:
@@ -196,7 +196,7 @@ def test_incomplete_weights_are_refused_instead_of_made_up(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
 
     with pytest.raises(ModelUnavailable, match="9 are missing"):
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
 VOCABULARY_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -210,7 +210,7 @@ def test_a_folder_without_a_tokenizer_is_refused_in_words(copy: Path, kept: tupl
     with pytest.raises(
         ModelUnavailable, match=r"'tiny-llama' cannot be served.*has no tokenizer.*save_pretrained"
     ) as refusal:
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
     assert "\n" not in refusal.value.message
 
 
@@ -223,7 +223,7 @@ def test_a_damaged_tokenizer_is_refused_in_words(copy: Path, file: str, text: st
     with pytest.raises(
         ModelUnavailable, match=r"tokenizer of .*tiny-llama' cannot be loaded \(.*\). Save it again"
     ) as refusal:
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
     assert "\n" not in refusal.value.message
 
 
@@ -237,7 +237,7 @@ def test_weights_that_are_not_finite_are_refused_in_words(copy: Path, name: str,
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
 
     with pytest.raises(ModelUnavailable, match=rf"'tiny-llama'.*{name} holds values that are not finite"):
-        load_model(str(copy), base_name="tiny-llama", device="cpu")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_state_space_model_is_refused_in_words(tmp_path: Path, config: Any, ou
     make_tokenizer().save_pretrained(tmp_path)
     for kv_bytes in (None, 1 << 20):
         with (
-            closing(load_model(str(tmp_path), base_name="mine", device="cpu", dtype="float32")) as model,
+            closing(load_model(str(tmp_path), engine_config(dtype="float32"), base_name="mine")) as model,
             pytest.raises(ModelUnavailable, match=f"type {config.model_type} keep one state.*SLM_BASE_MODEL"),
         ):
             run(model, outputs, "Hi", kv_bytes=kv_bytes)
@@ -265,7 +265,7 @@ def test_tokens_that_the_model_lacks_are_told_at_load_and_refused_in_a_prompt(
     tokenizer = make_tokenizer(CHAT)
     tokenizer.add_tokens(["ACME"])
     tokenizer.save_pretrained(copy)
-    model = load_model(str(copy), base_name="tiny-llama", device="cpu", dtype="float32")
+    model = load_model(str(copy), engine_config(dtype="float32"), base_name="tiny-llama")
     assert "1 tokens that the model, with 259, lacks, such as 'ACME'" in caplog.text
 
     run(model, outputs, "Hi")
@@ -283,14 +283,14 @@ def test_a_broken_chat_template_is_refused_at_load(copy: Path) -> None:
     (copy / "chat_template.jinja").write_text("{% for")
 
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
 def test_an_unknown_architecture_is_refused(copy: Path) -> None:
     (copy / "config.json").write_text('{"model_type": "of-tomorrow"}')
 
     with pytest.raises(ModelUnavailable, match="of-tomorrow"):
-        load_model(str(copy), base_name="tiny-llama")
+        load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
 def test_an_architecture_that_slots_cannot_hold_is_refused(
@@ -303,13 +303,13 @@ def test_an_architecture_that_slots_cannot_hold_is_refused(
 
 
 def test_the_models_own_limit_caps_the_context(loaded: LoadedModel, outputs: Outputs) -> None:
-    run(loaded, outputs, "Hi", max_context=1_000_000)
+    run(loaded, outputs, "Hi", context_length=1_000_000)
 
     assert loaded.context_length == 512
 
 
 def test_a_closed_model_has_stopped_its_engine_and_holds_nothing(base: Path, outputs: Outputs) -> None:
-    model = load_model(str(base), base_name="tiny-llama", device="cpu")
+    model = load_model(str(base), engine_config(), base_name="tiny-llama")
     run(model, outputs, "Hi")
 
     model.close()
@@ -356,7 +356,7 @@ def test_a_folder_with_a_sentencepiece_model_only_is_served(roomy: Path, outputs
     (roomy / "tokenizer.model").write_bytes(trained.getvalue())
     (roomy / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "add_bos_token": true}')
 
-    with closing(load_model(str(roomy), base_name="roomy", device="cpu", dtype="float32")) as model:
+    with closing(load_model(str(roomy), engine_config(dtype="float32"), base_name="roomy")) as model:
         token_ids = model.renderer.render(RawText("a </s>")).token_ids
         assert token_ids[0] == model.tokenizer.bos_token_id
         assert model.tokenizer.eos_token_id not in token_ids
@@ -369,7 +369,7 @@ def test_an_adapter_is_served_with_its_own_tokenizer_template_and_end_token(room
     tokenizer.save_pretrained(adapter)
     turns = [{"role": "user", "content": "Hi"}]
 
-    with closing(load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)) as model:
+    with closing(load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)) as model:
         expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         assert model.renderer.render("Hi").token_ids == expected
         assert expected.count(tokenizer.convert_tokens_to_ids("<|turn|>")) == 2
@@ -382,7 +382,7 @@ def test_what_an_adapters_tokenizer_leaves_open_the_bases_says(roomy: Path, tmp_
     own_tokenizer(None).save_pretrained(adapter)
     (adapter / "tokenizer_config.json").unlink()
 
-    with closing(load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)) as model:
+    with closing(load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)) as model:
         assert model.renderer.template == CHAT
         assert (model.tokenizer.eos_token, model.tokenizer.bos_token) == ("</s>", "<s>")
         assert len(model.tokenizer) == len(own_tokenizer())
@@ -396,7 +396,7 @@ def test_an_adapter_with_the_settings_of_a_tokenizer_alone_names_its_end_token(
     (adapter / "tokenizer_config.json").write_text(json.dumps({"eos_token": named, "bos_token": "<unheard-of>"}))
     (adapter / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{{ eos_token }}")
 
-    with closing(load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)) as model:
+    with closing(load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)) as model:
         end = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
         assert model.renderer.render("Hi").token_ids[-1] == end
         assert end in model.eos_token_ids
@@ -408,7 +408,7 @@ def test_an_adapters_damaged_tokenizer_is_refused_with_its_folder(roomy: Path, t
     (adapter / "tokenizer.json").write_text("{}")
 
     with pytest.raises(ModelUnavailable, match=r"'roomy' cannot be served: The tokenizer of '.*own' cannot be loaded"):
-        load_model(str(roomy), base_name="roomy", device="cpu", adapter_path=adapter)
+        load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

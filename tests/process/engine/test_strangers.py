@@ -16,6 +16,7 @@ from common.errors import InvalidRequest, ModelUnavailable
 from common.prompts import Conversation, Prompt, RawText
 from SLMInit.adapter_check import AdapterError, check_adapter
 from SLMInit.chat_template import ChatTemplate, render_chat
+from tests.engine_config import engine_config
 from tests.sliminit_models import llama
 from tests.small_tokenizers import byte_fallback, byte_level, unigram
 from tests.unit.engine.tiny_models import make_tokenizer, save_model
@@ -216,4 +217,4 @@ def test_a_load_says_in_words_what_takes_too_much(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "tiny", chat_template=NESTED)
 
     with pytest.raises(ModelUnavailable, match=r"its chat template takes too long\. Put another"):
-        load_model(str(folder), base_name="tiny", device="cpu")
+        load_model(str(folder), engine_config(), base_name="tiny")

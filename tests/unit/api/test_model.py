@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def test_info_counts_who_waits_and_who_runs(start_api: StartApi) -> None:
 
 def test_the_version_is_the_projects() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
-    assert __version__ == project["version"]
+    node_client = json.loads(Path("clients/node/package.json").read_text("utf-8"))
+    assert __version__ == project["version"] == node_client["version"]
 
 
 def test_load_answers_as_documented_and_tells_what_each_worker_did(api: Api) -> None:

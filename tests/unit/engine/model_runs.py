@@ -10,6 +10,7 @@ from torch import Tensor
 from common.sampling import SamplingParams
 from tests.fakes import EOS, ByteTokenizer, Outputs
 from worker.engine.asynchronous_engine import AsynchronousEngine
+from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Engine
 from worker.engine.model_runner import ModelRunner
 from worker.engine.sampler import Sampler
@@ -39,7 +40,7 @@ class RecordingSampler(Sampler):
 class Run:
     """All sequences run together over one runner, to their ends."""
 
-    def __init__(self, runner: ModelRunner, sequences: list[Sequence], *, prefill_chunk: int = 256) -> None:
+    def __init__(self, runner: ModelRunner, sequences: list[Sequence], *, prefill_chunk: int = PREFILL_CHUNK) -> None:
         self.runner, self.sampler, self.outputs = runner, RecordingSampler(), Outputs()
         self.engine = (AsynchronousEngine if runner.is_asynchronous else Engine)(
             runner,

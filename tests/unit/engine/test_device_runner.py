@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.errors import InternalError
+from tests.engine_config import runner_config
 from tests.fakes import ByteTokenizer
 from tests.native.conftest import MODELS as NATIVE_MODELS
 from tests.native.conftest import make_model as make_native_model
@@ -56,12 +57,10 @@ def make_runner(
     runner = DeviceRunner(
         model.config,
         model.state_dict(),
+        runner_config(max_num_seqs=num_slots, context_length=CONTEXT, kv_bytes=kv_bytes),
         device=device or torch.device("cpu"),
         dtype=model.dtype,
-        num_slots=num_slots,
-        context_length=CONTEXT,
         recorder=recorder,
-        kv_bytes=kv_bytes,
     )
     runner.is_asynchronous = is_asynchronous
     return runner
@@ -413,13 +412,13 @@ def test_models_with_other_parts_are_refused(name: str) -> None:
 def test_a_missing_tensor_and_one_of_another_shape_are_named() -> None:
     model = make_model("llama")
     tensors = model.state_dict()
-    options: dict[str, Any] = {"device": model.device, "dtype": model.dtype, "num_slots": 1, "context_length": 8}
+    options: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
     tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(5, 32)
     with pytest.raises(UnsupportedModelError, match=r"gate_proj has the shape \(69, 32\)"):
-        DeviceRunner(model.config, tensors, **options)
+        DeviceRunner(model.config, tensors, runner_config(), **options)
     del tensors["model.layers.1.mlp.up_proj.weight"]
     with pytest.raises(UnsupportedModelError, match=r"no tensor model\.layers\.1\.mlp\.up_proj\.weight"):
-        DeviceRunner(model.config, tensors, **options)
+        DeviceRunner(model.config, tensors, runner_config(), **options)
 
 
 def test_a_context_beyond_the_learned_positions_is_refused() -> None:
@@ -428,10 +427,9 @@ def test_a_context_beyond_the_learned_positions_is_refused() -> None:
         DeviceRunner(
             model.config,
             model.state_dict(),
+            runner_config(context_length=CONTEXT + 1),
             device=model.device,
             dtype=model.dtype,
-            num_slots=1,
-            context_length=CONTEXT + 1,
         )
 
 

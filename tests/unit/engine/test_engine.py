@@ -654,3 +654,26 @@ def test_rows_continue_their_slots_without_gaps(outputs: Outputs) -> None:
     assert all(before.start + len(before.token_ids) == after.start for before, after in pairwise(rows))
     assert [len(row.token_ids) for row in rows[:4]] == [4, 4, 4, 1]
     assert [row.needs_logits for row in rows[:4]] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("token_id", [VOCAB_SIZE, -1])
+@pytest.mark.parametrize("field", ["logit_bias", "stop_token_ids"])
+def test_a_token_that_the_model_does_not_have_is_refused_by_the_name_of_its_field(
+    start_engine: StartEngine, field: str, token_id: int
+) -> None:
+    params = {
+        "logit_bias": SamplingParams(seed=0, logit_bias={1: 1.0, token_id: 1.0}),
+        "stop_token_ids": SamplingParams(seed=0, stop_token_ids=(1, token_id)),
+    }[field]
+
+    with pytest.raises(
+        InvalidRequest, match=rf"{field} must hold token ids of the model, 0 to 257; got {token_id}"
+    ) as e:
+        start_engine().check(Sequence("a", fake_prompt("Hi"), params))
+    assert e.value.param == field
+
+
+def test_every_token_of_the_model_can_be_named(start_engine: StartEngine) -> None:
+    params = SamplingParams(seed=0, logit_bias={0: 1.0, VOCAB_SIZE - 1: -1.0}, stop_token_ids=(0, VOCAB_SIZE - 1))
+
+    start_engine().check(Sequence("a", fake_prompt("Hi"), params))

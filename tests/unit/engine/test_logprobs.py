@@ -10,9 +10,8 @@ from common.logprobs import ScoredToken, TokenLogprobs
 from common.sampling import SamplingParams
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
 from worker.engine.log_probabilities import score, told
-from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
-from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 

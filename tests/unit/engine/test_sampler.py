@@ -12,9 +12,8 @@ from common.errors import InternalError, InvalidRequest
 from common.sampling import SamplingParams
 from tests.unit.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.model_runner import DeviceLostError
-from worker.engine.sampled_token import SampledToken
 from worker.engine.sampler import Sampler
-from worker.engine.sequence import Sequence
+from worker.engine.sequence import SampledToken, Sequence
 from worker.engine.transfers import ToHost
 
 VOCAB_SIZE = 500

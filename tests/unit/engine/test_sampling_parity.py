@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from common.sampling import SamplingParams
+from tests.engine_config import runner_config
 from tests.fakes import EOS, ByteTokenizer
 from tests.unit.engine.model_runs import PROMPTS, Run
 from tests.unit.engine.test_device_runner import make_runner as make_device_runner
@@ -30,7 +31,7 @@ PARAMS = SamplingParams(
 
 
 RUNNERS: dict[str, Callable[[Any], ModelRunner]] = {
-    "transformers": lambda model: TransformersRunner(model, num_slots=3, context_length=CONTEXT),
+    "transformers": lambda model: TransformersRunner(model, runner_config(max_num_seqs=3, context_length=CONTEXT)),
     "device": lambda model: make_device_runner(model, num_slots=3, is_asynchronous=True),
 }
 

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from common.errors import InternalError
+from tests.engine_config import runner_config
 from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
 from tests.unit.engine.tiny_models import CONFIGS, CONTEXT, from_config, make_model
 from worker.engine.model_runner import DeviceLostError, Row, UnsupportedModelError
@@ -17,7 +18,7 @@ from worker.engine.transformers_runner import TransformersRunner
 
 
 def run(model: Any, sequences: list[Sequence], *, num_slots: int = 8, prefill_chunk: int = 256) -> Run:
-    runner = TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT)
+    runner = TransformersRunner(model, runner_config(max_num_seqs=num_slots, context_length=CONTEXT))
     return Run(runner, sequences, prefill_chunk=prefill_chunk)
 
 
@@ -119,7 +120,7 @@ def test_a_failed_forward_leaves_the_runner_usable(monkeypatch: pytest.MonkeyPat
 
 def test_a_fault_of_the_device_is_told_apart_from_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("gpt2")
-    runner = TransformersRunner(model, num_slots=1, context_length=CONTEXT)
+    runner = TransformersRunner(model, runner_config(max_num_seqs=1, context_length=CONTEXT))
 
     def fault(**_: Any) -> None:
         raise torch.AcceleratorError("an illegal memory access was encountered")
@@ -130,20 +131,11 @@ def test_a_fault_of_the_device_is_told_apart_from_a_failed_step(monkeypatch: pyt
 
 
 def test_rows_that_need_no_logits_give_none() -> None:
-    runner = TransformersRunner(make_model("gpt2"), num_slots=2, context_length=CONTEXT)
+    runner = TransformersRunner(make_model("gpt2"), runner_config(max_num_seqs=2, context_length=CONTEXT))
     rows = [Row((0,), (1, 2), 0, "base", needs_logits=False), Row((1,), (1,), 0, "base", needs_logits=True)]
 
     assert runner.forward(rows).shape == (1, runner.vocab_size)
     assert runner.forward(rows[:1]).shape == (0, runner.vocab_size)
-
-
-def test_the_number_of_threads_is_as_asked() -> None:
-    before = torch.get_num_threads()
-
-    TransformersRunner(make_model("gpt2"), num_slots=1, context_length=CONTEXT, num_threads=before + 1)
-
-    assert torch.get_num_threads() == before + 1
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -151,14 +143,14 @@ def test_the_number_of_threads_is_as_asked() -> None:
 def test_every_architecture_passes_the_check_at_load(name: str, num_slots: int) -> None:
     model = make_model(name)
 
-    RunnerCheck(model).check(TransformersRunner(model, num_slots=num_slots, context_length=CONTEXT))
+    RunnerCheck(model).check(TransformersRunner(model, runner_config(max_num_seqs=num_slots, context_length=CONTEXT)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_check_at_load_allows_for_short_number_formats(dtype: torch.dtype) -> None:
     model = make_model("llama").to(dtype)
 
-    RunnerCheck(model).check(TransformersRunner(model, num_slots=4, context_length=CONTEXT))
+    RunnerCheck(model).check(TransformersRunner(model, runner_config(max_num_seqs=4, context_length=CONTEXT)))
 
 
 UNSUPPORTED = {
@@ -179,12 +171,12 @@ def test_a_model_that_slots_cannot_hold_is_refused_at_load(name: str) -> None:
     model = from_config(UNSUPPORTED[name]())
 
     with pytest.raises(UnsupportedModelError, match=model.config.model_type):
-        RunnerCheck(model).check(TransformersRunner(model, num_slots=2, context_length=CONTEXT))
+        RunnerCheck(model).check(TransformersRunner(model, runner_config(max_num_seqs=2, context_length=CONTEXT)))
 
 
 def test_a_model_that_computes_something_else_in_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("llama")
-    runner = TransformersRunner(model, num_slots=2, context_length=CONTEXT)
+    runner = TransformersRunner(model, runner_config(max_num_seqs=2, context_length=CONTEXT))
     monkeypatch.setattr(runner, "forward", lambda rows: torch.zeros(len(rows), runner.vocab_size))
 
     with pytest.raises(UnsupportedModelError, match="computes something else"):

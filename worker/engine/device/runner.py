@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worker.engine.architecture import Architecture, describe
 from worker.engine.checkpoint import Checkpoint
+from worker.engine.config import RunnerConfig
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import Decoder, PromptPart, TorchDecoder
 from worker.engine.device.graphs import CudaGraphs, PlainSteps, StepRecorder
@@ -38,13 +39,11 @@ class DeviceRunner:
     the same to the bit alone, in any batch and with any parts of its prompt.
 
     Args:
-        config: the model's `PreTrainedConfig`.
+        model_config: the model's `PreTrainedConfig`.
         tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them).
+        config: its limits.
         device: where to compute.
         dtype: number format of weights, keys and values.
-        num_slots: sequences that can run at once.
-        context_length: most tokens of one sequence.
-        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need.
         recorder: makes steps fast; default: CUDA graphs on a CUDA device.
         is_fused: whether to use the kernels of our own; default: where they run.
 
@@ -61,33 +60,27 @@ class DeviceRunner:
 
     def __init__(
         self,
-        config: Any,
+        model_config: Any,
         tensors: Mapping[str, Tensor],
+        config: RunnerConfig,
         *,
         device: torch.device,
         dtype: torch.dtype,
-        num_slots: int,
-        context_length: int,
-        kv_bytes: int | None = None,
         recorder: StepRecorder | None = None,
         is_fused: bool | None = None,
     ) -> None:
-        parts = describe(config)
-        self.num_slots = num_slots
-        self.context_length = context_length
+        parts = describe(model_config)
+        self.num_slots = num_slots = config.max_num_seqs
+        self.context_length = context_length = config.context_length
         self.vocab_size = parts.vocab_size
         table_length = -(-context_length // BLOCK_TOKENS)
         self.num_blocks = affordable_blocks(
-            sequence_bytes(config, BLOCK_TOKENS, dtype.itemsize),
-            blocks_per_sequence=table_length,
-            num_sequences=num_slots,
-            context_length=context_length,
-            kv_bytes=kv_bytes,
+            sequence_bytes(model_config, BLOCK_TOKENS, dtype.itemsize), table_length, config
         )
         self.is_asynchronous = device.type == "cuda"
         self._device = device
         with device_errors(), torch.inference_mode():
-            weights = WeightsReader(parts, Checkpoint(parts, tensors, dtype, device)).read(config, context_length)
+            weights = WeightsReader(parts, Checkpoint(parts, tensors, dtype, device)).read(model_config, context_length)
             self._cache = PagedCache(
                 num_layers=len(parts.layers),
                 num_blocks=self.num_blocks,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from worker.engine.config import RunnerConfig
 from worker.engine.kv_budget import affordable_blocks
 from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
@@ -46,16 +46,12 @@ class NativeRunner:
     A row's logits are bitwise the same alone, in any batch, with any chunks of its prefill and any number of threads.
 
     Args:
-        config: the model's `PreTrainedConfig`.
+        model_config: the model's `PreTrainedConfig`.
         tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them); a model's
             `state_dict()`, or a mapping that loads on access.
-        num_slots: most rows of a forward.
-        context_length: most tokens of a sequence.
+        config: its limits and means. The calling thread is one of `num_threads`; the others sleep between steps. Most
+            of `kv_bytes` is taken from the machine only as tokens are written.
         precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
-        threads: that compute a step, the caller among them. They sleep between steps.
-        build_dir: folder for the compiled library.
-        kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need. Most of it is taken
-            from the machine only as tokens are written.
         kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
@@ -73,41 +69,31 @@ class NativeRunner:
 
     def __init__(
         self,
-        config: Any,
+        model_config: Any,
         tensors: Mapping[str, Tensor],
+        config: RunnerConfig,
         *,
-        num_slots: int,
-        context_length: int,
         precision: Literal["fp32", "int8"],
-        threads: int,
-        build_dir: Path,
-        kv_bytes: int | None = None,
         kernels: str | None = None,
     ) -> None:
-        self.num_slots = num_slots
-        self.context_length = context_length
-        self._library = load_library(build_library(build_dir))
+        self.num_slots = num_slots = config.max_num_seqs
+        self.context_length = config.context_length
+        self._library = load_library(build_library(config.build_dir))
         self.kernels = _choose_kernels(available_kernels(self._library), kernels)
         self.mixed_chunk, self.short_prompt = PREFILL_PARTS[self.kernels]
         self._model = PackedModel(
             self._library,
-            config,
+            model_config,
             tensors,
-            context_length=context_length,
+            context_length=config.context_length,
             precision=PRECISIONS[precision],
             kernels=self.kernels,
-            threads=threads,
+            threads=config.num_threads,
         )
         self.vocab_size = self._model.architecture.vocab_size
         self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
-        self._max_row_blocks = _blocks_for(context_length)
-        self.num_blocks = affordable_blocks(
-            self.block_bytes,
-            blocks_per_sequence=self._max_row_blocks,
-            num_sequences=num_slots,
-            context_length=context_length,
-            kv_bytes=kv_bytes,
-        )
+        self._max_row_blocks = _blocks_for(config.context_length)
+        self.num_blocks = affordable_blocks(self.block_bytes, self._max_row_blocks, config)
         self._cache = Memory(self.num_blocks * self.block_bytes)
         self._cache.take(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
         self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # a part for each row of a step
@@ -116,13 +102,13 @@ class NativeRunner:
         self._logits = torch.empty(num_slots * (1 + self.max_guesses), self.vocab_size)  # of few rows all that is there
         self._handle = self._library.slm_create(
             *(self._model.native, self.kernels.encode(), self._cache.address),
-            *(MAX_STEP_TOKENS, num_slots, threads),
+            *(MAX_STEP_TOKENS, num_slots, config.num_threads),
         )
         if not self._handle:
             raise MemoryError("The native runner got no memory or no threads.")
         logger.info(
             "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d slots over %d blocks of %d tokens.",
-            *(precision, self.kernels, threads, self._model.packed_bytes / 1e6),
+            *(precision, self.kernels, config.num_threads, self._model.packed_bytes / 1e6),
             *(num_slots, self.num_blocks, BLOCK_TOKENS),
         )
 

@@ -1,0 +1,164 @@
+"""An attempt at a generation, from its claim to its recorded result, over a fake model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import fakeredis
+import pytest
+from redis import Redis
+
+from common import events
+from common.errors import InvalidRequest
+from common.event_log import EventLog
+from common.events import Event, EventType
+from common.fleet import Fleet, WorkerReport
+from common.job_store import JobStore
+from common.jobs import GenerateParams, JobKind, JobState
+from common.outage import Outage
+from common.sampling import SamplingParams
+from common.subscriber import Subscriber
+from tests.fakes import FakeRenderer, FakeRunner, fake_engine, scripted
+from worker.engine.sequence import SequenceOutput
+from worker.generation import Generation
+from worker.held_jobs import Fate, HeldJob, HeldJobs
+from worker.metrics import WorkerMetrics
+from worker.model_keeper import Loan
+from worker.observer import Observer
+from worker.publisher import Publisher
+from worker.traces import Traces
+
+
+class CountingLog(EventLog):
+    """Counts the reads."""
+
+    num_reads = 0
+
+    def read(self, job_id: str, first: int = 0, limit: int | None = None) -> list[Event]:
+        self.num_reads += 1
+        return super().read(job_id, first, limit)
+
+
+class Station:
+    """A worker's parts around one engine, which answers "Hi" with "Hello"."""
+
+    def __init__(self, redis: Redis, cleanup: ExitStack) -> None:
+        self.store = JobStore(redis, lambda _: None, job_ttl_s=60)
+        self.log = CountingLog(redis, Subscriber(redis))
+        self.jobs = HeldJobs()
+        metrics = WorkerMetrics(lambda: None)
+        outage = Outage(logging.getLogger(__name__))
+        publisher = Publisher(self.store, self.jobs, lambda job: job.decide(Fate.LOST), metrics, outage)
+        self.engine = fake_engine(publisher.deliver, runner=FakeRunner(scripted({"Hi": "Hello"})))
+        publisher.start()
+        self.engine.start()
+        cleanup.callback(publisher.stop)
+        cleanup.callback(self.engine.stop)
+        self.was_loaded = False
+        keeper: Any = SimpleNamespace(borrow=self._borrow)
+        self._generation = Generation(self.store, self.log, keeper, Observer(metrics, Traces(None, "w")))
+        Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
+
+    def submit(self, **sampling: Any) -> None:
+        params = GenerateParams("Hi", SamplingParams(seed=0, temperature=0.0, **sampling)).to_dict()
+        self.store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
+
+    def claim(self) -> HeldJob:
+        claim = self.store.claim("j", "w", lease_s=60)
+        assert claim is not None
+        return HeldJob(claim, self.store)
+
+    def run(self) -> HeldJob:
+        job = self.claim()
+        with self.jobs.holding(job):
+            self._generation.run(job)
+        return job
+
+    @contextmanager
+    def _borrow(self, _is_given_up: Any, on_wait: Any) -> Iterator[Loan]:
+        if self.was_loaded:
+            on_wait()
+        serving: Any = SimpleNamespace(engine=self.engine, renderer=FakeRenderer(), grammars=None, device="cpu")
+        yield Loan(serving, self.was_loaded)
+
+    def statuses(self) -> list[str]:
+        return [event.data["status"] for event in self.log.read("j") if event.type is EventType.STATUS]
+
+    def result(self) -> dict[str, Any]:
+        result = self.store.get("j").result
+        assert result is not None
+        return result
+
+
+@pytest.fixture
+def station() -> Iterator[Station]:
+    with ExitStack() as cleanup, fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True) as redis:
+        yield Station(redis, cleanup)
+
+
+def test_an_attempt_reads_the_log_once_and_records_what_it_holds(station: Station) -> None:
+    station.submit(logprobs=0)
+    station.run()
+    assert station.log.num_reads == 1
+    log = station.log.read("j")
+    assert [event.seq for event in log] == list(range(len(log)))
+    assert events.committed(log)[1] == station.result()["response"] == "Hello"
+    assert station.result()["full_response"] == "HiHello"
+    assert station.result()["completion_tokens"] == 6
+    assert station.result()["first_token_ms"] > 0
+    told = [one for event in log for one in event.data.get("logprobs", ())]
+    assert station.result()["logprobs"] == told
+    assert len(told) == 6
+    assert log[-1].data == {"state": "succeeded", "finish_reason": "stop", "device": "cpu"}
+
+
+def test_without_log_probabilities_the_result_has_none(station: Station) -> None:
+    station.submit()
+    station.run()
+    assert "logprobs" not in station.result()
+
+
+def test_a_model_that_had_to_be_loaded_is_announced(station: Station) -> None:
+    station.submit()
+    station.was_loaded = True
+    station.run()
+    assert station.statuses() == ["Loading SLM model...", "Model loaded on cpu", "Generating response..."]
+
+
+def test_a_second_attempt_goes_on_after_the_first_and_repeats_nothing(station: Station) -> None:
+    station.submit()
+    first = station.claim()
+    first.events.announce("Generating response...")
+    event = first.events.token(SequenceOutput(first.sequence_id, (72, 101), "He", 3, 2))
+    station.store.emit([(first.id, first.attempt, [event])])
+    station.store.release(first.id, first.attempt)
+
+    second = station.run()
+
+    assert second.attempt == 2
+    assert station.statuses() == ["Generating response..."]
+    assert events.committed(station.log.read("j"))[0] == [*b"Hello", 256]
+    assert station.result()["response"] == "Hello"
+    assert station.result()["completion_tokens"] == 6
+
+
+def test_what_the_engine_refuses_is_raised_and_nothing_recorded(station: Station) -> None:
+    station.submit(stop_token_ids=(5000,))
+    with pytest.raises(InvalidRequest, match="stop_token_ids"):
+        station.run()
+    assert station.statuses() == []
+    assert station.store.get("j").state is JobState.RUNNING
+
+
+def test_a_job_that_is_handed_over_leaves_the_engine_without_a_result(station: Station) -> None:
+    station.submit()
+    job = station.claim()
+    job.decide(Fate.HANDED_OVER)
+    with station.jobs.holding(job):
+        station._generation.run(job)
+    assert (station.engine.num_running, station.engine.num_waiting) == (0, 0)
+    assert station.store.get("j").state is JobState.RUNNING
