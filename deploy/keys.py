@@ -1,6 +1,6 @@
-"""Make, list, change and revoke API keys: `python -m deploy.keys create --name bob --role user`.
+"""Creates, lists, changes and revokes API keys: `python -m deploy.keys create --name bob --role user`.
 
-Works while the server runs, and while it does not. Standard library only, until the environment is there.
+Works whether or not the server is running. Standard library only, until the environment exists.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from common.api_keys import ApiKey, Limits
 
 _LIMITS = {
-    "requests_per_minute": "requests that ask for work",
-    "reads_per_minute": "requests that only look",
-    "concurrent_jobs": "jobs that wait or run at once",
-    "open_streams": "streams at once",
-    "tokens_per_day": "tokens of prompts and answers, from midnight to midnight UTC",
-    "job_bytes": "bytes of prompts and answers that are kept: for more the oldest ended jobs are forgotten",
+    "requests_per_minute": "requests per minute that submit or change something",
+    "reads_per_minute": "requests per minute that only read",
+    "concurrent_jobs": "queued and running jobs at the same time",
+    "open_streams": "open streams at the same time",
+    "tokens_per_day": "tokens of prompts and responses per day (UTC)",
+    "job_bytes": "bytes of stored prompts and responses (beyond it the oldest ended jobs are deleted)",
     "files": "files",
     "file_bytes": "bytes of files",
     "open_batches": "batches that have not ended",
@@ -37,7 +37,7 @@ _NEEDED = ("redis", "pydantic_settings")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for. Returns the exit status."""
+    """Run the command. Returns the exit status."""
     asked = _parser().parse_args(argv)
     try:
         return _run(asked, argv)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
-    if any(importlib.util.find_spec(name) is None for name in _NEEDED):  # an image has them, and no environment
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):  # a container image has them, but no .venv
         settings_check.check_settings(os.environ)
         python = bootstrap.ensure([bootstrap.SERVE])
         os.execve(python, [str(python), "-m", "deploy.keys", *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
@@ -71,9 +71,9 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.keys", description="The server's API keys.")
     commands = parser.add_subparsers(dest="what", required=True)
-    create = commands.add_parser("create", help="make a key and show it, this once")
-    create.add_argument("--name", required=True, help="whose it is: the owner of the jobs that are sent with it")
-    create.add_argument("--role", choices=("user", "admin"), default="user", help="what it may do (default: user)")
+    create = commands.add_parser("create", help="create a key and show it (it is shown only once)")
+    create.add_argument("--name", required=True, help="name of the key, and owner of the jobs submitted with it")
+    create.add_argument("--role", choices=("user", "admin"), default="user", help="role of the key (default: user)")
     create.set_defaults(act=_create)
     change = commands.add_parser("change", help="change the role or some of the limits of a key")
     change.add_argument("--name", required=True)
@@ -82,14 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (create, change):
         for name, counted in _LIMITS.items():
             option = f"--{name.replace('_', '-')}"
-            help_text = f"most {counted}, or {_NO_LIMIT}"
+            help_text = f"maximum number of {counted}, or {_NO_LIMIT}"
             command.add_argument(option, type=_limit, default=argparse.SUPPRESS, metavar="N", help=help_text)
-    revoke = commands.add_parser(
-        "revoke", help="let a key open nothing any more, and end its jobs and streams, within seconds"
-    )
+    revoke = commands.add_parser("revoke", help="reject a key from now on, and end its jobs and streams within seconds")
     revoke.add_argument("--name", required=True)
     revoke.set_defaults(act=_revoke)
-    commands.add_parser("list", help="list the keys, without themselves").set_defaults(act=_list)
+    commands.add_parser("list", help="list names, roles and limits of the keys").set_defaults(act=_list)
     return parser
 
 
@@ -97,7 +95,7 @@ def _limit(text: str) -> int | None:
     if text == _NO_LIMIT:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 on nor {_NO_LIMIT!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number of at least 1 nor {_NO_LIMIT!r}")
     return int(text)
 
 
@@ -110,7 +108,7 @@ def _create(redis: Redis, asked: argparse.Namespace) -> str:
 
     limits = replace(DEFAULT_LIMITS, **_limits_of(asked))
     secret = ApiKeyStore(redis).create(asked.name, Role(asked.role), limits)
-    return f"The key of {asked.name}, shown this once:\n{secret}"
+    return f"The key of {asked.name} (shown only once):\n{secret}"
 
 
 def _change(redis: Redis, asked: argparse.Namespace) -> str:
@@ -121,7 +119,7 @@ def _change(redis: Redis, asked: argparse.Namespace) -> str:
 
 
 def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
-    """First the key, so that nothing new can enter; then what there is. A revocation that was cut short is repeated."""
+    """Revoke the key first, so that nothing new is accepted, then end its work. Resumes an interrupted revocation."""
     from common.api_keys import ApiKeyError, ApiKeyStore
     from common.batches import BatchStore
     from common.job_store import JobStore
@@ -137,11 +135,11 @@ def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
     jobs = JobStore(redis, _leave_to_the_workers, job_ttl_s=settings.job_ttl_s).cancel_all(asked.name)
     if unknown is not None and not (batches or jobs):
         raise unknown
-    return f"The key of {asked.name} opens nothing any more. Ended with it: {jobs} jobs, {batches} batches."
+    return f"The key of {asked.name} is revoked. Cancelled with it: {jobs} jobs, {batches} batches."
 
 
 def _leave_to_the_workers(_bells: object) -> None:
-    """Whose turn has come by the end of others is found within seconds by the workers' reapers."""
+    """Dispatch nothing: the workers' reapers find the jobs that move up in the queue within seconds."""
 
 
 def _list(redis: Redis, _asked: argparse.Namespace) -> str:
@@ -155,7 +153,7 @@ def _line(key: ApiKey) -> str:
 
 
 def _told(limits: Limits) -> str:
-    """Those that are not the usual ones."""
+    """Return the limits that differ from the default ones, as text."""
     from common.api_keys import DEFAULT_LIMITS
 
     values = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name) != getattr(DEFAULT_LIMITS, name)}

@@ -1,4 +1,4 @@
-"""What `test_slm_api.py` does: run the whole test suite, or check a server that is running.
+"""Runs the whole test suite or checks a running server, for `test_slm_api.py`.
 
 Standard library only.
 """
@@ -14,11 +14,11 @@ from typing import NoReturn
 from deploy import bootstrap, check_server
 
 DEFAULT_URL = "http://127.0.0.1:5000"
-KEY_VARIABLE = "API_KEY"  # not on the command line, which every user of the machine can read
+KEY_VARIABLE = "API_KEY"  # not a command line option: every user of the machine can read command lines
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: pytest's own, or 0 where every check of the running server was good, else 1."""
+    """Return the exit status: pytest's own, or for a running server 0 if every check passed, else 1."""
     asked = _parser().parse_args(argv)
     if asked.url is not None or asked.prompt is not None:
         return _check(
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="test_slm_api.py",
         description="Run the whole test suite; with --url or --prompt, check a running server instead.",
-        epilog=f"Where the server has API keys: {KEY_VARIABLE}=slm_... with an admin's, in the environment.",
+        epilog=f"If the server has API keys, set the environment variable {KEY_VARIABLE}=slm_... to an admin's key.",
     )
     parser.add_argument("--url", help=f"check the server at this address (default with --prompt: {DEFAULT_URL})")
     parser.add_argument("--prompt", help="prompt for the checks of a running server")
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _become_pytest(arguments: Sequence[str]) -> NoReturn:
-    """Its exit status is then ours, and a Ctrl-C reaches it alone."""
+    """Replace this process with pytest: its exit status becomes ours, and only it receives a Ctrl-C."""
     python = bootstrap.ensure([bootstrap.SERVE, bootstrap.TEST])
     os.chdir(bootstrap.ROOT)
     os.execv(python, [str(python), "-m", "pytest", *arguments])  # noqa: S606 - no shell is wanted

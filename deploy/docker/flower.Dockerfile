@@ -1,4 +1,4 @@
-# Flower: shows the queue's jobs and workers. It reads Redis alone and needs none of our code.
+# Flower: shows the queue's jobs and workers. It only reads Redis and needs none of our code.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

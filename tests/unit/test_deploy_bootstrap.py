@@ -105,7 +105,7 @@ def test_without_ensurepip_one_line_says_what_to_install(
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path) -> None:
-    with pytest.raises(SetupError, match="Cannot make the virtual environment"):
+    with pytest.raises(SetupError, match="Cannot create the virtual environment"):
         ensure([requirements], requirements / "env")
 
 
@@ -177,7 +177,7 @@ def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
     assert "\n" not in str(caught.value)
     log = current_environment / "setup.log"
     assert str(log) in str(caught.value)
-    assert "connection" in log.read_text().lower(), "pip's own words"
+    assert "connection" in log.read_text().lower(), "pip's output"
     assert list(current_environment.glob("*.sha256")) == []
 
 

@@ -195,7 +195,7 @@ def test_a_server_with_other_work_is_not_unloaded(server: DocumentedServer) -> N
     server.info["queue"] = {"waiting": 0, "running": 1}
     said: list[str] = []
     assert check_server(server.url, "Hi", said.append)
-    assert any("left out: the server has other work" in line for line in said)
+    assert any("skipped: the server has other work" in line for line in said)
 
 
 def lacks_a_key(server: DocumentedServer) -> None:
