@@ -45,13 +45,13 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(file: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b'{"instruction": "A?"', "no JSON (Expecting ',' delimiter at column 21)"),
+        (b'{"instruction": "A?"', "not JSON (Expecting ',' delimiter at column 21)"),
         (b"\xff\xfe", "not UTF-8"),
-        (b'["A?", "B."]', "no JSON object"),
+        (b'["A?", "B."]', "not a JSON object"),
         (b'{"instruction": "A?"}', "the field 'response' is missing"),
         (b'{"response": "B."}', "the field 'instruction' is missing"),
-        (b'{"instruction": "A?", "response": 7}', "the field 'response' is no text but 7"),
-        (b'{"instruction": null, "response": "B."}', "the field 'instruction' is no text but null"),
+        (b'{"instruction": "A?", "response": 7}', "the field 'response' must be a text, not 7"),
+        (b'{"instruction": null, "response": "B."}', "the field 'instruction' must be a text, not null"),
         (b'{"instruction": "A?", "response": " "}', "the field 'response' is empty"),
         (b'{"instruction": "A?", "input": "x", "response": "B."}', "the field 'input' is unknown"),
     ],
