@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from common.api_keys import ApiKey, Limits
 
 _LIMITS = {
-    "requests_per_minute": "requests per minute that submit or change something",
+    "requests_per_minute": "requests per minute that create work (POST)",
     "reads_per_minute": "requests per minute that only read",
-    "concurrent_jobs": "queued and running jobs at the same time",
-    "open_streams": "open streams at the same time",
-    "tokens_per_day": "tokens of prompts and responses per day (UTC)",
-    "job_bytes": "bytes of stored prompts and responses (beyond it the oldest ended jobs are deleted)",
-    "files": "files",
-    "file_bytes": "bytes of files",
-    "open_batches": "batches that have not ended",
+    "concurrent_jobs": "jobs waiting or running at the same time",
+    "open_streams": "streams open at the same time",
+    "tokens_per_day": "tokens of prompts and answers per day (UTC)",
+    "job_bytes": "bytes of prompts and answers kept; beyond that the oldest ended jobs are deleted",
+    "files": "files kept",
+    "file_bytes": "bytes of files kept",
+    "open_batches": "batches that have not ended yet",
 }
 _NO_LIMIT = "none"
 _NEEDED = ("redis", "pydantic_settings")
@@ -69,25 +69,27 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m deploy.keys", description="The server's API keys.")
+    parser = argparse.ArgumentParser(prog="python -m deploy.keys", description="Manage the server's API keys.")
     commands = parser.add_subparsers(dest="what", required=True)
-    create = commands.add_parser("create", help="create a key and show it (it is shown only once)")
-    create.add_argument("--name", required=True, help="name of the key, and owner of the jobs submitted with it")
-    create.add_argument("--role", choices=("user", "admin"), default="user", help="role of the key (default: user)")
+    create = commands.add_parser("create", help="create a key and show it once")
+    create.add_argument("--name", required=True, help="name of the key; it owns the jobs sent with it")
+    create.add_argument(
+        "--role", choices=("user", "admin"), default="user", help="permissions of the key (default: user)"
+    )
     create.set_defaults(act=_create)
-    change = commands.add_parser("change", help="change the role or some of the limits of a key")
+    change = commands.add_parser("change", help="change the role or limits of a key")
     change.add_argument("--name", required=True)
     change.add_argument("--role", choices=("user", "admin"))
     change.set_defaults(act=_change)
     for command in (create, change):
         for name, counted in _LIMITS.items():
             option = f"--{name.replace('_', '-')}"
-            help_text = f"maximum number of {counted}, or {_NO_LIMIT}"
+            help_text = f"maximum {counted}, or {_NO_LIMIT}"
             command.add_argument(option, type=_limit, default=argparse.SUPPRESS, metavar="N", help=help_text)
-    revoke = commands.add_parser("revoke", help="reject a key from now on, and end its jobs and streams within seconds")
+    revoke = commands.add_parser("revoke", help="reject a key within two seconds; end its jobs and streams")
     revoke.add_argument("--name", required=True)
     revoke.set_defaults(act=_revoke)
-    commands.add_parser("list", help="list names, roles and limits of the keys").set_defaults(act=_list)
+    commands.add_parser("list", help="list the names, roles and limits of all keys").set_defaults(act=_list)
     return parser
 
 
@@ -108,7 +110,7 @@ def _create(redis: Redis, asked: argparse.Namespace) -> str:
 
     limits = replace(DEFAULT_LIMITS, **_limits_of(asked))
     secret = ApiKeyStore(redis).create(asked.name, Role(asked.role), limits)
-    return f"The key of {asked.name} (shown only once):\n{secret}"
+    return f"The key of {asked.name}; it will not be shown again:\n{secret}"
 
 
 def _change(redis: Redis, asked: argparse.Namespace) -> str:
@@ -135,7 +137,7 @@ def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
     jobs = JobStore(redis, _leave_to_the_workers, job_ttl_s=settings.job_ttl_s).cancel_all(asked.name)
     if unknown is not None and not (batches or jobs):
         raise unknown
-    return f"The key of {asked.name} is revoked. Cancelled with it: {jobs} jobs, {batches} batches."
+    return f"The key of {asked.name} is rejected within two seconds. Cancelled: {jobs} jobs, {batches} batches."
 
 
 def _leave_to_the_workers(_bells: object) -> None:

@@ -42,15 +42,19 @@ def parse(argv: Sequence[str] | None = None) -> StartOptions:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="start_slm_api.py",
-        description="Start the whole server: Redis, Celery workers with the model, and the HTTP API.",
-        epilog="Every other setting is an SLM_* environment variable; see .env.example.",
+        description="Start the server: Redis, Celery workers with the model, and the HTTP API.",
+        epilog="All other settings are SLM_* environment variables; see docs/settings.md.",
     )
-    parser.add_argument("--host", help="address the API listens on (default: SLM_HOST, else 127.0.0.1)")
-    parser.add_argument("--port", type=_port, help="port the API listens on (default: SLM_PORT, else 5000)")
-    parser.add_argument("--workers", type=_count, default=1, help="Celery workers; each holds the model (default: 1)")
-    parser.add_argument("--debug", action="store_true", help="log at level DEBUG and show every log line here")
+    parser.add_argument("--host", help="address the API listens on (default: SLM_HOST or 127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="port the API listens on (default: SLM_PORT or 5000)")
     parser.add_argument(
-        "--insecure", action="store_true", help="serve other machines without API keys: whoever comes is the admin"
+        "--workers", type=_count, default=1, help="number of Celery workers; each one loads the model (default: 1)"
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="set the log level to DEBUG and show all log lines on the console"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve other machines without API keys: every client is an admin"
     )
     parser.add_argument("--gunicorn", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)  # gunicorn.conf.py
     return parser

@@ -34,12 +34,12 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="test_slm_api.py",
-        description="Run the whole test suite; with --url or --prompt, check a running server instead.",
-        epilog=f"If the server has API keys, set the environment variable {KEY_VARIABLE}=slm_... to an admin's key.",
+        description="Run the test suite, or check a running server (--url, --prompt).",
+        epilog=f"If the server has API keys, set the environment variable {KEY_VARIABLE} to an admin's key.",
     )
-    parser.add_argument("--url", help=f"check the server at this address (default with --prompt: {DEFAULT_URL})")
-    parser.add_argument("--prompt", help="prompt for the checks of a running server")
-    parser.add_argument("pytest_arguments", nargs="*", metavar="-- ARGUMENT", help="passed on to pytest")
+    parser.add_argument("--url", help=f"address of the server to check (default with --prompt: {DEFAULT_URL})")
+    parser.add_argument("--prompt", help="prompt to check the running server with")
+    parser.add_argument("pytest_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments for pytest")
     return parser
 
 

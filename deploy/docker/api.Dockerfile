@@ -1,4 +1,4 @@
-# The HTTP API and its commands (deploy.keys): no torch, no model.
+# The HTTP API and the command deploy.keys: no torch, no model.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -1,16 +1,16 @@
-# The Celery worker with the model's libraries; also prepares the model.
+# The Celery worker with torch and transformers. The service `model` uses it, too.
 FROM python:3.11-slim-bookworm
 
-# The package index for torch. This one has the CPU build; https://pypi.org/simple the CUDA build (compose.gpu.yaml).
+# The package index for torch. This one has the CPU build; https://pypi.org/simple has the CUDA build (compose.gpu.yaml).
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 
-# The CPU kernels are compiled on the machine where they run, when the model is first loaded.
+# The CPU kernels are compiled in the container when the model is first loaded.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 
-# torch alone first: the second step finds it installed and gets its dependencies from the ordinary index.
+# torch first, without its dependencies: the second step finds it installed and gets them from the usual index.
 COPY requirements/ requirements/
 RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" --constraint requirements/constraints.txt torch \
     && pip install -r requirements/worker.txt
@@ -19,7 +19,7 @@ COPY common/ common/
 COPY SLMInit/ SLMInit/
 COPY worker/ worker/
 
-# A new volume inherits the owner of the folder it is mounted on.
+# A new volume gets the owner of the folder on which it is mounted.
 RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
 USER slm
 VOLUME /data
