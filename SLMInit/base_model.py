@@ -107,13 +107,15 @@ def _first_line(err: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m SLMInit.base_model", description="Prepare the base model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m SLMInit.base_model", description="Download or convert the base model."
+    )
     parser.add_argument(
         "--base-model",
         default=os.environ.get("SLM_BASE_MODEL") or DEFAULT_BASE_MODEL,
         help="built-in default, local folder, GGUF file or hub id (default: %(default)s)",
     )
-    parser.add_argument("--data-dir", type=Path, help="folder with models/ (default: SLM_DATA_DIR, else data/)")
+    parser.add_argument("--data-dir", type=Path, help="folder with models/ (default: SLM_DATA_DIR or data/)")
     return parser
 
 

@@ -40,8 +40,8 @@ class Checkpoints:
         for option, value in identity.items():
             if before.get(option) != value:
                 raise TrainingError(
-                    f"Cannot resume {last}: it was made with {option} = {before.get(option)!r}, but now it is {value!r}."
-                    " Use the same options, or start without --resume."
+                    f"Cannot resume {last}: it was made with {option} = {before.get(option)!r}; now it is {value!r}. "
+                    "Use the same options, or start without --resume."
                 )
         return last
 

@@ -59,24 +59,36 @@ def _parser(device: Device) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", type=Path, default=default.data, help='JSONL file, one {"instruction", "response"} per line')
+    add("--data", type=Path, default=default.data, help='JSONL file with one {"instruction", "response"} per line')
     add(
         "--base-model",
-        help="built-in name, folder, GGUF file or hub id; None: SLM_BASE_MODEL, else the built-in default",
+        help="built-in name, folder, GGUF file or hub id; None: SLM_BASE_MODEL or the built-in default",
     )
-    add("--output", type=Path, default=default.output, help="folder for adapter, checkpoints, loss plot, summary")
+    add(
+        "--output", type=Path, default=default.output, help="folder for the adapter, checkpoints, loss plot and summary"
+    )
     add("--epochs", type=_positive_number, default=default.epochs, help="passes over the data")
-    add("--max-steps", type=_whole(1), help="stop after this many steps, regardless of --epochs")
+    add("--max-steps", type=_whole(1), help="stop after this many steps, even if --epochs asks for more")
     add("--batch-size", type=_whole(1), default=default.batch_size, help="pairs per step")
     add("--learning-rate", type=_positive_number, default=default.learning_rate, help="peak learning rate")
-    add("--rank", type=_whole(1, MAX_RANK), default=default.rank, help="LoRA rank: size of the adapter")
-    add("--alpha", type=_whole(1), default=default.alpha, help="LoRA alpha: the adapter is scaled by alpha / rank")
-    add("--max-length", type=_whole(8), default=default.max_length, help="maximum tokens per pair; skips longer ones")
-    add("--save-steps", type=_whole(1), default=default.save_steps, help="steps between two checkpoints")
-    add("--threads", type=_whole(1), help="CPU threads; None: every core this process may use")
-    add("--seed", type=_whole(0), default=default.seed, help="seed for held-out pairs, order and initial weights")
-    add("--resume", action="store_true", help="resume from the last checkpoint in the output folder")
-    add("--data-dir", type=Path, help="folder with models/; None: SLM_DATA_DIR, else data/ of the project")
+    add("--rank", type=_whole(1, MAX_RANK), default=default.rank, help="LoRA rank, the size of the adapter")
+    add("--alpha", type=_whole(1), default=default.alpha, help="LoRA alpha; the adapter is scaled by alpha / rank")
+    add(
+        "--max-length",
+        type=_whole(8),
+        default=default.max_length,
+        help="maximum tokens of a pair; longer pairs are skipped",
+    )
+    add("--save-steps", type=_whole(1), default=default.save_steps, help="steps between checkpoints")
+    add("--threads", type=_whole(1), help="CPU threads; None: all available cores")
+    add(
+        "--seed",
+        type=_whole(0),
+        default=default.seed,
+        help="seed for the held-out pairs, the order and the initial weights",
+    )
+    add("--resume", action="store_true", help="continue from the last checkpoint in the output folder")
+    add("--data-dir", type=Path, help="folder with models/; None: SLM_DATA_DIR or the project's data/")
     return parser
 
 

@@ -50,7 +50,7 @@ def test_without_a_checkpoint_there_is_nothing_to_resume(checkpoints: Checkpoint
 def test_a_checkpoint_of_another_run_is_refused_with_the_option_that_differs(checkpoints: Checkpoints) -> None:
     checkpoints.begin(RUN)
     add_checkpoint(checkpoints, 20)
-    with pytest.raises(TrainingError, match="made with rank = 8, but now it is 4"):
+    with pytest.raises(TrainingError, match="made with rank = 8; now it is 4"):
         checkpoints.resume(RUN | {"rank": 4})
 
 

@@ -56,7 +56,7 @@ def test_garbage_in_the_header_never_gives_another_error(whole: bytes, tmp_path:
     ("architecture", "describe", "advice"),
     [
         ("llama", lambda writer: writer.add_type("adapter"), "is a LoRA adapter.*Use the GGUF file of its base model"),
-        ("clip", lambda writer: writer.add_type("mmproj"), "vision or audio part of a model. Use the file of the language model"),
+        ("clip", lambda writer: writer.add_type("mmproj"), "vision or audio part of a model. Use the file"),
         ("llama", lambda writer: writer.add_uint16("split.count", 3), "is one of 3 parts. Join them"),
         ("llama", lambda writer: None, "has no weights of a language model"),
     ],
