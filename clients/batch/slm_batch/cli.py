@@ -22,12 +22,12 @@ from slm_batch.runner import Runner
 from slm_batch.ticket import RecordInUse
 
 EPILOG = """\
-prompts.jsonl has a prompt, or an object with "prompt", "id" and options, on each line; any other file has a prompt on
-each line. Killed and started again with the same files it does what is missing, and nothing twice while the server
-remembers its jobs (SLM_JOB_TTL_S, an hour). SLMCLIENT_API_KEY holds the server's key, where it wants one.
+Each line of a .jsonl file is a prompt, or an object with "prompt", "id" and options; each line of any other file is a
+prompt. Run the same command again to continue after an interruption. No prompt is computed twice as long as the server
+remembers its jobs (SLM_JOB_TTL_S, an hour). SLMCLIENT_API_KEY is the API key, if the server has keys.
 
-exit status: 0 all are answered; 1 some failed, and their errors are in the file of answers; 2 the command or a file is
-wrong; 3 the server cannot go on: run it again later; 130 interrupted: run it again
+exit status: 0 all prompts are answered; 1 some failed, the answers file has their errors; 2 the command or a file is
+wrong; 3 the server is unavailable, run the command again later; 130 interrupted, run the command again
 """
 
 
@@ -53,24 +53,24 @@ def main(argv: Sequence[str]) -> int:
         print(f"batch: {err}", file=sys.stderr)
         return Exit.USAGE
     except KeyboardInterrupt:
-        print("\nbatch: interrupted; run the same command again to go on", file=sys.stderr)
+        print("\nbatch: interrupted; run the same command again to continue", file=sys.stderr)
         return Exit.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batch.py",
-        description="Have a file of prompts answered.",
+        description="Answer the prompts in a file.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("prompts", type=Path, help="file of prompts: .jsonl, or text with a prompt on each line")
-    parser.add_argument("answers", type=Path, help="file of answers (JSON Lines), new or half-done")
+    parser.add_argument("answers", type=Path, help="file for the answers (JSON Lines), new or incomplete")
     parser.add_argument("--url", default=os.environ.get("SLMCLIENT_URL", DEFAULT_URL), help=f"server ({DEFAULT_URL})")
-    parser.add_argument("-n", "--concurrency", type=_positive, default=8, help="prompts under way at once (8)")
+    parser.add_argument("-n", "--concurrency", type=_positive, default=8, help="prompts in flight at once (8)")
     parser.add_argument("-o", "--option", action="append", default=[], help="NAME=VALUE for every prompt")
-    parser.add_argument("--retry-failed", action="store_true", help="try what failed in an earlier run again")
-    parser.add_argument("--retries", type=int, default=60, help="attempts while the server is away or full (60)")
+    parser.add_argument("--retry-failed", action="store_true", help="retry prompts that failed in an earlier run")
+    parser.add_argument("--retries", type=int, default=60, help="attempts while the server is unreachable or busy (60)")
     return parser
 
 
@@ -82,7 +82,7 @@ def _positive(text: str) -> int:
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
-    """Raises `BadPrompts` for a pair that is none, and for an unknown name."""
+    """Parse NAME=VALUE pairs. Raises `BadPrompts` for an invalid pair or an unknown name."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -109,7 +109,7 @@ def _run(asked: argparse.Namespace, items: list[Item], record: Record) -> int:
     finally:
         progress.finish()
     if runner.stopped_by is not None:
-        print(f"batch: {runner.stopped_by}; run the same command again to go on", file=sys.stderr)
+        print(f"batch: {runner.stopped_by}; run the same command again to continue", file=sys.stderr)
         return Exit.UNFINISHED
     return Exit.SOME_FAILED if record.count(items)[1] else Exit.ANSWERED
 

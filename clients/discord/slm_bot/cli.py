@@ -18,19 +18,19 @@ from slm_bot.relay import EDIT_EVERY_S
 
 EPILOG = """\
 DISCORD_TOKEN is the bot's token (Developer Portal, Bot). Invite it with the scopes "bot" and "applications.commands"
-and the permission to send messages. SLMCLIENT_API_KEY holds the server's key, where it wants one.
+and the permission to send messages. SLMCLIENT_API_KEY is the API key, if the server has keys.
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the bot until it is told to end; returns the exit status."""
+    """Run the bot until it is stopped; returns the exit status."""
     asked = _parser().parse_args(argv)
     token = os.environ.get("DISCORD_TOKEN")
     if not token:
-        print("bot: DISCORD_TOKEN is not set; --help says where it comes from", file=sys.stderr)
+        print("bot: DISCORD_TOKEN is not set; --help explains where to get it", file=sys.stderr)
         return 2
     discord.utils.setup_logging()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it cleanly
     try:
         asyncio.run(_run(asked, token))
     except discord.LoginFailure:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--url", default=os.environ.get("SLMCLIENT_URL", DEFAULT_URL), help=f"server ({DEFAULT_URL})")
-    parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer (300)")
+    parser.add_argument("--max-new-tokens", type=int, default=300, help="maximum tokens of an answer (300)")
     parser.add_argument(
         "--edit-every",
         type=float,
