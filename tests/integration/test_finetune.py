@@ -80,7 +80,7 @@ def test_a_run_leaves_an_adapter_that_can_be_served_and_can_be_gone_on_with(tmp_
 
     three_steps = load_file(output / "adapter_model.safetensors")
     said = train(base, data, output, "--max-steps", "5", "--resume")
-    assert "Going on from checkpoint-3" in said
+    assert "Resuming from checkpoint-3" in said
     resumed = json.loads((output / "summary.json").read_text())
     assert (resumed["steps"], resumed["resumed_from"]) == (5, "checkpoint-3")
     assert resumed["eval_loss_before"] == summary["eval_loss_before"]

@@ -237,7 +237,7 @@ def test_positions_scaled_in_an_unknown_way_are_refused(tmp_path: Path, monkeypa
 
 def test_too_small_a_disk_is_told_before_the_work(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
-    with pytest.raises(BaseModelError, match=r"take \d+ MiB as float32, and .* has 0 MiB free"):
+    with pytest.raises(BaseModelError, match=r"take \d+ MiB as float32, but .* has 0 MiB free"):
         convert(file)
 
 
