@@ -152,8 +152,8 @@ class Gate:
 class FakeRunner:
     """A `ModelRunner` that keeps the tokens of every block and asks its plan for the next token.
 
-    It fails if the engine breaks the interface's rules, e.g. if the blocks of a row lack the tokens before it. If a test
-    sets `is_asynchronous`, it takes tokens from the last samples, as an `AsynchronousRunner` does.
+    It fails if the engine breaks the interface's rules, e.g. if the blocks of a row lack the tokens before it. If the
+    test sets `is_asynchronous`, it takes tokens from the last samples, as an `AsynchronousRunner` does.
     """
 
     vocab_size = VOCAB_SIZE

@@ -12,7 +12,7 @@ readonly USAGE='usage: slm.sh COMMAND [ARGUMENT]
   wait JOB           print the answer of a job when it is complete
   follow JOB         print the answer of a job as it is generated
   cancel JOB         cancel a job and print its status
-  info               print the model and queue of the server as JSON
+  info               print the model and the queue as JSON
 
   -o NAME=VALUE      an option of the generation, such as -o max_new_tokens=80 -o seed=1; may be repeated
   PROMPT             the prompt as one argument; - reads standard input
