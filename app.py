@@ -1,4 +1,4 @@
-"""The application, for `gunicorn -w 4 -b 0.0.0.0:5000 app:app`; gunicorn.conf.py beside it sees to all the rest."""
+"""The application for `gunicorn -w 4 -b 0.0.0.0:5000 app:app`; gunicorn.conf.py next to it starts everything else."""
 
 from __future__ import annotations
 

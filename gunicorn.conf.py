@@ -1,7 +1,7 @@
 """Makes `gunicorn -w 4 -b 0.0.0.0:5000 app:app` the server that `python start_slm_api.py` starts, in every respect.
 
-gunicorn reads this file when it is started in this folder. It then becomes the one command, which checks what is to be
-checked, starts Redis and a worker, and runs gunicorn with the same options as its API.
+gunicorn reads this file when it is started in this folder. The process then becomes `start_slm_api.py`, which checks
+the set-up, starts Redis and a worker, and runs gunicorn with the same options as its API.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 OLDEST_PYTHON = (3, 11)
 
-# Before any other import: what those hold is a syntax error to an older Python.
+# Before any other import: the other modules are syntax errors in an older Python.
 if sys.version_info < OLDEST_PYTHON:
     sys.exit("This needs Python 3.11 or newer; this is Python " + sys.version.split()[0] + ".")
 

@@ -1,8 +1,8 @@
-"""Whether a LoRA adapter may be served on a base model, decided from its files alone, before any weight is loaded.
+"""Checks from its files alone whether a LoRA adapter can be served on a base model, before any weight is loaded.
 
-peft itself loads an adapter of another base, or of half the layers, without a word, and falls back to pickled weights.
-Here everything that is not understood is refused by name. What counts is whether the weights fit the base; the name of
-the base that an adapter was trained on differs between machines, and only brings a warning.
+peft itself silently loads an adapter of another base, or of half the layers, and falls back to pickled weights. Here
+everything unknown is rejected by name. The weights must fit the base; the name of the base that the adapter was trained
+on differs between machines, so a different name is only a warning.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ CONVERT_ADVICE = "Load it with peft and save it again: save_pretrained writes sa
 class AdapterInfo:
     """A checked adapter. Module names are those of the base model, e.g. `model.layers.0.self_attn.q_proj`.
 
-    `warning` says what fits but looks odd; None if nothing does.
+    `warning` describes anything suspicious that is not an error; None if there is nothing.
     """
 
     path: Path
     base_model: str | None  # as the adapter names it
     ranks: Mapping[str, int]  # module -> r: A is [r, in], B is [out, r]
     scalings: Mapping[str, float]  # module -> factor on B @ A
-    embeddings: frozenset[str]  # those of the modules that are embeddings: A is [r, tokens], B is [size, r]
-    base_layers: frozenset[str]  # those of the modules that bring a base weight of their own, to be used instead
+    embeddings: frozenset[str]  # the modules that are embeddings: A is [r, tokens], B is [size, r]
+    base_layers: frozenset[str]  # the modules that come with their own base weight, which replaces the base model's
     warning: str | None
 
     @property
@@ -51,11 +51,11 @@ class AdapterInfo:
 
 
 _Shape = tuple[int, ...]
-_Tensors = dict[str, _Shape]  # of one module: what the end of a key names -> shape
+_Tensors = dict[str, _Shape]  # of one module: last part of the key -> shape
 
 
 def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:
-    """Check a PEFT folder against a base model and say what is in it. Reads the headers of the weights only.
+    """Check a PEFT folder against a base model and return a description of it. Reads only the weights' headers.
 
     Args:
         path: folder with `adapter_config.json` and `adapter_model.safetensors`.
@@ -64,8 +64,8 @@ def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tu
             `{"model.layers.0.self_attn.q_proj.weight": (576, 576), ...}`.
 
     Raises:
-        AdapterError: it is no adapter, does not fit this base, or is of a kind that is not served; the text says what
-            would help.
+        AdapterError: it is not an adapter, does not fit this base, or is of an unsupported kind; the text says what
+            to do.
     """
     try:
         config = read_config(path)
@@ -88,17 +88,17 @@ def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tu
 
 
 def _doubt(named: str | None, path: Path, base_name: str) -> str | None:
-    """A warning where the adapter names another base. Its weights fit, or it would have been refused."""
+    """Return a warning if the adapter names another base. At this point its weights are known to fit."""
     if not named or _short_name(named) == _short_name(base_name):
         return None
     return (
-        f"Adapter {str(path)!r} was trained on {named!r} by its own account. Its weights fit the base model "
-        f"{base_name!r}, so it is served on that. If the two are different models, its answers will be poor."
+        f"Adapter {str(path)!r} says that it was trained on {named!r}. Its weights fit the base model {base_name!r}, "
+        "so it is served on that one. If the two are different models, its responses will be poor."
     )
 
 
 def _short_name(name: str) -> str:
-    """What is left of a name when the machine is taken away: of a folder or hub id the last part."""
+    """Return the machine-independent part of a name: the last part of a folder or hub id."""
     parts = [part for part in re.split(r"[/\\]", name) if part]
     if len(parts) > 2 and parts[-2] == "snapshots":  # models--org--name/snapshots/commit, as in the hub's cache
         parts = parts[-3].split("--")
@@ -106,19 +106,18 @@ def _short_name(name: str) -> str:
 
 
 def _read_shapes(path: Path) -> dict[str, _Tensors]:
-    """Module -> its tensors."""
+    """Return the tensors of each module."""
     from safetensors import SafetensorError, safe_open
 
     file = path / WEIGHTS_FILE
     if not file.is_file():
         raise Refusal(
-            f"there is no {WEIGHTS_FILE} in it; weights in any other format (.bin, .pt) are never loaded. "
-            f"{CONVERT_ADVICE}"
+            f"the folder has no {WEIGHTS_FILE}; weights in other formats (.bin, .pt) are never loaded. {CONVERT_ADVICE}"
         )
     shapes: dict[str, _Tensors] = {}
     try:
         with safe_open(file, framework="np") as weights:
-            for key in weights.keys():  # noqa: SIM118 - it is no mapping
+            for key in weights.keys():  # noqa: SIM118 - it is not a mapping
                 module, tensor = _parse_key(key)
                 shapes.setdefault(module, {})[tensor] = _float_shape(key, weights.get_slice(key))
     except (SafetensorError, OSError) as err:
@@ -129,7 +128,7 @@ def _read_shapes(path: Path) -> dict[str, _Tensors]:
 def _parse_key(key: str) -> tuple[str, str]:
     match = KEY.fullmatch(key)
     if key.endswith(".bias"):
-        raise Refusal(f"it trains biases ({key!r}), which is not served. {MERGE_ADVICE}")
+        raise Refusal(f"it has trained biases ({key!r}), which are not supported. {MERGE_ADVICE}")
     if match is None:
         raise Refusal(f"{WEIGHTS_FILE} holds {key!r}, which is not a LoRA matrix of a linear layer. {MERGE_ADVICE}")
     return match["module"], match["tensor"]
@@ -137,14 +136,12 @@ def _parse_key(key: str) -> tuple[str, str]:
 
 def _float_shape(key: str, tensor: Any) -> _Shape:
     if tensor.get_dtype() not in DTYPES:
-        raise Refusal(
-            f"{key!r} is of type {tensor.get_dtype()}, not one of {', '.join(sorted(DTYPES))}. Save it in one of these."
-        )
+        raise Refusal(f"{key!r} has the type {tensor.get_dtype()}. Save it as one of {', '.join(sorted(DTYPES))}.")
     return tuple(tensor.get_shape())
 
 
 def _modules(base_model_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _Shape]:
-    """The base's modules with a weight matrix."""
+    """Return the base's modules that have a weight matrix, with its shape."""
     return {
         name.removesuffix(".weight"): shape
         for name, shape in base_model_shapes.items()
@@ -153,17 +150,17 @@ def _modules(base_model_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _Sha
 
 
 def _check_modules(config: LoraConfig, present: Iterable[str], modules: Iterable[str]) -> None:
-    """Exactly the modules that the config targets must be there: peft leaves out or ignores the others silently."""
+    """Check that exactly the targeted modules are present: peft silently ignores missing and surplus ones."""
     have, base = set(present), set(modules)
     if not have:
         raise Refusal(f"{WEIGHTS_FILE} is empty.")
-    _refuse_any(have - base, "it has weights for modules that the base model lacks", config.base_advice)
+    _refuse_any(have - base, "it has weights for modules that the base model does not have", config.base_advice)
     if config.target_modules == ALL_LINEAR:
         return
     wanted = targeted(config.targets, base)
     _refuse_any(wanted - have, "it lacks weights for modules that it targets", config.base_advice)
     if not config.ensure_weight_tying:
-        _refuse_any(have - wanted, "it has weights for modules that it does not target", "Its two files do not agree.")
+        _refuse_any(have - wanted, "it has weights for modules that it does not target", "Its two files disagree.")
 
 
 def _refuse_any(names: set[str], what: str, advice: str) -> None:
@@ -173,9 +170,10 @@ def _refuse_any(names: set[str], what: str, advice: str) -> None:
 
 
 def _check_shapes(config: LoraConfig, module: str, found: _Tensors, weight: _Shape) -> int:
-    """Return the rank after comparing A [r, in] and B [out, r] with the base's weight.
+    """Return the rank, after comparing A [r, in] and B [out, r] with the base's weight.
 
-    That is [out, in] of a linear layer, [in, out] of GPT-2's Conv1D, and [tokens, size] = [in, out] of an embedding.
+    The weight is [out, in] for a linear layer, [in, out] for GPT-2's Conv1D, and [tokens, size] = [in, out] for an
+    embedding.
     """
     rank = config.rank_of(module)
     names = EMBEDDING if EMBEDDING[0] in found or EMBEDDING[1] in found else LINEAR
@@ -185,8 +183,8 @@ def _check_shapes(config: LoraConfig, module: str, found: _Tensors, weight: _Sha
         raise Refusal(_misfit(config, module, found, fits[0], rank))
     if found.get(BASE_LAYER, weight) != weight:
         raise Refusal(
-            f"it was trained with another {module}, {found[BASE_LAYER]} instead of {weight}, as after a change of the "
-            f"vocabulary. {MERGE_ADVICE}"
+            f"it was trained with a different {module} (shape {found[BASE_LAYER]} instead of {weight}), for example "
+            f"after a change of the vocabulary. {MERGE_ADVICE}"
         )
     return rank
 
@@ -195,6 +193,6 @@ def _misfit(config: LoraConfig, module: str, found: _Tensors, expected: _Tensors
     name, shape = next((name, shape) for name, shape in expected.items() if found.get(name) != shape)
     there = f"is {found[name]}" if name in found else "is missing"
     return (
-        f"{name.removesuffix('.weight')} of {module} {there} where the base model and rank {rank} need {shape}. "
+        f"{name.removesuffix('.weight')} of {module} {there}; the base model and rank {rank} need {shape}. "
         f"{config.base_advice}"
     )

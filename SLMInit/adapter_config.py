@@ -1,4 +1,4 @@
-"""An adapter's `adapter_config.json`: which fields are understood, and which kinds of adapter are served."""
+"""Reads an adapter's `adapter_config.json` and checks that adapters of this kind are supported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from SLMInit.adapter_targets import Targets, from_patterns
 
 CONFIG_FILE = "adapter_config.json"
-# Others (pissa, olora, corda, ...) mean that the base weights were changed too.
+# Others (pissa, olora, corda, ...) change the base weights too.
 INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "orthogonal", "eva", "mica")
 MERGE_ADVICE = (
     "Merge it into its base with peft (model.merge_and_unload().save_pretrained(FOLDER)) and serve that folder as the "
@@ -20,14 +20,14 @@ MERGE_ADVICE = (
 
 
 class Refusal(Exception):
-    """Why an adapter cannot be served; `check_adapter` adds the names of adapter and base."""
+    """The reason why an adapter cannot be served; `check_adapter` adds the names of adapter and base."""
 
 
 _Rank = Annotated[int, Field(ge=1)]
 
 
 class LoraConfig(BaseModel):
-    """The fields of `adapter_config.json` that are understood; the rest lands in `model_extra` and must be unset."""
+    """The supported fields of `adapter_config.json`; all others end up in `model_extra` and must be unset."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -42,11 +42,11 @@ class LoraConfig(BaseModel):
     rank_pattern: dict[str, _Rank] = {}
     alpha_pattern: dict[str, float] = {}
     use_rslora: bool = False
-    ensure_weight_tying: bool = False  # of embedding and output layer, if one of them is adapted: the other is then too
+    ensure_weight_tying: bool = False  # if the embedding or the output layer is adapted, the other one is too
     init_lora_weights: bool | str = True
-    # of no effect on how the adapter computes
-    bias: str = "none"  # trained biases are in the weights, if the base has any
-    fan_in_fan_out: bool = False  # the shape of each weight says it
+    # without effect on the adapter's computation
+    bias: str = "none"  # trained biases are among the weights, if the base has any
+    fan_in_fan_out: bool = False  # known from the shape of each weight
     auto_mapping: dict[str, Any] | None = None
     task_type: str | None = None
     inference_mode: bool = True
@@ -59,21 +59,21 @@ class LoraConfig(BaseModel):
 
     @property
     def targets(self) -> Targets:
-        """Which modules it adapts."""
+        """The modules that it adapts."""
         return Targets(self.target_modules, self.exclude_modules or [], self.layers_to_transform, self.layers_pattern)
 
     @property
     def base_advice(self) -> str:
-        """What would help if it does not fit."""
+        """Advice for an adapter that does not fit."""
         named = f", {self.base_model_name_or_path!r}" if self.base_model_name_or_path else ""
         return f"Serve the base model that it was trained on{named}."
 
     def rank_of(self, module: str) -> int:
-        """The rank of one module's matrices."""
+        """Return the rank of one module's matrices."""
         return int(from_patterns(self.rank_pattern, module, self.r))
 
     def scaling_of(self, module: str, rank: int) -> float:
-        """The factor on the product of one module's matrices."""
+        """Return the scaling factor for the product of one module's matrices."""
         alpha = from_patterns(self.alpha_pattern, module, self.lora_alpha)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
@@ -82,30 +82,30 @@ def read_config(folder: Path) -> LoraConfig:
     """Read a PEFT folder's config.
 
     Raises:
-        Refusal: there is none, or it is of a kind that is not served.
+        Refusal: the config is missing or invalid, or its kind is not supported.
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
-        found = f"there is no {CONFIG_FILE} in it" if folder.is_dir() else "there is no such folder"
-        raise Refusal(f"{found}. Name the folder that peft's save_pretrained or the training script wrote.")
+        found = f"the folder has no {CONFIG_FILE}" if folder.is_dir() else "the folder does not exist"
+        raise Refusal(f"{found}. Use the folder that peft's save_pretrained or the training script wrote.")
     try:
         config = LoraConfig.model_validate_json(file.read_bytes())
     except ValidationError as err:
         first = err.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
-        raise Refusal(f"{CONFIG_FILE} is not usable: {field}: {first['msg']}.") from err
+        raise Refusal(f"{CONFIG_FILE} is not valid: {field}: {first['msg']}.") from err
     _check_kind(config)
     return config
 
 
 def _check_kind(config: LoraConfig) -> None:
     if config.peft_type != "LORA":
-        raise Refusal(f"its peft_type is {config.peft_type}, only LORA is served. {MERGE_ADVICE}")
+        raise Refusal(f"its peft_type is {config.peft_type}; only LORA is supported. {MERGE_ADVICE}")
     if config.init_lora_weights not in INITS_THAT_KEEP_THE_BASE:
         raise Refusal(
-            f"init_lora_weights={config.init_lora_weights!r} changed the base model's weights too. Save it as a plain "
+            f"init_lora_weights={config.init_lora_weights!r} also changed the base model's weights. Save it as a plain "
             f"LoRA (peft: save_pretrained with path_initial_model_for_weight_conversion). Or: {MERGE_ADVICE}"
         )
     for field, value in (config.model_extra or {}).items():
         if value:
-            raise Refusal(f"it sets {field}, which is not served. {MERGE_ADVICE}")
+            raise Refusal(f"it sets {field}, which is not supported. {MERGE_ADVICE}")

@@ -1,4 +1,4 @@
-"""Which modules an adapter's config means: peft's rules, over plain names and patterns."""
+"""Determines the modules that an adapter's config targets, by peft's rules for names and patterns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-ALL_LINEAR = "all-linear"  # whatever linear layer there is: a config that was saved before peft spelled it out
+ALL_LINEAR = "all-linear"  # every linear layer: in a config saved before peft replaced it with the names
 _LAYER = r".*?\.[^.]*\.(?P<layer>\d+)\."  # the first number in a module's name counts, as in peft
 
 
@@ -16,28 +16,28 @@ class BadPattern(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The fields of `adapter_config.json` that say which modules are adapted. A list holds (ends of) names."""
+    """The fields of `adapter_config.json` that select the adapted modules. A list has names or endings of names."""
 
     modules: list[str] | str
     excluded: list[str] | str
-    layers: list[int] | int | None  # only in these layers; None or empty: in all
-    layers_pattern: list[str] | str | None  # the name of the list of layers; None or empty: any
+    layers: list[int] | int | None  # only in these layers; None or empty: in all layers
+    layers_pattern: list[str] | str | None  # the name of the module list with the layers; None or empty: any
 
 
 def targeted(targets: Targets, modules: Iterable[str]) -> set[str]:
-    """The modules among `modules` that are adapted.
+    """Return those of `modules` that are adapted.
 
     Raises:
-        BadPattern: a pattern cannot be used.
+        BadPattern: a pattern is not valid.
     """
     return {name for name in modules if _is_target(targets, name)}
 
 
 def from_patterns(patterns: Mapping[str, float], module: str, default: float) -> float:
-    """The value of the first pattern that matches the end of the module's name, else `default`.
+    """Return the value of the first pattern that matches the end of the module's name, else `default`.
 
     Raises:
-        BadPattern: a pattern cannot be used.
+        BadPattern: a pattern is not valid.
     """
     for pattern, value in patterns.items():
         if _compiled(rf"(.*\.)?({pattern})$", pattern).match(module):

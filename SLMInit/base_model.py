@@ -1,4 +1,4 @@
-"""From the name of a base model to what `from_pretrained` takes.
+"""Resolves the name of a base model to an argument for `from_pretrained`.
 
 python -m SLMInit.base_model [--base-model NAME] [--data-dir DIR]
 """
@@ -20,18 +20,18 @@ DEFAULT_BASE_MODEL = default_model.NAME
 
 
 def resolve_base_model(name: str, data_dir: Path, *, progress: Callable[[str], None]) -> str:
-    """Return what `from_pretrained` takes for `name`: a folder or a hub id.
+    """Return the folder or hub id to pass to `from_pretrained` for `name`.
 
-    The default model is downloaded and converted to `<data_dir>/models/<name>` when it is not there yet, a GGUF file is
-    converted to a folder beside it; that takes a minute once. A folder or a hub id is returned as it was given.
+    The default model is downloaded and converted to `<data_dir>/models/<name>` if it is not there yet; a GGUF file is
+    converted to a folder next to it. This takes a minute, once. A folder or a hub id is returned unchanged.
 
     Args:
         name: `DEFAULT_BASE_MODEL`, a local folder with a `config.json`, a GGUF file, or a hub id such as `gpt2`.
-        data_dir: where models that were made here are kept.
+        data_dir: folder for converted models.
         progress: called with one line of text per step of a download or conversion.
 
     Raises:
-        BaseModelError: the model cannot be had; the text names it and says what to do.
+        BaseModelError: the model is not available; the text names it and says what to do.
     """
     if name == DEFAULT_BASE_MODEL:
         return str(default_model.install(data_dir / "models", progress=progress))
@@ -40,12 +40,12 @@ def resolve_base_model(name: str, data_dir: Path, *, progress: Callable[[str], N
     if Path(name).is_file() or Path(name).suffix == gguf_model.SUFFIX:
         return str(gguf_model.install(_checked_file(name), data_dir / "models", progress=progress))
     if _looks_like_path(name):
-        raise BaseModelError(f"Base model {name!r}: there is no such folder.")
+        raise BaseModelError(f"Base model {name!r}: the folder does not exist.")
     return _checked_hub_id(name, progress)
 
 
 def is_to_be_made(name: str, data_dir: Path) -> bool:
-    """Whether `resolve_base_model` would download or convert the model here, for which it needs torch."""
+    """Whether `resolve_base_model` would have to download or convert the model, which needs torch."""
     models = data_dir / "models"
     if name == DEFAULT_BASE_MODEL:
         return not (models / name).is_dir()
@@ -54,7 +54,7 @@ def is_to_be_made(name: str, data_dir: Path) -> bool:
 
 
 def model_name(name: str) -> str:
-    """Return the name by which adapters know the base model `name`: of a GGUF file its own without the ending."""
+    """Return the name that adapters record for the base model `name`; for a GGUF file, the file name without suffix."""
     return Path(name).stem if Path(name).suffix == gguf_model.SUFFIX else name
 
 
@@ -64,7 +64,7 @@ def _looks_like_path(name: str) -> bool:
 
 def _checked_file(name: str) -> Path:
     if not Path(name).is_file():
-        raise BaseModelError(f"Base model {name!r}: there is no such file.")
+        raise BaseModelError(f"Base model {name!r}: the file does not exist.")
     if Path(name).suffix != gguf_model.SUFFIX:
         raise BaseModelError(
             f"Base model {name!r}: a model file must have a name that ends in {gguf_model.SUFFIX}. "
@@ -82,7 +82,7 @@ def _checked_folder(name: str) -> str:
 
 
 def _checked_hub_id(name: str, progress: Callable[[str], None]) -> str:
-    """Have the model's config in the hub's cache, so that a wrong name fails here and clearly."""
+    """Get the model's config into the hub's cache, so that a wrong name fails here with a clear error."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -126,7 +126,7 @@ def _default_data_dir() -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Get the base model ready and print where it is. Returns the exit status."""
+    """Prepare the base model and print its location. Returns the exit status."""
     args = _parser().parse_args(argv)
     try:
         source = resolve_base_model(

@@ -1,4 +1,4 @@
-"""A chat template, the program that came with a model or adapter and writes a conversation as one text."""
+"""Renders conversations with a chat template: the program that comes with a model or adapter."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Message = dict[str, Any]  # role; content: a text, or a list of parts {"type": "
 ContentForm = Literal["text", "parts"]
 Render = Callable[[list[Message]], str]
 
-_PROBE = "probe 7e1c"  # a text that no template writes by itself
-# By role, who speaks in a conversation that shows it: some templates insist on a system message first.
+_PROBE = "probe 7e1c"  # a text that no template contains
+# For each role, the roles of test conversations that include it: some templates require a system message first.
 _PROBES: dict[str, tuple[tuple[str, ...], ...]] = {
     "user": (("user",), ("system", "user")),
     "system": (("system", "user"),),
@@ -24,56 +24,56 @@ _PROBES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A template as plain data: its Jinja text, and the variables it may use, such as `bos_token`."""
+    """A template as plain data: its Jinja text and the variables it may use, such as `bos_token`."""
 
     source: str
     variables: Mapping[str, str]
 
 
 def render_chat(template: ChatTemplate, messages: list[Message]) -> str:
-    """Write the conversation, with the beginning of the assistant's next turn.
+    """Return the conversation as text, followed by the header of the assistant's next turn.
 
     Raises:
-        TemplateError: the template refuses the messages or fails; the text says why.
+        TemplateError: the template rejects the messages or fails; the text says why.
     """
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    render: Any = render_jinja_template  # it is annotated as returning a text
+    render: Any = render_jinja_template  # its annotation says that it returns a text
     try:
         (text,), _ = render(
             conversations=[messages], chat_template=template.source, add_generation_prompt=True, **template.variables
         )
     except (TemplateError, MemoryError):
         raise
-    except Exception as err:  # it is a program of strangers
+    except Exception as err:  # the template is third-party code
         raise TemplateError(f"{type(err).__name__}: {err}") from err
     return str(text)
 
 
 def literals(source: str) -> str:
-    """The texts that a template itself writes, one a line. Raises `TemplateError` if it is no template."""
+    """Return the literal texts of a template, one per line. Raises `TemplateError` if it is not a valid template."""
     tokens = Environment(autoescape=True).lex(source)
     return "\n".join(text for _, kind, text in tokens if kind in ("data", "string"))
 
 
 def content_forms(render: Render) -> dict[str, ContentForm | None]:
-    """By role, the form in which the template shows a message's words; None if it leaves them out in either form.
+    """Return for each role the content form that the template renders; None if it omits the text in both forms.
 
     Raises:
-        TemplateError: it fails on every conversation.
+        TemplateError: the template fails on every conversation.
     """
     return {role: _content_form(render, role) for role in _PROBES}
 
 
 def in_forms(messages: list[Message], forms: Mapping[str, ContentForm | None]) -> list[Message]:
-    """The messages, whose contents are texts, in the forms that the template takes.
+    """Return the messages (with texts as contents) in the content forms that the template renders.
 
     Raises:
-        TemplateError: it would leave one of them out.
+        TemplateError: the template would omit one of them.
     """
     left_out = [one["role"] for one in messages if one["role"] in forms and forms[one["role"]] is None]
     if left_out:
-        raise TemplateError(f"it has no place for the role {left_out[0]!r}")
+        raise TemplateError(f"it does not support the role {left_out[0]!r}")
     return [_message(one["role"], one["content"], forms.get(one["role"])) for one in messages]
 
 
@@ -93,7 +93,7 @@ def _content_form(render: Render, role: str) -> ContentForm | None:
                 return form
     if role == "user" and not num_shown:
         raise failures[0]
-    return None if num_shown else "text"  # what it always refuses, it refuses with words of its own
+    return None if num_shown else "text"  # a role that it always rejects gets the template's own error message
 
 
 def _message(role: str, text: str, form: str | None) -> Message:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, and from which one of them another run may go on."""
+"""Manages the checkpoints of a run and finds the one to resume from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from SLMInit.errors import TrainingError
 
-Identity = Mapping[str, Any]  # what must be the same for a checkpoint to fit, by the name of its option
+Identity = Mapping[str, Any]  # the options that must be the same to resume from a checkpoint, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Checkpoints:
     folder: Path
 
     def begin(self, identity: Identity) -> None:
-        """Start a new run: checkpoints of an earlier one go, so that a later resume cannot mix the two."""
+        """Start a new run; deletes an earlier run's checkpoints, so that a later resume cannot mix the two."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self._run_file.write_text(json.dumps(dict(identity), indent=2) + "\n", encoding="utf-8")
@@ -31,16 +31,16 @@ class Checkpoints:
         """Return the last complete checkpoint of a run with this identity.
 
         Raises:
-            TrainingError: there is none, or the run was of another identity; the text names the option.
+            TrainingError: there is none, or an option differs; the text names the option.
         """
         last = self._last()
         if last is None:
-            raise TrainingError(f"Nothing to resume: {self.folder} holds no checkpoint. Start without --resume.")
+            raise TrainingError(f"Nothing to resume: {self.folder} has no checkpoint. Start without --resume.")
         before = json.loads(self._run_file.read_text(encoding="utf-8"))
         for option, value in identity.items():
             if before.get(option) != value:
                 raise TrainingError(
-                    f"Cannot resume {last}: it was made with {option} = {before.get(option)!r}, now it is {value!r}. "
+                    f"Cannot resume {last}: it was made with {option} = {before.get(option)!r}; now it is {value!r}. "
                     "Use the same options, or start without --resume."
                 )
         return last
@@ -50,7 +50,7 @@ class Checkpoints:
         return self.folder / "run.json"
 
     def _last(self) -> Path | None:
-        """trainer_state.json is written last, so a checkpoint without it was cut off."""
+        """Return the last complete checkpoint: trainer_state.json is written last, so one without it is incomplete."""
         found = {
             int(match[1]): path
             for path in self.folder.glob("checkpoint-*")

@@ -1,10 +1,10 @@
-"""How long a context a model was made for, by its config."""
+"""Reads the context length of a model from its config."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What configs call it; the first that is there counts.
+# The names used in configs; the first one present counts.
 NAMES = (
     "max_position_embeddings",
     "n_positions",
@@ -18,7 +18,7 @@ NAMES = (
 
 
 def declared_context(config: Any) -> int | None:
-    """Most tokens, prompt and answer together; None if the config does not say.
+    """Return the maximum number of tokens (prompt and response together); None if the config does not say.
 
     Args:
         config: the text model's `PreTrainedConfig`.

@@ -1,4 +1,4 @@
-"""Keeps the tokens that a template writes apart from the same characters in a user's text."""
+"""Distinguishes control tokens written by a template from the same characters in a user's text."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any, NamedTuple
 
 from SLMInit.chat_template import Message, literals
 
-_PRIVATE = range(0xE000, 0x110000)  # begins with the characters that have no meaning
+_PRIVATE = range(0xE000, 0x110000)  # starts with the private use characters, which have no meaning
 
 
 class Segment(NamedTuple):
-    """A stretch of a rendered conversation: one control token that the template wrote, or text."""
+    """A part of a rendered conversation: one control token written by the template, or text."""
 
     text: str
     is_control: bool
 
 
 class MarkedMessages(NamedTuple):
-    """Messages whose control tokens' names stand between two marks, a character that is in none of them."""
+    """Messages in which each control token's name is between two marks, a character that occurs in none of them."""
 
     messages: list[Message]
     mark: str
 
 
 class ControlTokens:
-    """The names of the tokens that a template may write and a user may not."""
+    """The names of the tokens that a template may write but a user may not."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        # A single character, such as a padding token "!", is a part of ordinary texts and has no other token.
+        # A single character, such as a padding token "!", is part of ordinary texts and has no other token.
         self.names = sorted((name for name in set(names) if len(name) > 1), key=len, reverse=True)
 
     @classmethod
     def of(cls, tokenizer: Any, template: str) -> ControlTokens:
-        """Those of a transformers tokenizer: its special tokens, and the added tokens that the template writes.
+        """Return those of a transformers tokenizer: its special tokens, and the added tokens that the template writes.
 
         Raises:
-            TemplateError: `template` is none.
+            TemplateError: `template` is not a valid template.
         """
         added = list(tokenizer.added_tokens_decoder.values())
         listed = getattr(tokenizer, "chat_control_tokens", None)
@@ -47,14 +47,14 @@ class ControlTokens:
         return cls([*control, *tokenizer.all_special_tokens])
 
     def mark(self, messages: list[Message]) -> MarkedMessages:
-        """Mark the names in the messages' texts. A template that takes a text apart may leave marks without a name."""
+        """Mark the names in the messages' texts. A template that splits a text may leave marks without a name."""
         mark = _unused_character(text for message in messages for text in _texts(message["content"]))
         return MarkedMessages([one | {"content": self._marked(one["content"], mark)} for one in messages], mark)
 
     def split(self, rendered: str, mark: str) -> list[Segment]:
-        """Take a rendered conversation apart. What is marked is text; all segments together are the text unmarked."""
+        """Split a rendered conversation. Marked names are text; the segments together are the text without marks."""
         names = self._present_in(rendered) or "(?!)"
-        typed = f"{mark}(?P<typed>{names}){mark}|{mark}|" if mark in rendered else ""  # looking for it takes long
+        typed = f"{mark}(?P<typed>{names}){mark}|{mark}|" if mark in rendered else ""  # the search is slow
         pattern = re.compile(f"{typed}(?P<control>{names})")
         segments: list[Segment] = []
         text, end = StringIO(), 0
@@ -75,7 +75,7 @@ class ControlTokens:
         return re.sub(names, lambda match: f"{mark}{match[0]}{mark}", content) if names else content
 
     def _present_in(self, text: str) -> str:
-        """A pattern of the names that are in the text, the longest first. A vocabulary may have thousands of them."""
+        """Return a pattern of the names in the text, longest first. A vocabulary may have thousands of names."""
         return "|".join(re.escape(name) for name in self.names if name in text)
 
 

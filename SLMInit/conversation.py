@@ -1,4 +1,4 @@
-"""From a conversation to the text and the token ids that a model sees, when it is trained as when it is served."""
+"""Turns a conversation into the text and token ids that a model sees, identically in training and serving."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RenderChat = Callable[[ChatTemplate, list[Message]], str]
 
 
 class ConversationEncoder:
-    """Renders conversations with one chat template and encodes them with one tokenizer. Safe from several threads.
+    """Renders conversations with one chat template and encodes them with one tokenizer. Thread-safe.
 
-    A template writes its special tokens itself; only the instruction template leaves those at the start to the
-    tokenizer. What users typed is text.
+    A template writes its special tokens itself; only the instruction template leaves the start tokens to the tokenizer.
+    User input is always encoded as text.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: a transformers tokenizer.
         template: Jinja text.
-        render: as `render_chat`.
+        render: a function like `render_chat`.
 
     Raises:
         TemplateError: the template fails on every conversation.
@@ -37,26 +37,26 @@ class ConversationEncoder:
         self._start_ids = self.texts.start_ids if template == INSTRUCTION_TEMPLATE else []
 
     def encode(self, messages: list[Message]) -> tuple[str, list[int]]:
-        """The conversation's text and ids, with the beginning of the assistant's next turn. Contents are texts.
+        """Return the conversation's text and ids, with the header of the assistant's next turn. Contents are texts.
 
         Raises:
-            TemplateError: the template leaves a message out, refuses it, or fails.
+            TemplateError: the template omits or rejects a message, or fails.
             UnspellableText: the tokenizer has no tokens for a text.
         """
         segments = self.segments(messages)
         return text_of(segments), self.ids(segments)
 
     def segments(self, messages: list[Message], render: RenderChat | None = None) -> list[Segment]:
-        """The conversation's text in segments, which `ids` encodes. `render` is used in place of the one for all.
+        """Return the conversation's text as segments for `ids`. `render` replaces the renderer for this call.
 
         Raises:
-            TemplateError: the template leaves a message out, refuses it, or fails.
+            TemplateError: the template omits or rejects a message, or fails.
         """
         marked = self.texts.mark(in_forms(messages, self._forms))
         return self.texts.split((render or self._render)(self._template, marked.messages), marked.mark)
 
     def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
-        """The ids of a conversation; `encode` is as in `TextEncoder`.
+        """Return the ids of a conversation; `encode` is as in `TextEncoder`.
 
         Raises:
             UnspellableText: the tokenizer has no tokens for a text.
@@ -65,10 +65,10 @@ class ConversationEncoder:
 
 
 def text_of(segments: list[Segment]) -> str:
-    """What the segments are together."""
+    """Return the joined text of the segments."""
     return "".join(segment.text for segment in segments)
 
 
 def _variables(tokenizer: Any) -> dict[str, str]:
-    """What a template may write: `bos_token`, `eos_token` and others."""
+    """Return the variables for a template: `bos_token`, `eos_token` and others."""
     return {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}

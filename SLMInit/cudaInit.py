@@ -1,4 +1,4 @@
-"""Fine-tune a small language model with LoRA on a CUDA GPU: `python cudaInit.py`, options with `--help`."""
+"""Fine-tunes a small language model with LoRA on a CUDA GPU: `python cudaInit.py`; `--help` lists the options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 def main() -> int:
     """Run the script; returns its exit status."""
-    # The project's folder instead of this one: here lie modules with everyday names.
+    # The project's folder instead of this one, whose modules have common names that could shadow others.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     from SLMInit.script import run
 

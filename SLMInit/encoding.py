@@ -1,4 +1,4 @@
-"""From pairs of text to token ids and labels, and from those to padded batches."""
+"""Turns pairs of text into token ids and labels, and those into padded batches."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from SLMInit.conversation import ConversationEncoder
 from SLMInit.dataset import Pair
 
-IGNORED = -100  # label of a token that does not count in the loss
+IGNORED = -100  # label of a token that the loss ignores
 
-Row = Mapping[str, list[int]]  # input_ids, labels: both of the text's length
+Row = Mapping[str, list[int]]  # input_ids and labels, both as long as the text
 
 
 def encode(pairs: Iterable[Pair], tokenizer: Any, max_length: int) -> list[Row]:
-    """Tokenize with the tokenizer's chat template; pairs of more than `max_length` tokens are left out.
+    """Tokenize with the tokenizer's chat template; pairs of more than `max_length` tokens are skipped.
 
-    Cutting them instead would teach the model to stop in the middle of a sentence.
+    Truncating them instead would teach the model to stop in the middle of a sentence.
 
     Raises:
         UnspellableText: the tokenizer has no tokens for a text.
@@ -30,9 +30,9 @@ def encode(pairs: Iterable[Pair], tokenizer: Any, max_length: int) -> list[Row]:
 
 
 def _encode(pair: Pair, conversations: ConversationEncoder, end_id: int) -> Row:
-    """Prompt and response are tokenized apart, as they are when serving: the model answers a finished prompt.
+    """Tokenize prompt and response separately, as in serving, where the model continues a complete prompt.
 
-    A special token written out in a text of the dataset is plain text, as it is in a client's prompt.
+    The name of a special token in the dataset is plain text, as it is in a client's prompt.
     """
     _, prompt_ids = conversations.encode([{"role": "user", "content": pair.instruction}])
     response_ids = [*conversations.texts.part_ids(pair.response), end_id]
@@ -44,7 +44,7 @@ def _encode(pair: Pair, conversations: ConversationEncoder, end_id: int) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Pads rows on the right to the longest of the batch."""
+    """Pads rows on the right to the length of the longest row."""
 
     pad_id: int
 

@@ -1,4 +1,4 @@
-"""The Python that runs the scripts: whether it has what training needs. Imports the standard library only."""
+"""Checks that the Python running the scripts has the packages for training. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "matpl
 
 
 def ensure_packages(argv: Sequence[str], root: Path = ROOT) -> None:
-    """Return when the packages are installed; else go on in the project's `.venv`, or exit with a line of advice.
+    """Return if the packages are installed; else continue in the project's `.venv`, or exit with a line of advice.
 
     Args:
-        argv: the command (script and arguments) to run again in `.venv`.
+        argv: the command (script and arguments) to rerun in `.venv`.
         root: the project's folder.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]

@@ -1,9 +1,9 @@
-"""What can go wrong before or after training, as one tree. The text of each error says what to do.
+"""The errors before or after training, as one tree. The text of each error says what to do.
 
 FineTuningError
-├── BaseModelError     the base model is not there and cannot be had
-├── DatasetError       a line of the instruction dataset cannot be used
-├── TrainingError      the training cannot start as asked, e.g. nothing to resume from
+├── BaseModelError     the base model is not available
+├── DatasetError       a line of the instruction dataset is not valid
+├── TrainingError      the training cannot start as requested, e.g. nothing to resume from
 ├── UnspellableText    a tokenizer has no tokens for a text
 └── AdapterError       an adapter cannot be served on top of its base model
 """
@@ -12,19 +12,19 @@ from __future__ import annotations
 
 
 class FineTuningError(Exception):
-    """Base of the tree; the scripts print it as one line and exit with status 1."""
+    """Base class of the tree; the scripts print it as one line and exit with status 1."""
 
 
 class BaseModelError(FineTuningError):
-    """The base model is not there and cannot be had."""
+    """The base model is not available."""
 
 
 class DatasetError(FineTuningError):
-    """A line of the instruction dataset cannot be used; the text names file, line and field."""
+    """A line of the instruction dataset is not valid; the text names file, line and field."""
 
 
 class TrainingError(FineTuningError):
-    """The training cannot start as asked."""
+    """The training cannot start as requested."""
 
 
 class UnspellableText(FineTuningError):

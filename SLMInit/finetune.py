@@ -1,4 +1,4 @@
-"""LoRA fine-tuning of a base model on an instruction dataset, from the options to the finished output folder."""
+"""Fine-tunes a base model with LoRA on an instruction dataset, from the options to the finished output folder."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from SLMInit.trainer import LoraTrainer, build_trainer
 
 Progress = Callable[[str], None]
 
-MAX_THREADS = 16  # a small model gains nothing from more, and the rest of the machine stays usable
+MAX_THREADS = 16  # a small model gains nothing from more threads, and the rest of the machine stays usable
 
-# A checkpoint only fits a run that has the same of these: they shape the adapter or the order of the data.
+# A run can only resume from a checkpoint with the same values: they determine the adapter or the order of the data.
 FIXED_BY_CHECKPOINT = ("rank", "alpha", "batch_size", "max_length", "seed")
 HYPERPARAMETERS = (*FIXED_BY_CHECKPOINT, "learning_rate", "epochs", "max_steps")
 
@@ -39,10 +39,10 @@ HYPERPARAMETERS = (*FIXED_BY_CHECKPOINT, "learning_rate", "epochs", "max_steps")
 class _Base:
     """A base model, ready to be loaded."""
 
-    name: str  # by which its adapters know it
-    source: str  # what from_pretrained takes
+    name: str  # the name recorded in its adapters
+    source: str  # folder or hub id for from_pretrained
     tokenizer: Any  # with the training prompt as its chat template
-    context: int | None  # tokens; None: no limit is known
+    context: int | None  # tokens; None: no known limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +66,18 @@ class _Result:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """The Trainer's log with the evaluation before the first step, which it does not keep."""
+        """The Trainer's log plus the evaluation before the first step, which the Trainer does not log."""
         return [{"step": 0, "eval_loss": self.loss_before}, *self.trainer.state.log_history]
 
 
 def finetune(options: TrainingOptions, *, progress: Progress) -> Summary:
     """Train an adapter and write it with its tokenizer, `summary.json` and `loss.png` to `options.output`.
 
-    Checkpoints go to `<output>/checkpoints` as the run proceeds; the adapter is written at the end, so an interrupted
-    run leaves an earlier run's adapter as it was.
+    Checkpoints are written to `<output>/checkpoints` during the run; the adapter is written at the end, so an
+    interrupted run does not touch an earlier run's adapter.
 
     Raises:
-        FineTuningError: dataset, base model or options cannot be used; the text says what to do.
+        FineTuningError: the dataset, base model or options are not usable; the text says what to do.
     """
     started = time.monotonic()
     torch.set_num_threads(options.threads or min(_usable_cores(), MAX_THREADS))
@@ -116,14 +116,14 @@ def _prepare_data(options: TrainingOptions, base: _Base, progress: Progress) -> 
     if not train or not held_out:
         raise DatasetError(
             f"{options.data}: {left_out} of {len(pairs)} pairs are longer than {limit} tokens (--max-length), which "
-            "leaves too few to train on and to test with."
+            "leaves too few pairs to train on and to test with."
         )
-    progress(f"{len(train)} pairs to train on, {len(held_out)} held out, {left_out} left out (over {limit} tokens)")
+    progress(f"{len(train)} pairs to train on, {len(held_out)} held out, {left_out} skipped (over {limit} tokens)")
     return _Data(train, held_out, left_out, hashlib.sha256(options.data.read_bytes()).hexdigest())
 
 
 def _start(checkpoints: Checkpoints, options: TrainingOptions, base: _Base, data: _Data) -> Path | None:
-    """Return the checkpoint to go on from, or None for a new run."""
+    """Return the checkpoint to resume from, or None for a new run."""
     identity = {"base model": base.name, "data": data.sha256} | {
         name: getattr(options, name) for name in FIXED_BY_CHECKPOINT
     }
@@ -150,7 +150,7 @@ def _train(
 
 
 def _evaluate(trainer: LoraTrainer) -> float:
-    """The loss on the held-out pairs; the trainer's own log has it already when it ended on an evaluation."""
+    """Return the loss on the held-out pairs; taken from the trainer's log if the run ended with an evaluation."""
     last = trainer.state.log_history[-2:]
     for row in last:
         if "eval_loss" in row and row["step"] == trainer.state.global_step > 0:
@@ -180,5 +180,5 @@ def _summarise(options: TrainingOptions, base: _Base, data: _Data, result: _Resu
 
 
 def _usable_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine has."""
+    """Return the number of cores this process may use, which in a container can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The config of a GGUF file's model: as transformers reads it, and what transformers passes over."""
+"""Builds the config of a GGUF file's model: transformers' result, plus the settings that transformers ignores."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LLAMA3_FREQUENCIES: dict[str, Any] = {
 FREQUENCY_FACTORS = "rope_freqs.weight"
 LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
 POSITION_TENSORS = (FREQUENCY_FACTORS, LONG_FACTORS, SHORT_FACTORS)
-"""Tensors that belong to the config and not to the weights."""
-TRACES = ("_model_name_or_path", "n_ctx", "feed_forward_length")  # what transformers reads and no model of it has
-PARTLY_ROTARY = ("phi3", "stablelm", "nemotron")  # the others' rotary width is that of a head
+"""Tensors that belong to the config, not to the weights."""
+TRACES = ("_model_name_or_path", "n_ctx", "feed_forward_length")  # set by transformers' reader but used by no model
+PARTLY_ROTARY = ("phi3", "stablelm", "nemotron")  # in all others the rotary width equals the head size
 GEMMA_27B_LAYERS = {"gemma2": 46, "gemma3": 62}
 
 
 def read_config(file: GgufFile) -> PreTrainedConfig:
-    """Return the config with which the file's weights compute what they were trained for.
+    """Return the config that the file's weights were trained with.
 
     Raises:
-        BaseModelError: the file scales its positions in a way that cannot be expressed.
-        ValueError, LookupError, TypeError, RuntimeError: transformers does not know such a model.
+        BaseModelError: the file scales its positions in an unsupported way.
+        ValueError, LookupError, TypeError, RuntimeError: transformers does not support this kind of model.
     """
     from transformers import AutoConfig
 
@@ -44,7 +44,7 @@ def read_config(file: GgufFile) -> PreTrainedConfig:
 
 
 def _exact_decimals(value: Any) -> Any:
-    """Undo what float32 did to decimals on their way through the file: 9.99999974e-06 was 1e-05."""
+    """Undo the float32 rounding of decimals in the file: 9.99999974e-06 was 1e-05."""
     import numpy as np
 
     if isinstance(value, dict):
@@ -55,7 +55,7 @@ def _exact_decimals(value: Any) -> Any:
 
 
 def _sizes(file: GgufFile, values: dict[str, Any]) -> dict[str, Any]:
-    """What transformers leaves at its class's default, so at the size of some other model."""
+    """Return the sizes that transformers leaves at the default of its config class, which is for another model."""
     sizes: dict[str, Any] = {"vocab_size": int(file.tensors["token_embd.weight"].shape[-1])}
     key_length = file.setting("attention.key_length")
     if key_length and "head_dim" in values and file.architecture != "gemma4":
@@ -78,14 +78,14 @@ def _special_token_ids(file: GgufFile) -> dict[str, int | None]:
 
 
 def _gemma_query_scale(file: GgufFile, key_length: int) -> int:
-    """No file says it; by the size of a head, and in the 27B models by that of a head's share of the width."""
+    """Return the query scale, which no file has: the head size, or in the 27B models the width per head."""
     if file.setting("block_count") == GEMMA_27B_LAYERS[file.architecture]:
         return int(file.setting("embedding_length") // file.setting("attention.head_count"))
     return key_length
 
 
 def _complete_rope(file: GgufFile, rope: dict[str, Any], context: int) -> None:
-    """Set how positions turn into angles, where the model has that per kind of layer for those that see everything."""
+    """Set the rotary embedding; if it differs by layer type, mainly that of the full attention layers."""
     everywhere = rope.get("full_attention", rope)
     if base := file.setting("rope.freq_base"):
         everywhere["rope_theta"] = _exact_decimals(base)
@@ -103,7 +103,7 @@ def _head_size(file: GgufFile) -> int:
 
 
 def _scaling(file: GgufFile, rope: dict[str, Any], context: int) -> dict[str, Any]:
-    """How the angles are stretched beyond the length of the first training, in transformers' words."""
+    """Return the scaling of the angles beyond the original context length, in transformers' terms."""
     if FREQUENCY_FACTORS in file.tensors:
         return _llama3_scaling(file, rope["rope_theta"])
     if LONG_FACTORS in file.tensors:
@@ -120,7 +120,7 @@ def _scaling(file: GgufFile, rope: dict[str, Any], context: int) -> dict[str, An
 
 
 def _llama3_scaling(file: GgufFile, theta: float) -> dict[str, Any]:
-    """The file holds the finished factors; transformers computes them, so say from what, and that it is from that."""
+    """Return the parameters from which transformers computes the factors, after checking that they give the file's."""
     import numpy as np
 
     factors = file.tensors[FREQUENCY_FACTORS].data
@@ -131,11 +131,11 @@ def _llama3_scaling(file: GgufFile, theta: float) -> dict[str, Any]:
 
 
 def _llama3_factors(count: int, theta: float, factor: float) -> np.ndarray[Any, Any]:
-    """What every frequency is divided by: nothing the fast ones, `factor` the slow ones, in between a mixture."""
+    """Return the divisor of each frequency: 1 for the fast ones, `factor` for the slow ones, a mixture in between."""
     import numpy as np
 
     low, high, original = LLAMA3_FREQUENCIES.values()
-    turns = original * theta ** (-np.arange(count) / count) / (2 * np.pi)  # over the first training's context
+    turns = original * theta ** (-np.arange(count) / count) / (2 * np.pi)  # over the original context
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
     factors: np.ndarray[Any, Any] = 1 / ((1 - kept) / factor + kept)
     return factors

@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself: its metadata and the list of its tensors, checked to be one whole language model."""
+"""Reads a GGUF file's metadata and list of tensors, and checks that it is one complete language model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from gguf.gguf_reader import ReaderTensor
 
 MAGIC = b"GGUF"
-# What the reader raises for bytes that mean nothing: it checks no lengths.
+# The reader's errors for invalid bytes: it does not check lengths.
 BROKEN = (ValueError, LookupError, OverflowError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """A GGUF file of a language model. The tensors' data stay on disk until they are looked at."""
+    """A GGUF file of a language model. The tensors' data stay on disk until they are accessed."""
 
     path: Path
     metadata: Mapping[str, Any]
@@ -27,19 +27,19 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
-        """Its kind of model in llama.cpp's words, e.g. `llama` or `qwen2`."""
+        """Its architecture in llama.cpp's terms, e.g. `llama` or `qwen2`."""
         return str(self.metadata["general.architecture"])
 
     def setting(self, name: str) -> Any:
-        """A setting of its architecture, e.g. `context_length`; None: the file does not say."""
+        """Return a setting of its architecture, e.g. `context_length`; None if the file does not have it."""
         return self.metadata.get(f"{self.architecture}.{name}")
 
     def token_setting(self, name: str) -> Any:
-        """A setting of its tokenizer, e.g. `eos_token_id`; None: the file does not say."""
+        """Return a setting of its tokenizer, e.g. `eos_token_id`; None if the file does not have it."""
         return self.metadata.get(f"tokenizer.ggml.{name}")
 
     def refusal(self, why: str) -> BaseModelError:
-        """The error that this file cannot be used."""
+        """Return the error that says why this file cannot be used."""
         return _refusal(self.path, why)
 
 
@@ -47,7 +47,7 @@ def read_gguf(path: Path) -> GgufFile:
     """Read everything but the weights.
 
     Raises:
-        BaseModelError: it is no GGUF file, is damaged, or holds something else than one whole language model.
+        BaseModelError: it is not a GGUF file, is damaged, or is not one complete language model.
     """
     from gguf import GGUFReader
 
@@ -73,7 +73,7 @@ def _check_is_language_model(file: GgufFile) -> None:
     kind = file.metadata.get("general.type", "model")
     if kind == "adapter":
         raise file.refusal(
-            "it is a LoRA adapter, not a model. Name the GGUF file of its base model; adapters are served from PEFT "
+            "it is a LoRA adapter, not a model. Use the GGUF file of its base model; adapters are served from PEFT "
             "folders (SLM_LORA_PATH)."
         )
     if kind == "mmproj" or file.metadata.get("general.architecture") == "clip":
@@ -81,10 +81,10 @@ def _check_is_language_model(file: GgufFile) -> None:
     if file.metadata.get("split.count", 1) > 1:
         raise file.refusal(
             f"it is one of {file.metadata['split.count']} parts. Join them with llama.cpp's "
-            "`llama-gguf-split --merge` and name the result."
+            "`llama-gguf-split --merge` and use the result."
         )
     if "general.architecture" not in file.metadata or "token_embd.weight" not in file.tensors:
-        raise file.refusal("it holds no weights of a language model. Name the file with the weights.")
+        raise file.refusal("it has no weights of a language model. Use the file with the weights.")
 
 
 def _refusal(path: Path, why: str) -> BaseModelError:

@@ -1,4 +1,4 @@
-"""A GGUF file as the base model: converted once to a folder that `from_pretrained` takes."""
+"""Converts a GGUF file, once, to a folder that `from_pretrained` loads as the base model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 SUFFIX = ".gguf"
-CONVERSION = 1  # raised when what `convert` writes changes, so that files are converted anew
+CONVERSION = 1  # increased when the output of `convert` changes, so that files are converted again
 FLOAT32_BYTES = 4
 MIB = 2**20
 LONGEST_STEM = 100  # characters of a folder's name
-# What transformers raises for files that it was not written for.
+# transformers' errors for files that it does not support.
 UNREADABLE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError),
     *(RuntimeError, ArithmeticError, AssertionError),
@@ -32,10 +32,10 @@ Progress = Callable[[str], None]
 
 
 def install(path: Path, models_dir: Path, *, progress: Progress) -> Path:
-    """Return the folder below `models_dir` that the file was converted to, converting it first when it was not.
+    """Return the folder below `models_dir` with the converted file; converts it if it is not there yet.
 
     Raises:
-        BaseModelError: the file is damaged, is no language model, or is of an architecture that cannot be read.
+        BaseModelError: the file is damaged, is not a language model, or its architecture is not supported.
     """
 
     def make(scratch: Path) -> Path:
@@ -47,12 +47,12 @@ def install(path: Path, models_dir: Path, *, progress: Progress) -> Path:
 
 
 def converted(path: Path, models_dir: Path) -> Path:
-    """The folder that the file is or will be converted to; a file that changes gets another one."""
+    """Return the folder for the converted file; a changed file gets another folder."""
     return models_dir / f"gguf-{path.stem[:LONGEST_STEM]}-{_fingerprint(path)}"
 
 
 def convert(path: Path, target: Path) -> None:
-    """Write the file's model as float32, which every type of a GGUF fits in, and its tokenizer to a new folder.
+    """Write the file's model as float32, which can hold every GGUF type, and its tokenizer to a new folder.
 
     Raises:
         BaseModelError: see `install`.
@@ -67,11 +67,11 @@ def convert(path: Path, target: Path) -> None:
     _plain_model(loaded, config, _generation_config(file)).save_pretrained(target)
     tokenizer.save_pretrained(target)
     for weights in target.glob("*.safetensors"):
-        weights.chmod(0o644)  # written for its owner alone, but a container reads it as another user
+        weights.chmod(0o644)  # only the owner could read it, but a container reads it as another user
 
 
 def _fingerprint(path: Path) -> str:
-    """Tells files apart by size, time and beginning: every start asks, and to hash all of it takes seconds per GB."""
+    """Return a hash of size, time and first MiB: a hash of the whole file would delay every start by seconds per GB."""
     stat = path.stat()
     seen = hashlib.sha256(f"{CONVERSION} {stat.st_size} {stat.st_mtime_ns} ".encode())
     with path.open("rb") as start:
@@ -97,14 +97,14 @@ def _explained(file: GgufFile) -> Iterator[None]:
         first_line = next(iter(str(err).strip().splitlines()), "")
         raise file.refusal(
             f"transformers cannot read the architecture {file.architecture!r} from this GGUF file "
-            f"({type(err).__name__}: {first_line}). Name the model's folder in safetensors format, or its hub id."
+            f"({type(err).__name__}: {first_line}). Use the model's folder in safetensors format, or its hub id."
         ) from err
 
 
 def _load(file: GgufFile, config: PreTrainedConfig, nothing: Path) -> PreTrainedModel:
-    """The dequantised weights in a model, after a check that model and file have the same ones.
+    """Return a model with the dequantised weights, after checking that the model and the file have the same weights.
 
-    `nothing` is an empty folder: of the file's own one, transformers would also take adapters and settings.
+    `nothing` is an empty folder: from the file's own folder, transformers would also load adapters and settings.
     """
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
@@ -119,21 +119,21 @@ def _load(file: GgufFile, config: PreTrainedConfig, nothing: Path) -> PreTrained
         output_loading_info=True,
     )
     if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"the file lacks {len(missing)} weights of the model, e.g. {missing[0]}")
+        raise ValueError(f"{len(missing)} weights of the model are missing in the file, e.g. {missing[0]}")
     _check_all_were_used(file, model)
     return model  # type: ignore[no-any-return]
 
 
 def _check_all_were_used(file: GgufFile, model: PreTrainedModel) -> None:
-    """transformers passes over tensors that it has no place for, and the model would answer without them."""
+    """Check that no tensor was dropped: transformers ignores tensors that the model does not have."""
     in_file = sum(int(tensor.n_elements) for name, tensor in file.tensors.items() if name not in POSITION_TENSORS)
     in_model = sum({weight.data_ptr(): weight.numel() for weight in model.state_dict().values()}.values())
     if in_file != in_model:
-        raise ValueError(f"the file holds {in_file} numbers where the model has place for {in_model}")
+        raise ValueError(f"the file has {in_file} numbers, but the model has {in_model}")
 
 
 def _plain_model(loaded: PreTrainedModel, config: PreTrainedConfig, generation: GenerationConfig) -> PreTrainedModel:
-    """The weights in a fresh model: one that came out of a GGUF refuses to be saved."""
+    """Move the weights to a new model: transformers refuses to save a model loaded from GGUF."""
     import torch
 
     with torch.device("meta"):
@@ -145,7 +145,7 @@ def _plain_model(loaded: PreTrainedModel, config: PreTrainedConfig, generation: 
 
 
 def _generation_config(file: GgufFile) -> GenerationConfig:
-    """Every token that the file names as the end of a text, a turn or a message ends an answer."""
+    """Return the config for generation: every end-of-text, end-of-turn or end-of-message token ends a response."""
     from transformers import GenerationConfig
 
     named = [file.token_setting(f"{name}_token_id") for name in ("eos", "eot", "eom")]

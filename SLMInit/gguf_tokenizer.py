@@ -1,7 +1,7 @@
-"""The tokenizer that a GGUF file describes, built from its parts.
+"""Builds the tokenizer described by a GGUF file.
 
-transformers' own reader takes names of pre-tokenizers that it does not know for GPT-2's, leaves out NFC and Llama 3's
-whole-word rule, and does not recognise control tokens that are spelled outside the byte alphabet (DeepSeek's).
+transformers' own reader treats unknown pre-tokenizers as GPT-2's, ignores NFC and Llama 3's whole-word rule, and does
+not recognise control tokens with characters outside the byte alphabet (DeepSeek's).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-SPACE = "\u2581"  # how sentencepiece writes a space
+SPACE = "\u2581"  # a space in sentencepiece
 SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-PHI3_PLAIN_TOKENS = ("<unk>", "<s>", "<|endoftext|>")  # its others take the spaces after them; no file says so
+PHI3_PLAIN_TOKENS = ("<unk>", "<s>", "<|endoftext|>")  # its other special tokens strip the spaces after them
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class TokenType(IntEnum):
 
 
 def build_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
-    """Build the tokenizer; warn when the file names a pre-tokenizer that is not known.
+    """Build the tokenizer; warns if the file names an unknown pre-tokenizer.
 
     Raises:
-        BaseModelError: the file has no tokenizer, a damaged one, or one of another kind than byte-level or
-            sentencepiece BPE.
+        BaseModelError: the file has no tokenizer, a damaged one, or one that is neither byte-level nor sentencepiece
+            BPE.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -49,7 +49,7 @@ def build_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
     if not file.token_setting("tokens"):
         raise file.refusal("it has no tokenizer. Name a file that has one, or the model's folder.")
     if build is None:
-        raise file.refusal(f"its tokenizer is of the kind {kind!r}, which is not known here. Name the model's folder.")
+        raise file.refusal(f"its tokenizer is of the kind {kind!r}, which is not supported. Use the model's folder.")
     tokenizer, adds_bos = build(file)
     _add_whole_tokens(tokenizer, file)
     _add_start_and_end(tokenizer, file, adds_bos=adds_bos)
@@ -63,7 +63,7 @@ def build_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
 
 
 def _byte_level(file: GgufFile) -> tuple[Tokenizer, bool]:
-    """Byte-level BPE, and whether it begins texts with a start token by itself."""
+    """Return a byte-level BPE tokenizer, and whether it adds a start token by default."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     rules = _pre_tokenizer(file)
@@ -82,8 +82,8 @@ def _pre_tokenizer(file: GgufFile) -> PreTokenizer:
     name = file.token_setting("pre")
     if name not in PRE_TOKENIZERS:
         log.warning(
-            "%s names %r as its pre-tokenizer, which is not known here; texts are split as for GPT-2, so some may "
-            "become other tokens than the model learned.",
+            "%s has the unknown pre-tokenizer %r; texts are split as for GPT-2, so some tokens may differ from the "
+            "model's training.",
             file.path.name,
             name,
         )
@@ -95,13 +95,13 @@ def _checked_merges(file: GgufFile, vocabulary: dict[str, int]) -> list[tuple[st
     for line in file.token_setting("merges") or []:
         left, _, right = line.partition(" ")
         if not {left, right, left + right} <= vocabulary.keys():
-            raise file.refusal(f"its tokenizer merges {line!r}, which are no tokens of it. Get the file again.")
+            raise file.refusal(f"its tokenizer merges {line!r}, which are not tokens of it. Get the file again.")
         merges.append((left, right))
     return merges
 
 
 def _sentencepiece(file: GgufFile) -> tuple[Tokenizer, bool]:
-    """BPE over whole texts in which spaces are letters."""
+    """Return a BPE tokenizer over whole texts, in which spaces count as letters, and True (it adds a start token)."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     tokens = _with_written_spaces(file.token_setting("tokens"))
@@ -120,14 +120,14 @@ def _sentencepiece(file: GgufFile) -> tuple[Tokenizer, bool]:
 
 
 def _with_written_spaces(tokens: Iterable[str]) -> list[str]:
-    """Gemma's tokens of several spaces are spelled plainly in the file, while the text has them written."""
+    """Replace the spaces in Gemma's tokens of several spaces: the file has plain spaces, but the text has `SPACE`."""
     return [SPACE * len(token) if token.strip(" ") == "" else token for token in tokens]
 
 
 def _derived_merges(file: GgufFile, tokens: list[str], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Sentencepiece joins whatever pair gives the best token: every way to make a token of two, best tokens first."""
+    """Return every pair that forms a token, best tokens first: sentencepiece joins the pair with the best result."""
     scores = file.token_setting("scores")
-    # Gemma's scores do not tell the order in which its tokens were learned, their ids do.
+    # Gemma's scores do not give the order in which its tokens were learned, but their ids do.
     by_id = file.architecture.startswith("gemma") or not scores
     types = file.token_setting("token_type") or [TokenType.NORMAL] * len(tokens)
     normal = [token_id for token_id, kind in enumerate(types) if kind == TokenType.NORMAL]
@@ -141,7 +141,7 @@ def _derived_merges(file: GgufFile, tokens: list[str], vocabulary: dict[str, int
 
 
 def _add_whole_tokens(tokenizer: Tokenizer, file: GgufFile) -> None:
-    """Have tokens that stand for themselves found in a text before it is split."""
+    """Add the control and user-defined tokens, which are matched in a text before it is split."""
     from tokenizers import AddedToken
 
     types = file.token_setting("token_type") or []
@@ -172,7 +172,7 @@ def _add_start_and_end(tokenizer: Tokenizer, file: GgufFile, *, adds_bos: bool) 
 
 
 def _token(file: GgufFile, name: str) -> str | None:
-    """The token that the file names as its start, end, ... token."""
+    """Return the token that the file names as its start, end, ... token."""
     token_id = file.token_setting(f"{name}_token_id")
     tokens = file.token_setting("tokens")
     return tokens[token_id] if token_id is not None and token_id < len(tokens) else None

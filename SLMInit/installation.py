@@ -1,4 +1,4 @@
-"""Puts a model's folder in its place: whole or not at all, and once, however many processes ask for it."""
+"""Installs a model's folder atomically, and only once if several processes request it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 def install_once(folder: Path, make: Callable[[Path], Path], *, progress: Callable[[str], None]) -> Path:
-    """Return `folder`, having it made first when it is not there.
+    """Return `folder`; creates it if it does not exist.
 
-    Of several processes that ask at once one makes the folder while the others wait. What a killed process left half
-    made is cleared by the next.
+    If several processes call this concurrently, one creates the folder while the others wait. The next call removes
+    the unfinished files of a killed process.
 
     Args:
-        folder: the model's place.
-        make: builds the model somewhere below the empty scratch folder that it is given, and returns where. What it
-            raises is passed on, and nothing remains of its work.
-        progress: called with one line of text when the folder was made.
+        folder: the model's final folder.
+        make: builds the model below the given empty scratch folder and returns its path. If it raises, the exception
+            is passed on and its files are removed.
+        progress: called with one line of text when the folder has been created.
     """
     if folder.is_dir():
         return folder
@@ -33,12 +33,12 @@ def install_once(folder: Path, make: Callable[[Path], Path], *, progress: Callab
 
 
 def _make(folder: Path, scratch: Path, make: Callable[[Path], Path]) -> None:
-    """Only the lock's holder touches the scratch folder, so what lies there is of no use to anybody."""
+    """Build in the scratch folder, then move. Only the lock's holder uses that folder, so old files can be deleted."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
         made = make(scratch)
-        os.sync()  # a power cut must not leave the folder in its place and take the files' contents
+        os.sync()  # a power cut must not lose the files' contents but keep the folder
         made.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

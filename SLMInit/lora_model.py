@@ -1,4 +1,4 @@
-"""The base model with LoRA matrices on it: made, described, saved."""
+"""Creates, describes and saves a base model with LoRA matrices."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from SLMInit.options import TrainingOptions
 
 
 def load_lora_model(source: str, name: str, options: TrainingOptions) -> Any:
-    """Load the base model in float32 and put LoRA on it.
+    """Load the base model in float32 and add LoRA matrices.
 
     Args:
-        source: what `from_pretrained` takes.
-        name: the base model as the user calls it; the adapter will say that it was trained on this.
+        source: folder or hub id for `from_pretrained`.
+        name: the user's name for the base model, which is recorded in the adapter.
         options: rank, alpha and seed.
 
     Raises:
@@ -42,7 +42,7 @@ def load_lora_model(source: str, name: str, options: TrainingOptions) -> Any:
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),
     )
     with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 by an old name
+        # peft 0.21 uses a name that is deprecated in transformers 5.23
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         model = get_peft_model(base, config)
     model.peft_config["default"].base_model_name_or_path = name
@@ -50,16 +50,16 @@ def load_lora_model(source: str, name: str, options: TrainingOptions) -> Any:
 
 
 def target_modules(model_type: str) -> list[str] | str:
-    """The layers that get LoRA matrices: peft's choice for the architecture, else every linear layer but the output.
+    """Return the layers that get LoRA matrices: peft's choice for the architecture, else all linear but the output.
 
-    For GPT-2 (and distilgpt2, DialoGPT) that is the fused `c_attn`, for Llama-like models `q_proj` and `v_proj`.
+    For GPT-2 (and distilgpt2, DialoGPT) this is the fused `c_attn`, for Llama-like models `q_proj` and `v_proj`.
     """
     chosen: Any = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type, "all-linear")
     return chosen if isinstance(chosen, str) else list(chosen)
 
 
 def describe_lora(model: Any) -> str:
-    """One line on what is trained."""
+    """Return a one-line description of the trained weights."""
     config = model.peft_config["default"]
     targets = config.target_modules
     names = targets if isinstance(targets, str) else ", ".join(sorted(targets))
@@ -70,13 +70,13 @@ def describe_lora(model: Any) -> str:
 def save_lora(model: Any, folder: Path) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json`.
 
-    peft's own `save_pretrained` also asks the model hub about the base's vocabulary and leaves a model card that is an
-    empty form, over a README that may be there.
+    peft's own `save_pretrained` also queries the model hub for the base's vocabulary, and overwrites an existing README
+    with an empty model card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "adapter_model.safetensors"
     save_file(get_peft_model_state_dict(model, save_embedding_layers=False), weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # written for its owner alone, but a container reads it as another user
+    weights.chmod(0o644)  # only the owner could read it, but a container reads it as another user
     config = copy(model.peft_config["default"])
     config.inference_mode = True
     config.save_pretrained(str(folder))

@@ -1,4 +1,4 @@
-"""What a training run can be told, on the command line or by a caller of `finetune`."""
+"""The options of a training run, from the command line or a caller of `finetune`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ FOLDER = Path(__file__).resolve().parent
 DEFAULT_DATA = FOLDER / "data" / "instructions.jsonl"
 OUTPUT = {"cpu": FOLDER / "cpu_lora_out", "cuda": FOLDER / "cuda_lora_out"}
 MAX_RANK = 256
-MAX_LENGTH = {"cpu": 256, "cuda": 1024}  # tokens of one pair
+MAX_LENGTH = {"cpu": 256, "cuda": 1024}  # tokens per pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
-    """One training run. `base_model` and `data_dir` of None are the server's settings."""
+    """The options of one training run. If `base_model` or `data_dir` is None, the server's setting applies."""
 
     device: Device
     output: Path
-    max_length: int  # tokens of one pair, prompt and response
+    max_length: int  # tokens per pair, prompt and response together
     data: Path = DEFAULT_DATA
     base_model: str | None = None
     data_dir: Path | None = None
     epochs: float = 3.0
-    max_steps: int | None = None  # ends the run before `epochs` do
+    max_steps: int | None = None  # ends the run even if `epochs` are not complete
     batch_size: int = 4
     learning_rate: float = 2e-3
     rank: int = 8
@@ -41,12 +41,12 @@ class TrainingOptions:
 
 
 def parse_options(device: Device, argv: Sequence[str]) -> TrainingOptions:
-    """Read the command line of a training script; ends the process with a usage line when it is wrong."""
+    """Parse the command line of a training script; exits with a usage message if it is not valid."""
     return TrainingOptions(device=device, **vars(_parser(device).parse_args(argv)))
 
 
 def default_options(device: Device) -> TrainingOptions:
-    """What the device's script does when it is told nothing."""
+    """Return the options of the device's script without arguments."""
     return TrainingOptions(device=device, output=OUTPUT[device], max_length=MAX_LENGTH[device])
 
 
@@ -93,7 +93,7 @@ def _parser(device: Device) -> argparse.ArgumentParser:
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """An argparse type: a whole number from `least` to `most`."""
+    """Return an argparse type: a whole number from `least` to `most`."""
 
     def whole_number(text: str) -> int:
         value = int(text)
@@ -108,5 +108,5 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 def _positive_number(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not greater than 0")
     return value

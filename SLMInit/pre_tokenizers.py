@@ -1,7 +1,7 @@
-"""How byte-level vocabularies want a text split before their merges apply, by the names that GGUF files have for it.
+"""Defines how byte-level tokenizers split a text before merging, by the pre-tokenizer names of GGUF files.
 
-A GGUF file names its pre-tokenizer; what the name stands for is known to those who read it. The patterns are those of
-the models' own `tokenizer.json`.
+A GGUF file only has the name of its pre-tokenizer, so its reader must know the rules. The patterns are copied from the
+models' own `tokenizer.json`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ DIGIT = r"\p{N}"
 
 @dataclass(frozen=True, slots=True)
 class PreTokenizer:
-    """What a byte-level vocabulary takes for granted. Every pattern splits what the ones before it left whole."""
+    """The rules of a byte-level vocabulary. Each pattern splits the pieces left by the previous one."""
 
     patterns: tuple[str, ...]
-    composes: bool = False  # accents are joined to their letters (NFC) first
-    ignores_merges: bool = False  # a word that is a token stays one, whatever the merges would make of it
-    adds_bos: bool = False  # where the file does not say
+    composes: bool = False  # accents are first combined with their letters (NFC)
+    ignores_merges: bool = False  # a word that is a token stays whole, even if the merges would split it
+    adds_bos: bool = False  # the default if the file does not say
 
 
 GPT2 = PreTokenizer((GPT2_WORDS,))

@@ -1,8 +1,8 @@
-r"""The prompt that a model is fine-tuned with, as the Jinja text of a tokenizer's `chat_template`.
+r"""The prompt format for fine-tuning, as the Jinja text of a tokenizer's `chat_template`.
 
 One pair of the dataset renders to `### Instruction:\n{instruction}\n\n### Response:\n{response}` + end-of-text token.
-The training script saves the template with the adapter's tokenizer, so that whoever serves the adapter renders every
-prompt with `tokenizer.apply_chat_template` and needs to know nothing else.
+The training script saves the template with the adapter's tokenizer, so `tokenizer.apply_chat_template` is all that a
+server of the adapter needs to render a prompt.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ INSTRUCTION_TEMPLATE = (
     "{%- elif message['role'] == 'system' -%}"
     "{{- message['content'] + '\\n\\n' -}}"
     "{%- else -%}"
-    # A response ends with the end-of-text token and nothing else, so the gap between two turns belongs to the second.
+    # A response ends with only the end-of-text token, so the gap between two turns belongs to the second.
     "{{- ('\\n\\n' if loop.previtem is defined and loop.previtem['role'] == 'assistant' else '') -}}"
     "{{- '### Instruction:\\n' + message['content'] + '\\n\\n' -}}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '### Response:\\n' -}}{%- endif -%}"
 )
-"""User turns become instructions, assistant turns responses; a system turn stands before the first instruction."""
+"""User turns become instructions, assistant turns responses; a system turn comes before the first instruction."""

@@ -1,4 +1,4 @@
-"""What a run leaves for people to read: `summary.json` and a picture of the loss."""
+"""Writes the report of a run: `summary.json` and a plot of the loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One finished training run. Losses are mean cross-entropies per response token, in nats."""
+    """One finished training run. A loss is the mean cross-entropy per response token, in nats."""
 
     base_model: str
     device: str
@@ -37,7 +37,7 @@ class Summary:
 
 
 def package_versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """Return the package versions that a result depends on."""
     return {"python": platform.python_version()} | {name: version(name) for name in REPORTED_PACKAGES}
 
 
@@ -47,12 +47,12 @@ def write_summary(summary: Summary, folder: Path) -> None:
 
 
 def draw_loss(history: Sequence[Mapping[str, float]], summary: Summary, folder: Path) -> None:
-    """Draw the loss per step, on the training data and on the held-out pairs, to `loss.png`.
+    """Plot the loss per step, on the training data and on the held-out pairs, in `loss.png`.
 
     Args:
         history: the Trainer's log: rows with `step` and `loss` or `eval_loss`.
         summary: for the title.
-        folder: where the picture goes.
+        folder: the plot's folder.
     """
     from matplotlib.figure import Figure
 

@@ -1,6 +1,6 @@
-"""What `cudaInit.py` and `cudaInit_cpu.py` have in common: from the command line to an exit status.
+"""The shared main program of `cudaInit.py` and `cudaInit_cpu.py`.
 
-Imports nothing heavy at its top, so that `--help` and the advice on a missing package come at once.
+Imports nothing heavy at the top, so that `--help` and the advice on a missing package appear immediately.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 
 def run(device: Device, argv: list[str]) -> int:
-    """Fine-tune as the command line says and print what comes of it. Returns the exit status.
+    """Fine-tune as requested on the command line and print the result. Returns the exit status.
 
     Args:
-        device: what the script trains on.
+        device: the device to train on.
         argv: the script's path and its arguments.
     """
     ensure_packages(argv)
-    # Threads that spin while they wait make training several times slower where another program uses the cores too.
+    # Threads that spin while waiting make training several times slower if another program also uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = parse_options(device, argv[1:])
     if device == "cuda" and not _has_cuda():
-        print("cudaInit.py: PyTorch finds no CUDA GPU here. Train on the CPU: python cudaInit_cpu.py", file=sys.stderr)
+        print("cudaInit.py: PyTorch finds no CUDA GPU. Train on the CPU: python cudaInit_cpu.py", file=sys.stderr)
         return 1
     return _finetune(options)
 

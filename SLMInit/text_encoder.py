@@ -1,4 +1,4 @@
-"""Text to token ids. What a user typed is text, also where it spells a special token."""
+"""Encodes text to token ids. User input is always text, even if it contains the name of a special token."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from SLMInit.chat_template import Message
 from SLMInit.control_tokens import ControlTokens, MarkedMessages, Segment
 from SLMInit.errors import UnspellableText
 
-Encode = Callable[[str, bool], list[int]]  # a text, and whether with the tokens around it -> ids
+Encode = Callable[[str, bool], list[int]]  # (text, whether to add start and end tokens) -> ids
 
 
 class TextEncoder:
-    """Makes token ids with one tokenizer. Safe from several threads.
+    """Encodes with one tokenizer. Thread-safe.
 
-    Where a method takes `encode`, that is used to do the work elsewhere, with the tokenizer of `state`.
+    A method's `encode` argument, if given, does the encoding elsewhere, with the tokenizer of `state`.
 
     Args:
-        tokenizer: of transformers.
-        template: the chat template that the conversations are rendered with.
+        tokenizer: a transformers tokenizer.
+        template: the chat template with which the conversations are rendered.
 
     Raises:
-        TemplateError: `template` is none.
+        TemplateError: `template` is not a valid template.
         UnspellableText, ValueError: the tokenizer cannot be used.
     """
 
     start_ids: list[int]
-    """The tokens that the tokenizer puts before every text by itself, such as a start token."""
+    """The tokens that the tokenizer adds before every text, such as a start token."""
 
     def __init__(self, tokenizer: Any, template: str) -> None:
         self._control = ControlTokens.of(tokenizer, template)
@@ -42,11 +42,11 @@ class TextEncoder:
 
     @property
     def state(self) -> str | None:
-        """The tokenizer that encodes, as the `tokenizers` library saves it; None for one that is written in Python."""
+        """The tokenizer in the `tokenizers` library's JSON format; None for a tokenizer written in Python."""
         return self._encoding.state
 
     def text_ids(self, text: str, encode: Encode | None = None) -> list[int]:
-        """A user's text, with the tokens that the tokenizer puts around every text.
+        """Return the ids of a user's text, with the start and end tokens that the tokenizer adds to every text.
 
         Raises:
             UnspellableText: the tokenizer has no tokens for it.
@@ -54,36 +54,36 @@ class TextEncoder:
         return self._encoding.encode_whole(text, encode)
 
     def part_ids(self, text: str) -> list[int]:
-        """A user's text alone. Raises as `text_ids`."""
+        """Return the ids of a user's text without start and end tokens. Raises like `text_ids`."""
         return self._encoding.encode([Segment(text, is_control=False)], None)
 
     def mark(self, messages: list[Message]) -> MarkedMessages:
-        """Prepare messages to be rendered."""
+        """Mark the messages for rendering (`ControlTokens.mark`)."""
         return self._control.mark(messages)
 
     def split(self, rendered: str, mark: str) -> list[Segment]:
-        """The text of a conversation that was rendered from marked messages, its control tokens apart."""
+        """Split a conversation rendered from marked messages into text and control tokens."""
         return self._control.split(rendered, mark)
 
     def segment_ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
-        """The ids of such a text. Raises as `text_ids`."""
+        """Return the ids of the segments from `split`. Raises like `text_ids`."""
         return self._encoding.encode(segments, encode)
 
 
 def encode_with(tokenizer: Tokenizer, text: str, *, with_tokens_around: bool) -> list[int]:
-    """The ids of a text by a tokenizer of the `tokenizers` library.
+    """Return the ids of a text, with a tokenizer of the `tokenizers` library.
 
     Raises:
         UnspellableText: the tokenizer has no tokens for it.
     """
     try:
-        # without the tokens' places in the text, which nobody asks for here: a third faster
+        # without the tokens' offsets in the text, which are not used here: a third faster
         (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=with_tokens_around)
         return list(encoding.ids)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as err:  # what the library stumbles over is no `Exception`
-        raise UnspellableText(f"The model's tokenizer cannot spell this text: {err}") from err
+    except BaseException as err:  # a panic in the library is not an `Exception`
+        raise UnspellableText(f"The model's tokenizer cannot encode this text: {err}") from err
 
 
 class _Encoding(Protocol):
@@ -96,10 +96,10 @@ class _Encoding(Protocol):
 
 
 class _FastEncoding:
-    """Over a copy of the tokenizer in which no text can spell a control token: there they have secret names.
+    """Uses a copy of the tokenizer whose control tokens have secret names, so that no text can contain one.
 
-    Not looking for them is not enough: a Unigram or WordLevel model that has `</s>` in its vocabulary, or a BPE model
-    with merges that lead to it, makes the token of the letters.
+    Disabling the search for them is not enough: a Unigram or WordLevel model with `</s>` in its vocabulary, or a BPE
+    model with merges that lead to it, still produces that token from the letters.
     """
 
     def __init__(self, tokenizer: Any, names: list[str]) -> None:
@@ -123,7 +123,7 @@ class _FastEncoding:
 
 
 def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
-    """A copy of the tokenizer with other names for some tokens, under their old ids, and without truncation."""
+    """Return a copy of the tokenizer without truncation, with some tokens renamed but under their old ids."""
     state = json.loads(tokenizer.to_str())
     state["truncation"] = state["padding"] = None
     for token in state["added_tokens"]:
@@ -132,7 +132,7 @@ def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
     copy = Tokenizer.from_str(json.dumps(state))
     moved = [old for old, new in names.items() if copy.token_to_id(new) != tokenizer.token_to_id(old)]
     if moved:
-        raise ValueError(f"its tokenizer does not keep the id of {moved[0]!r}")
+        raise ValueError(f"its tokenizer changes the id of {moved[0]!r} when the token is renamed")
     return copy
 
 
@@ -154,11 +154,11 @@ def _rename_in_model(model: dict[str, Any], names: Mapping[str, str]) -> None:
 
 
 class _SlowEncoding:
-    """Over a tokenizer that is written in Python: text is encoded between the control tokens."""
+    """Uses a tokenizer written in Python: encodes the text between the control tokens."""
 
     def __init__(self, tokenizer: Any, names: list[str]) -> None:
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # nobody promises that its methods may run side by side
+        self._lock = threading.Lock()  # its methods are not guaranteed to be thread-safe
         self._ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
         self._control_ids = frozenset(self._ids.values()) - {tokenizer.unk_token_id}
 
@@ -182,11 +182,11 @@ class _SlowEncoding:
             ids: list[int] = self._tokenizer.convert_tokens_to_ids(tokens)
         if found := self._control_ids.intersection(ids):
             name = self._tokenizer.convert_ids_to_tokens(min(found))
-            raise UnspellableText(f"The model's tokenizer cannot spell {name!r} as text.")
+            raise UnspellableText(f"The model's tokenizer cannot encode {name!r} as text.")
         return ids
 
 
 def _start_ids(whole: list[int], bare: list[int]) -> list[int]:
-    """What stands before `bare` in `whole`."""
+    """Return the tokens before `bare` in `whole`."""
     starts = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)
     return whole[: next(starts, 0)]

@@ -1,4 +1,4 @@
-"""transformers' Trainer, set up for one LoRA run."""
+"""Configures transformers' Trainer for one LoRA run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WARM_UP = 0.1  # share of the steps
 
 
 class LoraTrainer(Trainer):
-    """Saves the adapter and nothing else of the model."""
+    """Saves only the adapter, not the rest of the model."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the adapter to `output_dir`, a checkpoint's folder or the run's output."""
+        """Save the adapter to `output_dir` (a checkpoint's folder), by default to the run's output folder."""
         save_lora(self.model, Path(output_dir or self.args.output_dir or "."))
 
 
 class LossBar(ProgressCallback):
-    """The progress bar, with the loss in it instead of a line per step."""
+    """A progress bar that shows the loss, instead of printing a line per step."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Show the training loss in the bar, an evaluation's on a line of its own."""
+        """Show the training loss in the bar, and the loss of an evaluation on a separate line."""
         del args, control, kwargs
         bar: Any = self.training_bar
         if bar is None or logs is None:

@@ -1,1 +1,1 @@
-"""Speeds and endurance, measured. Nothing here runs in the timed tests; `python -m benchmarks.<name>`."""
+"""Benchmarks of speed and endurance: `python -m benchmarks.<name>`. They are not part of the tests."""

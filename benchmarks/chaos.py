@@ -1,12 +1,12 @@
-"""Streams under random kills: how many tokens are lost, doubled or out of order (0), and how long clients wait.
+"""Counts tokens lost, duplicated or reordered in streams under random kills (0 expected), and how long clients wait.
 
     python -m benchmarks.chaos [--minutes 10] [--clients 8] [--every 20] [--worker tests.fake_worker|worker.app]
 
 Two workers, an API and a Redis run; clients stream one generation after another. Every few seconds one of these
-happens: SIGKILL of a worker, of the API, of Redis, of a worker together with one of them; or a worker is stopped
-(SIGSTOP) for longer than its lease and then goes on. Whatever died is started again a second later. A client whose
-connection breaks asks again: under its Idempotency-Key while it has no job id, behind the last frame it saw
-(Last-Event-ID) after that. Each answer must be, to the letter, what an undisturbed run gives.
+happens: SIGKILL of a worker, of the API, of Redis, or of a worker together with one of them; or a worker is stopped
+(SIGSTOP) for longer than its lease and then continues. A killed process is restarted a second later. A client with a
+broken connection reconnects: with its Idempotency-Key if it has no job id yet, else after the last frame it received
+(Last-Event-ID). Each response must be identical to that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BROKEN = (OSError, http.client.HTTPException)
 
 @dataclass
 class Tally:
-    """What the clients saw."""
+    """The observations of all clients."""
 
     begun: int = 0
     ended: int = 0
@@ -53,7 +53,7 @@ class Tally:
     blows: Counter[str] = field(default_factory=Counter)
 
     def report(self) -> str:
-        """The result as text."""
+        """Return the result as text."""
         pauses = sorted(self.pauses) or [0.0]
         p50, p95 = statistics.median(pauses), pauses[int(0.95 * (len(pauses) - 1))]
         counts = f"begun {self.begun}, ended {self.ended}; disturbed {self.disturbed}; reconnects {self.reconnects}"
@@ -62,7 +62,7 @@ class Tally:
             [
                 f"kills and stops: {sum(self.blows.values())} ({dict(self.blows)})",
                 f"streams {counts}",
-                f"streams with tokens lost, doubled, reordered or different: {len(self.wrong)}",
+                f"streams with tokens lost, duplicated, reordered or different: {len(self.wrong)}",
                 *self.wrong[:5],
                 f"pauses over {PAUSE_S:.0f} s: {spread}",
             ]
@@ -70,7 +70,7 @@ class Tally:
 
 
 class Frames:
-    """One stream, followed over as many connections as it takes."""
+    """One stream, which reconnects if necessary."""
 
     def __init__(self, port: int, body: dict[str, object], tally: Tally) -> None:
         self._port = port
@@ -81,7 +81,7 @@ class Frames:
         self._last_id = -1
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, object]]]:
-        """(id, data) of each frame, to the last."""
+        """Yield (id, data) of each frame, including the last."""
         while True:
             with suppress(*BROKEN):
                 for number, data in self._connect():
@@ -132,7 +132,7 @@ class Client(threading.Thread):
         self.stopping = threading.Event()
 
     def run(self) -> None:
-        """Until `stopping` is set."""
+        """Run until `stopping` is set."""
         turn = 0
         while not self.stopping.is_set():
             body, text = self._expected(self._number * 1000 + turn)
@@ -159,7 +159,7 @@ class Client(threading.Thread):
 
 
 class Chaos:
-    """The processes, and what happens to them."""
+    """Runs the processes, and kills and restarts them at random."""
 
     def __init__(self, cluster: Cluster, redis: RedisServer, port: int, worker_app: str, tally: Tally) -> None:
         self._cluster = cluster
@@ -175,7 +175,7 @@ class Chaos:
         cluster.wait_until_taking_jobs("a", "b")
 
     def strike(self) -> None:
-        """Let one thing happen, and repair it."""
+        """Kill or stop something at random, and restore it."""
         blow = self._random.choice([self._worker, self._api, self._redis_dies, self._two, self._freeze])
         self._tally.blows[blow.__name__.strip("_")] += 1
         blow()
@@ -200,14 +200,14 @@ class Chaos:
         self._redis.start()
 
     def _two(self) -> None:
-        """A worker, and at the same time the API or Redis."""
+        """Kill a worker, and at the same time the API or Redis."""
         name = self._random.choice(list(self.workers))
         self.workers[name].kill()
         self._random.choice([self._api, self._redis_dies])()
         self._start_worker(name)
 
     def _freeze(self) -> None:
-        """Longer than the lease: its jobs go to others, and then it wakes up."""
+        """Stop a worker for longer than its lease: its jobs go to others before it continues."""
         victim = self._random.choice(list(self.workers.values()))
         victim.signal(signal.SIGSTOP)
         time.sleep(2 * LEASE_S)
@@ -215,13 +215,13 @@ class Chaos:
 
 
 def _fake_answers(number: int) -> tuple[dict[str, object], str]:
-    """The fake model repeats "abc " for as long as it is asked to."""
+    """Return a request and its response: the fake model repeats "abc " up to the token limit."""
     count = 200 + number % 100
     return {"prompt": f"endless {number}", "max_new_tokens": count}, ("abc " * count)[:count]
 
 
 def _real_answers(port: int) -> Callable[[int], tuple[dict[str, object], str]]:
-    """What the real model gives when nobody disturbs it: some greedy, some seeded."""
+    """Return requests with the undisturbed responses of the real model, some greedy and some seeded."""
     bodies: list[dict[str, object]] = [
         {"prompt": f"Tell me {n} facts about robots.", "max_new_tokens": 80, "seed": n, "temperature": 0.8 * (n % 2)}
         for n in range(4, 10)
@@ -231,7 +231,7 @@ def _real_answers(port: int) -> Callable[[int], tuple[dict[str, object], str]]:
 
 
 def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tally:
-    """Run it, and return what was seen."""
+    """Run the benchmark, and return the observations."""
     tally = Tally()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -258,7 +258,7 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
 
 
 def is_answering(port: int) -> bool:
-    """Whether the API on that port says that it is up."""
+    """Whether the API on that port is up."""
     with suppress(*BROKEN), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
         connection.request("GET", "/healthz")
         with closing(connection.getresponse()) as answer:
@@ -267,11 +267,11 @@ def is_answering(port: int) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it and print the result; status 1 when a stream was wrong or did not end."""
+    """Run the benchmark and print the result; returns status 1 if a stream was wrong or did not end."""
     parser = argparse.ArgumentParser(description="Streams under random kills.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--every", type=float, default=20, help="seconds between two blows (default: 20)")
+    parser.add_argument("--every", type=float, default=20, help="seconds between two kills or stops (default: 20)")
     parser.add_argument("--worker", default=FAKE, help=f"Celery application of the workers (default: {FAKE})")
     options = parser.parse_args(argv)
     tally = run(minutes=options.minutes, clients=options.clients, every_s=options.every, worker_app=options.worker)

@@ -1,15 +1,15 @@
-"""The device runner on this machine's GPU: its tests, its results, and its decode steps against the memory's speed.
+"""Tests and measures the device runner on this machine's GPU: decode steps compared with the memory's speed.
 
     python -m benchmarks.device [--batches 1,64] [--context 256] [--steps 200] [--skip-tests] [--random]
 
-First the tests that need the device, then for each model (the default one, and a random one as large as GPT-2) the
-check of the results that every load makes, the time to record the steps, and the decode steps: a chain in which each
-step takes its tokens from the last one's samples and nothing is fetched before the end, as the engine runs them. It is
-measured with graphs and without.
+First come the tests that need the device. Then for each model (the default one, and a random one of GPT-2's size) come
+the check of the results that every load makes, the time to capture the CUDA graphs, and the decode steps: a chain in
+which each step takes its tokens from the samples of the previous one and nothing is fetched before the end, as in the
+engine. The steps are measured with and without graphs.
 
-The limit is the time to read all weights and the cached keys and values once, at the rate of a large copy within the
-device's memory, measured now. Host ms is what it takes to launch a step: where it is above the step's time, the
-device waits for the host. Without a GPU all of it runs on the CPU, where it checks this program and no more.
+The limit is the time to read all weights and the cached keys and values once, at the measured rate of a large copy
+within the device's memory. Host ms is the time to launch a step: if it is longer than the step, the device waits for
+the host. Without a GPU everything runs on the CPU, which only checks this program.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Chain:
     """Sequences that decode together, greedily.
 
     Args:
-        runner: over a model that is not used otherwise.
-        batch: sequences.
-        context: tokens that each has at first.
+        runner: a runner that nothing else uses.
+        batch: the number of sequences.
+        context: the initial number of tokens of each sequence.
     """
 
     def __init__(self, runner: DeviceRunner, batch: int, context: int) -> None:
@@ -71,14 +71,14 @@ class Chain:
     def _row(
         self, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool = True, source: int | None = None
     ) -> Row:
-        """A row of a sequence that has all the blocks it can need."""
+        """Return a row of a sequence with blocks for the whole context."""
         count = -(-self._runner.context_length // self._runner.block_tokens)
         blocks = tuple(range(slot * count, (slot + 1) * count))
         return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits, source=source)
 
 
 def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, float]:
-    """Seconds a step, and seconds that the host takes to launch one."""
+    """Return the seconds per step, and the seconds that the host needs to launch one."""
     for _ in range(min(8, steps)):
         chain.step()
     chain.samples.fetch()
@@ -113,7 +113,7 @@ def measure_model(name: str, model: Any, options: argparse.Namespace, rate: floa
     RunnerCheck(model).check(runner)
     start = time.perf_counter()
     runner.warm_up()
-    print(f"{name} in {model.dtype}: results as the model's own; steps recorded in {time.perf_counter() - start:.1f} s")
+    print(f"{name} in {model.dtype}: results equal the model's; graphs captured in {time.perf_counter() - start:.1f} s")
     size = ModelSize.of(model)
     plain = make_runner(model, options, max(batches), PlainSteps())
     print("| batch | ms | host ms | tokens/s | limit ms | of the limit | ms without graphs |")
@@ -130,31 +130,31 @@ def measure_model(name: str, model: Any, options: argparse.Namespace, rate: floa
 
 
 def default_model(options: argparse.Namespace) -> Any:
-    """The model that `--model` names, or a random one of its sizes."""
+    """Return the model of `--model`, or a random one of its size."""
     if options.random:
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(options.model))
     return AutoModelForCausalLM.from_pretrained(options.model)
 
 
 def random_gpt2() -> Any:
-    """A model of GPT-2's size; its weights mean nothing."""
+    """Return a model of GPT-2's size with random weights."""
     return AutoModelForCausalLM.from_config(GPT2Config())
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
     parser.add_argument("--batches", default="1,64")
     parser.add_argument("--context", type=int, default=256, help="tokens of each sequence before the first step")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--skip-tests", action="store_true")
-    parser.add_argument("--random", action="store_true", help="only the model's sizes are read; its weights are random")
+    parser.add_argument("--random", action="store_true", help="read only the model's sizes and use random weights")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Test, check, measure, print."""
+    """Test, check, measure and print."""
     options = parse_arguments()
     if not options.skip_tests:
         subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], cwd=ROOT, check=True)

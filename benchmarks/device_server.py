@@ -1,11 +1,11 @@
-"""The whole server over workers on this machine's GPU: speed through its whole path, and the death of a worker.
+"""Measures the whole server with workers on this machine's GPU, and checks that streams survive the death of a worker.
 
     python -m benchmarks.device_server [--workloads W1,W8,W32,W128,WL] [--repeat 2] [--streams 32] [--skip-kill]
 
-Starts a Redis, an API and one worker of its own, and runs the workloads of `benchmarks.serving`. Then a second worker
-joins, `--streams` streams are opened, and in the middle of them the first worker is killed: every stream must end with
-all its tokens, each once and in order. It also prints how many texts are identical to those of an undisturbed run. Runs
-on a CPU as a rehearsal.
+Starts its own Redis, API and worker, and runs the workloads of `benchmarks.serving`. Then a second worker joins,
+`--streams` streams are opened, and the first worker is killed while they run: every stream must end with all its
+tokens, each once and in order. It also prints how many texts are identical to those of an undisturbed run. On a CPU
+this only checks the program.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORKER = "worker.app"
 
 @dataclass(eq=False)
 class Stream(threading.Thread):
-    """One streamed generation, followed to its end."""
+    """Reads one streamed generation to its end."""
 
     port: int
     number: int
@@ -48,7 +48,7 @@ class Stream(threading.Thread):
         super().__init__(daemon=True)
 
     def run(self) -> None:
-        """Read every frame, over as many connections as it takes."""
+        """Read every frame; reconnects if necessary."""
         body: dict[str, object] = {
             "prompt": f"Tell me {self.number} facts about robots.",
             "max_new_tokens": NEW_TOKENS,
@@ -65,7 +65,7 @@ class Stream(threading.Thread):
 
 
 def open_streams(port: int, count: int) -> list[Stream]:
-    """Begin as many streams."""
+    """Start `count` streams."""
     streams = [Stream(port, number, Tally()) for number in range(count)]
     for stream in streams:
         stream.start()
@@ -73,7 +73,7 @@ def open_streams(port: int, count: int) -> list[Stream]:
 
 
 def ended(streams: Sequence[Stream]) -> list[str]:
-    """The streams' texts, once all of them have ended."""
+    """Wait for all streams to end, and return their texts."""
     for stream in streams:
         stream.join(300)
     return [stream.text for stream in streams]
@@ -88,7 +88,7 @@ def measure(port: int, workloads: Sequence[Workload], repeat: int) -> None:
 
 
 def kill_a_worker(cluster: Cluster, port: int, count: int) -> None:
-    """Kill the first of two workers while streams run, and print what became of them."""
+    """Kill the first of two workers while streams run, and print the effect on them."""
     expected = ended(open_streams(port, count))
     cluster.start_worker("second", WORKER)
     cluster.wait_until_taking_jobs("second")
@@ -103,12 +103,12 @@ def kill_a_worker(cluster: Cluster, port: int, count: int) -> None:
     pauses = sorted(stream.longest_pause_s for stream in streams)
     print(
         f"a worker killed under {count} streams: {unfinished} unfinished, {len(errors)} errors {errors[:1]}, "
-        f"{same} texts as undisturbed, longest pause p50 {pauses[count // 2]:.2f} s, max {pauses[-1]:.2f} s"
+        f"{same} texts identical to undisturbed, longest pause p50 {pauses[count // 2]:.2f} s, max {pauses[-1]:.2f} s"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start everything, measure, kill, print."""
+    """Start everything, measure, kill a worker and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", default="W1,W8,W32,W128,WL")
     parser.add_argument("--repeat", type=int, default=2)

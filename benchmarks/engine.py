@@ -1,16 +1,17 @@
-"""Speed of the model runners alone: one step at a time, without scheduling, sampling or HTTP.
+"""Measures the speed of the model runners alone: one step at a time, without scheduling, sampling or HTTP.
 
     python -m benchmarks.engine [--runners int8,fp32,torch,device] [--threads 2] [--loads 1x64,8x64,32x64,1x1000]
 
-First the limits of the machine, measured now: bytes read per second, and operations per second of fp32 matrix products
-(torch) and of the native kernels on weights that stay in the cache. Then for each runner the time of a 1,000-token
-prefill in chunks of 256, and of a decode step under each load (batch x tokens in every slot). All cases are measured in
-turn, several times over, because other programs use the machine too: the minimum says what the code can do, the median
-what it did. CPU ms is the processor time of all threads together: with one thread, what a quiet machine would take.
+First it measures the limits of the machine: bytes read per second, and operations per second of fp32 matrix products
+(torch) and of the native kernels on weights that stay in the cache. Then it measures for each runner a 1,000-token
+prefill in chunks of 256, and a decode step under each load (batch x tokens of every sequence). All cases are measured
+in turn, several times, because other programs use the machine too: the minimum shows the speed of the code, the median
+the speed on this busy machine. CPU ms is the processor time of all threads together: with one thread, the time on an
+idle machine.
 
-GB/s counts the weights and the cached keys and values that a step reads, and the share of what the machine can read
-stands beside it; GOP/s counts two operations for every weight and token. All are at the minimum. `device` is the runner
-for accelerators: on a GPU in half precision where there is one, else on the CPU, where it is only a check.
+GB/s counts the weights and the cached keys and values that a step reads; the next column is its share of the machine's
+read rate. GOP/s counts two operations for every weight and token. All use the minimum time. `device` is the runner for
+accelerators: in half precision on a GPU if there is one, else on the CPU, which only checks it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ READ_BYTES = 512 * 1024 * 1024  # far beyond any cache
 
 @dataclass
 class Case:
-    """One runner under one load, in slots of its own."""
+    """One runner under one load, with its own slots."""
 
     runner_name: str
     runner: ModelRunner
@@ -55,12 +56,12 @@ class Case:
 
     @property
     def load(self) -> str:
-        """What is measured."""
+        """The name of the load."""
         return f"decode, batch {len(self.slots)}, context {self.context}" if self.context else "prefill of 1,000 tokens"
 
     @property
     def tokens(self) -> int:
-        """Tokens that one measured call computes."""
+        """The number of tokens that one measured call computes."""
         return len(self.slots) if self.context else PREFILL_TOKENS
 
     def run_round(self) -> None:
@@ -90,7 +91,7 @@ class Case:
 
 
 def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
-    """Fill a slot as the engine does; logits after the last token."""
+    """Fill a slot as the engine does, with logits after the last token."""
     for start in range(0, length, PREFILL_CHUNK):
         end = min(start + PREFILL_CHUNK, length)
         tokens = tuple((slot + 7 * position) % 997 for position in range(start, end))
@@ -98,7 +99,7 @@ def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
 
 
 def _row(runner: ModelRunner, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool) -> Row:
-    """A row of a sequence that has all the blocks it can need."""
+    """Return a row of a sequence with blocks for the whole context."""
     count = -(-runner.context_length // runner.block_tokens)
     blocks = tuple(range(slot * count, (slot + 1) * count))
     return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits)
@@ -111,13 +112,13 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done all that was started on it."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def copy_rate(device: torch.device, num_bytes: int = READ_BYTES) -> float:
-    """Bytes that the device reads and writes a second, the best of some copies within its memory."""
+    """Return the bytes that the device reads and writes per second: the best of several copies within its memory."""
     source = torch.ones(num_bytes // 4, dtype=torch.int32, device=device)
     target = torch.empty_like(source)
 
@@ -129,7 +130,7 @@ def copy_rate(device: torch.device, num_bytes: int = READ_BYTES) -> float:
 
 
 def measure_limits(threads: int, native: NativeRunner | None) -> float:
-    """Print what the machine gives at this moment, the best of some tries; returns the bytes a second."""
+    """Print the machine's current limits, each the best of several tries; returns the bytes read per second."""
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
         data = torch.ones(READ_BYTES // 8, dtype=torch.int64)
@@ -145,7 +146,7 @@ def measure_limits(threads: int, native: NativeRunner | None) -> float:
 
 
 def _kernel_rate(runner: NativeRunner, num_rows: int = 192) -> float:
-    """Operations per second of one matrix and many rows."""
+    """Return the operations per second for one matrix and many rows."""
     linear = runner.first_matrix
     x, y = torch.randn(num_rows, linear.columns), torch.empty(num_rows, linear.rows)
     best = min(_timed(lambda: runner.multiply(linear, x, y)) for _ in range(20))
@@ -154,15 +155,15 @@ def _kernel_rate(runner: NativeRunner, num_rows: int = 192) -> float:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a step of a model has to do at least."""
+    """The minimum work of a model's step."""
 
     body_weights: int  # multiplied for every token
-    head_weights: int  # multiplied for every token whose logits are wanted
-    kv_numbers: int  # cached for one token
+    head_weights: int  # multiplied for every token that needs logits
+    kv_numbers: int  # numbers cached per token
 
     @classmethod
     def of(cls, model: Any) -> ModelSize:
-        """The sizes of a transformers model."""
+        """Return the sizes of a transformers model."""
         config = model.config
         embedding = model.get_input_embeddings().weight.numel()
         total = sum(parameter.numel() for parameter in model.parameters())
@@ -170,11 +171,11 @@ class ModelSize:
         return cls(total - num_tables * embedding, embedding, sequence_bytes(config, num_tokens=1, item_bytes=1))
 
     def operations(self, case: Case) -> int:
-        """Two for every weight and token."""
+        """Return the number of operations: two for every weight and token."""
         return 2 * (self.body_weights * case.tokens + self.head_weights * len(case.slots))
 
     def bytes_read(self, case: Case) -> int | None:
-        """Of a decode step, where the runner says how large its weights are."""
+        """Return the bytes that a decode step reads; None for a prefill, or if the size of the weights is unknown."""
         if not case.context or not isinstance(case.runner, NativeRunner | DeviceRunner):
             return None
         num_tokens = len(case.slots) * case.context
@@ -184,7 +185,7 @@ class ModelSize:
 
 
 def print_table(cases: list[Case], size: ModelSize, limits: dict[str, float]) -> None:
-    """One line for each case; `limits` are bytes a second, by the runner's name."""
+    """Print one line for each case; `limits` has the bytes per second by runner name."""
     print("| runner | load | ms min | ms median | CPU ms min | tokens/s | GB/s | of the limit | GOP/s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for case in cases:
@@ -213,7 +214,7 @@ def make_runner(name: str, model: Any, config: RunnerConfig, kernels: str | None
 
 
 def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) -> list[Case]:
-    """Every runner under every load, the runners in turn."""
+    """Return the cases: every runner under every load, the runners in turn."""
     cases = [Case(name, runner, range(1), 0) for name, runner in runners.items()]
     first_slot = 1
     for batch, context in loads:
@@ -224,20 +225,20 @@ def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) ->
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
     parser.add_argument("--runners", default="int8,fp32,torch")
-    parser.add_argument("--kernels", default=None, help="native kernel set; default: the best of this CPU")
+    parser.add_argument("--kernels", default=None, help="native kernel set; default: the best one for this CPU")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--loads", default="1x64,8x64,32x64,1x1000", help="batch x context, comma-separated")
-    parser.add_argument("--rounds", type=int, default=3, help="how often every case is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of every case")
     parser.add_argument("--build-dir", type=Path, default=ROOT / "data/native")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Make the runners, measure all cases in turn, print."""
+    """Create the runners, measure all cases in turn and print the results."""
     options = parse_arguments()
     loads = [tuple(map(int, load.split("x"))) for load in options.loads.split(",")]
     config = RunnerConfig(

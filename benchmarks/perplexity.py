@@ -1,10 +1,10 @@
-"""What a number format costs in quality: perplexity of fixed English texts, computed by the runners themselves.
+"""Measures the quality of number formats: perplexity of fixed English texts, computed by the runners themselves.
 
     python -m benchmarks.perplexity [--model data/models/SmolLM2-135M-Instruct] [--formats fp32,int8] [--threads 2]
 
-The texts in `benchmarks/texts/` are cut into windows of 512 tokens. Each window is one sequence, fed token by token as
-if it were being generated, all windows in one batch: the decoding path of a server. The change is against the first
-format named; "same choice" is the share of positions where the most likely token is the same.
+The texts in `benchmarks/texts/` are split into windows of 512 tokens. Each window is one sequence, fed token by token
+as if it were being generated, with all windows in one batch: the decoding path of a server. The change is relative to
+the first format; "same choice" is the share of positions with the same most likely token.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ WINDOW = 512  # tokens
 class Score:
     """One text under one number format."""
 
-    losses: Tensor  # [positions] negative log-likelihood of the token that follows
+    losses: Tensor  # [positions] negative log-likelihood of the next token
     choices: Tensor  # [positions] the most likely token
 
     @property
     def perplexity(self) -> float:
-        """How many tokens the model hesitates between, on average."""
+        """The exponential of the mean loss: the effective number of equally likely next tokens."""
         return math.exp(self.losses.mean().item())
 
 
 def cut(token_ids: list[int]) -> list[list[int]]:
-    """Windows of at most `WINDOW` tokens, with at least two tokens each."""
+    """Split into windows of at most `WINDOW` and at least two tokens."""
     windows = [token_ids[start : start + WINDOW] for start in range(0, len(token_ids), WINDOW)]
     return [window for window in windows if len(window) > 1]
 
 
 def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]:
-    """Feed all windows together, one token a step."""
+    """Feed all windows together, one token per step."""
     losses: list[list[Tensor]] = [[] for _ in windows]
     choices: list[list[Tensor]] = [[] for _ in windows]
     for position in range(WINDOW - 1):
@@ -67,7 +67,7 @@ def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]
 
 
 def _blocks(runner: ModelRunner, slot: int) -> tuple[int, ...]:
-    """Blocks enough for a whole context."""
+    """Return enough blocks for a whole context."""
     count = -(-runner.context_length // runner.block_tokens)
     return tuple(range(slot * count, (slot + 1) * count))
 
@@ -84,7 +84,7 @@ def _join(scores: list[Score]) -> Score:
 
 
 def print_table(results: dict[str, dict[str, Score]]) -> None:
-    """One line for each text and format."""
+    """Print one line for each text and format."""
     baseline = next(iter(results.values()))
     print("| text | tokens | format | perplexity | change | same choice |")
     print("|---|---|---|---|---|---|")
@@ -100,11 +100,11 @@ def print_table(results: dict[str, dict[str, Score]]) -> None:
 
 
 def main() -> None:
-    """Parse the arguments, score, print."""
+    """Parse the arguments, score the texts and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "data/models/SmolLM2-135M-Instruct")
     parser.add_argument("--formats", default="fp32,int8", help="number formats, the baseline first")
-    parser.add_argument("--kernels", default=None, help="kernel set; default: the best of this CPU")
+    parser.add_argument("--kernels", default=None, help="kernel set; default: the best one for this CPU")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--build-dir", type=Path, default=ROOT / "data/native")
     options = parser.parse_args()

@@ -1,13 +1,13 @@
-"""Speed of a running server through its whole path: HTTP, queue, engine, server-sent events.
+"""Measures the end-to-end speed of a running server: HTTP, queue, engine, server-sent events.
 
     python start_slm_api.py                       # in another shell
     python -m benchmarks.serving [--url http://127.0.0.1:5000] [--workloads W1,W8,W32,WL] [--repeat 3] [--until-eos]
 
-W1, W8, W32: that many clients, each asking one thing after another; prompts of about 40 tokens that differ from the
-first word on (no prefix can be shared), 64 new tokens, greedy. WL: one client, a prompt of about 1,000 tokens. Answers
-go on behind an end-of-sequence token, unless `--until-eos` lets them end there. Output tokens are what the server
-counts in its own records; times are the client's. TTFT: from sending the request to the first text frame. ITL: between
-two text frames. Standard library only, so that the measuring costs the machine little.
+W1, W8, W32: that many clients, each sending one request after another; prompts of about 40 tokens that differ from the
+first word on (so no prefix is shared), 64 new tokens, greedy. WL: one client, a prompt of about 1,000 tokens. Responses
+continue after an end-of-sequence token unless `--until-eos` is given. Output tokens are counted in the server's job
+records; times are measured by the client. TTFT: from sending the request to the first text frame. ITL: between two text
+frames. Standard library only, so that the client uses little of the machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class Workload:
-    """`clients` clients send `requests` requests in all."""
+    """`clients` clients send `requests` requests in total."""
 
     name: str
     clients: int
@@ -46,7 +46,7 @@ WARM_UP = Workload("warm", 2, 2)
 
 @dataclass
 class Measured:
-    """What one run of a workload came to; times in seconds."""
+    """The measurements of one run of a workload; times in seconds."""
 
     wall: float = 0.0
     tokens: int = 0
@@ -55,11 +55,11 @@ class Measured:
 
     @property
     def tokens_per_s(self) -> float:
-        """Output tokens of all clients over the wall time."""
+        """Output tokens of all clients divided by the wall time."""
         return self.tokens / self.wall
 
     def row(self, name: str) -> str:
-        """One line of the table."""
+        """Return one line of the table."""
         return (
             f"{name:4} {self.tokens_per_s:8.1f} tok/s   TTFT p50 {percentile(self.ttft, 50):6.3f} s"
             f"  p95 {percentile(self.ttft, 95):6.3f} s   ITL p50 {percentile(self.itl, 50) * 1e3:6.1f} ms"
@@ -68,14 +68,14 @@ class Measured:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of the values do not exceed; NaN where there are none."""
+    """Return the given percentile; NaN if there are no values."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def prompts(workload: Workload, run: int) -> Iterator[str]:
-    """Prompts that share no beginning, with each other or with those of another run."""
+    """Yield prompts that share no prefix with each other or with those of another run."""
     for number in range(workload.requests):
         first = f"{run}-{workload.name}-{number}"
         topic = TOPICS[number % len(TOPICS)]
@@ -89,17 +89,17 @@ def prompts(workload: Workload, run: int) -> Iterator[str]:
 
 
 class Client(Protocol):
-    """Asks one thing after another."""
+    """A client that sends one request after another."""
 
     def stream(self, prompt: str, measured: Measured) -> None:
-        """Send one streamed request and note its times."""
+        """Send one streamed request and record its times."""
 
     def count_tokens(self) -> int:
-        """How many tokens its answers had, all together; asked once nothing is measured any more."""
+        """Return the number of tokens of all its responses; called after the measurement."""
 
 
 class ServerClient:
-    """A client of this server with a connection of its own."""
+    """A client of this server with its own connection."""
 
     def __init__(self, url: str, *, ignore_eos: bool = True) -> None:
         parts = urlsplit(url)
@@ -110,7 +110,7 @@ class ServerClient:
         self._jobs: list[str] = []
 
     def stream(self, prompt: str, measured: Measured) -> None:
-        """Send one streamed request and note its times."""
+        """Send one streamed request and record its times."""
         body = json.dumps({"prompt": prompt} | self._fields)
         begun = last = time.perf_counter()
         self._connection.request("POST", "/slm/stream", body, {"Content-Type": "application/json"})
@@ -126,7 +126,7 @@ class ServerClient:
         self._jobs.append(str(answer.headers["X-Job-Id"]))
 
     def count_tokens(self) -> int:
-        """How many tokens the server says it generated."""
+        """Return the number of generated tokens according to the server."""
         return sum(self._tokens_of(job_id) for job_id in self._jobs)
 
     def _tokens_of(self, job_id: str) -> int:
@@ -136,7 +136,7 @@ class ServerClient:
 
 
 def run(clients: Sequence[Client], workload: Workload, number: int) -> Measured:
-    """Run a workload once, with as many clients as there are.
+    """Run a workload once, with the given clients.
 
     Raises:
         RuntimeError, OSError, http.client.HTTPException: a request failed.
@@ -160,12 +160,12 @@ def run(clients: Sequence[Client], workload: Workload, number: int) -> Measured:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the workloads in turn, several times over, and print each run."""
-    parser = argparse.ArgumentParser(description="Measure a running server through its whole path.")
+    """Run the workloads in turn, several times, and print each run."""
+    parser = argparse.ArgumentParser(description="Measure the end-to-end speed of a running server.")
     parser.add_argument("--url", default="http://127.0.0.1:5000")
     parser.add_argument("--workloads", default=",".join(one.name for one in WORKLOADS))
     parser.add_argument("--repeat", type=int, default=3, help="runs of each workload, in turn (default: 3)")
-    parser.add_argument("--until-eos", action="store_true", help="let answers end before their 64 tokens")
+    parser.add_argument("--until-eos", action="store_true", help="let responses end before 64 tokens")
     options = parser.parse_args(argv)
     chosen = [one for one in WORKLOADS if one.name in options.workloads.split(",")]
 

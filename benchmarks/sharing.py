@@ -1,11 +1,11 @@
-"""What sequences cost each other, and spare each other, in one engine: no queue, no HTTP.
+"""Measures how sequences in one engine slow each other down or share work: no queue, no HTTP.
 
     python -m benchmarks.sharing [--threads 2] [--rounds 3]
 
 Turns: the time to the first token of a chat's first turn of 1,000 tokens, and of its second turn, which repeats the
-first one with its answer and adds a question of 30 tokens. Neighbours: the pauses between the tokens of 8 sequences,
-undisturbed, and while a prompt of 1,000 tokens is computed beside them. Choices: the time until 4 answers to one prompt
-of 1,000 tokens have begun, together and one after the other. Minima and medians over the rounds.
+first turn with its answer and adds a question of 30 tokens. Neighbours: the pauses between the tokens of 8 sequences,
+undisturbed, and while a prompt of 1,000 tokens is computed at the same time. Choices: the time until 4 answers have
+begun, to one prompt of 1,000 tokens and to different ones. Minima and medians over the rounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHOICES = 4
 
 
 class Clock:
-    """A `deliver` that notes when each sequence's tokens came."""
+    """A `deliver` callback that records when each sequence's tokens arrived."""
 
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {}
@@ -40,7 +40,7 @@ class Clock:
         self._changed = threading.Condition()
 
     def __call__(self, outputs: list[SequenceOutput]) -> None:
-        """Note the time of each output."""
+        """Record the time of each output."""
         with self._changed:
             for output in outputs:
                 self.times.setdefault(output.sequence_id, []).append(time.perf_counter())
@@ -49,17 +49,17 @@ class Clock:
             self._changed.notify_all()
 
     def wait(self, *names: str) -> None:
-        """Until all of them have ended."""
+        """Wait until all of them have ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended.issuperset(names))
 
     def wait_for_first(self, *names: str) -> None:
-        """Until all of them have begun."""
+        """Wait until all of them have begun."""
         with self._changed:
             self._changed.wait_for(lambda: self.times.keys() >= set(names))
 
     def pauses(self, name: str) -> list[float]:
-        """Between the tokens of a sequence, in seconds."""
+        """Return the pauses between the tokens of a sequence, in seconds."""
         times = self.times[name]
         return [after - before for before, after in pairwise(times)]
 
@@ -75,17 +75,17 @@ def running_engine(threads: int) -> Iterator[tuple[Engine, Clock]]:
 
 
 def tokens(first: int, count: int) -> list[int]:
-    """Tokens that no other prompt here begins with."""
+    """Return tokens that differ from the beginning of every other prompt here."""
     return [first % 40_000 + 100, *((first * 31 + 7 * index) % 40_000 + 100 for index in range(1, count))]
 
 
 def sequence(name: str, prompt_ids: list[int], num_tokens: int, *, seed: int = 0) -> Sequence:
-    """A sequence that does not end before its tokens."""
+    """Return a sequence that does not end before `num_tokens` tokens."""
     return Sequence(name, prompt_ids, SamplingParams(seed=seed, max_new_tokens=num_tokens, ignore_eos=True))
 
 
 def time_to_first(engine: Engine, clock: Clock, *sequences: Sequence) -> float:
-    """From the submission to the first token of the last of them, in seconds."""
+    """Return the seconds from the submission until all of them have their first token."""
     begin = time.perf_counter()
     for one in sequences:
         engine.submit(one)
@@ -97,7 +97,7 @@ def time_to_first(engine: Engine, clock: Clock, *sequences: Sequence) -> float:
 
 
 def turns(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
-    """Times to the first token of both turns."""
+    """Return the times to the first token of both turns, in seconds."""
     first = sequence(f"turn1-{number}", tokens(10_000 + number, LONG), ANSWER)
     first_s = time_to_first(engine, clock, first)
     second = sequence(f"turn2-{number}", first.all_ids() + tokens(20_000 + number, QUESTION), ANSWER)
@@ -105,7 +105,7 @@ def turns(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
 
 
 def neighbours(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
-    """The 95th percentile of the neighbours' pauses, undisturbed and beside a long prompt."""
+    """Return the 95th percentile of the neighbours' pauses, undisturbed and during a long prompt, in seconds."""
 
     def pauses(kind: str, long: Sequence | None) -> float:
         names = [f"{kind}{index}-{number}" for index in range(NEIGHBOURS)]
@@ -121,7 +121,7 @@ def neighbours(engine: Engine, clock: Clock, number: int) -> tuple[float, float]
 
 
 def choices(engine: Engine, clock: Clock, number: int) -> tuple[float, float]:
-    """Until the last of several answers to one prompt has begun: together, and to different prompts."""
+    """Return the seconds until the last of several answers has begun: to one prompt, and to different prompts."""
 
     def ask(kind: str, first: int, step: int) -> float:
         several = [
@@ -143,8 +143,8 @@ def _report(name: str, labels: tuple[str, str], rounds: list[tuple[float, float]
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="What sequences in one engine cost and spare each other.")
+    """Measure and print the results."""
+    parser = argparse.ArgumentParser(description="How sequences in one engine slow each other down or share work.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -154,7 +154,7 @@ def main() -> None:
         pauses = [neighbours(engine, clock, number) for number in rounds]
         answers = [choices(engine, clock, number) for number in rounds]
     _report("turns", ("first", "second"), both_turns)
-    _report("neighbours' pauses, p95", ("calm", "beside a long prompt"), pauses)
+    _report("neighbours' pauses, p95", ("calm", "during a long prompt"), pauses)
     _report("choices", ("of one prompt", "of different prompts"), answers)
 
 

@@ -1,7 +1,7 @@
-"""Look every pinned package up among the known vulnerabilities: python -m deploy.audit
+"""Checks every pinned package for known vulnerabilities: python -m deploy.audit
 
-It is skipped, and says so, where the advisories cannot be had: without a network, and behind a mirror of the package
-index that does not carry them.
+The audit is skipped with a message if no advisories are available: without a network, or if a mirror of the package
+index does not serve them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Callable, Sequence
 from deploy.bootstrap import ROOT
 
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
-PROBE_URL = "https://pypi.org/pypi/requests/2.34.2/json"  # one release that is there; its advisories are those of all
+PROBE_URL = "https://pypi.org/pypi/requests/2.34.2/json"  # an existing release; stands for all others
 TIMEOUT_S = 10.0
 
 
 def audit(fetch: Callable[[], bytes], run: Callable[[Sequence[str]], int]) -> int:
-    """Run the audit if it can be; the exit status.
+    """Run the audit if possible. Returns the exit status.
 
     Args:
-        fetch: gets the index's own account of one release; raises `OSError` where there is none.
+        fetch: gets the index's metadata of one release; raises `OSError` if the index is not reachable.
         run: runs a command and returns its exit status.
     """
     if (obstacle := _obstacle(fetch)) is not None:

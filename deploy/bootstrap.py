@@ -1,9 +1,9 @@
-"""Make the project's virtual environment and install its pinned requirements.
+"""Creates the project's virtual environment and installs its pinned requirements.
 
     python -m deploy.bootstrap [requirements file ...]
 
-Standard library only: this runs before anything is installed. A second call does no work, because a stamp in the
-environment holds the hash of the requirement files that were installed.
+Standard library only: this runs before anything is installed. A second call does nothing, because a stamp in the
+environment holds the hash of the installed requirement files.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _NETWORK_TROUBLE = re.compile(
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the text is one line for the person who started the program."""
+    """The environment cannot be created; the text is one line for the person who started the program."""
 
 
 def ensure(requirements: Sequence[Path], folder: Path = VENV) -> Path:
-    """Return the Python of an environment in which every file of `requirements` is installed, making what lacks.
+    """Return the Python of an environment with every file of `requirements` installed; creates whatever is missing.
 
-    Two calls at once are safe: the second waits for the first. So is a call that is cut short at any moment, also by a
-    power cut: the next one does again what may be half done.
+    Two concurrent calls are safe: the second waits for the first. A call may be interrupted at any moment, even by a
+    power cut: the next call repeats every step that may be half done.
 
     Raises:
-        SetupError: this Python cannot make environments, or pip cannot install.
+        SetupError: this Python cannot create environments, or pip cannot install.
     """
     if _missing(requirements, folder):
         with _one_at_a_time() as lock:
@@ -98,10 +98,10 @@ def _stamp(file: Path, folder: Path) -> Path:
 
 
 def _is_usable(folder: Path) -> bool:
-    """Whether the environment is whole, and its interpreter still the version that it was made for.
+    """Whether the environment is complete and its interpreter is still the version it was created for.
 
-    An upgraded system leaves the link `bin/python` pointing at nothing, or at a Python that does not see the
-    packages. Only file names are looked at: starting the interpreter would cost every start its time.
+    After a system upgrade the link `bin/python` may point at nothing, or at a Python that does not see the packages.
+    Only file names are checked: running the interpreter would slow every start.
     """
     if not python_of(folder).exists() or _unfinished(folder).exists() or not _has_pip(folder):
         return False
@@ -110,12 +110,12 @@ def _is_usable(folder: Path) -> bool:
 
 
 def _unfinished(folder: Path) -> Path:
-    """A file that is there while packages may be half installed: `_make` and pip may be killed at any time."""
+    """A file that exists while packages may be half installed: `_make` and pip may be killed at any time."""
     return folder / "unfinished"
 
 
 def _has_pip(folder: Path) -> bool:
-    """An environment without it was cut short by a version that did not mark those."""
+    """False if the environment was interrupted by an older version, which did not mark unfinished environments."""
     return not (folder / "pyvenv.cfg").exists() or any(folder.glob("lib/python*/site-packages/pip/__main__.py"))
 
 
@@ -126,7 +126,7 @@ def _mark_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[int]:
-    """Lock the project's folder itself, so that no lock file is left over; gives the lock's descriptor."""
+    """Lock the project's folder itself, so that no lock file is left over; yields the lock's descriptor."""
     handle = os.open(ROOT, os.O_RDONLY)
     try:
         try:
@@ -156,7 +156,7 @@ def _make(folder: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Make the folder, marked and with nothing else in it; files in it that no environment of ours made are left."""
+    """Create the folder with the mark, empty except for files that do not belong to an environment of ours."""
     is_environment = (folder / "pyvenv.cfg").exists() or _unfinished(folder).exists()
     folder.mkdir(exist_ok=True)
     _mark_unfinished(folder)
@@ -168,7 +168,7 @@ def _clear(folder: Path) -> None:
 
 
 def _install(file: Path, folder: Path, lock: int) -> None:
-    """Install what the file lists, and leave a stamp that says so."""
+    """Install the packages that the file lists, then write the stamp."""
     temporary, log = folder / "downloads", folder / "setup.log"
     progress = PipProgress(temporary, next(iter(folder.glob("lib/python*/site-packages")), folder))
 
@@ -182,7 +182,7 @@ def _install(file: Path, folder: Path, lock: int) -> None:
         complaint = run_pip(python_of(folder), arguments, log=log, temporary=temporary, note=note, lock=lock)
         if complaint is not None:
             raise SetupError(_explain(complaint, log))
-        os.sync()  # a power cut must not leave the stamp and take the packages
+        os.sync()  # a power cut must not lose the packages but keep the stamp
     _stamp(file, folder).write_text(fingerprint(file), "utf-8")
     _unfinished(folder).unlink(missing_ok=True)
 
@@ -197,7 +197,7 @@ def _explain(complaint: Sequence[str], log: Path) -> str:
     if "No space left on device" in text:
         return f"No space left on the disk of {log.parent}. Free some space and start again."
     errors = [line.strip() for line in complaint if line.startswith("ERROR: ")]
-    return f"pip could not install the requirements ({errors[-1] if errors else 'no error named'}). More: {log}"
+    return f"pip could not install the requirements ({errors[-1] if errors else 'no error named'}). Details: {log}"
 
 
 def _say(line: str) -> None:
@@ -205,7 +205,7 @@ def _say(line: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Install the named files, or everything that serving and testing need. Returns the exit status."""
+    """Install the given files, or everything for serving and testing. Returns the exit status."""
     try:
         ensure([Path(name) for name in argv] or [SERVE, TEST])
     except SetupError as err:

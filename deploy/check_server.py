@@ -1,6 +1,6 @@
-"""Check a running server: does it do what its documentation says? Prints one line for each check.
+"""Checks that a running server behaves as documented, and prints one line for each check.
 
-Standard library only: it can be run from any machine that reaches the server.
+Standard library only: it runs on any machine that can reach the server.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _COMPLETE = "Response complete!"
 
 
 class CheckFailed(Exception):
-    """The server did something else than documented; the text says what."""
+    """The server does not behave as documented; the text says how it differs."""
 
 
 def check_server(url: str, prompt: str, say: Callable[[str], None], *, api_key: str | None = None) -> bool:
-    """Run every check against the server at `url` and say each result. Returns whether all were good.
+    """Run every check against the server at `url` and `say` each result. Returns whether all of them passed.
 
-    A server with API keys takes an admin's: the checks load and unload the model.
+    If the server has API keys, `api_key` must be an admin's: the checks load and unload the model.
 
-    The model is unloaded once on the way (unless other work is running) and is loaded at the end.
+    The model is unloaded once in between (unless other work is running) and is loaded at the end.
 
     Raises:
-        OSError: nobody answers at `url`.
+        OSError: no server answers at `url`.
     """
     client = HttpClient(url, api_key=api_key)
     client.get("/healthz")
@@ -44,21 +44,21 @@ def _run(name: str, check: Callable[[], str], say: Callable[[str], None]) -> boo
     began = time.monotonic()
     try:
         fact, is_ok = check(), True
-    except (CheckFailed, OSError, HTTPException, ValueError) as err:  # ValueError: a frame that is no JSON
+    except (CheckFailed, OSError, HTTPException, ValueError) as err:  # ValueError: a frame is not JSON
         fact, is_ok = str(err), False
     say(f"{'ok' if is_ok else 'FAILED':<7}{name:<14}{fact} ({time.monotonic() - began:.1f} s)")
     return is_ok
 
 
 class ServerChecks:
-    """One method for each promise. Each returns the facts it saw, or raises `CheckFailed`."""
+    """One method for each documented promise. Each returns the facts it saw, or raises `CheckFailed`."""
 
     def __init__(self, client: HttpClient, prompt: str) -> None:
         self._client = client
         self._request = {"prompt": prompt, "max_new_tokens": _MAX_NEW_TOKENS, "temperature": 0.7, "do_sample": True}
 
     def in_order(self) -> dict[str, Callable[[], str]]:
-        """The checks by name; the later ones count on the model that `load` loaded."""
+        """Return the checks by name; the later ones rely on the model that `load` loaded."""
         return {
             "info": self.info,
             "load": self.load,
@@ -72,7 +72,7 @@ class ServerChecks:
         }
 
     def info(self) -> str:
-        """Every documented key is there."""
+        """Every documented key is present."""
         info = self._info()
         _has_keys(info, "device", "base_model", "lora_path", "cuda_available", "mps_available", "workers")
         shown = {key: info[key] for key in ("model_loaded", "device", "base_model", "lora_path")}
@@ -87,7 +87,7 @@ class ServerChecks:
         return _facts({"device": loaded["device"], "model_path": loaded["model_path"]})
 
     def generate(self) -> str:
-        """A whole answer, with the settings it was made with."""
+        """A complete response comes with the settings used to generate it."""
         answer = self._generated(self._request)
         _is(answer["prompt"], self._request["prompt"], "prompt")
         for key in ("max_new_tokens", "temperature", "do_sample"):
@@ -97,11 +97,11 @@ class ServerChecks:
         return _facts({"response": answer["response"], "device": answer["device"]})
 
     def deterministic(self) -> str:
-        """Temperature 0 gives the same answer twice."""
+        """Temperature 0 gives the same response twice."""
         greedy = self._request | {"temperature": 0}
         first, second = (self._generated(greedy)["response"] for _ in range(2))
-        _is(second, first, "the second answer at temperature 0")
-        return "temperature 0 gave the same answer twice"
+        _is(second, first, "the second response at temperature 0")
+        return "temperature 0 gave the same response twice"
 
     def stream(self) -> str:
         """The frames come in the documented order with the documented keys."""
@@ -119,12 +119,12 @@ class ServerChecks:
         return _facts({"job_id": job_id, "status": job["status"]})
 
     def unknown_job(self) -> str:
-        """A job that nobody submitted is not there."""
+        """A job that nobody submitted is not found."""
         _refused(self._client.get("/slm/jobs/no-such-job"), 404)
         return "404"
 
     def bad_input(self) -> str:
-        """What cannot be used is refused with the field's name."""
+        """Invalid input is rejected with the field's name."""
         post = self._client.post
         _refused(post("/slm/generate", {}), 400, "prompt")
         _refused(post("/slm/generate", {"prompt": ""}), 400, "prompt")
@@ -133,7 +133,7 @@ class ServerChecks:
         _refused(post("/slm/generate", self._request | {"no_such_field": 1}), 400, "no_such_field")
         _refused(post("/slm/generate", b"{not json"), 400)
         _refused(self._client.get("/slm/generate"), 405)
-        return "6 requests refused with 400, a wrong method with 405"
+        return "6 requests rejected with 400, a wrong method with 405"
 
     def unload_and_stream(self) -> str:
         """Unloading succeeds, and a stream loads the model again and says so."""
@@ -144,7 +144,7 @@ class ServerChecks:
         _is(self._info()["model_loaded"], False, "model_loaded in info")
         statuses = [frame["status"] for frame in self._streamed() if "status" in frame]
         _is(statuses[0], "Loading SLM model...", "the first frame of a stream without a model")
-        _is(statuses[1].startswith("Model loaded on "), True, f"the second frame ({statuses[1]}) tells the device")
+        _is(statuses[1].startswith("Model loaded on "), True, f"the second frame ({statuses[1]}) names the device")
         return "unloaded, and loaded again by a stream"
 
     def _info(self) -> dict[str, Any]:
@@ -171,15 +171,15 @@ class ServerChecks:
 
 
 def check_frames(frames: list[dict[str, Any]]) -> None:
-    """Check a stream's frames: status frames, then text frames of which the last alone is complete, then the end.
+    """Check a stream's frames: status frames, then text frames (only the last is complete), then the end.
 
     Raises:
-        CheckFailed: they are in another order, or say something else.
+        CheckFailed: the order or the content differs.
     """
     shape = "".join("t" if "text" in frame else "s" for frame in frames)
     if not shape or shape.strip("s").strip("t") or not shape.endswith("ts"):
         raise CheckFailed(
-            f"the frames are not status, text, end, but {shape or 'none'} (s status, t text): {frames[-1:]}"
+            f"expected status, text and end frames, got {shape or 'none'} (s: status, t: text): {frames[-1:]}"
         )
     _is(frames[-1].get("status"), _COMPLETE, "the last status")
     _has_keys(frames[-1], "device_used")
@@ -189,7 +189,7 @@ def check_frames(frames: list[dict[str, Any]]) -> None:
     _is(
         [frame["is_complete"] for frame in texts], [False] * (len(texts) - 1) + [True], "is_complete of the text frames"
     )
-    _is("".join(frame["text"] for frame in texts).strip(), texts[-1]["full_text"].strip(), "the pieces put together")
+    _is("".join(frame["text"] for frame in texts).strip(), texts[-1]["full_text"].strip(), "the joined text")
 
 
 def _text_of(frames: list[dict[str, Any]]) -> str:
@@ -213,7 +213,7 @@ def _refused(answer: Answer, status: int, named: str = "") -> None:
 def _has_keys(found: Mapping[str, Any], *keys: str) -> None:
     lacking = [key for key in keys if key not in found]
     if lacking:
-        raise CheckFailed(f"no {', '.join(lacking)} in {found}")
+        raise CheckFailed(f"missing {', '.join(lacking)} in {found}")
 
 
 def _is(found: object, expected: object, what: str) -> None:

@@ -1,7 +1,7 @@
-"""The log files of the supervised processes: opened for them, rotated, and followed to the console.
+"""Opens and rotates the log files of the supervised processes, and echoes them to the console.
 
-The processes write straight into their files. Were the supervisor to pass their output on, a console that does not
-read (Ctrl-S, a full pipe) would stop the server.
+The processes write directly to their files. If the supervisor relayed their output, a blocked console (Ctrl-S, a full
+pipe) would stop the server.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ ROTATE_BYTES = 5_000_000
 KEPT = 3  # older files beside the current one
 FOLLOW_EVERY_S = 0.2
 
-# Levels as Python's loggers write them and a traceback's last line. "# WARNING" is Redis's advice to administrators.
+# Level names of Python's loggers, and the last line of a traceback. "# WARNING" is Redis's advice to administrators.
 _IMPORTANT = re.compile(r"(?<!# )\b(WARNING|ERROR|CRITICAL)\b|^[\w.]+(Error|Exception)\b")
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Open the file for a process that is about to start; one that has grown large is first set aside as `.1`."""
+    """Open the log of a process that is about to start; a large one is first rotated to `.1`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > ROTATE_BYTES:
         _rotate(path)
@@ -36,7 +36,7 @@ def _rotate(path: Path) -> None:
 
 
 def last_line(path: Path) -> str:
-    """Return the last line that is not empty, or ''."""
+    """Return the last non-empty line, or ''."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
         lines = file.read().decode("utf-8", "replace").split("\n")
@@ -44,12 +44,12 @@ def last_line(path: Path) -> str:
 
 
 def is_important(line: str) -> bool:
-    """Whether the line is a warning or worse, or says which exception ended something."""
+    """Whether the line is a warning or worse, or the last line of a traceback."""
     return _IMPORTANT.search(line) is not None
 
 
 class LogTail:
-    """Reads the lines that are added to a file from now on, also after it was rotated."""
+    """Reads the lines added to a file from now on, across rotations."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class LogTail:
         self._rest = b""
 
     def read_lines(self) -> list[str]:
-        """Return the lines that were completed since the last call."""
+        """Return the lines completed since the last call."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -71,7 +71,7 @@ class LogTail:
 
 
 class LogEcho(threading.Thread):
-    """Follows the log files and says their lines with the process's name in front."""
+    """Follows the log files and says each line, prefixed with the process's name."""
 
     def __init__(self, logs: Mapping[str, Path], shows: Callable[[str], bool], say: Callable[[str], None]) -> None:
         super().__init__(name="log-echo", daemon=True)
@@ -87,7 +87,7 @@ class LogEcho(threading.Thread):
         self._echo()
 
     def stop(self) -> None:
-        """Say what is left and end."""
+        """Say the remaining lines and end."""
         self._stopped.set()
         self.join()
 

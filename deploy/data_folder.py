@@ -1,4 +1,4 @@
-"""The server's data folder: one start at a time has it, and no other user of this machine can look into it."""
+"""Claims the server's data folder for one start at a time and keeps it private from this machine's other users."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from common.settings import ROOT
 from deploy import leftovers
 from deploy.preflight import PreflightError
 
-LEFTOVERS_S = 5.0  # how long the processes of a killed start may take to end by themselves: Redis writes its log out
-KILLED_S = 10.0  # how long they may take once they were killed
+LEFTOVERS_S = 5.0  # time for the processes of a killed start to end by themselves: Redis flushes its log
+KILLED_S = 10.0  # time for them to end after they were killed
 
-# Files that hold passwords, which no command line may: every user of a machine can read those.
+# Files for passwords, which must not be on a command line: every user of a machine can read command lines.
 BROKER_URL, REDIS_CONFIG = "broker.url", "redis.conf"
 REDIS_USER = "slm"
 _ACCESS = "".join(f"user {name} on >PASSWORD ~* &* +@all\n" for name in ("default", REDIS_USER))
@@ -42,9 +42,9 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class DataDirClaim:
-    """Two locks on a data folder, as file descriptors: one of this process, one that its children inherit.
+    """Two locks on a data folder, as file descriptors: one for this process, one that its children inherit.
 
-    The inherited one stays held until the last child has ended, also when this process was killed: two Redis servers on
+    The inherited lock is held until the last child has ended, even if this process was killed: two Redis servers in
     one folder would destroy its data.
     """
 
@@ -53,21 +53,21 @@ class DataDirClaim:
     inherited: int
 
     def announce(self, redis_url: str) -> None:
-        """Tell programs beside the server where its Redis is: ours by `announced_redis`, Celery's by `BROKER_URL`."""
+        """Publish the address of the server's Redis, for our programs (`announced_redis`) and Celery (`BROKER_URL`)."""
         os.pwrite(self.own, f"{os.getpid()}\n{redis_url}\n".encode(), 0)
         _write_private(self.folder / BROKER_URL, RedisAddress.parse(redis_url).broker_url)
 
     def release(self) -> None:
-        """Let another start have the folder, as far as this process is concerned."""
+        """Release this process's locks on the folder; children keep theirs."""
         os.close(self.own)
         os.close(self.inherited)
 
 
 def claim_data_dir(folder: Path) -> DataDirClaim:
-    """Make the folder, private, and take it for this server. What a killed start left running is ended.
+    """Create the folder, make it private and claim it. Processes left by a killed start are ended.
 
     Raises:
-        PreflightError: it cannot be written, or another server uses it.
+        PreflightError: the folder is not writable, or another server uses it.
     """
     try:
         _make_private(folder)
@@ -96,9 +96,9 @@ def _take(own: int, folder: Path) -> None:
 
 
 def _outlive_leftovers(folder: Path) -> int:
-    """The lock of the processes, taken after the last one of an earlier start has ended, or was killed.
+    """Lock the processes' lock file after the last process of an earlier start has ended or was killed.
 
-    No other start can interfere: the own lock is ours.
+    No other start can interfere, because this process holds the other lock.
     """
     inherited = _open(folder / _PROCESSES_LOCK)
     if _lock(inherited, LEFTOVERS_S):
@@ -108,13 +108,13 @@ def _outlive_leftovers(folder: Path) -> int:
         return inherited
     os.close(inherited)
     raise PreflightError(
-        f"Processes of an earlier start still use the data folder {folder} and cannot be ended from here. "
+        f"Processes of an earlier start still use the data folder {folder}, and this start cannot end them. "
         "End them, or set SLM_DATA_DIR to another folder."
     )
 
 
 def announced_redis(folder: Path) -> str | None:
-    """Where the Redis is of the server that runs on the data folder; None where none does.
+    """Return the Redis URL of the server that uses the data folder; None if no server does.
 
     Raises:
         PreflightError: a server is about to start there, or another program uses the folder.
@@ -135,15 +135,15 @@ def announced_redis(folder: Path) -> str | None:
 
 
 def installation(folder: Path) -> str:
-    """Return what tells this installation's workers from others' on one Redis. The folder must be claimed."""
+    """Return the id that distinguishes this installation's workers on a shared Redis. The folder must be claimed."""
     return _drawn_once(folder / _INSTALLATION, re.compile("([0-9a-f]{6})"), lambda: secrets.token_hex(3))
 
 
 def redis_password(folder: Path) -> str:
-    """Return the password of the folder's own Redis, which stands in its `REDIS_CONFIG`. The folder must be claimed.
+    """Return the password of the folder's own Redis, stored in its `REDIS_CONFIG`. The folder must be claimed.
 
-    Ours connect as a named user: a server without passwords takes any password for its default user. That one is there
-    for tools that can name no user, as Flower where it counts what is queued.
+    Our clients connect as a named user: a Redis without passwords accepts any password for its default user. The
+    default user exists for tools that cannot name one, such as Flower when it counts the queue.
     """
     lines = re.escape(_ACCESS).replace("PASSWORD", "([0-9a-f]{64})", 1).replace("PASSWORD", r"\1")
     draw = partial(_ACCESS.replace, "PASSWORD", secrets.token_hex(32))
@@ -151,7 +151,7 @@ def redis_password(folder: Path) -> str:
 
 
 def _drawn_once(file: Path, pattern: re.Pattern[str], draw: Callable[[], str]) -> str:
-    """The group of `pattern` in the file, which is drawn anew if it is missing or damaged."""
+    """Return the group of `pattern` in the file; a missing or damaged file is rewritten from `draw`."""
     found = pattern.fullmatch(file.read_text("ascii", errors="replace")) if file.exists() else None
     if found is not None:
         return found[1]
@@ -165,7 +165,7 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _make_private(folder: Path) -> None:
-    """Prompts and answers are in it. A folder that is not ours alone stays as it is, but for our own parts."""
+    """Make the folder private: it holds prompts and responses. If others use it too, only our parts are changed."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _is_ours(folder):
         folder.chmod(0o700)
@@ -175,7 +175,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it lies in the project, or holds nothing else: somebody may have named /srv, or their home."""
+    """Whether it is in the project or holds only our files: somebody may have chosen /srv or their home."""
     return ROOT in folder.absolute().parents or all(
         entry.name in _NAMES or entry.name.startswith(".") for entry in folder.iterdir()
     )
@@ -183,12 +183,12 @@ def _is_ours(folder: Path) -> bool:
 
 def _open(path: Path) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.fchmod(handle, 0o600)  # an older version let everybody read it
+    os.fchmod(handle, 0o600)  # an older version made it readable for everybody
     return handle
 
 
 def _lock(handle: int, patience_s: float = 0.0) -> bool:
-    """Whether the lock could be had within `patience_s` seconds."""
+    """Take the lock; returns False if it is still held by another process after `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

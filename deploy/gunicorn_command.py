@@ -1,4 +1,4 @@
-"""From a command line of gunicorn to one of `start_slm_api.py`. Runs in the environment that gunicorn came with."""
+"""Translates a gunicorn command line into one of `start_slm_api.py`. Runs in gunicorn's own environment."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from deploy.bootstrap import ROOT
 
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what gunicorn makes of `-b :5000`
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - gunicorn's meaning of `-b :5000`
 
 
 def start_command(arguments: Sequence[str]) -> list[str]:
     """Return the command that starts the whole server with gunicorn's `arguments` for its API.
 
-    Exits with one line where they name no address that the server can listen on.
+    Exits with a one-line message if the server cannot listen on the given addresses.
     """
     from gunicorn.config import Config
 
     binds: list[str] = Config().parser().parse_args(list(arguments)).bind or []
     if len(binds) > 1:
-        sys.exit(f"Cannot start: gunicorn is given {len(binds)} addresses; this server listens on one.")
+        sys.exit(f"Cannot start: gunicorn got {len(binds)} addresses; this server listens on one.")
     where = _address(binds[0]) if binds else []
     return [sys.executable, str(ROOT / "start_slm_api.py"), *where, "--gunicorn", *arguments]
 
@@ -32,6 +32,6 @@ def _address(bind: str) -> list[str]:
     except RuntimeError as err:
         sys.exit(f"Cannot start: -b {bind}: {err}.")
     if not isinstance(address, tuple):
-        sys.exit(f"Cannot start: -b {bind}: this server listens on HOST:PORT.")
+        sys.exit(f"Cannot start: -b {bind}: the address must be HOST:PORT.")
     host, port = address
     return ["--host", host or ANY_ADDRESS, "--port", str(port)]

@@ -1,4 +1,4 @@
-"""A small HTTP client for checking a server: JSON in, JSON and server-sent events out. Standard library only."""
+"""A small HTTP client for checking a server: sends JSON, reads JSON and server-sent events. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from email.message import Message
 from http.client import HTTPResponse
 from typing import Any
 
-TIMEOUT_S = 300.0  # a load on a slow disk, or an answer behind others in the queue
+TIMEOUT_S = 300.0  # enough for a load from a slow disk, or for a request that waits in the queue
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response read to its end. `json` is None where the body is no JSON."""
+    """A response read to its end. `json` is None if the body is not JSON."""
 
     status: int
     headers: Message
@@ -24,9 +24,9 @@ class Answer:
 
 
 class HttpClient:
-    """Talks to one server, without the environment's proxies. Every method raises `OSError` if it cannot be reached.
+    """A client for one server; ignores the environment's proxies. Every method raises `OSError` if it is unreachable.
 
-    `api_key` is sent with every request, where there is one.
+    `api_key`, if given, is sent with every request.
     """
 
     def __init__(self, base_url: str, timeout_s: float = TIMEOUT_S, api_key: str | None = None) -> None:
@@ -36,15 +36,15 @@ class HttpClient:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> Answer:
-        """GET; any status is an answer."""
+        """Send a GET request; any status returns an `Answer`."""
         return self._send("GET", path, None)
 
     def post(self, path: str, body: object = None) -> Answer:
-        """POST `body`: bytes as they are, None as nothing, all else as JSON; any status is an answer."""
+        """POST `body`: bytes unchanged, None as an empty body, else as JSON; any status returns an `Answer`."""
         return self._send("POST", path, body)
 
     def stream(self, path: str, body: object) -> tuple[str, list[Any]]:
-        """POST and read server-sent events to their end; returns the content type and the JSON of each frame."""
+        """POST and read all server-sent events; returns the content type and the JSON of each frame."""
         with self._open("POST", path, body) as response:
             return response.headers.get("Content-Type", ""), list(read_frames(response))
 
@@ -66,7 +66,7 @@ class HttpClient:
 
 
 def read_frames(lines: Iterable[bytes]) -> Iterator[Any]:
-    """Yield the JSON of each frame's data; comments, ids and event names are passed over."""
+    """Yield the JSON of each frame's data; comments, ids and event names are ignored."""
     data: list[bytes] = []
     for line in lines:
         text = line.rstrip(b"\r\n")

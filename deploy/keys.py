@@ -1,6 +1,6 @@
-"""Make, list, change and revoke API keys: `python -m deploy.keys create --name bob --role user`.
+"""Creates, lists, changes and revokes API keys: `python -m deploy.keys create --name bob --role user`.
 
-Works while the server runs, and while it does not. Standard library only, until the environment is there.
+Works whether or not the server is running. Standard library only, until the environment exists.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NEEDED = ("redis", "pydantic_settings")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for. Returns the exit status."""
+    """Run the command. Returns the exit status."""
     asked = _parser().parse_args(argv)
     try:
         return _run(asked, argv)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
-    if any(importlib.util.find_spec(name) is None for name in _NEEDED):  # an image has them, and no environment
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):  # a container image has them, but no .venv
         settings_check.check_settings(os.environ)
         python = bootstrap.ensure([bootstrap.SERVE])
         os.execve(python, [str(python), "-m", "deploy.keys", *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
@@ -97,7 +97,7 @@ def _limit(text: str) -> int | None:
     if text == _NO_LIMIT:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 on nor {_NO_LIMIT!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number of at least 1 nor {_NO_LIMIT!r}")
     return int(text)
 
 
@@ -121,7 +121,7 @@ def _change(redis: Redis, asked: argparse.Namespace) -> str:
 
 
 def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
-    """First the key, so that nothing new can enter; then what there is. A revocation that was cut short is repeated."""
+    """Revoke the key first, so that nothing new is accepted, then end its work. Resumes an interrupted revocation."""
     from common.api_keys import ApiKeyError, ApiKeyStore
     from common.batches import BatchStore
     from common.job_store import JobStore
@@ -141,7 +141,7 @@ def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
 
 
 def _leave_to_the_workers(_bells: object) -> None:
-    """Whose turn has come by the end of others is found within seconds by the workers' reapers."""
+    """Dispatch nothing: the workers' reapers find the jobs that move up in the queue within seconds."""
 
 
 def _list(redis: Redis, _asked: argparse.Namespace) -> str:
@@ -155,7 +155,7 @@ def _line(key: ApiKey) -> str:
 
 
 def _told(limits: Limits) -> str:
-    """Those that are not the usual ones."""
+    """Return the limits that differ from the default ones, as text."""
     from common.api_keys import DEFAULT_LIMITS
 
     values = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name) != getattr(DEFAULT_LIMITS, name)}

@@ -1,7 +1,7 @@
-"""Become another program, and die when the parent does: `python launch.py PARENT_PID SIGNAL PROGRAM [ARGUMENT ...]`.
+"""Runs a program that dies with its parent: `python launch.py PARENT_PID SIGNAL PROGRAM [ARGUMENT ...]`.
 
-On Linux the kernel sends SIGNAL to the program as soon as the parent is gone, even by SIGKILL. This is a program of its
-own because a function run between fork and exec (`preexec_fn`) may deadlock in a parent that has threads.
+On Linux the kernel sends SIGNAL to the program as soon as the parent is gone, even after SIGKILL. This is a separate
+program because a function run between fork and exec (`preexec_fn`) may deadlock if the parent has threads.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _PR_SET_PDEATHSIG = 1
 def tied(program: Sequence[str], orphan_signal: signal.Signals = signal.SIGKILL) -> list[str]:
     """Return the command that runs `program` so that it gets `orphan_signal` when this process is gone (Linux).
 
-    It must be started by the main thread: to the kernel, the parent is the thread.
+    The main thread must start it: for the kernel, the parent is the starting thread.
     """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(orphan_signal.value), *program]
 
 
 def main(argv: list[str]) -> None:
-    """Replace this process by the program."""
+    """Replace this process with the program."""
     parent, number, program = int(argv[0]), int(argv[1]), argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -1,4 +1,4 @@
-"""What a killed start left running: processes that still have the lock file open which they inherited from it."""
+"""Kills the processes that a killed start left running: those that still hold the lock file they inherited."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def kill(lock: Path) -> None:
-    """Kill every process that has `lock` open for writing, and what it started; but not the calling one."""
+    """Kill every process that has `lock` open for writing and all its descendants, except the calling process."""
     import psutil
 
     path = os.path.realpath(lock)
@@ -19,12 +19,12 @@ def kill(lock: Path) -> None:
         try:
             if process.pid != os.getpid() and _holds(process, path):
                 _kill(process)
-        except psutil.Error:  # it has ended, or it is another user's
+        except psutil.Error:  # it has ended, or it belongs to another user
             continue
 
 
 def _holds(process: Process, path: str) -> bool:
-    """Only Linux tells how a file was opened: there a program that reads it, such as a backup, is left alone."""
+    """Only Linux reports the mode of an open file: there, a program that only reads it (a backup) is left alone."""
     return any(file.path == path and getattr(file, "mode", "r+") == "r+" for file in process.open_files())
 
 

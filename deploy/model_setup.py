@@ -1,4 +1,4 @@
-"""Make the base model ready before anything is started."""
+"""Downloads or converts the base model before anything is started."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deploy.stage import Stage
 
 
 class ModelProgress:
-    """What is being done to the model, from the lines of `SLMInit.base_model`. An indented one adds to the last."""
+    """The current step, read from the output of `SLMInit.base_model`. An indented line adds detail to the last step."""
 
     def __init__(self) -> None:
         self._step = ""
         self._share = ""
 
     def note(self, line: str) -> None:
-        """Take one line."""
+        """Take one line of output."""
         if line.startswith(" "):
             self._share = line.strip()
         elif line.strip():
@@ -31,12 +31,12 @@ class ModelProgress:
 
 
 def make_model(stack: Stack) -> None:
-    """Download or convert the model, in a process of its own: that takes torch.
+    """Download or convert the model in a separate process, because that needs torch.
 
-    The process ends with this one, or else keeps the data folder's lock until it has.
+    The process ends with this one, or keeps the data folder's lock until it has ended.
 
     Raises:
-        PreflightError: it cannot be had; the text says why.
+        PreflightError: the model is not available; the text says why.
     """
     progress, log = ModelProgress(), stack.logs / "model.log"
     with (
@@ -58,4 +58,4 @@ def make_model(stack: Stack) -> None:
             kept.write(line)
             progress.note(line)
         if process.wait() != 0:
-            raise PreflightError(f"{progress} More: {log}")
+            raise PreflightError(f"{progress} Details: {log}")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What the command line asks for. `host` and `port` are None where it leaves them to `SLM_HOST` and `SLM_PORT`.
+    """The options of the command line. `host` and `port` are None if `SLM_HOST` and `SLM_PORT` apply.
 
-    `gunicorn` is the command line of gunicorn, where that was the program which the person called.
+    `gunicorn` has the arguments of gunicorn if the server was started by the `gunicorn` command.
     """
 
     host: str | None = None
@@ -22,7 +22,7 @@ class StartOptions:
     gunicorn: tuple[str, ...] | None = None
 
     def environment(self) -> dict[str, str]:
-        """The settings, as environment variables, that the command line overrides."""
+        """Return the settings that the command line overrides, as environment variables."""
         asked = {
             "SLM_HOST": self.host,
             "SLM_PORT": None if self.port is None else str(self.port),
@@ -33,7 +33,7 @@ class StartOptions:
 
 
 def parse(argv: Sequence[str] | None = None) -> StartOptions:
-    """Read the command line; prints the usage and exits where it makes no sense."""
+    """Parse the command line; prints the usage and exits if it is not valid."""
     asked = vars(_parser().parse_args(argv))
     gunicorn = asked.pop("gunicorn")
     return StartOptions(**asked, gunicorn=None if gunicorn is None else tuple(gunicorn))

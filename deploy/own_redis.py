@@ -1,4 +1,4 @@
-"""The Redis that holds this server's data, for programs beside the server: also while the server does not run."""
+"""Connects programs such as `deploy.keys` to the Redis with this server's data, even if the server is not running."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from deploy.launch import tied
 from deploy.preflight import PreflightError
 from deploy.redis_server import EmbeddedRedis, find_server, socket_path
 
-_START_S = 30.0  # a long log takes its time to be read
-_STOP_S = 15.0  # to write its log out
+_START_S = 30.0  # a long log takes time to read
+_STOP_S = 15.0  # time to flush its log
 
 
 @contextmanager
 def reach(settings: Settings) -> Iterator[Redis]:
-    """A client of it: of the one that SLM_REDIS_URL names, of the running server's own, or of one started for this.
+    """Yield a client of the Redis that SLM_REDIS_URL names, else of the running server's, else of one started for this.
 
     Raises:
-        PreflightError: it cannot be reached or started; the text says why.
+        PreflightError: it is not reachable or cannot be started; the text says why.
     """
     if settings.redis_url is not None:
         preflight.check_redis(settings.redis_url)
@@ -47,10 +47,10 @@ def reach(settings: Settings) -> Iterator[Redis]:
 
 
 def embedded(settings: Settings) -> EmbeddedRedis:
-    """The server that keeps its data in the data folder, which must be claimed; not started yet.
+    """Return the Redis server of the data folder, not started yet. The folder must be claimed.
 
     Raises:
-        PreflightError: there is no such program, or no place where it could listen.
+        PreflightError: no Redis program is installed, or its socket cannot be created anywhere.
     """
     folder = settings.data_dir.absolute()
     return EmbeddedRedis(
@@ -67,7 +67,7 @@ def embedded(settings: Settings) -> EmbeddedRedis:
 
 @contextmanager
 def running(server: EmbeddedRedis, lock: int) -> Iterator[Redis]:
-    """The server, started, and stopped in order at the end. It holds the data folder's lock for as long as it lives.
+    """Start the server, yield a client of it, and stop it cleanly at the end. While it runs it holds the folder's lock.
 
     Raises:
         PreflightError: it does not answer in time.

@@ -1,4 +1,4 @@
-"""pip, run for the set-up: its words go to a log file, and what it is doing becomes one line. Standard library only."""
+"""Runs pip for the set-up: logs its output and shows its progress as one line. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploy.launch import tied
 
 LAST_LINES = 200
 _MEGABYTE = 1_000_000
-_LARGE = 10 * _MEGABYTE  # worth a look at how much of it has come
+_LARGE = 10 * _MEGABYTE  # from this size on, the progress of a download is shown
 
 _DOWNLOADING = re.compile(r"\s*Downloading (?:\S*/)?([A-Za-z0-9._]+?)-\d\S*\.(?:whl|tar\.gz|zip) \(([\d.]+) ([kMG])B\)")
 _INSTALLING = re.compile(r"Installing collected packages: (.*)")
@@ -23,22 +23,22 @@ _BYTES = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
 class PipProgress:
-    """What pip is doing, from the lines that it prints and the files that it writes.
+    """pip's current step, derived from the lines that it prints and the files that it writes.
 
     Args:
-        temporary: pip's folder for what it downloads.
-        packages: the environment's folder of packages.
+        temporary: pip's download folder.
+        packages: the environment's package folder.
     """
 
     def __init__(self, temporary: Path, packages: Path) -> None:
         self._temporary = temporary
         self._packages = packages
         self._found = 0
-        self._download: tuple[str, int, int] | None = None  # name, its bytes, the bytes of those before
+        self._download: tuple[str, int, int] | None = None  # name, its size, and the bytes downloaded before it
         self._installing: frozenset[str] = frozenset()
 
     def note(self, line: str) -> None:
-        """Take one line of pip's."""
+        """Take one line of pip's output."""
         if line.startswith("Collecting "):
             self._found += 1
         elif match := _DOWNLOADING.match(line):
@@ -71,7 +71,7 @@ def _normal(name: str) -> str:
 
 
 def _bytes_in(folder: Path) -> int:
-    """The size of all files below; pip may remove some at the same time."""
+    """Return the size of all files below `folder`; pip may remove some at the same time."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -91,14 +91,14 @@ def run_pip(
     note: Callable[[str], None],
     lock: int,
 ) -> list[str] | None:
-    """Run pip of the environment of `python`. Returns None where it succeeded, else its last lines.
+    """Run the pip of the environment of `python`. Returns None if it succeeded, else its last lines.
 
-    It ends with this process (`tied`), or else keeps `lock` until it has ended.
+    pip ends with this process (`tied`), or keeps `lock` until it has ended.
 
     Args:
-        log: file that its words are added to.
-        temporary: folder for what it downloads, emptied before and afterwards. The system's own is often small.
-        note: called with each line.
+        log: file to which its output is appended.
+        temporary: its download folder, emptied before and afterwards. The system's temporary folder is often small.
+        note: called with each line of output.
     """
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -128,7 +128,7 @@ def run_pip(
 
 
 def _environment(temporary: Path) -> Mapping[str, str]:
-    """The index, proxies and certificates are the person's; where and how to install is not. Every pip reads these."""
+    """Keep the user's index, proxies and certificates, but decide where and how pip installs."""
     decided = {
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",

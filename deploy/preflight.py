@@ -1,4 +1,4 @@
-"""What must hold before anything is started. Each check raises `PreflightError` with one line that says what to do."""
+"""Checks made before anything is started. Each raises `PreflightError` with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def check_port_free(host: str, port: int) -> None:
             f"{host!r} is not an address of this machine ({err.strerror}). Try --host 127.0.0.1."
         ) from err
     with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will: old connections may linger
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: old connections may linger
         try:
             probe.bind(address)
             probe.listen()
         except OSError as err:
             raise PreflightError(
-                f"Cannot listen on {host} port {port} ({err.strerror}). Choose others with --port and --host."
+                f"Cannot listen on {host} port {port} ({err.strerror}). Choose another port or host (--port, --host)."
             ) from err
 
 
@@ -51,7 +51,7 @@ def check_redis(url: str) -> None:
 
 
 def check_access(settings: Settings, redis: Redis) -> None:
-    """Raise unless who may use the server is settled: by API keys, by where it listens, or by the operator's word."""
+    """Raise if access is not restricted: API keys, a loopback address, or an explicit SLM_INSECURE is required."""
     from common.binding import InsecureBinding, check_binding
 
     try:

@@ -1,4 +1,4 @@
-"""How the processes of the server are asked whether they are ready."""
+"""Probes that check whether the server's processes are ready."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _TIMEOUT_S = 2.0
 
 
 class Probes:
-    """One probe for Redis, one for the API, one for each worker. `pid` tells the process id of a child by its name."""
+    """One probe each for Redis, the API and every worker. `pid` returns the process id of a child by its name."""
 
     def __init__(self, stack: Stack, pid: Callable[[str], int | None]) -> None:
         self._stack = stack
         self._pid = pid
 
     def all(self) -> dict[str, Probe]:
-        """The probes by the name of what they ask."""
+        """Return the probes by the name of the process that they check."""
         workers = {name: partial(self._worker, name) for name in self._stack.worker_names}
         return {"redis": self._redis, "api": self._api, **workers}
 
     @cached_property
     def _fleet(self) -> Fleet:
-        """Made on first use: by then the processes are starting, and importing the client delays none of them."""
+        """Created on first use, when the processes are already starting: importing the client delays none of them."""
         from common.fleet import Fleet
         from common.redis_client import connect
 
         return Fleet(connect(self._stack.redis_url, retries=0))
 
     def _redis(self) -> str | None:
-        """A start means a loaded model, also where an earlier run had unloaded it."""
+        """Request a loaded model as well: a start loads it even if an earlier run had unloaded it."""
         from redis.exceptions import RedisError
 
         try:
@@ -50,7 +50,7 @@ class Probes:
 
     def _api(self) -> str | None:
         settings = self._stack.settings
-        if not self._listens("api", settings.port):  # another server may answer at its address
+        if not self._listens("api", settings.port):  # another server may answer at this address
             return None
         connection = http.client.HTTPConnection(reachable_host(settings.host), settings.port, timeout=_TIMEOUT_S)
         try:
@@ -63,7 +63,7 @@ class Probes:
         return f"answers at {base_url(settings)}" if is_up else None
 
     def _listens(self, name: str, port: int) -> bool:
-        """Whether the child of that name listens on the port."""
+        """Whether the child with that name listens on the port."""
         import psutil
 
         pid = self._pid(name)
@@ -84,7 +84,7 @@ class Probes:
         return f"has the model loaded on {report.device}" if report.holds_model else None
 
     def _report(self, name: str) -> WorkerReport | None:
-        """The worker's own report: others may use the same Redis, from this machine and from others."""
+        """Return this worker's report: other workers, here or on other machines, may use the same Redis."""
         from redis.exceptions import RedisError
 
         try:

@@ -1,4 +1,4 @@
-"""Tells the person at the console when each part of the server has become ready."""
+"""Reports on the console when each part of the server is ready."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 
 Probe = Callable[[], str | None]
-"""Returns what to tell once the part is ready (or has given up), and None before."""
+"""Returns a message once the part is ready (or has given up), and None before."""
 
 POLL_EVERY_S = 0.1
 
 
 class Readiness(threading.Thread):
-    """Asks each probe until it answers, says the answers with the time they took, and calls `then` after the last."""
+    """Polls each probe until it answers, says each answer with the time it took, and calls `then` after the last."""
 
     def __init__(
         self,

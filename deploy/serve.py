@@ -1,4 +1,4 @@
-"""Run the server on this machine: check, get the model, start everything, watch over it, stop it in order."""
+"""Runs the server on this machine: checks, prepares the model, starts and supervises the processes, stops them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from SLMInit.base_model import DEFAULT_BASE_MODEL, BaseModelError, is_to_be_made
 def serve(options: StartOptions) -> int:
     """Run the server until SIGINT, SIGTERM or SIGHUP. Returns the exit status."""
     os.environ.update(options.environment())
-    os.umask(0o077)  # prompts and answers are in the files of every process: they are this user's alone
+    os.umask(0o077)  # every process writes prompts and responses to files: only this user may read them
     try:
         prepared = prepare(options)
     except (SettingsError, PreflightError) as err:
@@ -51,18 +51,18 @@ def _warn_if_open(settings: Settings) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line. A console that has gone away must not take the server with it."""
+    """Print a line. The server must survive the loss of its console."""
     try:
-        print(f"{line}\n", end="", flush=True)  # one write: threads do not mix their lines
+        print(f"{line}\n", end="", flush=True)  # a single write, so that lines of several threads do not mix
     except OSError:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
 
 
 def prepare(options: StartOptions) -> Stack:
-    """Check what can be checked before a process is started, and get the model.
+    """Check everything that can be checked before a process is started, and prepare the model.
 
     Raises:
-        SettingsError, PreflightError: one line that says what is wrong.
+        SettingsError, PreflightError: the text is one line that says what is wrong.
     """
     settings = _with_absolute_paths(Settings.from_env())
     claim = data_folder.claim_data_dir(settings.data_dir)
@@ -77,7 +77,7 @@ def prepare(options: StartOptions) -> Stack:
 
 
 def _check_access(prepared: Stack) -> None:
-    """The keys are in Redis: one of our own is started to look for them, but only where that decides anything."""
+    """Look up the API keys, but only if they matter: they are in Redis, which may have to be started for this."""
     if prepared.settings.allows_anonymous:
         return
     if prepared.redis is None:
@@ -89,7 +89,7 @@ def _check_access(prepared: Stack) -> None:
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:
-    """Paths are meant from where the person stands; the processes run in the project's folder."""
+    """Resolve paths against the user's current folder: the processes run in the project's folder."""
     paths: dict[str, object] = {"data_dir": settings.data_dir.absolute()}
     if settings.lora_path is not None:
         paths["lora_path"] = settings.lora_path.absolute()
@@ -99,7 +99,7 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 
 def _redis(settings: Settings) -> EmbeddedRedis | None:
-    """The server to start, or None after making sure that the one named by SLM_REDIS_URL answers."""
+    """Return the Redis server to start; None if SLM_REDIS_URL names one, after checking that it answers."""
     if settings.redis_url is not None:
         preflight.check_redis(settings.redis_url)
         return None
@@ -107,7 +107,7 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
 
 
 def _get_model(prepared: Stack) -> None:
-    """Have the base model ready, or a reason why not."""
+    """Prepare the base model, or raise the reason why that is not possible."""
     settings = prepared.settings
     if is_to_be_made(settings.base_model, settings.data_dir):
         make_model(prepared)
@@ -118,7 +118,7 @@ def _get_model(prepared: Stack) -> None:
 
 
 def supervise(prepared: Stack, *, debug: bool) -> None:
-    """Start the processes, tell when they are ready, and return when all of them have been stopped."""
+    """Start the processes, report when they are ready, and return when all of them have stopped."""
     children = prepared.children()
     supervisor = Supervisor(children, say=say)
     stop_on_signals(supervisor.request_stop)
@@ -136,8 +136,8 @@ def _always(_line: str) -> bool:
 
 
 def stop_on_signals(request_stop: Callable[[], None]) -> None:
-    """Have Ctrl-C, SIGTERM and a closed terminal ask for a stop; a second one makes it a stop at once."""
+    """Stop on Ctrl-C, SIGTERM or a closed terminal; a second signal stops immediately."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: request_stop())
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup, which is to outlive the terminal
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it to outlive the terminal
         signal.signal(signal.SIGHUP, lambda *_: request_stop())

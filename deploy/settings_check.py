@@ -1,7 +1,7 @@
-"""Wrong `SLM_*` variables, found before the installation that would make the real check possible.
+"""Finds wrong `SLM_*` variables before the packages that the full check needs are installed.
 
-Standard library only. The settings are read out of the source of `common.settings`, which stays the one place that
-states them. What this lets pass, that module still checks (`Settings.from_env`).
+Standard library only. The settings are read from the source of `common.settings`, which stays their only definition.
+`Settings.from_env` still checks everything that passes here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _COMPARE: dict[str, tuple[str, Callable[[float, float], bool]]] = {
 
 
 def check_settings(environment: Mapping[str, str], source: Path = SOURCE) -> None:
-    """Look at every variable with our prefix.
+    """Check every variable with our prefix.
 
     Raises:
-        SetupError: one is no setting, or has a value that its setting cannot take.
+        SetupError: a variable is not a setting, or its value is not valid.
     """
     fields = setting_fields(source)
     for name in sorted(name for name in environment if name.upper().startswith(_PREFIX)):
@@ -43,7 +43,7 @@ def check_settings(environment: Mapping[str, str], source: Path = SOURCE) -> Non
 def _check_value(name: str, field: ast.AnnAssign, text: str) -> None:
     wanted = _objection(field, text.strip())
     if wanted is not None:
-        raise SetupError(f"{name} has the value {text!r}: it takes {wanted}.")
+        raise SetupError(f"{name} has the value {text!r}; it must be {wanted}.")
     if name.upper() == "SLM_REDIS_URL":
         try:
             RedisAddress.parse(text)
@@ -52,7 +52,7 @@ def _check_value(name: str, field: ast.AnnAssign, text: str) -> None:
 
 
 def setting_fields(source: Path = SOURCE) -> dict[str, ast.AnnAssign]:
-    """The variables with the statements that state their settings."""
+    """Return the variables with the statements that define their settings."""
     (found,) = [
         node
         for node in ast.parse(source.read_text("utf-8")).body
@@ -68,7 +68,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 def _objection(field: ast.AnnAssign, text: str) -> str | None:
-    """What the setting takes instead of `text`; None where it may take that."""
+    """Return a description of the valid values; None if `text` may be valid."""
     kind = ast.unparse(field.annotation)
     if kind == "bool":
         return None if text.lower() in _BOOLEANS else "true or false"
@@ -94,6 +94,6 @@ def _number(text: str, value: ast.expr | None, *, is_whole: bool) -> str | None:
 
 
 def _bounds(value: ast.expr | None) -> dict[str, Any]:
-    """The bounds that `Field(…)` states, by pydantic's names."""
+    """Return the bounds given to `Field(…)`, by pydantic's names."""
     keywords = value.keywords if isinstance(value, ast.Call) else []
     return {one.arg: ast.literal_eval(one.value) for one in keywords if one.arg in _COMPARE}

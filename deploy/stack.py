@@ -1,4 +1,4 @@
-"""What the server on one machine consists of: Redis, the API, N workers. The containers run the same commands."""
+"""The processes of a server on one machine: Redis, the API, N workers. The containers run the same commands."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from common.settings import ROOT, Settings
 from deploy.redis_server import EmbeddedRedis
 from deploy.supervisor import ChildSpec
 
-# Modules with their arguments, run as `python -m ...` in the project's folder.
+# Modules with their arguments, which run as `python -m ...` in the project's folder.
 _API_CONFIG = ("--config", "api/gunicorn_conf.py")
 API = ("gunicorn", *_API_CONFIG, "api.wsgi:create_app()")
 MODEL = ("SLMInit.base_model",)
-FLOWER = ("celery", "flower", "--address=127.0.0.1")  # this machine alone: it has no password
+FLOWER = ("celery", "flower", "--address=127.0.0.1")  # only this machine: it has no password
 
-GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S and SLM_LEASE_S, which is how long handing over may take
-REDIS_GRACE_S = 15.0  # to write its log out
+GRACE_MARGIN_S = 5.0  # on top of SLM_DRAIN_S + SLM_LEASE_S, the time within which jobs are released
+REDIS_GRACE_S = 15.0  # time to flush its log
 
-# The API and the workers stop together: it takes no new work at once, and relays what they still generate.
+# The API and the workers stop together: the API accepts no new work, and relays the output of running generations.
 _SERVER_STOPS, _REDIS_STOPS = range(2)
 
 
 def api(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The module and arguments of an API that a person started with these arguments of gunicorn, our configuration."""
+    """Return the module and arguments of an API with the user's gunicorn arguments and our configuration."""
     return ("gunicorn", *arguments, *_API_CONFIG)
 
 
 def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
-    """The module and arguments of a worker. No two workers of one host and one Redis may have the same name."""
-    # Mingling and gossip serve revokes and chords, which are not used; they would delay the first job by a second.
+    """Return the module and arguments of a worker. Workers on the same host and Redis need different names."""
+    # Mingle and gossip are only for revokes and chords, which are not used; they would delay the first job by a second.
     alone = ("--without-mingle", "--without-gossip")
     return ("celery", "-A", "worker.app", "worker", "--hostname", f"{name}@%h", *alone, "--loglevel", log_level)
 
@@ -43,9 +43,9 @@ def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
 class Stack:
     """Everything that is decided before the first process starts.
 
-    `redis` is None where SLM_REDIS_URL names a server that is not ours. `lock` is the descriptor of the data folder's
-    lock. `settings` has absolute paths. `installation` is in the names of the workers. `api` is the API's module with
-    its arguments.
+    `redis` is None if SLM_REDIS_URL names an external server. `lock` is the descriptor of the data folder's lock.
+    `settings` has absolute paths. `installation` is part of the workers' names. `api` is the API's module with its
+    arguments.
     """
 
     settings: Settings
@@ -57,7 +57,7 @@ class Stack:
 
     @property
     def redis_url(self) -> str:
-        """Where the processes find Redis."""
+        """The URL at which the processes reach Redis."""
         return self.settings.required_redis_url() if self.redis is None else self.redis.url
 
     @property
@@ -71,10 +71,10 @@ class Stack:
         return [f"worker-{number}" for number in range(1, self.workers + 1)]
 
     def children(self) -> list[ChildSpec]:
-        """The processes in the order in which they start. Redis stops last.
+        """Return the processes in the order in which they start. Redis stops last.
 
-        Once the supervisor is lost, Redis writes its log out and ends. Without it the others are of no use and are
-        killed: the leases of the workers run out.
+        If the supervisor dies, Redis flushes its log and ends. The others are useless without it and are killed: the
+        workers' leases expire.
         """
         drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
         workers = [
@@ -112,7 +112,7 @@ class Stack:
         )
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The processes' environment: what they may see of `base`, and what was decided here."""
+        """Return the processes' environment: the variables of `base` that they may see, and those set here."""
         decided = {
             "SLM_REDIS_URL": self.redis_url,
             "SLM_DATA_DIR": str(self.settings.data_dir),
@@ -126,10 +126,10 @@ class Stack:
 
 
 def module(name: str, *arguments: str) -> tuple[str, ...]:
-    """The command that runs a module of the environment this process runs in."""
+    """Return the command that runs a module in the environment of this process."""
     return (sys.executable, "-m", name, *arguments)
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

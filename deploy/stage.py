@@ -1,6 +1,7 @@
-"""A stage of the set-up as one line of the console: what is done, how far it is, how long it has taken.
+"""Shows a stage of the set-up as one console line: its name, its progress and the time it has taken.
 
-On a terminal the line moves. Elsewhere, as in a CI log, it is printed now and then. Standard library only.
+On a terminal the line is updated in place. Elsewhere, as in a CI log, it is printed periodically. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _ENDS: dict[type[BaseException] | None, str] = {None: "done", KeyboardInterrupt:
 
 
 class Stage:
-    """Shows the line from `with` on. `detail` tells how far it is; it is called on another thread."""
+    """Shows the line inside a `with` block. `detail` returns the progress; it is called on another thread."""
 
     def __init__(self, what: str, detail: Callable[[], str] = str, *, out: TextIO | None = None) -> None:
         self._what = what
@@ -52,6 +53,6 @@ class Stage:
         line = f"[setup] {self._what}  {seconds // 60}:{seconds % 60:02}  {text}".rstrip()
         if self._moves:
             width = shutil.get_terminal_size().columns - 1
-            line = f"\r{line[:width]}\x1b[K"  # the rest of the longer line before is wiped out
+            line = f"\r{line[:width]}\x1b[K"  # erases the rest of a longer previous line
         with contextlib.suppress(OSError):  # a console that has gone away
             print(line, end="" if self._moves and not is_last else "\n", file=self._out, flush=True)

@@ -1,6 +1,6 @@
-"""What `start_slm_api.py` does first: read the command line, make the environment, change into it.
+"""The first steps of `start_slm_api.py`: reads the command line, creates the environment and switches to it.
 
-Standard library only, until the environment is there.
+Standard library only, until the environment exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SCRIPT = bootstrap.ROOT / "start_slm_api.py"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Set up and serve until told to stop. Returns the exit status."""
+    """Set up and serve until a stop is requested. Returns the exit status."""
     asked = options.parse(argv)
     try:
         return _start(asked, argv)
@@ -41,5 +41,5 @@ def _start(asked: options.StartOptions, argv: Sequence[str]) -> int:
 
 
 def _steers_python() -> bool:
-    """Whether this interpreter has read variables that could make it another program, such as PYTHONPATH."""
+    """Whether the environment has variables that change what this interpreter runs, such as PYTHONPATH."""
     return any(name.startswith("PYTHON") for name in os.environ)

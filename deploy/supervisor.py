@@ -1,11 +1,11 @@
-"""Keep a set of processes running, and stop them in order. Knows nothing of what they are.
+"""Keeps a set of processes running and stops them in order. Independent of what they do.
 
-Start        in the order given, without waiting
-Death        the process's whole group is swept away, then it is started again after a pause (`Backoff`)
+Start        in the given order, without waiting
+Death        the process's whole group is killed, then the process is restarted after a pause (`Backoff`)
 Stop         lowest `stop_order` first; equal ones together: SIGTERM, `stop_grace_s` to end, then SIGKILL to the group
-Second stop  SIGKILL to all that are left
+Second stop  SIGKILL to all remaining processes
 
-Every process leads a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone.
+Every process leads its own session, so that a terminal's Ctrl-C reaches only the supervisor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from deploy.launch import tied
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """A process to keep running. `orphan_signal` is what the kernel sends it if the supervisor is killed (Linux)."""
+    """A process to keep running. The kernel sends it `orphan_signal` if the supervisor is killed (Linux)."""
 
     name: str
     argv: tuple[str, ...]
@@ -44,7 +44,7 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A process ended; `status` is as `subprocess` has it: minus the signal's number if one killed it."""
+    """A process ended; `status` is as in `subprocess`: the negative signal number if a signal killed it."""
 
     child: _Child
     status: int
@@ -59,7 +59,7 @@ _Events = queue.SimpleQueue[_Ended | _StopRequested]
 
 
 class _Child:
-    """One `ChildSpec` through all its lives. `due` is when to act next: to start it, or to kill it while stopping."""
+    """A `ChildSpec` across its restarts. `due` is the time of the next action: a start, or a kill while stopping."""
 
     def __init__(self, spec: ChildSpec, backoff: Backoff, events: _Events) -> None:
         self.spec = spec
@@ -70,7 +70,7 @@ class _Child:
         self._started = 0.0
 
     def start(self) -> None:
-        """Must run in the supervisor's main thread (`tied`)."""
+        """Start the process. Must be called in the supervisor's main thread (`tied`)."""
         spec = self.spec
         with open_log(spec.log) as log:
             self.process = subprocess.Popen(
@@ -88,11 +88,11 @@ class _Child:
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
-        _kill_group(process.pid)  # what it forked must not hold its port, nor outlive it
+        _kill_group(process.pid)  # its forked children must not outlive it or keep its port
         self._events.put(_Ended(self, status))
 
     def ended(self) -> tuple[float, float]:
-        """Note the end; returns how long it ran and the pause before the next start, in seconds."""
+        """Record the end; returns the duration of the run and the pause before the next start, in seconds."""
         self.process = None
         ran = time.monotonic() - self._started
         return ran, self._backoff.after_run_of(ran)
@@ -118,7 +118,7 @@ def _cause(status: int) -> str:
 
 
 class Supervisor:
-    """Runs the processes from `run` until `request_stop`. `say` gets one line for each thing a person should know."""
+    """Runs the processes from `run` until `request_stop`. `say` gets one line for each event the user should know."""
 
     def __init__(
         self, specs: Sequence[ChildSpec], *, say: Callable[[str], None], backoff: Callable[[], Backoff] = Backoff
@@ -130,7 +130,7 @@ class Supervisor:
         self.stopping = threading.Event()
 
     def run(self) -> None:
-        """Start every process and keep it running; returns after a stop, when none is left."""
+        """Start every process and keep it running; returns after a stop, when all have ended."""
         try:
             for child in self._children:
                 child.start()
@@ -141,11 +141,11 @@ class Supervisor:
             self._stop_in_order()
 
     def request_stop(self) -> None:
-        """Begin to stop; asked again, kill what is left. May be called from any thread and from a signal handler."""
+        """Begin to stop; a second call kills the remaining processes. Safe in any thread and in a signal handler."""
         self._events.put(_StopRequested())
 
     def pid(self, name: str) -> int | None:
-        """The process id of the child of that name, None while it does not run."""
+        """Return the process id of the child with that name; None while it is not running."""
         process = next(child.process for child in self._children if child.spec.name == name)
         return None if process is None else process.pid
 
@@ -163,12 +163,12 @@ class Supervisor:
         child.due = time.monotonic() + pause
         said = last_line(child.spec.log)
         self._say(
-            f"{child.spec.name} {_cause(ended.status)} after {ran:.1f} s; starting it again in {pause:g} s. "
+            f"{child.spec.name} {_cause(ended.status)} after {ran:.1f} s; restarting it in {pause:g} s. "
             f"Log: {child.spec.log}" + (f" - last line: {said}" if said else "")
         )
 
     def _next_end(self, children: Sequence[_Child]) -> _Ended | None:
-        """Wait for the next event, at most until one of `children` is due; a request to stop is counted here."""
+        """Wait for the next event, at most until one of `children` is due; stop requests are counted here."""
         due = min(child.due for child in children)
         try:
             event = self._events.get(timeout=None if due == math.inf else max(0.0, due - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What `test_slm_api.py` does: run the whole test suite, or check a server that is running.
+"""Runs the whole test suite or checks a running server, for `test_slm_api.py`.
 
 Standard library only.
 """
@@ -16,11 +16,11 @@ from typing import NoReturn
 from deploy import bootstrap, check_server, suite
 
 DEFAULT_URL = "http://127.0.0.1:5000"
-KEY_VARIABLE = "API_KEY"  # not on the command line, which every user of the machine can read
+KEY_VARIABLE = "API_KEY"  # not a command line option: every user of the machine can read command lines
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: pytest's own, or 0 where every check of the running server was good, else 1."""
+    """Return the exit status: pytest's own, or for a running server 0 if every check passed, else 1."""
     asked = _parser().parse_args(argv)
     if asked.url is not None or asked.prompt is not None:
         return _check(

@@ -1,4 +1,4 @@
-"""What the console shows when the server is ready: addresses, and commands to try."""
+"""The message on the console when the server is ready: addresses, and commands to try."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S
 
 
 def reachable_host(host: str) -> str:
-    """The address at which a program on this machine reaches a server that listens on `host`."""
+    """Return the address at which a program on this machine reaches a server that listens on `host`."""
     return _ANY_ADDRESS.get(host, host)
 
 
 def base_url(settings: Settings) -> str:
-    """The API's address, as a program on this machine uses it."""
+    """Return the API's address for programs on this machine."""
     host = reachable_host(settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def welcome(stack: Stack) -> str:
-    """The text; its commands can be pasted into a shell as they are."""
+    """Return the message; its commands can be pasted into a shell unchanged."""
     url = base_url(stack.settings)
     rows = [
         ("Chat page", f"{url}/"),
@@ -32,7 +32,7 @@ def welcome(stack: Stack) -> str:
         ("Model info", f"curl {url}/slm/info"),
         ("Jobs", f"{_flower(stack)}  then open http://127.0.0.1:5555"),
         ("Logs", str(stack.logs)),
-        ("Stop", "Ctrl-C (again: at once)"),
+        ("Stop", "Ctrl-C (twice: immediately)"),
     ]
     return "\n".join(["", "The server is up.", *(f"  {name:<11} {text}" for name, text in rows), ""])
 
@@ -42,6 +42,6 @@ def _post(url: str, body: str, *options: str) -> str:
 
 
 def _flower(stack: Stack) -> str:
-    """The address of Redis may hold a password, and every user of a machine can read command lines."""
+    """Return the command that starts Flower. Redis's address is read from a file because it may hold a password."""
     file = shlex.quote(str(stack.settings.data_dir / BROKER_URL))
     return f'CELERY_BROKER_URL="$(cat {file})" {shlex.join(module(*FLOWER))}'

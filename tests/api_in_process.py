@@ -1,4 +1,4 @@
-"""The API inside the test's own process, with a scripted worker beside it."""
+"""Runs the API inside the test's own process, with a scripted worker."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ REPORT = WorkerReport(
     base_id="b5a4d58c",
     adapter_id="0c6f1a7e",
 )
-MODEL = "cuda_lora_out"  # what it serves, by the name that `/v1` has for it
+MODEL = "cuda_lora_out"  # the name of its model in `/v1`
 
 
 @dataclass
 class Api:
-    """A client of the API, and what is behind it."""
+    """A client of the API, with the API's settings, worker and Redis."""
 
     client: FlaskClient
     settings: Settings
@@ -49,7 +49,7 @@ class Api:
         return self.client.post("/slm/stream", json={"prompt": "Hi"} | body)
 
     def submit(self, **body: Any) -> str:
-        """Enter a job that goes on by itself; returns its id."""
+        """Submit a job that runs in the background; returns its id."""
         return str(self.generate(**body | {"async": True}).json["job_id"])
 
     def job(self, job_id: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Api:
 
 @contextmanager
 def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPORT, **settings: Any) -> Iterator[Api]:
-    """A started API and its worker."""
+    """Start the API and its worker."""
     with ScriptedWorker(redis, script, report=report) as worker:
         subscriber = Subscriber(redis)
         subscriber.start()

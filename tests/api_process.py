@@ -1,4 +1,4 @@
-"""The API as a process of its own, started as in production: gunicorn with gevent, on a loopback port."""
+"""Runs the API as a separate process, as in production: gunicorn with gevent, on a loopback port."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class ApiProcess:
     log: Path
 
     def stop(self) -> int:
-        """SIGTERM, and the exit status."""
+        """Send SIGTERM, and return the exit status."""
         self.process.terminate()
         return self.process.wait(30)
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment with the given SLM_* settings."""
+    """Return this process's environment with the given SLM_* settings."""
     return os.environ | {f"SLM_{name}".upper(): str(value) for name, value in settings.items()}
 
 
 @contextmanager
 def running_api(folder: Path, *, port: int = 0, **settings: object) -> Iterator[ApiProcess]:
-    """A started API with these settings, on a free port unless one is named; killed at the end if it still runs."""
+    """Start the API with these settings, on a free port by default; it is killed at the end if it still runs."""
     port, log = port or free_port(), folder / "api.log"
     with log.open("ab") as out:
         process = subprocess.Popen(

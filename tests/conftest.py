@@ -1,4 +1,4 @@
-"""Fixtures that every part of the suite may use."""
+"""Fixtures for the whole test suite."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.redis_server import RedisServer, running_server
 HERE = Path(__file__).parent
 
 if not Path("/dev/nvidiactl").exists():
-    # Without a GPU, Triton's interpreter runs the kernels. It must be chosen before anything imports Triton, as
-    # torch and transformers do at times of their own.
+    # Without a GPU, Triton's interpreter runs the kernels. It must be selected before anything imports Triton, which
+    # torch and transformers may do at any time.
     os.environ["TRITON_INTERPRET"] = "1"
 
 
@@ -41,14 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test sees the default settings, whatever SLM_* variables the shell has."""
+    """Remove the shell's SLM_* variables, so that tests see the default settings."""
     for name in [name for name in os.environ if name.startswith("SLM_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real server for the whole run; tests that use it empty it (`real_redis`)."""
+    """A real server for the whole run; `real_redis` empties it for each test."""
     with running_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
@@ -64,7 +64,7 @@ def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
 
 @pytest.fixture(params=["fake", "real"])
 def redis(request: pytest.FixtureRequest) -> Redis:
-    """An empty Redis: each test runs on the emulation and on the real one."""
+    """An empty Redis: each test runs with the emulation and with a real server."""
     if request.param == "real":
         client: Redis = request.getfixturevalue("real_redis")
         return client
@@ -73,5 +73,5 @@ def redis(request: pytest.FixtureRequest) -> Redis:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A data folder of the test's own."""
+    """The test's own data folder."""
     return tmp_path / "data"

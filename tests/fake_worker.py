@@ -1,7 +1,7 @@
 """A real worker process with a fake model: `celery -A tests.fake_worker worker`.
 
-It answers a prompt with the prompt itself; one that begins with "endless" is answered until someone stops it.
-`FAKE_STEP_MS` is the time of an engine step; `FAKE_LOAD_ERROR` makes loading fail with that text.
+It answers a prompt with the prompt itself; if the prompt begins with "endless", the answer continues until it is
+stopped. `FAKE_STEP_MS` is the time of an engine step; `FAKE_LOAD_ERROR` makes loading fail with that text.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FakeBackend:
         return ModelSpec("cpu", "fake", None)
 
     def content(self) -> ModelContent:
-        """`FAKE_ADAPTER_FILE` plays the adapter's file."""
+        """Return the content; `FAKE_ADAPTER_FILE` stands for the adapter's file."""
         file = os.environ.get("FAKE_ADAPTER_FILE")
         try:
             return ModelContent("fake", file and Path(file).read_text())
@@ -62,7 +62,7 @@ class FakeBackend:
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
             raise ModelUnavailable(message)
-        time.sleep(0.3)  # long enough to be seen loading
+        time.sleep(0.3)  # long enough for the state "loading" to be visible
         runner = FakeRunner(
             plan,
             num_slots=self._settings.slots,

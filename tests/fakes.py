@@ -1,10 +1,10 @@
-"""Stand-ins for the model: an engine over them needs no weights and answers what the test planned.
+"""Fakes for the model: an engine with them needs no weights and generates the test's planned answers.
 
     engine = fake_engine(deliver=outputs.put, plan=scripted({"Hi": "Hello!"}))
     engine.submit(Sequence("a", fake_prompt("Hi"), SamplingParams(seed=0)))
 
-A plan is a function from all tokens a slot has seen to the next token (or to logits), so it gives the same answer after
-a re-prefill as before it, like a real model.
+A plan is a function from all tokens of a sequence to the next token (or to logits), so a re-prefill does not change the
+answer, as with a real model.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from worker.engine.samples import Samples
 from worker.engine.sequence import BASE_ADAPTER, SampledToken, SequenceOutput
 from worker.engine.sequence import Sequence as Generation
 
-EOS, ASSISTANT = 256, 257  # the answer's end; what stands between prompt and answer
+EOS, ASSISTANT = 256, 257  # the end of the answer; the separator between prompt and answer
 VOCAB_SIZE = 258
 Plan = Callable[[list[int]], "int | Tensor"]
 
 
 class ByteTokenizer:
-    """Every byte of UTF-8 is a token, and there are two special ones."""
+    """A tokenizer with one token per UTF-8 byte, and two special tokens."""
 
     eos_token_id = EOS
     special_token_ids = frozenset({EOS, ASSISTANT})
@@ -56,7 +56,7 @@ class RenderedPrompt(NamedTuple):
 
 
 class FakeRenderer:
-    """Renders like `prompt.PromptRenderer`: a text stays as it is, and of a conversation the last message counts."""
+    """Renders like `prompt.PromptRenderer`: a text is unchanged, and only the last message of a conversation counts."""
 
     def render(self, prompt: Prompt, _is_given_up: object = None, _check_length: object = None) -> RenderedPrompt:
         match prompt:
@@ -75,7 +75,7 @@ class FakeRenderer:
 
 
 def fake_prompt(text: str) -> list[int]:
-    """The token ids of a prompt that the plans below understand."""
+    """Return the token ids of a prompt for the plans below."""
     return [*ByteTokenizer().encode(text), ASSISTANT]
 
 
@@ -108,13 +108,13 @@ def endless(text: str = "abc ") -> Callable[[list[int]], int]:
 
 
 def hashed(history: list[int]) -> Tensor:
-    """A plan for sampling: logits that look random but depend on the history alone."""
+    """A plan for sampling: pseudo-random logits that depend only on the history."""
     generator = torch.Generator().manual_seed(hash(tuple(history)) % 2**63)
     return torch.randn(VOCAB_SIZE, generator=generator) * 3
 
 
 class Gate:
-    """Lets steps of a `FakeRunner` through one by one, so that a test can act between two of them."""
+    """Lets steps of a `FakeRunner` through one by one, so that a test can act between them."""
 
     def __init__(self, permits: int = 0) -> None:
         self._permits = permits
@@ -135,12 +135,12 @@ class Gate:
             self._changed.notify_all()
 
     def wait_held(self, timeout_s: float = 10.0) -> None:
-        """Wait until a step stands before the gate, which means that all before it are done."""
+        """Wait until a step waits at the gate, which means that all earlier steps are done."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._num_held and not self._permits, timeout_s), "no step came"
 
     def pass_through(self) -> None:
-        """Called by the runner at the start of each forward."""
+        """Wait for a permit; called by the runner at the start of each forward."""
         with self._changed:
             self._num_held += 1
             self._changed.notify_all()
@@ -150,10 +150,10 @@ class Gate:
 
 
 class FakeRunner:
-    """A `ModelRunner` that keeps the tokens of every block and asks its plan for what comes next.
+    """A `ModelRunner` that keeps the tokens of every block and asks its plan for the next token.
 
-    It fails when the engine breaks the boundary's rules, e.g. by a row whose blocks lack what comes before it. Where a
-    test sets `is_asynchronous` it takes tokens from the last samples, as an `AsynchronousRunner` does.
+    It fails if the engine breaks the interface's rules, e.g. if the blocks of a row lack the tokens before it. If the
+    test sets `is_asynchronous`, it takes tokens from the last samples, as an `AsynchronousRunner` does.
     """
 
     vocab_size = VOCAB_SIZE
@@ -182,7 +182,7 @@ class FakeRunner:
         self.short_prompt = short_prompt
         self.max_guesses = max_guesses
         self.batches: list[list[Row]] = []  # every forward's rows
-        self.events: list[str] = []  # "launch" for every forward, and what a `FakeDeviceSampler` adds
+        self.events: list[str] = []  # "launch" for every forward, and "fetch" from a `FakeDeviceSampler`
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False
         self._plan = plan
@@ -227,7 +227,7 @@ class FakeRunner:
 
 
 def _with_token(row: Row, previous: Tensor | None) -> Row:
-    """The row with the token that it takes from the last samples."""
+    """Return the row with the token from the last samples, if it takes one."""
     if row.source is None:
         return row
     assert len(row.token_ids) == 1, "a prompt's tokens are known"
@@ -236,7 +236,7 @@ def _with_token(row: Row, previous: Tensor | None) -> Row:
 
 
 class FakeDeviceSampler(Sampler):
-    """A `Sampler` that tells when its tokens are fetched, and may fail then."""
+    """A `Sampler` that records when its tokens are fetched, and may fail at that moment."""
 
     def __init__(self, events: list[str]) -> None:
         super().__init__(frozenset({EOS}))
@@ -281,7 +281,7 @@ def fake_engine(
     prefill_chunk: int = PREFILL_CHUNK,
     sampler: Sampler | None = None,
 ) -> Engine:
-    """A real engine over a `FakeRunner`; not started yet."""
+    """Return a real engine with a `FakeRunner`, not started yet."""
     tokenizer = ByteTokenizer()
     runner = runner or FakeRunner(plan)
     return (AsynchronousEngine if runner.is_asynchronous else Engine)(
@@ -300,7 +300,7 @@ def _raise(error: Exception) -> None:
 
 
 class Outputs:
-    """A `deliver` that keeps everything and lets a test wait for sequences to end."""
+    """A `deliver` callback that keeps all outputs and lets a test wait for sequences to end."""
 
     def __init__(self) -> None:
         self.deliveries: list[list[SequenceOutput]] = []
@@ -314,7 +314,7 @@ class Outputs:
             self._changed.notify_all()
 
     def of(self, sequence_id: str) -> list[SequenceOutput]:
-        """What was delivered for one sequence, in order."""
+        """Return the outputs of one sequence, in order."""
         return [output for outputs in self.deliveries for output in outputs if output.sequence_id == sequence_id]
 
     def text(self, sequence_id: str) -> str:

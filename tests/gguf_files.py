@@ -1,4 +1,4 @@
-"""Tiny GGUF files, written from transformers models the way llama.cpp's converter writes them."""
+"""Writes tiny GGUF files from transformers models, as llama.cpp's converter does."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gguf import GGMLQuantizationType, GGUFWriter
 
 from SLMInit.gguf_tokenizer import TokenType
 
-ARCHITECTURES = {"gemma3_text": "gemma3"}  # where llama.cpp has another name than transformers
+ARCHITECTURES = {"gemma3_text": "gemma3"}  # llama.cpp's name, if it differs from transformers'
 NORMS_PLUS_ONE = ("gemma2", "gemma3")
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")  # of GPT-2's
 F32 = GGMLQuantizationType.F32
 
 
 def write_gguf(path: Path, model: Any, tokenizer: dict[str, Any] | None = None, quantised: Any = F32) -> Path:
-    """Write the model's weights and config; matrices in the given type, vectors in F32.
+    """Write the model's weights and config: matrices in the given type, vectors in F32.
 
     Args:
         path: the file, which is overwritten.
-        model: of transformers.
-        tokenizer: what `tokenizer_fields` or `sentencepiece_fields` returned; None: tokens of no meaning.
+        model: a transformers model.
+        tokenizer: the result of `tokenizer_fields` or `sentencepiece_fields`; None: placeholder tokens.
         quantised: type of the matrices.
     """
     config = model.config
@@ -47,7 +47,7 @@ def finish(writer: GGUFWriter) -> None:
 
 
 def tokenizer_fields(tokens: list[str], merges: list[str], pre: str = "gpt-2", **fields: Any) -> dict[str, Any]:
-    """A byte-level vocabulary. Tokens like `<...>` are control tokens."""
+    """Return the fields of a byte-level vocabulary. Tokens like `<...>` are control tokens."""
     types = [TokenType.CONTROL if token.startswith("<") and len(token) > 1 else TokenType.NORMAL for token in tokens]
     return {"model": "gpt2", "pre": pre, "tokens": tokens, "token_type": types, "merges": merges} | fields
 
@@ -61,7 +61,7 @@ def sentencepiece_fields(tokens: list[str], types: list[int], scores: list[float
 
 
 def dequantised(model: Any, kind: Any) -> Any:
-    """The model with its matrices as they are after a passage through the type."""
+    """Return the model with its matrices quantised to the type and back."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
@@ -118,7 +118,7 @@ def _add_scaling(writer: GGUFWriter, config: Any, rope: dict[str, Any], head_siz
 
 
 def llama3_factors(rope: dict[str, Any], head_size: int) -> Any:
-    """By the effect: transformers' plain frequencies over its scaled ones."""
+    """Return the factors: transformers' plain frequencies divided by its scaled ones."""
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -151,7 +151,7 @@ def _add_tokenizer(writer: GGUFWriter, fields: dict[str, Any]) -> None:
 
 
 def _tensors(model: Any) -> list[tuple[str, Any]]:
-    """Every weight once, in llama.cpp's names and layout."""
+    """Return every weight once, with llama.cpp's names and layout."""
     kind = ARCHITECTURES.get(model.config.model_type, model.config.model_type)
     architecture = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
     names = gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)

@@ -1,4 +1,4 @@
-"""What the helper's children do in its own tests: `Helper("tests.helper_tasks:ServicesForTests")`."""
+"""The tasks of the helper's children in its own tests: `Helper("tests.helper_tasks:ServicesForTests")`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ServicesForTests:
         return {"child": os.getpid(), "helper": self._made_in}
 
     def scheduler(self, seconds: float) -> int:
-        """Its own after so much computing."""
+        """Return the child's scheduling policy after `seconds` of CPU time."""
         end = time.process_time() + seconds
         while time.process_time() < end:
             pass

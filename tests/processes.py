@@ -1,4 +1,4 @@
-"""Real processes for integration tests: workers, the API, and a client of the job store beside them."""
+"""Runs real processes for integration tests: workers, the API, and a client of the job store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = PATIENCE_S) -> T:
-    """Poll until `look` returns something true, and return it; fail naming `what` otherwise."""
+    """Poll until `look` returns a true value, and return it; fails with `what` in the message after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if found := look():
@@ -53,7 +53,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Process:
-    """A child of the test with its output in a file."""
+    """A child process of the test, with its output in a file."""
 
     def __init__(self, name: str, command: list[str], env: dict[str, str], folder: Path) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class Process:
         self._child.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, as in a crash."""
+        """Send SIGKILL, as in a crash."""
         self._child.kill()
         self._child.wait()
 
@@ -80,7 +80,7 @@ class Process:
         end(self._child)
 
     def terminate(self) -> int:
-        """SIGTERM; the exit status."""
+        """Send SIGTERM, and return the exit status."""
         self._child.terminate()
         return self._child.wait(PATIENCE_S)
 
@@ -89,7 +89,7 @@ class Process:
 
 
 class Reader(threading.Thread):
-    """Follows a job on a thread, as the API does, and keeps what it saw."""
+    """Follows a job on a thread, as the API does, and keeps its events."""
 
     def __init__(self, log: EventLog, job_id: str) -> None:
         super().__init__(daemon=True)
@@ -107,14 +107,14 @@ class Reader(threading.Thread):
         return "".join(event.data.get("text", "") for event in self.events)
 
     def to_end(self) -> list[Event]:
-        """All events, once the terminal one has come."""
+        """Wait for the terminal event, and return all events."""
         self.join(PATIENCE_S)
         assert not self.is_alive(), f"the stream did not end; so far {len(self.events)} events"
         return self.events
 
 
 class Cluster:
-    """Workers on one Redis, and what the API would do, in this process."""
+    """Workers on one Redis, with the API's part played in this process."""
 
     def __init__(self, redis_url: str, folder: Path, env: dict[str, str]) -> None:
         self.env = {"SLM_REDIS_URL": redis_url, "SLM_DATA_DIR": str(folder / "data")} | env
@@ -135,7 +135,7 @@ class Cluster:
         return self._start(name, command, env)
 
     def start_api(self, port: int, *options: str, **env: str) -> Process:
-        """Start the API under gunicorn, with more options of its own; it may not be ready yet."""
+        """Start the API with gunicorn and additional options for it; it may not be ready yet."""
         command = [sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", *options]
         command += ["api.wsgi:create_app()"]
         return self._start("api", command, {"SLM_PORT": str(port)} | env)
@@ -149,7 +149,7 @@ class Cluster:
         return [process for process in self._processes if process.name == name]
 
     def worker(self, name: str) -> WorkerReport | None:
-        """The worker's report, while it counts as alive."""
+        """Return the worker's report; None if it does not count as alive."""
         return next((one for one in self.fleet.workers() if one.id.startswith(f"{name}@")), None)
 
     def wait_until_taking_jobs(self, *names: str) -> None:
@@ -180,7 +180,7 @@ class Cluster:
         return self.store.get(job_id)
 
     def stop(self) -> None:
-        """End every process that still runs, and the connections."""
+        """Kill every process that still runs, and close the connections."""
         for process in self._processes:
             if process.is_running():
                 process.signal(signal.SIGCONT)
@@ -191,7 +191,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(redis_url: str, folder: Path, **env: str) -> Iterator[Cluster]:
-    """An empty cluster; everything started in it ends with the block."""
+    """Yield an empty cluster; everything started in it ends with the block."""
     with connect(redis_url) as redis:
         redis.flushall()
     cluster = Cluster(redis_url, folder, env)

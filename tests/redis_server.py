@@ -1,4 +1,4 @@
-"""A real Redis-compatible server of the test's own, on a free loopback port."""
+"""Runs a real Redis-compatible server for a test, on a free loopback port."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.free_port import free_port
 
 
 class RedisServer:
-    """Starts, kills and starts again; the data stay in `folder`. `login` is USER:PASSWORD, if `options` ask for one."""
+    """A server that can be killed and restarted; its data stay in `folder`. `login` is USER:PASSWORD, if required."""
 
     def __init__(self, folder: Path, login: str = "", options: Sequence[str] = ()) -> None:
         self.folder = folder
@@ -29,7 +29,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
+        """The URL that clients connect to."""
         login = f"{self._login}@" if self._login else ""
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
@@ -51,22 +51,22 @@ class RedisServer:
                     time.sleep(0.02)
 
     def kill(self) -> None:
-        """SIGKILL, as in a crash."""
+        """Send SIGKILL, as in a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def lose_data(self) -> None:
-        """Forget everything; must not run."""
+        """Delete all data; the server must not be running."""
         shutil.rmtree(self.folder / "appendonlydir")
 
     def pause(self) -> None:
-        """Let it stand still: it takes connections and answers nothing."""
+        """Freeze it: it accepts connections but answers nothing."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue after `pause`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -76,7 +76,7 @@ class RedisServer:
 
 @contextmanager
 def running_server(folder: Path, login: str = "", options: Sequence[str] = ()) -> Iterator[RedisServer]:
-    """A started server, killed at the end."""
+    """Start a server, and kill it at the end."""
     server = RedisServer(folder, login, options)
     server.start()
     try:

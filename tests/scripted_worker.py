@@ -1,4 +1,4 @@
-"""A worker without a model, in a thread: it takes jobs as a real one does and plays a script for each.
+"""A worker without a model, in a thread: it claims jobs like a real worker and plays a script for each.
 
     with ScriptedWorker(redis, answer("Once ", "upon ", "a time.")) as worker:
         app = create_app(settings, redis=redis, ring=worker.ring, subscriber=subscriber)
@@ -25,14 +25,14 @@ from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane,
 from common.logprobs import TokenLogprobs
 from common.prompts import RawText, TokenIds
 
-LAST_TOKEN = 0xD7FF  # behind it are code points that are no characters
+LAST_TOKEN = 0xD7FF  # the code points after it are surrogates, not characters
 LEASE_S = 60.0
 POLL_S = 0.02
 TIMEOUT_S = 20.0  # a test that waits longer has failed
 
 
 class Play:
-    """One claimed job, as its script sees it."""
+    """One claimed job, with the actions for its script."""
 
     def __init__(self, store: JobStore, claim: Claim, report: WorkerReport, stopping: threading.Event) -> None:
         self.job = claim.job
@@ -50,12 +50,12 @@ class Play:
 
     @property
     def prompt(self) -> str:
-        """The instruction; of the other forms of a prompt, what they look like."""
+        """The instruction; other forms of a prompt as text."""
         return str(prompts.as_sent(self.params.prompt))
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether somebody asked for its end, or nobody reads it any more: a real worker's heartbeat asks so."""
+        """Whether somebody cancelled it, or nobody reads it any more; renews the lease, as a real worker does."""
         _, cancelled = self._store.renew([(self.job.id, self._attempt)], lease_s=LEASE_S)
         return bool(cancelled)
 
@@ -63,16 +63,16 @@ class Play:
         self._emit([events.status(next(self._seq), line)])
 
     def say(self, *pieces: str) -> None:
-        """One token event per piece, all in one write."""
+        """Emit one token event per piece, all in one write."""
         if pieces:
             self._emit([self._token(piece) for piece in pieces])
 
     def tell(self, piece: str, *logprobs: TokenLogprobs) -> None:
-        """One token event that says how probable its tokens were."""
+        """Emit one token event with log probabilities."""
         self._emit([self._token(piece, logprobs=logprobs)])
 
     def end(self, piece: str, *, finish_reason: str = "stop", logprobs: Sequence[TokenLogprobs] | None = None) -> None:
-        """The last piece and the end of the job."""
+        """Emit the last piece and end the job."""
         last = [
             self._token(piece, is_last=True, logprobs=logprobs),
             self._finished(JobState.SUCCEEDED, finish_reason),
@@ -88,14 +88,14 @@ class Play:
         self._store.succeed(self.job.id, self._attempt, result, last)
 
     def advance(self) -> None:
-        """It is prepared."""
+        """Mark the job as prepared."""
         self._store.advance(self.job, self._attempt, "")
 
     def fail(self, err: SLMError) -> None:
         self._store.fail(self.job.id, self._attempt, [events.error(next(self._seq), err)])
 
     def run_until_cancelled(self) -> None:
-        """Hold the job until someone cancels it (or the test is over), and end it so."""
+        """Run the job until it is cancelled (or the test ends), and end it as cancelled."""
         deadline = time.monotonic() + TIMEOUT_S
         while not self.is_cancelled and not self._stopping.wait(POLL_S):
             assert time.monotonic() < deadline, "nobody cancelled the job"
@@ -137,7 +137,7 @@ Script = Callable[[Play], None]
 
 
 def answer(*pieces: str) -> Script:
-    """A script: say the pieces, the last of them as the end."""
+    """Return a script that emits the pieces, and ends the job with the last one."""
 
     def play(play: Play) -> None:
         play.status("Generating response...")
@@ -148,7 +148,7 @@ def answer(*pieces: str) -> Script:
 
 
 class ScriptedWorker:
-    """Runs `script` for each generation, each in a thread of its own; answers load and unload by itself."""
+    """Runs `script` for each generation, each in its own thread; handles load and unload by itself."""
 
     def __init__(self, redis: Redis, script: Script, *, report: WorkerReport | None = None) -> None:
         self.script = script
@@ -166,7 +166,7 @@ class ScriptedWorker:
         self._thread = threading.Thread(target=self._run, name="scripted-worker")
 
     def ring(self, _bells: Sequence[Bell]) -> None:
-        """For `JobStore`: look into Redis now."""
+        """For `JobStore`: make the worker look for jobs now."""
         self._rung.set()
 
     def __enter__(self) -> ScriptedWorker:
@@ -188,11 +188,11 @@ class ScriptedWorker:
         self._fleet.beat(self.report, ttl_s=LEASE_S)
 
     def leave(self) -> None:
-        """Go from the list of workers."""
+        """Leave the list of workers."""
         self._fleet.leave(self.report.id)
 
     def stop_looking(self) -> None:
-        """Take no more jobs, so that Redis can go away; those that were taken go on."""
+        """Claim no more jobs, so that Redis can be stopped; claimed jobs continue."""
         self._done_looking.set()
         self._thread.join(TIMEOUT_S)
 
@@ -228,7 +228,7 @@ class ScriptedWorker:
         return self.script if kind.lane is Lane.GENERATE else self._change_model
 
     def _tokenize(self, play: Play) -> None:
-        """A letter is a token, and its code point its id."""
+        """Tokenize: each character is a token, and its code point is the id."""
         sent = prompts.from_wire(play.job.params)
         match sent:
             case TokenIds(ids) if max(ids) > LAST_TOKEN:

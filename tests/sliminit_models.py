@@ -1,4 +1,4 @@
-"""Tiny random models with a byte tokenizer, saved as folders that `from_pretrained` takes."""
+"""Tiny random models with a byte tokenizer, saved in folders for `from_pretrained`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small tokenizers, one of each kind that models come with. All have `<s>`, `</s>` and `<unk>`, and put `<s>` first."""
+"""Small tokenizers, one of each common kind. All have `<s>`, `</s>` and `<unk>`, and put `<s>` first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _fast(tokenizer: Tokenizer, **options: Any) -> PreTrainedTokenizerFast:
 
 
 def byte_level() -> PreTrainedTokenizerFast:
-    """As GPT-2: every byte is a token."""
+    """Like GPT-2: every byte is a token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -34,7 +34,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 def byte_fallback() -> PreTrainedTokenizerFast:
-    """As Llama 2: pieces, and bytes for the rest. Its merges lead to `</s>`, which is in its vocabulary."""
+    """Like Llama 2: pieces, and bytes for the rest. Its merges lead to `</s>`, which is in its vocabulary."""
     pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *LETTERS, "</", "s>"]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     merges = [("<", "/"), ("s", ">"), ("</", "s>")]
@@ -47,7 +47,7 @@ def byte_fallback() -> PreTrainedTokenizerFast:
 
 
 def unigram() -> PreTrainedTokenizerFast:
-    """As T5: the likeliest pieces, of which the special tokens are some."""
+    """Like T5: the most likely pieces, which include the special tokens."""
     pieces = [*((name, 0.0) for name in SPECIAL), ("▁", -2.0), *((letter, -4.0) for letter in LETTERS)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -56,7 +56,7 @@ def unigram() -> PreTrainedTokenizerFast:
 
 
 def word_level() -> PreTrainedTokenizerFast:
-    """Words, of which the special tokens are some."""
+    """Words, which include the special tokens."""
     words = [*SPECIAL, "user", "assistant", "hello", "x"]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -64,7 +64,7 @@ def word_level() -> PreTrainedTokenizerFast:
 
 
 def word_piece() -> PreTrainedTokenizerFast:
-    """As BERT, but split at spaces only, so that special tokens are found as words."""
+    """Like BERT, but split only at spaces, so that special tokens are found as words."""
     pieces = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=500))
@@ -74,7 +74,7 @@ def word_piece() -> PreTrainedTokenizerFast:
 
 
 def slow() -> CTRLTokenizer:
-    """One that is written in Python. It puts nothing before a text."""
+    """A tokenizer written in Python. It adds nothing before a text."""
     pieces = [*SPECIAL, *(f"{letter}@@" for letter in LETTERS), *LETTERS]
     with TemporaryDirectory() as folder:
         vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")

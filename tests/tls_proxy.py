@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none, with a certificate of the test's own for 127.0.0.1."""
+"""Adds TLS in front of a server without it, with the test's own certificate for 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Certificate:
-    """Files in PEM: the certificate vouches for itself."""
+    """PEM files of a self-signed certificate and its key."""
 
     certificate: Path
     key: Path
@@ -35,7 +35,7 @@ def can_make_certificates() -> bool:
 
 @contextmanager
 def tls_proxy(port: int, made: Certificate) -> Iterator[int]:
-    """Pass what comes by TLS on to `port` of loopback; the proxy's own port."""
+    """Forward TLS connections to loopback `port`; yields the proxy's port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.certificate, made.key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -51,9 +51,9 @@ def _serve(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
 
 
 def _join(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
-    """Hand the bytes on in both directions until one side ends."""
+    """Forward the bytes in both directions until one side ends."""
     with (
-        suppress(OSError),  # also: the client speaks no TLS, or does not trust us
+        suppress(OSError),  # also if the client does not use TLS, or does not trust the certificate
         context.wrap_socket(plain, server_side=True) as client,
         socket.create_connection(("127.0.0.1", port)) as server,
     ):

@@ -8,12 +8,12 @@ const prompt = byId("prompt");
 const send = byId("send");
 const stop = byId("stop");
 
-let jobUrl = null; // of the answer that is being written
-let isChanging = false; // the model is being loaded or unloaded from here
+let jobUrl = null; // URL of the running job
+let isChanging = false; // this page is loading or unloading the model
 
 // -- the conversation -------------------------------------------------------------------------------------------------
 
-/** A message on the page. Text from anywhere goes in as text, never as HTML. */
+/** A message on the page. All text is inserted as text, never as HTML. */
 class Message {
   constructor(kind, text = "") {
     this.root = document.createElement("div");
@@ -43,7 +43,7 @@ class Message {
   }
 }
 
-/** Follow the text as it grows, unless the reader has scrolled up. */
+/** Keep the view at the end while the text grows, unless the reader has scrolled up. */
 function keepAtEnd(change) {
   const isAtEnd = chat.scrollHeight - chat.scrollTop - chat.clientHeight < 40;
   change();
@@ -85,16 +85,16 @@ function show(answer, data) {
 
 function describePlace({ position, estimated_wait_s: wait }) {
   if (position === 0) return "Waiting for a free slot";
-  return `Waiting in line, place ${position}` + (wait == null ? "" : `, about ${Math.max(1, Math.round(wait))} s`);
+  return `Waiting in the queue, position ${position}` + (wait == null ? "" : `, about ${Math.max(1, Math.round(wait))} s`);
 }
 
-/** Say how much was generated. The answer is complete without it, so a failure here is not the reader's concern. */
+/** Show how much was generated. The answer is complete without it, so a failure here is ignored. */
 async function showUsage(answer, url) {
   const job = await request(url).then((response) => response.json()).catch(() => null);
   if (!job?.result?.usage) return;
   const { usage, timings, finish_reason: reason } = job.result;
   const parts = [`${usage.completion_tokens} tokens in ${(timings.run_ms / 1000).toFixed(1)} s`];
-  if (reason === "length") parts.push("cut off at the most new tokens");
+  if (reason === "length") parts.push("stopped at the maximum of new tokens");
   if (job.status === "cancelled") parts.unshift("Stopped");
   answer.remark(parts.join(" · "));
 }
@@ -140,7 +140,7 @@ stop.addEventListener("click", async () => {
   await tell(() => request(jobUrl, { method: "DELETE" }));
 });
 
-// A closed panel cannot show its invalid field: open it when one is found.
+// A closed panel cannot show its invalid field, so open it.
 byId("settings").addEventListener("invalid", () => { byId("settings").open = true; }, true);
 
 // -- the model --------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ async function changeModel(path, line) {
 byId("load").addEventListener("click", () => changeModel("/slm/load", "Loading…"));
 byId("unload").addEventListener("click", () => changeModel("/slm/unload", "Unloading…"));
 
-/** Do something and put a failure into the notice above the composer. */
+/** Run an action and show a failure in the notice above the composer. */
 async function tell(action) {
   const notice = byId("notice");
   notice.hidden = true;
@@ -190,7 +190,7 @@ async function refreshInfo() {
   showModel(...describe(info));
 }
 
-/** State of the lamp, headline and small print. */
+/** The state of the indicator, the headline and the details. */
 function describe(info) {
   const { workers, queue } = info;
   if (!workers.length) return ["down", "No worker is running", ""];
@@ -204,7 +204,7 @@ function describe(info) {
   ];
   if (info.model_loaded) return ["ready", info.base_model, detail.filter(Boolean).join(" · ")];
   const isLoading = workers.some((worker) => worker.state === "loading" || worker.state === "starting");
-  return isLoading ? ["busy", "The model is being loaded", ""] : ["busy", "The model is not loaded", "The next message loads it."];
+  return isLoading ? ["busy", "The model is loading", ""] : ["busy", "The model is not loaded", "The next message loads it."];
 }
 
 // -- the key ----------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ byId("key-form").addEventListener("submit", (event) => {
   refreshInfo();
 });
 
-// -- news of the model ------------------------------------------------------------------------------------------------
+// -- state of the model -----------------------------------------------------------------------------------------------
 
 function pollInfo() {
   if (!document.hidden && !isChanging) refreshInfo();

@@ -1,13 +1,13 @@
-// A job's server-sent events, read with fetch: EventSource cannot POST.
+// Reads a job's server-sent events with fetch, because EventSource cannot POST.
 
 const KEY_ITEM = "slm-api-key";
-const RETRY_MS = [500, 1000, 2000, 4000]; // pauses between tries; the last one again and again
-const PATIENCE_MS = 180_000; // for how long a server that is being restarted is waited for
+const RETRY_MS = [500, 1000, 2000, 4000]; // pauses between attempts; the last one is repeated
+const PATIENCE_MS = 180_000; // maximum wait for a restarting server
 const TEMPORARY = new Set([null, 429, 502, 503, 504]);
 
-/** The failure of a request, with a message for people. */
+/** The failure of a request, with a readable message. */
 export class RequestError extends Error {
-  /** `status` is null where no answer came at all. */
+  /** `status` is null if there was no response. */
   constructor(message, status = null) {
     super(message);
     this.isTemporary = TEMPORARY.has(status);
@@ -25,15 +25,15 @@ function withKey(options) {
 }
 
 /**
- * fetch that gives an answer of success or throws a RequestError with what the server said. Where it wants a key, or
- * another one, the document gets the event "key-needed".
+ * Like fetch, but returns only a successful response and throws a RequestError with the server's message otherwise. If
+ * the server requires a (different) key, the document gets the event "key-needed".
  */
 export async function request(path, options = {}) {
   let response;
   try {
     response = await fetch(path, withKey(options));
   } catch {
-    throw new RequestError("The server cannot be reached.");
+    throw new RequestError("The server is not reachable.");
   }
   if (response.ok) return response;
   if (response.status === 401) document.dispatchEvent(new Event("key-needed"));
@@ -41,7 +41,7 @@ export async function request(path, options = {}) {
   throw new RequestError(body.error ?? `The server answered ${response.status}.`, response.status);
 }
 
-/** The frames of one response, as {id, data}; one that tells of a place in line has no id. */
+/** Yields the frames of one response as {id, data}; a frame with a queue position has no id. */
 async function* readFrames(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -57,14 +57,14 @@ async function* readFrames(response) {
   }
 }
 
-/** Whether nothing can follow. */
+/** Whether this is the last frame. */
 function isLast(data) {
   return "device_used" in data || "error" in data;
 }
 
 /**
- * The frames' data from the response to POST /slm/stream on, up to the job's end. A connection that breaks, as in a
- * restart of the server, is taken up again behind the last frame that came; a status says so meanwhile.
+ * Yields the data of all frames, from the response to POST /slm/stream to the job's end. If the connection breaks, for
+ * example in a restart of the server, it reconnects after the last frame; meanwhile it yields a status.
  */
 export async function* followJob(response) {
   const url = `${response.headers.get("Location")}/stream`;
@@ -77,7 +77,7 @@ export async function* followJob(response) {
         if (isLast(data)) return;
       }
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // what a broken connection throws
+      if (!(error instanceof TypeError)) throw error; // a broken connection throws a TypeError
     }
     yield { status: "The connection broke. Waiting for the server…" };
     response = await takeUpAgain(url, lastId);
@@ -85,7 +85,7 @@ export async function* followJob(response) {
   }
 }
 
-/** The rest of the stream, once the server is back. */
+/** Wait until the server is back, and return the rest of the stream. */
 async function takeUpAgain(url, lastId) {
   const deadline = Date.now() + PATIENCE_MS;
   for (let failures = 0; Date.now() < deadline; failures++) {
@@ -96,7 +96,7 @@ async function takeUpAgain(url, lastId) {
   throw new RequestError("The connection broke, and the server has not come back.");
 }
 
-/** The rest of the stream; null where it cannot be had now, but perhaps soon. */
+/** Return the rest of the stream; null if that fails now but may work soon. */
 async function resume(url, lastId) {
   try {
     return await request(url, { headers: lastId === null ? {} : { "Last-Event-ID": lastId } });

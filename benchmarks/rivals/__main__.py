@@ -1,4 +1,4 @@
-"""The command line: `setup` makes the rivals, `run` measures them beside this server."""
+"""The command line: `setup` installs the rivals, `run` measures them and this server."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SYSTEMS = "server,openvino,llama-q4_0,llama-q8_0"
 
 
 def rivals(options: argparse.Namespace) -> tuple[LlamaCpp, OpenVino]:
-    """The rivals' installations in `--dir`."""
+    """Return the rivals' installations in `--dir`."""
     return LlamaCpp(options.dir / "llama-cpp"), OpenVino(options.dir / "openvino")
 
 
 def systems(options: argparse.Namespace) -> dict[str, System]:
-    """Everything that can be measured, by its name in `--systems`."""
+    """Return all systems by their names in `--systems`."""
     llama_cpp, openvino = rivals(options)
     servers = {f"llama-{name.lower()}": LlamaServer(llama_cpp, name) for name in LLAMA_FORMATS}
     return {"server": SlmServer(options.dir / "server", MODELS), "openvino": openvino, **servers}
 
 
 def setup(options: argparse.Namespace) -> None:
-    """Make each rival's environment and model."""
+    """Create each rival's environment and model."""
     llama_cpp, openvino = rivals(options)
     model = Path(resolve_base_model(DEFAULT_BASE_MODEL, DATA, progress=print))
     openvino.make(model)
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure(system: System, workload: Workload, number: int) -> Sample:
-    """Start a system, warm it up, run a workload once, and stop it: no two ever share the machine."""
+    """Start a system, warm it up, run a workload once, and stop it: only one system runs at a time."""
     busy = machine.busy_share()
     with system.running(workload) as session:
         session.run(WARM_UP, number)
@@ -73,15 +73,15 @@ def measure(system: System, workload: Workload, number: int) -> Sample:
 
 
 def save(samples: Sequence[Sample], file: Path) -> None:
-    """Keep all raw figures."""
+    """Save all raw measurements."""
     content = {"machine": machine.describe(), "samples": [asdict(sample) for sample in samples]}
     file.write_text(json.dumps(content, indent=1), "utf-8")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
-    parser.add_argument("--dir", type=Path, default=DATA / "rivals", help="where the rivals are installed")
+    parser.add_argument("--dir", type=Path, default=DATA / "rivals", help="folder with the rivals' installations")
     commands = parser.add_subparsers(required=True)
     commands.add_parser("setup", help="install the rivals and convert the model").set_defaults(command=setup)
     runs = commands.add_parser("run", help="measure and print a table")
@@ -89,15 +89,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     runs.add_argument("--systems", default=SYSTEMS, help=f"in this order (default: {SYSTEMS}; also llama-f16)")
     runs.add_argument("--workloads", default=",".join(one.name for one in WORKLOADS))
     runs.add_argument("--rounds", type=int, default=2)
-    runs.add_argument("--requests", type=int, help="requests of every workload, for a quick trial")
-    runs.add_argument("--output", type=Path, help="file for all raw figures (default: results.json in --dir)")
+    runs.add_argument("--requests", type=int, help="requests per workload, for a quick trial")
+    runs.add_argument("--output", type=Path, help="file for all raw measurements (default: results.json in --dir)")
     options = parser.parse_args(argv)
     options.dir = options.dir.absolute()
     return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     options = parse(argv)
     options.command(options)
 

@@ -27,7 +27,7 @@ BUILD_OPTIONS = {
     "LLAMA_BUILD_TOOLS": "ON",
     "LLAMA_BUILD_SERVER": "ON",
     "LLAMA_TOOLS_INSTALL": "ON",
-    "LLAVA_BUILD": "OFF",  # the tools bring it in already
+    "LLAVA_BUILD": "OFF",  # already included in the tools
     "LLAMA_OPENSSL": "OFF",
     "LLAMA_USE_PREBUILT_UI": "OFF",  # it would be downloaded
     "CMAKE_INSTALL_RPATH": "$ORIGIN/../lib",
@@ -44,10 +44,10 @@ class LlamaCpp:
     folder: Path
 
     def make(self, model: Path, formats: Sequence[str]) -> None:
-        """Install it, which compiles for some minutes, and convert the model; what is there already stays.
+        """Install it, which compiles for several minutes, and convert the model; existing files are kept.
 
         Raises:
-            deploy.bootstrap.SetupError, subprocess.CalledProcessError: a step failed; its own words are on the console.
+            deploy.bootstrap.SetupError, subprocess.CalledProcessError: a step failed; the console has its output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         os.environ["CMAKE_ARGS"] = " ".join(f"-D{name}={value}" for name, value in BUILD_OPTIONS.items())
@@ -59,11 +59,11 @@ class LlamaCpp:
                 _replacing(self.model(name), self.program("llama-quantize"), self.model(FULL_FORMAT), last=[name])
 
     def model(self, number_format: str) -> Path:
-        """The model in one of its number formats."""
+        """Return the path of the model in a number format."""
         return self.folder / f"model-{number_format}.gguf"
 
     def program(self, name: str) -> Path:
-        """One of its programs."""
+        """Return the path of one of its programs."""
         return next(self._venv.glob(f"lib/python*/site-packages/bin/{name}"))
 
     @property
@@ -76,7 +76,7 @@ class LlamaCpp:
         _replacing(self.model(FULL_FORMAT), python, converter, model, "--outtype", "f16", "--outfile")
 
     def _source(self) -> Path:
-        """The converter is in the package's source archive only."""
+        """Download and unpack the converter, which is only in the package's source archive."""
         pin = next(line for line in REQUIREMENTS.read_text("utf-8").splitlines() if line.startswith(f"{PACKAGE}=="))
         download = ["download", "--no-deps", "--no-binary", PACKAGE, "--dest", str(self.folder), pin]
         subprocess.run([bootstrap.python_of(self._venv), "-m", "pip", *download], check=True)
@@ -90,7 +90,7 @@ class LlamaCpp:
 
 
 def _replacing(target: Path, *command: str | Path, last: Sequence[str] = ()) -> None:
-    """Run a command that writes a file, so that a half-written one never stays."""
+    """Run a command that writes a file; a failed command never leaves a partial file at `target`."""
     unfinished = target.with_suffix(".unfinished")
     subprocess.run([*command, unfinished, *last], check=True)
     unfinished.rename(target)
@@ -98,19 +98,19 @@ def _replacing(target: Path, *command: str | Path, last: Sequence[str] = ()) -> 
 
 @dataclass(frozen=True)
 class LlamaServer:
-    """Its server with one number format: continuous batching, no reuse of earlier prompts."""
+    """llama.cpp's server with one number format: continuous batching, no prompt cache."""
 
     installed: LlamaCpp
     number_format: str
 
     @property
     def title(self) -> str:
-        """How the table names it."""
+        """Its name in the table."""
         return f"llama.cpp {self.number_format}"
 
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:
-        """Start it with a slot for every client, and stop it in the end."""
+        """Start it with a slot for every client, and stop it at the end."""
         port = free_port()
         with Process(self._command(workload, port), self.installed.folder / "server.log") as process:
             process.wait_until(lambda: is_answering(port, "/health"))
@@ -124,7 +124,7 @@ class LlamaServer:
             "--threads": THREADS,
             "--threads-batch": THREADS,
             "--parallel": slots,
-            "--ctx-size": FEWEST_SLOTS * CONTEXT,  # of all slots together
+            "--ctx-size": FEWEST_SLOTS * CONTEXT,  # for all slots together
             "--cache-ram": 0,
         }
         words = [str(word) for option in options.items() for word in option]
@@ -133,14 +133,14 @@ class LlamaServer:
 
 
 class LlamaClient:
-    """A client of llama.cpp's server, which closes a connection behind a stream."""
+    """A client of llama.cpp's server, which closes the connection after each stream."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._tokens = 0
 
     def stream(self, prompt: str, measured: Measured) -> None:
-        """Send one streamed request and note its times."""
+        """Send one streamed request and record its times."""
         body = json.dumps({"prompt": prompt} | REQUEST)
         with closing(http.client.HTTPConnection(LOCALHOST, self._port, timeout=TIMEOUT_S)) as connection:
             connection.connect()
@@ -159,5 +159,5 @@ class LlamaClient:
                     has_text, last = True, now
 
     def count_tokens(self) -> int:
-        """How many tokens the server says it generated."""
+        """Return the number of generated tokens according to the server."""
         return self._tokens

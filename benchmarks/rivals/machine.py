@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and how busy others keep it. Linux only: it reads /proc."""
+"""Describes the machine, and measures how busy other programs keep it. Linux only: it reads /proc."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ WATCH_S = 0.5
 
 
 def describe() -> str:
-    """Processor and number of cores."""
+    """Return the processor's name and the number of cores."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores"
 
 
 def busy_share() -> float:
-    """Which part of its processor time the machine spends just now, from 0 to 1; what a hypervisor takes counts."""
+    """Return the current CPU utilisation of the machine, from 0 to 1, including time stolen by a hypervisor."""
     idle_before, total_before = _ticks()
     time.sleep(WATCH_S)
     idle, total = _ticks()
@@ -25,9 +25,9 @@ def busy_share() -> float:
 
 
 def _ticks() -> tuple[int, int]:
-    """Idle and all ticks of all processors since the start of the machine."""
+    """Return the idle ticks and all ticks of all processors since boot."""
     user, nice, system, idle, waiting, *rest = map(
         int, Path("/proc/stat").read_text("utf-8").split("\n")[0].split()[1:]
     )
-    interrupts_and_stolen = sum(rest[:3])  # behind them come guests, which count as user
+    interrupts_and_stolen = sum(rest[:3])  # the fields after them are guests, which are already part of user
     return idle + waiting, user + nice + system + idle + waiting + interrupts_and_stolen

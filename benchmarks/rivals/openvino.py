@@ -1,4 +1,4 @@
-"""OpenVINO GenAI: its environment, its model, and its engine in a process of its own."""
+"""OpenVINO GenAI: its environment, its model, and its engine in a separate process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EngineSession:
         self._lines = link.makefile("rw")
 
     def read(self) -> str:
-        """One line. Raises `ProcessFailed` where the engine has ended instead."""
+        """Read one line. Raises `ProcessFailed` if the engine has ended."""
         line = self._lines.readline()
         if not line:
             raise ProcessFailed("OpenVINO's engine ended; its log says why")
@@ -47,10 +47,10 @@ class OpenVino:
     title = "OpenVINO GenAI int8 (engine only)"
 
     def make(self, model: Path) -> None:
-        """Install it and convert the model; what is there already stays.
+        """Install it and convert the model; existing files are kept.
 
         Raises:
-            deploy.bootstrap.SetupError, subprocess.CalledProcessError: a step failed; its own words are on the console.
+            deploy.bootstrap.SetupError, subprocess.CalledProcessError: a step failed; the console has its output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         python = bootstrap.ensure([REQUIREMENTS], self._venv)
@@ -58,8 +58,8 @@ class OpenVino:
             self._convert(python, model)
 
     @contextmanager
-    def running(self, workload: Workload) -> Iterator[EngineSession]:  # noqa: ARG002 - it takes as many as there are
-        """Start the engine, and stop it in the end."""
+    def running(self, workload: Workload) -> Iterator[EngineSession]:  # noqa: ARG002 - any number of clients works
+        """Start the engine, and stop it at the end."""
         ours, theirs = socket.socketpair()
         with ours, Process(self._command(theirs), self.folder / "engine.log", inherited=theirs) as process:
             theirs.close()
@@ -77,7 +77,7 @@ class OpenVino:
         return self.folder / "model-int8"
 
     def _convert(self, python: Path, model: Path) -> None:
-        # Its exporter asks for torchvision, whose published build needs CUDA's torch and fails beside a CPU one.
+        # The exporter installs torchvision; its published build needs the CUDA torch and fails with a CPU torch.
         subprocess.run([python, "-m", "pip", "uninstall", "--yes", "--quiet", "torchvision"], check=True)
         unfinished = self._model.with_suffix(".unfinished")
         options = ["--task", "text-generation-with-past", "--weight-format", "int8"]

@@ -1,7 +1,7 @@
-"""OpenVINO GenAI's engine, run by OpenVINO's own environment: workloads in, times out, as lines of JSON on a socket.
+"""Runs OpenVINO GenAI's engine in OpenVINO's own environment: reads workloads and writes times as JSON over a socket.
 
-The clients are a loop around the engine's steps: what it has generated after a step counts as received then. No HTTP,
-no detokenising: what is measured is the least that a server around it would cost.
+The clients are a loop around the engine's steps: tokens count as received after the step that generated them. There is
+no HTTP and no detokenising, so the times are a lower bound for a server with this engine.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmarks.serving import NEW_TOKENS, Measured, Workload, prompts
 
 @dataclass
 class Request:
-    """One prompt on its way."""
+    """One running request."""
 
     handle: Any  # openvino_genai.GenerationHandle
-    last: float  # when it was sent, or its last token came
+    last: float  # time of the request or of its last token
     tokens: int = 0
 
 
@@ -32,11 +32,11 @@ class Engine:
 
     Args:
         model: the folder of the converted model.
-        threads: how many the engine computes with.
+        threads: the number of the engine's threads.
     """
 
     def __init__(self, model: str, threads: int) -> None:
-        openvino_genai: Any = importlib.import_module("openvino_genai")  # OpenVINO's environment has it, ours has not
+        openvino_genai: Any = importlib.import_module("openvino_genai")  # only installed in OpenVINO's environment
         scheduling = openvino_genai.SchedulerConfig()
         scheduling.enable_prefix_caching = False
         self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
@@ -79,7 +79,7 @@ class Engine:
 
 
 def main() -> None:
-    """Load the model, say so, and answer requests until the other end closes."""
+    """Load the model, report that it is ready, and answer requests until the other end closes."""
     parser = argparse.ArgumentParser(description="OpenVINO GenAI's engine behind a socket.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, required=True)

@@ -1,8 +1,8 @@
-"""Perplexity of OpenVINO's 8-bit model on the texts of `benchmarks.perplexity`, in the same windows.
+"""Measures the perplexity of OpenVINO's 8-bit model on the texts of `benchmarks.perplexity`, in the same windows.
 
     data/rivals/openvino/venv/bin/python -m benchmarks.rivals.openvino_perplexity
 
-Run by OpenVINO's environment, behind `python -m benchmarks.rivals setup`. Every window is one forward pass.
+Runs in OpenVINO's environment, after `python -m benchmarks.rivals setup`. Every window is one forward pass.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]  # no import from beside benchmarks: this environment lacks what it needs
+ROOT = Path(__file__).resolve().parents[2]  # not imported: this environment has only OpenVINO's packages
 TEXTS = ROOT / "benchmarks/texts"
 WINDOW = 512  # tokens
 
 
 def windows(token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
-    """Windows [1, tokens] of at most `WINDOW` tokens, with at least two tokens each."""
+    """Yield windows [1, tokens] of at most `WINDOW` and at least two tokens."""
     for start in range(0, len(token_ids), WINDOW):
         window = np.array([token_ids[start : start + WINDOW]])
         if window.shape[1] > 1:
@@ -32,7 +32,7 @@ def windows(token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def losses(request: Any, window: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Negative log-likelihood [tokens - 1] of every token but the first."""
+    """Return the negative log-likelihood [tokens - 1] of every token except the first."""
     count = window.shape[1]
     request.reset_state()
     inputs = {
@@ -48,11 +48,11 @@ def losses(request: Any, window: npt.NDArray[np.int64]) -> npt.NDArray[np.float6
 
 
 def main() -> None:
-    """Score each text and print a line of the table for it."""
+    """Score each text and print its line of the table."""
     parser = argparse.ArgumentParser(description="Perplexity of OpenVINO's 8-bit model.")
     parser.add_argument("--model", type=Path, default=ROOT / "data/rivals/openvino/model-int8")
     options = parser.parse_args()
-    openvino: Any = importlib.import_module("openvino")  # OpenVINO's environment has it, ours has not
+    openvino: Any = importlib.import_module("openvino")  # only installed in OpenVINO's environment
     request = openvino.Core().compile_model(options.model / "openvino_model.xml", "CPU").create_infer_request()
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     print("| text | tokens | perplexity |\n|---|---|---|")

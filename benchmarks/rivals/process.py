@@ -1,4 +1,4 @@
-"""A measured program: started, waited for, weighed and stopped. Linux only: it reads /proc."""
+"""Starts, monitors and stops a measured program. Linux only: it reads /proc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Self
 
 from common.settings import ROOT
 
-READY_S = 300  # generous: whoever takes longer has failed
+READY_S = 300  # generous: a program that takes longer has failed
 STOP_S = 60
 POLL_S = 0.01
 PROC = Path("/proc")
@@ -28,20 +28,20 @@ class ProcessFailed(Exception):
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Most resident memory of a program so far, in bytes."""
+    """The peak resident memory of a program, in bytes."""
 
     largest: int  # of its largest process
-    total: int  # of all its processes; what they share counts for each
+    total: int  # of all its processes; shared memory counts for each of them
 
 
 class Process:
-    """A program and the processes that it starts. Leaving the `with` block stops them.
+    """A program and its child processes. Leaving the `with` block stops them.
 
     Args:
         command: the program and its arguments; it runs in the project's folder.
-        log: the file that its output is appended to.
-        env: variables beside this process's own.
-        inherited: a socket that the program gets under the same number.
+        log: the file to which its output is appended.
+        env: variables in addition to this process's own.
+        inherited: a socket that the program inherits with the same number.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         inherited: socket.socket | None = None,
     ) -> None:
-        self.start_s = 0.0  # from the start until `wait_until` returned
+        self.start_s = 0.0  # from the start to the return of `wait_until`
         self._log = log
         self._begun = time.perf_counter()
         with log.open("ab") as out:
@@ -63,7 +63,7 @@ class Process:
                 stdout=out,
                 stderr=out,
                 pass_fds=() if inherited is None else (inherited.fileno(),),
-                start_new_session=True,  # a Ctrl-C at the console is for the benchmark, which then stops the program
+                start_new_session=True,  # only the benchmark gets a Ctrl-C; it then stops the program
             )
 
     def __enter__(self) -> Self:
@@ -75,7 +75,7 @@ class Process:
         self.stop()
 
     def wait_until(self, is_ready: Callable[[], bool]) -> None:
-        """Poll until the program is ready, and note how long that took.
+        """Poll until the program is ready, and record how long that took.
 
         Raises:
             ProcessFailed: it ended, or took too long.
@@ -89,12 +89,12 @@ class Process:
         self.start_s = time.perf_counter() - self._begun
 
     def peak_memory(self) -> PeakMemory:
-        """What the processes that are still there have come to."""
+        """Return the peak memory of the processes that still exist."""
         peaks = [_peak_bytes(pid) for pid in self._family()]
         return PeakMemory(max(peaks), sum(peaks))
 
     def stop(self) -> None:
-        """Ask the program to end, and make whatever is left of it: the next system gets the machine to itself."""
+        """Terminate the program, and kill its remaining processes: the next system needs an idle machine."""
         family = self._family()
         self._child.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -106,26 +106,26 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
 
     def _family(self) -> list[int]:
-        """The process ids of the program and its descendants."""
+        """Return the process ids of the program and its descendants."""
         parents = _parents()
         family = [self._child.pid]
-        for pid in family:  # grows while it is walked
+        for pid in family:  # the list grows during the loop
             family += [child for child, parent in parents.items() if parent == pid]
         return family
 
 
 def _parents() -> dict[int, int]:
-    """Each process's parent."""
+    """Return the parent of each process."""
     parents = {}
     for folder in PROC.glob("[0-9]*"):
-        with suppress(OSError):  # it has ended since
+        with suppress(OSError):  # it has ended in the meantime
             after_name = (folder / "stat").read_text().rpartition(")")[2]
             parents[int(folder.name)] = int(after_name.split()[1])
     return parents
 
 
 def _peak_bytes(pid: int) -> int:
-    """The high-water mark of a process's resident memory; 0 for one that has ended."""
+    """Return the peak resident memory of a process, in bytes; 0 if it has ended."""
     with suppress(OSError):
         for line in (PROC / str(pid) / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):

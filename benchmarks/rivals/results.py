@@ -1,4 +1,4 @@
-"""What the measurements came to: one sample for each run of a system, and the table over all of them."""
+"""The results: one sample for each run of a system, and a table of all of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Sample:
-    """One system under one workload, once."""
+    """One run of one system under one workload."""
 
     system: str
     workload: str
     round: int
-    busy_before: float  # share of the machine that others used just before, 0 to 1
+    busy_before: float  # CPU utilisation by other programs just before, 0 to 1
     start_s: float
     memory: PeakMemory
     measured: Measured
 
     def line(self) -> str:
-        """The sample for the console."""
+        """Return the sample as a line for the console."""
         note = f"   (machine {self.busy_before:.0%} busy before)" if self.busy_before > 0.1 else ""
         return f"{self.round} {self.system:34} {self.measured.row(self.workload)}{note}"
 
@@ -36,9 +36,9 @@ class Figure:
 
     Args:
         name: with its unit.
-        workload: whose samples count; None: all.
-        value: the figure of one sample.
-        merge: makes one of all samples' figures.
+        workload: the workload of the samples to use; None: all.
+        value: returns the value of one sample.
+        merge: combines the values of all samples.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Figure:
     merge: Callable[[Sequence[float]], float] = statistics.median
 
     def of(self, samples: Sequence[Sample], system: str) -> float | None:
-        """The figure of a system; None where it was not measured."""
+        """Return the value for a system; None if it was not measured."""
         own = [one for one in samples if one.system == system and self.workload in (None, one.workload)]
         return self.merge([self.value(one) for one in own]) if own else None
 
@@ -71,7 +71,7 @@ FIGURES = [
 
 
 def table(samples: Sequence[Sample], systems: Sequence[str]) -> str:
-    """Medians over the rounds (of memory the most); behind a rival's in brackets the first system's over it."""
+    """Return medians over the rounds (maxima for memory); in brackets, the first system's value over the rival's."""
     ours, *rivals = systems
     lines = ["| | " + " | ".join(systems) + " |", "|---" * (1 + len(systems)) + "|"]
     for figure in FIGURES:

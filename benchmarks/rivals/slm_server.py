@@ -22,7 +22,7 @@ class SlmServer:
     """The whole stack: Redis, one worker, the API.
 
     Args:
-        folder: for its data and log; kept, so that the compiled kernels are there at the next start.
+        folder: for its data and log; kept, so that the next start finds the compiled kernels.
         models: the folder with the default model.
     """
 
@@ -32,7 +32,7 @@ class SlmServer:
 
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - one set-up serves every workload
-        """Start it with 32 slots, and stop it in the end."""
+        """Start it with 32 slots, and stop it at the end."""
         self._make_folder()
         port = free_port()
         with Process(self._command(port), self.folder / "server.log", self._environment()) as process:
@@ -40,7 +40,7 @@ class SlmServer:
             yield HttpSession(process, lambda: ServerClient(f"http://{LOCALHOST}:{port}"))
 
     def _make_folder(self) -> None:
-        """Data of its own, so that the jobs stay out of those of a server in use; the models are the same."""
+        """Create a separate data folder, so that the jobs do not mix with those of a real server; shares the models."""
         self.folder.mkdir(parents=True, exist_ok=True)
         link = self.folder / "models"
         if not link.is_symlink():

@@ -1,4 +1,4 @@
-"""What every compared system is to the benchmark: something that can be started, and run workloads."""
+"""The interface of a compared system: it can be started, and it runs workloads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from benchmarks.rivals.process import Process
 from benchmarks.serving import Client, Measured, Workload, run
 
 LOCALHOST = "127.0.0.1"
-THREADS = 2  # of every engine
-CONTEXT = 2048  # tokens of a long prompt and its answer fit
+THREADS = 2  # for every engine
+CONTEXT = 2048  # tokens; enough for a long prompt and its response
 
 
 class Session(Protocol):
-    """A system that runs."""
+    """A running system."""
 
     @property
     def process(self) -> Process:
@@ -31,25 +31,25 @@ class System(Protocol):
 
     @property
     def title(self) -> str:
-        """How the table names it."""
+        """Its name in the table."""
 
     def running(self, workload: Workload) -> AbstractContextManager[Session]:
-        """Start it, fit for the workload's clients, wait until it is ready, and stop it in the end."""
+        """Start it for the workload's clients, wait until it is ready, and stop it at the end."""
 
 
 class HttpSession(NamedTuple):
-    """A running HTTP server, and how a client connects to it."""
+    """A running HTTP server, and a function that connects a client to it."""
 
     process: Process
     connect: Callable[[], Client]
 
     def run(self, workload: Workload, number: int) -> Measured:
-        """Run a workload once, each client with a connection of its own."""
+        """Run a workload once, each client with its own connection."""
         return run([self.connect() for _ in range(workload.clients)], workload, number)
 
 
 def is_answering(port: int, path: str) -> bool:
-    """Whether a server of this machine answers a GET with 200."""
+    """Whether a server on this machine answers a GET with 200."""
     with closing(http.client.HTTPConnection(LOCALHOST, port, timeout=5)) as connection:
         try:
             connection.request("GET", path)

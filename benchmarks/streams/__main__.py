@@ -1,4 +1,4 @@
-"""The command; see the package."""
+"""The command line of the benchmark; see the package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.streams.trial import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it and print the result; status 1 when a stream was not delivered whole and once."""
+    """Run the benchmark and print the result; returns status 1 if a stream lost or duplicated tokens."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description="Many open streams on one API.")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--tokens", type=int, default=20, help="tokens of each stream (default: 20)")
     parser.add_argument("--rate", type=float, default=1, help="tokens per second of each stream (default: 1)")
     parser.add_argument("--rows", type=int, default=32, help="sequences that step together (default: 32)")
     options = parser.parse_args(argv)
-    print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
+    print(f"load average before: {os.getloadavg()[0]:.1f}")
     figures = run(Load(options.streams, options.tokens, options.rate, options.rows))
     print(figures.report())
     return int(bool(figures.wrong or figures.not_connected))

@@ -1,4 +1,4 @@
-"""The clients: many open streams in one asyncio loop, which does little more than note when a token came."""
+"""The clients: many open streams in one asyncio loop, which does little more than record when tokens arrive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 HOST = "127.0.0.1"
-LOOK_S = 0.05  # between two looks at all the streams
+LOOK_S = 0.05  # pause between two checks of all streams
 OPEN = b'data: {"status": "Generating response..."}'
 TOKEN = b'data: {"text": "'
 COMPLETE = b'data: {"status": "Response complete!"'
@@ -18,7 +18,7 @@ COMPLETE = b'data: {"status": "Response complete!"'
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it came: its number in the text, its event's, and when it was written and read (monotonic, ns)."""
+    """A received token: its number in the text, its event's id, and the times of write and read (monotonic, ns)."""
 
     number: int
     event_id: int
@@ -41,12 +41,12 @@ class Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
+        """Send the request."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a chunk of the answer is a frame, so the lines between frames are chunk sizes."""
+        """Parse the received data. Each HTTP chunk is a frame, so the lines between frames are chunk sizes."""
         now = time.monotonic_ns()
         *lines, self.last = (self.last + data).split(b"\n")
         for line in lines:
@@ -66,7 +66,7 @@ class Stream(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The stream is over, one way or the other."""
+        """Mark the stream as ended, with or without an error."""
         del exc
         self.is_over = True
         self._on_change()
@@ -83,7 +83,7 @@ class Crowd:
         self.not_connected: list[OSError] = []
 
     async def open(self) -> None:
-        """Connect and ask, all at once; returns when each stream has its first frame or has failed."""
+        """Connect all clients at the same time; returns when each stream has its first frame or has failed."""
         await asyncio.gather(*(self._connect(one) for one in self.streams))
         await self._until(lambda one: one.is_open or one.is_over)
 

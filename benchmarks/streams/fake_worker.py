@@ -1,4 +1,4 @@
-"""A worker without a model that holds many generations at once and writes the time into their tokens."""
+"""A worker without a model that runs many generations at the same time and writes the time into their tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEVICE = "cpu"
 
 @dataclass(frozen=True)
 class Load:
-    """What is generated: `tokens` for each of `streams` jobs, by batches of `rows`, each `rate` steps a second."""
+    """The load: `tokens` for each of `streams` jobs, in batches of `rows`, each with `rate` steps per second."""
 
     streams: int
     tokens: int
@@ -34,7 +34,7 @@ class Load:
 
 
 def work(redis_url: str, load: Load, ready: Signal, begin: Signal) -> None:
-    """Be the worker, as a process: set `ready`, take all the jobs, wait for `begin`, generate, end."""
+    """Run the worker's process: set `ready`, claim all jobs, wait for `begin`, generate, end."""
     with connect(redis_url) as redis:
         worker = FakeWorker(redis, load)
         ready.set()
@@ -54,22 +54,22 @@ class Generation:
         self._text = ""
 
     def status(self) -> Event:
-        """The line that a stream begins with."""
+        """Return the first event of a stream."""
         return events.status(next(self._seq), "Generating response...")
 
     def token(self, *, is_last: bool = False) -> Event:
-        """The next token: its number, and the time."""
+        """Return the next token's event: its text is its number and the time."""
         piece = f"{self._num_tokens}@{time.monotonic_ns()} "
         self._text += piece
         self._num_tokens += 1
         return events.token(next(self._seq), piece, [self._num_tokens], is_last=is_last)
 
     def finished(self) -> Event:
-        """The end."""
+        """Return the last event."""
         return events.finished(next(self._seq), JobState.SUCCEEDED, "length", DEVICE)
 
     def result(self) -> GenerateResult:
-        """What the job's record keeps."""
+        """Return the result for the job's record."""
         return GenerateResult(
             response=self._text.strip(),
             full_response=self._text,
@@ -82,7 +82,7 @@ class Generation:
 
 
 class FakeWorker:
-    """Takes and writes jobs as a real worker does; computes nothing."""
+    """Claims jobs and writes events like a real worker; computes nothing."""
 
     def __init__(self, redis: Redis, load: Load) -> None:
         self._redis = redis
@@ -94,7 +94,7 @@ class FakeWorker:
         Fleet(redis).beat(self._report, ttl_s=LEASE_S)
 
     def take_all(self) -> list[Generation]:
-        """Claim every job as soon as it is there, until there are as many as the load has streams."""
+        """Claim jobs as they arrive, until there is one for each stream of the load."""
         taken: list[Generation] = []
         while len(taken) < self._load.streams:
             time.sleep(LOOK_S)
@@ -105,7 +105,7 @@ class FakeWorker:
         return taken
 
     def generate(self, generations: Sequence[Generation]) -> None:
-        """All tokens of all of them. The batches' steps lie evenly in time; one that is late is made at once."""
+        """Generate all tokens. The batches' steps are evenly spaced in time; a late step is made immediately."""
         rows = self._load.rows
         batches = [generations[first : first + rows] for first in range(0, len(generations), rows)]
         begun = time.monotonic()

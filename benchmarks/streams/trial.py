@@ -1,4 +1,4 @@
-"""One run: start everything, open the streams, let them go, and say what came of it."""
+"""One run: starts everything, opens the streams, generates, and returns the results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from benchmarks.streams.fake_worker import Load, work
 from tests.api_process import ApiProcess, running_api
 from tests.redis_server import running_server
 
-WARM_UP = Load(streams=20, tokens=3, rate=10, rows=20)  # what is loaded at first use is no stream's cost
+WARM_UP = Load(streams=20, tokens=3, rate=10, rows=20)  # excludes the cost of one-time initialisation
 START_S = 60.0
 PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the API's process had used at a moment: its memory in bytes, its CPU time."""
+    """The resources used by the API's process at a point in time: memory in bytes, and CPU time."""
 
     at: float  # monotonic, in seconds
     memory: int
@@ -37,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Figures:
-    """What came of a run. `wrong` says of each stream that was not delivered whole and once what it got instead."""
+    """The results of a run. `wrong` describes each stream that lost or duplicated tokens."""
 
     load: Load
     not_connected: int
@@ -49,25 +49,25 @@ class Figures:
     ended: Cost
 
     def report(self) -> str:
-        """The result as text."""
+        """Return the result as text."""
         count, tokens = self.load.streams, len(self.delays_ms)
         opening_us, reading_us = self.opened.cpu_us - self.before.cpu_us, self.ended.cpu_us - self.opened.cpu_us
         delays = ", ".join(f"p{percent} {percentile(self.delays_ms, percent):.1f}" for percent in (50, 95, 99))
         kib = [(cost.memory - self.before.memory) / count / 1024 for cost in (self.opened, self.ended)]
         lines = [
-            f"streams: {count}, not connected {self.not_connected}, not whole and once {len(self.wrong)}",
+            f"streams: {count}, not connected {self.not_connected}, with lost or duplicated tokens {len(self.wrong)}",
             *self.wrong[:5],
             f"all open after: {self.opened.at - self.before.at:.1f} s",
-            f"memory of the API: {kib[0]:.0f} KiB a stream once all are open, {kib[1]:.0f} at the end",
-            f"CPU of it: {opening_us / count:.0f} us a stream to open, {reading_us / max(tokens, 1):.0f} us a token",
+            f"API memory: {kib[0]:.0f} KiB per stream once all are open, {kib[1]:.0f} at the end",
+            f"API CPU: {opening_us / count:.0f} us to open a stream, {reading_us / max(tokens, 1):.0f} us per token",
             f"from a token's write to its client's read, ms: {delays}, max {max(self.delays_ms, default=0):.1f}",
-            f"throughput: {tokens} tokens in {self.wall_s:.1f} s, {tokens / self.wall_s:.0f} a second",
+            f"throughput: {tokens} tokens in {self.wall_s:.1f} s, {tokens / self.wall_s:.0f} per second",
         ]
         return "\n".join(lines)
 
 
 def run(load: Load) -> Figures:
-    """Run it with processes of its own."""
+    """Run the benchmark with its own processes."""
     _allow_open_files(load.streams)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -78,7 +78,7 @@ def run(load: Load) -> Figures:
 
 
 def _allow_open_files(streams: int) -> None:
-    """Each client's connection is a file of this process."""
+    """Raise the limit of open files: each client's connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(streams + 200, hard)), hard))
 
@@ -90,7 +90,7 @@ def _measure(redis_url: str, api: ApiProcess, load: Load) -> Figures:
 
 @contextmanager
 def _worker(redis_url: str, load: Load) -> Iterator[Signal]:
-    """The worker's process, when it can take jobs; it generates once the signal is set."""
+    """Start the worker's process and wait until it can claim jobs; it generates once the yielded signal is set."""
     spawn = multiprocessing.get_context("spawn")
     ready, begin = spawn.Event(), spawn.Event()
     process = spawn.Process(target=work, args=(redis_url, load, ready, begin), daemon=True)
@@ -115,7 +115,7 @@ async def _follow(api: ApiProcess, load: Load, begin: Signal) -> Figures:
 
 
 def _serving_process(api: ApiProcess) -> psutil.Process:
-    """The one that serves: gunicorn's child."""
+    """Return the serving process: gunicorn's child."""
     (process,) = psutil.Process(api.process.pid).children()
     return process
 
@@ -141,7 +141,7 @@ def _figures(load: Load, crowd: Crowd, before: Cost, opened: Cost, ended: Cost) 
 
 
 def _fault(stream: Stream, num_tokens: int) -> str | None:
-    """What is wrong with what the stream delivered."""
+    """Return a description of what is wrong with the stream's tokens; None if they are correct."""
     numbers, ids = [token.number for token in stream.tokens], [token.event_id for token in stream.tokens]
     if numbers != list(range(num_tokens)) or not stream.is_complete:
         return f"tokens {numbers}, {'complete' if stream.is_complete else 'not complete'}; last bytes {stream.last!r}"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Talk to an SLM server with bash and curl alone (curl 7.71 or newer; jq is not needed).
+# A client of an SLM server that needs only bash and curl (curl 7.71 or newer; jq is not needed).
 
 set -euo pipefail
-export LC_ALL=C # text is bytes here: it comes and goes in UTF-8 as it is
+export LC_ALL=C # text is handled as bytes: UTF-8 passes through unchanged
 
 readonly USAGE='usage: slm.sh COMMAND [ARGUMENT]
 
@@ -28,7 +28,7 @@ readonly RETRIES=${SLMCLIENT_RETRIES:-5}
 readonly ANSWER_S=150 # the server answers 202 after 120 s at the latest
 readonly SILENCE_S=45 # an open stream has a heartbeat every 15 s
 
-# Functions that give text set REPLY: a $(...) would lose the newlines at its end.
+# Functions return text in REPLY: $(...) would strip trailing newlines.
 
 fail() {
     printf 'slm.sh: %s\n' "$1" >&2
@@ -50,7 +50,7 @@ json_string() { # TEXT
     REPLY="\"$text\""
 }
 
-json_value() { # TEXT: itself where it reads as JSON, else a string
+json_value() { # TEXT: unchanged if it is JSON, else as a JSON string
     local number='^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$'
     case $1 in
         true | false | \[*\] | \{*\} | \"*\") REPLY=$1 ;;
@@ -58,7 +58,7 @@ json_value() { # TEXT: itself where it reads as JSON, else a string
     esac
 }
 
-# The first field of that name: a string decoded, anything else up to the next comma or brace.
+# The value of the first field with that name: strings are decoded, other values end at the next comma or brace.
 field() { # NAME JSON
     local rest=$2 name="\"$1\": "
     REPLY=
@@ -74,7 +74,7 @@ field() { # NAME JSON
     fi
 }
 
-quoted() { # TEXT: what stands before the first quote that no backslash goes before
+quoted() { # TEXT: the part before the first unescaped quote
     local rest=$1 part slashes
     REPLY=
     while [[ $rest == *\"* ]]; do
@@ -147,15 +147,15 @@ request_body() { # PROMPT [NAME=VALUE ...]
 
 # -- HTTP ---------------------------------------------------------------------
 
-# The key goes through a file descriptor: arguments can be seen by every user of the machine.
+# The key is passed in a file descriptor: every user of the machine can read command lines.
 credentials() {
     [[ -z ${SLMCLIENT_API_KEY:-} ]] || printf 'header = "Authorization: Bearer %s"\n' "$SLMCLIENT_API_KEY"
 }
 
 new_key() { printf -v REPLY 'slm.sh-%s-%s-%s%s%s' "$(date +%s)" "$$" "$RANDOM" "$RANDOM" "$RANDOM"; }
 
-# ask METHOD PATH [CURL OPTION ...]: the body in REPLY and the HTTP status in STATUS.
-# A repeated request makes no second job: POSTs have a key. curl heeds Retry-After.
+# ask METHOD PATH [CURL OPTION ...]: returns the body in REPLY and the HTTP status in STATUS.
+# A retry never creates a second job, because POSTs have a key. curl obeys Retry-After.
 ask() {
     STATUS=$(curl --silent --show-error --config <(credentials) --max-time "$ANSWER_S" --retry "$RETRIES" \
         --retry-all-errors --output "$SCRATCH/body" --write-out '%{http_code}' --request "$1" "${@:3}" "$URL$2" \
@@ -176,12 +176,12 @@ refused() { # STATUS BODY
 
 # -- streams ------------------------------------------------------------------
 
-JOB=       # known once the server has named it
-LAST_ID=-1 # of the last frame that was seen
+JOB=       # set once the server has sent the job's id
+LAST_ID=-1 # id of the last frame
 IS_OVER=
 
-# Prints the frames' texts until the job is over, over as many connections as it takes.
-# Arguments: curl options that open the stream; they are used until the server has named the job.
+# Prints the frames' texts until the job has ended; reconnects if necessary.
+# Arguments: curl options that open the stream; used until the server has sent the job's id.
 read_stream() {
     local failures=0 seen=$LAST_ID
     while :; do
@@ -224,7 +224,7 @@ read_connection() { # CURL OPTION ...
     esac
 }
 
-read_head() { # sets STATUS ('' where no answer came), RETRY_AFTER, and JOB where it is named
+read_head() { # sets STATUS ('' without a response), RETRY_AFTER, and JOB if the response has its id
     local name value
     STATUS='' RETRY_AFTER=''
     while read -r name value; do
@@ -237,9 +237,9 @@ read_head() { # sets STATUS ('' where no answer came), RETRY_AFTER, and JOB wher
     done <"$SCRATCH/head"
 }
 
-take() { # ID DATA: print the frame's text; a frame that was seen is dropped
+take() { # ID DATA: print the frame's text; duplicate frames are dropped
     if [[ -n $1 ]]; then
-        # What is no number must not come near bash's arithmetic: that can run commands.
+        # Only numbers may reach bash's arithmetic, which can run commands.
         [[ $1 != *[!0-9]* ]] || fail "the server sent an event with the id '$1'"
         (($1 > LAST_ID)) || return 0
         LAST_ID=$1
@@ -249,7 +249,7 @@ take() { # ID DATA: print the frame's text; a frame that was seen is dropped
     if field text "$2"; then
         printf '%s' "$REPLY"
     elif [[ -t 2 ]] && field position "$2"; then
-        printf 'place in line: %s\n' "$REPLY" >&2
+        printf 'position in the queue: %s\n' "$REPLY" >&2
     fi
 }
 

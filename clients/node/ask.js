@@ -5,7 +5,7 @@ const {text} = require('./stream');
 
 const USAGE = 'usage: node ask.js PROMPT    (SLMCLIENT_URL, SLMCLIENT_API_KEY: the server and its key)';
 
-/** Ask what the command line says, and show the answer as it comes. */
+/** Send the prompt from the command line, and print the answer as it is generated. */
 async function main([prompt], env) {
   if (!prompt) {
     throw new Error(USAGE);

@@ -5,24 +5,24 @@ const {setTimeout: sleep} = require('node:timers/promises');
 const {SLMError} = require('./slm_error');
 
 /**
- * Exponential pauses with jitter. The default gives a restarting server 15 to 30 s: a job that is streamed lives on for
- * 30 s without a reader. `patienceMs` is the longest Retry-After that is waited for.
+ * Exponential pauses with jitter. The default gives a restarting server 15 to 30 s: a streamed job survives 30 s without
+ * a reader. `patienceMs` is the longest accepted Retry-After.
  */
 const POLICY = {attempts: 8, firstMs: 250, mostMs: 8000, patienceMs: 120_000};
 
-/** Counts one call's failures since it last got on. */
+/** Counts one call's failures since its last progress. */
 class Retry {
   constructor(policy = {}) {
     this.policy = {...POLICY, ...policy};
     this.failures = 0;
   }
 
-  /** There was progress: what failed before counts no more. */
+  /** Reset the count of failures after progress. */
   gotOn() {
     this.failures = 0;
   }
 
-  /** Wait before the next attempt; throws `failure` where there is no point in one. */
+  /** Wait before the next attempt; throws `failure` if a retry is pointless. */
   async pauseAfter(failure, signal) {
     this.failures += 1;
     signal?.throwIfAborted();
@@ -35,7 +35,7 @@ class Retry {
     await sleep(this.pauseMs(askedMs, Math.random()), undefined, {signal});
   }
 
-  /** Never shorter than the server asked for; `luck`, from 0 to 1, spreads the clients of a server that came back. */
+  /** Never shorter than the server's Retry-After; `luck`, from 0 to 1, spreads the clients of a restarted server. */
   pauseMs(askedMs, luck) {
     const {firstMs, mostMs} = this.policy;
     if (askedMs !== null) {

@@ -12,7 +12,7 @@ const ANSWER_MS = 150_000; // the server answers 202 after 120 s at the latest (
 const FIRST_POLL_MS = 100;
 const SLOWEST_POLL_MS = 2000;
 
-/** One server. Throws SLMError where it says no, after trying again where that can help: no job is made twice. */
+/** One server. Throws SLMError if it rejects a request, after retries if those can help; no job is created twice. */
 class SLM {
   constructor(url = 'http://127.0.0.1:5000', {apiKey, retry = {}} = {}) {
     const headers = apiKey ? {Authorization: `Bearer ${apiKey}`} : {};
@@ -20,7 +20,7 @@ class SLM {
     this.retry = retry;
   }
 
-  /** What is served: model, device, queue, workers. */
+  /** The server's state: model, device, queue, workers. */
   async info() {
     return (await this.ask('GET', '/slm/info')).data;
   }
@@ -36,17 +36,17 @@ class SLM {
     return status === 202 ? this.wait(data.job_id) : data;
   }
 
-  /** Leave a generation to the server; returns the job's id for `poll`, `wait` and `cancel`. */
+  /** Start a generation in the background; returns the job's id for `poll`, `wait` and `cancel`. */
   async submit(prompt, options = {}) {
     return (await this.post('/slm/generate', {prompt, ...options, async: true})).data.job_id;
   }
 
-  /** The job as it stands: `status`, `position` in line, `text` so far, `result`, `error`. */
+  /** The job's current state: `status`, `position` in the queue, `text` so far, `result`, `error`. */
   async poll(jobId) {
     return (await this.ask('GET', `/slm/jobs/${encodeURIComponent(jobId)}`)).data;
   }
 
-  /** Poll until the job is over; returns its result. */
+  /** Poll until the job has ended; returns its result. */
   async wait(jobId) {
     let pauseMs = FIRST_POLL_MS;
     let job = await this.poll(jobId);
@@ -61,7 +61,7 @@ class SLM {
     return job.result;
   }
 
-  /** Ask for the job's end. */
+  /** Cancel the job; returns its status. */
   async cancel(jobId) {
     return (await this.ask('DELETE', `/slm/jobs/${encodeURIComponent(jobId)}`)).data.status;
   }

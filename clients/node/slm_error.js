@@ -10,11 +10,11 @@ const TRANSIENT_CODES = new Set([
   'rate_limit_exceeded',
   'request_timeout',
 ]);
-const TRANSIENT_STATUSES = new Set([408, 429, 502, 503, 504]); // where a proxy answered, in no words of the server
+const TRANSIENT_STATUSES = new Set([408, 429, 502, 503, 504]); // for responses of a proxy, which have no code
 
 /**
- * The server said no, or the job failed. `code` is the server's word for it (docs/errors.md), `status` the HTTP status
- * (0 for a job's failure), `retryAfterS` the time after which the server says that it may work.
+ * The server rejected the request, or the job failed. `code` is the server's error code (docs/errors.md), `status` the
+ * HTTP status (0 for a failed job), `retryAfterS` the seconds after which the server suggests a retry.
  */
 class SLMError extends Error {
   constructor(message, {code = '', status = 0, param = null, requestId = null, retryAfterS = null} = {}) {
@@ -23,24 +23,24 @@ class SLMError extends Error {
     Object.assign(this, {code, status, param, requestId, retryAfterS});
   }
 
-  /** Whether the same request, sent again after a while, may be granted. */
+  /** Whether the same request may succeed later. */
   get isTransient() {
     return this.code ? TRANSIENT_CODES.has(this.code) : TRANSIENT_STATUSES.has(this.status);
   }
 
-  /** The error of an answer that is no success. `retryAfter` is the header. */
+  /** The error for an unsuccessful response. `retryAfter` is the header. */
   static fromAnswer(status, body, retryAfter) {
     const seconds = retryAfter ? Number(retryAfter) : NaN;
     const fields = {...fieldsOf(body), status, retryAfterS: Number.isFinite(seconds) ? seconds : null};
     return new SLMError(body?.error ?? `The server answered ${status}`, fields);
   }
 
-  /** The answer is not what this API gives: probably another server's. */
+  /** The error for a response that is not from this API, probably from another server. */
   static badAnswer(url) {
-    return new SLMError(`${url} does not answer as an SLM server does`, {code: 'bad_answer'});
+    return new SLMError(`${url} does not answer like an SLM server`, {code: 'bad_answer'});
   }
 
-  /** The error of a stream's last frame, or of a job's `error`. */
+  /** The error in a stream's last frame or in a job's `error`. */
   static fromFrame(data) {
     return new SLMError(data.error ?? data.message, fieldsOf(data));
   }

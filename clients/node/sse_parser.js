@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * Server-sent events out of text that is cut anywhere (WHATWG HTML, section 9.2). Comments and events without data give
- * nothing. An event's `id` is its own, or null: ids are not handed on to the events behind it.
+ * Parses server-sent events from text that may be split anywhere (WHATWG HTML, section 9.2). Comments and events without
+ * data are ignored. An event without its own `id` has the id null: ids are not inherited by later events.
  */
 class SSEParser {
   constructor() {
@@ -11,9 +11,9 @@ class SSEParser {
     this.id = null;
   }
 
-  /** The events that `chunk` completes. */
+  /** Yields the events that `chunk` completes. */
   *feed(chunk) {
-    // A CR at the very end may be half of a CR LF: it waits for the next chunk.
+    // A CR at the very end may be half of a CR LF, so it stays for the next chunk.
     const lines = (this.rest + chunk).split(/\r\n|\n|\r(?!$)/);
     this.rest = lines.pop();
     for (const line of lines) {

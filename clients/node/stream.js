@@ -9,12 +9,12 @@ const {SSEParser} = require('./sse_parser');
 const SILENCE_MS = 45_000; // an open stream has a heartbeat every 15 s
 
 /**
- * The frames of a generation, as the server's document shows them: `{status}`, `{status, position}`,
- * `{text, full_text, is_complete}`. Each comes once and in order: a connection that breaks is opened again behind the
- * last frame. Throws SLMError where the server refuses or the job fails.
+ * Yields the frames of a generation as the server's document shows them: `{status}`, `{status, position}`,
+ * `{text, full_text, is_complete}`. Each comes once and in order: after a broken connection, the stream continues after
+ * the last frame. Throws SLMError if the server rejects the request or the job fails.
  *
- * `body` is that of POST /slm/stream. `signal` ends the reading; the server then cancels the job after a while.
- * `onJob` is told the job's id, which `SLM.cancel` takes.
+ * `body` is the body of POST /slm/stream. `signal` stops reading; the server then cancels the job after a while.
+ * `onJob` is called with the job's id, for `SLM.cancel`.
  */
 async function* stream(url, body, {apiKey, signal, retry = {}, onJob = () => {}} = {}) {
   const reading = new Reading(url, body, {apiKey, signal, onJob});
@@ -34,7 +34,7 @@ async function* stream(url, body, {apiKey, signal, retry = {}, onJob = () => {}}
   }
 }
 
-/** The answer's pieces alone; arguments as `stream`. */
+/** Yields only the pieces of text; same arguments as `stream`. */
 async function* text(...args) {
   for await (const frame of stream(...args)) {
     if (frame.text) {
@@ -43,7 +43,7 @@ async function* text(...args) {
   }
 }
 
-/** How far a stream has been read. */
+/** The reading position in a stream. */
 class Reading {
   constructor(url, body, {apiKey, signal, onJob}) {
     this.url = url;
@@ -57,7 +57,7 @@ class Reading {
     this.isOver = false;
   }
 
-  /** The frames of one connection that were not seen; throws when it ends before the job does. */
+  /** Yields the new frames of one connection; throws if it ends before the job does. */
   async *connection() {
     const silence = new Silence(this.signal);
     try {
@@ -84,7 +84,7 @@ class Reading {
     if (!response.ok) {
       throw SLMError.fromAnswer(response.status, await jsonOf(response), response.headers.get('Retry-After'));
     }
-    this.isOver = response.status === 204; // all was seen
+    this.isOver = response.status === 204; // no new events
     if (!this.isOver && !response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
       throw SLMError.badAnswer(response.url);
     }
@@ -96,7 +96,7 @@ class Reading {
     return response;
   }
 
-  /** Until an answer names the job, the same request again: its key makes that safe. */
+  /** Repeated until a response has the job's id; its key makes that safe. */
   post(signal) {
     const headers = {...this.headers, 'Content-Type': 'application/json', 'Idempotency-Key': this.key};
     return fetch(`${this.url}/slm/stream`, {method: 'POST', headers, body: this.body, signal});
@@ -108,7 +108,7 @@ class Reading {
     return fetch(this.url + path, {headers: {...this.headers, ...seen}, signal});
   }
 
-  /** The event's frame; null for one that was seen. Moves in line have no number and are always new. */
+  /** The event's frame; null for a duplicate. Queue positions have no number and are always new. */
   take({id, data}) {
     const frame = JSON.parse(data);
     if (id !== null) {
@@ -125,7 +125,7 @@ class Reading {
   }
 }
 
-/** Aborts when nothing has come for too long, or with the caller's signal. */
+/** Aborts after too long a silence, or with the caller's signal. */
 class Silence {
   constructor(signal) {
     this.controller = new AbortController();
@@ -153,7 +153,7 @@ async function* events(body, silence) {
   }
 }
 
-/** The answer's JSON; null where it is none, as a proxy's page. */
+/** The response's JSON; null if it is not JSON, such as a proxy's page. */
 async function jsonOf(response) {
   const raw = await response.text();
   try {

@@ -1,4 +1,4 @@
-"""The API in one small file, with requests only. Copy it, or start from it.
+"""A small client in one file, based on requests. Copy it, or start from it.
 
     slm = SLM("http://127.0.0.1:5000")
     print(slm.generate("What is the capital of France?", max_new_tokens=50)["response"])
@@ -19,12 +19,12 @@ from typing import Any
 
 import requests
 
-CONNECT_S, ANSWER_S = 10, 150  # a heartbeat comes every 15 s; a generation is answered after 120 s at the latest
+CONNECT_S, ANSWER_S = 10, 150  # streams have a heartbeat every 15 s; other answers take at most 120 s
 POLL_S = 0.5
 
 
 class SLM:
-    """One server. `api_key`: where it wants one."""
+    """One server. `api_key` is needed if the server has keys."""
 
     def __init__(self, base_url: str = "http://127.0.0.1:5000", api_key: str | None = None) -> None:
         self.base_url = base_url
@@ -33,7 +33,7 @@ class SLM:
             self.session.headers["Authorization"] = f"Bearer {api_key}"
 
     def info(self) -> dict[str, Any]:
-        """What is served: model, device, queue, workers."""
+        """Return the server's state: model, device, queue, workers."""
         return dict(self._ask("GET", "/slm/info").json())
 
     def load(self) -> dict[str, Any]:
@@ -41,16 +41,16 @@ class SLM:
         return dict(self._ask("POST", "/slm/load").json())
 
     def generate(self, prompt: str, **options: object) -> dict[str, Any]:
-        """The complete answer; `["response"]` is its text."""
+        """Return the complete answer; `["response"]` is its text."""
         answer = self._ask("POST", "/slm/generate", json={"prompt": prompt, **options})
         body = dict(answer.json())
         return self.wait(body["job_id"]) if answer.status_code == requests.codes.accepted else body
 
     def stream(self, prompt: str, **options: object) -> Iterator[str]:
-        """The answer's pieces as they come.
+        """Yield the pieces of the answer as they are generated.
 
         Raises:
-            RuntimeError: the job failed; the server's words.
+            RuntimeError: the job failed; the text is the server's message.
             requests.ConnectionError: the stream ended before the job did.
         """
         with self._ask("POST", "/slm/stream", json={"prompt": prompt, **options}, stream=True) as answer:
@@ -67,17 +67,17 @@ class SLM:
         raise requests.ConnectionError("The stream ended before the job did.")
 
     def submit(self, prompt: str, **options: object) -> str:
-        """Leave a generation to the server; returns the job's id for `poll`, `wait` and `cancel`."""
+        """Start a generation in the background; returns the job's id for `poll`, `wait` and `cancel`."""
         return str(
             self._ask("POST", "/slm/generate", json={"prompt": prompt, "async": True, **options}).json()["job_id"]
         )
 
     def poll(self, job_id: str) -> dict[str, Any]:
-        """The job as it stands: `status`, `position` in line, `text` so far, `result`, `error`."""
+        """Return the job's state: `status`, `position` in the queue, `text` so far, `result`, `error`."""
         return dict(self._ask("GET", f"/slm/jobs/{job_id}").json())
 
     def wait(self, job_id: str) -> dict[str, Any]:
-        """Poll until the job is over; returns its result.
+        """Poll until the job has ended; returns its result.
 
         Raises:
             RuntimeError: it failed or was cancelled.
@@ -89,7 +89,7 @@ class SLM:
         return dict(job["result"])
 
     def cancel(self, job_id: str) -> None:
-        """Ask for the job's end."""
+        """Cancel the job."""
         self._ask("DELETE", f"/slm/jobs/{job_id}")
 
     def _ask(self, method: str, path: str, **options: Any) -> requests.Response:
@@ -110,7 +110,7 @@ def _words_of(answer: requests.Response) -> str:
 
 
 def main() -> None:
-    """Ask what the command line says, and show the answer as it comes."""
+    """Send the prompt from the command line, and print the answer as it is generated."""
     slm = SLM(os.environ.get("SLMCLIENT_URL", "http://127.0.0.1:5000"), os.environ.get("SLMCLIENT_API_KEY"))
     for piece in slm.stream(sys.argv[1] if len(sys.argv) > 1 else "Tell me a joke"):
         print(piece, end="", flush=True)

@@ -148,7 +148,7 @@ def test_the_settings_are_sent(open_page: OpenPage) -> None:
     visit = open_page(script)
     visit.page.get_by_text("Settings").click()
     visit.page.get_by_label("Temperature").fill("0.25")
-    visit.page.get_by_label("Most new tokens").fill("7")
+    visit.page.get_by_label("Maximum new tokens").fill("7")
     visit.page.get_by_label("Sample").uncheck()
     ask(visit, "Hi")
     expect(visit.page.locator(".message.answer .text")).to_have_text("x")
@@ -199,7 +199,7 @@ def test_who_must_wait_sees_his_place_in_line(open_page: OpenPage) -> None:
         for _ in range(slots + 1)  # and one bell ahead
     ]
     ask(visit, "Hi")
-    expect(visit.page.locator(".message.answer .note")).to_have_text("Waiting in line, place 1")
+    expect(visit.page.locator(".message.answer .note")).to_have_text("Waiting in the queue, position 1")
     for job_id in busy:
         visit.page.request.delete(f"{visit.api.url}/slm/jobs/{job_id}")
     expect(visit.page.locator(".message.answer .text")).to_have_text("your turn")

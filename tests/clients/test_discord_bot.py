@@ -151,9 +151,9 @@ def test_the_place_in_line_is_shown_and_changes(discord: FakeDiscord, url: str, 
             body = {"prompt": "x", "async": True}
             ahead.append(requests.post(f"{url}/slm/generate", json=body, timeout=10).json()["job_id"])
         discord.say(alice, "Hi")
-        message = discord.wait_for_message("Place in line: 3")
+        message = discord.wait_for_message("Position in the queue: 3")
         requests.delete(f"{url}/slm/jobs/{ahead[-1]}", timeout=10)
-        discord.wait_for_message("Place in line: 2")
+        discord.wait_for_message("Position in the queue: 2")
         discord.press_stop(alice, message)
         discord.wait_for_message("Stopped.")
 

@@ -59,7 +59,7 @@ def test_a_transcript_says_what_is_going_on_until_there_is_text() -> None:
         transcript.take(frame)
         said.append(transcript.pages())
     thinking = ["*Thinking …*"]
-    place = ["*Place in line: 3 (about 12 s)*"], ["*Place in line: 1*"]
+    place = ["*Position in the queue: 3 (about 12 s)*"], ["*Position in the queue: 1*"]
     assert said == [thinking, *place, thinking, ["*Loading SLM model...*"], ["a"]]
 
 

@@ -110,7 +110,7 @@ def test_a_bad_line_of_the_users_data_stops_the_script_in_one_line(tmp_path: Pat
 def test_the_cuda_script_points_at_the_cpu_script_where_there_is_no_cuda() -> None:
     done = run("cudaInit.py")
     assert done.returncode == 1
-    assert done.stderr == "cudaInit.py: PyTorch finds no CUDA GPU here. Train on the CPU: python cudaInit_cpu.py\n"
+    assert done.stderr == "cudaInit.py: PyTorch finds no CUDA GPU. Train on the CPU: python cudaInit_cpu.py\n"
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,7 @@ def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
     assert "\n" not in str(caught.value)
     log = current_environment / "setup.log"
     assert str(log) in str(caught.value)
-    assert "connection" in log.read_text().lower(), "pip's own words"
+    assert "connection" in log.read_text().lower(), "pip's output"
     assert list(current_environment.glob("*.sha256")) == []
 
 

@@ -31,9 +31,9 @@ def test_a_model_that_cannot_be_had_is_one_line_with_the_reason(
     monkeypatch.setattr(model_setup, "MODEL", ("SLMInit.base_model", "--base-model", "./no/such/folder"))
     claim = claim_data_dir(tmp_path)
     stack = Stack(Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0"), 1, None, claim.inherited, "abc123")
-    with pytest.raises(PreflightError, match=r"there is no such folder.*model\.log") as caught:
+    with pytest.raises(PreflightError, match=r"the folder does not exist.*model\.log") as caught:
         make_model(stack)
     claim.release()
     assert "\n" not in str(caught.value)
-    assert "there is no such folder" in (tmp_path / "logs" / "model.log").read_text()
+    assert "the folder does not exist" in (tmp_path / "logs" / "model.log").read_text()
     assert capsys.readouterr().out.splitlines()[-1].endswith("failed")

@@ -98,7 +98,7 @@ def test_a_folder_that_somebody_else_made_there_is_refused_in_words(temporary: P
     place = socket_path(folder).parent
     place.rmdir()
     squat(place)  # type: ignore[operator]
-    with pytest.raises(PreflightError, match=f"{place} belongs to another user, or others can enter it"):
+    with pytest.raises(PreflightError, match=f"{place} belongs to another user or is open to others"):
         socket_path(folder)
 
 

@@ -39,7 +39,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./nowhere", "../nowhere", "/no/where", "~/nowhere", "a/b/c", "a\\b"])
 def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="there is no such folder"):
+    with pytest.raises(BaseModelError, match="the folder does not exist"):
         resolve_base_model(name, tmp_path, progress=silent)
 
 
@@ -79,7 +79,7 @@ def test_finding_it_loads_no_model_library(tmp_path: Path) -> None:
 
 def test_the_command_fails_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--base-model", "./nowhere", "--data-dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "Base model './nowhere': there is no such folder.\n"
+    assert capsys.readouterr().err == "Base model './nowhere': the folder does not exist.\n"
 
 
 @pytest.fixture

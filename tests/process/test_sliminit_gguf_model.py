@@ -209,8 +209,8 @@ def test_an_architecture_that_cannot_be_read_is_named_with_a_way_out(tmp_path: P
 @pytest.mark.parametrize(
     ("lost", "added", "complaint"),
     [
-        ("blk.1.ffn_up.weight", None, "lacks 1 weights of the model, e.g. model.layers.1.mlp.up_proj.weight"),
-        (None, "blk.0.attn_q.bias", "numbers where the model has place for"),
+        ("blk.1.ffn_up.weight", None, "1 weights of the model are missing in .*model.layers.1.mlp.up_proj.weight"),
+        (None, "blk.0.attn_q.bias", "numbers, but the model has"),
     ],
 )
 def test_a_model_of_other_weights_than_the_file_has_is_not_served(
@@ -240,7 +240,7 @@ def test_positions_scaled_in_an_unknown_way_are_refused(tmp_path: Path, monkeypa
 
 def test_too_small_a_disk_is_told_before_the_work(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
-    with pytest.raises(BaseModelError, match=r"take \d+ MiB as float32, and .* has 0 MiB free"):
+    with pytest.raises(BaseModelError, match=r"take \d+ MiB as float32, but .* has 0 MiB free"):
         convert(file)
 
 

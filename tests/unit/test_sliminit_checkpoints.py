@@ -40,17 +40,17 @@ def test_a_checkpoint_that_was_cut_off_while_being_written_is_passed_over(checkp
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(checkpoints: Checkpoints) -> None:
-    with pytest.raises(TrainingError, match="holds no checkpoint"):
+    with pytest.raises(TrainingError, match="has no checkpoint"):
         checkpoints.resume(RUN)
     checkpoints.begin(RUN)
-    with pytest.raises(TrainingError, match="holds no checkpoint"):
+    with pytest.raises(TrainingError, match="has no checkpoint"):
         checkpoints.resume(RUN)
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_option_that_differs(checkpoints: Checkpoints) -> None:
     checkpoints.begin(RUN)
     add_checkpoint(checkpoints, 20)
-    with pytest.raises(TrainingError, match="made with rank = 8, now it is 4"):
+    with pytest.raises(TrainingError, match="made with rank = 8; now it is 4"):
         checkpoints.resume(RUN | {"rank": 4})
 
 
@@ -58,5 +58,5 @@ def test_a_new_run_leaves_nothing_of_the_old_one_to_resume_from(checkpoints: Che
     checkpoints.begin(RUN)
     add_checkpoint(checkpoints, 20)
     checkpoints.begin(RUN | {"rank": 4})
-    with pytest.raises(TrainingError, match="holds no checkpoint"):
+    with pytest.raises(TrainingError, match="has no checkpoint"):
         checkpoints.resume(RUN | {"rank": 4})

@@ -65,7 +65,7 @@ def test_a_bad_line_is_named_by_file_line_and_field(file: Path, line: bytes, rea
 
 def test_a_dataset_without_enough_to_train_and_to_test_is_refused(file: Path) -> None:
     file.write_text(GOOD)
-    assert "1 pairs are too few" in error_of(file)
+    assert "at least 2 pairs, one to train on and one to test with; it has 1" in error_of(file)
 
 
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:

@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_a_file_that_is_cut_off_is_told_apart(share: float, whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(BaseModelError, match="cut off, damaged or of a newer format"):
+    with pytest.raises(BaseModelError, match="incomplete, damaged or in a newer format"):
         read_gguf(path)
 
 
@@ -62,7 +62,7 @@ def test_garbage_in_the_header_never_gives_another_error(whole: bytes, tmp_path:
             "vision or audio part of a model. Name the file of the language model",
         ),
         ("llama", lambda writer: writer.add_uint16("split.count", 3), "is one of 3 parts. Join them"),
-        ("llama", lambda writer: None, "holds no weights of a language model"),
+        ("llama", lambda writer: None, "has no weights of a language model"),
     ],
     ids=["adapter", "vision", "part", "vocabulary"],
 )

@@ -123,7 +123,7 @@ def test_an_unknown_pre_tokenizer_is_warned_of_by_its_name(
     tokens, merges = trained(pre_tokenizers.ByteLevel(False))
     with caplog.at_level(logging.WARNING, logger="SLMInit"):
         own = from_gguf(tmp_path, tokenizer_fields(tokens, merges) | {"pre": pre})
-    assert f"m.gguf names {pre!r} as its pre-tokenizer" in caplog.text
+    assert f"m.gguf has the unknown pre-tokenizer {pre!r}" in caplog.text
     assert own.encode(TEXTS[0]) == gpt2_reference(tokens, merges).encode(TEXTS[0])
 
 
@@ -214,7 +214,7 @@ def test_phi3s_control_tokens_take_the_line_end_after_them(tmp_path: Path) -> No
     [
         ({"tokens": []}, "has no tokenizer"),
         ({"model": "bert"}, "tokenizer is of the kind 'bert'"),
-        ({"merges": ["x y"]}, "merges 'x y', which are no tokens"),
+        ({"merges": ["x y"]}, "merges 'x y', which are not tokens"),
     ],
 )
 def test_a_tokenizer_that_cannot_be_built_is_told(changed: dict[str, Any], complaint: str, tmp_path: Path) -> None:

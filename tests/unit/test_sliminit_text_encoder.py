@@ -130,7 +130,7 @@ def test_a_text_that_a_tokenizer_cannot_spell_is_refused_in_words() -> None:
     encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>"), "")
 
     assert encoder.part_ids("a") == [0]
-    with pytest.raises(UnspellableText, match="cannot spell this text"):
+    with pytest.raises(UnspellableText, match="cannot encode this text"):
         encoder.part_ids("</s>")
 
 
@@ -138,7 +138,7 @@ def test_a_slow_tokenizer_that_makes_a_special_token_of_letters_is_refused_in_wo
     tokenizer = slow()
     tokenizer.bpe_ranks |= {("<", "/"): 0, ("</", "s"): 1, ("</s", "></w>"): 2}
 
-    with pytest.raises(UnspellableText, match="cannot spell '</s>' as text"):
+    with pytest.raises(UnspellableText, match="cannot encode '</s>' as text"):
         TextEncoder(tokenizer, "").text_ids("x </s>")
 
 

@@ -1,1 +1,1 @@
-"""Batch processing: a file of prompts in, a file of answers out, over as many runs as it takes."""
+"""Batch processing: reads a file of prompts and writes a file of answers; an interrupted batch can be continued."""

@@ -82,7 +82,7 @@ def _positive(text: str) -> int:
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
-    """Raises `BadPrompts` for a pair that is none, and for an unknown name."""
+    """Parse NAME=VALUE pairs. Raises `BadPrompts` for an invalid pair or an unknown name."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -109,7 +109,7 @@ def _run(asked: argparse.Namespace, items: list[Item], record: Record) -> int:
     finally:
         progress.finish()
     if runner.stopped_by is not None:
-        print(f"batch: {runner.stopped_by}; run the same command again to go on", file=sys.stderr)
+        print(f"batch: {runner.stopped_by}; run the same command again to continue", file=sys.stderr)
         return Exit.UNFINISHED
     return Exit.SOME_FAILED if record.count(items)[1] else Exit.ANSWERED
 

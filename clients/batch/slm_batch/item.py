@@ -1,4 +1,4 @@
-"""The prompts of a batch, read from a file."""
+"""Reads the prompts of a batch from a file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OPTIONS = GenerateOptions.__annotations__.keys()
 
 
 class BadPrompts(Exception):
-    """The file of prompts cannot be used; the text names the line."""
+    """The file of prompts is not valid; the text names the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One prompt. `id` is unique in its batch."""
+    """One prompt. `id` is unique in the batch."""
 
     id: str
     prompt: str
@@ -28,20 +28,20 @@ class Item:
 
     @property
     def digest(self) -> str:
-        """What an answer belongs to: another prompt or other options under the same id are another item."""
+        """A hash that identifies the item: with another prompt or other options, the same id is another item."""
         wanted = json.dumps([self.id, self.prompt, self.options], sort_keys=True)
         return hashlib.sha256(wanted.encode()).hexdigest()[:32]
 
 
 def read_items(path: Path, defaults: dict[str, Any]) -> list[Item]:
-    """The items of a file: of JSON Lines where its name ends in .jsonl, else of one prompt a line.
+    """Return the items of a file: JSON Lines if its name ends in .jsonl, else one prompt per line.
 
     Args:
-        path: a JSON line is a prompt, or an object of `prompt`, an `id` (else the line's number), and options.
+        path: a JSON line is a prompt, or an object with `prompt`, options and an `id` (default: the line's number).
         defaults: options of every item that does not set them itself.
 
     Raises:
-        BadPrompts: a line is not as it should be, or there is none.
+        BadPrompts: a line is not valid, or the file has no prompts.
         OSError: the file cannot be read.
     """
     parse = _parse_json if path.suffix == ".jsonl" else _parse_text
@@ -56,7 +56,7 @@ def read_items(path: Path, defaults: dict[str, Any]) -> list[Item]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
+    """Yield the non-blank lines with their numbers, which start at 1."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -82,7 +82,7 @@ def _parse_json(number: int, line: str, defaults: dict[str, Any]) -> Item:
 
 
 def check_options(options: dict[str, Any], where: str) -> None:
-    """Raises `BadPrompts` for an option that the server cannot know. Its values are the server's to judge."""
+    """Raise `BadPrompts` for an unknown option. The server checks the values."""
     for name in options.keys() - OPTIONS:
         raise BadPrompts(f"{where}: {name!r} is not an option; known: {', '.join(sorted(OPTIONS))}")
 

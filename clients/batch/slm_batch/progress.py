@@ -1,4 +1,4 @@
-"""How far a batch is, told on a terminal or in a log."""
+"""Shows the progress of a batch, on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LOG_EVERY_S = 10.0
 
 
 class Progress:
-    """Writes one line that changes in place; into a log, a line every ten seconds."""
+    """Updates one line in place on a terminal; in a log, writes a line every ten seconds."""
 
     def __init__(self, out: TextIO, *, total: int, num_answered: int, num_failed: int) -> None:
         self._out = out
@@ -21,13 +21,13 @@ class Progress:
         self._tell()
 
     def note(self, *, failed: bool) -> None:
-        """One more item is over."""
+        """Count one more finished item."""
         self._num_failed += failed
         self._num_answered += not failed
         self._tell()
 
     def finish(self) -> None:
-        """Nothing more will come."""
+        """Write the last line."""
         self._out.write("\n" if self._is_terminal else f"{self._line()}\n")
 
     def _tell(self) -> None:

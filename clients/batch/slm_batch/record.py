@@ -1,4 +1,4 @@
-"""The file of answers, which is also the record of what is done."""
+"""Reads and writes the file of answers, which is also the record of the finished items."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Line = dict[str, Any]
 
 
 class BadRecord(Exception):
-    """The file has lines that no batch wrote; the text names the first."""
+    """The file has lines that were not written by a batch; the text names the first one."""
 
 
 class Record:
-    """JSON Lines: one for each item that is over, in the order of their ends. Of several for one item the last counts.
+    """JSON Lines: one for each finished item, in the order of completion. If an item has several, the last one counts.
 
     Args:
-        file: open for writing behind `lines`.
-        lines: what is in it.
-        batch_id: keeps this batch's jobs apart from those of all others.
+        file: open for writing at its end, after `lines`.
+        lines: the existing lines of the file.
+        batch_id: distinguishes this batch's jobs from those of other batches.
     """
 
     def __init__(self, file: BinaryIO, lines: list[Line], batch_id: str) -> None:
@@ -36,15 +36,15 @@ class Record:
         self._failures = Counter(line["digest"] for line in lines if "error" in line)
 
     def todo(self, items: list[Item], *, retry_failed: bool) -> list[Item]:
-        """The items that are not over; those that failed are, unless `retry_failed`."""
+        """Return the items that are not finished; failed items count as finished unless `retry_failed` is set."""
         return [item for item in items if self._is_missing(self._last.get(item.digest), retry_failed)]
 
     def key(self, item: Item) -> str:
-        """The item's Idempotency-Key: the same in every run, until the item has failed and is tried again."""
+        """Return the item's Idempotency-Key: the same in every run, until the item has failed and is retried."""
         return f"batch-{self._batch_id}-{item.digest}-{self._failures[item.digest]}"
 
     def add(self, item: Item, outcome: Line) -> None:
-        """Write down how an item ended; it is on the disk when this returns."""
+        """Write the outcome of an item; it is on the disk when this returns."""
         line = {"id": item.id, "digest": item.digest, "prompt": item.prompt} | outcome
         self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
@@ -52,7 +52,7 @@ class Record:
         self._last[item.digest] = line
 
     def count(self, items: list[Item]) -> tuple[int, int]:
-        """How many of the items have an answer, and how many have failed."""
+        """Return how many of the items have an answer, and how many have failed."""
         lines = [self._last[item.digest] for item in items if item.digest in self._last]
         num_failed = sum("error" in line for line in lines)
         return len(lines) - num_failed, num_failed
@@ -64,11 +64,11 @@ class Record:
 
 @contextmanager
 def open_record(path: Path, items: list[Item]) -> Iterator[Record]:
-    """The record at `path`, new or half-done. It is this process's alone until the block ends.
+    """Open the record at `path`, new or incomplete, for exclusive use until the block ends.
 
     Raises:
-        RecordInUse: another process has it.
-        BadRecord: it is no record of a batch.
+        RecordInUse: another process uses it.
+        BadRecord: it is not the record of a batch.
         OSError: it cannot be written.
     """
     with hold_ticket(path) as ticket, path.open("a+b") as file:
@@ -79,7 +79,7 @@ def open_record(path: Path, items: list[Item]) -> Iterator[Record]:
 
 
 def _read(file: BinaryIO, path: Path) -> list[Line]:
-    """The whole lines; what a killed process left of its last one is cut off."""
+    """Return the complete lines; truncates an incomplete last line left by a killed process."""
     file.seek(0)
     raw = file.read()
     end = raw.rfind(b"\n") + 1
@@ -94,5 +94,5 @@ def _parse(number: int, raw: bytes, path: Path) -> Line:
     except ValueError:
         line = None
     if not isinstance(line, dict) or not isinstance(line.get("digest"), str):
-        raise BadRecord(f"{path}, line {number}, is not an answer of a batch: choose another file")
+        raise BadRecord(f"{path}, line {number}: this is not an answer of a batch; choose another file")
     return line

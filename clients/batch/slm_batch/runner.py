@@ -1,4 +1,4 @@
-"""Has the items of a batch answered, several at once."""
+"""Gets answers for the items of a batch, several at the same time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from slm_batch.item import Item
 from slm_batch.progress import Progress
 from slm_batch.record import Record
 
-# They say nothing of the item: the next one would fare no better.
+# These errors are not caused by the item: the next item would fail in the same way.
 STOPPING = (ConnectionLost, BadAnswer, Unauthorized, Forbidden, RateLimited, Unavailable)
 
 
 class Runner:
-    """Works through items; `stopped_by` is why it has given up, if it has."""
+    """Processes the items; `stopped_by` is the error that made it give up, if any."""
 
     def __init__(self, slm: AsyncSLMClient, record: Record, progress: Progress) -> None:
         self.stopped_by: SLMClientError | OSError | None = None
@@ -27,7 +27,7 @@ class Runner:
         self._progress = progress
 
     async def run(self, items: list[Item], concurrency: int) -> None:
-        """Return when all are over, or none can be done any more."""
+        """Return when all items are finished, or when it has given up."""
         waiting = iter(items)
         async with anyio.create_task_group() as tasks:
             for _ in range(concurrency):
@@ -46,14 +46,14 @@ class Runner:
                 self._note(item, {"error": {"code": err.code, "message": err.message}})
 
     async def _answer(self, item: Item) -> Answer:
-        """Enter the item's job, or find it: it goes on when we do not. Raises as `AsyncSLMClient.wait`."""
+        """Submit the item's job, or find it if it still runs from an earlier run. Raises like `AsyncSLMClient.wait`."""
         options = cast(GenerateOptions, {"priority": "bulk"} | item.options)
         while True:
             job = await self._slm.submit(item.prompt, idempotency_key=self._record.key(item), **options)
             try:
                 return await self._slm.wait(job.id)
             except JobNotFound:
-                continue  # the server's store has lost it, and the key with it: the same key makes a new job
+                continue  # the server has lost the job and its key: the same key now creates a new job
 
     def _note(self, item: Item, outcome: dict[str, Any]) -> None:
         self._record.add(item, outcome)

@@ -1,4 +1,4 @@
-"""What stands beside a record while its batch is unfinished."""
+"""The lock file next to a record, which holds the batch's id while the batch is unfinished."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 
 class RecordInUse(Exception):
-    """Another process works on the same batch."""
+    """Another process is working on the same batch."""
 
 
 @dataclass
 class Ticket:
-    """The batch's id, the same in all its runs. `is_used_up`: the batch is done, and the next one has another id."""
+    """The batch's id, the same in all its runs. `is_used_up`: the batch is finished; the next one gets another id."""
 
     batch_id: str
     is_used_up: bool = False
@@ -24,10 +24,10 @@ class Ticket:
 
 @contextmanager
 def hold_ticket(record: Path) -> Iterator[Ticket]:
-    """The ticket `<record>.batch`, locked. Where there is no record yet, a new batch begins.
+    """Lock the file `<record>.batch` and yield its content. If there is no record yet, a new batch begins.
 
     Raises:
-        RecordInUse: another process holds it.
+        RecordInUse: another process holds the lock.
     """
     path = record.with_name(f"{record.name}.batch")
     with path.open("a+", encoding="ascii") as file:

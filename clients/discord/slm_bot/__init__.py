@@ -1,1 +1,1 @@
-"""A Discord bot that answers with the SLM server's model."""
+"""A Discord bot that answers with the model of the SLM server."""

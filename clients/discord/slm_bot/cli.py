@@ -23,14 +23,14 @@ and the permission to send messages. SLMCLIENT_API_KEY is the API key, if the se
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the bot until it is told to end; returns the exit status."""
+    """Run the bot until it is stopped; returns the exit status."""
     asked = _parser().parse_args(argv)
     token = os.environ.get("DISCORD_TOKEN")
     if not token:
-        print("bot: DISCORD_TOKEN is not set; --help says where it comes from", file=sys.stderr)
+        print("bot: DISCORD_TOKEN is not set; --help explains where to get it", file=sys.stderr)
         return 2
     discord.utils.setup_logging()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it cleanly
     try:
         asyncio.run(_run(asked, token))
     except discord.LoginFailure:

@@ -1,4 +1,4 @@
-"""The bot as Discord sees it."""
+"""The bot as a Discord client: receives messages and commands, and answers them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from slm_bot.transcript import THINKING
 
 ONE_AT_A_TIME = "One at a time: I am still answering you."
 HOW_TO_ASK = "Ask me something: mention me with a question, or use /ask."
-# Together less than the 15 minutes for which the answer to a slash command can be edited.
+# Together less than the 15 minutes during which the answer to a slash command can be edited.
 MOST_WAIT_S, MOST_RUN_S = 540.0, 300.0
 
 log = logging.getLogger(__name__)
@@ -29,16 +29,16 @@ Open = Callable[[], Awaitable[Post]]
 class SLMBot(discord.Client):
     """Answers mentions, direct messages and /ask.
 
-    discord.py reconnects to Discord by itself, `slm` to the server.
+    discord.py reconnects to Discord automatically, and `slm` to the server.
 
     Args:
-        slm: the server; closed with the bot.
-        edit_every_s: the pause between two edits of an answer.
-        max_new_tokens: how long an answer may become.
+        slm: the client of the server; closed with the bot.
+        edit_every_s: the pause between two edits of an answer, in seconds.
+        max_new_tokens: the maximum number of tokens of an answer.
     """
 
     def __init__(self, slm: AsyncSLMClient, *, edit_every_s: float, max_new_tokens: int) -> None:
-        # No privileged intent: Discord gives the text of mentions and direct messages without one.
+        # No privileged intent: Discord sends the text of mentions and direct messages without one.
         intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
         super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
         self.slm = slm
@@ -53,17 +53,17 @@ class SLMBot(discord.Client):
         self._tree.command(name="ask", description="Ask the language model")(self._on_ask)
 
     async def setup_hook(self) -> None:
-        """Tell Discord of the command; called once, before the first connection."""
+        """Register the command with Discord; called once, before the first connection."""
         self.add_dynamic_items(StopButton)
         await self._tree.sync()
 
     async def close(self) -> None:
-        """Leave Discord and the server."""
+        """Close the connections to Discord and the server."""
         await super().close()
         await self.slm.aclose()
 
     async def on_message(self, message: discord.Message) -> None:
-        """Answer what is meant for the bot."""
+        """Answer a message that is addressed to the bot."""
         if message.author.bot or not self._is_meant_for_us(message):
             return
         prompt = _prompt_of(message.content)
@@ -84,7 +84,7 @@ class SLMBot(discord.Client):
             return await interaction.followup.send(page, wait=True)
 
         async def open_post() -> Post:
-            # At once: Discord takes a first answer within three seconds only.
+            # Immediately: Discord accepts a first answer only within three seconds.
             await interaction.response.send_message(THINKING)
             return Post(await interaction.original_response(), THINKING, send, interaction.user.id)
 
@@ -94,7 +94,7 @@ class SLMBot(discord.Client):
             await interaction.response.send_message(ONE_AT_A_TIME, ephemeral=True)
 
     async def _answer(self, prompt: str, user_id: int, key: str, open_post: Open) -> None:
-        """Show the answer while it comes. Raises `Busy` before anything is shown."""
+        """Show the answer while it is generated. Raises `Busy` before anything is shown."""
         with self._desk.seat(user_id):
             post = await open_post()
             stream = self.slm.stream(prompt, idempotency_key=key, **self._options)
@@ -110,5 +110,5 @@ class SLMBot(discord.Client):
 
 
 def _prompt_of(content: str) -> str:
-    """A message's text without the mentions of users, and without the `!ask` of old."""
+    """Return a message's text without mentions of users and without the `!ask` prefix of older versions."""
     return re.sub(r"<@!?\d+>", "", content).strip().removeprefix("!ask ").strip()

@@ -1,4 +1,4 @@
-"""Who is being answered: each user once at a time."""
+"""Limits each user to one answer at a time."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import contextmanager
 
 
 class Busy(Exception):
-    """The user is being answered already."""
+    """The bot is already answering this user."""
 
 
 class Desk:
-    """Gives out seats."""
+    """Tracks the users who are being answered."""
 
     def __init__(self) -> None:
         self._seated: set[int] = set()
 
     @contextmanager
     def seat(self, user_id: int) -> Iterator[None]:
-        """The user's only seat, until the block ends.
+        """Mark the user as being answered until the block ends.
 
         Raises:
-            Busy: it is taken.
+            Busy: the user is already being answered.
         """
         if user_id in self._seated:
             raise Busy

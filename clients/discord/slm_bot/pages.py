@@ -1,4 +1,4 @@
-"""A long text as messages that Discord takes."""
+"""Splits a long text into messages within Discord's limit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 
 MESSAGE_CHARS = 2000
 FENCE = "```"
-_ROOM = 100  # for a code block's first and last line on a page
+_ROOM = 100  # characters for the first and last line of a code block on a page
 _LANGUAGE = re.compile(r"[\w+#.-]{0,30}")
 
 
 def split_pages(text: str) -> list[str]:
-    """The text in messages, cut at a line's end or a blank where there is one.
+    """Return the text as pages, split at a line break or a space if possible.
 
-    A page that is full stays as it is when the text grows: messages that were sent need no change. A code block that is
-    cut ends on its page and begins again, in its language, on the next.
+    A full page does not change when the text grows, so sent messages need no edit. A split code block is closed on its
+    page and reopened, with its language, on the next.
     """
     pages = []
     opening = ""
@@ -26,11 +26,11 @@ def split_pages(text: str) -> list[str]:
         opening = _open_fence(page)
         pages.append(page.rstrip() + ("\n" + FENCE if opening else ""))
     pages.append(opening + rest)
-    return [page for page in pages if page.strip()]  # Discord takes no blank ones
+    return [page for page in pages if page.strip()]  # Discord rejects blank messages
 
 
 def _cut(text: str) -> int:
-    """Where to end a page that `text` is too long for; no page becomes less than half full for a nicer end."""
+    """Return where to end a page if `text` is too long for it; a page is at least half full even if the end is ugly."""
     window = text[: MESSAGE_CHARS - _ROOM]
     for border in ("\n\n", "\n", " "):
         if (found := window.rfind(border)) >= len(window) // 2:
@@ -39,7 +39,7 @@ def _cut(text: str) -> int:
 
 
 def _open_fence(page: str) -> str:
-    """The first line of the code block that `page` leaves open; empty where it leaves none."""
+    """Return the first line of the code block that `page` leaves open; empty if there is none."""
     if page.count(FENCE) % 2 == 0:
         return ""
     language = page.rpartition(FENCE)[2].partition("\n")[0]

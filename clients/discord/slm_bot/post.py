@@ -1,4 +1,4 @@
-"""The messages on Discord that hold one answer."""
+"""Shows one answer in one or more Discord messages."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from slm_bot.stop_button import stop_view
 
 
 class Editable(Protocol):
-    """A message of ours: in a channel, or as the answer to a command."""
+    """A message of the bot, in a channel or as the answer to a command."""
 
     async def edit(self, *, content: str, view: discord.ui.View | None) -> object:
-        """Change it."""
+        """Replace its content and buttons."""
 
 
 Send = Callable[[str], Awaitable[Editable]]
 
 
 class Post:
-    """Changes what has to be changed, and nothing else: edits are what Discord limits.
+    """The messages of one answer. Edits only the messages that changed, because Discord limits edits.
 
     Args:
-        first: the message that is there already, saying `content`.
-        send: sends another one below it.
-        asker_id: who may stop the answer.
+        first: the existing message, with the text `content`.
+        send: sends another message below it.
+        asker_id: the user who may stop the answer.
     """
 
     def __init__(self, first: Editable, content: str, send: Send, asker_id: int) -> None:
@@ -36,10 +36,10 @@ class Post:
         self._asker_id = asker_id
 
     async def show(self, pages: list[str], job_id: str | None) -> None:
-        """Bring the messages up to date; the last one has a button that stops the job, where there is one.
+        """Update the messages; the last one has a button that stops the job, if there is one.
 
         Raises:
-            discord.HTTPException: a message is gone, or Discord refuses it.
+            discord.HTTPException: a message no longer exists, or Discord rejects it.
         """
         wanted = [(page, job_id if number == len(pages) else None) for number, page in enumerate(pages, 1)]
         for number, (page, button_of) in enumerate(wanted):

@@ -1,4 +1,4 @@
-"""From the server's stream to Discord's messages, at the rate that Discord allows."""
+"""Relays the server's stream to Discord messages, at the rate that Discord allows."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ EDIT_EVERY_S = 1.2  # Discord allows five edits in five seconds
 
 
 class FrameStream(Protocol):
-    """An `AsyncStream`, or a test's."""
+    """An `AsyncStream` or a test double."""
 
     @property
     def job_id(self) -> str | None:
-        """The job: known from the first frame on."""
+        """The job's id, known from the first frame on."""
 
     def __aiter__(self) -> AsyncIterator[Frame]:
-        """The frames."""
+        """Iterate over the frames."""
 
     async def aclose(self) -> None:
-        """Read no further."""
+        """Stop reading."""
 
 
 class Screen(Protocol):
-    """A `Post`, or a test's."""
+    """A `Post` or a test double."""
 
     async def show(self, pages: list[str], job_id: str | None) -> None:
-        """Show these pages, with a way to stop the job where there is one."""
+        """Show these pages, with a way to stop the job if there is one."""
 
 
 async def relay(
@@ -41,9 +41,9 @@ async def relay(
     every_s: float = EDIT_EVERY_S,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Show the stream until it is over. Frames that come faster than they can be shown are shown together.
+    """Show the stream until it ends. Frames that arrive faster than they can be shown are shown together.
 
-    Raises what the screen raises; the stream is closed in any case.
+    Errors of the screen are raised; the stream is closed in any case.
     """
     transcript, changed = Transcript(), asyncio.Event()
     reader = asyncio.create_task(_read(stream, transcript, changed))
@@ -52,7 +52,7 @@ async def relay(
             await changed.wait()
             changed.clear()
             if reader.done():
-                await reader  # raises what nobody expected
+                await reader  # raises an unexpected error
             is_over = transcript.is_over
             await screen.show(transcript.pages(), None if is_over else stream.job_id)
             if is_over:

@@ -1,4 +1,4 @@
-"""The button that stops an answer. All it needs is in its id, so it works after a restart of the bot too."""
+"""The button that stops an answer. Its id holds all its data, so it also works after a restart of the bot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slm_client import SLMClientError
 class StopButton(
     discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"slm-stop:(?P<job>[0-9a-f-]{1,64}):(?P<user>[0-9]{1,20})"
 ):
-    """Cancels the job; for the one who asked only."""
+    """Cancels the job; only for the user who asked."""
 
     def __init__(self, job_id: str, asker_id: int) -> None:
         label = discord.ui.Button[Any](
@@ -26,11 +26,11 @@ class StopButton(
     async def from_custom_id(
         cls, _interaction: discord.Interaction[Any], _item: discord.ui.Item[Any], match: re.Match[str], /
     ) -> StopButton:
-        """The button that was pressed."""
+        """Recreate the pressed button from its id."""
         return cls(match["job"], int(match["user"]))
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        """Somebody pressed it; the client is an `SLMBot`."""
+        """Handle a press; the interaction's client is an `SLMBot`."""
         if interaction.user.id != self._asker_id:
             await interaction.response.send_message("This is somebody else's answer.", ephemeral=True)
             return
@@ -42,7 +42,7 @@ class StopButton(
 
 
 def stop_view(job_id: str, asker_id: int) -> discord.ui.View:
-    """What is attached to a message."""
+    """Return the view with the button, to attach to a message."""
     view = discord.ui.View(timeout=None)
     view.add_item(StopButton(job_id, asker_id))
     return view

@@ -1,4 +1,4 @@
-"""What a message of the bot shows of an answer that is on its way."""
+"""Turns the frames of an answer into the pages shown while it is generated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STOPPED = "*Stopped.*"
 
 
 class Transcript:
-    """Takes frames; tells pages. `is_over`: no frame will change it any more."""
+    """Takes frames and returns pages. `is_over`: no frame will change it any more."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -20,7 +20,7 @@ class Transcript:
         self._notice = THINKING
 
     def take(self, frame: Frame) -> None:
-        """Note what happened."""
+        """Apply one frame."""
         match frame:
             case Queued(position=position, estimated_wait_s=wait_s):
                 self._notice = _place(position, wait_s)
@@ -33,15 +33,15 @@ class Transcript:
                 self._end(STOPPED if was_cancelled else "" if self._text else NOTHING)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the transcript: no frame follows."""
         self.is_over = True
 
     def fail(self, error: SLMClientError) -> None:
-        """The answer will not come, or not to its end."""
+        """End the transcript with an error instead of the (rest of the) answer."""
         self._end(f"*That did not work: {error}*")
 
     def pages(self) -> list[str]:
-        """What the messages say now: at least one, and none of them empty."""
+        """Return the current pages: at least one, and none of them empty."""
         return split_pages("\n\n".join(part for part in (self._text, self._notice) if part) or THINKING)
 
     def _end(self, notice: str) -> None:
@@ -53,4 +53,4 @@ def _place(position: int, wait_s: float | None) -> str:
     if position == 0:
         return THINKING
     wait = "" if wait_s is None else f" (about {wait_s:.0f} s)"
-    return f"*Place in line: {position}{wait}*"
+    return f"*Position in the queue: {position}{wait}*"

@@ -1,4 +1,4 @@
-"""A client of the SLM server: blocking and asynchronous, with streams that mend themselves.
+"""A client of the SLM server: blocking and asynchronous, with streams that reconnect automatically.
 
 with SLMClient("http://127.0.0.1:5000") as slm:
     print(slm.generate("What is the capital of France?").response)

@@ -1,4 +1,4 @@
-"""A generation's result."""
+"""The result of a generation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`response` is the answer, `full_response` has the filled-in prompt before it.
+    """A complete answer: `response` is its text, `full_response` also has the rendered prompt before it.
 
-    `finish_reason` is "stop", "length" or "cancelled". `settings` are the sampling parameters that were used, among
-    them the `seed` that gives the same answer again.
+    `finish_reason` is "stop", "length" or "cancelled". `settings` has the sampling parameters used, including the
+    `seed` that reproduces the answer.
     """
 
     job_id: str
@@ -27,7 +27,7 @@ class Answer:
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Answer:
-        """Read the JSON of the server; what a newer server adds is left out. Raises `KeyError` for another's."""
+        """Read the server's JSON; ignores fields of newer servers. Raises `KeyError` if a field is missing."""
         return cls(
             job_id=body["job_id"],
             prompt=body["prompt"],

@@ -22,7 +22,7 @@ from slm_client.retry import Retry, RetryPolicy
 
 
 class AsyncSLMClient:
-    """As `SLMClient`, under `async with`."""
+    """Like `SLMClient`, for `async with`."""
 
     def __init__(
         self,
@@ -44,19 +44,19 @@ class AsyncSLMClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def info(self) -> Mapping[str, Any]:
-        """What is served: model, device, queue, workers."""
+        """Return the server's state: model, device, queue, workers."""
         return connection.read(await self._send(call.info()), dict)
 
     async def load(self) -> None:
-        """Have every worker load the model."""
+        """Load the model on every worker."""
         await self._change_model("load")
 
     async def unload(self) -> None:
-        """Have every worker give the model's memory back."""
+        """Unload the model on every worker to free its memory."""
         await self._change_model("unload")
 
     async def _change_model(self, what: str) -> None:
@@ -68,7 +68,7 @@ class AsyncSLMClient:
     async def generate(
         self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
     ) -> Answer:
-        """The complete answer, however long it takes."""
+        """Return the complete answer, however long it takes."""
         response = await self._send(call.generate(prompt, options, idempotency_key))
         if response.status_code == httpx.codes.ACCEPTED:
             return await self.wait(connection.read(response, Job.from_body).id)
@@ -77,34 +77,34 @@ class AsyncSLMClient:
     def stream(
         self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
     ) -> AsyncStream:
-        """The answer piece by piece. Nothing is sent before the first piece is asked for."""
+        """Return the answer as a stream. The request is sent when the first piece is read."""
         return AsyncStream(self._http, StreamCursor(call.stream(prompt, options, idempotency_key)), self._policy)
 
     def follow(self, job_id: str, *, last_event_id: str | None = None) -> AsyncStream:
-        """The stream of a job that exists, from its beginning or behind an event."""
+        """Return the stream of an existing job, from its beginning or after the given event."""
         cursor = StreamCursor(call.follow(job_id, last_event_id), job_id=job_id, last_event_id=last_event_id)
         return AsyncStream(self._http, cursor, self._policy)
 
     async def submit(
         self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
     ) -> Job:
-        """Enter a job that goes on without us; `wait`, `job` and `follow` find it again."""
+        """Start a job in the background; use its id with `wait`, `job` and `follow`."""
         return connection.read(await self._send(call.submit(prompt, options, idempotency_key)), Job.from_body)
 
     async def job(self, job_id: str) -> Job:
-        """A job as it stands."""
+        """Return a job's current state."""
         return connection.read(await self._send(call.show(job_id)), Job.from_body)
 
     async def jobs(self, limit: int = 100) -> list[Job]:
-        """The newest jobs."""
+        """Return the newest jobs."""
         return connection.read(await self._send(call.newest(limit)), Job.from_listing)
 
     async def wait(self, job_id: str, *, timeout_s: float | None = None) -> Answer:
-        """Ask for a job until it is over, and return its answer.
+        """Poll a job until it has ended, and return its answer.
 
         Raises:
             ApiError: it failed or was cancelled.
-            TimeoutError: it is not over after `timeout_s` seconds.
+            TimeoutError: it has not ended after `timeout_s` seconds.
         """
         return (await self._last_look(job_id, timeout_s)).outcome()
 
@@ -115,7 +115,7 @@ class AsyncSLMClient:
         return job
 
     async def cancel(self, job_id: str) -> JobStatus:
-        """Ask for a job's end; RUNNING means that it ends at its next token."""
+        """Cancel a job and return its status; RUNNING means that it will end at its next token."""
         return connection.read(await self._send(call.cancel(job_id)), Job.from_body).status
 
     async def _send(self, wanted: Call) -> httpx.Response:

@@ -16,7 +16,7 @@ from slm_client.retry import Retry, RetryPolicy
 
 
 class AsyncStream:
-    """As `Stream`, with `async for`. One that is not read to its end is closed with `aclose`."""
+    """Like `Stream`, for `async for`. Call `aclose` if you do not read it to its end."""
 
     def __init__(self, http: httpx.AsyncClient, cursor: StreamCursor, policy: RetryPolicy) -> None:
         self._http = http
@@ -26,25 +26,25 @@ class AsyncStream:
 
     @property
     def job_id(self) -> str | None:
-        """The job: known from the first frame on. What `cancel` takes."""
+        """The job's id, known from the first frame on, for `cancel`."""
         return self._cursor.job_id
 
     @property
     def last_event_id(self) -> str | None:
-        """The last event that came. With `job_id` it lets another process go on: `AsyncSLMClient.follow`."""
+        """The id of the last event. With it and `job_id`, another process can continue: `AsyncSLMClient.follow`."""
         return self._cursor.last_event_id
 
     def __aiter__(self) -> AsyncIterator[Frame]:
         return self._frames
 
     async def text(self) -> AsyncIterator[str]:
-        """The answer's pieces alone."""
+        """Yield only the pieces of text."""
         async for frame in self:
             if isinstance(frame, Text):
                 yield frame.piece
 
     async def aclose(self) -> None:
-        """Read no further. The server cancels the job after a while, unless it was told to continue."""
+        """Stop reading. The server cancels the job after a while, unless `on_disconnect` is "continue"."""
         await self._frames.aclose()
 
     async def _read(self) -> AsyncGenerator[Frame, None]:

@@ -22,16 +22,16 @@ from slm_client.stream import Stream
 
 
 class SLMClient:
-    """Talks to one server. A context manager: leaving it closes the connections.
+    """A client of one server. A context manager that closes the connections at the end.
 
-    Every method raises `ApiError` where the server says no, and `ConnectionLost` where it cannot be reached. Both only
-    after the request was repeated as `retry` says, where that could help; a repeated request makes no second job.
+    Every method raises `ApiError` if the server rejects the request, and `ConnectionLost` if it is not reachable. If a
+    retry can help, the request is first repeated according to `retry`; a repeated request creates no second job.
 
     Args:
         url: the server's address.
-        api_key: where the server wants one.
-        retry: when to ask again.
-        transport: httpx's, for a proxy or certificates of one's own.
+        api_key: the API key, if the server has keys.
+        retry: the policy for retries.
+        transport: an httpx transport, for example for a proxy or custom certificates.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class SLMClient:
         self.close()
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._http.close()
 
     def info(self) -> Mapping[str, Any]:
-        """What is served: model, device, queue, workers."""
+        """Return the server's state: model, device, queue, workers."""
         return connection.read(self._send(call.info()), dict)
 
     def load(self) -> None:
-        """Have every worker load the model."""
+        """Load the model on every worker."""
         self._change_model("load")
 
     def unload(self) -> None:
-        """Have every worker give the model's memory back."""
+        """Unload the model on every worker to free its memory."""
         self._change_model("unload")
 
     def _change_model(self, what: str) -> None:
@@ -78,39 +78,39 @@ class SLMClient:
     def generate(
         self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]
     ) -> Answer:
-        """The complete answer, however long it takes."""
+        """Return the complete answer, however long it takes."""
         response = self._send(call.generate(prompt, options, idempotency_key))
         if response.status_code == httpx.codes.ACCEPTED:
             return self.wait(connection.read(response, Job.from_body).id)
         return connection.read(response, Answer.from_body)
 
     def stream(self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]) -> Stream:
-        """The answer piece by piece. Nothing is sent before the first piece is asked for."""
+        """Return the answer as a stream. The request is sent when the first piece is read."""
         return Stream(self._http, StreamCursor(call.stream(prompt, options, idempotency_key)), self._policy)
 
     def follow(self, job_id: str, *, last_event_id: str | None = None) -> Stream:
-        """The stream of a job that exists, from its beginning or behind an event."""
+        """Return the stream of an existing job, from its beginning or after the given event."""
         cursor = StreamCursor(call.follow(job_id, last_event_id), job_id=job_id, last_event_id=last_event_id)
         return Stream(self._http, cursor, self._policy)
 
     def submit(self, prompt: str, *, idempotency_key: str | None = None, **options: Unpack[GenerateOptions]) -> Job:
-        """Enter a job that goes on without us; `wait`, `job` and `follow` find it again."""
+        """Start a job in the background; use its id with `wait`, `job` and `follow`."""
         return connection.read(self._send(call.submit(prompt, options, idempotency_key)), Job.from_body)
 
     def job(self, job_id: str) -> Job:
-        """A job as it stands."""
+        """Return a job's current state."""
         return connection.read(self._send(call.show(job_id)), Job.from_body)
 
     def jobs(self, limit: int = 100) -> list[Job]:
-        """The newest jobs."""
+        """Return the newest jobs."""
         return connection.read(self._send(call.newest(limit)), Job.from_listing)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> Answer:
-        """Ask for a job until it is over, and return its answer.
+        """Poll a job until it has ended, and return its answer.
 
         Raises:
             ApiError: it failed or was cancelled.
-            TimeoutError: it is not over after `timeout_s` seconds.
+            TimeoutError: it has not ended after `timeout_s` seconds.
         """
         return self._last_look(job_id, timeout_s).outcome()
 
@@ -121,7 +121,7 @@ class SLMClient:
         return job
 
     def cancel(self, job_id: str) -> JobStatus:
-        """Ask for a job's end; RUNNING means that it ends at its next token."""
+        """Cancel a job and return its status; RUNNING means that it will end at its next token."""
         return connection.read(self._send(call.cancel(job_id)), Job.from_body).status
 
     def _send(self, wanted: Call) -> httpx.Response:

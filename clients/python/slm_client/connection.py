@@ -1,4 +1,4 @@
-"""What both clients set up and read alike."""
+"""Connection settings and response parsing shared by both clients."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Setup(TypedDict):
 
 
 def setup(url: str, api_key: str | None) -> Setup:
-    """How to reach the server."""
+    """Return the connection settings for a server."""
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     return {"base_url": url, "headers": headers}
 
 
 def read(response: httpx.Response, reader: Callable[[Mapping[str, Any]], T]) -> T:
-    """What `reader` makes of a success's JSON object.
+    """Parse a successful response's JSON object with `reader`.
 
     Raises:
-        BadAnswer: it is none, or not one of this API.
+        BadAnswer: the body is not a JSON object of this API.
     """
     try:
         body = response.json()
     except ValueError as err:
-        raise BadAnswer(f"{response.url} did not answer in JSON.") from err
+        raise BadAnswer(f"The answer of {response.url} is not JSON.") from err
     if not isinstance(body, dict):
-        raise BadAnswer(f"{response.url} did not answer with a JSON object.")
+        raise BadAnswer(f"The answer of {response.url} is not a JSON object.")
     try:
         return reader(body)
     except KeyError as err:
-        raise BadAnswer(f"The answer of {response.url} lacks {err}.") from err
+        raise BadAnswer(f"The answer of {response.url} does not have {err}.") from err

@@ -1,9 +1,9 @@
-"""Every error of this client, as one tree. docs/errors.md has the server's codes.
+"""All errors of this client, as one tree. docs/errors.md has the server's codes.
 
 SLMClientError
-├── ConnectionLost          the server cannot be reached, or broke off, and asking again did not help
-├── BadAnswer               the answer is not what this API gives: probably another server's
-└── ApiError                the server said no; `code` says why
+├── ConnectionLost          the server is not reachable or the connection broke, and retries did not help
+├── BadAnswer               the answer is not from this API, probably from another server
+└── ApiError                the server rejected the request; `code` says why
     ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed,
     │   │                   unsupported_media_type, head_too_large
     │   └── PromptTooLong   prompt_too_long
@@ -21,7 +21,7 @@ SLMClientError
     ├── JobFailed           worker_lost, job_lost
     │   ├── JobExpired      job_expired
     │   └── JobTimeout      job_timeout
-    └── ServerError         internal_error, and what a proxy in between may say
+    └── ServerError         internal_error, and errors of a proxy in between
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from typing import Any, ClassVar
 
 import httpx
 
-_TRANSIENT_STATUSES = {408, 429, 502, 503, 504}  # of answers without a code of ours
+_TRANSIENT_STATUSES = {408, 429, 502, 503, 504}  # for answers without a code of the server
 
 
 class SLMClientError(Exception):
-    """Root of the tree."""
+    """Base class of the tree."""
 
 
 class ConnectionLost(SLMClientError):
-    """The server cannot be reached or broke off. The request may have had its effect."""
+    """The server is not reachable or the connection broke. The request may have had its effect."""
 
 
 class BadAnswer(SLMClientError):
-    """The answer is not what the API's documents say."""
+    """The answer is not what the API's documentation says."""
 
 
 class ApiError(SLMClientError):
-    """The server refused the request, or the job failed.
+    """The server rejected the request, or the job failed.
 
-    `code` is the server's word for it ("" where a proxy answered), `status` the HTTP status (0 for a job's failure),
-    `param` the field that is to blame, `retry_after_s` the time after which the server says that it may work.
+    `code` is the server's error code ("" if a proxy answered), `status` the HTTP status (0 for a failed job), `param`
+    the field that caused the error, `retry_after_s` the seconds after which the server suggests a retry.
     """
 
-    is_transient: ClassVar[bool | None] = False  # may the same request succeed soon? None: its HTTP status tells
+    is_transient: ClassVar[bool | None] = False  # may the same request succeed soon? None: depends on the HTTP status
 
     def __init__(
         self,
@@ -75,12 +75,12 @@ class ApiError(SLMClientError):
 
     @property
     def is_worth_repeating(self) -> bool:
-        """Whether the same request, sent again after a while, may be granted."""
+        """Whether the same request may succeed later."""
         return self.status in _TRANSIENT_STATUSES if self.is_transient is None else self.is_transient
 
 
 class InvalidRequest(ApiError):
-    """Something in the request is wrong; the message says what would be right."""
+    """The request is not valid; the message says what would be right."""
 
 
 class PromptTooLong(InvalidRequest):
@@ -88,7 +88,7 @@ class PromptTooLong(InvalidRequest):
 
 
 class Unauthorized(ApiError):
-    """The server wants an API key, and this is none of its own."""
+    """The server requires an API key, and the given one is missing or unknown."""
 
 
 class Forbidden(ApiError):
@@ -100,15 +100,15 @@ class NotFound(ApiError):
 
 
 class JobNotFound(NotFound):
-    """The server knows no such job (any more)."""
+    """The server does not have this job (any more)."""
 
 
 class AdapterNotFound(NotFound):
-    """The server knows no such adapter."""
+    """The server does not have this adapter."""
 
 
 class Conflict(ApiError):
-    """The request contradicts the server's present state."""
+    """The request conflicts with the server's current state."""
 
 
 class Cancelled(Conflict):
@@ -116,25 +116,25 @@ class Cancelled(Conflict):
 
 
 class RateLimited(ApiError):
-    """The API key has had as much as it may for now."""
+    """The API key has reached one of its limits."""
 
     is_transient = True
 
 
 class Unavailable(ApiError):
-    """The server cannot take the job now."""
+    """The server cannot accept the job now."""
 
     is_transient = True
 
 
 class ModelUnavailable(Unavailable):
-    """The server cannot load its model; an operator must look."""
+    """The server cannot load its model; this needs an operator."""
 
     is_transient = False
 
 
 class JobFailed(ApiError):
-    """The job was taken and failed. Repeating it takes a new Idempotency-Key: under the same one it has failed."""
+    """The job was accepted and failed. A retry needs a new Idempotency-Key: the old one returns the failed job."""
 
 
 class JobExpired(JobFailed):
@@ -146,7 +146,7 @@ class JobTimeout(JobFailed):
 
 
 class ServerError(ApiError):
-    """The server, or a proxy before it, failed."""
+    """The server or a proxy in front of it failed."""
 
     is_transient = None
 
@@ -195,7 +195,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 
 
 def error_from_response(response: httpx.Response) -> ApiError:
-    """The error that an answer (read in full, no success) tells of."""
+    """Return the error for an unsuccessful response, which must have been read in full."""
     body = _json_object(response)
     message = str(body.get("error") or f"The server answered {response.status_code} {response.reason_phrase}".strip())
     retry_after_s = _seconds(response.headers.get("Retry-After"))
@@ -203,7 +203,7 @@ def error_from_response(response: httpx.Response) -> ApiError:
 
 
 def error_from_frame(data: Mapping[str, Any]) -> ApiError:
-    """The error that a stream's last frame, or the `error` of a job, tells of."""
+    """Return the error in a stream's last frame or in the `error` of a job."""
     return _build(str(data.get("error") or data.get("message")), data, status=0, retry_after_s=None)
 
 
@@ -221,7 +221,7 @@ def _build(message: str, fields: Mapping[str, Any], *, status: int, retry_after_
 
 
 def _json_object(response: httpx.Response) -> Mapping[str, Any]:
-    """The body; empty where it is no JSON object, as a proxy's page is not."""
+    """Return the body; empty if it is not a JSON object, such as a proxy's page."""
     try:
         body = response.json()
     except ValueError:
@@ -230,7 +230,7 @@ def _json_object(response: httpx.Response) -> Mapping[str, Any]:
 
 
 def _seconds(header: str | None) -> float | None:
-    """The server's Retry-After is always in seconds; a date (a proxy's) counts as none."""
+    """Parse Retry-After, which the server always sends in seconds; a date (from a proxy) is ignored."""
     try:
         return None if header is None else max(0.0, float(header))
     except ValueError:

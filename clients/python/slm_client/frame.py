@@ -1,4 +1,4 @@
-"""What a stream brings, piece by piece."""
+"""The frames of a stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slm_client.errors import error_from_frame
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The job waits. `position` 1 is the next one, 0 has its turn; `estimated_wait_s` is None where nobody knows."""
+    """The job waits. `position` 1 is the next job, 0 is about to run; `estimated_wait_s` is None if unknown."""
 
     position: int
     estimated_wait_s: float | None
@@ -19,14 +19,14 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the worker is doing, in words."""
+    """A description of what the worker is doing."""
 
     line: str
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The next piece of the answer, and all of it so far (stripped)."""
+    """The next piece of the answer, and the whole text so far (stripped)."""
 
     piece: str
     full_text: str
@@ -35,7 +35,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end. `was_cancelled`: somebody stopped it, or nobody read it."""
+    """The end of the stream. `was_cancelled`: somebody cancelled the job, or nobody read it."""
 
     was_cancelled: bool
     device: str | None
@@ -45,15 +45,15 @@ Frame: TypeAlias = Queued | Status | Text | Finished
 
 
 def is_terminal(data: Mapping[str, Any]) -> bool:
-    """Whether nothing comes after the event with this JSON."""
+    """Whether the event with this JSON is the last one."""
     return "error" in data or "device_used" in data
 
 
 def read_frame(data: Mapping[str, Any]) -> Frame:
-    """The frame of one event's JSON.
+    """Return the frame of one event's JSON.
 
     Raises:
-        ApiError: it tells of the job's failure.
+        ApiError: the event says that the job failed.
     """
     match data:
         case {"error": _}:

@@ -1,4 +1,4 @@
-"""A job as the server sees it."""
+"""A job's state as reported by the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slm_client.errors import ApiError, BadAnswer, Cancelled, error_from_frame
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,10 +23,10 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A snapshot.
+    """A snapshot of a job.
 
-    `position` and `estimated_wait_s` are None unless it is queued. `text` is the answer so far; in a listing and right
-    after `submit` it is empty. `answer` is there when it has succeeded, and of a cancelled job what there was of it.
+    `position` and `estimated_wait_s` are None unless it is queued. `text` is the answer so far; empty in a listing and
+    directly after `submit`. `answer` is set if the job has succeeded, or to the partial answer if it was cancelled.
     """
 
     id: str
@@ -39,12 +39,12 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the job has ended."""
         return self.status not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Job:
-        """Read the JSON of `GET /slm/jobs/<id>`, of one entry of the listing, or of a 202."""
+        """Read the JSON of `GET /slm/jobs/<id>`, of an entry of the listing, or of a 202 response."""
         result, error = body.get("result"), body.get("error")
         return cls(
             id=body["job_id"],
@@ -62,7 +62,7 @@ class Job:
         return [cls.from_body(entry) for entry in body["jobs"]]
 
     def raise_for_failure(self) -> None:
-        """Nothing, for a job that has not failed.
+        """Raise the job's error, if it has one.
 
         Raises:
             ApiError: it failed.
@@ -74,7 +74,7 @@ class Job:
             raise Cancelled(f"Job {self.id} was cancelled.", code="cancelled")
 
     def outcome(self) -> Answer:
-        """The answer of a generation that is over. Raises as `raise_for_failure`."""
+        """Return the answer of a generation that has ended. Raises like `raise_for_failure`."""
         self.raise_for_failure()
         if self.answer is None:
             raise BadAnswer(f"Job {self.id} is {self.status} and has no answer.")

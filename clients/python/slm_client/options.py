@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict
 
 
 class GenerateOptions(TypedDict, total=False):
-    """All of them can be left out. Times are in seconds; `logit_bias` is by token id."""
+    """All options can be omitted. Times are in seconds; `logit_bias` maps token ids to biases."""
 
     max_new_tokens: int
     min_new_tokens: int

@@ -1,4 +1,4 @@
-"""How often to look at a job, and how long."""
+"""Computes the pauses between polls of a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_PAUSE_S = 2.0
 
 
 class Patience:
-    """The pauses of one wait: soon at first, then ever more seldom. `timeout_s` None never ends."""
+    """The pauses while waiting for one job: short at first, then growing. `timeout_s` None waits forever."""
 
     def __init__(self, timeout_s: float | None) -> None:
         self._timeout_s = timeout_s
@@ -20,10 +20,10 @@ class Patience:
         self._pause_s = FIRST_PAUSE_S
 
     def pause_s(self, job: Job) -> float:
-        """How long to wait before looking again.
+        """Return the seconds to wait before the next poll.
 
         Raises:
-            TimeoutError: the time is over, and the job is not.
+            TimeoutError: the job has not ended within `timeout_s`.
         """
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:

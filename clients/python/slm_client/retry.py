@@ -1,4 +1,4 @@
-"""When to ask again, and when to give up."""
+"""Decides whether and when to retry a request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from slm_client.errors import ApiError, ConnectionLost, SLMClientError
 class RetryPolicy:
     """Exponential pauses with jitter.
 
-    The default gives a restarting server 15 to 30 s: a job that is streamed lives on for 30 s without a reader.
+    The default gives a restarting server 15 to 30 s: a streamed job survives 30 s without a reader.
 
     Args:
-        attempts: how often to try again after failures in a row; 0 never.
-        first_s: the first pause; each further one is twice as long.
-        most_s: the longest pause of ours.
-        patience_s: the longest Retry-After that is waited for.
+        attempts: the number of retries after failures in a row; 0 for none.
+        first_s: the first pause, in seconds; each further pause is twice as long.
+        most_s: the longest pause, in seconds, unless the server sends Retry-After.
+        patience_s: the longest accepted Retry-After, in seconds.
     """
 
     attempts: int = 8
@@ -29,9 +29,9 @@ class RetryPolicy:
     patience_s: float = 120.0
 
     def pause_s(self, failures: int, *, asked_s: float | None, luck: float) -> float:
-        """The pause after that many failures in a row: never shorter than the server asked for.
+        """Return the pause in seconds after that many failures in a row; never shorter than Retry-After (`asked_s`).
 
-        `luck`, from 0 to 1, spreads the clients of a server that has come back.
+        `luck`, from 0 to 1, spreads the clients of a restarted server.
         """
         longest = min(self.most_s, self.first_s * 2.0 ** (failures - 1))
         if asked_s is None:
@@ -40,21 +40,21 @@ class RetryPolicy:
 
 
 class Retry:
-    """Counts one call's failures since it last got on."""
+    """Counts one call's failures since its last progress."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
         self._failures = 0
 
     def got_on(self) -> None:
-        """There was progress: what failed before counts no more."""
+        """Reset the count of failures after progress."""
         self._failures = 0
 
     def pause_s(self, failure: SLMClientError | httpx.TransportError) -> float:
-        """How long to wait before the next attempt.
+        """Return the seconds to wait before the next attempt.
 
         Raises:
-            SLMClientError: the failure, where there is no point in trying (again).
+            SLMClientError: the failure, if a (further) retry is pointless.
         """
         error = _as_ours(failure)
         self._failures += 1

@@ -1,4 +1,4 @@
-"""A generation piece by piece, over as many connections as it takes."""
+"""Streams a generation and reconnects if necessary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from slm_client.retry import Retry, RetryPolicy
 
 
 class Stream:
-    """Iterates over the frames, each once and in order. A break is mended behind the last frame that came.
+    """Iterates over the frames, each once and in order. After a broken connection it continues after the last frame.
 
-    Iterating raises `ApiError` where the job fails and `ConnectionLost` where the server stays away.
+    Iterating raises `ApiError` if the job fails and `ConnectionLost` if the server stays unreachable.
     """
 
     def __init__(self, http: httpx.Client, cursor: StreamCursor, policy: RetryPolicy) -> None:
@@ -29,25 +29,25 @@ class Stream:
 
     @property
     def job_id(self) -> str | None:
-        """The job: known from the first frame on. What `cancel` takes."""
+        """The job's id, known from the first frame on, for `cancel`."""
         return self._cursor.job_id
 
     @property
     def last_event_id(self) -> str | None:
-        """The last event that came. With `job_id` it lets another process go on: `SLMClient.follow`."""
+        """The id of the last event. With it and `job_id`, another process can continue: `SLMClient.follow`."""
         return self._cursor.last_event_id
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
 
     def text(self) -> Iterator[str]:
-        """The answer's pieces alone."""
+        """Yield only the pieces of text."""
         for frame in self:
             if isinstance(frame, Text):
                 yield frame.piece
 
     def close(self) -> None:
-        """Read no further. The server cancels the job after a while, unless it was told to continue."""
+        """Stop reading. The server cancels the job after a while, unless `on_disconnect` is "continue"."""
         self._frames.close()
 
     def _read(self) -> Generator[Frame, None, None]:

@@ -161,7 +161,7 @@ def test_a_text_that_the_tokenizer_stumbles_over_is_refused(helper: Helper, leng
     )
     renderer = PromptRenderer(tokenizer, None, Strangers(helper))
 
-    with pytest.raises(InvalidRequest, match="cannot spell this text") as refusal:
+    with pytest.raises(InvalidRequest, match="cannot encode this text") as refusal:
         renderer.render(RawText("a" * length + "b"))
     assert refusal.value.param == "prompt"
 

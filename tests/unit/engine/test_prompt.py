@@ -148,7 +148,7 @@ def test_a_role_that_the_template_would_leave_out_is_refused(role: str) -> None:
     others = "{% for message in messages if message['role'] != '" + role + "' %}{{ message['content'] }}{% endfor %}"
     renderer = PromptRenderer(make_tokenizer(others))
 
-    with pytest.raises(InvalidRequest, match=f"no place for the role '{role}'") as refusal:
+    with pytest.raises(InvalidRequest, match=f"does not support the role '{role}'") as refusal:
         renderer.render(Conversation(conversation(**{role: "x"}, other="Hi")))
     assert refusal.value.param == "messages"
     assert renderer.render(Conversation(conversation(other="Hi"))).text == "Hi"
