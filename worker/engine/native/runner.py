@@ -178,7 +178,7 @@ class NativeRunner:
     def _check(self, row: Row) -> None:
         """Check the inputs that the native code does not check."""
         if not row.num_guesses < len(row.token_ids):
-            raise ValueError("A row has only draft tokens.")
+            raise ValueError("A row has no token besides draft tokens.")
         if row.num_guesses > self.max_guesses:
             raise ValueError(f"A row has {row.num_guesses} draft tokens; the limit is {self.max_guesses}.")
         row.check_tokens(self.vocab_size)
