@@ -48,10 +48,10 @@ class DeviceRunner:
         recorder: records the steps; default: CUDA graphs on a CUDA device.
         is_fused: whether to use our own kernels; default: if they can run.
 
-        Raises:
-            UnsupportedModelError: the runner does not support this model.
-            CacheTooSmall: `kv_bytes` does not hold one full sequence.
-            OutOfMemoryError: the device does not have enough memory for weights and cache.
+    Raises:
+        UnsupportedModelError: the runner does not support this model.
+        CacheTooSmall: `kv_bytes` does not hold one full sequence.
+        OutOfMemoryError: the device does not have enough memory for weights and cache.
     """
 
     adapters = frozenset({BASE_ADAPTER})
