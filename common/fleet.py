@@ -115,9 +115,9 @@ class Fleet:
         self._beat(self._redis, report.id, int(ttl_s * 1000), report.slots, report.to_json())
 
     def leave(self, worker_id: str) -> None:
-        """Remove a worker that shuts down normally."""
+        """Take a worker that ends in order off the list."""
         self._leave(self._redis, worker_id)
 
     def workers(self) -> list[WorkerReport]:
-        """Return the reports of the live workers, oldest heartbeat first."""
+        """The reports of the live workers, oldest heartbeat first."""
         return [WorkerReport.from_json(text) for text in self._workers(self._redis)]

@@ -56,7 +56,7 @@ slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerRep
 slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_board`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
-slm:control             channel commands to all workers: {"cancel": job_id}, {"yield": job_id} or
+slm:control             channel what workers must hear at once: {"cancel": job_id}, {"yield": job_id} or
                                 {"model": generation}
 """
 

@@ -79,7 +79,7 @@ class WebhookQueue:
         self._note(lent, WebhookState.FAILED, error)
 
     def _note(self, lent: Lent, state: WebhookState, error: str = "", delay_s: float = 0) -> None:
-        """Record an outcome; has no effect if the webhook was leased again since."""
+        """Without effect when the job was lent to somebody else since."""
         self._settle(
             self._redis, lent.job_id, lent.attempt, state, error[:MAX_ERROR_CHARS], int(delay_s * 1000), self._job_ttl_s
         )

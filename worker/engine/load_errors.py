@@ -1,7 +1,7 @@
-"""The error for unusable model files."""
+"""What can be wrong with a model's files."""
 
 from __future__ import annotations
 
 
 class UnusableFiles(Exception):
-    """A model or tokenizer cannot be loaded from its files; the text names them and says why and how to fix it."""
+    """A model or tokenizer cannot be made of its files; the text names them, says why, and what would help."""

@@ -18,7 +18,7 @@ from worker.engine.transfers import to_device
 
 FIRST_CANDIDATES = 64  # tokens; if the filters keep all of them, more are examined
 CANDIDATES_GROWTH = 16
-LEAST_TEMPERATURE = 2.0**-100  # lower values are equally greedy, and 32-bit floats can still be divided by this
+LEAST_TEMPERATURE = 2.0**-100  # anything below is as greedy, and 32 bits can still divide by it
 
 
 @dataclass(frozen=True, slots=True)

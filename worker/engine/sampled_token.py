@@ -1,4 +1,4 @@
-"""The sampler's result for one sequence."""
+"""What the sampler chose for one sequence."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A token and, if requested, its log probability (natural logarithm, in the model's own distribution).
+    """A token and, where the sequence asks for them, log probabilities (natural logarithms of the model's own).
 
-    `top` are the most probable tokens with their log probabilities, best first; the chosen one need not be among them.
+    `top` are the most probable tokens with theirs, most probable first; the chosen one need not be among them.
     """
 
     token_id: int

@@ -1,4 +1,4 @@
-"""Checks token ids from clients: an invalid one must not reach the device, where it would break the whole batch."""
+"""Token ids that a client names: a wrong one must not reach the device, where it would break the whole batch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from common.sampling import SamplingParams
 
 
 def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
-    """Check that the model has the tokens.
+    """Look whether the model has the tokens.
 
     Raises:
-        InvalidRequest: a token id is unknown; `param` names the field.
+        InvalidRequest: it has not; `param` names the field.
     """
     for field, token_ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
         unknown = [token_id for token_id in token_ids if not 0 <= token_id < vocab_size]
@@ -23,10 +23,10 @@ def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
 
 
 def check_prompt_ids(prompt_ids: Sequence[int], vocab_size: int) -> None:
-    """Check that the model has the prompt's tokens: its tokenizer may have more tokens.
+    """Look whether the model has the prompt's tokens: its tokenizer may have more than it.
 
     Raises:
-        InvalidRequest: a token id is unknown.
+        InvalidRequest: it has not.
     """
     unknown = [token_id for token_id in (min(prompt_ids), max(prompt_ids)) if not 0 <= token_id < vocab_size]
     if unknown:

@@ -1,4 +1,4 @@
-"""Counts the tokens of a sequence for the penalties."""
+"""Which tokens a sequence holds: what the penalties are counted from."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from array import array
 
 
 class TokenHistory:
-    """The distinct tokens of prompt and answer, in order of first occurrence, and their counts in the answer.
+    """Each token of prompt and answer once, in the order of its first place, and how often the answer holds it.
 
-    It is updated incrementally, so that a step costs no more in a long answer than in a short one.
+    It grows with the sequence, so that a step costs no more in a long answer than in a short one.
     """
 
     def __init__(self) -> None:
         self.ids = array("q")
-        self.counts = array("d")  # in the answer; 0: the token is only in the prompt
-        self._index: dict[int, int] = {}  # token -> index in both arrays
+        self.counts = array("d")  # in the answer; 0: the token is in the prompt only
+        self._index: dict[int, int] = {}  # in both arrays, by token
         self._num_answer_ids_read = 0
 
     def read(self, prompt_ids: list[int], output_ids: list[int]) -> None:
-        """Add the tokens since the last call; the lists must only have grown."""
+        """Take in what has come since the last call; the lists must only have grown."""
         if not self._index:
             for token_id in prompt_ids:
                 self._find(token_id)
@@ -27,7 +27,7 @@ class TokenHistory:
         self._num_answer_ids_read = len(output_ids)
 
     def _find(self, token_id: int) -> int:
-        """Return the token's index; add the token if it is new."""
+        """The token's index; it is entered if it is new."""
         index = self._index.setdefault(token_id, len(self._index))
         if index == len(self.ids):
             self.ids.append(token_id)

@@ -1,4 +1,4 @@
-"""Counter-based random numbers."""
+"""Random numbers that need no generator."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 
 def uniform(seed: int, index: int) -> float:
-    """Return a number in [0, 1) that depends only on the seed and the token's index (SplitMix64 at any position).
+    """A number in [0, 1) that depends on the seed and the token's index alone (SplitMix64, read at any position).
 
-    There is no generator state that could be lost: the number is the same in any batch, worker and attempt.
+    There is no generator whose state could be lost: the draw is the same in any batch, on any worker, in any attempt.
     """
     state = _mix(seed & _MASK_64) + (index + 1) * _GOLDEN_GAMMA
     return (_mix(state & _MASK_64) >> 11) * 2.0**-53

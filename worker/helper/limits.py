@@ -21,7 +21,7 @@ class OverLimit(Exception):
 class Limits:
     """Wall-clock seconds, CPU seconds, and bytes of address space in addition to the current size.
 
-    The wall-clock limit is for a busy machine; on an idle one the CPU limit is reached first.
+    The clock's limit is for a busy machine; an idle one reaches that of computing first.
     """
 
     wall_s: float

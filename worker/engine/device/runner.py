@@ -45,8 +45,8 @@ class DeviceRunner:
         num_slots: sequences that can run at once.
         context_length: most tokens of one sequence.
         kv_bytes: most memory for keys and values; default: what `num_slots` full sequences need.
-        recorder: records the steps; default: CUDA graphs on a CUDA device.
-        is_fused: whether to use our own kernels; default: if they can run.
+        recorder: makes steps fast; default: CUDA graphs on a CUDA device.
+        is_fused: whether to use the kernels of our own; default: where they run.
 
     Raises:
         UnsupportedModelError: the runner does not support this model.
