@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -131,13 +132,14 @@ def _hanging_webhooks(client: Client) -> Send:
     return send
 
 
-def _leave(after_s: float) -> Callable[[Client], Send]:
-    """Long answers whose clients do not wait for them."""
+def _leave(after_s: float, pause_s: float = 0.0) -> Callable[[Client], Send]:
+    """Long answers whose clients do not wait for them, and ask again after a pause."""
 
     def begin(client: Client) -> Send:
         def send(number: int) -> str:
             body = {"prompt": f"Tell me {number} stories.", "max_new_tokens": 500, "ignore_eos": True}
             client.leave("/slm/generate", body, after_s)
+            time.sleep(pause_s)
             return "left"
 
         return send
@@ -170,5 +172,6 @@ ATTACKS = [
     Attack("download", "a file of 9 MB", _download),
     Attack("webhooks", "webhooks to 40 receivers that hang", _hanging_webhooks),
     Attack("leave", "long plain requests whose clients go after a second", _leave(1.0)),
-    Attack("abandon", "long plain requests whose clients go at once", _leave(0.0)),
+    Attack("abandon", "the same at once, 120 a second", _leave(0.0, 0.5)),
+    Attack("open to all", "`GET /openapi.json`, which asks for no key", _get("/openapi.json")),
 ]
