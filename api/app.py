@@ -130,6 +130,7 @@ def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscrib
         OpenStreams(),
         read_turns,
         short_turns,
+        Turns(None),
         metrics,
         Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),

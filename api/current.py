@@ -41,6 +41,7 @@ class Services:
     streams: OpenStreams
     read_turns: Turns
     short_turns: Turns
+    stranger_turns: Turns
     metrics: ApiMetrics
     starvation: Starvation
     files: FileStore
@@ -77,11 +78,18 @@ def take_turn(body_size: int = 0) -> None:
     """
     if "turn" in g:
         return
-    is_reading = request.method in ("GET", "HEAD") or body_size > LONG_BODY
-    turns = services().read_turns if is_reading else services().short_turns
+    turns, owner = _turns(body_size)
     with ExitStack() as stack:
-        stack.enter_context(turns.take(caller().owner, patience_s=PATIENCE_S))
+        stack.enter_context(turns.take(owner, patience_s=PATIENCE_S))
         g.turn = stack.pop_all()
+
+
+def _turns(body_size: int) -> tuple[Turns, str]:
+    """Which turns the request takes, and whose they are: whoever is not known takes those of the address."""
+    if "caller" not in g:
+        return services().stranger_turns, str(request.remote_addr)
+    is_reading = request.method in ("GET", "HEAD") or body_size > LONG_BODY
+    return services().read_turns if is_reading else services().short_turns, caller().owner
 
 
 def open_stream() -> None:

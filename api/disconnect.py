@@ -6,6 +6,7 @@ subscription until then. gunicorn hands the connection to the application; a gre
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +27,29 @@ def watch_client(environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Cal
     return watcher.kill  # type: ignore[no-any-return]
 
 
+def has_gone(environ: Mapping[str, Any]) -> bool:
+    """Whether the client has closed its connection already; False where that cannot be seen."""
+    connection: Any = environ.get("gunicorn.socket")
+    return _is_watchable(connection) and _is_readable(connection) and _is_at_end(connection)
+
+
+def _is_readable(connection: Any) -> bool:
+    """Without waiting, and without letting another greenlet run."""
+    from gevent.monkey import get_original
+
+    poll = get_original("select", "poll")()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _is_at_end(connection: socket.socket) -> bool:
+    """Of one that is readable. If its next request is there, the end behind it cannot be seen."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except OSError:
+        return True
+
+
 def _is_watchable(connection: object) -> bool:
     """Importing gevent is free here: where its socket is in use, it is loaded."""
     return type(connection).__module__.startswith("gevent.") and not hasattr(connection, "getpeercert")
@@ -36,11 +60,7 @@ def _watch(connection: socket.socket, on_gone: Callable[[], None]) -> None:
     from gevent.socket import wait_read
 
     wait_read(connection.fileno())
-    try:
-        is_gone = connection.recv(1, socket.MSG_PEEK) == b""
-    except OSError:
-        is_gone = True
-    if is_gone:  # otherwise it has sent its next request already, and its end cannot be seen behind it
+    if _is_at_end(connection):
         spawn(on_gone)  # not here: the request ends by it, and with the request this watch
 
 

@@ -9,13 +9,14 @@ from hashlib import sha256
 from flask import request
 
 from api.current import caller, services
+from api.disconnect import has_gone
 from api.request_body import json_text
 from api.schemas import Body, GenerateBody, Treatment, parse_body
 from api.service import NewJob
 from api.strict import Strict
 from api.webhooks.addresses import is_public, literal
 from api.webhooks.target import Target
-from common.errors import InvalidRequest
+from common.errors import Cancelled, InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
 
@@ -36,13 +37,26 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     Raises:
         InvalidRequest: a field is wrong.
         UnsupportedMediaType, RequestEntityTooLarge: as `json_text`.
+        Cancelled: as `check_presence`.
     """
     body = parse_body(schema, json_text())
     is_async = _wants_no_wait(body)
     options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else _plain_options(kind, is_async)
     if key := idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
-    return JobRequest(NewJob(caller().owner, kind, body.to_params(), options), is_async)
+    job = NewJob(caller().owner, kind, body.to_params(), options)
+    check_presence(job)
+    return JobRequest(job, is_async)
+
+
+def check_presence(job: NewJob) -> None:
+    """To be asked just before a job is entered: its turn may have come after its client has lost patience.
+
+    Raises:
+        Cancelled: the client has gone, and has no way back to this job.
+    """
+    if not job.can_be_found_again and has_gone(request.environ):
+        raise Cancelled("The client has gone.")
 
 
 def _plain_options(kind: JobKind, is_async: bool) -> JobOptions:

@@ -47,11 +47,11 @@ class Turns:
     """Lets a few of each owner's requests work at the same time.
 
     Args:
-        presence: of all owners of the process, whatever they ask for.
+        presence: of all owners of the process, whatever they ask for; None where nobody is ever alone.
         only_beside_others: whether an owner who is alone in this process need not wait.
     """
 
-    def __init__(self, presence: Presence, *, only_beside_others: bool = False) -> None:
+    def __init__(self, presence: Presence | None, *, only_beside_others: bool = False) -> None:
         self._presence = presence
         self._only_beside_others = only_beside_others
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class Turns:
         Raises:
             RateLimitExceeded: the turn has not come in time.
         """
-        is_alone = self._presence.is_alone(owner)
+        is_alone = self._presence is not None and self._presence.is_alone(owner)
         if is_alone and self._only_beside_others:
             yield
             return

@@ -1,31 +1,31 @@
-"""How one client's abusive requests slow another's: the time to the first token before and during each attack.
+"""How one client's abusive requests slow another's: what an ordinary user waits for, before and during each attack.
 
     python -m benchmarks.abuse [--attacks regex,schema] [--requests 60] [--seconds 20]
 
-Starts a Redis, a worker with the default model and an API. One user has `--requests` abusive requests under way all the
-time, each followed by the next. Another sends ordinary ones, in turn a chat and one with a JSON schema, and notes when
-the first token comes. `benchmarks.attacks` has the kinds.
+For each attack a Redis, a worker with the default model and an API are started. One user has `--requests` abusive
+requests under way all the time, each followed by the next (`benchmarks.attacks` has the kinds). Another sends ordinary
+ones (`benchmarks.abuse_user`): a chat, one with a JSON schema, and one with a webhook.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
 import statistics
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from benchmarks.attacks import ATTACKS, Attack, Body, Client
-from benchmarks.chaos import BROKEN, is_answering
+from benchmarks.abuse_client import Client
+from benchmarks.abuse_crowd import crowd_at_work
+from benchmarks.abuse_user import KINDS, Receiver, Times, User
+from benchmarks.attacks import ATTACKS, Attack
+from benchmarks.chaos import is_answering
 from common.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
 from tests.free_port import free_port
@@ -33,45 +33,10 @@ from tests.processes import Process, running_cluster, wait_for
 from tests.redis_server import running_server
 
 WORKER = "worker.app"
-PAUSE_S = 0.1  # between two requests of the ordinary user
+WARM_UP_S = 3.0
 RAMP_S = 2.0  # from the first abusive request to the first that is measured
-MEMORY_EVERY_S = 0.2
-SCHEMA = {"type": "object", "properties": {"colour": {"type": "string", "maxLength": 20}}, "required": ["colour"]}
-ORDINARY: dict[str, Body] = {
-    "chat": {},
-    "schema": {"response_format": {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA}}},
-}
-
-
-@dataclass
-class Crowd:
-    """The abusive user: so many threads, each with one request under way."""
-
-    client: Client
-    attack: Attack
-    size: int
-    outcomes: Counter[str] = field(default_factory=Counter)
-    _stopping: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def at_work(self, numbers: Iterator[int]) -> Iterator[None]:
-        """Attack for the length of a `with` block, and then until the requests under way have been answered."""
-        threads = [threading.Thread(target=self._run, args=(numbers,), daemon=True) for _ in range(self.size)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stopping.set()
-            for thread in threads:
-                thread.join()
-
-    def _run(self, numbers: Iterator[int]) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.outcomes[self.attack.send(self.client, next(numbers))] += 1
-            except BROKEN as err:
-                self.outcomes[type(err).__name__] += 1
+MEMORY_EVERY_S = 0.5
+WEBHOOKS = {"SLM_WEBHOOK_SECRET": "whsec_" + "MDEy" * 8, "SLM_WEBHOOK_ALLOW_PRIVATE": "true"}
 
 
 @dataclass
@@ -79,16 +44,23 @@ class Memory:
     """The most that a process and its children held together, in bytes, shared pages counted once."""
 
     process: psutil.Process
+    calm: int = 0
     most: int = 0
+
+    @property
+    def more(self) -> str:
+        """How much it was beyond what they held before, in MiB."""
+        return f"{max(0, self.most - self.calm) / 2**20:.0f}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look every now and then for the length of a `with` block."""
         stopping = threading.Event()
+        self.calm = self._now()
 
         def watch() -> None:
             while not stopping.wait(MEMORY_EVERY_S):
-                self.most = max(self.most, self.now())
+                self.most = max(self.most, self._now())
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -98,8 +70,7 @@ class Memory:
             stopping.set()
             thread.join()
 
-    def now(self) -> int:
-        """What they hold at this moment."""
+    def _now(self) -> int:
         total = 0
         for one in [self.process, *self.process.children(recursive=True)]:
             try:
@@ -109,35 +80,55 @@ class Memory:
         return total
 
 
-def time_to_first_token(client: Client, number: int, fields: Body) -> float:
-    """Of an ordinary request that nobody has sent before, in seconds."""
-    begin = time.perf_counter()
-    body = {"prompt": f"Name the colour of sky number {number}.", "max_new_tokens": 8} | fields
-    first = 0.0
-    for status, line in client.lines("POST", "/slm/stream", body):
-        data = json.loads(line[6:]) if line.startswith(b"data: ") else {}
-        if status != 200 or "error" in data:
-            raise RuntimeError(f"an ordinary request was answered with {status}: {line!r}")
-        if not first and data.get("text"):
-            first = time.perf_counter() - begin
-    return first
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What was started, and two who have a key to it."""
+
+    worker: Process
+    api: Process
+    good: Client
+    bad: Client
 
 
-def measure(client: Client, numbers: Iterator[int], seconds: float) -> dict[str, list[float]]:
-    """Times to the first token of the kinds of ordinary requests, in turn, for so long."""
-    times: dict[str, list[float]] = {kind: [] for kind in ORDINARY}
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for kind, fields in ORDINARY.items():
-            times[kind].append(time_to_first_token(client, next(numbers), fields))
-            time.sleep(PAUSE_S)
-    return times
+@contextmanager
+def running_server_for_two() -> Iterator[Server]:
+    """For the length of a `with` block; it holds the model and takes jobs."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "redis").mkdir()
+        redis = stack.enter_context(running_server(folder / "redis"))
+        env = {"SLM_DATA_DIR": str(ROOT / "data")} | WEBHOOKS
+        cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
+        keys, port = ApiKeyStore(cluster.redis), free_port()
+        good, bad = (Client(port, keys.create(name, Role.USER)) for name in ("good", "bad"))
+        api, worker = cluster.start_api(port), cluster.start_worker("only", WORKER)
+        cluster.wait_until_taking_jobs("only")
+        wait_for("the API", lambda: is_answering(port))
+        yield Server(worker, api, good, bad)
 
 
-def row(attack: Attack, before: dict[str, list[float]], during: dict[str, list[float]], rest: Sequence[str]) -> str:
+def measure(attack: Attack, size: int, seconds: float) -> str:
+    """Measure an attack on a server of its own; returns its row of the table."""
+    with running_server_for_two() as server, Receiver().running() as receiver:
+        user = User(server.good, receiver)
+        user.measure(WARM_UP_S)
+        before = user.measure(seconds / 2)
+        memories = [Memory(psutil.Process(process.pid)) for process in (server.worker, server.api)]
+        with ExitStack() as stack:
+            for memory in memories:
+                stack.enter_context(memory.watched())
+            outcomes = stack.enter_context(crowd_at_work(server.bad, attack.name, size))
+            time.sleep(RAMP_S)
+            during = user.measure(seconds)
+        after = user.time_to_first_token("chat")
+    answers = ", ".join(f"{count} x {status}" for status, count in sorted(outcomes.items()))
+    return row(attack, before, during, [f"{after * 1e3:.0f}", *(memory.more for memory in memories), answers])
+
+
+def row(attack: Attack, before: Times, during: Times, rest: Sequence[str]) -> str:
     """A line of the table."""
     cells = [f"{attack.name}: {attack.what}"]
-    for kind in ORDINARY:
+    for kind in KINDS:
         calm, disturbed = statistics.median(before[kind]), statistics.median(during[kind])
         worst = max(during[kind])
         cells.append(f"{calm * 1e3:.0f} | {disturbed * 1e3:.0f} | {disturbed / calm:.1f} | {worst * 1e3:.0f}")
@@ -147,49 +138,23 @@ def row(attack: Attack, before: dict[str, list[float]], during: dict[str, list[f
 def header() -> str:
     """The head of the table."""
     columns = ["attack"]
-    for kind in ORDINARY:
+    for kind in KINDS:
         columns += [f"{kind}: before, ms", "during, p50", "ratio", "longest"]
-    columns += ["worker, most MiB more", "answers"]
+    columns += ["first chat after, ms", "worker, most MiB more", "API, most MiB more", "answers"]
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
-def run(worker: Process, good: Client, bad: Client, attacks: Sequence[Attack], size: int, seconds: float) -> None:
-    """Measure each attack and print its row."""
-    numbers = itertools.count(1)
-    measure(good, numbers, 3)
-    print(header(), flush=True)
-    for attack in attacks:
-        before = measure(good, numbers, seconds / 2)
-        crowd, memory = Crowd(bad, attack, size), Memory(psutil.Process(worker.pid))
-        calm = memory.now()
-        with crowd.at_work(numbers), memory.watched():
-            time.sleep(RAMP_S)
-            during = measure(good, numbers, seconds)
-        more = f"{max(0, memory.most - calm) / 2**20:.0f}"
-        answers = ", ".join(f"{count} x {status}" for status, count in sorted(crowd.outcomes.items()))
-        print(row(attack, before, during, [more, answers]), flush=True)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start everything and measure."""
+    """Measure the attacks that were asked for, one after the other."""
     known = {attack.name: attack for attack in ATTACKS}
     parser = argparse.ArgumentParser(description="How one client's abusive requests slow another's.")
     parser.add_argument("--attacks", default=",".join(known), help="which, with commas (default: all)")
     parser.add_argument("--requests", type=int, default=60, help="abusive requests at once (default: 60)")
     parser.add_argument("--seconds", type=float, default=20, help="for which an attack is measured (default: 20)")
     options = parser.parse_args(argv)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "redis").mkdir()
-        redis = stack.enter_context(running_server(folder / "redis"))
-        cluster = stack.enter_context(running_cluster(redis.url, folder, SLM_DATA_DIR=str(ROOT / "data")))
-        keys, port = ApiKeyStore(cluster.redis), free_port()
-        good, bad = (Client(port, keys.create(name, Role.USER)) for name in ("good", "bad"))
-        cluster.start_api(port)
-        worker = cluster.start_worker("only", WORKER)
-        cluster.wait_until_taking_jobs("only")
-        wait_for("the API", lambda: is_answering(port))
-        run(worker, good, bad, [known[name] for name in options.attacks.split(",")], options.requests, options.seconds)
+    print(header())
+    for name in options.attacks.split(","):
+        print(measure(known[name], options.requests, options.seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,64 +6,52 @@ further entries of `ATTACKS`.
 
 from __future__ import annotations
 
-import http.client
 import json
-import threading
+import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-TIMEOUT_S = 120.0
-LEAVE_AFTER_S = 1.0
+from benchmarks.abuse_client import Body, Client
+
 LONG_CHARS = 250_000
 OPTIONAL = ".?" * 30_000
+LONG_ANSWER = 1_900  # tokens: the default model's context holds no more
+WRONG_BYTES = 750_000
+FILE_BYTES = 9_000_000
+NUM_JOBS = 1_000
+NUM_RECEIVERS = 40
+AT_ONCE = 30  # while an attack is prepared
+FORM = "multipart/form-data; boundary=b"
 
-Body = dict[str, Any]
-
-
-class Client:
-    """Somebody with an API key."""
-
-    def __init__(self, port: int, key: str) -> None:
-        self._port = port
-        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-
-    def send(self, method: str, path: str, body: Body | None = None) -> str:
-        """Send a request, read the whole answer, and return its status."""
-        return str(max((status for status, _ in self.lines(method, path, body)), default="?"))
-
-    def lines(self, method: str, path: str, body: Body | None = None) -> Iterator[tuple[int, bytes]]:
-        """The status of the answer, with each line as it comes."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), self._headers)
-            with closing(connection.getresponse()) as answer:
-                for line in answer:
-                    yield answer.status, line
-
-    def leave(self, path: str, body: Body) -> None:
-        """Send a request and close the connection a little later, whatever there is to read."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)) as connection:
-            connection.request("POST", path, json.dumps(body), self._headers)
-            time.sleep(LEAVE_AFTER_S)
+Send = Callable[[int], str]
 
 
 class Attack(NamedTuple):
-    """`send` sends request number so-and-so, and returns what it was answered with."""
+    """`begin` prepares it; what it returns sends request number so-and-so, and tells the answer's status."""
 
     name: str
     what: str
-    send: Callable[[Client, int], str]
+    begin: Callable[[Client], Send]
 
 
-def _generate(**fields: Any) -> Callable[[Client, int], str]:
-    """A generation whose fields may be functions of the number."""
+def _get(path: str) -> Callable[[Client], Send]:
+    return lambda client: lambda _number: client.send("GET", path)
 
-    def send(client: Client, number: int) -> str:
-        body = {name: value(number) if callable(value) else value for name, value in fields.items()}
-        return client.send("POST", "/slm/generate", {"prompt": f"Tell me {number} facts.", "max_new_tokens": 40} | body)
 
-    return send
+def _post(path: str, make: Callable[[int], Body | bytes]) -> Callable[[Client], Send]:
+    return lambda client: lambda number: client.send("POST", path, make(number))
+
+
+def _generate(**fields: Any) -> Callable[[Client], Send]:
+    """Generations whose fields may be functions of the number."""
+
+    def body(number: int) -> Body:
+        own = {name: value(number) if callable(value) else value for name, value in fields.items()}
+        return {"prompt": f"Tell me {number} facts.", "max_new_tokens": 40} | own
+
+    return _post("/slm/generate", body)
 
 
 def _schema(make: Callable[[int], Body]) -> Callable[[int], Body]:
@@ -80,34 +68,83 @@ def _text(number: int) -> str:
     return (words * (LONG_CHARS // len(words)))[:LONG_CHARS]
 
 
-def _leave(client: Client, number: int) -> str:
-    """Ask for a long answer, and go."""
-    client.leave("/slm/generate", {"prompt": f"Tell me {number} stories.", "max_new_tokens": 500, "ignore_eos": True})
-    return "left"
+def _of_long_job(path: str) -> Callable[[Client], Send]:
+    """Requests for a path below one long job that has ended."""
+
+    def begin(client: Client) -> Send:
+        body = {"prompt": "Tell me everything.", "max_new_tokens": LONG_ANSWER, "ignore_eos": True}
+        job_id = client.json("POST", "/slm/generate", body)["job_id"]
+        return _get(f"/slm/jobs/{job_id}{path}")(client)
+
+    return begin
 
 
-class _Replay:
-    """Reads the stream of one long job that has ended, again and again."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._job_id = ""
-
-    def __call__(self, client: Client, _number: int) -> str:
-        with self._lock:
-            self._job_id = self._job_id or self._run_job(client)
-        return client.send("GET", f"/slm/jobs/{self._job_id}/stream")
-
-    @staticmethod
-    def _run_job(client: Client) -> str:
-        body = {"prompt": "Tell me everything.", "max_new_tokens": 1500, "ignore_eos": True}
-        lines = [line for _, line in client.lines("POST", "/slm/generate", body)]
-        job_id: str = json.loads(b"".join(lines))["job_id"]
-        return job_id
+def _of_many_jobs(client: Client) -> Send:
+    """The newest jobs, when there are many."""
+    submit = _generate(max_new_tokens=1)(client)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(submit, range(NUM_JOBS)))
+    return _get(f"/slm/jobs?limit={NUM_JOBS}")(client)
 
 
-def _tokenize(client: Client, number: int) -> str:
-    return client.send("POST", "/slm/tokenize", {"raw_text": _text(number)})
+def _wrong(number: int) -> bytes:
+    """A large body that is refused, in turn for another reason."""
+    size = WRONG_BYTES - number % 1000
+    bodies = [
+        json.dumps({"prompt": "x", "stop": [7] * (size // 3)}),
+        json.dumps({"messages": [{"role": "user", "content": [{"type": "x"}] * (size // 15)}]}),
+        json.dumps({"prompt": "x", "logit_bias": {str(token): 1000 for token in range(size // 14)}}),
+        '{"prompt": "' + "x" * size,
+        "[" * size,
+    ]
+    return bodies[number % len(bodies)].encode()
+
+
+def _form(number: int) -> bytes:
+    line = json.dumps({"custom_id": str(number), "body": {"prompt": "x" * 900}}).encode() + b"\n"
+    head = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
+    parts = [
+        head % (b"purpose", b"") + b"batch",
+        head % (b"file", b'; filename="f"') + line * (FILE_BYTES // len(line)),
+    ]
+    return b"\r\n".join([*parts, b"--b--\r\n"])
+
+
+def _upload(client: Client) -> Send:
+    """Files, until the quota refuses them, and on."""
+    form = _form(0)
+    return lambda _number: client.send("POST", "/v1/files", form, FORM)
+
+
+def _download(client: Client) -> Send:
+    kept = client.json("POST", "/v1/files", _form(0), FORM)
+    return _get(f"/v1/files/{kept['id']}/content")(client)
+
+
+def _hanging_webhooks(client: Client) -> Send:
+    """Short generations, each with a webhook to a receiver that takes the connection and never answers."""
+    receivers = [socket.create_server(("127.0.0.1", 0)) for _ in range(NUM_RECEIVERS)]
+
+    def send(number: int) -> str:
+        url = f"http://127.0.0.1:{receivers[number % NUM_RECEIVERS].getsockname()[1]}/"
+        return client.send("POST", "/slm/generate", {"prompt": f"{number}?", "max_new_tokens": 1, "webhook_url": url})
+
+    return send
+
+
+def _leave(after_s: float, pause_s: float = 0.0) -> Callable[[Client], Send]:
+    """Long answers whose clients do not wait for them, and ask again after a pause."""
+
+    def begin(client: Client) -> Send:
+        def send(number: int) -> str:
+            body = {"prompt": f"Tell me {number} stories.", "max_new_tokens": 500, "ignore_eos": True}
+            client.leave("/slm/generate", body, after_s)
+            time.sleep(pause_s)
+            return "left"
+
+        return send
+
+    return begin
 
 
 ATTACKS = [
@@ -120,8 +157,21 @@ ATTACKS = [
     ),
     Attack("late regex", "the same behind three letters", _generate(regex=lambda n: f"[a-z]{{3}}(a{n})?{OPTIONAL}")),
     Attack("wide schema", "90 kinds of lists that begin alike", _generate(response_format=_schema(_wide_schema))),
-    Attack("tokenize", "`POST /slm/tokenize` of 250,000 characters", _tokenize),
+    Attack(
+        "tokenize",
+        "`POST /slm/tokenize` of 250,000 characters",
+        _post("/slm/tokenize", lambda number: {"raw_text": _text(number)}),
+    ),
     Attack("long prompt", "prompts of 250,000 characters", _generate(prompt=_text)),
-    Attack("replay", "the stream of an ended job of 1,500 tokens, again and again", _Replay()),
-    Attack("leave", "long plain requests whose clients go after a second", _leave),
+    Attack("replay", "the stream of an ended job of 1,900 tokens", _of_long_job("/stream")),
+    Attack("job", "that job, `GET /slm/jobs/<id>`", _of_long_job("")),
+    Attack("jobs", "the newest 1,000 jobs", _of_many_jobs),
+    Attack("info", "`GET /slm/info`", _get("/slm/info")),
+    Attack("wrong bodies", "bodies of 750 KB that are refused", _post("/slm/generate", _wrong)),
+    Attack("upload", "files of 9 MB, to the quota and on", _upload),
+    Attack("download", "a file of 9 MB", _download),
+    Attack("webhooks", "webhooks to 40 receivers that hang", _hanging_webhooks),
+    Attack("leave", "long plain requests whose clients go after a second", _leave(1.0)),
+    Attack("abandon", "the same at once, 120 a second", _leave(0.0, 0.5)),
+    Attack("open to all", "`GET /openapi.json`, which asks for no key", _get("/openapi.json")),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from common.errors import InvalidRequest
@@ -45,6 +46,13 @@ class ServicesForTests:
         time.sleep(seconds)
         return seconds
 
+    def wait_at_gate(self, folder: str) -> str:
+        """Until there is a file named `open`."""
+        Path(folder, f"waiting-{os.getpid()}").touch()
+        while not Path(folder, "open").exists():
+            time.sleep(0.01)
+        return "passed"
+
     def compute(self, _: Any) -> int:
         while True:
             pass
@@ -61,9 +69,9 @@ class ServicesForTests:
     def pids(self, _: Any) -> dict[str, int]:
         return {"child": os.getpid(), "helper": self._made_in}
 
-    def scheduler(self, seconds: float) -> int:
-        """Return the child's scheduling policy after `seconds` of CPU time."""
+    def niceness(self, seconds: float) -> int:
+        """Return the child's own niceness after `seconds` of CPU time."""
         end = time.process_time() + seconds
         while time.process_time() < end:
             pass
-        return os.sched_getscheduler(0)
+        return os.getpriority(os.PRIO_PROCESS, 0)

@@ -11,7 +11,7 @@ from api.auth.rates import Allowance
 from api.current import caller, end_turn, note_allowance, services, take_turn
 from api.request_body import has_body
 from common import context
-from common.errors import Forbidden, Unauthorized
+from common.errors import Forbidden, SLMError, Unauthorized
 
 
 def register_gate(app: Flask) -> None:
@@ -23,11 +23,22 @@ def register_gate(app: Flask) -> None:
 
 
 def _let_in() -> None:
+    """Whoever is refused takes a turn as well: a refusal costs as much as a small answer."""
+    try:
+        _admit()
+    except SLMError:
+        take_turn()
+        raise
+
+
+def _admit() -> None:
     """A path or a method that does not exist is open to all: the answer says no more than that."""
     if request.endpoint is None:
+        take_turn()
         return
     access = access_of(current_app, request.endpoint)
     if access is Access.PUBLIC or _asks_for_methods_only():
+        take_turn()
         return
     identify(access)
     _count()

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import caller, end_turn, note_job, open_stream, services, take_turn
 from api.disconnect import watch_client
-from api.job_request import job_options
+from api.job_request import check_presence, job_options
 from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.body import parse
@@ -83,6 +83,7 @@ def _leave_alone(new: NewJob) -> Response:
 def _stay(body: ResponseBody, new: NewJob) -> Response:
     if body.stream:
         open_stream()
+    check_presence(new)
     generations = Generations(services().jobs, caller(), [new])
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:

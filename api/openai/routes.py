@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
 from api.disconnect import watch_client
-from api.job_request import job_options
+from api.job_request import check_presence, job_options
 from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.body import parse
@@ -64,6 +64,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
         models.get(body.model)
     if body.stream:
         open_stream()
+    check_presence(new[0])
     generations = Generations(services().jobs, caller(), new)
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:

@@ -200,6 +200,34 @@ def test_what_waits_in_line_and_nobody_can_come_back_for_leaves_it_at_once(api: 
         wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", 3)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/slm/generate", {"prompt": "Hi"}),
+        ("/slm/stream", {"prompt": "Hi"}),
+        ("/slm/tokenize", {"prompt": "Hi"}),
+        ("/v1/completions", {"model": "gpt2", "prompt": "Hi"}),
+        ("/v1/responses", {"model": "gpt2", "input": "Hi"}),
+    ],
+)
+def test_who_leaves_before_the_server_gets_round_to_a_request_has_asked_for_nothing(
+    api: ApiProcess, real_redis: Redis, path: str, body: dict[str, object]
+) -> None:
+    content = json.dumps(body).encode()
+    with worker(real_redis, Play.run_until_cancelled):
+        (serving,) = psutil.Process(api.process.pid).children()
+        serving.suspend()
+        for head_lines in ([], [], ["Idempotency-Key: k"]):
+            with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
+                head = "\r\n".join([f"{post_head(path)}Content-Length: {len(content)}", *head_lines, "", ""])
+                client.sendall(head.encode() + content)
+        serving.resume()
+
+        wait_for("the one that can come back", lambda: real_redis.exists(keys.JOB_INDEX), TIMEOUT_S)
+        time.sleep(0.5)
+        assert len(requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]) == 1
+
+
 def state_of(job_url: str) -> str:
     """The job's state; asked so seldom that asking does not keep it alive."""
     time.sleep(1.5)

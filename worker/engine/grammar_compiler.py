@@ -10,13 +10,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from typing import TYPE_CHECKING, Any
 
-from common.errors import InvalidRequest, SLMError
+from common.errors import InvalidRequest, Overloaded, SLMError
 from common.sampling import Grammar
 from worker.engine.grammar import Vocabulary
 from worker.engine.grammar_constraint import GrammarConstraint
 from worker.engine.untrusted import GRAMMAR, VOCABULARY
 from worker.given_up import GivenUp, IsGivenUp, never, wait_for
 from worker.helper.client import Child, Helper, HelperClosed
+from worker.helper.limits import OverLimit
 from worker.helper.messages import send
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class GrammarCompiler:
         Raises:
             InvalidRequest: the grammar is wrong, too complex, impossible to keep to, or uses what the library does not
                 support; `param` is the field that it came in.
+            Overloaded: its process did not get to compute in time.
             GivenUp: `is_given_up` became true first, or the helper was closed.
         """
         while True:
@@ -120,7 +122,7 @@ class GrammarCompiler:
                 send(child.link, {"kind": grammar.kind.value, "source": grammar.source})
                 answer: dict[str, Any] = child.receive(is_given_up)
             except (EOFError, OSError):
-                raise _unusable(grammar, f"it {self._helper.end(child)} to compile") from None
+                raise _too_much(grammar, self._helper.end(child)) from None
             except GivenUp:
                 self._helper.end(child)
                 raise
@@ -188,6 +190,10 @@ def _keep(refusals: OrderedDict[Grammar, InvalidRequest], grammar: Grammar, refu
     refusals[grammar] = refusal
     if len(refusals) > MAX_REFUSALS:
         refusals.popitem(last=False)
+
+
+def _too_much(grammar: Grammar, reason: OverLimit | Overloaded) -> SLMError:
+    return reason if isinstance(reason, Overloaded) else _unusable(grammar, f"it {reason} to compile")
 
 
 def _unusable(grammar: Grammar, reason: str) -> InvalidRequest:

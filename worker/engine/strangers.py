@@ -17,9 +17,9 @@ from worker.given_up import IsGivenUp, never
 from worker.helper.client import Helper
 from worker.helper.limits import Limits, OverLimit
 
-RENDERING = Limits(wall_s=5.0, cpu_s=2.0, memory=256 * 2**20)
-ENCODING = Limits(wall_s=30.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
-CHECKING = Limits(wall_s=10.0, cpu_s=2.0, memory=512 * 2**20)  # the files' headers, and patterns on every module's name
+RENDERING = Limits(wall_s=120.0, cpu_s=2.0, memory=256 * 2**20)
+ENCODING = Limits(wall_s=120.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
+CHECKING = Limits(wall_s=120.0, cpu_s=2.0, memory=512 * 2**20)  # headers of files, and patterns on every module's name
 
 
 class TakesTooMuch(Exception):

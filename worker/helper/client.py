@@ -19,20 +19,20 @@ from typing import Any, TypeVar
 
 import psutil
 
-from common.errors import InternalError, SLMError
+from common.errors import InternalError, Overloaded, SLMError
 from common.settings import ROOT
 from worker.given_up import LOOK_S, GivenUp, IsGivenUp, never
 from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
-from worker.priority import leave_only_idle_time
+from worker.priority import give_way
 
 TASKS = "tasks"  # the service whose children do what `Helper.call` asks for
-PATIENCE_S = 0.02  # for about so long a child computes as the engine's equal; then it gets what others leave over
+PATIENCE_S = 0.02  # for about so long a child computes as the engine's equal; then it gives way
 MAX_TASKS = 6  # at once
 MAX_IDLE = 2  # children that wait for the next task
 END_S = 5.0  # how long the helper may take to end
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-_TIME_SIGNALS = (signal.SIGPROF, signal.SIGALRM)
+RETRY_S = 5  # when a machine that was too busy may be so no more
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Child:
         self.pid = pid
         self.link = link
         self.configuration = configuration  # the number of the one that it was forked with
-        self.is_slow = False  # it gets idle time only
+        self.is_slow = False  # it gives way to the engine
         self._watched_since = 0.0
         self._cpu_s = 0.0  # its CPU time at that moment
 
@@ -82,7 +82,7 @@ class Child:
     def _give_way_after(self, cpu_s: float) -> None:
         if not self.is_slow and _cpu_s(self.pid) - cpu_s >= PATIENCE_S:
             self.is_slow = True
-            leave_only_idle_time(self.pid)
+            give_way(self.pid)
 
 
 def _cpu_s(pid: int) -> float:
@@ -156,17 +156,23 @@ class Helper:
         with theirs:
             return self._ask(lambda link: Child(_fork(link, service, theirs), ours, self._num_configured))
 
-    def end(self, child: Child) -> OverLimit:
-        """End the child, whatever it does. Returns what it was over if it has ended by itself."""
+    def end(self, child: Child) -> OverLimit | Overloaded:
+        """End the child, whatever it does. If it has ended by itself, returns why.
+
+        `Overloaded`: it did not get to compute. It is no fault of what it did.
+        """
         child.link.close()
         ended_by = self._ask(lambda link: _end(link, child.pid))
-        return OverLimit("takes too long" if ended_by in _TIME_SIGNALS else "needs too much memory")
+        if ended_by == signal.SIGALRM:
+            return Overloaded("The worker has more to do than it can; try again.", retry_after_s=RETRY_S)
+        return OverLimit("takes too long" if ended_by == signal.SIGPROF else "needs too much memory")
 
     def call(self, task: str, args: Any, limits: Limits, is_given_up: IsGivenUp = never) -> Any:
         """Run a task in a child and return its result.
 
         Raises:
             OverLimit: it took too much.
+            Overloaded: it did not get to compute in time.
             GivenUp: `is_given_up` became true first.
             HelperClosed: the helper was closed before.
             SLMError: raised by the task.

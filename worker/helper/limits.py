@@ -21,7 +21,7 @@ class OverLimit(Exception):
 class Limits:
     """Wall-clock seconds, CPU seconds, and bytes of address space in addition to the current size.
 
-    The clock's limit is for a busy machine; an idle one reaches that of computing first.
+    What computes reaches that of computing; the clock's is for a machine that is so busy that nothing gets on.
     """
 
     wall_s: float

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, Overloaded
 from common.sampling import Grammar, GrammarKind
 from tests.fakes import EOS, VOCAB_SIZE, ByteTokenizer
 from tests.process.engine.test_grammar import PATIENCE_S, allowed, choice, is_complete, read, regex, schema
@@ -19,7 +19,7 @@ from worker.engine.grammar_constraint import GrammarConstraint
 from worker.engine.grammar_process import COMPILING
 from worker.engine.untrusted import SERVICES
 from worker.given_up import GivenUp, IsGivenUp, never
-from worker.helper.client import Helper
+from worker.helper.client import Child, Helper
 
 LONG = ".?" * 31_000
 BYTES_TO_SPARE = 64 * 2**20
@@ -171,7 +171,9 @@ def test_a_grammar_whose_process_died_gets_another(compiler: GrammarCompiler) ->
     before = processes()
     lost = compiler.compile(regex("killed"))
     for pid in processes() - before:
-        os.kill(pid, signal.SIGKILL)
+        process = psutil.Process(pid)
+        process.kill()
+        process.wait(PATIENCE_S)
     lost.advance([*b"ki"])
 
     assert wait_until_refused(lost).param == "regex"
@@ -253,6 +255,24 @@ def test_a_refusal_is_remembered(compiler: GrammarCompiler, monkeypatch: pytest.
             compiler.compile(regex(LONG))
         assert refusal.value.param == "regex"
         monkeypatch.setattr(Helper, "fork", None)  # to try again would fail
+
+
+def test_a_machine_that_is_too_busy_is_no_fault_of_the_grammar(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = make_compiler(helper)
+    compiler.compile(choice("a"))
+    fork = helper.fork
+
+    def fork_and_stop(service: str) -> Child:
+        child = fork(service)
+        os.kill(child.pid, signal.SIGALRM)  # the clock's limit
+        return child
+
+    monkeypatch.setattr(helper, "fork", fork_and_stop)
+    with pytest.raises(Overloaded):
+        compiler.compile(regex("honest"))
+    monkeypatch.undo()
+
+    assert is_complete(read(compiler.compile(regex("honest")), "honest"))
 
 
 def test_grammars_of_others_do_not_wait_for_a_hostile_one(compiler: GrammarCompiler) -> None:

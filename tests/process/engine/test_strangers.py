@@ -24,7 +24,7 @@ from tests.unit.test_sliminit_adapter_check import BASE, Shapes, edit_config, sa
 from worker.engine.loader import load_model
 from worker.engine.prompt import SHORT_TEXT, PromptRenderer
 from worker.engine.strangers import RENDERING, Strangers, TakesTooMuch
-from worker.engine.untrusted import SERVICES
+from worker.engine.untrusted import PROGRAMS, SERVICES
 from worker.given_up import GivenUp
 from worker.helper.client import Helper
 
@@ -43,16 +43,23 @@ HOSTILE = [
 ]
 
 
+def make_helper() -> Helper:
+    """As a loaded model has it: no child has to import anything."""
+    helper = Helper(SERVICES)
+    helper.configure(PROGRAMS, value=True)
+    return helper
+
+
 @pytest.fixture(scope="module")
 def strangers() -> Iterator[Strangers]:
-    helper = Helper(SERVICES)
+    helper = make_helper()
     yield Strangers(helper)
     helper.close()
 
 
 @pytest.fixture
 def helper() -> Iterator[Helper]:
-    one = Helper(SERVICES)
+    one = make_helper()
     yield one
     one.close()
 

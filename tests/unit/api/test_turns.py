@@ -10,8 +10,11 @@ from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import pytest
+from redis import Redis
 
+from api.current import EXTENSION
 from api.turns import AT_ONCE, PAUSE, PAUSE_ALONE, Presence, Turns
+from common.api_keys import ApiKeyStore, Role
 from common.errors import RateLimitExceeded
 from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
@@ -152,4 +155,40 @@ def someone_else(api: Api) -> None:
     """Makes the short requests take turns too."""
     turns = api.client.application.extensions["slm"].short_turns
     with turns.take("someone else"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/healthz", None),
+        ("/", None),
+        ("/openapi.json", None),
+        ("/there/is/nothing", None),
+        ("/slm/info", None),
+        ("/slm/info", "wrong"),
+        ("/slm/quarantine", "ann"),
+    ],
+)
+def test_what_is_open_to_all_and_what_is_refused_takes_turns_too(
+    start_api: StartApi, redis: Redis, monkeypatch: pytest.MonkeyPatch, path: str, key: str | None
+) -> None:
+    """Those of an address, while nobody knows who asks."""
+    client, keys = start_api().client, ApiKeyStore(redis)
+    secrets = {"ann": keys.create("ann", Role.USER), "wrong": "slm_wrong", None: ""}
+    services = client.application.extensions[EXTENSION]
+    monkeypatch.setattr("api.current.PATIENCE_S", 0.01)
+    turns, owner = (services.read_turns, "ann") if key == "ann" else (services.stranger_turns, "127.0.0.1")
+
+    with taken(turns, owner), client.get(path, headers={"X-API-Key": secrets[key]}) as refused:
+        assert refused.status_code == 429
+
+    with client.get(path, headers={"X-API-Key": secrets[key]}) as answer:
+        assert answer.status_code != 429
+
+
+def test_a_stranger_always_leaves_half_of_the_time_to_others() -> None:
+    """And is nobody whom an owner who is alone has to make room for."""
+    turns = Turns(None, only_beside_others=True)
+    with taken(turns, "127.0.0.1"), pytest.raises(RateLimitExceeded), turns.take("127.0.0.1", patience_s=0.01):
         pass
