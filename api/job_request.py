@@ -10,9 +10,11 @@ from flask import request
 
 from api.current import caller, services
 from api.request_body import json_text
-from api.schemas import Body, GenerateBody, Treatment, parse_body
+from api.schemas.generation import GenerateBody
+from api.schemas.job_options import Body, Treatment
+from api.schemas.parsing import parse_body
+from api.schemas.strict import Strict
 from api.service import NewJob
-from api.strict import Strict
 from api.webhooks.addresses import is_public, literal
 from api.webhooks.target import Target
 from common.errors import InvalidRequest

@@ -11,8 +11,8 @@ from api.current import services
 from api.disconnect import watch_client
 from api.job_request import fingerprint, idempotency_key
 from api.openai.models import Catalogue
+from api.schemas.strict import Strict
 from api.sse import HEADERS
-from api.strict import Strict
 from common.job_store import JobOptions
 
 

@@ -12,8 +12,8 @@ from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, Json
 from api.openai.sampling_body import SamplingBody
-from api.schemas import json_object
-from api.strict import Strict
+from api.schemas.json_object import json_object
+from api.schemas.strict import Strict
 from common.errors import InvalidRequest
 
 MAX_LINES = 50_000

@@ -16,8 +16,8 @@ from api.openai.files import find_file
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
 from api.request_body import json_text
-from api.schemas import json_object
-from api.strict import Strict
+from api.schemas.json_object import json_object
+from api.schemas.strict import Strict
 from common import ids
 from common.batches import Batch
 from common.errors import InvalidRequest, NotFound

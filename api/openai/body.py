@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.schemas import label, shown
-from api.strict import Strict
+from api.schemas.shown import label, shown
+from api.schemas.strict import Strict
 from common.errors import InvalidRequest
 
 _FIELD = re.compile(r"[a-z_]+")

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.messages import MAX_MESSAGES, Message, conversation
 from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
-from api.strict import FIRST_ERROR
-from api.structured import ResponseFormat
+from api.schemas.grammar import ResponseFormat
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import MAX_LOGPROBS

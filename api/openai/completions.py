@@ -10,7 +10,7 @@ from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint, Json
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import MAX_CHOICES, MAX_NEW_TOKENS, SamplingBody, TokenId
-from api.strict import FIRST_ERROR
+from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import RawText, TokenIds

@@ -9,7 +9,7 @@ from api.current import caller, services, take_turn
 from api.openai.endpoint import Json
 from api.openai.listing import listing, page_arguments
 from api.request_body import require_form
-from api.schemas import shown
+from api.schemas.shown import shown
 from common import ids
 from common.errors import BodyTooLarge, InvalidRequest, NotFound
 from common.files import StoredFile

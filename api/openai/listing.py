@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from flask import request
 
 from api.openai.endpoint import Json
-from api.schemas import natural, shown
+from api.schemas.query import natural
+from api.schemas.shown import shown
 from common import ids
 from common.errors import InvalidRequest
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.openai.messages import MAX_MESSAGES, Message, conversation
 from api.openai.sampling_body import LEAST_TOP_P, MAX_NEW_TOKENS
-from api.schemas import MAX_SEED, Treatment
-from api.strict import FIRST_ERROR, Strict, at_most
-from api.structured import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
+from api.schemas.generation import MAX_SEED
+from api.schemas.grammar import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
+from api.schemas.job_options import Treatment
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import Conversation

@@ -18,7 +18,8 @@ from api.openai.response_body import ResponseBody
 from api.openai.response_story import ID_PREFIX, Json, ResponseStory
 from api.openai.response_stream import frames
 from api.request_body import json_text
-from api.schemas import json_object, natural
+from api.schemas.json_object import json_object
+from api.schemas.query import natural
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError

@@ -21,7 +21,7 @@ from api.openai.generations import Generations
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
 from api.request_body import json_text
-from api.schemas import json_object
+from api.schemas.json_object import json_object
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import SLMError

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from api.schemas import MAX_SEED, StopString, Treatment
-from api.strict import FIRST_ERROR, Strict, at_most
+from api.schemas.generation import MAX_SEED, StopString
+from api.schemas.job_options import Treatment
+from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
 from common.sampling import SamplingParams
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from api.openai.batches import BatchBody
 from api.openai.files import CONTENT_TYPES
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
-from api.reference import batch_models, headers
+from api.reference import headers
 from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag
+from api.schemas.openai.batches import BatchList, BatchObject
+from api.schemas.openai.files import DeletedFile, FileList, FileObject, UploadForm
 from common import errors, ids
 
 EXAMPLE_FILE, EXAMPLE_BATCH = f"file-{headers.EXAMPLE_JOB}", f"batch_{headers.EXAMPLE_JOB}"
@@ -39,8 +41,8 @@ BATCH_OPERATIONS = {
         id="uploadFile",
         tag=Tag.BATCHES,
         summary="Upload a file of requests",
-        body=RequestBody(batch_models.UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
-        answers=[Answer("The file's record.", batch_models.FileObject)],
+        body=RequestBody(UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
+        answers=[Answer("The file's record.", FileObject)],
         errors=(errors.RedisFull, errors.QuotaExceeded),
     ),
     "files.list_files": Operation(
@@ -48,7 +50,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="List your files",
         parameters=(_after(FILE_ID), LIMIT, PURPOSE),
-        answers=[Answer("A page of them.", batch_models.FileList)],
+        answers=[Answer("A page of them.", FileList)],
         errors=(errors.InvalidRequest,),
     ),
     "files.show_file": Operation(
@@ -56,7 +58,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="Show a file's record",
         parameters=(FILE_ID,),
-        answers=[Answer("The record.", batch_models.FileObject)],
+        answers=[Answer("The record.", FileObject)],
         errors=(errors.NotFound,),
     ),
     "files.read_file": Operation(
@@ -73,7 +75,7 @@ BATCH_OPERATIONS = {
         summary="Delete a file",
         description="A batch that was made of it goes on.",
         parameters=(FILE_ID,),
-        answers=[Answer("It is gone.", batch_models.DeletedFile)],
+        answers=[Answer("It is gone.", DeletedFile)],
         errors=(errors.NotFound,),
     ),
     "batches.create_batch": Operation(
@@ -85,7 +87,7 @@ BATCH_OPERATIONS = {
             {"input_file_id": EXAMPLE_FILE, "endpoint": "/v1/chat/completions", "completion_window": "24h"},
             takes_nulls=True,
         ),
-        answers=[Answer("The batch.", batch_models.BatchObject)],
+        answers=[Answer("The batch.", BatchObject)],
         errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
     ),
     "batches.list_batches": Operation(
@@ -93,7 +95,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="List your batches",
         parameters=(_after(BATCH_ID), LIMIT),
-        answers=[Answer("A page of them.", batch_models.BatchList)],
+        answers=[Answer("A page of them.", BatchList)],
         errors=(errors.InvalidRequest,),
     ),
     "batches.show_batch": Operation(
@@ -101,7 +103,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="Show a batch: its state, its counts, its files",
         parameters=(BATCH_ID,),
-        answers=[Answer("The batch.", batch_models.BatchObject)],
+        answers=[Answer("The batch.", BatchObject)],
         errors=(errors.NotFound,),
     ),
     "batches.cancel_batch": Operation(
@@ -109,7 +111,7 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="Cancel a batch; what it has brought so far is kept",
         parameters=(BATCH_ID,),
-        answers=[Answer("The batch as it stands then.", batch_models.BatchObject)],
+        answers=[Answer("The batch as it stands then.", BatchObject)],
         errors=(errors.NotFound, errors.Conflict),
     ),
 }

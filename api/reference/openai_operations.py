@@ -7,9 +7,13 @@ from dataclasses import replace
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
 from api.openai.response_body import ResponseBody
-from api.reference import headers, openai_models, response_models
+from api.reference import headers
 from api.reference.error_models import GENERATION
 from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
+from api.schemas.openai.chat import ChatCompletion, ChatFrame
+from api.schemas.openai.completions import Completion, CompletionFrame
+from api.schemas.openai.models import ModelList, ModelObject
+from api.schemas.openai.responses import ResponseFrame, ResponseObject
 from common import errors, ids
 
 MODEL_ID = Parameter("path", "model_id", {"type": "string", "minLength": 1}, "A name from the list of models.")
@@ -35,7 +39,7 @@ RESPONSE_EVENTS = (
     "Server-sent events, each with its kind as its name and its `sequence_number` in its `data`. Comments tell the "
     "place in line."
 )
-RESPONSE_STREAM = Answer(RESPONSE_EVENTS, response_models.ResponseFrame, media_types=(EVENTS,))
+RESPONSE_STREAM = Answer(RESPONSE_EVENTS, ResponseFrame, media_types=(EVENTS,))
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
 CHUNKS = (
     "Server-sent events without names or numbers, with JSON as their `data`; the last one's is `[DONE]`. Comments tell "
@@ -61,10 +65,10 @@ OPENAI_OPERATIONS = {
             takes_nulls=True,
         ),
         answers=[
-            Answer("The message.", openai_models.ChatCompletion, headers=headers.REPEATABLE),
+            Answer("The message.", ChatCompletion, headers=headers.REPEATABLE),
             Answer(
                 CHUNKS,
-                openai_models.ChatFrame,
+                ChatFrame,
                 media_types=(EVENTS,),
                 headers=headers.REPEATABLE,
                 example=CHAT_STREAM,
@@ -83,8 +87,8 @@ OPENAI_OPERATIONS = {
             takes_nulls=True,
         ),
         answers=[
-            Answer("The text.", openai_models.Completion, headers=headers.REPEATABLE),
-            Answer(CHUNKS, openai_models.CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
+            Answer("The text.", Completion, headers=headers.REPEATABLE),
+            Answer(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
         ],
         errors=COMPLETING,
     ),
@@ -92,14 +96,14 @@ OPENAI_OPERATIONS = {
         id="listModels",
         tag=Tag.OPENAI,
         summary="List the model that is served",
-        answers=[Answer("The models.", openai_models.ModelList)],
+        answers=[Answer("The models.", ModelList)],
     ),
     "openai.show_model": Operation(
         id="showModel",
         tag=Tag.OPENAI,
         summary="Show one model",
         parameters=(MODEL_ID,),
-        answers=[Answer("The model.", openai_models.ModelObject)],
+        answers=[Answer("The model.", ModelObject)],
         errors=(errors.ModelNotFound, errors.NoWorker),
     ),
     "responses.create": Operation(
@@ -114,7 +118,7 @@ OPENAI_OPERATIONS = {
             takes_nulls=True,
         ),
         answers=[
-            Answer("The response.", response_models.ResponseObject, headers=headers.REPEATABLE),
+            Answer("The response.", ResponseObject, headers=headers.REPEATABLE),
             replace(RESPONSE_STREAM, headers=headers.REPEATABLE),
         ],
         errors=COMPLETING,
@@ -124,7 +128,7 @@ OPENAI_OPERATIONS = {
         tag=Tag.OPENAI,
         summary="Show a response as it stands, or stream it behind the last event that you have",
         parameters=(RESPONSE_ID, *EVENTS_WANTED),
-        answers=[Answer("The response.", response_models.ResponseObject), RESPONSE_STREAM],
+        answers=[Answer("The response.", ResponseObject), RESPONSE_STREAM],
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
     "responses.cancel": Operation(
@@ -132,7 +136,7 @@ OPENAI_OPERATIONS = {
         tag=Tag.OPENAI,
         summary="Cancel a response that goes on in the background",
         parameters=(RESPONSE_ID,),
-        answers=[Answer("The response as it stands then.", response_models.ResponseObject)],
+        answers=[Answer("The response as it stands then.", ResponseObject)],
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
 }

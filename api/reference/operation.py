@@ -73,7 +73,7 @@ class Answer:
     """
 
     description: str
-    model: type[BaseModel] | None = None
+    model: type | None = None
     status: int = 200
     media_types: Sequence[str] = (JSON,)
     example: Any = None

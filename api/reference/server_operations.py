@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from api.auth.access import Access
-from api.reference import slm_models
 from api.reference.operation import HTML, JSON, Answer, Operation, Tag
+from api.schemas.server import Health
 from common import errors
 
 METRICS_TYPES = ("text/plain", "application/openmetrics-text")
@@ -14,13 +14,13 @@ SERVER_OPERATIONS = {
         id="healthz",
         tag=Tag.OPERATE,
         summary="Tell whether the process is up",
-        answers=[Answer("It is.", slm_models.Health, example={"status": "ok"})],
+        answers=[Answer("It is.", Health, example={"status": "ok"})],
     ),
     "health.readyz": Operation(
         id="readyz",
         tag=Tag.OPERATE,
         summary="Tell whether a generation could start now",
-        answers=[Answer("Redis answers and a worker holds the model.", slm_models.Health, example={"status": "ready"})],
+        answers=[Answer("Redis answers and a worker holds the model.", Health, example={"status": "ready"})],
         errors=(errors.RedisUnavailable, errors.NoWorker, errors.ModelUnavailable),
     ),
     "metrics.show_metrics": Operation(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.reference import headers, slm_models
+from api.reference import headers
 from api.reference.error_models import GENERATION, MODEL_CHANGE
 from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
-from api.schemas import GenerateBody, ModelBody
-from api.token_bodies import DetokenizeBody, TokenizeBody
+from api.schemas.frames import Frame
+from api.schemas.generated import Generated
+from api.schemas.generation import GenerateBody
+from api.schemas.jobs import Accepted, Account, Cancellation, Dropped, Job, JobList, Quarantine
+from api.schemas.server import Info, ModelBody, ModelChanged
+from api.schemas.tokens import DetokenizeBody, TokenizeBody, Tokens
 from common import errors
 
 JOB_ID = Parameter("path", "job_id", headers.UUID, "The job's id.", headers.EXAMPLE_JOB)
@@ -79,7 +83,7 @@ FRAMES = (
 
 ACCEPTED = Answer(
     "The job is entered and goes on by itself: the client did not want to wait, or its time was over.",
-    slm_models.Accepted,
+    Accepted,
     status=202,
     headers=headers.REPEATABLE,
     example={
@@ -100,7 +104,7 @@ SLM_OPERATIONS = {
         parameters=SUBMITTING,
         body=RequestBody(GenerateBody, {"prompt": "What is the capital of France?", "max_new_tokens": 50}),
         answers=[
-            Answer("The answer.", slm_models.Generated, headers=headers.REPEATABLE, example=GENERATED),
+            Answer("The answer.", Generated, headers=headers.REPEATABLE, example=GENERATED),
             ACCEPTED,
         ],
         errors=(*GENERATION, errors.IdempotencyMismatch),
@@ -115,7 +119,7 @@ SLM_OPERATIONS = {
         answers=[
             Answer(
                 FRAMES,
-                slm_models.Frame,
+                Frame,
                 media_types=(EVENTS,),
                 headers=headers.REPEATABLE,
                 example=STREAM,
@@ -131,7 +135,7 @@ SLM_OPERATIONS = {
         description="As `/slm/generate` sees a `prompt`, a chat completion `messages`, and a completion a `raw_text`.",
         parameters=SUBMITTING,
         body=RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
-        answers=[Answer("The tokens.", slm_models.Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
+        answers=[Answer("The tokens.", Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
         errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
     "tokens.detokenize": Operation(
@@ -140,7 +144,7 @@ SLM_OPERATIONS = {
         summary="Show the text of tokens",
         parameters=SUBMITTING,
         body=RequestBody(DetokenizeBody, {"ids": [19556]}),
-        answers=[Answer("The text.", slm_models.Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
+        answers=[Answer("The text.", Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
         errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
     "jobs.list_jobs": Operation(
@@ -149,7 +153,7 @@ SLM_OPERATIONS = {
         summary="List the newest jobs",
         description="Your own; an admin's listing has everybody's.",
         parameters=(LIMIT,),
-        answers=[Answer("The jobs.", slm_models.JobList)],
+        answers=[Answer("The jobs.", JobList)],
         errors=(errors.InvalidRequest,),
     ),
     "jobs.show_job": Operation(
@@ -157,7 +161,7 @@ SLM_OPERATIONS = {
         tag=Tag.JOBS,
         summary="Show a job: its state, its place in line, its text so far, its result",
         parameters=(JOB_ID,),
-        answers=[Answer("The job.", slm_models.Job)],
+        answers=[Answer("The job.", Job)],
         errors=(errors.JobNotFound,),
     ),
     "sse.stream": Operation(
@@ -167,7 +171,7 @@ SLM_OPERATIONS = {
         description="Any number of clients may follow a job, through any API process, at any time.",
         parameters=(JOB_ID, headers.LAST_EVENT_ID, LAST_SEEN),
         answers=[
-            Answer(FRAMES, slm_models.Frame, media_types=(EVENTS,), example=STREAM),
+            Answer(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
             Answer("You have all of it.", status=204, media_types=()),
         ],
         errors=(errors.InvalidRequest, errors.JobNotFound),
@@ -177,20 +181,20 @@ SLM_OPERATIONS = {
         tag=Tag.JOBS,
         summary="Cancel a job: a queued one at once, a running one at its next token",
         parameters=(JOB_ID,),
-        answers=[Answer("It is cancelled, is about to be, or had ended before.", slm_models.Cancellation)],
+        answers=[Answer("It is cancelled, is about to be, or had ended before.", Cancellation)],
         errors=(errors.JobNotFound,),
     ),
     "usage.show_usage": Operation(
         id="showUsage",
         tag=Tag.JOBS,
         summary="Count your ended jobs and their tokens",
-        answers=[Answer("Your account.", slm_models.Account)],
+        answers=[Answer("Your account.", Account)],
     ),
     "slm.info": Operation(
         id="info",
         tag=Tag.MODEL,
         summary="Tell what is served, by which workers",
-        answers=[Answer("How things stand.", slm_models.Info)],
+        answers=[Answer("How things stand.", Info)],
     ),
     "slm.load": Operation(
         id="load",
@@ -199,7 +203,7 @@ SLM_OPERATIONS = {
         parameters=SUBMITTING,
         body=RequestBody(ModelBody, {}, is_required=False),
         answers=[
-            Answer("Every worker holds it.", slm_models.ModelChanged, headers=headers.REPEATABLE),
+            Answer("Every worker holds it.", ModelChanged, headers=headers.REPEATABLE),
             ACCEPTED,
         ],
         errors=(*MODEL_CHANGE, errors.IdempotencyMismatch),
@@ -212,7 +216,7 @@ SLM_OPERATIONS = {
         parameters=SUBMITTING,
         body=RequestBody(ModelBody, {}, is_required=False),
         answers=[
-            Answer("No worker holds it any more.", slm_models.ModelChanged, headers=headers.REPEATABLE),
+            Answer("No worker holds it any more.", ModelChanged, headers=headers.REPEATABLE),
             ACCEPTED,
         ],
         errors=(*MODEL_CHANGE, errors.IdempotencyMismatch),
@@ -221,7 +225,7 @@ SLM_OPERATIONS = {
         id="listQuarantine",
         tag=Tag.OPERATE,
         summary="List the jobs that were set aside because several of their workers died",
-        answers=[Answer("The jobs.", slm_models.Quarantine)],
+        answers=[Answer("The jobs.", Quarantine)],
     ),
     "quarantine.retry_job": Operation(
         id="retryJob",
@@ -236,7 +240,7 @@ SLM_OPERATIONS = {
         tag=Tag.OPERATE,
         summary="Drop a job from quarantine",
         parameters=(JOB_ID,),
-        answers=[Answer("It is dropped.", slm_models.Dropped)],
+        answers=[Answer("It is dropped.", Dropped)],
         errors=(errors.JobNotFound,),
     ),
 }

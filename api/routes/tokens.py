@@ -8,7 +8,7 @@ from api.auth.access import Access, set_access
 from api.job_request import JobRequest, read_job_request
 from api.openai.errors import about
 from api.routes.jobs import run_job, submit_job
-from api.token_bodies import DetokenizeBody, TokenizeBody
+from api.schemas.tokens import DetokenizeBody, TokenizeBody
 from common.errors import SLMError
 from common.jobs import JobKind
 

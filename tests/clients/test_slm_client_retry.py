@@ -21,7 +21,7 @@ from slm_client.errors import (
 )
 from slm_client.retry import Retry
 
-from api.schemas import GenerateBody
+from api.schemas.generation import GenerateBody
 from common.settings import ROOT
 
 

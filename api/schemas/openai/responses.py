@@ -1,19 +1,18 @@
-"""What the routes under `/v1/responses` answer, field by field."""
+"""Responses and the events of their streams: OpenAI's shapes, as far as this server fills them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, RootModel
 
-from api.reference.openai_models import UnixTime
-from api.reference.slm_models import Absent, Count, Told
+from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Number = Annotated[int, Field(ge=0, description="dense from 0: a stream can be taken up behind it")]
 
 
-class OutputText(Told):
+class OutputText(ResponseModel):
     """The answer's text."""
 
     type: Literal["output_text"]
@@ -22,7 +21,7 @@ class OutputText(Told):
     logprobs: list[dict[str, Any]]
 
 
-class OutputMessage(Told):
+class OutputMessage(ResponseModel):
     """The assistant's message."""
 
     id: str
@@ -32,33 +31,33 @@ class OutputMessage(Told):
     content: list[OutputText]
 
 
-class ResponseError(Told):
+class ResponseError(ResponseModel):
     """Why a response failed."""
 
     code: str
     message: str
 
 
-class Incomplete(Told):
+class Incomplete(ResponseModel):
     """Why a response is not whole."""
 
     reason: Literal["max_output_tokens"]
 
 
-class InputDetails(Told):
+class InputDetails(ResponseModel):
     """What the input's tokens were."""
 
     cached_tokens: Count
     cache_write_tokens: Count
 
 
-class OutputDetails(Told):
+class OutputDetails(ResponseModel):
     """What the output's tokens were."""
 
     reasoning_tokens: Count
 
 
-class ResponseUsage(Told):
+class ResponseUsage(ResponseModel):
     """Tokens of input and output."""
 
     input_tokens: Count
@@ -68,10 +67,10 @@ class ResponseUsage(Told):
     total_tokens: Count
 
 
-class ResponseObject(Told):
+class ResponseObject(ResponseModel):
     """A response as it stands."""
 
-    id: str = Field(description="`resp_` and the job's id")
+    id: Annotated[str, Field(description="`resp_` and the job's id")]
     object: Literal["response"]
     created_at: UnixTime
     status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -97,7 +96,7 @@ class ResponseObject(Told):
     user: str | None
 
 
-class ResponseEvent(Told):
+class ResponseEvent(ResponseModel):
     """The response has come to another point of its life."""
 
     type: Literal[
@@ -112,7 +111,7 @@ class ResponseEvent(Told):
     response: ResponseObject
 
 
-class ItemEvent(Told):
+class ItemEvent(ResponseModel):
     """A message begins or ends."""
 
     type: Literal["response.output_item.added", "response.output_item.done"]
@@ -121,7 +120,7 @@ class ItemEvent(Told):
     item: OutputMessage
 
 
-class PartEvent(Told):
+class PartEvent(ResponseModel):
     """A part of a message begins, grows or ends."""
 
     type: Literal[
@@ -134,13 +133,13 @@ class PartEvent(Told):
     item_id: str
     output_index: Count
     content_index: Count
-    part: Absent[OutputText] = None
-    delta: Absent[str] = Field(None, description="the next piece")
-    text: Absent[str] = Field(None, description="all of it")
-    logprobs: Absent[list[dict[str, Any]]] = None
+    part: NotRequired[OutputText]
+    delta: NotRequired[Annotated[str, Field(description="the next piece")]]
+    text: NotRequired[Annotated[str, Field(description="all of it")]]
+    logprobs: NotRequired[list[dict[str, Any]]]
 
 
-class FailureEvent(Told):
+class FailureEvent(ResponseModel):
     """The stream has failed; the response has not: ask again behind the last event."""
 
     type: Annotated[str, Field(description="`error`, or what kind of error it is")]

@@ -1,4 +1,4 @@
-"""Bodies of the routes that show tokens."""
+"""The tokens of a prompt, and the text of tokens."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.openai.messages import MAX_MESSAGES, Message, conversation
-from api.schemas import Body
-from api.strict import FIRST_ERROR
+from api.schemas.job_options import Body
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.response_model import Count, JobId, ResponseModel
+from api.schemas.strict import FIRST_ERROR
 from common import prompts
 from common.errors import InvalidRequest
 from common.prompts import Prompt, RawText, TokenIds
@@ -65,3 +66,15 @@ class DetokenizeBody(Body):
     def to_params(self) -> dict[str, Any]:
         """The tokens as a prompt."""
         return prompts.to_wire(TokenIds(tuple(self.ids)))
+
+
+class Tokens(ResponseModel):
+    """What the model sees of a prompt."""
+
+    success: bool
+    text: Annotated[str, Field(description="the prompt as the model sees it")]
+    tokens: Annotated[list[str], Field(description="the text of each; U+FFFD stands for a part of a character")]
+    ids: list[Count]
+    count: Count
+    context_length: Annotated[Count, Field(description="the most tokens that prompt and answer can have together")]
+    job_id: JobId
