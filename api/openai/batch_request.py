@@ -10,9 +10,10 @@ from pydantic import Field
 from api.openai.body import parse
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
-from api.openai.endpoint import Endpoint, Json
+from api.openai.endpoint import Endpoint
 from api.openai.sampling_body import SamplingBody
 from api.schemas.json_object import json_object
+from api.schemas.openai.batches import LineError
 from api.schemas.strict import Strict
 from common.errors import InvalidRequest
 
@@ -46,10 +47,10 @@ def read_request(line: BatchLine) -> SamplingBody:
     return body
 
 
-def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[Json]]:
+def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[LineError]]:
     """How many requests there are, and what is wrong with the lines themselves; blank ones do not count."""
     seen: set[str] = set()
-    errors: list[Json] = []
+    errors: list[LineError] = []
     total = 0
     for number, text in lines:
         if not text.strip():
@@ -77,6 +78,6 @@ def _check_line(text: str, endpoint: str, seen: set[str]) -> None:
     seen.add(line.custom_id)
 
 
-def _error(number: int | None, code: str, message: str, param: str | None) -> Json:
+def _error(number: int | None, code: str, message: str, param: str | None) -> LineError:
     """As in a batch object; lines are counted from 1 there."""
-    return {"code": code, "line": None if number is None else number + 1, "message": message, "param": param}
+    return LineError(code=code, line=None if number is None else number + 1, message=message, param=param)

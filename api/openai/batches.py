@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from flask import Blueprint, Response, jsonify
 from pydantic import Field
@@ -11,18 +11,16 @@ from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
 from api.openai import errors
 from api.openai.body import parse
-from api.openai.endpoint import Json
 from api.openai.files import find_file
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
 from api.request_body import json_text
 from api.schemas.json_object import json_object
+from api.schemas.openai.batches import BatchList, BatchObject, LineError, LineErrors, RequestCounts
 from api.schemas.strict import Strict
 from common import ids
 from common.batches import Batch
 from common.errors import InvalidRequest, NotFound
-
-TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 
 batches = Blueprint("batches", __name__, url_prefix="/v1/batches")
 set_access(batches, Access.USER)
@@ -61,7 +59,7 @@ def list_batches() -> Response:
     """The caller's batches, newest first."""
     after, limit = page_arguments(ids.BATCH_ID)
     page = services().batches.newest(caller().owner, after=after, limit=limit)
-    return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
+    return jsonify(listing(BatchList, [_object(one) for one in page.items], has_more=page.has_more))
 
 
 @batches.get("/<batch_id>")
@@ -96,20 +94,26 @@ def _find(batch_id: str) -> Batch:
     return found
 
 
-def _object(batch: Batch) -> Json:
-    return {
-        "id": batch.id,
-        "object": "batch",
-        "endpoint": batch.endpoint,
-        "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
-        "input_file_id": batch.input_file_id,
-        "completion_window": "24h",
-        "status": batch.status.value,
-        "output_file_id": batch.output_file_id,
-        "error_file_id": batch.error_file_id,
-        "created_at": batch.created_at,
-        "expires_at": batch.expires_at,
-        **{f"{status}_at": batch.times.get(status) for status in TIMES},
-        "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
-        "metadata": batch.metadata,
-    }
+def _object(batch: Batch) -> BatchObject:
+    return BatchObject(
+        id=batch.id,
+        object="batch",
+        endpoint=batch.endpoint,
+        errors=LineErrors(object="list", data=cast(list[LineError], batch.errors)) if batch.errors else None,
+        input_file_id=batch.input_file_id,
+        completion_window="24h",
+        status=batch.status,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        created_at=batch.created_at,
+        expires_at=batch.expires_at,
+        in_progress_at=batch.times.get("in_progress"),
+        finalizing_at=batch.times.get("finalizing"),
+        completed_at=batch.times.get("completed"),
+        failed_at=batch.times.get("failed"),
+        expired_at=batch.times.get("expired"),
+        cancelling_at=batch.times.get("cancelling"),
+        cancelled_at=batch.times.get("cancelled"),
+        request_counts=RequestCounts(total=batch.total, completed=batch.completed, failed=batch.failed),
+        metadata=batch.metadata,
+    )

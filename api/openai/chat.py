@@ -7,11 +7,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.openai.choices import Choice
-from api.openai.endpoint import Endpoint, Json
+from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
 from api.schemas.grammar import ResponseFormat
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
@@ -74,29 +75,32 @@ class Chat(Endpoint[ChatBody]):
             for index in range(body.n)
         ]
 
-    def choice(self, body: ChatBody, index: int, choice: Choice) -> Json:
+    def choice(self, body: ChatBody, index: int, choice: Choice) -> ChatChoice:
         """As `Endpoint.choice`."""
         del body
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        message = ChatMessage(role="assistant", content=choice.text, refusal=None)
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
-        return {"index": index, "message": message, "logprobs": scored, "finish_reason": choice.finish_reason}
+        return ChatChoice(index=index, message=message, logprobs=scored, finish_reason=choice.finish_reason)
 
-    def opening(self, body: ChatBody, index: int) -> Json:
+    def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
         """The role comes first."""
         del body
         return _delta(index, {"role": "assistant", "content": ""})
 
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChatChunkChoice:
         """As `Endpoint.piece`."""
-        return _delta(index, {"content": text}) | {"logprobs": scored and scored.for_chat()}
+        return _delta(index, {"content": text}, scored=scored)
 
-    def closing(self, index: int, finish_reason: str) -> Json:
+    def closing(self, index: int, finish_reason: FinishReason) -> ChatChunkChoice:
         """As `Endpoint.closing`."""
         return _delta(index, {}, finish_reason)
 
 
-def _delta(index: int, delta: Json, finish_reason: str | None = None) -> Json:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _delta(
+    index: int, delta: ChatDelta, finish_reason: FinishReason | None = None, scored: ScoredTokens | None = None
+) -> ChatChunkChoice:
+    told = None if scored is None else scored.for_chat()
+    return {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
 
 
 CHAT = Chat(ChatBody)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from api.schemas.errors import OpenAIError, OpenAIErrorBody
 from common.errors import SLMError
 
 PATH_PREFIX = "/v1/"
@@ -12,16 +12,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 _CODES = {"prompt_too_long": "context_length_exceeded"}  # where their clients look for a name of theirs
 
 
-def body(err: SLMError) -> dict[str, Any]:
+def body(err: SLMError) -> OpenAIError:
     """The error object; its four keys are always there."""
-    return {
-        "error": {
-            "message": err.message,
-            "type": _type(err.status),
-            "param": err.param,
-            "code": _CODES.get(err.code, err.code),
-        }
-    }
+    code = _CODES.get(err.code, err.code)
+    return OpenAIError(error=OpenAIErrorBody(message=err.message, type=_type(err.status), param=err.param, code=code))
 
 
 def _type(status: int) -> str:

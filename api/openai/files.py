@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
-from api.openai.endpoint import Json
 from api.openai.listing import listing, page_arguments
 from api.request_body import require_form
+from api.schemas.openai.files import DeletedFile, FileList, FileObject, FilePurpose
 from api.schemas.shown import shown
 from common import ids
 from common.errors import BodyTooLarge, InvalidRequest, NotFound
@@ -48,7 +50,7 @@ def list_files() -> Response:
     if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
         raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
     page = services().files.newest(caller().owner, purpose=request.args.get("purpose"), after=after, limit=limit)
-    return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
+    return jsonify(listing(FileList, [_object(one) for one in page.items], has_more=page.has_more))
 
 
 @files.get("/<file_id>")
@@ -69,7 +71,7 @@ def read_file(file_id: str) -> Response:
 def delete_file(file_id: str) -> Response:
     """Drop a file."""
     services().files.delete(find_file(file_id))
-    return jsonify(id=file_id, object="file", deleted=True)
+    return jsonify(DeletedFile(id=file_id, object="file", deleted=True))
 
 
 def _form_file() -> tuple[str, bytes]:
@@ -92,14 +94,14 @@ def find_file(file_id: str) -> StoredFile:
     return found
 
 
-def _object(one: StoredFile) -> Json:
-    return {
-        "id": one.id,
-        "object": "file",
-        "bytes": one.bytes,
-        "created_at": one.created_at,
-        "expires_at": one.expires_at,
-        "filename": one.filename,
-        "purpose": one.purpose,
-        "status": "processed",
-    }
+def _object(one: StoredFile) -> FileObject:
+    return FileObject(
+        id=one.id,
+        object="file",
+        bytes=one.bytes,
+        created_at=one.created_at,
+        expires_at=one.expires_at,
+        filename=one.filename,
+        purpose=cast(FilePurpose, one.purpose),
+        status="processed",
+    )

@@ -19,6 +19,7 @@ from api.openai.response_story import ID_PREFIX, Json, ResponseStory
 from api.openai.response_stream import frames
 from api.request_body import json_text
 from api.schemas.json_object import json_object
+from api.schemas.openai.responses import ResponseObject
 from api.schemas.query import natural
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
@@ -134,7 +135,7 @@ def _story(record: JobRecord) -> ResponseStory:
     return ResponseStory(record, lambda: jobs.get(record.id, who))
 
 
-def _object(record: JobRecord) -> Json:
+def _object(record: JobRecord) -> ResponseObject:
     story = _story(record)
     for event in services().jobs.told(record.id):
         story.take(event)

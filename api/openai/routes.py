@@ -22,6 +22,7 @@ from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
 from api.request_body import json_text
 from api.schemas.json_object import json_object
+from api.schemas.openai.models import ModelList
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import SLMError
@@ -36,7 +37,7 @@ set_access(openai, Access.USER)
 @openai.get("/models")
 def list_models() -> Response:
     """What can be asked for by name."""
-    return jsonify(object="list", data=[model.to_dict() for model in catalogue().all()])
+    return jsonify(ModelList(object="list", data=[model.to_dict() for model in catalogue().all()]))
 
 
 @openai.get("/models/<path:model_id>")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.schemas.openai.files import Listing
+from api.schemas.openai.listing import Listed, Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 from common.batches import BatchStatus
 
@@ -35,10 +35,9 @@ class RequestCounts(ResponseModel):
     failed: Count
 
 
-class BatchObject(ResponseModel):
+class BatchObject(Listed):
     """A batch as it stands."""
 
-    id: str
     object: Literal["batch"]
     endpoint: str
     errors: LineErrors | None

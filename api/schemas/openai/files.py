@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.openai.listing import Listed, Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
+
+FilePurpose = Literal["batch", "batch_output"]
 
 
 class UploadForm(BaseModel):
@@ -20,26 +23,16 @@ class UploadForm(BaseModel):
     )
 
 
-class FileObject(ResponseModel):
+class FileObject(Listed):
     """A file's record."""
 
-    id: str
     object: Literal["file"]
     bytes: Count
     created_at: UnixTime
     expires_at: UnixTime
     filename: str
-    purpose: Literal["batch", "batch_output"]
+    purpose: FilePurpose
     status: Literal["processed"]
-
-
-class Listing(ResponseModel):
-    """A page of a listing, newest first."""
-
-    object: Literal["list"]
-    first_id: str | None
-    last_id: Annotated[str | None, Field(description="ask for the next page with it as `after`")]
-    has_more: bool
 
 
 class FileList(Listing):

@@ -9,6 +9,22 @@ from pydantic import Field, RootModel
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+ResponseEventType = Literal[
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+]
+ItemEventType = Literal["response.output_item.added", "response.output_item.done"]
+PartEventType = Literal[
+    "response.content_part.added",
+    "response.content_part.done",
+    "response.output_text.delta",
+    "response.output_text.done",
+]
 Number = Annotated[int, Field(ge=0, description="dense from 0: a stream can be taken up behind it")]
 
 
@@ -73,7 +89,7 @@ class ResponseObject(ResponseModel):
     id: Annotated[str, Field(description="`resp_` and the job's id")]
     object: Literal["response"]
     created_at: UnixTime
-    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    status: ResponseStatus
     background: bool
     completed_at: UnixTime | None
     error: ResponseError | None
@@ -99,14 +115,7 @@ class ResponseObject(ResponseModel):
 class ResponseEvent(ResponseModel):
     """The response has come to another point of its life."""
 
-    type: Literal[
-        "response.created",
-        "response.queued",
-        "response.in_progress",
-        "response.completed",
-        "response.incomplete",
-        "response.failed",
-    ]
+    type: ResponseEventType
     sequence_number: Number
     response: ResponseObject
 
@@ -114,7 +123,7 @@ class ResponseEvent(ResponseModel):
 class ItemEvent(ResponseModel):
     """A message begins or ends."""
 
-    type: Literal["response.output_item.added", "response.output_item.done"]
+    type: ItemEventType
     sequence_number: Number
     output_index: Count
     item: OutputMessage
@@ -123,12 +132,7 @@ class ItemEvent(ResponseModel):
 class PartEvent(ResponseModel):
     """A part of a message begins, grows or ends."""
 
-    type: Literal[
-        "response.content_part.added",
-        "response.content_part.done",
-        "response.output_text.delta",
-        "response.output_text.done",
-    ]
+    type: PartEventType
     sequence_number: Number
     item_id: str
     output_index: Count
@@ -148,5 +152,8 @@ class FailureEvent(ResponseModel):
     code: str
 
 
-class ResponseFrame(RootModel[ResponseEvent | ItemEvent | PartEvent | FailureEvent]):
+StoryEvent = ResponseEvent | ItemEvent | PartEvent
+
+
+class ResponseFrame(RootModel[StoryEvent | FailureEvent]):
     """The data of an event of a response's stream."""
