@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -69,7 +70,7 @@ def idempotency_key() -> str | None:
 
 def fingerprint(body: Strict) -> str:
     """What a repeated request must have in common with the first: what the client set, however it wrote it."""
-    sent = body.model_dump_json(by_alias=True, exclude_unset=True)
+    sent = json.dumps(body.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=True)
     return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 from flask import Blueprint, Response, jsonify
 from pydantic import Field
@@ -16,6 +16,7 @@ from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
 from api.request_body import json_text
 from api.schemas.json_object import json_object
+from api.schemas.meaning import Meaning
 from api.schemas.openai.batches import BatchList, BatchObject, LineError, LineErrors, RequestCounts
 from api.schemas.strict import Strict
 from common import ids
@@ -29,11 +30,15 @@ set_access(batches, Access.USER)
 class BatchBody(Strict):
     """Body of `POST /v1/batches`."""
 
-    input_file_id: str = Field(description="the id of a file that was uploaded for a batch")
-    endpoint: Literal["/v1/chat/completions", "/v1/completions"] = Field(
-        description='"/v1/chat/completions" or "/v1/completions"'
+    input_file_id: Annotated[str, Meaning("The file of requests.")] = Field(
+        description="the id of a file that was uploaded for a batch"
     )
-    completion_window: Literal["24h"] = Field(description='"24h"')
+    endpoint: Annotated[
+        Literal["/v1/chat/completions", "/v1/completions"], Meaning("The route that every line of the file names.")
+    ] = Field(description='"/v1/chat/completions" or "/v1/completions"')
+    completion_window: Annotated[Literal["24h"], Meaning("How long it may take; what is not done then expires.")] = (
+        Field(description='"24h"')
+    )
     metadata: Metadata = Field(
         default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
     )

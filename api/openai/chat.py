@@ -9,10 +9,12 @@ from pydantic import Field, model_validator
 from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
+from api.openai.sampling_body import SamplingBody
 from api.schemas.grammar import ResponseFormat
+from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
+from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
@@ -24,15 +26,24 @@ NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 class ChatBody(SamplingBody):
     """The body. Without a limit the answer may fill the context."""
 
-    messages: Annotated[list[Message], FIRST_ERROR] = Field(
+    messages: Annotated[
+        Annotated[list[Message], FIRST_ERROR],
+        Meaning("The conversation so far; the model's own chat template puts it together."),
+    ] = Field(
         min_length=1,
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, each an object",
     )
-    max_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
-    max_completion_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    max_tokens: Annotated[
+        NewTokens | None, Meaning("Most tokens of the answer; the model's context binds besides.")
+    ] = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    max_completion_tokens: Annotated[NewTokens | None, Meaning("OpenAI's newer name for `max_tokens`.")] = Field(
+        None, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
+    )
     logprobs: bool = Field(False, description="true or false")
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
+    top_logprobs: Annotated[int | None, Meaning("With `logprobs`, so many alternatives to each token.")] = Field(
+        None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
+    )
     response_format: ResponseFormat | None = Field(None, description="an object with a type")
 
     @model_validator(mode="after")
@@ -71,7 +82,7 @@ class Chat(Endpoint[ChatBody]):
             "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
         }
         return [
-            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
+            GenerateParams(prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
             for index in range(body.n)
         ]
 

@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 from api.openai.choices import Choice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import MAX_CHOICES, MAX_NEW_TOKENS, SamplingBody, TokenId
+from api.openai.sampling_body import MAX_CHOICES, SamplingBody, TokenId
+from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
 from api.schemas.openai.completions import CompletionChoice
+from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
@@ -36,7 +38,9 @@ class CompletionBody(SamplingBody):
     max_tokens: int = Field(
         DEFAULT_MAX_TOKENS, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )
-    echo: bool = Field(False, description="true or false")
+    echo: Annotated[bool, Meaning("Whether the prompt's text stands before the answer.")] = Field(
+        False, description="true or false"
+    )
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
 
     @model_validator(mode="after")
@@ -88,7 +92,9 @@ class Completions(Endpoint[CompletionBody]):
         """As `Endpoint.params`."""
         seed = body.drawn_seed()
         return [
-            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_tokens, logprobs=body.logprobs))
+            GenerateParams(
+                prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_tokens, logprobs=body.logprobs)
+            )
             for prompt in body.prompts
             for index in range(body.n)
         ]

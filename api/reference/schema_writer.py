@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from api.openai.response_body import InputMessage
-from api.reference.meanings import explained
+from api.reference.meanings import explained, meanings_in
 from api.reference.operation import RequestBody, Schema
 from api.reference.schema_edits import with_nulls, without_nulls
 from api.schemas.messages import Message
@@ -64,9 +64,10 @@ def component_schemas(bodies: Iterable[RequestBody], answers: Iterable[type]) ->
         schema_generator=SchemaWriter,
     )
     schemas: dict[str, Schema] = written["$defs"]
+    meanings = meanings_in(body.model for body in bodies)
     for body in bodies:
         name = body.model.__name__
-        schema = explained(schemas[name])
+        schema = explained(body.model, schemas[name], meanings)
         schemas[name] = with_nulls(schema) if body.takes_nulls else without_nulls(schema)
     for name in (Message.__name__, InputMessage.__name__):
         schemas[name] = with_nulls(schemas[name])

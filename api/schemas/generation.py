@@ -17,60 +17,48 @@ from pydantic import (
 
 from api.schemas.grammar import MAX_CHOICES, SCHEMA_BOUNDS, Choice, Regex, ResponseFormat, choice_grammar
 from api.schemas.job_options import Body, Treatment
-from api.schemas.strict import FIRST_ERROR, at_most
+from api.schemas.meaning import Meaning
+from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED, SamplingFields
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
-from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
-
-MAX_SEED = 2**63 - 1
-MAX_BIASES = 1024
-MAX_STOP_TOKENS = 64
-
-StopString = Annotated[str, Field(min_length=1)]
-TokenId = Annotated[int, Field(ge=0)]
-TokenIdKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]  # JSON's objects have strings for keys
-Bias = Annotated[float, Field(ge=-100, le=100)]
+from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind
 
 
-class GenerateBody(Body, Treatment):
+class GenerateBody(SamplingFields, Treatment, Body):
     """Body of `POST /slm/generate` and `/slm/stream`."""
 
-    prompt: str = Field(pattern=r"\S", description="a non-blank string of valid Unicode")
-    max_new_tokens: int = Field(100, ge=1, le=1_048_576, description="an integer from 1 to 1048576")
-    min_new_tokens: int = Field(0, ge=0, le=1_048_576, description="an integer from 0 to max_new_tokens")
-    temperature: float = Field(0.7, ge=0, le=5, description="a number from 0 to 5")
-    do_sample: bool = Field(True, description="true or false")
-    top_p: float = Field(1.0, gt=0, le=1, description="a number above 0 and at most 1")
-    top_k: int = Field(0, ge=0, le=1_000_000, description="an integer from 0 (off) to 1000000")
-    min_p: float = Field(0.0, ge=0, le=1, description="a number from 0 (off) to 1")
-    repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="a number from 0.01 to 100")
-    presence_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
-    frequency_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
-    logit_bias: Annotated[dict[TokenIdKey, Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)] = Field(
-        default_factory=dict,
-        description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
+    prompt: Annotated[str, Meaning("What to answer, or to go on with.")] = Field(
+        pattern=r"\S", description="a non-blank string of valid Unicode"
     )
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
-    stop: StopString | Annotated[list[StopString], Field(max_length=8), FIRST_ERROR] = Field(
-        default_factory=list, description="a non-empty string or a list of at most 8 of them"
+    max_new_tokens: Annotated[int, Meaning("Most tokens of the answer; the model's context binds besides.")] = Field(
+        100, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS), FIRST_ERROR] = Field(
-        default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
+    min_new_tokens: Annotated[int, Meaning("Before these no end token, stop token or stop string ends the answer.")] = (
+        Field(0, ge=0, le=MAX_NEW_TOKENS, description="an integer from 0 to max_new_tokens")
     )
-    ignore_eos: bool = Field(False, description="true or false")
-    response_format: ResponseFormat | None = Field(
+    do_sample: Annotated[bool, Meaning("False: always the most probable token.")] = Field(
+        True, description="true or false"
+    )
+    logprobs: Annotated[int | None, Meaning("Tell each token's log probability, and so many alternatives.")] = Field(
+        None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
+    )
+    response_format: Annotated[
+        ResponseFormat | None, Meaning("The form that the answer keeps to, such as a JSON schema.")
+    ] = Field(
         None,
         description='an object with the type "text", "json_object" or "json_schema", the last with a json_schema '
         f"that has a schema {SCHEMA_BOUNDS}",
     )
-    regex: Regex | None = Field(
+    regex: Annotated[Regex | None, Meaning("What the whole answer matches.")] = Field(
         None, description=f"a regular expression of 1 to {MAX_GRAMMAR_CHARS} characters of valid Unicode"
     )
-    choice: Choice | None = Field(
+    choice: Annotated[Choice | None, Meaning("The answer is one of these.")] = Field(
         None,
         description=f"a list of 1 to {MAX_CHOICES} non-empty strings, {MAX_GRAMMAR_CHARS} characters of JSON at most",
     )
-    seed: int = Field(
+    seed: Annotated[
+        int, Meaning("The same seed and request give the same tokens, whatever else runs. Drawn where it is missing.")
+    ] = Field(
         default_factory=lambda: secrets.randbelow(MAX_SEED),  # drawn here, so that every attempt samples alike
         ge=0,
         le=MAX_SEED,
@@ -102,25 +90,12 @@ class GenerateBody(Body, Treatment):
 
     def to_params(self) -> dict[str, Any]:
         """The prompt and how to sample: `GenerateParams`."""
-        return GenerateParams(
-            prompt=self.prompt,
-            sampling=SamplingParams(
-                seed=self.seed,
-                max_new_tokens=self.max_new_tokens,
-                min_new_tokens=self.min_new_tokens,
-                temperature=self.temperature,
-                do_sample=self.do_sample,
-                top_p=self.top_p,
-                top_k=self.top_k,
-                min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty,
-                presence_penalty=self.presence_penalty,
-                frequency_penalty=self.frequency_penalty,
-                logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
-                logprobs=self.logprobs,
-                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
-                stop_token_ids=tuple(self.stop_token_ids),
-                ignore_eos=self.ignore_eos,
-                grammar=self.grammar,
-            ),
-        ).to_dict()
+        sampling = self.sampling(
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+            min_new_tokens=self.min_new_tokens,
+            do_sample=self.do_sample,
+            logprobs=self.logprobs,
+            grammar=self.grammar,
+        )
+        return GenerateParams(self.prompt, sampling).to_dict()

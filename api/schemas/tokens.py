@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from api.schemas.job_options import Body
+from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.response_model import Count, JobId, ResponseModel
 from api.schemas.strict import FIRST_ERROR
@@ -34,7 +35,7 @@ class TokenizeBody(Body):
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, as of POST /v1/chat/completions",
     )
-    raw_text: str | None = Field(
+    raw_text: Annotated[str | None, Meaning("A text that the model sees as it is, without a template.")] = Field(
         None, min_length=1, description="a non-empty string of valid Unicode, as of POST /v1/completions"
     )
 
@@ -61,7 +62,9 @@ class TokenizeBody(Body):
 class DetokenizeBody(Body):
     """Body of `POST /slm/detokenize`."""
 
-    ids: Annotated[list[TokenId], FIRST_ERROR] = Field(min_length=1, description="a non-empty list of token ids")
+    ids: Annotated[Annotated[list[TokenId], FIRST_ERROR], Meaning("Tokens of the model.")] = Field(
+        min_length=1, description="a non-empty list of token ids"
+    )
 
     def to_params(self) -> dict[str, Any]:
         """The tokens as a prompt."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.meaning import Meaning
 from api.schemas.openai.listing import Listed, Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
@@ -17,8 +18,8 @@ class UploadForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    purpose: Annotated[Literal["batch"], Field(description='"batch"')]
-    file: str = Field(
+    purpose: Annotated[Literal["batch"], Meaning("What the file is for.")] = Field(description='"batch"')
+    file: Annotated[str, Meaning("The file.")] = Field(
         description="text in UTF-8", json_schema_extra={"format": "binary", "contentMediaType": "application/jsonl"}
     )
 
