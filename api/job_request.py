@@ -13,11 +13,12 @@ from api.current import caller, services
 from api.request_body import json_text
 from api.schemas.generation import GenerateBody
 from api.schemas.job_options import Body, Treatment
-from api.schemas.parsing import parse_body
+from api.schemas.json_object import json_object
+from api.schemas.parsing import SLM, parse
 from api.schemas.strict import Strict
+from api.schemas.webhook_target import Target
 from api.service import NewJob
 from api.webhooks.addresses import is_public, literal
-from api.webhooks.target import Target
 from common.errors import InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
@@ -37,10 +38,11 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """Read the present request.
 
     Raises:
-        InvalidRequest: a field is wrong.
+        InvalidRequest: it is no JSON object, or a field is wrong.
         UnsupportedMediaType, RequestEntityTooLarge: as `json_text`.
     """
-    body = parse_body(schema, json_text())
+    text = json_text()
+    body = parse(schema, json_object(text) if text.strip() else {}, SLM)
     is_async = _wants_no_wait(body)
     options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else _plain_options(kind, is_async)
     if key := idempotency_key():

@@ -139,7 +139,7 @@ class BatchDriver:
         except SLMError as err:
             if err.retryable:
                 return False
-            self._note_error(batch, number, line, errors.about(err, ENDPOINTS[line.url].names))
+            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names))
         else:
             self._batches.note_jobs(batch.id, number, job_ids)
         return True
@@ -172,7 +172,7 @@ class BatchDriver:
         try:
             answer = self._answer(line, records)
         except SLMError as err:
-            self._note_error(batch, number, line, errors.about(err, ENDPOINTS[line.url].names), records[0].id)
+            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names), records[0].id)
         else:
             result = _result(batch, number, line, 200, answer, records[0].id)
             self._batches.note_result(batch.id, number, result, is_error=False)

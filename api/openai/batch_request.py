@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.openai.body import parse
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint
 from api.openai.sampling_body import SamplingBody
 from api.schemas.json_object import json_object
 from api.schemas.openai.batches import LineError
+from api.schemas.parsing import OPENAI, parse
 from api.schemas.strict import Strict
 from common.errors import InvalidRequest
 
@@ -35,12 +35,12 @@ class BatchLine(Strict):
 
 def read_line(text: str) -> BatchLine:
     """Read a line. Raises `InvalidRequest`."""
-    return parse(BatchLine, json_object(text.encode()))
+    return parse(BatchLine, json_object(text.encode()), OPENAI)
 
 
 def read_request(line: BatchLine) -> SamplingBody:
     """The request in a line that was checked. Raises `InvalidRequest`."""
-    body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body)
+    body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body, OPENAI)
     for name in _OF_A_CLIENT_THAT_WAITS:
         if name in body.model_fields_set:
             raise InvalidRequest(f"{name} cannot be used in a batch", param=name)

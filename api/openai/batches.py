@@ -9,8 +9,6 @@ from pydantic import Field
 
 from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
-from api.openai import errors
-from api.openai.body import parse
 from api.openai.files import find_file
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
@@ -18,6 +16,7 @@ from api.request_body import json_text
 from api.schemas.json_object import json_object
 from api.schemas.meaning import Meaning
 from api.schemas.openai.batches import BatchList, BatchObject, LineError, LineErrors, RequestCounts
+from api.schemas.parsing import OPENAI, parse
 from api.schemas.strict import Strict
 from common import ids
 from common.batches import Batch
@@ -47,7 +46,7 @@ class BatchBody(Strict):
 @batches.post("")
 def create_batch() -> Response:
     """Enter a batch."""
-    body = parse(BatchBody, json_object(json_text()))
+    body = parse(BatchBody, json_object(json_text()), OPENAI)
     _check_file(body.input_file_id)
     batch = services().batches.enter(
         caller().owner,
@@ -86,7 +85,7 @@ def _check_file(file_id: str) -> None:
     try:
         found = find_file(file_id)
     except NotFound as err:
-        raise errors.about(err, {"file_id": "input_file_id"}) from err
+        raise err.renamed({"file_id": "input_file_id"}) from err
     if found.purpose != "batch":
         raise InvalidRequest("input_file_id must be that of a file with the purpose batch", param="input_file_id")
 

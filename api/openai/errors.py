@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from api.schemas.errors import OpenAIError, OpenAIErrorBody
 from common.errors import SLMError
 
@@ -25,10 +23,3 @@ def _type(status: int) -> str:
 def headers(err: SLMError) -> dict[str, str]:
     """Their clients try 409 and every 5xx again unless they are told not to."""
     return {"X-Should-Retry": "true" if err.retryable else "false"}
-
-
-def about(err: SLMError, names: Mapping[str, str]) -> SLMError:
-    """The same error under the name that its field has in the client's request, where the worker knows another."""
-    if err.param is None or err.param not in names:
-        return err
-    return SLMError.from_dict(err.to_dict() | {"param": names[err.param]})

@@ -9,6 +9,7 @@ from api.reference import headers
 from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag
 from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, UploadForm
+from api.schemas.parsing import OPENAI
 from common import errors, ids
 
 EXAMPLE_FILE, EXAMPLE_BATCH = f"file-{headers.EXAMPLE_JOB}", f"batch_{headers.EXAMPLE_JOB}"
@@ -85,7 +86,7 @@ BATCH_OPERATIONS = {
         body=RequestBody(
             BatchBody,
             {"input_file_id": EXAMPLE_FILE, "endpoint": "/v1/chat/completions", "completion_window": "24h"},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[Answer("The batch.", BatchObject)],
         errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),

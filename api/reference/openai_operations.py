@@ -14,6 +14,7 @@ from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.models import ModelList, ModelObject
 from api.schemas.openai.responses import ResponseFrame, ResponseObject
+from api.schemas.parsing import OPENAI
 from common import errors, ids
 
 MODEL_ID = Parameter("path", "model_id", {"type": "string", "minLength": 1}, "A name from the list of models.")
@@ -62,7 +63,7 @@ OPENAI_OPERATIONS = {
         body=RequestBody(
             ChatBody,
             {"model": EXAMPLE_MODEL, "messages": [{"role": "user", "content": "Tell me a joke"}], "max_tokens": 60},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[
             Answer("The message.", ChatCompletion, headers=headers.REPEATABLE),
@@ -84,7 +85,7 @@ OPENAI_OPERATIONS = {
         body=RequestBody(
             CompletionBody,
             {"model": EXAMPLE_MODEL, "prompt": "Once upon a time", "max_tokens": 60},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[
             Answer("The text.", Completion, headers=headers.REPEATABLE),
@@ -115,7 +116,7 @@ OPENAI_OPERATIONS = {
         body=RequestBody(
             ResponseBody,
             {"model": EXAMPLE_MODEL, "input": "Tell me a joke", "max_output_tokens": 60},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[
             Answer("The response.", ResponseObject, headers=headers.REPEATABLE),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
-from api.auth.gate import is_admin
 from api.current import services
+from api.gate import is_admin
 from api.schemas.server import Health
 
 health = Blueprint("health", __name__)

@@ -4,6 +4,5 @@ Request bodies are pydantic models, which check them. Responses are `TypedDict`s
 each key and its type, and nothing has to be converted on the way to the wire. The reference (`api/reference`) writes
 the OpenAPI document from the same models.
 
-Rule of this package: it knows no Flask, no Redis and no service. It imports from `common`, and from `api` only what
-judges a value (`api/webhooks/target.py`).
+Rule of this package: it knows no Flask, no Redis and no service; of the project it imports only `common`.
 """

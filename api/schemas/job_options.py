@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from api.schemas.meaning import Meaning
 from api.schemas.shown import shown
 from api.schemas.strict import Strict
-from api.webhooks.target import MAX_URL_CHARS, URL_FORM, URL_PATTERN, Target
+from api.schemas.webhook_target import MAX_URL_CHARS, URL_FORM, URL_PATTERN, Target
 
 MAX_WAIT_S = 86_400
 
