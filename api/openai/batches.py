@@ -9,6 +9,7 @@ from pydantic import Field
 
 from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
+from api.openai.answering import own
 from api.openai.files import find_file
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
@@ -92,10 +93,7 @@ def _check_file(file_id: str) -> None:
 
 def _find(batch_id: str) -> Batch:
     """Raises `NotFound`; also for somebody else's."""
-    found = services().batches.find(batch_id)
-    if not caller().may_see(found.owner):
-        raise NotFound(f"There is no batch {batch_id[:60]!r}.", param="batch_id")
-    return found
+    return own(services().batches.find(batch_id), "batch")
 
 
 def _object(batch: Batch) -> BatchObject:

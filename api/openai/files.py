@@ -8,12 +8,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
+from api.openai.answering import own
 from api.openai.listing import listing, page_arguments
 from api.request_body import require_form
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, FilePurpose
 from api.schemas.shown import shown
 from common import ids
-from common.errors import BodyTooLarge, InvalidRequest, NotFound
+from common.errors import BodyTooLarge, InvalidRequest
 from common.files import StoredFile
 
 FORM_BYTES = 65_536  # what a form has besides its file
@@ -88,10 +89,7 @@ def _form_file() -> tuple[str, bytes]:
 
 def find_file(file_id: str) -> StoredFile:
     """The caller's file of that id. Raises `NotFound`; also for somebody else's."""
-    found = services().files.find(file_id)
-    if not caller().may_see(found.owner):
-        raise NotFound(f"There is no file {file_id[:60]!r}.", param="file_id")
-    return found
+    return own(services().files.find(file_id), "file")
 
 
 def _object(one: StoredFile) -> FileObject:

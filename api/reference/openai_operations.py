@@ -9,7 +9,7 @@ from api.openai.completions import CompletionBody
 from api.openai.response_body import ResponseBody
 from api.reference import headers
 from api.reference.error_models import GENERATION
-from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
+from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.models import ModelList, ModelObject
@@ -93,18 +93,15 @@ OPENAI_OPERATIONS = {
         ],
         errors=COMPLETING,
     ),
-    "openai.list_models": Operation(
-        id="listModels",
-        tag=Tag.OPENAI,
-        summary="List the model that is served",
-        answers=[Answer("The models.", ModelList)],
+    "openai.list_models": simple(
+        "listModels", Tag.OPENAI, "List the model that is served", Answer("The models.", ModelList)
     ),
-    "openai.show_model": Operation(
-        id="showModel",
-        tag=Tag.OPENAI,
-        summary="Show one model",
-        parameters=(MODEL_ID,),
-        answers=[Answer("The model.", ModelObject)],
+    "openai.show_model": simple(
+        "showModel",
+        Tag.OPENAI,
+        "Show one model",
+        Answer("The model.", ModelObject),
+        MODEL_ID,
         errors=(errors.ModelNotFound, errors.NoWorker),
     ),
     "responses.create": Operation(
@@ -132,12 +129,12 @@ OPENAI_OPERATIONS = {
         answers=[Answer("The response.", ResponseObject), RESPONSE_STREAM],
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
-    "responses.cancel": Operation(
-        id="cancelResponse",
-        tag=Tag.OPENAI,
-        summary="Cancel a response that goes on in the background",
-        parameters=(RESPONSE_ID,),
-        answers=[Answer("The response as it stands then.", ResponseObject)],
+    "responses.cancel": simple(
+        "cancelResponse",
+        Tag.OPENAI,
+        "Cancel a response that goes on in the background",
+        Answer("The response as it stands then.", ResponseObject),
+        RESPONSE_ID,
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
 }

@@ -106,3 +106,15 @@ class Operation:
     answers: Sequence[Answer]
     errors: Sequence[type[SLMError]] = field(default=())
     access: Access | None = None
+
+
+def simple(
+    id_: str,
+    tag: Tag,
+    summary: str,
+    answer: Answer,
+    *parameters: Parameter,
+    errors: Sequence[type[SLMError]] = (),
+) -> Operation:
+    """A route without a body that has one success."""
+    return Operation(id=id_, tag=tag, summary=summary, parameters=parameters, answers=[answer], errors=errors)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from api.reference import headers
 from api.reference.error_models import GENERATION, MODEL_CHANGE
-from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
+from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.generation import GenerateBody
@@ -14,6 +16,7 @@ from api.schemas.jobs import Accepted, Account, Cancellation, Dropped, Job, JobL
 from api.schemas.server import Info, ModelBody, ModelChanged
 from api.schemas.tokens import DetokenizeBody, TokenizeBody, Tokens
 from common import errors
+from common.errors import SLMError
 
 JOB_ID = Parameter("path", "job_id", headers.UUID, "The job's id.", headers.EXAMPLE_JOB)
 LIMIT = Parameter(
@@ -95,57 +98,66 @@ ACCEPTED = Answer(
     },
 )
 
+
+def _work(
+    id_: str,
+    tag: Tag,
+    summary: str,
+    body: RequestBody,
+    answer: Answer,
+    *,
+    description: str = "",
+    failures: Sequence[type[SLMError]] = GENERATION,
+) -> Operation:
+    """A route whose work becomes a job: its client waits for the answer, or for 202 alone."""
+    return Operation(
+        id=id_,
+        tag=tag,
+        summary=summary,
+        description=description,
+        parameters=SUBMITTING,
+        body=body,
+        answers=[replace(answer, headers=headers.REPEATABLE), ACCEPTED],
+        errors=(*failures, errors.IdempotencyMismatch),
+    )
+
+
+def _tokens(id_: str, summary: str, outcome: str, body: RequestBody, description: str = "") -> Operation:
+    return _work(id_, Tag.MODEL, summary, body, Answer(outcome, Tokens, example=TOKENS), description=description)
+
+
+def _model_change(id_: str, summary: str, outcome: str, description: str = "") -> Operation:
+    body = RequestBody(ModelBody, {}, is_required=False)
+    answer = Answer(outcome, ModelChanged)
+    return _work(id_, Tag.MODEL, summary, body, answer, description=description, failures=MODEL_CHANGE)
+
+
 SLM_OPERATIONS = {
-    "slm.generate": Operation(
-        id="generate",
-        tag=Tag.GENERATE,
-        summary="Generate an answer and give it at once",
+    "slm.generate": _work(
+        "generate",
+        Tag.GENERATE,
+        "Generate an answer and give it at once",
+        RequestBody(GenerateBody, {"prompt": "What is the capital of France?", "max_new_tokens": 50}),
+        Answer("The answer.", Generated, example=GENERATED),
         description="Answers 202 when it takes longer than `SLM_SYNC_TIMEOUT_S`; the result is kept.",
-        parameters=SUBMITTING,
-        body=RequestBody(GenerateBody, {"prompt": "What is the capital of France?", "max_new_tokens": 50}),
-        answers=[
-            Answer("The answer.", Generated, headers=headers.REPEATABLE, example=GENERATED),
-            ACCEPTED,
-        ],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
-    "slm.stream": Operation(
-        id="stream",
-        tag=Tag.GENERATE,
-        summary="Generate an answer and give it piece by piece",
+    "slm.stream": _work(
+        "stream",
+        Tag.GENERATE,
+        "Generate an answer and give it piece by piece",
+        RequestBody(GenerateBody, PROMPT),
+        Answer(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
         description="A stream that broke goes on at `GET /slm/jobs/{job_id}/stream`; the job's id is in `X-Job-Id`.",
-        parameters=SUBMITTING,
-        body=RequestBody(GenerateBody, PROMPT),
-        answers=[
-            Answer(
-                FRAMES,
-                Frame,
-                media_types=(EVENTS,),
-                headers=headers.REPEATABLE,
-                example=STREAM,
-            ),
-            ACCEPTED,
-        ],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
-    "tokens.tokenize": Operation(
-        id="tokenize",
-        tag=Tag.MODEL,
-        summary="Show the tokens of a prompt",
+    "tokens.tokenize": _tokens(
+        "tokenize",
+        "Show the tokens of a prompt",
+        "The tokens.",
+        RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
         description="As `/slm/generate` sees a `prompt`, a chat completion `messages`, and a completion a `raw_text`.",
-        parameters=SUBMITTING,
-        body=RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
-        answers=[Answer("The tokens.", Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
-    "tokens.detokenize": Operation(
-        id="detokenize",
-        tag=Tag.MODEL,
-        summary="Show the text of tokens",
-        parameters=SUBMITTING,
-        body=RequestBody(DetokenizeBody, {"ids": [19556]}),
-        answers=[Answer("The text.", Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
+    "tokens.detokenize": _tokens(
+        "detokenize", "Show the text of tokens", "The text.", RequestBody(DetokenizeBody, {"ids": [19556]})
     ),
     "jobs.list_jobs": Operation(
         id="listJobs",
@@ -156,12 +168,12 @@ SLM_OPERATIONS = {
         answers=[Answer("The jobs.", JobList)],
         errors=(errors.InvalidRequest,),
     ),
-    "jobs.show_job": Operation(
-        id="showJob",
-        tag=Tag.JOBS,
-        summary="Show a job: its state, its place in line, its text so far, its result",
-        parameters=(JOB_ID,),
-        answers=[Answer("The job.", Job)],
+    "jobs.show_job": simple(
+        "showJob",
+        Tag.JOBS,
+        "Show a job: its state, its place in line, its text so far, its result",
+        Answer("The job.", Job),
+        JOB_ID,
         errors=(errors.JobNotFound,),
     ),
     "sse.stream": Operation(
@@ -176,71 +188,45 @@ SLM_OPERATIONS = {
         ],
         errors=(errors.InvalidRequest, errors.JobNotFound),
     ),
-    "jobs.cancel_job": Operation(
-        id="cancelJob",
-        tag=Tag.JOBS,
-        summary="Cancel a job: a queued one at once, a running one at its next token",
-        parameters=(JOB_ID,),
-        answers=[Answer("It is cancelled, is about to be, or had ended before.", Cancellation)],
+    "jobs.cancel_job": simple(
+        "cancelJob",
+        Tag.JOBS,
+        "Cancel a job: a queued one at once, a running one at its next token",
+        Answer("It is cancelled, is about to be, or had ended before.", Cancellation),
+        JOB_ID,
         errors=(errors.JobNotFound,),
     ),
-    "usage.show_usage": Operation(
-        id="showUsage",
-        tag=Tag.JOBS,
-        summary="Count your ended jobs and their tokens",
-        answers=[Answer("Your account.", Account)],
+    "usage.show_usage": simple(
+        "showUsage", Tag.JOBS, "Count your ended jobs and their tokens", Answer("Your account.", Account)
     ),
-    "slm.info": Operation(
-        id="info",
-        tag=Tag.MODEL,
-        summary="Tell what is served, by which workers",
-        answers=[Answer("How things stand.", Info)],
-    ),
-    "slm.load": Operation(
-        id="load",
-        tag=Tag.MODEL,
-        summary="Load the model on every worker",
-        parameters=SUBMITTING,
-        body=RequestBody(ModelBody, {}, is_required=False),
-        answers=[
-            Answer("Every worker holds it.", ModelChanged, headers=headers.REPEATABLE),
-            ACCEPTED,
-        ],
-        errors=(*MODEL_CHANGE, errors.IdempotencyMismatch),
-    ),
-    "slm.unload": Operation(
-        id="unload",
-        tag=Tag.MODEL,
-        summary="Unload the model from every worker's memory",
+    "slm.info": simple("info", Tag.MODEL, "Tell what is served, by which workers", Answer("How things stand.", Info)),
+    "slm.load": _model_change("load", "Load the model on every worker", "Every worker holds it."),
+    "slm.unload": _model_change(
+        "unload",
+        "Unload the model from every worker's memory",
+        "No worker holds it any more.",
         description="The next generation loads it again.",
-        parameters=SUBMITTING,
-        body=RequestBody(ModelBody, {}, is_required=False),
-        answers=[
-            Answer("No worker holds it any more.", ModelChanged, headers=headers.REPEATABLE),
-            ACCEPTED,
-        ],
-        errors=(*MODEL_CHANGE, errors.IdempotencyMismatch),
     ),
-    "quarantine.list_quarantine": Operation(
-        id="listQuarantine",
-        tag=Tag.OPERATE,
-        summary="List the jobs that were set aside because several of their workers died",
-        answers=[Answer("The jobs.", Quarantine)],
+    "quarantine.list_quarantine": simple(
+        "listQuarantine",
+        Tag.OPERATE,
+        "List the jobs that were set aside because several of their workers died",
+        Answer("The jobs.", Quarantine),
     ),
-    "quarantine.retry_job": Operation(
-        id="retryJob",
-        tag=Tag.OPERATE,
-        summary="Try a job from quarantine again, as a new one",
-        parameters=(JOB_ID,),
-        answers=[ACCEPTED],
+    "quarantine.retry_job": simple(
+        "retryJob",
+        Tag.OPERATE,
+        "Try a job from quarantine again, as a new one",
+        ACCEPTED,
+        JOB_ID,
         errors=(errors.JobNotFound, errors.Conflict, errors.NoWorker, errors.QueueFull, errors.RedisFull),
     ),
-    "quarantine.drop_job": Operation(
-        id="dropJob",
-        tag=Tag.OPERATE,
-        summary="Drop a job from quarantine",
-        parameters=(JOB_ID,),
-        answers=[Answer("It is dropped.", Dropped)],
+    "quarantine.drop_job": simple(
+        "dropJob",
+        Tag.OPERATE,
+        "Drop a job from quarantine",
+        Answer("It is dropped.", Dropped),
+        JOB_ID,
         errors=(errors.JobNotFound,),
     ),
 }
