@@ -69,6 +69,6 @@ def component_schemas(bodies: Iterable[RequestBody], answers: Iterable[type]) ->
         name = body.model.__name__
         schema = explained(body.model, schemas[name], meanings)
         schemas[name] = with_nulls(schema) if body.dialect.null_is_missing else without_nulls(schema)
-    for name in (Message.__name__, InputMessage.__name__):
+    for name in schemas.keys() & {Message.__name__, InputMessage.__name__}:
         schemas[name] = with_nulls(schemas[name])
     return schemas
