@@ -8,13 +8,13 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from redis import Redis
 
-from api.auth.gate import register_gate
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
 from api.cors import register_cors
 from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
+from api.gate import register_gate
 from api.hooks import register_hooks
 from api.line import Line
 from api.observation.access_log import AccessLog

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.answers import error_fields, logprobs, waiting
+from api.answers import error_fields, logprobs
+from api.schemas.errors import ErrorFrame
+from api.schemas.frames import EndFrame, FrameData, StatusFrame, TextFrame
 from common.errors import SLMError
 from common.events import Event, EventType
 from common.job_store import Place
@@ -18,9 +20,9 @@ _COMPLETE = {
 }
 
 
-def place_in_line(place: Place) -> dict[str, Any]:
+def place_in_line(place: Place) -> StatusFrame:
     """The data of the frame that tells of a move in line."""
-    return {"status": QUEUED, **waiting(place)}
+    return StatusFrame(status=QUEUED, position=place.position, estimated_wait_s=place.estimated_wait_s)
 
 
 class FrameWriter:
@@ -37,32 +39,34 @@ class FrameWriter:
         self._text = text
         self._request_id = request_id
 
-    def write(self, event: Event) -> dict[str, Any] | None:
+    def write(self, event: Event) -> FrameData | None:
         """The data of the event's frame; None for an event that has nothing to show."""
         match event.type:
             case EventType.QUEUED:
-                return {"status": QUEUED, "position": event.data["position"]}
+                return StatusFrame(status=QUEUED, position=event.data["position"])
             case EventType.STATUS:
-                return {"status": event.data["status"]}
+                return StatusFrame(status=event.data["status"])
             case EventType.TOKEN:
                 return self._text_frame(event.data)
             case EventType.FINISHED:
-                return {"status": self._last_line(event), "device_used": event.data["device"]}
+                return EndFrame(status=self._last_line(event), device_used=event.data["device"])
             case EventType.ERROR:
                 return self.failure(SLMError.from_dict(event.data))
 
-    def failure(self, err: SLMError) -> dict[str, Any]:
+    def failure(self, err: SLMError) -> ErrorFrame:
         """The data of the frame that says why nothing more can come."""
         return error_fields(err, self._request_id)
 
-    def _text_frame(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def _text_frame(self, data: dict[str, Any]) -> TextFrame | None:
         """A token event can be empty: the bytes of a character may come in several tokens."""
         piece, is_last = data["text"], data["is_last"]
         if not piece and not is_last:
             return None
         self._text += piece
-        frame = {"text": piece, "full_text": self._text.strip(), "is_complete": is_last}
-        return frame | {"logprobs": logprobs(data["logprobs"])} if "logprobs" in data else frame
+        frame: TextFrame = {"text": piece, "full_text": self._text.strip(), "is_complete": is_last}
+        if "logprobs" in data:
+            frame["logprobs"] = logprobs(data["logprobs"])
+        return frame
 
     def _last_line(self, event: Event) -> str:
         if event.data["state"] == JobState.CANCELLED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -11,11 +12,14 @@ from flask import request
 from api.current import caller, services
 from api.disconnect import has_gone
 from api.request_body import json_text
-from api.schemas import Body, GenerateBody, Treatment, parse_body
+from api.schemas.generation import GenerateBody
+from api.schemas.job_options import Body, Treatment
+from api.schemas.json_object import json_object
+from api.schemas.parsing import SLM, parse
+from api.schemas.strict import Strict
+from api.schemas.webhook_target import Target
 from api.service import NewJob
-from api.strict import Strict
 from api.webhooks.addresses import is_public, literal
-from api.webhooks.target import Target
 from common.errors import Cancelled, InvalidRequest
 from common.job_store import JobOptions
 from common.jobs import JobKind
@@ -35,11 +39,12 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """Read the present request.
 
     Raises:
-        InvalidRequest: a field is wrong.
+        InvalidRequest: it is no JSON object, or a field is wrong.
         UnsupportedMediaType, RequestEntityTooLarge: as `json_text`.
         Cancelled: as `check_presence`.
     """
-    body = parse_body(schema, json_text())
+    text = json_text()
+    body = parse(schema, json_object(text) if text.strip() else {}, SLM)
     is_async = _wants_no_wait(body)
     options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else _plain_options(kind, is_async)
     if key := idempotency_key():
@@ -81,7 +86,7 @@ def idempotency_key() -> str | None:
 
 def fingerprint(body: Strict) -> str:
     """What a repeated request must have in common with the first: what the client set, however it wrote it."""
-    sent = body.model_dump_json(by_alias=True, exclude_unset=True)
+    sent = json.dumps(body.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=True)
     return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.current import services, take_turn
-from api.schemas import shown
+from api.schemas.shown import shown
 from common.errors import UnsupportedMediaType
 
 FORM = "multipart/form-data"

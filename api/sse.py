@@ -19,7 +19,7 @@ from api.current import caller, open_stream, request_id, services
 from api.disconnect import watch_client
 from api.frames import FrameWriter, place_in_line
 from api.live_job import LiveJob
-from api.schemas import parse_last_event_id
+from api.schemas.query import parse_last_event_id
 from common.errors import ServerStopping, SLMError
 from common.events import Event
 from common.job_store import Place

@@ -38,6 +38,7 @@ Between processes an error travels as the dict of `SLMError.to_dict` (in a job's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -68,6 +69,12 @@ class SLMError(Exception):
         """Rebuild the error; an unknown code (from a newer worker) becomes `InternalError`."""
         cls = _BY_CODE.get(wire["code"], InternalError)
         return cls(wire["message"], param=wire.get("param"), retry_after_s=wire.get("retry_after_s"))
+
+    def renamed(self, names: Mapping[str, str]) -> SLMError:
+        """The same error; its `param` is called as in `names` (old name: new name), if it is there."""
+        if self.param is None or self.param not in names:
+            return self
+        return SLMError.from_dict(self.to_dict() | {"param": names[self.param]})
 
 
 class InvalidRequest(SLMError):

@@ -9,7 +9,7 @@ from typing import Any
 
 MAX_LOGPROBS = 20  # alternatives that can be told with a token
 MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory that it takes to compile
-_ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
+ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
 
 
 class GrammarKind(StrEnum):
@@ -37,7 +37,7 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Sampling of one sequence. Ranges are checked where the request enters (`api/schemas.py`).
+    """Sampling of one sequence. Ranges are checked where the request enters (`api/schemas`).
 
     `seed` is always set: the API draws one if the client gave none, so that every attempt of a job samples the same
     tokens. `top_k` 0, `top_p` 1.0, `min_p` 0.0, `repetition_penalty` 1.0 and the other penalties at 0.0 mean "off".
@@ -73,7 +73,7 @@ class SamplingParams:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` reads it back. What was not there from the first is told only where it is used."""
-        wire = {name: getattr(self, name) for name in _ALWAYS_TOLD}
+        wire = {name: getattr(self, name) for name in ALWAYS_TOLD}
         wire |= {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
         wire["stop"] = list(self.stop)
         if self.stop_token_ids:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from flask import Response, request
 
-from api.current import services
+from api.current import caller, services
 from api.disconnect import watch_client
 from api.job_request import fingerprint, idempotency_key
 from api.openai.models import Catalogue
+from api.schemas.strict import Strict
 from api.sse import HEADERS
-from api.strict import Strict
+from common.batches import Batch
+from common.errors import NotFound
+from common.files import StoredFile
 from common.job_store import JobOptions
+
+F = TypeVar("F", Batch, StoredFile)
 
 
 def catalogue() -> Catalogue:
@@ -27,6 +33,13 @@ def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:
     if key is None:
         return options
     return replace(options, idempotency_key=f"{key}#{index}" if index else key, fingerprint=fingerprint(body))
+
+
+def own(found: F, what: str) -> F:
+    """The file or batch that was found. Raises `NotFound` if it is somebody else's."""
+    if not caller().may_see(found.owner):
+        raise NotFound(f"There is no {what} {found.id[:60]!r}.", param=f"{what}_id")
+    return found
 
 
 def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:

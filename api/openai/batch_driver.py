@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -22,6 +23,7 @@ from api.openai.choices import Choice
 from api.openai.endpoint import Head, Json
 from api.openai.models import Catalogue
 from api.openai.sampling_body import SamplingBody
+from api.schemas.openai.batches import LineError
 from api.service import JobService, NewJob
 from common.batches import Batch, BatchStatus, BatchStore
 from common.errors import InternalError, JobNotFound, NotFound, SLMError
@@ -86,7 +88,8 @@ class BatchDriver:
             raise
         except Exception:
             log.exception("batch %s failed", batch_id)
-            self._fail(self._batches.find(batch_id), [{"code": InternalError.code, "message": "The server failed."}])
+            failure = LineError(code=InternalError.code, line=None, message="The server failed.", param=None)
+            self._fail(self._batches.find(batch_id), [failure])
 
     def _step(self, batch: Batch) -> None:
         match batch.status:
@@ -111,7 +114,7 @@ class BatchDriver:
         self._batches.note(batch.id, total=total)
         self._batches.move(batch.id, BatchStatus.IN_PROGRESS, [BatchStatus.VALIDATING])
 
-    def _fail(self, batch: Batch, problems: list[Json]) -> None:
+    def _fail(self, batch: Batch, problems: list[LineError]) -> None:
         for job_ids in self._batches.jobs(batch.id).values():
             self._cancel(job_ids, batch)
         self._batches.end(batch, BatchStatus.FAILED, errors=json.dumps(problems))
@@ -136,7 +139,7 @@ class BatchDriver:
         except SLMError as err:
             if err.retryable:
                 return False
-            self._note_error(batch, number, line, errors.about(err, ENDPOINTS[line.url].names))
+            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names))
         else:
             self._batches.note_jobs(batch.id, number, job_ids)
         return True
@@ -169,13 +172,13 @@ class BatchDriver:
         try:
             answer = self._answer(line, records)
         except SLMError as err:
-            self._note_error(batch, number, line, errors.about(err, ENDPOINTS[line.url].names), records[0].id)
+            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names), records[0].id)
         else:
             result = _result(batch, number, line, 200, answer, records[0].id)
             self._batches.note_result(batch.id, number, result, is_error=False)
         return True
 
-    def _answer(self, line: BatchLine, records: list[JobRecord]) -> Json:
+    def _answer(self, line: BatchLine, records: list[JobRecord]) -> Mapping[str, Any]:
         body, first = read_request(line), records[0]
         head = Head(first.id, first.created_ms // 1000, body.model, self._catalogue().fingerprint)
         choices = [Choice.of(record, self._jobs.told(record.id)) for record in records]
@@ -232,7 +235,7 @@ def _options(batch: Batch, number: int, index: int, body: SamplingBody) -> JobOp
     return JobOptions(bulk=True, ttl_s=body.ttl, timeout_s=body.timeout, idempotency_key=key, fingerprint=batch.id)
 
 
-def _result(batch: Batch, number: int, line: BatchLine, status: int, body: Json, job_id: str) -> Json:
+def _result(batch: Batch, number: int, line: BatchLine, status: int, body: Mapping[str, Any], job_id: str) -> Json:
     return {
         "id": _request_id(batch, number),
         "custom_id": line.custom_id,

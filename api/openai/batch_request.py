@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.openai.body import parse
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
-from api.openai.endpoint import Endpoint, Json
+from api.openai.endpoint import Endpoint
 from api.openai.sampling_body import SamplingBody
-from api.schemas import json_object
-from api.strict import Strict
+from api.schemas.json_object import json_object
+from api.schemas.openai.batches import LineError
+from api.schemas.parsing import OPENAI, parse
+from api.schemas.strict import Strict
 from common.errors import InvalidRequest
 
 MAX_LINES = 50_000
@@ -34,22 +35,22 @@ class BatchLine(Strict):
 
 def read_line(text: str) -> BatchLine:
     """Read a line. Raises `InvalidRequest`."""
-    return parse(BatchLine, json_object(text.encode()))
+    return parse(BatchLine, json_object(text.encode()), OPENAI)
 
 
 def read_request(line: BatchLine) -> SamplingBody:
     """The request in a line that was checked. Raises `InvalidRequest`."""
-    body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body)
+    body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body, OPENAI)
     for name in _OF_A_CLIENT_THAT_WAITS:
         if name in body.model_fields_set:
             raise InvalidRequest(f"{name} cannot be used in a batch", param=name)
     return body
 
 
-def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[Json]]:
+def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[LineError]]:
     """How many requests there are, and what is wrong with the lines themselves; blank ones do not count."""
     seen: set[str] = set()
-    errors: list[Json] = []
+    errors: list[LineError] = []
     total = 0
     for number, text in lines:
         if not text.strip():
@@ -77,6 +78,6 @@ def _check_line(text: str, endpoint: str, seen: set[str]) -> None:
     seen.add(line.custom_id)
 
 
-def _error(number: int | None, code: str, message: str, param: str | None) -> Json:
+def _error(number: int | None, code: str, message: str, param: str | None) -> LineError:
     """As in a batch object; lines are counted from 1 there."""
-    return {"code": code, "line": None if number is None else number + 1, "message": message, "param": param}
+    return LineError(code=code, line=None if number is None else number + 1, message=message, param=param)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, cast
 
 from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
 from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
-from api.openai import errors
-from api.openai.body import parse
-from api.openai.endpoint import Json
+from api.openai.answering import own
 from api.openai.files import find_file
 from api.openai.listing import listing, page_arguments
 from api.openai.response_body import Metadata
 from api.request_body import json_text
-from api.schemas import json_object
-from api.strict import Strict
+from api.schemas.json_object import json_object
+from api.schemas.meaning import Meaning
+from api.schemas.openai.batches import BatchList, BatchObject, LineError, LineErrors, RequestCounts
+from api.schemas.parsing import OPENAI, parse
+from api.schemas.strict import Strict
 from common import ids
 from common.batches import Batch
 from common.errors import InvalidRequest, NotFound
-
-TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 
 batches = Blueprint("batches", __name__, url_prefix="/v1/batches")
 set_access(batches, Access.USER)
@@ -31,11 +30,15 @@ set_access(batches, Access.USER)
 class BatchBody(Strict):
     """Body of `POST /v1/batches`."""
 
-    input_file_id: str = Field(description="the id of a file that was uploaded for a batch")
-    endpoint: Literal["/v1/chat/completions", "/v1/completions"] = Field(
-        description='"/v1/chat/completions" or "/v1/completions"'
+    input_file_id: Annotated[str, Meaning("The file of requests.")] = Field(
+        description="the id of a file that was uploaded for a batch"
     )
-    completion_window: Literal["24h"] = Field(description='"24h"')
+    endpoint: Annotated[
+        Literal["/v1/chat/completions", "/v1/completions"], Meaning("The route that every line of the file names.")
+    ] = Field(description='"/v1/chat/completions" or "/v1/completions"')
+    completion_window: Annotated[Literal["24h"], Meaning("How long it may take; what is not done then expires.")] = (
+        Field(description='"24h"')
+    )
     metadata: Metadata = Field(
         default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
     )
@@ -44,7 +47,7 @@ class BatchBody(Strict):
 @batches.post("")
 def create_batch() -> Response:
     """Enter a batch."""
-    body = parse(BatchBody, json_object(json_text()))
+    body = parse(BatchBody, json_object(json_text()), OPENAI)
     _check_file(body.input_file_id)
     batch = services().batches.enter(
         caller().owner,
@@ -61,7 +64,7 @@ def list_batches() -> Response:
     """The caller's batches, newest first."""
     after, limit = page_arguments(ids.BATCH_ID)
     page = services().batches.newest(caller().owner, after=after, limit=limit)
-    return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
+    return jsonify(listing(BatchList, [_object(one) for one in page.items], has_more=page.has_more))
 
 
 @batches.get("/<batch_id>")
@@ -83,33 +86,36 @@ def _check_file(file_id: str) -> None:
     try:
         found = find_file(file_id)
     except NotFound as err:
-        raise errors.about(err, {"file_id": "input_file_id"}) from err
+        raise err.renamed({"file_id": "input_file_id"}) from err
     if found.purpose != "batch":
         raise InvalidRequest("input_file_id must be that of a file with the purpose batch", param="input_file_id")
 
 
 def _find(batch_id: str) -> Batch:
     """Raises `NotFound`; also for somebody else's."""
-    found = services().batches.find(batch_id)
-    if not caller().may_see(found.owner):
-        raise NotFound(f"There is no batch {batch_id[:60]!r}.", param="batch_id")
-    return found
+    return own(services().batches.find(batch_id), "batch")
 
 
-def _object(batch: Batch) -> Json:
-    return {
-        "id": batch.id,
-        "object": "batch",
-        "endpoint": batch.endpoint,
-        "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
-        "input_file_id": batch.input_file_id,
-        "completion_window": "24h",
-        "status": batch.status.value,
-        "output_file_id": batch.output_file_id,
-        "error_file_id": batch.error_file_id,
-        "created_at": batch.created_at,
-        "expires_at": batch.expires_at,
-        **{f"{status}_at": batch.times.get(status) for status in TIMES},
-        "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
-        "metadata": batch.metadata,
-    }
+def _object(batch: Batch) -> BatchObject:
+    return BatchObject(
+        id=batch.id,
+        object="batch",
+        endpoint=batch.endpoint,
+        errors=LineErrors(object="list", data=cast(list[LineError], batch.errors)) if batch.errors else None,
+        input_file_id=batch.input_file_id,
+        completion_window="24h",
+        status=batch.status,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        created_at=batch.created_at,
+        expires_at=batch.expires_at,
+        in_progress_at=batch.times.get("in_progress"),
+        finalizing_at=batch.times.get("finalizing"),
+        completed_at=batch.times.get("completed"),
+        failed_at=batch.times.get("failed"),
+        expired_at=batch.times.get("expired"),
+        cancelling_at=batch.times.get("cancelling"),
+        cancelled_at=batch.times.get("cancelled"),
+        request_counts=RequestCounts(total=batch.total, completed=batch.completed, failed=batch.failed),
+        metadata=batch.metadata,
+    )

@@ -7,12 +7,15 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.openai.choices import Choice
-from api.openai.endpoint import Endpoint, Json
+from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.messages import MAX_MESSAGES, Message, conversation
-from api.openai.sampling_body import MAX_NEW_TOKENS, SamplingBody
-from api.strict import FIRST_ERROR
-from api.structured import ResponseFormat
+from api.openai.sampling_body import SamplingBody
+from api.schemas.grammar import ResponseFormat
+from api.schemas.meaning import Meaning
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
+from api.schemas.sampling import MAX_NEW_TOKENS
+from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.sampling import MAX_LOGPROBS
@@ -23,15 +26,24 @@ NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 class ChatBody(SamplingBody):
     """The body. Without a limit the answer may fill the context."""
 
-    messages: Annotated[list[Message], FIRST_ERROR] = Field(
+    messages: Annotated[
+        Annotated[list[Message], FIRST_ERROR],
+        Meaning("The conversation so far; the model's own chat template puts it together."),
+    ] = Field(
         min_length=1,
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, each an object",
     )
-    max_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
-    max_completion_tokens: NewTokens | None = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    max_tokens: Annotated[
+        NewTokens | None, Meaning("Most tokens of the answer; the model's context binds besides.")
+    ] = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    max_completion_tokens: Annotated[NewTokens | None, Meaning("OpenAI's newer name for `max_tokens`.")] = Field(
+        None, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
+    )
     logprobs: bool = Field(False, description="true or false")
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
+    top_logprobs: Annotated[int | None, Meaning("With `logprobs`, so many alternatives to each token.")] = Field(
+        None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
+    )
     response_format: ResponseFormat | None = Field(None, description="an object with a type")
 
     @model_validator(mode="after")
@@ -70,33 +82,36 @@ class Chat(Endpoint[ChatBody]):
             "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
         }
         return [
-            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
+            GenerateParams(prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
             for index in range(body.n)
         ]
 
-    def choice(self, body: ChatBody, index: int, choice: Choice) -> Json:
+    def choice(self, body: ChatBody, index: int, choice: Choice) -> ChatChoice:
         """As `Endpoint.choice`."""
         del body
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        message = ChatMessage(role="assistant", content=choice.text, refusal=None)
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
-        return {"index": index, "message": message, "logprobs": scored, "finish_reason": choice.finish_reason}
+        return ChatChoice(index=index, message=message, logprobs=scored, finish_reason=choice.finish_reason)
 
-    def opening(self, body: ChatBody, index: int) -> Json:
+    def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
         """The role comes first."""
         del body
         return _delta(index, {"role": "assistant", "content": ""})
 
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChatChunkChoice:
         """As `Endpoint.piece`."""
-        return _delta(index, {"content": text}) | {"logprobs": scored and scored.for_chat()}
+        return _delta(index, {"content": text}, scored=scored)
 
-    def closing(self, index: int, finish_reason: str) -> Json:
+    def closing(self, index: int, finish_reason: FinishReason) -> ChatChunkChoice:
         """As `Endpoint.closing`."""
         return _delta(index, {}, finish_reason)
 
 
-def _delta(index: int, delta: Json, finish_reason: str | None = None) -> Json:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _delta(
+    index: int, delta: ChatDelta, finish_reason: FinishReason | None = None, scored: ScoredTokens | None = None
+) -> ChatChunkChoice:
+    told = None if scored is None else scored.for_chat()
+    return {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
 
 
 CHAT = Chat(ChatBody)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from api.schemas.generated import TokenCounts
+from api.schemas.openai.chat import FinishReason
 from common import events
 from common.errors import Cancelled
 from common.events import Event
@@ -18,7 +20,7 @@ class Choice:
 
     text: str
     prompt_text: str
-    finish_reason: str
+    finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
@@ -40,15 +42,15 @@ class Choice:
         return cls(
             text=text,
             prompt_text=result.full_response.removesuffix(text),
-            finish_reason=result.finish_reason,
+            finish_reason=cast(FinishReason, result.finish_reason),
             prompt_tokens=result.prompt_tokens,
             completion_tokens=result.completion_tokens,
             logprobs=result.logprobs,
         )
 
 
-def usage(choices: Sequence[Choice], per_prompt: int) -> dict[str, Any]:
+def usage(choices: Sequence[Choice], per_prompt: int) -> TokenCounts:
     """The tokens of a request; a prompt counts once for all its choices, which follow each other."""
     prompt = sum(choice.prompt_tokens for choice in choices[::per_prompt])
     completion = sum(choice.completion_tokens for choice in choices)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return TokenCounts(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)

@@ -7,10 +7,14 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from api.openai.choices import Choice
-from api.openai.endpoint import Endpoint, Json
+from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import MAX_CHOICES, MAX_NEW_TOKENS, SamplingBody, TokenId
-from api.strict import FIRST_ERROR
+from api.openai.sampling_body import MAX_CHOICES, SamplingBody, TokenId
+from api.schemas.meaning import Meaning
+from api.schemas.openai.chat import FinishReason
+from api.schemas.openai.completions import CompletionChoice
+from api.schemas.sampling import MAX_NEW_TOKENS
+from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import RawText, TokenIds
@@ -34,7 +38,9 @@ class CompletionBody(SamplingBody):
     max_tokens: int = Field(
         DEFAULT_MAX_TOKENS, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )
-    echo: bool = Field(False, description="true or false")
+    echo: Annotated[bool, Meaning("Whether the prompt's text stands before the answer.")] = Field(
+        False, description="true or false"
+    )
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
 
     @model_validator(mode="after")
@@ -86,32 +92,36 @@ class Completions(Endpoint[CompletionBody]):
         """As `Endpoint.params`."""
         seed = body.drawn_seed()
         return [
-            GenerateParams(prompt, body.sampling(seed + index, max_new_tokens=body.max_tokens, logprobs=body.logprobs))
+            GenerateParams(
+                prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_tokens, logprobs=body.logprobs)
+            )
             for prompt in body.prompts
             for index in range(body.n)
         ]
 
-    def choice(self, body: CompletionBody, index: int, choice: Choice) -> Json:
+    def choice(self, body: CompletionBody, index: int, choice: Choice) -> CompletionChoice:
         """As `Endpoint.choice`."""
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs)
         return _choice(index, choice.prompt_text * body.echo + choice.text, choice.finish_reason, scored)
 
-    def opening(self, body: CompletionBody, index: int) -> Json | None:
+    def opening(self, body: CompletionBody, index: int) -> CompletionChoice | None:
         """The prompt, where it is to be echoed."""
         prompt = body.prompts[index // body.n]
         return _choice(index, prompt.text) if body.echo and isinstance(prompt, RawText) else None
 
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> CompletionChoice:
         """As `Endpoint.piece`."""
         return _choice(index, text, scored=scored)
 
-    def closing(self, index: int, finish_reason: str) -> Json:
+    def closing(self, index: int, finish_reason: FinishReason) -> CompletionChoice:
         """As `Endpoint.closing`."""
         return _choice(index, "", finish_reason)
 
 
-def _choice(index: int, text: str, finish_reason: str | None = None, scored: ScoredTokens | None = None) -> Json:
-    told = scored and scored.for_completion()
+def _choice(
+    index: int, text: str, finish_reason: FinishReason | None = None, scored: ScoredTokens | None = None
+) -> CompletionChoice:
+    told = None if scored is None else scored.for_completion()
     return {"index": index, "text": text, "logprobs": told, "finish_reason": finish_reason}
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from api.openai.choices import Choice, usage
 from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
+from api.schemas.openai.chat import ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, FinishReason
+from api.schemas.openai.completions import Completion, CompletionChoice
 from common.jobs import GenerateParams
 
 Json = dict[str, Any]
+ChunkChoice = ChatChunkChoice | CompletionChoice
 B = TypeVar("B", bound=SamplingBody)
 
 
@@ -43,37 +46,39 @@ class Endpoint(ABC, Generic[B]):
         """One generation per choice: the choices of a prompt follow each other."""
 
     @abstractmethod
-    def choice(self, body: B, index: int, choice: Choice) -> Json:
+    def choice(self, body: B, index: int, choice: Choice) -> ChatChoice | CompletionChoice:
         """One choice of a complete answer."""
 
     @abstractmethod
-    def opening(self, body: B, index: int) -> Json | None:
+    def opening(self, body: B, index: int) -> ChunkChoice | None:
         """What a choice begins with in a stream, before its first token; None for nothing."""
 
     @abstractmethod
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> Json:
+    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChunkChoice:
         """The next piece of a choice, with its tokens where their log probabilities were asked for."""
 
     @abstractmethod
-    def closing(self, index: int, finish_reason: str) -> Json:
+    def closing(self, index: int, finish_reason: FinishReason) -> ChunkChoice:
         """The end of a choice."""
 
-    def answer(self, body: B, head: Head, choices: Sequence[Choice]) -> Json:
+    def answer(self, body: B, head: Head, choices: Sequence[Choice]) -> ChatCompletion | Completion:
         """The complete answer."""
-        return {
+        answer = {
             **self._head(head, self.object_name),
             "choices": [self.choice(body, index, choice) for index, choice in enumerate(choices)],
             "usage": usage(choices, body.n),
             "system_fingerprint": head.fingerprint,
         }
+        return cast(ChatCompletion | Completion, answer)
 
-    def chunk(self, head: Head, choices: Sequence[Json]) -> Json:
+    def chunk(self, head: Head, choices: Sequence[ChunkChoice]) -> ChatChunk | Completion:
         """One chunk of a stream."""
-        return {
+        chunk = {
             **self._head(head, self.chunk_name),
             "system_fingerprint": head.fingerprint,
             "choices": list(choices),
         }
+        return cast(ChatChunk | Completion, chunk)
 
     def _head(self, head: Head, object_name: str) -> Json:
         return {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from api.schemas.errors import OpenAIError, OpenAIErrorBody
 from common.errors import SLMError
 
 PATH_PREFIX = "/v1/"
@@ -12,16 +10,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 _CODES = {"prompt_too_long": "context_length_exceeded"}  # where their clients look for a name of theirs
 
 
-def body(err: SLMError) -> dict[str, Any]:
+def body(err: SLMError) -> OpenAIError:
     """The error object; its four keys are always there."""
-    return {
-        "error": {
-            "message": err.message,
-            "type": _type(err.status),
-            "param": err.param,
-            "code": _CODES.get(err.code, err.code),
-        }
-    }
+    code = _CODES.get(err.code, err.code)
+    return OpenAIError(error=OpenAIErrorBody(message=err.message, type=_type(err.status), param=err.param, code=code))
 
 
 def _type(status: int) -> str:
@@ -31,10 +23,3 @@ def _type(status: int) -> str:
 def headers(err: SLMError) -> dict[str, str]:
     """Their clients try 409 and every 5xx again unless they are told not to."""
     return {"X-Should-Retry": "true" if err.retryable else "false"}
-
-
-def about(err: SLMError, names: Mapping[str, str]) -> SLMError:
-    """The same error under the name that its field has in the client's request, where the worker knows another."""
-    if err.param is None or err.param not in names:
-        return err
-    return SLMError.from_dict(err.to_dict() | {"param": names[err.param]})

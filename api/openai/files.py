@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import caller, services, take_turn
-from api.openai.endpoint import Json
+from api.openai.answering import own
 from api.openai.listing import listing, page_arguments
 from api.request_body import require_form
-from api.schemas import shown
+from api.schemas.openai.files import DeletedFile, FileList, FileObject, FilePurpose
+from api.schemas.shown import shown
 from common import ids
-from common.errors import BodyTooLarge, InvalidRequest, NotFound
+from common.errors import BodyTooLarge, InvalidRequest
 from common.files import StoredFile
 
 FORM_BYTES = 65_536  # what a form has besides its file
@@ -48,7 +51,7 @@ def list_files() -> Response:
     if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
         raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
     page = services().files.newest(caller().owner, purpose=request.args.get("purpose"), after=after, limit=limit)
-    return jsonify(listing([_object(one) for one in page.items], has_more=page.has_more))
+    return jsonify(listing(FileList, [_object(one) for one in page.items], has_more=page.has_more))
 
 
 @files.get("/<file_id>")
@@ -69,7 +72,7 @@ def read_file(file_id: str) -> Response:
 def delete_file(file_id: str) -> Response:
     """Drop a file."""
     services().files.delete(find_file(file_id))
-    return jsonify(id=file_id, object="file", deleted=True)
+    return jsonify(DeletedFile(id=file_id, object="file", deleted=True))
 
 
 def _form_file() -> tuple[str, bytes]:
@@ -86,20 +89,17 @@ def _form_file() -> tuple[str, bytes]:
 
 def find_file(file_id: str) -> StoredFile:
     """The caller's file of that id. Raises `NotFound`; also for somebody else's."""
-    found = services().files.find(file_id)
-    if not caller().may_see(found.owner):
-        raise NotFound(f"There is no file {file_id[:60]!r}.", param="file_id")
-    return found
+    return own(services().files.find(file_id), "file")
 
 
-def _object(one: StoredFile) -> Json:
-    return {
-        "id": one.id,
-        "object": "file",
-        "bytes": one.bytes,
-        "created_at": one.created_at,
-        "expires_at": one.expires_at,
-        "filename": one.filename,
-        "purpose": one.purpose,
-        "status": "processed",
-    }
+def _object(one: StoredFile) -> FileObject:
+    return FileObject(
+        id=one.id,
+        object="file",
+        bytes=one.bytes,
+        created_at=one.created_at,
+        expires_at=one.expires_at,
+        filename=one.filename,
+        purpose=cast(FilePurpose, one.purpose),
+        status="processed",
+    )

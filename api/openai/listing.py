@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar, cast
 
 from flask import request
 
-from api.openai.endpoint import Json
-from api.schemas import natural, shown
+from api.schemas.openai.listing import Listed, Listing
+from api.schemas.query import natural
+from api.schemas.shown import shown
 from common import ids
 from common.errors import InvalidRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+L = TypeVar("L", bound=Listing)
 
 
 def page_arguments(id_form: str, *more: str) -> tuple[str | None, int]:
@@ -33,13 +36,14 @@ def page_arguments(id_form: str, *more: str) -> tuple[str | None, int]:
     return after, limit
 
 
-def listing(items: Sequence[Json], *, has_more: bool) -> Json:
-    """One page."""
-    ids = [item["id"] for item in items]
-    return {
+def listing(kind: type[L], items: Sequence[Listed], *, has_more: bool) -> L:
+    """One page, typed as `kind`."""
+    del kind
+    page = {
         "object": "list",
         "data": list(items),
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
+        "first_id": items[0]["id"] if items else None,
+        "last_id": items[-1]["id"] if items else None,
         "has_more": has_more,
     }
+    return cast(L, page)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api.schemas.openai.chat import ChatLogprobs, ChatScored, ChatToken
+from api.schemas.openai.completions import CompletionLogprobs
 from common.logprobs import ScoredToken, TokenLogprobs
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,19 @@ class ScoredTokens:
     tokens: Sequence[TokenLogprobs]
     offsets: Sequence[int]
 
-    def for_chat(self) -> Json:
+    def for_chat(self) -> ChatLogprobs:
         """`logprobs` of a chat completion's choice."""
-        return {"content": [_scored(one.chosen) | {"top_logprobs": _top(one)} for one in self.tokens], "refusal": None}
+        tokens = [ChatToken(**_scored(one.chosen), top_logprobs=_top(one)) for one in self.tokens]
+        return ChatLogprobs(content=tokens, refusal=None)
 
-    def for_completion(self) -> Json:
+    def for_completion(self) -> CompletionLogprobs:
         """`logprobs` of a completion's choice. The chosen token is among the alternatives, as OpenAI tells it."""
-        return {
-            "tokens": [one.chosen.text for one in self.tokens],
-            "token_logprobs": [one.chosen.logprob for one in self.tokens],
-            "top_logprobs": [{each.text: each.logprob for each in (one.chosen, *one.top)} for one in self.tokens],
-            "text_offset": list(self.offsets),
-        }
+        return CompletionLogprobs(
+            tokens=[one.chosen.text for one in self.tokens],
+            token_logprobs=[one.chosen.logprob for one in self.tokens],
+            top_logprobs=[{each.text: each.logprob for each in (one.chosen, *one.top)} for one in self.tokens],
+            text_offset=list(self.offsets),
+        )
 
 
 class TokenScale:
@@ -51,9 +52,9 @@ class TokenScale:
         return begin
 
 
-def _top(one: TokenLogprobs) -> list[Json]:
+def _top(one: TokenLogprobs) -> list[ChatScored]:
     return [_scored(each) for each in one.top]
 
 
-def _scored(token: ScoredToken) -> Json:
-    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.token)}
+def _scored(token: ScoredToken) -> ChatScored:
+    return ChatScored(token=token.text, logprob=token.logprob, bytes=list(token.token))

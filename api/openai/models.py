@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
+from api.schemas.openai.models import ModelObject
 from common.errors import ModelNotFound, NoWorker
 from common.fleet import WorkerReport
 from common.job_store import NO_WORKER_RETRY_S
@@ -26,17 +26,17 @@ class Model:
     def __str__(self) -> str:
         return self.id if self.parent is None else f"{self.id} (an adapter of {self.parent})"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ModelObject:
         """The model object, with the fields that vLLM has besides."""
-        return {
-            "id": self.id,
-            "object": "model",
-            "created": CREATED,
-            "owned_by": "slm",
-            "root": self.id,
-            "parent": self.parent,
-            "max_model_len": self.context,
-        }
+        return ModelObject(
+            id=self.id,
+            object="model",
+            created=CREATED,
+            owned_by="slm",
+            root=self.id,
+            parent=self.parent,
+            max_model_len=self.context,
+        )
 
 
 class Catalogue:

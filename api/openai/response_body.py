@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.openai.messages import MAX_MESSAGES, Message, conversation
-from api.openai.sampling_body import LEAST_TOP_P, MAX_NEW_TOKENS
-from api.schemas import MAX_SEED, Treatment
-from api.strict import FIRST_ERROR, Strict, at_most
-from api.structured import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
+from api.openai.sampling_body import OpenAIBody
+from api.schemas.grammar import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
+from api.schemas.job_options import Treatment
+from api.schemas.meaning import Meaning
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
+from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
 from common.jobs import GenerateParams
 from common.prompts import Conversation
@@ -61,28 +63,32 @@ class TextOptions(Strict):
     format: TextFormat = TextFormat(type="text")
 
 
-class ResponseBody(Treatment):
+class ResponseBody(OpenAIBody, Treatment):
     """OpenAI's fields, and this service's own (`Treatment`). Without a limit the answer may fill the context."""
 
-    model: str = Field(min_length=1, description="the name of a model that GET /v1/models lists")
-    input: (
+    input: Annotated[
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR]
-    ) = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages")
-    instructions: str | None = Field(None, description="a string")
-    max_output_tokens: int | None = Field(
-        None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
+        | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
+        Meaning("What to answer: a text, or the conversation so far."),
+    ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages")
+    instructions: Annotated[str | None, Meaning("A system message before the input.")] = Field(
+        None, description="a string"
     )
-    temperature: float = Field(1.0, ge=0, le=2, description="a number from 0 to 2")
-    top_p: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
-    text: TextOptions = Field(TextOptions(), description="an object with a format")
-    metadata: Metadata = Field(
+    max_output_tokens: Annotated[
+        int | None, Meaning("Most tokens of the answer; without it, what the context holds.")
+    ] = Field(None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    text: Annotated[TextOptions, Meaning("The form that the answer keeps to, such as a JSON schema.")] = Field(
+        TextOptions(), description="an object with a format"
+    )
+    metadata: Annotated[Metadata, Meaning("Kept with the response and told with it.")] = Field(
         default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
     )
-    user: str | None = Field(None, description="a string of the client's own; it changes nothing")
-    stream: bool = Field(False, description="true or false")
-    background: bool = Field(False, description="true or false")
-    store: bool = Field(True, description="true or false")
+    background: Annotated[bool, Meaning("Whether the response goes on by itself and is answered with at once.")] = (
+        Field(False, description="true or false")
+    )
+    store: Annotated[bool, Meaning("Whether the response can be asked for by its id.")] = Field(
+        True, description="true or false"
+    )
 
     @model_validator(mode="after")
     def _can_be_found_again(self) -> ResponseBody:
@@ -106,7 +112,7 @@ class ResponseBody(Treatment):
             seed=secrets.randbelow(MAX_SEED),
             max_new_tokens=self.max_output_tokens or MAX_NEW_TOKENS,
             temperature=self.temperature,
-            top_p=max(self.top_p, LEAST_TOP_P),
+            top_p=self.usable_top_p,
             grammar=self.text.format.grammar,
         )
 

@@ -7,9 +7,28 @@ process and however often, tells the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from api.openai import errors
+from api.schemas.openai.responses import (
+    Incomplete,
+    InputDetails,
+    ItemEvent,
+    ItemEventType,
+    ItemStatus,
+    OutputDetails,
+    OutputMessage,
+    OutputText,
+    PartEvent,
+    PartEventType,
+    ResponseError,
+    ResponseEvent,
+    ResponseEventType,
+    ResponseObject,
+    ResponseStatus,
+    ResponseUsage,
+    StoryEvent,
+)
 from common.errors import SLMError
 from common.events import Event, EventType
 from common.jobs import GenerateResult, JobRecord, JobState
@@ -32,20 +51,20 @@ class ResponseStory:
         self._notes: Json = record.params["notes"]["response"]
         self._look_again = look_again
         self._next_number = 0
-        self._status = "queued" if self._notes["background"] else "in_progress"
+        self._status: ResponseStatus = "queued" if self._notes["background"] else "in_progress"
         self._text = ""
-        self._item_status: str | None = None  # None: there is no output yet
-        self._error: Json | None = None
-        self._incomplete: Json | None = None
-        self._usage: Json | None = None
+        self._item_status: ItemStatus | None = None  # None: there is no output yet
+        self._error: ResponseError | None = None
+        self._incomplete: Incomplete | None = None
+        self._usage: ResponseUsage | None = None
         self._completed_at: int | None = None
 
-    def opening(self) -> list[Json]:
+    def opening(self) -> list[StoryEvent]:
         """What every stream begins with."""
-        begin = "response.queued" if self._notes["background"] else "response.in_progress"
+        begin: ResponseEventType = "response.queued" if self._notes["background"] else "response.in_progress"
         return [self._with_response("response.created"), self._with_response(begin)]
 
-    def take(self, event: Event) -> list[Json]:
+    def take(self, event: Event) -> list[StoryEvent]:
         """What the event adds; nothing where it is no part of a response's life."""
         if event.type is EventType.QUEUED:
             return []
@@ -59,67 +78,66 @@ class ResponseStory:
                 told += self._fail(SLMError.from_dict(event.data))
         return told
 
-    def to_dict(self) -> Json:
+    def to_dict(self) -> ResponseObject:
         """The response object as it stands."""
-        return {
-            "id": f"{ID_PREFIX}{self._job_id}",
-            "object": "response",
-            "created_at": self._created_at,
-            "status": self._status,
-            "background": self._notes["background"],
-            "completed_at": self._completed_at,
-            "error": self._error,
-            "incomplete_details": self._incomplete,
-            "instructions": self._notes["instructions"],
-            "max_output_tokens": self._notes["max_output_tokens"],
-            "metadata": self._notes["metadata"],
-            "model": self._notes["model"],
-            "output": [] if self._item_status is None else [self._item()],
-            "parallel_tool_calls": False,
-            "previous_response_id": None,
-            "store": self._notes["store"],
-            "temperature": self._notes["temperature"],
-            "text": self._notes["text"],
-            "tool_choice": "none",
-            "tools": [],
-            "top_p": self._notes["top_p"],
-            "truncation": "disabled",
-            "usage": self._usage,
-            "user": self._notes["user"],
-        }
+        return ResponseObject(
+            id=f"{ID_PREFIX}{self._job_id}",
+            object="response",
+            created_at=self._created_at,
+            status=self._status,
+            background=self._notes["background"],
+            completed_at=self._completed_at,
+            error=self._error,
+            incomplete_details=self._incomplete,
+            instructions=self._notes["instructions"],
+            max_output_tokens=self._notes["max_output_tokens"],
+            metadata=self._notes["metadata"],
+            model=self._notes["model"],
+            output=[] if self._item_status is None else [self._item(self._item_status, [_part(self._text)])],
+            parallel_tool_calls=False,
+            previous_response_id=None,
+            store=self._notes["store"],
+            temperature=self._notes["temperature"],
+            text=self._notes["text"],
+            tool_choice="none",
+            tools=[],
+            top_p=self._notes["top_p"],
+            truncation="disabled",
+            usage=self._usage,
+            user=self._notes["user"],
+        )
 
-    def _begin(self) -> list[Json]:
+    def _begin(self) -> list[StoryEvent]:
         if self._status != "queued":
             return []
         self._status = "in_progress"
         return [self._with_response("response.in_progress")]
 
-    def _piece(self, text: str) -> list[Json]:
+    def _piece(self, text: str) -> list[StoryEvent]:
         told = [] if self._item_status else self._open_item()
         if text:
             self._text += text
             told.append(self._in_part("response.output_text.delta", delta=text, logprobs=[]))
         return told
 
-    def _open_item(self) -> list[Json]:
+    def _open_item(self) -> list[StoryEvent]:
         self._item_status = "in_progress"
-        empty = self._item() | {"content": []}
         return [
-            self._event("response.output_item.added", output_index=0, item=empty),
+            self._with_item("response.output_item.added", self._item(self._item_status, [])),
             self._in_part("response.content_part.added", part=_part("")),
         ]
 
-    def _close_item(self, status: str) -> list[Json]:
+    def _close_item(self, status: ItemStatus) -> list[StoryEvent]:
         if self._item_status is None:
             return []
         self._item_status = status
         return [
             self._in_part("response.output_text.done", text=self._text, logprobs=[]),
             self._in_part("response.content_part.done", part=_part(self._text)),
-            self._event("response.output_item.done", output_index=0, item=self._item()),
+            self._with_item("response.output_item.done", self._item(status, [_part(self._text)])),
         ]
 
-    def _finish(self, event: Event) -> list[Json]:
+    def _finish(self, event: Event) -> list[StoryEvent]:
         record = self._look_again()
         if record.result is not None:
             self._usage = _usage(GenerateResult.from_dict(record.result))
@@ -132,47 +150,51 @@ class ResponseStory:
             self._completed_at = (record.finished_ms or record.created_ms) // 1000
         else:
             self._status = "incomplete"
-            self._incomplete = {"reason": "max_output_tokens"}
+            self._incomplete = Incomplete(reason="max_output_tokens")
         return [*told, self._with_response("response.completed" if is_whole else "response.incomplete")]
 
-    def _fail(self, err: SLMError) -> list[Json]:
+    def _fail(self, err: SLMError) -> list[StoryEvent]:
         told = errors.body(err)["error"]
-        self._error = {"code": told["code"], "message": told["message"]}
+        self._error = ResponseError(code=told["code"], message=told["message"])
         self._status = "failed"
         if self._item_status is not None:
             self._item_status = "incomplete"
         return [self._with_response("response.failed")]
 
-    def _item(self) -> Json:
-        return {
-            "id": f"msg_{self._job_id}",
-            "type": "message",
-            "status": self._item_status,
-            "role": "assistant",
-            "content": [_part(self._text)],
-        }
+    def _item(self, status: ItemStatus, content: list[OutputText]) -> OutputMessage:
+        return OutputMessage(id=f"msg_{self._job_id}", type="message", status=status, role="assistant", content=content)
 
-    def _in_part(self, kind: str, **fields: Any) -> Json:
-        return self._event(kind, item_id=f"msg_{self._job_id}", output_index=0, content_index=0, **fields)
+    def _with_item(self, kind: ItemEventType, item: OutputMessage) -> ItemEvent:
+        return ItemEvent(type=kind, sequence_number=self._number(), output_index=0, item=item)
 
-    def _with_response(self, kind: str) -> Json:
-        return self._event(kind, response=self.to_dict())
+    def _in_part(self, kind: PartEventType, **content: Any) -> PartEvent:
+        event = PartEvent(
+            type=kind,
+            sequence_number=self._number(),
+            item_id=f"msg_{self._job_id}",
+            output_index=0,
+            content_index=0,
+        )
+        return cast(PartEvent, {**event, **content})
 
-    def _event(self, kind: str, **fields: Any) -> Json:
+    def _with_response(self, kind: ResponseEventType) -> ResponseEvent:
+        return ResponseEvent(type=kind, sequence_number=self._number(), response=self.to_dict())
+
+    def _number(self) -> int:
         number = self._next_number
         self._next_number += 1
-        return {"type": kind, "sequence_number": number, **fields}
+        return number
 
 
-def _part(text: str) -> Json:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str) -> OutputText:
+    return OutputText(type="output_text", text=text, annotations=[], logprobs=[])
 
 
-def _usage(result: GenerateResult) -> Json:
-    return {
-        "input_tokens": result.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": result.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": result.prompt_tokens + result.completion_tokens,
-    }
+def _usage(result: GenerateResult) -> ResponseUsage:
+    return ResponseUsage(
+        input_tokens=result.prompt_tokens,
+        input_tokens_details=InputDetails(cached_tokens=0, cache_write_tokens=0),
+        output_tokens=result.completion_tokens,
+        output_tokens_details=OutputDetails(reasoning_tokens=0),
+        total_tokens=result.prompt_tokens + result.completion_tokens,
+    )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 from redis.exceptions import RedisError
 
 from api.openai import errors
 from api.openai.generations import News
-from api.openai.response_story import Json, ResponseStory
+from api.openai.response_story import ResponseStory
 from api.openai.stream import event_comment, place_comment
+from api.schemas.errors import OpenAIErrorBody
+from api.schemas.openai.responses import FailureEvent, StoryEvent
 from api.sse import HEARTBEAT
 from common.errors import SLMError
 from common.events import Event, EventType
@@ -35,11 +38,15 @@ def frames(story: ResponseStory, happening: Iterable[News], *, after: int = -1) 
                 yield HEARTBEAT if news is None else place_comment(news)
     except (RedisError, SLMError) as err:
         meaning = explain(err) if isinstance(err, RedisError) else err
-        yield _frame({"type": "error", **errors.body(meaning)["error"]})
+        yield _frame(_failure(errors.body(meaning)["error"]))
 
 
-def _frames(told: list[Json], after: int) -> Iterator[str]:
+def _frames(told: list[StoryEvent], after: int) -> Iterator[str]:
     return (_frame(event) for event in told if event["sequence_number"] > after)
+
+
+def _failure(error: OpenAIErrorBody) -> FailureEvent:
+    return cast(FailureEvent, {"type": "error", **error})
 
 
 def _comment(event: Event) -> Iterator[str]:
@@ -47,5 +54,5 @@ def _comment(event: Event) -> Iterator[str]:
         yield event_comment(event)
 
 
-def _frame(event: Json) -> str:
+def _frame(event: StoryEvent | FailureEvent) -> str:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"

@@ -10,15 +10,16 @@ from api.auth.access import Access, set_access
 from api.current import caller, end_turn, note_job, open_stream, services, take_turn
 from api.disconnect import watch_client
 from api.job_request import check_presence, job_options
-from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
-from api.openai.body import parse
 from api.openai.generations import Generations
 from api.openai.response_body import ResponseBody
 from api.openai.response_story import ID_PREFIX, Json, ResponseStory
 from api.openai.response_stream import frames
 from api.request_body import json_text
-from api.schemas import json_object, natural
+from api.schemas.json_object import json_object
+from api.schemas.openai.responses import ResponseObject
+from api.schemas.parsing import OPENAI, parse
+from api.schemas.query import natural
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
@@ -34,7 +35,7 @@ set_access(responses, Access.USER)
 @responses.post("")
 def create() -> Response:
     """Begin a response: wait for it, read it as it comes, or come back for it."""
-    body = parse(ResponseBody, json_object(json_text()))
+    body = parse(ResponseBody, json_object(json_text()), OPENAI)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, is_async=body.background), body)
     new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)
@@ -93,7 +94,7 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
                 return _wait(generations)
             generations.raise_early_error(FIRST_EVENT_WAIT_S)
         except SLMError as err:
-            raise errors.about(err, NAMES) from err
+            raise err.renamed(NAMES) from err
         record = services().jobs.get(generations.first.id, caller())
         at_error.pop_all()
     happening = generations.first.story(pulse_s=services().settings.heartbeat_s)
@@ -134,7 +135,7 @@ def _story(record: JobRecord) -> ResponseStory:
     return ResponseStory(record, lambda: jobs.get(record.id, who))
 
 
-def _object(record: JobRecord) -> Json:
+def _object(record: JobRecord) -> ResponseObject:
     story = _story(record)
     for event in services().jobs.told(record.id):
         story.take(event)

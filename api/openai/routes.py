@@ -11,9 +11,7 @@ from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
 from api.disconnect import watch_client
 from api.job_request import check_presence, job_options
-from api.openai import errors
 from api.openai.answering import catalogue, keyed, stream_response
-from api.openai.body import parse
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, Head
@@ -21,7 +19,9 @@ from api.openai.generations import Generations
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
 from api.request_body import json_text
-from api.schemas import json_object
+from api.schemas.json_object import json_object
+from api.schemas.openai.models import ModelList
+from api.schemas.parsing import OPENAI, parse
 from api.service import NewJob
 from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import SLMError
@@ -36,7 +36,7 @@ set_access(openai, Access.USER)
 @openai.get("/models")
 def list_models() -> Response:
     """What can be asked for by name."""
-    return jsonify(object="list", data=[model.to_dict() for model in catalogue().all()])
+    return jsonify(ModelList(object="list", data=[model.to_dict() for model in catalogue().all()]))
 
 
 @openai.get("/models/<path:model_id>")
@@ -58,7 +58,7 @@ def complete_text() -> Response:
 
 
 def _complete(endpoint: Endpoint[B]) -> Response:
-    body = parse(endpoint.schema, json_object(json_text()))
+    body = parse(endpoint.schema, json_object(json_text()), OPENAI)
     models, new = catalogue(), _new_jobs(endpoint, body)
     if not services().jobs.is_repeat(new[0]):
         models.get(body.model)
@@ -75,7 +75,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
                 return _answer(endpoint, body, head, generations)
             generations.raise_early_error(FIRST_EVENT_WAIT_S)
         except SLMError as err:
-            raise errors.about(err, endpoint.names) from err
+            raise err.renamed(endpoint.names) from err
         at_error.pop_all()
     stream = ChunkStream(endpoint, body, head, generations)
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)

@@ -7,18 +7,17 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from api.schemas import MAX_SEED, StopString, Treatment
-from api.strict import FIRST_ERROR, Strict, at_most
+from api.schemas.job_options import Treatment
+from api.schemas.meaning import Meaning
+from api.schemas.sampling import MAX_BIASES, MAX_NEW_TOKENS, MAX_SEED, MAX_STOP_TOKENS, Bias, SamplingFields
+from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
 from common.sampling import SamplingParams
 
 MAX_CHOICES = 128
-MAX_NEW_TOKENS = 1_048_576  # the worker cuts it to what fits the context
-MAX_LOGIT_BIASES = 1024
 LEAST_TOP_P = 1e-9  # leaves the most probable token alone, which is what 0 means
 
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -28,34 +27,45 @@ class StreamOptions(Strict):
     include_usage: bool = False
 
 
-class SamplingBody(Treatment):
-    """OpenAI's fields with OpenAI's defaults, vLLM's in addition, and this service's own (`Treatment`)."""
+class OpenAIBody(Strict):
+    """What all bodies that ask for text have: OpenAI's fields with OpenAI's defaults."""
 
-    model: str = Field(min_length=1, description="the name of a model that GET /v1/models lists")
-    n: int = Field(1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}")
-    stream: bool = Field(False, description="true or false")
-    stream_options: StreamOptions | None = Field(None, description='an object with "include_usage"')
+    model: Annotated[str, Meaning("Which model answers.")] = Field(
+        min_length=1, description="the name of a model that GET /v1/models lists"
+    )
     temperature: float = Field(1.0, ge=0, le=2, description="a number from 0 to 2")
     top_p: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
-    stop: StopString | Annotated[list[StopString], Field(max_length=8), FIRST_ERROR] = Field(
-        default_factory=list, description="a non-empty string or a list of at most 8 of them"
+    stream: Annotated[bool, Meaning("Whether the answer comes in pieces.")] = Field(False, description="true or false")
+    user: Annotated[str | None, Meaning("For the client's own use.")] = Field(
+        None, description="a string of the client's own; it changes nothing"
+    )
+
+    @property
+    def usable_top_p(self) -> float:
+        """As the sampler takes it."""
+        return max(self.top_p, LEAST_TOP_P)
+
+
+class SamplingBody(OpenAIBody, SamplingFields, Treatment):
+    """Of chat completions and completions: vLLM's fields in addition, and this service's own (`Treatment`)."""
+
+    n: Annotated[int, Meaning("How many answers to each prompt.")] = Field(
+        1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}"
+    )
+    stream_options: Annotated[
+        StreamOptions | None, Meaning("With `include_usage`, the last piece counts the tokens.")
+    ] = Field(None, description='an object with "include_usage"')
+    min_tokens: Annotated[int, Meaning("Before these no end token, stop token or stop string ends the answer.")] = (
+        Field(0, ge=0, le=MAX_NEW_TOKENS, description=f"an integer from 0 to {MAX_NEW_TOKENS}")
     )
     seed: int | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED, description="an integer of 64 bits")
-    presence_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
-    frequency_penalty: float = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
-    logit_bias: Annotated[dict[TokenKey, Bias], at_most(MAX_LOGIT_BIASES)] = Field(
-        default_factory=dict,
-        max_length=MAX_LOGIT_BIASES,
-        description=f"an object of at most {MAX_LOGIT_BIASES} token ids, each with a number from -100 to 100",
-    )
-    user: str | None = Field(None, description="a string of the client's own; it changes nothing")
     top_k: int = Field(0, ge=-1, le=1_000_000, description="an integer from 0 to 1000000; 0 and -1 mean off")
-    min_p: float = Field(0.0, ge=0, le=1, description="a number from 0 to 1")
-    repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="a number from 0.01 to 100")
-    ignore_eos: bool = Field(False, description="true or false")
-    min_tokens: int = Field(0, ge=0, le=MAX_NEW_TOKENS, description=f"an integer from 0 to {MAX_NEW_TOKENS}")
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64), FIRST_ERROR] = Field(
-        default_factory=list, description="a list of at most 64 token ids"
+    logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)] = Field(
+        default_factory=dict,
+        description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
+    )
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS), FIRST_ERROR] = Field(
+        default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
     )
 
     @model_validator(mode="after")
@@ -73,22 +83,12 @@ class SamplingBody(Treatment):
         """The seed of the first choice; drawn where the client gave none, so that every attempt samples alike."""
         return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed
 
-    def sampling(self, seed: int, *, max_new_tokens: int, **more: Any) -> SamplingParams:
+    def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
         """How to sample one choice; `more` are the fields that the endpoints have each for themselves."""
-        return SamplingParams(
+        return self.sampling(
             seed=seed % (MAX_SEED + 1),
-            max_new_tokens=max_new_tokens,
             min_new_tokens=self.min_tokens,
-            temperature=self.temperature,
-            top_p=max(self.top_p, LEAST_TOP_P),
+            top_p=self.usable_top_p,
             top_k=max(self.top_k, 0),
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
-            stop_token_ids=tuple(self.stop_token_ids),
-            ignore_eos=self.ignore_eos,
             **more,
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from redis.exceptions import RedisError
 
 from api.openai import errors
 from api.openai.choices import usage
-from api.openai.endpoint import Endpoint, Head, Json
+from api.openai.endpoint import ChunkChoice, Endpoint, Head
 from api.openai.generations import Generations, News, failure
 from api.openai.logprobs import TokenScale
 from api.openai.sampling_body import SamplingBody
@@ -47,7 +47,7 @@ class ChunkStream(Generic[B]):
                 yield from self._ending()
         except SLMError as err:
             self._generations.give_up(err)
-            yield data_frame(errors.body(errors.about(err, self._endpoint.names)))
+            yield data_frame(errors.body(err.renamed(self._endpoint.names)))
         except RedisError as err:
             yield data_frame(errors.body(explain(err)))
 
@@ -84,12 +84,12 @@ class ChunkStream(Generic[B]):
             yield data_frame(self._endpoint.chunk(self._head, []) | {"usage": total})
         yield DONE
 
-    def _chunk(self, choice: Json) -> str:
+    def _chunk(self, choice: ChunkChoice) -> str:
         chunk = self._endpoint.chunk(self._head, [choice])
         return data_frame(chunk | {"usage": None} if self._body.include_usage else chunk)
 
 
-def data_frame(data: dict[str, Any]) -> str:
+def data_frame(data: Mapping[str, Any]) -> str:
     """A frame without a name."""
     return f"data: {json.dumps(data)}\n\n"
 

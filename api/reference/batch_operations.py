@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from api.openai.batches import BatchBody
 from api.openai.files import CONTENT_TYPES
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
-from api.reference import batch_models, headers
-from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag
+from api.reference import headers
+from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag, simple
+from api.schemas.openai.batches import BatchList, BatchObject
+from api.schemas.openai.files import DeletedFile, FileList, FileObject, UploadForm
+from api.schemas.parsing import OPENAI
 from common import errors, ids
+from common.errors import SLMError
 
 EXAMPLE_FILE, EXAMPLE_BATCH = f"file-{headers.EXAMPLE_JOB}", f"batch_{headers.EXAMPLE_JOB}"
 LINE = (
@@ -34,47 +40,34 @@ def _after(one: Parameter) -> Parameter:
     return Parameter("query", "after", one.schema, "The `last_id` of the page before.")
 
 
+def _listing(id_: str, summary: str, model: type, *parameters: Parameter) -> Operation:
+    """A route that lists in pages."""
+    page = Answer("A page of them.", model)
+    return simple(id_, Tag.BATCHES, summary, page, *parameters, errors=(errors.InvalidRequest,))
+
+
+def _of_one(which: Parameter, id_: str, summary: str, answer: Answer, *more: type[SLMError]) -> Operation:
+    """A route about one thing that has an id."""
+    return simple(id_, Tag.BATCHES, summary, answer, which, errors=(errors.NotFound, *more))
+
+
 BATCH_OPERATIONS = {
     "files.upload": Operation(
         id="uploadFile",
         tag=Tag.BATCHES,
         summary="Upload a file of requests",
-        body=RequestBody(batch_models.UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
-        answers=[Answer("The file's record.", batch_models.FileObject)],
+        body=RequestBody(UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
+        answers=[Answer("The file's record.", FileObject)],
         errors=(errors.RedisFull, errors.QuotaExceeded),
     ),
-    "files.list_files": Operation(
-        id="listFiles",
-        tag=Tag.BATCHES,
-        summary="List your files",
-        parameters=(_after(FILE_ID), LIMIT, PURPOSE),
-        answers=[Answer("A page of them.", batch_models.FileList)],
-        errors=(errors.InvalidRequest,),
+    "files.list_files": _listing("listFiles", "List your files", FileList, _after(FILE_ID), LIMIT, PURPOSE),
+    "files.show_file": _of_one(FILE_ID, "showFile", "Show a file's record", Answer("The record.", FileObject)),
+    "files.read_file": _of_one(
+        FILE_ID, "readFile", "Read a file", Answer("Its content, to the letter.", media_types=CONTENT_TYPES)
     ),
-    "files.show_file": Operation(
-        id="showFile",
-        tag=Tag.BATCHES,
-        summary="Show a file's record",
-        parameters=(FILE_ID,),
-        answers=[Answer("The record.", batch_models.FileObject)],
-        errors=(errors.NotFound,),
-    ),
-    "files.read_file": Operation(
-        id="readFile",
-        tag=Tag.BATCHES,
-        summary="Read a file",
-        parameters=(FILE_ID,),
-        answers=[Answer("Its content, to the letter.", media_types=CONTENT_TYPES)],
-        errors=(errors.NotFound,),
-    ),
-    "files.delete_file": Operation(
-        id="deleteFile",
-        tag=Tag.BATCHES,
-        summary="Delete a file",
+    "files.delete_file": replace(
+        _of_one(FILE_ID, "deleteFile", "Delete a file", Answer("It is gone.", DeletedFile)),
         description="A batch that was made of it goes on.",
-        parameters=(FILE_ID,),
-        answers=[Answer("It is gone.", batch_models.DeletedFile)],
-        errors=(errors.NotFound,),
     ),
     "batches.create_batch": Operation(
         id="createBatch",
@@ -83,33 +76,20 @@ BATCH_OPERATIONS = {
         body=RequestBody(
             BatchBody,
             {"input_file_id": EXAMPLE_FILE, "endpoint": "/v1/chat/completions", "completion_window": "24h"},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
-        answers=[Answer("The batch.", batch_models.BatchObject)],
+        answers=[Answer("The batch.", BatchObject)],
         errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
     ),
-    "batches.list_batches": Operation(
-        id="listBatches",
-        tag=Tag.BATCHES,
-        summary="List your batches",
-        parameters=(_after(BATCH_ID), LIMIT),
-        answers=[Answer("A page of them.", batch_models.BatchList)],
-        errors=(errors.InvalidRequest,),
+    "batches.list_batches": _listing("listBatches", "List your batches", BatchList, _after(BATCH_ID), LIMIT),
+    "batches.show_batch": _of_one(
+        BATCH_ID, "showBatch", "Show a batch: its state, its counts, its files", Answer("The batch.", BatchObject)
     ),
-    "batches.show_batch": Operation(
-        id="showBatch",
-        tag=Tag.BATCHES,
-        summary="Show a batch: its state, its counts, its files",
-        parameters=(BATCH_ID,),
-        answers=[Answer("The batch.", batch_models.BatchObject)],
-        errors=(errors.NotFound,),
-    ),
-    "batches.cancel_batch": Operation(
-        id="cancelBatch",
-        tag=Tag.BATCHES,
-        summary="Cancel a batch; what it has brought so far is kept",
-        parameters=(BATCH_ID,),
-        answers=[Answer("The batch as it stands then.", batch_models.BatchObject)],
-        errors=(errors.NotFound, errors.Conflict),
+    "batches.cancel_batch": _of_one(
+        BATCH_ID,
+        "cancelBatch",
+        "Cancel a batch; what it has brought so far is kept",
+        Answer("The batch as it stands then.", BatchObject),
+        errors.Conflict,
     ),
 }

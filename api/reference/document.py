@@ -6,20 +6,21 @@ import re
 from typing import Any
 
 from flask import Flask
-from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 from api import __version__
 from api.auth.access import Access, access_of
 from api.openai.errors import PATH_PREFIX
-from api.reference import headers, slm_models
+from api.reference import headers
 from api.reference.batch_operations import BATCH_OPERATIONS
-from api.reference.error_models import BODY, GATE, OF_EVERY, Error, OpenAIError, error_answers
+from api.reference.error_models import BODY, GATE, OF_EVERY, error_answers
 from api.reference.openai_operations import OPENAI_OPERATIONS
 from api.reference.operation import BYTES, EVENTS, JSON, Answer, Operation, Parameter, RequestBody, Schema, Tag
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
+from api.schemas.errors import Error, OpenAIError
+from api.schemas.jobs import Webhook
 from common.errors import HeadTooLarge, SLMError
 
 Json = dict[str, Any]
@@ -116,7 +117,7 @@ def _body(body: RequestBody) -> Json:
     return {"required": body.is_required, "content": content}
 
 
-def _ref(model: type[BaseModel]) -> Schema:
+def _ref(model: type) -> Schema:
     return {"$ref": REF.format(model=model.__name__)}
 
 
@@ -151,7 +152,7 @@ def _content(answer: Answer, media_type: str) -> Json:
     return {"schema": schema, "x-example" if media_type == EVENTS else "example": answer.example}
 
 
-def _event(model: type[BaseModel]) -> Schema:
+def _event(model: type) -> Schema:
     """One event of the stream: OpenAPI 3.1 has no word for the whole."""
     data = {"type": "string", "contentMediaType": JSON, "contentSchema": _ref(model)}
     return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["data"]}
@@ -176,7 +177,7 @@ def _webhook() -> Json:
         "tags": [Tag.JOBS.value],
         "summary": "A job has ended that was entered with a `webhook_url`",
         "description": "Signed as Standard Webhooks are: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",
-        "requestBody": {"required": True, "content": {JSON: {"schema": _ref(slm_models.Webhook)}}},
+        "requestBody": {"required": True, "content": {JSON: {"schema": _ref(Webhook)}}},
         "responses": {"2XX": {"description": "Delivered; anything else is tried again, five times."}},
     }
 
@@ -184,7 +185,7 @@ def _webhook() -> Json:
 def _components() -> Json:
     bodies = {one.body.model: one.body for one in OPERATIONS.values() if one.body is not None}
     answers = {answer.model for one in OPERATIONS.values() for answer in one.answers if answer.model is not None}
-    told: set[type[BaseModel]] = {*answers, Error, OpenAIError, slm_models.Webhook}
+    told: set[type] = {*answers, Error, OpenAIError, Webhook}
     return {
         "schemas": component_schemas(bodies.values(), sorted(told, key=lambda model: model.__name__)),
         "headers": {

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from api.openai import errors as openai_errors
 from api.reference.headers import ALWAYS, RATE
 from api.reference.operation import JSON, Schema
-from api.reference.slm_models import Absent, Told
 from common import errors
 from common.errors import SLMError
 
@@ -40,31 +37,6 @@ MODEL_CHANGE = (
     errors.JobLost,
     errors.WorkerLost,
 )
-
-
-class Error(Told):
-    """Every answer that is no success, but under `/v1`."""
-
-    success: Literal[False]
-    error: str = Field(description="what is wrong, and what would be right")
-    code: str
-    request_id: str
-    param: Absent[str] = Field(None, description="the field that is to blame, where one is")
-
-
-class OpenAIErrorBody(Told):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class OpenAIError(Told):
-    """Every answer under `/v1` that is no success."""
-
-    error: OpenAIErrorBody
 
 
 def error_answers(kinds: Iterable[type[SLMError]], *, is_openai: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.reference.operation import Parameter, Schema
-from api.schemas import MAX_WAIT_S
+from api.schemas.job_options import MAX_WAIT_S
 from common import ids
 
 UUID = {"type": "string", "format": "uuid", "pattern": f"^{ids.UUID}$"}

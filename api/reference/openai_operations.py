@@ -7,9 +7,14 @@ from dataclasses import replace
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
 from api.openai.response_body import ResponseBody
-from api.reference import headers, openai_models, response_models
+from api.reference import headers
 from api.reference.error_models import GENERATION
-from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
+from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
+from api.schemas.openai.chat import ChatCompletion, ChatFrame
+from api.schemas.openai.completions import Completion, CompletionFrame
+from api.schemas.openai.models import ModelList, ModelObject
+from api.schemas.openai.responses import ResponseFrame, ResponseObject
+from api.schemas.parsing import OPENAI
 from common import errors, ids
 
 MODEL_ID = Parameter("path", "model_id", {"type": "string", "minLength": 1}, "A name from the list of models.")
@@ -35,7 +40,7 @@ RESPONSE_EVENTS = (
     "Server-sent events, each with its kind as its name and its `sequence_number` in its `data`. Comments tell the "
     "place in line."
 )
-RESPONSE_STREAM = Answer(RESPONSE_EVENTS, response_models.ResponseFrame, media_types=(EVENTS,))
+RESPONSE_STREAM = Answer(RESPONSE_EVENTS, ResponseFrame, media_types=(EVENTS,))
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
 CHUNKS = (
     "Server-sent events without names or numbers, with JSON as their `data`; the last one's is `[DONE]`. Comments tell "
@@ -58,13 +63,13 @@ OPENAI_OPERATIONS = {
         body=RequestBody(
             ChatBody,
             {"model": EXAMPLE_MODEL, "messages": [{"role": "user", "content": "Tell me a joke"}], "max_tokens": 60},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[
-            Answer("The message.", openai_models.ChatCompletion, headers=headers.REPEATABLE),
+            Answer("The message.", ChatCompletion, headers=headers.REPEATABLE),
             Answer(
                 CHUNKS,
-                openai_models.ChatFrame,
+                ChatFrame,
                 media_types=(EVENTS,),
                 headers=headers.REPEATABLE,
                 example=CHAT_STREAM,
@@ -80,26 +85,23 @@ OPENAI_OPERATIONS = {
         body=RequestBody(
             CompletionBody,
             {"model": EXAMPLE_MODEL, "prompt": "Once upon a time", "max_tokens": 60},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[
-            Answer("The text.", openai_models.Completion, headers=headers.REPEATABLE),
-            Answer(CHUNKS, openai_models.CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
+            Answer("The text.", Completion, headers=headers.REPEATABLE),
+            Answer(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
         ],
         errors=COMPLETING,
     ),
-    "openai.list_models": Operation(
-        id="listModels",
-        tag=Tag.OPENAI,
-        summary="List the model that is served",
-        answers=[Answer("The models.", openai_models.ModelList)],
+    "openai.list_models": simple(
+        "listModels", Tag.OPENAI, "List the model that is served", Answer("The models.", ModelList)
     ),
-    "openai.show_model": Operation(
-        id="showModel",
-        tag=Tag.OPENAI,
-        summary="Show one model",
-        parameters=(MODEL_ID,),
-        answers=[Answer("The model.", openai_models.ModelObject)],
+    "openai.show_model": simple(
+        "showModel",
+        Tag.OPENAI,
+        "Show one model",
+        Answer("The model.", ModelObject),
+        MODEL_ID,
         errors=(errors.ModelNotFound, errors.NoWorker),
     ),
     "responses.create": Operation(
@@ -111,10 +113,10 @@ OPENAI_OPERATIONS = {
         body=RequestBody(
             ResponseBody,
             {"model": EXAMPLE_MODEL, "input": "Tell me a joke", "max_output_tokens": 60},
-            takes_nulls=True,
+            dialect=OPENAI,
         ),
         answers=[
-            Answer("The response.", response_models.ResponseObject, headers=headers.REPEATABLE),
+            Answer("The response.", ResponseObject, headers=headers.REPEATABLE),
             replace(RESPONSE_STREAM, headers=headers.REPEATABLE),
         ],
         errors=COMPLETING,
@@ -124,15 +126,15 @@ OPENAI_OPERATIONS = {
         tag=Tag.OPENAI,
         summary="Show a response as it stands, or stream it behind the last event that you have",
         parameters=(RESPONSE_ID, *EVENTS_WANTED),
-        answers=[Answer("The response.", response_models.ResponseObject), RESPONSE_STREAM],
+        answers=[Answer("The response.", ResponseObject), RESPONSE_STREAM],
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
-    "responses.cancel": Operation(
-        id="cancelResponse",
-        tag=Tag.OPENAI,
-        summary="Cancel a response that goes on in the background",
-        parameters=(RESPONSE_ID,),
-        answers=[Answer("The response as it stands then.", response_models.ResponseObject)],
+    "responses.cancel": simple(
+        "cancelResponse",
+        Tag.OPENAI,
+        "Cancel a response that goes on in the background",
+        Answer("The response as it stands then.", ResponseObject),
+        RESPONSE_ID,
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
 }

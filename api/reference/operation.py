@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from api.auth.access import Access
+from api.schemas.parsing import SLM, Dialect
 from common.errors import SLMError
 
 Schema = dict[str, Any]  # a JSON schema
@@ -47,14 +48,14 @@ class RequestBody:
     Args:
         model: what checks it.
         example: one that works on every server.
-        takes_nulls: whether a field that is null counts as left out. Where not, it is refused.
+        dialect: how its fields are read.
         is_required: whether an empty body is refused.
         media_type: how it is written.
     """
 
     model: type[BaseModel]
     example: dict[str, Any]
-    takes_nulls: bool = False
+    dialect: Dialect = SLM
     is_required: bool = True
     media_type: str = JSON
 
@@ -73,7 +74,7 @@ class Answer:
     """
 
     description: str
-    model: type[BaseModel] | None = None
+    model: type | None = None
     status: int = 200
     media_types: Sequence[str] = (JSON,)
     example: Any = None
@@ -105,3 +106,15 @@ class Operation:
     answers: Sequence[Answer]
     errors: Sequence[type[SLMError]] = field(default=())
     access: Access | None = None
+
+
+def simple(
+    id_: str,
+    tag: Tag,
+    summary: str,
+    answer: Answer,
+    *parameters: Parameter,
+    errors: Sequence[type[SLMError]] = (),
+) -> Operation:
+    """A route without a body that has one success."""
+    return Operation(id=id_, tag=tag, summary=summary, parameters=parameters, answers=[answer], errors=errors)

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import GetJsonSchemaHandler
-from pydantic_core import CoreSchema
-
 from api.reference.operation import Schema
-from api.structured import NULL
-
-
-class NeverNull:
-    """Mark of a type with None that stands for "missing" alone."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
-        return _not_null(handler(schema))
+from api.schemas.grammar import NULL
 
 
 def without_nulls(schema: Schema) -> Schema:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from api.openai.messages import Message
 from api.openai.response_body import InputMessage
-from api.reference.meanings import explained
+from api.reference.meanings import explained, meanings_in
 from api.reference.operation import RequestBody, Schema
 from api.reference.schema_edits import with_nulls, without_nulls
+from api.schemas.messages import Message
 
 REF = "#/components/schemas/{model}"
+Described = tuple[type, JsonSchemaMode, TypeAdapter[Any]]
 
 
 class SchemaWriter(GenerateJsonSchema):
@@ -23,7 +24,13 @@ class SchemaWriter(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
         """What we answer may have more fields some day, and no client shall mind."""
-        written = super().model_schema(schema)
+        return self._open(super().model_schema(schema))
+
+    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> Schema:
+        """As `model_schema`."""
+        return self._open(super().typed_dict_schema(schema))
+
+    def _open(self, written: Schema) -> Schema:
         if self.mode == "serialization":
             written.pop("additionalProperties", None)
         return written
@@ -46,21 +53,22 @@ class SchemaWriter(GenerateJsonSchema):
         return False
 
 
-def component_schemas(bodies: Iterable[RequestBody], answers: Iterable[type[BaseModel]]) -> dict[str, Schema]:
+def component_schemas(bodies: Iterable[RequestBody], answers: Iterable[type]) -> dict[str, Schema]:
     """The schemas of all of them and of what they consist of, by name."""
     bodies = list(bodies)
-    taken = [(body.model, "validation") for body in bodies]
-    told = [(model, "serialization") for model in answers]
-    _, written = models_json_schema(
-        [*taken, *told],  # type: ignore[list-item]
+    taken: list[Described] = [(body.model, "validation", TypeAdapter(body.model)) for body in bodies]
+    told: list[Described] = [(model, "serialization", TypeAdapter(model)) for model in answers]
+    _, written = TypeAdapter.json_schemas(
+        [*taken, *told],
         ref_template=REF,
         schema_generator=SchemaWriter,
     )
     schemas: dict[str, Schema] = written["$defs"]
+    meanings = meanings_in(body.model for body in bodies)
     for body in bodies:
         name = body.model.__name__
-        schema = explained(schemas[name])
-        schemas[name] = with_nulls(schema) if body.takes_nulls else without_nulls(schema)
-    for name in (Message.__name__, InputMessage.__name__):
+        schema = explained(body.model, schemas[name], meanings)
+        schemas[name] = with_nulls(schema) if body.dialect.null_is_missing else without_nulls(schema)
+    for name in schemas.keys() & {Message.__name__, InputMessage.__name__}:
         schemas[name] = with_nulls(schemas[name])
     return schemas

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from api.reference import headers, slm_models
+from api.reference import headers
 from api.reference.error_models import GENERATION, MODEL_CHANGE
-from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag
-from api.schemas import GenerateBody, ModelBody
-from api.token_bodies import DetokenizeBody, TokenizeBody
+from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
+from api.schemas.frames import Frame
+from api.schemas.generated import Generated
+from api.schemas.generation import GenerateBody
+from api.schemas.jobs import Accepted, Account, Cancellation, Dropped, Job, JobList, Quarantine
+from api.schemas.server import Info, ModelBody, ModelChanged
+from api.schemas.tokens import DetokenizeBody, TokenizeBody, Tokens
 from common import errors
+from common.errors import SLMError
 
 JOB_ID = Parameter("path", "job_id", headers.UUID, "The job's id.", headers.EXAMPLE_JOB)
 LIMIT = Parameter(
@@ -79,7 +86,7 @@ FRAMES = (
 
 ACCEPTED = Answer(
     "The job is entered and goes on by itself: the client did not want to wait, or its time was over.",
-    slm_models.Accepted,
+    Accepted,
     status=202,
     headers=headers.REPEATABLE,
     example={
@@ -91,57 +98,66 @@ ACCEPTED = Answer(
     },
 )
 
+
+def _work(
+    id_: str,
+    tag: Tag,
+    summary: str,
+    body: RequestBody,
+    answer: Answer,
+    *,
+    description: str = "",
+    failures: Sequence[type[SLMError]] = GENERATION,
+) -> Operation:
+    """A route whose work becomes a job: its client waits for the answer, or for 202 alone."""
+    return Operation(
+        id=id_,
+        tag=tag,
+        summary=summary,
+        description=description,
+        parameters=SUBMITTING,
+        body=body,
+        answers=[replace(answer, headers=headers.REPEATABLE), ACCEPTED],
+        errors=(*failures, errors.IdempotencyMismatch),
+    )
+
+
+def _tokens(id_: str, summary: str, outcome: str, body: RequestBody, description: str = "") -> Operation:
+    return _work(id_, Tag.MODEL, summary, body, Answer(outcome, Tokens, example=TOKENS), description=description)
+
+
+def _model_change(id_: str, summary: str, outcome: str, description: str = "") -> Operation:
+    body = RequestBody(ModelBody, {}, is_required=False)
+    answer = Answer(outcome, ModelChanged)
+    return _work(id_, Tag.MODEL, summary, body, answer, description=description, failures=MODEL_CHANGE)
+
+
 SLM_OPERATIONS = {
-    "slm.generate": Operation(
-        id="generate",
-        tag=Tag.GENERATE,
-        summary="Generate an answer and give it at once",
+    "slm.generate": _work(
+        "generate",
+        Tag.GENERATE,
+        "Generate an answer and give it at once",
+        RequestBody(GenerateBody, {"prompt": "What is the capital of France?", "max_new_tokens": 50}),
+        Answer("The answer.", Generated, example=GENERATED),
         description="Answers 202 when it takes longer than `SLM_SYNC_TIMEOUT_S`; the result is kept.",
-        parameters=SUBMITTING,
-        body=RequestBody(GenerateBody, {"prompt": "What is the capital of France?", "max_new_tokens": 50}),
-        answers=[
-            Answer("The answer.", slm_models.Generated, headers=headers.REPEATABLE, example=GENERATED),
-            ACCEPTED,
-        ],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
-    "slm.stream": Operation(
-        id="stream",
-        tag=Tag.GENERATE,
-        summary="Generate an answer and give it piece by piece",
+    "slm.stream": _work(
+        "stream",
+        Tag.GENERATE,
+        "Generate an answer and give it piece by piece",
+        RequestBody(GenerateBody, PROMPT),
+        Answer(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
         description="A stream that broke goes on at `GET /slm/jobs/{job_id}/stream`; the job's id is in `X-Job-Id`.",
-        parameters=SUBMITTING,
-        body=RequestBody(GenerateBody, PROMPT),
-        answers=[
-            Answer(
-                FRAMES,
-                slm_models.Frame,
-                media_types=(EVENTS,),
-                headers=headers.REPEATABLE,
-                example=STREAM,
-            ),
-            ACCEPTED,
-        ],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
-    "tokens.tokenize": Operation(
-        id="tokenize",
-        tag=Tag.MODEL,
-        summary="Show the tokens of a prompt",
+    "tokens.tokenize": _tokens(
+        "tokenize",
+        "Show the tokens of a prompt",
+        "The tokens.",
+        RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
         description="As `/slm/generate` sees a `prompt`, a chat completion `messages`, and a completion a `raw_text`.",
-        parameters=SUBMITTING,
-        body=RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
-        answers=[Answer("The tokens.", slm_models.Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
     ),
-    "tokens.detokenize": Operation(
-        id="detokenize",
-        tag=Tag.MODEL,
-        summary="Show the text of tokens",
-        parameters=SUBMITTING,
-        body=RequestBody(DetokenizeBody, {"ids": [19556]}),
-        answers=[Answer("The text.", slm_models.Tokens, headers=headers.REPEATABLE, example=TOKENS), ACCEPTED],
-        errors=(*GENERATION, errors.IdempotencyMismatch),
+    "tokens.detokenize": _tokens(
+        "detokenize", "Show the text of tokens", "The text.", RequestBody(DetokenizeBody, {"ids": [19556]})
     ),
     "jobs.list_jobs": Operation(
         id="listJobs",
@@ -149,15 +165,15 @@ SLM_OPERATIONS = {
         summary="List the newest jobs",
         description="Your own; an admin's listing has everybody's.",
         parameters=(LIMIT,),
-        answers=[Answer("The jobs.", slm_models.JobList)],
+        answers=[Answer("The jobs.", JobList)],
         errors=(errors.InvalidRequest,),
     ),
-    "jobs.show_job": Operation(
-        id="showJob",
-        tag=Tag.JOBS,
-        summary="Show a job: its state, its place in line, its text so far, its result",
-        parameters=(JOB_ID,),
-        answers=[Answer("The job.", slm_models.Job)],
+    "jobs.show_job": simple(
+        "showJob",
+        Tag.JOBS,
+        "Show a job: its state, its place in line, its text so far, its result",
+        Answer("The job.", Job),
+        JOB_ID,
         errors=(errors.JobNotFound,),
     ),
     "sse.stream": Operation(
@@ -167,76 +183,50 @@ SLM_OPERATIONS = {
         description="Any number of clients may follow a job, through any API process, at any time.",
         parameters=(JOB_ID, headers.LAST_EVENT_ID, LAST_SEEN),
         answers=[
-            Answer(FRAMES, slm_models.Frame, media_types=(EVENTS,), example=STREAM),
+            Answer(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
             Answer("You have all of it.", status=204, media_types=()),
         ],
         errors=(errors.InvalidRequest, errors.JobNotFound),
     ),
-    "jobs.cancel_job": Operation(
-        id="cancelJob",
-        tag=Tag.JOBS,
-        summary="Cancel a job: a queued one at once, a running one at its next token",
-        parameters=(JOB_ID,),
-        answers=[Answer("It is cancelled, is about to be, or had ended before.", slm_models.Cancellation)],
+    "jobs.cancel_job": simple(
+        "cancelJob",
+        Tag.JOBS,
+        "Cancel a job: a queued one at once, a running one at its next token",
+        Answer("It is cancelled, is about to be, or had ended before.", Cancellation),
+        JOB_ID,
         errors=(errors.JobNotFound,),
     ),
-    "usage.show_usage": Operation(
-        id="showUsage",
-        tag=Tag.JOBS,
-        summary="Count your ended jobs and their tokens",
-        answers=[Answer("Your account.", slm_models.Account)],
+    "usage.show_usage": simple(
+        "showUsage", Tag.JOBS, "Count your ended jobs and their tokens", Answer("Your account.", Account)
     ),
-    "slm.info": Operation(
-        id="info",
-        tag=Tag.MODEL,
-        summary="Tell what is served, by which workers",
-        answers=[Answer("How things stand.", slm_models.Info)],
-    ),
-    "slm.load": Operation(
-        id="load",
-        tag=Tag.MODEL,
-        summary="Load the model on every worker",
-        parameters=SUBMITTING,
-        body=RequestBody(ModelBody, {}, is_required=False),
-        answers=[
-            Answer("Every worker holds it.", slm_models.ModelChanged, headers=headers.REPEATABLE),
-            ACCEPTED,
-        ],
-        errors=(*MODEL_CHANGE, errors.IdempotencyMismatch),
-    ),
-    "slm.unload": Operation(
-        id="unload",
-        tag=Tag.MODEL,
-        summary="Unload the model from every worker's memory",
+    "slm.info": simple("info", Tag.MODEL, "Tell what is served, by which workers", Answer("How things stand.", Info)),
+    "slm.load": _model_change("load", "Load the model on every worker", "Every worker holds it."),
+    "slm.unload": _model_change(
+        "unload",
+        "Unload the model from every worker's memory",
+        "No worker holds it any more.",
         description="The next generation loads it again.",
-        parameters=SUBMITTING,
-        body=RequestBody(ModelBody, {}, is_required=False),
-        answers=[
-            Answer("No worker holds it any more.", slm_models.ModelChanged, headers=headers.REPEATABLE),
-            ACCEPTED,
-        ],
-        errors=(*MODEL_CHANGE, errors.IdempotencyMismatch),
     ),
-    "quarantine.list_quarantine": Operation(
-        id="listQuarantine",
-        tag=Tag.OPERATE,
-        summary="List the jobs that were set aside because several of their workers died",
-        answers=[Answer("The jobs.", slm_models.Quarantine)],
+    "quarantine.list_quarantine": simple(
+        "listQuarantine",
+        Tag.OPERATE,
+        "List the jobs that were set aside because several of their workers died",
+        Answer("The jobs.", Quarantine),
     ),
-    "quarantine.retry_job": Operation(
-        id="retryJob",
-        tag=Tag.OPERATE,
-        summary="Try a job from quarantine again, as a new one",
-        parameters=(JOB_ID,),
-        answers=[ACCEPTED],
+    "quarantine.retry_job": simple(
+        "retryJob",
+        Tag.OPERATE,
+        "Try a job from quarantine again, as a new one",
+        ACCEPTED,
+        JOB_ID,
         errors=(errors.JobNotFound, errors.Conflict, errors.NoWorker, errors.QueueFull, errors.RedisFull),
     ),
-    "quarantine.drop_job": Operation(
-        id="dropJob",
-        tag=Tag.OPERATE,
-        summary="Drop a job from quarantine",
-        parameters=(JOB_ID,),
-        answers=[Answer("It is dropped.", slm_models.Dropped)],
+    "quarantine.drop_job": simple(
+        "dropJob",
+        Tag.OPERATE,
+        "Drop a job from quarantine",
+        Answer("It is dropped.", Dropped),
+        JOB_ID,
         errors=(errors.JobNotFound,),
     ),
 }

@@ -11,7 +11,7 @@ from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
 from api.disconnect import watch_client
 from api.live_job import LiveJob
-from api.schemas import parse_limit
+from api.schemas.query import parse_limit
 from api.service import Entered, NewJob
 from common.errors import Cancelled, ServerStopping
 from common.job_store import Place

@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from api.auth.access import Access, set_access
-from api.auth.gate import identify
 from api.current import services
+from api.gate import identify
 from api.observation.fleet_metrics import FleetMetrics, NoFleet
 
 metrics = Blueprint("metrics", __name__)

@@ -10,7 +10,8 @@ from api.current import caller, note_job, open_stream, services
 from api.job_request import JobRequest, read_job_request
 from api.overview import without_inside
 from api.routes.jobs import run_job, submit_job
-from api.schemas import GenerateBody, ModelBody
+from api.schemas.generation import GenerateBody
+from api.schemas.server import ModelBody
 from api.sse import sse
 from common.jobs import JobKind
 

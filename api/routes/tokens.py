@@ -6,9 +6,8 @@ from flask import Blueprint, Response
 
 from api.auth.access import Access, set_access
 from api.job_request import JobRequest, read_job_request
-from api.openai.errors import about
 from api.routes.jobs import run_job, submit_job
-from api.token_bodies import DetokenizeBody, TokenizeBody
+from api.schemas.tokens import DetokenizeBody, TokenizeBody
 from common.errors import SLMError
 from common.jobs import JobKind
 
@@ -28,7 +27,7 @@ def detokenize() -> Response:
     try:
         return _answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
     except SLMError as err:
-        raise about(err, {"prompt": "ids"}) from err
+        raise err.renamed({"prompt": "ids"}) from err
 
 
 def _answer(wanted: JobRequest) -> Response:

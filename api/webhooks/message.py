@@ -12,10 +12,8 @@ from api.service import JobView
 
 
 def body_of(view: JobView) -> bytes:
-    """The message about an ended job; `data` is what `GET /slm/jobs/<id>` answers."""
-    data = answers.job(view)
-    message = {"type": f"job.{view.record.state.value}", "timestamp": data["finished_at"], "data": data}
-    return json.dumps(message).encode()
+    """The message about an ended job."""
+    return json.dumps(answers.webhook(view)).encode()
 
 
 def headers(key: bytes, job_id: str, body: bytes, *, now_s: int) -> dict[str, str]:

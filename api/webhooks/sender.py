@@ -10,8 +10,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from socket import SHUT_RDWR, create_connection, socket
 
+from api.schemas.webhook_target import Target
 from api.webhooks.addresses import is_public, resolve
-from api.webhooks.target import Target
 
 TIMEOUT_S = 10.0
 

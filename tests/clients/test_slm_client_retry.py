@@ -6,7 +6,7 @@ import re
 
 import httpx
 import pytest
-from slm_client import GenerateOptions, RetryPolicy
+from slm_client import RetryPolicy
 from slm_client.errors import (
     ApiError,
     BadAnswer,
@@ -21,7 +21,6 @@ from slm_client.errors import (
 )
 from slm_client.retry import Retry
 
-from api.schemas import GenerateBody
 from common.settings import ROOT
 
 
@@ -96,7 +95,3 @@ def test_an_error_without_a_code_is_known_by_its_status(
 def test_a_date_in_retry_after_counts_as_none() -> None:
     answer = httpx.Response(503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
     assert error_from_response(answer).retry_after_s is None
-
-
-def test_every_option_that_the_client_knows_is_one_of_the_servers() -> None:
-    assert GenerateOptions.__annotations__.keys() <= GenerateBody.model_fields.keys()

@@ -14,9 +14,10 @@ from api.openai.batches import BatchBody
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
 from api.openai.response_body import ResponseBody
-from api.schemas import GenerateBody, shown
-from api.strict import Strict
-from api.token_bodies import DetokenizeBody, TokenizeBody
+from api.schemas.generation import GenerateBody
+from api.schemas.shown import shown
+from api.schemas.strict import Strict
+from api.schemas.tokens import DetokenizeBody, TokenizeBody
 from tests.api_in_process import Api
 
 

@@ -39,9 +39,9 @@ def test_an_error_says_what_kind_it_is(err: SLMError, kind: str, code: str) -> N
 
 def test_only_what_the_worker_knows_under_another_name_is_renamed() -> None:
     names = {"prompt": "input"}
-    assert errors.about(PromptTooLong("x", param="prompt"), names).param == "input"
-    assert isinstance(errors.about(PromptTooLong("x", param="prompt"), names), PromptTooLong)
-    assert errors.about(InvalidRequest("x", param="seed"), names).param == "seed"
+    assert PromptTooLong("x", param="prompt").renamed(names).param == "input"
+    assert isinstance(PromptTooLong("x", param="prompt").renamed(names), PromptTooLong)
+    assert InvalidRequest("x", param="seed").renamed(names).param == "seed"
 
 
 def test_an_unknown_path_and_a_wrong_method(api: Api) -> None:

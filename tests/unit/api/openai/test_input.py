@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
-from api.schemas import Treatment
+from api.schemas.job_options import Treatment
 from tests.api_in_process import MODEL, Api
 from tests.unit.api.openai.conftest import chat, complete
 

@@ -10,7 +10,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from api.openai.response_body import ResponseBody
-from api.schemas import Treatment
+from api.schemas.job_options import Treatment
 from common.api_keys import ApiKeyStore, Role
 from common.errors import InvalidRequest, PromptTooLong, WorkerLost
 from common.prompts import Conversation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.webhooks.target import Target
+from api.schemas.webhook_target import Target
 
 
 @pytest.mark.parametrize(

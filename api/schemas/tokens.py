@@ -1,4 +1,4 @@
-"""Bodies of the routes that show tokens."""
+"""The tokens of a prompt, and the text of tokens."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.openai.messages import MAX_MESSAGES, Message, conversation
-from api.schemas import Body
-from api.strict import FIRST_ERROR
+from api.schemas.job_options import Body
+from api.schemas.meaning import Meaning
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.response_model import Count, JobId, ResponseModel
+from api.schemas.strict import FIRST_ERROR
 from common import prompts
 from common.errors import InvalidRequest
 from common.prompts import Prompt, RawText, TokenIds
@@ -33,7 +35,7 @@ class TokenizeBody(Body):
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, as of POST /v1/chat/completions",
     )
-    raw_text: str | None = Field(
+    raw_text: Annotated[str | None, Meaning("A text that the model sees as it is, without a template.")] = Field(
         None, min_length=1, description="a non-empty string of valid Unicode, as of POST /v1/completions"
     )
 
@@ -60,8 +62,22 @@ class TokenizeBody(Body):
 class DetokenizeBody(Body):
     """Body of `POST /slm/detokenize`."""
 
-    ids: Annotated[list[TokenId], FIRST_ERROR] = Field(min_length=1, description="a non-empty list of token ids")
+    ids: Annotated[Annotated[list[TokenId], FIRST_ERROR], Meaning("Tokens of the model.")] = Field(
+        min_length=1, description="a non-empty list of token ids"
+    )
 
     def to_params(self) -> dict[str, Any]:
         """The tokens as a prompt."""
         return prompts.to_wire(TokenIds(tuple(self.ids)))
+
+
+class Tokens(ResponseModel):
+    """What the model sees of a prompt."""
+
+    success: bool
+    text: Annotated[str, Field(description="the prompt as the model sees it")]
+    tokens: Annotated[list[str], Field(description="the text of each; U+FFFD stands for a part of a character")]
+    ids: list[Count]
+    count: Count
+    context_length: Annotated[Count, Field(description="the most tokens that prompt and answer can have together")]
+    job_id: JobId

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from api.strict import Strict
+from api.schemas.strict import Strict
 from common.prompts import Conversation
 
 MAX_MESSAGES = 4096

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from api.nesting import num_levels
-from api.strict import FIRST_ERROR, Strict
+from api.schemas.nesting import num_levels
+from api.schemas.strict import FIRST_ERROR, Strict
 from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 MAX_CHOICES = 256

@@ -1,19 +1,34 @@
-"""What the routes under `/v1/responses` answer, field by field."""
+"""Responses and the events of their streams: OpenAI's shapes, as far as this server fills them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, RootModel
 
-from api.reference.openai_models import UnixTime
-from api.reference.slm_models import Absent, Count, Told
+from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+ResponseEventType = Literal[
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+]
+ItemEventType = Literal["response.output_item.added", "response.output_item.done"]
+PartEventType = Literal[
+    "response.content_part.added",
+    "response.content_part.done",
+    "response.output_text.delta",
+    "response.output_text.done",
+]
 Number = Annotated[int, Field(ge=0, description="dense from 0: a stream can be taken up behind it")]
 
 
-class OutputText(Told):
+class OutputText(ResponseModel):
     """The answer's text."""
 
     type: Literal["output_text"]
@@ -22,7 +37,7 @@ class OutputText(Told):
     logprobs: list[dict[str, Any]]
 
 
-class OutputMessage(Told):
+class OutputMessage(ResponseModel):
     """The assistant's message."""
 
     id: str
@@ -32,33 +47,33 @@ class OutputMessage(Told):
     content: list[OutputText]
 
 
-class ResponseError(Told):
+class ResponseError(ResponseModel):
     """Why a response failed."""
 
     code: str
     message: str
 
 
-class Incomplete(Told):
+class Incomplete(ResponseModel):
     """Why a response is not whole."""
 
     reason: Literal["max_output_tokens"]
 
 
-class InputDetails(Told):
+class InputDetails(ResponseModel):
     """What the input's tokens were."""
 
     cached_tokens: Count
     cache_write_tokens: Count
 
 
-class OutputDetails(Told):
+class OutputDetails(ResponseModel):
     """What the output's tokens were."""
 
     reasoning_tokens: Count
 
 
-class ResponseUsage(Told):
+class ResponseUsage(ResponseModel):
     """Tokens of input and output."""
 
     input_tokens: Count
@@ -68,13 +83,13 @@ class ResponseUsage(Told):
     total_tokens: Count
 
 
-class ResponseObject(Told):
+class ResponseObject(ResponseModel):
     """A response as it stands."""
 
-    id: str = Field(description="`resp_` and the job's id")
+    id: Annotated[str, Field(description="`resp_` and the job's id")]
     object: Literal["response"]
     created_at: UnixTime
-    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    status: ResponseStatus
     background: bool
     completed_at: UnixTime | None
     error: ResponseError | None
@@ -97,50 +112,38 @@ class ResponseObject(Told):
     user: str | None
 
 
-class ResponseEvent(Told):
+class ResponseEvent(ResponseModel):
     """The response has come to another point of its life."""
 
-    type: Literal[
-        "response.created",
-        "response.queued",
-        "response.in_progress",
-        "response.completed",
-        "response.incomplete",
-        "response.failed",
-    ]
+    type: ResponseEventType
     sequence_number: Number
     response: ResponseObject
 
 
-class ItemEvent(Told):
+class ItemEvent(ResponseModel):
     """A message begins or ends."""
 
-    type: Literal["response.output_item.added", "response.output_item.done"]
+    type: ItemEventType
     sequence_number: Number
     output_index: Count
     item: OutputMessage
 
 
-class PartEvent(Told):
+class PartEvent(ResponseModel):
     """A part of a message begins, grows or ends."""
 
-    type: Literal[
-        "response.content_part.added",
-        "response.content_part.done",
-        "response.output_text.delta",
-        "response.output_text.done",
-    ]
+    type: PartEventType
     sequence_number: Number
     item_id: str
     output_index: Count
     content_index: Count
-    part: Absent[OutputText] = None
-    delta: Absent[str] = Field(None, description="the next piece")
-    text: Absent[str] = Field(None, description="all of it")
-    logprobs: Absent[list[dict[str, Any]]] = None
+    part: NotRequired[OutputText]
+    delta: NotRequired[Annotated[str, Field(description="the next piece")]]
+    text: NotRequired[Annotated[str, Field(description="all of it")]]
+    logprobs: NotRequired[list[dict[str, Any]]]
 
 
-class FailureEvent(Told):
+class FailureEvent(ResponseModel):
     """The stream has failed; the response has not: ask again behind the last event."""
 
     type: Annotated[str, Field(description="`error`, or what kind of error it is")]
@@ -149,5 +152,8 @@ class FailureEvent(Told):
     code: str
 
 
-class ResponseFrame(RootModel[ResponseEvent | ItemEvent | PartEvent | FailureEvent]):
+StoryEvent = ResponseEvent | ItemEvent | PartEvent
+
+
+class ResponseFrame(RootModel[StoryEvent | FailureEvent]):
     """The data of an event of a response's stream."""

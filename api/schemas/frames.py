@@ -1,0 +1,42 @@
+"""The data of the events of a job's stream."""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired
+
+from pydantic import Field, RootModel
+
+from api.schemas.errors import ErrorFrame
+from api.schemas.generated import ScoredToken
+from api.schemas.response_model import ResponseModel
+
+
+class StatusFrame(ResponseModel):
+    """A line for people, and the job's place in line while it has one."""
+
+    status: str
+    position: NotRequired[int]
+    estimated_wait_s: NotRequired[float | None]
+
+
+class TextFrame(ResponseModel):
+    """The next piece of the answer."""
+
+    text: str
+    full_text: Annotated[str, Field(description="the answer so far")]
+    is_complete: bool
+    logprobs: NotRequired[list[ScoredToken]]
+
+
+class EndFrame(ResponseModel):
+    """The last frame of a job that did not fail."""
+
+    status: str
+    device_used: str | None
+
+
+FrameData = TextFrame | StatusFrame | EndFrame | ErrorFrame
+
+
+class Frame(RootModel[FrameData]):
+    """The data of an event of a job's stream."""

@@ -1,0 +1,107 @@
+"""The answer of a generation."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Annotated, Any, Literal, NotRequired, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from api.schemas.response_model import Count, DescribedAs, JobId, Ms, ResponseModel
+from common.sampling import ALWAYS_TOLD, SamplingParams
+
+FIRST_SETTINGS = ("max_new_tokens", "temperature", "do_sample")  # in the order of the API's documentation
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class TokenCounts(ResponseModel):
+    """Tokens of prompt and answer."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+
+
+class Timings(ResponseModel):
+    """How long a job's phases took; null for what has not come yet."""
+
+    queue_ms: Ms | None
+    run_ms: Ms | None
+    total_ms: Ms | None
+    first_token_ms: Annotated[
+        float | None, Field(description="milliseconds from the begin of the run to the first token")
+    ]
+
+
+class Scored(ResponseModel):
+    """A token and the natural logarithm of its probability, before all settings."""
+
+    token: Annotated[str, Field(description="as text; U+FFFD stands for a part of a character")]
+    token_id: Count
+    logprob: float
+    bytes: NotRequired[Annotated[list[int], Field(description="there where the text does not say all")]]
+
+
+class ScoredToken(Scored):
+    """A token of the answer, and the most probable ones in its place."""
+
+    top: list[Scored]
+
+
+class GrammarUsed(ResponseModel):
+    """What the answer had to look like."""
+
+    kind: str
+    source: str
+
+
+def _settings_model() -> type[BaseModel]:
+    """`SamplingParams.to_dict`, described: each field there is one here."""
+    types = get_type_hints(SamplingParams) | {"grammar": GrammarUsed}
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys((*FIRST_SETTINGS, *ALWAYS_TOLD, *types)):
+        kind = _not_none(types[name])
+        fields[name] = kind if name in ALWAYS_TOLD else (kind, getattr(SamplingParams(seed=0), name))
+    return create_model(
+        "SamplingUsed",
+        __config__=ConfigDict(extra="forbid"),
+        __doc__="The settings that the answer was drawn with; what is missing had its default.",
+        **fields,
+    )
+
+
+def _not_none(kind: Any) -> Any:
+    others = [one for one in get_args(kind) if one is not NoneType]
+    return others[0] if NoneType in get_args(kind) else kind
+
+
+class PromptMessage(ResponseModel):
+    """A message of a conversation."""
+
+    role: str
+    content: str
+
+
+PromptAsSent = str | list[PromptMessage] | list[int]
+
+
+class Generated(ResponseModel):
+    """A complete answer. Of a cancelled generation, what it had so far, with `success` false."""
+
+    success: bool
+    prompt: Annotated[PromptAsSent, Field(description="as it was sent: text, messages or token ids")]
+    response: str
+    full_response: Annotated[str, Field(description="the prompt as the model saw it, and the answer")]
+    device: str
+    settings: Annotated[dict[str, Any], DescribedAs(_settings_model())]
+    job_id: JobId
+    finish_reason: FinishReason
+    usage: TokenCounts
+    timings: Timings
+    logprobs: NotRequired[
+        Annotated[
+            list[ScoredToken],
+            Field(description="one per token of the answer, where they were asked for"),
+        ]
+    ]

@@ -1,0 +1,1 @@
+"""The shapes of OpenAI's API, as far as this server fills them."""

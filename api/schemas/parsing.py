@@ -1,0 +1,89 @@
+"""Reads a JSON object into its model, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from api.schemas.shown import label, shown
+from api.schemas.strict import Strict
+from common.errors import InvalidRequest
+
+_FIELD = re.compile(r"[a-z_]+")
+_TYPE_TAGS = {"str", "int", "float", "bool", "dict"}  # pydantic's names for the branches of a union
+
+B = TypeVar("B", bound=Strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a family of routes reads its bodies.
+
+    Args:
+        null_is_missing: a field that is null counts as left out; otherwise it is refused.
+        names_inner_fields: a refusal names the value by its path, such as `messages[0].content`; otherwise by the field
+            of the body that holds it.
+        unknown: how a refusal calls a field that the model does not have.
+    """
+
+    null_is_missing: bool
+    names_inner_fields: bool
+    unknown: str
+
+
+SLM = Dialect(null_is_missing=False, names_inner_fields=False, unknown="is not a field")
+OPENAI = Dialect(null_is_missing=True, names_inner_fields=True, unknown="is not supported")
+
+
+def parse(schema: type[B], fields: Mapping[str, Any], dialect: Dialect) -> B:
+    """Read a body.
+
+    Raises:
+        InvalidRequest: a field is wrong, or not one of the model's; `param` names it.
+    """
+    given = {name: value for name, value in fields.items() if value is not None or not dialect.null_is_missing}
+    known = {field.alias or name: field.description for name, field in schema.model_fields.items()}
+    for name in given.keys() - known.keys():
+        raise InvalidRequest(f"{shown(name)} {dialect.unknown}; known: {', '.join(sorted(known))}", param=label(name))
+    try:
+        body = schema.model_validate(given)
+    except ValidationError as err:
+        if dialect.names_inner_fields:
+            raise _wrong_inside(err, given, known) from err
+        raise _wrong(str(err.errors(include_url=False)[0]["loc"][0]), given, known) from err
+    if nulls := [name for name, value in given.items() if value is None]:
+        raise _wrong(nulls[0], given, known)
+    return body
+
+
+def _wrong(name: str, given: Mapping[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
+    found = shown(given[name]) if name in given else "nothing"
+    return InvalidRequest(f"{name} must be {known[name]}; got {found}", param=name)
+
+
+def _wrong_inside(err: ValidationError, given: Mapping[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
+    # Of the branches of a union, the one that got furthest in is the one that the client meant.
+    first = max(err.errors(include_url=False), key=lambda error: _path(error["loc"]).count("."))
+    param = _path(first["loc"])
+    if first["type"] == "value_error":  # a check of ours, with words of its own
+        return InvalidRequest(f"{param} {first['ctx']['error']}", param=param)
+    if first["type"] == "extra_forbidden":
+        return InvalidRequest(f"{param} {OPENAI.unknown}", param=param)
+    if param in known:
+        return _wrong(param, given, known)
+    return InvalidRequest(f"{param} is wrong: {first['msg']}", param=param)
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    """Where the error is, in the client's terms."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif _FIELD.fullmatch(part) and part not in _TYPE_TAGS:
+            path += f".{part}" if path else part
+    return path

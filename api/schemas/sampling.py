@@ -1,0 +1,80 @@
+"""How an answer's tokens are drawn: the fields that `/slm` and `/v1` have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.schemas.meaning import Meaning
+from api.schemas.strict import FIRST_ERROR, Strict, at_most
+from common.sampling import SamplingParams
+
+MAX_SEED = 2**63 - 1
+MAX_NEW_TOKENS = 1_048_576  # the worker cuts it to what fits the context
+MAX_BIASES = 1024
+MAX_STOP_TOKENS = 64
+
+StopString = Annotated[str, Field(min_length=1)]
+TokenId = Annotated[int, Field(ge=0)]
+TokenIdKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]  # JSON's objects have strings for keys
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+class SamplingFields(Strict):
+    """A field here has the name that it has in `SamplingParams`, and gets there by itself.
+
+    Whoever adds a sampling parameter adds it here and there. A body can narrow a field down, or widen it.
+    """
+
+    temperature: Annotated[float, Meaning("How much chance there is: 0 is deterministic.")] = Field(
+        0.7, ge=0, le=5, description="a number from 0 to 5"
+    )
+    top_k: Annotated[int, Meaning("Draw from so many most probable tokens. Off by default.")] = Field(
+        0, ge=0, le=1_000_000, description="an integer from 0 (off) to 1000000"
+    )
+    top_p: Annotated[
+        float, Meaning("Draw from the fewest tokens that reach this probability together. Off by default.")
+    ] = Field(1.0, gt=0, le=1, description="a number above 0 and at most 1")
+    min_p: Annotated[
+        float, Meaning("Draw from tokens at least this share as probable as the first. Off by default.")
+    ] = Field(0.0, ge=0, le=1, description="a number from 0 (off) to 1")
+    repetition_penalty: Annotated[float, Meaning("Divides the logits of the tokens in prompt and answer.")] = Field(
+        1.0, ge=0.01, le=100, description="a number from 0.01 to 100"
+    )
+    presence_penalty: Annotated[float, Meaning("Subtracted from the logits of the answer's tokens.")] = Field(
+        0.0, ge=-2, le=2, description="a number from -2 to 2"
+    )
+    frequency_penalty: Annotated[float, Meaning("Subtracted once for every time that a token is in the answer.")] = (
+        Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
+    )
+    logit_bias: Annotated[
+        dict[TokenIdKey, Bias],
+        Field(max_length=MAX_BIASES),
+        at_most(MAX_BIASES),
+        Meaning("Added to the logits behind the penalties, by token id."),
+    ] = Field(
+        default_factory=dict,
+        description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
+    )
+    stop: Annotated[
+        StopString | Annotated[list[StopString], Field(max_length=8), FIRST_ERROR],
+        Meaning("The answer ends before the first of these."),
+    ] = Field(default_factory=list, description="a non-empty string or a list of at most 8 of them")
+    stop_token_ids: Annotated[
+        list[TokenId],
+        Field(max_length=MAX_STOP_TOKENS),
+        FIRST_ERROR,
+        Meaning("Tokens that end the answer; their text is not shown."),
+    ] = Field(default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids")
+    ignore_eos: Annotated[bool, Meaning("Whether to go on behind the model's end tokens.")] = Field(
+        False, description="true or false"
+    )
+
+    def sampling(self, **more: Any) -> SamplingParams:
+        """How to sample one answer; `more` are the values that a body has under other names, or has to change."""
+        shared = {name: getattr(self, name) for name in SamplingFields.model_fields}
+        shared["logit_bias"] = {int(token): bias for token, bias in self.logit_bias.items()}
+        shared["stop"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        shared["stop_token_ids"] = tuple(self.stop_token_ids)
+        return SamplingParams(**(shared | more))

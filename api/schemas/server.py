@@ -1,0 +1,83 @@
+"""The server itself: what it serves, by which workers, and how that is changed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field
+
+from api.schemas.job_options import Body
+from api.schemas.response_model import Count, JobId, ResponseModel
+from common.fleet import WorkerState
+
+
+class ModelBody(Body):
+    """Body of `POST /slm/load` and `/slm/unload`."""
+
+
+class WorkerOutcome(ResponseModel):
+    """What a worker did about a load or an unload."""
+
+    id: str
+    device: str | None
+    state: WorkerState
+
+
+class ModelChanged(ResponseModel):
+    """The model was loaded or unloaded on every worker."""
+
+    success: bool
+    message: str
+    device: NotRequired[Annotated[str, Field(description="of a load")]]
+    model_path: NotRequired[Annotated[str, Field(description="of a load")]]
+    changed: NotRequired[
+        Annotated[
+            list[Literal["base", "adapter"]],
+            Field(description="of a load: what is in memory now that was not before, by the content of its files"),
+        ]
+    ]
+    base_id: NotRequired[Annotated[str, Field(description="of a load: hash of the base model's files")]]
+    adapter_id: NotRequired[Annotated[str, Field(description="of a load with an adapter: hash of the adapter's files")]]
+    job_id: JobId
+    workers: list[WorkerOutcome]
+
+
+class Queue(ResponseModel):
+    """Generations."""
+
+    waiting: Count
+    running: Count
+
+
+class Worker(ResponseModel):
+    """A live worker."""
+
+    id: str
+    host: Annotated[str | None, Field(description="for admins only")]
+    pid: Annotated[int | None, Field(description="for admins only")]
+    device: str | None
+    state: WorkerState
+    running: Count
+    slots: Annotated[Count, Field(description="generations it runs at once")]
+    error: str | None
+
+
+class Info(ResponseModel):
+    """What is served, by whom."""
+
+    model_loaded: bool
+    device: str | None
+    base_model: str | None
+    lora_path: str | None
+    cuda_available: bool
+    mps_available: bool
+    queue: Queue
+    adapters: list[str]
+    workers: list[Worker]
+    version: str
+
+
+class Health(ResponseModel):
+    """All is well."""
+
+    status: Literal["ok", "ready"]
