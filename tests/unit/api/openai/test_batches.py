@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from redis import Redis
 from werkzeug.test import TestResponse
 
 from api.openai.batch_driver import WINDOW, BatchDriver
+from api.schemas.openai.batches import BatchObject
 from common import keys
 from common.api_keys import ApiKeyStore, Role
 from common.errors import PromptTooLong
@@ -294,6 +296,7 @@ def test_a_bug_fails_one_batch_alone(api: Api, monkeypatch: pytest.MonkeyPatch) 
     assert drive_until(api, whole, lambda now: now["status"] == "completed", driver)
     ended = batch(api, broken)
     assert (ended["status"], ended["errors"]["data"][0]["code"]) == ("failed", "internal_error")
+    TypeAdapter(BatchObject).validate_python(ended)
 
 
 def test_the_newest_batches_come_first(api: Api, redis: Redis) -> None:
