@@ -1,10 +1,10 @@
-"""How one client's abusive requests slow another's: what an ordinary user waits for, before and during each attack.
+"""Measures how one client's abusive requests slow another's: an ordinary user's latency before and during each attack.
 
     python -m benchmarks.abuse [--attacks regex,schema] [--requests 60] [--seconds 20]
 
-For each attack a Redis, a worker with the default model and an API are started. One user has `--requests` abusive
-requests under way all the time, each followed by the next (`benchmarks.attacks` has the kinds). Another sends ordinary
-ones (`benchmarks.abuse_user`): a chat, one with a JSON schema, and one with a webhook.
+For each attack a Redis, a worker with the default model and an API are started. One user keeps `--requests` abusive
+requests in flight (`benchmarks.attacks` has the kinds). Another user sends ordinary requests (`benchmarks.abuse_user`):
+a chat, one with a JSON schema, and one with a webhook.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.redis_server import running_server
 
 WORKER = "worker.app"
 WARM_UP_S = 3.0
-RAMP_S = 2.0  # from the first abusive request to the first that is measured
+RAMP_S = 2.0  # from the first abusive request to the first measurement
 MEMORY_EVERY_S = 0.5
 WEBHOOKS = {"SLM_WEBHOOK_SECRET": "whsec_" + "MDEy" * 8, "SLM_WEBHOOK_ALLOW_PRIVATE": "true"}
 
 
 @dataclass
 class Memory:
-    """The most that a process and its children held together, in bytes, shared pages counted once."""
+    """The peak memory of a process and its children together, in bytes; shared pages count once."""
 
     process: psutil.Process
     calm: int = 0
@@ -49,12 +49,12 @@ class Memory:
 
     @property
     def more(self) -> str:
-        """How much it was beyond what they held before, in MiB."""
+        """The increase over the memory before, in MiB."""
         return f"{max(0, self.most - self.calm) / 2**20:.0f}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look every now and then for the length of a `with` block."""
+        """Sample the memory periodically during a `with` block."""
         stopping = threading.Event()
         self.calm = self._now()
 
@@ -82,7 +82,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What was started, and two who have a key to it."""
+    """The started processes, and two clients with API keys."""
 
     worker: Process
     api: Process
@@ -92,7 +92,7 @@ class Server:
 
 @contextmanager
 def running_server_for_two() -> Iterator[Server]:
-    """For the length of a `with` block; it holds the model and takes jobs."""
+    """Run a server during a `with` block; its model is loaded and it accepts jobs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "redis").mkdir()
@@ -108,7 +108,7 @@ def running_server_for_two() -> Iterator[Server]:
 
 
 def measure(attack: Attack, size: int, seconds: float) -> str:
-    """Measure an attack on a server of its own; returns its row of the table."""
+    """Measure an attack on a separate server; returns its row of the table."""
     with running_server_for_two() as server, Receiver().running() as receiver:
         user = User(server.good, receiver)
         user.measure(WARM_UP_S)
@@ -126,7 +126,7 @@ def measure(attack: Attack, size: int, seconds: float) -> str:
 
 
 def row(attack: Attack, before: Times, during: Times, rest: Sequence[str]) -> str:
-    """A line of the table."""
+    """Return one line of the table."""
     cells = [f"{attack.name}: {attack.what}"]
     for kind in KINDS:
         calm, disturbed = statistics.median(before[kind]), statistics.median(during[kind])
@@ -136,21 +136,21 @@ def row(attack: Attack, before: Times, during: Times, rest: Sequence[str]) -> st
 
 
 def header() -> str:
-    """The head of the table."""
+    """Return the header of the table."""
     columns = ["attack"]
     for kind in KINDS:
         columns += [f"{kind}: before, ms", "during, p50", "ratio", "longest"]
-    columns += ["first chat after, ms", "worker, most MiB more", "API, most MiB more", "answers"]
+    columns += ["first chat after, ms", "worker, peak MiB added", "API, peak MiB added", "answers"]
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the attacks that were asked for, one after the other."""
+    """Measure the chosen attacks, one after the other."""
     known = {attack.name: attack for attack in ATTACKS}
     parser = argparse.ArgumentParser(description="How one client's abusive requests slow another's.")
-    parser.add_argument("--attacks", default=",".join(known), help="which, with commas (default: all)")
-    parser.add_argument("--requests", type=int, default=60, help="abusive requests at once (default: 60)")
-    parser.add_argument("--seconds", type=float, default=20, help="for which an attack is measured (default: 20)")
+    parser.add_argument("--attacks", default=",".join(known), help="comma-separated names (default: all)")
+    parser.add_argument("--requests", type=int, default=60, help="abusive requests in flight (default: 60)")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of each measurement (default: 20)")
     options = parser.parse_args(argv)
     print(header())
     for name in options.attacks.split(","):

@@ -1,4 +1,4 @@
-"""What both sides of `benchmarks.abuse` send their requests with."""
+"""The HTTP client of both users in `benchmarks.abuse`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Body = dict[str, Any]
 
 
 class Client:
-    """Somebody with an API key. Each request has a connection of its own."""
+    """A client with an API key. Each request uses its own connection."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -30,7 +30,7 @@ class Client:
             return str(answer.status)
 
     def json(self, method: str, path: str, body: Body | bytes, kind: str = "application/json") -> Any:
-        """The answer. Raises `RuntimeError` if it is an error."""
+        """Send a request and return the answer's JSON. Raises `RuntimeError` if it is an error."""
         with self._asking(method, path, body, kind) as answer:
             content = json.loads(answer.read())
             if answer.status >= http.client.BAD_REQUEST:
@@ -38,13 +38,13 @@ class Client:
             return content
 
     def lines(self, path: str, body: Body) -> Iterator[tuple[int, bytes]]:
-        """The status of the answer to a POST, with each line as it comes."""
+        """POST a request, and yield the status with each line of the answer as it arrives."""
         with self._asking("POST", path, body) as answer:
             for line in answer:
                 yield answer.status, line
 
     def leave(self, path: str, body: Body, after_s: float) -> None:
-        """POST a request and close the connection so much later, whatever there is to read."""
+        """POST a request, and close the connection after `after_s` seconds without reading the answer."""
         with self._connected("POST", path, body):
             time.sleep(after_s)
 

@@ -1,4 +1,4 @@
-"""The abusive user of `benchmarks.abuse`, in a process of its own: what it computes must not slow who measures."""
+"""The abusive user of `benchmarks.abuse`, in a separate process, so that it does not slow the measuring process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PREPARED = "prepared"
 
 @contextmanager
 def crowd_at_work(client: Client, attack: str, size: int) -> Iterator[Counter[str]]:
-    """For the length of a `with` block `size` requests of an attack are under way, each followed by the next.
+    """Keep `size` requests of an attack in flight during a `with` block.
 
-    After the block the counter has what they were answered with.
+    After the block the counter has the number of answers by status.
     """
     outcomes: Counter[str] = Counter()
     here, there = multiprocessing.Pipe()

@@ -1,4 +1,4 @@
-"""The ordinary user of `benchmarks.abuse`: what it asks for, and how long it waits."""
+"""The ordinary user of `benchmarks.abuse`: sends requests and measures their latency."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ STREAMS: dict[str, Body] = {
 WEBHOOK = "webhook"
 KINDS = (*STREAMS, WEBHOOK)
 
-Times = dict[str, list[float]]  # of each kind, in seconds
+Times = dict[str, list[float]]  # seconds, by kind of request
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes webhooks and notes when each came."""
+    """Receives webhooks and records when each arrived."""
 
     daemon_threads = True
 
@@ -37,12 +37,12 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it takes them."""
+        """The URL for webhooks."""
         return f"http://127.0.0.1:{self.server_port}/"
 
     @contextmanager
     def running(self) -> Iterator[Receiver]:
-        """Serve for the length of a `with` block."""
+        """Serve during a `with` block."""
         thread = threading.Thread(target=self.serve_forever, daemon=True)
         thread.start()
         try:
@@ -63,11 +63,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class User:
-    """Sends one ordinary request of each kind after the other. Nobody has sent any of them before."""
+    """Sends one ordinary request of each kind after another. Every request is new, so no cache can help."""
 
     def __init__(self, client: Client, receiver: Receiver) -> None:
         self._client = client
@@ -75,7 +75,7 @@ class User:
         self._numbers = itertools.count(1)
 
     def measure(self, seconds: float) -> Times:
-        """What each kind takes, for so long: to the first token, or to the webhook of a job of one token."""
+        """Measure each kind for `seconds`: the time to the first token, or to the webhook of a one-token job."""
         times: Times = {kind: [] for kind in KINDS}
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -87,7 +87,7 @@ class User:
         return times
 
     def time_to_first_token(self, kind: str) -> float:
-        """Of one request, in seconds."""
+        """Return the time to the first token of one request, in seconds."""
         begin = time.perf_counter()
         body = {"prompt": f"Name the colour of sky number {next(self._numbers)}.", "max_new_tokens": 8} | STREAMS[kind]
         first = 0.0
@@ -100,7 +100,7 @@ class User:
         return first
 
     def _ask_for_webhook(self) -> float:
-        """Returns when."""
+        """Submit a job with a webhook; returns the time of the submission."""
         begin = time.perf_counter()
         body = {"prompt": f"{next(self._numbers)}", "max_new_tokens": 1, "webhook_url": self._receiver.url}
         self._client.json("POST", "/slm/generate", body | {"async": True})

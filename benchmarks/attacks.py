@@ -1,7 +1,6 @@
-"""What one client can do to stop the others: the entries of `benchmarks.abuse`, one request each.
+"""The attacks of `benchmarks.abuse`: the ways in which one client can try to block others.
 
-A request's number is in what it sends, so that nothing remembered from the one before helps. Further kinds are
-further entries of `ATTACKS`.
+Each request contains its number, so that caches do not help. To add a kind, add an entry to `ATTACKS`.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from benchmarks.abuse_client import Body, Client
 
 LONG_CHARS = 250_000
 OPTIONAL = ".?" * 30_000
-LONG_ANSWER = 1_900  # tokens: the default model's context holds no more
+LONG_ANSWER = 1_900  # tokens; about the maximum in the default model's context
 WRONG_BYTES = 750_000
 FILE_BYTES = 9_000_000
 NUM_JOBS = 1_000
 NUM_RECEIVERS = 40
-AT_ONCE = 30  # while an attack is prepared
+AT_ONCE = 30  # concurrent requests while an attack is prepared
 FORM = "multipart/form-data; boundary=b"
 
 Send = Callable[[int], str]
 
 
 class Attack(NamedTuple):
-    """`begin` prepares it; what it returns sends request number so-and-so, and tells the answer's status."""
+    """`begin` prepares the attack; the returned function sends request number n and returns its status."""
 
     name: str
     what: str
@@ -45,7 +44,7 @@ def _post(path: str, make: Callable[[int], Body | bytes]) -> Callable[[Client], 
 
 
 def _generate(**fields: Any) -> Callable[[Client], Send]:
-    """Generations whose fields may be functions of the number."""
+    """Return generations with the given fields, which may be functions of the request's number."""
 
     def body(number: int) -> Body:
         own = {name: value(number) if callable(value) else value for name, value in fields.items()}
@@ -69,7 +68,7 @@ def _text(number: int) -> str:
 
 
 def _of_long_job(path: str) -> Callable[[Client], Send]:
-    """Requests for a path below one long job that has ended."""
+    """Return requests for a path below one long job that has ended."""
 
     def begin(client: Client) -> Send:
         body = {"prompt": "Tell me everything.", "max_new_tokens": LONG_ANSWER, "ignore_eos": True}
@@ -80,7 +79,7 @@ def _of_long_job(path: str) -> Callable[[Client], Send]:
 
 
 def _of_many_jobs(client: Client) -> Send:
-    """The newest jobs, when there are many."""
+    """Create many jobs, and return requests that list them."""
     submit = _generate(max_new_tokens=1)(client)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(submit, range(NUM_JOBS)))
@@ -88,7 +87,7 @@ def _of_many_jobs(client: Client) -> Send:
 
 
 def _wrong(number: int) -> bytes:
-    """A large body that is refused, in turn for another reason."""
+    """Return a large invalid body; the reasons for its rejection alternate."""
     size = WRONG_BYTES - number % 1000
     bodies = [
         json.dumps({"prompt": "x", "stop": [7] * (size // 3)}),
@@ -111,7 +110,7 @@ def _form(number: int) -> bytes:
 
 
 def _upload(client: Client) -> Send:
-    """Files, until the quota refuses them, and on."""
+    """Return uploads of files, which go on after the quota is reached."""
     form = _form(0)
     return lambda _number: client.send("POST", "/v1/files", form, FORM)
 
@@ -122,7 +121,7 @@ def _download(client: Client) -> Send:
 
 
 def _hanging_webhooks(client: Client) -> Send:
-    """Short generations, each with a webhook to a receiver that takes the connection and never answers."""
+    """Return short generations, each with a webhook to a receiver that accepts the connection but never answers."""
     receivers = [socket.create_server(("127.0.0.1", 0)) for _ in range(NUM_RECEIVERS)]
 
     def send(number: int) -> str:
@@ -133,7 +132,7 @@ def _hanging_webhooks(client: Client) -> Send:
 
 
 def _leave(after_s: float, pause_s: float = 0.0) -> Callable[[Client], Send]:
-    """Long answers whose clients do not wait for them, and ask again after a pause."""
+    """Return long generations: the clients disconnect after `after_s` s and ask again `pause_s` s later."""
 
     def begin(client: Client) -> Send:
         def send(number: int) -> str:
@@ -155,8 +154,10 @@ ATTACKS = [
         "`multipleOf` 1,000,003 and up",
         _generate(response_format=_schema(lambda number: {"type": "integer", "multipleOf": 1_000_003 + number})),
     ),
-    Attack("late regex", "the same behind three letters", _generate(regex=lambda n: f"[a-z]{{3}}(a{n})?{OPTIONAL}")),
-    Attack("wide schema", "90 kinds of lists that begin alike", _generate(response_format=_schema(_wide_schema))),
+    Attack("late regex", "the same after three letters", _generate(regex=lambda n: f"[a-z]{{3}}(a{n})?{OPTIONAL}")),
+    Attack(
+        "wide schema", "90 kinds of lists with the same beginning", _generate(response_format=_schema(_wide_schema))
+    ),
     Attack(
         "tokenize",
         "`POST /slm/tokenize` of 250,000 characters",
@@ -167,11 +168,11 @@ ATTACKS = [
     Attack("job", "that job, `GET /slm/jobs/<id>`", _of_long_job("")),
     Attack("jobs", "the newest 1,000 jobs", _of_many_jobs),
     Attack("info", "`GET /slm/info`", _get("/slm/info")),
-    Attack("wrong bodies", "bodies of 750 KB that are refused", _post("/slm/generate", _wrong)),
-    Attack("upload", "files of 9 MB, to the quota and on", _upload),
+    Attack("wrong bodies", "invalid bodies of 750 KB", _post("/slm/generate", _wrong)),
+    Attack("upload", "files of 9 MB, also beyond the quota", _upload),
     Attack("download", "a file of 9 MB", _download),
     Attack("webhooks", "webhooks to 40 receivers that hang", _hanging_webhooks),
-    Attack("leave", "long plain requests whose clients go after a second", _leave(1.0)),
-    Attack("abandon", "the same at once, 120 a second", _leave(0.0, 0.5)),
-    Attack("open to all", "`GET /openapi.json`, which asks for no key", _get("/openapi.json")),
+    Attack("leave", "long plain requests; the clients disconnect after a second", _leave(1.0)),
+    Attack("abandon", "the same, disconnecting immediately, 120 per second", _leave(0.0, 0.5)),
+    Attack("open to all", "`GET /openapi.json`, which needs no key", _get("/openapi.json")),
 ]

@@ -1,4 +1,4 @@
-"""The whole test suite as two runs of pytest: the layers that can share the machine, then the others one by one.
+"""Runs the whole test suite in two runs of pytest: the layers that can run in parallel, then the others one by one.
 
 Standard library only.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import tempfile
-import xml.etree.ElementTree as ET  # what it reads, pytest has written
+import xml.etree.ElementTree as ET  # only reads files written by pytest
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ INTERRUPTED = 2  # pytest's exit status after a Ctrl-C
 
 @dataclass(frozen=True)
 class Counts:
-    """How tests ended; an error in a fixture is a failure."""
+    """The numbers of tests by outcome; an error in a fixture counts as a failure."""
 
     passed: int = 0
     failed: int = 0
@@ -37,14 +37,14 @@ class Counts:
 
 
 def run_suite(run: Callable[[Sequence[str]], int], say: Callable[[str], None]) -> int:
-    """Run every test; the last line that is said counts them.
+    """Run every test, and say the total counts at the end.
 
     Args:
-        run: runs pytest with these arguments and returns its exit status.
+        run: runs pytest with the given arguments and returns its exit status.
         say: shows a line.
 
     Returns:
-        The exit status: the first of pytest's that is not 0.
+        The exit status: pytest's first one that is not 0, else 0.
     """
     total, statuses = Counts(), []
     for arguments in ([*SHARING, *IN_PARALLEL], ["tests", *(f"--ignore={layer}" for layer in SHARING)]):
@@ -63,7 +63,7 @@ def _run_one(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> t
         status = run([*arguments, f"--junit-xml={report}"])
         counts = _read(report) if report.exists() else Counts()
     if status and not counts.failed:
-        counts += Counts(failed=1)  # it broke off: nobody may take that for a success
+        counts += Counts(failed=1)  # pytest was interrupted or crashed, which must not look like a success
     return status, counts
 
 
@@ -78,7 +78,7 @@ def _count(suite: ET.Element) -> Counts:
 
 
 def run_pytest(python: Path, arguments: Sequence[str]) -> int:
-    """Run pytest in the project's folder; its exit status, or 128 and the number of the signal that ended it."""
+    """Run pytest in the project's folder. Returns its exit status, or 128 plus the signal that ended it."""
     child = subprocess.Popen([str(python), "-m", "pytest", *arguments], cwd=ROOT)
     with _signals_for(child):
         status = child.wait()
@@ -87,7 +87,7 @@ def run_pytest(python: Path, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _signals_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass a SIGTERM on. A Ctrl-C reaches the child by itself, and this process waits for its summary."""
+    """Forward SIGTERM to the child. A Ctrl-C reaches the child directly, and this process waits for its summary."""
     before = signal.signal(signal.SIGTERM, lambda *_: child.terminate()), signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield

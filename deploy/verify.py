@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _become_pytest(python: Path, arguments: Sequence[str]) -> NoReturn:
-    """Its exit status is then ours, and a Ctrl-C reaches it alone."""
+    """Replace this process with pytest: its exit status becomes ours, and only it receives a Ctrl-C."""
     os.chdir(bootstrap.ROOT)
     os.execv(python, [str(python), "-m", "pytest", *arguments])  # noqa: S606 - no shell is wanted
 

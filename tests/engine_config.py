@@ -14,12 +14,12 @@ _SMALL = RunnerConfig(
 
 
 def runner_config(**changes: Any) -> RunnerConfig:
-    """For two short sequences, but for the changes."""
+    """Return a config for two short sequences, with the given changes."""
     return replace(_SMALL, **changes)
 
 
 def engine_config(
     *, device: Device = "cpu", dtype: Dtype = "auto", prefill_chunk: int = PREFILL_CHUNK, **runner_changes: Any
 ) -> EngineConfig:
-    """An engine over a runner of `runner_config`."""
+    """Return the config of an engine with a runner of `runner_config`."""
     return EngineConfig(device=device, dtype=dtype, runner=runner_config(**runner_changes), prefill_chunk=prefill_chunk)

@@ -1,4 +1,4 @@
-"""What a test does if this machine lacks something that it needs."""
+"""Skips or fails a test if the machine lacks something that the test needs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 
 def skip_or_fail(reason: str) -> NoReturn:
-    """Skip the test; under CI, where everything has to be installed, fail it."""
+    """Skip the test; in CI, where everything must be installed, fail it."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def need_program(name: str) -> None:
-    """Go on only if there is such a program on the PATH."""
+    """Skip or fail unless the program is on PATH."""
     if shutil.which(name) is None:
         skip_or_fail(f"there is no {name}")

@@ -1,4 +1,4 @@
-"""Writes what the Python client can ask a generation for (`clients/python/slm_client/options.py`).
+"""Writes the Python client's generation options (`clients/python/slm_client/options.py`).
 
 python -m api.reference.client_options
 """
@@ -11,11 +11,11 @@ from api.schemas.generation import GenerateBody
 from common.settings import ROOT
 
 FILE = ROOT / "clients" / "python" / "slm_client" / "options.py"
-SET_BY_THE_CLIENT = {"prompt", "async"}  # from the arguments and the name of a call
+SET_BY_THE_CLIENT = {"prompt", "async"}  # from the arguments and the name of the method
 
 _TYPES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str"}
 _HEAD = '''\
-"""What a generation can be asked for, besides its prompt. docs/api.md of the server explains each one.
+"""The options of a generation. docs/api.md of the server explains each one.
 
 Written by `python -m api.reference.client_options`.
 """
@@ -26,7 +26,7 @@ from typing import Any, Literal, TypedDict
 
 
 class GenerateOptions(TypedDict, total=False):
-    """All of them can be left out. Times are in seconds; `logit_bias` is by token id."""
+    """All options can be omitted. Times are in seconds; `logit_bias` maps token ids to biases."""
 
 '''
 

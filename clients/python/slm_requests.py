@@ -3,8 +3,8 @@
     slm = SLM("http://127.0.0.1:5000")
     print(slm.generate("What is the capital of France?", max_new_tokens=50)["response"])
 
-docs/api.md of the server lists the options. An answer that is no success raises `requests.HTTPError` with the server's
-words. `slm_client`, next to this file, also mends streams that break.
+docs/api.md of the server lists the options. An unsuccessful response raises `requests.HTTPError` with the server's
+message. `slm_client`, next to this file, also reconnects broken streams.
 """
 
 from __future__ import annotations

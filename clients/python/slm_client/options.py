@@ -1,4 +1,4 @@
-"""What a generation can be asked for, besides its prompt. docs/api.md of the server explains each one.
+"""The options of a generation. docs/api.md of the server explains each one.
 
 Written by `python -m api.reference.client_options`.
 """
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 
 class GenerateOptions(TypedDict, total=False):
-    """All of them can be left out. Times are in seconds; `logit_bias` is by token id."""
+    """All options can be omitted. Times are in seconds; `logit_bias` maps token ids to biases."""
 
     max_new_tokens: int
     min_new_tokens: int
