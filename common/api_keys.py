@@ -1,4 +1,4 @@
-"""The API keys in Redis: who holds one, in which role, within which limits. The keys themselves are not in it."""
+"""Stores API keys in Redis: their owners, roles and limits. Only a hash of each key is kept, never the key itself."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from redis.client import Pipeline
 
 from common import keys
 
-PREFIX = "slm_"  # tells people, and programs that look for leaked secrets, what it is
-ANONYMOUS = "anonymous"  # the owner of what is done without a key
+PREFIX = "slm_"  # lets people and secret scanners recognise a key
+ANONYMOUS = "anonymous"  # the owner of requests without a key
 MIB = 1024 * 1024
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Role(StrEnum):
-    """What the holder of a key may do."""
+    """The permissions of a key."""
 
-    USER = "user"  # generate, and see and cancel what they had generated
+    USER = "user"  # generate, and read and cancel their own jobs
     ADMIN = "admin"  # everything
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much an owner may ask for; None is no limit.
+    """The limits of one owner; None means no limit.
 
-    `requests_per_minute` counts requests that ask for work, `reads_per_minute` the others; `concurrent_jobs` counts
-    jobs that wait or run; `tokens_per_day` those of prompts and answers, from midnight to midnight UTC: what a job may
-    need is reserved when it is entered, and what it used counts when it has ended. Reads and `open_streams` are counted
-    by each process of the API for itself. `job_bytes` bounds what the texts of jobs take in Redis: the oldest ended
-    jobs expire early for it. `files` and `file_bytes` bound what is uploaded; `open_batches` counts batches that have
-    not ended.
+    `requests_per_minute` counts requests that create work; `reads_per_minute` counts all others. `concurrent_jobs`
+    counts jobs that wait or run. `tokens_per_day` counts prompt and answer tokens from midnight to midnight UTC: the
+    most a job may need is reserved when it is submitted, and its actual use is charged when it ends. Each API process
+    counts reads and `open_streams` separately. `job_bytes` limits the size of the job texts in Redis: the oldest ended
+    jobs expire early to make room. `files` and `file_bytes` limit uploads; `open_batches` counts batches that have not
+    ended.
     """
 
     requests_per_minute: int | None = None
@@ -54,7 +54,7 @@ class Limits:
 
 
 UNLIMITED = Limits()
-# Of a key, unless its operator says otherwise.
+# The limits of a new key, unless the operator sets others.
 DEFAULT_LIMITS = Limits(
     reads_per_minute=6000,
     open_streams=256,
@@ -67,7 +67,7 @@ DEFAULT_LIMITS = Limits(
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept. `name` is the owner of its jobs; `created_ms` is since the epoch on Redis's clock."""
+    """A stored key. `name` is the owner of its jobs; `created_ms` is since the epoch on Redis's clock."""
 
     name: str
     role: Role
@@ -76,32 +76,32 @@ class ApiKey:
     limits: Limits = field(default=DEFAULT_LIMITS)
 
     def to_json(self) -> str:
-        """The form in Redis; `from_json` reads it back."""
+        """Return the JSON stored in Redis; `from_json` reads it back."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> ApiKey:
-        """Read the form in Redis."""
+        """Parse the JSON stored in Redis."""
         wire = json.loads(text)
-        limits = replace(DEFAULT_LIMITS, **wire["limits"])  # a key may be older than some of them
+        limits = replace(DEFAULT_LIMITS, **wire["limits"])  # a key may be older than some limits
         return cls(**wire | {"role": Role(wire["role"]), "limits": limits})
 
 
 class ApiKeyError(Exception):
-    """A key cannot be made or changed so; the text says why."""
+    """A key cannot be created or changed; the text says why."""
 
 
 class ApiKeyStore:
-    """Make, list, change and revoke keys. Every method may raise `redis.exceptions.RedisError`."""
+    """Creates, lists, changes and revokes keys. Every method may raise `redis.exceptions.RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def create(self, name: str, role: Role, limits: Limits = DEFAULT_LIMITS) -> str:
-        """Make a key and return it: it can never be read again.
+        """Create a key and return its secret, which cannot be read again.
 
         Raises:
-            ApiKeyError: the name cannot be used, or somebody has it.
+            ApiKeyError: the name is invalid or already in use.
         """
         if not _NAME.fullmatch(name) or name == ANONYMOUS:
             raise ApiKeyError(
@@ -115,15 +115,15 @@ class ApiKeyStore:
         return secret
 
     def all(self) -> list[ApiKey]:
-        """The keys, by name."""
+        """Return all keys, sorted by name."""
         found = cast(dict[str, str], self._redis.hgetall(keys.API_KEYS))
         return [ApiKey.from_json(text) for _, text in sorted(found.items())]
 
     def change(self, name: str, changes: Mapping[str, Any]) -> ApiKey:
-        """Change the `role` or some of the limits of a key, and return it as it is now.
+        """Change the `role` or some limits of a key, and return the changed key.
 
         Raises:
-            ApiKeyError: there is no such key.
+            ApiKeyError: no key has that name.
         """
         role, limits = changes.get("role"), {what: value for what, value in changes.items() if what != "role"}
 
@@ -133,7 +133,7 @@ class ApiKeyStore:
         return self._update(name, change)
 
     def _update(self, name: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
-        """Rewrite a key, again if somebody else wrote to the keys meanwhile: a revoked one must not come back."""
+        """Rewrite a key; retry if the keys changed meanwhile, so that a revoked key does not come back."""
 
         def attempt(pipe: Pipeline) -> ApiKey:
             found = cast(str | None, pipe.hget(keys.API_KEYS, name))
@@ -144,14 +144,14 @@ class ApiKeyStore:
             pipe.hset(keys.API_KEYS, name, changed.to_json())
             return changed
 
-        # redis-py's own hint forgets what value_from_callable is for.
+        # redis-py's type hints ignore value_from_callable.
         return cast(ApiKey, self._redis.transaction(attempt, keys.API_KEYS, value_from_callable=True))  # type: ignore[arg-type]
 
     def revoke(self, name: str) -> None:
-        """Let a key open nothing any more. Its owner's jobs can enter no longer; those that are there, others must end.
+        """Revoke a key. Its owner can submit no more jobs; existing jobs are not cancelled here.
 
         Raises:
-            ApiKeyError: there is no such key.
+            ApiKeyError: no key has that name.
         """
         if not self._redis.hdel(keys.API_KEYS, name):
             raise _unknown(name)
@@ -162,10 +162,10 @@ class ApiKeyStore:
 
 
 def digest(secret: str) -> str:
-    """What is kept in place of a key: its SHA-256, in hex.
+    """Return the SHA-256 of a key in hex, which is stored instead of the key.
 
-    Neither salt nor a slow hash: these keep a *password* from being guessed. A key is 256 random bits, which nobody can
-    guess from anything; and every request computes this, and finds its key by it.
+    A salt or a slow hash would protect a *password* from guessing. A key is 256 random bits, which cannot be guessed,
+    and every request computes this hash to look up its key.
     """
     return hashlib.sha256(secret.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Batches, in Redis: files of requests that run as jobs, and what became of each line."""
+"""Stores batches in Redis: files of requests that run as jobs, and the result of each line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from common.owned import Page, page_of
 from common.scripts import Argument, Script
 
 WINDOW_S = 86_400  # how long a batch may take
-SLACK_S = 3600  # after its window, to wind it up
+SLACK_S = 3600  # after the window, to finish the batch
 LINES_AT_ONCE = 500
 RETRY_S = 60
 
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 class BatchStatus(StrEnum):
-    """Where a batch is in its life.
+    """The state of a batch.
 
     validating ──> in_progress ──> finalizing ──> completed
         │   │           │  └─(too late)─────────> expired
@@ -47,15 +47,15 @@ class BatchStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can happen to the batch any more."""
+        """Whether the batch has ended."""
         return self in (BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it stands. Times are in s since the epoch, by the status that was entered then.
+    """A batch and its progress. `times` maps each status to the time it was entered, in s since the epoch.
 
-    `total` lines have a request; `cursor` is the first line that was not entered yet.
+    `total` lines have a request; `cursor` is the first line that has not been submitted yet.
     """
 
     id: str
@@ -77,9 +77,9 @@ class Batch:
 
 
 class BatchStore:
-    """Enter, find, move and drive batches.
+    """Creates, finds, updates and drives batches.
 
-    Every method may raise `redis.exceptions.RedisError`. What the driver does can be done twice: it leaves the same.
+    Every method may raise `redis.exceptions.RedisError`. The driver's methods are idempotent.
 
     Args:
         redis: connection (with `decode_responses`).
@@ -96,11 +96,11 @@ class BatchStore:
     def enter(
         self, owner: str, *, endpoint: str, input_file_id: str, metadata: Json, limits: Limits = UNLIMITED
     ) -> Batch:
-        """Enter a batch of a file's lines.
+        """Create a batch from the lines of a file.
 
         Raises:
-            NotFound: there is no such file any more.
-            QuotaExceeded: the owner has as many open batches as they may.
+            NotFound: the file does not exist or has expired.
+            QuotaExceeded: the owner has reached the limit of open batches.
         """
         batch_id, now = f"batch_{uuid.uuid4()}", int(time.time())
         fields: dict[str, Argument] = {
@@ -128,24 +128,24 @@ class BatchStore:
         return self.find(batch_id)
 
     def find(self, batch_id: str) -> Batch:
-        """The batch, whosever it is.
+        """Return the batch; the caller checks its owner.
 
         Raises:
-            NotFound: there is no such batch, or it has expired.
+            NotFound: the batch does not exist or has expired.
         """
         if (found := self._look(batch_id)) is None:
             raise NotFound(f"There is no batch {batch_id[:60]!r}.", param="batch_id")
         return found
 
     def newest(self, owner: str, *, after: str | None, limit: int) -> Page[Batch]:
-        """The owner's batches behind `after`, newest first."""
+        """Return the owner's batches that follow `after`, newest first."""
         return page_of(self._redis, keys.batches(owner), self._look, after=after, limit=limit)
 
     def cancel(self, batch_id: str) -> None:
-        """Ask for the batch's end.
+        """Request the cancellation of a batch.
 
         Raises:
-            Conflict: it has ended, or is about to.
+            Conflict: the batch has ended or is finalizing.
         """
         begun = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
         if not self.move(batch_id, BatchStatus.CANCELLING, begun):
@@ -154,7 +154,7 @@ class BatchStore:
                 raise Conflict(f"The batch cannot be cancelled any more: it is {status.value}.")
 
     def cancel_all(self, owner: str) -> int:
-        """Ask for the end of all batches of an owner that have not ended; returns how many there were."""
+        """Request the cancellation of all open batches of an owner; return how many there were."""
         open_ones = [
             one for batch_id in self.open() if (one := self._look(batch_id)) is not None and one.owner == owner
         ]
@@ -176,7 +176,7 @@ class BatchStore:
     # -- for the driver ------------------------------------------------------------------------------------------------
 
     def open(self) -> list[str]:
-        """The batches that have not ended, oldest first."""
+        """Return the ids of the batches that have not ended, oldest first."""
         return cast(list[str], self._redis.zrange(keys.OPEN_BATCHES, 0, -1))
 
     def move(self, batch_id: str, status: BatchStatus, come_from: Sequence[BatchStatus]) -> bool:
@@ -184,7 +184,7 @@ class BatchStore:
         return bool(self._move(self._redis, batch_id, status, *come_from))
 
     def lines(self, batch: Batch) -> Iterator[tuple[int, str]]:
-        """All lines with their numbers, from 0."""
+        """Yield all lines with their numbers, from 0."""
         first = 0
         while chunk := self._lines(batch, first, LINES_AT_ONCE):
             yield from enumerate(chunk, first)
@@ -195,24 +195,24 @@ class BatchStore:
         return cast(list[str], self._redis.lrange(key, first, first + count - 1))
 
     def line(self, batch: Batch, number: int) -> str | None:
-        """One line; None behind the last."""
+        """Return one line; None after the last."""
         return cast("str | None", self._redis.lindex(keys.file_lines(batch.input_file_id), number))
 
     def note(self, batch_id: str, **fields: str | int) -> None:
-        """Set fields of the record."""
+        """Set fields of the batch's record."""
         self._redis.hset(keys.batch(batch_id), mapping=cast(Any, fields))
 
     def jobs(self, batch_id: str) -> dict[int, list[str]]:
-        """The lines that run, each with the ids of its jobs."""
+        """Return the running lines, each with the ids of its jobs."""
         found = cast(dict[str, str], self._redis.hgetall(keys.batch_part(batch_id, "jobs")))
         return {int(number): json.loads(job_ids) for number, job_ids in found.items()}
 
     def note_jobs(self, batch_id: str, number: int, job_ids: Sequence[str]) -> None:
-        """A line was entered as these jobs."""
+        """Record the jobs that were submitted for a line."""
         self._keep(batch_id, "jobs", number, list(job_ids))
 
     def note_result(self, batch_id: str, number: int, result: Json, *, is_error: bool) -> None:
-        """A line has its result; it runs no more."""
+        """Record the result of a line and forget its jobs."""
         self._keep(batch_id, "errors" if is_error else "output", number, result)
         self._redis.hdel(keys.batch_part(batch_id, "jobs"), str(number))
 
@@ -224,7 +224,7 @@ class BatchStore:
             pipe.execute()
 
     def results(self, batch_id: str, part: str) -> Iterator[str]:
-        """The results (`output`) or the failures (`errors`), in the order of the lines."""
+        """Yield the results (`output`) or the failures (`errors`), in the order of the lines."""
         key = keys.batch_part(batch_id, part)
         numbers = sorted(int(number) for number in cast(list[str], self._redis.hkeys(key)))
         for begin in range(0, len(numbers), LINES_AT_ONCE):
@@ -232,7 +232,7 @@ class BatchStore:
             yield from cast(list[str], self._redis.hmget(key, chunk))
 
     def end(self, batch: Batch, status: BatchStatus, **fields: str | int) -> None:
-        """The batch's last status; what only the driver needed is dropped."""
+        """Set the final status, and delete the data that only the driver needed."""
         counted = {"completed": batch.completed, "failed": batch.failed}
         self.note(batch.id, **counted, **fields)
         self.move(batch.id, status, list(BatchStatus))
@@ -243,9 +243,9 @@ class BatchStore:
         self._tidy(self._redis, batch_id)
 
     def lead(self, name: str, *, lease_s: float) -> bool:
-        """Whether `name` drives the batches, for the next `lease_s` seconds.
+        """Return whether `name` drives the batches for the next `lease_s` seconds.
 
-        For a moment after a pause there may be two; what they do can be done twice.
+        After a pause there may be two drivers for a moment; their actions are idempotent.
         """
         lease_ms = int(lease_s * 1000)
         if self._redis.set(keys.BATCH_DRIVER, name, nx=True, px=lease_ms):
@@ -254,7 +254,7 @@ class BatchStore:
 
 
 def _batch(fields: Mapping[str, str], completed: int, failed: int) -> Batch:
-    """`completed` and `failed` are counted while the batch runs, and noted at its end."""
+    """Build a batch; the counts are used only while it runs, since an ended batch has them in its record."""
     return Batch(
         id=fields["id"],
         owner=fields["owner"],

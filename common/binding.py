@@ -1,4 +1,4 @@
-"""Whether a server may start where it listens: among other machines it must know who they are."""
+"""Checks that a server that other machines can reach requires API keys."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from common.settings import Settings
 
 
 class InsecureBinding(Exception):
-    """Other machines can reach the server, and nothing says who may use it; the text says what to do."""
+    """Other machines can reach the server without an API key; the text says what to do."""
 
 
 def check_binding(settings: Settings, redis: Redis) -> None:
-    """Return where who may use the server is settled: by API keys, by where it listens, or by the operator's word.
+    """Check that API keys exist, the server listens on loopback only, or the operator allowed anonymous use.
 
     Raises:
-        InsecureBinding: it is not.
+        InsecureBinding: none of these holds.
         redis.exceptions.RedisError: the keys cannot be looked up.
     """
     if settings.allows_anonymous or ApiKeyStore(redis).all():

@@ -1,4 +1,4 @@
-"""What the files of a model or adapter hold, as one hash: two folders with the same hash compute the same."""
+"""Hashes the files of a model or adapter: two folders with the same hash give the same results."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import hashlib
 import os
 from pathlib import Path
 
-# What loading a model may read: weights, settings, tokenizers, templates. Pictures, notes and checkpoints are no part.
+# The files that loading a model may read: weights, settings, tokenizers, templates; not pictures, notes, checkpoints.
 SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"})
 _Stamp = tuple[int, ...]
 
 
 class ContentHashes:
-    """SHA-256 of files and folders. A file is read again only if its size, times or place on the disk have changed."""
+    """Computes the SHA-256 of files and folders; rereads a file only if its size, times or inode have changed."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[_Stamp, str]] = {}
 
     def of_folder(self, folder: Path) -> str:
-        """The hash over the names and contents of the folder's own files that a model is loaded from, in hex.
+        """Return the hash, in hex, of the names and contents of the folder's model files (without subfolders).
 
         Raises:
             OSError: a file cannot be read.
@@ -37,6 +37,6 @@ class ContentHashes:
 
 
 def _stamp(file: Path) -> _Stamp:
-    """Taken before the file is read, so a change during the reading shows at the next look."""
+    """Return a stamp; take it before reading the file, so that the next call notices a change during the read."""
     status: os.stat_result = file.stat()
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

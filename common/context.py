@@ -1,7 +1,7 @@
-"""What the running code works for: the request, the job and the attempt. Bound once, named in every log line below it.
+"""Log context: binds the current request, job and attempt once, and adds them to every log line.
 
-The fields belong to the thread or greenlet that bound them. A job carries the `request_id` to its worker, so that one
-id finds a request in the logs of every process.
+The fields belong to the thread or greenlet that bound them. A job carries the `request_id` to its worker, so that the
+same id finds a request in the logs of every process.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _FIELDS: ContextVar[Mapping[str, Field]] = ContextVar("slm_context", default=_EM
 
 
 def current() -> Mapping[str, Field]:
-    """The fields that hold here, in the order in which they were bound."""
+    """Return the bound fields, in the order in which they were bound."""
     return _FIELDS.get()
 
 
 def begin(**fields: Field) -> None:
-    """Start over with these fields alone."""
+    """Replace all bound fields by these."""
     _FIELDS.set(fields)
 
 
 def add(**fields: Field) -> None:
-    """Bind further fields, until the next `begin` or the end of the `bound` block around this."""
+    """Bind more fields, until the next `begin` or the end of the enclosing `bound` block."""
     _FIELDS.set({**_FIELDS.get(), **fields})
 
 
 @contextmanager
 def bound(**fields: Field) -> Iterator[None]:
-    """Bind further fields for the length of a `with` block."""
+    """Bind more fields for the duration of a `with` block."""
     token = _FIELDS.set({**_FIELDS.get(), **fields})
     try:
         yield

@@ -1,8 +1,8 @@
-"""Which variables of the environment reach our processes.
+"""Selects the environment variables that our processes keep.
 
-Celery, gunicorn, Flask, the Prometheus client, Python, torch and OpenMP read variables of their own, and one that was
-left in a shell could lead a server elsewhere or open it to the network. So a process of ours keeps the settings
-(`SLM_*`) and what any program needs to find its way on a machine, and nothing else.
+Celery, gunicorn, Flask, the Prometheus client, Python, torch and OpenMP read their own variables. A variable left in a
+shell could point a server at another backend or expose it to the network. So our processes keep only the settings
+(`SLM_*`) and the variables that any program needs to run on a machine.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _KEPT = frozenset(
     {
         # The user, the machine and its folders
         *("HOME", "LOGNAME", "PATH", "TERM", "TMPDIR", "TZ", "USER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"),
-        *("LANG", "LANGUAGE", "LD_LIBRARY_PATH"),  # the last leads to the drivers of GPUs on some systems
-        # The way to the network: for models, traces and the package index
+        *("LANG", "LANGUAGE", "LD_LIBRARY_PATH"),  # some systems find the GPU drivers by the last
+        # Network access: for models, traces and the package index
         *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy"),
         *("SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HUGGING_FACE_HUB_TOKEN"),
         *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL"),
@@ -28,12 +28,12 @@ _KEPT_PREFIXES = ("SLM_", "LC_", "HF_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HS
 
 
 def ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of `environment` that a process of ours may see."""
+    """Return the part of `environment` that our processes may see."""
     return {name: value for name, value in environment.items() if _is_kept(name)}
 
 
 def forget_others(environment: MutableMapping[str, str]) -> None:
-    """Take everything else out of this process's `os.environ`: for processes that others start, as in containers."""
+    """Delete all other variables from this process's `os.environ`, for processes started by others (containers)."""
     for name in [name for name in environment if not _is_kept(name)]:
         del environment[name]
 

@@ -1,9 +1,9 @@
-"""Every error a client can be told of, as one tree.
+"""Every error that the API returns to a client, as one class tree.
 
 SLMError                     code                 HTTP  retryable
 ├── InvalidRequest           invalid_request      400   no     a field of the request is wrong; `param` names it
 │   └── PromptTooLong        prompt_too_long      400   no     prompt and answer do not fit the context
-├── Unauthorized             invalid_api_key      401   no     the request has no key, or none that is known
+├── Unauthorized             invalid_api_key      401   no     the request has no key, or an unknown key
 ├── Forbidden                forbidden            403   no     the key's role may not do this
 ├── NotFound                 not_found            404   no
 │   ├── JobNotFound          job_not_found        404   no
@@ -14,26 +14,26 @@ SLMError                     code                 HTTP  retryable
 ├── Conflict                 conflict             409   no     e.g. the model was unloaded under the job
 │   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
-├── UnsupportedMediaType     unsupported_media_type 415 no    the body is in a form that the route does not read
+├── UnsupportedMediaType     unsupported_media_type 415 no    the route does not read bodies of this type
 ├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
 ├── HeadTooLarge             head_too_large       431   no     the request line or the header fields are too long
-├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key is at one of its limits
-│   └── QuotaExceeded        quota_exceeded       429   no     the owner keeps as much in the server as they may
+├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key has reached a rate limit
+│   └── QuotaExceeded        quota_exceeded       429   no     the owner has reached a storage limit
 ├── ModelUnavailable         model_unavailable    503   no     the configured model cannot be loaded
-├── Overloaded               overloaded           503   yes    the API has more to do than it can
-├── ServerStopping           server_stopping      503   yes    this process is about to end, for a restart perhaps
+├── Overloaded               overloaded           503   yes    the API has more requests than it can handle
+├── ServerStopping           server_stopping      503   yes    this process is stopping, maybe for a restart
 ├── QueueFull                queue_full           503   yes
 ├── NoWorker                 no_worker            503   yes    no worker is alive to take the job
-├── RedisUnavailable         redis_unavailable    503   yes    Redis does not answer, or cannot be written to
+├── RedisUnavailable         redis_unavailable    503   yes    Redis does not answer or refuses writes
 ├── RedisFull                redis_full           503   yes    Redis has no memory left for another job
 ├── JobExpired               job_expired          503   yes    the job waited longer than its `ttl`
 ├── JobTimeout               job_timeout          503   no     the job ran longer than its `timeout`
-├── JobLost                  job_lost             503   yes    the job store has lost the job, or its record expired
-├── WorkerLost               worker_lost          500   yes    the job's workers died, `MAX_CRASHES` times over
+├── JobLost                  job_lost             503   yes    the job store lost the job, or its record expired
+├── WorkerLost               worker_lost          500   yes    the job's workers died `MAX_CRASHES` times
 └── InternalError            internal_error       500   no     a bug; the details are in the log only
 
-An error crosses processes as the dict of `SLMError.to_dict` (in a job's record and its `error` event) and is rebuilt
-by `SLMError.from_dict`, so that the API answers with the status that the worker meant.
+Between processes an error travels as the dict of `SLMError.to_dict` (in a job's record and its `error` event);
+`SLMError.from_dict` rebuilds it, so that the API answers with the status that the worker chose.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from typing import Any, ClassVar
 
 
 class SLMError(Exception):
-    """Base of the tree. `message` is for the client and says what would be right."""
+    """Base of the tree. `message` is for the client and says how to correct the request."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -55,7 +55,7 @@ class SLMError(Exception):
         self.retry_after_s = retry_after_s
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire form: `code`, `message`, and `param`, `retry_after_s` where they are set."""
+        """Return the wire form: `code`, `message`, and `param` and `retry_after_s` if they are set."""
         wire: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.param is not None:
             wire["param"] = self.param
@@ -65,7 +65,7 @@ class SLMError(Exception):
 
     @staticmethod
     def from_dict(wire: dict[str, Any]) -> SLMError:
-        """Rebuild the error of its class; an unknown code (a newer worker's) becomes `InternalError`."""
+        """Rebuild the error; an unknown code (from a newer worker) becomes `InternalError`."""
         cls = _BY_CODE.get(wire["code"], InternalError)
         return cls(wire["message"], param=wire.get("param"), retry_after_s=wire.get("retry_after_s"))
 
@@ -83,7 +83,7 @@ class PromptTooLong(InvalidRequest):
 
 
 class Unauthorized(SLMError):
-    """The request has no API key, or none that is known."""
+    """The request has no API key, or an unknown one."""
 
     code, status = "invalid_api_key", 401
 
@@ -95,7 +95,7 @@ class Forbidden(SLMError):
 
 
 class NotFound(SLMError):
-    """Nothing lives under that path."""
+    """No route or resource has that path."""
 
     code, status = "not_found", 404
 
@@ -131,7 +131,7 @@ class RequestTimeout(SLMError):
 
 
 class Conflict(SLMError):
-    """The request contradicts the present state."""
+    """The request conflicts with the current state."""
 
     code, status = "conflict", 409
 
@@ -149,7 +149,7 @@ class BodyTooLarge(SLMError):
 
 
 class UnsupportedMediaType(SLMError):
-    """The request body is compressed, or is not in the form that the route reads."""
+    """The request body is compressed, or has a type that the route does not read."""
 
     code, status = "unsupported_media_type", 415
 
@@ -161,13 +161,13 @@ class IdempotencyMismatch(SLMError):
 
 
 class HeadTooLarge(SLMError):
-    """The request's line or its header fields are over the limits."""
+    """The request line or the header fields are over the limits."""
 
     code, status = "head_too_large", 431
 
 
 class RateLimitExceeded(SLMError):
-    """The owner of the request's key has used up one of its limits; `limit` is that limit, where it is known."""
+    """The owner of the request's key has reached a rate limit; `limit` is its value, if known."""
 
     code, status, retryable = "rate_limit_exceeded", 429, True
 
@@ -179,19 +179,19 @@ class RateLimitExceeded(SLMError):
 
 
 class QuotaExceeded(RateLimitExceeded):
-    """What the owner of the request's key keeps in the server is as much as it may be."""
+    """The owner of the request's key has reached a storage limit."""
 
     code, retryable = "quota_exceeded", False
 
 
 class JobExpired(SLMError):
-    """The job waited for a worker longer than the client wanted it to."""
+    """The job waited for a worker longer than its `ttl`."""
 
     code, status, retryable = "job_expired", 503, True
 
 
 class JobTimeout(SLMError):
-    """The job ran longer than the client wanted it to."""
+    """The job ran longer than its `timeout`."""
 
     code, status = "job_timeout", 503
 
@@ -209,7 +209,7 @@ class ModelUnavailable(SLMError):
 
 
 class Overloaded(SLMError):
-    """The server has more to do than it can; it did not get round to this request."""
+    """The server has more requests than it can handle; it did not start this one."""
 
     code, status, retryable = "overloaded", 503, True
 
@@ -221,7 +221,7 @@ class ServerStopping(SLMError):
 
 
 class QueueFull(SLMError):
-    """As many jobs wait as the server lets wait."""
+    """The queue has reached its limit of waiting jobs."""
 
     code, status, retryable = "queue_full", 503, True
 
@@ -251,7 +251,7 @@ class WorkerLost(SLMError):
 
 
 class InternalError(SLMError):
-    """A bug of ours."""
+    """A bug in the server."""
 
 
 def _tree(cls: type[SLMError]) -> dict[str, type[SLMError]]:

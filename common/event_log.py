@@ -1,4 +1,4 @@
-"""Reading a job's events: what is in the log already, then what comes, without a gap and without a double."""
+"""Reads a job's events: first from the log, then live, without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from common.events import Event
 from common.owned import Turn
 from common.subscriber import Listener, Subscriber
 
-READ_CHUNK = 512  # events per read: what a slow reader's catching up holds in memory, and others wait for
+READ_CHUNK = 512  # events per read: bounds the memory of a slow reader that catches up, and how long others wait
 _READING = "event log not read"
 
 
 class EventLog:
-    """The event logs of all jobs, for reading."""
+    """Reads the event logs of all jobs."""
 
     def __init__(self, redis: Redis, subscriber: Subscriber) -> None:
         self.outage = subscriber.outage
@@ -29,7 +29,7 @@ class EventLog:
         self._subscriber = subscriber
 
     def read(self, job_id: str, first: int = 0, limit: int | None = None) -> list[Event]:
-        """The events from seq `first` on, at most `limit`, as far as they are written."""
+        """Return the events written so far from seq `first` on, at most `limit`."""
         found: list[Event] = []
         while limit is None or len(found) < limit:
             wanted = READ_CHUNK if limit is None else min(READ_CHUNK, limit - len(found))
@@ -44,11 +44,11 @@ class EventLog:
         return [Event.from_wire(message) for message in messages]
 
     def length(self, job_id: str) -> int:
-        """How many events are written."""
+        """Return how many events are written."""
         return int(self._redis.llen(keys.log(job_id)))
 
     def last(self, job_id: str) -> Event | None:
-        """The last event that is written; None if there is none."""
+        """Return the last event written; None if the log is empty."""
         message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
         return None if message is None else Event.from_wire(message)
 
@@ -57,7 +57,7 @@ class EventLog:
 
         Args:
             job_id: the job.
-            turn: held while its log is read; what pub/sub brings needs none.
+            turn: held while the log is read; messages from pub/sub do not need it.
 
         Raises:
             RedisUnavailable: Redis does not confirm the subscription.
@@ -66,7 +66,7 @@ class EventLog:
 
 
 class Follower:
-    """A subscription to one job. A context manager: leaving it ends the subscription."""
+    """A subscription to one job. A context manager: exiting it ends the subscription."""
 
     def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, turn: Turn) -> None:
         self._job_id = job_id
@@ -77,18 +77,18 @@ class Follower:
         self._nudged = False
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
-        """The events behind seq `after`, each once and in order, up to the terminal one.
+        """Yield the events after seq `after`, each once and in order, up to the terminal one.
 
-        Yields None when nothing came for `pulse_s` seconds, and when it was nudged. Ends early when the follower is
-        closed. While Redis is away it goes on with pulses, and then from where it was. If Redis has lost events up to
-        `after` or beyond, it waits for those that follow them; if the job ends before, it yields the terminal event.
+        Yields None if nothing came for `pulse_s` seconds, and after `nudge`. Ends early when the follower is closed.
+        While Redis is unreachable it yields None at the same interval, then continues where it stopped. If Redis has
+        lost events up to `after` or beyond, it waits for later ones, or yields the terminal event if the job ends.
 
         Raises:
             JobLost: Redis no longer has the job.
         """
         wanted = after + 1
         messages: list[str] = []
-        missed = True  # what was written before the subscription is in the log only
+        missed = True  # events written before the subscription are only in the log
         while not self._listener.closed:
             batch, behind = self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
             for event in batch:
@@ -105,13 +105,13 @@ class Follower:
                 continue
             messages, missed = self._listener.take(0 if self._nudged else pulse_s)
             if messages or missed or self._listener.closed:
-                continue  # what happened goes before what the reader was nudged for, which waits
+                continue  # events go first; the nudge waits
             was_nudged, self._nudged = self._nudged, False
             yield None
-            missed = not was_nudged  # a quiet channel proves nothing: look into the log
+            missed = not was_nudged  # a quiet channel proves nothing: check the log
 
     def _from_log(self, first: int) -> tuple[list[Event], bool]:
-        """A chunk of the log from `first` on, and whether more is waiting there."""
+        """Return a chunk of the log from `first` on, and whether the log has more."""
         try:
             with self._turn():
                 chunk = self._events.read(self._job_id, first, READ_CHUNK) or self._lost_end()
@@ -122,19 +122,19 @@ class Follower:
         return chunk, len(chunk) == READ_CHUNK
 
     def _lost_end(self) -> list[Event]:
-        """The terminal event, if the log ends before the wanted event because Redis has lost what was there."""
+        """Return the terminal event if the log ends before the wanted event because Redis lost entries."""
         last = self._events.last(self._job_id)
         if last is None and not self._redis.exists(keys.job(self._job_id)):
             raise JobLost("The job store no longer has this job; send the request again.")
         return [last] if last is not None and last.type.is_terminal else []
 
     def nudge(self) -> None:
-        """Have `events` yield None now if nothing else comes: its reader has something to look at."""
+        """Make `events` yield None now unless an event is there, because its reader has other work to do."""
         self._nudged = True
         self._listener.nudge()
 
     def close(self) -> None:
-        """End the subscription; whoever waits in `events` is let go. May be called from any thread."""
+        """End the subscription and wake a reader that waits in `events`. May be called from any thread."""
         self._listener.close()
 
     def __enter__(self) -> Follower:

@@ -1,10 +1,10 @@
-"""What a client may see of a job, event by event.
+"""The events of a job that a client may see.
 
 A job's events are numbered by `seq`, dense from 0 over all its attempts: the seq of an event is its index in the
 job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type": "token", "id": "7"}`.
 
     type      data                                                     terminal
-    queued    position (1 = next in line)                              no
+    queued    position (1 = next in the queue)                         no
     status    status (a line for people)                               no
     token     text (new piece), ids (the tokens it commits), is_last,  no
               logprobs? (`TokenLogprobs` of each, in wire form)
@@ -26,17 +26,17 @@ from common.logprobs import TokenLogprobs
 
 
 class EventType(StrEnum):
-    """The kinds of events; the table above says what each carries."""
+    """The kinds of events; the table above lists the data of each."""
 
     QUEUED = "queued"
     STATUS = "status"
-    TOKEN = "token"  # noqa: S105 - a language model's token, no secret
+    TOKEN = "token"  # noqa: S105 - a language model's token, not a secret
     FINISHED = "finished"
     ERROR = "error"
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a job's log ends with it."""
+        """Whether this event ends a job's log."""
         return self in (EventType.FINISHED, EventType.ERROR)
 
 
@@ -50,13 +50,13 @@ class Event:
 
     @classmethod
     def from_wire(cls, message: str) -> Event:
-        """Read one message of the log or of the channel."""
+        """Parse one message of the log or of the channel."""
         wire = json.loads(message)
         return cls(seq=int(wire["id"]), type=EventType(wire["type"]), data=wire["data"])
 
 
 def status(seq: int, line: str) -> Event:
-    """A line for people about what goes on."""
+    """Return a status event: a line for people about the progress."""
     return Event(seq, EventType.STATUS, {"status": line})
 
 
@@ -68,9 +68,9 @@ def token(
     is_last: bool = False,
     logprobs: Sequence[TokenLogprobs] | None = None,
 ) -> Event:
-    """A visible piece of the answer, and the tokens that are committed with it.
+    """Return a token event: a visible piece of the answer, and the tokens that are committed with it.
 
-    `logprobs` tells of each of those, and is None where the client did not ask.
+    `logprobs` has an entry for each of these tokens, and is None if the client did not ask for them.
     """
     data = {"text": text, "ids": list(ids), "is_last": is_last}
     told = {} if logprobs is None else {"logprobs": [one.to_wire() for one in logprobs]}
@@ -78,17 +78,17 @@ def token(
 
 
 def finished(seq: int, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:
-    """The end of a job that did not fail."""
+    """Return the last event of a job that did not fail."""
     return Event(seq, EventType.FINISHED, {"state": state.value, "finish_reason": finish_reason, "device": device})
 
 
 def error(seq: int, err: SLMError) -> Event:
-    """The end of a job that failed."""
+    """Return the last event of a job that failed."""
     return Event(seq, EventType.ERROR, err.to_dict())
 
 
 def committed(events: Iterable[Event]) -> tuple[list[int], str]:
-    """Token ids and text that a log's token events hold: what an earlier attempt has already shown."""
+    """Return the token ids and the text of the token events: the part that earlier attempts have already shown."""
     ids: list[int] = []
     pieces: list[str] = []
     for event in events:
@@ -99,7 +99,7 @@ def committed(events: Iterable[Event]) -> tuple[list[int], str]:
 
 
 def merged(batch: Sequence[Event]) -> Event:
-    """Token events that follow each other as one, under the number of the last: who has seen that has seen them all."""
+    """Merge consecutive token events into one with the seq of the last, so that resuming after it skips them all."""
     ids, text = committed(batch)
     data = {"text": text, "ids": ids, "is_last": batch[-1].data["is_last"]}
     told = [one for event in batch for one in event.data.get("logprobs", ())]

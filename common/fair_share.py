@@ -1,9 +1,9 @@
-"""What a job counts for before it runs: its tokens, as far as they are known. Owners share the line by them.
+"""Estimates the cost of a job in tokens before it runs. Owners share the queue by these costs.
 
-The line is start-time fair queueing (Goyal, Vin and Cheng, 1996) in `lua/prelude.lua`: a job begins, in virtual time,
-where its owner's last one ends, but never before the present, and the line is ordered by these beginnings. An owner's
-jobs stand so far apart as they cost, so an owner with little in the line comes to their turn soon, however much
-others have put into it.
+The queue is start-time fair queueing (Goyal, Vin and Cheng, 1996) in `lua/prelude.lua`: a job starts, in virtual time,
+when its owner's previous job ends, but never in the past, and the queue is ordered by these start times. The distance
+between two jobs of one owner is their cost, so an owner with few jobs in the queue is served soon, no matter how many
+jobs others have submitted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-CHARS_PER_TOKEN = 4  # of English, about
-BULK_DELAY = 60_000  # tokens; a bulk job waits as if its owner had so much in line before it: it never starves
+CHARS_PER_TOKEN = 4  # about right for English
+BULK_DELAY = 60_000  # tokens; a bulk job waits as if its owner had that much queued before it, so it never starves
 
 
 def cost_of(params: Mapping[str, Any], params_json: str, context: int) -> int:
-    """Tokens of a job's prompt, estimated from the length of its parameters' text, and the most of its answer.
+    """Return the prompt tokens, estimated from the length of the parameters' JSON, plus the answer's token limit.
 
-    At least 1, and no more than the `context`, which holds both. The text is ASCII (`json.dumps`): six characters for
-    one of a script whose characters are tokens.
+    The result is at least 1 and at most `context`, which holds both. The text is ASCII (`json.dumps`): a character of a
+    script in which each character is a token takes six.
     """
     most_new: int = params.get("sampling", {}).get("max_new_tokens", 0)
     return max(1, min(len(params_json) // CHARS_PER_TOKEN + most_new, context))

@@ -1,4 +1,4 @@
-"""Files of clients, in Redis: what a batch is made of, and what it has brought."""
+"""Stores clients' files in Redis: the input and output of batches."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from common.errors import NotFound, QuotaExceeded
 from common.owned import Page, Turn, page_of
 from common.scripts import Argument, Script
 
-RETRY_S = 3600  # files are kept for days, unless they are deleted
-LINES_AT_ONCE = 500  # what a large file holds in memory while it is written or read
+RETRY_S = 3600  # files are kept for days unless they are deleted
+LINES_AT_ONCE = 500  # bounds the memory while a large file is written or read
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class StoredFile:
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> StoredFile:
-        """Read the hash at `keys.file(id)`."""
+        """Parse the hash at `keys.file(id)`."""
         numbers = {name: int(fields[name]) for name in ("bytes", "created_at", "expires_at")}
         return cls(**(dict(fields) | numbers))  # type: ignore[arg-type]
 
 
 class FileStore:
-    """Put, find, read and delete files. A content is kept line by line; lines are joined by a newline and nothing else.
+    """Writes, finds, reads and deletes files. The content is stored line by line; lines are joined by newlines only.
 
     Every method may raise `redis.exceptions.RedisError`.
 
@@ -67,10 +67,10 @@ class FileStore:
         file_id: str | None = None,
         limits: Limits = UNLIMITED,
     ) -> StoredFile:
-        """Keep a file. It can be found once all of it is there. Under a given id, what was there is replaced.
+        """Store a file. It can be found once it is complete. An existing file with the given id is replaced.
 
         Raises:
-            QuotaExceeded: the owner keeps as much as they may.
+            QuotaExceeded: the owner has reached a storage limit.
         """
         file_id = file_id or f"file-{uuid.uuid4()}"
         size = self._put_lines(keys.file_lines(file_id), lines)
@@ -81,7 +81,7 @@ class FileStore:
         return record
 
     def check_room(self, owner: str, size: int, limits: Limits) -> None:
-        """Whether a file of so many bytes may be put now, before all of it is written. Raises as `put`."""
+        """Check that a file of `size` bytes may be stored, before it is complete. Raises as `put`."""
         self._reserve(owner, "", size, limits, [])
 
     def _reserve(self, owner: str, file_id: str, size: int, limits: Limits, fields: list[Argument]) -> None:
@@ -95,7 +95,7 @@ class FileStore:
             raise QuotaExceeded(message, retry_after_s=RETRY_S, limit=limits.file_bytes)
 
     def _put_lines(self, key: str, lines: Iterable[str]) -> int:
-        """Returns the content's length in bytes."""
+        """Write the lines and return the content's length in bytes."""
         self._redis.delete(key)
         size, left = -1, iter(lines)
         try:
@@ -114,10 +114,10 @@ class FileStore:
             pipe.execute()
 
     def find(self, file_id: str) -> StoredFile:
-        """The file's record, whosever it is.
+        """Return the file's record; the caller checks its owner.
 
         Raises:
-            NotFound: there is no such file, or it has expired.
+            NotFound: the file does not exist or has expired.
         """
         if (found := self._look(file_id)) is None:
             raise NotFound(f"There is no file {file_id[:60]!r}.", param="file_id")
@@ -133,7 +133,7 @@ class FileStore:
         return found if time.time() < found.expires_at else None
 
     def newest(self, owner: str, *, purpose: str | None = None, after: str | None, limit: int) -> Page[StoredFile]:
-        """The owner's files behind `after`, newest first; those of one purpose, where one is given."""
+        """Return the owner's files that follow `after`, newest first; only those with `purpose`, if given."""
         return page_of(
             self._redis,
             keys.files(owner),
@@ -144,7 +144,7 @@ class FileStore:
         )
 
     def content(self, file_id: str, turn: Turn = nullcontext) -> Iterator[str]:
-        """The file's text, piece by piece; `turn` is held while one is read."""
+        """Yield the file's text in pieces; `turn` is held while a piece is read."""
         first, joint = 0, ""
         while lines := self._lines(file_id, first, turn):
             yield joint + "\n".join(lines)

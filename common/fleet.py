@@ -1,7 +1,7 @@
-"""The workers as a whole: what they shall hold (the desired state) and what each last reported.
+"""Stores the workers' desired state (model loaded or not) and the last report of each worker.
 
-`POST /slm/load` and `/unload` only change the desired state. Every worker follows it, also one that came after
-the change, and reports the generation of the desired state it has reached.
+`POST /slm/load` and `/unload` only change the desired state. Every worker follows it, including workers that start
+after the change, and reports the generation of the desired state it has reached.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from common.scripts import Script
 
 
 class WorkerState(StrEnum):
-    """What a worker is doing, as `GET /slm/info` shows it."""
+    """The state of a worker, as `GET /slm/info` shows it."""
 
-    STARTING = "starting"  # the process is up, nothing of the model is there
-    LOADING = "loading"  # the model is on its way into memory
-    READY = "ready"  # the model is loaded; jobs are taken
-    UNLOADED = "unloaded"  # jobs are taken, but the first one has to load the model
+    STARTING = "starting"  # the process runs; nothing of the model is loaded
+    LOADING = "loading"  # the model is being loaded
+    READY = "ready"  # the model is loaded; the worker takes jobs
+    UNLOADED = "unloaded"  # the worker takes jobs, but the first one has to load the model
     FAILED = "failed"  # the model could not be loaded; `error` says why
-    DRAINING = "draining"  # no more jobs are taken; the process is about to end
+    DRAINING = "draining"  # the worker takes no more jobs and is about to stop
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What every worker shall hold. `generation` rises by one with each change or repeated request."""
+    """The state every worker should reach. `generation` rises by one with each change or repeated request."""
 
     loaded: bool
     generation: int
@@ -38,14 +38,14 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """One worker's account of itself. `generation` is the newest desired state it has fully answered."""
+    """The report of one worker. `generation` is the newest desired state that it has reached or failed to reach."""
 
     id: str
     host: str
     pid: int
     state: WorkerState = WorkerState.STARTING
     device: str | None = None
-    slots: int = 0  # generations it takes at once; 0 until it takes jobs
+    slots: int = 0  # generations it runs at once; 0 until it takes jobs
     running: int = 0
     generation: int = 0
     base_model: str | None = None
@@ -55,31 +55,31 @@ class WorkerReport:
     cuda_available: bool = False
     mps_available: bool = False
     error: str | None = None
-    base_id: str | None = None  # hash of the base model's files as they are in memory
-    adapter_id: str | None = None  # of the adapter's
+    base_id: str | None = None  # hash of the base model's files that are loaded
+    adapter_id: str | None = None  # hash of the adapter's files that are loaded
 
     @property
     def holds_model(self) -> bool:
-        """Whether the model is in its memory and serves."""
+        """Whether the model is loaded and serving."""
         return self.state is WorkerState.READY
 
     def but(self, **changes: object) -> WorkerReport:
-        """The same report with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def to_json(self) -> str:
-        """The JSON form; `from_json` reads it back."""
+        """Return the JSON form; `from_json` reads it back."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> WorkerReport:
-        """Read the JSON form."""
+        """Parse the JSON form."""
         wire = json.loads(text)
         return cls(**(wire | {"state": WorkerState(wire["state"])}))
 
 
 class Fleet:
-    """The desired state and the live workers, in Redis. Every method may raise `redis.exceptions.RedisError`."""
+    """Reads and writes the desired state and the live workers in Redis. Every method may raise `RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -87,23 +87,23 @@ class Fleet:
         self._leave, self._workers = Script("leave"), Script("workers")
 
     def desired(self) -> Desired:
-        """What every worker shall hold; before anyone has said anything, the model."""
+        """Return the desired state; by default the model is loaded."""
         loaded, generation = self._redis.hmget(keys.MODEL, "loaded", "generation")
         return Desired(loaded=loaded != "0", generation=int(generation or 0))
 
     def set_desired(self, *, loaded: bool) -> Desired:
-        """Make it the workers' duty to hold the model, or not to.
+        """Have the workers load or unload the model.
 
-        Asking for the same again makes them try again, and load what has changed on the disk.
+        Repeating the same request makes them try again and load files that have changed on the disk.
         """
         return self._set(loaded=loaded)
 
     def require_model(self) -> Desired:
-        """Have the model loaded if it was unloaded; changes nothing otherwise."""
+        """Have the model loaded if it is to be unloaded; otherwise change nothing."""
         return self._set(loaded=True, only_if="different")
 
     def refresh(self) -> Desired:
-        """Have every worker look for changes on the disk, unless the model is to be unloaded."""
+        """Have every worker check the disk for changes, unless the model is to be unloaded."""
         return self._set(loaded=True, only_if="same")
 
     def _set(self, *, loaded: bool, only_if: Literal["", "different", "same"] = "") -> Desired:

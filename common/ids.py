@@ -1,4 +1,4 @@
-"""The forms of the ids that this system gives out. Ids come back in URLs and become Redis keys: nothing else may."""
+"""The formats of our ids. Clients send ids back in URLs and we build Redis keys from them, so each is checked first."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ RESPONSE_ID = f"resp_{UUID}"
 
 
 def has_form(text: str, form: str) -> bool:
-    """Whether all of the text is an id of that form."""
+    """Return whether the whole text matches that format."""
     return re.fullmatch(form, text) is not None

@@ -1,9 +1,9 @@
-"""The truth about jobs, in Redis. A Celery message is only the bell that says "look here".
+"""Stores jobs in Redis, the only source of truth about them. A Celery message is only a wake-up message.
 
-Every change of a job is one Lua script, atomic and on the server's clock, and safe to send twice (a connection can
-break between the deed and its answer). A worker writes under the attempt it claimed; when the job has been taken up by
-another attempt, its writes are refused (`Fenced`). Redis is used as one server, not as a cluster: the scripts build
-their keys.
+Every change of a job is one Lua script, which is atomic, uses the server's clock and is safe to send twice (a
+connection can break between the command and its answer). A worker writes under the attempt it claimed; once another
+attempt has claimed the job, its writes are refused (`Fenced`). Redis must be a single server, not a cluster, because
+the scripts build their own key names.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from common.fair_share import BULK_DELAY, cost_of
 from common.jobs import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.scripts import Argument, Script
 
-MAX_CONTEXT = 1_048_576  # tokens; no model has a longer one
-MAX_CRASHES = 3  # a job that saw so many of its workers die is not given to another
-STALE_BELL_MS = 3000  # a bell that nobody answered for so long, with the queue empty, was lost
-API_GAP_MS = 3000  # without a beat of the API for so long, none was there (it beats every second)
+MAX_CONTEXT = 1_048_576  # tokens; no model has a longer context
+MAX_CRASHES = 3  # after this many worker deaths a job is not given to another worker
+STALE_BELL_MS = 3000  # a wake-up message without a claim for this long was lost, if the Celery queue is empty
+API_GAP_MS = 3000  # without an API heartbeat for this long, no API process was running (it beats every second)
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
-TOO_MANY_JOBS_RETRY_S = 2  # nobody knows which of the owner's jobs ends first, or when
-TOO_MANY_BYTES_RETRY_S = 10  # what is in the way waits or runs: ended jobs make room by themselves
-RATE_WINDOW_S = 60.0  # the drain rate is measured over the latest starts of so long
+TOO_MANY_JOBS_RETRY_S = 2  # it is unknown which of the owner's jobs ends first, and when
+TOO_MANY_BYTES_RETRY_S = 10  # only waiting and running jobs block: ended jobs make room by themselves
+RATE_WINDOW_S = 60.0  # the drain rate is measured over the job starts in this window
 MAX_ESTIMATE_S = 3600.0
 
 _CANCELLED = json.dumps(events.finished(0, JobState.CANCELLED, "cancelled").data)
-_FENCED, _GAP = -1, -2  # answers of emit.lua and finish.lua
+_FENCED, _GAP = -1, -2  # return codes of emit.lua and finish.lua
 
 
 class Fenced(Exception):
-    """The job belongs to another attempt by now; this one must drop it."""
+    """Another attempt has claimed the job; this one must drop it."""
 
 
 class LogGap(Exception):
-    """Redis lost events that this attempt had written (a crash within its fsync promise)."""
+    """Redis lost events that this attempt had written (a crash within the fsync interval)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """A Celery message that is due."""
+    """A Celery wake-up message that is due."""
 
     job_id: str
     kind: JobKind
@@ -69,12 +69,11 @@ class Bell:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a job is to be treated. Seconds throughout; None means no limit.
+    """The options of a job. Times are in seconds; None means no limit.
 
-    `reader_grace_s`: the job is cancelled when nobody has read it for that long (`note_readers`); None lets it go on.
-    `webhook_url`: whom to tell that the job has ended (`webhook_queue`).
-    `idempotency_key` with `fingerprint`: the same key of the same owner finds the first job again; another fingerprint
-    is refused.
+    `reader_grace_s`: the job is cancelled if nobody reads it for that long (`note_readers`); None: never.
+    `webhook_url`: where to send the webhook when the job has ended (`webhook_queue`).
+    `idempotency_key`: the same key of the same owner finds the first job again; a different `fingerprint` is refused.
     """
 
     bulk: bool = False
@@ -86,7 +85,7 @@ class JobOptions:
     webhook_url: str | None = None
 
     def fields(self, owner: str) -> dict[str, Argument]:
-        """What `submit.lua` keeps of them in the job's record."""
+        """Return the fields that `submit.lua` stores in the job's record."""
         wanted: dict[str, Argument | None] = {
             "bulk": 1 if self.bulk else None,
             "ttl_ms": _ms_or_none(self.ttl_s),
@@ -101,7 +100,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a submit. `position` 0: its turn has come. `repeated`: the Idempotency-Key knew the job."""
+    """The result of a submit. `position` 0: dispatched. `repeated`: the Idempotency-Key belongs to this earlier job."""
 
     job_id: str
     position: int
@@ -110,7 +109,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a queued job stands: 1 is the next, 0 means that its turn has come. The estimate is None if unknown."""
+    """The position of a job in the queue: 1 is next, 0 means dispatched. The estimate is None if unknown."""
 
     position: int
     estimated_wait_s: float | None = None
@@ -118,22 +117,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on one attempt of a job. `next_seq` is the first event number that is free."""
+    """A worker's claim on one attempt of a job. `next_seq` is the seq of the next event."""
 
     job: JobRecord
     attempt: int
     next_seq: int
-    elapsed_ms: int  # since the job was started for the first time
+    elapsed_ms: int  # since the job's first start
 
     @property
     def time_left_s(self) -> float | None:
-        """How long the job may still run; None where that is not limited."""
+        """How long the job may still run; None if unlimited."""
         limit = self.job.timeout_ms
         return None if limit is None else max(0, limit - self.elapsed_ms) / 1000
 
     @property
     def age_s(self) -> float:
-        """For how long the job has been there, on Redis's clock."""
+        """How long ago the job was submitted, on Redis's clock."""
         return ((self.job.started_ms or self.job.created_ms) - self.job.created_ms + self.elapsed_ms) / 1000
 
 
@@ -141,15 +140,15 @@ Ring = Callable[[Sequence[Bell]], None]
 
 
 class JobStore:
-    """Submit, claim, renew, emit, finish, cancel, release, reap; and reading.
+    """Submits, claims, renews, finishes, cancels, releases, reaps and reads jobs, and appends their events.
 
-    Every method may raise `redis.exceptions.RedisError`; `redis_client.explain` says what it means to a client.
+    Every method may raise `redis.exceptions.RedisError`; `redis_client.explain` translates it for a client.
 
     Args:
         redis: connection (with `decode_responses`).
-        ring: sends the Celery messages of jobs whose turn has come; must not raise.
+        ring: sends the Celery wake-up messages of dispatched jobs; must not raise.
         job_ttl_s: how long a finished job can still be read.
-        context: the most tokens that a prompt and its answer can have.
+        context: the maximum number of tokens of a prompt and its answer.
     """
 
     def __init__(self, redis: Redis, ring: Ring, *, job_ttl_s: int, context: int = MAX_CONTEXT) -> None:
@@ -177,20 +176,20 @@ class JobStore:
         limits: Limits = UNLIMITED,
         needs_key: bool = False,
     ) -> Submitted:
-        """Enter a new job, or find the one that was entered under the same Idempotency-Key.
+        """Submit a new job, or find the job that was submitted under the same Idempotency-Key.
 
         Raises:
-            Unauthorized: `needs_key`, and the owner has no API key any more.
+            Unauthorized: `needs_key` is set and the owner's API key was revoked.
             NoWorker: no worker is alive.
-            QueueFull: `max_queue` jobs wait already, and the owner has their share of them.
-            RateLimitExceeded: the owner is at the limit of their jobs or of their tokens.
-            QuotaExceeded: the owner's open jobs keep as many bytes as they may; ended ones make room.
+            QueueFull: `max_queue` jobs are waiting, and the owner already has their share of them.
+            RateLimitExceeded: the owner has reached the limit of jobs or of tokens.
+            QuotaExceeded: the owner's open jobs take all the bytes allowed; ended jobs make room.
             IdempotencyMismatch: the key was used with another request.
         """
         return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
 
     def repeated(self, owner: str, options: JobOptions) -> str | None:
-        """The job that was entered under the options' Idempotency-Key, if there is one; needs nothing but Redis.
+        """Return the job that was submitted under the options' Idempotency-Key, if any; needs no worker.
 
         Raises:
             IdempotencyMismatch: the key was used with another request.
@@ -206,11 +205,11 @@ class JobStore:
         return job_id
 
     def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
-        """Enter a job like the one in quarantine, which is dropped from there.
+        """Submit a copy of a job in the dead letters, and remove the original from them.
 
         Raises:
-            JobNotFound: no such job.
-            Conflict: it is not in quarantine.
+            JobNotFound: the job does not exist.
+            Conflict: it is not in the dead letters.
             NoWorker, QueueFull: as `submit`.
         """
         old = self.get(job_id)
@@ -251,10 +250,10 @@ class JobStore:
         return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
 
     def cancel(self, job_id: str) -> JobState:
-        """Ask for the end of a job: a queued one ends now, a running one at its next token, an ended one stays.
+        """Request the cancellation of a job: a queued job ends now, a running job at its next token.
 
         Raises:
-            JobNotFound: no such job.
+            JobNotFound: the job does not exist.
         """
         answer = self._cancel(self._redis, job_id, self._job_ttl_s, _CANCELLED)
         if not answer:
@@ -263,7 +262,7 @@ class JobStore:
         return JobState(answer[0])
 
     def cancel_all(self, owner: str) -> int:
-        """Ask for the end of all jobs of an owner that have not ended; returns how many there were."""
+        """Request the cancellation of all open jobs of an owner; return how many there were."""
         job_ids = cast(set[str], self._redis.smembers(keys.open_jobs(owner)))
         for job_id in job_ids:
             with suppress(JobNotFound):
@@ -271,10 +270,10 @@ class JobStore:
         return len(job_ids)
 
     def get(self, job_id: str) -> JobRecord:
-        """The job's record.
+        """Return the job's record.
 
         Raises:
-            JobNotFound: no such job, or its record has expired.
+            JobNotFound: the job does not exist, or its record has expired.
         """
         fields = self._redis.hgetall(keys.job(job_id))
         if not fields:
@@ -282,12 +281,12 @@ class JobStore:
         return JobRecord.from_hash(cast(dict[str, str], fields))
 
     def newest(self, limit: int, *, owner: str | None = None) -> list[JobRecord]:
-        """Up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
+        """Return up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
         index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
         return self._summaries(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
 
     def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
-        """The jobs' records without what they were given and what they brought, which can be large."""
+        """Return the jobs' records without params and results, which can be large."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hmget(keys.job(job_id), SUMMARY)
@@ -296,9 +295,9 @@ class JobStore:
         return [JobRecord.from_hash(fields) for fields in known if fields]
 
     def places(self, job_ids: Collection[str]) -> dict[str, Place]:
-        """Where generations stand in line, in one round trip; those that wait no more are left out.
+        """Return the queue positions of the generations that still wait, in one round trip.
 
-        Whoever has yet to be prepared stands behind all that need a slot only.
+        Jobs that must be prepared first count after all jobs that only need a slot.
         """
         ids = list(job_ids)
         rate, ranks = self._look_at_line(ids)
@@ -309,11 +308,11 @@ class JobStore:
         }
 
     def place_at(self, position: int) -> Place:
-        """The place of that number, with its estimate."""
+        """Return the given position with its estimated wait."""
         return Place(position, _estimate(position, self._look_at_line([])[0])) if position else Place(0)
 
     def _look_at_line(self, job_ids: Sequence[str]) -> tuple[float | None, list[int | None]]:
-        """How many generations start per second, where that is known; and the jobs' ranks, from 0."""
+        """Return how many generations start per second, if known, and the jobs' ranks, from 0."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.lrange(keys.starts(Lane.GENERATE), 0, -1)
@@ -327,14 +326,14 @@ class JobStore:
         return _start_rate(seconds + micros / 1e6, [int(start) / 1000 for start in starts]), ranks
 
     def _retry_after(self) -> int:
-        """When a place in a full line will be free."""
+        """Return after how many seconds a full queue will have room again."""
         return max(1, round(self.place_at(1).estimated_wait_s or NO_WORKER_RETRY_S))
 
     def note_readers(self, is_read: Mapping[str, bool], grace_s: float) -> None:
-        """Note whether somebody reads the jobs, or their last reader has just left.
+        """Record for each job whether somebody reads it, or its last reader has just left.
 
-        For `grace_s` they are safe from being cancelled for want of a reader. Those that nobody reads stand behind
-        others in line meanwhile, and give up their slots if others need them.
+        For `grace_s` these jobs are not cancelled for lack of a reader. Meanwhile jobs without a reader wait after all
+        others in the queue, and give up their slots if others need them.
         """
         flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
         self._ring(_bells(self._note_readers(self._redis, _ms(grace_s), *flat)))
@@ -344,33 +343,33 @@ class JobStore:
         self._api_beat(self._redis, API_GAP_MS)
 
     def keep_unread(self, job_id: str) -> None:
-        """Let the job go on without a reader: its client was told to come back for it."""
+        """Let the job continue without a reader, because its client will fetch the result later."""
         self._redis.hdel(keys.job(job_id), "reader_ms")
 
     def quarantined(self) -> list[JobRecord]:
-        """The jobs that saw too many workers die, oldest first. See `_summaries`."""
+        """Return the dead letters (jobs whose workers died too often), oldest first. See `_summaries`."""
         return self._summaries(cast(list[str], self._redis.zrange(keys.QUARANTINE, 0, -1)))
 
     def drop(self, job_id: str) -> None:
-        """Take a job out of quarantine; its record expires like any other's.
+        """Remove a job from the dead letters; its record then expires like any other.
 
         Raises:
-            JobNotFound: the job is not in quarantine.
+            JobNotFound: the job is not in the dead letters.
         """
         if not self._drop(self._redis, job_id, self._job_ttl_s):
             raise JobNotFound(f"Job {job_id!r} is not in quarantine.")
 
     def usage(self, owner: str) -> dict[str, int]:
-        """What the owner's ended jobs came to: `jobs`, `prompt_tokens`, `completion_tokens`."""
+        """Return the totals of the owner's ended jobs: `jobs`, `prompt_tokens`, `completion_tokens`."""
         counted = cast(dict[str, str], self._redis.hgetall(keys.usage(owner)))
         return {name: int(counted.get(name, 0)) for name in ("jobs", "prompt_tokens", "completion_tokens")}
 
     def depth(self, lane: Lane) -> int:
-        """How many jobs wait for their turn."""
+        """Return how many jobs wait in the queue."""
         return int(self._redis.zcard(keys.pending(lane)))
 
     def running(self, lane: Lane) -> int:
-        """How many jobs are held by a worker."""
+        """Return how many jobs workers have claimed."""
         return int(self._redis.zcard(keys.leases(lane)))
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
@@ -388,7 +387,7 @@ class JobStore:
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
         """Renew the leases of (job id, attempt).
 
-        Returns the pairs that are lost to another attempt, and the ids of the jobs whose end was asked for.
+        Returns the pairs that were lost to another attempt, and the ids of the jobs to cancel.
         """
         flat: list[Argument] = [value for pair in held for value in pair]
         lost, cancelled = self._renew(self._redis, _ms(lease_s), *flat)
@@ -397,8 +396,8 @@ class JobStore:
     def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
         """Append events of several jobs, (job id, attempt, events), in one round trip.
 
-        Returns per job the next free seq, or a negative number where the attempt may not write any more: it was
-        fenced off, or Redis has lost events; either way the attempt must drop the job.
+        Returns the next free seq of each job, or a negative number if the attempt may not write any more: it was fenced
+        off, or Redis has lost events. In both cases the attempt must drop the job.
         """
         calls: list[tuple[Argument, ...]] = [
             (job_id, attempt, batch[0].seq, *_flat(batch)) for job_id, attempt, batch in batches
@@ -414,13 +413,13 @@ class JobStore:
         self._end(job_id, attempt, JobState.FAILED, "error", last[-1].data, last)
 
     def end_cancelled(self, job_id: str, attempt: int, result: dict[str, Any] | None, last: Sequence[Event]) -> None:
-        """End a running job that was to be cancelled, with what it had so far. Raises as `_end`."""
+        """End a running job that was cancelled, with its partial result. Raises as `_end`."""
         self._end(job_id, attempt, JobState.CANCELLED, "" if result is None else "result", result or {}, last)
 
     def _end(
         self, job_id: str, attempt: int, state: JobState, field: str, outcome: dict[str, Any], last: Sequence[Event]
     ) -> None:
-        """Raises `Fenced` when another attempt owns the job, `LogGap` when Redis lost events of this one."""
+        """Raises `Fenced` if another attempt owns the job, `LogGap` if Redis lost events of this one."""
         code, due = self._finish(
             self._redis, job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
         )
@@ -431,15 +430,15 @@ class JobStore:
         self._ring(_bells(due))
 
     def advance(self, job: JobRecord, attempt: int, grammar_key: str) -> None:
-        """Have a prepared job wait for its turn in the lane of its kind.
+        """Put a prepared job into the queue of its kind.
 
         Args:
-            job: held for its preparation.
-            attempt: of this worker.
-            grammar_key: `preparation.grammar_key` of its grammar, which from now on needs no preparation; may be empty.
+            job: the job that was claimed for its preparation.
+            attempt: this worker's attempt.
+            grammar_key: `preparation.grammar_key` of its grammar, which needs no preparation from now on; may be empty.
 
         Raises:
-            Fenced: another attempt owns it already.
+            Fenced: another attempt owns the job.
         """
         delay = BULK_DELAY if job.bulk else 0
         code, due = self._advance(
@@ -450,10 +449,10 @@ class JobStore:
         self._ring(_bells(due))
 
     def release(self, job_id: str, attempt: int) -> None:
-        """Hand a running job back, to its old place in line.
+        """Return a running job to its old position in the queue.
 
         Raises:
-            Fenced: another attempt owns it already.
+            Fenced: another attempt owns the job.
         """
         code, due = self._release(self._redis, job_id, attempt)
         if code == _FENCED:
@@ -461,7 +460,7 @@ class JobStore:
         self._ring(_bells(due))
 
     def reap(self, queue: str) -> None:
-        """Put back what dead workers held and ring lost bells again; any worker may call it at any time."""
+        """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it."""
         errors = [
             WorkerLost(f"The job's workers died {MAX_CRASHES} times; it is not tried again."),
             JobExpired("The job waited longer than its ttl."),
@@ -472,15 +471,16 @@ class JobStore:
             self._ring(_bells(due))
 
     def ring_due(self) -> None:
-        """Ring for the jobs whose turn has come, after the workers' slots changed."""
+        """Dispatch the jobs that are next, after the workers' number of slots changed."""
         for lane in (Lane.GENERATE, Lane.PREPARE):
             self._ring(_bells(self._ring_due(self._redis, lane)))
 
 
 def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
-    """Why `submit.lua` did not enter a job. `seconds` is how long too few tokens are left.
+    """Return the error for a job that `submit.lua` refused. `seconds` is the time until enough tokens are left.
 
-    `tokens`, if that is the reason: what the job may need, what is left of the day, what other jobs may need of that.
+    `tokens`, if they are the reason: the most the job may need, how many are left today, and how many of those are
+    reserved for other jobs.
     """
     match outcome:
         case "too_many_jobs":
@@ -519,19 +519,19 @@ def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> s
 
 
 def _origin() -> dict[str, Argument]:
-    """What a job carries of the request that enters it, for its worker's logs and traces."""
+    """Return the ids of the current request, which the job carries for its worker's logs and traces."""
     found = context.current()
     return {name: found[name] for name in ("request_id", "traceparent") if name in found}
 
 
 def _start_rate(now: float, starts: Sequence[float]) -> float | None:
-    """Starts per second over the latest of the start times, newest first; None if they are too few."""
+    """Return the starts per second over the recent start times, given newest first; None if there are too few."""
     recent = [start for start in starts if now - start <= RATE_WINDOW_S]
     return None if len(recent) < 2 else len(recent) / max(now - recent[-1], 0.001)
 
 
 def _estimate(position: int, rate: float | None) -> float | None:
-    """How long the job at that place will wait if jobs go on starting at that rate, in seconds."""
+    """Return how many seconds the job at that position will wait if jobs keep starting at that rate."""
     return None if rate is None else min(round(position / rate, 1), MAX_ESTIMATE_S)
 
 

@@ -1,4 +1,4 @@
-"""What a job is: its kinds, its states, its record, and what travels in it."""
+"""Defines jobs: kinds, states, records, parameters and results."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from common.sampling import SamplingParams
 
 
 class Lane(StrEnum):
-    """A waiting line of its own. Its bells are bounded by its own capacity (`lua/prelude.lua`)."""
+    """A separate queue; the number of dispatched jobs is limited per lane (`lua/prelude.lua`)."""
 
-    GENERATE = "generate"  # bounded by the workers' free slots
-    PREPARE = "prepare"  # a few at once: what goes before a slot is taken (`preparation.py`), and what needs none
-    CONTROL = "control"  # never waits: nothing in it takes a slot
+    GENERATE = "generate"  # limited by the workers' free slots
+    PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that need no slot
+    CONTROL = "control"  # unlimited: its jobs take no slots
 
 
 class JobKind(StrEnum):
-    """What a job does; `slm.<kind>` is its Celery task."""
+    """The kind of a job; `slm.<kind>` is its Celery task."""
 
     GENERATE = "generate"
-    STREAM = "stream"  # a generation whose client reads along; the worker makes no difference
+    STREAM = "stream"  # a generation that its client reads live; workers treat it like `generate`
     LOAD = "load"
     UNLOAD = "unload"
-    TOKENIZE = "tokenize"  # shows what the model sees of a prompt, or what tokens say
+    TOKENIZE = "tokenize"  # shows the tokens of a prompt, or the text of tokens
 
     @property
     def lane(self) -> Lane:
-        """The line in which jobs of this kind wait, once they are prepared."""
+        """The lane in which jobs of this kind wait after their preparation."""
         if self in (JobKind.GENERATE, JobKind.STREAM):
             return Lane.GENERATE
         return Lane.PREPARE if self is JobKind.TOKENIZE else Lane.CONTROL
 
     @property
     def takes_prompt(self) -> bool:
-        """Whether its params have a prompt (`common.prompts`)."""
+        """Whether its params include a prompt (`common.prompts`)."""
         return self not in (JobKind.LOAD, JobKind.UNLOAD)
 
     @property
     def task_name(self) -> str:
-        """Name of the Celery task that runs it."""
+        """Name of the Celery task for this kind."""
         return f"slm.{self.value}"
 
 
 class JobState(StrEnum):
-    """Where a job is in its life.
+    """The state of a job.
 
         queued ──claim──> running ──finish──> succeeded | failed | cancelled
           │ ^                │
@@ -68,15 +68,15 @@ class JobState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can happen to the job any more."""
+        """Whether the job has ended."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateParams:
-    """What a generate or stream job carries to its worker.
+    """The parameters of a generate or stream job.
 
-    `notes` are the API's own: what it needs to give the answer in the form that the client asked in.
+    `notes` are for the API only: it needs them to return the answer in the form that the client requested.
     """
 
     prompt: Prompt
@@ -84,21 +84,21 @@ class GenerateParams:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` reads it back."""
+        """Return the JSON form; `from_dict` reads it back."""
         wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
         return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
-        """Read the JSON form."""
+        """Parse the JSON form."""
         return cls(prompts.from_wire(wire), SamplingParams.from_dict(wire["sampling"]), wire.get("notes", {}))
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateResult:
-    """What a finished generation was. Counts are tokens; `first_token_ms` counts from the claim of the last attempt.
+    """The result of a generation. Counts are tokens; `first_token_ms` counts from the claim of the last attempt.
 
-    `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None where nobody asked.
+    `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None if they were not requested.
     """
 
     response: str
@@ -111,7 +111,7 @@ class GenerateResult:
     logprobs: list[Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` reads it back."""
+        """Return the JSON form; `from_dict` reads it back."""
         wire = asdict(self)
         if self.logprobs is None:
             del wire["logprobs"]
@@ -119,15 +119,15 @@ class GenerateResult:
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:
-        """Read the JSON form."""
+        """Parse the JSON form."""
         return cls(**wire)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeResult:
-    """What the model sees of a prompt. `tokens` are the texts of `ids`; U+FFFD stands for what is no whole character.
+    """The tokens of a prompt. `tokens` are the texts of `ids`; U+FFFD replaces bytes that are not a whole character.
 
-    `context_length` is the most tokens that prompt and answer can have.
+    `context_length` is the maximum number of tokens of prompt and answer.
     """
 
     text: str
@@ -136,26 +136,26 @@ class TokenizeResult:
     context_length: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` reads it back. It also says what the owner's account is charged."""
+        """Return the JSON form; `from_dict` reads it back. It includes the tokens charged to the owner's account."""
         return asdict(self) | {"prompt_tokens": len(self.ids)}
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> TokenizeResult:
-        """Read the JSON form."""
+        """Parse the JSON form."""
         return cls(**{one.name: wire[one.name] for one in fields(cls)})
 
 
 class WebhookState(StrEnum):
-    """What became of a job's webhook."""
+    """The delivery state of a job's webhook."""
 
-    PENDING = "pending"  # the job has not ended, or the message has not arrived yet
+    PENDING = "pending"  # the job has not ended, or the webhook has not been delivered yet
     DELIVERED = "delivered"
-    FAILED = "failed"  # it is not tried any more
+    FAILED = "failed"  # no further attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Whom to tell that a job has ended, and how that went. `last_error` is the latest attempt's."""
+    """The webhook of a job and its delivery state. `last_error` is the error of the latest attempt."""
 
     url: str
     state: WebhookState
@@ -163,7 +163,7 @@ class Webhook:
     last_error: str | None
 
 
-# Of a job's record, what a listing shows.
+# The fields of a job's record that a listing shows.
 SUMMARY = (
     "id",
     "kind",
@@ -181,14 +181,14 @@ SUMMARY = (
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as Redis holds it. Times are ms since the epoch on the Redis server's clock.
+    """A job as stored in Redis. Times are ms since the epoch on the Redis server's clock.
 
-    A job that has ended without a result has no `params` any more, but for its notes.
+    A job that ended without a result keeps only the notes of its `params`.
     """
 
     id: str
     kind: JobKind
-    lane: Lane  # where it waits or runs now: another than its kind's while it has to be prepared
+    lane: Lane  # where it waits or runs now: `PREPARE` while it has to be prepared, else its kind's lane
     owner: str
     params: dict[str, Any]
     state: JobState
@@ -202,26 +202,26 @@ class JobRecord:
     bulk: bool
     ttl_ms: int | None  # how long it may wait
     timeout_ms: int | None  # how long it may run
-    reader_ms: int | None  # how long it goes on without a reader; None: to its end
+    reader_ms: int | None  # how long it continues without a reader; None: until it ends
     webhook: Webhook | None
     result: dict[str, Any] | None
     error: SLMError | None
-    request_id: str | None = None  # of the request that entered it
-    traceparent: str | None = None  # that request's place in a trace (W3C Trace Context), where traces are kept
+    request_id: str | None = None  # of the request that submitted it
+    traceparent: str | None = None  # parent span of that request (W3C Trace Context), if tracing is on
 
     @property
     def is_prepared(self) -> bool:
-        """Whether it has only to be run."""
+        """Whether it needs no preparation before it runs."""
         return self.lane is self.kind.lane
 
     @property
     def needs_reader(self) -> bool:
-        """Whether the job is cancelled when nobody reads it."""
+        """Whether the job is cancelled if nobody reads it."""
         return self.reader_ms is not None and not self.state.is_terminal
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> JobRecord:
-        """Read the hash at `keys.job(id)`."""
+        """Parse the hash at `keys.job(id)`."""
         error = _json(fields.get("error"))
         return cls(
             id=fields["id"],
@@ -250,7 +250,7 @@ class JobRecord:
 
 
 def _notes(text: str | None) -> dict[str, Any]:
-    """They are kept apart from the other params, which a job that brought nothing loses at its end."""
+    """Parse the notes, which are stored apart because a job without a result loses its other params when it ends."""
     return {} if text is None else {"notes": json.loads(text)}
 
 

@@ -1,9 +1,9 @@
-"""Log lines, alike in every process: text for people or one JSON object a line, each with what it concerns.
+"""Formats log lines in every process: text for people, or one JSON object per line, with context fields.
 
     log.warning("attempt fenced off", extra=fields(job_id=job.id, attempt=2))
 
-A line carries the fields bound in `common.context` and those given by `fields`. Prompts, answers and secrets are no
-fields and stand in no message.
+A line carries the fields bound in `common.context` and those given by `fields`. Prompts, answers and secrets must
+never appear in fields or messages.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _SHOWN_IN_TEXT = ("request_id", "job_id", "attempt", "worker")
 
 
 def fields(**given: context.Field) -> dict[str, Any]:
-    """The `extra` of a log call: fields of that line alone."""
+    """Return the `extra` of a log call: fields for this line only."""
     return {"fields": given}
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; the ids that the message does not name stand behind it in brackets."""
+    """Formats a line for people; ids that the message does not mention follow it in brackets."""
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The line without a traceback."""
+        """Return the line without a traceback."""
         found = _fields_of(record)
         ids = {name: found[name] for name in _SHOWN_IN_TEXT if name in found}
         unnamed = [f"{name}={value}" for name, value in ids.items() if str(value) not in record.message]
@@ -44,10 +44,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: time (RFC 3339, UTC), level, logger, message, the fields, and `exception` with a traceback."""
+    """Formats a JSON object: time (RFC 3339, UTC), level, logger, message, fields, and `exception` (a traceback)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -61,12 +61,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
-    """The formatter of that name."""
+    """Return the formatter of that name."""
     return JsonFormatter() if log_format == "json" else TextFormatter()
 
 
 def configure_logging(level: str, log_format: LogFormat = "text") -> None:
-    """Send every logger of the process, and Python's warnings, to stderr. Called once, by an entry point."""
+    """Send all loggers of the process, and Python's warnings, to stderr. Called once, by an entry point."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=level, handlers=[handler], force=True)

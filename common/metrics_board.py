@@ -1,4 +1,4 @@
-"""What each worker's metrics stand at, in Redis: workers report, and any API process shows all of them.
+"""Stores the workers' metrics in Redis: workers report them, and any API process can show all of them.
 
 Every method may raise `redis.exceptions.RedisError`.
 """
@@ -17,7 +17,7 @@ from common import keys
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series: for a histogram one of its buckets, its sum or its count."""
+    """One series; for a histogram, a bucket, the sum or the count."""
 
     name: str
     labels: dict[str, str]
@@ -26,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric with all its series. `kind` is Prometheus's: gauge, counter, histogram."""
+    """One metric with all its series. `kind` is a Prometheus type: gauge, counter or histogram."""
 
     name: str
     kind: str
@@ -35,21 +35,21 @@ class Family:
 
 
 class MetricsBoard:
-    """The workers' latest figures. They outlive a worker for their ttl at most."""
+    """Reads and writes the workers' latest metrics, which expire after a ttl."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def put(self, worker_id: str, figures: str, *, ttl_s: float) -> None:
-        """Put up a worker's figures, as `to_wire` makes them."""
+        """Store a worker's metrics in the form of `to_wire`."""
         self._redis.set(keys.worker_metrics(worker_id), figures, px=int(ttl_s * 1000))
 
     def keep(self, worker_id: str, *, ttl_s: float) -> bool:
-        """Let the figures stand for longer; false where they have gone."""
+        """Extend the ttl of the stored metrics; return False if they have expired."""
         return bool(self._redis.pexpire(keys.worker_metrics(worker_id), int(ttl_s * 1000)))
 
     def read(self, worker_ids: Sequence[str]) -> dict[str, list[Family]]:
-        """The figures of those workers that have put some up."""
+        """Return the metrics of the given workers, as far as they are stored."""
         if not worker_ids:
             return {}
         found = cast(list[str | None], self._redis.mget([keys.worker_metrics(one) for one in worker_ids]))
@@ -57,7 +57,7 @@ class MetricsBoard:
 
 
 def to_wire(families: Iterable[Family]) -> str:
-    """The JSON form."""
+    """Return the JSON form."""
     return json.dumps(
         [
             [one.name, one.kind, one.help, [[sample.name, sample.labels, sample.value] for sample in one.samples]]
@@ -67,7 +67,7 @@ def to_wire(families: Iterable[Family]) -> str:
 
 
 def from_wire(text: str) -> list[Family]:
-    """Read the JSON form."""
+    """Parse the JSON form."""
     return [
         Family(name, kind, meaning, [Sample(*sample) for sample in samples])
         for name, kind, meaning, samples in json.loads(text)

@@ -1,4 +1,4 @@
-"""What an address that a server listens on means."""
+"""Classifies the addresses that a server listens on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine can reach a server that listens on `host`."""
+    """Return whether only programs on this machine can reach a server that listens on `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name: that of this machine's loopback is the only one whose address needs no looking up
+    except ValueError:  # a name; only localhost is known to be a loopback address without a lookup
         return host == "localhost"

@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry, in the few words that this project needs. Imported only where traces are kept."""
+"""A thin wrapper around OpenTelemetry spans. Imported only if tracing is on."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _W3C = TraceContextTextMapPropagator()
 
 
 class Span:
-    """Something that takes time. Times are seconds of this process's monotonic clock; by default now."""
+    """A span. Times are seconds of this process's monotonic clock; the default is now."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
     @property
     def traceparent(self) -> str:
-        """What makes another span, in any process, a child of this one (W3C Trace Context)."""
+        """The parent id for child spans in any process (W3C Trace Context)."""
         carrier: dict[str, str] = {}
         _W3C.inject(carrier, trace.set_span_in_context(self._span, Context()))
         return carrier["traceparent"]
 
     def rename(self, name: str) -> None:
-        """Give it a better name than it began with."""
+        """Change the name of the span."""
         self._span.update_name(name)
 
     def note(self, attributes: Attributes) -> None:
@@ -47,18 +47,18 @@ class Span:
         self._span.set_attributes(dict(attributes))
 
     def mark(self, event: str, at: float | None = None) -> None:
-        """Something happened in it."""
+        """Add an event to the span."""
         self._span.add_event(event, timestamp=_epoch_ns(at))
 
     def end(self, *, at: float | None = None, error: str | None = None) -> None:
-        """It is over; `error` says why it failed, if it did."""
+        """End the span; `error` says why it failed, if it did."""
         if error is not None:
             self._span.set_status(Status(StatusCode.ERROR, error))
         self._span.end(_epoch_ns(at))
 
 
 class Tracer:
-    """Makes spans. They are sent in the background; what the collector does not take is dropped."""
+    """Creates spans. They are sent in the background; spans that the collector does not accept are dropped."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -66,7 +66,7 @@ class Tracer:
 
     @classmethod
     def exporting_to(cls, endpoint: str, service: str) -> Tracer:
-        """A tracer that sends to an OTLP/HTTP collector at that base URL."""
+        """Return a tracer that sends to the OTLP/HTTP collector at that base URL."""
         identity = {"service.name": service, "service.instance.id": f"{socket.gethostname()}:{os.getpid()}"}
         provider = TracerProvider(resource=Resource.create(identity))
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
@@ -82,17 +82,17 @@ class Tracer:
         at: float | None = None,
         attributes: Attributes | None = None,
     ) -> Span:
-        """Begin a span, as a child of `parent` where that is a `traceparent`, and of none otherwise."""
+        """Start a span, as a child of `parent` if that is a `traceparent`, otherwise as a root span."""
         around = _W3C.extract({"traceparent": parent} if parent else {}, Context())
         span = self._tracer.start_span(name, around, _KINDS[kind], attributes, start_time=_epoch_ns(at))
         return Span(span)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
 
 def _epoch_ns(at: float | None) -> int:
-    """A time of the monotonic clock as one of the calendar."""
+    """Convert a time of the monotonic clock to ns since the epoch."""
     ago_s = 0.0 if at is None else time.monotonic() - at
     return time.time_ns() - int(ago_s * 1e9)

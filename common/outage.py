@@ -1,4 +1,4 @@
-"""Says once that Redis cannot be used, and once that it can again, however often and by whom it is tried in between."""
+"""Logs the beginning and the end of a Redis outage once each, no matter how many threads retry in between."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from redis.exceptions import RedisError
 
 
 class Outage:
-    """What a process cannot do with Redis now. Its threads share it, and each repeats what failed.
+    """Tracks the Redis operations that fail in this process. All threads share it; each retries its own operation.
 
-    An outage begins with the first failure and is over when everything that failed has succeeded again.
+    An outage begins with the first failure and ends when every failed operation has succeeded again.
 
     Args:
-        log: gets one line for the beginning and one for the end.
+        log: receives one line for the beginning and one for the end.
     """
 
     def __init__(self, log: logging.Logger) -> None:
@@ -26,7 +26,7 @@ class Outage:
         self._since = 0.0
 
     def attempt(self, what: str, act: Callable[[], object]) -> bool:
-        """Do it; False if Redis did not let it happen. `what` says what has not been done, as "leases not renewed"."""
+        """Call `act`; return False if Redis failed. `what` describes the failure, for example "leases not renewed"."""
         try:
             act()
         except RedisError as err:
@@ -36,7 +36,7 @@ class Outage:
         return True
 
     def note_failure(self, what: str, err: BaseException) -> None:
-        """Something failed, and will be tried again."""
+        """Record that an operation failed; the caller will retry it."""
         with self._lock:
             is_first = not self._failing
             self._failing.add(what)
@@ -46,7 +46,7 @@ class Outage:
             self._log.warning("Redis cannot be used (%s: %s); waiting until it can", what, err)
 
     def note_success(self, what: str) -> None:
-        """It was done."""
+        """Record that an operation succeeded."""
         if what not in self._failing:  # the usual case, without the lock
             return
         with self._lock:

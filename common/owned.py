@@ -1,4 +1,4 @@
-"""Things that belong to owners, in the order of their creation."""
+"""Pages through an owner's items, ordered by creation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar, cast
 from redis import Redis
 
 T = TypeVar("T")
-Turn = Callable[[], AbstractContextManager[None]]  # its owner's, held while a part of something large is read
+Turn = Callable[[], AbstractContextManager[None]]  # the owner's turn, held while a part of a large item is read
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a listing, newest first; `has_more` says that older ones follow."""
+    """A part of a listing, newest first; `has_more` says whether older items follow."""
 
     items: Sequence[T]
     has_more: bool
@@ -30,9 +30,9 @@ def page_of(
     limit: int,
     is_wanted: Callable[[T], bool] = lambda _: True,
 ) -> Page[T]:
-    """What the index, a sorted set of ids, has behind `after`, newest first. What has expired is taken off it.
+    """Return the items that follow `after` in the index, a sorted set of ids, newest first; drop expired ids from it.
 
-    An `after` that is not in the index begins at the newest.
+    If `after` is None or not in the index, the page starts with the newest item.
     """
     rank = None if after is None else redis.zrevrank(index, after)
     begin = 0 if rank is None else int(cast(int, rank)) + 1

@@ -1,7 +1,7 @@
-"""Which jobs must be looked at before they may take a slot, because that may take long.
+"""Decides which jobs must be prepared before they take a slot, because their preparation may take long.
 
-A worker prepares a few jobs at a time beside its slots, in a lane of their own: so what one client sends holds up
-nobody who waits for a slot, and little of the others' preparation.
+A worker prepares a few jobs at a time, in a separate lane that takes no slots. So a slow job of one client does not
+delay jobs that wait for a slot, and hardly delays the preparation of others.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from common import keys, prompts
 from common.jobs import JobKind, Lane
 from common.sampling import Grammar, GrammarKind
 
-LONG_PROMPT = 8192  # characters; shorter ones are encoded within 5 ms
-REMEMBERED_S = 86_400  # for so long a grammar that was prepared need not be prepared again
+LONG_PROMPT = 8192  # characters; shorter prompts are encoded within 5 ms
+REMEMBERED_S = 86_400  # how long a prepared grammar need not be prepared again
 
-ALWAYS = keys.grammar("none")  # a key that is never there
+ALWAYS = keys.grammar("none")  # a key that never exists
 
 
 def wanted(kind: JobKind, params: Mapping[str, Any]) -> str:
-    """`ALWAYS`, or the key that says that it is not necessary any more; empty if it is not at all."""
+    """Return the key that exists once no preparation is needed (`ALWAYS`: never); empty if none is needed at all."""
     if kind.lane is not Lane.GENERATE:
         return ""
     if is_long(params):
@@ -31,12 +31,12 @@ def wanted(kind: JobKind, params: Mapping[str, Any]) -> str:
 
 
 def is_long(params: Mapping[str, Any]) -> bool:
-    """Whether encoding the prompt of a job with these parameters takes long."""
+    """Return whether encoding the prompt of a job with these parameters takes long."""
     return prompts.is_in(params) and prompts.length(prompts.from_wire(params)) > LONG_PROMPT
 
 
 def grammar_key(grammar: Grammar | None) -> str:
-    """The key that is there while the grammar is known to be harmless; empty for one that always is."""
+    """Return the key that exists while the grammar is known to be harmless; empty if it always is."""
     if grammar is None or grammar.kind is GrammarKind.JSON_OBJECT:
         return ""
     return keys.grammar(

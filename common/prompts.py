@@ -1,4 +1,4 @@
-"""What a generation goes on from: the forms that a client may give, and how each travels to the worker."""
+"""The forms of a prompt, and the wire form of each between API and worker."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ Message = dict[str, str]  # role, content
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages that the model's chat template puts together; the assistant's turn is next."""
+    """Messages that the model's chat template combines; the assistant speaks next."""
 
     messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RawText:
-    """A text that the model sees as it is, without a template; special tokens written in it are text."""
+    """A text for the model without a template; special tokens written in it are plain text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenIds:
-    """Tokens that the model sees as they are."""
+    """Tokens for the model, used unchanged."""
 
     ids: tuple[int, ...]
 
 
-Prompt = str | Conversation | RawText | TokenIds  # a plain string is an instruction: a conversation's only message
+Prompt = str | Conversation | RawText | TokenIds  # a plain string is an instruction: a conversation with one message
 
 
 def to_wire(prompt: Prompt) -> dict[str, Any]:
-    """The JSON form, one key named for the prompt's form; `from_wire` reads it back."""
+    """Return the JSON form, with one key named after the prompt's form; `from_wire` reads it back."""
     match prompt:
         case Conversation(messages):
             return {"messages": list(messages)}
@@ -47,7 +47,7 @@ def to_wire(prompt: Prompt) -> dict[str, Any]:
 
 
 def from_wire(wire: Mapping[str, Any]) -> Prompt:
-    """Read the JSON form out of a larger object. Raises `KeyError` when there is none in it."""
+    """Read the prompt from a larger JSON object. Raises `KeyError` if it has none."""
     if "messages" in wire:
         return Conversation(tuple(wire["messages"]))
     if "raw_text" in wire:
@@ -58,12 +58,12 @@ def from_wire(wire: Mapping[str, Any]) -> Prompt:
 
 
 def is_in(wire: Mapping[str, Any]) -> bool:
-    """Whether there is a prompt in a larger object."""
+    """Return whether a larger JSON object has a prompt."""
     return not wire.keys().isdisjoint(("messages", "raw_text", "token_ids", "prompt"))
 
 
 def length(prompt: Prompt) -> int:
-    """How much the client sent: characters, or tokens."""
+    """Return the length of the prompt in characters or tokens, as the client sent it."""
     match prompt:
         case Conversation(messages):
             return sum(len(message["content"]) for message in messages)
@@ -76,6 +76,6 @@ def length(prompt: Prompt) -> int:
 
 
 def as_sent(prompt: Prompt) -> str | list[Message] | list[int]:
-    """The bare value that the client sent."""
+    """Return the value that the client sent."""
     (value,) = to_wire(prompt).values()
     return value  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
-"""Celery as both sides use it: configuration, and the bell.
+"""Configures Celery for the API and the workers, and sends the wake-up messages.
 
 Celery over Redis alone can lose a message (popped into the socket of a worker that dies) and run a long task twice (the
-visibility timeout). So a message here is only a bell with a job's id; the job itself is in `job_store`. Hence: no
-acknowledgements, no result backend, no retries by Celery, and an idle worker takes no bell in advance.
+visibility timeout). So a message here is only a wake-up message with a job's id; the job itself is in `job_store`.
+Therefore there are no acknowledgements, no result backend and no retries by Celery, and workers do not prefetch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from common.redis_address import RedisAddress
 from common.settings import Settings
 
 QUEUE = "slm"
-PREPARE_PLACES = 3  # of each worker for the jobs that are prepared; lua/prelude.lua has the same
-SPARE_THREADS = 2 + PREPARE_PLACES  # pool threads beyond the slots: load and unload find two although all are taken
+PREPARE_PLACES = 3  # jobs that each worker prepares at once; lua/prelude.lua has the same number
+SPARE_THREADS = 2 + PREPARE_PLACES  # pool threads beyond the slots: two stay free for load and unload
 _TRANSPORT = {
-    "ack_emulation": False,  # nothing is acknowledged, so nothing is kept beside the queue, and nothing redelivered
-    "priority_steps": [0],  # one list
+    "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
+    "priority_steps": [0],  # a single list
     "socket_timeout": 30,
     "socket_keepalive": True,
 }
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def configure(app: Celery, settings: Settings) -> Celery:
-    """Configure a Celery application, the API's or a worker's; no connection is made. Returns it."""
+    """Configure the Celery application of the API or of a worker, and return it; makes no connection."""
     app.conf.update(
         broker_url=RedisAddress.parse(settings.required_redis_url()).broker_url,
         task_default_queue=QUEUE,
@@ -41,7 +41,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        result_backend_thread_safe=True,  # there is none; without this each thread (request) looks for its own
+        result_backend_thread_safe=True,  # we use no backend; without this each thread (request) looks for its own
         task_acks_late=False,
         worker_concurrency=settings.slots + SPARE_THREADS,
         worker_prefetch_multiplier=1,
@@ -58,13 +58,13 @@ def configure(app: Celery, settings: Settings) -> Celery:
 
 
 class BellRinger:
-    """Sends the Celery message of a job whose turn has come. The task id is the job id: it is what Flower shows."""
+    """Sends the Celery wake-up messages of dispatched jobs. The task id is the job id, which Flower shows."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     def __call__(self, bells: Sequence[Bell]) -> None:
-        """Ring. A bell that cannot be sent is rung later by a worker's reaper: the job is safe in the store."""
+        """Send the messages. If one fails, a worker's reaper sends it later: the job is safe in the store."""
         for bell in bells:
             try:
                 self._app.send_task(

@@ -1,4 +1,4 @@
-"""How the queue stands and what has happened in it: figures of the whole system, which Redis alone knows."""
+"""Reads the queue's metrics from Redis: the current lengths and the counters of the whole system."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from common.jobs import Lane
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """`waiting` and `running` are jobs by lane; the others count since the job store was first used."""
+    """The queue's metrics. `waiting` and `running` are jobs by lane; the counters began with the first job."""
 
     waiting: Mapping[Lane, int]
     running: Mapping[Lane, int]
-    quarantined: int  # set aside now
-    ended: Mapping[tuple[str, str], int]  # by (kind, state)
-    happened: Mapping[str, int]  # failovers, crashes, quarantined: how often
+    quarantined: int  # jobs in the dead letters now
+    ended: Mapping[tuple[str, str], int]  # counters by (kind, state)
+    happened: Mapping[str, int]  # counters of failovers, crashes and quarantined
 
 
 def read_queue_figures(redis: Redis) -> QueueFigures:
-    """Read them in one round trip. May raise `redis.exceptions.RedisError`."""
+    """Read the metrics in one round trip. May raise `redis.exceptions.RedisError`."""
     lanes = list(Lane)
     with redis.pipeline(transaction=False) as pipe:
         for lane in lanes:

@@ -1,9 +1,9 @@
-"""The address of a Redis server, as the two libraries that use it spell it.
+"""Parses the address of a Redis server and writes it in the URL forms of redis-py and of Celery.
 
-redis-py and Celery's transport read URLs differently: a socket is `unix://` to one and `redis+socket://` to the other,
-TLS without options checks the server's certificate in one and not in the other, and each ignores options that only the
-other knows. One URL could so lead the API to one database and the workers to another. Therefore an address is read
-here once, and refused if both cannot follow it alike.
+redis-py and Celery's transport read URLs differently: a socket is `unix://` for redis-py and `redis+socket://` for
+Celery, only one of them checks the server's certificate by default, and each ignores options that only the other
+knows. So the same URL could lead the API to one database and the workers to another. Therefore an address is parsed
+here once, and refused if both cannot use it in the same way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
-        """Read a URL of one of the forms
+        """Parse a URL of one of the forms
 
             redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]
             rediss://…            the same with TLS; options: ssl_ca_certs=FILE, ssl_certfile, ssl_keyfile,
@@ -41,7 +41,7 @@ class RedisAddress:
             redis+socket://…      the same
 
         Raises:
-            ValueError: it is no such URL; the text says what is wrong and holds no password.
+            ValueError: the URL has another form; the text says what is wrong, without the password.
         """
         parts = _split(url)
         match parts.scheme:
@@ -53,14 +53,14 @@ class RedisAddress:
 
     @classmethod
     def of_socket(cls, path: str, user: str, password: str) -> RedisAddress:
-        """The address of database 0 behind a Unix socket."""
+        """Return the address of database 0 on a Unix socket."""
         return cls.parse(f"unix://{quote(user, safe='')}:{quote(password, safe='')}@{quote(path)}")
 
 
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises if it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         raise ValueError("its host or port cannot be read; in a password, / # ? @ : are %2F %23 %3F %40 %3A") from None
     if parts.fragment:
@@ -105,7 +105,7 @@ def _checked_tls(options: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _database(given: Iterable[str]) -> int:
-    """The one number in `given`, whose entries may be empty; 0 if all are."""
+    """Return the only number in `given`, ignoring empty entries; 0 if all are empty."""
     numbers = {text for text in given if text} or {"0"}
     if len(numbers) > 1 or not all(re.fullmatch(r"[0-9]{1,5}", text) for text in numbers):
         raise ValueError("its database is not one whole number, such as the 0 in redis://127.0.0.1:6379/0")
@@ -113,6 +113,6 @@ def _database(given: Iterable[str]) -> int:
 
 
 def _login(parts: SplitResult) -> str:
-    """User and password, quoted anew: Celery takes a plain ';' for the end of the URL."""
+    """Return user and password, quoted again because Celery reads a plain ';' as the end of the URL."""
     login, found, _ = parts.netloc.rpartition("@")
     return ":".join(quote(unquote(part), safe="") for part in login.split(":", 1)) + found

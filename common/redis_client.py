@@ -1,4 +1,4 @@
-"""Connections to Redis, made alike in every process, and what their failures mean."""
+"""Connects to Redis in the same way in every process, and translates failures into API errors."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from common.redis_trouble import RedisTrouble, WatchedRetry
 
 SOCKET_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 64  # per process; each is busy for less than a millisecond at a time
-FULL_RETRY_S = 30  # jobs expire and give their memory back
-HEALTH_CHECK_S = 10  # a connection idle for longer is pinged before use: half-open ones are found
+FULL_RETRY_S = 30  # jobs expire and free their memory
+HEALTH_CHECK_S = 10  # a connection idle for longer is pinged before use, to detect half-open ones
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError)
-# Codes without a class of their own; Redis 6 hides every code in the message of the script that met it.
+# Codes without an exception class; Redis 6 puts the code inside the message of the script that failed.
 _NOT_NOW = re.compile(r"\b(READONLY|MISCONF|MASTERDOWN|NOREPLICAS|BUSY)\b")
 _FULL = "command not allowed when used memory > 'maxmemory'"
 
 
 def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) -> Redis:
-    """A client with a connection pool of its own; nothing is sent yet. `url` is one that `RedisAddress` reads.
+    """Return a client with its own connection pool; sends nothing yet. `url` must be readable by `RedisAddress`.
 
-    A failed command is repeated up to `retries` times (20 ms to 0.5 s apart), also when its answer alone was lost:
-    every write of ours is idempotent. When all connections are in use, a command waits for one: redis-py's usual pool
-    refuses the hundred-and-first. `trouble` is told of the failures.
+    A failed command is repeated up to `retries` times (20 ms to 0.5 s apart), even if only its answer was lost, since
+    all our writes are idempotent. When all connections are in use, a command waits for a free one, instead of failing
+    as with redis-py's default pool. `trouble` is notified of failures.
 
     Raises:
         ValueError: the URL cannot be used.
@@ -42,7 +42,7 @@ def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) 
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
-        encoding_errors="replace",  # bytes that are no text, from a stranger on a channel of ours, end no thread
+        encoding_errors="replace",  # invalid UTF-8 that someone publishes on our channels must not end a thread
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,
@@ -52,7 +52,7 @@ def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) 
 
 
 def explain(err: RedisError) -> SLMError:
-    """What a failed command means to a client. A reply that only a bug of ours can bring is an `InternalError`."""
+    """Return the error for a client after a failed command; a reply that only a bug can cause gives `InternalError`."""
     text = str(err)
     if isinstance(err, OutOfMemoryError) or _FULL in text:
         return RedisFull(
@@ -65,5 +65,5 @@ def explain(err: RedisError) -> SLMError:
 
 
 def may_pass(err: RedisError) -> bool:
-    """Whether the same command can succeed later, be it because an operator gives a permission back."""
+    """Return whether the same command can succeed later, for example after an operator restores a permission."""
     return explain(err).retryable or isinstance(err, NoPermissionError) or "NOPERM" in str(err)

@@ -1,4 +1,4 @@
-"""Counting what a process suffers from its connections to Redis, below the retries that hide it from everybody else."""
+"""Counts failed Redis commands of a process below the retries, which hide them from all other code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class RedisTrouble:
-    """Told of every try to send a command.
+    """Receives the outcome of every try of a command.
 
     Args:
-        on_error: called with each try that failed, whether it is repeated or not.
-        on_reconnect: called when Redis answers again after that.
+        on_error: called after each failed try, whether it is repeated or not.
+        on_reconnect: called when Redis answers again after a failure.
     """
 
     def __init__(self, on_error: Callable[[], None], on_reconnect: Callable[[], None]) -> None:
@@ -26,19 +26,19 @@ class RedisTrouble:
         self._is_away = False
 
     def note_failure(self) -> None:
-        """A try failed."""
+        """Record that a try failed."""
         self._is_away = True
         self._on_error()
 
     def note_success(self) -> None:
-        """A try went through."""
+        """Record that a try succeeded."""
         if self._is_away:
             self._is_away = False
             self._on_reconnect()
 
 
 class WatchedRetry(Retry):
-    """redis-py's policy of retries, with a witness. Each connection copies its policy; the witness stays one."""
+    """redis-py's retry policy with an observer. Each connection copies its policy; all copies share the observer."""
 
     def __init__(self, backoff: AbstractBackoff, retries: int, trouble: RedisTrouble) -> None:
         super().__init__(backoff, retries)
@@ -50,7 +50,7 @@ class WatchedRetry(Retry):
         return twin
 
     def call_with_retry(self, do: Callable[[], T], *args: Any, **kwargs: Any) -> T:
-        """As redis-py's; `do` is watched."""
+        """Call `do` like redis-py's method, and record each outcome."""
 
         def watched() -> T:
             try:

@@ -1,4 +1,4 @@
-"""How one generation picks its tokens. Set by the API from the validated request, read by the worker's engine."""
+"""The sampling parameters of a generation. The API sets them from the validated request; the engine reads them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "
 
 
 class GrammarKind(StrEnum):
-    """What a grammar is written in."""
+    """The language of a grammar."""
 
     JSON_OBJECT = "json_object"  # any JSON object; the source is empty
     JSON_SCHEMA = "json_schema"  # the source is the schema's JSON text
     REGEX = "regex"  # the source is the expression that the whole answer matches
-    CHOICE = "choice"  # the source is a JSON list of the strings the answer may be
+    CHOICE = "choice"  # the source is a JSON list of the allowed answers
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What the answer must look like; its tokens are limited to those that can still lead there."""
+    """The form that the answer must have; only tokens that can still lead to it are allowed."""
 
     kind: GrammarKind
     source: str = ""
 
     @property
     def field(self) -> str:
-        """The field of a request that it comes in."""
+        """The field of a request that sets this grammar."""
         is_regex_or_choice = self.kind in (GrammarKind.REGEX, GrammarKind.CHOICE)
         return self.kind.value if is_regex_or_choice else "response_format"
 
@@ -39,26 +39,26 @@ class Grammar:
 class SamplingParams:
     """Sampling of one sequence. Ranges are checked where the request enters (`api/schemas.py`).
 
-    `seed` is always set: the API draws one where the client gave none, so that every attempt of a job draws the same
+    `seed` is always set: the API draws one if the client gave none, so that every attempt of a job samples the same
     tokens. `top_k` 0, `top_p` 1.0, `min_p` 0.0, `repetition_penalty` 1.0 and the other penalties at 0.0 mean "off".
     """
 
     seed: int
     max_new_tokens: int = 100
-    min_new_tokens: int = 0  # before these, nothing but a length ends the answer
+    min_new_tokens: int = 0  # until then, only a length limit ends the answer
     temperature: float = 0.7
     do_sample: bool = True
     top_p: float = 1.0
     top_k: int = 0
-    min_p: float = 0.0  # least probability, as a share of the most probable token's
-    repetition_penalty: float = 1.0  # falls on the tokens of prompt and answer
+    min_p: float = 0.0  # minimum probability, as a fraction of the most probable token's
+    repetition_penalty: float = 1.0  # applies to the tokens of prompt and answer
     presence_penalty: float = 0.0  # subtracted from the logits of the answer's tokens
-    frequency_penalty: float = 0.0  # subtracted once for every time that a token is in the answer
+    frequency_penalty: float = 0.0  # subtracted once for each occurrence of a token in the answer
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits, by token id
-    logprobs: int | None = None  # how many alternatives to tell with every token; None: no log probabilities at all
+    logprobs: int | None = None  # how many alternatives to return with each token; None: no log probabilities at all
     stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()  # end the answer as end-of-sequence tokens do
-    ignore_eos: bool = False  # go on behind an end-of-sequence token
+    stop_token_ids: tuple[int, ...] = ()  # end the answer like end-of-sequence tokens
+    ignore_eos: bool = False  # continue after an end-of-sequence token
     grammar: Grammar | None = None
 
     @property
@@ -68,7 +68,7 @@ class SamplingParams:
 
     @property
     def is_penalised(self) -> bool:
-        """Whether a token's chance depends on which tokens came before it, the model aside."""
+        """Whether a penalty changes a token's probability depending on the tokens before it."""
         return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class SamplingParams:
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> SamplingParams:
-        """Raises `TypeError` for an unknown name."""
+        """Parse the JSON form. Raises `TypeError` for an unknown name."""
         known: dict[str, Any] = dict(wire)
         for name in ("stop", "stop_token_ids"):
             known[name] = tuple(known.get(name, ()))

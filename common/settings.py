@@ -1,6 +1,6 @@
-"""Every setting of the system, read once per process from `SLM_*` environment variables.
+"""All settings, read once per process from `SLM_*` environment variables.
 
-In a container a setting may also be a file of that name in /run/secrets, so that it is in no environment.
+In a container a setting may also be a file of that name in /run/secrets, to keep it out of the environment.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from common.redis_address import RedisAddress
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
-SECRETS = {"redis_url", "webhook_secret"}  # their values are never shown
+SECRETS = {"redis_url", "webhook_secret"}  # their values are never displayed
 SECRETS_DIR = Path("/run/secrets")
 
-# As browsers send it: "null" for a page out of a file. "*" stands for all.
+# As browsers send it: "null" for a page opened from a file. "*" allows all.
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?|null|\*")
 
 
@@ -31,7 +31,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """The settings with their defaults. Each field `x` is the variable `SLM_X`."""
+    """The settings with their defaults. The variable of field `x` is `SLM_X`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
 
     @property
     def allows_anonymous(self) -> bool:
-        """Whether everybody is let in, as an admin, while there are no API keys."""
+        """Whether requests without a key are allowed, as admin, while there are no API keys."""
         return self.insecure or is_loopback(self.published_host or self.host)
 
     @field_validator("cors_origins")
@@ -154,14 +154,14 @@ class Settings(BaseSettings):
 
     @property
     def allowed_origins(self) -> frozenset[str]:
-        """The origins of `cors_origins`."""
+        """The origins in `cors_origins`."""
         return frozenset(_listed(self.cors_origins))
 
     def required_redis_url(self) -> str:
-        """Where Redis is, for a process that needs one and does not start it.
+        """Return the URL of Redis, for a process that does not start it.
 
         Raises:
-            SettingsError: nothing says where.
+            SettingsError: `redis_url` is not set.
         """
         if self.redis_url is None:
             raise SettingsError(
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_key(self) -> bytes | None:
-        """The key that signs webhooks; None where there are none."""
+        """The key that signs webhooks; None if webhooks are off."""
         return None if self.webhook_secret is None else _signing_key(self.webhook_secret)
 
     @classmethod
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
         """Read the environment.
 
         Raises:
-            SettingsError: a variable with our prefix that is no setting, or a value that is not allowed.
+            SettingsError: a variable with our prefix is not a setting, or a value is not allowed.
         """
         known = {f"{ENV_PREFIX}{name}".upper() for name in cls.model_fields}
         unknown = sorted(
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
             field = str(first["loc"][0])
             value = "***" if field in SECRETS else repr(first["input"])
             message = f"{ENV_PREFIX}{field.upper()} has the value {value}: {first['msg']}."
-            raise SettingsError(message) from None  # the cause shows every value
+            raise SettingsError(message) from None  # the cause would show every value
 
 
 def _listed(text: str | None) -> list[str]:
@@ -203,7 +203,7 @@ def _listed(text: str | None) -> list[str]:
 
 
 def _signing_key(secret: SecretStr) -> bytes:
-    """Raises `ValueError` where it is none."""
+    """Decode the key. Raises `ValueError` if the secret has another form."""
     prefix, _, text = secret.get_secret_value().partition("_")
     key = base64.b64decode(text, validate=True)
     if prefix != "whsec" or not 24 <= len(key) <= 64:

@@ -1,7 +1,7 @@
-"""One pub/sub connection per process, shared by everyone in it who listens.
+"""Shares one pub/sub connection per process among all listeners.
 
-Pub/sub loses messages: when the connection breaks (redis-py subscribes again without a word), and when a listener is
-too slow. A listener is told that it missed something, and reads the log instead. So its mailbox can be small.
+Pub/sub loses messages if the connection breaks (redis-py silently subscribes again) or a listener is too slow. A
+listener is then notified that it missed messages and reads the log instead, so its mailbox can be small.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from redis.exceptions import RedisError
 from common.errors import RedisUnavailable
 from common.outage import Outage
 
-MAILBOX_SIZE = 256  # messages a listener may lag behind before it is sent to the log
+MAILBOX_SIZE = 256  # messages a listener may lag behind before it must read the log
 CONFIRM_TIMEOUT_S = 5.0
-IDLE_POLL_S = 1.0  # how long the reader waits for a message before it looks whether it shall stop
+IDLE_POLL_S = 1.0  # how long the reader waits for a message before it checks whether to stop
 RECONNECT_S = 0.5
 _LISTENING = "subscription lost"
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """The mailbox of one listener on one channel. A context manager: leaving it ends the subscription."""
+    """The mailbox of one listener on one channel. A context manager: exiting it ends the subscription."""
 
     def __init__(self, subscriber: Subscriber, channel: str) -> None:
         self.channel = channel
@@ -44,13 +44,13 @@ class Listener:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the subscription has ended."""
         return self._closed
 
     def take(self, timeout_s: float) -> tuple[list[str], bool]:
-        """All messages since the last call, waiting up to `timeout_s` for the first; and whether some were missed.
+        """Return all messages since the last call, and whether some were missed; wait up to `timeout_s` for the first.
 
-        Returns at once when the listener is closed or nudged.
+        Returns immediately if the listener is closed or nudged.
         """
         with self._changed:
             self._changed.wait_for(self._has_news, timeout_s)
@@ -73,19 +73,19 @@ class Listener:
             self._changed.notify()
 
     def miss(self) -> None:
-        """Tell the listener that messages may have been lost."""
+        """Notify the listener that messages may have been lost."""
         with self._changed:
             self._missed = True
             self._changed.notify()
 
     def nudge(self) -> None:
-        """Let whoever waits in `take` return, though nothing came."""
+        """Make a waiting `take` return without a message."""
         with self._changed:
             self._nudged = True
             self._changed.notify()
 
     def close(self) -> None:
-        """End the subscription; whoever waits in `take` returns. May be called twice and from any thread."""
+        """End the subscription and make a waiting `take` return. May be called twice and from any thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -101,7 +101,7 @@ class Listener:
 
 
 class Subscriber:
-    """Owns the pub/sub connection. Only its thread touches it; others ask, and wake it through a channel of its own."""
+    """Owns the pub/sub connection. Only its thread uses it; other threads queue changes and wake it by a message."""
 
     def __init__(self, redis: Redis, outage: Outage | None = None) -> None:
         self._redis = redis
@@ -110,12 +110,12 @@ class Subscriber:
         self._lock = threading.Lock()
         self._listeners: dict[str, set[Listener]] = {}
         self._confirmed: set[str] = set()
-        self._touched: set[str] = set()  # channels whose first listener came or whose last one left
+        self._touched: set[str] = set()  # channels that got their first listener or lost their last
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slm-subscriber", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -125,7 +125,7 @@ class Subscriber:
         self._thread.join()
 
     def listen(self, channel: str) -> Listener:
-        """Subscribe; returns once Redis has confirmed, so that nothing published from now on is missed unnoticed.
+        """Subscribe; return after Redis has confirmed, so that no later message is lost unnoticed.
 
         Raises:
             RedisUnavailable: no confirmation within `CONFIRM_TIMEOUT_S`.
@@ -143,7 +143,7 @@ class Subscriber:
         return listener
 
     def forget(self, listener: Listener) -> None:
-        """Take a listener off; the channel is left when it was the last."""
+        """Remove a listener; unsubscribe from the channel if it was the last."""
         with self._lock:
             listeners = self._listeners.get(listener.channel, set())
             listeners.discard(listener)
@@ -186,7 +186,7 @@ class Subscriber:
             self._follow_wishes(pubsub, subscribed)
 
     def _follow_wishes(self, pubsub: PubSub, subscribed: set[str]) -> None:
-        if not self._touched:  # spares every message the lock; a new listener's own message comes behind its wish
+        if not self._touched:  # avoids the lock per message; a new listener publishes its wake-up after its wish
             return
         with self._lock:
             touched, self._touched = self._touched, set()
@@ -214,7 +214,7 @@ class Subscriber:
 
     @staticmethod
     def _confirm_or_miss(listener: Listener) -> None:
-        """A second confirmation means that the connection was lost in between."""
+        """Confirm the subscription; a second confirmation means that the connection was lost in between."""
         if listener.confirmed.is_set():
             listener.miss()
         listener.confirmed.set()

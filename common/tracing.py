@@ -1,4 +1,4 @@
-"""Whether traces are kept, and where they go. OpenTelemetry is loaded only if they are: `common.otel`."""
+"""Starts tracing if it is configured. Only then is OpenTelemetry imported (`common.otel`)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 
 def check_tracing(settings: Settings) -> None:
-    """Look whether traces can be kept, if they are to be.
+    """Check that tracing can work if it is configured.
 
     Raises:
-        SettingsError: the packages that it takes are not installed.
+        SettingsError: the required packages are not installed.
     """
     if settings.otlp_endpoint is not None and not _is_installed():
         raise SettingsError(
@@ -27,7 +27,7 @@ def check_tracing(settings: Settings) -> None:
 
 
 def start_tracing(settings: Settings, service: str) -> Tracer | None:
-    """The process's tracer, under the name `service`; None where no traces are kept. Raises as `check_tracing`."""
+    """Return the process's tracer, named `service`; None if tracing is off. Raises as `check_tracing`."""
     check_tracing(settings)
     if settings.otlp_endpoint is None:
         return None
@@ -39,5 +39,5 @@ def start_tracing(settings: Settings, service: str) -> Tracer | None:
 def _is_installed() -> bool:
     try:
         return find_spec(_EXPORTER) is not None
-    except ModuleNotFoundError:  # not even the package around it
+    except ModuleNotFoundError:  # the parent package is missing, too
         return False

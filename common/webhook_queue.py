@@ -1,4 +1,4 @@
-"""The webhooks that are due, in Redis. They are lent out: what a process that died had taken comes back by itself."""
+"""Leases due webhooks from Redis to the processes that send them; the lease of a dead process expires by itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from common.jobs import WebhookState
 from common.scripts import Argument, Script
 
 MAX_ERROR_CHARS = 200
-LOOK_AT = 1000  # of an owner's due webhooks, at a time
+LOOK_AT = 1000  # how many of an owner's due webhooks are examined per call
 
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """An ended job whose webhook is to be sent now, for the `attempt`-th time (from 1).
+    """An ended job whose webhook is leased to this process, for the `attempt`-th time (from 1).
 
-    `owner` and `receiver` (host and port) are the names of whoever has a share of the attempts.
+    `owner` and `receiver` (host and port) are the names by which attempts are limited.
     """
 
     job_id: str
@@ -30,7 +30,7 @@ class Lent:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How many attempts there may be at once: in all, of one owner, to one receiver."""
+    """The maximum number of concurrent attempts: in total, per owner and per receiver."""
 
     total: int
     owner: int
@@ -38,7 +38,7 @@ class Shares:
 
 
 class WebhookQueue:
-    """Take, and say what became of it. Every method may raise `redis.exceptions.RedisError`.
+    """Leases webhooks and records the outcomes. Every method may raise `redis.exceptions.RedisError`.
 
     Args:
         redis: connection (with `decode_responses`).
@@ -51,9 +51,9 @@ class WebhookQueue:
         self._take, self._settle = Script("webhook_take"), Script("webhook_settle")
 
     def take(self, shares: Shares, going_on: Collection[Lent] = (), *, lease_s: float) -> list[Lent]:
-        """The webhooks that are due, as far as there is room beside those `going_on`.
+        """Lease due webhooks, as many as the shares allow in addition to those `going_on`.
 
-        Nobody else gets them for `lease_s` seconds.
+        No other process gets them for `lease_s` seconds.
         """
         if (room := shares.total - len(going_on)) <= 0:
             return []
@@ -67,15 +67,15 @@ class WebhookQueue:
         ]
 
     def note_delivered(self, lent: Lent) -> None:
-        """It has arrived."""
+        """Record a delivery."""
         self._note(lent, WebhookState.DELIVERED)
 
     def note_retry(self, lent: Lent, error: str, *, delay_s: float) -> None:
-        """It has not arrived; it is due again in `delay_s` seconds."""
+        """Record a failed attempt; the webhook is due again in `delay_s` seconds."""
         self._note(lent, WebhookState.PENDING, error, delay_s)
 
     def note_failed(self, lent: Lent, error: str) -> None:
-        """It has not arrived and is not tried again."""
+        """Record the final failure; there are no more attempts."""
         self._note(lent, WebhookState.FAILED, error)
 
     def _note(self, lent: Lent, state: WebhookState, error: str = "", delay_s: float = 0) -> None:

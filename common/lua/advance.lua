@@ -1,6 +1,6 @@
--- ARGV: id, attempt, lane, delay (tokens), the key that says that its grammar needs no preparation (may be empty), remember_s.
--- A job was prepared: it waits for its turn in the lane of its kind.
--- Returns 1 and the bells to ring; -1 when another attempt owns the job.
+-- ARGV: id, attempt, lane, delay (tokens), key that marks its grammar as needing no preparation (may be empty),
+-- remember_s. Moves a prepared job into the queue of its kind.
+-- Returns 1 and the wake-up messages to send; -1 if another attempt owns the job.
 write_even_when_full()
 local id, attempt, lane, delay, grammar, remember_s = unpack(ARGV)
 if not owns(id, attempt) then return {-1, {}} end

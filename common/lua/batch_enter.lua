@@ -1,6 +1,7 @@
--- ARGV: batch, owner, file, ttl_s, window_s, the owner's most open batches (may be empty), then field, value, ... of the record.
--- Enters a batch, which reads the file's lines where they are: they stay for window_s at least.
--- Returns '', or what is in the way: 'file' or 'open_batches'.
+-- ARGV: batch, owner, file, ttl_s, window_s, the owner's limit of open batches (may be empty), then field, value, ...
+-- of the record.
+-- Creates a batch, which reads the lines of the file itself: the file is kept for at least window_s. Returns '', or the
+-- reason for a refusal: 'file' or 'open_batches'.
 local id, owner, file, ttl_s, window_s, most_open = unpack(ARGV, 1, 6)
 local now_s = math.floor(now_ms() / 1000)
 local open = 'slm:batches:open:' .. owner

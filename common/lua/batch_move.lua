@@ -1,4 +1,5 @@
--- ARGV: id, new status, then the statuses that it may come from.  Returns 1 where it was in one of them, and notes the time.
+-- ARGV: id, new status, then the allowed current statuses.  Returns 1 and records the time if the status was one of
+-- these.
 local id, status = ARGV[1], ARGV[2]
 local key = 'slm:batch:' .. id
 local present = redis.call('HGET', key, 'status')

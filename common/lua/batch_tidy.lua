@@ -1,4 +1,4 @@
--- ARGV: batch.  Takes a batch that has ended, or expired, off the open ones, and drops what only its driver needed.
+-- ARGV: batch.  Removes an ended or expired batch from the open ones, and deletes the data that only the driver needed.
 local id = ARGV[1]
 local batch = redis.call('HMGET', 'slm:batch:' .. id, 'owner', 'input_file_id')
 redis.call('ZREM', 'slm:batches:open', id)

@@ -1,5 +1,5 @@
--- ARGV: id, ttl_s, data of the terminal event (JSON).  Returns the state and the bells; false for an unknown job.
--- A queued job ends here; a running one is flagged, and its worker ends it at the next token.
+-- ARGV: id, ttl_s, data of the terminal event (JSON).  Returns the state and the wake-up messages; false for an unknown
+-- job. Ends a queued job; flags a running job, which its worker ends at the next token.
 local id, ttl_s, last = unpack(ARGV)
 local job = redis.call('HMGET', job_key(id), 'state', 'lane')
 if not job[1] then return false end

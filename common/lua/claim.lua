@@ -1,5 +1,5 @@
--- ARGV: id, worker, claim (a token of this call), lease_ms, cancelled event data (JSON), ttl_s.
--- Returns attempt, number of events in the log, ms since the job's first start; or false when there is nothing to do.
+-- ARGV: id, worker, claim (unique for this call), lease_ms, cancelled event data (JSON), ttl_s.
+-- Returns attempt, number of events in the log, ms since the job's first start; or false if there is nothing to do.
 local id, worker, claim, lease_ms, cancelled, ttl_s = unpack(ARGV)
 local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'claim', 'lane')
 local now = now_ms()

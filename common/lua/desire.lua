@@ -1,4 +1,5 @@
--- ARGV: loaded (0/1), only_if ('' / 'different' / 'same').  Returns loaded, generation of the desired state after the call.
+-- ARGV: loaded (0/1), only_if ('' / 'different' / 'same').  Returns loaded, generation of the desired state after the
+-- call.
 local loaded, only_if = unpack(ARGV)
 local old = redis.call('HMGET', 'slm:model', 'loaded', 'generation')
 if only_if == 'different' and old[1] == loaded or only_if == 'same' and (old[1] or '1') ~= loaded then

@@ -1,4 +1,5 @@
--- ARGV: file.  Drops a file; nobody finds it any more. What a batch still reads goes when the last such batch has ended.
+-- ARGV: file.  Deletes a file. If open batches still read it, it is only hidden, and deleted when the last of them has
+-- ended.
 local id = ARGV[1]
 local owner = redis.call('HGET', file_key(id), 'owner')
 if not owner then return 0 end

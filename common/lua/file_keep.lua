@@ -1,13 +1,13 @@
--- ARGV: owner, file, bytes, the owner's most files and most bytes of files (either may be empty), ttl_s, then field, value, ...
--- of the file's record; without these it is only asked for room.  Returns '' once the file is kept (or could be); otherwise
--- what there is too much of, and then the content that was written for it is dropped.
+-- ARGV: owner, file, bytes, the owner's limits of files and of bytes (either may be empty), ttl_s, then field, value,
+-- ... of the file's record; without a record, only the limits are checked.  Returns '' if the file is (or could be)
+-- stored; otherwise the limit that it exceeds, and deletes the content that was written for it.
 local owner, id, bytes, most_files, most_bytes, ttl_s = unpack(ARGV, 1, 6)
 local kept = 'slm:files:bytes:' .. owner
 local num_files, num_bytes = 1, tonumber(bytes)
 local sizes = redis.call('HGETALL', kept)
 for i = 1, #sizes, 2 do
   if redis.call('EXISTS', file_key(sizes[i])) == 0 then
-    redis.call('HDEL', kept, sizes[i])  -- it has expired
+    redis.call('HDEL', kept, sizes[i])  -- the file has expired
   elseif sizes[i] ~= id then
     num_files, num_bytes = num_files + 1, num_bytes + sizes[i + 1]
   end

@@ -1,5 +1,6 @@
 -- ARGV: grace_ms, then id, whether somebody reads it (0/1), ...
--- A job whose last reader has just left stays for grace_ms, and makes room for others meanwhile. Returns the bells to ring.
+-- A job that nobody reads any more is kept for grace_ms and makes room for others meanwhile.
+-- Returns the wake-up messages to send.
 write_even_when_full()
 for i = 2, #ARGV, 2 do
   local id = ARGV[i]

@@ -1,8 +1,8 @@
--- Put before every script of this folder (job_store.py). Key names: see keys.py.
--- Times are the server's own, in ms, so that no two machines' clocks are ever compared.
+-- Prepended to every script of this folder (scripts.py). Key names: see keys.py.
+-- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
 
-local BELLS_AHEAD = 1  -- bells rung beyond the free slots: hides the way of a bell (3-5 ms) behind the running job
-local PREPARE_PLACES = 3  -- jobs that each worker prepares at once; queue.py has the same
+local BELLS_AHEAD = 1  -- jobs dispatched beyond the free slots: hides a wake-up message's latency (3-5 ms)
+local PREPARE_PLACES = 3  -- jobs that each worker prepares at once; queue.py has the same number
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -13,8 +13,8 @@ local function job_key(id) return 'slm:job:' .. id end
 local function log_key(id) return 'slm:job:' .. id .. ':log' end
 local function lane_key(lane, what) return 'slm:lane:' .. lane .. ':' .. what end
 
--- Let the script write although the memory limit is reached: Redis refuses only a script's first write, and only if it is
--- one that could take memory. For what keeps or ends jobs that were accepted; new work has to wait until there is room.
+-- Allow the script to write when the memory limit is reached: Redis refuses only a script's first write, and only if
+-- that write can use memory. For scripts that keep or end accepted jobs; new work has to wait until there is room.
 local function write_even_when_full() redis.call('HDEL', 'slm:awake', '') end
 
 -- Append one event; `data` is JSON text. The message is flask-sse's wire form.
@@ -25,8 +25,8 @@ local function append(id, kind, data)
   redis.call('PUBLISH', 'slm:job:' .. id .. ':events', message)
 end
 
--- Append ARGV[first_arg..] = type, data, type, data, ... that begin at event `first_seq`. What the log has already (the
--- command was sent twice) is skipped. Returns false when events are missing before `first_seq`.
+-- Append the events ARGV[first_arg..] = type, data, type, data, ..., the first with seq `first_seq`. Skips events that
+-- the log already has (the command was sent twice). Returns false if events before `first_seq` are missing.
 local function append_from(id, first_seq, first_arg)
   local skip = redis.call('LLEN', log_key(id)) - first_seq
   if skip < 0 then return false end
@@ -38,7 +38,7 @@ local function live_workers(now)
   return redis.call('ZRANGEBYSCORE', 'slm:workers', now, '+inf')
 end
 
--- How many jobs of a lane may be rung or running at once.
+-- Return how many jobs of a lane may be dispatched or running at once.
 local function lane_limit(lane, now)
   if lane == 'control' then return math.huge end
   local slots, workers = 0, 0
@@ -49,7 +49,7 @@ local function lane_limit(lane, now)
   return lane == 'prepare' and workers * PREPARE_PLACES or slots + BELLS_AHEAD
 end
 
--- An owner's jobs of one priority are a flow. See fair_share.py.
+-- Return the job's flow: the jobs of one owner and priority. See fair_share.py.
 local function flow_of(id)
   local job = redis.call('HMGET', job_key(id), 'owner', 'bulk')
   return job[1] .. (job[2] and ':bulk' or ':interactive')
@@ -57,14 +57,14 @@ end
 
 local function flow_key(lane, flow) return lane_key(lane, 'flow:' .. flow) end
 
--- Where in virtual time a job of the flow ends. A job of a server before fair share has no place in it.
+-- Return when a job ends in virtual time. Jobs from a server version without fair share have no virtual time.
 local function virtual_end(id)
   local job = redis.call('HMGET', job_key(id), 'virtual_start', 'cost')
   return (job[1] or 0) + (job[2] or 0)
 end
 
--- Where the next job of a flow begins: behind the last one, of those that wait and those that had their turn; but not in
--- the past. Jobs that left the line without a turn do not count.
+-- Return when the next job of a flow starts in virtual time: after the flow's last job, waiting or dispatched, but not
+-- in the past. Jobs that left the queue without being dispatched do not count.
 local function virtual_start(lane, flow)
   local present = tonumber(redis.call('GET', lane_key(lane, 'virtual')) or 0)
   local had_turn = tonumber(redis.call('ZSCORE', lane_key(lane, 'turns'), flow) or 0)
@@ -84,7 +84,7 @@ local function leave_flow(id, lane)
   if redis.call('EXISTS', flow_key(lane, flow)) == 0 then redis.call('SREM', lane_key(lane, 'flows'), flow) end
 end
 
--- Let virtual time come to the job whose turn it is. Flows that it has passed owe nothing, and are forgotten.
+-- Advance virtual time to the start of a job that is dispatched, and forget the flows that it has passed.
 local function note_turn(id, lane)
   local turns, virtual = lane_key(lane, 'turns'), lane_key(lane, 'virtual')
   local start = tonumber(redis.call('HGET', job_key(id), 'virtual_start') or 0)
@@ -95,7 +95,8 @@ local function note_turn(id, lane)
   redis.call('ZREMRANGEBYSCORE', turns, '-inf', string.format('%.0f', present))
 end
 
--- Whether the line has room for one more of the flow. A full line still takes what is below its flow's equal share.
+-- Return whether the queue has room for another job of the flow. A full queue still accepts flows below their equal
+-- share.
 local function has_room(lane, flow, max_queue)
   if redis.call('ZCARD', lane_key(lane, 'pending')) < max_queue then return true end
   local waiting = redis.call('ZCARD', flow_key(lane, flow))
@@ -103,25 +104,25 @@ local function has_room(lane, flow, max_queue)
   return waiting * flows < max_queue
 end
 
-local UNREAD_DELAY = 1e12  -- tokens; what nobody reads stands behind all that somebody reads, until its grace is over
+local UNREAD_DELAY = 1e12  -- tokens; jobs that nobody reads wait after all others, until their grace period is over
 
--- Where a job stands in line.
+-- Return the job's score in the queue.
 local function place_in_line(id, lane)
   local order = redis.call('HGET', job_key(id), 'order')
   if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 0 then return order end
   return string.format('%.4f', order + UNREAD_DELAY)
 end
 
-local YIELD_MS = 2000  -- a job that was asked for its slot and has it still after this is asked again
+local YIELD_MS = 2000  -- a job that still has its slot this long after it was asked to yield is asked again
 
--- How many jobs of a lane were dispatched and have no slot, so that they wait inside their worker.
+-- Return how many dispatched jobs of a lane have no slot, so that they wait inside their worker.
 local function without_slot(lane, now)
   local dispatched = redis.call('ZCARD', lane_key(lane, 'rung')) + redis.call('ZCARD', lane_key(lane, 'leases'))
   return math.max(0, dispatched - (lane_limit(lane, now) - BELLS_AHEAD))
 end
 
--- Ask running jobs that nobody reads for their slots: one for each job that waits inside a worker, and one for each in line
--- that somebody reads. Their workers hand them back, and they go on when it is their turn again.
+-- Ask running jobs that nobody reads to yield their slots: one for each job that waits inside a worker, and one for
+-- each queued job that somebody reads. Their workers release them, and they continue when they are dispatched again.
 local function ask_for_slots(lane, now)
   local abandoned, yielding = lane_key(lane, 'abandoned'), lane_key(lane, 'yielding')
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', yielding, '-inf', now - YIELD_MS)) do
@@ -137,7 +138,7 @@ local function ask_for_slots(lane, now)
   end
 end
 
--- How many jobs of each owner are rung or running in a lane.
+-- Return how many jobs of each owner are dispatched or running in a lane.
 local function places_held(lane)
   local held = {}
   for _, what in ipairs({'rung', 'leases'}) do
@@ -149,8 +150,7 @@ local function places_held(lane)
   return held
 end
 
--- The first in line of those whose owner leaves a place to the others: a job that is prepared may hold its place for
--- seconds, for nothing.
+-- Return the next job to prepare. One owner may not take all places, because a useless preparation may last seconds.
 local function next_to_prepare(limit)
   local held = places_held('prepare')
   local most, first, order = math.max(1, limit - 1), nil, math.huge
@@ -164,7 +164,8 @@ local function next_to_prepare(limit)
   return first
 end
 
--- Take the jobs whose turn has come out of `pending`. Returns id, kind, id, kind, ...: the caller sends their bells.
+-- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, id, kind, ...: the caller sends the wake-up
+-- messages.
 local function ring(lane, now)
   local pending, rung, limit = lane_key(lane, 'pending'), lane_key(lane, 'rung'), lane_limit(lane, now)
   local room = limit - redis.call('ZCARD', rung) - redis.call('ZCARD', lane_key(lane, 'leases'))
@@ -172,7 +173,7 @@ local function ring(lane, now)
   while room > 0 do
     local id = lane == 'prepare' and next_to_prepare(limit) or lane ~= 'prepare' and redis.call('ZRANGE', pending, 0, 0)[1]
     if not id then break end
-    -- Nobody's job needs to be early: what would wait inside a worker would be asked for room at once.
+    -- Do not dispatch an unread job ahead of a free slot: while it waited, it would make others yield.
     local is_early = lane == 'generate' and room <= BELLS_AHEAD
     if is_early and redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then break end
     redis.call('ZREM', pending, id)
@@ -187,7 +188,8 @@ local function ring(lane, now)
   return bells
 end
 
--- 1 for the next in line; 0 when the turn has come. Whoever is to be prepared stands behind all that need a slot only.
+-- Return the queue position: 1 is next, 0 is dispatched. Jobs to be prepared count after all jobs that only need a
+-- slot.
 local function position(id, lane)
   local rank = redis.call('ZRANK', lane_key(lane, 'pending'), id)
   local ahead = lane == 'prepare' and redis.call('ZCARD', lane_key('generate', 'pending')) or 0
@@ -200,7 +202,7 @@ local function leave_lane(id, lane)
   redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
--- Wait until the job's turn comes, or until it has waited too long.
+-- Put a job into the queue, with its deadline if it has one.
 local function enter_line(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
   redis.call('ZADD', lane_key(lane, 'pending'), place_in_line(id, lane), id)
@@ -208,8 +210,8 @@ local function enter_line(id, lane)
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
 
--- Give a job its place in a lane: where its owner's last one there ends, in virtual time (fair_share.py). Bulk jobs stand
--- `delay` behind theirs, so they wait but never starve. The fraction puts jobs that begin at once into their order.
+-- Set a job's order in a lane: the virtual time when its owner's last job there ends (fair_share.py). Bulk jobs come
+-- `delay` later, so they wait but never starve. The fraction orders jobs with the same virtual start by arrival.
 local function take_place(id, lane, flow, delay)
   local start = virtual_start(lane, flow)
   local arrival = redis.call('HGET', job_key(id), 'arrival') % 1000 / 1000
@@ -217,14 +219,14 @@ local function take_place(id, lane, flow, delay)
     'order', string.format('%.4f', start + delay + arrival))
 end
 
-local STARTS_KEPT = 64  -- start times per lane, newest first: what the drain rate is measured from
+local STARTS_KEPT = 64  -- start times per lane, newest first, from which the drain rate is measured
 
 local function note_start(lane, now)
   redis.call('LPUSH', lane_key(lane, 'starts'), now)
   redis.call('LTRIM', lane_key(lane, 'starts'), 0, STARTS_KEPT - 1)
 end
 
--- Put a job back to its old place in line.
+-- Return a job to its old position in the queue.
 local function requeue(id, lane)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', 'queued')
@@ -232,19 +234,19 @@ local function requeue(id, lane)
   enter_line(id, lane)
 end
 
--- Note that something happened, for /metrics: `keys.COUNTERS`.
+-- Increment a counter for /metrics (`keys.COUNTERS`).
 local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
 
 local function webhooks_key(id) return 'slm:webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
 
--- Have the job's webhook sent, if it has one.
+-- Schedule the job's webhook, if it has one.
 local function owe_webhook(id, now)
   if redis.call('HEXISTS', job_key(id), 'webhook_url') == 0 then return end
   redis.call('ZADD', webhooks_key(id), now, id)
   redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
 end
 
--- Enter a terminal state. Called before the terminal event is appended: who sees the event must see the state.
+-- Enter a terminal state. Call before the terminal event is appended: readers that see the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
   redis.call('SREM', lane_key(lane, 'unread'), id)
@@ -254,23 +256,23 @@ local function close(id, lane, state, now)
   owe_webhook(id, now)
 end
 
-local BYTES_PER_EVENT = 100  -- of a log, beside the texts in it
+local BYTES_PER_EVENT = 100  -- overhead of a log entry, without its text
 
--- Count bytes that a job keeps in Redis as its owner's.
+-- Add bytes that a job takes in Redis to its owner's total.
 local function keep_bytes(id, bytes)
   redis.call('HINCRBY', 'slm:jobs:bytes', id, bytes)
   redis.call('HINCRBY', 'slm:owners:bytes', redis.call('HGET', 'slm:jobs:owners', id), bytes)
 end
 
--- Drop what a job was given: nobody asks for it any more where the job has brought nothing.
+-- Delete a job's params, which are not needed if the job has no result.
 local function drop_body(id)
   local bytes = redis.call('HSTRLEN', job_key(id), 'params')
   redis.call('HDEL', job_key(id), 'params')
   keep_bytes(id, -bytes)
 end
 
--- Start the clock of a closed job's record; called after its last event. Not while its webhook is on its way or an
--- operator has to decide: each calls again when it is done.
+-- Let a closed job's record expire; call after its last event. Does nothing while its webhook is pending or the job is
+-- in the dead letters: this is called again when that ends.
 local function expire(id, now, ttl_s)
   if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', 'slm:jobs:quarantine', id) then return end
   redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
@@ -281,7 +283,7 @@ local function expire(id, now, ttl_s)
   if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
 end
 
--- List a new job among everybody's and its owner's.
+-- Add a new job to the global and its owner's listings.
 local function list(id, owner, now)
   redis.call('ZADD', 'slm:jobs:index', now, id)
   redis.call('ZADD', 'slm:jobs:index:' .. owner, now, id)
@@ -289,7 +291,7 @@ local function list(id, owner, now)
   redis.call('SADD', 'slm:jobs:open:' .. owner, id)
 end
 
--- Take a job out of the listings. Its record may be gone already.
+-- Remove a job from the listings. Its record may have expired already.
 local function unlist(id)
   local owner = redis.call('HGET', 'slm:jobs:owners', id)
   if owner then
@@ -302,10 +304,10 @@ local function unlist(id)
   redis.call('ZREM', 'slm:jobs:expiry', id)
 end
 
-local OLDEST = 200  -- of an owner's jobs: how many are looked at to make room
+local OLDEST = 200  -- how many of an owner's oldest jobs are examined to make room
 
--- Forget ended jobs of an owner, the oldest first, until the texts of all take no more than `most` bytes. Returns whether
--- that was enough.
+-- Delete ended jobs of an owner, oldest first, until the texts of all jobs take at most `most` bytes. Returns whether
+-- that succeeded.
 local function make_room(owner, most)
   local function is_enough() return tonumber(redis.call('HGET', 'slm:owners:bytes', owner) or 0) <= most end
   if is_enough() then return true end
@@ -323,10 +325,10 @@ local DAY_MS = 86400000
 
 local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
 
--- What an owner's open jobs may still come to.
+-- Return the key of the tokens reserved for an owner's open jobs.
 local function reserved_key(owner) return 'slm:tokens:' .. owner .. ':reserved' end
 
--- Set tokens aside for a job until it ends, so that many jobs at once cannot use more than there are.
+-- Reserve tokens for a job until it ends, so that concurrent jobs cannot exceed the limit together.
 local function reserve(id, owner, tokens)
   redis.call('HSET', job_key(id), 'reserved', tokens)
   redis.call('INCRBY', reserved_key(owner), tokens)
@@ -339,7 +341,7 @@ local function free_reserved(id, owner)
   redis.call('DEL', reserved_key(owner))
 end
 
--- Enter an ended job into its owner's account. Called once per job, with its terminal state.
+-- Charge an ended job to its owner's account. Called once per job, with its terminal state.
 local function account(id, prompt_tokens, completion_tokens)
   local owner, now = redis.call('HGET', job_key(id), 'owner'), now_ms()
   free_reserved(id, owner)
@@ -351,7 +353,7 @@ local function account(id, prompt_tokens, completion_tokens)
   redis.call('HINCRBY', usage, 'completion_tokens', completion_tokens)
 end
 
--- How many tokens a job's log holds; for jobs that ended without a result, which are few.
+-- Count the tokens in a job's log; for jobs without a result, which are few.
 local function committed_tokens(id)
   local count = 0
   for _, message in ipairs(redis.call('LRANGE', log_key(id), 0, -1)) do
@@ -361,7 +363,7 @@ local function committed_tokens(id)
   return count
 end
 
--- End a job that has no worker, with an error (JSON).
+-- Fail a job that has no worker with an error (JSON).
 local function fail(id, lane, err, now, ttl_s)
   redis.call('HSET', job_key(id), 'error', err)
   close(id, lane, 'failed', now)
@@ -370,7 +372,7 @@ local function fail(id, lane, err, now, ttl_s)
   account(id, 0, committed_tokens(id))
 end
 
--- End a queued job that nobody wants any more; `last` is the data of its terminal event (JSON).
+-- Cancel a queued job; `last` is the data of its terminal event (JSON).
 local function cancel_queued(id, lane, last, now, ttl_s)
   close(id, lane, 'cancelled', now)
   append(id, 'finished', last)
@@ -380,7 +382,7 @@ end
 
 local function file_key(id) return 'slm:file:' .. id end
 
--- Remove a file that was deleted, unless a batch reads it.
+-- Remove the data of a deleted file, unless an open batch reads it.
 local function remove_unused(id)
   local file = redis.call('HMGET', file_key(id), 'owner', 'is_deleted')
   if not file[2] or redis.call('SCARD', file_key(id) .. ':batches') > 0 then return end
@@ -388,21 +390,21 @@ local function remove_unused(id)
   redis.call('HDEL', 'slm:files:bytes:' .. file[1], id)
 end
 
--- Set a job aside where an operator sees it; its record stays whole until the operator has decided. Called before it ends.
+-- Add a job to the dead letters; its record is kept until an operator decides. Called before the job ends.
 local function quarantine(id, now)
   redis.call('ZADD', 'slm:jobs:quarantine', now, id)
   count('quarantined')
 end
 
--- Take a job out of quarantine: its record expires like any other's. Returns whether it was in it.
+-- Remove a job from the dead letters; its record then expires like any other. Returns whether it was there.
 local function drop(id, now, ttl_s)
   if redis.call('ZREM', 'slm:jobs:quarantine', id) == 0 then return false end
   expire(id, now, ttl_s)
   return true
 end
 
--- Since when processes of a kind (`worker`, `api`) have been beating without a gap: `now` during a gap, 0 if none ever
--- did. In a gap they were all away, or this server was.
+-- Return since when processes of a kind (`worker`, `api`) have sent heartbeats without a gap: `now` during a gap, 0 if
+-- none ever did. During a gap all of them were away, or this server was.
 local function awake_since(kind, now)
   local beats = redis.call('HMGET', 'slm:awake', kind .. ':last', kind .. ':since', kind .. ':gap_ms')
   if not beats[1] then return 0 end
@@ -414,15 +416,16 @@ local function note_beat(kind, now, gap_ms)
   redis.call('HSET', 'slm:awake', kind .. ':since', since, kind .. ':last', now, kind .. ':gap_ms', gap_ms)
 end
 
--- Whether a lease that has run out says that its worker is gone. After a gap nobody could renew any, so workers get the
--- time of a whole lease first.
+-- Return whether an expired lease means that its worker is dead. During a gap no worker could renew its leases, so
+-- after it workers first get the time of a whole lease.
 local function leases_count(now)
   local lease_ms = tonumber(redis.call('HGET', 'slm:awake', 'lease_ms') or 0)
   return now - awake_since('worker', now) >= lease_ms
 end
 
--- Whether somebody reads the job's stream, or never had to. Readers renew the key; it outlives the last by the grace.
--- Nobody could renew it while the server or the API was away, so everybody gets a new grace after that.
+-- Return whether somebody reads the job, or it needs no reader. Readers renew the key, which expires a grace period
+-- after the last one. While the server or the API was away the key could not be renewed, so a new grace period starts
+-- after that.
 local function has_reader(id, now)
   local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
   if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
@@ -434,21 +437,21 @@ local function is_over(id)
   return state ~= 'queued' and state ~= 'running'
 end
 
--- The last reader of a job has left: it stands behind others, and gives up its slot if they need it.
+-- Handle the loss of the last reader: the job waits after others, and gives up its slot if they need it.
 local function abandon(id, lane)
   if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
   redis.call('ZADD', lane_key(lane, 'pending'), 'XX', place_in_line(id, lane), id)
   if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
 end
 
--- A reader has come back to it.
+-- Handle the return of a reader.
 local function take_up(id, lane)
   if redis.call('SREM', lane_key(lane, 'unread'), id) == 0 then return end
   redis.call('ZADD', lane_key(lane, 'pending'), 'XX', place_in_line(id, lane), id)
   redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
--- Whether the present attempt of a job has brought a token.
+-- Return whether the current attempt of a job has emitted a token.
 local function made_progress(id)
   local first = redis.call('HGET', job_key(id), 'attempt_seq') or 0
   for _, message in ipairs(redis.call('LRANGE', log_key(id), first, -1)) do
@@ -457,7 +460,7 @@ local function made_progress(id)
   return false
 end
 
--- Whether `attempt` is the one that may write. A job that was taken up again fences its older attempts off.
+-- Return whether `attempt` may write. A job that was claimed again fences off its older attempts.
 local function owns(id, attempt)
   local held = redis.call('HMGET', job_key(id), 'state', 'attempt')
   return held[1] == 'running' and held[2] == attempt

@@ -1,8 +1,8 @@
 -- ARGV: lane, max_crashes, stale_bell_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON), data of
 -- a cancelled job's last event (JSON).
--- Puts back the jobs whose worker died, fails those that killed too many and those that waited too long, ends those that
--- nobody has read for their grace, finds bells that were lost, forgets expired jobs. Every worker runs it; it is atomic, so
--- they need no agreement. Returns the bells to ring.
+-- Requeues jobs of dead workers, fails jobs that lost too many workers or waited too long, cancels queued jobs that
+-- nobody has read for their grace period, finds lost wake-up messages, and forgets expired jobs. Every worker runs it;
+-- it is atomic, so they need no coordination. Returns the wake-up messages to send.
 write_even_when_full()
 local lane, max_crashes, stale_bell_ms, queue, ttl_s, lost_error, expired_error, cancelled = unpack(ARGV)
 local now = now_ms()
@@ -25,7 +25,7 @@ for _, id in ipairs(redis.call('SMEMBERS', lane_key(lane, 'unread'))) do
     cancel_queued(id, lane, cancelled, now, ttl_s)
   end
 end
--- A bell rung long ago while the queue is empty was lost on its way: the message was handed to a worker that died.
+-- A job dispatched long ago although the Celery queue is empty: a worker received the message and died.
 if redis.call('LLEN', queue) == 0 then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'rung'), '-inf', now - stale_bell_ms)) do
     requeue(id, lane)

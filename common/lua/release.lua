@@ -1,5 +1,5 @@
--- ARGV: id, attempt.  The worker hands its running job back, to the job's old place in line.
--- Returns 1 and the bells to ring; -1 when another attempt owns the job.
+-- ARGV: id, attempt.  Returns a running job to its old position in the queue.
+-- Returns 1 and the wake-up messages to send; -1 if another attempt owns the job.
 write_even_when_full()
 local id, attempt = unpack(ARGV)
 if not owns(id, attempt) then return {-1, {}} end

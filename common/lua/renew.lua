@@ -1,4 +1,5 @@
--- ARGV: lease_ms, then id, attempt, id, attempt, ...  Returns the attempts lost (id, attempt, ...), the jobs to cancel.
+-- ARGV: lease_ms, then id, attempt, id, attempt, ...  Returns the lost attempts (id, attempt, ...) and the jobs to
+-- cancel.
 write_even_when_full()
 local now = now_ms()
 local deadline = now + ARGV[1]

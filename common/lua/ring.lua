@@ -1,2 +1,2 @@
--- ARGV: lane.  Returns the bells to ring.
+-- ARGV: lane.  Dispatches jobs and returns the wake-up messages to send.
 return ring(ARGV[1], now_ms())

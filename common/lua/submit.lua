@@ -1,10 +1,11 @@
--- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens), ttl_s,
--- the owner's most jobs at once, most tokens a day and most bytes kept, the job in quarantine that this one repeats (each of
--- these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional fields
--- (job_store.py: JobOptions).
--- Returns status, the job's id, position (seconds to wait if too few tokens are left), bells; and if too few tokens are
--- left, what the job may need, what is left of the day, and what other jobs may need of that.
-local RESERVED_RETRY_S = 2  -- nobody knows which of the owner's jobs ends first, or when
+-- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens),
+-- ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter that this job repeats (each
+-- of these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional
+-- fields (job_store.py: JobOptions).
+-- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; and if too few
+-- tokens are left: the most the job may need, how many are left today, and how many of those are reserved for other
+-- jobs.
+local RESERVED_RETRY_S = 2  -- it is unknown which of the owner's jobs ends first, and when
 local id, kind, lane, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
 local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
 local option = {}
@@ -39,7 +40,7 @@ if most_tokens ~= '' then
   end
 end
 if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
-local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before anything else
+local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
 local flow = owner .. (option.bulk and ':bulk' or ':interactive')
 if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}} end

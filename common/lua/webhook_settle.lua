@@ -1,5 +1,5 @@
 -- ARGV: id, attempt, state, error (may be empty), retry_ms (while the state is pending), ttl_s.
--- Notes what became of an attempt. Returns 0, and does nothing, when another one has begun since.
+-- Records the outcome of an attempt. Returns 0 and does nothing if another attempt has begun since.
 local id, attempt, state, err, retry_ms, ttl_s = unpack(ARGV)
 if redis.call('HGET', job_key(id), 'webhook_attempts') ~= attempt then return 0 end
 local now = now_ms()

@@ -1,7 +1,8 @@
--- ARGV: limit, lease_ms, most of an owner's attempts at once, most to a receiver, how many of an owner's to look at, then
--- name, count, ... of the attempts that are going on: an owner as 'owner:<o>', a receiver (host and port) as 'receiver:<r>'.
--- Lends out ended jobs whose webhook is due: nobody else gets them for lease_ms. Owners with few attempts come first, and a
--- receiver that has its share keeps no other waiting. Returns id, attempt, owner, receiver, ...
+-- ARGV: limit, lease_ms, concurrent attempts per owner and per receiver, how many of an owner's due webhooks to
+-- examine, then name, count, ... of the running attempts: an owner is 'owner:<o>', a receiver (host and port)
+-- 'receiver:<r>'.
+-- Leases ended jobs whose webhook is due: nobody else gets them for lease_ms. Owners with few attempts come first, and
+-- a receiver at its limit does not delay others. Returns id, attempt, owner, receiver, ...
 local limit, lease_ms, most_per_owner, most_per_receiver, look_at = unpack(ARGV, 1, 5)
 limit = tonumber(limit)
 local going_on = {}

@@ -1,4 +1,4 @@
--- Returns the reports of the live workers; forgets the dead.
+-- Returns the reports of the live workers; removes dead ones.
 local now = now_ms()
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'slm:workers', '-inf', '(' .. now)) do
   redis.call('ZREM', 'slm:workers', worker)
