@@ -41,9 +41,9 @@ def test_a_copied_beginning_gets_the_same_bits_as_a_computed_one(make_runner):
         (row(0, ()), "has no token"),
         (row(0, (1,) * (CONTEXT + 1)), "10 blocks for 0 \\+ 641 tokens"),
         (Row((0,), (1,), 64, "base", needs_logits=True), "1 blocks for 64 \\+ 1 tokens"),
-        (Row(tuple(range(11)), (1,), 0, "base", needs_logits=True), "no more than 10"),
-        (Row((40,), (1,), 0, "base", needs_logits=True), "a block that the cache of 40 has not"),
-        (Row((-1,), (1,), 0, "base", needs_logits=True), "a block that the cache of 40 has not"),
+        (Row(tuple(range(11)), (1,), 0, "base", needs_logits=True), "the limit is 10"),
+        (Row((40,), (1,), 0, "base", needs_logits=True), "a block outside the cache of 40"),
+        (Row((-1,), (1,), 0, "base", needs_logits=True), "a block outside the cache of 40"),
     ],
 )
 def test_rows_that_would_write_outside_their_blocks_are_refused(make_runner, wrong, reason):

@@ -1,6 +1,6 @@
-"""The native CPU runner: a model's whole step in one call of C, compiled where a compiler is.
+"""The native CPU runner: computes a whole step of the model in one C call. Requires a C compiler.
 
 `build` compiles the sources in `src/` once, `library` declares their interface, `weights` packs a checkpoint's tensors
-(`worker.engine.architecture` says which are which), and `runner` ties them into a `ModelRunner`. Where any of it
-cannot work, `NativeUnavailable` says why and another runner takes over.
+(named by `worker.engine.architecture`), and `runner` combines them into a `ModelRunner`. If any of these cannot work,
+`NativeUnavailable` says why and another runner is used.
 """

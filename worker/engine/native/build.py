@@ -1,4 +1,4 @@
-"""Compiles the C sources with the system's compiler, once per version of them, into a cache folder."""
+"""Compiles the C sources with the system's compiler into a cache folder, once per version of the sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.engine.native.errors import BuildFailed
 
 SOURCES = Path(__file__).parent / "src"
 COMPILE_TIMEOUT_S = 300
-# Contracting a * b + c is left to the sources: two inlined copies of a loop must not differ in their rounding.
+# No automatic contraction of a * b + c: two inlined copies of a loop must not round differently.
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _X86_KERNELS = {
     "kernels_avx2.c": ("-mavx2", "-mfma", "-mf16c"),
@@ -27,19 +27,19 @@ _X86_KERNELS = {
 
 
 def build_library(cache_dir: Path, compiler: str | None = None) -> Path:
-    """Compile the native library, unless `cache_dir` has it.
+    """Compile the native library, unless it is in `cache_dir` already.
 
-    The library has the kernels of every CPU of this architecture, so that the folder may be shared by machines.
+    The library contains the kernels for all CPUs of this architecture, so machines can share the folder.
 
     Args:
-        cache_dir: created when missing; old versions in it are left alone.
+        cache_dir: created if missing; old versions in it are not deleted.
         compiler: the C compiler; default: `$CC`, else `cc`.
 
     Returns:
-        The shared library's path.
+        The path of the shared library.
 
     Raises:
-        BuildFailed: there is no compiler, or it failed; the text has its first words.
+        BuildFailed: there is no compiler, or it failed; the text has the beginning of its output.
     """
     compiler = _find_compiler(compiler or os.environ.get("CC") or "cc")
     library = cache_dir / f"slm-native-{_version(compiler)}.so"
@@ -49,7 +49,7 @@ def build_library(cache_dir: Path, compiler: str | None = None) -> Path:
             built = _compile(compiler, Path(folder))
             with built.open("rb") as file:
                 os.fsync(file)
-            built.replace(library)  # whole or not at all, whoever else builds it now, and also after a power cut
+            built.replace(library)  # atomic, despite concurrent builds and power cuts
     return library
 
 
@@ -64,11 +64,11 @@ def _prepare(cache_dir: Path) -> None:
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise BuildFailed(f"The folder for the native library cannot be made: {err}.") from err
+        raise BuildFailed(f"The folder for the native library cannot be created: {err}.") from err
 
 
 def _units() -> dict[Path, tuple[str, ...]]:
-    """The sources to compile for this architecture, with their own flags."""
+    """Return the sources to compile for this architecture, with their specific flags."""
     is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
     units: dict[Path, tuple[str, ...]] = {}
     for source in sorted(SOURCES.glob("*.c")):
@@ -80,7 +80,7 @@ def _units() -> dict[Path, tuple[str, ...]]:
 
 
 def _version(compiler: str) -> str:
-    """Names what the library is made of: sources, flags, compiler and architecture."""
+    """Return a hash of the library's inputs: sources, flags, compiler and architecture."""
     digest = hashlib.sha256(repr((FLAGS, _X86_KERNELS, platform.machine(), platform.system())).encode())
     digest.update(_run([compiler, "--version"]).encode())
     for source in sorted(SOURCES.iterdir()):
@@ -90,7 +90,7 @@ def _version(compiler: str) -> str:
 
 
 def _compile(compiler: str, folder: Path) -> Path:
-    """Compile every source by itself, side by side, and link them."""
+    """Compile the sources in parallel and link them."""
     units = _units()
     objects = [folder / f"{source.stem}.o" for source in units]
     commands = [

@@ -1,10 +1,10 @@
-"""What can keep the native runner from being used."""
+"""The reasons why the native runner cannot be used."""
 
 from __future__ import annotations
 
 
 class NativeUnavailable(Exception):
-    """The native runner cannot be used here; the text says why. Another runner can.
+    """The native runner cannot be used here; the text says why. Another runner can be used instead.
 
     NativeUnavailable
     └── BuildFailed   there is no C compiler, or it failed

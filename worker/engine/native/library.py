@@ -1,4 +1,4 @@
-"""The C interface of `src/slm_native.h`, for ctypes. Shapes and meanings are described there."""
+"""Declares the C interface of `src/slm_native.h` for ctypes. The header describes shapes and meanings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BLOCK_TOKENS = 64
 
 
 class Precision(IntEnum):
-    """Number format of the weights and of the products."""
+    """Number format of the weights and the matrix products."""
 
     FP32 = 0
     INT8 = 1
 
 
 class EmbeddingKind(IntEnum):
-    """How the token embeddings are stored."""
+    """Storage format of the token embeddings."""
 
     FP32 = 0
     BF16 = 1
@@ -88,7 +88,7 @@ def load_library(path: Path) -> ctypes.CDLL:
     """Load the library and declare its functions. Calls release the GIL.
 
     Raises:
-        BuildFailed: the file is no library of this machine, or not ours.
+        BuildFailed: the file is not a library for this machine, or not this library.
     """
     try:
         library = ctypes.CDLL(str(path))
@@ -101,6 +101,6 @@ def load_library(path: Path) -> ctypes.CDLL:
 
 
 def available_kernels(library: ctypes.CDLL) -> list[str]:
-    """Names of the kernel sets that this CPU can run, best first."""
+    """Return the names of the kernel sets that this CPU can run, best first."""
     names: bytes = library.slm_available_kernels()
     return names.decode().split(",")

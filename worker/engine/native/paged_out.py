@@ -1,4 +1,4 @@
-"""Keeps a checkpoint's pages out of memory once they have been read."""
+"""Frees the memory of a checkpoint's pages after they have been read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-_MADV_PAGEOUT = 21  # Linux 5.4 on; what is changed or of no file stays as it is, where there is no swap
+_MADV_PAGEOUT = 21  # since Linux 5.4; without swap, modified and anonymous pages stay in memory
 
 
 class PagedOutTensors(Mapping[str, Tensor]):
-    """Tensors that are read one after the other: the pages of one go back to the system when the next one is read.
+    """Tensors that are read in sequence: reading the next tensor pages out the previous one.
 
-    They can be read again, from the file. So a model can be packed without being in memory twice. Where the system
-    cannot do this, nothing happens.
+    The tensors can be read again from the file. So a model can be packed without being in memory twice. If the system
+    does not support this, nothing happens.
 
     Args:
-        tensors: mapped from a file, or not.
+        tensors: may be mapped from a file.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -44,7 +44,7 @@ class PagedOutTensors(Mapping[str, Tensor]):
 
 
 def _page_out(tensor: Tensor) -> None:
-    """Give back the whole pages within the tensor. The system's refusal does not matter."""
+    """Page out the whole pages within the tensor. Errors are ignored."""
     if not sys.platform.startswith("linux") or tensor.device.type != "cpu":
         return
     size = mmap.PAGESIZE

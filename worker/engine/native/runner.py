@@ -1,4 +1,4 @@
-"""The `ModelRunner` over the native library."""
+"""Implements `ModelRunner` with the native library."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from worker.engine.sequence import BASE_ADAPTER
 
 logger = logging.getLogger(__name__)
 
-MAX_STEP_TOKENS = 512  # computed by one native call; more rows than that are cut
-# By kernel set, prompt tokens beside decoding rows: as many as cost little more than one row, which has to read all
-# weights; and as many as take some 15 milliseconds.
+MAX_STEP_TOKENS = 512  # per native call; longer inputs are split
+# Prompt tokens added to decoding rows, by kernel set: the number that costs little more than a single row, which must
+# read all weights anyway; and the number that takes about 15 ms.
 PREFILL_PARTS = {"avx512vnni": (6, 64), "avx2": (8, 16), "portable": (8, 8)}
-MAX_GUESSES = 3  # rows that cost less together than one step more
-# The first blocks of the cache are taken from the machine at once: a new page of a virtual machine can cost 2 ms, and
-# the first long prompts a quarter of their time. No more than what the checkpoint has taken before.
+MAX_GUESSES = 3  # draft tokens; verifying them together costs less than one more step
+# The first blocks of the cache are populated at the start: in a virtual machine a new page can cost 2 ms, a quarter of
+# the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
 WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 
 
 class NativeRunner:
-    """Runs a Llama-like or GPT-2 model on the CPU, one native call a step.
+    """Runs a Llama-like or GPT-2 model on the CPU with one native call per step.
 
     A row's logits are bitwise the same alone, in any batch, with any chunks of its prefill and any number of threads.
 
@@ -59,8 +59,8 @@ class NativeRunner:
         kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
-        NativeUnavailable: no compiler, or no such kernel set: use another runner.
-        UnsupportedModelError: the native code does not compute this model: use another runner.
+        NativeUnavailable: there is no compiler, or the kernel set is not available: use another runner.
+        UnsupportedModelError: the native code does not support this model: use another runner.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
         ValueError: the weights are not finite.
         MemoryError: there is not enough memory.
@@ -110,7 +110,7 @@ class NativeRunner:
         )
         self._cache = Memory(self.num_blocks * self.block_bytes)
         self._cache.take(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
-        self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # a part for each row of a step
+        self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # one table per row of a step
         self._rows = (NativeRow * num_slots)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
         self._logits = torch.empty(num_slots * (1 + self.max_guesses), self.vocab_size)  # of few rows all that is there
@@ -119,7 +119,7 @@ class NativeRunner:
             *(MAX_STEP_TOKENS, num_slots, threads),
         )
         if not self._handle:
-            raise MemoryError("The native runner got no memory or no threads.")
+            raise MemoryError("The native runner could not allocate memory or start its threads.")
         logger.info(
             "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d slots over %d blocks of %d tokens.",
             *(precision, self.kernels, threads, self._model.packed_bytes / 1e6),
@@ -128,7 +128,7 @@ class NativeRunner:
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of all packed weights: what a step reads at least."""
+        """Size of all packed weights in bytes, which every step reads."""
         return self._model.packed_bytes
 
     @property
@@ -138,7 +138,7 @@ class NativeRunner:
         return matrix
 
     def multiply(self, matrix: NativeLinear, x: Tensor, y: Tensor) -> None:
-        """What a step does for one matrix, alone: y = x W^T + b, for tests and measurements.
+        """Compute y = x W^T + b for one matrix like in a step, for tests and benchmarks.
 
         Args:
             matrix: of this runner's model.
@@ -151,10 +151,10 @@ class NativeRunner:
         """Compute the rows; see `ModelRunner.forward`.
 
         Returns:
-            A view of the runner's own buffer: the next forward overwrites it.
+            A view of the runner's buffer, which the next forward overwrites.
 
         Raises:
-            ValueError: a row has no token, one that the vocabulary has not, or too few blocks. Nothing was computed.
+            ValueError: a row has no token, a token outside the vocabulary, or too few blocks. Nothing was computed.
         """
         for row in rows:
             self._check(row)
@@ -163,35 +163,35 @@ class NativeRunner:
             num_logits += self._run(step, num_logits)
         return self._logits[:num_logits]
 
-    def copy_block(self, source: int, target: int, num_tokens: int) -> None:  # noqa: ARG002 - a block is copied whole
+    def copy_block(self, source: int, target: int, num_tokens: int) -> None:  # noqa: ARG002 - whole blocks are copied
         """As `ModelRunner.copy_block`."""
         begin = self._cache.address
         ctypes.memmove(begin + target * self.block_bytes, begin + source * self.block_bytes, self.block_bytes)
 
     def close(self) -> None:
-        """Stop the threads and give all memory back."""
+        """Stop the threads and free all memory."""
         self._library.slm_destroy(self._handle)
         self._cache.close()
         self._model.close()
         del self._logits
 
     def _check(self, row: Row) -> None:
-        """What the native code takes on trust."""
+        """Check the inputs that the native code does not check."""
         if not row.num_guesses < len(row.token_ids):
-            raise ValueError("A row has no token that is no guess.")
+            raise ValueError("A row has no token besides draft tokens.")
         if row.num_guesses > self.max_guesses:
-            raise ValueError(f"A row has {row.num_guesses} guesses, and no more than {self.max_guesses} are allowed.")
+            raise ValueError(f"A row has {row.num_guesses} draft tokens; the limit is {self.max_guesses}.")
         row.check_tokens(self.vocab_size)
         if not _blocks_for(row.start + len(row.token_ids)) <= len(row.blocks) <= self._max_row_blocks:
             raise ValueError(
-                f"A row has {len(row.blocks)} blocks for {row.start} + {len(row.token_ids)} tokens, "
-                f"and no more than {self._max_row_blocks} are allowed."
+                f"A row has {len(row.blocks)} blocks for {row.start} + {len(row.token_ids)} tokens; "
+                f"the limit is {self._max_row_blocks} blocks."
             )
         if not 0 <= min(row.blocks) <= max(row.blocks) < self.num_blocks:
-            raise ValueError(f"A row has a block that the cache of {self.num_blocks} has not.")
+            raise ValueError(f"A row has a block outside the cache of {self.num_blocks} blocks.")
 
     def _run(self, rows: list[Row], first_logits: int) -> int:
-        """Compute at most `MAX_STEP_TOKENS` tokens; returns the number of rows of logits written."""
+        """Compute at most `MAX_STEP_TOKENS` tokens; return the number of rows of logits written."""
         num_tokens = 0
         for index, (native, row) in enumerate(zip(self._rows, rows, strict=False)):
             end = num_tokens + len(row.token_ids)
@@ -207,7 +207,7 @@ class NativeRunner:
         return sum(row.num_logits for row in rows)
 
     def _write_table(self, index: int, blocks: tuple[int, ...]) -> int:
-        """Put down a row's blocks; the address of the first."""
+        """Write a row's block table and return its address."""
         begin = index * self._max_row_blocks
         self._tables[begin : begin + len(blocks)] = list(blocks)
         return ctypes.addressof(self._tables) + begin * ctypes.sizeof(ctypes.c_int32)
@@ -217,12 +217,12 @@ def _choose_kernels(available: list[str], wanted: str | None) -> str:
     if wanted is None:
         return available[0]
     if wanted not in available:
-        raise NativeUnavailable(f"This CPU has no {wanted} kernels, but {', '.join(available)}.")
+        raise NativeUnavailable(f"The {wanted} kernels do not run on this CPU; available: {', '.join(available)}.")
     return wanted
 
 
 def _cut(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
-    """Cut the rows into steps of at most `max_tokens` tokens, in order."""
+    """Split the rows into steps of at most `max_tokens` tokens, in order."""
     step: list[Row] = []
     room = max_tokens
     for row in rows:
@@ -236,7 +236,7 @@ def _cut(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
 
 
 def _parts(row: Row, first_length: int, length: int) -> Iterator[Row]:
-    """Cut one row: `first_length` tokens, unless that is all or nothing of it, then `length` a part."""
+    """Split a row: first `first_length` tokens (if not 0), then `length` tokens per part."""
     count = len(row.token_ids)
     begin = 0
     end = min(first_length or length, count)
@@ -252,5 +252,5 @@ def _parts(row: Row, first_length: int, length: int) -> Iterator[Row]:
 
 
 def _blocks_for(num_tokens: int) -> int:
-    """Blocks that hold so many tokens."""
+    """Return how many blocks that many tokens need."""
     return -(-num_tokens // BLOCK_TOKENS)

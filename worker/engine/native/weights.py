@@ -1,4 +1,4 @@
-"""Packs a checkpoint's tensors into the native model's memory, one tensor at a time."""
+"""Packs a checkpoint's tensors into the memory of the native model, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from worker.engine.native.memory import Memory
 from worker.engine.rotary import rotary_tables
 
 ALIGNMENT = 64  # bytes, of each packed matrix
-WIDTH_MULTIPLE = 16  # of all widths: the rows of a panel, and the longest vector
+WIDTH_MULTIPLE = 16  # all widths are multiples of it: the rows of a panel, and the longest vector
 MAX_HEAD_SIZE = 256
 ROWS_PER_CALL = 1024  # packed by one thread at a time
 
 
 class PackedModel:
-    """A model in the native layout. `native` is what the C functions take; it lives as long as this object is open.
+    """A model in the native layout. `native` is the argument for the C functions, valid until `close`.
 
     Args:
         config: the model's `PreTrainedConfig`.
-        tensors: the checkpoint's tensors by their names in transformers, adapters merged. Each is read once, or twice
-            where embedding and head are tied, and not kept: a mapping that loads on access keeps the memory low.
-        context_length: positions to make tables for.
+        tensors: the checkpoint's tensors by their names in transformers, adapters merged. Each is read once (twice if
+            embedding and head are tied) and not kept, so a mapping that loads on access saves memory.
+        context_length: number of positions in the position tables.
         kernels: name of the kernel set to pack for.
-        threads: that pack at the same time.
+        threads: number of threads that pack.
 
     Raises:
-        UnsupportedModelError: the native code does not compute this model, or a tensor is missing or of another shape.
+        UnsupportedModelError: the native code does not support this model, or a tensor is missing or has a wrong shape.
         ValueError: a matrix has values that are not finite.
     """
 
@@ -63,7 +63,7 @@ class PackedModel:
         self._checkpoint = Checkpoint(self.architecture, tensors, torch.float32, torch.device("cpu"))
         self._precision = precision
         self._kernels = kernels.encode()
-        self._kept: list[Tensor] = []  # what `native` points to, outside the packed memory
+        self._kept: list[Tensor] = []  # tensors outside the packed memory that `native` points to
         self._next_offset = 0
         self._memory = Memory(sum(self._packed_size(linear) for linear in _linears(self.architecture)))
         try:
@@ -76,11 +76,11 @@ class PackedModel:
 
     @property
     def packed_bytes(self) -> int:
-        """Size of all packed matrices: what one step reads at least."""
+        """Size of all packed matrices in bytes, which every step reads."""
         return self._memory.size
 
     def close(self) -> None:
-        """Give the memory back. No runner may use the model any more."""
+        """Free the memory. No runner may use the model afterwards."""
         self._kept.clear()
         self._memory.close()
 
@@ -131,13 +131,13 @@ class PackedModel:
         return NativeLinear(panels=address, bias=self._bias(linear, sizes), rows=linear.rows, columns=linear.columns)
 
     def _pack_modules(self, linear: Linear, address: int) -> list[int]:
-        """Pack the modules below each other; returns how many rows each has."""
+        """Pack the modules below each other; return how many rows each has."""
         sizes: list[int] = []
         for module in linear.modules:
             weight = self._checkpoint.read(f"{module}.weight")
             weight = weight.t().contiguous() if linear.is_transposed else weight
             if weight.shape[1] != linear.columns or weight.shape[0] + sum(sizes) > linear.rows:
-                raise UnsupportedModelError(f"{module} is {tuple(weight.shape)}; it does not fit {linear}.")
+                raise UnsupportedModelError(f"{module} has shape {tuple(weight.shape)}, which does not fit {linear}.")
             if not self._pack_rows(address, weight, sum(sizes)):
                 raise ValueError(f"The tensor {module}.weight has values that are not finite.")
             sizes.append(weight.shape[0])
@@ -146,7 +146,7 @@ class PackedModel:
         return sizes
 
     def _pack_rows(self, address: int, weight: Tensor, first_row: int) -> bool:
-        """Pack a module's rows; false when one of them is not finite."""
+        """Pack a module's rows; return False if a value is not finite."""
         columns = weight.shape[1]
 
         def pack(start: int) -> int:
@@ -164,7 +164,7 @@ class PackedModel:
         return None if bias is None else self._keep(bias)
 
     def _add_embedding(self, native: NativeModel) -> None:
-        """int8 models keep upper halves of floats: half the memory, and an error far below that of the weights."""
+        """Set the embedding table. int8 models use bfloat16: half the memory, and an error far below the weights'."""
         parts = self.architecture
         if parts.is_tied and self._precision == Precision.FP32:
             native.embedding_kind, native.embedding = EmbeddingKind.PANELS, native.head.panels
@@ -187,17 +187,17 @@ class PackedModel:
         return -(-size // ALIGNMENT) * ALIGNMENT
 
     def _keep(self, tensor: Tensor) -> int:
-        """Keep a copy, which does not hold on to the checkpoint's memory; returns its address."""
+        """Keep a copy that does not reference the checkpoint's memory, and return its address."""
         self._kept.append(tensor.clone())
         return self._kept[-1].data_ptr()
 
 
 def _check_sizes(architecture: Architecture) -> None:
-    """Raises `UnsupportedModelError` where the kernels' loops do not fit."""
+    """Raise `UnsupportedModelError` if the kernels do not support the sizes."""
     for name in ("hidden_size", "intermediate_size", "head_size"):
         value = getattr(architecture, name)
         if value % WIDTH_MULTIPLE:
-            raise UnsupportedModelError(f"No native code for {name} {value}, which is no multiple of {WIDTH_MULTIPLE}.")
+            raise UnsupportedModelError(f"No native code for {name} {value}: it is not a multiple of {WIDTH_MULTIPLE}.")
     if architecture.head_size > MAX_HEAD_SIZE:
         raise UnsupportedModelError(f"No native code for head_size {architecture.head_size}.")
     if architecture.num_heads % architecture.num_kv_heads:

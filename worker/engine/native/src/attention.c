@@ -5,12 +5,12 @@
 
 /* A thread's scratch memory, for `max_queries` queries. */
 struct tile {
-    char *queries;                /* records of head_size floats */
-    char *scores;                 /* records of SLM_BLOCK_TOKENS floats */
+    char *queries;                /* packed rows of head_size floats */
+    char *scores;                 /* packed rows of SLM_BLOCK_TOKENS floats */
     float *weighted;              /* [max_queries][head_size]: one block's weighted values */
-    float *sums;                  /* [max_queries][head_size]: one span's */
+    float *sums;                  /* [max_queries][head_size]: of one span */
     float *factors;               /* [max_queries] */
-    struct softmax_state *states; /* [max_queries]: one span's */
+    struct softmax_state *states; /* [max_queries]: of one span */
     int32_t num_queries;
 };
 
@@ -33,10 +33,10 @@ static size_t max_queries(const struct attention *attention) {
     return (size_t)(attention_tile_tokens(attention) * group_size(attention));
 }
 
-/* Numbers of the keys, or of the values, of one head in a block. */
+/* How many numbers the keys (or the values) of one head have in a block. */
 static size_t half_block(int32_t head_size) { return (size_t)head_size * SLM_BLOCK_TOKENS; }
 
-/* The exact mode caches exactly. */
+/* fp32 models use the exact cache format. */
 static const struct cache_format *cache_format(const struct slm_model *model, const struct kernels *kernels) {
     return model->precision == SLM_INT8 ? &kernels->short_cache : &kernels->exact_cache;
 }
@@ -88,7 +88,7 @@ void attention_store(const struct attention *attention, int32_t layer, const int
     for (int32_t h = 0; h < attention->num_kv_heads; h++, keys += size, values += size) {
         char *key_panel = block_keys(attention, layer, block, h) + (size_t)(place / PANEL_ROWS * size) * panel_line;
         format->convert(keys, size, converted);
-        if (item_size == sizeof(uint16_t)) /* constants: no calls of memcpy */
+        if (item_size == sizeof(uint16_t)) /* constant sizes avoid calls of memcpy */
             spread(converted, size, sizeof(uint16_t), key_panel + (size_t)(place % PANEL_ROWS) * sizeof(uint16_t));
         else
             spread(converted, size, sizeof(float), key_panel + (size_t)(place % PANEL_ROWS) * sizeof(float));
@@ -119,12 +119,12 @@ static struct tile lay_out_tile(const struct attention *attention, int32_t num_q
     return tile;
 }
 
-/* Keys of the block at `block_start` that the query at `position` may see. */
+/* Return how many keys of the block at `block_start` the query at `position` may see. */
 static int32_t visible_keys(int32_t position, int32_t block_start) {
     return clamp_int(position + 1 - block_start, 0, SLM_BLOCK_TOKENS);
 }
 
-/* Scores to softmax weights, query by query; leaves in tile->factors what the earlier blocks' sums are multiplied by. */
+/* Turn scores into softmax weights, query by query; set tile->factors to the factors for the sums of earlier blocks. */
 static void weigh_block(const struct attention *attention, const struct attention_item *item, struct tile *tile,
                         int32_t block_start) {
     const size_t score_size = score_record_size(attention);
@@ -146,7 +146,7 @@ static void attend_block(const struct attention *attention, int32_t layer, const
     const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
     const size_t score_size = score_record_size(attention), panel_line = PANEL_ROWS * format->item_size;
-    /* The values lie behind the keys, and the keys of the next head behind the values. */
+    /* The values follow the keys, and the keys of the next head follow the values. */
     const size_t ahead = half_block(size) * format->item_size;
     const struct panels keys = {.start = block_keys(attention, layer, block, kv_head),
                                 .size = (size_t)size * panel_line,

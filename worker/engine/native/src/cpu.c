@@ -1,4 +1,4 @@
-/* Which kernel sets this CPU can run. The compiler has made those that CPUs of its architecture may have. */
+/* Selects the kernel sets that this CPU can run, among those compiled for its architecture. */
 #include <string.h>
 
 #include "kernels.h"

@@ -1,6 +1,6 @@
-/* Tile products in fp32, written once over the vectors of the including kernel set.
+/* Tile products in fp32, written in terms of the vectors of the including kernel set.
  *
- * The panel may be of half floats, which are widened as they are loaded: half the bytes to read for keys and values.
+ * Panels may hold half floats, which are widened on load: this halves the bytes to read for keys and values.
  */
 #ifndef SLM_FP32_PRODUCT_H
 #define SLM_FP32_PRODUCT_H
@@ -9,15 +9,15 @@
 
 #define PANEL_VECTORS (PANEL_ROWS / LANES)
 
-/* The sums of a tile must fit the registers beside a panel's vectors: 6 * 2 of 16, 8 * 2 of 32, 2 * 4 of 16. */
+/* The sums of a tile must fit in registers together with a panel's vectors: 6 * 2 of 16, 8 * 2 of 32, 2 * 4 of 16. */
 #define FP32_TILE_ROWS (LANES == 8 ? 6 : LANES == 16 ? 8 : 2)
 #define TILE_PANELS (LANES == 16 ? 2 : 1)
-/* Few records leave room for more panels: enough sums that none waits for the one before it. */
+/* With few packed rows a tile has more panels: enough independent sums to hide the latency of an addition. */
 #define FLAT_TILE_ROWS (LANES == 8 ? 3 : LANES == 16 ? 4 : 2)
 #define FLAT_TILE_PANELS (LANES == 16 ? 4 : LANES == 8 ? 2 : 1)
 #define MAX_TILE_VECTORS 4
 
-/* Between two records, so that records of 2^n floats do not fall on the same cache sets. */
+/* With padding between packed rows, so that rows of 2^n floats do not map to the same cache sets. */
 static size_t fp32_record_size(int32_t columns) {
     size_t size = (size_t)columns * sizeof(float) + RECORD_ALIGNMENT;
     return (size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
@@ -35,8 +35,8 @@ static inline vec panel_load(const char *panel, const int32_t is_half) {
     return vec_load((const float *)panel);
 }
 
-/* out[num_records][num_vectors * LANES] = records . the first panels. Inlined with constant numbers, so that `sums` lives
- * in registers. */
+/* out[num_records][num_vectors * LANES] = packed rows . the first panels. Inlined with constant sizes to keep `sums` in
+ * registers. */
 static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_records, const int32_t num_vectors,
                                                             const int32_t is_half, const char *records,
                                                             size_t record_size, const struct panels *from, float *out,
@@ -84,7 +84,7 @@ static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_recor
     }
 }
 
-/* The first `num_panels` panels with all records, `tile_rows` at a time. */
+/* Multiply the first `num_panels` panels with all packed rows, `tile_rows` at a time. */
 static inline __attribute__((always_inline)) void fp32_multiply_group(const int32_t num_panels, const int32_t tile_rows,
                                                                       const int32_t is_half, const char *records,
                                                                       size_t record_size, int32_t num_records,
@@ -92,7 +92,7 @@ static inline __attribute__((always_inline)) void fp32_multiply_group(const int3
     for (int32_t left = num_records; left > 0; left -= tile_rows) {
         fp32_tile_of(left < tile_rows ? left : tile_rows, num_panels * PANEL_VECTORS, is_half, records, record_size,
                      &from, out, stride);
-        from.columns_ahead = 0; /* it has been asked for */
+        from.columns_ahead = 0; /* prefetched already */
         records += (size_t)tile_rows * record_size;
         out += (size_t)tile_rows * stride;
     }
@@ -142,7 +142,8 @@ static void half_multiply(const char *records, size_t record_size, int32_t num_r
     fp32_multiply_all(1, records, record_size, num_records, *panels, out, stride);
 }
 
-/* What a half float cannot hold becomes its largest value. NaN stays: both comparisons give their second operand then. */
+/* Values out of range become the largest half float. NaN stays NaN: both comparisons then return their second
+ * operand. */
 static void half_convert(const float *x, int32_t n, void *out) {
     const vec largest = vec_set(65504.0f), smallest = vec_set(-65504.0f);
     for (int32_t i = 0; i < n; i += LANES)

@@ -1,7 +1,8 @@
-/* Records of 16-bit activations: int16 [groups * GROUP_COLUMNS], zero beyond the columns, then the row's float scale.
+/* Packed rows of 16-bit activations: int16 [groups * GROUP_COLUMNS], zero after the columns, then the row's float
+ * scale.
  *
- * Where an instruction set has no fused 8-bit dot product, 16-bit products cost no more than 8-bit ones that may not
- * saturate, and a scale per row leaves no error worth measuring.
+ * Without a fused 8-bit dot product in the instruction set, 16-bit products cost no more than 8-bit products that do
+ * not saturate, and with one scale per row their error is negligible.
  */
 #ifndef SLM_INT16_RECORD_H
 #define SLM_INT16_RECORD_H
@@ -22,7 +23,7 @@ static inline float int16_scale(const char *records, size_t record_size, int32_t
     return scale;
 }
 
-/* Store the row's scale and clear the values beyond its columns; returns the factor from a float to its value. */
+/* Store the row's scale and clear the values after its columns; return the factor from a float to its integer. */
 static inline float int16_finish_record(float largest, int32_t columns, void *record) {
     float scale = largest / 32767.0f;
     int16_t *values = record;

@@ -1,7 +1,8 @@
 /* Tile products of int8 weights and 16-bit activations with vpmaddwd.
  *
- * The 8-bit alternative (vpmaddubsw) saturates unless signs are moved from one factor to the other first, and then takes
- * as many instructions: sign, multiply, widen, add for 32 products, against twice multiply, add for 2 * 16 here.
+ * The 8-bit alternative (vpmaddubsw) saturates unless the signs are first moved from one factor to the other, and then
+ * needs as many instructions: sign, multiply, widen, add for 32 products; here: twice multiply, add for 2 * 16
+ * products.
  */
 #ifndef SLM_INT8_PRODUCT_H
 #define SLM_INT8_PRODUCT_H
@@ -10,7 +11,7 @@
 
 #define INT8_INTERLEAVE 2
 #define INT8_WEIGHT_FLIP 0
-/* 3 * 2 sums, 2 weights, a pair and products: with four records the compiler runs out of its 16 registers. */
+/* 3 * 2 sums, 2 weights, a pair and products: with four packed rows the compiler runs out of its 16 registers. */
 #define INT8_TILE_ROWS 3
 #define INT8_HEAD_TILE_ROWS INT8_TILE_ROWS
 #define INT8_PANEL_ROWS 16
@@ -23,11 +24,11 @@
 static inline __m256i int8_to_int16_pairs(const float *x, __m256 factor) {
     __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), factor));
     __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), factor));
-    /* the pack works within 128-bit halves: put their quarters back in order */
+    /* the pack works within 128-bit halves: restore the order of their quarters */
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
 }
 
-/* columns is a multiple of 16 */
+/* `columns` must be a multiple of 16. */
 static void int8_encode(const float *x, int32_t columns, void *record) {
     vec largest = vec_set(0.0f);
     for (int32_t i = 0; i < columns; i += LANES) largest = vec_max(largest, vec_abs(vec_load(x + i)));
@@ -52,7 +53,7 @@ static inline __m256i int8_load_pair(const int16_t *values) {
     return _mm256_set1_epi32(pair);
 }
 
-/* Inlined with a constant number of records, so that `sums` lives in registers. `totals` may not. */
+/* Inlined with a constant number of packed rows to keep `sums` in registers; `totals` may be spilled. */
 static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const char *records,
                                                             size_t record_size, const char *panel, int32_t columns,
                                                             float *out, size_t stride) {
@@ -88,7 +89,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
 
 static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
                           int32_t columns, struct stretch ahead, float *out, size_t stride) {
-    (void)ahead; /* asking ahead for weights made this slower on Zen 3 */
+    (void)ahead; /* prefetching weights made this slower on Zen 3 */
     switch (num_records) {
     case 1: int8_tile(1, records, record_size, panel, columns, out, stride); break;
     case 2: int8_tile(2, records, record_size, panel, columns, out, stride); break;

@@ -1,11 +1,11 @@
 /* Tile products of int8 weights and 8-bit activations with vpdpbusd.
  *
- * Activations have a scale for each part of PART_COLUMNS, because one for a whole row costs some per cent of perplexity.
- * vpdpbusd takes one unsigned factor: the weights lie in their panel as value + 128, and the sums start at -128 * (sum of
- * the part's activations).
+ * Activations have a scale for each part of PART_COLUMNS, because a single scale per row would raise perplexity by some
+ * percent. vpdpbusd takes one unsigned factor: the panels store the weights as value + 128, and the sums start at -128
+ * * (sum of the part's activations).
  *
- * A record is int8 [parts * PART_COLUMNS], zero beyond the columns, then float scales [parts] and int32 starts [parts].
- * The head's record is two of these: the activations, and what their rounding left of them.
+ * A packed row is int8 [parts * PART_COLUMNS], zero after the columns, then float scales [parts] and int32 starts
+ * [parts]. A packed row of the head consists of two of these: the activations, and their rounding errors.
  */
 #ifndef SLM_INT8_PRODUCT_H
 #define SLM_INT8_PRODUCT_H
@@ -15,11 +15,11 @@
 #define INT8_INTERLEAVE 4
 #define INT8_WEIGHT_FLIP 0x80
 #define INT8_PANEL_ROWS 32
-#define INT8_PANEL_VECTORS 2 /* of 16 sums: with two of them every activation that is loaded is used twice */
-/* 6 * 2 sums and 6 * 2 totals, and a part's two weights and an activation, in 32 registers */
+#define INT8_PANEL_VECTORS 2 /* of 16 sums: with two vectors each loaded activation is used twice */
+/* 6 * 2 sums, 6 * 2 totals, two weights of a part and an activation must fit in 32 registers */
 #define INT8_TILE_ROWS 6
 #define INT8_HEAD_TILE_ROWS (INT8_TILE_ROWS / 2)
-#define LINE 64 /* bytes of a cache line */
+#define LINE 64 /* size of a cache line in bytes */
 #define PART_COLUMNS 32
 #define PARTS_PER_GROUP (GROUP_COLUMNS / PART_COLUMNS)
 
@@ -27,7 +27,7 @@ static inline int32_t int8_parts(int32_t columns) { return int8_groups(columns) 
 
 static size_t int8_record_size(int32_t columns) {
     size_t size = (size_t)int8_parts(columns) * (PART_COLUMNS + sizeof(float) + sizeof(int32_t));
-    /* one more line, so that records of 2^n values do not fall on the same cache sets */
+    /* one more line, so that packed rows of 2^n values do not map to the same cache sets */
     return (size / RECORD_ALIGNMENT + 2) * RECORD_ALIGNMENT;
 }
 
@@ -39,7 +39,7 @@ static inline const int32_t *int8_part_starts(const char *record, int32_t column
     return (const int32_t *)(int8_part_scales(record, columns) + int8_parts(columns));
 }
 
-/* Write one part of a record; x is replaced by what rounding leaves of it. */
+/* Write one part of a packed row, and replace x by its rounding errors. */
 static inline void int8_encode_part(float *x, char *record, int32_t columns, int32_t part) {
     __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
     float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
@@ -57,7 +57,7 @@ static inline void int8_encode_part(float *x, char *record, int32_t columns, int
     _mm512_storeu_ps(x + 16, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(high_values), scale, high));
 }
 
-/* out[PART_COLUMNS] = the part's activations, zero beyond the columns */
+/* out[PART_COLUMNS] = the part's activations, zero after the columns */
 static inline void int8_load_part(const float *x, int32_t columns, int32_t part, float *out) {
     int32_t left = columns - part * PART_COLUMNS;
     int32_t length = left < 0 ? 0 : left < PART_COLUMNS ? left : PART_COLUMNS;
@@ -84,7 +84,7 @@ static inline __m512i int8_load_four(const char *values) {
     return _mm512_set1_epi32(four);
 }
 
-/* Inlined with a constant number of records, so that the sums live in registers. */
+/* Inlined with a constant number of packed rows to keep the sums in registers. */
 static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const char *records,
                                                             size_t record_size, const char *panel, int32_t columns,
                                                             struct stretch ahead, float *out, size_t stride) {
@@ -156,7 +156,7 @@ static void int8_head_encode(const float *x, int32_t columns, void *record) {
     }
 }
 
-/* The two halves of a record are two records to the tile. */
+/* The tile treats the two halves of a packed row as two packed rows. */
 static void int8_head_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
                                int32_t columns, struct stretch ahead, float *out, size_t stride) {
     float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];

@@ -1,4 +1,4 @@
-/* The table of one kernel set: included last by each kernels_*.c, which has chosen vectors, int8 products and a name. */
+/* The function table of a kernel set. Included last by each kernels_*.c, after its vectors, int8 products and name. */
 #include "fp32_product.h"
 #include "row_operations.h"
 

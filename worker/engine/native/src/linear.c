@@ -1,14 +1,14 @@
 #include "linear.h"
 
-#define RECORDS_PER_TASK 128 /* of 2,048 activations stay in a core's second-level cache while the panels pass by */
+#define RECORDS_PER_TASK 128 /* rows of 2,048 activations stay in a core's L2 cache while the panels are streamed */
 #define MAX_PANELS_PER_TASK 16
-#define TASKS_PER_MEMBER 8 /* enough to even out a core that somebody else uses too */
+#define TASKS_PER_MEMBER 8 /* enough to balance the load if a core is shared with other processes */
 
 static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
-/* y[n] = tile + bias (where there is one) + y (where the call adds) */
+/* y[n] = tile + bias (if the layer has one) + y (if the call adds) */
 static inline __attribute__((always_inline)) void store_row(const struct linear_call *call, const float *tile,
                                                             int32_t first_row, int32_t n, float *restrict y) {
     const float *bias = call->linear->bias;
@@ -21,14 +21,14 @@ static inline __attribute__((always_inline)) void store_row(const struct linear_
     for (int32_t i = 0; i < n; i++) y[i] = sums[i];
 }
 
-/* Store what the matrix has of a tile [num_records][panel_rows]. */
+/* Store the part of a tile [num_records][panel_rows] that lies within the matrix. */
 static void store_tile(const struct linear_call *call, const float *tile, int32_t first_record, int32_t num_records,
                        int32_t first_row) {
     const int32_t num_rows = call->linear->rows, panel_rows = call->product->panel_rows;
     const int32_t n = min_int(num_rows - first_row, panel_rows);
     float *y = call->y + (size_t)first_record * (size_t)num_rows + first_row;
     for (int32_t r = 0; r < num_records; r++, tile += panel_rows, y += num_rows) {
-        switch (n) { /* constants: no loops */
+        switch (n) { /* constant sizes unroll the loops */
         case 32: store_row(call, tile, first_row, 32, y); break;
         case 16: store_row(call, tile, first_row, 16, y); break;
         default: store_row(call, tile, first_row, n, y);
@@ -36,7 +36,8 @@ static void store_tile(const struct linear_call *call, const float *tile, int32_
     }
 }
 
-/* How many of `num_records` to take next, so that no tile is left with one of them where two could have had two each. */
+/* Return how many of `num_records` to take next, so that no tile is left with one row if two tiles could have two
+ * each. */
 static int32_t even_tile(int32_t num_records, int32_t tile_rows) {
     return divide_up(num_records, divide_up(num_records, tile_rows));
 }
@@ -46,7 +47,7 @@ static void multiply_panel(const struct linear_call *call, int32_t first_record,
     const int32_t columns = call->linear->columns;
     const size_t record_size = product->record_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
-    /* The next panel comes from memory while this one, which is in a cache, is multiplied with tile after tile. */
+    /* The next panel is prefetched while this one, which is cached, is multiplied with tile after tile. */
     const size_t num_tiles = (size_t)divide_up(end_record - first_record, product->tile_rows);
     struct stretch ahead = {.start = weights + call->panel_size, .size = call->panel_size / num_tiles};
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
@@ -59,7 +60,7 @@ static void multiply_panel(const struct linear_call *call, int32_t first_record,
     }
 }
 
-/* A task is some panels times some records: the panel stays in the first-level cache while the records pass by. */
+/* A task multiplies some panels with some packed rows: a panel stays in the L1 cache while the rows are streamed. */
 void linear_phase(struct member *self, const struct linear_call *call) {
     const int32_t num_panels = divide_up(call->linear->rows, call->product->panel_rows);
     const int32_t wanted = num_panels / (member_team_size(self) * TASKS_PER_MEMBER);

@@ -1,4 +1,4 @@
-/* The linear layers of a step. */
+/* Computes the linear layers of a step. */
 #ifndef SLM_LINEAR_H
 #define SLM_LINEAR_H
 
@@ -17,7 +17,7 @@ struct linear_call {
     float *y;     /* [num_records][linear->rows] */
 };
 
-/* One phase of all members. */
+/* Compute the call as one phase of the thread pool. */
 void linear_phase(struct member *self, const struct linear_call *call);
 
 #endif

@@ -21,7 +21,8 @@ size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int
     return (size_t)((rows + product->panel_rows - 1) / product->panel_rows) * panel_size(product, precision, columns);
 }
 
-/* The largest magnitude of n floats as the bits of a float, which order as integers do; not finite if one of them is. */
+/* The largest magnitude of n floats, as float bits, which sort like integers. Not finite if one of the floats is
+ * not. */
 static uint32_t largest_magnitude(const float *x, int32_t n) {
     uint32_t largest = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -38,7 +39,7 @@ static void pack_fp32_row(char *panel, int32_t lane, const float *weights, int32
     for (int32_t k = 0; k < columns; k++) values[k * PANEL_ROWS] = weights[k];
 }
 
-/* A 127th of the magnitude as the upper half of a float, rounded up: the largest weight must not exceed 127 steps. */
+/* magnitude / 127 as the upper half of a float, rounded up, so that the largest weight does not exceed 127 steps. */
 static uint16_t group_scale(uint32_t magnitude) {
     float value;
     uint32_t bits;
@@ -48,7 +49,7 @@ static uint16_t group_scale(uint32_t magnitude) {
     return (uint16_t)((bits + 0xffff) >> 16);
 }
 
-/* values[n] = weights / scale, rounded: in 1.5 * 2^23 + x the low bits are the integer nearest to x. */
+/* values[n] = weights / scale, rounded: the low bits of 1.5 * 2^23 + x are the integer nearest to x. */
 static void quantise(const float *weights, int32_t n, float scale, uint8_t *values) {
     const float factor = scale > 0.0f ? 1.0f / scale : 0.0f;
     for (int32_t i = 0; i < n; i++) {

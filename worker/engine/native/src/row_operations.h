@@ -1,4 +1,4 @@
-/* Arithmetic on single rows, written once over the vectors of the including kernel set.
+/* Arithmetic on single rows, written in terms of the vectors of the including kernel set.
  *
  * All lengths are multiples of 16 and therefore of LANES.
  */
@@ -8,12 +8,12 @@
 #include "kernels.h"
 #include "slm_native.h"
 
-/* e^x with a relative error of 2e-7; 0 where x < -87. x <= 88 */
+/* e^x with a relative error of 2e-7; 0 for x < -87. Requires x <= 88. */
 static inline vec vec_exp(vec x) {
     const vec low = vec_set(-87.0f);
     vec t = vec_max(x, low);
     vec n = vec_round(vec_mul(t, vec_set(1.44269504f)));
-    /* t - n * ln 2, with ln 2 in two parts so that nothing is lost */
+    /* t - n * ln 2, with ln 2 in two parts to keep full precision */
     vec f = vec_fma(n, vec_set(-0.693359375f), t);
     f = vec_fma(n, vec_set(2.12194440e-4f), f);
     vec p = vec_set(1.9875691500e-4f);
@@ -49,7 +49,8 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
     }
 }
 
-/* Dimension i turns together with i + half. Halves are multiples of 8, not of LANES: plain loops, which vectorise. */
+/* Dimensions i and i + half rotate together. `half` is a multiple of 8, not of LANES: a plain loop, which
+ * vectorises. */
 static void rotate(float *head, const float *cos, const float *sin, int32_t half) {
     float *restrict first = head, *restrict second = head + half;
     for (int32_t i = 0; i < half; i++) {
@@ -59,7 +60,7 @@ static void rotate(float *head, const float *cos, const float *sin, int32_t half
     }
 }
 
-/* 1 / (1 + e^-x); beyond -87 it is 0 to within a float's range. */
+/* 1 / (1 + e^-x); below -87 it is 0 within float range. */
 static inline vec vec_sigmoid(vec x) {
     vec e = vec_exp(vec_sub(vec_set(0.0f), vec_max(x, vec_set(-87.0f))));
     return vec_div(vec_set(1.0f), vec_add(vec_set(1.0f), e));
@@ -92,7 +93,7 @@ static float softmax(float *scores, int32_t valid, struct softmax_state *state) 
         vec_store(scores + i, e);
         sum = vec_add(sum, e);
     }
-    float factor = max == state->max ? 1.0f : expf(state->max - max); /* mostly it stays, and e^0 is 1 */
+    float factor = max == state->max ? 1.0f : expf(state->max - max); /* the maximum rarely changes */
     *state = (struct softmax_state){.max = max, .sum = state->sum * factor + vec_sum(sum)};
     return factor;
 }

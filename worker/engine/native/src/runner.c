@@ -1,4 +1,4 @@
-/* One step, as phases that all members of the team go through together. */
+/* Computes a step as a sequence of phases of the thread pool. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "linear.h"
 #include "pack.h"
 
-#define TASKS_PER_THREAD 2 /* of a chunk's attention, at least */
+#define TASKS_PER_THREAD 2 /* minimum for the attention of a chunk */
 
 struct slm_runner {
     struct slm_model model;
@@ -17,7 +17,7 @@ struct slm_runner {
     struct attention attention;
     struct team *team;
 
-    /* The step under way, prepared before the team starts. */
+    /* The current step, prepared before the thread pool starts. */
     const int32_t *token_ids;
     int32_t num_tokens;
     int32_t *positions;           /* [max_tokens] */
@@ -25,7 +25,7 @@ struct slm_runner {
     int32_t *first_partials;      /* [max_tokens] */
     int32_t *num_partials;        /* [max_tokens] */
     int32_t *all_tokens;          /* [max_tokens]: 0, 1, 2, ... */
-    int32_t *logit_tokens;        /* [max_tokens]: tokens whose logits are wanted */
+    int32_t *logit_tokens;        /* [max_tokens]: tokens that need logits */
     int32_t num_logits;
     float *logits;
     struct attention_item *items; /* [max_partials] */
@@ -33,8 +33,8 @@ struct slm_runner {
 
     /* Results of the phases. */
     float *hidden;            /* [max_tokens][hidden_size]: the residual stream */
-    float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens whose logits are wanted */
-    char *records;            /* [max_tokens] encoded inputs of the next linear layer */
+    float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens that need logits */
+    char *records;            /* [max_tokens]: packed rows, the inputs of the next linear layer */
     float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
     struct partial *partials; /* [max_partials] */
     float *partial_sums;
@@ -42,12 +42,12 @@ struct slm_runner {
     char *scratch; /* [threads][scratch_size] */
     size_t scratch_size;
 
-    /* What slm_linear_forward() computes. */
+    /* The arguments of slm_linear_forward(). */
     const float *linear_input;
     struct linear_call linear_call;
 };
 
-/* The tokens of a step for which a layer is computed to its end, and their residual streams, one after the other. */
+/* The active tokens, for which a layer is computed to its end, and their residual streams. */
 struct kept {
     int32_t num;
     const int32_t *tokens; /* [num] */
@@ -60,7 +60,7 @@ static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
-/* Floats of one token's queries, keys and values. */
+/* How many floats the queries, keys and values of a token have. */
 static int32_t attention_columns(const struct slm_model *model) {
     return (model->num_heads + 2 * model->num_kv_heads) * model->head_size;
 }
@@ -71,7 +71,7 @@ static int32_t mlp_columns(const struct slm_model *model) {
 
 static int32_t has_norm(const struct slm_norm *norm) { return norm->weight != NULL; }
 
-/* Phases. Each is over for all members when its last task is done. */
+/* Phases. A phase ends for all threads when its last task is done. */
 
 static float bf16_at(const void *table, size_t index) { return upper_half_to_float(((const uint16_t *)table)[index]); }
 
@@ -107,7 +107,7 @@ static void encode(const struct slm_runner *runner, const struct product *produc
     product->encode(x, columns, runner->records + (size_t)record * product->record_size(columns));
 }
 
-/* records = norm(hidden), for a product */
+/* packed rows = norm(hidden), encoded for a product */
 static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm,
                        const struct product *product, const struct kept *kept, float *scratch) {
     const int32_t size = runner->model.hidden_size;
@@ -129,7 +129,7 @@ static void matrix_phase(struct slm_runner *runner, struct member *self, const s
     linear_phase(self, &call);
 }
 
-/* Norm (where the model has one) and turn `num_heads` heads of a token. */
+/* Normalise (if the model does), rotate and scale `num_heads` heads of a token. */
 static void position_heads(const struct slm_runner *runner, const struct slm_norm *norm, int32_t position, float *heads,
                            int32_t num_heads, float scale) {
     const struct slm_model *model = &runner->model;
@@ -143,7 +143,7 @@ static void position_heads(const struct slm_runner *runner, const struct slm_nor
     }
 }
 
-/* Position queries and keys, and move keys and values to the cache. */
+/* Apply positions to queries and keys, and store keys and values in the cache. */
 static void cache_phase(struct slm_runner *runner, struct member *self, const struct slm_layer *layer,
                         int32_t layer_index) {
     const struct slm_model *model = &runner->model;
@@ -162,7 +162,7 @@ static void attention_phase(struct slm_runner *runner, struct member *self, int3
                             void *scratch) {
     const int32_t num_kv_heads = runner->model.num_kv_heads, num_tasks = runner->num_items * num_kv_heads;
     for (int32_t task; (task = member_next_task(self, num_tasks)) >= 0;) {
-        /* the last tokens of a chunk see most keys: the long tasks first */
+        /* start with the longest tasks: the last tokens of a chunk see the most keys */
         const struct attention_item *item = &runner->items[runner->num_items - 1 - task / num_kv_heads];
         if (logits_only && !item->has_logits) continue;
         attention_compute(&runner->attention, layer_index, item, task % num_kv_heads, runner->wide,
@@ -170,7 +170,7 @@ static void attention_phase(struct slm_runner *runner, struct member *self, int3
     }
 }
 
-/* records = attention, merged from its parts; the residual streams go to where the layer goes on with them */
+/* packed rows = attention, merged from its partial results; copies the residual streams of the active tokens */
 static void merge_phase(struct slm_runner *runner, struct member *self, const struct kept *kept, float *scratch) {
     const int32_t columns = runner->model.num_heads * runner->model.head_size;
     const size_t size = (size_t)runner->model.hidden_size;
@@ -184,7 +184,7 @@ static void merge_phase(struct slm_runner *runner, struct member *self, const st
     }
 }
 
-/* records = activation(wide) */
+/* packed rows = activation(wide) */
 static void activation_phase(struct slm_runner *runner, struct member *self, int32_t num_records, float *scratch) {
     const struct slm_model *model = &runner->model;
     const int32_t size = model->intermediate_size;
@@ -206,7 +206,7 @@ static struct kept logit_tokens(const struct slm_runner *runner) {
     return (struct kept){.num = runner->num_logits, .tokens = runner->logit_tokens, .hidden = runner->logit_hidden};
 }
 
-/* Of the last layer only keys and values are wanted of all tokens, and the rest of those with logits. */
+/* The last layer computes keys and values of all tokens, but the rest only for tokens that need logits. */
 static void layer_phases(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
     const struct slm_layer *layer = &runner->model.layers[layer_index];
     const struct product *product = runner->product;
@@ -234,9 +234,9 @@ static void run_step(void *context, struct member *self) {
     matrix_phase(runner, self, runner->head_product, &runner->model.head, kept.num, runner->logits, 0);
 }
 
-/* Preparing a step. */
+/* Preparation of a step. */
 
-/* A single token's spans are items of their own, so that the threads can share them. */
+/* Each span of a single token is a separate item, so that the threads can share them. */
 static void add_single_token(struct slm_runner *runner, const struct slm_row *row, int32_t token, int32_t partial) {
     runner->num_partials[token] = row->start / SPAN_TOKENS + 1;
     for (int32_t span = 0; span < runner->num_partials[token]; span++)
@@ -250,7 +250,7 @@ static void add_single_token(struct slm_runner *runner, const struct slm_row *ro
                                                                      .has_logits = row->num_logits > 0};
 }
 
-/* Tokens of a chunk to put into one item: few enough that a short chunk, too, has work for all threads. */
+/* Return how many tokens of a chunk form an item: few enough that even a short chunk has work for all threads. */
 static int32_t item_tokens(const struct slm_runner *runner, int32_t chunk_tokens) {
     const int32_t num_items = divide_up(TASKS_PER_THREAD * team_size(runner->team), runner->model.num_kv_heads);
     return min_int(attention_tile_tokens(&runner->attention), divide_up(chunk_tokens, num_items));
@@ -274,7 +274,7 @@ static void add_chunk(struct slm_runner *runner, const struct slm_row *row, int3
     for (int32_t t = 0; t < row->num_tokens; t++) runner->num_partials[first_token + t] = 1;
 }
 
-/* Returns the number of partial results up to and with this row's. */
+/* Returns the number of partial results so far, including this row. */
 static int32_t add_row(struct slm_runner *runner, const struct slm_row *row, int32_t partial) {
     const int32_t first_token = runner->num_tokens;
     if (row->num_tokens == 1)
@@ -317,9 +317,9 @@ void slm_linear_forward(struct slm_runner *runner, const struct slm_linear *line
     team_run(runner->team, run_linear, runner);
 }
 
-/* Making and freeing a runner. */
+/* Creation and destruction of a runner. */
 
-/* Zeroed memory aligned to 64 bytes, or NULL. */
+/* Allocate zeroed memory, aligned to 64 bytes; NULL if there is none. */
 static void *allocate(size_t count, size_t size) {
     size_t bytes = (count * size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
     void *memory = aligned_alloc(RECORD_ALIGNMENT, bytes);
@@ -342,7 +342,7 @@ static size_t scratch_size(const struct slm_runner *runner) {
     return ((rows > tile ? rows : tile) / RECORD_ALIGNMENT + 1) * RECORD_ALIGNMENT;
 }
 
-/* A chunk has one partial result for each token, a single token one for each span. */
+/* A chunk has one partial result per token; a single token has one per span. */
 static size_t count_partials(const struct slm_model *model, int32_t max_tokens, int32_t max_rows) {
     return (size_t)max_tokens + (size_t)max_rows * (size_t)divide_up(model->context_length, SPAN_TOKENS);
 }

@@ -5,32 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPINS 2000 /* some ten microseconds */
+#define SPINS 2000 /* about ten microseconds */
 #define CACHE_LINE 64
 
 struct member {
-    /* How many tasks of its share are taken, with the number of the phase in the upper half, so that a member that comes
-     * late takes none of another phase. */
+    /* The number of tasks taken from this thread's share; the upper half holds the number of the phase, so that a late
+     * thread takes no task of another phase. */
     _Alignas(CACHE_LINE) atomic_uint_least64_t taken;
     struct team *team;
     pthread_t thread;
     int32_t index;
-    uint32_t phase;   /* the one that it is in; team->phase where it is not late */
-    int32_t num_done; /* tasks of this phase, not yet added to the team's */
+    uint32_t phase;   /* its current phase; less than team->phase if it is late */
+    int32_t num_done; /* finished tasks of this phase, not yet added to the pool's count */
 };
 
 struct team {
     int32_t size;
-    atomic_int num_done; /* tasks of this phase; at the end of a run members that have left it */
-    atomic_uint phase;   /* number of phases that are over */
+    atomic_int num_done; /* finished tasks of this phase; at the end of a run, threads that have left it */
+    atomic_uint phase;   /* number of finished phases */
     atomic_int num_asleep;
-    pthread_mutex_t mutex; /* guards what follows, and who falls asleep */
+    pthread_mutex_t mutex; /* guards the following fields, and falling asleep */
     pthread_cond_t phase_changed, run_started;
     uint32_t num_runs;
     int32_t is_closing;
     team_body body;
     void *context;
-    struct member members[]; /* [size]; the first has no thread of its own */
+    struct member members[]; /* [size]; the first is the calling thread */
 };
 
 static inline void pause_briefly(void) {
@@ -47,12 +47,12 @@ int32_t team_size(const struct team *team) { return team->size; }
 
 int32_t member_team_size(const struct member *self) { return team_size(self->team); }
 
-/* The first task of a member's share; that of the one behind the last member is num_tasks. */
+/* Return the first task of a thread's share; num_tasks for index `size`. */
 static int32_t share_start(const struct team *team, int32_t index, int32_t num_tasks) {
     return (int32_t)((int64_t)index * num_tasks / team->size);
 }
 
-/* The next task of the owner's share in the given phase, or -1. */
+/* Take the next task of the owner's share in the given phase; -1 if there is none. */
 static int32_t take_task(struct member *owner, uint32_t phase, int32_t num_tasks) {
     const int32_t start = share_start(owner->team, owner->index, num_tasks);
     const int32_t size = share_start(owner->team, owner->index + 1, num_tasks) - start;
@@ -64,14 +64,14 @@ static int32_t take_task(struct member *owner, uint32_t phase, int32_t num_tasks
     return start + (int32_t)(uint32_t)taken;
 }
 
-/* Called by the member that has seen the phase's last task done, while the others wait. */
+/* Called by the thread that counts the last task of the phase, while the others wait. */
 static void begin_next_phase(struct team *team) {
     const uint32_t phase = atomic_load_explicit(&team->phase, memory_order_relaxed) + 1;
     for (int32_t i = 0; i < team->size; i++)
         atomic_store_explicit(&team->members[i].taken, (uint_least64_t)phase << 32, memory_order_relaxed);
     atomic_store_explicit(&team->num_done, 0, memory_order_relaxed);
     atomic_store(&team->phase, phase);
-    if (atomic_load(&team->num_asleep) == 0) return; /* who is about to sleep will see the new phase */
+    if (atomic_load(&team->num_asleep) == 0) return; /* a thread about to sleep will see the new phase */
     pthread_mutex_lock(&team->mutex);
     pthread_cond_broadcast(&team->phase_changed);
     pthread_mutex_unlock(&team->mutex);
@@ -93,7 +93,7 @@ static void wait_until_after(struct team *team, uint32_t phase) {
     sleep_until_after(team, phase);
 }
 
-/* Add what the member has done of a phase that is over with `total`; it is in the next phase then. */
+/* Add the thread's finished tasks to the count of a phase that ends at `total`, and enter the next phase. */
 static void finish_phase(struct member *self, int32_t total) {
     struct team *team = self->team;
     const int32_t num_done = self->num_done;
@@ -117,14 +117,14 @@ int32_t member_next_task(struct member *self, int32_t num_tasks) {
     return -1;
 }
 
-/* Run the body, and wait for all members: none may still pass by old phases when the next run is prepared. */
+/* Run the body and wait for all threads: none may still be skipping old phases when the next run is prepared. */
 static void take_part(struct member *self, team_body body, void *context) {
     body(context, self);
     self->num_done = 1;
     finish_phase(self, self->team->size);
 }
 
-/* Returns 0 when the team closes. */
+/* Returns 0 if the pool is closing. */
 static int32_t wait_for_run(struct team *team, uint32_t num_runs_done) {
     pthread_mutex_lock(&team->mutex);
     while (team->num_runs == num_runs_done && !team->is_closing) pthread_cond_wait(&team->run_started, &team->mutex);
@@ -151,7 +151,7 @@ void team_run(struct team *team, team_body body, void *context) {
     take_part(&team->members[0], body, context);
 }
 
-/* Starts the members' threads; returns how many members there are then. */
+/* Start the threads; return how many members the pool has then. */
 static int32_t start_members(struct team *team, int32_t size) {
     for (int32_t i = 0; i < size; i++) {
         struct member *member = &team->members[i];

@@ -1,10 +1,10 @@
-/* A team of threads that run one function together, phase after phase.
+/* A thread pool that runs one function on all threads, phase by phase.
  *
- * A phase is a number of tasks. It is over when all its tasks are done, not when all members have been there: a member
- * whose core somebody else uses for a moment is missed only for the task that it holds, and passes by the phases that the
- * others have done meanwhile. Who waits for the last task of a phase stays awake for some microseconds, because a sleep
- * would cost more than most phases, then sleeps, which leaves the core to the one that is waited for. Between two runs
- * all members sleep.
+ * A phase is a number of tasks. It ends when all its tasks are done, not when all threads have reached it: a thread
+ * that loses its core for a moment delays only the task that it holds, and skips the phases that the others have
+ * finished meanwhile. A thread that waits for the last task of a phase first spins for some microseconds, because a
+ * sleep would cost more than most phases, and then sleeps, which leaves its core to the thread that it waits for.
+ * Between two runs all threads sleep.
  */
 #ifndef SLM_TEAM_H
 #define SLM_TEAM_H
@@ -16,11 +16,11 @@ struct member;
 
 typedef void (*team_body)(void *context, struct member *self);
 
-/* `size` members, the caller of team_run() among them. NULL: no memory or no threads. */
+/* Create a pool of `size` threads, including the caller of team_run(). NULL: no memory or no threads. */
 struct team *team_create(int32_t size);
 void team_destroy(struct team *team);
 
-/* Run body(context, self) on all members, one of them on the calling thread, and wait for all of them. */
+/* Run body(context, self) on all threads, including the calling one, and wait for all of them. */
 void team_run(struct team *team, team_body body, void *context);
 
 int32_t team_size(const struct team *team);
@@ -28,11 +28,11 @@ int32_t team_size(const struct team *team);
 int32_t member_index(const struct member *self);
 int32_t member_team_size(const struct member *self);
 
-/* A task of this phase, 0 to num_tasks - 1, that no member has taken yet. When there is none left, waits until all of
- * them are done and returns -1, which ends the phase. All members name the same numbers, phase by phase.
+/* Take a task of this phase, 0 to num_tasks - 1, that no other thread has taken. If none is left, wait until all tasks
+ * are done and return -1, which ends the phase. All threads must pass the same num_tasks in the same phase.
  *
- * Each begins with a share of its own, so that it reads one stretch of memory in order and meets in the next phase what it
- * left in its caches; then it helps the others. */
+ * Each thread starts with its own share of the tasks, so that it reads contiguous memory and finds its data of the last
+ * phase in its caches; then it helps the others. */
 int32_t member_next_task(struct member *self, int32_t num_tasks);
 
 #endif

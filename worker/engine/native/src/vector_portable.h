@@ -1,4 +1,4 @@
-/* Vectors in plain C: four floats, which is what SSE2 and NEON hold. The compiler turns the loops into vector code. */
+/* Vectors of four floats in plain C, the size of SSE2 and NEON registers. The compiler vectorises the loops. */
 #ifndef SLM_VECTOR_H
 #define SLM_VECTOR_H
 
@@ -26,7 +26,7 @@ static inline vec vec_sub(vec a, vec b) { return a - b; }
 static inline vec vec_mul(vec a, vec b) { return a * b; }
 static inline vec vec_div(vec a, vec b) { return a / b; }
 
-/* a * b + c, rounded once where the CPU does that in one instruction. */
+/* a * b + c, rounded once if the CPU has an instruction for it. */
 static inline vec vec_fma(vec a, vec b, vec c) {
 #ifdef FP_FAST_FMAF
     vec r;
@@ -44,7 +44,7 @@ static inline vec vec_max(vec a, vec b) {
 
 static inline vec vec_abs(vec a) { return (vec)((vec_int)a & 0x7fffffff); }
 
-/* x where x >= low, else 0. */
+/* value where x >= low, else 0. */
 static inline vec vec_zero_below(vec x, vec low, vec value) { return (vec)((vec_int)value & (x >= low)); }
 
 /* Nearest integer, ties to even: adding 1.5 * 2^23 leaves no bits for a fraction. |x| < 2^22 */
