@@ -1,4 +1,4 @@
-"""Keys and values of all sequences, in blocks."""
+"""Holds the keys and values of all sequences in blocks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ BLOCK_TOKENS = 32
 class PagedCache:
     """Keys [layers, blocks + 1, kv_heads, BLOCK_TOKENS, head_size], and values with the last two dimensions exchanged.
 
-    So a product reads both in their order (`fused.kernels.attention`). Which block holds which tokens of which sequence
-    is the engine's business. The last block takes what is computed for tokens that do not count; nobody reads it. What
-    a sequence has not written of its blocks may be anything, NaN included.
+    So a product reads both contiguously (`fused.kernels.attention`). The engine decides which block holds which tokens
+    of which sequence. The last block receives the states of padding tokens; it is never read. Parts of a block that its
+    sequence has not written may contain anything, including NaN.
 
     Args:
-        num_layers: of the model.
-        num_blocks: that the engine hands out.
-        num_heads: of keys.
-        head_size: numbers of a key.
-        dtype: their format.
-        device: where they are.
+        num_layers: layers of the model.
+        num_blocks: blocks that the engine can allocate.
+        num_heads: key-value heads.
+        head_size: numbers per key.
+        dtype: format of the numbers.
+        device: location of the cache.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PagedCache:
 
     @property
     def num_bytes(self) -> int:
-        """Of all keys and values."""
+        """Size of all keys and values in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
     def write(self, layer: int, blocks: Tensor, offsets: Tensor, keys: Tensor, values: Tensor) -> None:
@@ -50,7 +50,7 @@ class PagedCache:
         self.values[layer][blocks, :, :, offsets] = values
 
     def read(self, layer: int, tables: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of a layer's states in the blocks of `tables` [rows, n].
+        """Copy a layer's states out of the blocks of `tables` [rows, n].
 
         Returns:
             Keys and values, [rows, kv_heads, n * BLOCK_TOKENS, head_size] each.
@@ -59,6 +59,6 @@ class PagedCache:
         return keys.transpose(1, 2).flatten(2, 3), values.transpose(1, 2).flatten(2, 3)
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the first tokens of a block to another one."""
+        """Copy the first tokens of a block to another block."""
         self.keys[:, target, :, :num_tokens] = self.keys[:, source, :, :num_tokens]
         self.values[:, target, ..., :num_tokens] = self.values[:, source, ..., :num_tokens]

@@ -1,7 +1,6 @@
-"""What a model computes: embedding, layers over cached keys and values, logits.
+"""Computes a model: embedding, layers over cached keys and values, logits.
 
-Nothing here asks the device for anything or brings it anything from the host while tokens are decoded, so that can be
-recorded in a graph.
+While tokens are decoded, nothing here is copied between host and device, so that the step can be captured in a graph.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from worker.engine.device.weights import DecoderWeights, LayerWeights
 
 @dataclass(frozen=True, slots=True)
 class PromptPart:
-    """Neighbouring tokens of one sequence in a step's inputs."""
+    """Consecutive tokens of one sequence in a step's inputs."""
 
     begin: int
     num_tokens: int
@@ -33,41 +32,41 @@ class Decoder(Protocol):
     """A model on a device."""
 
     token_multiple: int  # prompt parts begin at multiples of this
-    records_prompts: bool  # whether `prompt` asks nothing of the host, either
-    weight_bytes: int  # what a step that computes logits reads at least
+    records_prompts: bool  # whether `prompt`, too, can be captured in a graph
+    weight_bytes: int  # minimum number of bytes that a step with logits reads
     logits_dtype: torch.dtype
 
     def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
-        """Look the tokens up; of those with a source in the last samples, int64 [samples]."""
+        """Look up the embeddings; tokens with a source are taken from the last samples `previous`, int64 [samples]."""
         ...
 
     def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
-        """Compute one token for each sequence, and its logits [tokens, vocab_size]. Token i has row i of the tables.
+        """Compute one token of each sequence and its logits [tokens, vocab_size]. Token i has row i of the tables.
 
         Args:
-            inputs: of the step, as `embed` got them.
-            num_keys: more than the largest position.
-            logits: where they go.
+            inputs: the inputs of the step, the same as for `embed`.
+            num_keys: larger than the largest position.
+            logits: receives the logits.
         """
         ...
 
     def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:
-        """Compute parts of prompts, which begin at multiples of `token_multiple`; as `decode`, without logits."""
+        """Compute parts of prompts, which begin at multiples of `token_multiple`; like `decode`, without logits."""
         ...
 
     def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
-        """The logits of some tokens of the last `prompt`, [n, vocab_size], in `out` [at least n, vocab_size]."""
+        """Return the logits of some tokens of the last `prompt`, [n, vocab_size], in `out` [at least n, vocab_size]."""
         ...
 
 
 class TorchDecoder:
-    """A Llama-like model or GPT-2, in torch's own operations, on any device and in any format.
+    """A Llama-like model or GPT-2 in torch operations, on any device and in any format.
 
     Args:
         architecture: sizes and kinds.
         weights: on the device of the cache.
-        cache: what the layers write and read.
-        max_tokens: of a step.
+        cache: read and written by the layers.
+        max_tokens: maximum tokens of a step.
     """
 
     token_multiple = 1
@@ -128,7 +127,7 @@ class TorchDecoder:
         return torch.mm(states, self._weights.head.t(), out=out[: len(tokens)])
 
     def _compute(self, inputs: StepInputs, attention: Callable[[int, Tensor], Tensor]) -> None:
-        """All layers, from `_embedded` to `_states`."""
+        """Compute all layers, from `_embedded` to `_states`."""
         states = self._states[: inputs.num_tokens].copy_(self._embedded[: inputs.num_tokens])
         turns = self._turns(inputs.positions)
         blocks, offsets = _places(inputs, self._cache.unused_block)
@@ -139,7 +138,7 @@ class TorchDecoder:
             layer.mlp_output.add_to(states, self._activated(layer.mlp_input.of(layer.mlp_norm.of(states))))
 
     def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines at the positions, [tokens, 1, head_size]; None where positions are learned."""
+        """Return cosines and sines at the positions, [tokens, 1, head_size]; None if positions are learned."""
         cosines, sines = self._weights.cosines, self._weights.sines
         if cosines is None or sines is None:
             return None
@@ -150,7 +149,7 @@ class TorchDecoder:
     def _split(
         self, layer: LayerWeights, x: Tensor, turns: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of x [tokens, hidden_size]: [tokens, heads, head_size] each."""
+        """Return queries, keys and values of x [tokens, hidden_size]: [tokens, heads, head_size] each."""
         parts = self._parts
         heads = layer.query_key_value.of(x).view(len(x), -1, parts.head_size)
         turned, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=1)
@@ -162,7 +161,7 @@ class TorchDecoder:
         return queries, keys, values
 
     def _activated(self, x: Tensor) -> Tensor:
-        """What is between the two matrices of the feed-forward part."""
+        """Apply the activation between the two matrices of the feed-forward part."""
         if self._parts.mlp_kind is MlpKind.GELU_TANH:
             return functional.gelu(x, approximate="tanh")
         gates, ups = x.chunk(2, dim=-1)
@@ -170,29 +169,29 @@ class TorchDecoder:
 
 
 def _places(inputs: StepInputs, unused_block: int) -> tuple[Tensor, Tensor]:
-    """Each token's block in the cache and its place there, both [tokens]."""
+    """Return each token's block in the cache and its offset in the block, both [tokens]."""
     positions = inputs.positions.clamp(min=0)
     blocks = inputs.tables[inputs.table_rows, positions // BLOCK_TOKENS]
     return blocks.masked_fill(inputs.positions < 0, unused_block), positions % BLOCK_TOKENS
 
 
 def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn pairs of dimensions (i, i + size / 2) by the angles of `sines`, the first half negated, and `cosines`."""
+    """Rotate pairs of dimensions (i, i + size / 2); the first half of `sines` is negated."""
     return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, dims=-1), sines)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, positions: Tensor, scale: float) -> Tensor:
-    """Attention of each row's tokens over its keys.
+    """Return the attention of each row's tokens over its keys.
 
-    The query heads that share a head of keys are computed as one, so that no keys are copied; two products and a
-    softmax leave no choice of kernels to anybody, whatever the shapes.
+    The query heads that share a key head are computed together, so that no keys are copied. With two products and a
+    softmax the choice of kernels does not depend on the shapes.
 
     Args:
         queries: [rows, tokens, heads, head_size].
         keys: [rows, kv_heads, num_keys, head_size].
-        values: the same; changed.
-        positions: [rows, tokens], the last key that each token may look at; none where it is negative.
-        scale: of the scores.
+        values: the same shape; modified in place.
+        positions: [rows, tokens], the last key that each token may attend to; negative: no key.
+        scale: factor for the scores.
 
     Returns:
         [rows, tokens, heads, head_size].
@@ -202,14 +201,14 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, positions: Tensor, sca
     group = num_heads // num_kv_heads
     batch = num_rows * num_kv_heads
     key = torch.arange(num_keys, device=keys.device)
-    # A weight of zero times a NaN that another sequence left would still be NaN.
+    # A zero weight times a NaN left by another sequence would still be NaN.
     values.masked_fill_((key > positions.amax(dim=1, keepdim=True))[:, None, :, None], 0.0)
     grouped = queries.reshape(num_rows, num_tokens, num_kv_heads, group, size).permute(0, 2, 3, 1, 4)
     flat = grouped.reshape(batch, group * num_tokens, size)
-    # The factor goes into the product: in half precision the scores without it might be too large.
+    # The scale is applied within the product: in half precision the unscaled scores might overflow.
     nothing = flat.new_empty(1, 1, 1)
     scores = torch.baddbmm(nothing, flat, keys.reshape(batch, num_keys, size).transpose(1, 2), beta=0, alpha=scale)
-    is_hidden = (key > positions[:, :, None].clamp(min=0))[:, None, None]  # a token that does not count sees something
+    is_hidden = (key > positions[:, :, None].clamp(min=0))[:, None, None]  # padding tokens see one key, to avoid NaN
     scores.view(num_rows, num_kv_heads, group, num_tokens, num_keys).masked_fill_(is_hidden, -torch.inf)
     mixed = torch.bmm(scores.softmax(dim=-1), values.reshape(batch, num_keys, size))
     return mixed.view(num_rows, num_kv_heads, group, num_tokens, size).permute(0, 3, 1, 2, 4).flatten(2, 3)

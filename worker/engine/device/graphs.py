@@ -1,4 +1,4 @@
-"""Recording a step once and running it again: CUDA graphs, or nothing where there are none."""
+"""Captures a step once and replays it: as a CUDA graph, or not at all on other devices."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ Step = Callable[[], None]
 
 
 class StepRecorder(Protocol):
-    """Makes a step fast that is run many times with the same tensors."""
+    """Speeds up a step that runs many times with the same tensors."""
 
     def record(self, step: Step) -> Step:
-        """What runs the step again. The step may be run now, once or more, or not at all.
+        """Return a function that runs the step again. Recording may run the step any number of times.
 
         Args:
-            step: reads and writes tensors that stay where they are, and gives the same when it is run twice. It must
-                not ask the device for anything, nor bring it anything from the host.
+            step: reads and writes tensors at fixed addresses; running it twice has the same effect as once. It must not
+                copy anything between host and device.
         """
         ...
 
 
 class PlainSteps:
-    """Runs steps as they are."""
+    """Runs steps without capturing them."""
 
     def record(self, step: Step) -> Step:
         """As `StepRecorder.record`."""
@@ -34,8 +34,8 @@ class PlainSteps:
 class CudaGraphs:
     """Runs steps as CUDA graphs: one launch for all their kernels.
 
-    All graphs share one pool of memory, which is safe because no two of them ever run at once and none leaves anything
-    in it for another: what a step returns is written to tensors that were there before.
+    All graphs share one memory pool. This is safe because graphs never run concurrently and do not pass data through
+    the pool: steps write their results to tensors that were allocated before.
 
     Args:
         device: a CUDA device.
@@ -43,21 +43,21 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        # Steps are tried and recorded on one stream, so that what libraries allocate for a stream is there already.
+        # Steps are tried and captured on the same stream, so that libraries have allocated their memory for it already.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
     def record(self, step: Step) -> Step:
         """As `StepRecorder.record`; waits for the device."""
         stream = torch.cuda.current_stream(self._device)
-        # The outer context sees to it that a recording that fails leaves the thread on its own stream.
+        # The outer context restores the thread's own stream if the capture fails.
         with torch.cuda.device(self._device), torch.cuda.stream(stream):
             self._stream.wait_stream(stream)
             with torch.cuda.stream(self._stream):
-                step()  # libraries choose and load their kernels at the first call, which a graph cannot hold
+                step()  # libraries choose and load their kernels at the first call, which a graph cannot capture
             stream.wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
-            # Other threads of the process may use CUDA meanwhile, e.g. to ask for free memory.
+            # Other threads of the process may use CUDA meanwhile, for example to query the free memory.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 step()
         return graph.replay

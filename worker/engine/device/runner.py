@@ -1,4 +1,4 @@
-"""The `ModelRunner` for accelerators."""
+"""Implements `ModelRunner` for accelerators."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from worker.engine.transfers import to_device
 
 logger = logging.getLogger(__name__)
 
-MAX_PROMPT_TOKENS = 1024  # of a step; more are computed in several
-MIXED_CHUNK = 256  # a step's time hardly depends on the number of its tokens
-OVERLAP_CAPABILITY = (9, 0)  # from which CUDA lets a kernel start before the one in front has ended
+MAX_PROMPT_TOKENS = 1024  # per step; longer prompts take several steps
+MIXED_CHUNK = 256  # the time of a step hardly depends on the number of its tokens
+OVERLAP_CAPABILITY = (9, 0)  # since then a CUDA kernel can start before the previous one has ended
 
 
 class DeviceRunner:
     """Runs a Llama-like model or GPT-2 on an accelerator, in the number format of its weights.
 
-    All decode rows are one recorded step, and the parts of prompts are another. No method waits for the device, save to
-    record a step. On a CUDA device and in a 16-bit format the kernels are our own (`fused`): there a token's logits are
-    the same to the bit alone, in any batch and with any parts of its prompt.
+    All decode rows form one recorded step, and the parts of prompts another. No method waits for the device, except to
+    record a step. On a CUDA device with a 16-bit format we use our own kernels (`fused`), with which a token's logits
+    are bitwise the same alone, in any batch and with any parts of its prompt.
 
     Args:
         config: the model's `PreTrainedConfig`.
@@ -49,9 +49,9 @@ class DeviceRunner:
         is_fused: whether to use the kernels of our own; default: where they run.
 
     Raises:
-        UnsupportedModelError: it does not compute this model.
+        UnsupportedModelError: the runner does not support this model.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
-        OutOfMemoryError: the device has no room for weights and cache.
+        OutOfMemoryError: the device does not have enough memory for weights and cache.
     """
 
     adapters = frozenset({BASE_ADAPTER})
@@ -113,8 +113,8 @@ class DeviceRunner:
                 context_length=context_length,
                 recorder=recorder or _best_recorder(device),
             )
-        self.weight_bytes = self._decoder.weight_bytes  # that a step reads at least
-        self.item_bytes = dtype.itemsize  # of one number in weights, keys and values
+        self.weight_bytes = self._decoder.weight_bytes  # minimum that a step reads
+        self.item_bytes = dtype.itemsize  # size of a number in weights, keys and values
         logger.info(
             "Device runner (%s): %.0f MB of weights in %s, %d sequences over %d blocks of %d tokens, %.0f MB in all.",
             *(type(self._decoder).__name__, self.weight_bytes / 1e6, dtype, num_slots, self.num_blocks, BLOCK_TOKENS),
@@ -122,18 +122,17 @@ class DeviceRunner:
         )
 
     def warm_up(self) -> None:
-        """Record the steps that are needed first, so that nobody waits for them later."""
+        """Record the steps that are needed first, so that requests do not wait for them later."""
         with device_errors(), torch.inference_mode():
             self._steps.warm_up()
 
     def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
         """As `AsynchronousRunner.forward`; [number of rows with `needs_logits`, vocab_size].
 
-        They are in memory that the next forward may use again, for which it waits until what was started before has
-        read them.
+        The next forward may reuse their memory; it waits until all work that was started before has read them.
 
         Raises:
-            ValueError: a row has no token, one that the vocabulary has not, or more than the context holds.
+            ValueError: a row has no token, a token outside the vocabulary, or more tokens than the context.
         """
         self._check(rows)
         with device_errors(), torch.inference_mode():
@@ -145,7 +144,7 @@ class DeviceRunner:
             self._cache.copy(source, target, num_tokens)
 
     def close(self) -> None:
-        """Drop weights, cache and recorded steps."""
+        """Free weights, cache and recorded steps."""
         del self._steps, self._decoder, self._cache, self._logits
 
     @property
@@ -154,7 +153,7 @@ class DeviceRunner:
         return min(MAX_PROMPT_TOKENS, -(-self.context_length // multiple) * multiple)
 
     def _make_decoder(self, parts: Architecture, weights: DecoderWeights, is_fused: bool | None) -> Decoder:
-        """Our own kernels where they run; raises `UnsupportedModelError` where they are asked for and do not."""
+        """Return the fused decoder if it can run; raise `UnsupportedModelError` if it must run but cannot."""
         if is_fused or (is_fused is None and self._device.type == "cuda"):
             try:
                 from worker.engine.device.fused.decoder import PROMPT_MULTIPLE, FusedDecoder
@@ -172,16 +171,16 @@ class DeviceRunner:
             except (ImportError, UnsupportedModelError) as err:
                 if is_fused:
                     raise
-                logger.warning("The model is computed by torch's operations, which is slower: %s", err)
+                logger.warning("The model runs with torch operations, which are slower: %s", err)
         return TorchDecoder(parts, weights, self._cache, max_tokens=max(self.num_slots, MAX_PROMPT_TOKENS))
 
     def _check(self, rows: list[Row]) -> None:
-        """What the device takes on trust: reading beyond a table's end would be the end of it."""
+        """Check the inputs that the device does not check: an index out of range would make it unusable."""
         for row in rows:
             end = row.start + len(row.token_ids)
             if not row.token_ids or end > self.context_length:
                 raise ValueError(
-                    f"A row has {row.start} + {len(row.token_ids)} tokens; there is room for 1 to the context."
+                    f"A row has {row.start} + {len(row.token_ids)} tokens; it must add at least 1 and fit the context."
                 )
             if len(row.blocks) * BLOCK_TOKENS < end:
                 raise ValueError(f"A row has {len(row.blocks)} blocks for its {end} tokens.")
@@ -193,7 +192,7 @@ class DeviceRunner:
         decoding = [index for index, row in enumerate(rows) if len(row.token_ids) == 1]
         prompts = [index for index, row in enumerate(rows) if len(row.token_ids) > 1]
         computed: list[Tensor] = []
-        order: list[int] = []  # indices of the rows that the computed logits are of
+        order: list[int] = []  # row index of each computed logits vector
         for indices, compute in ((decoding, self._decode), (prompts, self._prompt)):
             if indices:
                 computed.append(compute([rows[index] for index in indices], previous))
@@ -202,11 +201,11 @@ class DeviceRunner:
         return self._take(logits, sorted(range(len(order)), key=order.__getitem__))
 
     def _decode(self, rows: list[Row], previous: Tensor | None) -> Tensor:
-        """Compute rows of one token; the logits of those that need them."""
+        """Compute rows with one token; return the logits of those that need them."""
         num_unused = self._steps.num_rows(len(rows)) - len(rows)
         sources = [KNOWN if row.source is None else row.source for row in rows]
         if previous is None and max(sources) >= 0:
-            raise ValueError("A row's token is among samples that were not given.")
+            raise ValueError("A row's token comes from samples that were not given.")
         columns = (
             [row.token_ids[0] for row in rows] + [0] * num_unused,
             sources + [KNOWN] * num_unused,
@@ -218,12 +217,12 @@ class DeviceRunner:
         return self._take(logits, [index for index, row in enumerate(rows) if row.needs_logits])
 
     def _prompt(self, rows: list[Row], _previous: Tensor | None) -> Tensor:
-        """Compute parts of prompts, as many steps as it takes; the logits of those that need them."""
+        """Compute parts of prompts in one or more steps; return the logits of those that need them."""
         computed = [self._prompt_step(step) for step in self._prompt_steps(rows)]
         return computed[0] if len(computed) == 1 else torch.cat(computed)
 
     def _prompt_steps(self, rows: list[Row]) -> Iterable[list[Row]]:
-        """Cut the rows so that no step has too many tokens. Only the last part of a row needs logits."""
+        """Split the rows so that no step has too many tokens. Only the last part of a row needs logits."""
         step: list[Row] = []
         room = self._max_prompt_tokens
         for row in rows:
@@ -274,13 +273,13 @@ class DeviceRunner:
     def _embed(
         self, columns: tuple[Iterable[int], ...], blocks: list[tuple[int, ...]], previous: Tensor | None
     ) -> None:
-        """Bring a step's inputs to the device and look the tokens up."""
+        """Copy a step's inputs to the device and look up the embeddings."""
         lists = [list(column) for column in columns]
         self._inputs.set(lists, blocks)
         self._decoder.embed(self._inputs.views(len(lists[0]), len(blocks)), previous)
 
     def _take(self, values: Tensor, indices: list[int]) -> Tensor:
-        """Rows of values [n, m] in the order of the indices; no copy where they are the first ones in their order."""
+        """Return the rows of values [n, m] with these indices; without a copy if the indices are 0, 1, 2, ..."""
         if indices == list(range(len(indices))):
             return values[: len(indices)]
         return values.index_select(0, to_device(torch.tensor(indices), self._device))

@@ -1,4 +1,4 @@
-"""What a step reads that the host decides: brought to the device in one copy that keeps nobody waiting."""
+"""Copies a step's inputs from the host to the device in one asynchronous transfer."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import torch
 from torch import Tensor
 
 KNOWN = -1  # the source of a token that is not among the last samples
-UNUSED = -1  # the position of a token that does not count
-COPIES = 4  # steps that may be on their way at once; the engine starts two
+UNUSED = -1  # the position of a padding token
+COPIES = 4  # steps that may be in flight at once; the engine starts two
 
 
 @dataclass(frozen=True, slots=True)
 class StepInputs:
-    """Tokens in their order; all int32 and in memory that stays where it is, for each number of tokens."""
+    """The inputs of a step: int32 tensors, at fixed addresses for each number of tokens."""
 
     token_ids: Tensor  # [tokens]
-    sources: Tensor  # [tokens], KNOWN or a place among the last samples
-    positions: Tensor  # [tokens], UNUSED or the token's place in its sequence
-    table_rows: Tensor  # [tokens], the row of `tables` that its sequence has
-    tables: Tensor  # [rows, blocks of a full sequence]: where each part of a sequence is in the cache
+    sources: Tensor  # [tokens], KNOWN or an index into the last samples
+    positions: Tensor  # [tokens], UNUSED or the token's position in its sequence
+    table_rows: Tensor  # [tokens], the row of `tables` of its sequence
+    tables: Tensor  # [rows, blocks of a full sequence]: block tables
 
     @property
     def num_tokens(self) -> int:
-        """Those that do not count among them."""
+        """Including padding tokens."""
         return len(self.token_ids)
 
 
 class InputBuffers:
-    """Memory for the inputs, on the device and on the way there.
+    """The memory for the inputs on the device, and pinned memory for their transfer.
 
     Args:
-        device: where they are read.
-        max_tokens: of a step.
-        max_rows: sequences of a step.
+        device: where the inputs are read.
+        max_tokens: maximum tokens of a step.
+        max_rows: maximum sequences of a step.
         table_length: blocks of a full sequence.
-        unused_block: where tables point that no sequence has filled.
+        unused_block: the value of unused table entries.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class InputBuffers:
         self._device_memory = torch.full((size,), UNUSED, dtype=torch.int32, device=device)
         self._unused_block = unused_block
         self._tables = np.full((max_rows, table_length), unused_block, dtype=np.int32)
-        self._blocks: list[tuple[int, ...]] = [()] * max_rows  # in each row of the tables
+        self._blocks: list[tuple[int, ...]] = [()] * max_rows  # the blocks in each row of the tables
         self._memory = [
             torch.empty(size, dtype=torch.int32, pin_memory=self._is_cuda)
             for _ in range(COPIES if self._is_cuda else 1)
@@ -59,7 +59,7 @@ class InputBuffers:
         self._views: dict[tuple[int, int], StepInputs] = {}
 
     def views(self, num_tokens: int, num_rows: int) -> StepInputs:
-        """The memory that a step of that size reads."""
+        """Return views of the memory that a step of that size reads."""
         views = self._views.get((num_tokens, num_rows))
         if views is None:
             views = self._views[num_tokens, num_rows] = self._make_views(num_tokens, num_rows)
@@ -72,25 +72,25 @@ class InputBuffers:
         return StepInputs(parts[0], parts[1], parts[2], parts[3], tables)
 
     def clear(self) -> None:
-        """Have no token count, whatever size of step reads the memory."""
+        """Mark all tokens as padding, for steps of any size."""
         self._device_memory.fill_(UNUSED)
 
     def set(self, columns: Sequence[Sequence[int]], blocks: Sequence[tuple[int, ...]]) -> None:
-        """Bring a step's inputs to the device.
+        """Copy a step's inputs to the device.
 
         Args:
-            columns: token ids, sources, positions and table rows, as long as each other.
-            blocks: of each row of the tables.
+            columns: token ids, sources, positions and table rows, all of the same length.
+            blocks: the blocks of each row of the tables.
 
         Raises:
-            ValueError: there is no such block.
+            ValueError: a block does not exist.
         """
         self._update_tables(blocks)
         num_tokens, num_rows = len(columns[0]), len(blocks)
         size = 4 * num_tokens + num_rows * self._tables.shape[1]
         memory, event = self._memory[self._turn], self._copied[self._turn]
         if event is not None:
-            event.synchronize()  # long past, unless somebody starts more steps than there are copies
+            event.synchronize()  # long done, unless more steps are started than there are copies
         host = memory.numpy()
         host[: 4 * num_tokens].reshape(4, num_tokens)[:] = columns
         host[4 * num_tokens : size] = self._tables[:num_rows].reshape(-1)
@@ -102,7 +102,7 @@ class InputBuffers:
         self._turn = (self._turn + 1) % len(self._memory)
 
     def _update_tables(self, blocks: Sequence[tuple[int, ...]]) -> None:
-        """Most rows are what they were in the last step."""
+        """Update the rows that differ from the last step, which are few."""
         for row, own in enumerate(blocks):
             if own != self._blocks[row]:
                 if own and not 0 <= min(own) <= max(own) < self._unused_block:

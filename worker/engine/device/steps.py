@@ -1,4 +1,4 @@
-"""Steps in a few fixed shapes, each recorded once."""
+"""Runs steps in a few fixed shapes, each recorded once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worker.engine.device.step_inputs import InputBuffers
 
 logger = logging.getLogger(__name__)
 
-MIN_KEYS = 256  # the fewest keys that a step may have; it doubles from there
-MAX_WARM_KEYS = 1024  # steps up to this many are recorded before the first is needed
-MIN_PROMPT = 16  # tokens: smaller prompts are computed in a step of this size
+MIN_KEYS = 256  # the smallest number of keys of a step; the others are doublings of it
+MAX_WARM_KEYS = 1024  # steps with up to this many keys are recorded in advance
+MIN_PROMPT = 16  # tokens; shorter prompts are computed in a step of this size
 
 
 class Steps:
@@ -26,11 +26,11 @@ class Steps:
 
     Args:
         decoder: computes them.
-        inputs: what they read.
-        logits: [rows, vocab_size], where decode steps leave theirs.
-        max_tokens: of a prompt step.
-        context_length: most keys.
-        recorder: makes a step fast.
+        inputs: the inputs of the steps.
+        logits: [rows, vocab_size], receives the logits of decode steps.
+        max_tokens: maximum tokens of a prompt step.
+        context_length: maximum number of keys.
+        recorder: records the steps.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class Steps:
         self._steps: dict[tuple[str, int, int], Step] = {}
 
     def num_rows(self, count: int) -> int:
-        """Rows of the step that decodes that many."""
+        """Return the number of rows of the step that decodes `count` rows."""
         return self._row_counts[bisect_left(self._row_counts, count)]
 
     def num_tokens(self, count: int) -> int:
-        """Tokens of the step that computes that many of prompts."""
+        """Return the number of tokens of the step that computes `count` prompt tokens."""
         return self._token_counts[bisect_left(self._token_counts, count)]
 
     def decode(self, num_rows: int, num_keys: int) -> Tensor:
-        """Compute the inputs' tokens, one for each sequence.
+        """Compute the inputs' tokens, one per sequence.
 
         Returns:
             The logits, [rows, vocab_size]; the next step overwrites them.
@@ -79,9 +79,9 @@ class Steps:
             self._decoder.prompt(self._inputs.views(num_tokens, len(parts)), keys, parts)
 
     def warm_up(self) -> None:
-        """Record the steps that are needed first, the largest first: they settle how much memory all of them need."""
+        """Record the steps that are needed first, largest first, because these determine the memory for all steps."""
         start = time.perf_counter()
-        self._inputs.clear()  # what an earlier step left there would be read as something else
+        self._inputs.clear()  # an earlier step's inputs would be read with another shape
         key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]
         shapes = [("decode", count) for count in self._row_counts]
         if self._decoder.records_prompts:
@@ -105,7 +105,7 @@ class Steps:
 
 
 def doublings(first: int, last: int) -> list[int]:
-    """first, 2 * first, 4 * first, ... as far as they are below `last`, and `last`."""
+    """Return first, 2 * first, 4 * first, ... as long as they are below `last`, and then `last`."""
     counts = []
     while first < last:
         counts.append(first)

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors on the device, joined where they read the same input."""
+"""Reads a checkpoint's tensors to the device and joins matrices that have the same input."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from worker.engine.rotary import rotary_tables
 
 @dataclass(frozen=True, slots=True)
 class LinearWeights:
-    """A matrix and what is added."""
+    """A matrix and its bias."""
 
     weight: Tensor  # [rows, columns]
     bias: Tensor | None  # [rows]
 
     def of(self, x: Tensor) -> Tensor:
-        """[..., columns] -> [..., rows]."""
+        """Apply the layer: [..., columns] -> [..., rows]."""
         return functional.linear(x, self.weight, self.bias)
 
     def add_to(self, y: Tensor, x: Tensor) -> None:
-        """Add `of(x)`, of [n, columns], to y [n, rows]: a residual costs no kernel of its own."""
+        """Add `of(x)`, for x [n, columns], to y [n, rows], so that a residual needs no separate kernel."""
         y.addmm_(x, self.weight.t())
         if self.bias is not None:
             y += self.bias
@@ -42,7 +42,7 @@ class NormWeights:
     epsilon: float
 
     def of(self, x: Tensor) -> Tensor:
-        """[..., size] -> the same."""
+        """Normalise: [..., size] -> the same shape."""
         if self.bias is None:
             return functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
@@ -75,7 +75,7 @@ class DecoderWeights:
 
     @property
     def num_bytes(self) -> int:
-        """What a step that computes logits reads at least: all but the tables, of which it reads single rows."""
+        """Minimum bytes that a step with logits reads: all weights except the tables, of which it reads single rows."""
         linears = [
             linear.weight
             for layer in self.layers
@@ -88,8 +88,8 @@ class WeightsReader:
     """Reads `DecoderWeights`.
 
     Args:
-        architecture: says what is where.
-        checkpoint: in the number format and on the device of all weights. What needs no joining is not copied.
+        architecture: names the tensors and gives their sizes.
+        checkpoint: has the number format and the device of the weights. Tensors that are not joined are not copied.
     """
 
     def __init__(self, architecture: Architecture, checkpoint: Checkpoint) -> None:
@@ -97,14 +97,14 @@ class WeightsReader:
         self._checkpoint = checkpoint
 
     def read(self, config: Any, context_length: int) -> DecoderWeights:
-        """All weights, and tables for so many positions.
+        """Return all weights, with tables for `context_length` positions.
 
         Args:
             config: the model's `PreTrainedConfig`.
-            context_length: most tokens of a sequence.
+            context_length: maximum tokens of a sequence.
 
         Raises:
-            UnsupportedModelError: a tensor is missing or of another shape, or the positions are not as they should be.
+            UnsupportedModelError: a tensor is missing or has a wrong shape, or the positions are not supported.
         """
         parts = self._architecture
         embedding = self._checkpoint.embedding()

@@ -1,6 +1,6 @@
-"""The decoder in Triton kernels: five or six launches a layer, and the same bits for a token in every batch.
+"""The decoder in Triton kernels: five or six launches per layer, and the same bits for a token in every batch.
 
-`packing` orders a matrix as the tensor cores read it, `kernels` compute, `decoder` launches them for a whole model, and
-`sampling` for a batch of logits. They run in 16-bit formats on a CUDA device, and in Triton's interpreter
-(`TRITON_INTERPRET=1`) on a CPU, where they are tested.
+`packing` orders a matrix as the tensor cores read it, `kernels` has the kernels, `decoder` launches them for a whole
+model, and `sampling` for a batch of logits. They run in 16-bit formats on a CUDA device, and for tests in Triton's
+interpreter (`TRITON_INTERPRET=1`) on a CPU.
 """

@@ -1,4 +1,4 @@
-"""A decoder in fused kernels."""
+"""Implements `Decoder` with fused kernels."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from worker.engine.device.weights import DecoderWeights, LayerWeights, LinearWei
 from worker.engine.model_runner import UnsupportedModelError
 
 PROMPT_MULTIPLE = 16
-MAX_PROGRAMS = 480  # of a product; beyond it they compute more tokens each
-EIGHTS = (1, 4, 8)  # of tokens that a program computes
-MAX_NUMBERS = 64 * 640  # states that the registers of a program hold at once
+MAX_PROGRAMS = 480  # of a product; with more tokens each program computes more of them
+EIGHTS = (1, 4, 8)  # groups of eight tokens that a program can compute
+MAX_NUMBERS = 64 * 640  # states that fit in the registers of a program
 FORMATS = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True)
 class FusedLayer:
-    """One layer's matrices, with the norms before them."""
+    """The matrices of a layer, with the norms before them folded in."""
 
     query_key_value: PackedLinear
     attention_output: PackedLinear
@@ -39,22 +39,21 @@ class FusedLayer:
 
 
 class FusedDecoder:
-    """As `decoder.TorchDecoder`, in at most six launches a layer, on a CUDA device and in a 16-bit format.
+    """Like `decoder.TorchDecoder`, with at most six launches per layer, on a CUDA device and in a 16-bit format.
 
-    A token's results are the same to the bit alone, in any batch, in any part of a prompt, and where it is computed
-    again.
+    A token's results are bitwise the same alone, in any batch, in any part of a prompt, and when it is computed again.
 
     Args:
         architecture: sizes and kinds.
         weights: on the device of the cache.
-        cache: what the layers write and read.
-        max_tokens: of a step.
-        max_rows: of a step of `decode`.
-        context_length: most tokens of a sequence.
-        overlaps: whether a kernel may start before the one in front has ended.
+        cache: read and written by the layers.
+        max_tokens: maximum tokens of a step.
+        max_rows: maximum rows of a `decode` step.
+        context_length: maximum tokens of a sequence.
+        overlaps: whether a kernel may start before the previous one has ended.
 
     Raises:
-        UnsupportedModelError: the model's sizes do not fit the kernels.
+        UnsupportedModelError: the kernels do not support the model's sizes.
     """
 
     token_multiple = PROMPT_MULTIPLE
@@ -181,7 +180,7 @@ class FusedDecoder:
         return out[: len(tokens)]
 
     def _compute(self, inputs: StepInputs, attend: Any) -> None:
-        """All layers, from `_embedded` to `_states`."""
+        """Compute all layers, from `_embedded` to `_states`."""
         states = self._embedded
         for index, layer in enumerate(self._layers):
             self._project(inputs, index, layer, states)
@@ -192,7 +191,7 @@ class FusedDecoder:
             self._add(layer.mlp_output, self._activated, states, inputs.num_tokens)
 
     def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor) -> None:
-        """Queries, and keys and values into the cache."""
+        """Compute the queries, and store keys and values in the cache."""
         places = (
             *(self._cosines, self._sines, inputs.positions, inputs.table_rows, inputs.tables),
             *(self._queries, self._cache.keys[index], self._cache.values[index]),
@@ -233,7 +232,7 @@ class FusedDecoder:
         )
 
     def _add(self, matrix: PackedLinear, x: Tensor, before: Tensor, num_tokens: int) -> None:
-        """The states: those before, and a product."""
+        """Set the states to those before plus a product."""
         self._launch(
             linear.add_product,
             matrix,
@@ -244,7 +243,7 @@ class FusedDecoder:
         )
 
     def _feed_forward(self, layer: FusedLayer, num_tokens: int) -> None:
-        """What is between the two matrices of the feed-forward part, from the first one on."""
+        """Compute the first matrix of the feed-forward part and the activation after it."""
         is_gated = self._parts.mlp_kind is MlpKind.SWIGLU
         options = {} if is_gated else {"GELU": True}
         self._launch(
@@ -298,7 +297,7 @@ class FusedDecoder:
 
 
 def _eights(num_tiles: int, num_tokens: int, num_columns: int) -> int:
-    """How many times eight tokens a program computes: as few as possible, so that there are many programs."""
+    """Return how many groups of eight tokens a program computes: as few as possible, to have many programs."""
     at_once = min(num_columns, BLOCK * MAX_BLOCKS * SPLITS)
     fitting = [eights for eights in EIGHTS if eights == 1 or 8 * eights * at_once <= MAX_NUMBERS]
     for eights in fitting:
@@ -308,7 +307,7 @@ def _eights(num_tiles: int, num_tokens: int, num_columns: int) -> int:
 
 
 def _check(parts: Architecture, dtype: torch.dtype) -> None:
-    """Raises `UnsupportedModelError`."""
+    """Raise `UnsupportedModelError` if the kernels do not support the sizes or the format."""
     group = parts.num_heads // parts.num_kv_heads
     problems = {
         f"numbers in {dtype}": dtype not in FORMATS,
@@ -321,7 +320,7 @@ def _check(parts: Architecture, dtype: torch.dtype) -> None:
 
 
 def _added(matrix: PackedLinear) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrix, its bias and the sums of its rows; where there are none, anything."""
+    """Return the matrix, its bias and the sums of its rows; a placeholder for those that it does not have."""
     weight = matrix.weight
     return (
         weight,

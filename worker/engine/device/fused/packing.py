@@ -1,9 +1,9 @@
-"""Matrices in the order in which the tensor cores read them.
+"""Packs matrices in the order in which the tensor cores read them.
 
-A program computes 16 rows of a matrix. Its `SPLITS` warps take a part of the columns each, in steps of 32: every thread
-loads 16 bytes at once that are already in its registers' order for `mma.m16n8k16`, so nothing goes through shared
+A program computes 16 rows of a matrix. Each of its `SPLITS` warps takes a part of the columns, in steps of 32: every
+thread loads 16 bytes at once that are already in the register order of `mma.m16n8k16`, so nothing goes through shared
 memory. The order is that of the PTX manual ("Matrix Fragments for mma.m16n8k16"), except that a thread's columns are
-side by side: a sum over columns may take them in any order, as long as both factors have the same one.
+contiguous: a sum over columns may use any order, as long as both factors use the same one.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-SPLITS = 4  # warps of a program, each with its part of the columns
+SPLITS = 4  # warps of a program, each with a part of the columns
 TILE_ROWS = 16
 COLUMN_MULTIPLE = 16 * SPLITS
-BLOCK = 32  # columns that a warp takes in a step
-MAX_BLOCKS = 8  # steps of a piece of columns
+BLOCK = 32  # columns that a warp computes in a step
+MAX_BLOCKS = 8  # maximum steps of a piece of columns
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """A matrix, what is added, and what a layer norm before it subtracts."""
+    """A matrix, its bias, and the row sums that a preceding layer norm needs to subtract the mean."""
 
     weight: Tensor  # [tiles * 16 * padded columns]
     num_tiles: int
@@ -35,9 +35,10 @@ class PackedLinear:
 
 
 def pieces(padded_columns: int) -> Iterator[tuple[int, int]]:
-    """Where the pieces of columns begin, and how many blocks each has for a warp; 0 stands for half a block.
+    """Yield where each piece of columns begins, and its blocks per warp; 0 means half a block.
 
-    As `linear._product` takes them: as many of 8 blocks as there are, then at most one of 4, 2, 1 and a half.
+    The order is that of `linear._product`: as many pieces of 8 blocks as fit, then at most one each of 4, 2, 1 and half
+    a block.
     """
     unit = BLOCK * SPLITS
     begin = 0
@@ -60,8 +61,8 @@ def pack(
     Args:
         weight: [rows, columns].
         bias: [rows].
-        norm: [columns], the weights of the norm before the matrix, which are multiplied into it.
-        norm_bias: [columns], what a layer norm adds, which becomes a part of the bias.
+        norm: [columns], the weights of the norm before the matrix, which are multiplied into the matrix.
+        norm_bias: [columns], the bias of a layer norm before the matrix, which is folded into the bias.
     """
     exact = weight.float()
     if norm_bias is not None:
@@ -82,10 +83,10 @@ def pack(
 
 
 def paired(first: Tensor, second: Tensor) -> Tensor:
-    """Rows of two matrices (or numbers of two vectors), 8 of each in turn, so that a tile has what belongs together.
+    """Interleave the rows of two matrices (or vectors) in groups of 8, so that a tile has the matching rows of both.
 
     Raises:
-        ValueError: they are not of the same shape, or have no multiple of 8 rows.
+        ValueError: their shapes differ, or the number of rows is not a multiple of 8.
     """
     if first.shape != second.shape or first.shape[0] % 8:
         raise ValueError(f"Cannot pair rows of {tuple(first.shape)} and {tuple(second.shape)}.")
@@ -94,13 +95,13 @@ def paired(first: Tensor, second: Tensor) -> Tensor:
 
 
 def paired_halves(rows: Tensor, head_size: int) -> Tensor:
-    """The rows of heads so that each is beside the one that it is rotated with: i and i + head_size / 2."""
+    """Reorder the rows of heads so that the two rows of a rotation, i and i + head_size / 2, are in the same tile."""
     halves = rows.reshape(-1, 2, head_size // 2, *rows.shape[1:])
     return paired(halves[:, 0].flatten(0, 1), halves[:, 1].flatten(0, 1))
 
 
 def _in_fragments(weight: Tensor) -> Tensor:
-    """[rows, columns] -> 1-D: tile by tile, in it piece by piece."""
+    """Flatten [rows, columns] to 1-D: tile by tile, and piece by piece within a tile."""
     parts = []
     for begin, num_blocks in pieces(weight.shape[1]):
         part = weight[:, begin : begin + (num_blocks * BLOCK * SPLITS or COLUMN_MULTIPLE)]
@@ -109,14 +110,14 @@ def _in_fragments(weight: Tensor) -> Tensor:
 
 
 def _whole_blocks(part: Tensor, num_blocks: int) -> Tensor:
-    """[rows, SPLITS * num_blocks * 32] -> [tiles, ...] in the order block, step, warp, lane, register."""
+    """Reorder [rows, SPLITS * num_blocks * 32] to [tiles, ...] in the order block, step, warp, lane, register."""
     # tile, half of rows, lane's row, warp, block, lane's column, step, half of columns, pair
     split = part.reshape(-1, 2, 8, SPLITS, num_blocks, 4, 2, 2, 2)
     return split.permute(0, 4, 6, 3, 2, 5, 7, 1, 8).flatten(1)
 
 
 def _half_block(part: Tensor) -> Tensor:
-    """[rows, SPLITS * 16] -> [tiles, ...] in the order warp, lane, register."""
+    """Reorder [rows, SPLITS * 16] to [tiles, ...] in the order warp, lane, register."""
     # tile, half of rows, lane's row, warp, lane's column, half of columns, pair
     split = part.reshape(-1, 2, 8, SPLITS, 4, 2, 2)
     return split.permute(0, 3, 2, 4, 5, 1, 6).flatten(1)

@@ -1,4 +1,4 @@
-"""One token for each row of the logits in one launch."""
+"""Samples one token for each row of the logits in one launch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from worker.engine.random_choice import LEAST_TEMPERATURE, RandomChoice
 from worker.engine.samples import NO_TOKEN
 from worker.engine.transfers import to_device
 
-BLOCK = 8192  # logits at once
+BLOCK = 8192  # logits that a program loads at once
 NUM_WARPS = 16
 NUM_SETTINGS = 5  # temperature (0: most probable), top_k, top_p, min_p, point
 
 
 def pick(logits: Tensor, choices: Sequence[RandomChoice | None]) -> Tensor:
-    """Each row's token, int64 [rows]; NO_TOKEN where its largest logit is not finite.
+    """Return each row's token, int64 [rows]; NO_TOKEN if its largest logit is not finite.
 
     Args:
         logits: [rows, vocab].
-        choices: how each row's token is drawn; None: the most probable one.
+        choices: how to sample each row's token; None: take the most probable one.
     """
     num_rows, vocab_size = logits.shape
     tokens = torch.empty(num_rows, dtype=torch.int64, device=logits.device)
@@ -45,7 +45,7 @@ def pick(logits: Tensor, choices: Sequence[RandomChoice | None]) -> Tensor:
 
 
 def _all_settings(choices: Sequence[RandomChoice | None], device: torch.device) -> Tensor:
-    """[rows, NUM_SETTINGS], in 64 bits as the points deserve."""
+    """Return the settings [rows, NUM_SETTINGS], in 64 bits because the points need that precision."""
     return to_device(torch.tensor([_settings(choice) for choice in choices], dtype=torch.float64), device)
 
 

@@ -1,4 +1,4 @@
-"""What the device computes. Triton compiles these functions; Python calls none of them, and types mean nothing in them.
+"""The Triton kernels. Triton compiles these functions; they are never called from Python, and have no type hints.
 
-Names in capitals are constants that a kernel is compiled for.
+Names in capitals are compile-time constants.
 """

@@ -1,13 +1,13 @@
 """Attention over the paged cache.
 
-A program looks at one key head and 16 query rows: the query heads that share it, of one token that is decoded or of
-several neighbours in a prompt. Keys come in tiles of 128, a block of the cache for each of four warps. As in `linear`,
-every thread loads 16 bytes at once that are in the order of its registers: of a key its numbers are side by side, of
-the values, which the cache holds transposed, those of several keys. Which column of the scores stands for which key is
-chosen so that the weights come out in the order that their product with the values needs.
+A program computes one key head and 16 query rows: the query heads that share it, of one token that is decoded or of
+several consecutive tokens of a prompt. Keys are processed in tiles of 128, one block of the cache for each of four
+warps. As in `linear`, every thread loads 16 bytes at once that are in the order of its registers: for keys these are
+numbers of one key; for values, which the cache holds transposed, numbers of several tokens. The mapping from columns of
+the scores to keys is chosen so that the weights are in the order that their product with the values needs.
 
-Each tile is computed by itself, and tiles are merged in order, whether one program computes them all or the last of
-several programs merges them: a token's bits are the same both ways.
+Each tile is computed independently, and tiles are merged in order, whether one program computes them all or the last
+of several programs merges them: a token's bits are the same in both cases.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from worker.engine.device.fused.kernels.warps import four, sum_of_four, sum_of_w
 
 WARPS = 4
 TILE = 128  # keys: WARPS blocks of the cache
-ROWS = 16  # query rows of a program, the fewest that the tensor cores take
-# What differs from step to step and is not to be compiled anew.
+ROWS = 16  # query rows of a program, the minimum for the tensor cores
+# Arguments that change from step to step and must not cause a recompilation.
 COUNTS = ["table_length", "max_tiles"]
 INPUTS = ["positions", "table_rows", "tables"]
 
 
 @triton.jit
 def _key_of_column(column):
-    """Which of a block's 32 keys a column of the scores stands for."""
+    """Return which of a block's 32 keys belongs to a column of the scores."""
     return column // 2 % 4 * 8 + column // 16 * 4 + column // 8 % 2 * 2 + column % 2
 
 
 @triton.jit
 def _first_row(tables, table_row, table_length, block, last, head, NUM_KV_HEADS: tl.constexpr):
-    """In which row of its layer's cache, seen as [rows, 32 * HEAD_SIZE], a block of a sequence is."""
+    """Return the row of a sequence's block in its layer's cache, seen as [rows, 32 * HEAD_SIZE]."""
     place = tl.load(tables + table_row * table_length + block, mask=block * 32 <= last, other=0)
     return place.to(tl.int64) * NUM_KV_HEADS + head
 
 
 @triton.jit
 def _first_rows(tables, table_row, table_length, tile, last, head, NUM_KV_HEADS: tl.constexpr):
-    """Those of a tile's four blocks."""
+    """Return the rows of a tile's four blocks."""
     return (
         _first_row(tables, table_row, table_length, tile * 4, last, head, NUM_KV_HEADS),
         _first_row(tables, table_row, table_length, tile * 4 + 1, last, head, NUM_KV_HEADS),
@@ -51,17 +51,17 @@ def _first_rows(tables, table_row, table_length, tile, last, head, NUM_KV_HEADS:
 
 @triton.jit
 def _of_warps(rows, warp):
-    """One of four numbers for each of a tile's, by its warp."""
+    """Select one of four numbers for each element of a tile, by its warp."""
     first, second, third, fourth = rows
     return tl.where(warp < 2, tl.where(warp == 0, first, second), tl.where(warp == 2, third, fourth))
 
 
 @triton.jit
 def _load_keys(keys, rows, tile, begin, end, HEAD_SIZE: tl.constexpr, SIZE: tl.constexpr):
-    """A tile's keys at positions from `begin` to before `end`, in the order of `_arranged_keys`; zeros elsewhere.
+    """Load a tile's keys at positions `begin` to `end` - 1, in the order of `_arranged_keys`; zeros elsewhere.
 
     Args:
-        rows: of each warp's block, as `_first_rows` has them.
+        rows: the row of each warp's block, from `_first_rows`.
     """
     index = tl.arange(0, SIZE * 128)  # part of 32 numbers, part of 8 columns, warp, column, part of 8 numbers, number
     key = index // 64 % 4 * 8 + index // 2048 % 2 * 4 + index // 1024 % 2 * 2 + index // 32 % 2  # `_key_of_column`
@@ -79,7 +79,7 @@ def _load_values(values, rows, tile, begin, end, HEAD_SIZE: tl.constexpr, SIZE: 
     size = index // 1024 * 8 + index // 32 % 8
     eight, key = index // 8 % 4 * 8, index % 8
     position = tile * 128 + index // 256 % 4 * 32 + eight
-    # Eight keys at once. What is not wanted of them may be NaN.
+    # Eight keys at once; the unwanted ones may be NaN.
     is_near = (position + 8 > begin) & (position < end) & (size < HEAD_SIZE)
     places = (_of_warps(rows, index // 256 % 4) * HEAD_SIZE + size) * 32 + eight + key
     loaded = tl.load(values + places, mask=is_near, other=0.0)
@@ -97,7 +97,7 @@ def _arranged_queries(
     SIZE: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    """Every warp's copy of the query rows that look at a key head, of tokens from `first` on: [4, 16, SIZE]."""
+    """Load the query rows of a key head for tokens from `first` on, a copy for each warp: [4, 16, SIZE]."""
     index = tl.arange(0, SIZE * 64)
     row, size = index // 1024 % 2 * 8 + index // 32 % 8, index // 2048 * 32 + index // 8 % 4 * 8 + index % 8
     token, own_head = first + row // (16 // TOKENS), row % (16 // TOKENS)
@@ -109,29 +109,29 @@ def _arranged_queries(
 
 @triton.jit
 def _arranged_keys(values, SIZE: tl.constexpr):
-    """[4, SIZE, 32]."""
+    """Arrange loaded keys as [4, SIZE, 32]."""
     values = tl.reshape(values, (SIZE // 32, 4, 4, 8, 4, 2, 2, 2))
     return tl.reshape(tl.permute(values, (2, 0, 5, 6, 4, 7, 1, 3)), (4, SIZE, 32))
 
 
 @triton.jit
 def _arranged_values(values, SIZE: tl.constexpr):
-    """[4, 32, SIZE]."""
+    """Arrange loaded values as [4, 32, SIZE]."""
     values = tl.reshape(values, (SIZE // 8, 4, 8, 4, 2, 2, 2))
     return tl.reshape(tl.permute(values, (1, 4, 5, 3, 6, 0, 2)), (4, 32, SIZE))
 
 
 @triton.jit
 def _attend(query, keys, values, tile, position, scale, SIZE: tl.constexpr):
-    """One tile by itself: [16, SIZE] weighted values, and each row's largest score and sum of weights.
+    """Compute one tile: [16, SIZE] weighted values, and each row's largest score and sum of weights.
 
     Args:
         query: [4, 16, SIZE].
         keys: [4, SIZE, 32].
         values: [4, 32, SIZE].
-        tile: which one.
-        position: [16], the last one that a row may look at.
-        scale: of the scores, times log2(e).
+        tile: index of the tile.
+        position: [16], the last position that a row may attend to.
+        scale: factor for the scores, times log2(e).
     """
     scores = tl.dot(query, keys, input_precision="ieee") * scale
     key = tile * 128 + tl.arange(0, 4)[:, None] * 32 + _key_of_column(tl.arange(0, 32))[None, :]
@@ -149,7 +149,7 @@ def _attend(query, keys, values, tile, position, scale, SIZE: tl.constexpr):
 
 @triton.jit
 def _merge(mixed, largest, total, more, its_largest, its_total):
-    """Add a tile to those before it. A tile that a row may not look at changes none of its bits."""
+    """Merge a tile with the previous ones. A tile that a row may not attend to does not change the row's bits."""
     new = tl.maximum(largest, its_largest)
     base = tl.where(new == float("-inf"), 0.0, new)
     before, now = tl.exp2(largest - base), tl.exp2(its_largest - base)
@@ -177,16 +177,16 @@ def decode_attention(
     SIZE: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, NUM_HEADS, HEAD_SIZE] for one token of each sequence; the programs are (token, key head, tile).
+    """Compute out [tokens, NUM_HEADS, HEAD_SIZE] for one token of each sequence; programs are (token, key head, tile).
 
-    The program that ends last for its token and head merges the tiles. Everything but the newest key and value is in
-    the cache before the previous kernel has ended.
+    The program that ends last for its token and head merges the tiles. All keys and values except the newest are in the
+    cache before the previous kernel has ended.
 
     Args:
         keys: [blocks, NUM_KV_HEADS, 32, HEAD_SIZE].
         values: [blocks, NUM_KV_HEADS, HEAD_SIZE, 32].
-        partial_mixed: float32 [tokens, NUM_KV_HEADS, max_tiles, 16, SIZE], in between.
-        partial_scores: float32 [tokens, NUM_KV_HEADS, max_tiles, 2, 16], in between.
+        partial_mixed: float32 [tokens, NUM_KV_HEADS, max_tiles, 16, SIZE], intermediate results.
+        partial_scores: float32 [tokens, NUM_KV_HEADS, max_tiles, 2, 16], intermediate results.
         counters: int32 [tokens, NUM_KV_HEADS], zeros before and after.
     """
     GROUP: tl.constexpr = NUM_HEADS // NUM_KV_HEADS
@@ -202,7 +202,7 @@ def decode_attention(
     if tile * 128 <= last:
         row, size = tl.arange(0, 16), tl.arange(0, SIZE)
         query = _arranged_queries(queries, token, head, NUM_HEADS, GROUP, HEAD_SIZE, SIZE, 1)
-        # Of each number one of the two is zero.
+        # One of the two is zero for each number.
         key_tile += _load_keys(keys, rows, tile, last, last + 1, HEAD_SIZE, SIZE)
         value_tile += _load_values(values, rows, tile, last, last + 1, HEAD_SIZE, SIZE)
         mixed, largest, total = _attend(
@@ -254,7 +254,7 @@ def prompt_attention(
     TOKENS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """As `decode_attention`, for parts of prompts; the programs are (TOKENS tokens of one sequence, key head)."""
+    """As `decode_attention`, for parts of prompts; programs are (TOKENS tokens of one sequence, key head)."""
     GROUP: tl.constexpr = NUM_HEADS // NUM_KV_HEADS
     ROWS_OF_TOKEN: tl.constexpr = 16 // TOKENS
     first, head = tl.program_id(0) * TOKENS, tl.program_id(1)

@@ -1,4 +1,4 @@
-"""What is before the first layer."""
+"""Looks up the embeddings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def embed(
     HAS_PREVIOUS: tl.constexpr,
     HAS_POSITIONS: tl.constexpr,
 ):
-    """out [tokens, HIDDEN_SIZE]; a token with a source is the one at that place of the last samples."""
+    """out [tokens, HIDDEN_SIZE] = the embeddings; a token with a source is read from the last samples at that index."""
     token = tl.program_id(0)
     size = tl.arange(0, PADDED_SIZE)
     has_size = size < HIDDEN_SIZE
@@ -28,7 +28,7 @@ def embed(
     if HAS_PREVIOUS:
         source = tl.load(sources + token)
         if source >= 0:
-            token_id = tl.maximum(tl.load(previous + source).to(tl.int64), 0)  # a row without a token has ended
+            token_id = tl.maximum(tl.load(previous + source).to(tl.int64), 0)  # negative: the row has ended
     states = tl.load(embedding + token_id * HIDDEN_SIZE + size, mask=has_size, other=0.0)
     if HAS_POSITIONS:
         position = tl.load(positions + token)

@@ -1,4 +1,4 @@
-"""Where the query, key and value heads of tokens go after their product: rotated, and into the paged cache."""
+"""Rotates the query and key heads of tokens, and stores keys and values in the paged cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def load_angles(cosines, sines, position, pair, counts, IS_ROTARY: tl.constexpr, HEAD_SIZE: tl.constexpr):
-    """Cosines and sines of the rotations, [pairs, tokens] each; where there are none, anything."""
+    """Load cosines and sines of the rotations, [pairs, tokens] each; placeholders if the model is not rotary."""
     cosine, sine = 1.0, 0.0
     if IS_ROTARY:
         place = position * (HEAD_SIZE // 2) + pair
@@ -19,7 +19,7 @@ def load_angles(cosines, sines, position, pair, counts, IS_ROTARY: tl.constexpr,
 
 @triton.jit
 def load_blocks(table_rows, tables, table_length, token, position, BLOCK_TOKENS: tl.constexpr):
-    """The tokens' blocks in the cache, as `token`."""
+    """Load the tokens' blocks in the cache, in the shape of `token`."""
     table_row = tl.load(table_rows + token, mask=position >= 0, other=0)
     place = table_row * table_length + position // BLOCK_TOKENS
     return tl.load(tables + place, mask=position >= 0, other=0).to(tl.int64)
@@ -45,28 +45,28 @@ def store_heads(
     HEAD_SIZE: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
 ):
-    """Store numbers `pair` and `pair + HEAD_SIZE / 2` of a head of tokens.
+    """Store the numbers `pair` and `pair + HEAD_SIZE / 2` of a head of the tokens.
 
     Args:
         low: [pairs, tokens] in 32 bits.
         high: the same, half a head further.
-        head: queries first, then keys, then values.
+        head: index: queries first, then keys, then values.
         pair: [pairs, 1], below HEAD_SIZE / 2.
         token: [1, tokens].
         position: [1, tokens].
-        counts: [pairs, tokens], which are to be stored.
-        angle: as `load_angles` has it.
-        block: [1, tokens], as `load_blocks` has it.
+        counts: [pairs, tokens], which numbers to store.
+        angle: the result of `load_angles`.
+        block: [1, tokens], the result of `load_blocks`.
         queries: [tokens, NUM_HEADS, HEAD_SIZE].
         keys: [blocks, NUM_KV_HEADS, BLOCK_TOKENS, HEAD_SIZE], of one layer.
         values: [blocks, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS].
     """
     HALF: tl.constexpr = HEAD_SIZE // 2
-    if IS_ROTARY:  # noqa: SIM102 - known when the kernel is compiled; the next condition is not
+    if IS_ROTARY:  # noqa: SIM102 - a compile-time condition; the next one is not
         if head < NUM_HEADS + NUM_KV_HEADS:
             cosine, sine = angle
             low, high = low * cosine - high * sine, high * cosine + low * sine
-    # One way for all heads: each store of its own would have an order of its own, and an exchange between threads.
+    # A single store for all heads: separate stores would each have their own order and an exchange between threads.
     kv_head = (head - NUM_HEADS) % NUM_KV_HEADS
     first, token_of_block = (block * NUM_KV_HEADS + kv_head) * (BLOCK_TOKENS * HEAD_SIZE), position % BLOCK_TOKENS
     if head < NUM_HEADS:
@@ -105,7 +105,7 @@ def norm_heads(
     BLOCK_TOKENS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Normalise query and key heads first, where a model does that; the programs are (token, head).
+    """Normalise query and key heads, for models that do that, then store them; programs are (token, head).
 
     Args:
         projected: [tokens, NUM_HEADS + 2 * NUM_KV_HEADS, HEAD_SIZE].

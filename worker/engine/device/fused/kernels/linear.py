@@ -1,10 +1,10 @@
-"""Products with packed matrices, and what belongs to them.
+"""Products with packed matrices, fused with norms, activations and rotations.
 
-A program computes 16 rows of the matrix for up to 8 * N8 tokens. Every output's sum is taken in one order, whatever the
-number of tokens: a token's bits do not depend on its batch, nor on whether it is decoded or part of a prompt.
+A program computes 16 rows of the matrix for up to 8 * N8 tokens. The order of each sum does not depend on the number of
+tokens, so a token's bits do not depend on its batch, nor on whether it is decoded or part of a prompt.
 
-With `PDL` a kernel starts before the one in front of it has ended: it loads its weights at once, and waits only before
-it reads what that one writes (CUDA's programmatic dependent launch).
+With `PDL` a kernel starts before the previous one has ended: it loads its weights immediately, and waits only before it
+reads the other kernel's results (CUDA's programmatic dependent launch).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from worker.engine.device.fused.kernels.warps import sum_of_four, sum_of_warps
 NO_NORM = tl.constexpr(0)
 RMS_NORM = tl.constexpr(1)
 LAYER_NORM = tl.constexpr(2)
-# What differs from step to step and is not to be compiled anew.
+# Arguments that change from step to step and must not cause a recompilation.
 COUNTS = ["num_tokens", "table_length"]
 INPUTS = ["positions", "table_rows", "tables"]
 
 
 @triton.jit
 def _blocks_of_weights(weights, begin, BLOCKS: tl.constexpr, SPLITS: tl.constexpr):
-    """A piece of a tile as `packing` wrote it: [SPLITS, 16, BLOCKS * 32]."""
+    """Load a piece of a tile as `packing` wrote it: [SPLITS, 16, BLOCKS * 32]."""
     values = tl.load(weights + begin + tl.arange(0, BLOCKS * SPLITS * 512))
     # block, step, warp, lane's row, lane's column, half of columns, half of rows, pair
     values = tl.reshape(values, (BLOCKS, 2, SPLITS, 8, 4, 2, 2, 2))
@@ -34,7 +34,7 @@ def _blocks_of_weights(weights, begin, BLOCKS: tl.constexpr, SPLITS: tl.constexp
 
 @triton.jit
 def _half_block_of_weights(weights, begin, SPLITS: tl.constexpr):
-    """[SPLITS, 16, 16]."""
+    """Load half a block of a tile: [SPLITS, 16, 16]."""
     values = tl.load(weights + begin + tl.arange(0, SPLITS * 256))
     values = tl.reshape(values, (SPLITS, 8, 4, 2, 2, 2))
     return tl.reshape(tl.permute(values, (0, 4, 1, 3, 2, 5)), (SPLITS, 16, 16))
@@ -51,7 +51,7 @@ def _blocks_of_states(
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
 ):
-    """The same columns of tokens' states: [SPLITS, BLOCKS * 32, N8 * 8]."""
+    """Load the same columns of the tokens' states: [SPLITS, BLOCKS * 32, N8 * 8]."""
     index = tl.arange(0, N8 * BLOCKS * SPLITS * 256)
     within = (index // 256 % SPLITS * BLOCKS + index // (256 * SPLITS) % BLOCKS) * 32 + index // 8 % 4 * 8 + index % 8
     token = first + index // (256 * SPLITS * BLOCKS) * 8 + index // 32 % 8
@@ -66,7 +66,7 @@ def _blocks_of_states(
 def _half_block_of_states(
     x, first, num_tokens, column, NUM_COLUMNS: tl.constexpr, SPLITS: tl.constexpr, N8: tl.constexpr
 ):
-    """[SPLITS, 16, N8 * 8]."""
+    """Load half a block of the tokens' states: [SPLITS, 16, N8 * 8]."""
     index = tl.arange(0, N8 * SPLITS * 128)
     token = first + index // (128 * SPLITS) * 8 + index // 16 % 8
     column += index // 128 % SPLITS * 16 + index // 4 % 4 * 4 + index % 4
@@ -77,7 +77,7 @@ def _half_block_of_states(
 
 @triton.jit
 def _add(part, weights, states, sums, squares, NORM: tl.constexpr):
-    """Add a piece's product, and the sums that the norm needs."""
+    """Add the product of a piece, and the sums for the norm."""
     part = tl.dot(weights, states, part, input_precision="ieee")
     if NORM:
         exact = states.to(tl.float32)
@@ -89,7 +89,7 @@ def _add(part, weights, states, sums, squares, NORM: tl.constexpr):
 
 @triton.jit
 def _load_weights(weights, tile, PADDED: tl.constexpr, SPLITS: tl.constexpr):
-    """A tile's last piece of 8 blocks, and its pieces of 4, 2, 1 and half a block; 0 where there is none."""
+    """Load a tile's last piece of 8 blocks, and its pieces of 4, 2, 1 and half a block; 0 for missing ones."""
     UNIT: tl.constexpr = 32 * SPLITS
     REST_4: tl.constexpr = PADDED // (8 * UNIT) * (8 * UNIT)
     REST_2: tl.constexpr = REST_4 + PADDED % (8 * UNIT) // (4 * UNIT) * (4 * UNIT)
@@ -112,7 +112,7 @@ def _load_weights(weights, tile, PADDED: tl.constexpr, SPLITS: tl.constexpr):
 
 @triton.jit
 def _wait(PDL: tl.constexpr):
-    """Let the next kernel start, and wait for what the one in front writes."""
+    """Let the next kernel start, and wait for the results of the previous one."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
@@ -132,14 +132,14 @@ def _product(
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
 ):
-    """A tile of the matrix times tokens' states, by warp: [SPLITS, 16, N8 * 8] in 32 bits.
+    """Multiply a tile of the matrix by the tokens' states, per warp: [SPLITS, 16, N8 * 8] in 32 bits.
 
     Args:
-        loaded: what `_load_weights` has loaded of the tile.
+        loaded: the result of `_load_weights` for the tile.
 
     Returns:
-        That, and the sums [SPLITS, N8 * 8] of the states and of their squares that the norm needs. Its own weights are
-        in the matrix, and the rest is the same for all columns of a token, so it is applied to the product.
+        The product, and the sums [SPLITS, N8 * 8] of the states and of their squares for the norm. The norm's weights
+        are folded into the matrix; the rest is the same for all columns of a token, so it is applied to the product.
     """
     UNIT: tl.constexpr = 32 * SPLITS
     ROUNDS: tl.constexpr = PADDED // (8 * UNIT)
@@ -176,7 +176,7 @@ def _product(
 
 @triton.jit
 def _norm(sums, squares, epsilon, NUM_COLUMNS: tl.constexpr, NORM: tl.constexpr, N8: tl.constexpr):
-    """What a norm multiplies each token's states with, and the mean that a layer norm subtracts before; [N8 * 8]."""
+    """Return a norm's factor for each token's states, and the mean that a layer norm subtracts first; [N8 * 8]."""
     mean = tl.zeros((N8 * 8,), tl.float32)
     variance = sum_of_warps(squares, N8 * 8) / NUM_COLUMNS
     if NORM == LAYER_NORM:
@@ -199,7 +199,7 @@ def _rows(
     HAS_BIAS: tl.constexpr,
     N8: tl.constexpr,
 ):
-    """The tile's rows, normalised and with their bias: [16, N8 * 8]."""
+    """Return the tile's rows, normalised and with bias: [16, N8 * 8]."""
     product = sum_of_four(tl.permute(tl.reshape(part, (2, 2, 16, N8 * 8)), (2, 3, 0, 1)))
     row = tile * 16 + tl.arange(0, 16)
     if NORM:
@@ -226,7 +226,7 @@ def _pairs_of_rows(
     HAS_BIAS: tl.constexpr,
     N8: tl.constexpr,
 ):
-    """As `_rows`, the first and the last 8 rows apart: [8, N8 * 8] each."""
+    """As `_rows`, but return the first and the last 8 rows separately: [8, N8 * 8] each."""
     halves = tl.permute(tl.reshape(part, (2, 2, 2, 8, N8 * 8)), (3, 4, 2, 0, 1))
     low, high = tl.split(sum_of_four(halves))
     row = tile * 16 + tl.arange(0, 8)
@@ -257,7 +257,7 @@ def add_product(
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, NUM_ROWS] = before + x [tokens, NUM_COLUMNS] times the matrix, plus its bias; may be `before`."""
+    """out [tokens, NUM_ROWS] = before + x [tokens, NUM_COLUMNS] times the matrix, plus bias; `out` may be `before`."""
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     row, token = tile * 16 + tl.arange(0, 16), first + tl.arange(0, N8 * 8)
@@ -291,14 +291,14 @@ def normed_product(
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, NUM_ROWS]: the norm of x times the matrix, plus its bias; of that GELU, where it is wanted."""
+    """out [tokens, NUM_ROWS] = norm(x) times the matrix, plus bias; then GELU, if requested."""
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
     part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     product = _rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     if GELU:
-        inner = 1.5957691216057308 * (product + 0.044715 * product * product * product)  # twice that of tanh
+        inner = 1.5957691216057308 * (product + 0.044715 * product * product * product)  # twice the argument of tanh
         product *= tl.sigmoid(inner)
     row, token = tile * 16 + tl.arange(0, 16), first + tl.arange(0, N8 * 8)
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
@@ -324,7 +324,7 @@ def gated_product(
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, NUM_ROWS]: silu(gates) * ups, whose rows are paired in the matrix."""
+    """out [tokens, NUM_ROWS] = silu(gates) * ups; the matrix has their rows paired."""
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
@@ -366,7 +366,7 @@ def query_key_value(
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Queries [tokens, NUM_HEADS, HEAD_SIZE], and keys and values into their places in the cache, rotated.
+    """Compute queries [tokens, NUM_HEADS, HEAD_SIZE], and store keys and values in the cache; all rotated but values.
 
     The rows of each head are paired by `packing.paired_halves`, so a tile has both numbers of 8 rotations.
     """

@@ -1,7 +1,7 @@
-"""One token for each row of the logits: most probable or random, with the filters of `random_choice`.
+"""Picks one token for each row of the logits: the most probable one, or a sample with the filters of `random_choice`.
 
 The filters are thresholds on the logits, found by bisection over their bits: 32 passes over a row's logits, which are
-in the second-level cache, instead of sorting them. Tokens that tie at a threshold all stay. Sums are taken in 64 bits.
+in the L2 cache, instead of a sort. All tokens that tie at a threshold are kept. Sums are computed in 64 bits.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ def _larger_or_earlier(first, first_place, second, second_place):
 
 @triton.jit
 def _key(values):
-    """An integer that orders as the number does."""
+    """Return an integer that sorts like the number."""
     bits = values.to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 @triton.jit
 def _weights(values, best, temperature):
-    """Each token's probability as a share of the most probable one's."""
+    """Return each token's probability relative to the most probable token."""
     return tl.exp((values - best) / temperature)
 
 
 @triton.jit
 def _top_k_threshold(logits, best, top_k, BLOCK: tl.constexpr, VOCAB_SIZE: tl.constexpr):
-    """A key that at least top_k tokens reach, and no more than those and what ties with the last of them."""
+    """Return a key that the top_k largest tokens reach, and otherwise only tokens that tie with the last of them."""
     low, high = tl.full((), -2147483648, tl.int64), _key(best).to(tl.int64)
     while low < high:
         middle = low + (high - low + 1) // 2
@@ -55,7 +55,7 @@ def _top_k_threshold(logits, best, top_k, BLOCK: tl.constexpr, VOCAB_SIZE: tl.co
 
 @triton.jit
 def _sum_from(logits, least, best, temperature, BLOCK: tl.constexpr, VOCAB_SIZE: tl.constexpr):
-    """The sum of the weights of the tokens that reach a key."""
+    """Return the sum of the weights of the tokens that reach a key."""
     total = tl.zeros((), tl.float64)
     for block in range(tl.cdiv(VOCAB_SIZE, BLOCK)):
         values = _load(logits, block, BLOCK, VOCAB_SIZE)
@@ -66,7 +66,7 @@ def _sum_from(logits, least, best, temperature, BLOCK: tl.constexpr, VOCAB_SIZE:
 
 @triton.jit
 def _top_p_threshold(logits, least, best, temperature, top_p, BLOCK: tl.constexpr, VOCAB_SIZE: tl.constexpr):
-    """The largest key whose tokens have the share top_p of those that reach `least`."""
+    """Return the largest key for which the tokens that reach it have the share top_p of those that reach `least`."""
     needed = top_p * _sum_from(logits, least, best, temperature, BLOCK, VOCAB_SIZE)
     low, high = least, _key(best).to(tl.int64)
     while low < high:
@@ -80,7 +80,7 @@ def _top_p_threshold(logits, least, best, temperature, top_p, BLOCK: tl.constexp
 
 @triton.jit
 def _kept_weights(logits, block, least, min_p, best, temperature, BLOCK: tl.constexpr, VOCAB_SIZE: tl.constexpr):
-    """The weights of a block's tokens, in 64 bits; 0 for those that may not come."""
+    """Return the weights of a block's tokens, in 64 bits; 0 for tokens that are filtered out."""
     values = _load(logits, block, BLOCK, VOCAB_SIZE)
     weights = _weights(values, best, temperature)
     return tl.where((_key(values) >= least) & (weights >= min_p), weights, 0.0).to(tl.float64)
@@ -96,7 +96,7 @@ def _drawn(
     BLOCK: tl.constexpr,
     NUM_BLOCKS: tl.constexpr,
 ):
-    """The token at which the row's point cuts the distribution that its filters leave."""
+    """Return the token at which the row's point cuts the filtered distribution."""
     top_k, top_p = tl.load(settings + 1).to(tl.int32), tl.load(settings + 2)
     min_p, point = tl.load(settings + 3).to(tl.float32), tl.load(settings + 4)
     least = tl.full((), -2147483648, tl.int64)
@@ -111,7 +111,7 @@ def _drawn(
         sums = tl.where(index == block, tl.sum(weights, axis=0), sums)
     target = point * tl.sum(sums, axis=0)
     found = tl.sum((tl.cumsum(sums, axis=0) <= target).to(tl.int32), axis=0)
-    last = tl.max(tl.where(sums > 0.0, index, 0), axis=0)  # rounding may have lifted the target beyond it
+    last = tl.max(tl.where(sums > 0.0, index, 0), axis=0)  # rounding may have moved the target past it
     found = tl.minimum(found, last)
     target -= tl.sum(tl.where(index < found, sums, 0.0), axis=0)
     weights = _kept_weights(logits, found, least, min_p, best, temperature, BLOCK, VOCAB_SIZE)
@@ -134,7 +134,7 @@ def choose(
     NO_TOKEN: tl.constexpr,
     IS_RANDOM: tl.constexpr,
 ):
-    """One row."""
+    """Pick the token of one row."""
     row = tl.program_id(0)
     logits += row.to(tl.int64) * stride
     largest, places = _load(logits, 0, BLOCK, VOCAB_SIZE), tl.arange(0, BLOCK)
