@@ -1,8 +1,8 @@
-"""Computes what may not end, or may take all memory, in processes that can be killed.
+"""Runs computations that might not end, or might use all memory, in processes that can be killed.
 
-Grammars of clients, and templates and patterns that came with a model or adapter, are programs of strangers. Each
-worker has one helper process. The processes that compute such a thing are forked from it: so they are there within
-milliseconds, know what the helper knows (the model's vocabulary), and leave nothing behind when they end.
+Clients' grammars, and templates and patterns of a model or adapter, are untrusted programs. Each worker has one helper
+process, and the processes for these computations are forked from it: so they start within milliseconds, share the
+helper's data (the model's vocabulary), and leave nothing behind when they end.
 
     worker ── client.py ══ forker.py (the helper)
                   ║             └─ forks

@@ -11,9 +11,9 @@ from worker.helper.forker import Forker
 
 
 def main() -> None:
-    """Serve until the worker is gone."""
+    """Serve until the worker ends."""
     descriptor, name = sys.argv[1:]
-    # These reach the whole group of processes. The worker still needs its helper then, and the helper ends with it.
+    # These signals reach the whole process group. The worker still needs its helper then; the helper ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     module, _, services = name.partition(":")

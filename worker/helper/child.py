@@ -1,4 +1,4 @@
-"""A child of the helper that does one task after the other, each within its limits."""
+"""Runs tasks one after the other in a child of the helper, each within its limits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from common.errors import InternalError, SLMError
 from worker.helper.limits import Limits, limited
 from worker.helper.messages import receive, send
 
-RunTask = Callable[[str, Any], Any]  # its name and arguments -> its result, all plain data; may raise `SLMError`
+RunTask = Callable[[str, Any], Any]  # name and arguments of a task -> result, all plain data; may raise `SLMError`
 
 
 def serve_tasks(link: Connection, run: RunTask) -> None:
-    """Answer {"task", "args", "limits"} with {"value"}, {"error"} (of an `SLMError`), or by running out of memory."""
+    """Answer {"task", "args", "limits"} with {"value"} or {"error"} (of an `SLMError`), or die from lack of memory."""
     while True:
         try:
             request = receive(link)
@@ -25,7 +25,7 @@ def serve_tasks(link: Connection, run: RunTask) -> None:
 
 
 def _answer(request: dict[str, Any], run: RunTask) -> dict[str, Any]:
-    """A boundary: what goes wrong here is told, and is nobody else's business."""
+    """Run one task; return every error to the caller, since this is the boundary of the process."""
     try:
         with limited(Limits(**request["limits"])):
             return {"value": run(request["task"], request["args"])}

@@ -1,4 +1,4 @@
-"""The worker's side of its helper."""
+"""Starts the helper process and calls it, on the worker's side."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 
 
 class HelperClosed(GivenUp):
-    """The helper was closed: its model is no longer there."""
+    """The helper was closed because its model was unloaded."""
 
 
 class Child:
-    """A forked process. One thread at a time may use it. It ends when its link is closed."""
+    """A forked process. Only one thread at a time may use it. It ends when its link is closed."""
 
     def __init__(self, pid: int, link: Connection, configuration: int) -> None:
         self.pid = pid
@@ -53,13 +53,13 @@ class Child:
         self.configuration = configuration  # the number of the one that it was forked with
         self.is_slow = False  # it gets idle time only
         self._watched_since = 0.0
-        self._cpu_s = 0.0  # that it had computed then
+        self._cpu_s = 0.0  # its CPU time at that moment
 
     def receive(self, is_given_up: IsGivenUp) -> Any:
-        """Wait for its next message.
+        """Wait for the child's next message.
 
         Raises:
-            EOFError, OSError: it has ended.
+            EOFError, OSError: the child has ended.
             GivenUp: `is_given_up` became true first.
         """
         while not self.link.poll(LOOK_S):
@@ -69,9 +69,9 @@ class Child:
         return receive(self.link)
 
     def watch(self, asked_at: float) -> None:
-        """Called again and again while something it was asked for is awaited: if it computes for long it gives way.
+        """Lower the child's priority if it computes for long; call repeatedly while waiting for its answer.
 
-        One that computes a little for many is no hindrance, so what it had computed before does not count.
+        CPU time before this request does not count, because many short computations do no harm.
         """
         if time.monotonic() - asked_at < PATIENCE_S:
             return
@@ -86,7 +86,7 @@ class Child:
 
 
 def _cpu_s(pid: int) -> float:
-    """What the process has computed so far; 0 for one that has ended."""
+    """Return the CPU time of the process; 0 if it has ended."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:
@@ -101,10 +101,10 @@ class _Process:
 
 
 class Helper:
-    """A helper process, started when it is needed first, and again if it has died. Safe from several threads.
+    """A helper process, started on first use and restarted if it dies. Thread-safe.
 
     Args:
-        services: what its children do, as `module:class` of a `messages.Services`.
+        services: the services of its children, as `module:class` of a `messages.Services`.
     """
 
     def __init__(self, services: str) -> None:
@@ -119,22 +119,22 @@ class Helper:
         self._places = threading.Semaphore(MAX_TASKS)
 
     def start(self) -> None:
-        """Start the process, without waiting for it."""
+        """Start the process without waiting for it."""
         with self._lock:
             self._running()
 
     def configure(self, name: str, value: Any) -> None:
-        """Tell it something that its later children need, now and whenever it starts anew."""
+        """Set a value that later children need; it is sent again whenever the process restarts."""
         with self._lock:
             self._configuration[name] = value
             self._num_configured += 1
             if self._process is not None:
-                with suppress(OSError):  # it has died: the next one will learn it
+                with suppress(OSError):  # it has died; the next one receives the value when it starts
                     send(self._process.link, {"configure": name, "value": value})
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep it from ending for the length of a `with` block. Raises `HelperClosed` if it was closed before."""
+        """Keep the helper running for the duration of a `with` block. Raises `HelperClosed` if it was closed before."""
         with self._lock:
             if self._is_closed:
                 raise HelperClosed
@@ -147,7 +147,7 @@ class Helper:
                 self._end_if_over()
 
     def fork(self, service: str) -> Child:
-        """A new child of that kind. Called while `in_use`, as `end` is.
+        """Fork a new child for that service. Call `fork` and `end` only while `in_use`.
 
         Raises:
             InternalError: the helper does not work.
@@ -163,13 +163,13 @@ class Helper:
         return OverLimit("takes too long" if ended_by in _TIME_SIGNALS else "needs too much memory")
 
     def call(self, task: str, args: Any, limits: Limits, is_given_up: IsGivenUp = never) -> Any:
-        """Have a task done, and wait for its result.
+        """Run a task in a child and return its result.
 
         Raises:
             OverLimit: it took too much.
             GivenUp: `is_given_up` became true first.
             HelperClosed: the helper was closed before.
-            SLMError: what the task raised.
+            SLMError: raised by the task.
         """
         with self.in_use(), self._place(is_given_up):
             answer = self._do({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
@@ -178,7 +178,7 @@ class Helper:
         return answer["value"]
 
     def close(self) -> None:
-        """End the process as soon as those who use it now are done, which their limits see to."""
+        """End the process as soon as its current users are done; their limits bound the wait."""
         with self._lock:
             self._is_closed = True
             self._end_if_over()
@@ -218,7 +218,7 @@ class Helper:
         return answer
 
     def _ready_child(self, request: dict[str, Any]) -> Child:
-        """One that has the request; idle ones may have died."""
+        """Return a child that has received the request; idle children may have died."""
         while True:
             child = self._idle_child() or self.fork(TASKS)
             with suppress(OSError):
@@ -233,14 +233,14 @@ class Helper:
         return None
 
     def _ask(self, talk: Callable[[Connection], T]) -> T:
-        """Talk with the helper; with a new one if that dies."""
+        """Call `talk` with the link to the helper; if the helper dies, try once more with a new one."""
         with self._lock:
             for _ in range(2):
                 process = self._running()
                 try:
                     return talk(process.link)
                 except (EOFError, OSError) as err:
-                    log.warning("the helper process has died (%s); starting another", err)
+                    log.warning("the helper process died (%s); starting a new one", err)
                     self._process = None
                     process.link.close()
                     _wait_or_kill(process.popen)

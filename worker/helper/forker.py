@@ -1,4 +1,4 @@
-"""The helper itself: forks children for its worker, says how they ended, and ends them with itself."""
+"""The helper process: forks children for its worker, reports how they ended, and kills them when it ends."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import Any
 
 from worker.helper.messages import Services, receive, send
 
-REAP_S = 1.0  # how often it looks for children that have ended
+REAP_S = 1.0  # how often it checks for children that have ended
 
 
 class Forker:
-    """Serves the worker at the other end of `link` until that is closed. One message after the other:
+    """Serves the worker at the other end of `link` until it is closed. Handles one message at a time:
 
     {"configure": name, "value": ...}  no answer
-    {"fork": service}                  and the child's end of a pipe; answers with the child's process id
-    {"end": pid}                       ends the child, if it has not ended; answers with the signal that did, or 0
+    {"fork": service}                  followed by the child's end of a pipe; answers with the child's process id
+    {"end": pid}                       kills the child if it still runs; answers with the signal that ended it, or 0
     """
 
     def __init__(self, link: Connection, services: Services) -> None:
         self._link = link
         self._services = services
         self._children: set[int] = set()
-        self._endings: dict[int, int] = {}  # of children that have ended, and nobody has asked how
+        self._endings: dict[int, int] = {}  # ended children -> signal, until the worker asks for it
 
     def run(self) -> None:
-        """Serve."""
+        """Serve until the link is closed."""
         gc.collect()
-        gc.freeze()  # a collection would write to every page that the children share
+        gc.freeze()  # a collection would write to all pages that the children share
         try:
             while True:
                 if self._link.poll(REAP_S):
@@ -66,7 +66,7 @@ class Forker:
 
     def _end(self, pid: int) -> int:
         if pid in self._children:
-            os.kill(pid, signal.SIGKILL)  # too late for one that has ended by another: that is what is told
+            os.kill(pid, signal.SIGKILL)  # no effect on a child that has already ended: its own signal is returned
             self._note(*os.waitpid(pid, 0))
         return self._endings.pop(pid, 0)
 
@@ -81,5 +81,5 @@ class Forker:
 
 
 def _be_silent() -> None:
-    """Native code that runs out of memory prints a page before it dies."""
+    """Discard stderr: native code that runs out of memory prints a page before it dies."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,4 +1,4 @@
-"""What a child of the helper may take."""
+"""Limits the time and memory of a child of the helper."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _STATM = Path("/proc/self/statm")  # sizes in pages: address space, resident, ..
 
 
 class OverLimit(Exception):
-    """Something took too much and was stopped. The text says what "it" did, such as "takes too long"."""
+    """A computation exceeded a limit and was stopped. The text completes "it ...", for example "takes too long"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds by the clock and of computing, and bytes of address space beyond what the process has already.
+    """Wall-clock seconds, CPU seconds, and bytes of address space in addition to the current size.
 
     The clock's limit is for a busy machine; an idle one reaches that of computing first.
     """
@@ -31,10 +31,10 @@ class Limits:
 
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
-    """Apply them to this process for the length of a `with` block.
+    """Apply the limits to this process for the duration of a `with` block.
 
-    Too much time ends the process by a signal. Too much memory is a `MemoryError` in Python, and the process's end in
-    native code.
+    Exceeding a time limit ends the process by a signal. Exceeding the memory limit raises `MemoryError` in Python, and
+    ends the process in native code.
     """
     limit_memory(limits.memory)
     try:
@@ -46,7 +46,7 @@ def limited(limits: Limits) -> Iterator[None]:
 
 @contextmanager
 def limited_time(wall_s: float, cpu_s: float) -> Iterator[None]:
-    """Apply the limits of time alone, which takes microseconds."""
+    """Apply only the time limits, which takes microseconds."""
     signal.setitimer(signal.ITIMER_REAL, wall_s)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
@@ -57,7 +57,7 @@ def limited_time(wall_s: float, cpu_s: float) -> Iterator[None]:
 
 
 def limit_memory(beyond_present: int | None) -> None:
-    """Limit the address space; None: no more. Systems other than Linux do not do it."""
+    """Limit the address space to the current size plus `beyond_present` bytes; None: no limit. Only on Linux."""
     if sys.platform != "linux":
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -66,7 +66,7 @@ def limit_memory(beyond_present: int | None) -> None:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds; 0 where the system does not say it cheaply."""
+    """Return the resident memory of this process; 0 if the system has no cheap way to read it."""
     return _bytes(1)
 
 
