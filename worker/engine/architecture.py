@@ -1,4 +1,4 @@
-"""Which of a checkpoint's tensors are which part of a model, for the runners that compute it with code of their own."""
+"""Maps the parts of a model to its checkpoint's tensors, for runners that have their own code for the model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from worker.engine.model_runner import UnsupportedModelError
 
 
 class NormKind(IntEnum):
-    """The model's normalisation; the values are the native code's."""
+    """The kind of normalisation; the values are those of the native code."""
 
     RMS_NORM = 0
     LAYER_NORM = 1
 
 
 class MlpKind(IntEnum):
-    """The model's feed-forward part; the values are the native code's."""
+    """The kind of feed-forward part; the values are those of the native code."""
 
     SWIGLU = 0
     GELU_TANH = 1
@@ -26,7 +26,7 @@ class MlpKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """One matrix: the weights of one or more modules, one below the other."""
+    """One matrix: the weights of one or more modules, stacked by rows."""
 
     modules: tuple[str, ...]
     rows: int  # outputs, of all modules together
@@ -52,7 +52,7 @@ class Layer:
 class Architecture:
     """Sizes and module names of a model."""
 
-    base: str  # prefix of all names but the head's; checkpoints of the bare model leave it out
+    base: str  # prefix of all names except the head's; checkpoints of the bare model omit it
     hidden_size: int
     intermediate_size: int
     num_heads: int
@@ -64,7 +64,7 @@ class Architecture:
     embedding: str
     position_embedding: str | None  # None: rotary positions
     final_norm: str
-    head: Linear  # its module is the embedding where they are tied
+    head: Linear  # its module is the embedding if they are tied
     layers: tuple[Layer, ...]
 
     @property
@@ -74,18 +74,18 @@ class Architecture:
 
     @property
     def is_tied(self) -> bool:
-        """Whether embedding and head are one tensor."""
+        """Whether embedding and head are the same tensor."""
         return self.head.modules == (self.embedding,)
 
 
 def describe(config: Any) -> Architecture:
-    """Find the parts of a transformers model.
+    """Return the architecture of a transformers model.
 
     Args:
         config: a `PreTrainedConfig`.
 
     Raises:
-        UnsupportedModelError: no runner but that of transformers computes this model.
+        UnsupportedModelError: only the transformers runner supports this model.
     """
     builder = _BUILDERS.get(config.model_type)
     if builder is None:
@@ -99,7 +99,7 @@ def _require(is_supported: bool, what: str) -> None:
 
 
 def _llama(config: Any) -> Architecture:
-    """Llama and the models that differ from it in biases and head norms only."""
+    """Describe Llama, or a model that differs from it only in biases and head norms."""
     _require(config.hidden_act == "silu", f"the activation {config.hidden_act}")
     _require(not _uses_sliding_window(config), "attention over a sliding window")
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads

@@ -1,4 +1,4 @@
-"""The step loop over a device that need not wait for it: a step begins before the tokens of the last one are known."""
+"""The step loop for asynchronous devices: a step starts before the tokens of the previous one are known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class StartedSamples(Protocol):
-    """What the engine asks of `samples.Samples`."""
+    """The interface of `samples.Samples` that the engine needs."""
 
     tokens: Tensor  # int64 [rows], on the device
 
@@ -30,41 +30,42 @@ class StartedSamples(Protocol):
 
 
 class AsynchronousSampler(TokenSampler, Protocol):
-    """What the engine asks of `sampler.Sampler`."""
+    """The interface of `sampler.Sampler` that the engine needs."""
 
     def start(self, logits: Tensor, sequences: list[Sequence]) -> StartedSamples:
-        """As `sample`, without waiting. Of the sequences' tokens, those that are pending are not known."""
+        """As `sample`, without waiting. The pending tokens of the sequences are not known."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
-    """A step that the device computes, or has computed."""
+    """A step that the device is computing or has computed."""
 
-    sequences: list[Sequence]  # that get a token from it
+    sequences: list[Sequence]  # those that get a token from it
     samples: StartedSamples
 
 
 class AsynchronousEngine(Engine):
-    """An `Engine` over an `AsynchronousRunner`. Every sequence gets the same tokens, one step later.
+    """An `Engine` over an `AsynchronousRunner`. Every sequence gets the same tokens as with `Engine`, one step later.
 
-    While the device computes a step, the tokens of the one before are fetched, read and delivered. So the next step is
-    scheduled with one token of each sequence pending: the device has it, and the host will learn it. What that token
-    turns out to end has had one row too many, whose token is dropped. Its blocks are free at once, since all that a
-    later owner does comes after that row on the device, and the row writes what belongs there.
+    While the device computes a step, the tokens of the previous step are fetched, read and delivered. So the next step
+    is scheduled with one pending token per sequence: the device has it, but the host does not know it yet. If a pending
+    token ends its sequence, that sequence has computed one row too many, and the row's token is dropped. Its blocks can
+    be freed immediately: the device executes the work of a later owner after that row, and the row writes valid keys
+    and values.
 
-    Where a sequence's next token depends on the pending one by more than the model (penalties, constraints), and before
-    a sequence is taken out, the tokens under way are waited for.
+    The engine waits for pending tokens if a sequence's next token depends on them other than through the model
+    (penalties, constraints), and before a sequence is removed.
     """
 
     _runner: AsynchronousRunner
     _sampler: AsynchronousSampler
-    # Touched by the engine thread alone:
+    # Used only by the engine thread:
     _launched: _Launch | None = None  # the newest step; its tokens are pending
-    _awaited: _Launch | None = None  # the one before, while the newest is launched
+    _awaited: _Launch | None = None  # the previous step, while the newest is launched
 
     def step(self) -> None:
-        """Schedule and launch a step, then take the tokens of the one before."""
+        """Schedule and launch a step, then take the tokens of the previous step."""
         self._apply_requests()
         if self._launched is not None and any(sequence.reads_history for sequence in self._launched.sequences):
             self._settle()
@@ -75,11 +76,11 @@ class AsynchronousEngine(Engine):
         self._take(self._awaited)
         self._update([choice for choice in failures if self._is_here(choice[0])])
         self._conclude()
-        if not self._scheduler.has_work:  # only rows too many are under way
+        if not self._scheduler.has_work:  # only superfluous rows are in flight
             self._settle()
 
     def _compute(self, batch: Batch) -> list[Choice]:
-        """Launch the step; its tokens come later."""
+        """Launch the step; its tokens are fetched later."""
         previous = None if self._awaited is None else self._awaited.samples.tokens
         sequences = batch.sampled
         samples = self._sampler.start(self._runner.forward(batch.rows, previous), sequences)
@@ -91,13 +92,13 @@ class AsynchronousEngine(Engine):
         return []
 
     def _settle(self) -> None:
-        """Wait for the step that is under way, if there is one, and deliver what it gives."""
+        """Wait for the step in flight, if any, and deliver its tokens."""
         launched, self._launched = self._launched, None
         self._take(launched)
         self._deliver_outputs()
 
     def _take(self, launch: _Launch | None) -> None:
-        """Wait for a step's tokens; those of sequences that have ended meanwhile are dropped."""
+        """Wait for a step's tokens; drop the tokens of sequences that have ended meanwhile."""
         if launch is None:
             return
         samples = _fetch(launch)
@@ -108,7 +109,7 @@ class AsynchronousEngine(Engine):
         self._update(choices)
 
     def _is_here(self, sequence: Sequence) -> bool:
-        """Whether the sequence has not ended; another one may have its id by now."""
+        """Return whether the sequence has not ended; another sequence may have its id by now."""
         stream = self._streams.get(sequence.sequence_id)
         return stream is not None and stream.sequence is sequence
 
@@ -116,7 +117,7 @@ class AsynchronousEngine(Engine):
         super()._forget(sequence, status, is_sound=is_sound)
         sequence.num_pending, sequence.is_ending = 0, False
 
-    # Requests that take sequences out find nothing under way.
+    # Requests that remove sequences first wait for the step in flight.
 
     def _cancel(self, sequence_id: str) -> None:
         self._settle()
@@ -132,7 +133,7 @@ class AsynchronousEngine(Engine):
 
 
 def _fetch(launch: _Launch) -> list[Sample]:
-    """The tokens of a step, or an error for each of its sequences."""
+    """Return the tokens of a step, or an error for each of its sequences."""
     try:
         return launch.samples.fetch()
     except DeviceLostError:

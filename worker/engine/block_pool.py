@@ -1,4 +1,4 @@
-"""Which blocks of the cache are in use: integers only, the memory is the runner's."""
+"""Tracks which blocks of the cache are in use, by number; the runner owns the memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 
 class BlockPool:
-    """Hands out the blocks 0 .. total - 1 and counts who holds each.
+    """Allocates the blocks 0 .. total - 1 and counts the holders of each.
 
-    A block that nobody holds any more is free at once, unless it is kept: then it waits, least recently held first, to
-    be held again or to be handed out as a new one. The lowest free block goes first, so that little memory is touched.
+    A block without holders becomes free, unless it is kept: then it stays in an LRU cache, from which it can be held
+    again, or evicted and allocated as a new block. The lowest free block is allocated first, to touch little memory.
 
     Args:
-        total: blocks there are.
-        max_kept: most blocks that wait; beyond it the one that waited longest is free.
-        on_evict: called with a kept block whose content is given up.
+        total: number of blocks.
+        max_kept: maximum number of kept blocks without holders; beyond it the least recently held one becomes free.
+        on_evict: called with a kept block when its content is given up.
     """
 
     def __init__(self, total: int, *, max_kept: int, on_evict: Callable[[int], None]) -> None:
@@ -28,19 +28,19 @@ class BlockPool:
         self._holders = [0] * total
         self._free = list(range(total))
         self._kept: set[int] = set()
-        self._waiting: OrderedDict[int, None] = OrderedDict()  # kept, and held by nobody
+        self._waiting: OrderedDict[int, None] = OrderedDict()  # kept, without holders
 
     @property
     def num_available(self) -> int:
-        """Blocks that `allocate` can still hand out."""
+        """Number of blocks that can still be allocated."""
         return len(self._free) + len(self._waiting)
 
     def is_waiting(self, block: int) -> bool:
-        """Whether the block is one of the available ones and has its content still."""
+        """Return whether the block is available and still has its content."""
         return block in self._waiting
 
     def allocate(self) -> int:
-        """Hold a block nobody holds. Raises `IndexError` when there is none."""
+        """Allocate a block without holders. Raises `IndexError` if there is none."""
         if not self._free and self._waiting:
             self._evict()
         block = heapq.heappop(self._free)
@@ -48,23 +48,23 @@ class BlockPool:
         return block
 
     def hold(self, block: int) -> None:
-        """Hold a kept block too."""
+        """Add a holder to a kept block."""
         self._waiting.pop(block, None)
         self._holders[block] += 1
 
     def keep(self, block: int) -> None:
-        """Let the block, which is held, wait with its content when nobody holds it any more."""
+        """Keep the content of a held block after its last holder releases it."""
         self._kept.add(block)
 
     def drop(self, block: int) -> None:
-        """Do not keep the block; it is free as soon as nobody holds it."""
+        """Stop keeping the block; it becomes free as soon as it has no holders."""
         self._kept.discard(block)
         if block in self._waiting:
             del self._waiting[block]
             heapq.heappush(self._free, block)
 
     def release(self, block: int) -> None:
-        """Hold the block no longer. Raises `ValueError` when nobody did."""
+        """Remove a holder of the block. Raises `ValueError` if it has none."""
         if not self._holders[block]:
             raise ValueError(f"Block {block} is not held.")
         self._holders[block] -= 1

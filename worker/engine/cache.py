@@ -1,4 +1,4 @@
-"""Keys and values of the running sequences, one slot each, for the modelling code of transformers."""
+"""Holds the keys and values of the running sequences, one slot each, for the modelling code of transformers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-MIN_POSITIONS = 256  # a slot's first size in tokens; it doubles from there
+MIN_POSITIONS = 256  # initial size of a slot in tokens; it grows by doubling
 
 
 class SlotCache(Cache):
-    """A cache of slots. `place` says where the next forward's rows belong; the model's layers then call `update`.
+    """A cache of slots. `place` sets the positions of the next forward's rows; the model's layers then call `update`.
 
-    Every layer has two tensors [slots, heads, positions, head size] that grow by doubling to the slots and lengths in
-    use, never beyond `num_slots` x `context_length`. What a sequence has not written of its slot is zero: attention
-    multiplies masked values by a weight of zero, and zero times a leftover NaN would still be NaN.
+    Every layer has two tensors [slots, heads, positions, head size], which grow by doubling to the slots and lengths in
+    use, at most to `num_slots` x `context_length`. Unwritten parts of a slot are zero: attention multiplies masked
+    values by a weight of zero, and zero times a leftover NaN would still be NaN.
     """
 
     def __init__(self, num_slots: int, context_length: int) -> None:
         super().__init__(layers=[])
-        self.num_positions = 0  # that each row reads in this forward: the longest row's length
+        self.num_positions = 0  # how many positions each row reads in this forward: the length of the longest row
         self._limits = (num_slots, context_length)
         self._capacity = (1, min(MIN_POSITIONS, context_length))  # slots, positions
-        self._written = [0] * num_slots  # tokens that each slot may hold since it was opened
-        self._pools: list[tuple[Tensor, Tensor]] = []  # keys and values per layer, made by the first forward
+        self._written = [0] * num_slots  # upper bound of the tokens written to each slot since it was opened
+        self._pools: list[tuple[Tensor, Tensor]] = []  # keys and values per layer, created by the first forward
         self._rows: Tensor | slice = slice(0)
         self._write_index = torch.empty(0), torch.empty(0)
 
@@ -33,10 +33,10 @@ class SlotCache(Cache):
         """Clear a slot for a new sequence."""
         num_written, self._written[slot] = self._written[slot], 0
         for pool in (pool for pools in self._pools for pool in pools):
-            pool[slot : slot + 1, :, :num_written] = 0  # the slice is empty where the pool has not grown to the slot
+            pool[slot : slot + 1, :, :num_written] = 0  # the slice is empty if the pool has not grown to the slot
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the first tokens of a slot to another one."""
+        """Copy the first tokens of a slot to another slot."""
         self._grow(max(source, target) + 1, num_tokens)
         for layer, (keys, values) in enumerate(self._pools):
             self._pools[layer] = self._at_capacity(keys), self._at_capacity(values)
@@ -45,7 +45,7 @@ class SlotCache(Cache):
         self._written[target] = max(self._written[target], num_tokens)
 
     def place(self, slots: list[int], positions: Tensor) -> None:
-        """Prepare for a forward of one row per slot, whose tokens stand at `positions`: [rows, tokens]."""
+        """Prepare for a forward of one row per slot, with tokens at `positions` [rows, tokens]."""
         self.num_positions = int(positions.max()) + 1
         self._grow(max(slots) + 1, self.num_positions)
         index = torch.tensor(slots, device=positions.device)
@@ -65,11 +65,11 @@ class SlotCache(Cache):
         return self._write(keys, key_states), self._write(values, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the name is transformers'
-        """Always 0: rows have different lengths, so they bring their positions and masks with them."""
+        """Return 0: rows have different lengths, so positions and masks are passed explicitly."""
         return 0
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:  # noqa: ARG002
-        """Number and first position of the keys that `update` returns."""
+        """Return the number and the first position of the keys that `update` returns."""
         return self.num_positions, 0
 
     def _write(self, pool: Tensor, states: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class SlotCache(Cache):
         return pool if (pool.shape[0], pool.shape[2]) == self._capacity else self._pool(pool)
 
     def _pool(self, old: Tensor) -> Tensor:
-        """A tensor of the present capacity that holds what `old` holds."""
+        """Return a tensor of the current capacity with the content of `old`."""
         slots, positions = self._capacity
         pool = old.new_zeros(slots, old.shape[1], positions, old.shape[3])
         pool[: old.shape[0], :, : old.shape[2]] = old
@@ -100,6 +100,6 @@ def _doubled(size: int, needed: int, limit: int) -> int:
 
 
 def _as_slice(slots: list[int]) -> slice | None:
-    """The slots as a slice where they are side by side: reading a slice copies nothing."""
+    """Return the slots as a slice if they are contiguous, because reading a slice copies nothing; else None."""
     first = slots[0]
     return slice(first, first + len(slots)) if slots == list(range(first, first + len(slots))) else None

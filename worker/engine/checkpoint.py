@@ -1,4 +1,4 @@
-"""Reads a checkpoint's tensors by the names that an `Architecture` has for them."""
+"""Reads a checkpoint's tensors by the names in an `Architecture`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Checkpoint:
     """A checkpoint's tensors, in one number format on one device.
 
     Args:
-        architecture: of the model.
+        architecture: architecture of the model.
         tensors: by their names in transformers, adapters merged; a model's `state_dict()`, or a mapping that loads on
-            access. None is kept.
-        dtype: number format to read them in.
-        device: where they are to be. Tensors that are there already, in that format, are not copied.
+            access. No tensor is kept.
+        dtype: target number format.
+        device: target device. Tensors that already have this device and format are not copied.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class Checkpoint:
         self.device = device
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-        """One tensor.
+        """Read one tensor.
 
         Raises:
-            UnsupportedModelError: there is none of that name, or it has another shape.
+            UnsupportedModelError: the tensor is missing or has another shape.
         """
         if not self._has(name):
             raise UnsupportedModelError(f"The checkpoint has no tensor {name}.")
@@ -44,15 +44,15 @@ class Checkpoint:
         return self.here(stored.detach()).contiguous()
 
     def embedding(self) -> Tensor:
-        """The token embeddings, [vocab_size, hidden_size]. Raises `UnsupportedModelError`."""
+        """Read the token embeddings, [vocab_size, hidden_size]. Raises as `read`."""
         parts = self._architecture
         return self.read(f"{parts.embedding}.weight", (parts.vocab_size, parts.hidden_size))
 
     def positions(self, context_length: int) -> Tensor | None:
-        """The learned embeddings of the first positions, [context_length, hidden_size]; None: positions are rotary.
+        """Read the learned embeddings of the first positions, [context_length, hidden_size]; None if they are rotary.
 
         Raises:
-            UnsupportedModelError: the model has fewer.
+            UnsupportedModelError: the model has fewer positions.
         """
         name = self._architecture.position_embedding
         if name is None:
@@ -63,11 +63,11 @@ class Checkpoint:
         return table[:context_length]
 
     def bias(self, linear: Linear, sizes: list[int]) -> Tensor | None:
-        """What the modules of a matrix add, [rows]; None where none of them adds anything.
+        """Read the biases of a matrix's modules, [rows]; None if no module has a bias.
 
         Args:
             linear: the matrix.
-            sizes: rows of each of its modules.
+            sizes: number of rows of each module.
         """
         names = [f"{module}.bias" for module in linear.modules]
         if not any(self._has(name) for name in names):
@@ -79,16 +79,16 @@ class Checkpoint:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def here(self, tensor: Tensor) -> Tensor:
-        """A tensor in this number format, on this device."""
+        """Convert a tensor to this number format and device."""
         return tensor.to(self.device, self._dtype)
 
     def zeros(self, *shape: int) -> Tensor:
-        """Zeros in this number format, on this device."""
+        """Return zeros in this number format on this device."""
         return torch.zeros(shape, dtype=self._dtype, device=self.device)
 
     def _has(self, name: str) -> bool:
         return self._stored_name(name) in self._tensors
 
     def _stored_name(self, name: str) -> str:
-        """The tensor's name in this checkpoint: those of the bare model leave out the base's prefix."""
+        """Return the tensor's name in this checkpoint: checkpoints of the bare model omit the base's prefix."""
         return name if name in self._tensors else name.removeprefix(self._architecture.base)

@@ -1,4 +1,4 @@
-"""The boundary between the sampler and whatever limits an answer's tokens, such as a grammar."""
+"""The interface between the sampler and constraints on an answer's tokens, such as a grammar."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ if TYPE_CHECKING:
 
 
 class TokenConstraint(Protocol):
-    """Which tokens may come next in one answer. It belongs to one sequence and begins before the answer's first token.
+    """Decides which tokens may come next in one answer. It belongs to one sequence and starts before its first token.
 
-    What is allowed behind a token may take a while to find out: it is known when `is_known` says so, and the other
-    questions may be asked from then on until the next `advance`. The engine thread alone uses it while its sequence is
-    in the engine. What it raises ends the sequence, and no other one.
+    Computing the allowed tokens may take a while: `is_known` says when they are known, and the other methods may be
+    called from then on until the next `advance`. Only the engine thread uses it while its sequence is in the engine. An
+    exception ends only this sequence.
     """
 
     def advance(self, token_ids: Sequence[int]) -> None:
-        """Go on behind these tokens, each allowed when it was chosen. Never waits.
+        """Append these tokens, each of which was allowed when it was chosen. Never waits.
 
-        A token that ends the answer is none of it.
+        A token that ends the answer is not passed.
         """
         ...
 
     def is_known(self, timeout_s: float) -> bool:
-        """Whether it is known what may come next; waits for that, `timeout_s` at most.
+        """Wait at most `timeout_s` for the allowed tokens; return whether they are known.
 
         Raises:
-            SLMError: the tokens may not stand there, or it cannot be followed further.
+            SLMError: the tokens were not allowed, or the constraint cannot be followed further.
         """
         ...
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing may come any more but the end."""
+        """Whether the answer must end here."""
         ...
 
     def allowed(self, mask: Tensor) -> None:
         """Mark every token that may come next.
 
-        End-of-sequence tokens count: the answer can end only where they are marked.
+        This includes end-of-sequence tokens: the answer can end only if they are marked.
 
         Args:
             mask: int32, [ceil(vocab_size / 32)], all 0, on the CPU; token t is bit t % 32 of word t // 32. Grammar
@@ -49,5 +49,5 @@ class TokenConstraint(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what it holds, when the sequence has left the engine."""
+        """Free its resources after the sequence has left the engine."""
         ...

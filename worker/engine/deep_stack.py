@@ -1,4 +1,4 @@
-"""Calls into native code that recurses as deep as a client's input says."""
+"""Calls native code that recurses as deeply as a client's input demands."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-STACK_BYTES = 256 * 2**20  # of address space; memory is taken as it is used
+STACK_BYTES = 256 * 2**20  # of address space; memory is allocated on use
 
 T = TypeVar("T")
 
 
 def call_with_deep_stack(function: Callable[[], T]) -> T:
-    """Call the function on a thread of its own with a large stack: to overflow one would end the process.
+    """Call the function on a new thread with a large stack, because a stack overflow would end the process.
 
-    Returns what it returns, raises what it raises, when the stack has been given back.
+    Returns its result or raises its exception after the stack has been freed.
     """
     result: Future[T] = Future()
 
     def run() -> None:
         try:
             result.set_result(function())
-        except BaseException as error:  # the caller's business, whatever it is
+        except BaseException as error:  # any exception is passed on to the caller
             result.set_exception(error)
 
     usual = threading.stack_size(STACK_BYTES)

@@ -1,4 +1,4 @@
-"""Token ids to text, token by token."""
+"""Converts token ids to text, token by token."""
 
 from __future__ import annotations
 
@@ -6,57 +6,57 @@ from collections.abc import Mapping
 from typing import Protocol
 
 REPLACEMENT = "\ufffd"
-CONTEXT_TOKENS = 6  # of the prompt: whether a first token's leading space shows depends on what stands before it
+CONTEXT_TOKENS = 6  # of the prompt: the leading space of the first token depends on the tokens before it
 MAX_WINDOW_TOKENS = 24
 MAX_CHARACTER_TOKENS = 4  # a UTF-8 character has at most four bytes, a token at least one
-LONG_RUN_TOKENS = 8  # of bytes that are whole characters so far: shown although the next byte could spoil them
-MAX_HELD_TOKENS = LONG_RUN_TOKENS + MAX_CHARACTER_TOKENS  # what is still unfinished then is not UTF-8
+LONG_RUN_TOKENS = 8  # byte tokens that form whole characters: shown although the next byte could invalidate them
+MAX_HELD_TOKENS = LONG_RUN_TOKENS + MAX_CHARACTER_TOKENS  # if still unfinished then, it is not UTF-8
 
 
 class TokenDecoder(Protocol):
-    """The half of a tokenizer that makes text."""
+    """The decoding half of a tokenizer."""
 
     special_token_ids: frozenset[int]
     fallback_bytes: Mapping[int, int]
-    """The tokens `<0x00>` to `<0xFF>` of a vocabulary that spells unknown characters in bytes: token id -> byte.
+    """The tokens `<0x00>` to `<0xFF>` of a vocabulary with byte fallback: token id -> byte.
 
-    Neighbours among them decode as one unit: to their text if that is UTF-8, else each of them to U+FFFD.
+    Consecutive byte tokens decode together: to their text if it is UTF-8, else each to U+FFFD.
     """
 
     def decode(self, token_ids: list[int]) -> str:
-        """Text of the tokens, special ones skipped; bytes that are not UTF-8 become U+FFFD. Callable by any thread."""
+        """Return the text of the tokens without special ones; invalid UTF-8 becomes U+FFFD. Thread-safe."""
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What one token stands for inside a text: UTF-8, or a part of a character. A special token's is its name."""
+        """Return the bytes of a token inside a text, maybe a part of a character; for a special token, its name."""
         ...
 
 
 class Detokenizer:
-    """Turns a growing list of tokens into text without ever showing a part of a character.
+    """Converts a growing list of tokens into text without showing incomplete characters.
 
-    A token's text depends on its neighbours (leading spaces, characters spread over tokens), so a window of the last
-    few tokens is decoded again with every new one:
+    A token's text depends on its neighbours (leading spaces, characters split across tokens), so a window of the last
+    few tokens is decoded again with every new token:
 
         window:  | shown before, for context | shown | new |
                  0                     _boundary           len
 
-    A window that began inside a character would show U+FFFD for it, and with byte fallback for the whole run of bytes
-    that the character stands in. A prompt that ends inside a character has shown U+FFFD for that character or run;
+    A window that began inside a character would show U+FFFD for it, and with byte fallback for the whole run of byte
+    tokens around it. If the prompt ends inside a character, it has already shown U+FFFD for that character or run, so
     the rest of it shows nothing.
     """
 
     def __init__(self, decoder: TokenDecoder, prompt_ids: list[int]) -> None:
         self._decoder = decoder
         self._window = _context(decoder, prompt_ids)
-        self._boundary = len(self._window)  # the tokens before it are shown in full
-        self._shown = decoder.decode(self._window)  # the part of the window's text that is shown
+        self._boundary = len(self._window)  # all tokens before it are fully shown
+        self._shown = decoder.decode(self._window)  # the part of the window's text that has been shown
         self._is_in_cut_run = (
             self._shown.endswith(REPLACEMENT) and bool(self._window) and self._window[-1] in decoder.fallback_bytes
         )
 
     def push(self, token_id: int) -> str:
-        """Take the next token; return the text that is certain now, which may be empty."""
+        """Append a token; return the text that is now certain, which may be empty."""
         if token_id in self._decoder.special_token_ids:
             return ""
         byte = self._decoder.fallback_bytes.get(token_id)
@@ -72,11 +72,11 @@ class Detokenizer:
         return self._show(text) if is_certain else ""
 
     def flush(self) -> str:
-        """The text of the tokens still held back: an unfinished character becomes U+FFFD."""
+        """Return the text of the tokens held back; an unfinished character becomes U+FFFD."""
         return self._show(self._decoder.decode(self._window))
 
     def _show(self, text: str) -> str:
-        if not text.startswith(self._shown.rstrip(REPLACEMENT)):  # the newest bytes spoiled a run that is shown
+        if not text.startswith(self._shown.rstrip(REPLACEMENT)):  # the newest bytes invalidated a run that was shown
             self._window = self._window[self._boundary :]
             self._shown, text = "", self._decoder.decode(self._window)
         new = text[len(self._shown) :]
@@ -88,7 +88,7 @@ class Detokenizer:
         return new
 
     def _show_invalid(self, text: str) -> str:
-        """Show all but the last U+FFFD, the only one that can still become a character."""
+        """Show everything except the last U+FFFD, the only one that can still become a character."""
         new = text[len(self._shown) : -1]
         self._window = self._window[-MAX_CHARACTER_TOKENS:]
         self._shown = self._decoder.decode(self._window)[:-1]
@@ -97,7 +97,7 @@ class Detokenizer:
 
 
 def _context(decoder: TokenDecoder, prompt_ids: list[int]) -> list[int]:
-    """The last tokens of the prompt, from the beginning of a character on."""
+    """Return the last tokens of the prompt, starting at the beginning of a character."""
     most = CONTEXT_TOKENS + MAX_CHARACTER_TOKENS - 1
     tokens = [token for token in prompt_ids[-2 * most :] if token not in decoder.special_token_ids]
     windows = (tokens[-count:] for count in range(CONTEXT_TOKENS, most + 1))

@@ -1,4 +1,4 @@
-"""What torch raises when a device fails, in the words of `model_runner`."""
+"""Translates torch's device errors into those of `model_runner`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from worker.engine.model_runner import DeviceLostError, OutOfMemoryError
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """Around everything that starts work on a device or waits for it.
+    """Translate the errors of code that starts work on a device or waits for it.
 
     Raises:
-        OutOfMemoryError: in place of torch's.
-        DeviceLostError: in place of a fault of the device, which may be one of work that was started long before.
+        OutOfMemoryError: instead of torch's error.
+        DeviceLostError: instead of a device fault, which may come from work that was started long before.
     """
     try:
         yield

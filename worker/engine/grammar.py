@@ -1,7 +1,7 @@
 """What an answer must look like, as a limit on its tokens. The library is llguidance: docs/decisions/0010.
 
-No limit of the library holds against every grammar: one of 60 KB ends the process that computes with it, at once or
-behind some tokens. So all of this runs in processes of its own (`grammar_process`).
+The library's limits do not hold for every grammar: a grammar of 60 KB can crash the process, immediately or after some
+tokens. So all of this runs in separate processes (`grammar_process`).
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper,
 from common.errors import InvalidRequest
 from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
-# What the library may do in a step. Most grammars reach these limits before those of the process.
+# The library's limits per step. Most grammars reach these before the limits of the process.
 _LIMITS = LLParserLimits(
     max_lexer_states=30_000,  # of 1 KiB each
     step_lexer_fuel=100_000,
     step_max_items=10_000,
     verbose_errors=False,
 )
-START_S, TOKEN_S = 1.0, 0.005  # of computing for one answer: to begin with, and more with every token
-# Small models that may write white space write much of it, and lose themselves in it: docs/log.md has the numbers.
+START_S, TOKEN_S = 1.0, 0.005  # CPU time budget of an answer: initially, and added with every token
+# If small models may write whitespace, they write much of it and never stop: docs/log.md has the numbers.
 _JSON_OPTIONS = {"whitespace_flexible": False}
-# The model decides how a text is cut into tokens. The library would ask for an encoder otherwise, in every step.
+# The model decides how a text is split into tokens. Otherwise the library would need an encoder in every step.
 _OPTIONS = '%llguidance {"no_forcing": true}'
-_TOO_COMPLEX = ("panic", "fuel exhausted", "lexer precomputation failed")  # how the library says it
-_SHOWN_CHARS = 200  # of the library's reason, in a message
+_TOO_COMPLEX = ("panic", "fuel exhausted", "lexer precomputation failed")  # the library's messages for this
+_SHOWN_CHARS = 200  # maximum length of the library's reason in a message
 
 
 class Vocabulary(NamedTuple):
-    """What the library must know of a model's tokens. `tokens`: what each stands for, bytes written as Latin-1."""
+    """The library's data about a model's tokens. `tokens`: the bytes of each token, written as Latin-1."""
 
     tokens: list[str]
     special_ids: list[int]
     end_ids: list[int]
 
     def known_to_library(self) -> LLTokenizer:
-        """The form that grammars are compiled for. Takes a tenth of a second."""
+        """Return the library's form of the vocabulary, for which grammars are compiled. Takes 0.1 s."""
         wrapped = SimpleNamespace(
             tokens=[token.encode("latin-1") for token in self.tokens],
             special_token_ids=self.special_ids,
@@ -53,7 +53,7 @@ class Vocabulary(NamedTuple):
 
 
 class GrammarState:
-    """Where a grammar stands behind the tokens of one answer."""
+    """The state of a grammar after the tokens of one answer."""
 
     def __init__(self, matcher: LLMatcher, field: str) -> None:
         self._matcher = matcher
@@ -62,16 +62,16 @@ class GrammarState:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing may come any more but the end."""
+        """Whether the answer must end here."""
         return self._matcher.is_stopped()
 
     def advance(self, token_ids: Sequence[int]) -> None:
-        """Go on behind these tokens. Raises `InvalidRequest` if they may not stand there."""
+        """Append these tokens. Raises `InvalidRequest` if they are not allowed."""
         if not self._matcher.consume_tokens(list(token_ids)):
             raise self._failure(_reason(self._matcher.get_error()))
 
     def allowed(self) -> bytes:
-        """Which tokens may come next, in the form of `TokenConstraint.allowed`.
+        """Return the tokens that may come next, in the format of `TokenConstraint.allowed`.
 
         Raises:
             InvalidRequest: the grammar cannot be followed further.
@@ -79,7 +79,7 @@ class GrammarState:
         begin = time.thread_time()
         mask = self._matcher.compute_bitmask()
         self._seconds_left += TOKEN_S - (time.thread_time() - begin)
-        if self._matcher.is_error():  # the mask then says that the answer may end
+        if self._matcher.is_error():  # the mask would then allow the answer to end
             raise self._failure(_reason(self._matcher.get_error()))
         if self._seconds_left < 0:
             raise self._failure("it takes too long to find out what may come next")
@@ -90,15 +90,15 @@ class GrammarState:
 
 
 def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
-    """The grammar in its first state. Needs a large stack: the library follows references by recursion.
+    """Return the compiled grammar in its initial state. Needs a large stack: the library recurses on references.
 
     Raises:
-        InvalidRequest: it cannot be used; `param` is the field that it came in.
+        InvalidRequest: the grammar cannot be used; `param` is its field in the request.
     """
     if len(grammar.source) > MAX_GRAMMAR_CHARS:
         raise InvalidRequest(f"{grammar.field} must have at most {MAX_GRAMMAR_CHARS} characters", param=grammar.field)
     matcher = LLMatcher(tokenizer, f"{_OPTIONS}\nstart: {_lark(grammar)}", log_level=0, limits=_LIMITS)
-    matcher.compute_bitmask()  # the first is the longest, and finds out whether there is an answer at all
+    matcher.compute_bitmask()  # the first mask takes longest, and shows whether any answer is possible
     if matcher.is_error():
         reason = _reason(matcher.get_error())
         raise InvalidRequest(f"{grammar.field} cannot be used: {reason}", param=grammar.field)
@@ -106,7 +106,7 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
 
 
 def _lark(grammar: Grammar) -> str:
-    """The grammar in the library's own language."""
+    """Return the grammar in the library's own language."""
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
             return _json_lark({"type": "object"})
@@ -119,18 +119,18 @@ def _lark(grammar: Grammar) -> str:
 
 
 def _regex_lark(expression: str) -> str:
-    if (len(expression) - len(expression.rstrip("\\"))) % 2:  # the library passes over it
+    if (len(expression) - len(expression.rstrip("\\"))) % 2:  # the library ignores it
         raise InvalidRequest("regex cannot be used: it ends with a backslash that escapes nothing", param="regex")
     return f"/{regex_to_lark(expression, use_ascii='d')}/"
 
 
 def _json_lark(schema: dict[str, object]) -> str:
-    """The schema with our options: a client's own could switch the refusal of unsupported keywords off."""
+    """Return the schema with our options: a client's options could disable the refusal of unsupported keywords."""
     return f"%json {json.dumps(schema | {'x-guidance': _JSON_OPTIONS})}"
 
 
 def _reason(error: str) -> str:
-    """The part of the library's message that says something to a client."""
+    """Return the part of the library's message that is useful to a client."""
     lines = error.splitlines()
     if lines[0] == "NoExtensionBias":
         return "no answer fits it"

@@ -1,4 +1,4 @@
-"""Makes constraints of grammars: one process for each grammar that is in use, or was lately."""
+"""Creates constraints from grammars, with one process for each grammar that is or was recently in use."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from worker.helper.messages import send
 if TYPE_CHECKING:
     from worker.engine.detokenizer import TokenDecoder
 
-MAX_KEPT = 16  # grammars that wait in their processes for the next answer, the last used ones
-MAX_REFUSALS = 1024  # that are remembered
+MAX_KEPT = 16  # recently used grammars that keep their processes for the next answer
+MAX_REFUSALS = 1024  # refusals that are remembered
 
 
 class GrammarCompiler:
-    """Makes constraints of grammars, for the tokens of one model. Safe from several threads.
+    """Creates constraints from grammars, for the tokens of one model. Thread-safe.
 
-    The first grammar takes half a second more: the tokens are made known to the helper.
+    The first grammar takes an extra 0.5 s, to send the vocabulary to the helper.
 
     Args:
         helper: its processes compile and follow the grammars.
-        decoder: tells what the tokens stand for.
+        decoder: decodes the tokens to bytes.
         vocab_size: length of a row of logits.
         eos_token_ids: tokens that end an answer.
     """
@@ -46,7 +46,7 @@ class GrammarCompiler:
         self._vocabulary_lock = threading.Lock()
         self._is_vocabulary_known = False
         self._lock = threading.Lock()
-        # Of both, the last used ones come last:
+        # Both in LRU order, the most recently used last:
         self._processes: OrderedDict[Grammar, Future[_Process]] = OrderedDict()
         self._refusals: OrderedDict[Grammar, InvalidRequest] = OrderedDict()
 
@@ -58,7 +58,7 @@ class GrammarCompiler:
         self._process(grammar, is_given_up)
 
     def compile(self, grammar: Grammar, is_given_up: IsGivenUp = never) -> GrammarConstraint:
-        """A constraint in its first state.
+        """Return a constraint in its initial state.
 
         Raises:
             InvalidRequest: the grammar is wrong, too complex, impossible to keep to, or uses what the library does not
@@ -69,11 +69,11 @@ class GrammarCompiler:
             process = self._process(grammar, is_given_up)
             try:
                 return GrammarConstraint(process.child, process.open(), grammar.field)
-            except OSError:  # it has died over another answer
+            except OSError:  # the process has died while following another answer
                 self._forget(grammar, process)
 
     def _process(self, grammar: Grammar, is_given_up: IsGivenUp) -> _Process:
-        """The grammar's process. One thread starts it, the others wait for that."""
+        """Return the grammar's process. One thread starts it, and others wait for that."""
         while True:
             with self._lock:
                 self._refuse_again(grammar)
@@ -89,7 +89,7 @@ class GrammarCompiler:
                 raise
             except GivenUp:
                 if is_given_up():
-                    raise  # else it was the job that began to start it that was given up
+                    raise  # otherwise another job, which had started the process, was given up
 
     def _refuse_again(self, grammar: Grammar) -> None:
         if (refusal := self._refusals.get(grammar)) is not None:
@@ -99,7 +99,7 @@ class GrammarCompiler:
     def _start_for_all(self, grammar: Grammar, future: Future[_Process], is_given_up: IsGivenUp) -> None:
         try:
             process = self._started(grammar, is_given_up)
-        except BaseException as err:  # everybody's who waits for it
+        except BaseException as err:  # passed on to all threads that wait for it
             with self._lock:
                 self._processes.pop(grammar, None)
                 if isinstance(err, InvalidRequest):
@@ -129,7 +129,7 @@ class GrammarCompiler:
         return _Process(child)
 
     def close(self) -> None:
-        """Let go of the grammars that are kept. Those in use go on."""
+        """Release the kept grammars. Answers in progress continue."""
         with self._lock:
             started, self._processes = self._processes, OrderedDict()
         for future in started.values():
@@ -164,14 +164,14 @@ class GrammarCompiler:
 
 
 class _Process:
-    """A process that holds a compiled grammar. It ends when it is closed and its answers are, too."""
+    """A process that holds a compiled grammar. It ends when it and all its answers have been closed."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self._lock = threading.Lock()
 
     def open(self) -> Connection:
-        """A pipe to it, for one answer. Raises `OSError` if it has ended."""
+        """Return a pipe to it for one answer. Raises `OSError` if it has ended."""
         ours, theirs = Pipe()
         with theirs, self._lock:
             send(self.child.link, "open")
@@ -179,7 +179,7 @@ class _Process:
         return ours
 
     def close(self) -> None:
-        """Take no more answers."""
+        """Accept no more answers."""
         with self._lock:
             self.child.link.close()
 

@@ -1,4 +1,4 @@
-"""The engine's side of a process that follows a grammar."""
+"""The engine's client of a process that follows a grammar."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class GrammarConstraint:
-    """A grammar's state behind the tokens of one answer: a `TokenConstraint`.
+    """A `TokenConstraint`: the state of a grammar after the tokens of one answer.
 
     Args:
-        child: the process that knows.
+        child: the process that holds the grammar.
         link: this answer's pipe to it.
-        field: the request's field that the grammar came in.
+        field: the grammar's field in the request.
     """
 
     def __init__(self, child: Child, link: Connection, field: str) -> None:
@@ -32,7 +32,7 @@ class GrammarConstraint:
         self._link = link
         self._field = field
         self._asked_at = time.monotonic()
-        self._num_awaited = 1  # the process tells the beginning by itself
+        self._num_awaited = 1  # the process sends the initial state without being asked
         self._outcome = Outcome.GOES_ON
         self._mask = b""
 
@@ -42,11 +42,11 @@ class GrammarConstraint:
         self._num_awaited += 1
         try:
             self._link.send_bytes(array("i", token_ids))
-        except OSError:  # it has died: `is_known` will say so
+        except OSError:  # it has died; `is_known` will report it
             return
 
     def is_known(self, timeout_s: float) -> bool:
-        """As `TokenConstraint.is_known`. A process that takes long has to give way to the others."""
+        """As `TokenConstraint.is_known`. Lowers the priority of a process that takes long."""
         while self._num_awaited:
             try:
                 if not self._link.poll(timeout_s):
@@ -70,7 +70,7 @@ class GrammarConstraint:
 
     def allowed(self, mask: Tensor) -> None:
         """As `TokenConstraint.allowed`."""
-        mask.numpy()[:] = np.frombuffer(self._mask, dtype=np.int32, count=len(mask))  # the library adds a word
+        mask.numpy()[:] = np.frombuffer(self._mask, dtype=np.int32, count=len(mask))  # the library appends a word
 
     def close(self) -> None:
         """As `TokenConstraint.close`."""

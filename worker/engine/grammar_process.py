@@ -1,8 +1,8 @@
-"""A process that holds one grammar: compiles it, and follows it in all the answers that keep to it.
+"""A process for one grammar: compiles it, and follows it for all answers that use it.
 
-On its link it answers {"kind", "source"} with {} or {"error"} (of an `SLMError`), once; then each "open", which comes
-with a pipe for one answer, with that answer's beginning. On such a pipe it is told token ids (32 bits each) and answers
-with a byte, what it knows, and the tokens that may come next or the text of an error.
+On its link it first answers {"kind", "source"} with {} or {"error"} (of an `SLMError`). After that it receives "open"
+messages, each with a pipe for one answer. On each such pipe it sends the initial state, then receives token ids (32
+bits each) and answers with the new state: a byte (`Outcome`), and the mask of allowed tokens or the text of an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WALKS, _STEPS = 2, 32  # answers that are tried, and their tokens
 
 
 class Outcome(IntEnum):
-    """What is known of an answer's next token."""
+    """The state of an answer."""
 
     GOES_ON = 0
     COMPLETE = 1
@@ -41,7 +41,7 @@ class Outcome(IntEnum):
 
 
 def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
-    """Serve until the link and every answer's pipe have been closed."""
+    """Serve until the link and the pipes of all answers are closed."""
     wire = receive(link)
     grammar = Grammar(GrammarKind(wire["kind"]), wire["source"])
     try:
@@ -66,9 +66,9 @@ def _compiled(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
 
 
 def _walk(state: GrammarState, tokenizer: LLTokenizer, choice: random.Random) -> None:
-    """Follow some answer for a while: many a grammar costs little at its beginning and everything behind it.
+    """Follow a random answer for some tokens, because some grammars become expensive only after their beginning.
 
-    What an answer runs into that no model would give is its own business.
+    A random answer that fails is ignored, since no model might give it.
     """
     end_ids = frozenset(tokenizer.eos_tokens)
     with suppress(InvalidRequest):
@@ -80,7 +80,7 @@ def _walk(state: GrammarState, tokenizer: LLTokenizer, choice: random.Random) ->
 
 
 def _some_token(mask: bytes, choice: random.Random) -> int | None:
-    """A token that is marked, near a random place."""
+    """Return a token that is marked, near a random position; None if there is none."""
     start = choice.randrange(len(mask))
     turned = mask[start:] + mask[:start]
     skipped = len(turned) - len(turned.lstrip(b"\0"))
@@ -91,7 +91,7 @@ def _some_token(mask: bytes, choice: random.Random) -> int | None:
 
 
 class _Answers:
-    """The answers that keep to the grammar now."""
+    """The open answers that follow the grammar."""
 
     def __init__(self, link: Connection, matcher: LLMatcher, field: str) -> None:
         self._link: Connection | None = link

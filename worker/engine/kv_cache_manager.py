@@ -1,4 +1,4 @@
-"""Who owns which blocks of the cache, and what of them can be used again. No torch, no memory."""
+"""Tracks which sequence owns which blocks of the cache, and which blocks can be reused. Without torch or memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from worker.engine.block_pool import BlockPool
 from worker.engine.prefix_tree import PrefixTree
 from worker.engine.sequence import Sequence
 
-MIN_COPIED = 8  # tokens; copying a block costs about as much as computing these
-KEPT_SHARE = 0.25  # of all blocks, and one full sequence at least, may wait for somebody whose text begins alike
+MIN_COPIED = 8  # tokens; copying a block costs about as much as computing that many
+KEPT_SHARE = 0.25  # of all blocks, but at least one full sequence, may be kept for later sequences with the same prefix
 
 
 @dataclass(frozen=True, slots=True)
 class BlockCopy:
-    """The first `num_tokens` tokens of block `source` are to be copied to block `target`."""
+    """A copy of the first `num_tokens` tokens of block `source` to block `target`."""
 
     source: int
     target: int
@@ -22,15 +22,15 @@ class BlockCopy:
 
 
 class KVCacheManager:
-    """Gives sequences the blocks that their tokens need.
+    """Allocates the blocks that the sequences' tokens need.
 
-    A sequence that begins as an earlier one did shares that one's full blocks and copies the beginning of the next
-    one. What a full block holds never changes.
+    A sequence with the same prefix as an earlier one shares its full blocks, and copies the beginning of the next
+    block. The content of a full block never changes.
 
     Args:
         num_blocks: blocks of the whole cache.
         block_tokens: tokens of a block.
-        context_length: most tokens of a sequence; all of them must fit.
+        context_length: maximum tokens of a sequence; the cache must hold one such sequence.
     """
 
     def __init__(self, num_blocks: int, block_tokens: int, context_length: int) -> None:
@@ -45,27 +45,27 @@ class KVCacheManager:
 
     @property
     def usage(self) -> float:
-        """Share of the blocks that sequences hold, 0 to 1."""
+        """Share of the blocks that sequences hold, from 0 to 1."""
         return 1 - self._pool.num_available / self._pool.total
 
     @property
     def num_held(self) -> int:
-        """Blocks that sequences hold."""
+        """Number of blocks that sequences hold."""
         return self._pool.total - self._pool.num_available
 
     def open(self, sequence: Sequence, *, headroom: int = 0) -> list[BlockCopy] | None:
-        """Give a sequence the blocks for all its present tokens, and note what of them is computed already.
+        """Allocate the blocks for all current tokens of a sequence, and set how many of these are already computed.
 
         Args:
-            sequence: holds no block.
-            headroom: blocks that must be left for others.
+            sequence: holds no blocks.
+            headroom: number of blocks that must be left for others.
 
         Returns:
-            The copies to be made before anything else is computed, in that order; None, and no change, when there are
-            not enough blocks.
+            The copies to make, in order, before anything else is computed; None, without any change, if there are not
+            enough blocks.
         """
         token_ids = sequence.all_ids()
-        match = self._tree.match(sequence.adapter, token_ids[:-1])  # the last one is computed for its logits
+        match = self._tree.match(sequence.adapter, token_ids[:-1])  # the last token is computed for its logits
         num_new = self._blocks_for(len(token_ids)) - len(match.blocks)
         num_left = self._pool.num_available - sum(self._pool.is_waiting(block) for block in match.blocks)
         if num_new + headroom > num_left:
@@ -79,11 +79,11 @@ class KVCacheManager:
             return []
         sequence.num_computed_tokens += match.num_partial
         target = sequence.blocks[len(match.blocks)]
-        # The block may just have been handed out again: then the beginning is where it should be.
+        # The same block may just have been allocated as the target: then no copy is needed.
         return [] if target == match.partial else [BlockCopy(match.partial, target, match.num_partial)]
 
     def grow(self, sequence: Sequence, num_tokens: int) -> bool:
-        """Make room for the sequence's first `num_tokens` tokens; false, and no change, when there is not enough."""
+        """Extend the blocks to the sequence's first `num_tokens` tokens; return False, without any change, if full."""
         num_new = self._blocks_for(num_tokens) - len(sequence.blocks)
         if num_new > self._pool.num_available:
             return False
@@ -91,34 +91,34 @@ class KVCacheManager:
         return True
 
     def can_grow(self, sequence: Sequence) -> bool:
-        """Whether the sequence may need another block before it ends."""
+        """Return whether the sequence may need another block before it ends."""
         return len(sequence.blocks) < self._max_blocks
 
     def note_computed(self, sequence: Sequence) -> None:
-        """Let others share the blocks that have become full. Where another was faster, its blocks take their place."""
+        """Share the blocks that have become full. If another sequence has shared the same content, use its blocks."""
         size = self._block_tokens
-        num_known = min(sequence.num_computed_tokens, sequence.num_tokens)  # a computed one may be pending
+        num_known = min(sequence.num_computed_tokens, sequence.num_tokens)  # a computed token may be pending
         while (begin := self._num_noted(sequence) * size) + size <= num_known:
             self._note(sequence, tuple(sequence.ids(begin, size)))
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take the sequence's blocks back.
+        """Free the sequence's blocks.
 
         Args:
-            sequence: holds none afterwards, and none of its tokens counts as computed.
-            keep: whether what they hold is sound and others may use it.
+            sequence: holds no blocks afterwards, and none of its tokens counts as computed.
+            keep: whether the blocks' content is valid, so that others may reuse it.
         """
         if keep:
             self.note_computed(sequence)  # a pending token may have become known
         begin = self._num_noted(sequence) * self._block_tokens
         if keep and MIN_COPIED <= sequence.num_computed_tokens - begin < self._block_tokens:
             self._note(sequence, tuple(sequence.ids(begin, sequence.num_computed_tokens - begin)))
-        for block in reversed(sequence.blocks):  # a text's end is given up before its beginning
+        for block in reversed(sequence.blocks):  # so that the end of a text is evicted before its beginning
             self._pool.release(block)
         sequence.blocks, sequence.prefix, sequence.num_computed_tokens = [], None, 0
 
     def shares_with(self, sequence: Sequence, other: Sequence) -> bool:
-        """Whether the sequence could share more blocks if it waited for the prompt of the other one."""
+        """Return whether the sequence could share more blocks if it waited for the prompt of the other sequence."""
         if sequence.adapter != other.adapter or other.num_computed_tokens >= other.num_prompt_tokens:
             return False
         wanted = sequence.all_ids()[:-1]
@@ -141,7 +141,7 @@ class KVCacheManager:
 
     @staticmethod
     def _num_noted(sequence: Sequence) -> int:
-        """Blocks of the sequence that the tree knows."""
+        """Return how many blocks of the sequence are in the tree."""
         return 0 if sequence.prefix is None else sequence.prefix.depth
 
     def _forget(self, block: int) -> None:

@@ -1,4 +1,4 @@
-"""Log probabilities of the tokens that were chosen, and of those that might have been."""
+"""Computes log probabilities of the chosen tokens and of their most probable alternatives."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from worker.engine.sampled_token import SampledToken
 
 
 class Scores(NamedTuple):
-    """Log probabilities of some rows: the model's own, before penalties, bias, temperature and filters."""
+    """Log probabilities in the model's own distribution, before penalties, bias, temperature and filters."""
 
     chosen: Tensor  # [rows]
     ids: Tensor  # [rows, MAX_LOGPROBS], the most probable tokens
-    best: Tensor  # [rows, MAX_LOGPROBS], theirs, descending
+    best: Tensor  # [rows, MAX_LOGPROBS], their log probabilities, descending
 
 
 def score(logits: Tensor, tokens: Tensor) -> Scores:
-    """The log-softmax of the logits.
+    """Compute the log-softmax of the logits.
 
     Args:
-        logits: [rows, vocab], in 32 bits, as the model gave them.
-        tokens: [rows], the chosen ones.
+        logits: [rows, vocab], in 32 bits, unmodified from the model.
+        tokens: [rows], the chosen tokens.
     """
     scale = logits.logsumexp(dim=-1, keepdim=True)
-    # Always as many, so that the order of equal ones does not depend on what the others ask for.
+    # Always the same number, so that the order of ties does not depend on the other rows' requests.
     best, ids = largest(logits, MAX_LOGPROBS)
     chosen = logits.gather(-1, tokens[:, None]) - scale
     return Scores(chosen[:, 0], ids, best - scale)
@@ -37,14 +37,14 @@ def score(logits: Tensor, tokens: Tensor) -> Scores:
 def told(
     tokens: list[int], chosen: list[float], ids: list[list[int]], best: list[list[float]], *, nums: list[int]
 ) -> list[SampledToken]:
-    """The chosen tokens with their log probabilities and those of the most probable tokens.
+    """Return the chosen tokens with their log probabilities and those of the most probable tokens.
 
     Args:
-        tokens: the chosen ones.
+        tokens: the chosen tokens.
         chosen: as in `Scores`.
         ids: as in `Scores`.
         best: as in `Scores`.
-        nums: for each row, how many alternatives to tell; at most `MAX_LOGPROBS`.
+        nums: how many alternatives to return for each row; at most `MAX_LOGPROBS`.
     """
     return [
         SampledToken(token, logprob, _top(top_ids[:num], top_logprobs[:num]))
@@ -53,6 +53,6 @@ def told(
 
 
 def _top(ids: list[int], logprobs: list[float]) -> tuple[tuple[int, float], ...]:
-    """Without the tokens that the model rules out: they have no logarithm."""
+    """Return the pairs without tokens of probability 0, which have no finite logarithm."""
     pairs = zip(ids, logprobs, strict=True)
     return tuple((token_id, logprob) for token_id, logprob in pairs if math.isfinite(logprob))

@@ -1,7 +1,7 @@
-"""What a sequence's settings change in its logits before a token is chosen.
+"""Logits processors: change a sequence's logits before a token is chosen.
 
-In this order: the repetition penalty (of transformers), the frequency and presence penalties (of OpenAI), the bias, and
-then the tokens that may not come: end tokens before `min_new_tokens`, and what a constraint does not allow.
+In this order: the repetition penalty (as in transformers), the frequency and presence penalties (as in OpenAI's API),
+the bias, and the forbidden tokens: end tokens before `min_new_tokens`, and tokens that a constraint does not allow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.engine.sequence import Sequence
 from worker.engine.stopping import end_token_ids
 from worker.engine.transfers import to_device
 
-_WORD = 32  # tokens to a word of a mask
+_WORD = 32  # tokens per word of a mask
 _BYTE = 8
 
 
@@ -27,17 +27,17 @@ _BYTE = 8
 class LogitEdit:
     """The changes to one row."""
 
-    seen_ids: NDArray[np.int64]  # each once
+    seen_ids: NDArray[np.int64]  # without duplicates
     repetition_penalty: float
-    reductions: NDArray[np.float64]  # of the logits of the seen tokens
+    reductions: NDArray[np.float64]  # subtracted from the logits of the seen tokens
     bias_ids: list[int]
     biases: list[float]
     forbidden_ids: list[int]
-    mask: Tensor | None  # the only tokens allowed, as `TokenConstraint` marks them
+    mask: Tensor | None  # the allowed tokens, as marked by `TokenConstraint`
 
 
 def is_edited(sequence: Sequence) -> bool:
-    """Whether the sequence's next token is chosen from other logits than the model's own."""
+    """Return whether any logits processor applies to the sequence's next token."""
     params = sequence.params
     return (
         params.is_penalised
@@ -48,12 +48,12 @@ def is_edited(sequence: Sequence) -> bool:
 
 
 def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int) -> LogitEdit:
-    """The changes for the sequence's next token."""
+    """Return the changes for the sequence's next token."""
     params = sequence.params
     seen_ids, reductions = _penalties(sequence) if params.is_penalised else (np.empty(0, np.int64), np.empty(0))
     forbidden_ids: list[int] = []
     if sequence.next_index < params.min_new_tokens:
-        # A tokenizer may know end tokens that its model does not.
+        # A tokenizer may have end tokens that its model does not have.
         forbidden_ids = sorted(one for one in end_token_ids(sequence, eos_token_ids) if one < vocab_size)
     mask = None
     if sequence.constraint is not None:
@@ -71,7 +71,7 @@ def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int)
 
 
 def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The seen tokens, and what the frequency and presence penalties take from each."""
+    """Return the seen tokens, and what the frequency and presence penalties subtract from each."""
     params, history = sequence.params, sequence.history
     history.read(sequence.prompt_ids, sequence.output_ids)
     counts = np.array(history.counts)
@@ -79,14 +79,14 @@ def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float6
 
 
 def _mask(constraint: TokenConstraint, vocab_size: int) -> Tensor:
-    """What the constraint allows next."""
+    """Return the tokens that the constraint allows next."""
     mask = torch.zeros(-(-vocab_size // _WORD), dtype=torch.int32)
     constraint.allowed(mask)
     return mask
 
 
 def _is_free(mask: Tensor, forbidden_ids: list[int]) -> bool:
-    """Whether the mask allows something else, too. Where it does not, the constraint has the last word."""
+    """Return whether the mask allows other tokens, too. If not, the constraint takes precedence."""
     bits = mask.numpy().view(np.uint8).copy()
     for token_id in forbidden_ids:
         bits[token_id // _BYTE] &= ~np.uint8(1 << token_id % _BYTE)
@@ -94,7 +94,7 @@ def _is_free(mask: Tensor, forbidden_ids: list[int]) -> bool:
 
 
 def edited(logits: Tensor, edits: dict[int, LogitEdit]) -> Tensor:
-    """The logits, [rows, vocab] in 32 bits, with the edits of some rows; a copy where there are any."""
+    """Return the logits, [rows, vocab] in 32 bits, with the edits of some rows; a copy if there are any edits."""
     if not edits:
         return logits
     logits = logits.clone()
@@ -102,13 +102,13 @@ def edited(logits: Tensor, edits: dict[int, LogitEdit]) -> Tensor:
     rows, ids = _positions(logits, edits, (edit.bias_ids for edit in edits.values()))
     logits[rows, ids] += _flat(logits, (edit.biases for edit in edits.values()))
     rows, ids = _positions(logits, edits, (edit.forbidden_ids for edit in edits.values()))
-    logits[rows, ids] = logits.new_full((), -torch.inf)  # a number of Python's would be brought to the device
+    logits[rows, ids] = logits.new_full((), -torch.inf)  # a Python number would be copied to the device
     _forbid_unmarked(logits, {row: edit.mask for row, edit in edits.items() if edit.mask is not None})
     return logits
 
 
 def _penalise(logits: Tensor, edits: dict[int, LogitEdit]) -> None:
-    """Divide positive logits of seen tokens by the repetition penalty, multiply negative ones; then take away."""
+    """Divide positive logits of seen tokens by the repetition penalty, multiply negative ones; then subtract."""
     rows, ids = _positions(logits, edits, (edit.seen_ids for edit in edits.values()))
     penalties = _flat(logits, (np.full(len(edit.seen_ids), edit.repetition_penalty) for edit in edits.values()))
     seen = logits[rows, ids]
@@ -128,7 +128,7 @@ def _forbid_unmarked(logits: Tensor, masks: dict[int, Tensor]) -> None:
 
 
 def _positions(logits: Tensor, edits: dict[int, LogitEdit], ids: Iterable[object]) -> tuple[Tensor, Tensor]:
-    """Rows and columns of lists of token ids, one list to an edit."""
+    """Return rows and columns of lists of token ids, one list per edit."""
     columns = [np.asarray(one, dtype=np.int64) for one in ids]
     rows = np.repeat(np.fromiter(edits, np.int64, len(edits)), [len(one) for one in columns])
     ids_of_all = torch.from_numpy(np.concatenate(columns))
@@ -136,6 +136,6 @@ def _positions(logits: Tensor, edits: dict[int, LogitEdit], ids: Iterable[object
 
 
 def _flat(logits: Tensor, values: Iterable[object]) -> Tensor:
-    """The values of all lists one behind the other, as logits."""
+    """Concatenate the values of all lists, in the format of the logits."""
     flat = np.concatenate([np.asarray(one, dtype=np.float32) for one in values])
     return to_device(torch.from_numpy(flat), logits.device)

@@ -15,15 +15,15 @@ from SLMInit.adapter_check import BASE_LAYER, EMBEDDING, LINEAR, WEIGHTS_FILE, A
 def merge_lora(model: Any, adapter: AdapterInfo) -> None:
     """Add scaling * B @ A to the weights of the adapted modules (Hu et al. 2021), so that it costs nothing at run time.
 
-    peft does the same, but importing it takes two seconds of every start. The check leaves only adapters that
-    are nothing but this product.
+    peft does the same, but its import adds two seconds to every start. The adapter check accepts only adapters that
+    consist of this product alone.
 
     Args:
         model: a `PreTrainedModel`.
         adapter: checked against that model.
 
     Raises:
-        AdapterError: the adapter holds numbers that are not finite, or does not fit after all.
+        AdapterError: the adapter has values that are not finite, or does not fit after all.
     """
     with safe_open(adapter.path / WEIGHTS_FILE, framework="pt") as tensors, torch.no_grad():
         for name in adapter.base_layers:
@@ -40,7 +40,7 @@ def merge_lora(model: Any, adapter: AdapterInfo) -> None:
 
 
 def _delta(tensors: Any, adapter: AdapterInfo, name: str) -> Tensor:
-    """What is added to the module, [out, in]."""
+    """Return the matrix to add to the module, [out, in]."""
     keys = EMBEDDING if name in adapter.embeddings else LINEAR
     down, up = (tensors.get_tensor(f"base_model.model.{name}.{key}").float() for key in keys)
     delta: Tensor = (up @ down) * adapter.scalings[name]
@@ -53,9 +53,9 @@ def _delta(tensors: Any, adapter: AdapterInfo, name: str) -> Tensor:
 
 
 def _unshare_weight(model: Any, module: Any) -> None:
-    """Give the module a weight of its own if it shares one, as an output layer does that is tied to the embedding.
+    """Copy the module's weight if another module shares it, for example an output layer tied to the embedding.
 
-    An adapter of the one must not change the other.
+    An adapter of one module must not change the other.
     """
     others = (other for other in model.modules() if other is not module)
     if any(getattr(other, "weight", None) is module.weight for other in others):

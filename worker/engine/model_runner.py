@@ -1,4 +1,4 @@
-"""The boundary between policy and computation: the engine knows a model only as a `ModelRunner`."""
+"""The interface between policy and computation: the engine uses a model only through a `ModelRunner`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 class DeviceLostError(Exception):
-    """The device is dead (a CUDA fault); nothing can run on it again in this process."""
+    """The device has failed (a CUDA fault); nothing can run on it again in this process."""
 
 
 class OutOfMemoryError(Exception):
-    """A step needs more memory than there is; a smaller one may not."""
+    """A step needs more memory than there is; a smaller step may work."""
 
 
 class UnsupportedModelError(Exception):
-    """A runner cannot compute the model; the text says why. Another one may."""
+    """A runner does not support the model; the text says why. Another runner may."""
 
 
 class CacheTooSmall(ValueError):
@@ -25,42 +25,42 @@ class CacheTooSmall(ValueError):
 
 
 class Row(NamedTuple):
-    """The part of one sequence that one step computes: a chunk of its prefill or its newest token.
+    """The tokens of one sequence in a step: a chunk of its prefill, or its newest token and its draft tokens.
 
     The tokens are at positions `start` .. `start + len(token_ids) - 1` of their sequence. Position p is in block
-    `blocks[p // block_tokens]`, where everything before `start` is already.
+    `blocks[p // block_tokens]`; the blocks already hold everything before `start`.
     """
 
     blocks: tuple[int, ...]
     token_ids: tuple[int, ...]
     start: int
     adapter: str
-    needs_logits: bool  # false for a prefill chunk that is not the last
-    num_guesses: int = 0  # of the tokens, the last ones that may turn out not to be the sequence's
-    source: int | None = None  # of an asynchronous runner: where in the last samples its one token is
+    needs_logits: bool  # false for all prefill chunks except the last
+    num_guesses: int = 0  # how many of the last tokens are draft tokens
+    source: int | None = None  # for an asynchronous runner: the index of its only token in the last samples
 
     @property
     def num_logits(self) -> int:
-        """Of its last tokens, those whose following logits are wanted: the guesses, and the one before them."""
+        """How many of the last tokens need logits: the draft tokens and the token before them."""
         return 1 + self.num_guesses if self.needs_logits else 0
 
     def check_tokens(self, vocab_size: int) -> None:
-        """Raises `ValueError` where one is not in the vocabulary: what reads a table by them takes them on trust."""
+        """Raise `ValueError` if a token is not in the vocabulary, because table lookups do not check it."""
         if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocab_size:
             raise ValueError(f"A token is not in the vocabulary of {vocab_size}.")
 
 
 class ModelRunner(Protocol):
-    """Runs the model over blocks of cached keys and values. All its methods but `close` are called by one thread."""
+    """Runs the model over blocks of cached keys and values. All methods except `close` are called by one thread."""
 
-    num_slots: int  # most rows of a forward
-    context_length: int  # most tokens of a sequence
+    num_slots: int  # maximum rows of a forward
+    context_length: int  # maximum tokens of a sequence
     vocab_size: int
     num_blocks: int
     block_tokens: int  # tokens of a block
-    mixed_chunk: int  # prompt tokens that do not make a step of few decoding rows much longer
-    short_prompt: int  # prompt tokens that make a step so much longer as may be now and then
-    max_guesses: int  # most of a row; 0: it takes none
+    mixed_chunk: int  # prompt tokens that hardly lengthen a step with few decoding rows
+    short_prompt: int  # prompt tokens that lengthen a step by an acceptable amount if it happens rarely
+    max_guesses: int  # maximum draft tokens of a row; 0: not supported
     adapters: frozenset[str]  # the names that rows may carry
     is_asynchronous: bool  # whether it is an `AsynchronousRunner`
 
@@ -68,12 +68,12 @@ class ModelRunner(Protocol):
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
 
         Returns:
-            The logits that follow the last `num_logits` tokens of every row, in their order:
+            The logits after each of the last `num_logits` tokens of every row, in order:
             [sum of all rows' `num_logits`, vocab_size].
 
         Raises:
-            DeviceLostError: the device is dead.
-            OutOfMemoryError: fewer or shorter rows may work. Any other exception costs only the rows' sequences.
+            DeviceLostError: the device has failed.
+            OutOfMemoryError: fewer or shorter rows may work. Any other exception ends only the rows' sequences.
         """
         ...
 
@@ -82,22 +82,22 @@ class ModelRunner(Protocol):
         ...
 
     def close(self) -> None:
-        """Drop the weights and the cache. The engine that used the runner must have stopped."""
+        """Free the weights and the cache. The engine that used the runner must have stopped."""
         ...
 
 
 class AsynchronousRunner(ModelRunner, Protocol):
     """A runner that starts work on a device and does not wait for it.
 
-    Everything takes effect in the order of the calls, what a sampler starts on the logits in between. So a block can
-    have a new owner as soon as no further call names the old one's tokens.
+    Everything takes effect in the order of the calls, including the work that a sampler starts on the logits. So a
+    block can get a new owner as soon as no further call uses the old owner's tokens.
     """
 
     def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
-        """As `ModelRunner.forward`. Errors of the device may come with a later call, or with a look at the logits.
+        """As `ModelRunner.forward`. Device errors may be raised by a later call, or when the logits are read.
 
         Args:
-            rows: some may have a `source`, and then any one token in place of that which is not known yet.
-            previous: the tokens, int64 [samples], that those sources point into.
+            rows: some may have a `source`, and then an arbitrary token instead of the one that is not known yet.
+            previous: the samples that the sources refer to, int64 [samples].
         """
         ...

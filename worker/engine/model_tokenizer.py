@@ -1,4 +1,4 @@
-"""Which tokenizer a model is served with, and which of its tokens end an answer."""
+"""Loads the tokenizer of a model, and finds the tokens that end an answer."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from worker.engine.load_errors import UnusableFiles
 
 logger = logging.getLogger(__name__)
 
-# What holds a vocabulary, in the forms that transformers reads.
+# Files with a vocabulary, in the formats that transformers reads.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoken", "tekken.json")
-# Tokens that end a turn in the chat formats in use, for models whose own settings forget to say so.
+# Tokens that end a turn in common chat formats, for models that do not declare them in their settings.
 CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 NAMES = ("bos_token", "eos_token")
-_SHOWN_CHARS = 300  # of the library's reason
+_SHOWN_CHARS = 300  # maximum length of the library's reason in a message
 
 
 def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any) -> Any:
-    """The adapter's own tokenizer if its folder has one, else the base model's.
+    """Load the adapter's own tokenizer if its folder has one, else the base model's.
 
-    An adapter was trained with its tokenizer, chat template and end token together. What its folder leaves open, the
-    base's tokenizer says.
+    An adapter was trained with its tokenizer, chat template and end token together. Settings that are missing in its
+    folder come from the base model's tokenizer.
 
     Args:
         source: the base model, a local folder or a hub id.
         adapter_path: folder of an adapter.
-        options: of `AutoTokenizer.from_pretrained`.
+        options: options of `AutoTokenizer.from_pretrained`.
 
     Raises:
-        UnusableFiles: it cannot be loaded.
+        UnusableFiles: the tokenizer cannot be loaded.
     """
     if adapter_path is None:
         return _load(source, options)
@@ -52,7 +52,7 @@ def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any
 
 
 def end_token_ids(model: Any, tokenizer: Any, template: str) -> frozenset[int]:
-    """Every token that ends an answer, by the model's settings, its tokenizer or the chat template in use."""
+    """Return all tokens that end an answer according to the model's settings, its tokenizer or the chat template."""
     found: set[int] = set()
     for named in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
         found.update(named if isinstance(named, list) else [named] if named is not None else [])
@@ -61,7 +61,7 @@ def end_token_ids(model: Any, tokenizer: Any, template: str) -> frozenset[int]:
 
 
 def warn_if_larger(tokenizer: Any, num_rows: int) -> None:
-    """Say it if the tokenizer has tokens that the model has no embedding for: prompts with them are refused."""
+    """Log a warning if the tokenizer has tokens without an embedding in the model: prompts with them are refused."""
     unknown = {token: token_id for token, token_id in tokenizer.get_vocab().items() if token_id >= num_rows}
     if unknown:
         logger.warning(
@@ -81,9 +81,9 @@ def _load(source: str, options: dict[str, Any]) -> Any:
         )
     try:
         return AutoTokenizer.from_pretrained(source, **options)
-    except OSError:  # there is nothing, or nothing that can be reached: the caller knows what that means
+    except OSError:  # not found or not reachable: the caller handles it
         raise
-    except Exception as error:  # a file of strangers: the libraries raise whatever they stumble over
+    except Exception as error:  # an untrusted file: the libraries can raise anything
         reason = " ".join(str(error).split())[:_SHOWN_CHARS]
         raise UnusableFiles(
             f"The tokenizer of {source!r} cannot be loaded ({type(error).__name__}: {reason}). Save it again with "
@@ -96,14 +96,14 @@ def _has_vocabulary(folder: Path) -> bool:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What is in a tokenizer's settings, if the folder has any."""
+    """Read the tokenizer's settings; empty if the folder has none."""
     file = folder / "tokenizer_config.json"
     settings: Any = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return settings if isinstance(settings, dict) else {}
 
 
 def _set_names(tokenizer: Any, settings: Mapping[str, Any]) -> None:
-    """Let the tokenizer's start and end token be those that are named, if it has such tokens."""
+    """Set the tokenizer's start and end token to those in the settings, if it has such tokens."""
     known = tokenizer.get_vocab()
     for name in NAMES:
         value = settings.get(name)

@@ -1,4 +1,4 @@
-"""What a client sees of one sequence: text that can still change is held back, every token is reported once."""
+"""Produces the visible output of a sequence: holds back text that can still change, and reports each token once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from worker.engine.stopping import StopCriteria, StopStringMatcher
 
 
 class OutputStream:
-    """Turns a sequence's tokens into its outputs and decides when it ends.
+    """Converts a sequence's tokens into its outputs and decides when it ends.
 
-    Everything here is a function of the tokens alone, so a sequence that is continued elsewhere gets the same state
-    by reading its committed tokens once more.
+    The state depends only on the tokens, so a sequence that is continued elsewhere gets the same state by replaying its
+    committed tokens.
     """
 
     def __init__(self, sequence: Sequence, decoder: TokenDecoder, criteria: StopCriteria) -> None:
-        """Read the tokens that the sequence has already.
+        """Replay the tokens that the sequence already has.
 
         Raises:
-            InternalError: its `emitted_text` is not the text of its `output_ids`.
+            InternalError: its `emitted_text` does not match its `output_ids`.
         """
         self.sequence = sequence
         self.finish_reason: FinishReason | None = None
@@ -35,7 +35,7 @@ class OutputStream:
         self._replay()
 
     def append(self, token: SampledToken) -> None:
-        """Take the newest token; `decide` then says whether the sequence ends with it."""
+        """Append the newest token; `decide` then says whether the sequence ends with it."""
         if token.logprob is not None:
             self._unsent_logprobs.append(self._logprobs(token, token.logprob))
         self._unsent_ids.append(token.token_id)
@@ -43,7 +43,7 @@ class OutputStream:
         self._constrain([token.token_id])
 
     def decide(self, timeout_s: float = 0.0) -> bool:
-        """Set `finish_reason` if the sequence is at its end, and return true; false if that is not known in time.
+        """Set `finish_reason` if the sequence has ended; return False if this is not known within `timeout_s`.
 
         Raises:
             SLMError: the sequence's constraint cannot follow its tokens.
@@ -58,7 +58,7 @@ class OutputStream:
         return True
 
     def _constrain(self, token_ids: list[int]) -> None:
-        """Have the constraint go on behind the tokens, if anything may come behind them."""
+        """Advance the constraint by the tokens, unless the sequence has ended."""
         if self.sequence.constraint is not None and self.finish_reason is None:
             if token_ids:
                 self.sequence.constraint.advance(token_ids)
@@ -83,12 +83,12 @@ class OutputStream:
             self._read(self._detokenizer.flush())
 
     def take(self) -> SequenceOutput | None:
-        """The visible part of what came since the last call; None when there is no token or no text to show yet."""
+        """Return the visible output since the last call; None if there is no token or no text to show yet."""
         num_visible = len(self._unsent_text) - self._matcher.num_held
         return self._output(num_visible) if num_visible > 0 and self._unsent_ids else None
 
     def take_final(self, error: SLMError | None = None) -> SequenceOutput:
-        """The sequence's last output: everything that has not been shown, and why it ended."""
+        """Return the sequence's last output: everything that has not been shown, and why it ended."""
         return self._output(len(self._unsent_text), self.finish_reason, error)
 
     def _output(
@@ -109,9 +109,9 @@ class OutputStream:
         )
 
     def _read(self, text: str) -> None:
-        """Add decoded text; a stop string ends the sequence and is cut off with all that follows it.
+        """Add decoded text; a stop string ends the sequence and is removed together with all text after it.
 
-        The text of the first `min_new_tokens` tokens is no part of any stop string.
+        The text of the first `min_new_tokens` tokens cannot be part of a stop string.
         """
         must_go_on = self.sequence.num_output_tokens <= self.sequence.params.min_new_tokens
         begin = None if must_go_on else self._matcher.feed(text)
@@ -122,7 +122,7 @@ class OutputStream:
         self.finish_reason = FinishReason.STOP
 
     def _replay(self) -> None:
-        """Rebuild the state that an earlier attempt had after its committed tokens."""
+        """Rebuild the state of an earlier attempt after its committed tokens."""
         committed, self.sequence.output_ids = self.sequence.output_ids, []
         for token_id in committed:
             if self.finish_reason is None:

@@ -1,4 +1,4 @@
-"""How long the engine waits for what may take long."""
+"""Limits how long the engine waits for slow constraints."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SHARE = 0.1  # of all time
-LEAST_S, MOST_S = 0.001, 0.02  # at a time
+SHARE = 0.1  # of the total time
+LEAST_S, MOST_S = 0.001, 0.02  # per wait
 
 
 class Patience:
-    """A tenth of the time, so that nobody who lets the engine wait in every step can slow the others by much more.
+    """Grants a tenth of the time for waits, so that sequences with slow constraints slow the others by little more.
 
-    The least wait is granted always: it is what an answer over a pipe takes.
+    The minimum wait is always granted: an answer over a pipe takes that long.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Patience:
 
     @contextmanager
     def waiting(self) -> Iterator[float]:
-        """Wait in a `with` block, until the time (`time.monotonic`) that it gets."""
+        """Measure a wait in a `with` block; yield its deadline (`time.monotonic`)."""
         begin = time.monotonic()
         self._saved_s = min(MOST_S, self._saved_s + SHARE * (begin - self._since))
         try:

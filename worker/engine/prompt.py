@@ -1,4 +1,4 @@
-"""From a request to what the model sees."""
+"""Renders requests to text and token ids."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from worker.given_up import IsGivenUp, never
 
 CheckLength = Callable[[int], None]
 
-SHORT_TEXT = 16_384  # characters, which are encoded within 10 ms
+SHORT_TEXT = 16_384  # characters; encoded within 10 ms
 
 
 def _take_any(_num_tokens: int) -> None:
-    """Any length is right."""
+    """Accept any length."""
 
 
 class RenderedPrompt(NamedTuple):
@@ -39,15 +39,15 @@ class RenderedPrompt(NamedTuple):
 
 
 class PromptRenderer:
-    """Renders every form of prompt, conversations with one chat template. May be used by several threads.
+    """Renders all forms of prompts; conversations with one chat template. Thread-safe.
 
     The template is the adapter's own if its folder has one, else the tokenizer's, else the instruction template
-    that the project trains with. Special tokens in a client's text are plain text.
+    that the project uses for training. Special tokens in a client's text are plain text.
 
     Args:
         tokenizer: the model's.
         adapter_dir: the adapter's folder, if there is an adapter.
-        strangers: runs the template, and encodes long texts; None for a template and a tokenizer that can be trusted.
+        strangers: runs the template, and encodes long texts; None for a trusted template and tokenizer.
 
     Raises:
         jinja2.TemplateError, TakesTooMuch, UnspellableText, ValueError: template or tokenizer cannot be used.
@@ -61,7 +61,7 @@ class PromptRenderer:
         self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
         self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
         self._length = TokenLength(tokenizer)
-        self._is_fast = getattr(tokenizer, "is_fast", False)  # the others encode in Python, here
+        self._is_fast = getattr(tokenizer, "is_fast", False)  # slow tokenizers encode here, in Python
 
     def render(
         self, prompt: Prompt, is_given_up: IsGivenUp = never, check_length: CheckLength = _take_any
@@ -70,13 +70,13 @@ class PromptRenderer:
 
         Args:
             prompt: the prompt.
-            is_given_up: whether nobody waits for it any more.
-            check_length: called with the number of tokens that it certainly has, before it is encoded; what it raises
-                is raised.
+            is_given_up: whether the result is no longer needed.
+            check_length: called with a lower bound of the number of tokens before the prompt is encoded; its exceptions
+                are passed on.
 
         Raises:
-            InvalidRequest: the template has no place for these messages or refuses them, e.g. for the order of their
-                roles, or takes too much; or the tokenizer has no such token, or none for this text.
+            InvalidRequest: the template drops or refuses these messages, e.g. for the order of their roles, or exceeds
+                a limit; or a token id is unknown, or the tokenizer cannot encode the text.
             GivenUp: `is_given_up` became true first.
         """
         match prompt:
@@ -91,11 +91,11 @@ class PromptRenderer:
                 return self._converse([{"role": "user", "content": instruction}], is_given_up, check_length)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself; U+FFFD stands for what is no whole character."""
+        """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
 
     def _encode(self, text: str, is_given_up: IsGivenUp, check_length: CheckLength) -> list[int]:
-        """With the special tokens that the tokenizer puts around a text, such as a start token."""
+        """Encode with the special tokens that the tokenizer adds around a text, such as a start token."""
         check_length(self._length.least_tokens(text))
         try:
             return self._conversations.texts.text_ids(text, self._encode_aside(text, is_given_up))
@@ -105,7 +105,7 @@ class PromptRenderer:
             raise InvalidRequest(str(error), param="prompt") from error
 
     def _encode_aside(self, text: str, is_given_up: IsGivenUp) -> Encode | None:
-        """How to encode a text that would keep others waiting; None for a short one."""
+        """Return a function that encodes a long text in the helper; None for a short text."""
         texts, strangers = self._conversations.texts, self._strangers
         if strangers is None or len(text) <= SHORT_TEXT or not self._is_fast:
             return None
@@ -145,7 +145,7 @@ class PromptRenderer:
 
 
 def read_chat_template(folder: Path) -> str | None:
-    """The chat template that a tokenizer was saved with, from either of the two places transformers has for it."""
+    """Return the chat template saved with a tokenizer, from either of the two places that transformers uses."""
     if (file := folder / "chat_template.jinja").is_file():
         return file.read_text(encoding="utf-8")
     if (file := folder / "tokenizer_config.json").is_file():
@@ -154,7 +154,7 @@ def read_chat_template(folder: Path) -> str | None:
 
 
 def _default_template(templates: str | dict[str, str] | list[dict[str, str]] | None) -> str | None:
-    """The one for plain conversation, where there are several."""
+    """Return the template; if there are several, the one for plain conversations."""
     if isinstance(templates, list):
         templates = {item["name"]: item["template"] for item in templates}
     return templates.get("default") if isinstance(templates, dict) else templates

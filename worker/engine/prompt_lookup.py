@@ -1,27 +1,27 @@
-"""Guesses at the next tokens: what came the last time that a sequence stood where it stands now.
+"""Proposes draft tokens: those that followed the last occurrence of the newest tokens.
 
-Prompt lookup decoding (Saxena 2023): the newest tokens are looked up in prompt and answer, and what followed them there
-is guessed to follow again. A model checks several guesses in one step, which costs little more than a step for one
-where reading the weights takes most of the time. So every right guess saves a step.
+Prompt lookup decoding (Saxena 2023): the newest tokens are looked up in prompt and answer, and the tokens that followed
+them there become draft tokens. The model verifies several draft tokens in one step, which costs little more than a step
+for one token if reading the weights takes most of the time. So every accepted draft token saves a step.
 """
 
 from __future__ import annotations
 
-LONGEST, SHORTEST = 3, 2  # tokens that must have come before in the same order; of a single one too little follows
+LONGEST, SHORTEST = 3, 2  # tokens that must match; a match of a single token predicts too little
 
 
 class PromptLookup:
-    """Where each short run of a sequence's tokens last ended. It grows with the sequence."""
+    """An index of where each short run of a sequence's tokens last ended. It grows with the sequence."""
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[int, ...], int] = {}  # run -> index of what followed it
+        self._ends: dict[tuple[int, ...], int] = {}  # run -> index of the token after it
         self._num_read = 0
 
     def guess(self, token_ids: list[int], count: int) -> list[int]:
-        """`count` tokens that may come next, or none.
+        """Return `count` draft tokens, or none.
 
         Args:
-            token_ids: of prompt and answer; since the last call, the list must only have grown.
+            token_ids: tokens of prompt and answer; the list must only have grown since the last call.
         """
         self._read(token_ids)
         for length in range(LONGEST, SHORTEST - 1, -1):
@@ -30,7 +30,7 @@ class PromptLookup:
         return []
 
     def _read(self, token_ids: list[int]) -> None:
-        """Note each run that something has followed; later ones take the place of earlier ones."""
+        """Index each run that is followed by a token; later runs replace earlier ones."""
         for end in range(max(self._num_read, 1), len(token_ids)):
             for length in range(SHORTEST, min(LONGEST, end) + 1):
                 self._ends[tuple(token_ids[end - length : end])] = end
@@ -38,6 +38,6 @@ class PromptLookup:
 
 
 def _copy_on(token_ids: list[int], begin: int, count: int) -> list[int]:
-    """The `count` tokens from `begin` on; beyond the end come those that are copied, as in a text that goes round."""
+    """Return `count` tokens from `begin` on; after the end, the copied tokens repeat."""
     period = len(token_ids) - begin
     return [token_ids[begin + index % period] for index in range(count)]

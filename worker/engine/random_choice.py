@@ -1,8 +1,8 @@
-"""Random tokens: temperature, top-k, top-p, min-p, and the inversion of what they leave.
+"""Top-k/top-p sampling: temperature, top-k, top-p, min-p, and inversion of the remaining distribution.
 
-The filters are those of transformers, in its order: temperature, top-k, top-p, min-p. Tokens that tie at a filter's
-boundary all stay, so that no sorting order can decide. The choice inverts the cumulative distribution over the kept
-tokens in the order of their ids. Each row's arithmetic is its own: the same whatever the other rows are.
+The filters and their order are those of transformers: temperature, top-k, top-p, min-p. All tokens that tie at a
+filter's boundary are kept, so that the sorting order does not matter. A token is drawn by inverting the cumulative
+distribution over the kept tokens in the order of their ids. The result of a row does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from torch.nn.functional import pad
 from worker.engine.largest import BLOCK, largest
 from worker.engine.transfers import to_device
 
-FIRST_CANDIDATES = 64  # tokens; where the filters keep more of them, more are looked at
+FIRST_CANDIDATES = 64  # tokens; if the filters keep all of them, more are examined
 CANDIDATES_GROWTH = 16
 LEAST_TEMPERATURE = 2.0**-100  # anything below is as greedy, and 32 bits can still divide by it
 
 
 @dataclass(frozen=True, slots=True)
 class RandomChoice:
-    """How one row's token is drawn."""
+    """The sampling settings of one row."""
 
     temperature: float  # above 0
     top_k: int  # 0: off
     top_p: float  # 1: off
     min_p: float  # 0: off
-    point: float  # in [0, 1): where the cumulative distribution is cut
+    point: float  # in [0, 1): where to cut the cumulative distribution
 
     @property
     def has_filter(self) -> bool:
-        """Whether some tokens may be left out."""
+        """Whether a filter may remove tokens."""
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
 
 def draw(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
-    """One token for each row, [rows], of logits [rows, vocab] in 32 bits."""
+    """Draw one token for each row, [rows], from logits [rows, vocab] in 32 bits."""
     filtered = [row for row, choice in enumerate(choices) if choice.has_filter]
     if not filtered:
         return _draw_from_all(logits, choices)
@@ -53,14 +53,14 @@ def draw(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
 
 
 def take_rows(values: Tensor, rows: list[int]) -> Tensor:
-    """The rows, which ascend, of [all rows, n]; no copy where it is all of them."""
+    """Return the given ascending rows of [all rows, n]; without a copy if it is all of them."""
     return values if len(rows) == len(values) else values[to_device(torch.tensor(rows), values.device)]
 
 
 def _draw_from_all(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
-    """Find the block first, then the token in it: 64-bit sums over the blocks alone."""
+    """Draw without filters: find the block first, then the token in it, so that only block sums need 64 bits."""
     weights = _weights(logits, choices)
-    sums = pad(_exact(weights.sum(dim=-1)), (1, 0)).cumsum(dim=-1)  # of the blocks before each, and of all
+    sums = pad(_exact(weights.sum(dim=-1)), (1, 0)).cumsum(dim=-1)  # before each block, and the total
     target = _targets(choices, sums)
     block = _locate(sums, target) - 1
     inside = weights.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
@@ -69,8 +69,8 @@ def _draw_from_all(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
 
 
 def _weights(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
-    """Every token's probability as a share of the most probable one's: [rows, blocks, BLOCK], filled up with 0."""
-    # The maximum goes first, so that the smallest temperature cannot overflow.
+    """Return each token's probability relative to the most probable one: [rows, blocks, BLOCK], padded with 0."""
+    # The maximum is subtracted first, so that the smallest temperature cannot overflow.
     weights = logits - logits.amax(dim=-1, keepdim=True)
     weights.div_(_temperatures(choices, weights)).exp_()
     if missing := -weights.shape[-1] % BLOCK:
@@ -79,8 +79,8 @@ def _weights(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
 
 
 def _draw_filtered(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
-    """Look at the most probable tokens only, and at more of them in the rows where the filters keep all of those."""
-    if logits.is_cuda:  # to ask it whether they are enough would be to wait for it
+    """Examine only the most probable tokens, and more of them in rows where the filters keep all of those."""
+    if logits.is_cuda:  # asking the device whether they suffice would mean waiting for it
         return _draw_filtered_at_once(logits, choices)
     tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
     totals = _totals(logits, choices)
@@ -95,14 +95,14 @@ def _draw_filtered(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
 
 
 def _draw_filtered_at_once(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
-    """As `_draw_filtered`, but look at all tokens."""
+    """As `_draw_filtered`, but examine all tokens."""
     candidates = _Candidates(logits, logits.shape[-1])
     candidates.filter(choices, _totals(logits, choices))
     return candidates.draw_from_all(choices)
 
 
 def _totals(logits: Tensor, choices: list[RandomChoice]) -> Tensor:
-    """The sum of all tokens' weights, [rows, 1], for those rows whose top-p needs it."""
+    """Return the sum of all tokens' weights, [rows, 1], for the rows that need it for top-p."""
     totals = _exact(logits.new_zeros(len(choices), 1))
     rows = [row for row, choice in enumerate(choices) if choice.top_p < 1.0 and not choice.top_k]
     if rows:
@@ -121,7 +121,7 @@ class _Candidates:
         self._weights = torch.empty(0)
 
     def filter(self, choices: list[RandomChoice], totals: Tensor) -> Tensor:
-        """Apply the filters; tells, [rows], where they kept no token beyond the candidates."""
+        """Apply the filters; return for each row whether they keep no token outside the candidates, [rows]."""
         logits = _exact(self._logits)
         weights = ((logits - logits[:, :1]) / _temperatures(choices, logits)).exp()
         has_top_k = to_device(torch.tensor([[choice.top_k > 0] for choice in choices]), weights.device)
@@ -133,20 +133,20 @@ class _Candidates:
         return (is_settled & (weights[:, -1] == 0.0)) | self._is_all
 
     def draw(self, choices: list[RandomChoice]) -> Tensor:
-        """One of the kept tokens of each row, [rows]."""
+        """Draw one of the kept tokens of each row, [rows]."""
         order = self._ids.argsort(dim=-1)
         sums = self._weights.gather(-1, order).cumsum(dim=-1)
         place = _locate(sums, _targets(choices, sums))
         return self._ids.gather(-1, order.gather(-1, place))[:, 0]
 
     def draw_from_all(self, choices: list[RandomChoice]) -> Tensor:
-        """As `draw`, where all tokens are candidates: their ids need no sorting."""
+        """As `draw` if all tokens are candidates, which avoids sorting their ids."""
         sums = torch.zeros_like(self._weights).scatter_(-1, self._ids, self._weights).cumsum(dim=-1)
         return _locate(sums, _targets(choices, sums))[:, 0]
 
 
 def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
-    """Descending weights [rows, n] without those that are less than the k-th."""
+    """Set descending weights [rows, n] that are below the k-th to 0."""
     if not any(top_ks):
         return weights
     num = weights.shape[-1]
@@ -155,7 +155,7 @@ def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
 
 
 def _keep_top_p(weights: Tensor, top_ps: list[float], totals: Tensor) -> Tensor:
-    """Descending weights [rows, n] without those behind the first that reach the share p of the totals together."""
+    """Set descending weights [rows, n] after the first ones that together reach the share p of the totals to 0."""
     if min(top_ps) >= 1.0:
         return weights
     shares = _column(top_ps, weights)
@@ -166,24 +166,24 @@ def _keep_top_p(weights: Tensor, top_ps: list[float], totals: Tensor) -> Tensor:
 
 
 def _keep_min_p(weights: Tensor, min_ps: list[float]) -> Tensor:
-    """Weights [rows, n], of which the largest is 1, without those that are too far below it."""
+    """Set weights [rows, n] below min-p to 0; the largest weight is 1."""
     return weights * (weights >= _column(min_ps, weights)) if any(min_ps) else weights
 
 
 def _locate(sums: Tensor, target: Tensor) -> Tensor:
-    """The first place, [rows, 1], whose cumulative sum, of [rows, n], is above the target, of [rows, 1]."""
-    below_total = sums[:, -1:] * (1.0 - torch.finfo(sums.dtype).eps)  # rounding may have lifted the target higher
+    """Return the first index, [rows, 1], where the cumulative sums [rows, n] exceed the target [rows, 1]."""
+    below_total = sums[:, -1:] * (1.0 - torch.finfo(sums.dtype).eps)  # rounding may have raised the target
     place = torch.searchsorted(sums, torch.minimum(target, below_total), right=True)
-    return place.clamp_(max=sums.shape[-1] - 1)  # a row of NaN has no such place, but must not reach beyond its end
+    return place.clamp_(max=sums.shape[-1] - 1)  # a row of NaN has no such index, but must not exceed its end
 
 
 def _targets(choices: list[RandomChoice], sums: Tensor) -> Tensor:
-    """The cumulative sums, [rows, 1], at which the choices cut."""
+    """Return the cumulative sums, [rows, 1], at which to cut."""
     return _column([choice.point for choice in choices], sums) * sums[:, -1:]
 
 
 def _exact(values: Tensor) -> Tensor:
-    """In 64 bits, as the 53 random bits deserve; Apple's GPUs have no such type."""
+    """Convert to 64 bits, because the points have 53 random bits; Apple's GPUs do not support it."""
     return values if values.device.type == "mps" else values.double()
 
 
@@ -192,5 +192,5 @@ def _temperatures(choices: list[RandomChoice], like: Tensor) -> Tensor:
 
 
 def _column(values: list[float], like: Tensor) -> Tensor:
-    """[rows, 1], of the type and on the device of `like`."""
+    """Return the values as [rows, 1], with the type and device of `like`."""
     return to_device(torch.tensor(values, dtype=like.dtype), like.device)[:, None]

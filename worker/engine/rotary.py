@@ -1,4 +1,4 @@
-"""The angles of rotary positions, as transformers computes them."""
+"""Computes the angles of rotary positions like transformers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from worker.engine.model_runner import UnsupportedModelError
 
-# The others change the angles of all positions once a sequence has grown beyond a length.
+# Other types change the angles of all positions when a sequence exceeds a length.
 STATIC_ROPE_TYPES = ("linear", "llama3", "yarn")
 
 
 def rotary_tables(config: Any, head_size: int, context_length: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of every position's angles, scaled as the model wants it.
+    """Return cosines and sines of the angles of all positions, with the model's scaling.
 
     Args:
         config: a `PreTrainedConfig` with `rope_parameters`.
@@ -32,7 +32,7 @@ def rotary_tables(config: Any, head_size: int, context_length: int) -> tuple[Ten
 
 
 def _frequencies(config: Any, head_size: int) -> tuple[Tensor, float]:
-    """Angle per position of each pair of dimensions, and the factor of cosine and sine."""
+    """Return the angle per position of each pair of dimensions, and the factor for cosine and sine."""
     parameters = config.rope_parameters
     kind = parameters["rope_type"]
     if parameters.get("partial_rotary_factor", 1.0) != 1.0:

@@ -1,4 +1,4 @@
-"""Whether a model computes the same over slots as by itself: asked once at load, before anybody is served nonsense."""
+"""Checks at load that a runner computes the same as the model itself, so that clients never get wrong results."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from worker.engine.model_runner import DeviceLostError, ModelRunner, Row, Unsupp
 from worker.engine.sequence import BASE_ADAPTER
 
 PROMPT_LENGTHS = (7, 4)
-# By number format, what the order of additions may change in the logits, as a part of the largest one.
+# By number format: the change of the logits that the order of additions explains, relative to the largest logit.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
 class RunnerCheck:
-    """What a model computes by itself, to hold a runner over it against.
+    """The results of a model without a runner, to compare a runner's results with.
 
-    It is computed at once, and the model is not needed for it afterwards.
+    They are computed in the constructor; the model is not needed afterwards.
 
     Args:
         model: a `PreTrainedModel`.
 
     Raises:
-        UnsupportedModelError: it cannot compute two short prompts.
+        UnsupportedModelError: the model cannot compute two short prompts.
     """
 
     def __init__(self, model: Any) -> None:
@@ -38,15 +38,15 @@ class RunnerCheck:
             self._expected = torch.stack([_own_logits(model, prompt) for prompt in self._prompts])
 
     def check(self, runner: ModelRunner, tolerance: float | None = None) -> None:
-        """Compute the prompts, in chunks and in one batch, and compare.
+        """Compute the prompts with the runner, in chunks and in one batch, and compare the results.
 
         Args:
-            runner: over that model.
-            tolerance: the largest difference of two logits that is no fault, as a part of the largest logit; default:
-                what the model's number format explains.
+            runner: a runner of that model.
+            tolerance: the largest acceptable difference of two logits, relative to the largest logit; default: what
+                the model's number format explains.
 
         Raises:
-            UnsupportedModelError: the results differ, or the modelling code cannot work with slots at all.
+            UnsupportedModelError: the results differ, or the modelling code does not work with slots.
         """
         expected = self._expected[: runner.num_slots]
         with self._failures():
@@ -66,7 +66,7 @@ class RunnerCheck:
 
 
 def _token_ids(count: int, vocab_size: int) -> list[int]:
-    """Different tokens from all over the vocabulary."""
+    """Return different tokens from the whole vocabulary."""
     return [(3 + index * 7919) % vocab_size for index in range(count)]
 
 
@@ -77,7 +77,7 @@ def _own_logits(model: Any, token_ids: list[int]) -> Tensor:
 
 
 def _slot_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
-    """Each prompt's logits [prompts, vocab_size]: two chunks, then the last tokens of all prompts as one batch."""
+    """Compute each prompt's logits [prompts, vocab_size]: two chunks, then all last tokens in one batch."""
     for slot, prompt in enumerate(prompts):
         runner.forward([_row(slot, prompt, 0, 2)])
         runner.forward([_row(slot, prompt, 2, len(prompt) - 1)])
@@ -87,5 +87,5 @@ def _slot_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
 
 
 def _row(slot: int, prompt: list[int], start: int, end: int) -> Row:
-    """The prompts are shorter than a block."""
+    """Return a row with one block, since the prompts are shorter than a block."""
     return Row((slot,), tuple(prompt[start:end]), start, BASE_ADAPTER, needs_logits=end == len(prompt))

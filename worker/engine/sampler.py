@@ -1,4 +1,4 @@
-"""From logits to tokens, for a whole batch at once."""
+"""Turns logits into tokens for a whole batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How one row of the logits is turned into a token."""
+    """How to turn one row of the logits into a token."""
 
     edit: LogitEdit | None
     choice: RandomChoice | None  # None: the most probable token
@@ -38,10 +38,10 @@ _MOST_PROBABLE = _Plan(edit=None, choice=None, num_logprobs=None)
 
 
 class Sampler:
-    """Chooses each row's token by its sequence's own settings: most probable or random, after `logit_edits`.
+    """Chooses each row's token by its sequence's settings: greedy or sampled, after `logit_edits`.
 
     Args:
-        eos_token_ids: the tokens that `min_new_tokens` holds back.
+        eos_token_ids: the tokens that are forbidden before `min_new_tokens`.
     """
 
     def __init__(self, eos_token_ids: frozenset[int]) -> None:
@@ -51,21 +51,21 @@ class Sampler:
         """Choose the next token of every sequence.
 
         Args:
-            logits: [len(sequences), vocab_size], any float type; left as they are.
-            sequences: the rows' owners.
+            logits: [len(sequences), vocab_size], any float type; not modified.
+            sequences: the owners of the rows.
 
         Returns:
-            One entry per sequence: the token, or the error that ends that sequence and no other.
+            One entry per sequence: the token, or an error that ends only that sequence.
         """
         return self.start(logits, sequences).fetch()
 
     def start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
-        """As `sample`, but on a CUDA device nobody waits for the tokens, nor for the logits, before they are fetched.
+        """As `sample`, but on a CUDA device it waits for neither the logits nor the tokens before `fetch`.
 
-        A constraint is asked, and penalties are counted, now: the sequences that have them must know all their tokens.
+        Constraints and penalties are evaluated now, so sequences that have them must know all their tokens.
 
         Raises:
-            DeviceLostError: the device has died, which may be over the logits.
+            DeviceLostError: the device has failed, maybe while computing the logits.
             OutOfMemoryError: fewer rows may work.
         """
         with device_errors():
@@ -79,7 +79,7 @@ class Sampler:
         return _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in planned], errors)
 
     def _plan(self, sequence: Sequence, vocab_size: int) -> _Plan | SLMError:
-        """Read one sequence's settings. Whatever is wrong with them ends this sequence alone."""
+        """Read one sequence's settings. An error in them ends only this sequence."""
         try:
             return _Plan(
                 edit=edit_for(sequence, self._eos_token_ids, vocab_size) if is_edited(sequence) else None,
@@ -109,15 +109,15 @@ def _random_choice(sequence: Sequence) -> RandomChoice:
 
 
 def _most_probable(logits: Tensor) -> Samples:
-    """The way of a batch that asks for nothing else: one look at the logits, no copy of them."""
+    """Choose greedily for the whole batch, in one pass over the logits and without a copy."""
     return Samples(_pick(logits, [None] * len(logits)))
 
 
 def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> Samples:
-    """The tokens of [rows, vocab], in 32 bits."""
+    """Choose the tokens for logits [rows, vocab] in 32 bits."""
     edits = {row: plan.edit for row, plan in enumerate(plans) if plan.edit is not None}
     tokens = _pick(edited(logits, edits), [plan.choice for plan in plans])
-    if edits:  # which may have hidden what is wrong with the model's logits
+    if edits:  # the edits may have hidden logits that are not finite
         tokens = tokens.masked_fill(~logits.amax(dim=-1).isfinite(), NO_TOKEN)
     nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
     scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums)).clamp(min=0)) if nums else None
@@ -125,7 +125,7 @@ def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> 
 
 
 def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> Tensor:
-    """Each row's token, [rows]: the most probable one where there is no random choice."""
+    """Return each row's token, [rows]: the most probable one if its choice is None."""
     if logits.is_cuda and (pick := _fused_pick()) is not None:
         return pick(logits, choices)
     random = {row: choice for row, choice in enumerate(choices) if choice is not None}
@@ -141,7 +141,7 @@ def _pick(logits: Tensor, choices: list[RandomChoice | None]) -> Tensor:
 
 @cache
 def _fused_pick() -> Callable[[Tensor, list[RandomChoice | None]], Tensor] | None:
-    """The same in one launch; None where Triton is not installed."""
+    """Return a function that does the same in one launch; None if Triton is not installed."""
     try:
         from worker.engine.device.fused.sampling import pick
     except ImportError:

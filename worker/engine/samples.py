@@ -1,4 +1,4 @@
-"""What a sampler has chosen: on the device at once, on the host when it is asked for."""
+"""The sampled tokens of a batch: immediately on the device, on the host when fetched."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from worker.engine.log_probabilities import Scores, told
 from worker.engine.sampled_token import SampledToken
 from worker.engine.transfers import ToHost
 
-NO_TOKEN = -1  # of a row without usable logits
+NO_TOKEN = -1  # for a row without usable logits
 
 
 class Samples:
     """One token for each row of a batch.
 
     Args:
-        tokens: int64 [rows]; NO_TOKEN where the row's largest logit is not finite.
-        errors: in place of the tokens of some rows.
-        nums: by row, how many alternatives to tell; ascending.
-        scores: of those rows, where there are any.
+        tokens: int64 [rows]; NO_TOKEN if the row's largest logit is not finite.
+        errors: by row, replace the tokens.
+        nums: by row, ascending: how many alternatives to return.
+        scores: log probabilities of these rows, if there are any.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class Samples:
         self._copies = ToHost(tokens, *(scores or ()))
 
     def fetch(self) -> list[SampledToken | SLMError]:
-        """Wait for the tokens; one entry per row: the token, or the error that ends its sequence and no other.
+        """Wait for the tokens; return one entry per row: the token, or an error that ends only its sequence.
 
         Raises:
-            DeviceLostError: the device has died over what was started before.
+            DeviceLostError: the device has failed during work that was started before.
         """
         with device_errors():
             tokens, *scores = (tensor.tolist() for tensor in self._copies.fetch())
@@ -51,7 +51,7 @@ class Samples:
             for row, sample in zip(rows, scored, strict=True):
                 chosen[row] = sample
         samples: list[SampledToken | SLMError] = [
-            # NaN, or no token may come.
+            # NaN, or all tokens are forbidden.
             InternalError("The model computed no usable probabilities.") if sample.token_id == NO_TOKEN else sample
             for sample in chosen
         ]

@@ -1,4 +1,4 @@
-"""Which sequences run, and which of their tokens the next step computes."""
+"""Decides which sequences run, and which of their tokens the next step computes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from worker.engine.kv_cache_manager import BlockCopy, KVCacheManager
 from worker.engine.model_runner import Row
 from worker.engine.sequence import Sequence, SequenceStatus
 
-ANY_TOKEN = 0  # in place of one that is not known yet
-MIXED_SHARE = 0.75  # prompt tokens for a decoding one: more would slow it by more than a factor of two
-MOST_GUESSING = 2  # sequences; beside more of them computing takes longer than reading the weights
+ANY_TOKEN = 0  # placeholder for a token that is not known yet
+MIXED_SHARE = 0.75  # prompt tokens per decoding token: more would slow decoding by more than a factor of two
+MOST_GUESSING = 2  # sequences; with more of them computing takes longer than reading the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The work of one step. `copies` come first, in their order; `sequences[i]` owns `rows[i]`."""
+    """The work of one step. `copies` are made first, in order; `sequences[i]` owns `rows[i]`."""
 
     sequences: list[Sequence] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -30,19 +30,19 @@ class Batch:
 
     @property
     def has_guesses(self) -> bool:
-        """Whether some sequences may get several tokens from it."""
+        """Whether some rows have draft tokens."""
         return any(row.num_guesses for row in self.rows)
 
 
 @dataclass(slots=True)
 class _Budget:
-    """Prompt tokens that a step can still take: of all prompts, and of the long ones among them."""
+    """The prompt tokens that a step can still take: in total, and from long prompts."""
 
     of_all: int
     of_long: int
 
     def take(self, count: int, *, is_long: bool) -> int:
-        """As many of `count` as there are left."""
+        """Take up to `count` tokens from the budget; return how many."""
         taken = min(count, self.of_all, self.of_long) if is_long else min(count, self.of_all)
         self.of_all -= taken
         self.of_long -= taken if is_long else 0
@@ -50,22 +50,22 @@ class _Budget:
 
 
 class Scheduler:
-    """First come, first served, at step boundaries, as far as the cache reaches.
+    """Schedules first come, first served, at step boundaries, as far as the cache has room.
 
-    Every running sequence that is past its prefill decodes in every step, unless it waits for its constraint. Where
-    there are very few of them, and no prefills, they take guesses at their next tokens along. When the cache is full,
-    the youngest sequences give their blocks back and are computed again later. Prefills share `prefill_chunk` tokens a
-    step, oldest first. Beside decoding sequences a long prompt gets no more than `mixed_chunk` for each prompt, or
-    three for four decoding ones: so it slows the others' tokens by less than a factor of two. A short one costs them a
-    single pause, so it is computed at once.
+    Every running sequence that has finished its prefill decodes in every step, unless it waits for its constraint. If
+    there are very few sequences, and no prefills, they add draft tokens. If the cache is full, the youngest sequences
+    are preempted: they free their blocks and are computed again later. Prefills share `prefill_chunk` tokens per step,
+    oldest first. Together with decoding sequences, long prompts get at most `mixed_chunk` tokens per prompt, or three
+    tokens for four decoding ones if that is more: so they slow decoding by less than a factor of two. A short prompt
+    causes only a single pause, so it is computed in one step.
 
     Args:
-        cache: the sequences' blocks.
-        max_running: most sequences in a step.
-        prefill_chunk: most prompt tokens in a step.
-        mixed_chunk: most of one long prompt beside few decoding sequences.
-        short_prompt: tokens still to be computed of a prompt that is not long.
-        max_guesses: most guesses of a sequence in a step.
+        cache: allocates the sequences' blocks.
+        max_running: maximum sequences in a step.
+        prefill_chunk: maximum prompt tokens in a step.
+        mixed_chunk: maximum tokens of a long prompt in a step with few decoding sequences.
+        short_prompt: a prompt with at most this many uncomputed tokens is short.
+        max_guesses: maximum draft tokens of a sequence in a step.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Scheduler:
 
     @property
     def num_free_slots(self) -> int:
-        """Sequences that could run besides the present ones, as far as the cache reaches."""
+        """How many more sequences could run, if the cache has room."""
         return max(0, self._max_running - len(self.running))
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute anything."""
+        """Whether any sequence is running or waiting."""
         return bool(self.running or self.waiting)
 
     @property
     def cache_usage(self) -> float:
-        """Share of the cache that running sequences hold, 0 to 1."""
+        """Share of the cache that running sequences hold, from 0 to 1."""
         return self._cache.usage
 
     def add(self, sequence: Sequence) -> None:
@@ -111,7 +111,7 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def schedule(self) -> Batch:
-        """Admit what fits and choose the next step's rows."""
+        """Admit the sequences that fit, and choose the next step's rows."""
         batch = Batch(copies=self._admit())
         counts = [sequence.num_uncomputed_tokens for sequence in self.running]
         budget = self._budget(counts.count(1), sum(count > 1 for count in counts))
@@ -127,13 +127,13 @@ class Scheduler:
         return batch
 
     def advance(self, batch: Batch) -> None:
-        """Note that the batch's tokens are in the cache now."""
+        """Record that the batch's tokens are in the cache now."""
         for sequence, row in zip(batch.sequences, batch.rows, strict=True):
             self._note_computed(sequence, len(row.token_ids) - row.num_guesses)
             self.num_guesses += row.num_guesses
 
     def confirm_guess(self, sequence: Sequence) -> None:
-        """Note that the sequence's newest token was guessed, and is in the cache already."""
+        """Record that the sequence's newest token was an accepted draft token, which is in the cache already."""
         self._note_computed(sequence, 1)
         self.num_right_guesses += 1
 
@@ -142,11 +142,11 @@ class Scheduler:
         self._cache.note_computed(sequence)
 
     def remove(self, sequence: Sequence, *, is_sound: bool = True) -> None:
-        """Take the sequence out, wherever it stands, and free its blocks.
+        """Remove a waiting or running sequence and free its blocks.
 
         Args:
-            sequence: waits or runs.
-            is_sound: whether what was computed of it can be of use to others.
+            sequence: a waiting or running sequence.
+            is_sound: whether its blocks are valid, so that others may reuse them.
         """
         if sequence.status is not SequenceStatus.RUNNING:
             self.waiting.remove(sequence)
@@ -155,10 +155,10 @@ class Scheduler:
         self._cache.close(sequence, keep=is_sound)
 
     def shrink(self, batch: Batch) -> bool:
-        """Run half as many sequences, and prompts in half as large parts, from now on.
+        """Halve the number of running sequences and the size of prompt chunks from now on.
 
         Returns:
-            False when the batch was of one token already.
+            False if the batch had only one token.
         """
         if sum(len(row.token_ids) for row in batch.rows) <= 1:
             return False
@@ -169,20 +169,20 @@ class Scheduler:
         return True
 
     def check_idle(self) -> None:
-        """Raises `RuntimeError` when a block is held although nothing runs."""
+        """Raise `RuntimeError` if a block is held although nothing runs."""
         if not self.running and self._cache.num_held:
             raise RuntimeError(f"{self._cache.num_held} blocks are held, but no sequence runs.")
 
     def _admit(self) -> list[BlockCopy]:
-        """Start what there is room for; nobody overtakes one that does not fit."""
+        """Start the sequences that fit; none may overtake a sequence that does not fit."""
         copies: list[BlockCopy] = []
         for sequence in list(islice(self.waiting, self._max_running)):
             if len(self.running) >= self._max_running:
                 break
             if sequence.is_undecided:
-                continue  # it would hold blocks and compute nothing
+                continue  # it would hold blocks without computing anything
             if any(self._cache.shares_with(sequence, other) for other in self.running):
-                continue  # soon it need not be computed
+                continue  # soon its prefix can be shared instead of computed
             opened = self._cache.open(sequence, headroom=sum(map(self._cache.can_grow, self.running)))
             if opened is None:
                 break
@@ -193,14 +193,14 @@ class Scheduler:
         return copies
 
     def _budget(self, num_decoding: int, num_prefilling: int) -> _Budget:
-        """The oldest prompt takes what it can, so that a burst's first answers begin early."""
+        """Return the step's budget. The oldest prompt goes first, so that the first answers of a burst begin early."""
         if not num_decoding:
             return _Budget(self._prefill_chunk, self._prefill_chunk)
         of_long = min(self._prefill_chunk, max(self._mixed_chunk, int(MIXED_SHARE * num_decoding)) * num_prefilling)
         return _Budget(min(self._prefill_chunk, max(of_long, self._short_prompt)), of_long)
 
     def _guesses(self, sequence: Sequence) -> list[int]:
-        """What may follow the sequence's newest token, as far as there is room for it and for one token more."""
+        """Return draft tokens for the sequence, as far as there is room for them and one more token."""
         count = min(
             self._max_guesses,
             sequence.params.max_new_tokens - sequence.num_output_tokens - 1,
@@ -212,13 +212,13 @@ class Scheduler:
         return guesses if self._cache.grow(sequence, sequence.num_tokens + len(guesses)) else []
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
-        """Get the sequence its blocks, at the cost of younger ones; false when it had to give up its own."""
+        """Extend the sequence's blocks, preempting younger sequences; return False if it had to be preempted itself."""
         while sequence.status is SequenceStatus.RUNNING and not self._cache.grow(sequence, num_tokens):
             self._preempt(self.running[-1])
         return sequence.status is SequenceStatus.RUNNING
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Have the youngest sequence wait, before all others, until it can be computed again."""
+        """Move the sequence to the front of the queue, to be computed again later."""
         self.running.remove(sequence)
         self._cache.close(sequence, keep=True)
         sequence.status = SequenceStatus.WAITING
@@ -227,7 +227,7 @@ class Scheduler:
 
 
 def _row(sequence: Sequence, count: int, guesses: list[int]) -> Row:
-    is_known = sequence.num_computed_tokens < sequence.num_tokens  # else it is the pending token's turn
+    is_known = sequence.num_computed_tokens < sequence.num_tokens  # otherwise the row computes the pending token
     return Row(
         blocks=tuple(sequence.blocks),
         token_ids=(*sequence.uncomputed_ids(count), *guesses) if is_known else (ANY_TOKEN,),

@@ -1,4 +1,4 @@
-"""One generation inside one engine, and what the engine reports of it."""
+"""One generation in the engine, and its outputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BASE_ADAPTER = "base"
 
 
 class SequenceStatus(Enum):
-    """Where a sequence stands: WAITING -> RUNNING -> FINISHED; a release leads back to WAITING."""
+    """The state of a sequence: WAITING -> RUNNING -> FINISHED; a release leads back to WAITING."""
 
-    WAITING = auto()  # has no place in the cache
+    WAITING = auto()  # has no blocks in the cache
     RUNNING = auto()  # owns blocks of the cache
-    FINISHED = auto()  # its final output has been made
+    FINISHED = auto()  # its final output has been created
 
 
 class FinishReason(StrEnum):
@@ -37,8 +37,8 @@ class FinishReason(StrEnum):
 class Sequence:
     """One generation. From `Engine.submit` until its final output or its release it belongs to the engine thread.
 
-    A generation that an earlier attempt left unfinished is continued by passing that attempt's committed tokens as
-    `output_ids` and the text that the client has seen of them as `emitted_text`.
+    To continue an unfinished generation, pass the committed tokens of the earlier attempt as `output_ids`, and their
+    text that the client has seen as `emitted_text`.
     """
 
     sequence_id: str
@@ -47,18 +47,18 @@ class Sequence:
     adapter: str = BASE_ADAPTER
     output_ids: list[int] = field(default_factory=list)
     emitted_text: str = ""
-    constraint: TokenConstraint | None = None  # in its first state, also where there are committed tokens
+    constraint: TokenConstraint | None = None  # in its initial state, even if there are committed tokens
     status: SequenceStatus = field(default=SequenceStatus.WAITING, init=False)
     blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
-    prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that others can find
-    num_computed_tokens: int = field(default=0, init=False)  # tokens whose keys and values are in the blocks
-    num_pending: int = field(default=0, init=False)  # tokens after `output_ids` that are chosen, but not known yet
-    source: int = field(default=0, init=False)  # the newest pending one's place among its step's samples
-    is_ending: bool = field(default=False, init=False)  # the newest pending one is the last there is room for
-    is_undecided: bool = field(default=False, init=False)  # its constraint does not know yet what may come next
+    prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that is in the prefix tree
+    num_computed_tokens: int = field(default=0, init=False)  # tokens with keys and values in the blocks
+    num_pending: int = field(default=0, init=False)  # tokens after `output_ids` that are sampled, but not known yet
+    source: int = field(default=0, init=False)  # index of the newest pending token in its step's samples
+    is_ending: bool = field(default=False, init=False)  # the newest pending token is the last one that fits
+    is_undecided: bool = field(default=False, init=False)  # its constraint has not yet computed the allowed tokens
 
-    history: TokenHistory = field(default_factory=TokenHistory, init=False)  # read as far as penalties need it
-    lookup: PromptLookup = field(default_factory=PromptLookup, init=False)  # read as far as guesses need it
+    history: TokenHistory = field(default_factory=TokenHistory, init=False)  # updated when penalties need it
+    lookup: PromptLookup = field(default_factory=PromptLookup, init=False)  # updated when draft tokens need it
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -67,12 +67,12 @@ class Sequence:
 
     @property
     def num_output_tokens(self) -> int:
-        """Tokens generated so far, those of earlier attempts included."""
+        """Tokens generated so far, including those of earlier attempts."""
         return len(self.output_ids)
 
     @property
     def next_index(self) -> int:
-        """The index of the next token's draw: tokens that are not known yet count."""
+        """The index of the next token, counting pending tokens."""
         return len(self.output_ids) + self.num_pending
 
     @property
@@ -82,26 +82,26 @@ class Sequence:
 
     @property
     def num_uncomputed_tokens(self) -> int:
-        """Tokens still to be fed to the model before the next one can be sampled; none when that one cannot be."""
+        """Tokens to compute before the next one can be sampled; 0 if the next one cannot be sampled yet."""
         if self.is_ending or self.is_undecided:
             return 0
         return self.num_tokens + self.num_pending - self.num_computed_tokens
 
     @property
     def reads_history(self) -> bool:
-        """Whether its next token cannot be chosen before all its tokens are known."""
+        """Whether its next token can be chosen only after all its tokens are known."""
         return self.constraint is not None or self.params.is_penalised
 
     def guess(self, count: int) -> list[int]:
-        """`count` tokens that may follow the newest one, or none."""
+        """Return `count` draft tokens, or none."""
         return self.lookup.guess(self.all_ids(), count)
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
-        """The next `count` token ids to feed."""
+        """Return the next `count` token ids to compute."""
         return tuple(self.ids(self.num_computed_tokens, count))
 
     def ids(self, start: int, count: int) -> list[int]:
-        """`count` token ids of prompt and output together, from `start` on."""
+        """Return `count` token ids of prompt and output together, from `start` on."""
         split = len(self.prompt_ids)
         if start >= split:
             return self.output_ids[start - split : start - split + count]
@@ -109,25 +109,25 @@ class Sequence:
         return head + self.output_ids[: count - len(head)]
 
     def all_ids(self) -> list[int]:
-        """The token ids of prompt and output together."""
+        """Return the token ids of prompt and output together."""
         return self.prompt_ids + self.output_ids
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceOutput:
-    """What a step adds to one sequence.
+    """The output that a step adds to one sequence.
 
-    `token_ids` are all tokens since the sequence's previous output: those whose text is held back travel with the next
-    visible text. An output with a `finish_reason` is the sequence's last one, and every sequence has exactly one
-    unless it is released. `error` is set exactly when the reason is ERROR. `logprobs` tells of each of `token_ids`,
-    and is None where the sequence does not ask for them.
+    `token_ids` are all tokens since the sequence's previous output: tokens with text that is held back are sent with
+    the next visible text. An output with a `finish_reason` is the sequence's last one; every sequence has exactly one
+    such output unless it is released. `error` is set if and only if the reason is ERROR. `logprobs` has an entry for
+    each of `token_ids`, and is None if the sequence did not request them.
     """
 
     sequence_id: str
     token_ids: tuple[int, ...]
     text: str
     num_prompt_tokens: int
-    num_output_tokens: int  # over all attempts, this output's tokens included
+    num_output_tokens: int  # over all attempts, including this output's tokens
     finish_reason: FinishReason | None = None
     error: SLMError | None = None
     logprobs: tuple[TokenLogprobs, ...] | None = None

@@ -1,4 +1,4 @@
-"""When a sequence ends: end tokens, stop strings, lengths."""
+"""Decides when a sequence ends: end tokens, stop strings, lengths."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from worker.engine.sequence import FinishReason, Sequence
 
 
 def end_token_ids(sequence: Sequence, eos_token_ids: frozenset[int]) -> frozenset[int]:
-    """The tokens that end the sequence's answer.
+    """Return the tokens that end the sequence's answer.
 
-    What a constraint ends is at its end: where there is one, `ignore_eos` has no say.
+    With a constraint `ignore_eos` has no effect, because an answer that the constraint ends is complete.
     """
     ignores_eos = sequence.params.ignore_eos and sequence.constraint is None
     return frozenset(sequence.params.stop_token_ids) | (frozenset() if ignores_eos else eos_token_ids)
@@ -24,18 +24,18 @@ class StopCriteria:
     context_length: int
 
     def is_end(self, sequence: Sequence, token_id: int) -> bool:
-        """Whether the token ends the answer; its text is never shown."""
+        """Return whether the token ends the answer; its text is never shown."""
         return token_id in end_token_ids(sequence, self.eos_token_ids)
 
     def is_full(self, sequence: Sequence, *, num_more: int = 0) -> bool:
-        """Whether the sequence may not get another token, once it has so many more than now."""
+        """Return whether the sequence is full after `num_more` more tokens."""
         return (
             sequence.num_output_tokens + num_more >= sequence.params.max_new_tokens
             or sequence.num_tokens + num_more >= self.context_length
         )
 
     def check(self, sequence: Sequence) -> FinishReason | None:
-        """Why the sequence ends with its newest token, stop strings aside; None when it goes on."""
+        """Return why the sequence ends with its newest token, apart from stop strings; None if it continues."""
         if sequence.output_ids and self.is_end(sequence, sequence.output_ids[-1]):
             return FinishReason.STOP
         if sequence.constraint is not None and sequence.constraint.is_complete:
@@ -46,8 +46,8 @@ class StopCriteria:
 class StopStringMatcher:
     """Finds the first stop string in a text that arrives in pieces, in constant time per character.
 
-    The result does not depend on how the text is cut into pieces: it is the stop string that is completed first, and
-    the longest one where several are completed by the same character.
+    The result does not depend on how the text is split into pieces: it is the stop string that is completed first, and
+    the longest one if several are completed by the same character.
     """
 
     def __init__(self, stop_strings: tuple[str, ...]) -> None:
@@ -62,8 +62,8 @@ class StopStringMatcher:
         """Read the next piece.
 
         Returns:
-            Where the stop string begins, counted from the start of this piece (negative: in an earlier one), or None.
-            After a find the matcher has done its work and takes no more text.
+            The index where the stop string begins, relative to this piece (negative: in an earlier piece), or None.
+            After a match the matcher must not be used again.
         """
         if not self._automata:
             return None
@@ -75,7 +75,7 @@ class StopStringMatcher:
 
 
 class _Automaton:
-    """Knuth-Morris-Pratt: knows at every character how much of one stop string the text ends with."""
+    """Knuth-Morris-Pratt: tracks the longest prefix of one stop string that the text ends with."""
 
     def __init__(self, stop: str) -> None:
         self.stop = stop
@@ -83,7 +83,7 @@ class _Automaton:
         self._fallback = _borders(stop)
 
     def advance(self, char: str) -> bool:
-        """Read one character; true when it completes the stop string."""
+        """Read one character; return whether it completes the stop string."""
         matched = self.num_matched
         while matched and self.stop[matched] != char:
             matched = self._fallback[matched - 1]
@@ -92,7 +92,7 @@ class _Automaton:
 
 
 def _borders(text: str) -> list[int]:
-    """For every prefix of the text, the length of its longest proper prefix that is also its suffix."""
+    """Return, for every prefix of the text, the length of its longest proper prefix that is also its suffix."""
     borders = [0] * len(text)
     length = 0
     for index in range(1, len(text)):

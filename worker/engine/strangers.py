@@ -1,4 +1,4 @@
-"""Runs what came with a model or adapter, programs of strangers, in the helper's children."""
+"""Runs untrusted code of a model or adapter in the helper's children."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CHECKING = Limits(wall_s=10.0, cpu_s=2.0, memory=512 * 2**20)  # the files' head
 
 
 class TakesTooMuch(Exception):
-    """What came with a model takes too much; the text says what of, as in "its chat template takes too long"."""
+    """A model's own code exceeds a limit; the text says which, for example "its chat template takes too long"."""
 
 
 class Strangers:
-    """The functions of `SLMInit` that run such programs, within limits. Safe from several threads."""
+    """Runs the functions of `SLMInit` that execute untrusted code, within limits. Thread-safe."""
 
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
@@ -39,7 +39,7 @@ class Strangers:
 
         Raises:
             TemplateError: the template refuses the messages or fails; the text says why.
-            TakesTooMuch: it takes too much.
+            TakesTooMuch: the template exceeds a limit.
             GivenUp: `is_given_up` became true first.
         """
         args = {"source": template.source, "variables": dict(template.variables), "messages": messages}
@@ -59,11 +59,11 @@ class Strangers:
         *,
         is_given_up: IsGivenUp = never,
     ) -> list[int]:
-        """As `SLMInit.text_encoder.encode_with`, by the one tokenizer that there is.
+        """As `SLMInit.text_encoder.encode_with`; `tokenizer` must always return the same tokenizer.
 
         Raises:
-            UnspellableText: the tokenizer has no tokens for it.
-            TakesTooMuch: it takes too much.
+            UnspellableText: the tokenizer cannot encode the text.
+            TakesTooMuch: the tokenizer exceeds a limit.
             GivenUp: `is_given_up` became true first.
         """
         with self._lock:

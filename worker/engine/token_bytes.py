@@ -1,4 +1,4 @@
-"""What a single token stands for."""
+"""Finds the bytes of a single token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class TokenBytes:
-    """The bytes of a transformers tokenizer's tokens; each is looked up once.
+    """The bytes of a transformers tokenizer's tokens; each token is looked up once.
 
     Args:
         tokenizer: the tokenizer.
-        special_token_ids: the tokens that `decode` skips; they are told by their names.
-        decode: makes text of tokens.
+        special_token_ids: the tokens that `decode` skips; their bytes are their names.
+        decode: converts tokens to text.
     """
 
     def __init__(self, tokenizer: Any, special_token_ids: frozenset[int], decode: Callable[[list[int]], str]) -> None:
@@ -28,7 +28,7 @@ class TokenBytes:
         self._context = next(iter(tokenizer.encode("a", add_special_tokens=False)), None)
 
     def of(self, token_id: int) -> bytes:
-        """The token's bytes inside a text; nothing for an id that the tokenizer does not know."""
+        """Return the token's bytes inside a text; empty for an unknown id."""
         if (known := self._known.get(token_id)) is None:
             known = self._known[token_id] = self._look_up(token_id)
         return known
@@ -44,7 +44,7 @@ class TokenBytes:
 
 
 def fallback_bytes(tokenizer: Any) -> dict[int, int]:
-    """The tokens of single bytes by which a vocabulary spells what it has no token for: token id -> byte.
+    """Return the byte tokens that a vocabulary uses for text without other tokens: token id -> byte.
 
     Empty for a tokenizer without byte fallback.
     """
@@ -55,7 +55,7 @@ def fallback_bytes(tokenizer: Any) -> dict[int, int]:
 
 
 def _bytes_of_name(name: str, otherwise: str) -> bytes:
-    """The bytes of a token that is a part of a character, by its name in one of the two ways in use."""
+    """Return the bytes of a token that is a part of a character, from its name in one of the two common notations."""
     if (match := _BYTE_TOKEN.fullmatch(name)) is not None:
         return bytes([int(match[1], 16)])
     letters = byte_letters()
@@ -63,7 +63,7 @@ def _bytes_of_name(name: str, otherwise: str) -> bytes:
 
 
 def byte_letters() -> dict[str, int]:
-    """The letters of byte-level BPE: printable bytes stand for themselves, the others for what follows U+0100."""
+    """Return the letters of byte-level BPE: printable bytes are themselves, the others start at U+0100."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}

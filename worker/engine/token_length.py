@@ -1,4 +1,4 @@
-"""How many tokens a text has at least: one that is certainly too long need not be encoded to be refused."""
+"""Computes a lower bound of a text's tokens, so that a text that is too long is refused without encoding it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from worker.engine.token_bytes import byte_letters
 
-# What they make of a text has all of it. Of others some forget blanks, or write several characters as one.
+# Steps that keep the whole text. Some others drop blanks, or merge several characters.
 _KEEP_ALL = frozenset({"ByteLevel", "Metaspace", "Digits", "Punctuation", "Split", "Prepend", "Replace"})
 _FALLBACK = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 
 class TokenLength:
-    """What a transformers tokenizer's tokens can stand for at most.
+    """The maximum number of bytes per token of a transformers tokenizer.
 
-    There is no such bound if it leaves out blanks, or has one token for all that it does not know.
+    There is no bound if the tokenizer drops blanks, or has one token for all unknown text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.most_bytes: int | None = None  # of UTF-8, that one token can stand for; None: any number
-        self._lost = b""  # bytes that the tokenizer passes over
+        self.most_bytes: int | None = None  # maximum UTF-8 bytes of a token; None: unbounded
+        self._lost = b""  # bytes that the tokenizer ignores
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None or type(backend.model).__name__ != "BPE":
             return
@@ -32,7 +32,7 @@ class TokenLength:
         self._read(tokenizer.get_vocab().keys(), [token.content for token in added], steps, backend.model.byte_fallback)
 
     def least_tokens(self, text: str) -> int:
-        """The text has as many tokens or more."""
+        """Return a lower bound of the number of tokens of the text."""
         if self.most_bytes is None:
             return 0
         size = len(text.encode(errors="surrogatepass").translate(None, self._lost))
@@ -42,7 +42,7 @@ class TokenLength:
         tokens = set(vocabulary)
         if any(step["type"] == "ByteLevel" for step in steps):
             letters = byte_letters()
-            # Each letter stands for a byte. Tokens that are spelled otherwise are the added ones.
+            # Each letter is a byte. Tokens with other characters are added tokens.
             longest = max((len(token) for token in tokens if letters.keys() >= set(token)), default=1)
             self._lost = bytes(byte for letter, byte in letters.items() if letter not in tokens)
         elif has_fallback and tokens >= _FALLBACK:
@@ -53,7 +53,7 @@ class TokenLength:
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:
-    """A normalizer's or pre-tokenizer's steps, as they are saved."""
+    """Yield the steps of a normalizer or pre-tokenizer in their serialized form."""
     if part is None:
         return
     state = json.loads(part.__getstate__())

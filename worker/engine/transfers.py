@@ -1,7 +1,7 @@
-"""Copies between the host and a device that keep nobody waiting.
+"""Copies between host and device without waiting.
 
-A copy from or to ordinary memory waits until the device has done all that was started before. Page-locked memory a CUDA
-device reads and writes by itself, when its turn comes; torch keeps such memory from being used again before that.
+A copy from or to ordinary memory waits until the device has finished all earlier work. A CUDA device accesses
+page-locked memory by itself, in the order of its work; torch does not reuse such memory before that.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from torch import Tensor
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device; the same one where that is the host."""
+    """Copy a host tensor to the device; return the same tensor if the device is the host."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 class ToHost:
-    """Copies of tensors on their way to the host.
+    """Copies tensors to the host asynchronously.
 
     Args:
-        tensors: all on one device. What was started before this call has its effect on the copies, and nothing else
-            has, as long as what is started later does not write to them.
+        tensors: all on one device. The copies reflect the work that was started before this call, as long as later work
+            does not write to the tensors.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -32,7 +32,7 @@ class ToHost:
             self._event.record()
 
     def fetch(self) -> tuple[Tensor, ...]:
-        """Wait for the copies, and for nothing that was started after them."""
+        """Wait for the copies, but not for work that was started after them."""
         if self._event is not None:
             self._event.synchronize()
         return self._tensors

@@ -1,4 +1,4 @@
-"""What the helper's children do for the engine: programs that clients sent, or that came with a model or adapter."""
+"""The services of the helper's children: run untrusted code from clients, models and adapters for the engine."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TOKENIZER = "tokenizer"
 
 
 class Untrusted:
-    """The `helper.messages.Services`. Made in the helper process, never in the worker."""
+    """Implements `helper.messages.Services`. Created in the helper process, never in the worker."""
 
     _vocabulary: LLTokenizer
     _tokenizer: Tokenizer
 
     def configure(self, name: str, value: Any) -> None:
-        """Learn the model's `VOCABULARY` or `TOKENIZER`, or that there will be `PROGRAMS` to run.
+        """Set the model's `VOCABULARY` or `TOKENIZER`, or import the modules for `PROGRAMS`.
 
-        Every child has then what the helper has imported, which takes long.
+        Children inherit these imports, which take long.
         """
         match name:
             case "vocabulary":
@@ -46,7 +46,7 @@ class Untrusted:
                 import_module("SLMInit.adapter_check")
 
     def serve(self, service: str, link: Connection) -> None:
-        """Be a process of that kind."""
+        """Run as a child for that service."""
         if service == GRAMMAR:
             serve_grammar(link, self._vocabulary)
         else:
