@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from common.sampling import SamplingParams
+from tests.kernels.test_device_runner import make_runner, row
 from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy
-from tests.unit.engine.test_device_runner import make_runner, row
 from tests.unit.engine.test_random_choice import SETTINGS, make_choice
 from tests.unit.engine.tiny_models import make_model
 from worker.engine.device.graphs import PlainSteps

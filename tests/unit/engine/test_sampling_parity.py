@@ -11,8 +11,8 @@ import torch
 from common.sampling import SamplingParams
 from tests.engine_config import runner_config
 from tests.fakes import EOS, ByteTokenizer
+from tests.kernels.test_device_runner import make_runner as make_device_runner
 from tests.unit.engine.model_runs import PROMPTS, Run
-from tests.unit.engine.test_device_runner import make_runner as make_device_runner
 from tests.unit.engine.tiny_models import CONTEXT, make_model
 from worker.engine.model_runner import ModelRunner
 from worker.engine.sequence import Sequence
