@@ -18,7 +18,7 @@ from deploy.bootstrap import ROOT
 
 SHARING = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native", "process")]
 IN_PARALLEL = ("-n", "logical", "--dist", "worksteal")
-INTERRUPTED = 2  # pytest's exit status after a Ctrl-C
+INTERRUPTED = (2, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # a Ctrl-C, noticed by pytest or too early for that
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run_suite(run: Callable[[Sequence[str]], int], say: Callable[[str], None]) -
         status, counts = _run_one(run, arguments)
         total += counts
         statuses.append(status)
-        if status == INTERRUPTED:
+        if status in INTERRUPTED:
             break
     say(str(total))
     return next(filter(None, statuses), 0)

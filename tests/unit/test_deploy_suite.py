@@ -57,9 +57,10 @@ def test_an_error_in_a_fixture_is_a_failure() -> None:
     assert closing_line(run) == (1, "4 passed, 2 failed, 0 skipped")
 
 
-def test_after_a_ctrl_c_nothing_more_is_run() -> None:
-    run = Pytest(2, 0)
-    assert run_suite(run, lambda _: None) == 2
+@pytest.mark.parametrize("status", [2, 130, 143])
+def test_after_a_ctrl_c_nothing_more_is_run(status: int) -> None:
+    run = Pytest(status, 0)
+    assert run_suite(run, lambda _: None) == status
     assert len(run.runs) == 1
 
 
