@@ -52,14 +52,16 @@ def _check_value(name: str, field: ast.AnnAssign, text: str) -> None:
 
 
 def setting_fields(source: Path = SOURCE) -> dict[str, ast.AnnAssign]:
-    """Return the variables with the statements that define their settings."""
-    (found,) = [
-        node
-        for node in ast.parse(source.read_text("utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == "Settings"
-    ]
-    fields = [node for node in found.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {f"{_PREFIX}{node.target.id}".upper(): node for node in fields if isinstance(node.target, ast.Name)}
+    """Return the variables with the statements that define their settings, aliases of types replaced."""
+    body = ast.parse(source.read_text("utf-8")).body
+    aliases = {ast.unparse(node.targets[0]): node.value for node in body if isinstance(node, ast.Assign)}
+    (found,) = [node for node in body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
+    fields: dict[str, ast.AnnAssign] = {}
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            node.annotation = aliases.get(ast.unparse(node.annotation), node.annotation)
+            fields[f"{_PREFIX}{node.target.id}".upper()] = node
+    return fields
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -59,11 +59,15 @@ def test_it_refuses_numbers_and_choices_that_no_setting_takes(monkeypatch: pytes
     [
         ("SLM_PROT", "5000", "SLM_PROT is not a setting. Did you mean SLM_PORT?"),
         ("SLM_COLOUR", "red", "SLM_COLOUR is not a setting. Known: SLM_BASE_MODEL, "),
-        ("SLM_SLOTS", "many", "SLM_SLOTS has the value 'many': it takes a whole number, at least 1 and at most 512."),
-        ("SLM_BODY_TIMEOUT_S", "0", "SLM_BODY_TIMEOUT_S has the value '0': it takes a number, more than 0 and at most"),
-        ("SLM_INSECURE", "perhaps", "SLM_INSECURE has the value 'perhaps': it takes true or false."),
+        ("SLM_SLOTS", "many", "SLM_SLOTS has the value 'many'; it must be a whole number, at least 1 and at most 512."),
+        (
+            "SLM_BODY_TIMEOUT_S",
+            "0",
+            "SLM_BODY_TIMEOUT_S has the value '0'; it must be a number, more than 0 and at most",
+        ),
+        ("SLM_INSECURE", "perhaps", "SLM_INSECURE has the value 'perhaps'; it must be true or false."),
         ("SLM_REDIS_URL", "http://:secret@h", "SLM_REDIS_URL cannot be used: it must begin with redis://, "),
-        ("SLM_DEVICE", "gpu", "SLM_DEVICE has the value 'gpu': it takes one of auto, cpu, cuda, mps."),
+        ("SLM_DEVICE", "gpu", "SLM_DEVICE has the value 'gpu'; it must be one of auto, cpu, cuda, mps."),
     ],
 )
 def test_it_says_what_would_be_right(name: str, value: str, said: str) -> None:
