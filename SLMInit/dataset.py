@@ -37,7 +37,7 @@ def read_pairs(path: Path) -> list[Pair]:
     pairs = list(_pairs(path, lines))
     if len(pairs) < 2:
         raise DatasetError(
-            f"{path}: {len(pairs)} pairs are too few; the minimum is two, one to train on and one to test."
+            f"{path}: the dataset needs at least 2 pairs, one to train on and one to test with; it has {len(pairs)}."
         )
     return pairs
 

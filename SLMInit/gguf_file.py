@@ -63,7 +63,7 @@ def read_gguf(path: Path) -> GgufFile:
         )
     except BROKEN as err:
         raise _refusal(
-            path, f"the file is cut off, damaged or of a newer format ({err}). Download it again and compare its size."
+            path, f"the file is incomplete, damaged or in a newer format ({err}). Get it again and compare its size."
         ) from err
     _check_is_language_model(file)
     return file

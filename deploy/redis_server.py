@@ -121,7 +121,7 @@ def _temporary_folder(data_dir: Path) -> Path:
         raise PreflightError(f"Cannot create the folder {folder} for the socket of Redis ({err.strerror}).") from err
     if not is_ours:
         raise PreflightError(
-            f"{folder} belongs to another user, or others can enter it, so the socket of Redis cannot be in it. "
+            f"{folder} belongs to another user or is open to others, so the socket of Redis would not be safe there. "
             "Remove it, or set SLM_DATA_DIR to a folder with a shorter path."
         )
     return folder

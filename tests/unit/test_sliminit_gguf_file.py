@@ -55,7 +55,7 @@ def test_garbage_in_the_header_never_gives_another_error(whole: bytes, tmp_path:
 @pytest.mark.parametrize(
     ("architecture", "describe", "advice"),
     [
-        ("llama", lambda writer: writer.add_type("adapter"), "is a LoRA adapter.*Name the GGUF file of its base model"),
+        ("llama", lambda writer: writer.add_type("adapter"), "is a LoRA adapter.*Use the GGUF file of its base model"),
         (
             "clip",
             lambda writer: writer.add_type("mmproj"),
