@@ -84,7 +84,7 @@ def _check_disk_space(file: GgufFile, target: Path) -> None:
     free = shutil.disk_usage(target).free
     if needed > free:
         raise file.refusal(
-            f"its weights take {needed / MIB:,.0f} MiB as float32, and {target.parent.parent} has {free / MIB:,.0f} "
+            f"its weights take {needed / MIB:,.0f} MiB as float32, but {target.parent.parent} has {free / MIB:,.0f} "
             "MiB free. Free some space there, or set SLM_DATA_DIR to a larger disk."
         )
 
