@@ -179,7 +179,7 @@ class BatchStore:
         return cast(list[str], self._redis.zrange(keys.OPEN_BATCHES, 0, -1))
 
     def move(self, batch_id: str, status: BatchStatus, come_from: Sequence[BatchStatus]) -> bool:
-        """Give the batch a new status, if it has one of those; says whether it had."""
+        """Set a new status if the current one is in `come_from`; return whether it was."""
         return bool(self._move(batch_id, status, *come_from))
 
     def lines(self, batch: Batch) -> Iterator[tuple[int, str]]:
@@ -238,7 +238,7 @@ class BatchStore:
         self.tidy(batch.id)
 
     def tidy(self, batch_id: str) -> None:
-        """Take a batch that has ended, or expired, off the open ones, and drop what only the driver needed."""
+        """Remove an ended or expired batch from the open ones, and delete the data that only the driver needed."""
         self._tidy(batch_id)
 
     def lead(self, name: str, *, lease_s: float) -> bool:

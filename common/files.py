@@ -155,5 +155,5 @@ class FileStore:
             return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_AT_ONCE - 1))
 
     def delete(self, file: StoredFile) -> None:
-        """Drop a file; a batch that was made of it goes on."""
+        """Delete a file; a batch that reads it continues."""
         self._delete(file.id)

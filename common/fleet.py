@@ -115,9 +115,9 @@ class Fleet:
         self._beat(report.id, int(ttl_s * 1000), report.slots, report.to_json())
 
     def leave(self, worker_id: str) -> None:
-        """Take a worker that ends in order off the list."""
+        """Remove a worker that shuts down normally."""
         self._leave(worker_id)
 
     def workers(self) -> list[WorkerReport]:
-        """The reports of the live workers, oldest heartbeat first."""
+        """Return the reports of the live workers, oldest heartbeat first."""
         return [WorkerReport.from_json(text) for text in self._workers()]

@@ -342,7 +342,7 @@ class JobStore:
         self._ring(_bells(self._note_readers(_ms(grace_s), *flat)))
 
     def note_api(self) -> None:
-        """Note that a process of the API is there. While none is, jobs are not cancelled for want of a reader."""
+        """Record that an API process is running. While none is, jobs are not cancelled for lack of a reader."""
         self._api_beat(API_GAP_MS)
 
     def keep_unread(self, job_id: str) -> None:
@@ -378,7 +378,7 @@ class JobStore:
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
     def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
-        """Take the job up; None when there is nothing to do (it ended, or a live worker has it)."""
+        """Claim the job; None if there is nothing to do (it has ended, or a live worker has it)."""
         answer = self._claim(job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s)
         if not answer:
             return None

@@ -57,7 +57,7 @@ slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_board`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
 slm:subscriber:<id>     channel on which a process wakes its own subscription's thread
-slm:control             channel what workers must hear at once: {"cancel": job_id}, {"yield": job_id} or
+slm:control             channel commands to all workers: {"cancel": job_id}, {"yield": job_id} or
                                 {"model": generation}
 """
 
@@ -91,7 +91,7 @@ def channel(job_id: str) -> str:
 
 
 def wake_channel(subscriber_id: str) -> str:
-    """Channel that wakes the thread of one process's subscriptions."""
+    """Return the channel that wakes the thread of one process's subscriptions."""
     return f"{PREFIX}subscriber:{subscriber_id}"
 
 

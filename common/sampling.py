@@ -7,8 +7,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-MAX_LOGPROBS = 20  # alternatives that can be told with a token
-MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory that it takes to compile
+MAX_LOGPROBS = 20  # alternatives that can be returned with a token
+MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory of its compilation
 ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
 
 
@@ -37,7 +37,7 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Sampling of one sequence. Ranges are checked where the request enters (`api/schemas`).
+    """The sampling parameters of one sequence. The API checks the ranges (`api/schemas`).
 
     `seed` is always set: the API draws one if the client gave none, so that every attempt of a job samples the same
     tokens. `top_k` 0, `top_p` 1.0, `min_p` 0.0, `repetition_penalty` 1.0 and the other penalties at 0.0 mean "off".
@@ -72,7 +72,7 @@ class SamplingParams:
         return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` reads it back. What was not there from the first is told only where it is used."""
+        """Return the JSON form; `from_dict` reads it back. Newer fields are included only if they are set."""
         wire = {name: getattr(self, name) for name in ALWAYS_TOLD}
         wire |= {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
         wire["stop"] = list(self.stop)

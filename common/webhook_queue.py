@@ -79,5 +79,5 @@ class WebhookQueue:
         self._note(lent, WebhookState.FAILED, error)
 
     def _note(self, lent: Lent, state: WebhookState, error: str = "", delay_s: float = 0) -> None:
-        """Without effect when the job was lent to somebody else since."""
+        """Record an outcome; has no effect if the webhook was leased again since."""
         self._settle(lent.job_id, lent.attempt, state, error[:MAX_ERROR_CHARS], int(delay_s * 1000), self._job_ttl_s)

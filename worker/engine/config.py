@@ -1,7 +1,7 @@
-"""What an engine is told once, before it starts: where it computes, how much at once, and with which means.
+"""The configuration of an engine and its runner, fixed before they start.
 
-`worker/backend.py` makes an `EngineConfig` from the settings, which hold the defaults; what is no setting has its
-default here.
+`worker/backend.py` creates an `EngineConfig` from the settings, which hold the defaults; values without a setting have
+their default here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ PREFILL_CHUNK = 256  # tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerConfig:
-    """How much a model runner computes at once, and with which means.
+    """The limits and resources of a model runner.
 
     Attributes:
-        max_num_seqs: sequences that run at once, so the most rows of a step.
-        context_length: most tokens of a sequence, prompt and answer together.
-        kv_bytes: most memory for keys and values; None: `make_runner` chooses what suits the device, and a runner by
-            itself takes what `max_num_seqs` full sequences need.
+        max_num_seqs: maximum sequences that run at once, which is the maximum rows of a step.
+        context_length: maximum tokens of a sequence, prompt and answer together.
+        kv_bytes: maximum memory for keys and values; None: `make_runner` chooses by device, and a runner without it
+            takes what `max_num_seqs` full sequences need.
         num_threads: CPU threads of a step.
         build_dir: folder for the compiled kernels.
     """
@@ -39,9 +39,9 @@ class EngineConfig:
     """How a model is loaded and served.
 
     Attributes:
-        device: where to compute; auto: the best there is.
-        dtype: number format of the weights; auto: what the device is good at. See `choose_dtype` and `make_runner`.
-        runner: the runner's part. The model's own limit caps its `context_length`.
+        device: where to compute; auto: the best available device.
+        dtype: number format of the weights; auto: chosen by device. See `choose_dtype` and `make_runner`.
+        runner: the runner's configuration. The model's own limit caps its `context_length`.
         prefill_chunk: prompt tokens computed per step, of all sequences together.
     """
 

@@ -1,4 +1,4 @@
-"""The step loop: takes sequences from any thread, computes them together, delivers what each step adds."""
+"""The step loop: takes sequences from any thread, computes them in batches and delivers the output of each step."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Deliver = Callable[[list[SequenceOutput]], None]
-Sample = SampledToken | SLMError  # a token, or what ends its sequence
+Sample = SampledToken | SLMError  # a token, or the error that ends its sequence
 Choice = tuple[Sequence, list[Sample]]  # a sequence's next tokens
 
 
 class TokenSampler(Protocol):
-    """What the engine asks of `sampler.Sampler`."""
+    """The interface of `sampler.Sampler` that the engine needs."""
 
     def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
-        """The next token of each sequence, or the error that ends that sequence alone."""
+        """Return the next token of each sequence, or an error that ends only that sequence."""
         ...
 
 
 class Engine:
     """Runs sequences in one continuous batch.
 
-    `submit`, `cancel`, `release`, `abort_all` and the counts may be called by any thread. They leave a request that the
-    engine thread carries out at the next step boundary, so that nothing changes under a running forward. All forwards
-    are on that one thread: CUDA graphs and the runner's cache belong to it.
+    `submit`, `cancel`, `release`, `abort_all` and the counts may be called by any thread. They queue a request that the
+    engine thread executes at the next step boundary, so that nothing changes during a forward. All forwards run on the
+    engine thread, because CUDA graphs and the runner's cache belong to it.
 
     Args:
         runner: the model.
         sampler: chooses tokens from the runner's logits.
-        decoder: makes text of tokens.
+        decoder: converts tokens to text.
         eos_token_ids: tokens that end an answer.
         deliver: called once per step, by the engine thread, with all outputs of the step; must not block or raise.
-        on_fatal: called once, by the engine thread, when the device is dead or the engine itself is broken. Its
+        on_fatal: called once, by the engine thread, if the device has failed or the engine itself is broken. Its
             sequences get no final output: replace the process, and let another engine continue them from their
             committed tokens.
-        prefill_chunk: prompt tokens computed per step, of all sequences together.
+        prefill_chunk: prompt tokens computed per step, for all sequences together.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Engine:
             short_prompt=runner.short_prompt,
             max_guesses=runner.max_guesses,
         )
-        # Touched by the engine thread alone:
-        self._streams: dict[str, OutputStream] = {}  # of the admitted sequences
-        self._outputs: list[SequenceOutput] = []  # of the step under way
-        self._undecided: list[OutputStream] = []  # that wait for their constraints
+        # Used only by the engine thread:
+        self._streams: dict[str, OutputStream] = {}  # of the admitted sequences, by id
+        self._outputs: list[SequenceOutput] = []  # of the current step
+        self._undecided: list[OutputStream] = []  # those that wait for their constraints
         self._patience = Patience()
         # Guarded by _changed:
         self._changed = threading.Condition()
@@ -98,37 +98,37 @@ class Engine:
 
     @property
     def num_running(self) -> int:
-        """Sequences that are computed."""
+        """Number of running sequences."""
         return len(self._scheduler.running)
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that wait for their turn or for room in the cache."""
+        """Number of sequences that wait for admission or for room in the cache."""
         return max(0, len(self._ids) - self.num_running)
 
     @property
     def num_free_slots(self) -> int:
-        """Sequences that could be computed besides the present ones."""
+        """How many more sequences could run."""
         return self._scheduler.num_free_slots
 
     @property
     def kv_usage(self) -> float:
-        """Share of the cache that running sequences hold, 0 to 1."""
+        """Share of the cache that running sequences hold, from 0 to 1."""
         return self._scheduler.cache_usage
 
     @property
     def num_preemptions(self) -> int:
-        """How often a sequence had to give its part of the cache back and be computed again."""
+        """How often a sequence was preempted: its blocks were freed, and it had to be computed again."""
         return self._scheduler.num_preemptions
 
     @property
     def num_guesses(self) -> int:
-        """Tokens that were guessed before they were chosen."""
+        """Number of draft tokens."""
         return self._scheduler.num_guesses
 
     @property
     def num_right_guesses(self) -> int:
-        """Guessed tokens that were chosen."""
+        """Number of accepted draft tokens."""
         return self._scheduler.num_right_guesses
 
     def start(self) -> None:
@@ -136,9 +136,9 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop at the next step boundary and wait for it. What still runs then ends with an error each.
+        """Stop at the next step boundary and wait for it. Sequences that still run then end with an error.
 
-        For an orderly end call `release` or `abort_all` first. A stopped engine cannot be started again.
+        For a graceful shutdown call `release` or `abort_all` first. A stopped engine cannot be started again.
         """
         with self._changed:
             self._is_stopping = True
@@ -147,7 +147,7 @@ class Engine:
             self._thread.join()
 
     def check(self, sequence: Sequence) -> None:
-        """Look whether the sequence can be run, without queueing it.
+        """Check that the sequence can run, without queueing it.
 
         Raises:
             PromptTooLong: the prompt and one token of an answer do not fit the context.
@@ -163,15 +163,15 @@ class Engine:
             raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
 
     def check_length(self, num_prompt_tokens: int, *, is_exact: bool = False) -> None:
-        """Look whether a prompt of so many tokens, or certainly no fewer, can be run.
+        """Check that a prompt of that many tokens (a lower bound unless `is_exact`) can run.
 
         Raises:
-            PromptTooLong: it does not fit the context together with one token of an answer.
+            PromptTooLong: the prompt and one token of an answer do not fit the context.
         """
         context_length = self._runner.context_length
         if num_prompt_tokens + 1 > context_length:
             number = f"{num_prompt_tokens}" if is_exact else f"at least {num_prompt_tokens}"
-            # The first words are OpenAI's: LiteLLM and others know the error by them.
+            # The first words are OpenAI's: LiteLLM and others recognise the error by them.
             raise PromptTooLong(
                 f"This model's maximum context length is {context_length} tokens, for prompt and answer together. The "
                 f"prompt has {number} tokens; the limit is {context_length - 1}.",
@@ -182,9 +182,9 @@ class Engine:
         """Queue a sequence.
 
         Raises:
-            SLMError: what `check` raises.
-            InternalError: `emitted_text` is not the text of `output_ids`, or a sequence of that id is in the engine.
-            Conflict: the engine stops or has stopped.
+            SLMError: as `check`.
+            InternalError: `emitted_text` does not match `output_ids`, or the engine has a sequence with that id.
+            Conflict: the engine is stopping or has stopped.
         """
         self.check(sequence)
         stream = OutputStream(sequence, self._decoder, self._criteria)
@@ -196,21 +196,21 @@ class Engine:
             self._ids.add(sequence.sequence_id)
 
     def cancel(self, sequence_id: str) -> None:
-        """End a submitted sequence with the reason CANCELLED at the next step boundary; nothing if it has ended."""
+        """End a submitted sequence with reason CANCELLED at the next step boundary; no effect if it has ended."""
         self._request(partial(self._cancel, sequence_id))
 
     def abort_all(self, error: SLMError) -> None:
-        """End every sequence submitted so far with `error` at the next step boundary."""
+        """End all sequences submitted so far with `error` at the next step boundary."""
         self._request(partial(self._abort_all, error))
 
     def release(self, sequence_ids: Iterable[str]) -> frozenset[str]:
-        """Take sequences out at a token boundary without a final output, so that another engine can continue them.
+        """Remove sequences at a token boundary without a final output, so that another engine can continue them.
 
-        Blocks until the boundary; not to be called from `deliver`.
+        Blocks until the boundary; must not be called from `deliver`.
 
         Returns:
-            The ids that were taken out: all their outputs have been delivered. The others have ended, with a final
-            output that may come with this step.
+            The ids of the removed sequences: all their outputs have been delivered. The others have ended, with a
+            final output that may be delivered with this step.
         """
         released: Future[frozenset[str]] = Future()
         self._request(partial(self._release, list(sequence_ids), released))
@@ -219,7 +219,7 @@ class Engine:
         return released.result() if released.done() else frozenset()
 
     def step(self) -> None:
-        """Schedule, compute, sample, update: one token for every sequence that is past its prefill."""
+        """Schedule, compute, sample, update: one token for each sequence that has finished its prefill."""
         self._apply_requests()
         batch = self._scheduler.schedule()
         if batch.rows:
@@ -227,7 +227,7 @@ class Engine:
         self._conclude()
 
     def _execute(self, batch: Batch) -> list[Choice]:
-        """Run the model. When the whole forward fails, each of its sequences does, and the engine goes on."""
+        """Run the model. If the whole forward fails, all its sequences fail, and the engine continues."""
         try:
             for copy in batch.copies:
                 self._runner.copy_block(copy.source, copy.target, copy.num_tokens)
@@ -257,9 +257,9 @@ class Engine:
         return [(sequence, [sample]) for sequence, sample in zip(batch.sampled, samples, strict=True)]
 
     def _check_guesses(self, sequence: Sequence, row: Row, logits: Tensor) -> list[Sample]:
-        """The sequence's next tokens: as long as the guesses are what is chosen, and then the choice that is none.
+        """Return the sequence's next tokens: the accepted draft tokens, and the first token after them.
 
-        Each is chosen as it would be alone, from logits [row.num_logits, vocab_size] behind what was chosen before it.
+        Each is sampled as without draft tokens, from logits [row.num_logits, vocab_size] after the tokens before it.
         """
         samples: list[Sample] = []
         try:
@@ -282,7 +282,7 @@ class Engine:
 
     def _append(self, stream: OutputStream, samples: list[Sample]) -> None:
         for index, sample in enumerate(samples):
-            if index > 0:  # so the one before was guessed
+            if index > 0:  # the previous one was an accepted draft token
                 self._scheduler.confirm_guess(stream.sequence)
             if isinstance(sample, SLMError):
                 raise sample
@@ -296,9 +296,9 @@ class Engine:
         return None
 
     def _conclude(self) -> None:
-        """Deliver the step's outputs, then those of the sequences that have to wait for their constraints.
+        """Deliver the step's outputs, then those of the sequences that wait for their constraints.
 
-        A sequence that has to wait for longer than the others can be kept waiting sits out the next steps.
+        A sequence with a constraint that takes longer than the engine may wait skips the next steps.
         """
         self._deliver_outputs()
         if not self._undecided:
@@ -311,7 +311,7 @@ class Engine:
         self._deliver_outputs()
 
     def _decide(self, stream: OutputStream, timeout_s: float = 0.0) -> None:
-        """Go on or end, if that is known by now."""
+        """Continue or end the sequence, if its constraint is known by now."""
         try:
             if not stream.decide(timeout_s):
                 self._undecided.append(stream)
@@ -323,7 +323,7 @@ class Engine:
             self._finish(stream, FinishReason.ERROR, error)
 
     def _finish(self, stream: OutputStream, reason: FinishReason, error: SLMError | None = None) -> None:
-        """Make the final output and forget the sequence."""
+        """Create the final output and forget the sequence."""
         stream.finish(reason)
         self._outputs.append(stream.take_final(error))
         self._forget(stream.sequence, SequenceStatus.FINISHED, is_sound=reason is not FinishReason.ERROR)
@@ -340,10 +340,10 @@ class Engine:
         if outputs:
             self._deliver(outputs)
 
-    # Requests: made by any thread, carried out by the engine thread between two steps.
+    # Requests: queued by any thread, executed by the engine thread between two steps.
 
     def _request(self, action: Callable[[], None]) -> bool:
-        """Leave a request; false when no step will carry it out any more."""
+        """Queue a request; return False if the engine is stopping, so that it will not be executed."""
         with self._changed:
             if not self._is_stopping:
                 self._requests.append(action)
@@ -359,7 +359,7 @@ class Engine:
     def _admit(self, stream: OutputStream) -> None:
         self._streams[stream.sequence.sequence_id] = stream
         self._scheduler.add(stream.sequence)
-        self._decide(stream)  # its committed tokens may be all of it
+        self._decide(stream)  # its committed tokens may be complete
 
     def _cancel(self, sequence_id: str) -> None:
         if (stream := self._streams.get(sequence_id)) is not None:
@@ -393,7 +393,7 @@ class Engine:
                 self._changed.notify_all()
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do; false when the engine is to stop."""
+        """Sleep until there is work; return False if the engine must stop."""
         with self._changed:
             if not self._requests and not self._scheduler.has_work:
                 self._scheduler.check_idle()
@@ -401,12 +401,12 @@ class Engine:
             return not self._is_stopping
 
     def _end(self) -> None:
-        """Carry out the requests that came before the stop and end what is left."""
+        """Execute the requests from before the stop, and end the remaining sequences."""
         self._apply_requests()
         self._abort_all(Conflict("The model was unloaded while this ran."))
         self._deliver_outputs()
 
 
 def _failed(batch: Batch, reason: str) -> list[Choice]:
-    """An error for each sequence of the batch."""
+    """Return an error for each sequence of the batch."""
     return [(sequence, [InternalError(reason)]) for sequence in batch.sequences]

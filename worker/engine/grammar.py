@@ -1,4 +1,4 @@
-"""What an answer must look like, as a limit on its tokens. The library is llguidance: docs/decisions/0008.
+"""Compiles a grammar and computes the tokens that it allows, with llguidance: docs/decisions/0008.
 
 The library's limits do not hold for every grammar: a grammar of 60 KB can crash the process, immediately or after some
 tokens. So all of this runs in separate processes (`grammar_process`).

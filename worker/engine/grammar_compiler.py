@@ -62,9 +62,9 @@ class GrammarCompiler:
         """Return a constraint in its initial state.
 
         Raises:
-            InvalidRequest: the grammar is wrong, too complex, impossible to keep to, or uses what the library does not
-                support; `param` is the field that it came in.
-            Overloaded: its process did not get to compute in time.
+            InvalidRequest: the grammar is invalid, too complex, impossible to satisfy, or uses features that the
+                library does not support; `param` is its field in the request.
+            Overloaded: the process did not get enough CPU time in time.
             GivenUp: `is_given_up` became true first, or the helper was closed.
         """
         while True:

@@ -24,12 +24,12 @@ from worker.engine.grammar import GrammarState, compile_grammar
 from worker.helper.limits import Limits, limit_memory, limited, limited_time, resident_bytes
 from worker.helper.messages import receive, send
 
-STEP_WALL_S, STEP_CPU_S = 10.0, 0.2  # the worst step of grammars that anybody may mean takes 0.02
+STEP_WALL_S, STEP_CPU_S = 10.0, 0.2  # the worst step of a realistic grammar takes 0.02
 MAX_COMPILED = 48 * 2**20  # bytes; an object of 2,500 properties takes 30 MiB
-MAX_GROWTH = 64 * 2**20  # bytes, of all answers, beyond the compiled grammar
-_ALLOCATOR = 128 * 2**20  # bytes of address space that the C library sets aside for a thread
+MAX_GROWTH = 64 * 2**20  # bytes, for all answers, in addition to the compiled grammar
+_ALLOCATOR = 128 * 2**20  # bytes of address space that the C library reserves for a thread
 COMPILING = Limits(wall_s=60.0, cpu_s=1.0, memory=STACK_BYTES + _ALLOCATOR + 64 * 2**20)
-_WALKS, _STEPS = 2, 32  # answers that are tried, and their tokens
+_WALKS, _STEPS = 2, 32  # random answers that are tried, and their length in tokens
 
 
 class Outcome(IntEnum):

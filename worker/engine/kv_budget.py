@@ -1,4 +1,4 @@
-"""How much memory the cache of keys and values may take."""
+"""Computes how much memory the KV cache may take."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import CacheTooSmall, UnsupportedModelError
 
-GPU_SHARE = 0.6  # of the memory that is free once the weights are there; activations need the rest
-CPU_SHARE = 0.25  # of the memory that is available
-CPU_MOST = 1 << 30  # bytes; taken only as tokens are written
+GPU_SHARE = 0.6  # of the free memory after loading the weights; activations need the rest
+CPU_SHARE = 0.25  # of the available memory
+CPU_MOST = 1 << 30  # bytes; allocated only as tokens are written
 
 
 def default_kv_bytes(device: torch.device) -> int:
-    """What the cache may take where nothing else is said, in bytes."""
+    """Return the default size of the cache in bytes."""
     if device.type == "cuda":
         return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
     return min(CPU_MOST, int(CPU_SHARE * psutil.virtual_memory().available))
 
 
 def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
-    """Keys and values of one sequence in all layers, in bytes.
+    """Return the size of the keys and values of one sequence in all layers, in bytes.
 
     Args:
         config: the text model's `PreTrainedConfig`.
@@ -31,7 +31,7 @@ def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
         item_bytes: size of one number.
 
     Raises:
-        UnsupportedModelError: the model keeps no keys and values.
+        UnsupportedModelError: the model does not have keys and values.
     """
     if getattr(config, "num_attention_heads", None) is None:
         raise UnsupportedModelError(
@@ -44,15 +44,15 @@ def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
 
 
 def affordable_blocks(block_bytes: int, blocks_per_sequence: int, config: RunnerConfig) -> int:
-    """How many of the blocks that full sequences need have room.
+    """Return how many blocks fit in `kv_bytes`, at most as many as the full sequences need.
 
     Args:
-        block_bytes: size of one.
-        blocks_per_sequence: that hold a full sequence.
-        config: how many sequences there are at most, how long, and the most memory; all have room without `kv_bytes`.
+        block_bytes: size of a block.
+        blocks_per_sequence: blocks of a full sequence.
+        config: number and length of the sequences, and the memory limit; without `kv_bytes` all blocks fit.
 
     Raises:
-        CacheTooSmall: there is no room for one full sequence.
+        CacheTooSmall: one full sequence does not fit.
     """
     num_wanted = config.max_num_seqs * blocks_per_sequence
     if config.kv_bytes is None:
@@ -66,10 +66,10 @@ def affordable_blocks(block_bytes: int, blocks_per_sequence: int, config: Runner
 
 
 def affordable_sequences(text_config: Any, dtype: torch.dtype, config: RunnerConfig) -> int:
-    """As `affordable_blocks`, with blocks that hold a full sequence each.
+    """As `affordable_blocks`, with blocks that each hold a full sequence.
 
     Args:
-        text_config: the text model's `PreTrainedConfig`; without `kv_bytes` it may be of a model without keys.
+        text_config: the text model's `PreTrainedConfig`; without `kv_bytes` the model may have no keys and values.
         dtype: number format of keys and values.
         config: as for `affordable_blocks`.
 

@@ -1,4 +1,4 @@
-"""Brings a model into memory, and out again."""
+"""Loads a model into memory and frees it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from worker.helper.client import Helper
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CONTEXT = 2048  # tokens, of a model that does not say what it was made for
+DEFAULT_CONTEXT = 2048  # tokens, for a model that does not declare its context
 LOAD_ERRORS = (
     OSError,
     ValueError,
@@ -65,36 +65,36 @@ class TokenizerDecoder:
         self._token_bytes = TokenBytes(tokenizer, self.special_token_ids, self.decode)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What one token stands for inside a text."""
+        """As `TokenDecoder.token_bytes`."""
         return self._token_bytes.of(token_id)
 
     def decode(self, token_ids: list[int]) -> str:
-        """Text of the tokens, special ones skipped."""
-        # The clean-up of spaces looks at the tokens that follow, so it cannot be done while they come in.
+        """As `TokenDecoder.decode`."""
+        # The clean-up of spaces depends on the following tokens, so it cannot be done token by token.
         text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
 
 @dataclass
 class LoadedModel:
-    """A model in memory, with an adapter merged into its weights where one was given. `close` gives the memory back."""
+    """A model in memory, with an adapter merged into its weights if one was given. `close` frees the memory."""
 
     config: EngineConfig
     model: Any
     tokenizer: Any
     renderer: PromptRenderer
     eos_token_ids: frozenset[int]
-    context_length: int  # most tokens of prompt and answer that the model was made for
+    context_length: int  # maximum tokens of prompt and answer that the model supports
     device: torch.device
     adapter: AdapterInfo | None
     helper: Helper
-    dtype: str = field(init=False)  # number format that it is computed in; from the start of the engine on
-    grammars: GrammarCompiler = field(init=False)  # from the start of the engine on
+    dtype: str = field(init=False)  # number format of the computation; set by `start_engine`
+    grammars: GrammarCompiler = field(init=False)  # set by `start_engine`
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
 
     def start_engine(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Engine:
-        """Start an engine over this model; once per model. See `Engine` for the arguments.
+        """Start an engine with this model; call once. See `Engine` for the arguments.
 
         Raises:
             ModelUnavailable: the model cannot be served, or not within the limits of its `config`.
@@ -102,7 +102,7 @@ class LoadedModel:
         self.context_length = min(self.context_length, self.config.runner.context_length)
         runner_config = replace(self.config.runner, context_length=self.context_length)
         self._runner, self.dtype = make_runner(self.model, runner_config, self.config.dtype)
-        self.model = None  # the runner keeps what it needs of it
+        self.model = None  # the runner has taken what it needs
         _release_memory()
         decoder = TokenizerDecoder(self.tokenizer)
         self.grammars = GrammarCompiler(self.helper, decoder, self._runner.vocab_size, self.eos_token_ids)
@@ -120,7 +120,7 @@ class LoadedModel:
         return self._engine
 
     def close(self) -> None:
-        """Stop the engine and give the memory back to the system. The object is of no use afterwards."""
+        """Stop the engine and return the memory to the system. The object cannot be used afterwards."""
         self.helper.close()
         if self._engine is not None:
             self.grammars.close()
@@ -132,19 +132,19 @@ class LoadedModel:
 
 
 def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_path: Path | None = None) -> LoadedModel:
-    """Load a base model and, merged into it, an adapter.
+    """Load a base model and merge an adapter into it, if given.
 
-    Weights are read from safetensors only and no code that comes with a model is run. A model of the hub is taken from
-    the local cache if it is there, so that a restart does not need the hub.
+    Weights are read only from safetensors, and no code of a model is executed. A model from the hub is read from the
+    local cache if it is there, so that a restart does not need the hub.
 
     Args:
         source: a local folder or a hub id.
-        config: how it is loaded, and how its engine will serve it.
-        base_name: the model's name as the user knows it.
-        adapter_path: folder of a LoRA adapter that was trained on this base.
+        config: how to load the model and how its engine will serve it.
+        base_name: the model's name for users.
+        adapter_path: folder of a LoRA adapter that was trained on this base model.
 
     Raises:
-        ModelUnavailable: there is no such model or device, or adapter and base do not belong together.
+        ModelUnavailable: the model or device does not exist, or the adapter does not fit the base model.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     device, device_reason = choose_device(config.device)
@@ -153,7 +153,7 @@ def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_pat
     with ExitStack() as undo, _failures_in_words(source, base_name):
         helper = undo.enter_context(closing(Helper(SERVICES)))
         helper.configure(PROGRAMS, value=True)
-        helper.start()  # beside the loading
+        helper.start()  # in parallel with the loading
         strangers = Strangers(helper)
         model, tokenizer = _from_pretrained(source, dtype, adapter_path)
         adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, strangers)
@@ -177,7 +177,7 @@ def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_pat
 
 @contextmanager
 def _failures_in_words(source: str, base_name: str) -> Iterator[None]:
-    """Raises `ModelUnavailable` for whatever can be wrong with a model's files."""
+    """Raise `ModelUnavailable` for all errors in a model's files."""
     try:
         yield
     except AdapterError as error:
@@ -197,10 +197,10 @@ def _failures_in_words(source: str, base_name: str) -> Iterator[None]:
 
 
 def choose_device(wish: Device) -> tuple[torch.device, str]:
-    """The device and why it is that one.
+    """Return the device and the reason for it.
 
     Raises:
-        ModelUnavailable: the wished device is not there.
+        ModelUnavailable: the requested device is not available.
     """
     is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wish == "auto":
@@ -211,10 +211,10 @@ def choose_device(wish: Device) -> tuple[torch.device, str]:
 
 
 def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
-    """The number format of the weights as they are read, and why it is that one. int8 is made from them afterwards.
+    """Return the number format in which to read the weights, and the reason for it. int8 is quantised afterwards.
 
     Raises:
-        ModelUnavailable: the device does not compute in the wished format.
+        ModelUnavailable: the device does not support the requested format.
     """
     if wish == "int8":
         if device.type != "cpu":
@@ -231,20 +231,20 @@ def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
 
 
 def context_limit(config: Any, tokenizer: Any) -> int:
-    """Most tokens that the model was made for."""
+    """Return the maximum number of tokens that the model supports."""
     limit = declared_context(config) or min(tokenizer.model_max_length, DEFAULT_CONTEXT)
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
-        # Beyond this length all positions of a sequence are coded anew, which its cached keys cannot follow.
+        # Beyond this length the encoding of all earlier positions changes, which cached keys cannot follow.
         limit = min(limit, rope.get("original_max_position_embeddings") or limit)
     return int(limit)
 
 
 def _from_pretrained(source: str, dtype: torch.dtype, adapter_path: Path | None) -> tuple[Any, Any]:
-    """Model and tokenizer, from the folder or the hub's cache if possible, else from the hub."""
+    """Load model and tokenizer from the folder or the hub's cache if possible, else from the hub."""
     try:
         return _load(source, dtype, adapter_path, local_files_only=True)
-    except (*LOAD_ERRORS, UnusableFiles):  # a cache that has some of the files fails in many ways
+    except (*LOAD_ERRORS, UnusableFiles):  # an incomplete cache fails in many ways
         if Path(source).is_dir():
             raise
         return _load(source, dtype, adapter_path, local_files_only=False)
@@ -273,7 +273,7 @@ def _merge_adapter(model: Any, path: Path, base_name: str, strangers: Strangers)
 
 
 def _check_finite(model: Any, source: str) -> None:
-    """One weight that is no number would spoil every answer that it touches, and nobody would see why."""
+    """Check that all weights are finite: a single NaN would silently spoil all answers that it affects."""
     for name, weight in model.named_parameters():
         if weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
             raise UnusableFiles(
@@ -292,4 +292,4 @@ def _release_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # glibc keeps freed memory for itself unless asked
+        libc.malloc_trim(0)  # glibc keeps freed memory otherwise

@@ -21,7 +21,7 @@ _SHOWN_CHARS = 300  # maximum length of the library's reason in a message
 
 
 class UnusableFiles(Exception):
-    """A model or tokenizer cannot be made of its files; the text names them, says why, and what would help."""
+    """A model or tokenizer cannot be loaded from its files; the text names them and says why and how to fix it."""
 
 
 def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any) -> Any:

@@ -18,7 +18,7 @@ from worker.engine.transfers import to_device
 
 FIRST_CANDIDATES = 64  # tokens; if the filters keep all of them, more are examined
 CANDIDATES_GROWTH = 16
-LEAST_TEMPERATURE = 2.0**-100  # anything below is as greedy, and 32 bits can still divide by it
+LEAST_TEMPERATURE = 2.0**-100  # lower values are equally greedy, and 32-bit floats can still be divided by this
 _MASK_64 = (1 << 64) - 1
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
@@ -40,9 +40,9 @@ class RandomChoice:
 
 
 def uniform(seed: int, index: int) -> float:
-    """A number in [0, 1) that depends on the seed and the token's index alone (SplitMix64, read at any position).
+    """Return a number in [0, 1) that depends only on the seed and the token's index (SplitMix64 at any position).
 
-    There is no generator whose state could be lost: the draw is the same in any batch, on any worker, in any attempt.
+    There is no generator state that could be lost: the number is the same in any batch, worker and attempt.
     """
     state = _mix(seed & _MASK_64) + (index + 1) * _GOLDEN_GAMMA
     return (_mix(state & _MASK_64) >> 11) * 2.0**-53

@@ -1,4 +1,4 @@
-"""Which runner a loaded model gets: one of our own for its device, or else transformers' own modelling code."""
+"""Chooses the runner of a loaded model: our own for its device if possible, else transformers' modelling code."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ from worker.engine.transformers_runner import TransformersRunner
 logger = logging.getLogger(__name__)
 
 FLOAT32, INT8 = "float32", "int8"
-INT8_TOLERANCE = 0.15  # as `runner_check.TOLERANCES`; the measured perplexity says how good it is
+INT8_TOLERANCE = 0.15  # as `runner_check.TOLERANCES`; the quality of int8 is measured by perplexity
 
 
 def make_runner(model: Any, config: RunnerConfig, dtype: Dtype) -> tuple[ModelRunner, str]:
-    """The runner, checked against the model's own forward, and the name of its number format.
+    """Return the runner, checked against the model's own forward, and the name of its number format.
 
     Args:
-        model: a `PreTrainedModel` in evaluation mode on its device. Our own runners keep nothing of it but tensors.
-        config: without `kv_bytes` the cache takes what suits the device, and two full sequences at least.
-        dtype: the wish, as `SLM_DTYPE` has it; auto on a CPU is int8, which reads a quarter of the bytes per token.
+        model: a `PreTrainedModel` in evaluation mode on its device. Our own runners keep only its tensors.
+        config: without `kv_bytes` the size of the cache depends on the device, and is at least two full sequences.
+        dtype: the value of `SLM_DTYPE`; auto on a CPU is int8, which reads a quarter of the bytes per token.
 
     Raises:
-        ModelUnavailable: the architecture cannot be served, not in the number format that was asked for, or not within
-            `kv_bytes`.
+        ModelUnavailable: the model cannot be served at all, in the requested number format, or within `kv_bytes`.
     """
     torch.set_num_threads(config.num_threads)
     try:
@@ -73,7 +72,7 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
     number_format = str(model.dtype).removeprefix("torch.")
     if model.device.type != "cpu":
         try:
-            # Compiling takes seconds.
+            # The cache saves seconds of compilation.
             os.environ.setdefault("TRITON_CACHE_DIR", str(config.build_dir.with_name("triton")))
             return _device_runner(model, check, config), number_format
         except UnsupportedModelError as err:
@@ -87,7 +86,7 @@ def _default_budget(model: Any, context_length: int) -> int:
 
 
 def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | None) -> None:
-    """Check it; give its memory back where it is not used. Raises `UnsupportedModelError`."""
+    """Check the runner, and close it if it fails the check. Raises `UnsupportedModelError`."""
     try:
         check.check(native, tolerance)
     except UnsupportedModelError:
@@ -95,24 +94,24 @@ def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | N
         raise
     torch.set_num_threads(
         1
-    )  # only the sampler is torch's from now on; idle threads of it would spin beside the kernels'
+    )  # from now on only the sampler uses torch; torch's idle threads would compete with the kernels' threads
 
 
 def _device_runner(model: Any, check: RunnerCheck, config: RunnerConfig) -> ModelRunner:
-    """Raises `UnsupportedModelError`, also where there is no room for it or its steps cannot be recorded."""
+    """Raises `UnsupportedModelError`, also if there is not enough memory or its steps cannot be recorded."""
     try:
         runner = DeviceRunner(model.config, model.state_dict(), config, device=model.device, dtype=model.dtype)
         _prepare(runner, check)
     except OutOfMemoryError as err:
         raise UnsupportedModelError(f"The device has not enough memory: {err}") from err
     except (DeviceLostError, RuntimeError) as err:
-        # A recording that is refused looks like a fault of the device. If it is one, the next runner's check says so.
+        # A failed capture looks like a device fault. If it is one, the check of the next runner reports it.
         raise UnsupportedModelError(f"Its steps cannot be recorded: {err}") from err
     return runner
 
 
 def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
-    """Check it and record its steps; give its memory back where it is not used."""
+    """Check the runner and record its steps; close it if that fails."""
     try:
         check.check(runner)
         runner.warm_up()

@@ -35,19 +35,19 @@ class FinishReason(StrEnum):
 
 
 class TokenHistory:
-    """Each token of prompt and answer once, in the order of its first place, and how often the answer holds it.
+    """The distinct tokens of prompt and answer, in order of first occurrence, and their counts in the answer.
 
-    It grows with the sequence, so that a step costs no more in a long answer than in a short one.
+    It is updated incrementally, so that a step costs no more in a long answer than in a short one.
     """
 
     def __init__(self) -> None:
         self.ids = array("q")
-        self.counts = array("d")  # in the answer; 0: the token is in the prompt only
-        self._index: dict[int, int] = {}  # in both arrays, by token
+        self.counts = array("d")  # in the answer; 0: the token is only in the prompt
+        self._index: dict[int, int] = {}  # token -> index in both arrays
         self._num_answer_ids_read = 0
 
     def read(self, prompt_ids: list[int], output_ids: list[int]) -> None:
-        """Take in what has come since the last call; the lists must only have grown."""
+        """Add the tokens since the last call; the lists must only have grown."""
         if not self._index:
             for token_id in prompt_ids:
                 self._find(token_id)
@@ -56,7 +56,7 @@ class TokenHistory:
         self._num_answer_ids_read = len(output_ids)
 
     def _find(self, token_id: int) -> int:
-        """The token's index; it is entered if it is new."""
+        """Return the token's index; add the token if it is new."""
         index = self._index.setdefault(token_id, len(self._index))
         if index == len(self.ids):
             self.ids.append(token_id)
@@ -124,7 +124,7 @@ class Sequence:
         return self.constraint is not None or self.params.is_penalised
 
     def check_tokens(self, vocab_size: int) -> None:
-        """Look whether the model has all its tokens: a wrong one would break the whole batch on the device.
+        """Check that the model has all its tokens: an invalid one would break the whole batch on the device.
 
         Raises:
             InvalidRequest: the prompt or the sampling parameters have one that the model lacks; `param` names the
@@ -169,9 +169,9 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A token and, where the sequence asks for them, log probabilities (natural logarithms of the model's own).
+    """A token and, if requested, its log probability (natural logarithm, in the model's own distribution).
 
-    `top` are the most probable tokens with theirs, most probable first; the chosen one need not be among them.
+    `top` are the most probable tokens with their log probabilities, best first; the chosen one need not be among them.
     """
 
     token_id: int
@@ -200,6 +200,6 @@ class SequenceOutput:
 
 
 def _unknown(token_ids: Collection[int], vocab_size: int) -> int | None:
-    """A token that the model lacks; None if it has all."""
+    """Return a token that the model lacks; None if it has all."""
     extremes = min(token_ids, default=0), max(token_ids, default=0)
     return next((token_id for token_id in extremes if not 0 <= token_id < vocab_size), None)

@@ -17,22 +17,22 @@ from worker.engine.sequence import BASE_ADAPTER
 
 CPU_MIXED_CHUNK, GPU_MIXED_CHUNK = 32, 256  # tokens
 FULL, SLIDING = "full_attention", "sliding_attention"
-# Their modelling code derives masks of its own from the number of keys, as if every row were as long as the longest.
+# Their modelling code derives its own masks from the number of keys, as if all rows were as long as the longest.
 SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
 
 
 class TransformersRunner:
-    """A `ModelRunner` over a `PreTrainedModel`.
+    """A `ModelRunner` for a `PreTrainedModel`.
 
-    All decode rows are one forward; every prefill row is a forward of its own, so that no row is ever padded. A slot of
-    its cache, which holds a whole sequence, is one block.
+    All decode rows form one forward; each prefill row is a separate forward, so that rows are never padded. A block is
+    a slot of the cache, which holds a whole sequence.
 
     Args:
         model: in evaluation mode, on its device.
-        config: its limits. The threads are the process's own (`torch.set_num_threads`), and nothing is compiled.
+        config: the limits. `num_threads` and `build_dir` are not used.
 
     Raises:
-        UnsupportedModelError: the architecture cannot be run over slots.
+        UnsupportedModelError: the architecture does not work with slots.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
     """
 
@@ -45,7 +45,7 @@ class TransformersRunner:
         self.num_slots = config.max_num_seqs
         self.context_length = self.block_tokens = config.context_length
         self.num_blocks = affordable_sequences(text_config, model.dtype, config)
-        # On a GPU a step's time hardly depends on the number of its tokens.
+        # On a GPU the time of a step hardly depends on the number of its tokens.
         self.mixed_chunk = self.short_prompt = CPU_MIXED_CHUNK if model.device.type == "cpu" else GPU_MIXED_CHUNK
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self._model = model
@@ -53,7 +53,7 @@ class TransformersRunner:
         self._windows = attention_windows(text_config)
         self._batches_decodes = text_config.model_type not in SINGLE_ROW_MODEL_TYPES
         self._cache = SlotCache(self.num_blocks, config.context_length)
-        # The logits of a prompt's other tokens would be the largest tensor of the whole step.
+        # Logits for all tokens of a prompt would be the largest tensor of the step.
         has_option = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if has_option else {}
 
@@ -68,7 +68,7 @@ class TransformersRunner:
             self._cache.copy(source, target, num_tokens)
 
     def close(self) -> None:
-        """Drop model and cache."""
+        """Free model and cache."""
         del self._model, self._cache
 
     def _forward(self, rows: list[Row]) -> Tensor:
@@ -80,7 +80,7 @@ class TransformersRunner:
         return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
 
     def _groups(self, rows: list[Row]) -> list[list[Row]]:
-        """The rows of each forward, all of one length."""
+        """Group the rows into forwards, each with rows of the same length."""
         decodes = [row for row in rows if len(row.token_ids) == 1]
         others = [[row] for row in rows if len(row.token_ids) > 1]
         if not self._batches_decodes:
@@ -88,7 +88,7 @@ class TransformersRunner:
         return [*others, sorted(decodes, key=_slot)] if decodes else others
 
     def _compute(self, rows: list[Row]) -> Tensor:
-        """One forward; the logits after each row's last token: [rows, vocab_size]."""
+        """Run one forward; return the logits after each row's last token: [rows, vocab_size]."""
         for row in rows:
             if row.start == 0:
                 self._cache.open(_slot(row))
@@ -107,7 +107,7 @@ class TransformersRunner:
         return logits[:, -1]
 
     def _masks(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
-        """What each token may look at: one mask, or one per kind of layer where the model has two."""
+        """Return the attention mask, or one per kind of layer if the model has two kinds."""
         masks = {
             kind: causal_mask(positions, self._cache.num_positions, window, self._dtype)
             for kind, window in self._windows.items()
@@ -116,7 +116,7 @@ class TransformersRunner:
 
 
 def attention_windows(config: Any) -> dict[str, int | None]:
-    """The kinds of attention layers of a model, and how many tokens back each looks (None: all).
+    """Return the kinds of attention layers of a model, and the window of each in tokens (None: unlimited).
 
     Raises:
         UnsupportedModelError: a layer is neither full nor sliding-window attention.
@@ -130,7 +130,7 @@ def attention_windows(config: Any) -> dict[str, int | None]:
 
 
 def causal_mask(positions: Tensor, num_positions: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    """Additive mask, 0 or the type's minimum: [rows, 1, tokens, num_positions] for positions [rows, tokens]."""
+    """Return an additive mask (0 or the minimum): [rows, 1, tokens, num_positions] for positions [rows, tokens]."""
     distance = positions[:, None, :, None] - torch.arange(num_positions, device=positions.device)
     is_hidden = distance < 0
     if window is not None:

@@ -8,6 +8,6 @@ helper's data (the model's vocabulary), and leave nothing behind when they end.
                   ║             └─ forks
                   ╚══════════ child.py, ... (one pipe for each)
 
-A child limits itself: what reaches a limit of time or memory dies, and whoever asked sees the end of the pipe.
+A child limits itself: at a limit of time or memory it dies, and its caller sees the end of the pipe.
 docs/decisions/0014-untrusted-programs-in-child-processes.md has the reasons.
 """

@@ -26,9 +26,9 @@ from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
 from worker.priority import give_way
 
-TASKS = "tasks"  # the service whose children do what `Helper.call` asks for
-PATIENCE_S = 0.02  # for about so long a child computes as the engine's equal; then it gives way
-MAX_TASKS = 6  # at once
+TASKS = "tasks"  # the service of the children that run the tasks of `Helper.call`
+PATIENCE_S = 0.02  # about how long a child computes with normal priority; after that it gives way
+MAX_TASKS = 6  # concurrent tasks
 MAX_IDLE = 2  # children that wait for the next task
 END_S = 5.0  # how long the helper may take to end
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -50,8 +50,8 @@ class Child:
     def __init__(self, pid: int, link: Connection, configuration: int) -> None:
         self.pid = pid
         self.link = link
-        self.configuration = configuration  # the number of the one that it was forked with
-        self.is_slow = False  # it gives way to the engine
+        self.configuration = configuration  # the number of the configuration that it was forked with
+        self.is_slow = False  # whether it gives way to the engine
         self._watched_since = 0.0
         self._cpu_s = 0.0  # its CPU time at that moment
 
@@ -157,9 +157,9 @@ class Helper:
             return self._ask(lambda link: Child(_fork(link, service, theirs), ours, self._num_configured))
 
     def end(self, child: Child) -> OverLimit | Overloaded:
-        """End the child, whatever it does. If it has ended by itself, returns why.
+        """Kill the child. If it has ended by itself, the returned error says why.
 
-        `Overloaded`: it did not get to compute. It is no fault of what it did.
+        `Overloaded`: it did not get enough CPU time, which is not the fault of its task.
         """
         child.link.close()
         ended_by = self._ask(lambda link: _end(link, child.pid))
@@ -171,8 +171,8 @@ class Helper:
         """Run a task in a child and return its result.
 
         Raises:
-            OverLimit: it took too much.
-            Overloaded: it did not get to compute in time.
+            OverLimit: the task exceeded a limit.
+            Overloaded: the task did not get enough CPU time in time.
             GivenUp: `is_given_up` became true first.
             HelperClosed: the helper was closed before.
             SLMError: raised by the task.

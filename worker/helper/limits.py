@@ -21,7 +21,7 @@ class OverLimit(Exception):
 class Limits:
     """Wall-clock seconds, CPU seconds, and bytes of address space in addition to the current size.
 
-    What computes reaches that of computing; the clock's is for a machine that is so busy that nothing gets on.
+    A computation reaches the CPU limit first; the wall-clock limit is for a machine that is too busy to make progress.
     """
 
     wall_s: float

@@ -44,8 +44,8 @@ class DeviceRunner:
         config: its limits.
         device: where to compute.
         dtype: number format of weights, keys and values.
-        recorder: makes steps fast; default: CUDA graphs on a CUDA device.
-        is_fused: whether to use the kernels of our own; default: where they run.
+        recorder: records the steps; default: CUDA graphs on a CUDA device.
+        is_fused: whether to use our own kernels; default: if they can run.
 
     Raises:
         UnsupportedModelError: the runner does not support this model.

@@ -56,8 +56,8 @@ struct panels {
     size_t size; /* of a panel, in bytes */
     int32_t num;
     int32_t columns;
-    size_t ahead;          /* bytes from each place to the one that is read next */
-    int32_t columns_ahead; /* that will be read there: they are asked for from memory */
+    size_t ahead;          /* distance in bytes to the data that is read next */
+    int32_t columns_ahead; /* columns to prefetch there */
 };
 
 /* The cache format of keys and values: panels of PANEL_ROWS numbers. */
