@@ -5,7 +5,7 @@ python := ".venv/bin/python"
 # Make .venv, get the default model, and check what is committed before each commit.
 setup:
     python3 -m deploy.bootstrap
-    {{python}} -m SLMInit.base_model
+    {{python}} -m models.base_model
     .venv/bin/pre-commit install
 
 # The unit tests: under a minute.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SLMInit.errors import TrainingError
+from models.errors import TrainingError
 
 Identity = Mapping[str, Any]  # the options that must be the same to resume from a checkpoint, by name
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SLMInit.errors import DatasetError
+from models.errors import DatasetError
 
 FIELDS = ("instruction", "response")
 HELD_OUT_SHARE = 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from SLMInit.errors import FineTuningError
+from models.errors import FineTuningError
 
 if TYPE_CHECKING:
     from common.settings import Settings

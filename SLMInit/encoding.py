@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from SLMInit.conversation import ConversationEncoder
+from models.text.conversation import ConversationEncoder
 from SLMInit.dataset import Pair
 
 IGNORED = -100  # label of a token that the loss ignores

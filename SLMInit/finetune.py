@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from SLMInit.base_model import model_name, resolve_base_model
+from models.base_model import model_name, resolve_base_model
+from models.context import declared_context
+from models.errors import BaseModelError, DatasetError, TrainingError
+from models.text.prompt_template import INSTRUCTION_TEMPLATE
 from SLMInit.checkpoints import Checkpoints
-from SLMInit.context import declared_context
 from SLMInit.dataset import read_pairs, split
 from SLMInit.defaults import read_settings
 from SLMInit.encoding import Row, encode
-from SLMInit.errors import BaseModelError, DatasetError, TrainingError
 from SLMInit.lora_model import describe_lora, load_lora_model
 from SLMInit.options import TrainingOptions
-from SLMInit.prompt_template import INSTRUCTION_TEMPLATE
 from SLMInit.report import Summary, draw_loss, package_versions, write_summary
 from SLMInit.trainer import LoraTrainer, build_trainer
 

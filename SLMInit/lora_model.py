@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, set_seed
 from transformers.pytorch_utils import Conv1D
 
-from SLMInit.errors import BaseModelError
+from models.errors import BaseModelError
 from SLMInit.options import TrainingOptions
 
 

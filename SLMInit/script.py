@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from models.errors import FineTuningError
 from SLMInit.environment import ensure_packages
-from SLMInit.errors import FineTuningError
 from SLMInit.options import Device, TrainingOptions, parse_options
 
 INTERRUPTED = 130  # the shell's status for Ctrl-C

@@ -11,23 +11,27 @@ from redis import Redis
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
-from api.cors import register_cors
 from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.gate import register_gate
-from api.hooks import register_hooks
-from api.line import Line
+from api.http.body_deadline import BodyDeadline
+from api.http.cors import register_cors
+from api.http.hooks import register_hooks
+from api.http.tidy_path import TidyPath
+from api.http.turns import Presence, Turns
+from api.jobs.queue_position import QueueWatcher
+from api.jobs.readers import Readers
+from api.jobs.sse import sse
 from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
 from api.observation.starvation import Starvation
-from api.openai.batches import batches
-from api.openai.files import files
-from api.openai.responses import responses
+from api.openai.batches.files import files
+from api.openai.batches.routes import batches
+from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
-from api.readers import Readers
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.metrics import metrics as metrics_routes
@@ -38,21 +42,17 @@ from api.routes.slm import slm
 from api.routes.tokens import tokens
 from api.routes.usage import usage
 from api.service import JobService
-from api.slow_body import BodyDeadline
-from api.sse import sse
-from api.tidy_path import TidyPath
-from api.turns import Presence, Turns
-from common.api_keys import ApiKeyStore
-from common.batches import BatchStore
-from common.event_log import EventLog
-from common.files import FileStore
 from common.fleet import Fleet
-from common.job_store import JobStore, Ring
+from common.jobs.event_log import EventLog
+from common.jobs.store import Dispatch, JobStore
+from common.owners.api_keys import ApiKeyStore
+from common.owners.batches import BatchStore
+from common.owners.files import FileStore
+from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from common.subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from common.otel import Tracer
+    from common.observation.otel import Tracer
 
 YEAR_S = 31_536_000
 
@@ -68,7 +68,7 @@ def create_app(
     settings: Settings,
     *,
     redis: Redis,
-    ring: Ring,
+    dispatch: Dispatch,
     subscriber: Subscriber,
     metrics: ApiMetrics | None = None,
     tracer: Tracer | None = None,
@@ -87,7 +87,7 @@ def create_app(
     app = _App(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
-    app.extensions[EXTENSION] = _services(settings, redis, ring, subscriber, metrics)
+    app.extensions[EXTENSION] = _services(settings, redis, dispatch, subscriber, metrics)
     observe(app, [*([ServerSpans(tracer)] if tracer else []), AccessLog(), metrics])
     app.wsgi_app = TidyPath(BodyDeadline(app.wsgi_app, settings.body_timeout_s))  # type: ignore[method-assign]
     register_hooks(app)
@@ -101,13 +101,15 @@ def create_app(
     return app
 
 
-def _services(settings: Settings, redis: Redis, ring: Ring, subscriber: Subscriber, metrics: ApiMetrics) -> Services:
-    store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s, context=settings.context)
+def _services(
+    settings: Settings, redis: Redis, dispatch: Dispatch, subscriber: Subscriber, metrics: ApiMetrics
+) -> Services:
+    store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, context=settings.context)
     grace_s = settings.reader_grace_s
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
-    line, presence = Line(store.places), Presence()
+    line, presence = QueueWatcher(store.places), Presence()
     read_turns, short_turns = Turns(presence), Turns(presence, only_beside_others=True)
     jobs = JobService(
         store,

@@ -13,14 +13,14 @@ from api.auth.caller import Caller
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
+from api.http.turns import PATIENCE_S, Turns
 from api.observation.metrics import ApiMetrics
 from api.observation.starvation import Starvation
 from api.overview import Overview
 from api.service import JobService
-from api.turns import PATIENCE_S, Turns
-from common import context
-from common.batches import BatchStore
-from common.files import FileStore
+from common.observation import context
+from common.owners.batches import BatchStore
+from common.owners.files import FileStore
 from common.settings import Settings
 
 EXTENSION = "slm"  # the services' key in `app.extensions`

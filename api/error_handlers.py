@@ -9,13 +9,13 @@ from flask import Flask, Response, jsonify, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from api import answers
 from api.auth.rates import Allowance
 from api.current import note_allowance, request_id, services
+from api.jobs import answers
 from api.openai import errors as openai_errors
 from common import errors
 from common.errors import InternalError, Overloaded, RateLimitExceeded, RedisUnavailable, SLMError
-from common.redis_client import explain
+from common.redis.client import explain
 
 OVERLOAD_RETRY_S = 5
 

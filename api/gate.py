@@ -9,9 +9,9 @@ from api.auth.caller import ANONYMOUS
 from api.auth.foreign_page import is_foreign_page
 from api.auth.rates import Allowance
 from api.current import caller, end_turn, note_allowance, services, take_turn
-from api.request_body import has_body
-from common import context
+from api.http.request_body import has_body
 from common.errors import Forbidden, SLMError, Unauthorized
+from common.observation import context
 
 
 def register_gate(app: Flask) -> None:

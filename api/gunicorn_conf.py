@@ -16,10 +16,10 @@ import tempfile
 
 from gunicorn.workers.base import Worker
 
-from api.gunicorn_logger import FormattedLogger, JsonLogger
+from api.gunicorn.logger import FormattedLogger, JsonLogger
 from common.environment import forget_others
+from common.observation.tracing import check_tracing
 from common.settings import Settings, SettingsError
-from common.tracing import check_tracing
 
 MAX_CONNECTIONS = 10_000
 HEAD_TIMEOUT_S = 5  # for a request's whole head, and between two requests of a connection
@@ -37,7 +37,7 @@ except SettingsError as err:
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host  # an IPv6 address
 
 bind = f"{_host}:{_settings.port}"
-worker_class = "api.gunicorn_worker.ApiWorker"
+worker_class = "api.gunicorn.worker.ApiWorker"
 workers = 1
 worker_connections = MAX_CONNECTIONS
 forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* are believed

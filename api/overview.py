@@ -8,8 +8,8 @@ from pathlib import Path
 
 from common.errors import ModelUnavailable, NoWorker
 from common.fleet import Fleet, WorkerReport
-from common.job_store import NO_WORKER_RETRY_S, JobStore
-from common.jobs import Lane
+from common.jobs.job import Lane
+from common.jobs.store import NO_WORKER_RETRY_S, JobStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from common.outage import Outage
+from common.redis.outage import Outage
 
 BEAT_S = 1.0
 

@@ -15,17 +15,18 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
-from api.line import TURN_HAS_COME, Line, Spot
-from api.live_job import LiveJob
-from api.readers import Readers
-from api.turns import Turns
-from common import events, ids, prompts
-from common.api_keys import ANONYMOUS, Limits
+from api.http.turns import Turns
+from api.jobs.live_job import LiveJob
+from api.jobs.queue_position import DISPATCHED, PositionWatch, QueueWatcher
+from api.jobs.readers import Readers
+from common import ids
 from common.errors import InvalidRequest, JobNotFound, PromptTooLong, ServerStopping, Unauthorized
-from common.event_log import EventLog
-from common.events import Event
-from common.job_store import JobOptions, JobStore, Place, Submitted
-from common.jobs import GenerateResult, JobKind, JobRecord, JobState, Lane
+from common.jobs import events, prompts
+from common.jobs.event_log import EventLog
+from common.jobs.events import Event
+from common.jobs.job import GenerateResult, JobKind, JobRecord, JobState, Lane
+from common.jobs.store import JobOptions, JobStore, QueuePosition, Submitted
+from common.owners.api_keys import ANONYMOUS, Limits
 
 RESTART_S = 5  # about the time until the API is back
 
@@ -53,7 +54,7 @@ class Entered:
 
     job_id: str
     state: JobState
-    place: Place | None
+    place: QueuePosition | None
     is_repeat: bool
 
 
@@ -62,7 +63,7 @@ class JobView:
     """A job as it stands. `place` is None unless it is queued; `text` is the answer so far."""
 
     record: JobRecord
-    place: Place | None
+    place: QueuePosition | None
     text: str
 
 
@@ -91,7 +92,7 @@ class JobService:
         store: JobStore,
         log: EventLog,
         readers: Readers,
-        line: Line,
+        line: QueueWatcher,
         turns: Turns,
         *,
         limits_of: Callable[[str], Limits],
@@ -132,11 +133,11 @@ class JobService:
         submitted = self._enter(str(uuid.uuid4()), job)
         if submitted.repeated:
             record = self._store.get(submitted.job_id)
-            return Entered(record.id, record.state, self._place(record), is_repeat=True)
+            return Entered(record.id, record.state, self._queue_position(record), is_repeat=True)
         return self._entered(submitted)
 
     def _entered(self, submitted: Submitted) -> Entered:
-        return Entered(submitted.job_id, JobState.QUEUED, self._store.place_at(submitted.position), is_repeat=False)
+        return Entered(submitted.job_id, JobState.QUEUED, self._store.position_at(submitted.position), is_repeat=False)
 
     def start(self, job: NewJob) -> LiveJob:
         """Enter a job and follow it. The subscription stands before the job does: no event can slip through."""
@@ -149,8 +150,8 @@ class JobService:
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
-            spot = Spot(self._line, job_id, follower.nudge)
-            live = LiveJob(job_id, job.kind, follower, spot, self._open.discard, owner=job.owner, reading=reading)
+            watch = PositionWatch(self._line, job_id, follower.nudge)
+            live = LiveJob(job_id, job.kind, follower, watch, self._open.discard, owner=job.owner, reading=reading)
             return self._opened(live)
 
     def is_repeat(self, job: NewJob) -> bool:
@@ -222,16 +223,16 @@ class JobService:
         present = self._log.length(record.id)
         turn_of = record.owner if reader is None else reader.owner
         follower = self._log.follow(record.id, lambda: self._turns.take(turn_of))
-        spot = Spot(self._line, record.id, follower.nudge)
-        if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in line
-            spot.begin()
+        watch = PositionWatch(self._line, record.id, follower.nudge)
+        if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in the queue
+            watch.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
         return self._opened(
             LiveJob(
                 record.id,
                 record.kind,
                 follower,
-                spot,
+                watch,
                 self._open.discard,
                 owner=record.owner,
                 reader=reader,
@@ -281,7 +282,7 @@ class JobService:
         return self._view(record)
 
     def view(self, job_id: str) -> JobView:
-        """The job, whosever it is, its place in line and its text so far.
+        """The job, whosever it is, its queue position and its text so far.
 
         Raises:
             JobNotFound: no such job.
@@ -293,7 +294,7 @@ class JobService:
         return self._log.read(job_id)
 
     def _view(self, record: JobRecord) -> JobView:
-        return JobView(record, self._place(record), self._text(record).strip())
+        return JobView(record, self._queue_position(record), self._text(record).strip())
 
     def _text(self, record: JobRecord) -> str:
         """The answer so far. Of an ended job the record has it; a log can be long."""
@@ -301,10 +302,10 @@ class JobService:
             return GenerateResult.from_dict(record.result).response
         return events.committed(self._log.read(record.id))[1]
 
-    def _place(self, record: JobRecord) -> Place | None:
+    def _queue_position(self, record: JobRecord) -> QueuePosition | None:
         if record.state is not JobState.QUEUED:
             return None
-        return self._store.places([record.id]).get(record.id, TURN_HAS_COME)
+        return self._store.places([record.id]).get(record.id, DISPATCHED)
 
     def quarantined(self) -> list[JobRecord]:
         """The jobs that are set aside because they saw too many workers die, oldest first."""

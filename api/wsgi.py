@@ -12,18 +12,18 @@ from redis.exceptions import RedisError
 from api import app as application
 from api.current import EXTENSION, Services
 from api.observation.metrics import ApiMetrics
-from api.openai.batch_driver import BatchDriver
+from api.openai.batches.driver import BatchDriver
 from api.pulse import Pulse
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
 from common.binding import check_binding
-from common.logs import configure_logging
-from common.queue import BellRinger, configure
-from common.redis_client import connect
+from common.jobs.webhook_queue import WebhookQueue
+from common.observation.logs import configure_logging
+from common.observation.tracing import start_tracing
+from common.queue import Dispatcher, configure
+from common.redis.client import connect
+from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from common.subscriber import Subscriber
-from common.tracing import start_tracing
-from common.webhook_queue import WebhookQueue
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ def create_app() -> Flask:
     _check_binding(settings, redis)
     subscriber = Subscriber(redis)
     subscriber.start()
-    ring = BellRinger(configure(Celery("slm", set_as_current=False), settings))
+    dispatch = Dispatcher(configure(Celery("slm", set_as_current=False), settings))
     tracer = start_tracing(settings, "slm-api")
     app = application.create_app(
-        settings, redis=redis, ring=ring, subscriber=subscriber, metrics=metrics, tracer=tracer
+        settings, redis=redis, dispatch=dispatch, subscriber=subscriber, metrics=metrics, tracer=tracer
     )
     services: Services = app.extensions[EXTENSION]
     services.starvation.start()

@@ -26,7 +26,7 @@ from benchmarks.abuse_crowd import crowd_at_work
 from benchmarks.abuse_user import KINDS, Receiver, Times, User
 from benchmarks.attacks import ATTACKS, Attack
 from benchmarks.chaos import is_answering
-from common.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
 from tests.free_port import free_port
 from tests.processes import Process, running_cluster, wait_for

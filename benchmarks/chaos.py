@@ -243,16 +243,16 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
         chaos = Chaos(cluster, redis, port, worker_app, tally)
         wait_for("the API", lambda: is_answering(port))
         expected = _fake_answers if worker_app == FAKE else _real_answers(port)
-        crowd = [Client(number, port, expected, tally) for number in range(clients)]
-        for client in crowd:
+        clients = [Client(number, port, expected, tally) for number in range(clients)]
+        for client in clients:
             client.start()
         end = time.monotonic() + minutes * 60
         while time.monotonic() + every_s < end:
             time.sleep(every_s)
             chaos.strike()
-        for client in crowd:
+        for client in clients:
             client.stopping.set()
-        for client in crowd:
+        for client in clients:
             client.join(300)
     return tally
 

@@ -26,14 +26,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 from benchmarks.engine import ROOT, ModelSize, copy_rate, wait_for
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
 from worker.engine.config import RunnerConfig
-from worker.engine.device.graphs import PlainSteps, StepRecorder
+from worker.engine.device.graphs import PlainSteps, StepCapture
 from worker.engine.device.runner import DeviceRunner
-from worker.engine.loader import choose_device, choose_dtype
+from worker.engine.loading.loader import choose_device, choose_dtype
 from worker.engine.model_runner import Row
-from worker.engine.runner_check import RunnerCheck
-from worker.engine.sampler import Sampler
+from worker.engine.runners.check import RunnerCheck
+from worker.engine.sampling.sampler import Sampler
 from worker.engine.sequence import BASE_ADAPTER, Sequence
 
 TESTS = "tests/kernels"
@@ -91,18 +91,18 @@ def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, floa
 
 
 def make_runner(
-    model: Any, options: argparse.Namespace, num_slots: int, recorder: StepRecorder | None = None
+    model: Any, options: argparse.Namespace, max_num_seqs: int, capturer: StepCapture | None = None
 ) -> DeviceRunner:
     """A runner whose slots are as long as the chains become."""
     config = RunnerConfig(
-        max_num_seqs=num_slots,
+        max_num_seqs=max_num_seqs,
         context_length=options.context + options.steps + 16,
         kv_bytes=None,
         num_threads=torch.get_num_threads(),
         build_dir=ROOT / "data/native",
     )
     return DeviceRunner(
-        model.config, model.state_dict(), config, device=model.device, dtype=model.dtype, recorder=recorder
+        model.config, model.state_dict(), config, device=model.device, dtype=model.dtype, capturer=capturer
     )
 
 

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "redis").mkdir()
         redis = stack.enter_context(running_server(folder / "redis"))
-        env = {"SLM_DATA_DIR": str(ROOT / "data"), "SLM_SLOTS": str(MAX_NUM_SEQS), "SLM_KV_MEMORY": "8GiB"}
+        env = {"SLM_DATA_DIR": str(ROOT / "data"), "SLM_MAX_NUM_SEQS": str(MAX_NUM_SEQS), "SLM_KV_MEMORY": "8GiB"}
         cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
         port = free_port()
         cluster.start_api(port)

@@ -29,12 +29,12 @@ from transformers import AutoModelForCausalLM
 
 from worker.engine.config import PREFILL_CHUNK, RunnerConfig
 from worker.engine.device.runner import DeviceRunner
-from worker.engine.kv_budget import sequence_bytes
-from worker.engine.loader import choose_device, choose_dtype
+from worker.engine.kv_cache.budget import sequence_bytes
+from worker.engine.loading.loader import choose_device, choose_dtype
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
+from worker.engine.runners.transformers.runner import TransformersRunner
 from worker.engine.sequence import BASE_ADAPTER
-from worker.engine.transformers_runner import TransformersRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFILL_TOKENS = 1000

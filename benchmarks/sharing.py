@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
 from common.settings import Settings
-from SLMInit.base_model import resolve_base_model
-from worker.backend import engine_config
+from models.base_model import resolve_base_model
 from worker.engine.engine import Engine
-from worker.engine.loader import load_model
+from worker.engine.loading.loader import load_model
 from worker.engine.sequence import Sequence, SequenceOutput
+from worker.model.loader import engine_config
 
 LONG, QUESTION, ANSWER = 1000, 30, 24  # tokens
 NEIGHBOURS, NEIGHBOUR_TOKENS = 8, 96

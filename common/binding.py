@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 
-from common.api_keys import ApiKeyStore
+from common.owners.api_keys import ApiKeyStore
 from common.settings import Settings
 
 

@@ -24,6 +24,8 @@ _KEPT = frozenset(
         *("CC", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
     }
 )
+# Old names of settings, still accepted. The new name wins if both are set.
+RENAMED = {"SLM_SLOTS": "SLM_MAX_NUM_SEQS"}
 _KEPT_PREFIXES = ("SLM_", "LC_", "HF_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "OTEL_")
 
 
@@ -36,6 +38,13 @@ def forget_others(environment: MutableMapping[str, str]) -> None:
     """Delete all other variables from this process's `os.environ`, for processes started by others (containers)."""
     for name in [name for name in environment if not _is_kept(name)]:
         del environment[name]
+
+
+def rename_old(environment: MutableMapping[str, str]) -> None:
+    """Give variables that have an old name their new one."""
+    for old, new in RENAMED.items():
+        if old in environment:
+            environment.setdefault(new, environment.pop(old))
 
 
 def _is_kept(name: str) -> bool:

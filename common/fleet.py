@@ -13,8 +13,8 @@ from typing import Literal
 
 from redis import Redis
 
-from common import keys
-from common.scripts import Script
+from common.redis import keys
+from common.redis.scripts import Script
 
 
 class WorkerState(StrEnum):

@@ -14,14 +14,14 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from common.job_store import Bell
-from common.logs import fields
-from common.redis_address import RedisAddress
+from common.jobs.store import WakeUp
+from common.observation.logs import fields
+from common.redis.address import RedisAddress
 from common.settings import Settings
 
 QUEUE = "slm"
-PREPARE_PLACES = 3  # jobs that each worker prepares at once; lua/prelude.lua has the same number
-SPARE_THREADS = 2 + PREPARE_PLACES  # pool threads beyond the slots: two stay free for load and unload
+MAX_PREPARING = 3  # jobs that each worker prepares at once; lua/prelude.lua has the same number
+SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond the slots: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
     "priority_steps": [0],  # a single list
@@ -43,7 +43,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
         task_ignore_result=True,
         result_backend_thread_safe=True,  # we use no backend; without this each thread (request) looks for its own
         task_acks_late=False,
-        worker_concurrency=settings.slots + SPARE_THREADS,
+        worker_concurrency=settings.max_num_seqs + SPARE_THREADS,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_hijack_root_logger=False,
@@ -57,20 +57,23 @@ def configure(app: Celery, settings: Settings) -> Celery:
     return app
 
 
-class BellRinger:
+class Dispatcher:
     """Sends the Celery wake-up messages of dispatched jobs. The task id is the job id, which Flower shows."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def __call__(self, bells: Sequence[Bell]) -> None:
+    def __call__(self, wake_ups: Sequence[WakeUp]) -> None:
         """Send the messages. If one fails, a worker's reaper sends it later: the job is safe in the store."""
-        for bell in bells:
+        for wake_up in wake_ups:
             try:
                 self._app.send_task(
-                    bell.kind.task_name, args=[bell.job_id], task_id=bell.job_id, queue=QUEUE, retry=False
+                    wake_up.kind.task_name, args=[wake_up.job_id], task_id=wake_up.job_id, queue=QUEUE, retry=False
                 )
             except OperationalError as err:
                 log.warning(
-                    "job %s: not dispatched (%s); the reaper will", bell.job_id, err, extra=fields(job_id=bell.job_id)
+                    "job %s: not dispatched (%s); the reaper will",
+                    wake_up.job_id,
+                    err,
+                    extra=fields(job_id=wake_up.job_id),
                 )

@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.environment import rename_old
 from common.network import is_loopback
-from common.redis_address import RedisAddress
+from common.redis.address import RedisAddress
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -73,7 +74,7 @@ class Settings(BaseSettings):
         "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads per worker. 0: all cores that it may use.")
-    slots: int = Field(32, ge=1, le=512, description="Maximum number of generations that a worker runs at once.")
+    max_num_seqs: int = Field(32, ge=1, le=512, description="Maximum number of generations that a worker runs at once.")
     kv_memory: ByteSize | None = Field(
         None,
         gt=0,
@@ -201,6 +202,7 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: a variable with our prefix is not a setting, or a value is not allowed.
         """
+        rename_old(os.environ)
         known = {f"{ENV_PREFIX}{name}".upper() for name in cls.model_fields}
         unknown = sorted(
             name for name in os.environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in known

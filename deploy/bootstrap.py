@@ -21,8 +21,8 @@ import venv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deploy.pip_install import PipProgress, run_pip
-from deploy.stage import Stage
+from deploy.setup.pip_install import PipProgress, run_pip
+from deploy.setup.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"

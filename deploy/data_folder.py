@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common.redis_address import RedisAddress
+from common.redis.address import RedisAddress
 from common.settings import ROOT
 from deploy import leftovers
-from deploy.preflight import PreflightError
+from deploy.setup.preflight import PreflightError
 
 LEFTOVERS_S = 5.0  # time for the processes of a killed start to end by themselves: Redis flushes its log
 KILLED_S = 10.0  # time for them to end after they were killed

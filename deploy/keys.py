@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from common.environment import ours
-from deploy import bootstrap, settings_check
+from deploy import bootstrap
+from deploy.setup import settings_check
 
 if TYPE_CHECKING:
     from redis import Redis
 
-    from common.api_keys import ApiKey, Limits
+    from common.owners.api_keys import ApiKey, Limits
 
 _LIMITS = {
     "requests_per_minute": "requests per minute that create work (POST)",
@@ -53,10 +54,10 @@ def _run(asked: argparse.Namespace, argv: Sequence[str]) -> int:
         os.execve(python, [str(python), "-m", "deploy.keys", *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
     from redis.exceptions import RedisError
 
-    from common.api_keys import ApiKeyError
+    from common.owners.api_keys import ApiKeyError
     from common.settings import Settings, SettingsError
-    from deploy import own_redis
-    from deploy.preflight import PreflightError
+    from deploy.redis import own_redis
+    from deploy.setup.preflight import PreflightError
 
     os.umask(0o077)  # this may start the server's Redis
     try:
@@ -106,7 +107,7 @@ def _limits_of(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _create(redis: Redis, asked: argparse.Namespace) -> str:
-    from common.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
+    from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 
     limits = replace(DEFAULT_LIMITS, **_limits_of(asked))
     secret = ApiKeyStore(redis).create(asked.name, Role(asked.role), limits)
@@ -114,7 +115,7 @@ def _create(redis: Redis, asked: argparse.Namespace) -> str:
 
 
 def _change(redis: Redis, asked: argparse.Namespace) -> str:
-    from common.api_keys import ApiKeyStore, Role
+    from common.owners.api_keys import ApiKeyStore, Role
 
     role = {} if asked.role is None else {"role": Role(asked.role)}
     return _line(ApiKeyStore(redis).change(asked.name, _limits_of(asked) | role))
@@ -122,9 +123,9 @@ def _change(redis: Redis, asked: argparse.Namespace) -> str:
 
 def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
     """Revoke the key first, so that nothing new is accepted, then end its work. Resumes an interrupted revocation."""
-    from common.api_keys import ApiKeyError, ApiKeyStore
-    from common.batches import BatchStore
-    from common.job_store import JobStore
+    from common.jobs.store import JobStore
+    from common.owners.api_keys import ApiKeyError, ApiKeyStore
+    from common.owners.batches import BatchStore
     from common.settings import Settings
 
     settings = Settings.from_env()
@@ -140,12 +141,12 @@ def _revoke(redis: Redis, asked: argparse.Namespace) -> str:
     return f"The key of {asked.name} is rejected within two seconds. Cancelled: {jobs} jobs, {batches} batches."
 
 
-def _leave_to_the_workers(_bells: object) -> None:
+def _leave_to_the_workers(_wake_ups: object) -> None:
     """Dispatch nothing: the workers' reapers find the jobs that move up in the queue within seconds."""
 
 
 def _list(redis: Redis, _asked: argparse.Namespace) -> str:
-    from common.api_keys import ApiKeyStore
+    from common.owners.api_keys import ApiKeyStore
 
     return "\n".join(map(_line, ApiKeyStore(redis).all())) or "There are no keys."
 
@@ -156,7 +157,7 @@ def _line(key: ApiKey) -> str:
 
 def _told(limits: Limits) -> str:
     """Return the limits that differ from the default ones, as text."""
-    from common.api_keys import DEFAULT_LIMITS
+    from common.owners.api_keys import DEFAULT_LIMITS
 
     values = {name: getattr(limits, name) for name in _LIMITS if getattr(limits, name) != getattr(DEFAULT_LIMITS, name)}
     named = [f"{'any' if value is None else value} {name.replace('_', ' ')}" for name, value in values.items()]

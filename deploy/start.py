@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.environment import forget_others, ours
-from deploy import bootstrap, options, settings_check
+from deploy import bootstrap, options
+from deploy.setup import settings_check
 
 SCRIPT = bootstrap.ROOT / "start_slm_api.py"
 
@@ -35,7 +36,7 @@ def _start(asked: options.StartOptions, argv: Sequence[str]) -> int:
     if Path(sys.prefix).resolve() != bootstrap.VENV.resolve() or _steers_python():
         os.execve(python, [str(python), str(SCRIPT), *argv], ours(os.environ))  # noqa: S606 - no shell is wanted
     forget_others(os.environ)
-    from deploy.serve import serve
+    from deploy.processes.serve import serve
 
     return serve(asked)
 

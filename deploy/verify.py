@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from deploy import bootstrap, check_server, suite
+from deploy import bootstrap, suite
+from deploy.check import check_server
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 KEY_VARIABLE = "API_KEY"  # not a command line option: every user of the machine can read command lines

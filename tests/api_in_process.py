@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from common.fleet import WorkerReport, WorkerState
+from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from common.subscriber import Subscriber
 from tests.scripted_worker import Script, ScriptedWorker
 
 REPORT = WorkerReport(
@@ -69,6 +69,9 @@ def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPOR
         subscriber.start()
         made = Settings(**settings)
         yield Api(
-            create_app(made, redis=redis, ring=worker.ring, subscriber=subscriber).test_client(), made, worker, redis
+            create_app(made, redis=redis, dispatch=worker.dispatch, subscriber=subscriber).test_client(),
+            made,
+            worker,
+            redis,
         )
         subscriber.stop()

@@ -11,7 +11,7 @@ import fakeredis
 import pytest
 from redis import Redis
 
-from common.redis_client import connect
+from common.redis.client import connect
 from tests.redis_server import RedisServer, running_server
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import ModelUnavailable
-from common.logs import configure_logging
+from common.observation.logs import configure_logging
 from common.settings import Settings
 from tests.fakes import (
     ASSISTANT,
@@ -25,12 +25,12 @@ from tests.fakes import (
     endless,
     fake_engine,
 )
-from worker.celery_app import WorkerApp
+from worker.celery.app import WorkerApp
 from worker.engine.engine import Deliver
-from worker.engine.grammar_compiler import GrammarCompiler
-from worker.engine.untrusted import SERVICES
+from worker.engine.grammar.compiler import GrammarCompiler
+from worker.engine.untrusted_code.services import SERVICES
 from worker.helper.client import Helper
-from worker.serving import Accelerators, ModelContent, ModelSpec, Serving
+from worker.model.protocols import Accelerators, LoadedModel, ModelContent, ModelSpec
 
 
 def plan(history: list[int]) -> int:
@@ -38,7 +38,7 @@ def plan(history: list[int]) -> int:
     return endless()(history) if prompt.startswith("endless") else echo(history)
 
 
-class FakeBackend:
+class FakeModelLoader:
     """Loads the fake model."""
 
     def __init__(self, settings: Settings) -> None:
@@ -59,13 +59,13 @@ class FakeBackend:
         except OSError as err:
             raise ModelUnavailable(f"no adapter: {err}") from err
 
-    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Serving:
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
             raise ModelUnavailable(message)
         time.sleep(0.3)  # long enough for the state "loading" to be visible
         runner = FakeRunner(
             plan,
-            num_slots=self._settings.slots,
+            max_num_seqs=self._settings.max_num_seqs,
             context_length=self._settings.context,
             step_delay_s=float(os.environ.get("FAKE_STEP_MS", "1")) / 1000,
         )
@@ -80,11 +80,11 @@ class FakeBackend:
             runner.close()
 
         grammars = GrammarCompiler(helper, ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
-        return Serving(
+        return LoadedModel(
             engine, FakeRenderer(), grammars, "cpu", "float32", self._settings.context, self.content(), close
         )
 
 
 _settings = Settings.from_env()
 configure_logging(_settings.log_level, _settings.log_format)
-app = WorkerApp(_settings, FakeBackend(_settings))
+app = WorkerApp(_settings, FakeModelLoader(_settings))

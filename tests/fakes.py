@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from common.errors import SLMError
-from common.prompts import Conversation, Prompt, RawText, TokenIds
-from worker.engine.asynchronous_engine import AsynchronousEngine
+from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Deliver, Engine
 from worker.engine.model_runner import Row
-from worker.engine.sampler import Sampler
-from worker.engine.samples import Samples
+from worker.engine.overlap_engine import OverlapEngine
+from worker.engine.sampling.sampler import Sampler
+from worker.engine.sampling.samples import Samples
 from worker.engine.sequence import BASE_ADAPTER, SampledToken, SequenceOutput
 from worker.engine.sequence import Sequence as Generation
 
@@ -153,34 +153,34 @@ class FakeRunner:
     """A `ModelRunner` that keeps the tokens of every block and asks its plan for the next token.
 
     It fails if the engine breaks the interface's rules, e.g. if the blocks of a row lack the tokens before it. If the
-    test sets `is_asynchronous`, it takes tokens from the last samples, as an `AsynchronousRunner` does.
+    test sets `can_overlap`, it takes tokens from the last samples, as an `OverlapRunner` does.
     """
 
     vocab_size = VOCAB_SIZE
     adapters = frozenset({BASE_ADAPTER})
-    is_asynchronous = False
+    can_overlap = False
 
     def __init__(
         self,
         plan: Plan = echo,
         *,
-        num_slots: int = 4,
+        max_num_seqs: int = 4,
         context_length: int = 256,
         block_tokens: int = 256,
         num_blocks: int | None = None,
         mixed_chunk: int = 256,
         short_prompt: int = 0,
-        max_guesses: int = 0,
+        max_draft_tokens: int = 0,
         step_delay_s: float = 0.0,
         gate: Gate | None = None,
     ) -> None:
-        self.num_slots = num_slots
+        self.max_num_seqs = max_num_seqs
         self.context_length = context_length
         self.block_tokens = block_tokens
-        self.num_blocks = num_blocks or num_slots * -(-context_length // block_tokens)
+        self.num_blocks = num_blocks or max_num_seqs * -(-context_length // block_tokens)
         self.mixed_chunk = mixed_chunk
         self.short_prompt = short_prompt
-        self.max_guesses = max_guesses
+        self.max_draft_tokens = max_draft_tokens
         self.batches: list[list[Row]] = []  # every forward's rows
         self.events: list[str] = []  # "launch" for every forward, and "fetch" from a `FakeDeviceSampler`
         self.fail_with: Exception | None = None  # raised by the next forward
@@ -200,7 +200,7 @@ class FakeRunner:
             error, self.fail_with = self.fail_with, None
             raise error
         assert rows, "an empty step"
-        assert len(rows) <= self.num_slots, "too many rows"
+        assert len(rows) <= self.max_num_seqs, "too many rows"
         assert len({row.blocks[row.start // self.block_tokens] for row in rows}) == len(rows), "two rows in one block"
         logits = [one for row in rows for one in self._compute(_with_token(row, previous))]
         return torch.stack(logits) if logits else torch.empty(0, self.vocab_size)
@@ -213,8 +213,8 @@ class FakeRunner:
         self.is_closed = True
 
     def _compute(self, row: Row) -> list[Tensor]:
-        assert row.num_guesses < len(row.token_ids), "an empty row"
-        assert row.num_guesses <= self.max_guesses, "too many guesses"
+        assert row.num_draft_tokens < len(row.token_ids), "an empty row"
+        assert row.num_draft_tokens <= self.max_draft_tokens, "too many draft tokens"
         for position, token_id in enumerate(row.token_ids, row.start):
             block = self._blocks[row.blocks[position // self.block_tokens]]
             assert position % self.block_tokens <= len(block), "the row does not continue its block"
@@ -284,7 +284,7 @@ def fake_engine(
     """Return a real engine with a `FakeRunner`, not started yet."""
     tokenizer = ByteTokenizer()
     runner = runner or FakeRunner(plan)
-    return (AsynchronousEngine if runner.is_asynchronous else Engine)(
+    return (OverlapEngine if runner.can_overlap else Engine)(
         runner,
         sampler or Sampler(frozenset({tokenizer.eos_token_id})),
         decoder=tokenizer,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from SLMInit.gguf_tokenizer import TokenType
+from models.gguf.tokenizer import TokenType
 
 ARCHITECTURES = {"gemma3_text": "gemma3"}  # llama.cpp's name, if it differs from transformers'
 NORMS_PLUS_ONE = ("gemma2", "gemma3")

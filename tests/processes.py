@@ -16,16 +16,16 @@ from typing import TypeVar
 
 from celery import Celery
 
-from common.event_log import EventLog
-from common.events import Event
 from common.fleet import Fleet, WorkerReport
-from common.job_store import JobOptions, JobStore
-from common.jobs import GenerateParams, JobKind, JobRecord, Lane
-from common.queue import BellRinger, configure
-from common.redis_client import connect
-from common.sampling import SamplingParams
+from common.jobs.event_log import EventLog
+from common.jobs.events import Event
+from common.jobs.job import GenerateParams, JobKind, JobRecord, Lane
+from common.jobs.sampling import SamplingParams
+from common.jobs.store import JobOptions, JobStore
+from common.queue import Dispatcher, configure
+from common.redis.client import connect
+from common.redis.subscriber import Subscriber
 from common.settings import ROOT, Settings
-from common.subscriber import Subscriber
 
 PATIENCE_S = 180.0  # generous: a busy machine must not fail a test
 
@@ -120,7 +120,7 @@ class Cluster:
         self.env = {"SLM_REDIS_URL": redis_url, "SLM_DATA_DIR": str(folder / "data")} | env
         settings = Settings(redis_url=redis_url)
         self.redis = connect(redis_url)
-        self.store = JobStore(self.redis, BellRinger(configure(Celery("test"), settings)), job_ttl_s=600)
+        self.store = JobStore(self.redis, Dispatcher(configure(Celery("test"), settings)), job_ttl_s=600)
         self.fleet = Fleet(self.redis)
         self._folder = folder
         self._processes: list[Process] = []

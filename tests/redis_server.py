@@ -13,7 +13,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from deploy.redis_server import durability, find_server
+from deploy.redis.redis_server import durability, find_server
 from tests.free_port import free_port
 
 

@@ -16,14 +16,15 @@ from typing import Any
 
 from redis import Redis
 
-from common import events, keys, prompts
 from common.errors import InvalidRequest, SLMError
-from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import Bell, Claim, JobStore
-from common.jobs import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult
-from common.logprobs import TokenLogprobs
-from common.prompts import RawText, TokenIds
+from common.jobs import events, prompts
+from common.jobs.events import Event
+from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult
+from common.jobs.logprobs import TokenLogprobs
+from common.jobs.prompts import RawText, TokenIds
+from common.jobs.store import Claim, JobStore, WakeUp
+from common.redis import keys
 
 LAST_TOKEN = 0xD7FF  # the code points after it are surrogates, not characters
 LEASE_S = 60.0
@@ -155,19 +156,19 @@ class ScriptedWorker:
         self.report = report or WorkerReport(
             id="w1", host="host", pid=4711, state=WorkerState.READY, device="cuda", slots=4, base_model="gpt2"
         )
-        self.store = JobStore(redis, self.ring, job_ttl_s=3600)
+        self.store = JobStore(redis, self.dispatch, job_ttl_s=3600)
         self._redis = redis
         self._fleet = Fleet(redis)
-        self._rung = threading.Event()
+        self._dispatched = threading.Event()
         self._stopping = threading.Event()
         self._done_looking = threading.Event()
         self._plays: list[threading.Thread] = []
         self._failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="scripted-worker")
 
-    def ring(self, _bells: Sequence[Bell]) -> None:
+    def dispatch(self, _wake_ups: Sequence[WakeUp]) -> None:
         """For `JobStore`: make the worker look for jobs now."""
-        self._rung.set()
+        self._dispatched.set()
 
     def __enter__(self) -> ScriptedWorker:
         self.beat()
@@ -177,7 +178,7 @@ class ScriptedWorker:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._done_looking.set()
-        self._rung.set()
+        self._dispatched.set()
         self._thread.join(TIMEOUT_S)
         for play in self._plays:
             play.join(TIMEOUT_S)
@@ -198,10 +199,10 @@ class ScriptedWorker:
 
     def _run(self) -> None:
         while not self._done_looking.is_set():
-            self._rung.wait(POLL_S)
-            self._rung.clear()
+            self._dispatched.wait(POLL_S)
+            self._dispatched.clear()
             for lane in Lane:
-                for job_id in self._redis.zrange(keys.rung(lane), 0, -1):
+                for job_id in self._redis.zrange(keys.dispatched(lane), 0, -1):
                     self._take(job_id)
 
     def _take(self, job_id: str) -> None:

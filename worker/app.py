@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from celery.exceptions import SecurityWarning
 
 from common.environment import forget_others
-from common.logs import configure_logging
+from common.observation.logs import configure_logging
+from common.observation.tracing import check_tracing
 from common.settings import Settings, SettingsError
-from common.tracing import check_tracing
 
 if TYPE_CHECKING:
-    from worker.celery_app import WorkerApp
+    from worker.celery.app import WorkerApp
 
 
 def _from_env() -> WorkerApp:
     """Celery imports this before it reads the options of its command, and variables that stand for them."""
     forget_others(os.environ)
     warnings.simplefilter("ignore", SecurityWarning)  # of pickles read as root: there are none (`accept_content`)
-    from worker.backend import ModelBackend
-    from worker.celery_app import WorkerApp
+    from worker.celery.app import WorkerApp
+    from worker.model.loader import ConfiguredModelLoader
 
     try:
         settings = Settings.from_env()
@@ -32,7 +32,7 @@ def _from_env() -> WorkerApp:
     except SettingsError as err:
         sys.exit(f"worker: {err}")
     configure_logging(settings.log_level, settings.log_format)
-    return WorkerApp(settings, ModelBackend(settings))
+    return WorkerApp(settings, ConfiguredModelLoader(settings))
 
 
 app = _from_env()

@@ -14,34 +14,34 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from common.errors import Cancelled
-from common.event_log import EventLog
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import JobStore
-from common.jobs import JobKind
-from common.metrics_board import MetricsBoard
-from common.outage import Outage
-from common.queue import QUEUE, SPARE_THREADS, BellRinger
-from common.redis_client import connect
+from common.jobs.event_log import EventLog
+from common.jobs.job import JobKind
+from common.jobs.store import JobStore
+from common.observation.metrics_store import MetricsStore
+from common.observation.tracing import start_tracing
+from common.queue import QUEUE, SPARE_THREADS, Dispatcher
+from common.redis.client import connect
+from common.redis.outage import Outage
+from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from common.subscriber import Subscriber
-from common.tracing import start_tracing
-from worker.control import ControlListener
 from worker.engine.engine import Engine
-from worker.generation import Generation
-from worker.heartbeat import Heartbeat
-from worker.held_jobs import Fate, HeldJob, HeldJobs
-from worker.job_runner import JobRunner
-from worker.metrics import MetricsReporter, WorkerMetrics
-from worker.model_jobs import ModelJobs
-from worker.model_keeper import ModelKeeper
-from worker.observer import Observer
-from worker.patient_redis import PatientRedis
-from worker.preparation import Preparation
-from worker.publisher import Publisher
-from worker.serving import Backend, Serving
-from worker.token_jobs import TokenJobs
-from worker.traces import Traces
-from worker.watchdog import Watchdog
+from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.generate import Generation
+from worker.jobs.load import ModelJobs
+from worker.jobs.observer import Observer
+from worker.jobs.patient_redis import PatientRedis
+from worker.jobs.prepare import Preparation
+from worker.jobs.publisher import Publisher
+from worker.jobs.runner import JobRunner
+from worker.jobs.tokenize import TokenJobs
+from worker.liveness.control import ControlListener
+from worker.liveness.heartbeat import Heartbeat
+from worker.liveness.watchdog import Watchdog
+from worker.model.manager import ModelManager
+from worker.model.protocols import LoadedModel, ModelLoader
+from worker.observation.metrics import MetricsReporter, WorkerMetrics
+from worker.observation.traces import Traces
 
 REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
 SETTLE_POLL_S = 0.2
@@ -54,24 +54,24 @@ log = logging.getLogger(__name__)
 class WorkerRuntime:
     """One worker's parts and their order of start and stop.
 
-    Threads: Celery's pool (one per job), the engine's, the publisher's, the keeper's, the heartbeat's, the control
-    listener's, the subscriber's.
+    Threads: Celery's pool (one per job), and one each for the engine, the publisher, the model manager, the heartbeat,
+    the control listener and the subscriber.
     """
 
-    def __init__(self, app: Celery, settings: Settings, backend: Backend, worker_id: str) -> None:
+    def __init__(self, app: Celery, settings: Settings, model_loader: ModelLoader, worker_id: str) -> None:
         self._settings = settings
-        self._backend = backend
+        self._model_loader = model_loader
         self._identity = WorkerReport(id=worker_id, host=socket.gethostname(), pid=os.getpid())
         self._takes_jobs = False
         self._draining = threading.Event()
         self._metrics = WorkerMetrics(lambda: self._engine)
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
         self.outage = Outage(log)
-        ring = BellRinger(app)
-        store = JobStore(redis, ring, job_ttl_s=settings.job_ttl_s)
+        dispatch = Dispatcher(app)
+        store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s)
         fleet = Fleet(redis)
         self._store = store
-        self._jobs = HeldJobs()
+        self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._lose, self._metrics, self.outage)
         self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
@@ -84,25 +84,27 @@ class WorkerRuntime:
             on_lost=self._lose,
             on_cancel=self._cancel,
             watchdog=self._watchdog,
-            metrics=MetricsReporter(MetricsBoard(redis), worker_id, self._metrics.to_wire),
+            metrics=MetricsReporter(MetricsStore(redis), worker_id, self._metrics.to_wire),
             outage=self.outage,
         )
-        self._keeper = ModelKeeper(fleet, self._load, backend.content, self._heartbeat.publish, self.outage)
+        self._model_manager = ModelManager(
+            fleet, self._load, model_loader.content, self._heartbeat.publish, self.outage
+        )
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
         self._patient = PatientRedis(redis, self.outage)
-        jobs = JobStore(self._patient, ring, job_ttl_s=settings.job_ttl_s)
-        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._keeper, observer)
+        jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
+        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient))
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,
             JobKind.LOAD: model_jobs.run,
             JobKind.UNLOAD: model_jobs.run,
-            JobKind.TOKENIZE: TokenJobs(jobs, self._keeper).run,
+            JobKind.TOKENIZE: TokenJobs(jobs, self._model_manager).run,
         }
-        prepare = Preparation(jobs, self._keeper).run
+        prepare = Preparation(jobs, self._model_manager).run
         self._runner = JobRunner(jobs, self._jobs, run, prepare, worker_id=worker_id, lease_s=settings.lease_s)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -113,21 +115,21 @@ class WorkerRuntime:
         self._heartbeat.publish()  # seen by the API before the slow imports
         self._subscriber.start()
         self._control = ControlListener(
-            self._subscriber, on_cancel=self._cancel_id, on_yield=self._yield_id, on_model=self._keeper.nudge
+            self._subscriber, on_cancel=self._cancel_id, on_yield=self._yield_id, on_model=self._model_manager.nudge
         )
         self._control.start()
         self._publisher.start()
         self._identity = self._identity.but(
-            cuda_available=self._backend.accelerators.cuda, mps_available=self._backend.accelerators.mps
+            cuda_available=self._model_loader.accelerators.cuda, mps_available=self._model_loader.accelerators.mps
         )
         self._note_model()
-        self._keeper.start()
-        while not self._keeper.wait_until_settled(SETTLE_POLL_S) and not interrupted():
+        self._model_manager.start()
+        while not self._model_manager.wait_until_settled(SETTLE_POLL_S) and not interrupted():
             pass
         self._takes_jobs = True
         self._heartbeat.publish()
         with suppress(RedisError):  # the reaper does it too
-            self._store.ring_due()
+            self._store.dispatch_due()
 
     def begin_drain(self, grace_s: float | None = None) -> None:
         """Take no more jobs; let the running ones finish for `grace_s`, then hand them over. Returns at once."""
@@ -143,50 +145,50 @@ class WorkerRuntime:
         self._jobs.wait_until_empty(self._settings.drain_s + self._settings.lease_s)
         if self._control is not None:
             self._control.stop()
-            self._keeper.stop()
+            self._model_manager.stop()
             self._publisher.stop()
         self._heartbeat.stop()
         self._subscriber.stop()
         if self._tracer is not None:
             self._tracer.close()
 
-    def answer_bell(self, job_id: str) -> None:
+    def handle_message(self, job_id: str) -> None:
         """Run the job, if it waits; called on a thread of the pool."""
         self._watchdog.heard()
-        self._runner.answer_bell(job_id, draining=self._draining.is_set())
+        self._runner.handle_message(job_id, draining=self._draining.is_set())
 
     def report(self) -> WorkerReport:
         """The worker's account of itself now."""
-        holding = self._keeper.holding
+        status = self._model_manager.status
         draining = self._draining.is_set()
-        serving = holding.serving
+        model = status.model
         return self._identity.but(
-            state=WorkerState.DRAINING if draining else holding.state,
-            slots=self._settings.slots if self._takes_jobs and not draining else 0,
+            state=WorkerState.DRAINING if draining else status.state,
+            slots=self._settings.max_num_seqs if self._takes_jobs and not draining else 0,
             running=len(self._jobs.all()),
-            generation=holding.generation,
-            error=holding.error.message if holding.error else None,
-            dtype=serving.dtype if serving else None,
-            context=serving.context if serving else None,
-            base_id=serving.content.base if serving else None,
-            adapter_id=serving.content.adapter if serving else None,
+            generation=status.generation,
+            error=status.error.message if status.error else None,
+            dtype=model.dtype if model else None,
+            context=model.context if model else None,
+            base_id=model.content.base if model else None,
+            adapter_id=model.content.adapter if model else None,
         )
 
     @property
     def _engine(self) -> Engine | None:
-        serving = self._keeper.holding.serving
-        return None if serving is None else serving.engine
+        model = self._model_manager.status.model
+        return None if model is None else model.engine
 
     # -- what the parts ask of each other ------------------------------------------------------------------------------
 
     def _note_model(self) -> None:
         """Report what is, or would be, loaded: it may have been trained since the last load."""
-        spec = self._backend.spec()
+        spec = self._model_loader.spec()
         self._identity = self._identity.but(device=spec.device, base_model=spec.base_model, lora_path=spec.lora_path)
 
-    def _load(self) -> Serving:
+    def _load(self) -> LoadedModel:
         self._note_model()
-        return self._backend.load(self._publisher.deliver, self._on_fatal)
+        return self._model_loader.load(self._publisher.deliver, self._on_fatal)
 
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):
@@ -195,13 +197,13 @@ class WorkerRuntime:
     def _yield_id(self, job_id: str) -> None:
         """Others need the slot of a job that nobody reads."""
         for job in self._jobs.of_job(job_id):
-            job.decide(Fate.HANDED_OVER)
+            job.decide(Outcome.RELEASED)
 
-    def _cancel(self, job: HeldJob) -> None:
+    def _cancel(self, job: ActiveJob) -> None:
         job.request_end(Cancelled("The job was cancelled."))
 
-    def _lose(self, job: HeldJob) -> None:
-        job.decide(Fate.LOST)
+    def _lose(self, job: ActiveJob) -> None:
+        job.decide(Outcome.FENCED)
 
     def _drain(self, grace_s: float) -> None:
         self._heartbeat.publish()
@@ -211,14 +213,14 @@ class WorkerRuntime:
         left = self._jobs.all()
         log.info("handing over %d jobs", len(left))
         for job in left:
-            job.decide(Fate.HANDED_OVER)
+            job.decide(Outcome.RELEASED)
         self._jobs.wait_until_empty(HAND_OVER_S)
         self._patient.end_patience()
 
     def _is_free(self) -> bool:
-        """Whether a bell could be answered now."""
+        """Whether a wake-up message could be answered now."""
         is_taking = self._takes_jobs and not self._draining.is_set()
-        return is_taking and len(self._jobs.all()) < self._settings.slots + SPARE_THREADS
+        return is_taking and len(self._jobs.all()) < self._settings.max_num_seqs + SPARE_THREADS
 
     def _on_stall(self) -> None:
         self._end_process(grace_s=self._settings.drain_s)

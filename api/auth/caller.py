@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common import api_keys
+from common.owners import api_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from api.auth.caller import ANONYMOUS, Caller
-from common.api_keys import UNLIMITED, ApiKey, ApiKeyStore, Limits, Role, digest
 from common.errors import Unauthorized
+from common.owners.api_keys import UNLIMITED, ApiKey, ApiKeyStore, Limits, Role, digest
 
 CACHE_S = 2.0  # how long a revoked key may still open something
 

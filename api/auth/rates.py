@@ -11,8 +11,8 @@ from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis import Redis
 
-from common import keys
 from common.errors import RateLimitExceeded
+from common.redis import keys
 
 
 @dataclass(frozen=True, slots=True)

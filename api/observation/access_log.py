@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from api.observation.exchange import Exchange
-from common import context
-from common.logs import fields
+from common.observation import context
+from common.observation.logs import fields
 
 QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/static/<path:filename>"})  # asked for all the time
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from flask import Flask, request
 
-from common import context
+from common.observation import context
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,7 +58,7 @@ class Observer(Protocol):
         ...
 
     def end(self, exchange: Exchange) -> None:
-        """The answer's last byte went out, or its client has gone. The fields of `common.context` still hold."""
+        """The answer's last byte went out, or its client has gone. The context's fields still hold."""
         ...
 
 

@@ -10,8 +10,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.metrics_board import Family, MetricsBoard
-from common.queue_figures import QueueFigures, read_queue_figures
+from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
+from common.observation.metrics_store import Family, MetricsStore
 
 
 class FleetMetrics(Collector):
@@ -23,9 +23,9 @@ class FleetMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Everything as it stands."""
         try:
-            queue = read_queue_figures(self._redis)
+            queue = read_queue_metrics(self._redis)
             workers = Fleet(self._redis).workers()
-            figures = MetricsBoard(self._redis).read([one.id for one in workers])
+            figures = MetricsStore(self._redis).read([one.id for one in workers])
         except RedisError:
             return [_redis_up(0)]
         return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_merged(figures)]
@@ -43,7 +43,7 @@ def _redis_up(value: int) -> Metric:
     return GaugeMetricFamily("slm_redis_up", "Whether the job store answered this scrape.", value=value)
 
 
-def _of_queue(queue: QueueFigures) -> Iterable[Metric]:
+def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
     waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in the queue.", labels=["lane"])
     running = GaugeMetricFamily("slm_jobs_running", "Jobs held by a worker.", labels=["lane"])
     ended = CounterMetricFamily("slm_jobs", "Jobs that ended.", labels=["kind", "state"])

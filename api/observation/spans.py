@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.observation.exchange import Exchange
-from common import context
+from common.observation import context
 
 if TYPE_CHECKING:
-    from common.otel import Span, Tracer
+    from common.observation.otel import Span, Tracer
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 IDS = ("request_id", "job_id", "owner")

@@ -9,15 +9,15 @@ from typing import TypeVar
 from flask import Response, request
 
 from api.current import caller, services
-from api.disconnect import watch_client
-from api.job_request import fingerprint, idempotency_key
+from api.http.disconnect import watch_client
+from api.jobs.request import fingerprint, idempotency_key
+from api.jobs.sse import HEADERS
 from api.openai.models import Catalogue
 from api.schemas.strict import Strict
-from api.sse import HEADERS
-from common.batches import Batch
 from common.errors import NotFound
-from common.files import StoredFile
-from common.job_store import JobOptions
+from common.jobs.store import JobOptions
+from common.owners.batches import Batch
+from common.owners.files import StoredFile
 
 F = TypeVar("F", Batch, StoredFile)
 

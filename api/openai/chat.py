@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from api.openai.choices import Choice
+from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import SamplingBody
@@ -17,8 +17,8 @@ from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, Chat
 from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
-from common.jobs import GenerateParams
-from common.sampling import MAX_LOGPROBS
+from common.jobs.job import GenerateParams
+from common.jobs.sampling import MAX_LOGPROBS
 
 NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
@@ -86,7 +86,7 @@ class Chat(Endpoint[ChatBody]):
             for index in range(body.n)
         ]
 
-    def choice(self, body: ChatBody, index: int, choice: Choice) -> ChatChoice:
+    def choice(self, body: ChatBody, index: int, choice: GeneratedChoice) -> ChatChoice:
         """As `Endpoint.choice`."""
         del body
         message = ChatMessage(role="assistant", content=choice.text, refusal=None)

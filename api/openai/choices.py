@@ -8,14 +8,14 @@ from typing import Any, cast
 
 from api.schemas.generated import TokenCounts
 from api.schemas.openai.chat import FinishReason
-from common import events
 from common.errors import Cancelled
-from common.events import Event
-from common.jobs import GenerateResult, JobRecord, JobState
+from common.jobs import events
+from common.jobs.events import Event
+from common.jobs.job import GenerateResult, JobRecord, JobState
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class GeneratedChoice:
     """One generation that has ended well. `text` is the answer to the letter; `prompt_text` what the model saw."""
 
     text: str
@@ -26,7 +26,7 @@ class Choice:
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
 
     @classmethod
-    def of(cls, record: JobRecord, log: Sequence[Event]) -> Choice:
+    def of(cls, record: JobRecord, log: Sequence[Event]) -> GeneratedChoice:
         """Read an ended job.
 
         Raises:
@@ -49,7 +49,7 @@ class Choice:
         )
 
 
-def usage(choices: Sequence[Choice], per_prompt: int) -> TokenCounts:
+def usage(choices: Sequence[GeneratedChoice], per_prompt: int) -> TokenCounts:
     """The tokens of a request; a prompt counts once for all its choices, which follow each other."""
     prompt = sum(choice.prompt_tokens for choice in choices[::per_prompt])
     completion = sum(choice.completion_tokens for choice in choices)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from api.openai.choices import Choice
+from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import MAX_CHOICES, SamplingBody, TokenId
@@ -16,9 +16,9 @@ from api.schemas.openai.completions import CompletionChoice
 from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
-from common.jobs import GenerateParams
-from common.prompts import RawText, TokenIds
-from common.sampling import MAX_LOGPROBS
+from common.jobs.job import GenerateParams
+from common.jobs.prompts import RawText, TokenIds
+from common.jobs.sampling import MAX_LOGPROBS
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -99,7 +99,7 @@ class Completions(Endpoint[CompletionBody]):
             for index in range(body.n)
         ]
 
-    def choice(self, body: CompletionBody, index: int, choice: Choice) -> CompletionChoice:
+    def choice(self, body: CompletionBody, index: int, choice: GeneratedChoice) -> CompletionChoice:
         """As `Endpoint.choice`."""
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs)
         return _choice(index, choice.prompt_text * body.echo + choice.text, choice.finish_reason, scored)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from api.openai.choices import Choice, usage
+from api.openai.choices import GeneratedChoice, usage
 from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
 from api.schemas.openai.chat import ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, FinishReason
 from api.schemas.openai.completions import Completion, CompletionChoice
-from common.jobs import GenerateParams
+from common.jobs.job import GenerateParams
 
 Json = dict[str, Any]
 ChunkChoice = ChatChunkChoice | CompletionChoice
@@ -20,7 +20,7 @@ B = TypeVar("B", bound=SamplingBody)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ResponseHeader:
     """What an answer and every chunk of it say alike. `job_id` is the first job's; `created` in s since the epoch."""
 
     job_id: str
@@ -46,7 +46,7 @@ class Endpoint(ABC, Generic[B]):
         """One generation per choice: the choices of a prompt follow each other."""
 
     @abstractmethod
-    def choice(self, body: B, index: int, choice: Choice) -> ChatChoice | CompletionChoice:
+    def choice(self, body: B, index: int, choice: GeneratedChoice) -> ChatChoice | CompletionChoice:
         """One choice of a complete answer."""
 
     @abstractmethod
@@ -61,29 +61,31 @@ class Endpoint(ABC, Generic[B]):
     def closing(self, index: int, finish_reason: FinishReason) -> ChunkChoice:
         """The end of a choice."""
 
-    def answer(self, body: B, head: Head, choices: Sequence[Choice]) -> ChatCompletion | Completion:
+    def answer(
+        self, body: B, header: ResponseHeader, choices: Sequence[GeneratedChoice]
+    ) -> ChatCompletion | Completion:
         """The complete answer."""
         answer = {
-            **self._head(head, self.object_name),
+            **self._header(header, self.object_name),
             "choices": [self.choice(body, index, choice) for index, choice in enumerate(choices)],
             "usage": usage(choices, body.n),
-            "system_fingerprint": head.fingerprint,
+            "system_fingerprint": header.fingerprint,
         }
         return cast(ChatCompletion | Completion, answer)
 
-    def chunk(self, head: Head, choices: Sequence[ChunkChoice]) -> ChatChunk | Completion:
+    def chunk(self, header: ResponseHeader, choices: Sequence[ChunkChoice]) -> ChatChunk | Completion:
         """One chunk of a stream."""
         chunk = {
-            **self._head(head, self.chunk_name),
-            "system_fingerprint": head.fingerprint,
+            **self._header(header, self.chunk_name),
+            "system_fingerprint": header.fingerprint,
             "choices": list(choices),
         }
         return cast(ChatChunk | Completion, chunk)
 
-    def _head(self, head: Head, object_name: str) -> Json:
+    def _header(self, header: ResponseHeader, object_name: str) -> Json:
         return {
-            "id": f"{self.id_prefix}{head.job_id}",
+            "id": f"{self.id_prefix}{header.job_id}",
             "object": object_name,
-            "created": head.created,
-            "model": head.model,
+            "created": header.created,
+            "model": header.model,
         }

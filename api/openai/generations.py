@@ -12,17 +12,17 @@ from types import TracebackType
 from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
-from api.live_job import WAIT_PULSE_S, LiveJob
-from api.openai.choices import Choice
+from api.jobs.live_job import WAIT_PULSE_S, LiveJob
+from api.openai.choices import GeneratedChoice
 from api.service import JobService, NewJob
 from common.errors import Cancelled, JobNotFound, ServerStopping, SLMError
-from common.events import Event, EventType
-from common.job_store import Place
-from common.jobs import JobState
+from common.jobs.events import Event, EventType
+from common.jobs.job import JobState
+from common.jobs.store import QueuePosition
 
 log = logging.getLogger(__name__)
 
-News = Event | Place | None  # None: nothing happened for a while
+News = Event | QueuePosition | None  # None: nothing happened for a while
 
 
 class Generations:
@@ -60,7 +60,7 @@ class Generations:
         """How many choices there are."""
         return len(self._jobs)
 
-    def wait(self) -> list[Choice]:
+    def wait(self) -> list[GeneratedChoice]:
         """Wait for the end of all.
 
         Raises:
@@ -76,7 +76,7 @@ class Generations:
             self.give_up(err)
             raise
 
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[GeneratedChoice]:
         """What they came to, once all have ended. Raises as `wait`."""
         try:
             return self._choices()
@@ -84,11 +84,11 @@ class Generations:
             self.give_up(err)
             raise
 
-    def _choices(self) -> list[Choice]:
+    def _choices(self) -> list[GeneratedChoice]:
         return [self._choice(job.id) for job in self._jobs]
 
-    def _choice(self, job_id: str) -> Choice:
-        return Choice.of(self._service.get(job_id, self._caller), self._service.told(job_id))
+    def _choice(self, job_id: str) -> GeneratedChoice:
+        return GeneratedChoice.of(self._service.get(job_id, self._caller), self._service.told(job_id))
 
     def raise_early_error(self, timeout_s: float) -> None:
         """Wait until each has its first token or has ended, `timeout_s` at most.
@@ -116,7 +116,7 @@ class Generations:
 
     def _merged(self, pulse_s: float) -> Iterator[tuple[int, News]]:
         """One thread a job. What a slow client has not taken waits here: never more than the answers themselves."""
-        inbox: queue.SimpleQueue[tuple[int, Event | Place] | SLMError | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[tuple[int, Event | QueuePosition] | SLMError | None] = queue.SimpleQueue()
 
         def follow(index: int, job: LiveJob) -> None:
             try:

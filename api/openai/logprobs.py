@@ -9,7 +9,7 @@ from typing import Any
 
 from api.schemas.openai.chat import ChatLogprobs, ChatScored, ChatToken
 from api.schemas.openai.completions import CompletionLogprobs
-from common.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from api.schemas.openai.models import ModelObject
 from common.errors import ModelNotFound, NoWorker
 from common.fleet import WorkerReport
-from common.job_store import NO_WORKER_RETRY_S
+from common.jobs.store import NO_WORKER_RETRY_S
 
 CREATED = 0  # nobody knows when a model was made, and OpenAI's clients want a time
 

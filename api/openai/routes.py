@@ -9,23 +9,23 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
-from api.disconnect import watch_client
-from api.job_request import check_presence, job_options
+from api.http.disconnect import watch_client
+from api.http.request_body import json_text
+from api.jobs.request import check_presence, job_options
+from api.jobs.sse import FIRST_EVENT_WAIT_S
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
-from api.openai.endpoint import Endpoint, Head
+from api.openai.endpoint import Endpoint, ResponseHeader
 from api.openai.generations import Generations
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
-from api.request_body import json_text
 from api.schemas.json_object import json_object
 from api.schemas.openai.models import ModelList
 from api.schemas.parsing import OPENAI, parse
 from api.service import NewJob
-from api.sse import FIRST_EVENT_WAIT_S
 from common.errors import SLMError
-from common.jobs import JobKind
+from common.jobs.job import JobKind
 
 B = TypeVar("B", bound=SamplingBody)
 
@@ -69,15 +69,15 @@ def _complete(endpoint: Endpoint[B]) -> Response:
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:
         at_error.push(generations)
-        head = Head(generations.first.id, _created(generations), body.model, models.fingerprint)
+        header = ResponseHeader(generations.first.id, _created(generations), body.model, models.fingerprint)
         try:
             if not body.stream:
-                return _answer(endpoint, body, head, generations)
+                return _answer(endpoint, body, header, generations)
             generations.raise_early_error(FIRST_EVENT_WAIT_S)
         except SLMError as err:
             raise err.renamed(endpoint.names) from err
         at_error.pop_all()
-    stream = ChunkStream(endpoint, body, head, generations)
+    stream = ChunkStream(endpoint, body, header, generations)
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
 
 
@@ -91,10 +91,10 @@ def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
     ]
 
 
-def _answer(endpoint: Endpoint[B], body: B, head: Head, generations: Generations) -> Response:
+def _answer(endpoint: Endpoint[B], body: B, header: ResponseHeader, generations: Generations) -> Response:
     with ExitStack() as at_end:
         at_end.callback(watch_client(request.environ, generations.abandon))
-        return jsonify(endpoint.answer(body, head, generations.wait()))
+        return jsonify(endpoint.answer(body, header, generations.wait()))
 
 
 def _created(generations: Generations) -> int:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from api.schemas.job_options import Treatment
+from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
 from api.schemas.sampling import MAX_BIASES, MAX_NEW_TOKENS, MAX_SEED, MAX_STOP_TOKENS, Bias, SamplingFields
 from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
 
 MAX_CHOICES = 128
 LEAST_TOP_P = 1e-9  # leaves the most probable token alone, which is what 0 means
@@ -46,8 +46,8 @@ class OpenAIBody(Strict):
         return max(self.top_p, LEAST_TOP_P)
 
 
-class SamplingBody(OpenAIBody, SamplingFields, Treatment):
-    """Of chat completions and completions: vLLM's fields in addition, and this service's own (`Treatment`)."""
+class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
+    """Of chat completions and completions: vLLM's fields in addition, and this service's own (`RequestOptions`)."""
 
     n: Annotated[int, Meaning("How many answers to each prompt.")] = Field(
         1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}"

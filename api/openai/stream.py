@@ -8,29 +8,29 @@ from typing import Any, Generic, TypeVar
 
 from redis.exceptions import RedisError
 
+from api.jobs.sse import HEARTBEAT
 from api.openai import errors
 from api.openai.choices import usage
-from api.openai.endpoint import ChunkChoice, Endpoint, Head
+from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
 from api.openai.generations import Generations, News, failure
 from api.openai.logprobs import TokenScale
 from api.openai.sampling_body import SamplingBody
-from api.sse import HEARTBEAT
 from common.errors import SLMError
-from common.events import Event, EventType
-from common.job_store import Place
-from common.redis_client import explain
+from common.jobs.events import Event, EventType
+from common.jobs.store import QueuePosition
+from common.redis.client import explain
 
 DONE = "data: [DONE]\n\n"
 B = TypeVar("B", bound=SamplingBody)
 
 
 class ChunkStream(Generic[B]):
-    """Writes the frames. What is no part of an answer (a place in line, a status) goes into comments."""
+    """Writes the frames. What is no part of an answer (a queue position, a status) goes into comments."""
 
-    def __init__(self, endpoint: Endpoint[B], body: B, head: Head, generations: Generations) -> None:
+    def __init__(self, endpoint: Endpoint[B], body: B, header: ResponseHeader, generations: Generations) -> None:
         self._endpoint = endpoint
         self._body = body
-        self._head = head
+        self._header = header
         self._generations = generations
         self._num_open = generations.count
         self._scales = [TokenScale() for _ in range(generations.count)]
@@ -59,7 +59,7 @@ class ChunkStream(Generic[B]):
     def _frame(self, index: int, news: News) -> str:
         if isinstance(news, Event):
             return self._of_event(index, news)
-        return HEARTBEAT if news is None else place_comment(news)
+        return HEARTBEAT if news is None else position_comment(news)
 
     def _of_event(self, index: int, event: Event) -> str:
         match event.type:
@@ -81,11 +81,11 @@ class ChunkStream(Generic[B]):
     def _ending(self) -> Iterator[str]:
         if self._body.include_usage:
             total = usage(self._generations.choices(), self._body.n)
-            yield data_frame(self._endpoint.chunk(self._head, []) | {"usage": total})
+            yield data_frame(self._endpoint.chunk(self._header, []) | {"usage": total})
         yield DONE
 
     def _chunk(self, choice: ChunkChoice) -> str:
-        chunk = self._endpoint.chunk(self._head, [choice])
+        chunk = self._endpoint.chunk(self._header, [choice])
         return data_frame(chunk | {"usage": None} if self._body.include_usage else chunk)
 
 
@@ -94,8 +94,8 @@ def data_frame(data: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-def place_comment(place: Place) -> str:
-    """Where the job stands in line."""
+def position_comment(place: QueuePosition) -> str:
+    """Where the job stands in the queue."""
     return f": queued, position {place.position}\n\n"
 
 

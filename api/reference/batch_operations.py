@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from api.openai.batches import BatchBody
-from api.openai.files import CONTENT_TYPES
+from api.openai.batches.files import CONTENT_TYPES
+from api.openai.batches.routes import BatchBody
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import headers
 from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag, simple

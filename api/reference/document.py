@@ -53,7 +53,7 @@ def build(app: Flask) -> Json:
         "info": _info(),
         "servers": [{"url": "/"}],
         "tags": [{"name": tag.value, "description": text} for tag, text in TAGS.items()],
-        "paths": dict(sorted(paths.items(), key=_place)),
+        "paths": dict(sorted(paths.items(), key=_queue_position)),
         "webhooks": {"jobEnded": {"post": _webhook()}},
         "components": _components(),
     }
@@ -81,7 +81,7 @@ def _method(rule: Rule) -> str:
     return method.lower()
 
 
-def _place(item: tuple[str, Json]) -> int:
+def _queue_position(item: tuple[str, Json]) -> int:
     """Paths stand in the order of their groups, and in a group in that of the registry."""
     ids = [operation.id for tag in Tag for operation in OPERATIONS.values() if operation.tag is tag]
     return min(ids.index(operation["operationId"]) for operation in item[1].values())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
-from api.openai.response_body import ResponseBody
+from api.openai.responses.body import ResponseBody
 from api.reference import headers
 from api.reference.error_models import GENERATION
 from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
@@ -38,13 +38,13 @@ EVENTS_WANTED = (
 )
 RESPONSE_EVENTS = (
     "Server-sent events, each with its kind as its name and its `sequence_number` in its `data`. Comments tell the "
-    "place in line."
+    "queue position."
 )
 RESPONSE_STREAM = Answer(RESPONSE_EVENTS, ResponseFrame, media_types=(EVENTS,))
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
 CHUNKS = (
     "Server-sent events without names or numbers, with JSON as their `data`; the last one's is `[DONE]`. Comments tell "
-    "the place in line. An error ends the stream without `[DONE]`."
+    "the queue position. An error ends the stream without `[DONE]`."
 )
 COMPLETING = (*GENERATION, errors.IdempotencyMismatch, errors.ModelNotFound)
 CHAT_STREAM = """\

@@ -171,7 +171,7 @@ SLM_OPERATIONS = {
     "jobs.show_job": simple(
         "showJob",
         Tag.JOBS,
-        "Show a job: its state, its place in line, its text so far, its result",
+        "Show a job: its state, its queue position, its text so far, its result",
         Answer("The job.", Job),
         JOB_ID,
         errors=(errors.JobNotFound,),

@@ -6,16 +6,16 @@ from contextlib import ExitStack
 
 from flask import Blueprint, Response, jsonify, request
 
-from api import answers
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
-from api.disconnect import watch_client
-from api.live_job import LiveJob
+from api.http.disconnect import watch_client
+from api.jobs import answers
+from api.jobs.live_job import LiveJob
 from api.schemas.query import parse_limit
 from api.service import Entered, NewJob
 from common.errors import Cancelled, ServerStopping
-from common.job_store import Place
-from common.jobs import JobState
+from common.jobs.job import JobState
+from common.jobs.store import QueuePosition
 
 jobs = Blueprint("jobs", __name__)
 set_access(jobs, Access.USER)
@@ -86,7 +86,7 @@ def _outcome(job_id: str) -> Response:
     return jsonify(answers.outcome(record))
 
 
-def _accepted(job_id: str, state: JobState, place: Place | None) -> Response:
+def _accepted(job_id: str, state: JobState, place: QueuePosition | None) -> Response:
     response = jsonify(answers.accepted(job_id, state, place))
     response.status_code = 202
     return response

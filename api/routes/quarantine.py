@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers
 from api.auth.access import Access, set_access
 from api.current import services, take_turn
+from api.jobs import answers
 from api.routes.jobs import accept
 
 quarantine = Blueprint("quarantine", __name__)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
-from api.job_request import JobRequest, read_job_request
+from api.jobs import answers
+from api.jobs.request import JobRequest, read_job_request
+from api.jobs.sse import sse
 from api.overview import without_inside
 from api.routes.jobs import run_job, submit_job
 from api.schemas.generation import GenerateBody
 from api.schemas.server import ModelBody
-from api.sse import sse
-from common.jobs import JobKind
+from common.jobs.job import JobKind
 
 slm = Blueprint("slm", __name__, url_prefix="/slm")
 set_access(slm, Access.USER, load=Access.ADMIN, unload=Access.ADMIN)

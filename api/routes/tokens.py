@@ -5,11 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from api.auth.access import Access, set_access
-from api.job_request import JobRequest, read_job_request
+from api.jobs.request import JobRequest, read_job_request
 from api.routes.jobs import run_job, submit_job
 from api.schemas.tokens import DetokenizeBody, TokenizeBody
 from common.errors import SLMError
-from common.jobs import JobKind
+from common.jobs.job import JobKind
 
 tokens = Blueprint("tokens", __name__, url_prefix="/slm")
 set_access(tokens, Access.USER)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers
 from api.auth.access import Access, set_access
 from api.current import caller, services
+from api.jobs import answers
 
 usage = Blueprint("usage", __name__)
 set_access(usage, Access.USER)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, get_args, get_type_hint
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.schemas.response_model import Count, DescribedAs, JobId, Ms, ResponseModel
-from common.sampling import ALWAYS_TOLD, SamplingParams
+from common.jobs.sampling import ALWAYS_TOLD, SamplingParams
 
 FIRST_SETTINGS = ("max_new_tokens", "temperature", "do_sample")  # in the order of the API's documentation
 

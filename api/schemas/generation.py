@@ -16,15 +16,15 @@ from pydantic import (
 )
 
 from api.schemas.grammar import MAX_CHOICES, SCHEMA_BOUNDS, Choice, Regex, ResponseFormat, choice_grammar
-from api.schemas.job_options import Body, Treatment
+from api.schemas.job_options import Body, RequestOptions
 from api.schemas.meaning import Meaning
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED, SamplingFields
 from common.errors import InvalidRequest
-from common.jobs import GenerateParams
-from common.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind
+from common.jobs.job import GenerateParams
+from common.jobs.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind
 
 
-class GenerateBody(SamplingFields, Treatment, Body):
+class GenerateBody(SamplingFields, RequestOptions, Body):
     """Body of `POST /slm/generate` and `/slm/stream`."""
 
     prompt: Annotated[str, Meaning("What to answer, or to go on with.")] = Field(

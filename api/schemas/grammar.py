@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from api.schemas.nesting import num_levels
 from api.schemas.strict import FIRST_ERROR, Strict
-from common.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
+from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 MAX_CHOICES = 256
 MAX_SCHEMA_LEVELS = 100  # what reads and writes JSON here and in the worker bears more

@@ -30,13 +30,13 @@ Url = Annotated[
 Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 
 
-class Treatment(Strict):
+class RequestOptions(Strict):
     """How a generation is to be treated."""
 
     priority: Annotated[
         Literal["interactive", "bulk"], Meaning("Bulk jobs let others go first; they never starve.")
     ] = Field("interactive", description='"interactive" or "bulk"')
-    ttl: Annotated[Seconds | None, Meaning("How long the job may wait in line.")] = Field(
+    ttl: Annotated[Seconds | None, Meaning("How long the job may wait in the queue.")] = Field(
         None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}"
     )
     timeout: Annotated[Seconds | None, Meaning("How long the job may run.")] = Field(

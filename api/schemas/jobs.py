@@ -11,7 +11,7 @@ from api.schemas.generated import Generated, Timings, TokenCounts
 from api.schemas.response_model import Count, JobId, ResponseModel, Time
 from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
-from common.jobs import JobKind, JobState, WebhookState
+from common.jobs.job import JobKind, JobState, WebhookState
 
 Outcome = Generated | ModelChanged | Tokens
 

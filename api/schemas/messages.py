@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.schemas.strict import Strict
-from common.prompts import Conversation
+from common.jobs.prompts import Conversation
 
 MAX_MESSAGES = 4096
 

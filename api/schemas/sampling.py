@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.schemas.meaning import Meaning
 from api.schemas.strict import FIRST_ERROR, Strict, at_most
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
 
 MAX_SEED = 2**63 - 1
 MAX_NEW_TOKENS = 1_048_576  # the worker cuts it to what fits the context

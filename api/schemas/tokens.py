@@ -11,9 +11,9 @@ from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.response_model import Count, JobId, ResponseModel
 from api.schemas.strict import FIRST_ERROR
-from common import prompts
 from common.errors import InvalidRequest
-from common.prompts import Prompt, RawText, TokenIds
+from common.jobs import prompts
+from common.jobs.prompts import Prompt, RawText, TokenIds
 
 MAX_TOKEN_ID = 2**31 - 1
 FORMS = ("prompt", "messages", "raw_text")

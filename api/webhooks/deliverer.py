@@ -16,9 +16,9 @@ from redis.exceptions import RedisError
 from api.service import JobView
 from api.webhooks import message
 from api.webhooks.sender import DeliveryFailed, Sender
-from common import context
 from common.errors import JobNotFound
-from common.webhook_queue import Lent, Shares, WebhookQueue
+from common.jobs.webhook_queue import LeasedWebhook, Shares, WebhookQueue
+from common.observation import context
 
 RETRY_AFTER_S = (5, 30, 120, 600, 2700)  # six attempts within an hour
 LOOK_S = 1.0  # pause between two looks for what is due
@@ -45,7 +45,7 @@ class Deliverer:
         self._view = view
         self._sender = sender
         self._key = key
-        self._going_on: set[Lent] = set()
+        self._going_on: set[LeasedWebhook] = set()
         self._has_room = threading.Event()  # an attempt has ended since the last look
 
     def start(self) -> None:
@@ -65,55 +65,57 @@ class Deliverer:
         """Begin an attempt for each webhook that is due and has room; returns the threads that make them."""
         due = self._queue.take(SHARES, self._going_on.copy(), lease_s=LEASE_S)
         self._going_on.update(due)
-        attempts = [threading.Thread(target=self._attempt, args=(lent,), daemon=True) for lent in due]
+        attempts = [threading.Thread(target=self._attempt, args=(leased,), daemon=True) for leased in due]
         for attempt in attempts:
             attempt.start()
         return attempts
 
-    def _attempt(self, lent: Lent) -> None:
+    def _attempt(self, leased: LeasedWebhook) -> None:
         try:
-            with context.bound(job_id=lent.job_id):
-                self._try(lent)
+            with context.bound(job_id=leased.job_id):
+                self._try(leased)
         finally:
-            self._going_on.discard(lent)
+            self._going_on.discard(leased)
             self._has_room.set()
 
-    def _try(self, lent: Lent) -> None:
+    def _try(self, leased: LeasedWebhook) -> None:
         try:
-            self._note(lent, self._failure(lent))
+            self._note(leased, self._failure(leased))
         except RedisError as err:
-            log.warning("job %s: outcome of the webhook not stored (%s); it will be sent again soon", lent.job_id, err)
+            log.warning(
+                "job %s: outcome of the webhook not stored (%s); it will be sent again soon", leased.job_id, err
+            )
 
-    def _failure(self, lent: Lent) -> DeliveryFailed | None:
+    def _failure(self, leased: LeasedWebhook) -> DeliveryFailed | None:
         """Send; returns what went wrong, if anything did."""
         try:
-            self._send(lent)
+            self._send(leased)
         except DeliveryFailed as err:
             return err
         except RedisError:
             raise
         except Exception:
-            log.exception("job %s: webhook not sent", lent.job_id)
+            log.exception("job %s: webhook not sent", leased.job_id)
             return DeliveryFailed("internal error")
         return None
 
-    def _send(self, lent: Lent) -> None:
+    def _send(self, leased: LeasedWebhook) -> None:
         if self._key is None:
             raise DeliveryFailed("the server has no SLM_WEBHOOK_SECRET to sign with", is_final=True)
         try:
-            view = self._view(lent.job_id)
+            view = self._view(leased.job_id)
         except JobNotFound as err:
             raise DeliveryFailed("the job has expired", is_final=True) from err
         if view.record.webhook is not None:
             body = message.body_of(view)
-            headers = message.headers(self._key, lent.job_id, body, now_s=int(time.time()))
+            headers = message.headers(self._key, leased.job_id, body, now_s=int(time.time()))
             self._sender.post(view.record.webhook.url, headers, body)
 
-    def _note(self, lent: Lent, failure: DeliveryFailed | None) -> None:
+    def _note(self, leased: LeasedWebhook, failure: DeliveryFailed | None) -> None:
         if failure is None:
-            self._queue.note_delivered(lent)
-        elif failure.is_final or lent.attempt > len(RETRY_AFTER_S):
-            log.warning("job %s: gave up on the webhook after attempt %d (%s)", lent.job_id, lent.attempt, failure)
-            self._queue.note_failed(lent, str(failure))
+            self._queue.note_delivered(leased)
+        elif failure.is_final or leased.attempt > len(RETRY_AFTER_S):
+            log.warning("job %s: gave up on the webhook after attempt %d (%s)", leased.job_id, leased.attempt, failure)
+            self._queue.note_failed(leased, str(failure))
         else:
-            self._queue.note_retry(lent, str(failure), delay_s=RETRY_AFTER_S[lent.attempt - 1])
+            self._queue.note_retry(leased, str(failure), delay_s=RETRY_AFTER_S[leased.attempt - 1])

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
 
-from api import __version__, answers
+from api import __version__
+from api.jobs import answers
 from api.service import JobView
 
 

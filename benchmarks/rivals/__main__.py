@@ -16,7 +16,7 @@ from benchmarks.rivals.slm_server import SlmServer
 from benchmarks.rivals.system import System
 from benchmarks.serving import WARM_UP, WORKLOADS, Workload
 from common.settings import ROOT
-from SLMInit.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from models.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 
 DATA = ROOT / "data"
 MODELS = DATA / "models"

@@ -52,7 +52,7 @@ class SlmServer:
     def _environment(self) -> dict[str, str]:
         return {
             "SLM_DATA_DIR": str(self.folder),
-            "SLM_SLOTS": str(SLOTS),
+            "SLM_MAX_NUM_SEQS": str(SLOTS),
             "SLM_THREADS": str(THREADS),
             "SLM_CONTEXT": str(CONTEXT),
         }

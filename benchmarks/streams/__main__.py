@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from benchmarks.streams.fake_worker import Load
-from benchmarks.streams.trial import run
+from benchmarks.streams.run import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,9 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=32, help="sequences that step together (default: 32)")
     options = parser.parse_args(argv)
     print(f"load average before: {os.getloadavg()[0]:.1f}")
-    figures = run(Load(options.streams, options.tokens, options.rate, options.rows))
-    print(figures.report())
-    return int(bool(figures.wrong or figures.not_connected))
+    measurements = run(Load(options.streams, options.tokens, options.rate, options.rows))
+    print(measurements.report())
+    return int(bool(measurements.wrong or measurements.not_connected))
 
 
 if __name__ == "__main__":

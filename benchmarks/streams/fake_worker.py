@@ -11,12 +11,13 @@ from typing import cast
 
 from redis import Redis
 
-from common import events, keys
-from common.events import Event
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import Claim, JobStore
-from common.jobs import GenerateResult, JobState, Lane
-from common.redis_client import connect
+from common.jobs import events
+from common.jobs.events import Event
+from common.jobs.job import GenerateResult, JobState, Lane
+from common.jobs.store import Claim, JobStore
+from common.redis import keys
+from common.redis.client import connect
 
 LEASE_S = 600.0  # longer than any run: nothing needs to be renewed
 LOOK_S = 0.01
@@ -87,7 +88,7 @@ class FakeWorker:
     def __init__(self, redis: Redis, load: Load) -> None:
         self._redis = redis
         self._load = load
-        self._store = JobStore(redis, lambda _bells: None, job_ttl_s=600)
+        self._store = JobStore(redis, lambda _wake_ups: None, job_ttl_s=600)
         self._report = WorkerReport(
             id="fake", host="localhost", pid=0, state=WorkerState.READY, device=DEVICE, slots=load.streams
         )
@@ -98,7 +99,7 @@ class FakeWorker:
         taken: list[Generation] = []
         while len(taken) < self._load.streams:
             time.sleep(LOOK_S)
-            for job_id in cast(list[str], self._redis.zrange(keys.rung(Lane.GENERATE), 0, -1)):
+            for job_id in cast(list[str], self._redis.zrange(keys.dispatched(Lane.GENERATE), 0, -1)):
                 if claim := self._store.claim(job_id, self._report.id, lease_s=LEASE_S):
                     taken.append(Generation(claim))
                     self._write([taken[-1]], [taken[-1].status()])

@@ -16,6 +16,7 @@ RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" --constraint requiremen
     && pip install -r requirements/worker.txt
 
 COPY common/ common/
+COPY models/ models/
 COPY SLMInit/ SLMInit/
 COPY worker/ worker/
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
-from common.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import ApiKeyStore, Role
 from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
 from tests.scripted_worker import answer
 

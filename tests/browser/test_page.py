@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
-from common.api_keys import ApiKeyStore, Role
 from common.errors import ModelUnavailable, PromptTooLong
+from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_process import running_api
 from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
 from tests.free_port import free_port
@@ -196,7 +196,7 @@ def test_who_must_wait_sees_his_place_in_line(open_page: OpenPage) -> None:
     params = {"prompt": "busy", "async": True}
     busy = [
         visit.page.request.post(f"{visit.api.url}/slm/generate", data=params).json()["job_id"]
-        for _ in range(slots + 1)  # and one bell ahead
+        for _ in range(slots + 1)  # and one wake-up message ahead
     ]
     ask(visit, "Hi")
     expect(visit.page.locator(".message.answer .note")).to_have_text("Waiting in the queue, position 1")

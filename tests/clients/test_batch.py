@@ -31,7 +31,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.prompts = path / "prompts.jsonl"
         self.answers = path / "answers.jsonl"
-        self.ticket = path / "answers.jsonl.batch"
+        self.batch_lock = path / "answers.jsonl.batch"
 
     def write(self, *items: Any) -> None:
         self.prompts.write_text("".join(json.dumps(item) + "\n" for item in items))
@@ -94,7 +94,7 @@ def test_every_prompt_is_answered_and_a_second_run_has_nothing_to_do(url: str, w
         assert done.returncode == 0, done.stderr
         assert folder.responses() == {"1": "ONE", "zwei": "TWO", "3": "THREE"}
         assert "3 of 3 answered, 0 failed" in done.stderr
-        assert not folder.ticket.exists()
+        assert not folder.batch_lock.exists()
         assert folder.run(url, "-o", "temperature=0.5", "-o", "stop=END").returncode == 0
     assert set(script.prompts.values()) == {1}
 
@@ -195,7 +195,7 @@ def test_a_server_that_cannot_go_on_leaves_the_batch_unfinished(reply: Reply, fo
     assert done.returncode == 3
     assert "run the same command again" in done.stderr
     assert folder.lines() == []
-    assert folder.ticket.exists()
+    assert folder.batch_lock.exists()
 
 
 def test_an_interrupted_batch_says_so(url: str, worker: Worker, folder: Folder) -> None:

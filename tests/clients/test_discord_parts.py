@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slm_bot.desk import Busy, Desk
+from slm_bot.in_flight import Busy, InFlight
 from slm_bot.pages import MESSAGE_CHARS, split_pages
 from slm_bot.relay import relay
 from slm_bot.transcript import Transcript
@@ -80,10 +80,10 @@ def test_a_transcript_ends_with_what_happened(frames: list[Frame], page: str) ->
 
 
 def test_a_desk_has_one_seat_for_each_user() -> None:
-    desk = Desk()
-    with desk.seat(1), desk.seat(2), pytest.raises(Busy), desk.seat(1):
+    in_flight = InFlight()
+    with in_flight.reserve(1), in_flight.reserve(2), pytest.raises(Busy), in_flight.reserve(1):
         pass
-    with desk.seat(1):
+    with in_flight.reserve(1):
         pass
 
 

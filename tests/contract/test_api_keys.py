@@ -7,8 +7,8 @@ import re
 import pytest
 from redis import Redis
 
-from common import keys
-from common.api_keys import ApiKey, ApiKeyError, ApiKeyStore, Limits, Role, digest
+from common.owners.api_keys import ApiKey, ApiKeyError, ApiKeyStore, Limits, Role, digest
+from common.redis import keys
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ from itertools import islice
 import pytest
 from redis import Redis
 
-from common import events, keys
 from common.errors import JobLost
-from common.event_log import EventLog, Follower
-from common.events import Event
-from common.jobs import JobState
-from common.subscriber import MAILBOX_SIZE, Subscriber
+from common.jobs import events
+from common.jobs.event_log import EventLog, Follower
+from common.jobs.events import Event
+from common.jobs.job import JobState
+from common.redis import keys
+from common.redis.subscriber import MAILBOX_SIZE, Subscriber
 
 PULSE_S = 5.0
 

@@ -7,29 +7,30 @@ import random
 import pytest
 from redis import Redis
 
-from common import events, keys
 from common.errors import QueueFull
-from common.fair_share import BULK_DELAY
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import Claim, JobOptions, JobStore
-from common.jobs import JobKind, JobState
+from common.jobs import events
+from common.jobs.fair_share import BULK_DELAY
+from common.jobs.job import JobKind, JobState
+from common.jobs.store import Claim, JobOptions, JobStore
 from common.queue import QUEUE
+from common.redis import keys
 
 LANE = "generate"
-AHEAD = 1  # bells beyond the slots
+AHEAD = 1  # wake-up messages beyond the slots
 
 
 class Counter:
-    """A line, and one worker with one slot that takes what is rung for, in that order."""
+    """A line, and one worker with one slot that takes what is dispatched for, in that order."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.store = JobStore(redis, self._ring, job_ttl_s=60)
-        self.rung: list[str] = []
+        self.store = JobStore(redis, self._dispatch, job_ttl_s=60)
+        self.dispatched: list[str] = []
         Fleet(redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=1), ttl_s=600)
 
-    def _ring(self, bells: object) -> None:
-        self.rung += [bell.job_id for bell in bells]  # type: ignore[attr-defined]
+    def _dispatch(self, wake_ups: object) -> None:
+        self.dispatched += [wake_up.job_id for wake_up in wake_ups]  # type: ignore[attr-defined]
 
     def enter(self, name: str, owner: str, *, tokens: int = 100, bulk: bool = False, max_queue: int = 100_000) -> str:
         params = {"sampling": {"max_new_tokens": tokens}}
@@ -44,7 +45,7 @@ class Counter:
         return [str(name) for name in self.redis.zrange(keys.pending(LANE), 0, -1)]
 
     def claim(self) -> Claim:
-        claim = self.store.claim(self.rung.pop(0), "w", lease_s=60)
+        claim = self.store.claim(self.dispatched.pop(0), "w", lease_s=60)
         assert claim is not None
         return claim
 
@@ -68,7 +69,7 @@ def test_an_owner_with_thousands_of_jobs_does_not_keep_another_waiting(counter: 
     counter.serve(3)
     counter.enter("urgent", "bob")
     assert counter.store.places(["urgent"])["urgent"].position == 1
-    assert "urgent" in counter.serve(AHEAD + 2)  # what was rung for already goes first
+    assert "urgent" in counter.serve(AHEAD + 2)  # what was dispatched for already goes first
 
 
 def test_one_owner_is_served_first_come_first_served_whatever_the_jobs_cost(counter: Counter) -> None:
@@ -80,7 +81,7 @@ def test_one_owner_is_served_first_come_first_served_whatever_the_jobs_cost(coun
 def test_owners_take_turns(counter: Counter) -> None:
     counter.enter_many(40, "ann")
     counter.enter_many(40, "bob")
-    counter.serve(AHEAD + 1)  # rung for before bob came
+    counter.serve(AHEAD + 1)  # dispatched for before bob came
     served = counter.serve(40)
     assert abs(sum(name.startswith("ann") for name in served) - 20) <= 1
 
@@ -115,7 +116,7 @@ def test_jobs_that_left_the_line_without_a_turn_cost_nothing(counter: Counter) -
     counter.enter_many(100, "bob")
     for name in names:
         counter.store.cancel(name)
-    counter.rung = [name for name in counter.rung if name not in names]
+    counter.dispatched = [name for name in counter.dispatched if name not in names]
     counter.enter("again", "ann")
     assert "again" in counter.serve(AHEAD + 3)
 
@@ -127,7 +128,7 @@ def test_a_job_that_is_put_back_keeps_its_place(counter: Counter) -> None:
     line = counter.line()
     counter.redis.zadd(keys.leases(LANE), {claim.job.id: 0})
     counter.store.reap(QUEUE)
-    assert counter.rung[-1] == claim.job.id
+    assert counter.dispatched[-1] == claim.job.id
     assert counter.line() == line
 
 
@@ -160,7 +161,7 @@ def test_owners_share_turns_among_bulk_jobs_too(counter: Counter) -> None:
 
 def test_a_line_that_one_owner_filled_still_takes_anothers_jobs(counter: Counter) -> None:
     """Up to an equal share of it."""
-    counter.enter_many(2 + 10, "ann", max_queue=10)  # two are rung for at once
+    counter.enter_many(2 + 10, "ann", max_queue=10)  # two are dispatched for at once
     with pytest.raises(QueueFull):
         counter.enter("more", "ann", max_queue=10)
     counter.enter_many(5, "bob", max_queue=10)

@@ -9,11 +9,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from common import keys
-from common.api_keys import Limits
-from common.batches import SLACK_S, WINDOW_S, Batch, BatchStatus, BatchStore
 from common.errors import NotFound, QuotaExceeded
-from common.files import LINES_AT_ONCE, FileStore, StoredFile
+from common.owners.api_keys import Limits
+from common.owners.batches import SLACK_S, WINDOW_S, Batch, BatchStatus, BatchStore
+from common.owners.files import LINES_AT_ONCE, FileStore, StoredFile
+from common.redis import keys
 
 TTL_S = 600
 
@@ -132,7 +132,7 @@ def test_a_file_does_not_expire_under_its_batch(shelf: Shelf, monkeypatch: pytes
     batch = shelf.enter(file)
     for key in (keys.file(file.id), keys.file_lines(file.id)):
         assert WINDOW_S < shelf.redis.ttl(key) <= WINDOW_S + SLACK_S
-    monkeypatch.setattr("common.files.time.time", lambda: file.expires_at)
+    monkeypatch.setattr("common.owners.files.time.time", lambda: file.expires_at)
     with pytest.raises(NotFound):  # for its owner it does
         shelf.files.find(file.id)
     assert shelf.batches.line(batch, 0) == "one"

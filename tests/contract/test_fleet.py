@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from redis import Redis
 
-from common import keys
 from common.fleet import Desired, Fleet, WorkerReport, WorkerState
+from common.redis import keys
 
 
 def report(worker_id: str = "w1", state: WorkerState = WorkerState.READY) -> WorkerReport:

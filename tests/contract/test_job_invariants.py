@@ -24,13 +24,14 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from common import events, keys
 from common.errors import WorkerLost
-from common.events import Event, EventType
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap
-from common.jobs import JobKind, JobRecord, JobState
+from common.jobs import events
+from common.jobs.events import Event, EventType
+from common.jobs.job import JobKind, JobRecord, JobState
+from common.jobs.store import MAX_CRASHES, Claim, Fenced, JobOptions, JobStore, LogGap, WakeUp
 from common.queue import QUEUE
+from common.redis import keys
 
 SLOTS = 2
 LANE = "generate"
@@ -46,8 +47,8 @@ class JobHistories(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.redis.flushall()
-        self.bells: list[Bell] = []
-        self.store = JobStore(self.redis, self.bells.extend, job_ttl_s=600)
+        self.wake_ups: list[WakeUp] = []
+        self.store = JobStore(self.redis, self.wake_ups.extend, job_ttl_s=600)
         Fleet(self.redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=SLOTS), ttl_s=600)
         self.names = (f"job{number}" for number in itertools.count())
         self.next_seq: dict[tuple[str, int], int] = {}  # as each attempt believes
@@ -162,9 +163,9 @@ class JobHistories(RuleBasedStateMachine):
         (self.unread.discard if is_read else self.unread.add)(name)
 
     @rule()
-    def bell_is_lost(self) -> None:
-        for name in self.redis.zrange(keys.rung(LANE), 0, -1):
-            self.redis.zadd(keys.rung(LANE), {name: 0})
+    def message_is_lost(self) -> None:
+        for name in self.redis.zrange(keys.dispatched(LANE), 0, -1):
+            self.redis.zadd(keys.dispatched(LANE), {name: 0})
         self.store.reap(QUEUE)
 
     @rule()
@@ -200,7 +201,7 @@ class JobHistories(RuleBasedStateMachine):
     def bells_are_bounded(self) -> None:
         if hasattr(self, "redis") and hasattr(self, "store"):
             waiting = self.redis.zrange(keys.pending(LANE), 0, 0)
-            out = self.redis.zcard(keys.rung(LANE)) + self.redis.zcard(keys.leases(LANE))
+            out = self.redis.zcard(keys.dispatched(LANE)) + self.redis.zcard(keys.leases(LANE))
             ahead = 1 if set(waiting) - self.unread else 0
             assert not waiting or out >= SLOTS + ahead, "nobody waits beside a free slot"
 
@@ -231,7 +232,7 @@ class JobHistories(RuleBasedStateMachine):
         return [Event.from_wire(text) for text in self.redis.lrange(keys.log(name), 0, -1)]
 
     def places(self, name: str) -> set[str]:
-        lanes = {"pending": keys.pending(LANE), "rung": keys.rung(LANE), "leases": keys.leases(LANE)}
+        lanes = {"pending": keys.pending(LANE), "dispatched": keys.dispatched(LANE), "leases": keys.leases(LANE)}
         return {place for place, key in lanes.items() if self.redis.zscore(key, name) is not None}
 
 
@@ -244,7 +245,7 @@ def _shown(event: Event) -> str | None:
 def _allowed_places(record: JobRecord) -> list[set[str]]:
     """Where in its lane a job in that state may stand."""
     if record.state is JobState.QUEUED:
-        return [{"pending"}, {"rung"}]
+        return [{"pending"}, {"dispatched"}]
     return [{"leases"}] if record.state is JobState.RUNNING else [set()]
 
 

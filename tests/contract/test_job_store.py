@@ -7,8 +7,6 @@ import json
 import pytest
 from redis import Redis
 
-from common import events, keys
-from common.api_keys import Limits
 from common.errors import (
     Conflict,
     IdempotencyMismatch,
@@ -20,25 +18,28 @@ from common.errors import (
     RateLimitExceeded,
     WorkerLost,
 )
-from common.events import Event, EventType
-from common.fair_share import BULK_DELAY
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import MAX_CRASHES, Bell, Claim, Fenced, JobOptions, JobStore, LogGap, Place, Submitted
-from common.jobs import JobKind, JobState
+from common.jobs import events
+from common.jobs.events import Event, EventType
+from common.jobs.fair_share import BULK_DELAY
+from common.jobs.job import JobKind, JobState
+from common.jobs.store import MAX_CRASHES, Claim, Fenced, JobOptions, JobStore, LogGap, QueuePosition, Submitted, WakeUp
+from common.jobs.webhook_queue import Shares, WebhookQueue
+from common.owners.api_keys import Limits
 from common.queue import QUEUE
-from common.webhook_queue import Shares, WebhookQueue
+from common.redis import keys
 
 LEASE_S = 5.0
 TTL_S = 60
 
 
 class Station:
-    """A store with its bells written down, and a worker with `slots` slots beside it."""
+    """A store with its wake-up messages written down, and a worker with `slots` slots beside it."""
 
     def __init__(self, redis: Redis, slots: int = 2) -> None:
         self.redis = redis
-        self.bells: list[Bell] = []
-        self.store = JobStore(redis, self.bells.extend, job_ttl_s=TTL_S)
+        self.wake_ups: list[WakeUp] = []
+        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=TTL_S)
         self.fleet = Fleet(redis)
         self.with_slots(slots)
 
@@ -72,9 +73,9 @@ class Station:
         assert claim is not None
         return claim
 
-    def rung(self) -> list[str]:
-        rung, self.bells[:] = [bell.job_id for bell in self.bells], []
-        return rung
+    def dispatched(self) -> list[str]:
+        dispatched, self.wake_ups[:] = [wake_up.job_id for wake_up in self.wake_ups], []
+        return dispatched
 
     def expire_leases(self) -> None:
         for job_id in self.redis.zrange(keys.leases("generate"), 0, -1):
@@ -98,19 +99,19 @@ def station(redis: Redis) -> Station:
     return Station(redis)
 
 
-def test_a_job_whose_turn_has_come_is_rung_for_at_once(station: Station) -> None:
+def test_a_job_whose_turn_has_come_is_dispatched_for_at_once(station: Station) -> None:
     assert station.submit("a") == 0
-    assert station.bells == [Bell("a", JobKind.GENERATE)]
+    assert station.wake_ups == [WakeUp("a", JobKind.GENERATE)]
     assert station.store.get("a").state is JobState.QUEUED
 
 
-def test_bells_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(station: Station) -> None:
+def test_wake_ups_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(station: Station) -> None:
     positions = [station.submit(name) for name in "abcde"]
-    assert positions == [0, 0, 0, 1, 2]  # two slots and one bell ahead
-    assert station.rung() == ["a", "b", "c"]
+    assert positions == [0, 0, 0, 1, 2]  # two slots and one wake-up message ahead
+    assert station.dispatched() == ["a", "b", "c"]
     station.succeed(station.claim("a"))
-    assert station.rung() == ["d"]
-    assert station.store.places(["e", "d", "nope"]) == {"e": Place(1)}
+    assert station.dispatched() == ["d"]
+    assert station.store.places(["e", "d", "nope"]) == {"e": QueuePosition(1)}
 
 
 def test_a_waiting_job_says_its_position_as_its_first_event(station: Station) -> None:
@@ -123,18 +124,18 @@ def test_a_waiting_job_says_its_position_as_its_first_event(station: Station) ->
 def test_load_and_unload_do_not_wait_behind_generations(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
-    station.rung()
+    station.dispatched()
     assert station.submit("load", JobKind.LOAD) == 0
-    assert station.bells == [Bell("load", JobKind.LOAD)]
+    assert station.wake_ups == [WakeUp("load", JobKind.LOAD)]
 
 
 def test_more_slots_ring_for_more_jobs(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
-    station.rung()
+    station.dispatched()
     station.with_slots(4)
-    station.store.ring_due()
-    assert station.rung() == ["d", "e"]
+    station.store.dispatch_due()
+    assert station.dispatched() == ["d", "e"]
 
 
 def test_without_a_live_worker_a_job_is_refused_and_not_kept(redis: Redis) -> None:
@@ -157,7 +158,7 @@ def test_a_full_queue_refuses(station: Station) -> None:
 def test_a_submit_that_is_sent_twice_makes_one_job(station: Station) -> None:
     for _ in range(2):
         station.submit("a")
-    assert station.rung() == ["a"]
+    assert station.dispatched() == ["a"]
     assert [job.id for job in station.store.newest(10)] == ["a"]
 
 
@@ -272,7 +273,7 @@ def test_a_failed_job_keeps_its_error(station: Station) -> None:
 def test_a_queued_job_is_cancelled_at_once(station: Station) -> None:
     for name in "abcd":
         station.submit(name)
-    for name in "ad":  # rung and pending
+    for name in "ad":  # dispatched and pending
         assert station.store.cancel(name) is JobState.CANCELLED
         assert station.log(name)[-1].type is EventType.FINISHED
         assert station.store.claim(name, "w1", lease_s=LEASE_S) is None
@@ -280,12 +281,12 @@ def test_a_queued_job_is_cancelled_at_once(station: Station) -> None:
     assert len(station.log("a")) == 1
 
 
-def test_cancelling_a_rung_job_rings_for_the_next(station: Station) -> None:
+def test_cancelling_a_dispatched_job_rings_for_the_next(station: Station) -> None:
     for name in "abcd":
         station.submit(name)
-    station.rung()
+    station.dispatched()
     station.store.cancel("b")
-    assert station.rung() == ["d"]
+    assert station.dispatched() == ["d"]
 
 
 def test_a_running_job_is_flagged_and_its_worker_is_told(station: Station) -> None:
@@ -311,10 +312,10 @@ def test_a_dead_workers_job_returns_to_its_old_place(station: Station) -> None:
     for name in "abcde":
         station.submit(name)
     station.claim("a")
-    station.rung()
+    station.dispatched()
     station.expire_leases()
     station.store.reap(QUEUE)
-    assert station.rung() == ["a"]  # before d and e, which came later
+    assert station.dispatched() == ["a"]  # before d and e, which came later
     assert station.store.get("a").state is JobState.QUEUED
     assert station.claim("a", "w2").attempt == 2
 
@@ -368,27 +369,27 @@ def test_crashes_are_counted_from_the_last_attempt_that_brought_a_token(station:
     assert station.store.get("a").state is JobState.FAILED
 
 
-def test_a_job_that_is_handed_over_is_rung_for_and_counts_no_crash(station: Station) -> None:
+def test_a_job_that_is_handed_over_is_dispatched_for_and_counts_no_crash(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
-    station.rung()
+    station.dispatched()
     station.store.release("a", claim.attempt)
-    assert station.rung() == ["a"]
+    assert station.dispatched() == ["a"]
     again = station.claim("a", "w2")
     assert (again.attempt, again.job.crashes) == (2, 0)
 
 
-def test_a_lost_bell_is_rung_again_when_the_queue_is_empty(station: Station) -> None:
+def test_a_lost_wake_up_is_dispatched_again_when_the_queue_is_empty(station: Station) -> None:
     """Redis handed the message to the socket of a worker that was dead already."""
     station.submit("a")
-    station.rung()
-    station.redis.zadd(keys.rung("generate"), {"a": 0})
+    station.dispatched()
+    station.redis.zadd(keys.dispatched("generate"), {"a": 0})
     station.redis.lpush(QUEUE, "a message that nobody took yet")
     station.store.reap(QUEUE)
-    assert station.rung() == []
+    assert station.dispatched() == []
     station.redis.delete(QUEUE)
     station.store.reap(QUEUE)
-    assert station.rung() == ["a"]
+    assert station.dispatched() == ["a"]
 
 
 def test_the_newest_jobs_come_first(station: Station) -> None:
@@ -433,21 +434,21 @@ def test_bulk_jobs_wait_behind_interactive_ones_but_never_starve(station: Statio
     station.submit("d")
     assert station.redis.zrange(keys.pending("generate"), 0, -1) == ["d", "bulk"]
     pending = dict(station.redis.zrange(keys.pending("generate"), 0, -1, withscores=True))
-    assert pending["bulk"] - pending["d"] < BULK_DELAY + 1  # who has more in line than that comes after it
+    assert pending["bulk"] - pending["d"] < BULK_DELAY + 1  # who has more in the queue than that comes after it
 
 
 def test_jobs_of_one_millisecond_keep_their_order(station: Station) -> None:
     names = [f"{n:02}" for n in range(40)]
     for name in names:
         station.submit(name)
-    assert station.rung() + station.redis.zrange(keys.pending("generate"), 0, -1) == names
+    assert station.dispatched() + station.redis.zrange(keys.pending("generate"), 0, -1) == names
 
 
 def test_a_repeated_idempotency_key_finds_the_first_job(station: Station) -> None:
     first = station.enter("a", idempotency_key="k", fingerprint="f")
     again = station.enter("b", idempotency_key="k", fingerprint="f")
     assert (first, again) == (Submitted("a", 0, repeated=False), Submitted("a", 0, repeated=True))
-    assert station.rung() == ["a"]
+    assert station.dispatched() == ["a"]
     station.succeed(station.claim("a"))
     assert station.enter("c", idempotency_key="k", fingerprint="f").job_id == "a"  # also when it has ended
     assert station.redis.ttl(keys.idempotency("me", "k")) > 0
@@ -465,7 +466,7 @@ def test_a_job_that_waited_too_long_expires_and_says_so(station: Station) -> Non
         station.submit(name, ttl_s=60)
     station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"c": 0, "d": 0})
     station.store.reap(QUEUE)
-    for name in "cd":  # rung and pending
+    for name in "cd":  # dispatched and pending
         assert isinstance(station.store.get(name).error, JobExpired)
         assert station.store.claim(name, "w1", lease_s=LEASE_S) is None
     station.claim("a")
@@ -527,20 +528,20 @@ def test_what_nobody_reads_gives_its_slot_to_who_waits(station: Station, yields:
     assert yields.take() == [], "nobody waits"
     station.submit("c", owner="bob", reader_grace_s=30)  # dispatched ahead, and waits inside the worker
     (first,) = yields.take()
-    station.submit("d", owner="bob", reader_grace_s=30)  # waits in line
+    station.submit("d", owner="bob", reader_grace_s=30)  # waits in the queue
     (second,) = yields.take()
     assert {first, second} == {"a", "b"}
     station.submit("e", owner="bob", reader_grace_s=30)
     assert yields.take() == [], "there is nobody left to ask"
-    station.rung()
+    station.dispatched()
     station.store.release(first, held[first])
-    assert station.rung() == ["d"]
+    assert station.dispatched() == ["d"]
     station.store.release(second, held[second])
-    assert station.rung() == ["e"]
+    assert station.dispatched() == ["e"]
     assert set(station.store.places([first, second])) == {first, second}
     for name in "cde":
         station.succeed(station.claim(name))
-    assert set(station.rung()) == {first, second}
+    assert set(station.dispatched()) == {first, second}
 
 
 def test_what_is_read_again_keeps_its_slot_and_its_place(station: Station, yields: Yields) -> None:
@@ -566,12 +567,12 @@ def test_what_nobody_reads_does_not_make_room_for_what_nobody_reads(station: Sta
     for name in "abcd":
         station.submit(name, reader_grace_s=30)
     held = {name: station.claim(name).attempt for name in "abc"}
-    station.rung()
+    station.dispatched()
     leave(station, *"abcd")
     (asked,) = yields.take()  # one has no slot, and nobody knows which
     station.store.release(asked, held[asked])
     station.store.reap(QUEUE)
-    assert (yields.take(), station.rung()) == ([], [])
+    assert (yields.take(), station.dispatched()) == ([], [])
 
 
 def test_what_waits_and_nobody_has_read_for_its_grace_is_cancelled_before_its_turn(station: Station) -> None:
@@ -624,15 +625,15 @@ def test_an_api_that_was_away_gives_every_reader_a_new_grace(station: Station) -
 def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
-    assert station.store.places(["f"]) == {"f": Place(3, None)}
+    assert station.store.places(["f"]) == {"f": QueuePosition(3, None)}
     seconds, _ = station.redis.time()
     for ago in (40, 30, 20, 10):
         station.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
-    for place in (station.store.places(["f"])["f"], station.store.place_at(3)):
+    for place in (station.store.places(["f"])["f"], station.store.position_at(3)):
         assert place.position == 3
         assert place.estimated_wait_s is not None
         assert 29 <= place.estimated_wait_s <= 32  # four starts in forty seconds: one every ten
-    assert station.store.place_at(0) == Place(0, None)
+    assert station.store.position_at(0) == QueuePosition(0, None)
 
 
 def test_a_full_queue_says_when_to_come_again(station: Station) -> None:
@@ -669,9 +670,9 @@ def test_a_retried_job_leaves_quarantine_as_the_new_one_enters(station: Station)
         station.claim("a")
         station.expire_leases()
         station.store.reap(QUEUE)
-    station.rung()
+    station.dispatched()
     assert station.store.retry("a", "b", max_queue=10) == Submitted("b", 0, repeated=False)
-    assert station.rung() == ["b"]
+    assert station.dispatched() == ["b"]
     assert station.store.quarantined() == []
     assert station.redis.ttl(keys.job("a")) > 0
     assert (station.claim("b").job.owner, station.store.get("b").timeout_ms) == ("me", 10_000)
@@ -753,12 +754,12 @@ def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -
             station.claim(name)
             station.expire_leases()
             station.store.reap(QUEUE)
-    lent = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=60)}
-    queue.note_failed(lent["a"], "x")
+    leased = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=60)}
+    queue.note_failed(leased["a"], "x")
     station.store.drop("b")
     assert [station.redis.ttl(keys.job(name)) for name in ("a", "b")] == [-1, -1]
     station.store.drop("a")
-    queue.note_delivered(lent["b"])
+    queue.note_delivered(leased["b"])
     assert all(0 < station.redis.ttl(keys.job(name)) <= TTL_S for name in ("a", "b"))
 
 
@@ -876,7 +877,7 @@ def test_however_a_job_ends_what_was_reserved_is_free_again(station: Station, en
 
 def test_an_answer_without_a_limit_counts_for_no_more_than_the_context(redis: Redis) -> None:
     station = Station(redis)
-    store = JobStore(redis, station.bells.extend, job_ttl_s=TTL_S, context=2048)
+    store = JobStore(redis, station.wake_ups.extend, job_ttl_s=TTL_S, context=2048)
     params = {"sampling": {"max_new_tokens": 1_048_576}}
     store.submit("a", JobKind.GENERATE, params, owner="ann", max_queue=9, limits=Limits(tokens_per_day=2048))
     assert redis.get("slm:tokens:ann:reserved") == "2048"

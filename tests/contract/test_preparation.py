@@ -7,27 +7,30 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common import events, keys
 from common.errors import InvalidRequest, QueueFull
-from common.fair_share import BULK_DELAY
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.job_store import Claim, Fenced, JobOptions, JobStore, Place
-from common.jobs import JobKind, JobState, Lane
-from common.preparation import LONG_PROMPT, grammar_key
-from common.queue import PREPARE_PLACES, QUEUE
-from common.sampling import Grammar, GrammarKind
+from common.jobs import events
+from common.jobs.fair_share import BULK_DELAY
+from common.jobs.job import JobKind, JobState, Lane
+from common.jobs.preparation import LONG_PROMPT, grammar_key
+from common.jobs.sampling import Grammar, GrammarKind
+from common.jobs.store import Claim, Fenced, JobOptions, JobStore, QueuePosition
+from common.queue import MAX_PREPARING, QUEUE
+from common.redis import keys
 
 LONG = "x" * (LONG_PROMPT + 1)
 GRAMMAR = Grammar(GrammarKind.REGEX, "a+")
 
 
 class Station:
-    """A store with its bells written down, and workers beside it."""
+    """A store with its wake-up messages written down, and workers beside it."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.rung: list[str] = []
-        self.store = JobStore(redis, lambda bells: self.rung.extend(bell.job_id for bell in bells), job_ttl_s=60)
+        self.dispatched: list[str] = []
+        self.store = JobStore(
+            redis, lambda wake_ups: self.dispatched.extend(wake_up.job_id for wake_up in wake_ups), job_ttl_s=60
+        )
         self.add_worker("w1", slots=2)
 
     def add_worker(self, name: str, slots: int) -> None:
@@ -55,7 +58,7 @@ class Station:
         return self.store.get(name).lane
 
     def claim(self, name: str) -> Claim:
-        self.rung.remove(name)
+        self.dispatched.remove(name)
         claim = self.store.claim(name, "w1", lease_s=5)
         assert claim is not None
         return claim
@@ -106,7 +109,7 @@ def test_a_prepared_job_waits_for_a_slot_as_any_other_and_is_its_first_attempt_t
 
     assert (claim.attempt, claim.job.is_prepared) == (1, True)
     assert not station.redis.hget(keys.COUNTERS, "failovers")
-    station.rung.append("a")
+    station.dispatched.append("a")
     assert station.store.claim("a", "w2", lease_s=5) is None
 
 
@@ -139,20 +142,20 @@ def test_jobs_that_need_a_slot_only_do_not_wait_for_those_that_are_prepared(stat
         station.submit(f"hostile{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
 
     assert station.submit("ordinary", owner="ann") == 0
-    assert "ordinary" in station.rung
+    assert "ordinary" in station.dispatched
 
 
 def test_an_owner_leaves_a_place_to_the_others(station: Station) -> None:
     for number in range(60):
         station.submit(f"hostile{number}", owner="mallory", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
-    assert len(station.rung) == PREPARE_PLACES - 1
+    assert len(station.dispatched) == MAX_PREPARING - 1
 
     assert station.submit("first", owner="ann", grammar=GRAMMAR) == 0
     assert station.submit("second", owner="ann", prompt=LONG) > 0
     station.prepare("first")
-    assert "second" in station.rung
+    assert "second" in station.dispatched
     station.prepare("hostile0")
-    assert f"hostile{PREPARE_PLACES - 1}" in station.rung
+    assert f"hostile{MAX_PREPARING - 1}" in station.dispatched
 
 
 def test_each_worker_has_places(station: Station) -> None:
@@ -161,11 +164,11 @@ def test_each_worker_has_places(station: Station) -> None:
     for number in range(60):
         station.submit(f"job{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
 
-    assert len(station.rung) == 2 * PREPARE_PLACES - 1
+    assert len(station.dispatched) == 2 * MAX_PREPARING - 1
 
 
 def test_tokenizing_is_shared_and_bounded_like_the_rest(station: Station) -> None:
-    for number in range(PREPARE_PLACES - 1 + 7):
+    for number in range(MAX_PREPARING - 1 + 7):
         station.submit(f"many{number}", owner="mallory", kind=JobKind.TOKENIZE, max_queue=7)
     with pytest.raises(QueueFull):
         station.submit("too many", owner="mallory", kind=JobKind.TOKENIZE, max_queue=7)
@@ -188,11 +191,11 @@ def test_who_waits_for_the_preparation_stands_behind_all_that_wait_for_a_slot(st
     num_waiting = station.store.depth(Lane.GENERATE)
     positions = [station.submit(f"new{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}")) for number in range(6)]
 
-    free = PREPARE_PLACES - 1
+    free = MAX_PREPARING - 1
     assert positions == [0] * free + [num_waiting + place for place in range(1, 7 - free)]
     assert station.store.places([f"new{free}", "new0", "job7"]) == {
-        f"new{free}": Place(num_waiting + 1),
-        "job7": Place(num_waiting),
+        f"new{free}": QueuePosition(num_waiting + 1),
+        "job7": QueuePosition(num_waiting),
     }
 
 
@@ -246,6 +249,6 @@ def test_a_job_can_be_cancelled_before_during_and_after_its_preparation(station:
 
 
 def test_both_sides_know_how_many_places_a_worker_has() -> None:
-    from common.scripts import _source
+    from common.redis.scripts import _source
 
-    assert f"local PREPARE_PLACES = {PREPARE_PLACES} " in _source("prelude")
+    assert f"local MAX_PREPARING = {MAX_PREPARING} " in _source("prelude")

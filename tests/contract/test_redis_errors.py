@@ -7,11 +7,11 @@ import redis.exceptions
 from redis import Redis
 from redis.exceptions import RedisError
 
-from common import events
 from common.fleet import Fleet, WorkerReport
-from common.job_store import JobOptions, JobStore
-from common.jobs import JobKind, JobState
-from common.redis_client import explain
+from common.jobs import events
+from common.jobs.job import JobKind, JobState
+from common.jobs.store import JobOptions, JobStore
+from common.redis.client import explain
 
 SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # as Redis 6 puts it
 

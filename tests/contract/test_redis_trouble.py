@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from common.redis_client import connect
-from common.redis_trouble import RedisTrouble
+from common.redis.client import connect
+from common.redis.failures import RedisTrouble
 from tests.redis_server import RedisServer, running_server
 
 

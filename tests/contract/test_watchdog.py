@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from common.queue import QUEUE
-from worker.watchdog import STALL_S, Watchdog
+from worker.liveness.watchdog import STALL_S, Watchdog
 
 
 class Kennel:
@@ -15,17 +15,17 @@ class Kennel:
     def __init__(self, redis: Redis) -> None:
         self.now = 0.0
         self.is_free = True
-        self.barks = 0
+        self.fires = 0
         self.redis = redis
-        self.dog = Watchdog(redis, QUEUE, lambda: self.is_free, self._bark, lambda: self.now)
+        self.dog = Watchdog(redis, QUEUE, lambda: self.is_free, self._fire, lambda: self.now)
 
-    def _bark(self) -> None:
-        self.barks += 1
+    def _fire(self) -> None:
+        self.fires += 1
 
     def check_after(self, seconds: float) -> int:
         self.now += seconds
         self.dog.check()
-        return self.barks
+        return self.fires
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def kennel(redis: Redis) -> Kennel:
     return Kennel(redis)
 
 
-def test_it_barks_once_when_bells_wait_beside_a_free_worker(kennel: Kennel) -> None:
-    kennel.redis.lpush(QUEUE, "bell")
+def test_it_fires_once_when_wake_ups_wait_beside_a_free_worker(kennel: Kennel) -> None:
+    kennel.redis.lpush(QUEUE, "message")
     assert kennel.check_after(0) == 0
     assert kennel.check_after(STALL_S - 1) == 0
     assert kennel.check_after(1) == 1
@@ -46,15 +46,15 @@ def test_an_empty_queue_is_quiet(kennel: Kennel) -> None:
     assert kennel.check_after(10 * STALL_S) == 0
 
 
-def test_a_busy_worker_may_let_bells_wait(kennel: Kennel) -> None:
-    kennel.redis.lpush(QUEUE, "bell")
+def test_a_busy_worker_may_let_wake_ups_wait(kennel: Kennel) -> None:
+    kennel.redis.lpush(QUEUE, "message")
     kennel.is_free = False
     kennel.check_after(0)
     assert kennel.check_after(10 * STALL_S) == 0
 
 
-def test_a_bell_that_arrives_starts_the_count_again(kennel: Kennel) -> None:
-    kennel.redis.lpush(QUEUE, "bell")
+def test_a_wake_up_that_arrives_starts_the_count_again(kennel: Kennel) -> None:
+    kennel.redis.lpush(QUEUE, "message")
     kennel.check_after(0)
     kennel.check_after(STALL_S - 1)
     kennel.dog.heard()

@@ -17,7 +17,7 @@ import requests
 from benchmarks.chaos import Frames, Tally
 from benchmarks.chaos import run as run_chaos
 from common.settings import ROOT
-from SLMInit import default_model
+from models import default_model
 from tests.free_port import free_port
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 from redis import Redis
 
-from common.api_keys import ApiKeyStore, Role
 from common.errors import PromptTooLong
-from common.redis_client import connect
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
+from common.owners.api_keys import ApiKeyStore, Role
+from common.redis.client import connect
 from tests.api_process import running_api
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt
 from tests.foreign.foreign_python import ForeignPython, foreign_python

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from common.errors import PromptTooLong, WorkerLost
-from common.sampling import GrammarKind
+from common.jobs.sampling import GrammarKind
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import INSTALL_S, ForeignPython
 from tests.scripted_worker import Play, answer

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from common.errors import PromptTooLong, WorkerLost
-from common.sampling import GrammarKind
+from common.jobs.sampling import GrammarKind
 from tests.foreign.conftest import Site
 from tests.foreign.node_packages import FOLDER, require
 from tests.scripted_worker import Play, answer

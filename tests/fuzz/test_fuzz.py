@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.reference.document import OPERATIONS, build
 from api.schemas.errors import Error, OpenAIError
-from common.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import ApiKeyStore, Role
+from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from common.subscriber import Subscriber
 from tests.fuzz.fuzz import Fuzz, Target, requests_to
 from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, StartApi
@@ -43,7 +43,7 @@ deterministic = settings(derandomize=True, database=None, deadline=None, suppres
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     redis = fakeredis.FakeRedis()
-    return build(create_app(Settings(), redis=redis, ring=lambda _: None, subscriber=Subscriber(redis)))
+    return build(create_app(Settings(), redis=redis, dispatch=lambda _: None, subscriber=Subscriber(redis)))
 
 
 def code_of(answer: TestResponse) -> str:

@@ -19,7 +19,7 @@ from schemathesis import APIOperation, BaseSchema, Case, GenerationMode
 from werkzeug.wsgi import ClosingIterator
 
 from api.reference.document import OPERATIONS
-from common.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
 from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, STORY

@@ -20,11 +20,11 @@ from redis import Redis
 from werkzeug import Response
 
 from api.webhooks.message import body_of
-from common import keys
 from common.errors import ModelUnavailable, PromptTooLong
 from common.fleet import WorkerReport, WorkerState
-from common.job_store import MAX_CRASHES, JobStore
+from common.jobs.store import MAX_CRASHES, JobStore
 from common.queue import QUEUE
+from common.redis import keys
 from tests import api_in_process
 from tests.processes import wait_for
 from tests.scripted_worker import Play, Script, answer

@@ -23,8 +23,8 @@ import requests
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
-from common import keys
-from common.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import ApiKeyStore, Role
+from common.redis import keys
 from deploy.keys import main as manage_keys
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for

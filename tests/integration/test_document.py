@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from common.settings import ROOT
-from SLMInit import default_model
+from models import default_model
 from tests.free_port import free_port
 from tests.missing import need_program
 from tests.processes import Cluster, running_cluster, wait_for
@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running_cluster(redis.url, folder, SLM_DATA_DIR=str(ROOT / "data")) as cluster,
     ):
         server = Server(cluster, free_port())
-        cluster.start_worker("a", "worker.app", SLM_SLOTS="10")
+        cluster.start_worker("a", "worker.app", SLM_MAX_NUM_SEQS="10")
         cluster.start_api(int(server.url.rpartition(":")[2]))
         cluster.wait_until_taking_jobs("a")
         yield server

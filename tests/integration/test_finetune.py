@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from common.settings import Settings
-from SLMInit.adapter_check import check_adapter
-from SLMInit.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from models.adapter.check import check_adapter
+from models.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from tests.sliminit_models import EOS, gpt2, llama, save
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "SLMInit"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import requests
 
-from common.redis_address import RedisAddress
+from common.redis.address import RedisAddress
 from common.settings import Settings
-from deploy import own_redis, stack
 from deploy.data_folder import BROKER_URL, claim_data_dir
+from deploy.processes import stack
+from deploy.redis import own_redis
 from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer

@@ -10,16 +10,16 @@ import psutil
 import pytest
 
 from common.errors import InvalidRequest, PromptTooLong
-from common.jobs import JobKind, JobState, Lane
-from common.preparation import LONG_PROMPT
-from common.sampling import Grammar, GrammarKind
+from common.jobs.job import JobKind, JobState, Lane
+from common.jobs.preparation import LONG_PROMPT
+from common.jobs.sampling import Grammar, GrammarKind
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
 
 @pytest.fixture
 def cluster(redis_server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
-    with running_cluster(redis_server.url, tmp_path, SLM_LEASE_S="2", SLM_DRAIN_S="1", SLM_SLOTS="4") as cluster:
+    with running_cluster(redis_server.url, tmp_path, SLM_LEASE_S="2", SLM_DRAIN_S="1", SLM_MAX_NUM_SEQS="4") as cluster:
         cluster.start_worker("a")
         cluster.wait_until_taking_jobs("a")
         yield cluster

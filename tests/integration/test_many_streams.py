@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.streams.fake_worker import Load
-from benchmarks.streams.trial import run
+from benchmarks.streams.run import run
 
 
 def test_200_streams_open_at_once_each_get_every_token_once() -> None:

@@ -68,7 +68,7 @@ def test_one_id_leads_through_the_logs_of_both_processes(server: tuple[Cluster, 
 
     [at_api] = wait_for("the API's line", lambda: found(api_log, "api.observation.access_log"))
     assert (at_api["job_id"], at_api["status"], at_api["path"]) == (job_id, 200, "/slm/generate")
-    at_worker = wait_for("the worker's line", lambda: found(worker_log, "worker.job_runner"))
+    at_worker = wait_for("the worker's line", lambda: found(worker_log, "worker.jobs.runner"))
     assert {(line["job_id"], line["attempt"]) for line in at_worker} == {(job_id, 1)}
     logs = api_log.read_text() + worker_log.read_text()
     assert [secret for secret in SECRETS if secret in logs] == []

@@ -15,7 +15,7 @@ from openai.types import Batch
 from redis import Redis
 
 from common.errors import JobTimeout, PromptTooLong, WorkerLost
-from common.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer

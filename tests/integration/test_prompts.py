@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common import prompts
-from common.jobs import GenerateParams, GenerateResult, JobKind, JobRecord, JobState, TokenizeResult
-from common.prompts import Conversation, Prompt, RawText, TokenIds
-from common.sampling import SamplingParams
+from common.jobs import prompts
+from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobRecord, JobState, TokenizeResult
+from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
+from common.jobs.sampling import SamplingParams
 from tests.processes import Cluster, Reader, running_cluster
 from tests.redis_server import RedisServer
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from common.settings import ROOT, Settings
-from deploy import own_redis
 from deploy.data_folder import claim_data_dir
+from deploy.redis import own_redis
 from tests.free_port import free_port
 from tests.missing import skip_or_fail
 from tests.processes import Cluster, running_cluster, wait_for

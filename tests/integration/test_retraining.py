@@ -12,11 +12,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from common.jobs import JobKind, JobRecord, JobState
+from common.jobs.job import JobKind, JobRecord, JobState
 from tests.processes import Cluster, running_cluster
 from tests.redis_server import RedisServer
-from tests.unit.engine.tiny_models import make_tokenizer, save_model
-from worker.engine.prompt import PromptRenderer
+from tests.unit.worker.engine.tiny_models import make_tokenizer, save_model
+from worker.engine.prompts.prompt import PromptRenderer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
@@ -54,7 +54,7 @@ def adapter(tmp_path: Path, base: Path) -> Path:
 
 @pytest.fixture
 def cluster(redis_server: RedisServer, tmp_path: Path, base: Path, adapter: Path) -> Iterator[Cluster]:
-    env = {"SLM_BASE_MODEL": str(base), "SLM_LORA_PATH": str(adapter), "SLM_DTYPE": "float32", "SLM_SLOTS": "2"}
+    env = {"SLM_BASE_MODEL": str(base), "SLM_LORA_PATH": str(adapter), "SLM_DTYPE": "float32", "SLM_MAX_NUM_SEQS": "2"}
     with running_cluster(redis_server.url, tmp_path, **env) as cluster:
         yield cluster
 

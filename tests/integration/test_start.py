@@ -20,8 +20,8 @@ import pytest
 import requests
 
 from common.settings import ROOT
-from deploy.http_client import HttpClient, read_frames
-from SLMInit import default_model
+from deploy.check.http_client import HttpClient, read_frames
+from models import default_model
 from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
@@ -395,7 +395,7 @@ def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) 
     ("name", "value", "named"),
     [
         ("SLM_PROT", "5000", "SLM_PROT is not a setting"),
-        ("SLM_SLOTS", "many", "SLM_SLOTS has the value 'many'"),
+        ("SLM_MAX_NUM_SEQS", "many", "SLM_MAX_NUM_SEQS has the value 'many'"),
         ("SLM_REDIS_URL", "redis://127.0.0.1:9/0", "SLM_REDIS_URL"),
         ("SLM_BASE_MODEL", "./no/such/folder", "Base model './no/such/folder'"),
     ],

@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from common import keys
 from common.queue import QUEUE
+from common.redis import keys
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from common.errors import InvalidRequest, JobTimeout, ModelUnavailable, PromptTooLong
-from common.events import EventType
 from common.fleet import WorkerReport, WorkerState
-from common.job_store import JobOptions
-from common.jobs import JobKind, JobState
-from common.logprobs import TokenLogprobs
-from common.sampling import Grammar, GrammarKind
+from common.jobs.events import EventType
+from common.jobs.job import JobKind, JobState
+from common.jobs.logprobs import TokenLogprobs
+from common.jobs.sampling import Grammar, GrammarKind
+from common.jobs.store import JobOptions
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -40,7 +40,7 @@ def assert_whole(reader: Reader, tokens: int) -> None:
 
 
 def test_many_jobs_at_once_each_get_their_own_answer(cluster: Cluster) -> None:
-    cluster.start_worker("a", SLM_SLOTS="4")
+    cluster.start_worker("a", SLM_MAX_NUM_SEQS="4")
     cluster.wait_until_taking_jobs("a")
     jobs = [(f"prompt number {n}", cluster.stream(f"prompt number {n}")) for n in range(20)]
     for prompt, (job_id, reader) in jobs:
@@ -241,7 +241,7 @@ def test_a_job_without_a_reader_is_cancelled_after_its_grace(cluster: Cluster) -
 
 
 def test_answers_that_nobody_reads_hold_up_nobody_and_go_on_when_they_are_read_again(cluster: Cluster) -> None:
-    cluster.start_worker("a", SLM_SLOTS="2", FAKE_STEP_MS="20")
+    cluster.start_worker("a", SLM_MAX_NUM_SEQS="2", FAKE_STEP_MS="20")
     cluster.wait_until_taking_jobs("a")
     options = JobOptions(reader_grace_s=60)
     left = [cluster.stream("endless", options, max_new_tokens=400) for _ in range(2)]

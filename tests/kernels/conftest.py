@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.engine.conftest import _single_thread
+from tests.unit.worker.engine.conftest import _single_thread
 
 __all__ = ["_single_thread"]

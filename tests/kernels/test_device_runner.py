@@ -16,15 +16,15 @@ from tests.fakes import ByteTokenizer
 from tests.native.conftest import MODELS as NATIVE_MODELS
 from tests.native.conftest import make_model as make_native_model
 from tests.native.conftest import prompt as random_prompt
-from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
-from tests.unit.engine.tiny_models import CONTEXT, make_model
+from tests.unit.worker.engine.model_runs import PROMPTS, Run, generate, greedy, seeded
+from tests.unit.worker.engine.tiny_models import CONTEXT, make_model
 from worker.engine.device import steps
 from worker.engine.device.cache import BLOCK_TOKENS
-from worker.engine.device.graphs import Step, StepRecorder
+from worker.engine.device.graphs import Step, StepCapture
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.device.steps import doublings
 from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row, UnsupportedModelError
-from worker.engine.runner_check import RunnerCheck
+from worker.engine.runners.check import RunnerCheck
 from worker.engine.sequence import Sequence
 
 ARCHITECTURES = ["llama", "mistral", "gpt2", "qwen2", "qwen3"]
@@ -39,7 +39,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(params=[False, True], ids=["waiting", "asynchronous"])
-def is_asynchronous(request: pytest.FixtureRequest, device: torch.device) -> bool:
+def can_overlap(request: pytest.FixtureRequest, device: torch.device) -> bool:
     if device.type == "mps" and request.param:
         pytest.skip("its tokens are waited for")
     return bool(request.param)
@@ -49,20 +49,20 @@ def make_runner(
     model: Any,
     device: torch.device | None = None,
     *,
-    num_slots: int = 8,
-    is_asynchronous: bool = False,
-    recorder: StepRecorder | None = None,
+    max_num_seqs: int = 8,
+    can_overlap: bool = False,
+    capturer: StepCapture | None = None,
     kv_bytes: int | None = None,
 ) -> DeviceRunner:
     runner = DeviceRunner(
         model.config,
         model.state_dict(),
-        runner_config(max_num_seqs=num_slots, context_length=CONTEXT, kv_bytes=kv_bytes),
+        runner_config(max_num_seqs=max_num_seqs, context_length=CONTEXT, kv_bytes=kv_bytes),
         device=device or torch.device("cpu"),
         dtype=model.dtype,
-        recorder=recorder,
+        capturer=capturer,
     )
-    runner.is_asynchronous = is_asynchronous
+    runner.can_overlap = can_overlap
     return runner
 
 
@@ -96,15 +96,15 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(
-    name: str, device: torch.device, is_asynchronous: bool
+    name: str, device: torch.device, can_overlap: bool
 ) -> None:
     model = make_model(name)
     expected = [generate(model, prompt) for prompt in PROMPTS]
-    options = {"device": device, "is_asynchronous": is_asynchronous}
+    options = {"device": device, "can_overlap": can_overlap}
 
     # Three slots for five sequences: they start at different steps, and slots are used twice.
     sequences = [greedy(prompt, prompt) for prompt in PROMPTS]
-    together = Run(make_runner(model, num_slots=3, **options), sequences, prefill_chunk=7)
+    together = Run(make_runner(model, max_num_seqs=3, **options), sequences, prefill_chunk=7)
     runs = [together, *(Run(make_runner(model, **options), [greedy(prompt, prompt)]) for prompt in PROMPTS)]
 
     for prompt, (token_ids, logits) in zip(PROMPTS, expected, strict=True):
@@ -128,11 +128,11 @@ def test_every_part_that_a_model_may_have_is_computed(name: str, device: torch.d
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
-    name: str, device: torch.device, is_asynchronous: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, device: torch.device, can_overlap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "MIN_KEYS", 16)
     model = make_model(name)
-    runner = make_runner(model, device, is_asynchronous=is_asynchronous)
+    runner = make_runner(model, device, can_overlap=can_overlap)
     long, full = "many words " * 3, "x" * (CONTEXT - 9)
     expected = {prompt: generate(model, prompt, 45)[0] for prompt in ("Hi", long)}
     expected[full] = generate(model, full, 9)[0]
@@ -143,11 +143,11 @@ def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
     assert {num_keys for kind, _, num_keys in runner._steps._steps if kind == "decode"} >= {64, 128, CONTEXT}
 
 
-def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, is_asynchronous: bool) -> None:
+def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, can_overlap: bool) -> None:
     model = make_model("llama")
     lengths = [3, 6, 9, 12, 15, 18]
     expected = [generate(model, PROMPTS[index % 5], length)[0] for index, length in enumerate(lengths)]
-    runner = make_runner(model, device, num_slots=6, is_asynchronous=is_asynchronous)
+    runner = make_runner(model, device, max_num_seqs=6, can_overlap=can_overlap)
 
     run = Run(runner, [greedy(str(index), PROMPTS[index % 5], length) for index, length in enumerate(lengths)])
 
@@ -155,10 +155,10 @@ def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, 
     assert {num_rows for kind, num_rows, _ in runner._steps._steps if kind == "decode"} == {1, 2, 4, 6}
 
 
-def test_seeded_tokens_are_the_same_alone_and_in_any_batch(device: torch.device, is_asynchronous: bool) -> None:
+def test_seeded_tokens_are_the_same_alone_and_in_any_batch(device: torch.device, can_overlap: bool) -> None:
     model = make_model("llama")
     options = {"top_p": 0.95, "repetition_penalty": 1.1}
-    runner = make_runner(model, device, num_slots=5, is_asynchronous=is_asynchronous)
+    runner = make_runner(model, device, max_num_seqs=5, can_overlap=can_overlap)
 
     together = Run(runner, [seeded(str(seed), seed, **options) for seed in range(12)], prefill_chunk=9)
 
@@ -167,10 +167,10 @@ def test_seeded_tokens_are_the_same_alone_and_in_any_batch(device: torch.device,
 
 
 def test_a_chats_next_turn_continues_what_its_last_one_left_though_others_came_between(
-    device: torch.device, is_asynchronous: bool
+    device: torch.device, can_overlap: bool
 ) -> None:
     model = make_model("llama")
-    runner = make_runner(model, device, num_slots=12, is_asynchronous=is_asynchronous)  # a quarter of them is kept
+    runner = make_runner(model, device, max_num_seqs=12, can_overlap=can_overlap)  # a quarter of them is kept
     first = greedy("first", "a first turn of some length")
     run = Run(runner, [first])
     run.run([greedy(f"other {index}", PROMPTS[index], 12) for index in range(2)])  # decode steps over kept slots
@@ -215,7 +215,7 @@ def test_rows_of_all_kinds_in_one_forward_give_their_logits_in_their_order(devic
 
 def test_padded_decode_steps_change_nothing_of_what_idle_sequences_hold(device: torch.device) -> None:
     model = make_model("llama")
-    runner = make_runner(model, device, num_slots=4)
+    runner = make_runner(model, device, max_num_seqs=4)
     kept, other = ByteTokenizer().encode("kept for later"), ByteTokenizer().encode("another text")
     runner.forward([row(1, kept[:-1], needs_logits=False)])
     for block in (0, 2, 3):  # a step of four rows, of which the second is idle
@@ -268,14 +268,14 @@ def test_a_decode_row_takes_its_token_from_the_last_samples(device: torch.device
 
 @pytest.mark.parametrize("is_copied", [False, True])
 def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_blocks_next_owner(
-    device: torch.device, is_asynchronous: bool, is_copied: bool
+    device: torch.device, can_overlap: bool, is_copied: bool
 ) -> None:
     model = make_model("llama")
     neighbour, bad, following = "x" * 50, "y" * 20 + "~" + "y" * 9, "xxxxxxxxxxxx" if is_copied else "Hi"
     expected = {prompt: generate(model, prompt)[0] for prompt in (neighbour, following)}
     with torch.no_grad():
         model.get_input_embeddings().weight[ord("~")] = math.nan
-    runner = make_runner(model, device, num_slots=2, is_asynchronous=is_asynchronous)
+    runner = make_runner(model, device, max_num_seqs=2, can_overlap=can_overlap)
 
     run = Run(runner, [greedy(prompt, prompt) for prompt in (neighbour, bad, following)])
 
@@ -291,11 +291,11 @@ class FakeGraphs:
     """Runs every step twice when it is recorded, as a graph's trial and a first replay would, and counts."""
 
     def __init__(self) -> None:
-        self.num_recorded = 0
+        self.num_captured = 0
         self.num_replayed = 0
 
     def record(self, step: Step) -> Step:
-        self.num_recorded += 1
+        self.num_captured += 1
         step()
 
         def replay() -> None:
@@ -309,7 +309,7 @@ def test_every_shape_is_recorded_once_and_replayed_from_then_on(monkeypatch: pyt
     monkeypatch.setattr(steps, "MIN_KEYS", 16)
     model = make_model("llama")
     graphs = FakeGraphs()
-    runner = make_runner(model, num_slots=4, recorder=graphs)
+    runner = make_runner(model, max_num_seqs=4, capturer=graphs)
     expected = [generate(model, prompt)[0] for prompt in PROMPTS]
 
     run = Run(runner, [greedy(prompt, prompt) for prompt in PROMPTS])
@@ -318,7 +318,7 @@ def test_every_shape_is_recorded_once_and_replayed_from_then_on(monkeypatch: pyt
 
     assert [run.token_ids(prompt) for prompt in PROMPTS] == expected
     assert [run.token_ids(f"again {prompt}") for prompt in PROMPTS] == expected
-    assert 3 < len(runner._steps._steps) == graphs.num_recorded < num_replayed < graphs.num_replayed
+    assert 3 < len(runner._steps._steps) == graphs.num_captured < num_replayed < graphs.num_replayed
 
 
 def test_the_steps_that_are_needed_first_are_recorded_before(
@@ -327,23 +327,23 @@ def test_the_steps_that_are_needed_first_are_recorded_before(
     monkeypatch.setattr(steps, "MIN_KEYS", 64)
     monkeypatch.setattr(steps, "MAX_WARM_KEYS", 128)
     graphs = FakeGraphs()
-    runner = make_runner(make_model("llama"), num_slots=3, recorder=graphs)
+    runner = make_runner(make_model("llama"), max_num_seqs=3, capturer=graphs)
 
     with caplog.at_level("INFO"):
         runner.warm_up()
 
     assert set(runner._steps._steps) == {("decode", rows, keys) for rows in (1, 2, 3) for keys in (64, 128)}
-    assert graphs.num_recorded == 6
+    assert graphs.num_captured == 6
     assert "Prepared 6 steps" in caplog.text
     assert not runner._cache.keys[:, : runner.num_blocks].any(), "a trial writes where nobody reads"
     runner.forward([row(0, [1, 2], needs_logits=False)])
     runner.forward([row(0, [3], 2)])
-    assert graphs.num_recorded == 6
+    assert graphs.num_captured == 6
 
 
 def test_recording_steps_changes_nothing_of_what_was_computed_before() -> None:
     model = make_model("llama")
-    runner = make_runner(model, num_slots=3, recorder=FakeGraphs())
+    runner = make_runner(model, max_num_seqs=3, capturer=FakeGraphs())
     texts = [[index + 1] * 50 for index in range(3)]
     runner.forward([row(index, text, needs_logits=False) for index, text in enumerate(texts)])
     before = runner._cache.keys.clone(), runner._cache.values.clone()
@@ -388,11 +388,11 @@ def test_a_context_shorter_than_the_fewest_keys_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("num_slots", [1, 4])
-def test_every_architecture_passes_the_check_at_load(name: str, num_slots: int, device: torch.device) -> None:
+@pytest.mark.parametrize("max_num_seqs", [1, 4])
+def test_every_architecture_passes_the_check_at_load(name: str, max_num_seqs: int, device: torch.device) -> None:
     model = make_model(name).to(device)
 
-    RunnerCheck(model).check(make_runner(model, device, num_slots=num_slots))
+    RunnerCheck(model).check(make_runner(model, device, max_num_seqs=max_num_seqs))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -19,15 +19,15 @@ if not os.environ.get("CI"):  # there, everything has to be installed
     pytest.importorskip("triton")
 
 from tests.engine_config import runner_config  # noqa: E402
-from tests.unit.engine.test_random_choice import SETTINGS, make_choice  # noqa: E402
-from tests.unit.engine.tiny_models import from_config  # noqa: E402
+from tests.unit.worker.engine.test_random_choice import SETTINGS, make_choice  # noqa: E402
+from tests.unit.worker.engine.tiny_models import from_config  # noqa: E402
 from worker.engine.device.cache import BLOCK_TOKENS  # noqa: E402
 from worker.engine.device.fused.packing import pack, paired, paired_halves, pieces  # noqa: E402
-from worker.engine.device.fused.sampling import pick  # noqa: E402
 from worker.engine.device.runner import DeviceRunner  # noqa: E402
 from worker.engine.model_runner import Row, UnsupportedModelError  # noqa: E402
-from worker.engine.random_choice import draw  # noqa: E402
-from worker.engine.samples import NO_TOKEN  # noqa: E402
+from worker.engine.sampling.fused import pick  # noqa: E402
+from worker.engine.sampling.random_choice import draw  # noqa: E402
+from worker.engine.sampling.samples import NO_TOKEN  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value|overflow|divide by zero:RuntimeWarning")
 on_cuda = pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device here: the interpreter rounds as NumPy does")
@@ -70,11 +70,11 @@ def make_model(name: str, dtype: torch.dtype) -> Any:
     return model.to(dtype).float()
 
 
-def make_runner(model: Any, dtype: torch.dtype, num_slots: int = 6) -> DeviceRunner:
+def make_runner(model: Any, dtype: torch.dtype, max_num_seqs: int = 6) -> DeviceRunner:
     return DeviceRunner(
         model.config,
         model.state_dict(),
-        runner_config(max_num_seqs=num_slots, context_length=CONTEXT),
+        runner_config(max_num_seqs=max_num_seqs, context_length=CONTEXT),
         device=DEVICE,
         dtype=dtype,
         is_fused=True,
@@ -143,7 +143,7 @@ def test_a_long_prompt_is_computed_in_several_steps(dtype: torch.dtype, monkeypa
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "wide"])
 def test_a_tokens_bits_depend_on_nothing_but_its_text(name: str, dtype: torch.dtype) -> None:
-    runner = make_runner(make_model(name, dtype), dtype, num_slots=100)
+    runner = make_runner(make_model(name, dtype), dtype, max_num_seqs=100)
     long = text(0, 400)
     alone: dict[int, Tensor] = {}
     runner.forward([row(0, long[:100], needs_logits=False)])
@@ -191,7 +191,7 @@ def test_rows_are_paired_eight_by_eight() -> None:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter takes its time for every number."""
     if not HAS_CUDA:
-        monkeypatch.setattr("worker.engine.device.fused.sampling.BLOCK", 256)
+        monkeypatch.setattr("worker.engine.sampling.fused.BLOCK", 256)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
 from tests.kernels.test_device_runner import make_runner, row
-from tests.unit.engine.model_runs import PROMPTS, Run, generate, greedy
-from tests.unit.engine.test_random_choice import SETTINGS, make_choice
-from tests.unit.engine.tiny_models import make_model
+from tests.unit.worker.engine.model_runs import PROMPTS, Run, generate, greedy
+from tests.unit.worker.engine.test_random_choice import SETTINGS, make_choice
+from tests.unit.worker.engine.tiny_models import make_model
 from worker.engine.device.graphs import PlainSteps
-from worker.engine.random_choice import draw
-from worker.engine.sampler import Sampler
+from worker.engine.sampling.random_choice import draw
+from worker.engine.sampling.sampler import Sampler
 from worker.engine.sequence import Sequence
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -56,7 +56,7 @@ def test_steps_are_launched_without_waiting_and_give_what_they_give_one_by_one(n
     texts = [[index + 1, 7, 9, 11, 13] for index in range(4)]
 
     def tokens(*, is_waiting: bool) -> list[Any]:
-        runner = make_runner(model, CUDA, num_slots=6)
+        runner = make_runner(model, CUDA, max_num_seqs=6)
         runner.warm_up()
         runner.copy_block(0, 1, 4)  # libraries load their kernels at the first call
         sequences = [Sequence(str(index), texts[index], params) for index, params in enumerate(PARAMS[kind])]
@@ -97,8 +97,8 @@ def test_tokens_are_drawn_as_on_a_cpu(settings: dict[str, Any]) -> None:
 def test_recorded_steps_compute_what_plain_ones_do(name: str, dtype: torch.dtype) -> None:
     model = make_model(name).to(dtype)
     found = []
-    for recorder in (None, PlainSteps()):
-        runner = make_runner(model, CUDA, num_slots=5, recorder=recorder)
+    for capturer in (None, PlainSteps()):
+        runner = make_runner(model, CUDA, max_num_seqs=5, capturer=capturer)
         for block in (0, 2, 3):
             runner.forward([row(block, [block + 1, 5, 6], needs_logits=False)])
         logits = [
@@ -120,7 +120,7 @@ def test_steps_can_be_recorded_while_other_threads_use_the_device() -> None:
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        runner = make_runner(model, CUDA, is_asynchronous=True)
+        runner = make_runner(model, CUDA, can_overlap=True)
         runner.warm_up()
     finally:
         is_done.set()

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.unit.engine.conftest import _single_thread
+from tests.unit.worker.engine.conftest import _single_thread
 from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
@@ -123,7 +123,7 @@ def make_runner(build_dir: Path) -> Iterator[Callable[..., NativeRunner]]:
     def make(
         model: Any,
         *,
-        num_slots: int = 4,
+        max_num_seqs: int = 4,
         context_length: int = CONTEXT,
         kv_bytes: int | None = None,
         threads: int = 2,
@@ -131,7 +131,7 @@ def make_runner(build_dir: Path) -> Iterator[Callable[..., NativeRunner]]:
         kernels: str | None = None,
     ) -> NativeRunner:
         config = RunnerConfig(
-            max_num_seqs=num_slots,
+            max_num_seqs=max_num_seqs,
             context_length=context_length,
             kv_bytes=kv_bytes,
             num_threads=threads,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "team.h"
+#include "pool.h"
 
 #define PHASES 200
 #define MAX_TASKS 20
@@ -34,7 +34,7 @@ static void do_phases(void *context, struct member *self) {
 int main(int argc, char **argv) {
     static struct run run, expected;
     const int threads = atoi(argv[argc - 2]), runs = atoi(argv[argc - 1]);
-    struct team *team = team_create(threads);
+    struct pool *pool = thread_pool_create(threads);
     srand(5);
     for (int number = 0; number < runs; number++) {
         for (int phase = 0; phase < PHASES; phase++) num_tasks[phase] = rand() % 5 == 0 ? 0 : rand() % MAX_TASKS;
@@ -44,12 +44,12 @@ int main(int argc, char **argv) {
         for (int phase = 0; phase < PHASES; phase++)
             for (int task = 0; task < num_tasks[phase]; task++)
                 expected.sums[phase][task] = expected_sum(expected.sums, phase, task, number);
-        team_run(team, do_phases, &run);
+        thread_pool_run(pool, do_phases, &run);
         if (memcmp(&run, &expected, sizeof run) != 0) {
             printf("run %d of %d threads has other sums\n", number, threads);
             return 1;
         }
     }
-    team_destroy(team);
+    thread_pool_destroy(pool);
     return 0;
 }

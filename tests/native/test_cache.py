@@ -55,8 +55,8 @@ def test_rows_that_would_write_outside_their_blocks_are_refused(make_runner, wro
 def test_a_budget_limits_the_blocks(make_runner):
     model = make_model("llama")
     block_bytes = make_runner(model).block_bytes
-    assert make_runner(model, num_slots=4, kv_bytes=25 * block_bytes).num_blocks == 25
-    assert make_runner(model, num_slots=4, kv_bytes=2**40).num_blocks == 4 * ROW_BLOCKS
+    assert make_runner(model, max_num_seqs=4, kv_bytes=25 * block_bytes).num_blocks == 25
+    assert make_runner(model, max_num_seqs=4, kv_bytes=2**40).num_blocks == 4 * ROW_BLOCKS
 
 
 def test_a_budget_below_one_sequence_is_refused(make_runner):

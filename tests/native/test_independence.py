@@ -39,7 +39,7 @@ def test_chunks_of_any_size_give_the_same_bits(model, precision, make_runner):
 
 
 def test_batch_mates_do_not_change_a_bit(model, precision, make_runner):
-    runner = make_runner(model, precision=precision, num_slots=9)
+    runner = make_runner(model, precision=precision, max_num_seqs=9)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids)
     for num_mates in (1, 2, 5, 8):
@@ -61,25 +61,25 @@ def test_a_chunk_of_a_mate_does_not_change_a_bit(model, precision, make_runner):
     assert torch.equal(logits[1:], expected)
 
 
-@pytest.mark.parametrize("num_guesses", [1, 2, 3])
-def test_tokens_on_trial_get_the_bits_that_they_get_one_by_one(model, precision, make_runner, num_guesses):
+@pytest.mark.parametrize("num_draft_tokens", [1, 2, 3])
+def test_tokens_on_trial_get_the_bits_that_they_get_one_by_one(model, precision, make_runner, num_draft_tokens):
     runner = make_runner(model, precision=precision)
     token_ids = prompt(LENGTH)
-    expected = decode_alone(runner, token_ids, 1 + num_guesses)
-    begin = LENGTH - 1 - num_guesses
-    trial = row(0, token_ids[begin:], begin)._replace(num_guesses=num_guesses)
+    expected = decode_alone(runner, token_ids, 1 + num_draft_tokens)
+    begin = LENGTH - 1 - num_draft_tokens
+    trial = row(0, token_ids[begin:], begin)._replace(num_draft_tokens=num_draft_tokens)
     mate = row(1, prompt(20, 3))
     logits = runner.forward([mate, trial])
     assert torch.equal(logits[1:], expected)
 
 
-def test_what_a_wrong_guess_left_in_the_cache_does_not_matter(model, precision, make_runner):
+def test_what_a_wrong_draft_token_left_in_the_cache_does_not_matter(model, precision, make_runner):
     runner = make_runner(model, precision=precision)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids)
     begin = LENGTH - 3
     wrong = (token_ids[begin], 7, 8, 9)
-    runner.forward([row(0, wrong, begin)._replace(num_guesses=3)])
+    runner.forward([row(0, wrong, begin)._replace(num_draft_tokens=3)])
     found = torch.cat([runner.forward([row(0, token_ids[i : i + 1], i)]).clone() for i in range(begin, LENGTH)])
     assert torch.equal(found, expected)
 
@@ -96,7 +96,7 @@ def test_the_number_of_threads_does_not_change_a_bit(model, precision, make_runn
 def test_every_kernel_set_keeps_rows_apart(precision, make_runner, all_kernels):
     model, token_ids = make_model("llama"), prompt(100)
     for kernels in all_kernels:
-        runner = make_runner(model, precision=precision, kernels=kernels, num_slots=9)
+        runner = make_runner(model, precision=precision, kernels=kernels, max_num_seqs=9)
         alone = runner.forward([row(0, token_ids)]).clone()
         together = runner.forward([row(slot, token_ids[: 92 + slot]) for slot in range(9)])
         assert torch.equal(alone[0], together[8]), kernels

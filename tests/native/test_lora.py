@@ -12,14 +12,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
 
-from SLMInit.adapter_check import AdapterError, check_adapter
+from models.adapter.check import AdapterError, check_adapter
 from tests.engine_config import runner_config
-from tests.unit.engine.tiny_models import CONFIGS as ARCHITECTURES
-from tests.unit.engine.tiny_models import make_model
+from tests.unit.worker.engine.tiny_models import CONFIGS as ARCHITECTURES
+from tests.unit.worker.engine.tiny_models import make_model
 from worker.engine.device.runner import DeviceRunner
-from worker.engine.lora import merge_lora
+from worker.engine.loading.lora import merge_lora
 from worker.engine.native.runner import NativeRunner
-from worker.engine.runner_check import RunnerCheck
+from worker.engine.runners.check import RunnerCheck
 
 LLAMA: dict[str, Any] = {
     "vocab_size": 64,

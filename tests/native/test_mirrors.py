@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.engine.architecture import MlpKind, NormKind
+from worker.engine.checkpoints.architecture import MlpKind, NormKind
 from worker.engine.native import library
 from worker.engine.native.build import SOURCES
 from worker.engine.native.weights import MAX_HEAD_SIZE

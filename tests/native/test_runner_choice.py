@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from common.errors import ModelUnavailable
 from common.settings import Dtype
 from tests.engine_config import runner_config
-from worker.engine import runner_choice
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.model_runner import DeviceLostError, OutOfMemoryError, UnsupportedModelError
 from worker.engine.native.errors import BuildFailed
 from worker.engine.native.runner import NativeRunner
-from worker.engine.runner_check import RunnerCheck
-from worker.engine.runner_choice import make_runner
-from worker.engine.transformers_runner import TransformersRunner
+from worker.engine.runners import choice as runner_choice
+from worker.engine.runners.check import RunnerCheck
+from worker.engine.runners.choice import make_runner
+from worker.engine.runners.transformers.runner import TransformersRunner
 
 CONFIG = LlamaConfig(
     vocab_size=258,

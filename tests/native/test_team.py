@@ -10,13 +10,13 @@ import pytest
 from tests.missing import skip_or_fail
 from worker.engine.native.build import SOURCES
 
-STRESS = Path(__file__).parent / "team_stress.c"
+STRESS = Path(__file__).parent / "thread_pool_stress.c"
 RACE_DETECTOR = ("-fsanitize=thread", "-g")
 
 
 def build(folder: Path, *flags: str) -> Path:
     program = folder / "stress"
-    sources = [str(STRESS), str(SOURCES / "team.c")]
+    sources = [str(STRESS), str(SOURCES / "thread_pool.c")]
     command = ["cc", "-std=gnu11", "-O2", *flags, f"-I{SOURCES}", *sources, "-pthread", "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True)
     return program

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from common.settings import ROOT
-from tests.unit.test_deploy_requirements import FOLDER, pinned
+from tests.unit.deploy.test_requirements import FOLDER, pinned
 
 SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE")
 MAKE = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; make('.')"

@@ -10,8 +10,8 @@ from fakeredis import FakeRedis
 
 from api.app import create_app
 from common.errors import SLMError
+from common.redis.subscriber import Subscriber
 from common.settings import ROOT, Settings
-from common.subscriber import Subscriber
 
 DOCS = ROOT / "docs"
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
@@ -88,7 +88,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 def test_every_route_is_documented() -> None:
     redis = FakeRedis()
-    app = create_app(Settings(), redis=redis, ring=lambda _: None, subscriber=Subscriber(redis))
+    app = create_app(Settings(), redis=redis, dispatch=lambda _: None, subscriber=Subscriber(redis))
     page = (DOCS / "api.md").read_text("utf-8").replace("<id>", "<job_id>")
     rules = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"}
     assert {rule for rule in rules if f"{rule}`" not in page} == set()

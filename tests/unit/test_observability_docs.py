@@ -14,11 +14,11 @@ from api.observation.exchange import Exchange
 from api.observation.fleet_metrics import FleetMetrics
 from api.observation.metrics import ApiMetrics
 from common.fleet import Fleet, WorkerReport
-from common.metrics_board import MetricsBoard
+from common.observation.metrics_store import MetricsStore
 from common.settings import ROOT
 from tests.fakes import Outputs, fake_engine
-from worker.instruments import EngineGauges, Instruments
-from worker.metrics import MetricsReporter, to_wire
+from worker.observation.instruments import EngineGauges, Instruments
+from worker.observation.metrics import MetricsReporter, to_wire
 
 DOCUMENT = (ROOT / "docs" / "observability.md").read_text()
 
@@ -44,7 +44,7 @@ def exposed(redis: Redis) -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of each metric of /metrics."""
     Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1), ttl_s=60)
     redis.hset("slm:counters", "jobs:generate:succeeded", 1)
-    MetricsReporter(MetricsBoard(redis), "w", lambda: to_wire(used_instruments().families())).report()
+    MetricsReporter(MetricsStore(redis), "w", lambda: to_wire(used_instruments().families())).report()
     registry, api = CollectorRegistry(), ApiMetrics()
     exchange = Exchange({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
     api.begin(exchange)

@@ -1,4 +1,4 @@
-"""The Lua scripts and `common/keys.py` name the same keys, and its table lists them all."""
+"""The Lua scripts and `common/redis/keys.py` name the same keys, and its table lists them all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import keys
+from common.redis import keys
 
 SCRIPTS = sorted((Path(keys.__file__).parent / "lua").glob("*.lua"))
 _ARGUMENTS = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"

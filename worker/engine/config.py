@@ -1,7 +1,7 @@
 """The configuration of an engine and its runner, fixed before they start.
 
-`worker/backend.py` creates an `EngineConfig` from the settings, which hold the defaults; values without a setting have
-their default here.
+`worker/model/loader.py` creates an `EngineConfig` from the settings, which hold the defaults; values without a setting
+have their default here.
 """
 
 from __future__ import annotations

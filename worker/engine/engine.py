@@ -12,14 +12,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
-from worker.engine.detokenizer import TokenDecoder
-from worker.engine.kv_cache_manager import KVCacheManager
+from worker.engine.kv_cache.manager import KVCacheManager
 from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, Row
-from worker.engine.output_stream import OutputStream
+from worker.engine.output.detokenizer import TokenDecoder
+from worker.engine.output.stopping import StopCriteria
+from worker.engine.output.stream import OutputStream
 from worker.engine.patience import Patience
-from worker.engine.scheduler import Batch, Scheduler
+from worker.engine.scheduler import ScheduledBatch, Scheduler
 from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput, SequenceStatus
-from worker.engine.stopping import StopCriteria
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,11 +77,11 @@ class Engine:
         self._on_fatal = on_fatal
         self._scheduler = Scheduler(
             KVCacheManager(runner.num_blocks, runner.block_tokens, runner.context_length),
-            max_running=runner.num_slots,
+            max_running=runner.max_num_seqs,
             prefill_chunk=prefill_chunk,
             mixed_chunk=runner.mixed_chunk,
             short_prompt=runner.short_prompt,
-            max_guesses=runner.max_guesses,
+            max_draft_tokens=runner.max_draft_tokens,
         )
         # Used only by the engine thread:
         self._streams: dict[str, OutputStream] = {}  # of the admitted sequences, by id
@@ -107,9 +107,9 @@ class Engine:
         return max(0, len(self._ids) - self.num_running)
 
     @property
-    def num_free_slots(self) -> int:
+    def num_free_seqs(self) -> int:
         """How many more sequences could run."""
-        return self._scheduler.num_free_slots
+        return self._scheduler.num_free_seqs
 
     @property
     def kv_usage(self) -> float:
@@ -122,14 +122,14 @@ class Engine:
         return self._scheduler.num_preemptions
 
     @property
-    def num_guesses(self) -> int:
+    def num_draft_tokens(self) -> int:
         """Number of draft tokens."""
-        return self._scheduler.num_guesses
+        return self._scheduler.num_draft_tokens
 
     @property
-    def num_right_guesses(self) -> int:
+    def num_accepted_tokens(self) -> int:
         """Number of accepted draft tokens."""
-        return self._scheduler.num_right_guesses
+        return self._scheduler.num_accepted_tokens
 
     def start(self) -> None:
         """Start the engine thread."""
@@ -226,7 +226,7 @@ class Engine:
             self._update(self._execute(batch))
         self._conclude()
 
-    def _execute(self, batch: Batch) -> list[Choice]:
+    def _execute(self, batch: ScheduledBatch) -> list[Choice]:
         """Run the model. If the whole forward fails, all its sequences fail, and the engine continues."""
         try:
             for copy in batch.copies:
@@ -245,27 +245,27 @@ class Engine:
         self._scheduler.advance(batch)
         return results
 
-    def _compute(self, batch: Batch) -> list[Choice]:
+    def _compute(self, batch: ScheduledBatch) -> list[Choice]:
         logits = self._runner.forward(batch.rows)
-        if batch.has_guesses:
+        if batch.has_draft_tokens:
             ends = accumulate(row.num_logits for row in batch.rows)
             return [
-                (sequence, self._check_guesses(sequence, row, logits[end - row.num_logits : end]))
+                (sequence, self._check_draft_tokens(sequence, row, logits[end - row.num_logits : end]))
                 for sequence, row, end in zip(batch.sequences, batch.rows, ends, strict=True)
             ]
         samples = self._sampler.sample(logits, batch.sampled)
         return [(sequence, [sample]) for sequence, sample in zip(batch.sampled, samples, strict=True)]
 
-    def _check_guesses(self, sequence: Sequence, row: Row, logits: Tensor) -> list[Sample]:
+    def _check_draft_tokens(self, sequence: Sequence, row: Row, logits: Tensor) -> list[Sample]:
         """Return the sequence's next tokens: the accepted draft tokens, and the first token after them.
 
         Each is sampled as without draft tokens, from logits [row.num_logits, vocab_size] after the tokens before it.
         """
         samples: list[Sample] = []
         try:
-            for index, guess in enumerate([*row.token_ids[1:], None]):
+            for index, draft_token in enumerate([*row.token_ids[1:], None]):
                 samples += self._sampler.sample(logits[index : index + 1], [sequence])
-                if not isinstance(sample := samples[-1], SampledToken) or sample.token_id != guess:
+                if not isinstance(sample := samples[-1], SampledToken) or sample.token_id != draft_token:
                     return samples
                 sequence.num_pending += 1
         finally:
@@ -283,7 +283,7 @@ class Engine:
     def _append(self, stream: OutputStream, samples: list[Sample]) -> None:
         for index, sample in enumerate(samples):
             if index > 0:  # the previous one was an accepted draft token
-                self._scheduler.confirm_guess(stream.sequence)
+                self._scheduler.accept_draft_token(stream.sequence)
             if isinstance(sample, SLMError):
                 raise sample
             stream.append(sample)
@@ -407,6 +407,6 @@ class Engine:
         self._deliver_outputs()
 
 
-def _failed(batch: Batch, reason: str) -> list[Choice]:
+def _failed(batch: ScheduledBatch, reason: str) -> list[Choice]:
     """Return an error for each sequence of the batch."""
     return [(sequence, [InternalError(reason)]) for sequence in batch.sequences]

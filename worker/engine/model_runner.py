@@ -36,13 +36,13 @@ class Row(NamedTuple):
     start: int
     adapter: str
     needs_logits: bool  # false for all prefill chunks except the last
-    num_guesses: int = 0  # how many of the last tokens are draft tokens
+    num_draft_tokens: int = 0  # how many of the last tokens are draft tokens
     source: int | None = None  # for an asynchronous runner: the index of its only token in the last samples
 
     @property
     def num_logits(self) -> int:
         """How many of the last tokens need logits: the draft tokens and the token before them."""
-        return 1 + self.num_guesses if self.needs_logits else 0
+        return 1 + self.num_draft_tokens if self.needs_logits else 0
 
     def check_tokens(self, vocab_size: int) -> None:
         """Raise `ValueError` if a token is not in the vocabulary, because table lookups do not check it."""
@@ -53,16 +53,16 @@ class Row(NamedTuple):
 class ModelRunner(Protocol):
     """Runs the model over blocks of cached keys and values. All methods except `close` are called by one thread."""
 
-    num_slots: int  # maximum rows of a forward
+    max_num_seqs: int  # maximum rows of a forward
     context_length: int  # maximum tokens of a sequence
     vocab_size: int
     num_blocks: int
     block_tokens: int  # tokens of a block
     mixed_chunk: int  # prompt tokens that hardly lengthen a step with few decoding rows
     short_prompt: int  # prompt tokens that lengthen a step by an acceptable amount if it happens rarely
-    max_guesses: int  # maximum draft tokens of a row; 0: not supported
+    max_draft_tokens: int  # maximum draft tokens of a row; 0: not supported
     adapters: frozenset[str]  # the names that rows may carry
-    is_asynchronous: bool  # whether it is an `AsynchronousRunner`
+    can_overlap: bool  # whether it is an `OverlapRunner`
 
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
@@ -86,7 +86,7 @@ class ModelRunner(Protocol):
         ...
 
 
-class AsynchronousRunner(ModelRunner, Protocol):
+class OverlapRunner(ModelRunner, Protocol):
     """A runner that starts work on a device and does not wait for it.
 
     Everything takes effect in the order of the calls, including the work that a sampler starts on the logits. So a

@@ -17,7 +17,7 @@ class PromptLookup:
         self._ends: dict[tuple[int, ...], int] = {}  # run -> index of the token after it
         self._num_read = 0
 
-    def guess(self, token_ids: list[int], count: int) -> list[int]:
+    def draft_token(self, token_ids: list[int], count: int) -> list[int]:
         """Return `count` draft tokens, or none.
 
         Args:

@@ -6,17 +6,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from worker.engine.kv_cache_manager import BlockCopy, KVCacheManager
+from worker.engine.kv_cache.manager import BlockCopy, KVCacheManager
 from worker.engine.model_runner import Row
 from worker.engine.sequence import Sequence, SequenceStatus
 
 ANY_TOKEN = 0  # placeholder for a token that is not known yet
 MIXED_SHARE = 0.75  # prompt tokens per decoding token: more would slow decoding by more than a factor of two
-MOST_GUESSING = 2  # sequences; with more of them computing takes longer than reading the weights
+MAX_DRAFTING = 2  # sequences; with more of them computing takes longer than reading the weights
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ScheduledBatch:
     """The work of one step. `copies` are made first, in order; `sequences[i]` owns `rows[i]`."""
 
     sequences: list[Sequence] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Batch:
         return [sequence for sequence, row in zip(self.sequences, self.rows, strict=True) if row.needs_logits]
 
     @property
-    def has_guesses(self) -> bool:
+    def has_draft_tokens(self) -> bool:
         """Whether some rows have draft tokens."""
-        return any(row.num_guesses for row in self.rows)
+        return any(row.num_draft_tokens for row in self.rows)
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Scheduler:
         prefill_chunk: maximum prompt tokens in a step.
         mixed_chunk: maximum tokens of a long prompt in a step with few decoding sequences.
         short_prompt: a prompt with at most this many uncomputed tokens is short.
-        max_guesses: maximum draft tokens of a sequence in a step.
+        max_draft_tokens: maximum draft tokens of a sequence in a step.
     """
 
     def __init__(
@@ -76,23 +76,23 @@ class Scheduler:
         prefill_chunk: int,
         mixed_chunk: int,
         short_prompt: int = 0,
-        max_guesses: int = 0,
+        max_draft_tokens: int = 0,
     ) -> None:
         if min(max_running, prefill_chunk, mixed_chunk) < 1:
             raise ValueError(f"A step has at least one sequence and one token: {max_running}, {prefill_chunk}.")
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # oldest first
         self.num_preemptions = 0
-        self.num_guesses = self.num_right_guesses = 0
+        self.num_draft_tokens = self.num_accepted_tokens = 0
         self._cache = cache
         self._max_running = max_running
         self._prefill_chunk = prefill_chunk
         self._mixed_chunk = mixed_chunk
         self._short_prompt = short_prompt
-        self._max_guesses = max_guesses
+        self._max_draft_tokens = max_draft_tokens
 
     @property
-    def num_free_slots(self) -> int:
+    def num_free_seqs(self) -> int:
         """How many more sequences could run, if the cache has room."""
         return max(0, self._max_running - len(self.running))
 
@@ -110,32 +110,32 @@ class Scheduler:
         """Queue a sequence."""
         self.waiting.append(sequence)
 
-    def schedule(self) -> Batch:
+    def schedule(self) -> ScheduledBatch:
         """Admit the sequences that fit, and choose the next step's rows."""
-        batch = Batch(copies=self._admit())
+        batch = ScheduledBatch(copies=self._admit())
         counts = [sequence.num_uncomputed_tokens for sequence in self.running]
         budget = self._budget(counts.count(1), sum(count > 1 for count in counts))
-        may_guess = counts.count(1) == len(counts) <= MOST_GUESSING
+        may_draft = counts.count(1) == len(counts) <= MAX_DRAFTING
         for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
             if count > 1:
                 count = budget.take(count, is_long=count > self._short_prompt)
             if count and self._make_room(sequence, sequence.num_computed_tokens + count):
-                guesses = self._guesses(sequence) if may_guess else []
+                draft_tokens = self._draft_tokens(sequence) if may_draft else []
                 batch.sequences.append(sequence)
-                batch.rows.append(_row(sequence, count, guesses))
+                batch.rows.append(_row(sequence, count, draft_tokens))
         return batch
 
-    def advance(self, batch: Batch) -> None:
+    def advance(self, batch: ScheduledBatch) -> None:
         """Record that the batch's tokens are in the cache now."""
         for sequence, row in zip(batch.sequences, batch.rows, strict=True):
-            self._note_computed(sequence, len(row.token_ids) - row.num_guesses)
-            self.num_guesses += row.num_guesses
+            self._note_computed(sequence, len(row.token_ids) - row.num_draft_tokens)
+            self.num_draft_tokens += row.num_draft_tokens
 
-    def confirm_guess(self, sequence: Sequence) -> None:
+    def accept_draft_token(self, sequence: Sequence) -> None:
         """Record that the sequence's newest token was an accepted draft token, which is in the cache already."""
         self._note_computed(sequence, 1)
-        self.num_right_guesses += 1
+        self.num_accepted_tokens += 1
 
     def _note_computed(self, sequence: Sequence, num_tokens: int) -> None:
         sequence.num_computed_tokens += num_tokens
@@ -154,7 +154,7 @@ class Scheduler:
         self.running.remove(sequence)
         self._cache.close(sequence, keep=is_sound)
 
-    def shrink(self, batch: Batch) -> bool:
+    def shrink(self, batch: ScheduledBatch) -> bool:
         """Halve the number of running sequences and the size of prompt chunks from now on.
 
         Returns:
@@ -199,17 +199,17 @@ class Scheduler:
         of_long = min(self._prefill_chunk, max(self._mixed_chunk, int(MIXED_SHARE * num_decoding)) * num_prefilling)
         return _Budget(min(self._prefill_chunk, max(of_long, self._short_prompt)), of_long)
 
-    def _guesses(self, sequence: Sequence) -> list[int]:
+    def _draft_tokens(self, sequence: Sequence) -> list[int]:
         """Return draft tokens for the sequence, as far as there is room for them and one more token."""
         count = min(
-            self._max_guesses,
+            self._max_draft_tokens,
             sequence.params.max_new_tokens - sequence.num_output_tokens - 1,
             self._cache.context_length - sequence.num_tokens - 1,
         )
         if count <= 0 or sequence.reads_history:
             return []
-        guesses = sequence.guess(count)
-        return guesses if self._cache.grow(sequence, sequence.num_tokens + len(guesses)) else []
+        draft_tokens = sequence.draft_token(count)
+        return draft_tokens if self._cache.grow(sequence, sequence.num_tokens + len(draft_tokens)) else []
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Extend the sequence's blocks, preempting younger sequences; return False if it had to be preempted itself."""
@@ -226,14 +226,14 @@ class Scheduler:
         self.num_preemptions += 1
 
 
-def _row(sequence: Sequence, count: int, guesses: list[int]) -> Row:
+def _row(sequence: Sequence, count: int, draft_tokens: list[int]) -> Row:
     is_known = sequence.num_computed_tokens < sequence.num_tokens  # otherwise the row computes the pending token
     return Row(
         blocks=tuple(sequence.blocks),
-        token_ids=(*sequence.uncomputed_ids(count), *guesses) if is_known else (ANY_TOKEN,),
+        token_ids=(*sequence.uncomputed_ids(count), *draft_tokens) if is_known else (ANY_TOKEN,),
         start=sequence.num_computed_tokens,
         adapter=sequence.adapter,
         needs_logits=count == sequence.num_uncomputed_tokens,
-        num_guesses=len(guesses),
+        num_draft_tokens=len(draft_tokens),
         source=None if is_known else sequence.source,
     )

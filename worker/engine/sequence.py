@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
 from common.errors import InternalError, InvalidRequest, SLMError
-from common.logprobs import TokenLogprobs
-from common.sampling import SamplingParams
-from worker.engine.constraint import TokenConstraint
-from worker.engine.prefix_tree import PrefixNode
+from common.jobs.logprobs import TokenLogprobs
+from common.jobs.sampling import SamplingParams
+from worker.engine.grammar.constraint import TokenConstraint
+from worker.engine.kv_cache.prefix_tree import PrefixNode
 from worker.engine.prompt_lookup import PromptLookup
 
 BASE_ADAPTER = "base"
@@ -146,9 +146,9 @@ class Sequence:
         if (unknown := _unknown(self.output_ids, vocab_size)) is not None:
             raise InternalError(f"Token {unknown} is not in the model's vocabulary of {vocab_size}.")
 
-    def guess(self, count: int) -> list[int]:
+    def draft_token(self, count: int) -> list[int]:
         """Return `count` draft tokens, or none."""
-        return self.lookup.guess(self.all_ids(), count)
+        return self.lookup.draft_token(self.all_ids(), count)
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
         """Return the next `count` token ids to compute."""

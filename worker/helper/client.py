@@ -21,10 +21,10 @@ import psutil
 
 from common.errors import InternalError, Overloaded, SLMError
 from common.settings import ROOT
-from worker.given_up import LOOK_S, GivenUp, IsGivenUp, never
+from worker.helper.given_up import LOOK_S, GivenUp, IsGivenUp, never
 from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
-from worker.priority import give_way
+from worker.helper.priority import give_way
 
 TASKS = "tasks"  # the service of the children that run the tasks of `Helper.call`
 PATIENCE_S = 0.02  # about how long a child computes with normal priority; after that it gives way

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.schemas.openai.listing import Listed, Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
-from common.batches import BatchStatus
+from common.owners.batches import BatchStatus
 
 
 class LineError(ResponseModel):

@@ -15,11 +15,11 @@ import anyio
 from slm_client import AsyncSLMClient, RetryPolicy
 from slm_client.connection import DEFAULT_URL
 
+from slm_batch.batch_lock import RecordInUse
 from slm_batch.item import BadPrompts, Item, check_options, read_items
 from slm_batch.progress import Progress
 from slm_batch.record import BadRecord, Record, open_record
 from slm_batch.runner import Runner
-from slm_batch.ticket import RecordInUse
 
 EPILOG = """\
 Each line of a .jsonl file is a prompt, or an object with "prompt", "id" and options; each line of any other file is a

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from slm_batch.batch_lock import hold_batch_lock
 from slm_batch.item import Item
-from slm_batch.ticket import hold_ticket
 
 Line = dict[str, Any]
 
@@ -71,11 +71,11 @@ def open_record(path: Path, items: list[Item]) -> Iterator[Record]:
         BadRecord: it is not the record of a batch.
         OSError: it cannot be written.
     """
-    with hold_ticket(path) as ticket, path.open("a+b") as file:
-        record = Record(file, _read(file, path), ticket.batch_id)
+    with hold_batch_lock(path) as batch_lock, path.open("a+b") as file:
+        record = Record(file, _read(file, path), batch_lock.batch_id)
         yield record
         if not record.todo(items, retry_failed=False):
-            ticket.is_used_up = True
+            batch_lock.is_used_up = True
 
 
 def _read(file: BinaryIO, path: Path) -> list[Line]:

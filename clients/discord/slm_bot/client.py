@@ -10,7 +10,7 @@ import discord
 from discord import app_commands
 from slm_client import AsyncSLMClient, GenerateOptions
 
-from slm_bot.desk import Busy, Desk
+from slm_bot.in_flight import Busy, InFlight
 from slm_bot.post import Post
 from slm_bot.relay import relay
 from slm_bot.stop_button import StopButton
@@ -42,7 +42,7 @@ class SLMBot(discord.Client):
         intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
         super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
         self.slm = slm
-        self._desk = Desk()
+        self._in_flight = InFlight()
         self._edit_every_s = edit_every_s
         self._options: GenerateOptions = {
             "max_new_tokens": max_new_tokens,
@@ -95,7 +95,7 @@ class SLMBot(discord.Client):
 
     async def _answer(self, prompt: str, user_id: int, key: str, open_post: Open) -> None:
         """Show the answer while it is generated. Raises `Busy` before anything is shown."""
-        with self._desk.seat(user_id):
+        with self._in_flight.reserve(user_id):
             post = await open_post()
             stream = self.slm.stream(prompt, idempotency_key=key, **self._options)
             try:

@@ -13,7 +13,7 @@ from redis import Redis
 from werkzeug import Response
 
 from common.errors import PromptTooLong, WorkerLost
-from common.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.api_in_process import MODEL, Api, api_in_process
 from tests.golden import test_golden
 from tests.golden.test_golden import machine_learning

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from common.redis_client import connect
+from common.redis.client import connect
 from tests.api_process import COMMAND, ROOT, environment
 from tests.free_port import free_port
 from tests.redis_server import RedisServer

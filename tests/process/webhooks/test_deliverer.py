@@ -16,11 +16,11 @@ from standardwebhooks import Webhook
 from api.service import JobView
 from api.webhooks.deliverer import LEASE_S, RETRY_AFTER_S, SHARES, Deliverer
 from api.webhooks.sender import DeliveryFailed
-from common import keys
-from common.job_store import JobOptions, JobStore
-from common.jobs import GenerateParams, JobKind, JobState
-from common.sampling import SamplingParams
-from common.webhook_queue import Shares, WebhookQueue
+from common.jobs.job import GenerateParams, JobKind, JobState
+from common.jobs.sampling import SamplingParams
+from common.jobs.store import JobOptions, JobStore
+from common.jobs.webhook_queue import Shares, WebhookQueue
+from common.redis import keys
 from tests.api_in_process import Api
 from tests.unit.api.conftest import SECRET, StartApi
 
@@ -149,13 +149,13 @@ def test_a_bug_in_one_delivery_stops_no_other(site: Site, caplog: pytest.LogCapt
 
 def test_what_a_process_had_taken_when_it_died_comes_back(site: Site) -> None:
     job_id = site.ended_job()
-    [lent] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(SHARES, lease_s=LEASE_S)  # and it dies
+    [leased] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(SHARES, lease_s=LEASE_S)  # and it dies
     assert site.deliver() == 0
     assert 0 < site.seconds_to_next(job_id) <= LEASE_S
     site.make_due(job_id)
     site.mailbox.failures = [DeliveryFailed("x")]
     assert site.deliver() == 1
-    WebhookQueue(site.api.redis, job_ttl_s=TTL_S).note_delivered(lent)  # it was not dead, only slow
+    WebhookQueue(site.api.redis, job_ttl_s=TTL_S).note_delivered(leased)  # it was not dead, only slow
     assert site.webhook(job_id) == {"state": "pending", "attempts": 2, "last_error": "x"}
 
 
@@ -272,10 +272,10 @@ def test_the_next_place_is_for_the_owner_with_the_fewest(site: Site, hanging: Ha
     end_many(site, 1, URL, owner="zoe")
     assert site.deliverer.start_due() == []
     with_one_free = replace(FEW, total=FEW.total + 1)
-    [lent] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(
+    [leased] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(
         with_one_free, site.deliverer._going_on.copy(), lease_s=LEASE_S
     )
-    assert lent.owner == "owner:zoe"
+    assert leased.owner == "owner:zoe"
     hanging.let_go(stuck)
 
 

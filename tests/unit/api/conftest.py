@@ -67,7 +67,7 @@ def shared_api(_lasting_api: Api) -> Api:
 def frames(text: str) -> list[tuple[int, dict[str, Any]]]:
     """The numbered frames of a stream as (id, data); fails on anything that is neither a frame nor a comment.
 
-    What has no number tells of a place in line.
+    What has no number tells of a queue position.
     """
     found = []
     for block in text.removesuffix("\n\n").split("\n\n"):

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 from api.auth.access import Access, access_of, rules_of
 from api.auth.keyring import CACHE_S, Keyring
 from api.current import EXTENSION
-from common.api_keys import ApiKeyStore, Role
 from common.errors import Unauthorized
 from common.fleet import WorkerState
+from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi

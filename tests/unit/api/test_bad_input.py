@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api.openai.batches import BatchBody
+from api.openai.batches.routes import BatchBody
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
-from api.openai.response_body import ResponseBody
+from api.openai.responses.body import ResponseBody
 from api.schemas.generation import GenerateBody
 from api.schemas.shown import shown
 from api.schemas.strict import Strict

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from common.subscriber import Subscriber
+from common.redis.subscriber import Subscriber
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -107,12 +107,12 @@ def _client_without_redis(api: Api) -> FlaskClient:
     server = FakeServer()
     server.connected = False
     away = FakeRedis(server=server, decode_responses=True)
-    return create_app(api.settings, redis=away, ring=api.worker.ring, subscriber=Subscriber(away)).test_client()
+    return create_app(api.settings, redis=away, dispatch=api.worker.dispatch, subscriber=Subscriber(away)).test_client()
 
 
 def test_a_full_redis_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     full = redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
-    monkeypatch.setattr("common.job_store.JobStore.submit", Mock(side_effect=full))
+    monkeypatch.setattr("common.jobs.store.JobStore.submit", Mock(side_effect=full))
     answer = api.generate()
     check_shape(answer, 503, "redis_full")
     assert int(answer.headers["Retry-After"]) > 0
@@ -120,7 +120,7 @@ def test_a_full_redis_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_script_that_fails_is_a_bug_and_no_trouble_of_redis(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = redis.exceptions.ResponseError("user_script:7: attempt to index a nil value")
-    monkeypatch.setattr("common.job_store.JobStore.submit", Mock(side_effect=bug))
+    monkeypatch.setattr("common.jobs.store.JobStore.submit", Mock(side_effect=bug))
     check_shape(api.generate(), 500, "internal_error")
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from api.frames import FrameWriter, place_in_line
+from api.jobs.frames import FrameWriter, queue_position
 from api.schemas.errors import ErrorFrame
 from api.schemas.frames import EndFrame, StatusFrame, TextFrame
-from common import events
 from common.errors import PromptTooLong, WorkerLost
-from common.events import Event, EventType
-from common.job_store import Place
-from common.jobs import JobKind, JobState
-from common.logprobs import ScoredToken, TokenLogprobs
+from common.jobs import events
+from common.jobs.events import Event, EventType
+from common.jobs.job import JobKind, JobState
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.store import QueuePosition
 
 PART_OF_A_CHARACTER = TokenLogprobs(ScoredToken(7, b"\xc3", -0.5), (ScoredToken(8, b"a", -1.0),))
 EVENTS: dict[str, tuple[Event, type]] = {
@@ -43,7 +43,7 @@ def test_a_frame_is_what_its_model_describes(name: str) -> None:
 
 @pytest.mark.parametrize("wait_s", [2.5, None])
 def test_a_place_in_the_queue_is_what_its_model_describes(wait_s: float | None) -> None:
-    check(place_in_line(Place(position=3, estimated_wait_s=wait_s)), StatusFrame)
+    check(queue_position(QueuePosition(position=3, estimated_wait_s=wait_s)), StatusFrame)
 
 
 @pytest.mark.parametrize("frame", [{"text": "a"}, {"text": "a", "full_text": "a", "is_complete": False, "x": 1}])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.errors import ModelUnavailable, PromptTooLong
-from common.jobs import GenerateParams
+from common.jobs.job import GenerateParams
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -199,7 +199,7 @@ def test_how_a_job_is_to_be_treated_reaches_the_store(api: Api) -> None:
 
 def test_bulk_waits_behind_interactive(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    for _ in range(3):  # two slots and one bell ahead
+    for _ in range(3):  # two slots and one wake-up message ahead
         api.submit()
     bulk, interactive = api.submit(priority="bulk"), api.submit()
     assert [api.job(job_id)["position"] for job_id in (interactive, bulk)] == [1, 2]
@@ -214,7 +214,7 @@ def test_without_a_worker_the_refusal_comes_at_once(api: Api) -> None:
 
 def test_a_full_queue_refuses(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, max_queue=1)
-    for _ in range(4):  # two slots, one bell ahead, one in line
+    for _ in range(4):  # two slots, one wake-up message ahead, one in the queue
         api.submit()
     answer = api.generate()
     assert (answer.status_code, answer.json["code"]) == (503, "queue_full")

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from common.errors import PromptTooLong
-from common.job_store import JobStore
+from common.jobs.store import JobStore
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -52,7 +52,7 @@ def test_a_running_job_shows_its_text_so_far(start_api: StartApi) -> None:
 
 def test_a_queued_job_shows_its_place_in_line(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    jobs = [api.submit() for _ in range(5)]  # two slots, one bell ahead, two in line
+    jobs = [api.submit() for _ in range(5)]  # two slots, one wake-up message ahead, two in the queue
     assert [api.job(job_id)["position"] for job_id in jobs[3:]] == [1, 2]
     waiting = api.job(jobs[4])
     assert (waiting["status"], waiting["attempt"], waiting["started_at"]) == ("queued", 0, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, data_of
 

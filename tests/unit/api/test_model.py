@@ -58,7 +58,7 @@ def test_info_speaks_for_the_worker_that_holds_the_model(api: Api) -> None:
 
 def test_info_counts_who_waits_and_who_runs(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    for _ in range(5):  # two slots, one bell ahead, two in line
+    for _ in range(5):  # two slots, one wake-up message ahead, two in the queue
         api.submit()
     assert api.client.get("/slm/info").json["queue"]["waiting"] == 2
 

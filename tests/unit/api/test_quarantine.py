@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from common import keys
-from common.job_store import MAX_CRASHES
+from common.jobs.store import MAX_CRASHES
 from common.queue import QUEUE
+from common.redis import keys
 from tests.api_in_process import Api
 from tests.scripted_worker import Play, answer
 from tests.unit.api.conftest import StartApi

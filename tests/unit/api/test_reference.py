@@ -32,7 +32,7 @@ from api.schemas.openai.models import ModelList, ModelObject
 from api.schemas.openai.responses import ResponseFrame, ResponseObject
 from api.schemas.server import Health, Info, ModelChanged
 from api.schemas.tokens import Tokens
-from common.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
 from tests.api_in_process import MODEL, Api
 from tests.unit.api import test_bad_input

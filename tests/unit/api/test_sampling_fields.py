@@ -13,7 +13,7 @@ from api.openai.completions import CompletionBody
 from api.schemas.generated import Generated
 from api.schemas.generation import GenerateBody
 from api.schemas.sampling import SamplingFields
-from common.sampling import SamplingParams
+from common.jobs.sampling import SamplingParams
 
 PARAMETERS = {one.name for one in fields(SamplingParams)}
 CHOSEN: dict[str, Any] = {

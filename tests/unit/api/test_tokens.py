@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.errors import InvalidRequest
-from common.jobs import JobKind
+from common.jobs.job import JobKind
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi, data_of
 

@@ -12,25 +12,25 @@ import fakeredis
 import pytest
 from redis import Redis
 
-from common import events
 from common.errors import InvalidRequest
-from common.event_log import EventLog
-from common.events import Event, EventType
 from common.fleet import Fleet, WorkerReport
-from common.job_store import JobStore
-from common.jobs import GenerateParams, JobKind, JobState
-from common.outage import Outage
-from common.sampling import SamplingParams
-from common.subscriber import Subscriber
+from common.jobs import events
+from common.jobs.event_log import EventLog
+from common.jobs.events import Event, EventType
+from common.jobs.job import GenerateParams, JobKind, JobState
+from common.jobs.sampling import SamplingParams
+from common.jobs.store import JobStore
+from common.redis.outage import Outage
+from common.redis.subscriber import Subscriber
 from tests.fakes import FakeRenderer, FakeRunner, fake_engine, scripted
 from worker.engine.sequence import SequenceOutput
-from worker.generation import Generation
-from worker.held_jobs import Fate, HeldJob, HeldJobs
-from worker.metrics import WorkerMetrics
-from worker.model_keeper import Loan
-from worker.observer import Observer
-from worker.publisher import Publisher
-from worker.traces import Traces
+from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.generate import Generation
+from worker.jobs.observer import Observer
+from worker.jobs.publisher import Publisher
+from worker.model.manager import ModelHandle
+from worker.observation.metrics import WorkerMetrics
+from worker.observation.traces import Traces
 
 
 class CountingLog(EventLog):
@@ -49,41 +49,41 @@ class Station:
     def __init__(self, redis: Redis, cleanup: ExitStack) -> None:
         self.store = JobStore(redis, lambda _: None, job_ttl_s=60)
         self.log = CountingLog(redis, Subscriber(redis))
-        self.jobs = HeldJobs()
+        self.jobs = ActiveJobs()
         metrics = WorkerMetrics(lambda: None)
         outage = Outage(logging.getLogger(__name__))
-        publisher = Publisher(self.store, self.jobs, lambda job: job.decide(Fate.LOST), metrics, outage)
+        publisher = Publisher(self.store, self.jobs, lambda job: job.decide(Outcome.FENCED), metrics, outage)
         self.engine = fake_engine(publisher.deliver, runner=FakeRunner(scripted({"Hi": "Hello"})))
         publisher.start()
         self.engine.start()
         cleanup.callback(publisher.stop)
         cleanup.callback(self.engine.stop)
         self.was_loaded = False
-        keeper: Any = SimpleNamespace(borrow=self._borrow)
-        self._generation = Generation(self.store, self.log, keeper, Observer(metrics, Traces(None, "w")))
+        model_manager: Any = SimpleNamespace(acquire=self._borrow)
+        self._generation = Generation(self.store, self.log, model_manager, Observer(metrics, Traces(None, "w")))
         Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
 
     def submit(self, **sampling: Any) -> None:
         params = GenerateParams("Hi", SamplingParams(seed=0, temperature=0.0, **sampling)).to_dict()
         self.store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
 
-    def claim(self) -> HeldJob:
+    def claim(self) -> ActiveJob:
         claim = self.store.claim("j", "w", lease_s=60)
         assert claim is not None
-        return HeldJob(claim, self.store)
+        return ActiveJob(claim, self.store)
 
-    def run(self) -> HeldJob:
+    def run(self) -> ActiveJob:
         job = self.claim()
         with self.jobs.holding(job):
             self._generation.run(job)
         return job
 
     @contextmanager
-    def _borrow(self, _is_given_up: Any, on_wait: Any) -> Iterator[Loan]:
+    def _borrow(self, _is_given_up: Any, on_wait: Any) -> Iterator[ModelHandle]:
         if self.was_loaded:
             on_wait()
         serving: Any = SimpleNamespace(engine=self.engine, renderer=FakeRenderer(), grammars=None, device="cpu")
-        yield Loan(serving, self.was_loaded)
+        yield ModelHandle(serving, self.was_loaded)
 
     def statuses(self) -> list[str]:
         return [event.data["status"] for event in self.log.read("j") if event.type is EventType.STATUS]
@@ -157,7 +157,7 @@ def test_what_the_engine_refuses_is_raised_and_nothing_recorded(station: Station
 def test_a_job_that_is_handed_over_leaves_the_engine_without_a_result(station: Station) -> None:
     station.submit()
     job = station.claim()
-    job.decide(Fate.HANDED_OVER)
+    job.decide(Outcome.RELEASED)
     with station.jobs.holding(job):
         station._generation.run(job)
     assert (station.engine.num_running, station.engine.num_waiting) == (0, 0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engine.architecture import Architecture, MlpKind
+from worker.engine.checkpoints.architecture import Architecture, MlpKind
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.step_inputs import StepInputs
 from worker.engine.device.weights import DecoderWeights, LayerWeights
@@ -32,7 +32,7 @@ class Decoder(Protocol):
     """A model on a device."""
 
     token_multiple: int  # prompt parts begin at multiples of this
-    records_prompts: bool  # whether `prompt`, too, can be captured in a graph
+    captures_prompts: bool  # whether `prompt`, too, can be captured in a graph
     weight_bytes: int  # minimum number of bytes that a step with logits reads
     logits_dtype: torch.dtype
 
@@ -70,7 +70,7 @@ class TorchDecoder:
     """
 
     token_multiple = 1
-    records_prompts = False
+    captures_prompts = False
 
     def __init__(
         self, architecture: Architecture, weights: DecoderWeights, cache: PagedCache, *, max_tokens: int

@@ -10,11 +10,11 @@ import torch
 Step = Callable[[], None]
 
 
-class StepRecorder(Protocol):
+class StepCapture(Protocol):
     """Speeds up a step that runs many times with the same tensors."""
 
-    def record(self, step: Step) -> Step:
-        """Return a function that runs the step again. Recording may run the step any number of times.
+    def capture(self, step: Step) -> Step:
+        """Return a function that runs the step again. Capturing may run the step any number of times.
 
         Args:
             step: reads and writes tensors at fixed addresses; running it twice has the same effect as once. It must not
@@ -26,8 +26,8 @@ class StepRecorder(Protocol):
 class PlainSteps:
     """Runs steps without capturing them."""
 
-    def record(self, step: Step) -> Step:
-        """As `StepRecorder.record`."""
+    def capture(self, step: Step) -> Step:
+        """As `StepCapture.capture`."""
         return step
 
 
@@ -47,8 +47,8 @@ class CudaGraphs:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
-    def record(self, step: Step) -> Step:
-        """As `StepRecorder.record`; waits for the device."""
+    def capture(self, step: Step) -> Step:
+        """As `StepCapture.capture`; waits for the device."""
         stream = torch.cuda.current_stream(self._device)
         # The outer context restores the thread's own stream if the capture fails.
         with torch.cuda.device(self._device), torch.cuda.stream(stream):

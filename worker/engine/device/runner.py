@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.architecture import Architecture, describe
-from worker.engine.checkpoint import Checkpoint
+from worker.engine.checkpoints.architecture import Architecture, describe
+from worker.engine.checkpoints.checkpoint import Checkpoint
 from worker.engine.config import RunnerConfig
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import Decoder, PromptPart, TorchDecoder
-from worker.engine.device.graphs import CudaGraphs, PlainSteps, StepRecorder
+from worker.engine.device.errors import device_errors
+from worker.engine.device.graphs import CudaGraphs, PlainSteps, StepCapture
 from worker.engine.device.step_inputs import KNOWN, UNUSED, InputBuffers
 from worker.engine.device.steps import Steps
+from worker.engine.device.transfers import to_device
 from worker.engine.device.weights import DecoderWeights, WeightsReader
-from worker.engine.device_errors import device_errors
-from worker.engine.kv_budget import affordable_blocks, sequence_bytes
+from worker.engine.kv_cache.budget import affordable_blocks, sequence_bytes
 from worker.engine.model_runner import Row, UnsupportedModelError
 from worker.engine.sequence import BASE_ADAPTER
-from worker.engine.transfers import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DeviceRunner:
     adapters = frozenset({BASE_ADAPTER})
     mixed_chunk = short_prompt = MIXED_CHUNK
     block_tokens = BLOCK_TOKENS
-    max_guesses = 0
+    max_draft_tokens = 0
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class DeviceRunner:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        recorder: StepRecorder | None = None,
+        capturer: StepCapture | None = None,
         is_fused: bool | None = None,
     ) -> None:
         parts = describe(model_config)
-        self.num_slots = num_slots = config.max_num_seqs
+        self.max_num_seqs = max_num_seqs = config.max_num_seqs
         self.context_length = context_length = config.context_length
         self.vocab_size = parts.vocab_size
         table_length = -(-context_length // BLOCK_TOKENS)
         self.num_blocks = affordable_blocks(
             sequence_bytes(model_config, BLOCK_TOKENS, dtype.itemsize), table_length, config
         )
-        self.is_asynchronous = device.type == "cuda"
+        self.can_overlap = device.type == "cuda"
         self._device = device
         with device_errors(), torch.inference_mode():
             weights = WeightsReader(parts, Checkpoint(parts, tensors, dtype, device)).read(model_config, context_length)
@@ -90,11 +90,11 @@ class DeviceRunner:
                 device=device,
             )
             self._decoder = self._make_decoder(parts, weights, is_fused)
-            self._logits = torch.zeros(num_slots, parts.vocab_size, dtype=self._decoder.logits_dtype, device=device)
+            self._logits = torch.zeros(max_num_seqs, parts.vocab_size, dtype=self._decoder.logits_dtype, device=device)
             self._inputs = InputBuffers(
                 device,
-                max_tokens=max(num_slots, self._max_prompt_tokens),
-                max_rows=num_slots,
+                max_tokens=max(max_num_seqs, self._max_prompt_tokens),
+                max_rows=max_num_seqs,
                 table_length=table_length,
                 unused_block=self._cache.unused_block,
             )
@@ -104,13 +104,20 @@ class DeviceRunner:
                 self._logits,
                 max_tokens=self._max_prompt_tokens,
                 context_length=context_length,
-                recorder=recorder or _best_recorder(device),
+                capturer=capturer or _best_capturer(device),
             )
         self.weight_bytes = self._decoder.weight_bytes  # minimum that a step reads
         self.item_bytes = dtype.itemsize  # size of a number in weights, keys and values
         logger.info(
             "Device runner (%s): %.0f MB of weights in %s, %d sequences over %d blocks of %d tokens, %.0f MB in all.",
-            *(type(self._decoder).__name__, self.weight_bytes / 1e6, dtype, num_slots, self.num_blocks, BLOCK_TOKENS),
+            *(
+                type(self._decoder).__name__,
+                self.weight_bytes / 1e6,
+                dtype,
+                max_num_seqs,
+                self.num_blocks,
+                BLOCK_TOKENS,
+            ),
             self._cache.num_bytes / 1e6,
         )
 
@@ -120,7 +127,7 @@ class DeviceRunner:
             self._steps.warm_up()
 
     def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
-        """As `AsynchronousRunner.forward`; [number of rows with `needs_logits`, vocab_size].
+        """As `OverlapRunner.forward`; [number of rows with `needs_logits`, vocab_size].
 
         The next forward may reuse their memory; it waits until all work that was started before has read them.
 
@@ -155,8 +162,8 @@ class DeviceRunner:
                     parts,
                     weights,
                     self._cache,
-                    max_tokens=max(self.num_slots, MAX_PROMPT_TOKENS, PROMPT_MULTIPLE),
-                    max_rows=self.num_slots,
+                    max_tokens=max(self.max_num_seqs, MAX_PROMPT_TOKENS, PROMPT_MULTIPLE),
+                    max_rows=self.max_num_seqs,
                     context_length=self.context_length,
                     overlaps=self._device.type == "cuda"
                     and torch.cuda.get_device_capability(self._device) >= OVERLAP_CAPABILITY,
@@ -165,7 +172,7 @@ class DeviceRunner:
                 if is_fused:
                     raise
                 logger.warning("The model runs with torch operations, which are slower: %s", err)
-        return TorchDecoder(parts, weights, self._cache, max_tokens=max(self.num_slots, MAX_PROMPT_TOKENS))
+        return TorchDecoder(parts, weights, self._cache, max_tokens=max(self.max_num_seqs, MAX_PROMPT_TOKENS))
 
     def _check(self, rows: list[Row]) -> None:
         """Check the inputs that the device does not check: an index out of range would make it unusable."""
@@ -278,5 +285,5 @@ class DeviceRunner:
         return values.index_select(0, to_device(torch.tensor(indices), self._device))
 
 
-def _best_recorder(device: torch.device) -> StepRecorder:
+def _best_capturer(device: torch.device) -> StepCapture:
     return CudaGraphs(device) if device.type == "cuda" else PlainSteps()

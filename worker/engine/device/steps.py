@@ -11,7 +11,7 @@ from itertools import product
 from torch import Tensor
 
 from worker.engine.device.decoder import Decoder, PromptPart
-from worker.engine.device.graphs import Step, StepRecorder
+from worker.engine.device.graphs import Step, StepCapture
 from worker.engine.device.step_inputs import InputBuffers
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ class Steps:
         *,
         max_tokens: int,
         context_length: int,
-        recorder: StepRecorder,
+        capturer: StepCapture,
     ) -> None:
         self._decoder = decoder
         self._inputs = inputs
         self._logits = logits
-        self._recorder = recorder
+        self._capturer = capturer
         self._row_counts = doublings(1, len(logits))
         self._token_counts = doublings(MIN_PROMPT, max_tokens)
         self._key_counts = doublings(MIN_KEYS, context_length)
@@ -67,14 +67,14 @@ class Steps:
             The logits, [rows, vocab_size]; the next step overwrites them.
         """
         keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
-        self._recorded("decode", num_rows, keys)()
+        self._captured("decode", num_rows, keys)()
         return self._logits[:num_rows]
 
     def prompt(self, num_tokens: int, num_keys: int, parts: list[PromptPart]) -> None:
         """Compute the inputs' tokens, which are parts of prompts."""
         keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
-        if self._decoder.records_prompts:
-            self._recorded("prompt", num_tokens, keys)()
+        if self._decoder.captures_prompts:
+            self._captured("prompt", num_tokens, keys)()
         else:
             self._decoder.prompt(self._inputs.views(num_tokens, len(parts)), keys, parts)
 
@@ -84,17 +84,17 @@ class Steps:
         self._inputs.clear()  # an earlier step's inputs would be read with another shape
         key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]
         shapes = [("decode", count) for count in self._row_counts]
-        if self._decoder.records_prompts:
+        if self._decoder.captures_prompts:
             shapes += [("prompt", count) for count in self._token_counts]
         for (kind, size), num_keys in product(reversed(shapes), reversed(key_counts)):
-            self._recorded(kind, size, num_keys)
+            self._captured(kind, size, num_keys)
         logger.info("Prepared %d steps in %.1f s.", len(self._steps), time.perf_counter() - start)
 
-    def _recorded(self, kind: str, size: int, num_keys: int) -> Step:
+    def _captured(self, kind: str, size: int, num_keys: int) -> Step:
         key = kind, size, num_keys
         if key not in self._steps:
             compute = self._decode if kind == "decode" else self._prompt
-            self._steps[key] = self._recorder.record(partial(compute, size, num_keys))
+            self._steps[key] = self._capturer.capture(partial(compute, size, num_keys))
         return self._steps[key]
 
     def _decode(self, num_rows: int, num_keys: int) -> None:

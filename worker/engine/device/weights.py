@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engine.architecture import Architecture, Layer, Linear, NormKind
-from worker.engine.checkpoint import Checkpoint
+from worker.engine.checkpoints.architecture import Architecture, Layer, Linear, NormKind
+from worker.engine.checkpoints.checkpoint import Checkpoint
+from worker.engine.checkpoints.rotary import rotary_tables
 from worker.engine.model_runner import UnsupportedModelError
-from worker.engine.rotary import rotary_tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.config import RunnerConfig
-from worker.engine.kv_budget import affordable_blocks
+from worker.engine.kv_cache.budget import affordable_blocks
 from worker.engine.model_runner import Row
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
@@ -33,7 +33,7 @@ MAX_STEP_TOKENS = 512  # per native call; longer inputs are split
 # Prompt tokens added to decoding rows, by kernel set: the number that costs little more than a single row, which must
 # read all weights anyway; and the number that takes about 15 ms.
 PREFILL_PARTS = {"avx512vnni": (6, 64), "avx2": (8, 16), "portable": (8, 8)}
-MAX_GUESSES = 3  # draft tokens; verifying them together costs less than one more step
+MAX_DRAFT_TOKENS = 3  # draft tokens; verifying them together costs less than one more step
 # The first blocks of the cache are populated at the start: in a virtual machine a new page can cost 2 ms, a quarter of
 # the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
 WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
@@ -64,8 +64,8 @@ class NativeRunner:
 
     adapters = frozenset({BASE_ADAPTER})
     block_tokens = BLOCK_TOKENS
-    max_guesses = MAX_GUESSES
-    is_asynchronous = False
+    max_draft_tokens = MAX_DRAFT_TOKENS
+    can_overlap = False
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class NativeRunner:
         precision: Literal["fp32", "int8"],
         kernels: str | None = None,
     ) -> None:
-        self.num_slots = num_slots = config.max_num_seqs
+        self.max_num_seqs = max_num_seqs = config.max_num_seqs
         self.context_length = config.context_length
         self._library = load_library(build_library(config.build_dir))
         self.kernels = _choose_kernels(available_kernels(self._library), kernels)
@@ -96,20 +96,22 @@ class NativeRunner:
         self.num_blocks = affordable_blocks(self.block_bytes, self._max_row_blocks, config)
         self._cache = Memory(self.num_blocks * self.block_bytes)
         self._cache.take(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
-        self._tables = (ctypes.c_int32 * (num_slots * self._max_row_blocks))()  # one table per row of a step
-        self._rows = (NativeRow * num_slots)()
+        self._tables = (ctypes.c_int32 * (max_num_seqs * self._max_row_blocks))()  # one table per row of a step
+        self._rows = (NativeRow * max_num_seqs)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
-        self._logits = torch.empty(num_slots * (1 + self.max_guesses), self.vocab_size)  # of few rows all that is there
+        self._logits = torch.empty(
+            max_num_seqs * (1 + self.max_draft_tokens), self.vocab_size
+        )  # of few rows all that is there
         self._handle = self._library.slm_create(
             *(self._model.native, self.kernels.encode(), self._cache.address),
-            *(MAX_STEP_TOKENS, num_slots, config.num_threads),
+            *(MAX_STEP_TOKENS, max_num_seqs, config.num_threads),
         )
         if not self._handle:
             raise MemoryError("The native runner could not allocate memory or start its threads.")
         logger.info(
             "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d slots over %d blocks of %d tokens.",
             *(precision, self.kernels, config.num_threads, self._model.packed_bytes / 1e6),
-            *(num_slots, self.num_blocks, BLOCK_TOKENS),
+            *(max_num_seqs, self.num_blocks, BLOCK_TOKENS),
         )
 
     @property
@@ -163,10 +165,10 @@ class NativeRunner:
 
     def _check(self, row: Row) -> None:
         """Check the inputs that the native code does not check."""
-        if not row.num_guesses < len(row.token_ids):
+        if not row.num_draft_tokens < len(row.token_ids):
             raise ValueError("A row has no token besides draft tokens.")
-        if row.num_guesses > self.max_guesses:
-            raise ValueError(f"A row has {row.num_guesses} draft tokens; the limit is {self.max_guesses}.")
+        if row.num_draft_tokens > self.max_draft_tokens:
+            raise ValueError(f"A row has {row.num_draft_tokens} draft tokens; the limit is {self.max_draft_tokens}.")
         row.check_tokens(self.vocab_size)
         if not _blocks_for(row.start + len(row.token_ids)) <= len(row.blocks) <= self._max_row_blocks:
             raise ValueError(
@@ -212,7 +214,7 @@ def _cut(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
     step: list[Row] = []
     room = max_tokens
     for row in rows:
-        for part in [row] if row.num_guesses else _parts(row, room, max_tokens):
+        for part in [row] if row.num_draft_tokens else _parts(row, room, max_tokens):
             if len(part.token_ids) > room:
                 yield step
                 step, room = [], max_tokens

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.architecture import Architecture, Layer, Linear, NormKind, describe
-from worker.engine.checkpoint import Checkpoint
+from worker.engine.checkpoints.architecture import Architecture, Layer, Linear, NormKind, describe
+from worker.engine.checkpoints.checkpoint import Checkpoint
+from worker.engine.checkpoints.rotary import rotary_tables
 from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.library import (
     EmbeddingKind,
@@ -22,7 +23,6 @@ from worker.engine.native.library import (
     Precision,
 )
 from worker.engine.native.memory import Memory
-from worker.engine.rotary import rotary_tables
 
 ALIGNMENT = 64  # bytes, of each packed matrix
 WIDTH_MULTIPLE = 16  # all widths are multiples of it: the rows of a panel, and the longest vector

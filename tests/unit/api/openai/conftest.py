@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from common.jobs import GenerateParams
+from common.jobs.job import GenerateParams
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 

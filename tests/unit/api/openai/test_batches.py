@@ -11,11 +11,11 @@ from pydantic import TypeAdapter
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from api.openai.batch_driver import WINDOW, BatchDriver
+from api.openai.batches.driver import WINDOW, BatchDriver
 from api.schemas.openai.batches import BatchObject
-from common import keys
-from common.api_keys import ApiKeyStore, Role
 from common.errors import PromptTooLong
+from common.owners.api_keys import ApiKeyStore, Role
+from common.redis import keys
 from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
 from tests.scripted_worker import Play

@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 
 from common.errors import Cancelled, InvalidRequest, PromptTooLong, WorkerLost
-from common.prompts import Conversation
-from common.sampling import Grammar, GrammarKind
+from common.jobs.prompts import Conversation
+from common.jobs.sampling import Grammar, GrammarKind
 from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
 from tests.scripted_worker import Play

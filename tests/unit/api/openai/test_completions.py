@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from common.prompts import RawText, TokenIds
+from common.jobs.prompts import RawText, TokenIds
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi

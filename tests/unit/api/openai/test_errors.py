@@ -65,7 +65,7 @@ def test_a_server_failure_that_would_fail_again_says_so(start_api: StartApi) -> 
 
 
 def test_a_caller_without_a_key(start_api: StartApi, redis: Redis) -> None:
-    from common.api_keys import ApiKeyStore, Role
+    from common.owners.api_keys import ApiKeyStore, Role
 
     ApiKeyStore(redis).create("someone", Role.USER)
     answer = chat(start_api(), user="x")

@@ -9,9 +9,9 @@ import pytest
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from common import keys
-from common.api_keys import ApiKeyStore, Limits, Role
-from common.files import LINES_AT_ONCE, FileStore
+from common.owners.api_keys import ApiKeyStore, Limits, Role
+from common.owners.files import LINES_AT_ONCE, FileStore
+from common.redis import keys
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
-from api.schemas.job_options import Treatment
+from api.schemas.job_options import RequestOptions
 from tests.api_in_process import MODEL, Api
 from tests.unit.api.openai.conftest import chat, complete
 
@@ -88,7 +88,7 @@ def cases(table: dict[str, list[Any]]) -> list[Any]:
 
 
 def test_every_field_has_its_cases() -> None:
-    ours = set(Treatment.model_fields)
+    ours = set(RequestOptions.model_fields)
     assert set(CHAT) == set(ChatBody.model_fields) - ours
     assert set(COMPLETION) == set(CompletionBody.model_fields) - ours
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from common.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi

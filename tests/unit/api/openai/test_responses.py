@@ -9,12 +9,12 @@ import pytest
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from api.openai.response_body import ResponseBody
-from api.schemas.job_options import Treatment
-from common.api_keys import ApiKeyStore, Role
+from api.openai.responses.body import ResponseBody
+from api.schemas.job_options import RequestOptions
 from common.errors import InvalidRequest, PromptTooLong, WorkerLost
-from common.prompts import Conversation
-from common.sampling import Grammar, GrammarKind
+from common.jobs.prompts import Conversation
+from common.jobs.sampling import Grammar, GrammarKind
+from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
@@ -230,7 +230,7 @@ WRONG: dict[str, list[Any]] = {
 
 
 def test_every_field_has_its_cases() -> None:
-    assert set(WRONG) == set(ResponseBody.model_fields) - set(Treatment.model_fields)
+    assert set(WRONG) == set(ResponseBody.model_fields) - set(RequestOptions.model_fields)
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])

@@ -11,7 +11,7 @@ from hashlib import sha256
 import pytest
 from standardwebhooks import Webhook
 
-from api import answers
+from api.jobs import answers
 from api.service import JobView
 from api.webhooks.message import body_of, headers
 from common.errors import PromptTooLong

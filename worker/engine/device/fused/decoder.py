@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from worker.engine.architecture import Architecture, MlpKind, NormKind
+from worker.engine.checkpoints.architecture import Architecture, MlpKind, NormKind
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import PromptPart
 from worker.engine.device.fused.kernels import attention, embedding, heads, linear
@@ -57,7 +57,7 @@ class FusedDecoder:
     """
 
     token_multiple = PROMPT_MULTIPLE
-    records_prompts = True
+    captures_prompts = True
     logits_dtype = torch.float32
 
     def __init__(

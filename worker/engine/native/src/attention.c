@@ -94,12 +94,12 @@ void attention_store(const struct attention *attention, int32_t layer, const int
     }
 }
 
-static size_t score_record_size(const struct attention *attention) {
-    return attention->kernels->fp32.record_size(SLM_BLOCK_TOKENS);
+static size_t score_packed_row_size(const struct attention *attention) {
+    return attention->kernels->fp32.packed_row_size(SLM_BLOCK_TOKENS);
 }
 
 size_t attention_scratch_size(const struct attention *attention) {
-    size_t per_query = attention->kernels->fp32.record_size(attention->head_size) + score_record_size(attention) +
+    size_t per_query = attention->kernels->fp32.packed_row_size(attention->head_size) + score_packed_row_size(attention) +
                        2 * (size_t)attention->head_size * sizeof(float) + sizeof(float) + sizeof(struct softmax_state);
     return max_queries(attention) * per_query;
 }
@@ -107,8 +107,8 @@ size_t attention_scratch_size(const struct attention *attention) {
 static struct tile lay_out_tile(const struct attention *attention, int32_t num_queries, void *scratch) {
     const size_t queries = max_queries(attention), size = (size_t)attention->head_size;
     struct tile tile = {.num_queries = num_queries, .queries = scratch};
-    tile.scores = tile.queries + queries * attention->kernels->fp32.record_size(attention->head_size);
-    tile.weighted = (float *)(tile.scores + queries * score_record_size(attention));
+    tile.scores = tile.queries + queries * attention->kernels->fp32.packed_row_size(attention->head_size);
+    tile.weighted = (float *)(tile.scores + queries * score_packed_row_size(attention));
     tile.sums = tile.weighted + queries * size;
     tile.factors = tile.sums + queries * size;
     tile.states = (struct softmax_state *)(tile.factors + queries);
@@ -123,7 +123,7 @@ static int32_t visible_keys(int32_t position, int32_t block_start) {
 /* Turn scores into softmax weights, query by query; set tile->factors to the factors for the sums of earlier blocks. */
 static void weigh_block(const struct attention *attention, const struct attention_item *item, struct tile *tile,
                         int32_t block_start) {
-    const size_t score_size = score_record_size(attention);
+    const size_t score_size = score_packed_row_size(attention);
     for (int32_t q = 0; q < tile->num_queries; q++) {
         float *scores = (float *)(tile->scores + (size_t)q * score_size);
         int32_t visible = visible_keys(item->position + q / group_size(attention), block_start);
@@ -141,7 +141,7 @@ static void attend_block(const struct attention *attention, int32_t layer, const
     const struct cache_format *format = attention->format;
     const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
-    const size_t score_size = score_record_size(attention), panel_line = PANEL_ROWS * format->item_size;
+    const size_t score_size = score_packed_row_size(attention), panel_line = PANEL_ROWS * format->item_size;
     /* The values follow the keys, and the keys of the next head follow the values. */
     const size_t ahead = half_block(size) * format->item_size;
     const struct panels keys = {.start = block_keys(attention, layer, block, kv_head),
@@ -156,7 +156,7 @@ static void attend_block(const struct attention *attention, int32_t layer, const
                                   .columns = num_keys,
                                   .ahead = ahead,
                                   .columns_ahead = size};
-    format->multiply(tile->queries, attention->kernels->fp32.record_size(size), tile->num_queries, &keys,
+    format->multiply(tile->queries, attention->kernels->fp32.packed_row_size(size), tile->num_queries, &keys,
                      (float *)tile->scores, score_size / sizeof(float));
     weigh_block(attention, item, tile, block_start);
     format->multiply(tile->scores, score_size, tile->num_queries, &values, tile->weighted, (size_t)size);
@@ -207,7 +207,7 @@ static void load_queries(const struct attention *attention, const struct attenti
     for (int32_t q = 0; q < tile->num_queries; q++) {
         const float *query = queries + (size_t)(item->first_token + q / group) * stride;
         product->encode(query + (kv_head * group + q % group) * size, size,
-                        tile->queries + (size_t)q * product->record_size(size));
+                        tile->queries + (size_t)q * product->packed_row_size(size));
     }
 }
 

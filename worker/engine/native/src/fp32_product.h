@@ -18,13 +18,13 @@
 #define MAX_TILE_VECTORS 4
 
 /* With padding between packed rows, so that rows of 2^n floats do not map to the same cache sets. */
-static size_t fp32_record_size(int32_t columns) {
-    size_t size = (size_t)columns * sizeof(float) + RECORD_ALIGNMENT;
-    return (size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
+static size_t fp32_packed_row_size(int32_t columns) {
+    size_t size = (size_t)columns * sizeof(float) + PACKED_ROW_ALIGNMENT;
+    return (size + PACKED_ROW_ALIGNMENT - 1) / PACKED_ROW_ALIGNMENT * PACKED_ROW_ALIGNMENT;
 }
 
-static void fp32_encode(const float *x, int32_t columns, void *record) {
-    memcpy(record, x, (size_t)columns * sizeof(float));
+static void fp32_encode(const float *x, int32_t columns, void *packed_row) {
+    memcpy(packed_row, x, (size_t)columns * sizeof(float));
 }
 
 static inline vec panel_load(const char *panel, const int32_t is_half) {
@@ -35,16 +35,16 @@ static inline vec panel_load(const char *panel, const int32_t is_half) {
     return vec_load((const float *)panel);
 }
 
-/* out[num_records][num_vectors * LANES] = packed rows . the first panels. Inlined with constant sizes to keep `sums` in
+/* out[num_packed_rows][num_vectors * LANES] = packed rows . the first panels. Inlined with constant sizes to keep `sums` in
  * registers. */
-static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_records, const int32_t num_vectors,
-                                                            const int32_t is_half, const char *records,
-                                                            size_t record_size, const struct panels *from, float *out,
+static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_packed_rows, const int32_t num_vectors,
+                                                            const int32_t is_half, const char *packed_rows,
+                                                            size_t packed_row_size, const struct panels *from, float *out,
                                                             size_t stride) {
     const size_t item_size = is_half ? sizeof(uint16_t) : sizeof(float);
     const char *panels = from->start;
     vec sums[FP32_TILE_ROWS][MAX_TILE_VECTORS];
-    for (int32_t r = 0; r < num_records; r++)
+    for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_set(0.0f);
     for (int32_t k = 0; k < from->columns; k++, panels += PANEL_ROWS * item_size) {
         vec weights[MAX_TILE_VECTORS];
@@ -55,65 +55,65 @@ static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_re
             weights[v] = panel_load(panels + (size_t)(v / PANEL_VECTORS) * from->size +
                                         (size_t)(v % PANEL_VECTORS * LANES) * item_size,
                                     is_half);
-        for (int32_t r = 0; r < num_records; r++) {
-            vec x = vec_set(((const float *)(records + (size_t)r * record_size))[k]);
+        for (int32_t r = 0; r < num_packed_rows; r++) {
+            vec x = vec_set(((const float *)(packed_rows + (size_t)r * packed_row_size))[k]);
             for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_fma(x, weights[v], sums[r][v]);
         }
     }
-    for (int32_t r = 0; r < num_records; r++)
+    for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t v = 0; v < num_vectors; v++) vec_store(out + (size_t)r * stride + v * LANES, sums[r][v]);
 }
 
-static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_records, const int32_t num_vectors,
-                                                               const int32_t is_half, const char *records,
-                                                               size_t record_size, const struct panels *from,
+static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_packed_rows, const int32_t num_vectors,
+                                                               const int32_t is_half, const char *packed_rows,
+                                                               size_t packed_row_size, const struct panels *from,
                                                                float *out, size_t stride) {
-    switch (num_records) {
-    case 1: fp32_tile(1, num_vectors, is_half, records, record_size, from, out, stride); break;
-    case 2: fp32_tile(2, num_vectors, is_half, records, record_size, from, out, stride); break;
+    switch (num_packed_rows) {
+    case 1: fp32_tile(1, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
+    case 2: fp32_tile(2, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
 #if LANES > 4
-    case 3: fp32_tile(3, num_vectors, is_half, records, record_size, from, out, stride); break;
-    case 4: fp32_tile(4, num_vectors, is_half, records, record_size, from, out, stride); break;
-    case 5: fp32_tile(5, num_vectors, is_half, records, record_size, from, out, stride); break;
-    case 6: fp32_tile(6, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 3: fp32_tile(3, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
+    case 4: fp32_tile(4, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
+    case 5: fp32_tile(5, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
+    case 6: fp32_tile(6, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
 #endif
 #if LANES > 8
-    case 7: fp32_tile(7, num_vectors, is_half, records, record_size, from, out, stride); break;
-    case 8: fp32_tile(8, num_vectors, is_half, records, record_size, from, out, stride); break;
+    case 7: fp32_tile(7, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
+    case 8: fp32_tile(8, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
 #endif
     }
 }
 
 /* Multiply the first `num_panels` panels with all packed rows, `tile_rows` at a time. */
 static inline __attribute__((always_inline)) void fp32_multiply_group(const int32_t num_panels, const int32_t tile_rows,
-                                                                      const int32_t is_half, const char *records,
-                                                                      size_t record_size, int32_t num_records,
+                                                                      const int32_t is_half, const char *packed_rows,
+                                                                      size_t packed_row_size, int32_t num_packed_rows,
                                                                       struct panels from, float *out, size_t stride) {
-    for (int32_t left = num_records; left > 0; left -= tile_rows) {
-        fp32_tile_of(left < tile_rows ? left : tile_rows, num_panels * PANEL_VECTORS, is_half, records, record_size,
+    for (int32_t left = num_packed_rows; left > 0; left -= tile_rows) {
+        fp32_tile_of(left < tile_rows ? left : tile_rows, num_panels * PANEL_VECTORS, is_half, packed_rows, packed_row_size,
                      &from, out, stride);
         from.columns_ahead = 0; /* prefetched already */
-        records += (size_t)tile_rows * record_size;
+        packed_rows += (size_t)tile_rows * packed_row_size;
         out += (size_t)tile_rows * stride;
     }
 }
 
-static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_t is_half, const char *records,
-                                                                    size_t record_size, int32_t num_records,
+static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_t is_half, const char *packed_rows,
+                                                                    size_t packed_row_size, int32_t num_packed_rows,
                                                                     struct panels from, float *out, size_t stride) {
-    const int32_t is_flat = num_records <= FLAT_TILE_ROWS;
+    const int32_t is_flat = num_packed_rows <= FLAT_TILE_ROWS;
     while (from.num > 0) {
         int32_t num_panels = 1;
         if (is_flat && from.num >= FLAT_TILE_PANELS) {
             num_panels = FLAT_TILE_PANELS;
-            fp32_multiply_group(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, records, record_size, num_records, from, out,
+            fp32_multiply_group(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out,
                                 stride);
         } else if (from.num >= TILE_PANELS) {
             num_panels = TILE_PANELS;
-            fp32_multiply_group(TILE_PANELS, FP32_TILE_ROWS, is_half, records, record_size, num_records, from, out,
+            fp32_multiply_group(TILE_PANELS, FP32_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out,
                                 stride);
         } else {
-            fp32_multiply_group(1, FP32_TILE_ROWS, is_half, records, record_size, num_records, from, out, stride);
+            fp32_multiply_group(1, FP32_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out, stride);
         }
         from.start += (size_t)num_panels * from.size;
         from.num -= num_panels;
@@ -121,25 +121,25 @@ static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_
     }
 }
 
-static void fp32_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
+static void fp32_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
                           int32_t columns, struct stretch ahead, float *out, size_t stride) {
     const struct panels one = {.start = panel, .num = 1, .columns = columns};
     (void)ahead;
-    fp32_tile_of(num_records, PANEL_VECTORS, 0, records, record_size, &one, out, stride);
+    fp32_tile_of(num_packed_rows, PANEL_VECTORS, 0, packed_rows, packed_row_size, &one, out, stride);
 }
 
-static void exact_multiply(const char *records, size_t record_size, int32_t num_records, const struct panels *panels,
+static void exact_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const struct panels *panels,
                            float *out, size_t stride) {
-    fp32_multiply_all(0, records, record_size, num_records, *panels, out, stride);
+    fp32_multiply_all(0, packed_rows, packed_row_size, num_packed_rows, *panels, out, stride);
 }
 
 static void exact_convert(const float *x, int32_t n, void *out) { memcpy(out, x, (size_t)n * sizeof *x); }
 
 #ifdef VECTOR_HAS_HALF
 
-static void half_multiply(const char *records, size_t record_size, int32_t num_records, const struct panels *panels,
+static void half_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const struct panels *panels,
                           float *out, size_t stride) {
-    fp32_multiply_all(1, records, record_size, num_records, *panels, out, stride);
+    fp32_multiply_all(1, packed_rows, packed_row_size, num_packed_rows, *panels, out, stride);
 }
 
 /* Values out of range become the largest half float. NaN stays NaN: both comparisons then return their second

@@ -11,7 +11,7 @@ static inline int32_t int8_groups(int32_t columns) { return (columns + GROUP_COL
 /* Size of the scales at the start of a panel in bytes. */
 static inline size_t int8_scales_size(int32_t panel_rows, int32_t columns) {
     size_t size = (size_t)(int8_groups(columns) * panel_rows) * sizeof(uint16_t);
-    return (size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
+    return (size + PACKED_ROW_ALIGNMENT - 1) / PACKED_ROW_ALIGNMENT * PACKED_ROW_ALIGNMENT;
 }
 
 static inline size_t int8_panel_size(int32_t panel_rows, int32_t columns) {

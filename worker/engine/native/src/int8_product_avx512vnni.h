@@ -25,33 +25,33 @@
 
 static inline int32_t int8_parts(int32_t columns) { return int8_groups(columns) * PARTS_PER_GROUP; }
 
-static size_t int8_record_size(int32_t columns) {
+static size_t int8_packed_row_size(int32_t columns) {
     size_t size = (size_t)int8_parts(columns) * (PART_COLUMNS + sizeof(float) + sizeof(int32_t));
     /* one more line, so that packed rows of 2^n values do not map to the same cache sets */
-    return (size / RECORD_ALIGNMENT + 2) * RECORD_ALIGNMENT;
+    return (size / PACKED_ROW_ALIGNMENT + 2) * PACKED_ROW_ALIGNMENT;
 }
 
-static inline const float *int8_part_scales(const char *record, int32_t columns) {
-    return (const float *)(record + int8_parts(columns) * PART_COLUMNS);
+static inline const float *int8_part_scales(const char *packed_row, int32_t columns) {
+    return (const float *)(packed_row + int8_parts(columns) * PART_COLUMNS);
 }
 
-static inline const int32_t *int8_part_starts(const char *record, int32_t columns) {
-    return (const int32_t *)(int8_part_scales(record, columns) + int8_parts(columns));
+static inline const int32_t *int8_part_starts(const char *packed_row, int32_t columns) {
+    return (const int32_t *)(int8_part_scales(packed_row, columns) + int8_parts(columns));
 }
 
 /* Write one part of a packed row, and replace x by its rounding errors. */
-static inline void int8_encode_part(float *x, char *record, int32_t columns, int32_t part) {
+static inline void int8_encode_part(float *x, char *packed_row, int32_t columns, int32_t part) {
     __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
     float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
     __m512 factor = _mm512_set1_ps(largest > 0.0f ? 127.0f / largest : 0.0f);
     __m512 scale = _mm512_set1_ps(largest / 127.0f);
     __m512i low_values = _mm512_cvtps_epi32(_mm512_mul_ps(low, factor));
     __m512i high_values = _mm512_cvtps_epi32(_mm512_mul_ps(high, factor));
-    __m128i *values = (__m128i *)(record + part * PART_COLUMNS);
+    __m128i *values = (__m128i *)(packed_row + part * PART_COLUMNS);
     _mm_storeu_si128(values, _mm512_cvtsepi32_epi8(low_values));
     _mm_storeu_si128(values + 1, _mm512_cvtsepi32_epi8(high_values));
-    ((float *)int8_part_scales(record, columns))[part] = largest / 127.0f;
-    ((int32_t *)int8_part_starts(record, columns))[part] =
+    ((float *)int8_part_scales(packed_row, columns))[part] = largest / 127.0f;
+    ((int32_t *)int8_part_starts(packed_row, columns))[part] =
         -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_values, high_values));
     _mm512_storeu_ps(x, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(low_values), scale, low));
     _mm512_storeu_ps(x + 16, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(high_values), scale, high));
@@ -65,11 +65,11 @@ static inline void int8_load_part(const float *x, int32_t columns, int32_t part,
     memcpy(out, x + part * PART_COLUMNS, (size_t)length * sizeof(float));
 }
 
-static void int8_encode(const float *x, int32_t columns, void *record) {
+static void int8_encode(const float *x, int32_t columns, void *packed_row) {
     for (int32_t part = 0; part < int8_parts(columns); part++) {
         float values[PART_COLUMNS];
         int8_load_part(x, columns, part, values);
-        int8_encode_part(values, record, columns, part);
+        int8_encode_part(values, packed_row, columns, part);
     }
 }
 
@@ -85,36 +85,36 @@ static inline __m512i int8_load_four(const char *values) {
 }
 
 /* Inlined with a constant number of packed rows to keep the sums in registers. */
-static inline __attribute__((always_inline)) void int8_tile(const int32_t num_records, const char *records,
-                                                            size_t record_size, const char *panel, int32_t columns,
+static inline __attribute__((always_inline)) void int8_tile(const int32_t num_packed_rows, const char *packed_rows,
+                                                            size_t packed_row_size, const char *panel, int32_t columns,
                                                             struct stretch ahead, float *out, size_t stride) {
     const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / LINE * LINE + LINE;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
     __m512 totals[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
-    for (int32_t r = 0; r < num_records; r++)
+    for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) totals[r][p] = _mm512_setzero_ps();
     for (int32_t group = 0; group < int8_groups(columns); group++, scales += INT8_PANEL_ROWS) {
         __m512 group_sums[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
         for (int32_t part = group * PARTS_PER_GROUP; part < (group + 1) * PARTS_PER_GROUP; part++) {
             __m512i sums[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
-            for (int32_t r = 0; r < num_records; r++)
+            for (int32_t r = 0; r < num_packed_rows; r++)
                 for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++)
-                    sums[r][p] = _mm512_set1_epi32(int8_part_starts(records + (size_t)r * record_size, columns)[part]);
-            const char *values = records + part * PART_COLUMNS;
+                    sums[r][p] = _mm512_set1_epi32(int8_part_starts(packed_rows + (size_t)r * packed_row_size, columns)[part]);
+            const char *values = packed_rows + part * PART_COLUMNS;
             for (size_t i = 0; i < ahead_per_part; i += LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
             ahead.start += ahead_per_part;
 #pragma GCC unroll 8
             for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
                 __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);
-                for (int32_t r = 0; r < num_records; r++) {
-                    __m512i four = int8_load_four(values + (size_t)r * record_size + k);
+                for (int32_t r = 0; r < num_packed_rows; r++) {
+                    __m512i four = int8_load_four(values + (size_t)r * packed_row_size + k);
                     sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], low, four);
                     sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], high, four);
                 }
             }
-            for (int32_t r = 0; r < num_records; r++) {
-                __m512 scale = _mm512_set1_ps(int8_part_scales(records + (size_t)r * record_size, columns)[part]);
+            for (int32_t r = 0; r < num_packed_rows; r++) {
+                __m512 scale = _mm512_set1_ps(int8_part_scales(packed_rows + (size_t)r * packed_row_size, columns)[part]);
                 for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) {
                     __m512 sum = _mm512_cvtepi32_ps(sums[r][p]);
                     group_sums[r][p] = part % PARTS_PER_GROUP == 0 ? _mm512_mul_ps(sum, scale)
@@ -124,45 +124,45 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_re
         }
         for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) {
             __m512 weight_scales = int8_load_scales(scales + p * 16);
-            for (int32_t r = 0; r < num_records; r++)
+            for (int32_t r = 0; r < num_packed_rows; r++)
                 totals[r][p] = _mm512_fmadd_ps(group_sums[r][p], weight_scales, totals[r][p]);
         }
     }
-    for (int32_t r = 0; r < num_records; r++)
+    for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++)
             _mm512_storeu_ps(out + (size_t)r * stride + p * 16, totals[r][p]);
 }
 
-static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
+static void int8_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
                           int32_t columns, struct stretch ahead, float *out, size_t stride) {
-    switch (num_records) {
-    case 1: int8_tile(1, records, record_size, panel, columns, ahead, out, stride); break;
-    case 2: int8_tile(2, records, record_size, panel, columns, ahead, out, stride); break;
-    case 3: int8_tile(3, records, record_size, panel, columns, ahead, out, stride); break;
-    case 4: int8_tile(4, records, record_size, panel, columns, ahead, out, stride); break;
-    case 5: int8_tile(5, records, record_size, panel, columns, ahead, out, stride); break;
-    case 6: int8_tile(6, records, record_size, panel, columns, ahead, out, stride); break;
+    switch (num_packed_rows) {
+    case 1: int8_tile(1, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
+    case 2: int8_tile(2, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
+    case 3: int8_tile(3, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
+    case 4: int8_tile(4, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
+    case 5: int8_tile(5, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
+    case 6: int8_tile(6, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
     }
 }
 
-static size_t int8_head_record_size(int32_t columns) { return 2 * int8_record_size(columns); }
+static size_t int8_head_packed_row_size(int32_t columns) { return 2 * int8_packed_row_size(columns); }
 
-static void int8_head_encode(const float *x, int32_t columns, void *record) {
-    char *rest = (char *)record + int8_record_size(columns);
+static void int8_head_encode(const float *x, int32_t columns, void *packed_row) {
+    char *rest = (char *)packed_row + int8_packed_row_size(columns);
     for (int32_t part = 0; part < int8_parts(columns); part++) {
         float values[PART_COLUMNS];
         int8_load_part(x, columns, part, values);
-        int8_encode_part(values, record, columns, part);
+        int8_encode_part(values, packed_row, columns, part);
         int8_encode_part(values, rest, columns, part);
     }
 }
 
 /* The tile treats the two halves of a packed row as two packed rows. */
-static void int8_head_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
+static void int8_head_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
                                int32_t columns, struct stretch ahead, float *out, size_t stride) {
     float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];
-    int8_multiply(records, record_size / 2, 2 * num_records, panel, columns, ahead, halves[0], INT8_PANEL_ROWS);
-    for (int32_t r = 0; r < num_records; r++)
+    int8_multiply(packed_rows, packed_row_size / 2, 2 * num_packed_rows, panel, columns, ahead, halves[0], INT8_PANEL_ROWS);
+    for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t i = 0; i < INT8_PANEL_ROWS; i += 16)
             _mm512_storeu_ps(out + (size_t)r * stride + i,
                              _mm512_add_ps(_mm512_loadu_ps(halves[2 * r] + i), _mm512_loadu_ps(halves[2 * r + 1] + i)));

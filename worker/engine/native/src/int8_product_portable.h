@@ -2,7 +2,7 @@
 #ifndef SLM_INT8_PRODUCT_H
 #define SLM_INT8_PRODUCT_H
 
-#include "int16_record.h"
+#include "int16_packed_row.h"
 
 #define INT8_INTERLEAVE 1
 #define INT8_WEIGHT_FLIP 0
@@ -10,16 +10,16 @@
 #define INT8_HEAD_TILE_ROWS INT8_TILE_ROWS
 #define INT8_PANEL_ROWS 16
 
-#define int8_record_size int16_record_size
-#define int8_head_record_size int16_record_size
+#define int8_packed_row_size int16_packed_row_size
+#define int8_head_packed_row_size int16_packed_row_size
 #define int8_head_encode int8_encode
 #define int8_head_multiply int8_multiply
 
-static void int8_encode(const float *x, int32_t columns, void *record) {
+static void int8_encode(const float *x, int32_t columns, void *packed_row) {
     float largest = 0.0f;
     for (int32_t i = 0; i < columns; i++) largest = fmaxf(largest, fabsf(x[i]));
-    float factor = int16_finish_record(largest, columns, record);
-    int16_t *values = record;
+    float factor = int16_finish_packed_row(largest, columns, packed_row);
+    int16_t *values = packed_row;
     for (int32_t i = 0; i < columns; i++) values[i] = (int16_t)lrintf(x[i] * factor);
 }
 
@@ -43,11 +43,11 @@ static void int8_multiply_one(const int16_t *values, float scale, const char *pa
     for (int32_t n = 0; n < INT8_PANEL_ROWS; n++) out[n] = totals[n] * scale;
 }
 
-static void int8_multiply(const char *records, size_t record_size, int32_t num_records, const char *panel,
+static void int8_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
                           int32_t columns, struct stretch ahead, float *out, size_t stride) {
     (void)ahead;
-    for (int32_t r = 0; r < num_records; r++)
-        int8_multiply_one(int16_values(records, record_size, r), int16_scale(records, record_size, r), panel, columns,
+    for (int32_t r = 0; r < num_packed_rows; r++)
+        int8_multiply_one(int16_values(packed_rows, packed_row_size, r), int16_scale(packed_rows, packed_row_size, r), panel, columns,
                           out + (size_t)r * stride);
 }
 

@@ -15,7 +15,7 @@
 #define MAX_PANEL_ROWS 32
 #define GROUP_COLUMNS 64 /* input columns that share one int8 weight scale per output row */
 #define MAX_TILE_ROWS 8
-#define RECORD_ALIGNMENT 64
+#define PACKED_ROW_ALIGNMENT 64
 
 /* A range of memory to prefetch. */
 struct stretch {
@@ -25,7 +25,7 @@ struct stretch {
 
 /* An fp32 panel is float [columns][PANEL_ROWS].
  *
- * An int8 panel is uint16 scales [groups][panel_rows] (upper halves of floats), padded to RECORD_ALIGNMENT bytes, then
+ * An int8 panel is uint16 scales [groups][panel_rows] (upper halves of floats), padded to PACKED_ROW_ALIGNMENT bytes, then
  * int8 weights [groups * GROUP_COLUMNS / interleave][panel_rows][interleave]. Columns beyond the matrix are zero. */
 struct product {
     int32_t panel_rows;  /* output rows of a panel, <= MAX_PANEL_ROWS */
@@ -33,15 +33,15 @@ struct product {
     int32_t weight_flip; /* int8: 0, or 0x80 if the kernel takes unsigned weights (value + 128) */
     int32_t tile_rows;   /* maximum packed rows of a tile, <= MAX_TILE_ROWS */
 
-    /* Size of a packed row of `columns` activations in bytes; a multiple of RECORD_ALIGNMENT. */
-    size_t (*record_size)(int32_t columns);
+    /* Size of a packed row of `columns` activations in bytes; a multiple of PACKED_ROW_ALIGNMENT. */
+    size_t (*packed_row_size)(int32_t columns);
 
     /* record = x[columns] */
-    void (*encode)(const float *x, int32_t columns, void *record);
+    void (*encode)(const float *x, int32_t columns, void *packed_row);
 
-    /* out[num_records][panel_rows] = records . panel, with `stride` floats between the outputs of consecutive packed
-     * rows. The order of each sum does not depend on num_records. ahead: memory that is read next, to be prefetched. */
-    void (*multiply)(const char *records, size_t record_size, int32_t num_records, const char *panel, int32_t columns,
+    /* out[num_packed_rows][panel_rows] = records . panel, with `stride` floats between the outputs of consecutive packed
+     * rows. The order of each sum does not depend on num_packed_rows. ahead: memory that is read next, to be prefetched. */
+    void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel, int32_t columns,
                      struct stretch ahead, float *out, size_t stride);
 };
 
@@ -65,8 +65,8 @@ struct cache_format {
     size_t item_size;
     /* out[n] = x in this format */
     void (*convert)(const float *x, int32_t n, void *out);
-    /* out[num_records][panels->num * PANEL_ROWS] = fp32 packed rows . panels, as in struct product. */
-    void (*multiply)(const char *records, size_t record_size, int32_t num_records, const struct panels *panels,
+    /* out[num_packed_rows][panels->num * PANEL_ROWS] = fp32 packed rows . panels, as in struct product. */
+    void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const struct panels *panels,
                      float *out, size_t stride);
 };
 

@@ -1,6 +1,6 @@
 #include "linear.h"
 
-#define RECORDS_PER_TASK 128 /* rows of 2,048 activations stay in a core's L2 cache while the panels are streamed */
+#define PACKED_ROWS_PER_TASK 128 /* rows of 2,048 activations stay in a core's L2 cache while the panels are streamed */
 #define MAX_PANELS_PER_TASK 16
 #define TASKS_PER_MEMBER 8 /* enough to balance the load if a core is shared with other processes */
 
@@ -21,13 +21,13 @@ static inline __attribute__((always_inline)) void store_row(const struct linear_
     for (int32_t i = 0; i < n; i++) y[i] = sums[i];
 }
 
-/* Store the part of a tile [num_records][panel_rows] that lies within the matrix. */
-static void store_tile(const struct linear_call *call, const float *tile, int32_t first_record, int32_t num_records,
+/* Store the part of a tile [num_packed_rows][panel_rows] that lies within the matrix. */
+static void store_tile(const struct linear_call *call, const float *tile, int32_t first_packed_row, int32_t num_packed_rows,
                        int32_t first_row) {
     const int32_t num_rows = call->linear->rows, panel_rows = call->product->panel_rows;
     const int32_t n = min_int(num_rows - first_row, panel_rows);
-    float *y = call->y + (size_t)first_record * (size_t)num_rows + first_row;
-    for (int32_t r = 0; r < num_records; r++, tile += panel_rows, y += num_rows) {
+    float *y = call->y + (size_t)first_packed_row * (size_t)num_rows + first_row;
+    for (int32_t r = 0; r < num_packed_rows; r++, tile += panel_rows, y += num_rows) {
         switch (n) { /* constant sizes unroll the loops */
         case 32: store_row(call, tile, first_row, 32, y); break;
         case 16: store_row(call, tile, first_row, 16, y); break;
@@ -36,43 +36,43 @@ static void store_tile(const struct linear_call *call, const float *tile, int32_
     }
 }
 
-/* Return how many of `num_records` to take next, so that no tile is left with one row if two tiles could have two
+/* Return how many of `num_packed_rows` to take next, so that no tile is left with one row if two tiles could have two
  * each. */
-static int32_t even_tile(int32_t num_records, int32_t tile_rows) {
-    return divide_up(num_records, divide_up(num_records, tile_rows));
+static int32_t even_tile(int32_t num_packed_rows, int32_t tile_rows) {
+    return divide_up(num_packed_rows, divide_up(num_packed_rows, tile_rows));
 }
 
-static void multiply_panel(const struct linear_call *call, int32_t first_record, int32_t end_record, int32_t panel) {
+static void multiply_panel(const struct linear_call *call, int32_t first_packed_row, int32_t end_record, int32_t panel) {
     const struct product *product = call->product;
     const int32_t columns = call->linear->columns;
-    const size_t record_size = product->record_size(columns);
+    const size_t packed_row_size = product->packed_row_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
     /* The next panel is prefetched while this one, which is cached, is multiplied with tile after tile. */
-    const size_t num_tiles = (size_t)divide_up(end_record - first_record, product->tile_rows);
+    const size_t num_tiles = (size_t)divide_up(end_record - first_packed_row, product->tile_rows);
     struct stretch ahead = {.start = weights + call->panel_size, .size = call->panel_size / num_tiles};
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
-    for (int32_t r = first_record, num_records; r < end_record; r += num_records) {
-        num_records = even_tile(end_record - r, product->tile_rows);
-        product->multiply(call->records + (size_t)r * record_size, record_size, num_records, weights, columns, ahead,
+    for (int32_t r = first_packed_row, num_packed_rows; r < end_record; r += num_packed_rows) {
+        num_packed_rows = even_tile(end_record - r, product->tile_rows);
+        product->multiply(call->packed_rows + (size_t)r * packed_row_size, packed_row_size, num_packed_rows, weights, columns, ahead,
                           tile, (size_t)product->panel_rows);
         ahead.start += ahead.size;
-        store_tile(call, tile, r, num_records, panel * product->panel_rows);
+        store_tile(call, tile, r, num_packed_rows, panel * product->panel_rows);
     }
 }
 
 /* A task multiplies some panels with some packed rows: a panel stays in the L1 cache while the rows are streamed. */
 void linear_phase(struct member *self, const struct linear_call *call) {
     const int32_t num_panels = divide_up(call->linear->rows, call->product->panel_rows);
-    const int32_t wanted = num_panels / (member_team_size(self) * TASKS_PER_MEMBER);
+    const int32_t wanted = num_panels / (member_pool_size(self) * TASKS_PER_MEMBER);
     const int32_t panels_per_task = wanted < 1 ? 1 : min_int(wanted, MAX_PANELS_PER_TASK);
     const int32_t tasks_per_block = divide_up(num_panels, panels_per_task);
-    const int32_t num_tasks = tasks_per_block * divide_up(call->num_records, RECORDS_PER_TASK);
+    const int32_t num_tasks = tasks_per_block * divide_up(call->num_packed_rows, PACKED_ROWS_PER_TASK);
     for (int32_t task; (task = member_next_task(self, num_tasks)) >= 0;) {
-        int32_t first_record = task / tasks_per_block * RECORDS_PER_TASK;
-        int32_t end_record = min_int(first_record + RECORDS_PER_TASK, call->num_records);
+        int32_t first_packed_row = task / tasks_per_block * PACKED_ROWS_PER_TASK;
+        int32_t end_record = min_int(first_packed_row + PACKED_ROWS_PER_TASK, call->num_packed_rows);
         int32_t first_panel = task % tasks_per_block * panels_per_task;
         int32_t end_panel = min_int(first_panel + panels_per_task, num_panels);
         for (int32_t panel = first_panel; panel < end_panel; panel++)
-            multiply_panel(call, first_record, end_record, panel);
+            multiply_panel(call, first_packed_row, end_record, panel);
     }
 }

@@ -4,17 +4,17 @@
 
 #include "kernels.h"
 #include "slm_native.h"
-#include "team.h"
+#include "pool.h"
 
-/* y[num_records] (+)= linear(records) */
+/* y[num_packed_rows] (+)= linear(records) */
 struct linear_call {
     const struct product *product;
     const struct slm_linear *linear;
     size_t panel_size;
-    const char *records; /* [num_records], encoded with linear->columns */
-    int32_t num_records;
+    const char *packed_rows; /* [num_packed_rows], encoded with linear->columns */
+    int32_t num_packed_rows;
     int32_t adds; /* 1: add to y, 0: overwrite it */
-    float *y;     /* [num_records][linear->rows] */
+    float *y;     /* [num_packed_rows][linear->rows] */
 };
 
 /* Compute the call as one phase of the thread pool. */

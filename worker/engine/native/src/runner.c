@@ -15,7 +15,7 @@ struct slm_runner {
     const struct product *product;      /* of the model's precision */
     const struct product *head_product; /* for the head */
     struct attention attention;
-    struct team *team;
+    struct pool *pool;
 
     /* The current step, prepared before the thread pool starts. */
     const int32_t *token_ids;
@@ -34,7 +34,7 @@ struct slm_runner {
     /* Results of the phases. */
     float *hidden;            /* [max_tokens][hidden_size]: the residual stream */
     float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens that need logits */
-    char *records;            /* [max_tokens]: packed rows, the inputs of the next linear layer */
+    char *packed_rows;            /* [max_tokens]: packed rows, the inputs of the next linear layer */
     float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
     struct partial *partials; /* [max_partials] */
     float *partial_sums;
@@ -103,8 +103,8 @@ static void apply_norm(const struct slm_runner *runner, const struct slm_norm *n
 }
 
 static void encode(const struct slm_runner *runner, const struct product *product, const float *x, int32_t columns,
-                   int32_t record) {
-    product->encode(x, columns, runner->records + (size_t)record * product->record_size(columns));
+                   int32_t packed_row) {
+    product->encode(x, columns, runner->packed_rows + (size_t)packed_row * product->packed_row_size(columns));
 }
 
 /* packed rows = norm(hidden), encoded for a product */
@@ -118,12 +118,12 @@ static void norm_phase(struct slm_runner *runner, struct member *self, const str
 }
 
 static void matrix_phase(struct slm_runner *runner, struct member *self, const struct product *product,
-                         const struct slm_linear *linear, int32_t num_records, float *y, int32_t adds) {
+                         const struct slm_linear *linear, int32_t num_packed_rows, float *y, int32_t adds) {
     struct linear_call call = {.product = product,
                                .linear = linear,
                                .panel_size = panel_size(product, runner->model.precision, linear->columns),
-                               .records = runner->records,
-                               .num_records = num_records,
+                               .packed_rows = runner->packed_rows,
+                               .num_packed_rows = num_packed_rows,
                                .adds = adds,
                                .y = y};
     linear_phase(self, &call);
@@ -185,10 +185,10 @@ static void merge_phase(struct slm_runner *runner, struct member *self, const st
 }
 
 /* packed rows = activation(wide) */
-static void activation_phase(struct slm_runner *runner, struct member *self, int32_t num_records, float *scratch) {
+static void activation_phase(struct slm_runner *runner, struct member *self, int32_t num_packed_rows, float *scratch) {
     const struct slm_model *model = &runner->model;
     const int32_t size = model->intermediate_size;
-    for (int32_t i; (i = member_next_task(self, num_records)) >= 0;) {
+    for (int32_t i; (i = member_next_task(self, num_packed_rows)) >= 0;) {
         const float *x = runner->wide + (size_t)i * (size_t)mlp_columns(model);
         if (model->mlp_kind == SLM_SWIGLU)
             runner->kernels->swiglu(x, x + size, size, scratch);
@@ -252,7 +252,7 @@ static void add_single_token(struct slm_runner *runner, const struct slm_row *ro
 
 /* Return how many tokens of a chunk form an item: few enough that even a short chunk has work for all threads. */
 static int32_t item_tokens(const struct slm_runner *runner, int32_t chunk_tokens) {
-    const int32_t num_items = divide_up(TASKS_PER_THREAD * team_size(runner->team), runner->model.num_kv_heads);
+    const int32_t num_items = divide_up(TASKS_PER_THREAD * thread_pool_size(runner->pool), runner->model.num_kv_heads);
     return min_int(attention_tile_tokens(&runner->attention), divide_up(chunk_tokens, num_items));
 }
 
@@ -298,39 +298,39 @@ void slm_forward(struct slm_runner *runner, const struct slm_row *rows, int32_t 
     runner->logits = logits;
     runner->num_tokens = runner->num_items = runner->num_logits = 0;
     for (int32_t i = 0, partial = 0; i < num_rows; i++) partial = add_row(runner, &rows[i], partial);
-    team_run(runner->team, run_step, runner);
+    thread_pool_run(runner->pool, run_step, runner);
 }
 
 static void run_linear(void *context, struct member *self) {
     struct slm_runner *runner = context;
     const struct linear_call *call = &runner->linear_call;
     const int32_t columns = call->linear->columns;
-    for (int32_t r; (r = member_next_task(self, call->num_records)) >= 0;)
+    for (int32_t r; (r = member_next_task(self, call->num_packed_rows)) >= 0;)
         encode(runner, runner->product, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
-    matrix_phase(runner, self, runner->product, call->linear, call->num_records, call->y, 0);
+    matrix_phase(runner, self, runner->product, call->linear, call->num_packed_rows, call->y, 0);
 }
 
 void slm_linear_forward(struct slm_runner *runner, const struct slm_linear *linear, const float *x, int32_t num_rows,
                         float *y) {
     runner->linear_input = x;
-    runner->linear_call = (struct linear_call){.linear = linear, .num_records = num_rows, .y = y};
-    team_run(runner->team, run_linear, runner);
+    runner->linear_call = (struct linear_call){.linear = linear, .num_packed_rows = num_rows, .y = y};
+    thread_pool_run(runner->pool, run_linear, runner);
 }
 
 /* Creation and destruction of a runner. */
 
 /* Allocate zeroed memory, aligned to 64 bytes; NULL if there is none. */
 static void *allocate(size_t count, size_t size) {
-    size_t bytes = (count * size + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
-    void *memory = aligned_alloc(RECORD_ALIGNMENT, bytes);
+    size_t bytes = (count * size + PACKED_ROW_ALIGNMENT - 1) / PACKED_ROW_ALIGNMENT * PACKED_ROW_ALIGNMENT;
+    void *memory = aligned_alloc(PACKED_ROW_ALIGNMENT, bytes);
     return memory == NULL ? NULL : memset(memory, 0, bytes);
 }
 
-static size_t largest_record(const struct slm_runner *runner) {
+static size_t largest_packed_row(const struct slm_runner *runner) {
     const struct slm_model *model = &runner->model;
     int32_t columns = max_int(model->num_heads * model->head_size, model->hidden_size);
-    size_t size = runner->product->record_size(max_int(columns, model->intermediate_size));
-    size_t head_size = runner->head_product->record_size(model->hidden_size);
+    size_t size = runner->product->packed_row_size(max_int(columns, model->intermediate_size));
+    size_t head_size = runner->head_product->packed_row_size(model->hidden_size);
     return size > head_size ? size : head_size;
 }
 
@@ -339,7 +339,7 @@ static size_t scratch_size(const struct slm_runner *runner) {
     int32_t floats = max_int(model->num_heads * model->head_size, model->hidden_size);
     size_t rows = (size_t)max_int(floats, model->intermediate_size) * sizeof(float);
     size_t tile = attention_scratch_size(&runner->attention);
-    return ((rows > tile ? rows : tile) / RECORD_ALIGNMENT + 1) * RECORD_ALIGNMENT;
+    return ((rows > tile ? rows : tile) / PACKED_ROW_ALIGNMENT + 1) * PACKED_ROW_ALIGNMENT;
 }
 
 /* A chunk has one partial result per token; a single token has one per span. */
@@ -370,13 +370,13 @@ static int32_t allocate_results(struct slm_runner *runner, size_t max_tokens, si
     runner->scratch_size = scratch_size(runner);
     runner->hidden = allocate(max_tokens * (size_t)model->hidden_size, sizeof(float));
     runner->logit_hidden = allocate(max_tokens * (size_t)model->hidden_size, sizeof(float));
-    runner->records = allocate(max_tokens, largest_record(runner));
+    runner->packed_rows = allocate(max_tokens, largest_packed_row(runner));
     runner->wide = allocate(max_tokens * (size_t)max_int(attention_columns(model), mlp_columns(model)), sizeof(float));
     runner->partials = allocate(max_partials, sizeof *runner->partials);
     runner->partial_sums = allocate(max_partials * heads * size, sizeof(float));
     runner->partial_states = allocate(max_partials * heads, sizeof *runner->partial_states);
     runner->scratch = allocate(threads, runner->scratch_size);
-    if (!runner->hidden || !runner->logit_hidden || !runner->records || !runner->wide || !runner->partials ||
+    if (!runner->hidden || !runner->logit_hidden || !runner->packed_rows || !runner->wide || !runner->partials ||
         !runner->partial_sums || !runner->partial_states || !runner->scratch)
         return 0;
     for (size_t i = 0; i < max_partials; i++)
@@ -396,8 +396,8 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     runner->head_product = model->precision == SLM_INT8 ? &set->int8_head : &set->fp32;
     runner->attention = attention_over(model, set, cache);
     const size_t max_partials = count_partials(model, max_tokens, max_rows);
-    runner->team = team_create(threads);
-    if (runner->team != NULL && allocate_step(runner, (size_t)max_tokens, max_partials) &&
+    runner->pool = thread_pool_create(threads);
+    if (runner->pool != NULL && allocate_step(runner, (size_t)max_tokens, max_partials) &&
         allocate_results(runner, (size_t)max_tokens, max_partials, (size_t)threads))
         return runner;
     slm_destroy(runner);
@@ -405,7 +405,7 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
 }
 
 void slm_destroy(struct slm_runner *runner) {
-    if (runner->team != NULL) team_destroy(runner->team);
+    if (runner->pool != NULL) thread_pool_destroy(runner->pool);
     free(runner->positions);
     free(runner->block_tables);
     free(runner->first_partials);
@@ -415,7 +415,7 @@ void slm_destroy(struct slm_runner *runner) {
     free(runner->items);
     free(runner->hidden);
     free(runner->logit_hidden);
-    free(runner->records);
+    free(runner->packed_rows);
     free(runner->wide);
     free(runner->partials);
     free(runner->partial_sums);

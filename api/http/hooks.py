@@ -1,0 +1,45 @@
+"""What every request and every answer goes through."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from flask import Flask, Response, g, request
+
+from common.observation import context
+
+# For what is no page; a page says itself what it may load (`routes/pages.py`).
+PROTECTION = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def register_hooks(app: Flask) -> None:
+    """Give each request an id; put the id, the job and what protects browsers into the answer's headers."""
+    app.before_request(_take_request_id)
+    app.after_request(_add_headers)
+
+
+def _take_request_id() -> None:
+    """The caller's own id is kept where it can stand in a header and in a log line."""
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    context.add(request_id=g.request_id)
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    for name, value in PROTECTION.items():
+        response.headers.setdefault(name, value)
+    if job_id := g.get("job_id"):
+        response.headers["X-Job-Id"] = job_id
+        response.headers["Location"] = f"/slm/jobs/{job_id}"
+    if g.get("is_repeat"):
+        response.headers["Idempotency-Replayed"] = "true"
+    return response

@@ -1,0 +1,278 @@
+"""Builds the JSON bodies of the responses under `/slm`, key by key in the order of the API's documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from api import __version__
+from api.schemas.errors import Error, ErrorFrame, JobError
+from api.schemas.generated import FIRST_SETTINGS, FinishReason, Generated, PromptAsSent, Scored, Timings, TokenCounts
+from api.schemas.generated import ScoredToken as ScoredTokenShown
+from api.schemas.jobs import (
+    Accepted,
+    Account,
+    Cancellation,
+    Dropped,
+    Job,
+    JobList,
+    JobSummary,
+    Outcome,
+    Quarantine,
+    QuarantinedJob,
+    QueuePlace,
+    Webhook,
+    WebhookStatus,
+)
+from api.schemas.server import Info, ModelChanged, Queue, Worker
+from api.schemas.tokens import Tokens
+from api.service import JobView, Usage
+from common.errors import SLMError
+from common.fleet import WorkerReport
+from common.jobs import prompts
+from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobRecord, JobState, Lane, TokenizeResult
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.sampling import SamplingParams
+from common.jobs.store import QueuePosition
+
+
+def error_fields(err: SLMError, request_id: str) -> ErrorFrame:
+    """What an error body and an error frame say alike."""
+    fields = ErrorFrame(error=err.message, code=err.code, request_id=request_id)
+    if err.param is not None:
+        fields["param"] = err.param
+    return fields
+
+
+def error(err: SLMError, request_id: str) -> Error:
+    """Every answer that is no success."""
+    return Error(success=False, **error_fields(err, request_id))
+
+
+def accepted(job_id: str, state: JobState, place: QueuePosition | None) -> Accepted:
+    """A job that goes on without its client."""
+    return Accepted(success=True, job_id=job_id, status=state, **waiting(place))
+
+
+def waiting(place: QueuePosition | None) -> QueuePlace:
+    """Where a job stands in the queue; two nulls for one that is not queued."""
+    return QueuePlace(
+        position=None if place is None else place.position,
+        estimated_wait_s=None if place is None else place.estimated_wait_s,
+    )
+
+
+def outcome(record: JobRecord) -> Outcome | None:
+    """What an ended job has brought: the body of the synchronous answer. None where it brought nothing.
+
+    A cancelled generation brings what it had so far, with `success` false.
+    """
+    if not record.result:
+        return None
+    succeeded = record.state is JobState.SUCCEEDED
+    if record.kind.lane is Lane.GENERATE:
+        return _generated(record, GenerateResult.from_dict(record.result), succeeded=succeeded)
+    if record.kind is JobKind.TOKENIZE:
+        return _tokens_of(record, TokenizeResult.from_dict(record.result), succeeded=succeeded)
+    told = {name: value for name, value in record.result.items() if name != "workers"}
+    changed = {"success": succeeded, **told, "job_id": record.id, "workers": record.result["workers"]}
+    return cast(ModelChanged, changed)
+
+
+def _tokens_of(record: JobRecord, result: TokenizeResult, *, succeeded: bool) -> Tokens:
+    return Tokens(
+        success=succeeded,
+        text=result.text,
+        tokens=result.tokens,
+        ids=result.ids,
+        count=len(result.ids),
+        context_length=result.context_length,
+        job_id=record.id,
+    )
+
+
+def _generated(record: JobRecord, result: GenerateResult, *, succeeded: bool) -> Generated:
+    params = GenerateParams.from_dict(record.params)
+    answer = Generated(
+        success=succeeded,
+        prompt=cast(PromptAsSent, prompts.as_sent(params.prompt)),
+        response=result.response,
+        full_response=result.full_response,
+        device=result.device,
+        settings=_settings(params.sampling),
+        job_id=record.id,
+        finish_reason=cast(FinishReason, result.finish_reason),
+        usage=_tokens(result.prompt_tokens, result.completion_tokens),
+        timings=timings(record),
+    )
+    if result.logprobs is not None:
+        answer["logprobs"] = logprobs(result.logprobs)
+    return answer
+
+
+def logprobs(wire: Sequence[Any]) -> list[ScoredTokenShown]:
+    """What was told of each token, from the form that it has in the log and in a result."""
+    tokens = [TokenLogprobs.from_wire(one) for one in wire]
+    return [ScoredTokenShown(**_scored(one.chosen), top=[_scored(other) for other in one.top]) for one in tokens]
+
+
+def _scored(token: ScoredToken) -> Scored:
+    """A part of a character has no text that says all; it is told by its bytes, too."""
+    scored = Scored(token=token.text, token_id=token.token_id, logprob=token.logprob)
+    if not token.is_text:
+        scored["bytes"] = list(token.token)
+    return scored
+
+
+def _settings(sampling: SamplingParams) -> dict[str, Any]:
+    values = sampling.to_dict()
+    return {name: values[name] for name in FIRST_SETTINGS} | values
+
+
+def _tokens(prompt: int, completion: int) -> TokenCounts:
+    return TokenCounts(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+
+def timings(record: JobRecord) -> Timings:
+    """How long the job's phases took, in ms; None for what has not come yet."""
+    return Timings(
+        queue_ms=_between(record.created_ms, record.started_ms),
+        run_ms=_between(record.started_ms, record.finished_ms),
+        total_ms=_between(record.created_ms, record.finished_ms),
+        first_token_ms=(record.result or {}).get("first_token_ms"),
+    )
+
+
+def _between(start_ms: int | None, end_ms: int | None) -> int | None:
+    return None if start_ms is None or end_ms is None else end_ms - start_ms
+
+
+def job(view: JobView) -> Job:
+    """One job in full."""
+    record = view.record
+    return Job(
+        success=True,
+        job_id=record.id,
+        kind=record.kind,
+        status=record.state,
+        **waiting(view.place),
+        attempt=record.attempt,
+        text=view.text,
+        result=outcome(record),
+        error=_error(record),
+        created_at=iso(record.created_ms),
+        started_at=_iso(record.started_ms),
+        finished_at=_iso(record.finished_ms),
+        timings=timings(record),
+        webhook=_webhook(record),
+    )
+
+
+def _webhook(record: JobRecord) -> WebhookStatus | None:
+    if record.webhook is None:
+        return None
+    return WebhookStatus(
+        state=record.webhook.state, attempts=record.webhook.attempts, last_error=record.webhook.last_error
+    )
+
+
+def webhook(view: JobView) -> Webhook:
+    """The message about an ended job; its data is what `GET /slm/jobs/<id>` answers."""
+    data = job(view)
+    return cast(Webhook, {"type": f"job.{data['status']}", "timestamp": data["finished_at"], "data": data})
+
+
+def jobs(records: Sequence[JobRecord]) -> JobList:
+    """The listing."""
+    return JobList(success=True, jobs=[_summary(record) for record in records])
+
+
+def quarantine(records: Sequence[JobRecord]) -> Quarantine:
+    """The listing of the jobs that were set aside, with what an operator wants to know of them."""
+    return Quarantine(success=True, jobs=[_quarantined(record) for record in records])
+
+
+def _quarantined(record: JobRecord) -> QuarantinedJob:
+    return QuarantinedJob(**_summary(record), crashes=record.crashes, error=_error(record))
+
+
+def _error(record: JobRecord) -> JobError | None:
+    return None if record.error is None else cast(JobError, record.error.to_dict())
+
+
+def dropped(job_id: str) -> Dropped:
+    """A job was taken out of quarantine."""
+    return Dropped(success=True, job_id=job_id)
+
+
+def usage(account: Usage) -> Account:
+    """What an owner's ended jobs came to."""
+    return Account(
+        success=True,
+        owner=account.owner,
+        jobs=account.jobs,
+        **_tokens(account.prompt_tokens, account.completion_tokens),
+    )
+
+
+def _summary(record: JobRecord) -> JobSummary:
+    return JobSummary(
+        job_id=record.id,
+        kind=record.kind,
+        status=record.state,
+        attempt=record.attempt,
+        created_at=iso(record.created_ms),
+        started_at=_iso(record.started_ms),
+        finished_at=_iso(record.finished_ms),
+    )
+
+
+def iso(epoch_ms: int) -> str:
+    """A time in UTC."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _iso(epoch_ms: int | None) -> str | None:
+    return None if epoch_ms is None else iso(epoch_ms)
+
+
+def cancellation(job_id: str, state: JobState) -> Cancellation:
+    """The answer to DELETE; `cancelling` is true while the job still has to stop."""
+    return Cancellation(success=True, job_id=job_id, status=state, cancelling=state is JobState.RUNNING)
+
+
+def info(workers: Sequence[WorkerReport], *, waiting: int, running: int) -> Info:
+    """What is being served, by whom. The model's facts come from a worker that holds it, if there is one."""
+    speaker = next((one for one in workers if one.holds_model), workers[0] if workers else None)
+    return Info(
+        model_loaded=any(one.holds_model for one in workers),
+        device=speaker.device if speaker else None,
+        base_model=speaker.base_model if speaker else None,
+        lora_path=speaker.lora_path if speaker else None,
+        cuda_available=any(one.cuda_available for one in workers),
+        mps_available=any(one.mps_available for one in workers),
+        queue=Queue(waiting=waiting, running=running),
+        adapters=_adapters(workers),
+        workers=[_worker(one) for one in workers],
+        version=__version__,
+    )
+
+
+def _adapters(workers: Sequence[WorkerReport]) -> list[str]:
+    """The names under which `/v1` serves the loaded adapters."""
+    return sorted({Path(one.lora_path).name for one in workers if one.holds_model and one.lora_path})
+
+
+def _worker(report: WorkerReport) -> Worker:
+    return Worker(
+        id=report.id,
+        host=report.host or None,
+        pid=report.pid or None,
+        device=report.device,
+        state=report.state,
+        running=report.running,
+        slots=report.slots,
+        error=report.error,
+    )

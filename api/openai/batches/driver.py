@@ -1,0 +1,248 @@
+"""Enters the lines of batches as jobs and gathers what they bring, a bounded number at a time.
+
+Every API process has a driver and one of them leads, by a lease in Redis; the others take over when it is gone. All it
+knows is in Redis, and every step can be done twice: a line's jobs are found again under its idempotency key.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from api.auth.caller import Caller
+from api.openai import errors
+from api.openai.batches.request import ENDPOINTS, BatchLine, check_lines, read_line, read_request
+from api.openai.choices import GeneratedChoice
+from api.openai.endpoint import Json, ResponseHeader
+from api.openai.models import Catalogue
+from api.openai.sampling_body import SamplingBody
+from api.schemas.openai.batches import LineError
+from api.service import JobService, NewJob
+from common.errors import InternalError, JobNotFound, NotFound, SLMError
+from common.fleet import WorkerReport
+from common.jobs.job import JobKind, JobRecord
+from common.jobs.store import JobOptions
+from common.owners.batches import Batch, BatchStatus, BatchStore
+from common.owners.files import FileStore
+
+WINDOW = 32  # lines of a batch that wait or run at once: enough to keep a worker's slots full
+IDLE_S, BUSY_S = 1.0, 0.2  # pause between two rounds
+LEASE_S = 15.0  # after how long without a round another process takes over
+
+log = logging.getLogger(__name__)
+
+
+class BatchDriver:
+    """One process's driver.
+
+    Args:
+        batches, files, jobs: where they are kept.
+        workers: the live workers, who know the models.
+    """
+
+    def __init__(
+        self, batches: BatchStore, files: FileStore, jobs: JobService, workers: Callable[[], list[WorkerReport]]
+    ) -> None:
+        self._batches = batches
+        self._files = files
+        self._jobs = jobs
+        self._workers = workers
+        self._name = uuid.uuid4().hex
+
+    def start(self) -> None:
+        """Begin to drive, until the process ends."""
+        threading.Thread(target=self._run, name="slm-batches", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                is_busy = self.drive()
+            except RedisError as err:
+                log.warning("batches: Redis does not answer (%s); trying again", err)
+                is_busy = False
+            time.sleep(BUSY_S if is_busy else IDLE_S)
+
+    def drive(self) -> bool:
+        """One round: a step for each open batch, if this process leads. Says whether there was one."""
+        if not self._batches.lead(self._name, lease_s=LEASE_S):
+            return False
+        batch_ids = self._batches.open()
+        for batch_id in batch_ids:
+            self._try_step(batch_id)
+        return bool(batch_ids)
+
+    def _try_step(self, batch_id: str) -> None:
+        """A boundary: whatever goes wrong with one batch touches no other."""
+        try:
+            self._step(self._batches.find(batch_id))
+        except NotFound:
+            self._batches.tidy(batch_id)
+        except RedisError:
+            raise
+        except Exception:
+            log.exception("batch %s failed", batch_id)
+            failure = LineError(code=InternalError.code, line=None, message="The server failed.", param=None)
+            self._fail(self._batches.find(batch_id), [failure])
+
+    def _step(self, batch: Batch) -> None:
+        match batch.status:
+            case BatchStatus.VALIDATING:
+                self._validate(batch)
+            case BatchStatus.IN_PROGRESS if time.time() < batch.expires_at:
+                self._go_on(batch)
+            case BatchStatus.IN_PROGRESS:
+                self._wind_up(batch, BatchStatus.EXPIRED)
+            case BatchStatus.CANCELLING:
+                self._wind_up(batch, BatchStatus.CANCELLED)
+            case BatchStatus.FINALIZING:
+                self._finish(batch, BatchStatus.COMPLETED)
+            case _:
+                self._batches.tidy(batch.id)
+
+    def _validate(self, batch: Batch) -> None:
+        total, problems = check_lines(self._batches.lines(batch), batch.endpoint)
+        if problems:
+            self._fail(batch, problems)
+            return
+        self._batches.note(batch.id, total=total)
+        self._batches.move(batch.id, BatchStatus.IN_PROGRESS, [BatchStatus.VALIDATING])
+
+    def _fail(self, batch: Batch, problems: list[LineError]) -> None:
+        for job_ids in self._batches.jobs(batch.id).values():
+            self._cancel(job_ids, batch)
+        self._batches.end(batch, BatchStatus.FAILED, errors=json.dumps(problems))
+
+    def _go_on(self, batch: Batch) -> None:
+        num_running = self._gather(batch)
+        cursor = batch.cursor
+        while num_running < WINDOW and (text := self._batches.line(batch, cursor)) is not None:
+            if text.strip():
+                if not self._enter(batch, cursor, read_line(text)):
+                    return  # there is no room for it now
+                num_running += 1
+            cursor += 1
+            self._batches.note(batch.id, cursor=cursor)
+        if num_running == 0 and not self._batches.jobs(batch.id):
+            self._batches.move(batch.id, BatchStatus.FINALIZING, [BatchStatus.IN_PROGRESS])
+
+    def _enter(self, batch: Batch, number: int, line: BatchLine) -> bool:
+        """Enter a line's jobs; false where that must be tried again later."""
+        try:
+            job_ids = [self._jobs.submit(job).job_id for job in self._new_jobs(batch, number, line)]
+        except SLMError as err:
+            if err.retryable:
+                return False
+            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names))
+        else:
+            self._batches.note_jobs(batch.id, number, job_ids)
+        return True
+
+    def _new_jobs(self, batch: Batch, number: int, line: BatchLine) -> list[NewJob]:
+        body = read_request(line)
+        self._catalogue().get(body.model)
+        return [
+            NewJob(batch.owner, JobKind.GENERATE, params.to_dict(), _options(batch, number, index, body))
+            for index, params in enumerate(ENDPOINTS[line.url].params(body))
+        ]
+
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self._workers())
+
+    def _gather(self, batch: Batch) -> int:
+        """Note what has ended; returns how many lines still run."""
+        running = self._batches.jobs(batch.id)
+        return sum(not self._take_result(batch, number, job_ids) for number, job_ids in running.items())
+
+    def _take_result(self, batch: Batch, number: int, job_ids: list[str]) -> bool:
+        line = read_line(self._batches.line(batch, number) or "")
+        try:
+            records = [self._jobs.get(job_id, _owner_of(batch)) for job_id in job_ids]
+        except JobNotFound:  # nobody looked for so long that the record has expired
+            self._enter(batch, number, line)
+            return False
+        if not all(record.state.is_terminal for record in records):
+            return False
+        try:
+            answer = self._answer(line, records)
+        except SLMError as err:
+            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names), records[0].id)
+        else:
+            result = _result(batch, number, line, 200, answer, records[0].id)
+            self._batches.note_result(batch.id, number, result, is_error=False)
+        return True
+
+    def _answer(self, line: BatchLine, records: list[JobRecord]) -> Mapping[str, Any]:
+        body, first = read_request(line), records[0]
+        header = ResponseHeader(first.id, first.created_ms // 1000, body.model, self._catalogue().fingerprint)
+        choices = [GeneratedChoice.of(record, self._jobs.told(record.id)) for record in records]
+        return ENDPOINTS[line.url].answer(body, header, choices)
+
+    def _note_error(self, batch: Batch, number: int, line: BatchLine, err: SLMError, job_id: str = "") -> None:
+        result = _result(batch, number, line, err.status, errors.body(err), job_id)
+        self._batches.note_result(batch.id, number, result, is_error=True)
+
+    def _wind_up(self, batch: Batch, last: BatchStatus) -> None:
+        """Cancel what runs, and end the batch with what there is."""
+        for job_ids in self._batches.jobs(batch.id).values():
+            self._cancel(job_ids, batch)
+        if self._gather(batch) == 0:
+            if last is BatchStatus.EXPIRED:
+                self._note_expired(batch)
+            self._finish(self._batches.find(batch.id), last)
+
+    def _note_expired(self, batch: Batch) -> None:
+        """The lines that were never entered have a word in the error file, too."""
+        for number, text in self._batches.lines(batch):
+            if number >= batch.cursor and text.strip():
+                late = {"code": "batch_expired", "message": "The batch's time was over before its turn came."}
+                result = {"id": _request_id(batch, number), "custom_id": read_line(text).custom_id}
+                self._batches.note_result(batch.id, number, result | {"response": None, "error": late}, is_error=True)
+
+    def _cancel(self, job_ids: list[str], batch: Batch) -> None:
+        for job_id in job_ids:
+            try:
+                self._jobs.cancel(job_id, _owner_of(batch))
+            except JobNotFound:
+                log.info("batch %s: job %s has expired already", batch.id, job_id)
+
+    def _finish(self, batch: Batch, last: BatchStatus) -> None:
+        """Write the files, then the last status."""
+        written = {}
+        for part, field, count in (
+            ("output", "output_file_id", batch.completed),
+            ("errors", "error_file_id", batch.failed),
+        ):
+            if count:
+                name, file_id = f"{batch.id}_{part}.jsonl", f"file-{batch.id.removeprefix('batch_')}-{part}"
+                lines = self._batches.results(batch.id, part)
+                written[field] = self._files.put(batch.owner, name, "batch_output", lines, file_id=file_id).id
+        self._batches.end(batch, last, **written)
+
+
+def _owner_of(batch: Batch) -> Caller:
+    return Caller(batch.owner, is_admin=False)
+
+
+def _options(batch: Batch, number: int, index: int, body: SamplingBody) -> JobOptions:
+    key = f"{batch.id}:{number}:{index}"
+    return JobOptions(bulk=True, ttl_s=body.ttl, timeout_s=body.timeout, idempotency_key=key, fingerprint=batch.id)
+
+
+def _result(batch: Batch, number: int, line: BatchLine, status: int, body: Mapping[str, Any], job_id: str) -> Json:
+    return {
+        "id": _request_id(batch, number),
+        "custom_id": line.custom_id,
+        "response": {"status_code": status, "request_id": job_id or _request_id(batch, number), "body": body},
+        "error": None,
+    }
+
+
+def _request_id(batch: Batch, number: int) -> str:
+    return f"batch_req_{batch.id.removeprefix('batch_')}_{number}"

@@ -1,0 +1,122 @@
+"""The body of `POST /v1/responses`."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from api.openai.sampling_body import OpenAIBody
+from api.schemas.grammar import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
+from api.schemas.job_options import RequestOptions
+from api.schemas.meaning import Meaning
+from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
+from api.schemas.strict import FIRST_ERROR, Strict, at_most
+from common.errors import InvalidRequest
+from common.jobs.job import GenerateParams
+from common.jobs.prompts import Conversation
+from common.jobs.sampling import Grammar, GrammarKind, SamplingParams
+
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), at_most(16)]
+
+
+class InputMessage(Message):
+    """A message; one that an earlier response has brought may be sent back as it came."""
+
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class TextFormat(Strict):
+    """`text.format`: with the fields of a `JsonSchema` where its type is that."""
+
+    model_config = ConfigDict(json_schema_extra=only_if_json_schema("name", "schema"))
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = Field(None, pattern=SCHEMA_NAME)
+    description: str | None = None
+    definition: Schema | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schema_where_one_is_meant(self) -> TextFormat:
+        needs = self.type == "json_schema"
+        if needs != (self.definition is not None) or needs != (self.name is not None):
+            raise ValueError('must have a name and a schema if, and only if, its type is "json_schema"')
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the worker is to keep to; None where anything goes."""
+        if self.definition is not None:
+            return schema_grammar(self.definition)
+        return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None
+
+
+class TextOptions(Strict):
+    """`text`."""
+
+    format: TextFormat = TextFormat(type="text")
+
+
+class ResponseBody(OpenAIBody, RequestOptions):
+    """OpenAI's fields, and this service's own (`RequestOptions`). Without a limit the answer may fill the context."""
+
+    input: Annotated[
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
+        Meaning("What to answer: a text, or the conversation so far."),
+    ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages")
+    instructions: Annotated[str | None, Meaning("A system message before the input.")] = Field(
+        None, description="a string"
+    )
+    max_output_tokens: Annotated[
+        int | None, Meaning("Most tokens of the answer; without it, what the context holds.")
+    ] = Field(None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    text: Annotated[TextOptions, Meaning("The form that the answer keeps to, such as a JSON schema.")] = Field(
+        TextOptions(), description="an object with a format"
+    )
+    metadata: Annotated[Metadata, Meaning("Kept with the response and told with it.")] = Field(
+        default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
+    )
+    background: Annotated[bool, Meaning("Whether the response goes on by itself and is answered with at once.")] = (
+        Field(False, description="true or false")
+    )
+    store: Annotated[bool, Meaning("Whether the response can be asked for by its id.")] = Field(
+        True, description="true or false"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_found_again(self) -> ResponseBody:
+        if self.background and not self.store:
+            raise InvalidRequest(
+                "store must be true where background is: how else would it be found again", param="store"
+            )
+        return self
+
+    def to_params(self) -> GenerateParams:
+        """The generation; its notes hold what the response object repeats of the request."""
+        return GenerateParams(self._prompt(), self._sampling(), {"response": self._notes()})
+
+    def _prompt(self) -> Conversation:
+        given = [Message(role="user", content=self.input)] if isinstance(self.input, str) else list(self.input)
+        first = [Message(role="system", content=self.instructions)] if self.instructions is not None else []
+        return conversation([*first, *given])
+
+    def _sampling(self) -> SamplingParams:
+        return SamplingParams(
+            seed=secrets.randbelow(MAX_SEED),
+            max_new_tokens=self.max_output_tokens or MAX_NEW_TOKENS,
+            temperature=self.temperature,
+            top_p=self.usable_top_p,
+            grammar=self.text.format.grammar,
+        )
+
+    def _notes(self) -> dict[str, Any]:
+        repeated = {"model", "instructions", "max_output_tokens", "temperature", "top_p", "metadata", "user"}
+        kept = self.model_dump(include=repeated | {"background", "store"})
+        return kept | {"text": self.text.model_dump(by_alias=True, exclude_none=True)}

@@ -1,0 +1,146 @@
+"""Reads a job's events: first from the log, then live, without gaps or duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from types import TracebackType
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from common.errors import JobLost
+from common.jobs.events import Event
+from common.owners.collection import Turn
+from common.redis import keys
+from common.redis.subscriber import Listener, Subscriber
+
+READ_CHUNK = 512  # events per read: bounds the memory of a slow reader that catches up, and how long others wait
+_READING = "event log not read"
+
+
+class EventLog:
+    """Reads the event logs of all jobs."""
+
+    def __init__(self, redis: Redis, subscriber: Subscriber) -> None:
+        self.outage = subscriber.outage
+        self._redis = redis
+        self._subscriber = subscriber
+
+    def read(self, job_id: str, first: int = 0, limit: int | None = None) -> list[Event]:
+        """Return the events written so far from seq `first` on, at most `limit`."""
+        found: list[Event] = []
+        while limit is None or len(found) < limit:
+            wanted = READ_CHUNK if limit is None else min(READ_CHUNK, limit - len(found))
+            chunk = self._chunk(job_id, first + len(found), wanted)
+            found += chunk
+            if len(chunk) < wanted:
+                break
+        return found
+
+    def _chunk(self, job_id: str, first: int, count: int) -> list[Event]:
+        messages = cast(list[str], self._redis.lrange(keys.log(job_id), first, first + count - 1))
+        return [Event.from_wire(message) for message in messages]
+
+    def length(self, job_id: str) -> int:
+        """Return how many events are written."""
+        return int(self._redis.llen(keys.log(job_id)))
+
+    def last(self, job_id: str) -> Event | None:
+        """Return the last event written; None if the log is empty."""
+        message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
+        return None if message is None else Event.from_wire(message)
+
+    def follow(self, job_id: str, turn: Turn = nullcontext) -> Follower:
+        """Subscribe to a job, which may not exist yet.
+
+        Args:
+            job_id: the job.
+            turn: held while the log is read; messages from pub/sub do not need it.
+
+        Raises:
+            RedisUnavailable: Redis does not confirm the subscription.
+        """
+        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), turn)
+
+
+class Follower:
+    """A subscription to one job. A context manager: exiting it ends the subscription."""
+
+    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, turn: Turn) -> None:
+        self._job_id = job_id
+        self._redis = redis
+        self._events = events
+        self._listener = listener
+        self._turn = turn
+        self._nudged = False
+
+    def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
+        """Yield the events after seq `after`, each once and in order, up to the terminal one.
+
+        Yields None if nothing came for `pulse_s` seconds, and after `nudge`. Ends early when the follower is closed.
+        While Redis is unreachable it yields None at the same interval, then continues where it stopped. If Redis has
+        lost events up to `after` or beyond, it waits for later ones, or yields the terminal event if the job ends.
+
+        Raises:
+            JobLost: Redis no longer has the job.
+        """
+        wanted = after + 1
+        messages: list[str] = []
+        missed = True  # events written before the subscription are only in the log
+        while not self._listener.closed:
+            batch, behind = self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
+            for event in batch:
+                if event.seq > wanted:
+                    behind = True
+                    break
+                if event.seq == wanted or event.type.is_terminal:
+                    wanted += 1
+                    yield event
+                    if event.type.is_terminal:
+                        return
+            if behind:
+                missed = True
+                continue
+            messages, missed = self._listener.take(0 if self._nudged else pulse_s)
+            if messages or missed or self._listener.closed:
+                continue  # events go first; the nudge waits
+            was_nudged, self._nudged = self._nudged, False
+            yield None
+            missed = not was_nudged  # a quiet channel proves nothing: check the log
+
+    def _from_log(self, first: int) -> tuple[list[Event], bool]:
+        """Return a chunk of the log from `first` on, and whether the log has more."""
+        try:
+            with self._turn():
+                chunk = self._events.read(self._job_id, first, READ_CHUNK) or self._lost_end()
+        except RedisError as err:
+            self._events.outage.note_failure(_READING, err)
+            return [], False
+        self._events.outage.note_success(_READING)
+        return chunk, len(chunk) == READ_CHUNK
+
+    def _lost_end(self) -> list[Event]:
+        """Return the terminal event if the log ends before the wanted event because Redis lost entries."""
+        last = self._events.last(self._job_id)
+        if last is None and not self._redis.exists(keys.job(self._job_id)):
+            raise JobLost("The job store no longer has this job; send the request again.")
+        return [last] if last is not None and last.type.is_terminal else []
+
+    def nudge(self) -> None:
+        """Make `events` yield None now unless an event is there, because its reader has other work to do."""
+        self._nudged = True
+        self._listener.nudge()
+
+    def close(self) -> None:
+        """End the subscription and wake a reader that waits in `events`. May be called from any thread."""
+        self._listener.close()
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()

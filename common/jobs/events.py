@@ -1,0 +1,106 @@
+"""The events of a job that a client may see.
+
+A job's events are numbered by `seq`, dense from 0 over all its attempts: the seq of an event is its index in the
+job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type": "token", "id": "7"}`.
+
+    type      data                                                     terminal
+    queued    position (1 = next in the queue)                         no
+    status    status (a line for people)                               no
+    token     text (new piece), ids (the tokens it commits), is_last,  no
+              logprobs? (`TokenLogprobs` of each, in wire form)
+    finished  state (succeeded/cancelled), finish_reason, device       yes
+    error     code, message, param?                                    yes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from common.errors import SLMError
+from common.jobs.job import JobState
+from common.jobs.logprobs import TokenLogprobs
+
+
+class EventType(StrEnum):
+    """The kinds of events; the table above lists the data of each."""
+
+    QUEUED = "queued"
+    STATUS = "status"
+    TOKEN = "token"  # noqa: S105 - a language model's token, not a secret
+    FINISHED = "finished"
+    ERROR = "error"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this event ends a job's log."""
+        return self in (EventType.FINISHED, EventType.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a job's log."""
+
+    seq: int
+    type: EventType
+    data: dict[str, Any]
+
+    @classmethod
+    def from_wire(cls, message: str) -> Event:
+        """Parse one message of the log or of the channel."""
+        wire = json.loads(message)
+        return cls(seq=int(wire["id"]), type=EventType(wire["type"]), data=wire["data"])
+
+
+def status(seq: int, line: str) -> Event:
+    """Return a status event: a line for people about the progress."""
+    return Event(seq, EventType.STATUS, {"status": line})
+
+
+def token(
+    seq: int,
+    text: str,
+    ids: Sequence[int],
+    *,
+    is_last: bool = False,
+    logprobs: Sequence[TokenLogprobs] | None = None,
+) -> Event:
+    """Return a token event: a visible piece of the answer, and the tokens that are committed with it.
+
+    `logprobs` has an entry for each of these tokens, and is None if the client did not ask for them.
+    """
+    data = {"text": text, "ids": list(ids), "is_last": is_last}
+    told = {} if logprobs is None else {"logprobs": [one.to_wire() for one in logprobs]}
+    return Event(seq, EventType.TOKEN, data | told)
+
+
+def finished(seq: int, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:
+    """Return the last event of a job that did not fail."""
+    return Event(seq, EventType.FINISHED, {"state": state.value, "finish_reason": finish_reason, "device": device})
+
+
+def error(seq: int, err: SLMError) -> Event:
+    """Return the last event of a job that failed."""
+    return Event(seq, EventType.ERROR, err.to_dict())
+
+
+def committed(events: Iterable[Event]) -> tuple[list[int], str]:
+    """Return the token ids and the text of the token events: the part that earlier attempts have already shown."""
+    ids: list[int] = []
+    pieces: list[str] = []
+    for event in events:
+        if event.type is EventType.TOKEN:
+            ids += event.data["ids"]
+            pieces.append(event.data["text"])
+    return ids, "".join(pieces)
+
+
+def merged(batch: Sequence[Event]) -> Event:
+    """Merge consecutive token events into one with the seq of the last, so that resuming after it skips them all."""
+    ids, text = committed(batch)
+    data = {"text": text, "ids": ids, "is_last": batch[-1].data["is_last"]}
+    told = [one for event in batch for one in event.data.get("logprobs", ())]
+    return Event(batch[-1].seq, EventType.TOKEN, data | {"logprobs": told} if told else data)

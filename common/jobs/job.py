@@ -1,0 +1,273 @@
+"""Defines jobs: kinds, states, records, parameters and results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from common.errors import SLMError
+from common.jobs import prompts
+from common.jobs.prompts import Prompt
+from common.jobs.sampling import SamplingParams
+
+
+class Lane(StrEnum):
+    """A separate queue; the number of dispatched jobs is limited per lane (`lua/prelude.lua`)."""
+
+    GENERATE = "generate"  # limited by the workers' free slots
+    PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that need no slot
+    CONTROL = "control"  # unlimited: its jobs take no slots
+
+
+class JobKind(StrEnum):
+    """The kind of a job; `slm.<kind>` is its Celery task."""
+
+    GENERATE = "generate"
+    STREAM = "stream"  # a generation that its client reads live; workers treat it like `generate`
+    LOAD = "load"
+    UNLOAD = "unload"
+    TOKENIZE = "tokenize"  # shows the tokens of a prompt, or the text of tokens
+
+    @property
+    def lane(self) -> Lane:
+        """The lane in which jobs of this kind wait after their preparation."""
+        if self in (JobKind.GENERATE, JobKind.STREAM):
+            return Lane.GENERATE
+        return Lane.PREPARE if self is JobKind.TOKENIZE else Lane.CONTROL
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether its params include a prompt (`common.jobs.prompts`)."""
+        return self not in (JobKind.LOAD, JobKind.UNLOAD)
+
+    @property
+    def task_name(self) -> str:
+        """Name of the Celery task for this kind."""
+        return f"slm.{self.value}"
+
+
+class JobState(StrEnum):
+    """The state of a job.
+
+        queued ──claim──> running ──finish──> succeeded | failed | cancelled
+          │ ^                │
+          │ └──release, reap─┘
+          └──cancel──> cancelled
+
+    A terminal state is entered once and never left.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateParams:
+    """The parameters of a generate or stream job.
+
+    `notes` are for the API only: it needs them to return the answer in the form that the client requested.
+    """
+
+    prompt: Prompt
+    sampling: SamplingParams
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; `from_dict` reads it back."""
+        wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
+        return wire | {"notes": dict(self.notes)} if self.notes else wire
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
+        """Parse the JSON form."""
+        return cls(prompts.from_wire(wire), SamplingParams.from_dict(wire["sampling"]), wire.get("notes", {}))
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """The result of a generation. Counts are tokens; `first_token_ms` counts from the claim of the last attempt.
+
+    `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None if they were not requested.
+    """
+
+    response: str
+    full_response: str
+    finish_reason: str
+    device: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_ms: float | None
+    logprobs: list[Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; `from_dict` reads it back."""
+        wire = asdict(self)
+        if self.logprobs is None:
+            del wire["logprobs"]
+        return wire
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:
+        """Parse the JSON form."""
+        return cls(**wire)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeResult:
+    """The tokens of a prompt. `tokens` are the texts of `ids`; U+FFFD replaces bytes that are not a whole character.
+
+    `context_length` is the maximum number of tokens of prompt and answer.
+    """
+
+    text: str
+    tokens: list[str]
+    ids: list[int]
+    context_length: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; `from_dict` reads it back. It includes the tokens charged to the owner's account."""
+        return asdict(self) | {"prompt_tokens": len(self.ids)}
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> TokenizeResult:
+        """Parse the JSON form."""
+        return cls(**{one.name: wire[one.name] for one in fields(cls)})
+
+
+class WebhookState(StrEnum):
+    """The delivery state of a job's webhook."""
+
+    PENDING = "pending"  # the job has not ended, or the webhook has not been delivered yet
+    DELIVERED = "delivered"
+    FAILED = "failed"  # no further attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """The webhook of a job and its delivery state. `last_error` is the error of the latest attempt."""
+
+    url: str
+    state: WebhookState
+    attempts: int
+    last_error: str | None
+
+
+# The fields of a job's record that a listing shows.
+SUMMARY = (
+    "id",
+    "kind",
+    "lane",
+    "owner",
+    "state",
+    "attempt",
+    "crashes",
+    "created_ms",
+    "started_ms",
+    "finished_ms",
+    "error",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as stored in Redis. Times are ms since the epoch on the Redis server's clock.
+
+    A job that ended without a result keeps only the notes of its `params`.
+    """
+
+    id: str
+    kind: JobKind
+    lane: Lane  # where it waits or runs now: `PREPARE` while it has to be prepared, else its kind's lane
+    owner: str
+    params: dict[str, Any]
+    state: JobState
+    attempt: int
+    crashes: int
+    created_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    worker: str | None
+    cancel_requested: bool
+    bulk: bool
+    ttl_ms: int | None  # how long it may wait
+    timeout_ms: int | None  # how long it may run
+    reader_ms: int | None  # how long it continues without a reader; None: until it ends
+    webhook: Webhook | None
+    result: dict[str, Any] | None
+    error: SLMError | None
+    request_id: str | None = None  # of the request that submitted it
+    traceparent: str | None = None  # parent span of that request (W3C Trace Context), if tracing is on
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it needs no preparation before it runs."""
+        return self.lane is self.kind.lane
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether the job is cancelled if nobody reads it."""
+        return self.reader_ms is not None and not self.state.is_terminal
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[str, str]) -> JobRecord:
+        """Parse the hash at `keys.job(id)`."""
+        error = _json(fields.get("error"))
+        return cls(
+            id=fields["id"],
+            kind=JobKind(fields["kind"]),
+            lane=Lane(fields["lane"]),
+            owner=fields["owner"],
+            params=json.loads(fields.get("params", "{}")) | _notes(fields.get("notes")),
+            state=JobState(fields["state"]),
+            attempt=max(0, int(fields["attempt"])),  # -1 before the preparation, which is attempt 0
+            crashes=int(fields["crashes"]),
+            created_ms=int(fields["created_ms"]),
+            started_ms=_int(fields.get("started_ms")),
+            finished_ms=_int(fields.get("finished_ms")),
+            worker=fields.get("worker"),
+            cancel_requested=fields.get("cancel") == "1",
+            bulk=fields.get("bulk") == "1",
+            ttl_ms=_int(fields.get("ttl_ms")),
+            timeout_ms=_int(fields.get("timeout_ms")),
+            reader_ms=_int(fields.get("reader_ms")),
+            webhook=_webhook(fields),
+            result=_json(fields.get("result")),
+            error=SLMError.from_dict(error) if error else None,
+            request_id=fields.get("request_id"),
+            traceparent=fields.get("traceparent"),
+        )
+
+
+def _notes(text: str | None) -> dict[str, Any]:
+    """Parse the notes, which are stored apart because a job without a result loses its other params when it ends."""
+    return {} if text is None else {"notes": json.loads(text)}
+
+
+def _webhook(fields: Mapping[str, str]) -> Webhook | None:
+    if "webhook_url" not in fields:
+        return None
+    return Webhook(
+        url=fields["webhook_url"],
+        state=WebhookState(fields.get("webhook_state", WebhookState.PENDING)),
+        attempts=int(fields.get("webhook_attempts", 0)),
+        last_error=fields.get("webhook_error") or None,
+    )
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else dict(json.loads(text))

@@ -1,0 +1,558 @@
+"""Stores jobs in Redis, the only source of truth about them. A Celery message is only a wake-up message.
+
+Every change of a job is one Lua script, which is atomic, uses the server's clock and is safe to send twice (a
+connection can break between the command and its answer). A worker writes under the attempt it claimed; once another
+attempt has claimed the job, its writes are refused (`Fenced`). Redis must be a single server, not a cluster, because
+the scripts build their own key names.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis import Redis
+
+from common.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    JobExpired,
+    JobNotFound,
+    NoWorker,
+    QueueFull,
+    QuotaExceeded,
+    RateLimitExceeded,
+    SLMError,
+    Unauthorized,
+    WorkerLost,
+)
+from common.jobs import events, preparation
+from common.jobs.events import Event
+from common.jobs.fair_share import BULK_DELAY, cost_of
+from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
+from common.observation import context
+from common.owners.api_keys import UNLIMITED, Limits
+from common.redis import keys
+from common.redis.scripts import Argument, Script
+
+MAX_CONTEXT = 1_048_576  # tokens; no model has a longer context
+MAX_CRASHES = 3  # after this many worker deaths a job is not given to another worker
+STALE_MESSAGE_MS = 3000  # a wake-up message without a claim for this long was lost, if the Celery queue is empty
+API_GAP_MS = 3000  # without an API heartbeat for this long, no API process was running (it beats every second)
+NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
+TOO_MANY_JOBS_RETRY_S = 2  # it is unknown which of the owner's jobs ends first, and when
+TOO_MANY_BYTES_RETRY_S = 10  # only waiting and running jobs block: ended jobs make room by themselves
+RATE_WINDOW_S = 60.0  # the drain rate is measured over the job starts in this window
+MAX_ESTIMATE_S = 3600.0
+
+_CANCELLED = json.dumps(events.finished(0, JobState.CANCELLED, "cancelled").data)
+_FENCED, _GAP = -1, -2  # return codes of emit.lua and finish.lua
+
+
+class Fenced(Exception):
+    """Another attempt has claimed the job; this one must drop it."""
+
+
+class LogGap(Exception):
+    """Redis lost events that this attempt had written (a crash within the fsync interval)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """A Celery wake-up message that is due."""
+
+    job_id: str
+    kind: JobKind
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """The options of a job. Times are in seconds; None means no limit.
+
+    `reader_grace_s`: the job is cancelled if nobody reads it for that long (`note_readers`); None: never.
+    `webhook_url`: where to send the webhook when the job has ended (`webhook_queue`).
+    `idempotency_key`: the same key of the same owner finds the first job again; a different `fingerprint` is refused.
+    """
+
+    bulk: bool = False
+    ttl_s: float | None = None
+    timeout_s: float | None = None
+    reader_grace_s: float | None = None
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    webhook_url: str | None = None
+
+    def fields(self, owner: str) -> dict[str, Argument]:
+        """Return the fields that `submit.lua` stores in the job's record."""
+        wanted: dict[str, Argument | None] = {
+            "bulk": 1 if self.bulk else None,
+            "ttl_ms": _ms_or_none(self.ttl_s),
+            "timeout_ms": _ms_or_none(self.timeout_s),
+            "reader_ms": _ms_or_none(self.reader_grace_s),
+            "idempotency": keys.idempotency(owner, self.idempotency_key) if self.idempotency_key else None,
+            "fingerprint": self.fingerprint if self.idempotency_key else None,
+            "webhook_url": self.webhook_url,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The result of a submit. `position` 0: dispatched. `repeated`: the Idempotency-Key belongs to this earlier job."""
+
+    job_id: str
+    position: int
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """The position of a job in the queue: 1 is next, 0 means dispatched. The estimate is None if unknown."""
+
+    position: int
+    estimated_wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's claim on one attempt of a job. `next_seq` is the seq of the next event."""
+
+    job: JobRecord
+    attempt: int
+    next_seq: int
+    elapsed_ms: int  # since the job's first start
+
+    @property
+    def time_left_s(self) -> float | None:
+        """How long the job may still run; None if unlimited."""
+        limit = self.job.timeout_ms
+        return None if limit is None else max(0, limit - self.elapsed_ms) / 1000
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the job was submitted, on Redis's clock."""
+        return ((self.job.started_ms or self.job.created_ms) - self.job.created_ms + self.elapsed_ms) / 1000
+
+
+Dispatch = Callable[[Sequence[WakeUp]], None]
+
+
+class JobStore:
+    """Submits, claims, renews, finishes, cancels, releases, reaps and reads jobs, and appends their events.
+
+    Every method may raise `redis.exceptions.RedisError`; `redis_client.explain` translates it for a client.
+
+    Args:
+        redis: connection (with `decode_responses`).
+        ring: sends the Celery wake-up messages of dispatched jobs; must not raise.
+        job_ttl_s: how long a finished job can still be read.
+        context: the maximum number of tokens of a prompt and its answer.
+    """
+
+    def __init__(self, redis: Redis, dispatch: Dispatch, *, job_ttl_s: int, context: int = MAX_CONTEXT) -> None:
+        self._context = context
+        self._redis = redis
+        self._dispatch = dispatch
+        self._job_ttl_s = job_ttl_s
+        self._submit, self._claim, self._renew = Script(redis, "submit"), Script(redis, "claim"), Script(redis, "renew")
+        self._emit, self._finish, self._cancel = Script(redis, "emit"), Script(redis, "finish"), Script(redis, "cancel")
+        self._release, self._reap = Script(redis, "release"), Script(redis, "reap")
+        self._dispatch_due, self._drop = Script(redis, "dispatch"), Script(redis, "drop")
+        self._api_beat = Script(redis, "api_beat")
+        self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
+
+    # -- the API's side ------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        job_id: str,
+        kind: JobKind,
+        params: dict[str, Any],
+        *,
+        owner: str,
+        max_queue: int,
+        options: JobOptions = JobOptions(),
+        limits: Limits = UNLIMITED,
+        needs_key: bool = False,
+    ) -> Submitted:
+        """Submit a new job, or find the job that was submitted under the same Idempotency-Key.
+
+        Raises:
+            Unauthorized: `needs_key` is set and the owner's API key was revoked.
+            NoWorker: no worker is alive.
+            QueueFull: `max_queue` jobs are waiting, and the owner already has their share of them.
+            RateLimitExceeded: the owner has reached the limit of jobs or of tokens.
+            QuotaExceeded: the owner's open jobs take all the bytes allowed; ended jobs make room.
+            IdempotencyMismatch: the key was used with another request.
+        """
+        return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
+
+    def repeated(self, owner: str, options: JobOptions) -> str | None:
+        """Return the job that was submitted under the options' Idempotency-Key, if any; needs no worker.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another request.
+        """
+        if options.idempotency_key is None:
+            return None
+        key = keys.idempotency(owner, options.idempotency_key)
+        job_id, fingerprint = cast(list[str | None], self._redis.hmget(key, "id", "fingerprint"))
+        if job_id is None or not self._redis.exists(keys.job(job_id)):
+            return None
+        if fingerprint != options.fingerprint:
+            raise _mismatch()
+        return job_id
+
+    def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
+        """Submit a copy of a job in the dead letters, and remove the original from them.
+
+        Raises:
+            JobNotFound: the job does not exist.
+            Conflict: it is not in the dead letters.
+            NoWorker, QueueFull: as `submit`.
+        """
+        old = self.get(job_id)
+        options = JobOptions(
+            bulk=old.bulk,
+            ttl_s=_s_or_none(old.ttl_ms),
+            timeout_s=_s_or_none(old.timeout_ms),
+            webhook_url=None if old.webhook is None else old.webhook.url,
+        )
+        return self._enter(new_id, old.kind, old.params, old.owner, max_queue, options, UNLIMITED, retried=job_id)
+
+    def _enter(
+        self,
+        job_id: str,
+        kind: JobKind,
+        params: dict[str, Any],
+        owner: str,
+        max_queue: int,
+        options: JobOptions,
+        limits: Limits,
+        *,
+        retried: str = "",
+        needs_key: bool = False,
+    ) -> Submitted:
+        notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
+        line = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
+        most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
+        lane = (kind.lane, preparation.wanted(kind, params))
+        fixed = (job_id, kind, *lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
+        optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
+        flat = [part for pair in optional.items() for part in pair]
+        outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
+        if outcome == "queue_full":
+            raise QueueFull(
+                f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after()
+            )
+        if outcome not in ("ok", "repeated"):
+            raise _refusal(outcome, limits, int(position), retried, details)
+        self._dispatch(_wake_ups(due))
+        return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
+
+    def cancel(self, job_id: str) -> JobState:
+        """Request the cancellation of a job: a queued job ends now, a running job at its next token.
+
+        Raises:
+            JobNotFound: the job does not exist.
+        """
+        answer = self._cancel(job_id, self._job_ttl_s, _CANCELLED)
+        if not answer:
+            raise JobNotFound(f"There is no job {job_id!r}.")
+        self._dispatch(_wake_ups(answer[1]))
+        return JobState(answer[0])
+
+    def cancel_all(self, owner: str) -> int:
+        """Request the cancellation of all open jobs of an owner; return how many there were."""
+        job_ids = cast(set[str], self._redis.smembers(keys.open_jobs(owner)))
+        for job_id in job_ids:
+            with suppress(JobNotFound):
+                self.cancel(job_id)
+        return len(job_ids)
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return the job's record.
+
+        Raises:
+            JobNotFound: the job does not exist, or its record has expired.
+        """
+        fields = self._redis.hgetall(keys.job(job_id))
+        if not fields:
+            raise JobNotFound(f"There is no job {job_id!r}.")
+        return JobRecord.from_hash(cast(dict[str, str], fields))
+
+    def newest(self, limit: int, *, owner: str | None = None) -> list[JobRecord]:
+        """Return up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
+        index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
+        return self._summaries(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
+
+    def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
+        """Return the jobs' records without params and results, which can be large."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(keys.job(job_id), SUMMARY)
+            found = [dict(zip(SUMMARY, values, strict=True)) for values in pipe.execute()]
+        known = [{name: value for name, value in fields.items() if value is not None} for fields in found]
+        return [JobRecord.from_hash(fields) for fields in known if fields]
+
+    def places(self, job_ids: Collection[str]) -> dict[str, QueuePosition]:
+        """Return the queue positions of the generations that still wait, in one round trip.
+
+        Jobs that must be prepared first count after all jobs that only need a slot.
+        """
+        ids = list(job_ids)
+        rate, ranks = self._look_at_line(ids)
+        return {
+            job_id: QueuePosition(rank + 1, _estimate(rank + 1, rate))
+            for job_id, rank in zip(ids, ranks, strict=True)
+            if rank is not None
+        }
+
+    def position_at(self, position: int) -> QueuePosition:
+        """Return the given position with its estimated wait."""
+        return QueuePosition(position, _estimate(position, self._look_at_line([])[0])) if position else QueuePosition(0)
+
+    def _look_at_line(self, job_ids: Sequence[str]) -> tuple[float | None, list[int | None]]:
+        """Return how many generations start per second, if known, and the jobs' ranks, from 0."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.lrange(keys.starts(Lane.GENERATE), 0, -1)
+            pipe.zcard(keys.pending(Lane.GENERATE))
+            for job_id in job_ids:
+                pipe.zrank(keys.pending(Lane.GENERATE), job_id)
+                pipe.zrank(keys.pending(Lane.PREPARE), job_id)
+            (seconds, micros), starts, num_waiting, *found = pipe.execute()
+        pairs = zip(found[::2], found[1::2], strict=True)
+        ranks = [rank if late is None else num_waiting + late for rank, late in pairs]
+        return _start_rate(seconds + micros / 1e6, [int(start) / 1000 for start in starts]), ranks
+
+    def _retry_after(self) -> int:
+        """Return after how many seconds a full queue will have room again."""
+        return max(1, round(self.position_at(1).estimated_wait_s or NO_WORKER_RETRY_S))
+
+    def note_readers(self, is_read: Mapping[str, bool], grace_s: float) -> None:
+        """Record for each job whether somebody reads it, or its last reader has just left.
+
+        For `grace_s` these jobs are not cancelled for lack of a reader. Meanwhile jobs without a reader wait after all
+        others in the queue, and give up their slots if others need them.
+        """
+        flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
+        self._dispatch(_wake_ups(self._note_readers(_ms(grace_s), *flat)))
+
+    def note_api(self) -> None:
+        """Record that an API process is running. While none is, jobs are not cancelled for lack of a reader."""
+        self._api_beat(API_GAP_MS)
+
+    def keep_unread(self, job_id: str) -> None:
+        """Let the job continue without a reader, because its client will fetch the result later."""
+        self._redis.hdel(keys.job(job_id), "reader_ms")
+
+    def quarantined(self) -> list[JobRecord]:
+        """Return the dead letters (jobs whose workers died too often), oldest first. See `_summaries`."""
+        return self._summaries(cast(list[str], self._redis.zrange(keys.DEAD_LETTERS, 0, -1)))
+
+    def drop(self, job_id: str) -> None:
+        """Remove a job from the dead letters; its record then expires like any other.
+
+        Raises:
+            JobNotFound: the job is not in the dead letters.
+        """
+        if not self._drop(job_id, self._job_ttl_s):
+            raise JobNotFound(f"Job {job_id!r} is not in quarantine.")
+
+    def usage(self, owner: str) -> dict[str, int]:
+        """Return the totals of the owner's ended jobs: `jobs`, `prompt_tokens`, `completion_tokens`."""
+        counted = cast(dict[str, str], self._redis.hgetall(keys.usage(owner)))
+        return {name: int(counted.get(name, 0)) for name in ("jobs", "prompt_tokens", "completion_tokens")}
+
+    def depth(self, lane: Lane) -> int:
+        """Return how many jobs wait in the queue."""
+        return int(self._redis.zcard(keys.pending(lane)))
+
+    def running(self, lane: Lane) -> int:
+        """Return how many jobs workers have claimed."""
+        return int(self._redis.zcard(keys.leases(lane)))
+
+    # -- the worker's side ---------------------------------------------------------------------------------------------
+
+    def claim(self, job_id: str, worker_id: str, *, lease_s: float) -> Claim | None:
+        """Claim the job; None if there is nothing to do (it has ended, or a live worker has it)."""
+        answer = self._claim(job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s)
+        if not answer:
+            return None
+        attempt, next_seq, elapsed_ms = answer
+        return Claim(self.get(job_id), int(attempt), int(next_seq), int(elapsed_ms))
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
+        """Renew the leases of (job id, attempt).
+
+        Returns the pairs that were lost to another attempt, and the ids of the jobs to cancel.
+        """
+        flat: list[Argument] = [value for pair in held for value in pair]
+        lost, cancelled = self._renew(_ms(lease_s), *flat)
+        return {(job_id, int(attempt)) for job_id, attempt in zip(lost[::2], lost[1::2], strict=True)}, set(cancelled)
+
+    def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
+        """Append events of several jobs, (job id, attempt, events), in one round trip.
+
+        Returns the next free seq of each job, or a negative number if the attempt may not write any more: it was fenced
+        off, or Redis has lost events. In both cases the attempt must drop the job.
+        """
+        calls: list[tuple[Argument, ...]] = [
+            (job_id, attempt, batch[0].seq, *_flat(batch)) for job_id, attempt, batch in batches
+        ]
+        return [int(answer) for answer in self._emit.many(calls)]
+
+    def succeed(self, job_id: str, attempt: int, result: dict[str, Any], last: Sequence[Event]) -> None:
+        """End the job with its result. Raises as `_end`."""
+        self._end(job_id, attempt, JobState.SUCCEEDED, "result", result, last)
+
+    def fail(self, job_id: str, attempt: int, last: Sequence[Event]) -> None:
+        """End the job with the error that its last event carries. Raises as `_end`."""
+        self._end(job_id, attempt, JobState.FAILED, "error", last[-1].data, last)
+
+    def end_cancelled(self, job_id: str, attempt: int, result: dict[str, Any] | None, last: Sequence[Event]) -> None:
+        """End a running job that was cancelled, with its partial result. Raises as `_end`."""
+        self._end(job_id, attempt, JobState.CANCELLED, "" if result is None else "result", result or {}, last)
+
+    def _end(
+        self, job_id: str, attempt: int, state: JobState, field: str, outcome: dict[str, Any], last: Sequence[Event]
+    ) -> None:
+        """Raises `Fenced` if another attempt owns the job, `LogGap` if Redis lost events of this one."""
+        code, due = self._finish(
+            job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
+        )
+        if code == _FENCED:
+            raise Fenced(job_id)
+        if code == _GAP:
+            raise LogGap(job_id)
+        self._dispatch(_wake_ups(due))
+
+    def advance(self, job: JobRecord, attempt: int, grammar_key: str) -> None:
+        """Put a prepared job into the queue of its kind.
+
+        Args:
+            job: the job that was claimed for its preparation.
+            attempt: this worker's attempt.
+            grammar_key: `preparation.grammar_key` of its grammar, which needs no preparation from now on; may be empty.
+
+        Raises:
+            Fenced: another attempt owns the job.
+        """
+        delay = BULK_DELAY if job.bulk else 0
+        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S)
+        if code == _FENCED:
+            raise Fenced(job.id)
+        self._dispatch(_wake_ups(due))
+
+    def release(self, job_id: str, attempt: int) -> None:
+        """Return a running job to its old position in the queue.
+
+        Raises:
+            Fenced: another attempt owns the job.
+        """
+        code, due = self._release(job_id, attempt)
+        if code == _FENCED:
+            raise Fenced(job_id)
+        self._dispatch(_wake_ups(due))
+
+    def reap(self, queue: str) -> None:
+        """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it."""
+        errors = [
+            WorkerLost(f"The job's workers died {MAX_CRASHES} times; it will not be tried again."),
+            JobExpired("The job waited longer than its ttl."),
+        ]
+        wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
+        for lane in Lane:
+            due = self._reap(lane, MAX_CRASHES, STALE_MESSAGE_MS, queue, self._job_ttl_s, *wires)
+            self._dispatch(_wake_ups(due))
+
+    def dispatch_due(self) -> None:
+        """Dispatch the jobs that are next, after the workers' number of slots changed."""
+        for lane in (Lane.GENERATE, Lane.PREPARE):
+            self._dispatch(_wake_ups(self._dispatch_due(lane)))
+
+
+def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
+    """Return the error for a job that `submit.lua` refused. `seconds` is the time until enough tokens are left.
+
+    `tokens`, if they are the reason: the most the job may need, how many are left today, and how many of those are
+    reserved for other jobs.
+    """
+    match outcome:
+        case "too_many_jobs":
+            message = f"You have reached your limit of {limits.concurrent_jobs} waiting or running jobs."
+            limit = limits.concurrent_jobs
+            return RateLimitExceeded(message, retry_after_s=TOO_MANY_JOBS_RETRY_S, limit=limit)
+        case "too_few_tokens":
+            message = _too_few_tokens(limits.tokens_per_day, *tokens)
+            return RateLimitExceeded(message, retry_after_s=seconds, limit=limits.tokens_per_day)
+        case "too_many_bytes":
+            message = f"Your jobs' texts may take up {limits.job_bytes} bytes; there is no room until other jobs end."
+            return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
+        case "no_key":
+            return Unauthorized("This API key is not valid; it may have been revoked.")
+        case "no_worker":
+            return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
+        case "mismatch":
+            return _mismatch()
+        case _:
+            return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch("This Idempotency-Key was already used with a different request.")
+
+
+def _too_few_tokens(limit: int | None, cost: int, left: int, reserved: int) -> str:
+    if left <= 0:
+        return f"Your {limit} tokens for today are used up; you get new ones at midnight UTC."
+    needs = f"This request may need {cost} tokens (prompt and max_new_tokens). Of your {limit} tokens for today,"
+    if cost > left:
+        return f"{needs} {left} are left; ask for fewer, or wait for new ones at midnight UTC."
+    return f"{needs} {left} are left, of which your waiting and running jobs reserve {reserved}; try again soon."
+
+
+def _origin() -> dict[str, Argument]:
+    """Return the ids of the current request, which the job carries for its worker's logs and traces."""
+    found = context.current()
+    return {name: found[name] for name in ("request_id", "traceparent") if name in found}
+
+
+def _start_rate(now: float, starts: Sequence[float]) -> float | None:
+    """Return the starts per second over the recent start times, given newest first; None if there are too few."""
+    recent = [start for start in starts if now - start <= RATE_WINDOW_S]
+    return None if len(recent) < 2 else len(recent) / max(now - recent[-1], 0.001)
+
+
+def _estimate(position: int, rate: float | None) -> float | None:
+    """Return how many seconds the job at that position will wait if jobs keep starting at that rate."""
+    return None if rate is None else min(round(position / rate, 1), MAX_ESTIMATE_S)
+
+
+def _wake_ups(flat: Sequence[str]) -> list[WakeUp]:
+    return [WakeUp(job_id, JobKind(kind)) for job_id, kind in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _flat(batch: Sequence[Event]) -> list[str]:
+    return [part for event in batch for part in (event.type.value, json.dumps(event.data))]
+
+
+def _or_empty(number: int | None) -> Argument:
+    return "" if number is None else number
+
+
+def _s_or_none(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
+
+
+def _ms_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else _ms(seconds)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,1 @@
+"""What belongs to an owner in Redis: API keys, files, batches."""

@@ -1,0 +1,180 @@
+"""Names of all keys and channels in Redis. The Lua scripts build the same names in `lua/prelude.lua`.
+
+slm:job:<id>            hash    the job's record (fields: `jobs.JobRecord`)
+slm:job:<id>:log        list    the job's events as wire messages; the index of an event is its `seq`
+slm:job:<id>:events     channel the same messages, published as they are appended
+slm:job:<id>:reader     string  exists while somebody reads the job, and for the grace period after that
+slm:lane:<l>:pending    zset    jobs waiting to be dispatched, by order
+slm:lane:<l>:flow:<f>   zset    the waiting jobs of one flow: an owner and a priority (`fair_share.py`)
+slm:lane:<l>:flows      set     the flows that have waiting jobs
+slm:lane:<l>:flow_ends      zset    flow -> virtual end (tokens) of its last dispatched job, if that is in the future
+slm:lane:<l>:virtual    string  virtual time (tokens): the latest virtual start of a dispatched job
+slm:lane:<l>:dispatched       zset    jobs whose wake-up message was sent and that are not claimed yet, by time (ms)
+slm:lane:<l>:leases     zset    running jobs, by the time (ms) at which their worker's lease expires
+slm:lane:<l>:unread     set     jobs whose last reader has left, and whose grace period is not over
+slm:lane:<l>:abandoned  set     those of them that run and can make room for others
+slm:lane:<l>:yielding   zset    those that were asked to make room, by time (ms)
+slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) at which it expires
+slm:lane:<l>:starts     list    the latest start times (ms), newest first
+slm:jobs:order          counter arrival number of the latest job
+slm:jobs:dead_letters     zset    the dead letters: jobs whose workers died too often, by time (ms)
+slm:webhooks:due:<o>    zset    an owner's ended jobs with an unsent webhook, by the time (ms) of the next attempt
+slm:webhooks:owners     set     the owners who may have such jobs
+slm:idempotency:<o>:<k> hash    the job (id) and the request (fingerprint) of an owner's Idempotency-Key
+slm:usage:<owner>       hash    the totals of the owner's ended jobs
+slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
+slm:jobs:index:<owner>  zset    those of one owner
+slm:jobs:owners         hash    job id -> owner, as long as the job can be read
+slm:jobs:bytes          hash    job id -> approximate size of its texts in Redis (bytes), as long as it can be read
+slm:owners:bytes        hash    owner -> the sum of these over the owner's jobs
+slm:jobs:expiry         zset    finished jobs, by the time (ms) at which their record expires
+slm:jobs:open:<owner>   set     the owner's jobs that wait or run
+slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (UTC, days since the epoch)
+slm:tokens:<owner>:reserved string tokens reserved for the owner's open jobs
+slm:rates:...           string  an owner's requests of this minute and the previous one (the `limits` package)
+slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
+slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`), and is_deleted
+                                if it was deleted while open batches still read it
+slm:file:<id>:lines     list    its content, line by line
+slm:file:<id>:batches   set     the batches that read it and have not ended
+slm:files:<owner>       zset    the owner's files, by creation (s)
+slm:files:bytes:<owner> hash    file -> its size (bytes), for all files of the owner
+slm:batch:<id>          hash    a batch (fields: `batches.Batch`)
+slm:batch:<id>:jobs     hash    line -> ids of the jobs that were submitted for it (JSON)
+slm:batch:<id>:output   hash    line -> its result (JSON)
+slm:batch:<id>:errors   hash    line -> its error (JSON)
+slm:batches:<owner>     zset    the owner's batches, by creation (s)
+slm:batches:open        zset    the batches that have not ended, by creation (s)
+slm:batches:open:<o>    zset    those of one owner, by the time (s) at which their record expires
+slm:batches:driver      string  the API process that drives them
+slm:grammar:<digest>    string  exists while the grammar is known to need no preparation (`preparation.py`)
+slm:workers             zset    workers, by the time (ms) until which they count as alive
+slm:workers:slots       hash    worker -> generations it runs at once
+slm:awake               hash    per kind (worker, api), in ms: the last heartbeat, the start of the run of heartbeats
+                                without a gap, and how long a pause counts as a gap; and the workers' lease_ms
+slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
+slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_board`)
+slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
+slm:model               hash    the desired state: loaded (0/1), generation
+slm:subscriber:<id>     channel on which a process wakes its own subscription's thread
+slm:control             channel commands to all workers: {"cancel": job_id}, {"yield": job_id} or
+                                {"model": generation}
+"""
+
+from __future__ import annotations
+
+PREFIX = "slm:"
+JOB_INDEX = f"{PREFIX}jobs:index"
+DEAD_LETTERS = f"{PREFIX}jobs:dead_letters"
+RATES = f"{PREFIX}rates"
+API_KEYS = f"{PREFIX}api_keys"
+MODEL = f"{PREFIX}model"
+CONTROL_CHANNEL = f"{PREFIX}control"
+COUNTERS = f"{PREFIX}counters"
+OPEN_BATCHES = f"{PREFIX}batches:open"
+BATCH_DRIVER = f"{PREFIX}batches:driver"
+
+
+def job(job_id: str) -> str:
+    """Return the key of the job's record."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def log(job_id: str) -> str:
+    """Return the key of the job's event log."""
+    return f"{PREFIX}job:{job_id}:log"
+
+
+def channel(job_id: str) -> str:
+    """Return the channel on which the job's events are published."""
+    return f"{PREFIX}job:{job_id}:events"
+
+
+def wake_channel(subscriber_id: str) -> str:
+    """Return the channel that wakes the thread of one process's subscriptions."""
+    return f"{PREFIX}subscriber:{subscriber_id}"
+
+
+def worker_metrics(worker_id: str) -> str:
+    """Return the key of the worker's metrics."""
+    return f"{PREFIX}worker:{worker_id}:metrics"
+
+
+def reader(job_id: str) -> str:
+    """Return the key that exists while somebody reads the job."""
+    return f"{PREFIX}job:{job_id}:reader"
+
+
+def idempotency(owner: str, key: str) -> str:
+    """Return the key of the job that was submitted under an owner's Idempotency-Key."""
+    return f"{PREFIX}idempotency:{owner}:{key}"
+
+
+def usage(owner: str) -> str:
+    """Return the key of an owner's account."""
+    return f"{PREFIX}usage:{owner}"
+
+
+def owner_index(owner: str) -> str:
+    """Return the key of the owner's jobs that can still be read."""
+    return f"{JOB_INDEX}:{owner}"
+
+
+def open_jobs(owner: str) -> str:
+    """Return the key of the owner's jobs that wait or run."""
+    return f"{PREFIX}jobs:open:{owner}"
+
+
+def grammar(digest: str) -> str:
+    """Return the key that exists if the grammar needs no preparation."""
+    return f"{PREFIX}grammar:{digest}"
+
+
+def starts(lane: str) -> str:
+    """Return the key of the lane's latest start times."""
+    return f"{PREFIX}lane:{lane}:starts"
+
+
+def pending(lane: str) -> str:
+    """Return the key of the lane's waiting jobs."""
+    return f"{PREFIX}lane:{lane}:pending"
+
+
+def dispatched(lane: str) -> str:
+    """Return the key of the lane's jobs that were dispatched and are not claimed yet."""
+    return f"{PREFIX}lane:{lane}:dispatched"
+
+
+def leases(lane: str) -> str:
+    """Return the key of the lane's running jobs."""
+    return f"{PREFIX}lane:{lane}:leases"
+
+
+def file(file_id: str) -> str:
+    """Return the key of a file's record."""
+    return f"{PREFIX}file:{file_id}"
+
+
+def file_lines(file_id: str) -> str:
+    """Return the key of a file's content."""
+    return f"{PREFIX}file:{file_id}:lines"
+
+
+def files(owner: str) -> str:
+    """Return the key of an owner's files."""
+    return f"{PREFIX}files:{owner}"
+
+
+def batch(batch_id: str) -> str:
+    """Return the key of a batch."""
+    return f"{PREFIX}batch:{batch_id}"
+
+
+def batch_part(batch_id: str, part: str) -> str:
+    """Return the key of a part of a batch: jobs, output or errors."""
+    return f"{PREFIX}batch:{batch_id}:{part}"
+
+
+def batches(owner: str) -> str:
+    """Return the key of an owner's batches."""
+    return f"{PREFIX}batches:{owner}"

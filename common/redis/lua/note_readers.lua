@@ -1,0 +1,13 @@
+-- ARGV: grace_ms, then id, whether somebody reads it (0/1), ...
+-- A job that nobody reads any more is kept for grace_ms and makes room for others meanwhile.
+-- Returns the wake-up messages to send.
+write_even_when_full()
+for i = 2, #ARGV, 2 do
+  local id = ARGV[i]
+  local job = redis.call('HMGET', job_key(id), 'lane', 'reader_ms')
+  if job[2] and not is_over(id) then
+    redis.call('SET', job_key(id) .. ':reader', 1, 'PX', ARGV[1])
+    if ARGV[i + 1] == '1' then take_up(id, job[1]) else abandon(id, job[1]) end
+  end
+end
+return dispatch('generate', now_ms())

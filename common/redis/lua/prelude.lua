@@ -1,0 +1,467 @@
+-- Prepended to every script of this folder (scripts.py). Key names: see keys.py.
+-- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
+
+local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free slots: hides a wake-up message's latency (3-5 ms)
+local MAX_PREPARING = 3  -- jobs that each worker prepares at once; queue.py has the same number
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function job_key(id) return 'slm:job:' .. id end
+local function log_key(id) return 'slm:job:' .. id .. ':log' end
+local function lane_key(lane, what) return 'slm:lane:' .. lane .. ':' .. what end
+
+-- Allow the script to write when the memory limit is reached: Redis refuses only a script's first write, and only if
+-- that write can use memory. For scripts that keep or end accepted jobs; new work has to wait until there is room.
+local function write_even_when_full() redis.call('HDEL', 'slm:awake', '') end
+
+-- Append one event; `data` is JSON text. The message is flask-sse's wire form.
+local function append(id, kind, data)
+  local seq = redis.call('LLEN', log_key(id))
+  local message = '{"data": ' .. data .. ', "type": "' .. kind .. '", "id": "' .. seq .. '"}'
+  redis.call('RPUSH', log_key(id), message)
+  redis.call('PUBLISH', 'slm:job:' .. id .. ':events', message)
+end
+
+-- Append the events ARGV[first_arg..] = type, data, type, data, ..., the first with seq `first_seq`. Skips events that
+-- the log already has (the command was sent twice). Returns false if events before `first_seq` are missing.
+local function append_from(id, first_seq, first_arg)
+  local skip = redis.call('LLEN', log_key(id)) - first_seq
+  if skip < 0 then return false end
+  for i = first_arg + 2 * skip, #ARGV, 2 do append(id, ARGV[i], ARGV[i + 1]) end
+  return true
+end
+
+local function live_workers(now)
+  return redis.call('ZRANGEBYSCORE', 'slm:workers', now, '+inf')
+end
+
+-- Return how many jobs of a lane may be dispatched or running at once.
+local function lane_limit(lane, now)
+  if lane == 'control' then return math.huge end
+  local slots, workers = 0, 0
+  for _, worker in ipairs(live_workers(now)) do
+    local own = tonumber(redis.call('HGET', 'slm:workers:slots', worker) or '0')
+    slots, workers = slots + own, workers + (own > 0 and 1 or 0)
+  end
+  return lane == 'prepare' and workers * MAX_PREPARING or slots + DISPATCHED_AHEAD
+end
+
+-- Return the job's flow: the jobs of one owner and priority. See fair_share.py.
+local function flow_of(id)
+  local job = redis.call('HMGET', job_key(id), 'owner', 'bulk')
+  return job[1] .. (job[2] and ':bulk' or ':interactive')
+end
+
+local function flow_key(lane, flow) return lane_key(lane, 'flow:' .. flow) end
+
+-- Return when a job ends in virtual time. Jobs from a server version without fair share have no virtual time.
+local function virtual_end(id)
+  local job = redis.call('HMGET', job_key(id), 'virtual_start', 'cost')
+  return (job[1] or 0) + (job[2] or 0)
+end
+
+-- Return when the next job of a flow starts in virtual time: after the flow's last job, waiting or dispatched, but not
+-- in the past. Jobs that left the queue without being dispatched do not count.
+local function virtual_start(lane, flow)
+  local present = tonumber(redis.call('GET', lane_key(lane, 'virtual')) or 0)
+  local last_end = tonumber(redis.call('ZSCORE', lane_key(lane, 'flow_ends'), flow) or 0)
+  local last = redis.call('ZREVRANGE', flow_key(lane, flow), 0, 0)[1]
+  return math.max(present, last_end, last and virtual_end(last) or 0)
+end
+
+local function join_flow(id, lane, order)
+  local flow = flow_of(id)
+  redis.call('ZADD', flow_key(lane, flow), order, id)
+  redis.call('SADD', lane_key(lane, 'flows'), flow)
+end
+
+local function leave_flow(id, lane)
+  local flow = flow_of(id)
+  redis.call('ZREM', flow_key(lane, flow), id)
+  if redis.call('EXISTS', flow_key(lane, flow)) == 0 then redis.call('SREM', lane_key(lane, 'flows'), flow) end
+end
+
+-- Advance virtual time to the start of a job that is dispatched, and forget the flows that it has passed.
+local function note_dispatch(id, lane)
+  local turns, virtual = lane_key(lane, 'flow_ends'), lane_key(lane, 'virtual')
+  local start = tonumber(redis.call('HGET', job_key(id), 'virtual_start') or 0)
+  local present = math.max(start, tonumber(redis.call('GET', virtual) or 0))
+  local last_end = math.max(virtual_end(id), tonumber(redis.call('ZSCORE', turns, flow_of(id)) or 0))
+  redis.call('SET', virtual, string.format('%.0f', present))
+  redis.call('ZADD', turns, string.format('%.0f', last_end), flow_of(id))
+  redis.call('ZREMRANGEBYSCORE', turns, '-inf', string.format('%.0f', present))
+end
+
+-- Return whether the queue has room for another job of the flow. A full queue still accepts flows below their equal
+-- share.
+local function has_room(lane, flow, max_queue)
+  if redis.call('ZCARD', lane_key(lane, 'pending')) < max_queue then return true end
+  local waiting = redis.call('ZCARD', flow_key(lane, flow))
+  local flows = redis.call('SCARD', lane_key(lane, 'flows')) + (waiting == 0 and 1 or 0)
+  return waiting * flows < max_queue
+end
+
+local UNREAD_DELAY = 1e12  -- tokens; jobs that nobody reads wait after all others, until their grace period is over
+
+-- Return the job's score in the queue.
+local function queue_position(id, lane)
+  local order = redis.call('HGET', job_key(id), 'order')
+  if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 0 then return order end
+  return string.format('%.4f', order + UNREAD_DELAY)
+end
+
+local YIELD_MS = 2000  -- a job that still has its slot this long after it was asked to yield is asked again
+
+-- Return how many dispatched jobs of a lane have no slot, so that they wait inside their worker.
+local function without_slot(lane, now)
+  local dispatched = redis.call('ZCARD', lane_key(lane, 'dispatched')) + redis.call('ZCARD', lane_key(lane, 'leases'))
+  return math.max(0, dispatched - (lane_limit(lane, now) - DISPATCHED_AHEAD))
+end
+
+-- Ask running jobs that nobody reads to yield their slots: one for each job that waits inside a worker, and one for
+-- each queued job that somebody reads. Their workers release them, and they continue when they are dispatched again.
+local function ask_for_slots(lane, now)
+  local abandoned, yielding = lane_key(lane, 'abandoned'), lane_key(lane, 'yielding')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', yielding, '-inf', now - YIELD_MS)) do
+    redis.call('ZREM', yielding, id)
+    if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', abandoned, id) end
+  end
+  local in_line = redis.call('ZCOUNT', lane_key(lane, 'pending'), '-inf', UNREAD_DELAY)
+  for _ = 1, without_slot(lane, now) + in_line - redis.call('ZCARD', yielding) do
+    local id = redis.call('SPOP', abandoned)
+    if not id then return end
+    redis.call('ZADD', yielding, now, id)
+    redis.call('PUBLISH', 'slm:control', cjson.encode({yield = id}))
+  end
+end
+
+-- Return how many jobs of each owner are dispatched or running in a lane.
+local function dispatched_by_owner(lane)
+  local held = {}
+  for _, what in ipairs({'dispatched', 'leases'}) do
+    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do
+      local owner = redis.call('HGET', job_key(id), 'owner') or ''
+      held[owner] = (held[owner] or 0) + 1
+    end
+  end
+  return held
+end
+
+-- Return the next job to prepare. One owner may not take all places, because a useless preparation may last seconds.
+local function next_to_prepare(limit)
+  local held = dispatched_by_owner('prepare')
+  local most, first, order = math.max(1, limit - 1), nil, math.huge
+  for _, flow in ipairs(redis.call('SMEMBERS', lane_key('prepare', 'flows'))) do
+    local head = redis.call('ZRANGE', flow_key('prepare', flow), 0, 0, 'WITHSCORES')
+    local owner = head[1] and redis.call('HGET', job_key(head[1]), 'owner') or ''
+    if head[1] and (held[owner] or 0) < most and tonumber(head[2]) < order then
+      first, order = head[1], tonumber(head[2])
+    end
+  end
+  return first
+end
+
+-- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, id, kind, ...: the caller sends the wake-up
+-- messages.
+local function dispatch(lane, now)
+  local pending, dispatched, limit = lane_key(lane, 'pending'), lane_key(lane, 'dispatched'), lane_limit(lane, now)
+  local room = limit - redis.call('ZCARD', dispatched) - redis.call('ZCARD', lane_key(lane, 'leases'))
+  local wake_ups = {}
+  while room > 0 do
+    local id = lane == 'prepare' and next_to_prepare(limit) or lane ~= 'prepare' and redis.call('ZRANGE', pending, 0, 0)[1]
+    if not id then break end
+    -- Do not dispatch an unread job ahead of a free slot: while it waited, it would make others yield.
+    local is_early = lane == 'generate' and room <= DISPATCHED_AHEAD
+    if is_early and redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then break end
+    redis.call('ZREM', pending, id)
+    leave_flow(id, lane)
+    note_dispatch(id, lane)
+    redis.call('ZADD', dispatched, now, id)
+    wake_ups[#wake_ups + 1] = id
+    wake_ups[#wake_ups + 1] = redis.call('HGET', job_key(id), 'kind')
+    room = room - 1
+  end
+  if lane == 'generate' then ask_for_slots(lane, now) end
+  return wake_ups
+end
+
+-- Return the queue position: 1 is next, 0 is dispatched. Jobs to be prepared count after all jobs that only need a
+-- slot.
+local function position(id, lane)
+  local rank = redis.call('ZRANK', lane_key(lane, 'pending'), id)
+  local ahead = lane == 'prepare' and redis.call('ZCARD', lane_key('generate', 'pending')) or 0
+  return rank and rank + 1 + ahead or 0
+end
+
+local function leave_lane(id, lane)
+  if redis.call('ZREM', lane_key(lane, 'pending'), id) == 1 then leave_flow(id, lane) end
+  for _, what in ipairs({'dispatched', 'leases', 'deadlines', 'yielding'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  redis.call('SREM', lane_key(lane, 'abandoned'), id)
+end
+
+-- Put a job into the queue, with its deadline if it has one.
+local function enqueue(id, lane)
+  local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
+  redis.call('ZADD', lane_key(lane, 'pending'), queue_position(id, lane), id)
+  join_flow(id, lane, job[1])
+  if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
+end
+
+-- Set a job's order in a lane: the virtual time when its owner's last job there ends (fair_share.py). Bulk jobs come
+-- `delay` later, so they wait but never starve. The fraction orders jobs with the same virtual start by arrival.
+local function assign_order(id, lane, flow, delay)
+  local start = virtual_start(lane, flow)
+  local arrival = redis.call('HGET', job_key(id), 'arrival') % 1000 / 1000
+  redis.call('HSET', job_key(id), 'virtual_start', string.format('%.0f', start),
+    'order', string.format('%.4f', start + delay + arrival))
+end
+
+local STARTS_KEPT = 64  -- start times per lane, newest first, from which the drain rate is measured
+
+local function note_start(lane, now)
+  redis.call('LPUSH', lane_key(lane, 'starts'), now)
+  redis.call('LTRIM', lane_key(lane, 'starts'), 0, STARTS_KEPT - 1)
+end
+
+-- Return a job to its old position in the queue.
+local function requeue(id, lane)
+  leave_lane(id, lane)
+  redis.call('HSET', job_key(id), 'state', 'queued')
+  redis.call('HDEL', job_key(id), 'worker', 'claim')
+  enqueue(id, lane)
+end
+
+-- Increment a counter for /metrics (`keys.COUNTERS`).
+local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
+
+local function webhooks_key(id) return 'slm:webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
+
+-- Schedule the job's webhook, if it has one.
+local function owe_webhook(id, now)
+  if redis.call('HEXISTS', job_key(id), 'webhook_url') == 0 then return end
+  redis.call('ZADD', webhooks_key(id), now, id)
+  redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
+end
+
+-- Enter a terminal state. Call before the terminal event is appended: readers that see the event must see the state.
+local function close(id, lane, state, now)
+  leave_lane(id, lane)
+  redis.call('SREM', lane_key(lane, 'unread'), id)
+  redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
+  count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
+  redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
+  owe_webhook(id, now)
+end
+
+local BYTES_PER_EVENT = 100  -- overhead of a log entry, without its text
+
+-- Add bytes that a job takes in Redis to its owner's total.
+local function keep_bytes(id, bytes)
+  redis.call('HINCRBY', 'slm:jobs:bytes', id, bytes)
+  redis.call('HINCRBY', 'slm:owners:bytes', redis.call('HGET', 'slm:jobs:owners', id), bytes)
+end
+
+-- Delete a job's params, which are not needed if the job has no result.
+local function drop_body(id)
+  local bytes = redis.call('HSTRLEN', job_key(id), 'params')
+  redis.call('HDEL', job_key(id), 'params')
+  keep_bytes(id, -bytes)
+end
+
+-- Let a closed job's record expire; call after its last event. Does nothing while its webhook is pending or the job is
+-- in the dead letters: this is called again when that ends.
+local function expire(id, now, ttl_s)
+  if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', 'slm:jobs:dead_letters', id) then return end
+  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
+  redis.call('EXPIRE', job_key(id), ttl_s)
+  redis.call('EXPIRE', log_key(id), ttl_s)
+  if redis.call('HEXISTS', job_key(id), 'result') == 0 then drop_body(id) end
+  local idempotency = redis.call('HGET', job_key(id), 'idempotency')
+  if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
+end
+
+-- Add a new job to the global and its owner's listings.
+local function list(id, owner, now)
+  redis.call('ZADD', 'slm:jobs:index', now, id)
+  redis.call('ZADD', 'slm:jobs:index:' .. owner, now, id)
+  redis.call('HSET', 'slm:jobs:owners', id, owner)
+  redis.call('SADD', 'slm:jobs:open:' .. owner, id)
+end
+
+-- Remove a job from the listings. Its record may have expired already.
+local function unlist(id)
+  local owner = redis.call('HGET', 'slm:jobs:owners', id)
+  if owner then
+    redis.call('ZREM', 'slm:jobs:index:' .. owner, id)
+    redis.call('HINCRBY', 'slm:owners:bytes', owner, -(redis.call('HGET', 'slm:jobs:bytes', id) or 0))
+  end
+  redis.call('HDEL', 'slm:jobs:owners', id)
+  redis.call('HDEL', 'slm:jobs:bytes', id)
+  redis.call('ZREM', 'slm:jobs:index', id)
+  redis.call('ZREM', 'slm:jobs:expiry', id)
+end
+
+local OLDEST = 200  -- how many of an owner's oldest jobs are examined to make room
+
+-- Delete ended jobs of an owner, oldest first, until the texts of all jobs take at most `most` bytes. Returns whether
+-- that succeeded.
+local function make_room(owner, most)
+  local function is_enough() return tonumber(redis.call('HGET', 'slm:owners:bytes', owner) or 0) <= most end
+  if is_enough() then return true end
+  for _, id in ipairs(redis.call('ZRANGE', 'slm:jobs:index:' .. owner, 0, OLDEST - 1)) do
+    if redis.call('ZSCORE', 'slm:jobs:expiry', id) then
+      redis.call('UNLINK', job_key(id), log_key(id))
+      unlist(id)
+      if is_enough() then return true end
+    end
+  end
+  return false
+end
+
+local DAY_MS = 86400000
+
+local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
+
+-- Return the key of the tokens reserved for an owner's open jobs.
+local function reserved_key(owner) return 'slm:tokens:' .. owner .. ':reserved' end
+
+-- Reserve tokens for a job until it ends, so that concurrent jobs cannot exceed the limit together.
+local function reserve(id, owner, tokens)
+  redis.call('HSET', job_key(id), 'reserved', tokens)
+  redis.call('INCRBY', reserved_key(owner), tokens)
+end
+
+local function free_reserved(id, owner)
+  local tokens = redis.call('HGET', job_key(id), 'reserved')
+  redis.call('HDEL', job_key(id), 'reserved')
+  if not tokens or redis.call('DECRBY', reserved_key(owner), tokens) > 0 then return end
+  redis.call('DEL', reserved_key(owner))
+end
+
+-- Charge an ended job to its owner's account. Called once per job, with its terminal state.
+local function account(id, prompt_tokens, completion_tokens)
+  local owner, now = redis.call('HGET', job_key(id), 'owner'), now_ms()
+  free_reserved(id, owner)
+  redis.call('INCRBY', tokens_key(owner, now), prompt_tokens + completion_tokens)
+  redis.call('PEXPIRE', tokens_key(owner, now), DAY_MS)
+  local usage = 'slm:usage:' .. owner
+  redis.call('HINCRBY', usage, 'jobs', 1)
+  redis.call('HINCRBY', usage, 'prompt_tokens', prompt_tokens)
+  redis.call('HINCRBY', usage, 'completion_tokens', completion_tokens)
+end
+
+-- Count the tokens in a job's log; for jobs without a result, which are few.
+local function committed_tokens(id)
+  local tokens = 0
+  for _, message in ipairs(redis.call('LRANGE', log_key(id), 0, -1)) do
+    local event = cjson.decode(message)
+    if event.type == 'token' then tokens = tokens + #event.data.ids end
+  end
+  return tokens
+end
+
+-- Fail a job that has no worker with an error (JSON).
+local function fail(id, lane, err, now, ttl_s)
+  redis.call('HSET', job_key(id), 'error', err)
+  close(id, lane, 'failed', now)
+  append(id, 'error', err)
+  expire(id, now, ttl_s)
+  account(id, 0, committed_tokens(id))
+end
+
+-- Cancel a queued job; `last` is the data of its terminal event (JSON).
+local function cancel_queued(id, lane, last, now, ttl_s)
+  close(id, lane, 'cancelled', now)
+  append(id, 'finished', last)
+  expire(id, now, ttl_s)
+  account(id, 0, committed_tokens(id))
+end
+
+local function file_key(id) return 'slm:file:' .. id end
+
+-- Remove the data of a deleted file, unless an open batch reads it.
+local function remove_unused(id)
+  local file = redis.call('HMGET', file_key(id), 'owner', 'is_deleted')
+  if not file[2] or redis.call('SCARD', file_key(id) .. ':batches') > 0 then return end
+  redis.call('DEL', file_key(id), file_key(id) .. ':lines', file_key(id) .. ':batches')
+  redis.call('HDEL', 'slm:files:bytes:' .. file[1], id)
+end
+
+-- Add a job to the dead letters; its record is kept until an operator decides. Called before the job ends.
+local function quarantine(id, now)
+  redis.call('ZADD', 'slm:jobs:dead_letters', now, id)
+  count('quarantined')
+end
+
+-- Remove a job from the dead letters; its record then expires like any other. Returns whether it was there.
+local function drop(id, now, ttl_s)
+  if redis.call('ZREM', 'slm:jobs:dead_letters', id) == 0 then return false end
+  expire(id, now, ttl_s)
+  return true
+end
+
+-- Return since when processes of a kind (`worker`, `api`) have sent heartbeats without a gap: `now` during a gap, 0 if
+-- none ever did. During a gap all of them were away, or this server was.
+local function awake_since(kind, now)
+  local beats = redis.call('HMGET', 'slm:awake', kind .. ':last', kind .. ':since', kind .. ':gap_ms')
+  if not beats[1] then return 0 end
+  return now - beats[1] < tonumber(beats[3]) and tonumber(beats[2]) or now
+end
+
+local function note_beat(kind, now, gap_ms)
+  local since = awake_since(kind, now)
+  redis.call('HSET', 'slm:awake', kind .. ':since', since, kind .. ':last', now, kind .. ':gap_ms', gap_ms)
+end
+
+-- Return whether an expired lease means that its worker is dead. During a gap no worker could renew its leases, so
+-- after it workers first get the time of a whole lease.
+local function leases_count(now)
+  local lease_ms = tonumber(redis.call('HGET', 'slm:awake', 'lease_ms') or 0)
+  return now - awake_since('worker', now) >= lease_ms
+end
+
+-- Return whether somebody reads the job, or it needs no reader. Readers renew the key, which expires a grace period
+-- after the last one. While the server or the API was away the key could not be renewed, so a new grace period starts
+-- after that.
+local function has_reader(id, now)
+  local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
+  if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
+  return now - math.max(awake_since('worker', now), awake_since('api', now)) < tonumber(grace_ms)
+end
+
+local function is_over(id)
+  local state = redis.call('HGET', job_key(id), 'state')
+  return state ~= 'queued' and state ~= 'running'
+end
+
+-- Handle the loss of the last reader: the job waits after others, and gives up its slot if they need it.
+local function abandon(id, lane)
+  if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_position(id, lane), id)
+  if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
+end
+
+-- Handle the return of a reader.
+local function take_up(id, lane)
+  if redis.call('SREM', lane_key(lane, 'unread'), id) == 0 then return end
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_position(id, lane), id)
+  redis.call('SREM', lane_key(lane, 'abandoned'), id)
+end
+
+-- Return whether the current attempt of a job has emitted a token.
+local function made_progress(id)
+  local first = redis.call('HGET', job_key(id), 'attempt_seq') or 0
+  for _, message in ipairs(redis.call('LRANGE', log_key(id), first, -1)) do
+    if cjson.decode(message).type == 'token' then return true end
+  end
+  return false
+end
+
+-- Return whether `attempt` may write. A job that was claimed again fences off its older attempts.
+local function owns(id, attempt)
+  local held = redis.call('HMGET', job_key(id), 'state', 'attempt')
+  return held[1] == 'running' and held[2] == attempt
+end

@@ -1,0 +1,67 @@
+-- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens),
+-- ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter that this job repeats (each
+-- of these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional
+-- fields (job_store.py: JobOptions).
+-- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; and if too few
+-- tokens are left: the most the job may need, how many are left today, and how many of those are reserved for other
+-- jobs.
+local RESERVED_RETRY_S = 2  -- it is unknown which of the owner's jobs ends first, and when
+local id, kind, lane, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
+local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
+local option = {}
+for i = 16, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
+local now = now_ms()
+local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation) == 0
+if needs_preparation then lane = 'prepare' end
+
+local function position_of(known) return position(known, redis.call('HGET', job_key(known), 'lane')) end
+
+if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position_of(id), {}} end  -- sent twice
+if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
+if option.idempotency then
+  local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
+  if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then
+    if first[2] ~= option.fingerprint then return {'mismatch', first[1], 0, {}} end
+    return {'repeated', first[1], position_of(first[1]), {}}
+  end
+end
+if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:dead_letters', retried) then
+  return {'not_quarantined', id, 0, {}}
+end
+if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
+  return {'too_many_jobs', id, 0, {}}
+end
+if most_tokens ~= '' then
+  local left = most_tokens - (redis.call('GET', tokens_key(owner, now)) or 0)
+  local held = tonumber(redis.call('GET', reserved_key(owner)) or 0)
+  if cost + held > left then
+    local seconds = tonumber(cost) > left and math.ceil((DAY_MS - now % DAY_MS) / 1000) or RESERVED_RETRY_S
+    return {'too_few_tokens', id, seconds, {}, tonumber(cost), left, held}
+  end
+end
+if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
+local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
+if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
+local flow = owner .. (option.bulk and ':bulk' or ':interactive')
+if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}} end
+
+-- The preparation is attempt 0.
+redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
+  'state', 'queued', 'attempt', needs_preparation and -1 or 0, 'crashes', 0, 'arrival', arrival, 'cost', cost,
+  'created_ms', now)
+assign_order(id, lane, flow, delay)
+reserve(id, owner, cost)
+for field, value in pairs(option) do redis.call('HSET', job_key(id), field, value) end
+if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end
+if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', option.reader_ms) end
+if option.idempotency then
+  redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
+end
+list(id, owner, now)
+keep_bytes(id, #params)
+if retried ~= '' then drop(retried, now, ttl_s) end
+enqueue(id, lane)
+local wake_ups = dispatch(lane, now)
+local place = position(id, lane)
+if place > 0 then append(id, 'queued', '{"position": ' .. place .. '}') end
+return {'ok', id, place, wake_ups}

@@ -1,0 +1,1 @@
+"""Checking a running server from outside. Standard library only."""

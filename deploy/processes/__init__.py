@@ -1,0 +1,1 @@
+"""Starting, supervising and stopping the server's processes on one machine."""

@@ -1,0 +1,1 @@
+"""The Redis server that comes with the installation."""

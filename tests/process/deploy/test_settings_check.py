@@ -1,0 +1,97 @@
+"""The check before the installation agrees with the one that is possible afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from common.settings import ENV_PREFIX, Settings, SettingsError
+from deploy.bootstrap import ROOT, SetupError
+from deploy.setup.settings_check import check_settings, setting_fields
+
+NUMBERS = ["0", "1", "-1", "+1", "5000", "65536", "1.0", "1.5", "0.4", "999999999", "inf"]
+WORDS = ["many", "true", "TRUE", "maybe", "auto", "cpu", "everysec", "INFO", "info", "text", "x"]
+LATER = ["1e3", "1_000", "nan"]  # what it leaves to the real check
+CHECKED = ("int", "float", "bool", "Literal")
+
+
+def is_refused_later(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> bool:
+    monkeypatch.setenv(name, value)
+    try:
+        Settings.from_env()
+    except SettingsError:
+        return True
+    return False
+
+
+def is_refused_at_once(name: str, value: str) -> bool:
+    try:
+        check_settings({name: value})
+    except SetupError:
+        return True
+    return False
+
+
+def test_it_knows_the_settings_by_name() -> None:
+    assert setting_fields().keys() == {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", sorted(setting_fields()))
+def test_it_refuses_no_value_that_a_setting_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for value in [*NUMBERS, *WORDS, *LATER, "", " 1 "]:
+        if is_refused_at_once(name, value):
+            assert is_refused_later(monkeypatch, name, value), value
+
+
+@pytest.mark.parametrize("name", sorted(setting_fields()))
+def test_it_refuses_numbers_and_choices_that_no_setting_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    annotation = str(Settings.model_fields[name.removeprefix(ENV_PREFIX).lower()].annotation)
+    if "None" in annotation or not any(kind in annotation for kind in CHECKED):
+        return
+    for value in [*NUMBERS, *WORDS]:
+        assert is_refused_at_once(name, value) == is_refused_later(monkeypatch, name, value), value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SLM_PROT", "5000", "SLM_PROT is not a setting. Did you mean SLM_PORT?"),
+        ("SLM_COLOUR", "red", "SLM_COLOUR is not a setting. Known: SLM_BASE_MODEL, "),
+        (
+            "SLM_MAX_NUM_SEQS",
+            "many",
+            "SLM_MAX_NUM_SEQS has the value 'many'; it must be a whole number, at least 1 and at most 512.",
+        ),
+        (
+            "SLM_BODY_TIMEOUT_S",
+            "0",
+            "SLM_BODY_TIMEOUT_S has the value '0'; it must be a number, more than 0 and at most",
+        ),
+        ("SLM_INSECURE", "perhaps", "SLM_INSECURE has the value 'perhaps'; it must be true or false."),
+        ("SLM_REDIS_URL", "http://:secret@h", "SLM_REDIS_URL cannot be used: it must begin with redis://, "),
+        ("SLM_DEVICE", "gpu", "SLM_DEVICE has the value 'gpu'; it must be one of auto, cpu, cuda, mps."),
+    ],
+)
+def test_it_says_what_would_be_right(name: str, value: str, said: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        check_settings({"PATH": "/bin", name: value})
+    assert str(caught.value).startswith(said)
+
+
+def test_a_wrong_setting_is_said_before_anything_is_installed() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from deploy import bootstrap, start
+bootstrap.ensure = lambda *_: sys.exit("installs first")
+sys.exit(start.main([]))
+"""
+    env = {"SLM_PROT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "Cannot start: SLM_PROT is not a setting. Did you mean SLM_PORT?\n"
+    assert done.stdout == ""

@@ -1,0 +1,7 @@
+"""Engines, as the engine's unit tests have them."""
+
+from __future__ import annotations
+
+from tests.unit.worker.engine.conftest import _single_thread, each_engine
+
+__all__ = ["_single_thread", "each_engine"]

@@ -1,0 +1,194 @@
+"""One owner's requests wait for each other, and nobody waits for them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+
+import pytest
+from redis import Redis
+
+from api.current import EXTENSION
+from api.http.turns import AT_ONCE, PAUSE, PAUSE_ALONE, Presence, Turns
+from common.errors import RateLimitExceeded
+from common.owners.api_keys import ApiKeyStore, Role
+from tests.api_in_process import MODEL, Api
+from tests.processes import wait_for
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi
+
+TIMEOUT_S = 10
+
+
+@contextmanager
+def taken(turns: Turns, owner: str, count: int = AT_ONCE) -> Iterator[None]:
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(turns.take(owner, patience_s=TIMEOUT_S))
+        yield
+
+
+def test_some_of_an_owners_requests_work_at_once_and_the_next_waits() -> None:
+    turns = Turns(Presence())
+    with taken(turns, "ann"), pytest.raises(RateLimitExceeded) as refused, turns.take("ann", patience_s=0.01):
+        pass
+    assert refused.value.retry_after_s == 1
+    with taken(turns, "ann"):
+        pass
+
+
+def test_another_owner_does_not_wait() -> None:
+    turns = Turns(Presence())
+    with taken(turns, "ann"), taken(turns, "bob"):
+        pass
+
+
+def test_who_waits_is_let_in_when_a_turn_ends() -> None:
+    turns, done = Turns(Presence()), threading.Event()
+
+    def wait() -> None:
+        with turns.take("ann", patience_s=TIMEOUT_S):
+            done.set()
+
+    with taken(turns, "ann"):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not done.wait(0.05)
+    assert done.wait(TIMEOUT_S)
+    waiting.join(TIMEOUT_S)
+
+
+@pytest.mark.parametrize(("others", "pause"), [([], PAUSE_ALONE), (["bob"], PAUSE)])
+def test_an_owner_who_wants_more_than_a_share_pauses(
+    monkeypatch: pytest.MonkeyPatch, others: list[str], pause: int
+) -> None:
+    """Longer beside others, whatever they ask for."""
+    pauses: list[float] = []
+    clock = itertools.count(step=0.01)
+    monkeypatch.setattr("api.http.turns.time", SimpleNamespace(monotonic=lambda: next(clock), sleep=pauses.append))
+    presence = Presence()
+    turns = Turns(presence)
+    for other in others:
+        presence.is_alone(other)
+    with turns.take("ann"):
+        pass
+    assert pauses == []
+
+    def wait() -> None:
+        with turns.take("ann"):
+            pass
+
+    waiting = threading.Thread(target=wait)
+    with taken(turns, "ann"):
+        waiting.start()
+        wait_for("the third", lambda: turns._queues["ann"].count == AT_ONCE + 1, TIMEOUT_S)
+    waiting.join(TIMEOUT_S)
+    assert pauses == [pytest.approx(pause * 0.02)]  # the clock was read twice since, once of them for the third
+
+
+def test_short_requests_of_an_owner_who_is_alone_do_not_wait() -> None:
+    turns = Turns(Presence(), only_beside_others=True)
+    with taken(turns, "ann", 10 * AT_ONCE):
+        pass
+
+
+def test_beside_others_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(Presence(), only_beside_others=True)
+    with turns.take("bob"):
+        pass
+    with taken(turns, "ann"), pytest.raises(RateLimitExceeded), turns.take("ann", patience_s=0.01):
+        pass
+    monkeypatch.setattr("api.http.turns.ALONE_S", -1.0)
+    with taken(turns, "ann", 10 * AT_ONCE):
+        pass
+
+
+def test_no_trace_stays_of_who_has_gone() -> None:
+    turns = Turns(Presence())
+    with taken(turns, "ann"):
+        pass
+    assert turns._queues == {}
+
+
+def test_requests_that_wait_for_their_jobs_hold_up_nobody(start_api: StartApi) -> None:
+    """Generations, streams and clients that are slow: only what the API itself does counts."""
+    go_on = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("a ")
+        assert go_on.wait(TIMEOUT_S)
+        play.end("b")
+
+    api = start_api(script, max_body_bytes=200_000)
+    someone_else(api)
+    chat = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 100_000}]}
+    posts = {
+        "/slm/generate": {"prompt": "x" * 100_000},
+        "/slm/stream": {"prompt": "Hi"},
+        "/v1/chat/completions": chat,
+        "/v1/completions": {"model": MODEL, "prompt": "Hi", "stream": True},
+        "/v1/responses": {"model": MODEL, "input": "Hi"},
+    }
+    waiting = [
+        threading.Thread(target=lambda path=path, body=body: api.client.post(path, json=body).get_data())
+        for path, body in posts.items()
+        for _ in range(AT_ONCE)
+    ]
+    for one in waiting:
+        one.start()
+    wait_for("all jobs", lambda: len(api.client.get("/slm/jobs").json["jobs"]) == len(waiting), TIMEOUT_S)
+    began = time.monotonic()
+    assert api.submit()
+    assert api.client.get("/slm/info").status_code == 200
+    assert time.monotonic() - began < TIMEOUT_S / 2
+    go_on.set()
+    for one in waiting:
+        one.join(TIMEOUT_S)
+        assert not one.is_alive()
+
+
+def someone_else(api: Api) -> None:
+    """Makes the short requests take turns too."""
+    turns = api.client.application.extensions["slm"].short_turns
+    with turns.take("someone else"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/healthz", None),
+        ("/", None),
+        ("/openapi.json", None),
+        ("/there/is/nothing", None),
+        ("/slm/info", None),
+        ("/slm/info", "wrong"),
+        ("/slm/quarantine", "ann"),
+    ],
+)
+def test_what_is_open_to_all_and_what_is_refused_takes_turns_too(
+    start_api: StartApi, redis: Redis, monkeypatch: pytest.MonkeyPatch, path: str, key: str | None
+) -> None:
+    """Those of an address, while nobody knows who asks."""
+    client, keys = start_api().client, ApiKeyStore(redis)
+    secrets = {"ann": keys.create("ann", Role.USER), "wrong": "slm_wrong", None: ""}
+    services = client.application.extensions[EXTENSION]
+    monkeypatch.setattr("api.current.PATIENCE_S", 0.01)
+    turns, owner = (services.read_turns, "ann") if key == "ann" else (services.stranger_turns, "127.0.0.1")
+
+    with taken(turns, owner), client.get(path, headers={"X-API-Key": secrets[key]}) as refused:
+        assert refused.status_code == 429
+
+    with client.get(path, headers={"X-API-Key": secrets[key]}) as answer:
+        assert answer.status_code != 429
+
+
+def test_a_stranger_always_leaves_half_of_the_time_to_others() -> None:
+    """And is nobody whom an owner who is alone has to make room for."""
+    turns = Turns(None, only_beside_others=True)
+    with taken(turns, "127.0.0.1"), pytest.raises(RateLimitExceeded), turns.take("127.0.0.1", patience_s=0.01):
+        pass

@@ -1,0 +1,200 @@
+"""Who waits in the queue is told of every move, and of how long it may take."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from werkzeug.test import TestResponse
+
+from api.jobs.queue_position import Line, PositionWatch
+from common.jobs.store import QueuePosition
+from common.redis import keys
+from tests.api_in_process import Api
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi, frames
+
+PATIENCE_S = 20.0
+BUSY = 3  # two slots and one wake-up message ahead
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.jobs.queue_position.LOOK_UP_S", 0.01)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Places:
+    """What Redis would say."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, QueuePosition] = {}
+        self.asked: list[set[str]] = []
+        self.is_away = False
+
+    def __call__(self, job_ids: Collection[str]) -> dict[str, QueuePosition]:
+        self.asked.append(set(job_ids))
+        if self.is_away:
+            raise RedisConnectionError
+        return {job_id: self.places[job_id] for job_id in job_ids if job_id in self.places}
+
+
+class Client:
+    """One that is told."""
+
+    def __init__(self, line: Line, job_id: str) -> None:
+        self.told: list[QueuePosition | None] = []
+        self.watch = PositionWatch(line, job_id, self.look)
+
+    def look(self) -> None:
+        self.told.append(self.watch.take())
+
+
+def test_each_move_is_told_once() -> None:
+    places = Places()
+    client = Client(Line(places), "a")
+    places.places["a"] = QueuePosition(3, 4.5)
+    client.watch.begin(known=3)
+    wait_until(lambda: len(places.asked) > 3)
+    assert client.told == []
+    places.places["a"] = QueuePosition(2, 3.0)
+    wait_until(lambda: client.told == [QueuePosition(2, 3.0)])
+    del places.places["a"]
+    wait_until(lambda: client.told == [QueuePosition(2, 3.0), QueuePosition(0, None)])
+    client.watch.end()
+
+
+def test_all_clients_are_looked_up_together_and_a_job_once() -> None:
+    places = Places()
+    places.places = {"a": QueuePosition(1), "b": QueuePosition(2)}
+    line = Line(places)
+    clients = [Client(line, job_id) for job_id in "abab"]
+    for client in clients:
+        client.watch.begin()
+    wait_until(lambda: all(client.told for client in clients))
+    assert [client.told for client in clients] == [[QueuePosition(1)], [QueuePosition(2)]] * 2
+    assert places.asked[-1] == {"a", "b"}
+    for client in clients:
+        client.watch.end()
+    wait_until(lambda: not line._is_running)
+
+
+def test_who_has_gone_is_not_looked_for() -> None:
+    places = Places()
+    line = Line(places)
+    client = Client(line, "a")
+    client.watch.begin()
+    client.watch.end()
+    wait_until(lambda: not line._is_running)
+    assert client.watch.take() is None
+    client.watch.begin(known=0)
+    wait_until(lambda: line._is_running)
+    client.watch.end()
+
+
+def test_while_redis_is_away_nothing_is_told() -> None:
+    places = Places()
+    places.is_away = True
+    client = Client(Line(places), "a")
+    client.watch.begin(known=2)
+    wait_until(lambda: len(places.asked) > 2)
+    assert client.told == []
+    places.is_away = False
+    wait_until(lambda: client.told == [QueuePosition(0)])
+    client.watch.end()
+
+
+# -- through the API ---------------------------------------------------------------------------------------------------
+
+
+def position_of(chunk: bytes) -> dict[str, Any]:
+    assert chunk.startswith(b"data: ")
+    return dict(json.loads(chunk.removeprefix(b"data: ")))
+
+
+def chunks(stream: TestResponse) -> Iterator[bytes]:
+    """Without heartbeats."""
+    return (chunk for chunk in stream.response if not chunk.startswith(b":"))  # type: ignore[union-attr]
+
+
+def cancel(api: Api, *job_ids: str) -> None:
+    for job_id in job_ids:
+        api.client.delete(f"/slm/jobs/{job_id}")
+
+
+def test_a_queued_stream_tells_of_its_moves_without_numbers(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled)
+    running = [api.submit() for _ in range(BUSY)]
+    ahead = [api.submit() for _ in range(2)]
+    stream = api.stream()
+    found = chunks(stream)
+    assert next(found) == b'id: 0\ndata: {"status": "Queued", "position": 3}\n\n'
+    cancel(api, ahead[0])
+    for position, gone in ((2, ahead[1]), (1, stream.headers["X-Job-Id"])):
+        place = position_of(next(found))
+        assert list(place) == ["status", "position", "estimated_wait_s"]
+        assert (place["status"], place["position"]) == ("Queued", position)
+        cancel(api, gone)
+    rest = b"".join(stream.response).decode()  # type: ignore[arg-type]
+    assert frames(rest) == [(1, {"status": "Cancelled", "device_used": None})]
+    cancel(api, *running)
+
+
+def test_who_comes_back_to_a_queued_job_is_told_its_place(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled)
+    running = [api.submit() for _ in range(BUSY)]
+    waiting = [api.submit() for _ in range(2)]
+    with api.client.get(f"/slm/jobs/{waiting[1]}/stream", headers={"Last-Event-ID": "0"}) as stream:
+        found = chunks(stream)
+        assert position_of(next(found))["position"] == 2
+        cancel(api, waiting[0])
+        assert position_of(next(found))["position"] == 1
+    cancel(api, waiting[1], *running)
+
+
+def test_a_job_that_runs_has_no_place(start_api: StartApi) -> None:
+    go_on = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say("a ")
+        assert go_on.wait(PATIENCE_S)
+        play.end("b")
+
+    api = start_api(script, heartbeat_s=0.02)
+    stream = api.stream()
+    found = iter(stream.response)
+    next(found)
+    assert [next(found) for _ in range(5)] == [b": heartbeat\n\n"] * 5
+    go_on.set()
+    stream.close()
+
+
+def test_polling_and_the_202_answer_have_the_estimate_too(start_api: StartApi) -> None:
+    api = start_api(Play.run_until_cancelled)
+    running = [api.submit() for _ in range(BUSY)]
+    wait_until(lambda: api.redis.zcard(keys.leases("generate")) == BUSY)
+    api.redis.delete(keys.starts("generate"))
+    unknown = api.generate(**{"async": True}).json
+    assert (unknown["position"], unknown["estimated_wait_s"]) == (1, None)
+    seconds, _ = api.redis.time()
+    for ago in (40, 30, 20, 10):  # four starts in forty seconds
+        api.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
+    accepted = api.generate(**{"async": True}).json
+    polled = api.job(accepted["job_id"])
+    for answer in (accepted, polled):
+        assert answer["position"] == 2
+        assert 18 <= answer["estimated_wait_s"] <= 25
+    cancel(api, accepted["job_id"], unknown["job_id"], *running)
+    ended = api.finish(accepted["job_id"])
+    assert (ended["position"], ended["estimated_wait_s"]) == (None, None)

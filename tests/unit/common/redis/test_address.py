@@ -1,0 +1,113 @@
+"""One URL leads both libraries to one database of one server, or is refused in words that hold no password."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from kombu import Connection
+from redis import ConnectionPool
+from redis.connection import SSLConnection, UnixDomainSocketConnection
+
+from common.redis.address import RedisAddress
+from common.settings import Settings, SettingsError
+
+GOOD = [
+    "redis://127.0.0.1:6379/0",
+    "redis://redis.example",
+    "redis://:p%40s%2Fs;w%23rd@redis.example:7/3",
+    "redis://ann:secret@[::1]:7?db=4",
+    "rediss://:secret@redis.example/2",
+    "rediss://redis.example?ssl_ca_certs=/etc/my%20ca.pem&ssl_check_hostname=false",
+    "unix:///run/redis.sock",
+    "unix://ann:se%40cret@/run/my%20folder/redis.sock?db=5",
+    "redis+socket:///run/redis.sock?virtual_host=6",
+]
+
+
+def of_client(url: str) -> dict[str, object]:
+    """Where redis-py goes."""
+    pool = ConnectionPool.from_url(RedisAddress.parse(url).client_url)
+    found = pool.connection_kwargs
+    place = found.get("path") or (found["host"], found["port"])
+    is_tls = pool.connection_class is SSLConnection
+    tls = (found["ssl_cert_reqs"], found["ssl_check_hostname"], found.get("ssl_ca_certs")) if is_tls else None
+    return {"place": place, "db": found["db"], "login": (found.get("username"), found.get("password")), "tls": tls}
+
+
+def of_celery(url: str) -> dict[str, object]:
+    """Where Celery's transport goes: the arguments that it would give to redis-py."""
+    channel = Connection(RedisAddress.parse(url).broker_url).transport.Channel
+    connection = type(
+        "FakeTransport", (), {"client": Connection(RedisAddress.parse(url).broker_url), "default_port": 0}
+    )
+    maker = channel.__new__(channel)
+    maker.connection = connection
+    found = maker._connparams()
+    is_socket = issubclass(found["connection_class"], UnixDomainSocketConnection)
+    is_tls = issubclass(found["connection_class"], SSLConnection)
+    place = found["path"] if is_socket else (found["host"], found["port"])
+    required = {"CERT_REQUIRED": "required"}
+    tls = (
+        (required[found["ssl_cert_reqs"].name], found["ssl_check_hostname"], found.get("ssl_ca_certs"))
+        if is_tls
+        else None
+    )
+    return {"place": place, "db": found["db"], "login": (found.get("username"), found.get("password")), "tls": tls}
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_both_libraries_go_to_the_same_database(url: str) -> None:
+    assert of_celery(url) == of_client(url)
+
+
+def test_tls_without_options_checks_the_certificate_in_both() -> None:
+    assert of_celery("rediss://redis.example")["tls"] == of_client("rediss://redis.example")["tls"]
+    assert of_client("rediss://redis.example")["tls"] == ("required", True, None)
+
+
+def test_reading_an_address_again_changes_nothing() -> None:
+    for url in GOOD:
+        once = RedisAddress.parse(url)
+        assert RedisAddress.parse(once.client_url) == once
+        assert RedisAddress.parse(once.broker_url) == once
+
+
+def test_a_path_is_quoted() -> None:
+    assert (
+        RedisAddress.of_socket("/a b/%/redis.sock", "ann", "s").client_url == "unix://ann:s@/a%20b/%25/redis.sock?db=0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("", "must begin with redis://"),
+        ("http://127.0.0.1:6379", "must begin with redis://"),
+        ("sentinel://redis.example", "must begin with redis://"),
+        ("redis://redis.example/jobs", "its database"),
+        ("redis://redis.example/1?db=2", "its database"),
+        ("redis://redis.example?socket_timeout=3", "'socket_timeout'"),
+        ("redis://redis.example?ssl_cert_reqs=none", "'ssl_cert_reqs'"),
+        ("rediss://redis.example?ssl_cert_reqs=maybe", "required, optional, none"),
+        ("redis://redis.example:70000", "port"),
+        ("redis://:pass/word@redis.example", "%2F"),
+        ("redis://redis.example/0#1", "%23"),
+        ("unix://run/redis.sock", "unix:///run/redis.sock"),
+        ("unix://", "unix:///run/redis.sock"),
+    ],
+)
+def test_what_both_cannot_follow_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, url: str, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)) as caught:
+        RedisAddress.parse(url)
+    assert "pass" not in str(caught.value).replace("password", "")
+    if url:
+        monkeypatch.setenv("SLM_REDIS_URL", url)
+        with pytest.raises(SettingsError, match=r"SLM_REDIS_URL has the value \*\*\*: .*") as refused:
+            Settings.from_env()
+        assert why in str(refused.value)
+
+
+def test_a_process_that_is_not_told_where_redis_is_says_so() -> None:
+    with pytest.raises(SettingsError, match="SLM_REDIS_URL is not set"):
+        Settings().required_redis_url()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.settings import ROOT, Settings
+from deploy.processes import stack
+from deploy.processes.stack import Stack
+from deploy.processes.welcome import base_url, welcome
+from deploy.redis.redis_server import EmbeddedRedis
+
+EXTERNAL = "redis://:secret@redis.invalid:6379/0"
+
+
+def make_stack(tmp_path: Path, *, workers: int = 1, external: bool = False, **settings: object) -> Stack:
+    socket, config = tmp_path / "redis.sock", tmp_path / "redis.conf"
+    redis = EmbeddedRedis(Path("/bin/valkey-server"), tmp_path / "redis", socket, config, "ann", "pass", "always")
+    made = Settings.model_validate({"data_dir": tmp_path, "redis_url": EXTERNAL if external else None, **settings})
+    return Stack(made, workers, None if external else redis, lock=3, installation="abc123")
+
+
+def test_redis_starts_first_and_stops_last(tmp_path: Path) -> None:
+    children = make_stack(tmp_path, workers=2).children()
+    assert [child.name for child in children] == ["redis", "api", "worker-1", "worker-2"]
+    assert [child.stop_order for child in children] == [1, 0, 0, 0]
+
+
+def test_a_redis_that_is_not_ours_is_neither_started_nor_renamed(tmp_path: Path) -> None:
+    outside = make_stack(tmp_path, external=True)
+    assert [child.name for child in outside.children()] == ["api", "worker-1"]
+    assert {child.env["SLM_REDIS_URL"] for child in outside.children()} == {EXTERNAL}
+
+
+def test_the_processes_find_the_embedded_redis(tmp_path: Path) -> None:
+    environments = [child.env for child in make_stack(tmp_path).children()]
+    assert {env["SLM_REDIS_URL"] for env in environments} == {f"unix://ann:pass@{tmp_path}/redis.sock?db=0"}
+    assert {env["SLM_DATA_DIR"] for env in environments} == {str(tmp_path)}
+
+
+def test_redis_listens_on_its_socket_logs_each_write_and_evicts_nothing(tmp_path: Path) -> None:
+    command = " ".join(make_stack(tmp_path).children()[0].argv)
+    assert f"/bin/valkey-server {tmp_path}/redis.conf --port 0 --unixsocket {tmp_path}/redis.sock" in command
+    assert "--appendonly yes --appendfsync always" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def memory_of(redis: EmbeddedRedis) -> int:
+    command = redis.command()
+    return int(command[command.index("--maxmemory") + 1])
+
+
+def test_redis_takes_no_more_memory_than_it_is_given(tmp_path: Path) -> None:
+    """Without a limit a few clients could have the machine swap, or the system end the server."""
+    usual = make_stack(tmp_path).redis
+    assert usual is not None
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory_of(usual) == machine // 4
+    assert memory_of(replace(usual, memory=100_000_000)) == 100_000_000
+
+
+def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_path: Path) -> None:
+    _, api, worker = make_stack(tmp_path).children()
+    assert api.folder == worker.folder == ROOT
+    assert api.argv == (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
+    celery = (
+        "-m celery -A worker.app worker --hostname slm1-abc123@%h --without-mingle --without-gossip --loglevel INFO"
+    )
+    assert worker.argv == (sys.executable, *celery.split())
+
+
+def test_every_worker_of_a_host_has_its_own_name_also_among_installations(tmp_path: Path) -> None:
+    hostnames = {
+        child.argv[child.argv.index("--hostname") + 1] for child in make_stack(tmp_path, workers=3).children()[2:]
+    }
+    assert hostnames == {"slm1-abc123@%h", "slm2-abc123@%h", "slm3-abc123@%h"}
+
+
+@pytest.mark.parametrize("external", [True, False])
+def test_no_command_line_holds_a_password(tmp_path: Path, external: bool) -> None:
+    stack = make_stack(tmp_path, external=external)
+    words = " ".join(word for child in stack.children() for word in child.argv) + welcome(stack)
+    assert "secret" not in words
+    assert "pass" not in words
+
+
+def test_the_grace_covers_draining_and_handing_over(tmp_path: Path) -> None:
+    _, api, worker = make_stack(tmp_path, drain_s=60, lease_s=10).children()
+    assert worker.stop_grace_s > 70
+    assert api.stop_grace_s > 60
+
+
+def test_what_lost_its_supervisor_is_killed_and_redis_writes_its_log_out_first(tmp_path: Path) -> None:
+    redis, api, worker = make_stack(tmp_path).children()
+    assert api.orphan_signal == worker.orphan_signal == signal.SIGKILL
+    assert redis.orphan_signal == signal.SIGTERM
+
+
+def test_every_process_holds_the_lock_of_the_data_folder(tmp_path: Path) -> None:
+    assert {child.inherited_fds for child in make_stack(tmp_path).children()} == {(3,)}
+
+
+@pytest.mark.parametrize(("workers", "cores", "threads"), [(2, 8, "4"), (3, 8, "2"), (4, 2, "1")])
+def test_workers_share_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, cores: int, threads: str
+) -> None:
+    monkeypatch.setattr(stack, "usable_cores", lambda: cores)
+    assert make_stack(tmp_path, workers=workers).environment({})["SLM_THREADS"] == threads
+
+
+def test_threads_that_were_set_stay_and_one_worker_decides_for_itself(tmp_path: Path) -> None:
+    assert make_stack(tmp_path, workers=2).environment({"SLM_THREADS": "7"})["SLM_THREADS"] == "7"
+    assert "SLM_THREADS" not in make_stack(tmp_path).environment({})
+
+
+def test_the_processes_see_the_settings_and_nothing_that_steers_a_library(tmp_path: Path) -> None:
+    shell = {
+        "SLM_MAX_NUM_SEQS": "4",
+        "PATH": "/bin",
+        "CELERY_BROKER_URL": "redis://stranger",
+        "GUNICORN_CMD_ARGS": "-b :80",
+    }
+    environment = make_stack(tmp_path).environment(shell)
+    assert {name for name in environment if not name.startswith("SLM_")} == {"PATH", "PYTHONUNBUFFERED"}
+    assert environment["SLM_MAX_NUM_SEQS"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("slm.example", "http://slm.example:8080"),
+    ],
+)
+def test_the_address_shown_is_one_that_can_be_opened(host: str, url: str) -> None:
+    assert base_url(Settings(host=host, port=8080)) == url
+
+
+def test_the_welcome_shows_what_to_try_next(tmp_path: Path) -> None:
+    text = welcome(make_stack(tmp_path, port=8080))
+    for path in ("/", "/slm/generate", "/slm/stream", "/slm/info"):
+        assert f"http://127.0.0.1:8080{path}" in text
+    assert f'CELERY_BROKER_URL="$(cat {tmp_path}/broker.url)" {sys.executable} -m celery flower' in text
+    assert str(tmp_path / "logs") in text

@@ -1,0 +1,184 @@
+"""What a user typed is text, whatever the tokenizer, and the tokens that a template writes are its alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from models.errors import UnspellableText
+from models.text.chat_template import render_chat
+from models.text.control_tokens import ControlTokens, Segment
+from models.text.conversation import ConversationEncoder
+from models.text.prompt_template import INSTRUCTION_TEMPLATE
+from models.text.text_encoder import TextEncoder
+from tests.small_tokenizers import SPECIAL, TOKENIZERS, byte_level, slow, word_level
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
+PLAIN = st.text(st.sampled_from("hello x.,!?é\n"), min_size=1, max_size=20)
+TYPED = st.lists(st.sampled_from([*SPECIAL, "hello", " ", "<", "/s>", "\ue000", "\ue001", "x"]), max_size=12).map(
+    "".join
+)
+
+
+@pytest.fixture(params=TOKENIZERS)
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    return TOKENIZERS[request.param]()
+
+
+@pytest.fixture(params=[name for name in TOKENIZERS if name != "slow"])
+def fast(request: pytest.FixtureRequest) -> Any:
+    return TOKENIZERS[request.param]()
+
+
+def user(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+@given(text=PLAIN)
+@settings(max_examples=100, deadline=None, derandomize=True)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_text_without_special_tokens_has_the_ids_that_the_tokenizer_gives_it(name: str, text: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    chat = {"chat_template": TEMPLATE, "return_dict": False, "add_generation_prompt": True}
+
+    assert TextEncoder(tokenizer, TEMPLATE).text_ids(text) == tokenizer.encode(text)
+    ids = ConversationEncoder(tokenizer, TEMPLATE).encode(user(text))[1]
+    assert ids == tokenizer.apply_chat_template(user(text), **chat)
+
+
+@given(text=TYPED)
+@settings(max_examples=100, deadline=None, derandomize=True)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_what_a_user_types_is_text_and_stays_there(name: str, text: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    control = set(tokenizer.convert_tokens_to_ids(["<s>", "</s>"]))
+    encoder = ConversationEncoder(tokenizer, TEMPLATE)
+
+    whole, ids = encoder.encode(user(text))
+    raw = encoder.texts.text_ids(text)
+
+    assert whole == f"<s>{text}</s>"
+    assert [one for one in ids if one in control] == tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    assert [one for one in raw if one in control] == encoder.texts.start_ids
+    if name == "byte level":
+        assert tokenizer.decode(ids) == whole
+
+
+def test_the_ids_of_a_typed_name_are_those_that_a_tokenizer_without_special_tokens_gives_it() -> None:
+    renderer = ConversationEncoder(byte_level(), TEMPLATE)
+
+    assert renderer.encode(user("a</s>b"))[1] == [257, *map(byte_level().convert_tokens_to_ids, "a</s>b"), 258]
+
+
+def test_merges_that_lead_to_a_special_token_do_not(tokenizer: Any) -> None:
+    assert tokenizer.convert_tokens_to_ids("</s>") not in TextEncoder(tokenizer, "").part_ids("</s>")
+
+
+def test_the_tokens_before_every_text_are_known(fast: Any) -> None:
+    assert TextEncoder(fast, "").start_ids == [fast.convert_tokens_to_ids("<s>")]
+    assert TextEncoder(slow(), "").start_ids == []
+
+
+def test_the_instruction_template_leaves_the_start_to_the_tokenizer_and_others_write_it(fast: Any) -> None:
+    start = fast.convert_tokens_to_ids("<s>")
+
+    for template in (INSTRUCTION_TEMPLATE, TEMPLATE):
+        ids = ConversationEncoder(fast, template).encode(user("hello"))[1]
+        assert (ids[0], ids.count(start)) == (start, 1)
+
+
+def test_words_that_were_added_to_a_vocabulary_are_tokens_unless_the_template_writes_them() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_tokens(["ACME", "<think>", "\n\n"])
+    acme, think, gap = tokenizer.convert_tokens_to_ids(["ACME", "<think>", "\n\n"])
+
+    ids = ConversationEncoder(tokenizer, TEMPLATE + "<think>\n\n.").encode(user("ACME<think>\n\n"))[1]
+
+    assert [one for one in ids if one > 256] == [257, acme, gap, 258, think, gap]
+
+
+def test_a_single_character_is_text_even_where_it_is_a_special_token() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"pad_token": "!"})
+
+    assert TextEncoder(tokenizer, "").part_ids("a!!") == [64, 0, 0]
+
+
+def test_a_tokenizers_own_truncation_is_not_for_prompts() -> None:
+    tokenizer = byte_level()
+    tokenizer.backend_tokenizer.enable_truncation(4)
+
+    assert len(TextEncoder(tokenizer, "").part_ids("hello hello")) == 11
+
+
+def test_special_tokens_that_swallow_spaces_do_so_for_the_template_alone() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|x|>", lstrip=True, rstrip=True)]})
+    encoder = ConversationEncoder(tokenizer, "{{ messages[0]['content'] }} <|x|> b")
+
+    assert tokenizer.decode(encoder.encode(user("a <|x|> c"))[1]) == "a <|x|> c<|x|>b"
+    assert encoder.encode(user("a <|x|> c"))[1].count(len(tokenizer) - 1) == 1
+
+
+def test_a_text_that_a_tokenizer_cannot_spell_is_refused_in_words() -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}))
+    encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>"), "")
+
+    assert encoder.part_ids("a") == [0]
+    with pytest.raises(UnspellableText, match="cannot encode this text"):
+        encoder.part_ids("</s>")
+
+
+def test_a_slow_tokenizer_that_makes_a_special_token_of_letters_is_refused_in_words() -> None:
+    tokenizer = slow()
+    tokenizer.bpe_ranks |= {("<", "/"): 0, ("</", "s"): 1, ("</s", "></w>"): 2}
+
+    with pytest.raises(UnspellableText, match="cannot encode '</s>' as text"):
+        TextEncoder(tokenizer, "").text_ids("x </s>")
+
+
+def test_a_conversation_is_taken_apart_where_the_template_wrote_its_tokens() -> None:
+    control = ControlTokens(["<s>", "</s>", "<s><s>"])
+    marked = control.mark(user("a<s>b"))
+
+    (message,) = marked.messages
+    rendered = f"<s><s><s>{message['content']}</s>{marked.mark}c"
+
+    assert control.split(rendered, marked.mark) == [
+        Segment("<s><s>", is_control=True),
+        Segment("<s>", is_control=True),
+        Segment("a<s>b", is_control=False),
+        Segment("</s>", is_control=True),
+        Segment("c", is_control=False),
+    ]
+
+
+def test_marks_are_a_character_that_no_text_has() -> None:
+    control = ControlTokens(["<s>"])
+
+    assert control.mark(user("\ue000<s>\ue001")).mark == "\ue002"
+    parts = [{"role": "user", "content": [{"type": "text", "text": "\ue000<s>"}]}]
+    assert control.mark(parts).messages[0]["content"] == [{"type": "text", "text": "\ue000\ue001<s>\ue001"}]
+
+
+def test_a_template_that_takes_a_text_apart_leaves_no_marks() -> None:
+    template = "{% for m in messages %}{{ m['content'].split('</s>')[-1] }}{% endfor %}"
+
+    assert ConversationEncoder(word_level(), template).encode(user("x</s>hello"))[0] == "hello"
+
+
+def test_rendering_can_be_done_by_somebody_else() -> None:
+    seen: list[Any] = []
+
+    def render(template: Any, messages: Any) -> str:
+        seen.append((template, messages))
+        return render_chat(template, messages)
+
+    encoder = ConversationEncoder(byte_level(), TEMPLATE, render=render)
+    assert encoder.encode(user("x"))[0] == "<s>x</s>"
+    assert seen[-1][0].variables["bos_token"] == "<s>"

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.sampling import SamplingParams
+from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
+from worker.engine.sampling.log_probabilities import score, told
+from worker.engine.sampling.sampler import Sampler
+from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
+
+pytestmark = pytest.mark.usefixtures("each_engine")
+
+ASKED = SamplingParams(seed=3, temperature=1.0, max_new_tokens=40, logprobs=2)
+
+
+def run(sequence: Sequence, runner: FakeRunner) -> list[SequenceOutput]:
+    """Everything that an engine delivers for the sequence."""
+    outputs = Outputs()
+    engine = fake_engine(outputs, runner=runner)
+    engine.submit(sequence)
+    while not outputs.finals(sequence.sequence_id):
+        engine.step()
+    return outputs.of(sequence.sequence_id)
+
+
+def make_sequence(params: SamplingParams = ASKED) -> Sequence:
+    return Sequence("a", fake_prompt("Hi"), params)
+
+
+def random_logits(num_rows: int, vocab_size: int = 5000) -> Tensor:
+    return torch.randn(num_rows, vocab_size, generator=torch.Generator().manual_seed(1)) * 3
+
+
+def with_logprobs(logits: Tensor, tokens: Tensor, nums: list[int]) -> list[SampledToken]:
+    return told(tokens.tolist(), *(scores.tolist() for scores in score(logits, tokens)), nums=nums)
+
+
+# What is computed
+
+
+def test_they_are_the_log_softmax_of_the_models_logits() -> None:
+    logits = random_logits(3)
+    tokens = torch.tensor([7, 8, 9])
+    expected = logits.double().log_softmax(dim=-1)
+
+    rows = with_logprobs(logits, tokens, [0, 3, 20])
+
+    assert [row.token_id for row in rows] == [7, 8, 9]
+    assert [len(row.top) for row in rows] == [0, 3, 20]
+    for row, token, distribution in zip(rows, tokens, expected, strict=True):
+        assert row.logprob == pytest.approx(float(distribution[token]), abs=1e-5)
+        best = distribution.topk(len(row.top))
+        assert [token_id for token_id, _ in row.top] == best.indices.tolist()
+        assert [logprob for _, logprob in row.top] == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+def test_they_do_not_depend_on_the_other_rows() -> None:
+    logits, tokens = random_logits(8), torch.arange(8)
+
+    together = with_logprobs(logits, tokens, [row % 4 for row in range(8)])
+
+    assert together == [with_logprobs(logits[row : row + 1], tokens[row : row + 1], [row % 4])[0] for row in range(8)]
+
+
+def test_tokens_that_the_model_rules_out_are_no_alternatives() -> None:
+    logits = torch.full((1, 300), -torch.inf)
+    logits[0, [5, 6]] = 1.0
+
+    (row,) = with_logprobs(logits, torch.tensor([5]), [4])
+
+    assert sorted(token_id for token_id, _ in row.top) == [5, 6]
+
+
+def test_sampling_settings_do_not_change_what_the_model_thought() -> None:
+    logits = random_logits(1)
+    plain = SamplingParams(seed=0, temperature=0.0, logprobs=3)
+    changed = replace(plain, logit_bias={11: 100.0}, repetition_penalty=1.5, temperature=2.0, do_sample=True, top_k=2)
+    sampler = Sampler(frozenset())
+
+    ((first,), (second,)) = (sampler.sample(logits, [make_sequence(params)]) for params in (plain, changed))
+
+    assert second.token_id == 11 != first.token_id
+    assert second.top == first.top
+    assert second.logprob == pytest.approx(float(logits.log_softmax(-1)[0, 11]), abs=1e-5)
+
+
+# How they travel
+
+
+def test_every_token_is_told_with_its_alternatives() -> None:
+    outputs = run(make_sequence(), FakeRunner(hashed))
+
+    for output in outputs:
+        assert output.logprobs is not None
+        assert [one.chosen.token_id for one in output.logprobs] == list(output.token_ids)
+        assert all(len(one.top) == 2 and one.top[0].logprob >= one.top[1].logprob for one in output.logprobs)
+    assert sum(len(output.token_ids) for output in outputs) == 40
+
+
+def test_nothing_is_told_where_nobody_asked() -> None:
+    outputs = run(make_sequence(replace(ASKED, logprobs=None)), FakeRunner(hashed))
+
+    assert {output.logprobs for output in outputs} == {None}
+
+
+def test_tokens_whose_text_is_held_back_or_never_shown_are_told_with_the_next_ones() -> None:
+    params = SamplingParams(seed=0, temperature=0.0, stop=("abc",), logprobs=1)
+
+    outputs = run(make_sequence(params), FakeRunner(scripted({"Hi": "abxabc"})))
+
+    told = [b"".join(one.chosen.token for one in output.logprobs or ()) for output in outputs]
+    assert [output.text for output in outputs] == ["abx", ""]
+    assert told == [b"abx", b"abc"]
+
+
+def test_a_part_of_a_character_is_told_by_its_bytes_and_an_end_token_by_its_name() -> None:
+    params = SamplingParams(seed=0, temperature=0.0, logprobs=0)
+
+    outputs = run(make_sequence(params), FakeRunner(scripted({"Hi": "é"})))
+
+    chosen = [one.chosen for output in outputs for one in output.logprobs or ()]
+    assert [(one.token, one.text, one.is_text) for one in chosen] == [
+        (b"\xc3", "\ufffd", False),
+        (b"\xa9", "\ufffd", False),
+        (b"</s>", "</s>", True),
+    ]
+
+
+@pytest.mark.parametrize("stop", [(), ("e", "zz"), ("o, w",)])
+def test_a_continued_sequence_tells_of_what_comes_after_its_committed_tokens(stop: tuple[str, ...]) -> None:
+    params = replace(ASKED, stop=stop)
+    whole = run(make_sequence(params), FakeRunner(hashed))
+
+    for num_seen in range(len(whole)):
+        continued = make_sequence(params)
+        continued.output_ids = [token for output in whole[:num_seen] for token in output.token_ids]
+        continued.emitted_text = "".join(output.text for output in whole[:num_seen])
+
+        assert run(continued, FakeRunner(hashed)) == whole[num_seen:]
+
+
+def test_the_end_of_a_cancelled_sequence_tells_of_no_token() -> None:
+    outputs = Outputs()
+    engine = fake_engine(outputs, runner=FakeRunner(scripted({"Hi": "Hello"})))
+    engine.submit(make_sequence())
+    engine.step()
+    engine.cancel("a")
+    engine.step()
+
+    assert outputs.of("a")[-1].finish_reason is FinishReason.CANCELLED
+    assert outputs.of("a")[-1].logprobs == ()
+
+
+@pytest.mark.parametrize("token", [b"", b" word", "é".encode(), b"\xc3", b"a\xff", b"\xef\xbf\xbd"])
+def test_the_wire_form_is_read_back_as_it_was(token: bytes) -> None:
+    told = TokenLogprobs(ScoredToken(1, token, -0.25), (ScoredToken(2, b"x", -1.0), ScoredToken(1, token, -1e-7)))
+
+    assert TokenLogprobs.from_wire(told.to_wire()) == told

@@ -1,0 +1,174 @@
+"""Constraints that take long to find out what may come next: they hold up their own sequence, and no other one."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from common.jobs.sampling import SamplingParams
+from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, scripted
+from tests.unit.worker.engine.scripted_constraint import ScriptedConstraint
+from worker.engine.engine import Engine
+from worker.engine.patience import LEAST_S, MOST_S, SHARE, Patience
+from worker.engine.sequence import FinishReason, Sequence
+
+pytestmark = pytest.mark.usefixtures("each_engine")
+
+GREEDY = SamplingParams(seed=0, temperature=0.0)
+HELLO = [{letter} for letter in b"Hello"]
+
+
+def make_engine(outputs: Outputs, runner: FakeRunner | None = None) -> Engine:
+    return fake_engine(outputs, runner=runner or FakeRunner(scripted({"Hi": "Hello", "He": "Hello"})))
+
+
+def constrained(name: str, constraint: ScriptedConstraint, prompt: str = "Hi") -> Sequence:
+    return Sequence(name, fake_prompt(prompt), GREEDY, constraint=constraint)
+
+
+def run(engine: Engine, outputs: Outputs, *names: str) -> None:
+    for _ in range(100):
+        if all(outputs.finals(name) for name in names):
+            return
+        engine.step()
+    raise AssertionError(f"{names} did not end")
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_sequence_that_waits_sits_out_while_the_others_go_on(place: int) -> None:
+    outputs = Outputs()
+    engine = make_engine(outputs)
+    slow = ScriptedConstraint(*HELLO, slow_at=[place])
+    engine.submit(constrained("slow", slow))
+    engine.submit(Sequence("free", fake_prompt("Hi"), GREEDY))
+
+    run(engine, outputs, "free")
+
+    assert outputs.text("free") == "Hello"
+    assert len(slow.accepted) == place
+    assert not outputs.finals("slow")
+    slow.set_free()
+    run(engine, outputs, "slow")
+    assert outputs.text("slow") == "Hello"
+    assert outputs.finals("slow")[0].finish_reason is FinishReason.STOP
+    assert engine.kv_usage == 0.0
+
+
+def test_nothing_is_computed_for_a_sequence_that_waits() -> None:
+    outputs, runner = Outputs(), FakeRunner(scripted({"Hi": "Hello"}))
+    engine = make_engine(outputs, runner)
+    slow = ScriptedConstraint(*HELLO, slow_at=[2])
+    engine.submit(constrained("slow", slow))
+    while not slow.num_looks:
+        engine.step()
+    num_batches = len(runner.batches)
+
+    for _ in range(5):
+        engine.step()
+
+    assert len(runner.batches) == num_batches
+
+
+def test_a_sequence_that_waits_for_its_beginning_gets_what_others_have_computed() -> None:
+    """It was taken into the cache before it was computed, and lost the copies that go with that."""
+    outputs = Outputs()
+    engine = make_engine(outputs, FakeRunner(scripted({"Hi there!": "Hello"}), block_tokens=4))
+    engine.submit(constrained("first", ScriptedConstraint(*HELLO), "Hi there!"))
+    run(engine, outputs, "first")
+    slow = ScriptedConstraint(*HELLO, slow_at=[0])
+    engine.submit(constrained("second", slow, "Hi there!"))
+    for _ in range(3):
+        engine.step()
+
+    slow.set_free()
+    run(engine, outputs, "second")
+
+    assert outputs.text("second") == "Hello"
+
+
+def test_a_sequence_that_waits_can_be_cancelled() -> None:
+    outputs = Outputs()
+    engine = make_engine(outputs)
+    slow = ScriptedConstraint(*HELLO, slow_at=[2])
+    engine.submit(constrained("slow", slow))
+    while not slow.num_looks:
+        engine.step()
+
+    engine.cancel("slow")
+    run(engine, outputs, "slow")
+    slow.set_free()
+    engine.step()
+
+    assert outputs.finals("slow")[0].finish_reason is FinishReason.CANCELLED
+    assert outputs.text("slow") == "He"
+    assert engine.kv_usage == 0.0
+
+
+def test_tokens_of_a_sequence_that_is_handed_over_while_it_waits_are_made_again() -> None:
+    outputs, elsewhere = Outputs(), Outputs()
+    engine = make_engine(outputs)
+    engine.start()
+    slow = ScriptedConstraint(*HELLO, slow_at=[3])
+    engine.submit(constrained("a", slow))
+    while not slow.num_looks:
+        time.sleep(0.001)
+    assert engine.release(["a"]) == {"a"}
+    engine.stop()
+
+    committed = outputs.token_ids("a")
+    rest = constrained("a", ScriptedConstraint(*HELLO))
+    rest.output_ids, rest.emitted_text = list(committed), outputs.text("a")
+    other = make_engine(elsewhere)
+    other.submit(rest)
+    run(other, elsewhere, "a")
+
+    assert outputs.text("a") + elsewhere.text("a") == "Hello"
+    assert committed + elsewhere.token_ids("a") == [*b"Hello"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("worker.engine.patience.time", clock)
+    return clock
+
+
+def waited_s(patience: Patience, clock: Clock) -> float:
+    """For how long something waits that never comes."""
+    begin = clock.now
+    with patience.waiting() as deadline:
+        clock.now = deadline
+    return clock.now - begin
+
+
+def test_the_engine_waits_for_a_tenth_of_its_time(clock: Clock) -> None:
+    patience = Patience()
+    waits = []
+    for _ in range(50):
+        clock.now += 0.05
+        waits.append(waited_s(patience, clock))
+
+    assert waits[0] == pytest.approx(MOST_S)
+    assert waits[-1] == pytest.approx(0.05 * SHARE)
+
+
+def test_the_shortest_wait_is_always_granted(clock: Clock) -> None:
+    patience = Patience()
+
+    assert [waited_s(patience, clock) for _ in range(3)] == pytest.approx([MOST_S, LEAST_S, LEAST_S])
+
+
+def test_a_pause_saves_no_more_than_the_longest_wait(clock: Clock) -> None:
+    patience = Patience()
+    clock.now += 3600
+
+    assert waited_s(patience, clock) == pytest.approx(MOST_S)

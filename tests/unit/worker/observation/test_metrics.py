@@ -1,0 +1,234 @@
+"""What a worker's figures say of generations whose every moment the test decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import fakeredis
+import pytest
+from redis import Redis
+
+from common.fleet import Fleet, WorkerReport
+from common.jobs.job import GenerateParams, JobKind
+from common.jobs.sampling import SamplingParams
+from common.jobs.store import JobStore
+from common.observation.metrics_store import MetricsStore, from_wire
+from tests.fakes import FakeRunner, Gate, Outputs, endless, fake_engine, fake_prompt
+from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.jobs.active import ActiveJob
+from worker.observation.metrics import REPORT_EVERY_S, MetricsReporter, WorkerMetrics
+
+SAMPLING = SamplingParams(seed=0)
+
+
+class Clock:
+    """A clock that stands still until told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("worker.jobs.active.time", SimpleNamespace(monotonic=made))
+    return made
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def metrics(clock: Clock) -> WorkerMetrics:
+    return WorkerMetrics(lambda: None, clock)
+
+
+def claimed(redis: Redis, *, waited_s: float = 0.0, attempts: int = 1) -> ActiveJob:
+    """A job that was claimed for the last of its attempts, so long after its creation."""
+    Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
+    store = JobStore(redis, lambda _: None, job_ttl_s=60)
+    params = GenerateParams("Hi", SAMPLING).to_dict()
+    store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
+    redis.hincrby("slm:job:j", "created_ms", -int(waited_s * 1000))
+    for _ in range(attempts):
+        claim = store.claim("j", "w", lease_s=60)
+        assert claim is not None
+        store.release("j", claim.attempt)
+    return ActiveJob(claim, store)
+
+
+def sequence(job: ActiveJob, adapter: str = "base", committed: tuple[int, ...] = ()) -> Sequence:
+    return Sequence(job.sequence_id, fake_prompt("Hi"), SAMPLING, adapter, output_ids=list(committed))
+
+
+def output(job: ActiveJob, *ids: int, total: int = 1, end: FinishReason | None = None) -> SequenceOutput:
+    return SequenceOutput(job.sequence_id, ids, "x", num_prompt_tokens=3, num_output_tokens=total, finish_reason=end)
+
+
+def series(wire: str) -> dict[str, float]:
+    """Every series that is not zero, as `name{label="value"}`; of histograms the sums and counts alone."""
+    found = {}
+    for family in from_wire(wire):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            if sample.value and not sample.name.endswith("_bucket"):
+                found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def test_a_generation_is_timed_from_its_creation_to_its_last_token(
+    redis: Redis, metrics: WorkerMetrics, clock: Clock
+) -> None:
+    job = claimed(redis, waited_s=2.0)
+    metrics.taken_up(job)
+    clock.now += 0.25  # rendering the prompt
+    with metrics.in_engine(job, sequence(job, "mine")):
+        clock.now += 0.5
+        metrics.produced(output(job, 7), clock.now)
+        clock.now += 0.1
+        metrics.produced(output(job, 8, total=2), clock.now)
+        clock.now += 0.3
+        metrics.produced(output(job, 9, total=3, end=FinishReason.STOP), clock.now)
+    found = series(metrics.to_wire())
+    waited_s = found.pop("slm_request_queue_time_seconds_sum")
+    assert waited_s == pytest.approx(2.0, abs=0.5)  # Redis's clock went on between the submit and the claim
+    times = {
+        "slm_time_to_first_token_seconds": waited_s + 0.75,
+        "slm_e2e_request_latency_seconds": waited_s + 1.15,
+        "slm_request_prefill_time_seconds": 0.5,
+        "slm_request_decode_time_seconds": 0.4,
+    }
+    for name, seconds in times.items():
+        assert found.pop(f"{name}_sum") == pytest.approx(seconds)
+        assert found.pop(f"{name}_count") == 1
+    assert found.pop("slm_inter_token_latency_seconds_sum") == pytest.approx(0.4)
+    assert found == {
+        "slm_request_queue_time_seconds_count": 1,
+        "slm_inter_token_latency_seconds_count": 2,
+        "slm_request_prompt_tokens_count": 1,
+        "slm_request_prompt_tokens_sum": 3,
+        "slm_request_generation_tokens_count": 1,
+        "slm_request_generation_tokens_sum": 3,
+        'slm_prompt_tokens_total{adapter="mine"}': 3,
+        'slm_generation_tokens_total{adapter="mine"}': 3,
+        'slm_request_success_total{adapter="mine",finished_reason="stop"}': 1,
+    }
+
+
+def test_tokens_that_come_together_share_the_time(redis: Redis, metrics: WorkerMetrics, clock: Clock) -> None:
+    job = claimed(redis)
+    with metrics.in_engine(job, sequence(job)):
+        metrics.produced(output(job, 1), clock.now)
+        clock.now += 0.3
+        metrics.produced(output(job, 2, 3, 4, total=4), clock.now)
+    found = series(metrics.to_wire())
+    assert found["slm_inter_token_latency_seconds_count"] == 3
+    assert found["slm_inter_token_latency_seconds_sum"] == pytest.approx(0.3)
+    assert found['slm_generation_tokens_total{adapter="base"}'] == 4
+
+
+def test_what_follows_another_attempt_counts_its_own_tokens_and_no_first_one(
+    redis: Redis, metrics: WorkerMetrics, clock: Clock
+) -> None:
+    job = claimed(redis, attempts=2)
+    metrics.taken_up(job)
+    with metrics.in_engine(job, sequence(job, committed=(1, 2))):
+        metrics.produced(output(job, 3, total=3, end=FinishReason.LENGTH), clock.now)
+    found = series(metrics.to_wire())
+    assert not [name for name in found if "first_token" in name or "queue_time" in name]
+    assert found['slm_generation_tokens_total{adapter="base"}'] == 1
+    assert found["slm_request_generation_tokens_sum"] == 3
+    assert found["slm_e2e_request_latency_seconds_count"] == 1
+
+
+def test_an_output_of_a_generation_that_was_given_up_counts_for_nothing(
+    redis: Redis, metrics: WorkerMetrics, clock: Clock
+) -> None:
+    job = claimed(redis)
+    with metrics.in_engine(job, sequence(job)):
+        pass
+    metrics.produced(output(job, 1), clock.now)
+    assert series(metrics.to_wire()) == {}
+
+
+def test_the_engines_load_is_read_when_asked_for(redis: Redis) -> None:
+    gate, outputs, job = Gate(permits=1), Outputs(), claimed(redis)
+    with ExitStack() as stack:
+        engine = fake_engine(outputs, runner=FakeRunner(endless(), gate=gate))
+        engine.start()
+        stack.callback(engine.stop)
+        stack.callback(gate.open)
+        metrics = WorkerMetrics(lambda: engine)
+        stack.enter_context(metrics.in_engine(job, sequence(job, "base")))
+        engine.submit(sequence(job))
+        gate.wait_held()
+        found = series(metrics.to_wire())
+    assert found["slm_num_requests_running"] == 1
+    assert found['slm_adapter_requests_running{adapter="base"}'] == 1
+    assert 0 < found["slm_kv_cache_usage_perc"] <= 1
+
+
+def test_without_a_model_there_is_no_load(metrics: WorkerMetrics) -> None:
+    assert "slm_num_requests_running" not in metrics.to_wire()
+
+
+class Board(MetricsStore):
+    """Counts what is written."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.written: list[Any] = []
+
+    def put(self, worker_id: str, figures: str, *, ttl_s: float) -> None:
+        self.written.append(json.loads(figures))
+        super().put(worker_id, figures, ttl_s=ttl_s)
+
+
+def test_a_worker_reports_at_its_pace_and_writes_only_what_is_new(redis: Redis, clock: Clock) -> None:
+    metrics_store, figures = Board(redis), ["[]"]
+    reporter = MetricsReporter(metrics_store, "w", lambda: figures[0], clock)
+    reporter.report()
+    reporter.report()
+    assert len(metrics_store.written) == 1
+    clock.now += REPORT_EVERY_S
+    reporter.report()
+    assert len(metrics_store.written) == 1, "nothing was new"
+    figures[0] = '[["slm_x", "gauge", "X.", []]]'
+    clock.now += REPORT_EVERY_S
+    reporter.report()
+    assert [one.name for one in metrics_store.read(["w"])["w"]] == ["slm_x"]
+
+
+def test_figures_that_redis_has_forgotten_are_put_up_again(redis: Redis, clock: Clock) -> None:
+    metrics_store = Board(redis)
+    reporter = MetricsReporter(metrics_store, "w", lambda: "[]", clock)
+    reporter.report()
+    redis.flushall()
+    clock.now += REPORT_EVERY_S
+    reporter.report()
+    assert metrics_store.read(["w"]) == {"w": []}
+
+
+def test_figures_that_cannot_be_sent_are_sent_at_the_next_beat(
+    redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics_store = Board(redis)
+    reporter = MetricsReporter(metrics_store, "w", lambda: "[]", clock)
+    with monkeypatch.context() as broken:
+        broken.setattr(metrics_store, "keep", lambda *_, **__: 1 / 0)
+        broken.setattr(metrics_store, "put", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            reporter.report()
+    reporter.report()
+    assert metrics_store.read(["w", "other"]) == {"w": []}

@@ -1,0 +1,128 @@
+"""Celery's consumer, made patient: neither a message nor an error answer of Redis ends the worker.
+
+A message only says "look into the store" (`common/queue.py`), so one that cannot be read is dropped: if it was a
+wake-up message, the reaper sends another. By itself Celery 5.7 ends the process on such a message, and on every error
+answer that is not a lost connection (MISCONF, READONLY, NOPERM, OOM, ...).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from queue import Empty
+from typing import TYPE_CHECKING, Any, cast
+
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+from kombu import Connection
+from kombu.common import ignore_errors
+from kombu.transport import redis
+from redis.exceptions import RedisError, ResponseError
+
+from common.redis.outage import Outage
+
+if TYPE_CHECKING:
+    from worker.celery.app import WorkerApp
+
+BRPOP_S = 0.2  # how long Redis waits for a message before it says that there is none; a stopping worker waits for that
+RETRY_S = 1.0  # pause before the queue is tried again
+_READING = "queue not read"
+
+log = logging.getLogger(__name__)
+
+
+class Channel(redis.Channel):
+    """kombu's, but without an end by what it reads. celery-types does not know the methods."""
+
+    connection: Transport
+
+    def _brpop_read(self, **options: Any) -> bool | None:
+        """Read the answer to BRPOP and hand the message on."""
+        try:
+            answer = _unless_unreadable(super()._brpop_read, **options)  # type: ignore[misc]
+        except Empty:
+            self.connection.outage.note_success(_READING)
+            raise
+        except ResponseError as err:
+            self.connection.outage.note_failure(_READING, err)
+            time.sleep(RETRY_S)
+            raise Empty from err
+        self.connection.outage.note_success(_READING)
+        return answer
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep the queue of remote control known; no job needs it."""
+        try:
+            super().maybe_refresh_binding_expiry()  # type: ignore[misc]
+        except ResponseError as err:
+            log.debug("the queue of remote control was not refreshed: %s", err)
+
+    def _receive_one(self, client: Any) -> bool | None:
+        """Read a message of remote control and hand it on."""
+        return _unless_unreadable(super()._receive_one, client)  # type: ignore[misc]
+
+
+def _unless_unreadable(read: Callable[..., bool | None], *args: Any, **options: Any) -> bool | None:
+    """A boundary: whatever a message contains ends with this message."""
+    try:
+        return read(*args, **options)
+    except (Empty, RedisError, OSError):
+        raise
+    except Exception:
+        log.exception("dropped a message that cannot be read")
+        return True
+
+
+class Transport(redis.Transport):
+    """kombu's, with our channel. `outage` must be set before anything is read."""
+
+    Channel = Channel
+    brpop_timeout = BRPOP_S  # type: ignore[assignment]  # Redis takes parts of a second
+    outage: Outage
+
+
+class PatientConsumer(Consumer):
+    """Waits while Redis cannot be used, and says so once; `worker_consumer` of the Celery settings names it.
+
+    Needs `broker_channel_error_retry`: Celery then connects again after error answers too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._outage = cast("WorkerApp", self.app).runtime.outage
+
+    def connection_for_read(self, heartbeat: float | None = None) -> Connection:
+        """A connection that stands."""
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.transport_cls = Transport  # type: ignore[assignment]  # whatever the URL's scheme is
+        connection.resolve_aliases = {Transport: Transport.driver_type}  # type: ignore[dict-item]  # its name in logs
+        cast(Transport, connection.transport).outage = self._outage
+        return self.ensure_connected(connection)
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Connect, however long it takes; only the end of the worker ends it early."""
+        while True:
+            maybe_shutdown()
+            try:
+                conn.connect()
+            except (*conn.connection_errors, *conn.channel_errors) as err:
+                self._wait(err)
+            else:
+                self.first_connection_attempt = False
+                return conn
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Called before the next try."""
+        self._wait(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Called before the next try: close the connection."""
+        self._wait(exc)
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            ignore_errors(connection, connection.close)
+
+    def _wait(self, err: BaseException) -> None:
+        self._outage.note_failure(_READING, err)
+        time.sleep(RETRY_S)

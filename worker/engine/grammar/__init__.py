@@ -1,0 +1,1 @@
+"""Limits on an answer's tokens: the protocol, and grammars followed in processes of their own."""

@@ -1,0 +1,1 @@
+"""Which blocks of the cache belong to which sequence. Integers only: the memory is the runner's. No torch."""

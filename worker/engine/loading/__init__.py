@@ -1,0 +1,1 @@
+"""From files to a model in memory, and out again: weights, adapter, tokenizer."""

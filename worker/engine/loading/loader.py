@@ -1,0 +1,295 @@
+"""Loads a model into memory and frees it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
+
+from common.errors import ModelUnavailable
+from common.settings import Device, Dtype
+from models.adapter.check import AdapterError, AdapterInfo
+from models.context import declared_context
+from models.errors import UnspellableText
+from worker.engine.config import EngineConfig
+from worker.engine.engine import Deliver, Engine
+from worker.engine.grammar.compiler import GrammarCompiler
+from worker.engine.loading.lora import merge_lora
+from worker.engine.loading.tokenizer import UnusableFiles, end_token_ids, load_tokenizer, warn_if_larger
+from worker.engine.model_runner import ModelRunner
+from worker.engine.output.token_bytes import TokenBytes, fallback_bytes
+from worker.engine.overlap_engine import OverlapEngine
+from worker.engine.prompts.prompt import PromptRenderer
+from worker.engine.runners.choice import make_runner
+from worker.engine.sampling.sampler import Sampler
+from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
+from worker.engine.untrusted_code.services import PROGRAMS, SERVICES
+from worker.helper.client import Helper
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONTEXT = 2048  # tokens, for a model that does not declare its context
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    TemplateError,
+    UnspellableText,
+)
+
+
+class TokenizerDecoder:
+    """The `TokenDecoder` of a transformers tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        added = tokenizer.added_tokens_decoder.items()
+        self.special_token_ids = frozenset({token_id for token_id, token in added if token.special})
+        self.fallback_bytes: Mapping[int, int] = fallback_bytes(tokenizer)
+        self._tokenizer = tokenizer
+        self._token_bytes = TokenBytes(tokenizer, self.special_token_ids, self.decode)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """As `TokenDecoder.token_bytes`."""
+        return self._token_bytes.of(token_id)
+
+    def decode(self, token_ids: list[int]) -> str:
+        """As `TokenDecoder.decode`."""
+        # The clean-up of spaces depends on the following tokens, so it cannot be done token by token.
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+@dataclass
+class EngineModel:
+    """A model in memory, with an adapter merged into its weights if one was given. `close` frees the memory."""
+
+    config: EngineConfig
+    model: Any
+    tokenizer: Any
+    renderer: PromptRenderer
+    eos_token_ids: frozenset[int]
+    context_length: int  # maximum tokens of prompt and answer that the model supports
+    device: torch.device
+    adapter: AdapterInfo | None
+    helper: Helper
+    dtype: str = field(init=False)  # number format of the computation; set by `start_engine`
+    grammars: GrammarCompiler = field(init=False)  # set by `start_engine`
+    _runner: ModelRunner | None = field(default=None, init=False)
+    _engine: Engine | None = field(default=None, init=False)
+
+    def start_engine(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Engine:
+        """Start an engine with this model; call once. See `Engine` for the arguments.
+
+        Raises:
+            ModelUnavailable: the model cannot be served, or not within the limits of its `config`.
+        """
+        self.context_length = min(self.context_length, self.config.runner.context_length)
+        runner_config = replace(self.config.runner, context_length=self.context_length)
+        self._runner, self.dtype = make_runner(self.model, runner_config, self.config.dtype)
+        self.model = None  # the runner has taken what it needs
+        _release_memory()
+        decoder = TokenizerDecoder(self.tokenizer)
+        self.grammars = GrammarCompiler(self.helper, decoder, self._runner.vocab_size, self.eos_token_ids)
+        engine_type = OverlapEngine if self._runner.can_overlap else Engine
+        self._engine = engine_type(
+            self._runner,
+            Sampler(self.eos_token_ids),
+            decoder=decoder,
+            eos_token_ids=self.eos_token_ids,
+            deliver=deliver,
+            on_fatal=on_fatal,
+            prefill_chunk=self.config.prefill_chunk,
+        )
+        self._engine.start()
+        return self._engine
+
+    def close(self) -> None:
+        """Stop the engine and return the memory to the system. The object cannot be used afterwards."""
+        self.helper.close()
+        if self._engine is not None:
+            self.grammars.close()
+            self._engine.stop()
+        if self._runner is not None:
+            self._runner.close()
+        self.model = self.tokenizer = self._engine = self._runner = None
+        _release_memory()
+
+
+def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_path: Path | None = None) -> EngineModel:
+    """Load a base model and merge an adapter into it, if given.
+
+    Weights are read only from safetensors, and no code of a model is executed. A model from the hub is read from the
+    local cache if it is there, so that a restart does not need the hub.
+
+    Args:
+        source: a local folder or a hub id.
+        config: how to load the model and how its engine will serve it.
+        base_name: the model's name for users.
+        adapter_path: folder of a LoRA adapter that was trained on this base model.
+
+    Raises:
+        ModelUnavailable: the model or device does not exist, or the adapter does not fit the base model.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    device, device_reason = choose_device(config.device)
+    dtype, dtype_reason = choose_dtype(config.dtype, device)
+    logger.info("device=%s (%s) dtype=%s (%s)", device, device_reason, dtype, dtype_reason)
+    with ExitStack() as undo, _failures_in_words(source, base_name):
+        helper = undo.enter_context(closing(Helper(SERVICES)))
+        helper.configure(PROGRAMS, value=True)
+        helper.start()  # in parallel with the loading
+        untrusted = UntrustedPrograms(helper)
+        model, tokenizer = _from_pretrained(source, dtype, adapter_path)
+        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, untrusted)
+        _check_finite(model, source)
+        warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
+        renderer = PromptRenderer(tokenizer, adapter_path, untrusted)
+        model = model.to(device).eval().requires_grad_(requires_grad=False)
+        undo.pop_all()
+    return EngineModel(
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        renderer=renderer,
+        eos_token_ids=end_token_ids(model, tokenizer, renderer.template),
+        context_length=context_limit(model.config.get_text_config(), tokenizer),
+        device=device,
+        adapter=adapter,
+        helper=helper,
+    )
+
+
+@contextmanager
+def _failures_in_words(source: str, base_name: str) -> Iterator[None]:
+    """Raise `ModelUnavailable` for all errors in a model's files."""
+    try:
+        yield
+    except AdapterError as error:
+        raise ModelUnavailable(str(error)) from error
+    except UnusableFiles as error:
+        raise ModelUnavailable(f"Base model {base_name!r} cannot be served: {error}") from error
+    except TakesTooMuch as error:
+        raise ModelUnavailable(
+            f"Base model {base_name!r} cannot be served: {error}. Put another template into {source!r} or into its "
+            "adapter's folder, as chat_template.jinja."
+        ) from error
+    except LOAD_ERRORS as error:
+        raise ModelUnavailable(
+            f"Base model {base_name!r} cannot be loaded from {source!r}: {_first_line(error)} Set SLM_BASE_MODEL to a "
+            "local folder with a model in safetensors format, or to a hub id that can be reached from here."
+        ) from error
+
+
+def choose_device(wish: Device) -> tuple[torch.device, str]:
+    """Return the device and the reason for it.
+
+    Raises:
+        ModelUnavailable: the requested device is not available.
+    """
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wish == "auto":
+        return next(torch.device(name) for name, there in is_there.items() if there), "the best there is"
+    if not is_there[wish]:
+        raise ModelUnavailable(f"There is no {wish} device here. Set SLM_DEVICE to auto or cpu.")
+    return torch.device(wish), "as asked"
+
+
+def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
+    """Return the number format in which to read the weights, and the reason for it. int8 is quantised afterwards.
+
+    Raises:
+        ModelUnavailable: the device does not support the requested format.
+    """
+    if wish == "int8":
+        if device.type != "cpu":
+            raise ModelUnavailable(f"int8 runs on the CPU only. Set SLM_DTYPE to auto for {device.type}.")
+        return torch.float32, "to be quantised"
+    if wish != "auto":
+        dtype: torch.dtype = getattr(torch, wish)
+        return dtype, "as asked"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "half the memory traffic with float32's range"
+    if device.type in ("cuda", "mps"):
+        return torch.float16, "half the memory traffic; this device computes no bfloat16"
+    return torch.float32, "exact; made int8 where the native kernels run"
+
+
+def context_limit(config: Any, tokenizer: Any) -> int:
+    """Return the maximum number of tokens that the model supports."""
+    limit = declared_context(config) or min(tokenizer.model_max_length, DEFAULT_CONTEXT)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        # Beyond this length the encoding of all earlier positions changes, which cached keys cannot follow.
+        limit = min(limit, rope.get("original_max_position_embeddings") or limit)
+    return int(limit)
+
+
+def _from_pretrained(source: str, dtype: torch.dtype, adapter_path: Path | None) -> tuple[Any, Any]:
+    """Load model and tokenizer from the folder or the hub's cache if possible, else from the hub."""
+    try:
+        return _load(source, dtype, adapter_path, local_files_only=True)
+    except (*LOAD_ERRORS, UnusableFiles):  # an incomplete cache fails in many ways
+        if Path(source).is_dir():
+            raise
+        return _load(source, dtype, adapter_path, local_files_only=False)
+
+
+def _load(source: str, dtype: torch.dtype, adapter_path: Path | None, *, local_files_only: bool) -> tuple[Any, Any]:
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_files_only}
+    config = AutoConfig.from_pretrained(source, **options)
+    tokenizer = load_tokenizer(source, adapter_path, **options)
+    model_class: Any = AutoModelForCausalLM
+    model, report = model_class.from_pretrained(
+        source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"its weights are incomplete, {len(missing)} are missing, e.g. {missing[0]}.")
+    return model, tokenizer
+
+
+def _merge_adapter(model: Any, path: Path, base_name: str, untrusted: UntrustedPrograms) -> AdapterInfo:
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    info = untrusted.check_adapter(path, base_name, shapes)
+    if info.warning is not None:
+        logger.warning("%s", info.warning)
+    merge_lora(model, info)
+    return info
+
+
+def _check_finite(model: Any, source: str) -> None:
+    """Check that all weights are finite: a single NaN would silently spoil all answers that it affects."""
+    for name, weight in model.named_parameters():
+        if weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
+            raise UnusableFiles(
+                f"the weights in {source!r} are broken: {name} holds values that are not finite numbers (NaN or "
+                "infinite). Get them again, or train the model again if they are your own."
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if line.endswith(".") else f"{line}."
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # glibc keeps freed memory otherwise

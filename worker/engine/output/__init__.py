@@ -1,0 +1,1 @@
+"""From a sequence's tokens to what its client sees: text, stop strings, the end."""

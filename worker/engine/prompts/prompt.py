@@ -1,0 +1,162 @@
+"""Renders requests to text and token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateError
+
+from common.errors import InvalidRequest
+from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
+from models.errors import UnspellableText
+from models.text.chat_template import ChatTemplate, Message, render_chat
+from models.text.conversation import ConversationEncoder, text_of
+from models.text.prompt_template import INSTRUCTION_TEMPLATE
+from models.text.text_encoder import Encode
+from worker.engine.output.token_bytes import TokenBytes
+from worker.engine.prompts.token_length import TokenLength
+from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
+from worker.helper.given_up import IsGivenUp, never
+
+CheckLength = Callable[[int], None]
+
+SHORT_TEXT = 16_384  # characters; encoded within 10 ms
+
+
+def _take_any(_num_tokens: int) -> None:
+    """Accept any length."""
+
+
+class RenderedPrompt(NamedTuple):
+    """A prompt as text and as token ids."""
+
+    text: str
+    token_ids: list[int]
+
+
+class PromptRenderer:
+    """Renders all forms of prompts; conversations with one chat template. Thread-safe.
+
+    The template is the adapter's own if its folder has one, else the tokenizer's, else the instruction template
+    that the project uses for training. Special tokens in a client's text are plain text.
+
+    Args:
+        tokenizer: the model's.
+        adapter_dir: the adapter's folder, if there is an adapter.
+        untrusted: runs the template, and encodes long texts; None for a trusted template and tokenizer.
+
+    Raises:
+        jinja2.TemplateError, TakesTooMuch, UnspellableText, ValueError: template or tokenizer cannot be used.
+    """
+
+    def __init__(
+        self, tokenizer: Any, adapter_dir: Path | None = None, untrusted: UntrustedPrograms | None = None
+    ) -> None:
+        own = adapter_dir and read_chat_template(adapter_dir)
+        self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
+        self._tokenizer = tokenizer
+        self._untrusted = untrusted
+        self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
+        self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
+        self._length = TokenLength(tokenizer)
+        self._is_fast = getattr(tokenizer, "is_fast", False)  # slow tokenizers encode here, in Python
+
+    def render(
+        self, prompt: Prompt, is_given_up: IsGivenUp = never, check_length: CheckLength = _take_any
+    ) -> RenderedPrompt:
+        """Render the prompt; an instruction is a conversation of one message.
+
+        Args:
+            prompt: the prompt.
+            is_given_up: whether the result is no longer needed.
+            check_length: called with a lower bound of the number of tokens before the prompt is encoded; its exceptions
+                are passed on.
+
+        Raises:
+            InvalidRequest: the template drops or refuses these messages, e.g. for the order of their roles, or exceeds
+                a limit; or a token id is unknown, or the tokenizer cannot encode the text.
+            GivenUp: `is_given_up` became true first.
+        """
+        match prompt:
+            case RawText(text):
+                return RenderedPrompt(text, self._encode(text, is_given_up, check_length))
+            case TokenIds(ids):
+                check_length(len(ids))
+                return RenderedPrompt(self._decode(ids), list(ids))
+            case Conversation(messages):
+                return self._converse(list(messages), is_given_up, check_length)
+            case instruction:
+                return self._converse([{"role": "user", "content": instruction}], is_given_up, check_length)
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
+        return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
+
+    def _encode(self, text: str, is_given_up: IsGivenUp, check_length: CheckLength) -> list[int]:
+        """Encode with the special tokens that the tokenizer adds around a text, such as a start token."""
+        check_length(self._length.least_tokens(text))
+        try:
+            return self._conversations.texts.text_ids(text, self._encode_aside(text, is_given_up))
+        except TakesTooMuch as error:
+            raise InvalidRequest(f"The model cannot be used with this text: {error}.", param="prompt") from error
+        except UnspellableText as error:
+            raise InvalidRequest(str(error), param="prompt") from error
+
+    def _encode_aside(self, text: str, is_given_up: IsGivenUp) -> Encode | None:
+        """Return a function that encodes a long text in the helper; None for a short text."""
+        texts, untrusted = self._conversations.texts, self._untrusted
+        if untrusted is None or len(text) <= SHORT_TEXT or not self._is_fast:
+            return None
+        return partial(untrusted.encode, lambda: texts.state, is_given_up=is_given_up)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        size = len(self._tokenizer)
+        if unknown := [token_id for token_id in ids if not 0 <= token_id < size]:
+            raise InvalidRequest(
+                f"The prompt's token ids must be from 0 to {size - 1}; got {unknown[0]}.", param="prompt"
+            )
+        return self._text(list(ids))
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        return text
+
+    def _converse(self, messages: list[Message], is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
+        try:
+            segments = self._conversations.segments(messages, partial(self._render_within, is_given_up))
+            text = text_of(segments)
+            check_length(self._length.least_tokens(text))
+            return RenderedPrompt(text, self._conversations.ids(segments, self._encode_aside(text, is_given_up)))
+        except TakesTooMuch as error:
+            raise InvalidRequest(f"The model cannot be used with these messages: {error}.", param="messages") from error
+        except TemplateError as error:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {error}", param="messages"
+            ) from error
+        except UnspellableText as error:
+            raise InvalidRequest(str(error), param="messages") from error
+
+    def _render_within(self, is_given_up: IsGivenUp, template: ChatTemplate, messages: list[Message]) -> str:
+        if self._untrusted is None:
+            return render_chat(template, messages)
+        return self._untrusted.render_chat(template, messages, is_given_up)
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """Return the chat template saved with a tokenizer, from either of the two places that transformers uses."""
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    if (file := folder / "tokenizer_config.json").is_file():
+        return _default_template(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
+    return None
+
+
+def _default_template(templates: str | dict[str, str] | list[dict[str, str]] | None) -> str | None:
+    """Return the template; if there are several, the one for plain conversations."""
+    if isinstance(templates, list):
+        templates = {item["name"]: item["template"] for item in templates}
+    return templates.get("default") if isinstance(templates, dict) else templates

@@ -1,0 +1,1 @@
+"""Which `ModelRunner` computes a model, and whether it computes it right."""

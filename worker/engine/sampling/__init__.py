@@ -1,0 +1,1 @@
+"""From logits to tokens: processors, filters, random numbers, log probabilities."""

@@ -1,0 +1,213 @@
+"""Top-k/top-p sampling: temperature, top-k, top-p, min-p, and inversion of the remaining distribution.
+
+The filters and their order are those of transformers: temperature, top-k, top-p, min-p. All tokens that tie at a
+filter's boundary are kept, so that the sorting order does not matter. A token is drawn by inverting the cumulative
+distribution over the kept tokens in the order of their ids. The result of a row does not depend on the other rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from worker.engine.device.transfers import to_device
+from worker.engine.sampling.topk import BLOCK, largest
+
+FIRST_CANDIDATES = 64  # tokens; if the filters keep all of them, more are examined
+CANDIDATES_GROWTH = 16
+LEAST_TEMPERATURE = 2.0**-100  # lower values are equally greedy, and 32-bit floats can still be divided by this
+_MASK_64 = (1 << 64) - 1
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True, slots=True)
+class RandomSampling:
+    """The sampling settings of one row."""
+
+    temperature: float  # above 0
+    top_k: int  # 0: off
+    top_p: float  # 1: off
+    min_p: float  # 0: off
+    point: float  # in [0, 1): where to cut the cumulative distribution
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether a filter may remove tokens."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
+
+def uniform(seed: int, index: int) -> float:
+    """Return a number in [0, 1) that depends only on the seed and the token's index (SplitMix64 at any position).
+
+    There is no generator state that could be lost: the number is the same in any batch, worker and attempt.
+    """
+    state = _mix(seed & _MASK_64) + (index + 1) * _GOLDEN_GAMMA
+    return (_mix(state & _MASK_64) >> 11) * 2.0**-53
+
+
+def _mix(value: int) -> int:
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK_64
+    return value ^ (value >> 31)
+
+
+def draw(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+    """Draw one token for each row, [rows], from logits [rows, vocab] in 32 bits."""
+    filtered = [row for row, choice in enumerate(choices) if choice.has_filter]
+    if not filtered:
+        return _draw_from_all(logits, choices)
+    if len(filtered) == len(choices):
+        return _draw_filtered(logits, choices)
+    tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
+    others = [row for row, choice in enumerate(choices) if not choice.has_filter]
+    for rows, draw_some in ((filtered, _draw_filtered), (others, _draw_from_all)):
+        index = to_device(torch.tensor(rows), logits.device)
+        tokens[index] = draw_some(logits[index], [choices[row] for row in rows])
+    return tokens
+
+
+def take_rows(values: Tensor, rows: list[int]) -> Tensor:
+    """Return the given ascending rows of [all rows, n]; without a copy if it is all of them."""
+    return values if len(rows) == len(values) else values[to_device(torch.tensor(rows), values.device)]
+
+
+def _draw_from_all(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+    """Draw without filters: find the block first, then the token in it, so that only block sums need 64 bits."""
+    weights = _weights(logits, choices)
+    sums = pad(_exact(weights.sum(dim=-1)), (1, 0)).cumsum(dim=-1)  # before each block, and the total
+    target = _targets(choices, sums)
+    block = _locate(sums, target) - 1
+    inside = weights.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
+    place = _locate(_exact(inside).cumsum(dim=-1), target - sums.gather(-1, block))
+    return (block * BLOCK + place)[:, 0]
+
+
+def _weights(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+    """Return each token's probability relative to the most probable one: [rows, blocks, BLOCK], padded with 0."""
+    # The maximum is subtracted first, so that the smallest temperature cannot overflow.
+    weights = logits - logits.amax(dim=-1, keepdim=True)
+    weights.div_(_temperatures(choices, weights)).exp_()
+    if missing := -weights.shape[-1] % BLOCK:
+        weights = pad(weights, (0, missing))
+    return weights.view(len(choices), -1, BLOCK)
+
+
+def _draw_filtered(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+    """Examine only the most probable tokens, and more of them in rows where the filters keep all of those."""
+    if logits.is_cuda:  # asking the device whether they suffice would mean waiting for it
+        return _draw_filtered_at_once(logits, choices)
+    tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
+    totals = _totals(logits, choices)
+    left, num_candidates = list(range(len(choices))), FIRST_CANDIDATES
+    while left:
+        candidates = _Candidates(take_rows(logits, left), num_candidates)
+        is_settled = candidates.filter([choices[row] for row in left], totals[left])
+        tokens[left] = candidates.draw([choices[row] for row in left])
+        left = [row for row, settled in zip(left, is_settled.tolist(), strict=True) if not settled]
+        num_candidates *= CANDIDATES_GROWTH
+    return tokens
+
+
+def _draw_filtered_at_once(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+    """As `_draw_filtered`, but examine all tokens."""
+    candidates = _Candidates(logits, logits.shape[-1])
+    candidates.filter(choices, _totals(logits, choices))
+    return candidates.draw_from_all(choices)
+
+
+def _totals(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+    """Return the sum of all tokens' weights, [rows, 1], for the rows that need it for top-p."""
+    totals = _exact(logits.new_zeros(len(choices), 1))
+    rows = [row for row, choice in enumerate(choices) if choice.top_p < 1.0 and not choice.top_k]
+    if rows:
+        weights = _weights(take_rows(logits, rows), [choices[row] for row in rows])
+        index = to_device(torch.tensor(rows), logits.device)
+        totals[index] = _exact(weights.sum(dim=-1)).sum(dim=-1, keepdim=True)
+    return totals
+
+
+class _Candidates:
+    """The most probable tokens of each row: [rows, candidates], descending."""
+
+    def __init__(self, logits: Tensor, count: int) -> None:
+        self._logits, self._ids = largest(logits, count)
+        self._is_all = count >= logits.shape[-1]
+        self._weights = torch.empty(0)
+
+    def filter(self, choices: list[RandomSampling], totals: Tensor) -> Tensor:
+        """Apply the filters; return for each row whether they keep no token outside the candidates, [rows]."""
+        logits = _exact(self._logits)
+        weights = ((logits - logits[:, :1]) / _temperatures(choices, logits)).exp()
+        has_top_k = to_device(torch.tensor([[choice.top_k > 0] for choice in choices]), weights.device)
+        weights = _keep_top_k(weights, [choice.top_k for choice in choices])
+        is_settled = ~has_top_k[:, 0] | (weights[:, -1] == 0.0)
+        totals = torch.where(has_top_k, weights.sum(dim=-1, keepdim=True), totals)
+        weights = _keep_top_p(weights, [choice.top_p for choice in choices], totals)
+        self._weights = weights = _keep_min_p(weights, [choice.min_p for choice in choices])
+        return (is_settled & (weights[:, -1] == 0.0)) | self._is_all
+
+    def draw(self, choices: list[RandomSampling]) -> Tensor:
+        """Draw one of the kept tokens of each row, [rows]."""
+        order = self._ids.argsort(dim=-1)
+        sums = self._weights.gather(-1, order).cumsum(dim=-1)
+        place = _locate(sums, _targets(choices, sums))
+        return self._ids.gather(-1, order.gather(-1, place))[:, 0]
+
+    def draw_from_all(self, choices: list[RandomSampling]) -> Tensor:
+        """As `draw` if all tokens are candidates, which avoids sorting their ids."""
+        sums = torch.zeros_like(self._weights).scatter_(-1, self._ids, self._weights).cumsum(dim=-1)
+        return _locate(sums, _targets(choices, sums))[:, 0]
+
+
+def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
+    """Set descending weights [rows, n] that are below the k-th to 0."""
+    if not any(top_ks):
+        return weights
+    num = weights.shape[-1]
+    ranks = to_device(torch.tensor([[min(top_k or num, num) - 1] for top_k in top_ks]), weights.device)
+    return weights * (weights >= weights.gather(-1, ranks))
+
+
+def _keep_top_p(weights: Tensor, top_ps: list[float], totals: Tensor) -> Tensor:
+    """Set descending weights [rows, n] after the first ones that together reach the share p of the totals to 0."""
+    if min(top_ps) >= 1.0:
+        return weights
+    shares = _column(top_ps, weights)
+    sums_before = weights.cumsum(dim=-1) - weights
+    num_kept = (sums_before < shares * totals).sum(dim=-1, keepdim=True)
+    least = weights.gather(-1, (num_kept - 1).clamp(min=0))
+    return weights * ((weights >= least) | (shares >= 1.0))
+
+
+def _keep_min_p(weights: Tensor, min_ps: list[float]) -> Tensor:
+    """Set weights [rows, n] below min-p to 0; the largest weight is 1."""
+    return weights * (weights >= _column(min_ps, weights)) if any(min_ps) else weights
+
+
+def _locate(sums: Tensor, target: Tensor) -> Tensor:
+    """Return the first index, [rows, 1], where the cumulative sums [rows, n] exceed the target [rows, 1]."""
+    below_total = sums[:, -1:] * (1.0 - torch.finfo(sums.dtype).eps)  # rounding may have raised the target
+    place = torch.searchsorted(sums, torch.minimum(target, below_total), right=True)
+    return place.clamp_(max=sums.shape[-1] - 1)  # a row of NaN has no such index, but must not exceed its end
+
+
+def _targets(choices: list[RandomSampling], sums: Tensor) -> Tensor:
+    """Return the cumulative sums, [rows, 1], at which to cut."""
+    return _column([choice.point for choice in choices], sums) * sums[:, -1:]
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Convert to 64 bits, because the points have 53 random bits; Apple's GPUs do not support it."""
+    return values if values.device.type == "mps" else values.double()
+
+
+def _temperatures(choices: list[RandomSampling], like: Tensor) -> Tensor:
+    return _column([max(choice.temperature, LEAST_TEMPERATURE) for choice in choices], like)
+
+
+def _column(values: list[float], like: Tensor) -> Tensor:
+    """Return the values as [rows, 1], with the type and device of `like`."""
+    return to_device(torch.tensor(values, dtype=like.dtype), like.device)[:, None]

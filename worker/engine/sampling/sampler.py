@@ -1,0 +1,147 @@
+"""Turns logits into tokens for a whole batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from common.errors import InternalError, SLMError
+from worker.engine.device.errors import device_errors
+from worker.engine.device.transfers import to_device
+from worker.engine.sampling.log_probabilities import score
+from worker.engine.sampling.logits_processors import LogitsProcessor, edit_for, is_edited, processed
+from worker.engine.sampling.random_choice import RandomSampling, draw, take_rows, uniform
+from worker.engine.sampling.samples import NO_TOKEN, Samples
+from worker.engine.sampling.topk import row_max
+from worker.engine.sequence import SampledToken, Sequence
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How to turn one row of the logits into a token."""
+
+    processor: LogitsProcessor | None
+    choice: RandomSampling | None  # None: the most probable token
+    num_logprobs: int | None  # None: no log probabilities
+
+
+_MOST_PROBABLE = _Plan(processor=None, choice=None, num_logprobs=None)
+
+
+class Sampler:
+    """Chooses each row's token by its sequence's settings: greedy or sampled, after `logits_processors`.
+
+    Args:
+        eos_token_ids: the tokens that are forbidden before `min_new_tokens`.
+    """
+
+    def __init__(self, eos_token_ids: frozenset[int]) -> None:
+        self._eos_token_ids = eos_token_ids
+
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
+        """Choose the next token of every sequence.
+
+        Args:
+            logits: [len(sequences), vocab_size], any float type; not modified.
+            sequences: the owners of the rows.
+
+        Returns:
+            One entry per sequence: the token, or an error that ends only that sequence.
+        """
+        return self.start(logits, sequences).fetch()
+
+    def start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
+        """As `sample`, but on a CUDA device it waits for neither the logits nor the tokens before `fetch`.
+
+        Constraints and penalties are evaluated now, so sequences that have them must know all their tokens.
+
+        Raises:
+            DeviceLostError: the device has failed, maybe while computing the logits.
+            OutOfMemoryError: fewer rows may work.
+        """
+        with device_errors():
+            return self._start(logits, sequences)
+
+    def _start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
+        if all(_takes_most_probable(sequence) for sequence in sequences):
+            return _most_probable(logits)
+        planned = [self._plan(sequence, logits.shape[-1]) for sequence in sequences]
+        errors = {row: plan for row, plan in enumerate(planned) if isinstance(plan, SLMError)}
+        return _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in planned], errors)
+
+    def _plan(self, sequence: Sequence, vocab_size: int) -> _Plan | SLMError:
+        """Read one sequence's settings. An error in them ends only this sequence."""
+        try:
+            return _Plan(
+                processor=edit_for(sequence, self._eos_token_ids, vocab_size) if is_edited(sequence) else None,
+                choice=None if sequence.params.is_greedy else _random_choice(sequence),
+                num_logprobs=sequence.params.logprobs,
+            )
+        except SLMError as error:
+            return error
+        except Exception:
+            logger.exception("Sequence %s cannot be sampled.", sequence.sequence_id)
+            return InternalError("The sampling parameters cannot be used.")
+
+
+def _takes_most_probable(sequence: Sequence) -> bool:
+    return sequence.params.is_greedy and sequence.params.logprobs is None and not is_edited(sequence)
+
+
+def _random_choice(sequence: Sequence) -> RandomSampling:
+    params = sequence.params
+    return RandomSampling(
+        temperature=float(params.temperature),
+        top_k=int(params.top_k),
+        top_p=float(params.top_p),
+        min_p=float(params.min_p),
+        point=uniform(params.seed, sequence.next_index),
+    )
+
+
+def _most_probable(logits: Tensor) -> Samples:
+    """Choose greedily for the whole batch, in one pass over the logits and without a copy."""
+    return Samples(_pick(logits, [None] * len(logits)))
+
+
+def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> Samples:
+    """Choose the tokens for logits [rows, vocab] in 32 bits."""
+    processors = {row: plan.processor for row, plan in enumerate(plans) if plan.processor is not None}
+    tokens = _pick(processed(logits, processors), [plan.choice for plan in plans])
+    if processors:  # the edits may have hidden logits that are not finite
+        tokens = tokens.masked_fill(~logits.amax(dim=-1).isfinite(), NO_TOKEN)
+    nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
+    scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums)).clamp(min=0)) if nums else None
+    return Samples(tokens, errors=errors, nums=nums, scores=scores)
+
+
+def _pick(logits: Tensor, choices: list[RandomSampling | None]) -> Tensor:
+    """Return each row's token, [rows]: the most probable one if its choice is None."""
+    if logits.is_cuda and (pick := _fused_pick()) is not None:
+        return pick(logits, choices)
+    random = {row: choice for row, choice in enumerate(choices) if choice is not None}
+    if random and len(random) == len(choices):
+        best, tokens = logits.amax(dim=-1), draw(logits, list(random.values()))
+    else:
+        best, tokens = row_max(logits)
+        if random:
+            rows = to_device(torch.tensor(list(random)), logits.device)
+            tokens[rows] = draw(logits[rows], list(random.values()))
+    return tokens.masked_fill_(~best.isfinite(), NO_TOKEN)
+
+
+@cache
+def _fused_pick() -> Callable[[Tensor, list[RandomSampling | None]], Tensor] | None:
+    """Return a function that does the same in one launch; None if Triton is not installed."""
+    try:
+        from worker.engine.sampling.fused import pick
+    except ImportError:
+        return None
+    return pick

@@ -1,0 +1,1 @@
+"""Programs that came with a model or a request, run in the helper's children."""

@@ -1,0 +1,96 @@
+"""Runs untrusted code of a model or adapter in the helper's children."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from models.adapter.check import AdapterError, AdapterInfo
+from models.errors import UnspellableText
+from models.text.chat_template import ChatTemplate, Message
+from worker.engine.untrusted_code.services import CHECK_ADAPTER, ENCODE, RENDER_CHAT, TOKENIZER
+from worker.helper.client import Helper
+from worker.helper.given_up import IsGivenUp, never
+from worker.helper.limits import Limits, OverLimit
+
+RENDERING = Limits(wall_s=120.0, cpu_s=2.0, memory=256 * 2**20)
+ENCODING = Limits(wall_s=120.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
+CHECKING = Limits(wall_s=120.0, cpu_s=2.0, memory=512 * 2**20)  # headers of files, and patterns on every module's name
+
+
+class TakesTooMuch(Exception):
+    """A model's own code exceeds a limit; the text says which, for example "its chat template takes too long"."""
+
+
+class UntrustedPrograms:
+    """Runs the functions of `SLMInit` that execute untrusted code, within limits. Thread-safe."""
+
+    def __init__(self, helper: Helper) -> None:
+        self._helper = helper
+        self._lock = threading.Lock()
+        self._is_tokenizer_known = False
+
+    def render_chat(self, template: ChatTemplate, messages: list[Message], is_given_up: IsGivenUp = never) -> str:
+        """As `models.text.chat_template.render_chat`.
+
+        Raises:
+            TemplateError: the template refuses the messages or fails; the text says why.
+            TakesTooMuch: the template exceeds a limit.
+            GivenUp: `is_given_up` became true first.
+        """
+        args = {"source": template.source, "variables": dict(template.variables), "messages": messages}
+        try:
+            answer: dict[str, str] = self._helper.call(RENDER_CHAT, args, RENDERING, is_given_up)
+        except OverLimit as err:
+            raise TakesTooMuch(f"its chat template {err}") from err
+        if "refusal" in answer:
+            raise TemplateError(answer["refusal"])
+        return answer["text"]
+
+    def encode(
+        self,
+        tokenizer: Callable[[], str | None],
+        text: str,
+        with_tokens_around: bool,
+        *,
+        is_given_up: IsGivenUp = never,
+    ) -> list[int]:
+        """As `models.text.text_encoder.encode_with`; `tokenizer` must always return the same tokenizer.
+
+        Raises:
+            UnspellableText: the tokenizer cannot encode the text.
+            TakesTooMuch: the tokenizer exceeds a limit.
+            GivenUp: `is_given_up` became true first.
+        """
+        with self._lock:
+            if not self._is_tokenizer_known:
+                self._helper.configure(TOKENIZER, tokenizer())
+                self._is_tokenizer_known = True
+        args = {"text": text, "with_tokens_around": with_tokens_around}
+        try:
+            answer: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
+        except OverLimit as err:
+            raise TakesTooMuch(f"its tokenizer {err}") from err
+        if "refusal" in answer:
+            raise UnspellableText(answer["refusal"])
+        ids: list[int] = answer["ids"]
+        return ids
+
+    def check_adapter(self, path: Path, base_name: str, shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:
+        """As `models.adapter.check.check_adapter`."""
+        args = {"path": str(path), "base_name": base_name, "shapes": dict(shapes)}
+        try:
+            found: dict[str, Any] = self._helper.call(CHECK_ADAPTER, args, CHECKING)
+        except OverLimit as err:
+            raise AdapterError(
+                f"Adapter {str(path)!r} cannot be used: it {err} to check which modules its adapter_config.json names. "
+                "Name them in a list, without patterns."
+            ) from err
+        if "refusal" in found:
+            raise AdapterError(found["refusal"])
+        sets = {name: frozenset(found[name]) for name in ("embeddings", "base_layers")}
+        return AdapterInfo(**(found | sets | {"path": path}))

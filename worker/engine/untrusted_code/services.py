@@ -1,0 +1,85 @@
+"""The services of the helper's children: run untrusted code from clients, models and adapters for the engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from llguidance import LLTokenizer
+from tokenizers import Tokenizer
+
+from worker.engine.grammar.llguidance_grammar import Vocabulary
+from worker.engine.grammar.process import GRAMMAR, serve_grammar
+from worker.helper.child import serve_tasks
+
+SERVICES = "worker.engine.untrusted_code.services:Untrusted"
+PROGRAMS = "programs"
+RENDER_CHAT = "render_chat"
+CHECK_ADAPTER = "check_adapter"
+ENCODE = "encode"
+TOKENIZER = "tokenizer"
+
+
+class Untrusted:
+    """Implements `helper.messages.Services`. Created in the helper process, never in the worker."""
+
+    _vocabulary: LLTokenizer
+    _tokenizer: Tokenizer
+
+    def configure(self, name: str, value: Any) -> None:
+        """Set the model's `VOCABULARY` or `TOKENIZER`, or import the modules for `PROGRAMS`.
+
+        Children inherit these imports, which take long.
+        """
+        match name:
+            case "vocabulary":
+                self._vocabulary = Vocabulary(**value).known_to_library()
+            case "tokenizer":
+                self._tokenizer = Tokenizer.from_str(value)
+            case "programs":
+                import_module("transformers.utils.chat_template_utils")
+                import_module("models.adapter.check")
+
+    def serve(self, service: str, link: Connection) -> None:
+        """Run as a child for that service."""
+        if service == GRAMMAR:
+            serve_grammar(link, self._vocabulary)
+        else:
+            serve_tasks(link, self._run)
+
+    def _run(self, task: str, args: Any) -> Any:
+        return {RENDER_CHAT: _render_chat, CHECK_ADAPTER: _check_adapter, ENCODE: self._encode}[task](args)
+
+    def _encode(self, args: Any) -> dict[str, Any]:
+        from models.errors import UnspellableText
+        from models.text.text_encoder import encode_with
+
+        try:
+            return {"ids": encode_with(self._tokenizer, args["text"], with_tokens_around=args["with_tokens_around"])}
+        except UnspellableText as err:
+            return {"refusal": str(err)}
+
+
+def _render_chat(args: Any) -> dict[str, str]:
+    from jinja2 import TemplateError
+
+    from models.text.chat_template import ChatTemplate, render_chat
+
+    try:
+        return {"text": render_chat(ChatTemplate(args["source"], args["variables"]), args["messages"])}
+    except TemplateError as err:
+        return {"refusal": str(err)}
+
+
+def _check_adapter(args: Any) -> dict[str, Any]:
+    from models.adapter.check import AdapterError, check_adapter
+
+    shapes = {name: tuple(shape) for name, shape in args["shapes"].items()}
+    try:
+        found = asdict(check_adapter(Path(args["path"]), args["base_name"], shapes))
+    except AdapterError as err:
+        return {"refusal": str(err)}
+    return found | {name: sorted(found[name]) for name in ("embeddings", "base_layers")} | {"path": args["path"]}

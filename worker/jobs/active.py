@@ -1,0 +1,145 @@
+"""The jobs this worker holds: claimed, and neither ended nor given back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+from common.errors import SLMError
+from common.jobs.store import Claim, JobStore
+from common.observation.context import Field
+from worker.engine.sequence import SequenceOutput
+from worker.jobs.attempt_events import AttemptEvents
+
+
+class Outcome(Enum):
+    """How a worker's hold on a job ends."""
+
+    DONE = auto()  # the engine made the final output
+    FENCED = auto()  # another attempt owns it
+    RELEASED = auto()  # this worker gives it back: the worker is ending, or others need the slot
+
+
+class ActiveJob:
+    """One claimed job. Its pool thread waits here; publisher, heartbeat and drain decide its outcome."""
+
+    def __init__(self, claim: Claim, store: JobStore) -> None:
+        self.job = claim.job
+        self.attempt = claim.attempt
+        self.time_left_s = claim.time_left_s
+        self.sequence_id = f"{claim.job.id}/{claim.attempt}"
+        self.events = AttemptEvents(claim, store)
+        self.final_output: SequenceOutput | None = None
+        self._claimed_at = time.monotonic()
+        self.waited_s = claim.age_s  # from its creation to this claim
+        self._changed = threading.Condition()
+        self._outcome: Outcome | None = None
+        self._end_reason: SLMError | None = None
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def age_s(self) -> float:
+        """For how long the job has been there, whichever workers had it before."""
+        return self.waited_s + time.monotonic() - self._claimed_at
+
+    @property
+    def log_fields(self) -> dict[str, Field]:
+        """What log lines say of it."""
+        origin: dict[str, Field] = {"request_id": self.job.request_id} if self.job.request_id else {}
+        return origin | {"job_id": self.id, "attempt": self.attempt}
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it goes on."""
+        return self._outcome
+
+    @property
+    def end_reason(self) -> SLMError | None:
+        """Why its end was asked for: `Cancelled`, or the error to fail with; None while nobody asked."""
+        return self._end_reason
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nothing more is to be begun for it."""
+        return self._outcome is not None or self._end_reason is not None
+
+    def ms_since_claim(self, at: float | None) -> float | None:
+        """From the claim to a time of the monotonic clock, in milliseconds; None for no time."""
+        return None if at is None else round((at - self._claimed_at) * 1000, 1)
+
+    def decide(self, outcome: Outcome) -> None:
+        """Settle the job's outcome; the first word counts."""
+        with self._changed:
+            if self._outcome is None:
+                self._outcome = outcome
+            self._changed.notify_all()
+
+    def request_end(self, reason: SLMError) -> None:
+        """Ask for its end; the pool thread sees to it. The first reason counts."""
+        with self._changed:
+            if self._end_reason is None:
+                self._end_reason = reason
+            self._changed.notify_all()
+
+    def finish(self, output: SequenceOutput) -> None:
+        """Hand the engine's final output to the pool thread."""
+        self.final_output = output
+        self.decide(Outcome.DONE)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is given up; false after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_given_up, timeout_s)
+
+    def wait_for_outcome(self) -> Outcome:
+        """Wait for what becomes of it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._outcome is not None)
+        assert self._outcome is not None  # noqa: S101 - waited for
+        return self._outcome
+
+
+class ActiveJobs:
+    """All held jobs; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._by_sequence: dict[str, ActiveJob] = {}
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def status(self, job: ActiveJob) -> Iterator[None]:
+        """Hold a job for the length of a `with` block."""
+        with self._changed:
+            self._by_sequence[job.sequence_id] = job
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._by_sequence[job.sequence_id]
+                self._changed.notify_all()
+
+    def of_sequence(self, sequence_id: str) -> ActiveJob | None:
+        """The job that an engine's output belongs to, if it is still held."""
+        with self._changed:
+            return self._by_sequence.get(sequence_id)
+
+    def of_job(self, job_id: str) -> list[ActiveJob]:
+        """What is held of a job: nothing, one attempt, or for a moment a lost attempt beside its successor."""
+        return [job for job in self.all() if job.id == job_id]
+
+    def all(self) -> list[ActiveJob]:
+        """Every held job."""
+        with self._changed:
+            return list(self._by_sequence.values())
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Wait until nothing is held; False after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._by_sequence, timeout_s)

@@ -1,0 +1,138 @@
+"""What a generate or stream job does on its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from common.errors import JobTimeout
+from common.jobs.event_log import EventLog
+from common.jobs.job import GenerateParams, GenerateResult, JobState
+from common.jobs.store import JobStore
+from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.jobs.active import ActiveJob, Outcome
+from worker.jobs.observer import Observer
+from worker.model.manager import ModelManager
+from worker.model.protocols import LoadedModel
+from worker.observation.metrics import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the engine is asked for, and where."""
+
+    model: LoadedModel
+    prompt_text: str
+    sequence: Sequence
+
+
+class Generation:
+    """Runs one claimed job: borrow the model, prepare the sequence, compute it, record the result.
+
+    An attempt that follows another one reads what that one committed, once, and goes on after it.
+    """
+
+    def __init__(self, store: JobStore, log: EventLog, model_manager: ModelManager, observer: Observer) -> None:
+        self._store = store
+        self._log = log
+        self._model_manager = model_manager
+        self._observer = observer
+
+    def run(self, job: ActiveJob) -> None:
+        """Run the job to its end or until it is given up.
+
+        Raises:
+            SLMError: the job fails with it.
+            GivenUp: the job was given up before it reached the engine.
+            Fenced: another attempt owns the job.
+        """
+        with self._observer.attempt(job) as attempt:
+            job.events.resume(self._log.read(job.id))
+            with self._model(job) as model, _prepared(job, model) as request:
+                job.events.announce("Generating response...")
+                with attempt.in_engine(request.sequence) as timeline:
+                    output = _compute(job, request)
+                if output is not None:
+                    self._record(job, request, output, timeline)
+
+    @contextmanager
+    def _model(self, job: ActiveJob) -> Iterator[LoadedModel]:
+        """The model; the client is told if it has to be loaded."""
+        with self._model_manager.acquire(
+            lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
+        ) as handle:
+            if handle.loaded_for_it:
+                job.events.announce(f"Model loaded on {handle.model.device}")
+            yield handle.model
+
+    def _record(self, job: ActiveJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> None:
+        """Enter the answer and its last events into the store. Raises what the job fails with instead."""
+        if output.error is not None:
+            raise output.error
+        if isinstance(job.end_reason, JobTimeout):
+            raise job.end_reason
+        cancelled = output.finish_reason is FinishReason.CANCELLED
+        state = JobState.CANCELLED if cancelled else JobState.SUCCEEDED
+        last = [
+            job.events.token(output, is_last=True),
+            job.events.finished(state, str(output.finish_reason), request.model.device),
+        ]
+        end = self._store.end_cancelled if cancelled else self._store.succeed
+        end(job.id, job.attempt, _result(job, request, output, timeline).to_dict(), last)
+
+
+@contextmanager
+def _prepared(job: ActiveJob, model: LoadedModel) -> Iterator[_Request]:
+    """Render the prompt and compile the grammar, which is held for the length of the `with` block.
+
+    Raises:
+        SLMError: the engine would not take them.
+        GivenUp: the job was given up meanwhile.
+    """
+    params = GenerateParams.from_dict(job.job.params)
+    prompt_text, prompt_ids = model.renderer.render(params.prompt, lambda: job.is_given_up, model.engine.check_length)
+    sequence = Sequence(
+        job.sequence_id,
+        prompt_ids,
+        params.sampling,
+        output_ids=list(job.events.token_ids),
+        emitted_text=job.events.text,
+    )
+    model.engine.check(sequence)
+    if params.sampling.grammar is not None:
+        sequence.constraint = model.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
+    try:
+        yield _Request(model, prompt_text, sequence)
+    finally:
+        if sequence.constraint is not None:
+            sequence.constraint.close()
+
+
+def _compute(job: ActiveJob, request: _Request) -> SequenceOutput | None:
+    """Have the engine run the sequence to its end; None if the job is given up before."""
+    engine, sequence = request.model.engine, request.sequence
+    engine.submit(sequence)
+    job.wait()
+    if job.end_reason is not None:
+        engine.cancel(job.sequence_id)
+    if job.wait_for_outcome() is Outcome.DONE:
+        return job.final_output
+    engine.release([job.sequence_id])
+    return None
+
+
+def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> GenerateResult:
+    """What the job's events come to, the last token's among them."""
+    text = job.events.text
+    is_exact = request.sequence.constraint is not None  # of a grammar's answer each space counts
+    return GenerateResult(
+        response=text if is_exact else text.strip(),
+        full_response=request.prompt_text + text,
+        finish_reason=str(output.finish_reason),
+        device=request.model.device,
+        prompt_tokens=output.num_prompt_tokens,
+        completion_tokens=output.num_output_tokens,
+        first_token_ms=job.ms_since_claim(timeline.first_token_at),
+        logprobs=job.events.logprobs,
+    )

@@ -1,0 +1,108 @@
+"""What a load or unload job does: change the desired state, and wait until every live worker has answered it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from common.errors import Conflict, ModelUnavailable
+from common.fleet import Desired, Fleet, WorkerReport, WorkerState
+from common.jobs.job import JobKind, JobState
+from common.jobs.store import JobStore
+from worker.helper.given_up import GivenUp
+from worker.jobs.active import ActiveJob
+
+POLL_S = 0.05  # how often the workers' reports are read while waiting
+TIMEOUT_S = 600.0  # a worker that has not answered by then never will
+
+
+class ModelJobs:
+    """Runs one claimed load or unload job. It needs no model of its own: any worker can run it for all."""
+
+    def __init__(self, store: JobStore, fleet: Fleet) -> None:
+        self._store = store
+        self._fleet = fleet
+
+    def run(self, job: ActiveJob) -> None:
+        """Run the job to its end or until it is given up.
+
+        Raises:
+            ModelUnavailable: a worker could not load the model, did not answer, or loaded another one than the others.
+            Conflict: a later request turned the desired state round.
+            GivenUp: the job was given up while waiting.
+            Fenced: another attempt owns the job.
+        """
+        loading = job.job.kind is JobKind.LOAD
+        before = self._fleet.workers()
+        job.events.announce("Loading SLM model..." if loading else "Unloading SLM model...")
+        workers = self._wait_for_all(job, self._fleet.set_desired(loaded=loading))
+        result = _loaded(before, workers) if loading else _unloaded(workers)
+        last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]
+        self._store.succeed(job.id, job.attempt, result, last)
+
+    def _wait_for_all(self, job: ActiveJob, wanted: Desired) -> list[WorkerReport]:
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            workers = [one for one in self._fleet.workers() if one.state is not WorkerState.DRAINING]
+            if workers and all(one.generation >= wanted.generation for one in workers):
+                self._check_still_wanted(wanted)
+                return workers
+            if job.wait(POLL_S):
+                raise GivenUp
+        raise ModelUnavailable(f"Not every worker answered within {TIMEOUT_S:.0f} s; GET /slm/info shows them.")
+
+    def _check_still_wanted(self, wanted: Desired) -> None:
+        if self._fleet.desired().loaded != wanted.loaded:
+            raise Conflict("A later request has reversed this one: the model is being loaded or unloaded again.")
+
+
+def _loaded(before: list[WorkerReport], workers: list[WorkerReport]) -> dict[str, Any]:
+    failed = [one for one in workers if one.state is WorkerState.FAILED]
+    if failed:
+        raise ModelUnavailable(f"Worker {failed[0].id} could not load the model: {failed[0].error}")
+    _check_agreement(workers)
+    first = workers[0]
+    return {
+        "message": f"Model loaded successfully on {first.device}",
+        "device": first.device,
+        "model_path": first.lora_path or first.base_model,
+        "changed": _changed(before, workers),
+        "base_id": first.base_id,
+        **({} if first.adapter_id is None else {"adapter_id": first.adapter_id}),
+        "workers": _summary(workers),
+    }
+
+
+def _check_agreement(workers: list[WorkerReport]) -> None:
+    first = workers[0]
+    other = next((one for one in workers if _content(one) != _content(first)), None)
+    if other is not None:
+        raise ModelUnavailable(
+            f"Workers {first.id} and {other.id} found different files: {_described(first)}, and {_described(other)}. "
+            "Bring the same files to every worker's machine and load the model again."
+        )
+
+
+def _changed(before: list[WorkerReport], after: list[WorkerReport]) -> list[str]:
+    """Which parts of what is in memory are others than before, on any worker that was there."""
+    earlier = {one.id: one for one in before}
+    pairs = [(earlier[one.id], one) for one in after if one.id in earlier]
+    ids = {"base": "base_id", "adapter": "adapter_id"}
+    return [part for part, name in ids.items() if any(getattr(was, name) != getattr(now, name) for was, now in pairs)]
+
+
+def _content(worker: WorkerReport) -> tuple[str | None, str | None]:
+    return worker.base_id, worker.adapter_id
+
+
+def _described(worker: WorkerReport) -> str:
+    base, adapter = (content and content[:12] for content in _content(worker))
+    return f"{worker.base_model} ({base}) with {worker.lora_path or 'no adapter'}{f' ({adapter})' if adapter else ''}"
+
+
+def _unloaded(workers: list[WorkerReport]) -> dict[str, Any]:
+    return {"message": "Model unloaded successfully", "workers": _summary(workers)}
+
+
+def _summary(workers: list[WorkerReport]) -> list[dict[str, Any]]:
+    return [{"id": one.id, "device": one.device, "state": one.state.value} for one in workers]

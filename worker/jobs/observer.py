@@ -1,0 +1,42 @@
+"""What metrics and traces are told of an attempt at a generation: the one place that calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker.engine.sequence import Sequence
+from worker.jobs.active import ActiveJob
+from worker.observation.metrics import Timeline, WorkerMetrics
+from worker.observation.traces import AttemptTrace, Traces
+
+
+class Observer:
+    """Watches attempts; the tokens in between are counted by the publisher, which sees them all."""
+
+    def __init__(self, metrics: WorkerMetrics, traces: Traces) -> None:
+        self._metrics = metrics
+        self._traces = traces
+
+    @contextmanager
+    def attempt(self, job: ActiveJob) -> Iterator[ObservedAttempt]:
+        """Watch an attempt for the length of a `with` block; an exception that leaves the block is its failure."""
+        self._metrics.taken_up(job)
+        with self._traces.attempt(job) as trace:
+            yield ObservedAttempt(job, self._metrics, trace)
+
+
+class ObservedAttempt:
+    """One attempt under way."""
+
+    def __init__(self, job: ActiveJob, metrics: WorkerMetrics, trace: AttemptTrace) -> None:
+        self._job = job
+        self._metrics = metrics
+        self._trace = trace
+
+    @contextmanager
+    def in_engine(self, sequence: Sequence) -> Iterator[Timeline]:
+        """Time it for the length of a `with` block, which begins before it is submitted to the engine."""
+        with self._metrics.in_engine(self._job, sequence) as timeline:
+            yield timeline
+        self._trace.note_engine(timeline)

@@ -1,0 +1,122 @@
+"""From the engine's outputs to the jobs' logs: one round trip to Redis per step, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from common.jobs.events import Event
+from common.jobs.store import JobStore
+from common.observation.logs import fields
+from common.redis.outage import Outage
+from worker.engine.sequence import SequenceOutput
+from worker.jobs.active import ActiveJob, ActiveJobs
+from worker.observation.metrics import WorkerMetrics
+
+RETRY_S = 0.2  # pause before an append is tried again while Redis does not answer
+_WRITING = "events not written"
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Appends token events and passes final outputs on to the jobs' threads.
+
+    While Redis is away, events wait here in order; the generations go on. `on_lost` is called with a job that this
+    attempt may not write any more.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        jobs: ActiveJobs,
+        on_lost: Callable[[ActiveJob], None],
+        metrics: WorkerMetrics,
+        outage: Outage,
+    ) -> None:
+        self._outage = outage
+        self._metrics = metrics
+        self._store = store
+        self._jobs = jobs
+        self._on_lost = on_lost
+        self._inbox: queue.SimpleQueue[tuple[float, list[SequenceOutput]] | None] = queue.SimpleQueue()
+        self._unsent: dict[ActiveJob, list[Event]] = {}
+        self._finals: list[tuple[ActiveJob, SequenceOutput]] = []
+        self._thread = threading.Thread(target=self._run, name="slm-publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish what is there and end; what Redis does not take now, a next attempt makes again."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def deliver(self, outputs: list[SequenceOutput]) -> None:
+        """Take one step's outputs; called by the engine's thread, never waits."""
+        self._inbox.put((time.monotonic(), outputs))
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._collect()
+            while not self._flush() and not stopping:
+                time.sleep(RETRY_S)
+                stopping = self._collect_waiting()
+            self._pass_finals_on()
+
+    def _collect(self) -> bool:
+        """Wait for outputs and take all that are there; whether the end was asked for."""
+        return self._take(self._inbox.get()) or self._collect_waiting()
+
+    def _collect_waiting(self) -> bool:
+        stopping = False
+        while not self._inbox.empty():
+            stopping = self._take(self._inbox.get()) or stopping
+        return stopping
+
+    def _take(self, step: tuple[float, list[SequenceOutput]] | None) -> bool:
+        """Enter one step's outputs; true for the request to end, which is None."""
+        at, outputs = step or (0.0, [])
+        for output in outputs:
+            self._metrics.produced(output, at)
+            job = self._jobs.of_sequence(output.sequence_id)
+            if job is None:
+                continue
+            if output.finish_reason is not None:
+                self._finals.append((job, output))
+            else:
+                self._unsent.setdefault(job, []).append(job.events.token(output))
+        return step is None
+
+    def _flush(self) -> bool:
+        """Append everything that waits; False when Redis did not answer."""
+        unsent = list(self._unsent.items())
+        try:
+            answers = self._store.emit([(job.id, job.attempt, batch) for job, batch in unsent]) if unsent else []
+        except RedisError as err:
+            self._outage.note_failure(_WRITING, err)
+            return False
+        self._outage.note_success(_WRITING)
+        for (job, _), answer in zip(unsent, answers, strict=True):
+            if answer < 0:
+                log.warning(
+                    "job %s: attempt %d may not write any more, dropped",
+                    job.id,
+                    job.attempt,
+                    extra=fields(**job.log_fields),
+                )
+                self._on_lost(job)
+        self._unsent.clear()
+        return True
+
+    def _pass_finals_on(self) -> None:
+        for job, output in self._finals:
+            job.finish(output)
+        self._finals.clear()

@@ -1,0 +1,54 @@
+"""What a tokenize job does: show what the model sees of a prompt, token by token."""
+
+from __future__ import annotations
+
+from common.errors import PromptTooLong
+from common.jobs.job import JobState, TokenizeResult
+from common.jobs.prompts import from_wire
+from common.jobs.store import JobStore
+from worker.jobs.active import ActiveJob
+from worker.model.manager import ModelManager
+from worker.model.protocols import LoadedModel
+
+CONTEXTS = 4  # of the model: so much longer than what it could take a text may be
+
+
+class TokenJobs:
+    """Runs one claimed tokenize job, with the tokenizer of the model. An unloaded model is loaded for it."""
+
+    def __init__(self, store: JobStore, model_manager: ModelManager) -> None:
+        self._store = store
+        self._model_manager = model_manager
+
+    def run(self, job: ActiveJob) -> None:
+        """Run the job to its end.
+
+        Raises:
+            SLMError: the model cannot be loaded, or cannot take such a prompt.
+            GivenUp: the job was given up while it waited for the model.
+            Fenced: another attempt owns the job.
+        """
+        with self._model_manager.acquire(
+            lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
+        ) as handle:
+            model = handle.model
+        # No handle is held from here on: an unload does not wait for what may take seconds.
+        result = _tokenize(job, model)
+        self._store.succeed(job.id, job.attempt, result.to_dict(), [job.events.finished(JobState.SUCCEEDED)])
+
+
+def _tokenize(job: ActiveJob, model: LoadedModel) -> TokenizeResult:
+    renderer = model.renderer
+
+    def check_length(num_tokens: int) -> None:
+        most = CONTEXTS * model.context
+        if num_tokens > most:
+            raise PromptTooLong(
+                f"The prompt has {num_tokens} tokens or more; at most {most} are shown, {CONTEXTS} times the model's "
+                f"context of {model.context}.",
+                param="prompt",
+            )
+
+    text, ids = renderer.render(from_wire(job.job.params), lambda: job.is_given_up, check_length)
+    check_length(len(ids))
+    return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=model.context)

@@ -1,0 +1,57 @@
+"""Notices that this worker is alive but takes no messages any more, a known fault of Celery after a Redis restart."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from redis import Redis
+
+STALL_S = 10.0  # wake-up messages that wait so long beside a free worker mean that it does not hear them
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Looks at every heartbeat whether wake-up messages wait although this worker could answer them.
+
+    Args:
+        redis: where the wake-up messages wait.
+        queue: key of the Celery queue.
+        is_free: whether the worker has a thread for another job.
+        on_stall: called, once, when the worker has been deaf for `STALL_S`.
+        clock: seconds; monotonic.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        queue: str,
+        is_free: Callable[[], bool],
+        on_stall: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._is_free = is_free
+        self._on_stall = on_stall
+        self._clock = clock
+        self._stalled_since: float | None = None
+        self._has_fired = False
+
+    def heard(self) -> None:
+        """A wake-up message has arrived."""
+        self._stalled_since = None
+
+    def check(self) -> None:
+        """Look once. May raise `redis.exceptions.RedisError`."""
+        if not self._is_free() or not self._redis.llen(self._queue):
+            self._stalled_since = None
+            return
+        if self._stalled_since is None:
+            self._stalled_since = self._clock()
+        elif self._clock() - self._stalled_since >= STALL_S and not self._has_fired:
+            self._has_fired = True
+            log.critical("wake-up messages have waited for %.0f s beside this free worker: it is deaf", STALL_S)
+            self._on_stall()

@@ -1,0 +1,194 @@
+"""Loads the configured model for the worker. torch and transformers are imported on first use, not with this module."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.content import ContentHashes
+from common.errors import ModelUnavailable
+from common.settings import ROOT, Settings
+from models.base_model import DEFAULT_BASE_MODEL, BaseModelError, model_name, resolve_base_model
+from worker.engine.config import EngineConfig, RunnerConfig
+from worker.engine.engine import Deliver
+from worker.model.protocols import Accelerators, LoadedModel, ModelContent, ModelSpec
+
+if TYPE_CHECKING:
+    from worker.engine.loading.loader import EngineModel
+
+TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts leave their adapters
+DEMONSTRATION = "SLMInit/demo_lora"  # shipped; belongs to the default model
+ADAPTER_FILE = "adapter_config.json"
+READ_ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
+
+
+def engine_config(settings: Settings) -> EngineConfig:
+    """What the settings say of the engine."""
+    return EngineConfig(
+        device=settings.device,
+        dtype=settings.dtype,
+        runner=RunnerConfig(
+            max_num_seqs=settings.max_num_seqs,
+            context_length=settings.context,
+            kv_bytes=settings.kv_memory,
+            num_threads=settings.threads or usable_cores(),
+            build_dir=settings.data_dir / "native",
+        ),
+    )
+
+
+class ConfiguredModelLoader:
+    """The real models, as the settings name them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hashes = ContentHashes()
+
+    @cached_property
+    def accelerators(self) -> Accelerators:
+        """What this machine offers. The first use imports torch and transformers, which takes seconds."""
+        with _collector_at_rest():
+            import torch
+
+            import worker.engine.loading.loader  # noqa: F401 - its imports belong to the start, not to the first load
+
+        return Accelerators(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
+
+    def spec(self) -> ModelSpec:
+        """What the next load would load, and where to."""
+        from worker.engine.loading.loader import choose_device
+
+        try:
+            device = choose_device(self._settings.device)[0].type
+        except ModelUnavailable:
+            device = self._settings.device
+        lora_path = self._lora_path()
+        return ModelSpec(device, self._settings.base_model, str(lora_path) if lora_path else None)
+
+    def content(self) -> ModelContent:
+        """The hashes of the files that the next load would read.
+
+        Raises:
+            ModelUnavailable: there is no such model or adapter.
+        """
+        lora_path = self._lora_path()
+        try:
+            base = self._hashes.of_folder(_folder(self._source()))
+            return ModelContent(base, None if lora_path is None else self._hashes.of_folder(ROOT / lora_path))
+        except OSError as err:
+            raise ModelUnavailable(f"The model's files cannot be read: {err}") from err
+
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
+        """Load the base model, merge the adapter, start the engine.
+
+        Raises:
+            ModelUnavailable: there is no such model or adapter, or they do not belong together.
+        """
+        with ExitStack() as undo:
+            model, content = self._read()
+            undo.callback(model.close)
+            engine = model.start_engine(deliver, on_fatal)
+            undo.pop_all()
+        log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
+        return LoadedModel(
+            engine,
+            model.renderer,
+            model.grammars,
+            model.device.type,
+            model.dtype,
+            model.context_length,
+            content,
+            model.close,
+        )
+
+    def _read(self) -> tuple[EngineModel, ModelContent]:
+        """The model, and what the files held that it was read from. A training may write them at the same time."""
+        for _ in range(READ_ATTEMPTS):
+            with ThreadPoolExecutor(1) as pool:  # hashing takes as long as reading
+                hashing = pool.submit(self._content_before)
+                model = self._read_model()
+            with ExitStack() as undo:
+                undo.callback(model.close)
+                if hashing.result() in (None, content := self.content()):
+                    undo.pop_all()
+                    return model, content
+            log.warning("the model's files changed while they were read: reading them again")
+        raise ModelUnavailable("The model's files change all the time. Load it when they are complete.")
+
+    def _content_before(self) -> ModelContent | None:
+        """The content before a load; None of what the load itself has yet to fetch from the hub."""
+        try:
+            return self.content()
+        except ModelUnavailable:
+            return None
+
+    def _read_model(self) -> EngineModel:
+        from worker.engine.loading.loader import load_model
+
+        settings, spec = self._settings, self.spec()
+        log.info("loading base_model=%s lora_path=%s", spec.base_model, spec.lora_path)
+        with _collector_at_rest():
+            return load_model(
+                self._source(),
+                engine_config(settings),
+                base_name=model_name(settings.base_model),
+                adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
+            )
+
+    def _source(self) -> str:
+        try:
+            return resolve_base_model(self._settings.base_model, self._settings.data_dir, progress=log.info)
+        except BaseModelError as err:
+            raise ModelUnavailable(str(err)) from err
+
+    def _lora_path(self) -> Path | None:
+        """The adapter named by the settings, else the newest kind that was trained here, else the shipped one.
+
+        A path that was found is given as seen from the project's folder.
+        """
+        if self._settings.lora_path is not None:
+            return self._settings.lora_path
+        found = [Path(path) for path in TRAINED if (ROOT / path / ADAPTER_FILE).is_file()]
+        if not found and self._settings.base_model == DEFAULT_BASE_MODEL:
+            found = [Path(path) for path in (DEMONSTRATION,) if (ROOT / path / ADAPTER_FILE).is_file()]
+        return found[0] if found else None
+
+
+def _folder(source: str) -> Path:
+    """Where the files of a model lie: a hub id's in the hub's cache.
+
+    Raises:
+        OSError: it is not there yet.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return Path(source)
+    config = try_to_load_from_cache(source, "config.json")
+    if not isinstance(config, str):
+        raise FileNotFoundError(f"{source} is not in the hub's cache")
+    return Path(config).parent
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Importing torch and transformers makes many objects and no garbage: looking for it takes a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; fewer than the machine has inside a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

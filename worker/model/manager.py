@@ -1,0 +1,228 @@
+"""Holds the model as the desired state says: loads it, unloads it, and lends it to the jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from common.errors import InternalError, SLMError
+from common.fleet import Desired, Fleet, WorkerState
+from common.redis.outage import Outage
+from worker.helper.given_up import GivenUp, IsGivenUp
+from worker.model.protocols import LoadedModel, ModelContent
+
+POLL_S = 2.0  # how often the desired state is read where no message said that it changed
+RECHECK_S = 0.2  # how often a waiting job looks whether its job was given up
+_READING = "desired state not read"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelHandle:
+    """The model, lent to one job. `loaded_for_it`: the job had to wait for the model to be loaded."""
+
+    model: LoadedModel
+    loaded_for_it: bool
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What the model manager holds, for the worker's report. `generation`: the newest desired state fully answered."""
+
+    state: WorkerState
+    generation: int
+    model: LoadedModel | None
+    error: SLMError | None
+
+
+class ModelManager:
+    """Owns the model. Its thread alone loads and unloads it, and loads it anew if its files have changed.
+
+    An unload waits for the running jobs and holds new ones back.
+
+    Args:
+        fleet: where the desired state stands.
+        load: makes a `LoadedModel`; raises `SLMError` if it cannot.
+        content: what `load` would load now; raises `SLMError` if it cannot tell.
+        publish: sends the worker's report; called whenever the holding changed.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        load: Callable[[], LoadedModel],
+        content: Callable[[], ModelContent],
+        publish: Callable[[], None],
+        outage: Outage,
+    ) -> None:
+        self._outage = outage
+        self._fleet = fleet
+        self._load = load
+        self._content = content
+        self._publish = publish
+        self._changed = threading.Condition()
+        self._status = ModelStatus(WorkerState.STARTING, 0, None, None)
+        self._num_handles = 0
+        self._closing = False  # an unload has begun: no more handles
+        self._nudged = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="slm-model-model manager", daemon=True)
+
+    @property
+    def status(self) -> ModelStatus:
+        """What it holds now."""
+        return self._status
+
+    def start(self) -> None:
+        """Begin to follow the desired state."""
+        self._nudged.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of the model and end. Every handle must have been returned."""
+        self._stopping.set()
+        self._nudged.set()
+        self._thread.join()
+        if self._status.model is not None:
+            self._status.model.close()
+
+    def nudge(self) -> None:
+        """The desired state has changed."""
+        self._nudged.set()
+
+    def wait_until_settled(self, timeout_s: float) -> bool:
+        """Wait for the first desired state to be answered; False after `timeout_s`."""
+        transient = (WorkerState.STARTING, WorkerState.LOADING)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._status.state not in transient, timeout_s)
+
+    @contextmanager
+    def acquire(self, given_up: IsGivenUp, on_wait: Callable[[], None]) -> Iterator[ModelHandle]:
+        """The model for the length of a `with` block; where it is unloaded it is loaded, on every worker.
+
+        `on_wait` is called once before the waiting begins.
+
+        Raises:
+            GivenUp: `given_up` became true while waiting.
+            SLMError: the model cannot be loaded.
+        """
+        handle = self._try_acquire()
+        if handle is None:
+            on_wait()
+            handle = self._wait_for_handle(given_up)
+        try:
+            yield handle
+        finally:
+            with self._changed:
+                self._num_handles -= 1
+                self._changed.notify_all()
+
+    def _try_acquire(self, *, loaded_for_it: bool = False) -> ModelHandle | None:
+        with self._changed:
+            if self._status.model is None or self._closing:
+                return None
+            self._num_handles += 1
+            return ModelHandle(self._status.model, loaded_for_it)
+
+    def _wait_for_handle(self, given_up: IsGivenUp) -> ModelHandle:
+        while not given_up():
+            if (handle := self._try_acquire(loaded_for_it=True)) is not None:
+                return handle
+            status = self._status
+            if status.error is not None:
+                raise status.error
+            if status.state is WorkerState.UNLOADED:
+                self._outage.attempt("model not asked for", self._fleet.require_model)
+                self._nudged.set()
+            with self._changed:
+                self._changed.wait(RECHECK_S)
+        raise GivenUp
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._nudged.wait(POLL_S)
+            self._nudged.clear()
+            try:
+                desired = self._fleet.desired()
+            except RedisError as err:
+                self._outage.note_failure(_READING, err)
+                continue
+            self._outage.note_success(_READING)
+            if self._must_act(desired) and not self._stopping.is_set():
+                self._follow(desired)
+
+    def _must_act(self, desired: Desired) -> bool:
+        return desired.generation != self._status.generation or self._status.state is WorkerState.STARTING
+
+    def _follow(self, desired: Desired) -> None:
+        model, is_start = self._status.model, self._status.state is WorkerState.STARTING
+        if not desired.loaded:
+            if self._let_go():
+                self._hold(ModelStatus(WorkerState.UNLOADED, desired.generation, None, None))
+        elif model is not None and not self._is_outdated(model):
+            self._hold(ModelStatus(WorkerState.READY, desired.generation, model, None))
+        elif model is None or self._let_go():
+            self._hold(ModelStatus(WorkerState.LOADING, self._status.generation, None, None))
+            self._hold(self._loaded(desired.generation))
+            if is_start:
+                self._agree_with_the_others()
+
+    def _is_outdated(self, model: LoadedModel) -> bool:
+        """Whether a load would bring something else than what is held; one that would fail does."""
+        try:
+            return self._content() != model.content
+        except SLMError as err:
+            log.warning("the model's files have changed: %s", err.message)
+            return True
+
+    def _agree_with_the_others(self) -> None:
+        """Have all workers look at the disk again if this one, which came later, found other files there than they did.
+
+        Without it they would answer with different models until somebody asks for a load.
+        """
+        content = self._status.model and self._status.model.content
+        try:
+            others = [one for one in self._fleet.workers() if one.holds_model]
+            if content and any((one.base_id, one.adapter_id) != content for one in others):
+                log.warning("other workers hold another model than the files here: all load what is on the disk")
+                self._fleet.refresh()
+        except RedisError as err:
+            log.warning("the other workers' models are not known: %s", err)
+
+    def _loaded(self, generation: int) -> ModelStatus:
+        """A boundary: whatever goes wrong in loading becomes the worker's reported state."""
+        try:
+            return ModelStatus(WorkerState.READY, generation, self._load(), None)
+        except SLMError as err:
+            log.error("model not loaded: %s", err.message)
+            return ModelStatus(WorkerState.FAILED, generation, None, err)
+        except Exception as err:
+            log.exception("model not loaded")
+            failure = InternalError(
+                f"Loading the model failed ({type(err).__name__}); the worker's log has the details."
+            )
+            return ModelStatus(WorkerState.FAILED, generation, None, failure)
+
+    def _let_go(self) -> bool:
+        """Wait for the running jobs and give the model's memory back; false if the worker stops first."""
+        with self._changed:
+            self._closing = True
+            self._changed.wait_for(lambda: self._num_handles == 0 or self._stopping.is_set())
+            if self._stopping.is_set():
+                return False
+        if self._status.model is not None:
+            self._status.model.close()
+        return True
+
+    def _hold(self, status: ModelStatus) -> None:
+        with self._changed:
+            self._status = status
+            self._closing = False
+            self._changed.notify_all()
+        self._publish()

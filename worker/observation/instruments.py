@@ -1,0 +1,98 @@
+"""The instruments of a worker: vLLM's metric names, which dashboards know, with the prefix `slm_`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from common.observation.metrics_store import Family, Sample
+from worker.engine.engine import Engine
+
+WAITS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+TOKEN_GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+TOKEN_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+
+
+class Instruments:
+    """One worker's counters and histograms, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.ttft = self._seconds("time_to_first_token", "From the job's creation to its first token.")
+        self.itl = self._seconds("inter_token_latency", "From a token to the same answer's next one.", TOKEN_GAPS_S)
+        self.e2e = self._seconds("e2e_request_latency", "From the job's creation to its last token.")
+        self.queue_time = self._seconds("request_queue_time", "From the job's creation to a worker's taking it up.")
+        self.prefill_time = self._seconds("request_prefill_time", "From the engine's taking it in to the first token.")
+        self.decode_time = self._seconds("request_decode_time", "From the first token to the last.")
+        self.prompt_sizes = self._histogram("request_prompt_tokens", "Tokens of a prompt.", TOKEN_COUNTS)
+        self.answer_sizes = self._histogram("request_generation_tokens", "Tokens of an answer.", TOKEN_COUNTS)
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts taken in.", "adapter")
+        self.generation_tokens = self._counter("generation_tokens", "Tokens generated.", "adapter")
+        self.ended = self._counter("request_success", "Generations that ended, by why.", "adapter", "finished_reason")
+        self.redis_errors = self._counter("worker_redis_errors", "Tries to reach Redis that failed.")
+        self.redis_reconnects = self._counter("worker_redis_reconnects", "How often Redis answered again after that.")
+
+    def _seconds(self, stem: str, meaning: str, bounds: tuple[float, ...] = WAITS_S) -> Histogram:
+        return self._histogram(f"{stem}_seconds", meaning, bounds)
+
+    def _histogram(self, name: str, meaning: str, bounds: tuple[float, ...]) -> Histogram:
+        return Histogram(f"slm_{name}", meaning, buckets=bounds, registry=self.registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"slm_{name}", meaning, labels, registry=self.registry)
+
+    def families(self) -> list[Family]:
+        """Everything as it stands."""
+        return [_family(metric) for metric in self.registry.collect()]
+
+
+class EngineGauges(Collector):
+    """How busy the engine is, read when asked for.
+
+    Args:
+        engine: the engine, while there is one.
+        running: the generations in the engine, by adapter.
+    """
+
+    def __init__(self, engine: Callable[[], Engine | None], running: Callable[[], Mapping[str, int]]) -> None:
+        self._engine = engine
+        self._running = running
+
+    def collect(self) -> Iterable[Metric]:
+        """No series while the model is unloaded."""
+        engine = self._engine()
+        if engine is None:
+            return
+        yield _gauge("num_requests_running", "Generations in the engine's batch.", engine.num_running)
+        yield _gauge("engine_requests_waiting", "Generations that wait inside the engine.", engine.num_waiting)
+        yield _gauge("kv_cache_usage_perc", "Part of the key-value cache that is in use, 0 to 1.", engine.kv_usage)
+        yield CounterMetricFamily(
+            "slm_num_preemptions", "Generations set back for want of cache.", value=engine.num_preemptions
+        )
+        yield CounterMetricFamily(
+            "slm_spec_decode_num_draft_tokens", "Tokens that were drafted.", value=engine.num_draft_tokens
+        )
+        yield CounterMetricFamily(
+            "slm_spec_decode_num_accepted_tokens", "Drafted tokens that were right.", value=engine.num_accepted_tokens
+        )
+        by_adapter = GaugeMetricFamily(
+            "slm_adapter_requests_running", "Generations in the engine, by adapter.", labels=["adapter"]
+        )
+        for adapter, count in self._running().items():
+            by_adapter.add_metric([adapter], count)
+        yield by_adapter
+
+
+def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"slm_{name}", meaning, value=value)
+
+
+def _family(metric: Metric) -> Family:
+    """Without the times of creation, which would double the series."""
+    samples = [Sample(one.name, dict(one.labels), one.value) for one in metric.samples]
+    return Family(
+        metric.name, metric.type, metric.documentation, [one for one in samples if not one.name.endswith("_created")]
+    )

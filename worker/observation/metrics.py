@@ -1,0 +1,160 @@
+"""What a worker counts and times.
+
+The engine knows nothing of it: the figures come from its outputs, as the publisher sees them, and from its counts, when
+they are asked for. Every interval is taken on this process's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from common.observation.metrics_store import MetricsStore, to_wire
+from common.redis.failures import RedisTrouble
+from worker.engine.engine import Engine
+from worker.engine.sequence import Sequence, SequenceOutput
+from worker.jobs.active import ActiveJob
+from worker.observation.instruments import EngineGauges, Instruments
+
+REPORT_EVERY_S = 5.0  # Prometheus usually asks every 15 s
+TTL_S = 15.0  # a worker's figures outlive it by so much at most
+
+
+@dataclass(slots=True)
+class Timeline:
+    """A generation in the engine. Times are seconds of the monotonic clock."""
+
+    adapter: str
+    generated: Counter
+    created_at: float
+    submitted_at: float
+    is_fresh: bool  # no earlier attempt has brought a token
+    first_token_at: float | None = None
+    last_token_at: float = 0.0
+
+
+class WorkerMetrics:
+    """One worker's figures. Safe from any thread.
+
+    Args:
+        engine: the engine, while there is one.
+        clock: seconds; monotonic, and the clock of `Publisher`'s times.
+    """
+
+    def __init__(self, engine: Callable[[], Engine | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._runs: dict[str, Timeline] = {}  # by sequence id
+        self._instruments = Instruments()
+        self._instruments.registry.register(EngineGauges(engine, self._running))
+        self.redis_trouble = RedisTrouble(self._instruments.redis_errors.inc, self._instruments.redis_reconnects.inc)
+
+    def taken_up(self, job: ActiveJob) -> None:
+        """A generation was claimed."""
+        if job.attempt == 1:
+            self._instruments.queue_time.observe(job.waited_s)
+
+    @contextmanager
+    def in_engine(self, job: ActiveJob, sequence: Sequence) -> Iterator[Timeline]:
+        """Time a generation for the length of a `with` block, which begins before it is submitted to the engine."""
+        run = self._begin(job, sequence)
+        with self._lock:
+            self._runs[sequence.sequence_id] = run
+        try:
+            yield run
+        finally:
+            with self._lock:
+                del self._runs[sequence.sequence_id]
+
+    def _begin(self, job: ActiveJob, sequence: Sequence) -> Timeline:
+        now = self._clock()
+        return Timeline(
+            adapter=sequence.adapter,
+            generated=self._instruments.generation_tokens.labels(sequence.adapter),
+            created_at=now - job.age_s,
+            submitted_at=now,
+            is_fresh=not sequence.output_ids,
+        )
+
+    def produced(self, output: SequenceOutput, at: float) -> None:
+        """The engine brought an output, at that time."""
+        run = self._runs.get(output.sequence_id)
+        if run is None:
+            return
+        if output.token_ids:
+            self._note_tokens(run, output, at)
+        if output.finish_reason is not None:
+            self._note_end(run, output, at)
+
+    def _note_tokens(self, run: Timeline, output: SequenceOutput, at: float) -> None:
+        count = len(output.token_ids)
+        run.generated.inc(count)
+        if run.first_token_at is None:
+            self._note_first_token(run, output, at)
+        else:  # text that was held back comes with all its tokens at once
+            for _ in range(count):
+                self._instruments.itl.observe((at - run.last_token_at) / count)
+        run.last_token_at = at
+
+    def _note_first_token(self, run: Timeline, output: SequenceOutput, at: float) -> None:
+        run.first_token_at = at
+        self._instruments.prompt_tokens.labels(run.adapter).inc(output.num_prompt_tokens)
+        self._instruments.prefill_time.observe(at - run.submitted_at)
+        if run.is_fresh:
+            self._instruments.ttft.observe(at - run.created_at)
+
+    def _note_end(self, run: Timeline, output: SequenceOutput, at: float) -> None:
+        instruments = self._instruments
+        instruments.ended.labels(run.adapter, str(output.finish_reason)).inc()
+        instruments.e2e.observe(at - run.created_at)
+        instruments.prompt_sizes.observe(output.num_prompt_tokens)
+        instruments.answer_sizes.observe(output.num_output_tokens)
+        if run.first_token_at is not None:
+            instruments.decode_time.observe(run.last_token_at - run.first_token_at)
+
+    def _running(self) -> dict[str, int]:
+        with self._lock:
+            return Tally(run.adapter for run in self._runs.values())
+
+    def to_wire(self) -> str:
+        """All figures as they stand, for the board."""
+        return to_wire(self._instruments.families())
+
+
+class MetricsReporter:
+    """Puts the worker's figures up where the API finds them. An idle worker writes nothing: it only keeps them up.
+
+    Args:
+        figures: the figures as they stand, for the board.
+        clock: seconds; monotonic.
+    """
+
+    def __init__(
+        self,
+        metrics_store: MetricsStore,
+        worker_id: str,
+        figures: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics_store = metrics_store
+        self._worker_id = worker_id
+        self._figures = figures
+        self._clock = clock
+        self._last = ""
+        self._due_at = 0.0
+
+    def report(self) -> None:
+        """Report if it is time to; called at every heartbeat. May raise `redis.exceptions.RedisError`."""
+        if self._clock() < self._due_at:
+            return
+        figures = self._figures()
+        if figures != self._last or not self._metrics_store.keep(self._worker_id, ttl_s=TTL_S):
+            self._metrics_store.put(self._worker_id, figures, ttl_s=TTL_S)
+            self._last = figures
+        self._due_at = self._clock() + REPORT_EVERY_S
