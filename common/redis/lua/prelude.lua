@@ -198,7 +198,9 @@ end
 
 local function leave_lane(id, lane)
   if redis.call('ZREM', lane_key(lane, 'pending'), id) == 1 then leave_flow(id, lane) end
-  for _, what in ipairs({'dispatched', 'leases', 'deadlines', 'yielding'}) do redis.call('ZREM', lane_key(lane, what), id) end
+  for _, what in ipairs({'dispatched', 'leases', 'deadlines', 'yielding'}) do
+    redis.call('ZREM', lane_key(lane, what), id)
+  end
   redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 

@@ -99,8 +99,9 @@ static size_t score_packed_row_size(const struct attention *attention) {
 }
 
 size_t attention_scratch_size(const struct attention *attention) {
-    size_t per_query = attention->kernels->fp32.packed_row_size(attention->head_size) + score_packed_row_size(attention) +
-                       2 * (size_t)attention->head_size * sizeof(float) + sizeof(float) + sizeof(struct softmax_state);
+    size_t per_query = attention->kernels->fp32.packed_row_size(attention->head_size) +
+                       score_packed_row_size(attention) + 2 * (size_t)attention->head_size * sizeof(float) +
+                       sizeof(float) + sizeof(struct softmax_state);
     return max_queries(attention) * per_query;
 }
 

@@ -39,8 +39,8 @@ static inline vec panel_load(const char *panel, const int32_t is_half) {
  * registers. */
 static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_packed_rows, const int32_t num_vectors,
                                                             const int32_t is_half, const char *packed_rows,
-                                                            size_t packed_row_size, const struct panels *from, float *out,
-                                                            size_t stride) {
+                                                            size_t packed_row_size, const struct panels *from,
+                                                            float *out, size_t stride) {
     const size_t item_size = is_half ? sizeof(uint16_t) : sizeof(float);
     const char *panels = from->start;
     vec sums[FP32_TILE_ROWS][MAX_TILE_VECTORS];
@@ -90,8 +90,8 @@ static inline __attribute__((always_inline)) void fp32_multiply_group(const int3
                                                                       size_t packed_row_size, int32_t num_packed_rows,
                                                                       struct panels from, float *out, size_t stride) {
     for (int32_t left = num_packed_rows; left > 0; left -= tile_rows) {
-        fp32_tile_of(left < tile_rows ? left : tile_rows, num_panels * PANEL_VECTORS, is_half, packed_rows, packed_row_size,
-                     &from, out, stride);
+        fp32_tile_of(left < tile_rows ? left : tile_rows, num_panels * PANEL_VECTORS, is_half, packed_rows,
+                     packed_row_size, &from, out, stride);
         from.columns_ahead = 0; /* prefetched already */
         packed_rows += (size_t)tile_rows * packed_row_size;
         out += (size_t)tile_rows * stride;
@@ -106,14 +106,15 @@ static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_
         int32_t num_panels = 1;
         if (is_flat && from.num >= FLAT_TILE_PANELS) {
             num_panels = FLAT_TILE_PANELS;
-            fp32_multiply_group(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out,
-                                stride);
+            fp32_multiply_group(FLAT_TILE_PANELS, FLAT_TILE_ROWS, is_half, packed_rows, packed_row_size,
+                                num_packed_rows, from, out, stride);
         } else if (from.num >= TILE_PANELS) {
             num_panels = TILE_PANELS;
-            fp32_multiply_group(TILE_PANELS, FP32_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out,
-                                stride);
+            fp32_multiply_group(TILE_PANELS, FP32_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows,
+                                from, out, stride);
         } else {
-            fp32_multiply_group(1, FP32_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out, stride);
+            fp32_multiply_group(1, FP32_TILE_ROWS, is_half, packed_rows, packed_row_size, num_packed_rows, from, out,
+                                stride);
         }
         from.start += (size_t)num_panels * from.size;
         from.num -= num_panels;
@@ -128,8 +129,8 @@ static void fp32_multiply(const char *packed_rows, size_t packed_row_size, int32
     fp32_tile_of(num_packed_rows, PANEL_VECTORS, 0, packed_rows, packed_row_size, &one, out, stride);
 }
 
-static void exact_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const struct panels *panels,
-                           float *out, size_t stride) {
+static void exact_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
+                           const struct panels *panels, float *out, size_t stride) {
     fp32_multiply_all(0, packed_rows, packed_row_size, num_packed_rows, *panels, out, stride);
 }
 
@@ -137,8 +138,8 @@ static void exact_convert(const float *x, int32_t n, void *out) { memcpy(out, x,
 
 #ifdef VECTOR_HAS_HALF
 
-static void half_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const struct panels *panels,
-                          float *out, size_t stride) {
+static void half_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
+                          const struct panels *panels, float *out, size_t stride) {
     fp32_multiply_all(1, packed_rows, packed_row_size, num_packed_rows, *panels, out, stride);
 }
 

@@ -100,7 +100,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
             __m512i sums[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
             for (int32_t r = 0; r < num_packed_rows; r++)
                 for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++)
-                    sums[r][p] = _mm512_set1_epi32(int8_part_starts(packed_rows + (size_t)r * packed_row_size, columns)[part]);
+                    sums[r][p] =
+                        _mm512_set1_epi32(int8_part_starts(packed_rows + (size_t)r * packed_row_size, columns)[part]);
             const char *values = packed_rows + part * PART_COLUMNS;
             for (size_t i = 0; i < ahead_per_part; i += LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
             ahead.start += ahead_per_part;
@@ -114,7 +115,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
                 }
             }
             for (int32_t r = 0; r < num_packed_rows; r++) {
-                __m512 scale = _mm512_set1_ps(int8_part_scales(packed_rows + (size_t)r * packed_row_size, columns)[part]);
+                __m512 scale =
+                    _mm512_set1_ps(int8_part_scales(packed_rows + (size_t)r * packed_row_size, columns)[part]);
                 for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) {
                     __m512 sum = _mm512_cvtepi32_ps(sums[r][p]);
                     group_sums[r][p] = part % PARTS_PER_GROUP == 0 ? _mm512_mul_ps(sum, scale)
@@ -158,10 +160,11 @@ static void int8_head_encode(const float *x, int32_t columns, void *packed_row) 
 }
 
 /* The tile treats the two halves of a packed row as two packed rows. */
-static void int8_head_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                               int32_t columns, struct stretch ahead, float *out, size_t stride) {
+static void int8_head_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
+                               const char *panel, int32_t columns, struct stretch ahead, float *out, size_t stride) {
     float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];
-    int8_multiply(packed_rows, packed_row_size / 2, 2 * num_packed_rows, panel, columns, ahead, halves[0], INT8_PANEL_ROWS);
+    int8_multiply(packed_rows, packed_row_size / 2, 2 * num_packed_rows, panel, columns, ahead, halves[0],
+                  INT8_PANEL_ROWS);
     for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t i = 0; i < INT8_PANEL_ROWS; i += 16)
             _mm512_storeu_ps(out + (size_t)r * stride + i,

@@ -41,8 +41,8 @@ struct product {
 
     /* out[num_packed_rows][panel_rows] = records . panel, with `stride` floats between the outputs of consecutive packed
      * rows. The order of each sum does not depend on num_packed_rows. ahead: memory that is read next, to be prefetched. */
-    void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel, int32_t columns,
-                     struct stretch ahead, float *out, size_t stride);
+    void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
+                     int32_t columns, struct stretch ahead, float *out, size_t stride);
 };
 
 /* Running softmax of one query over the keys seen so far. */
@@ -66,8 +66,8 @@ struct cache_format {
     /* out[n] = x in this format */
     void (*convert)(const float *x, int32_t n, void *out);
     /* out[num_packed_rows][panels->num * PANEL_ROWS] = fp32 packed rows . panels, as in struct product. */
-    void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const struct panels *panels,
-                     float *out, size_t stride);
+    void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
+                     const struct panels *panels, float *out, size_t stride);
 };
 
 struct kernels {

@@ -22,8 +22,8 @@ static inline __attribute__((always_inline)) void store_row(const struct linear_
 }
 
 /* Store the part of a tile [num_packed_rows][panel_rows] that lies within the matrix. */
-static void store_tile(const struct linear_call *call, const float *tile, int32_t first_packed_row, int32_t num_packed_rows,
-                       int32_t first_row) {
+static void store_tile(const struct linear_call *call, const float *tile, int32_t first_packed_row,
+                       int32_t num_packed_rows, int32_t first_row) {
     const int32_t num_rows = call->linear->rows, panel_rows = call->product->panel_rows;
     const int32_t n = min_int(num_rows - first_row, panel_rows);
     float *y = call->y + (size_t)first_packed_row * (size_t)num_rows + first_row;
@@ -42,7 +42,8 @@ static int32_t even_tile(int32_t num_packed_rows, int32_t tile_rows) {
     return divide_up(num_packed_rows, divide_up(num_packed_rows, tile_rows));
 }
 
-static void multiply_panel(const struct linear_call *call, int32_t first_packed_row, int32_t end_record, int32_t panel) {
+static void multiply_panel(const struct linear_call *call, int32_t first_packed_row, int32_t end_record,
+                           int32_t panel) {
     const struct product *product = call->product;
     const int32_t columns = call->linear->columns;
     const size_t packed_row_size = product->packed_row_size(columns);
@@ -53,8 +54,8 @@ static void multiply_panel(const struct linear_call *call, int32_t first_packed_
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
     for (int32_t r = first_packed_row, num_packed_rows; r < end_record; r += num_packed_rows) {
         num_packed_rows = even_tile(end_record - r, product->tile_rows);
-        product->multiply(call->packed_rows + (size_t)r * packed_row_size, packed_row_size, num_packed_rows, weights, columns, ahead,
-                          tile, (size_t)product->panel_rows);
+        product->multiply(call->packed_rows + (size_t)r * packed_row_size, packed_row_size, num_packed_rows, weights,
+                          columns, ahead, tile, (size_t)product->panel_rows);
         ahead.start += ahead.size;
         store_tile(call, tile, r, num_packed_rows, panel * product->panel_rows);
     }

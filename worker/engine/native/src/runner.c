@@ -34,7 +34,7 @@ struct slm_runner {
     /* Results of the phases. */
     float *hidden;            /* [max_tokens][hidden_size]: the residual stream */
     float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens that need logits */
-    char *packed_rows;            /* [max_tokens]: packed rows, the inputs of the next linear layer */
+    char *packed_rows;        /* [max_tokens]: packed rows, the inputs of the next linear layer */
     float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
     struct partial *partials; /* [max_partials] */
     float *partial_sums;
