@@ -177,6 +177,6 @@ def test_a_line_that_was_served_leaves_nothing_behind(counter: Counter) -> None:
     for name in ("large", "next"):  # virtual time comes to the next one only when the large one has had its tokens
         counter.enter(name, "ann", tokens=10_000)
     counter.serve(2)
-    left = {key for key in counter.redis.keys("slm:lane:generate:*") if "flow" in key}
+    left = {key for key in counter.redis.keys("slm:lane:generate:*") if ":flow:" in key or key.endswith(":flows")}
     assert left == set()
-    assert counter.redis.zrange("slm:lane:generate:turns", 0, -1) == ["ann:interactive"]
+    assert counter.redis.zrange("slm:lane:generate:flow_ends", 0, -1) == ["ann:interactive"]

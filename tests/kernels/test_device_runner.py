@@ -294,7 +294,7 @@ class FakeGraphs:
         self.num_captured = 0
         self.num_replayed = 0
 
-    def record(self, step: Step) -> Step:
+    def capture(self, step: Step) -> Step:
         self.num_captured += 1
         step()
 

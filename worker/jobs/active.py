@@ -114,7 +114,7 @@ class ActiveJobs:
         self._changed = threading.Condition()
 
     @contextmanager
-    def status(self, job: ActiveJob) -> Iterator[None]:
+    def running(self, job: ActiveJob) -> Iterator[None]:
         """Hold a job for the length of a `with` block."""
         with self._changed:
             self._by_sequence[job.sequence_id] = job

@@ -67,7 +67,7 @@ class JobRunner:
             with _boundary(job):
                 self._leave(job, None)
             return
-        with self._jobs.status(job), _time_limit(job), _boundary(job):
+        with self._jobs.running(job), _time_limit(job), _boundary(job):
             self._leave(job, self._failure_of(job))
         log.info("job %s: attempt %d ended", job.id, job.attempt)
 

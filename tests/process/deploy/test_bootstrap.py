@@ -210,7 +210,9 @@ def test_windows_gets_one_line_that_says_what_runs_there(script: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["bootstrap", "options", "start", "verify", "suite", "check_server", "http_client"])
+@pytest.mark.parametrize(
+    "module", ["bootstrap", "options", "start", "verify", "suite", "check.check_server", "check.http_client"]
+)
 def test_what_runs_before_the_installation_needs_the_standard_library_alone(module: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(bootstrap.ROOT)!r}); import deploy.{module}"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)

@@ -74,7 +74,7 @@ class Station:
 
     def run(self) -> ActiveJob:
         job = self.claim()
-        with self.jobs.holding(job):
+        with self.jobs.running(job):
             self._generation.run(job)
         return job
 
@@ -158,7 +158,7 @@ def test_a_job_that_is_handed_over_leaves_the_engine_without_a_result(station: S
     station.submit()
     job = station.claim()
     job.decide(Outcome.RELEASED)
-    with station.jobs.holding(job):
+    with station.jobs.running(job):
         station._generation.run(job)
     assert (station.engine.num_running, station.engine.num_waiting) == (0, 0)
     assert station.store.get("j").state is JobState.RUNNING

@@ -7,16 +7,16 @@ import sys
 
 POLICY = [
     "sequence",
-    "block_pool",
-    "prefix_tree",
-    "kv_cache_manager",
+    "kv_cache.block_pool",
+    "kv_cache.prefix_tree",
+    "kv_cache.manager",
     "model_runner",
-    "stopping",
-    "detokenizer",
-    "output_stream",
+    "output.stopping",
+    "output.detokenizer",
+    "output.stream",
     "scheduler",
     "engine",
-    "asynchronous_engine",
+    "overlap_engine",
 ]
 
 

@@ -29,7 +29,7 @@ from tests.fakes import Outputs
 from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_adapter, save_model
 from worker.engine.loading import loader
 from worker.engine.loading.loader import (
-    LoadedModel,
+    EngineModel,
     TokenizerDecoder,
     choose_device,
     choose_dtype,
@@ -64,7 +64,7 @@ def outputs() -> Outputs:
 
 
 @pytest.fixture
-def loaded(base: Path) -> Iterator[LoadedModel]:
+def loaded(base: Path) -> Iterator[EngineModel]:
     model = load_model(str(base), engine_config(dtype="float32"), base_name="tiny-llama")
     yield model
     model.close()
@@ -76,7 +76,7 @@ def logits_of(model: Any) -> torch.Tensor:
     return logits
 
 
-def run(model: LoadedModel, outputs: Outputs, prompt: str, **limits: Any) -> None:
+def run(model: EngineModel, outputs: Outputs, prompt: str, **limits: Any) -> None:
     model.config = replace(model.config, runner=replace(model.config.runner, **limits))
     engine = model.start_engine(outputs, print)
     params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=10)
@@ -84,12 +84,12 @@ def run(model: LoadedModel, outputs: Outputs, prompt: str, **limits: Any) -> Non
     outputs.wait_for("a")
 
 
-def check(model: LoadedModel, token_ids: list[int]) -> None:
+def check(model: EngineModel, token_ids: list[int]) -> None:
     assert model._engine is not None
     model._engine.check(Sequence("a", token_ids, SamplingParams(seed=0)))
 
 
-def test_a_model_folder_is_loaded_and_answers(loaded: LoadedModel, outputs: Outputs) -> None:
+def test_a_model_folder_is_loaded_and_answers(loaded: EngineModel, outputs: Outputs) -> None:
     expected = loaded.model.generate(
         torch.tensor([loaded.renderer.render("Hi").token_ids]), max_new_tokens=10, do_sample=False, pad_token_id=0
     )
@@ -294,7 +294,7 @@ def test_an_unknown_architecture_is_refused(copy: Path) -> None:
 
 
 def test_an_architecture_that_slots_cannot_hold_is_refused(
-    loaded: LoadedModel, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+    loaded: EngineModel, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loaded.model.config, "layer_types", ["conv", "full_attention"], raising=False)
 
@@ -302,7 +302,7 @@ def test_an_architecture_that_slots_cannot_hold_is_refused(
         run(loaded, outputs, "Hi")
 
 
-def test_the_models_own_limit_caps_the_context(loaded: LoadedModel, outputs: Outputs) -> None:
+def test_the_models_own_limit_caps_the_context(loaded: EngineModel, outputs: Outputs) -> None:
     run(loaded, outputs, "Hi", context_length=1_000_000)
 
     assert loaded.context_length == 512

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from werkzeug.test import TestResponse
 
-from api.jobs.queue_position import Line, PositionWatch
+from api.jobs.queue_position import PositionWatch, QueueWatcher
 from common.jobs.store import QueuePosition
 from common.redis import keys
 from tests.api_in_process import Api
@@ -53,7 +53,7 @@ class Places:
 class Client:
     """One that is told."""
 
-    def __init__(self, line: Line, job_id: str) -> None:
+    def __init__(self, line: QueueWatcher, job_id: str) -> None:
         self.told: list[QueuePosition | None] = []
         self.watch = PositionWatch(line, job_id, self.look)
 
@@ -63,7 +63,7 @@ class Client:
 
 def test_each_move_is_told_once() -> None:
     places = Places()
-    client = Client(Line(places), "a")
+    client = Client(QueueWatcher(places), "a")
     places.places["a"] = QueuePosition(3, 4.5)
     client.watch.begin(known=3)
     wait_until(lambda: len(places.asked) > 3)
@@ -78,7 +78,7 @@ def test_each_move_is_told_once() -> None:
 def test_all_clients_are_looked_up_together_and_a_job_once() -> None:
     places = Places()
     places.places = {"a": QueuePosition(1), "b": QueuePosition(2)}
-    line = Line(places)
+    line = QueueWatcher(places)
     clients = [Client(line, job_id) for job_id in "abab"]
     for client in clients:
         client.watch.begin()
@@ -92,7 +92,7 @@ def test_all_clients_are_looked_up_together_and_a_job_once() -> None:
 
 def test_who_has_gone_is_not_looked_for() -> None:
     places = Places()
-    line = Line(places)
+    line = QueueWatcher(places)
     client = Client(line, "a")
     client.watch.begin()
     client.watch.end()
@@ -106,7 +106,7 @@ def test_who_has_gone_is_not_looked_for() -> None:
 def test_while_redis_is_away_nothing_is_told() -> None:
     places = Places()
     places.is_away = True
-    client = Client(Line(places), "a")
+    client = Client(QueueWatcher(places), "a")
     client.watch.begin(known=2)
     wait_until(lambda: len(places.asked) > 2)
     assert client.told == []

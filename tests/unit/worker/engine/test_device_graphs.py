@@ -74,9 +74,9 @@ def test_a_step_is_tried_on_the_stream_it_is_recorded_on_and_all_share_a_pool(mo
     cuda.install(monkeypatch)
     graphs = CudaGraphs(DEVICE)
 
-    replay = graphs.record(cuda.step)
+    replay = graphs.capture(cuda.step)
     recorded, cuda.events = cuda.events, []
-    graphs.record(lambda: None)
+    graphs.capture(lambda: None)
 
     trial = ["side waits for main", "step on side", "main waits for side"]
     assert recorded == [*trial, "begin", "step on side", "end"]

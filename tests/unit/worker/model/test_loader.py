@@ -13,7 +13,13 @@ from worker.model.loader import engine_config, usable_cores
 
 def test_each_setting_of_the_engine_arrives(tmp_path: Path) -> None:
     settings = Settings(
-        device="mps", dtype="float16", slots=3, context=99, kv_memory=ByteSize(12345), threads=5, data_dir=tmp_path
+        device="mps",
+        dtype="float16",
+        max_num_seqs=3,
+        context=99,
+        kv_memory=ByteSize(12345),
+        threads=5,
+        data_dir=tmp_path,
     )
 
     assert engine_config(settings) == EngineConfig(

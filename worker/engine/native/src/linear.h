@@ -3,7 +3,7 @@
 #define SLM_LINEAR_H
 
 #include "kernels.h"
-#include "pool.h"
+#include "thread_pool.h"
 #include "slm_native.h"
 
 /* y[num_packed_rows] (+)= linear(records) */

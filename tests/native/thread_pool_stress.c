@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pool.h"
+#include "thread_pool.h"
 
 #define PHASES 200
 #define MAX_TASKS 20
