@@ -3,8 +3,8 @@
 #define SLM_LINEAR_H
 
 #include "kernels.h"
-#include "thread_pool.h"
 #include "slm_native.h"
+#include "thread_pool.h"
 
 /* y[num_packed_rows] (+)= linear(records) */
 struct linear_call {
