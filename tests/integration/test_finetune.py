@@ -95,7 +95,7 @@ def test_gpt2_is_trained_on_its_own_layers_and_other_settings_do_not_resume(tmp_
     options = ("--base-model", base, "--data", data, "--output", output, "--batch-size", "1", "--resume")
     done = run("cudaInit_cpu.py", *options, "--rank", "4")
     assert done.returncode == 1
-    assert "rank = 2, now it is 4" in done.stderr
+    assert "rank = 2; now it is 4" in done.stderr
     assert "Traceback" not in done.stderr
 
 
