@@ -1,5 +1,5 @@
-"""The worker process: takes jobs from the queue, runs them through one engine and publishes what comes out.
+"""The worker process: takes jobs from the queue, runs them through one engine and publishes their events.
 
-Rule of this folder: it never imports `api` or flask; the two meet only in `common`. Nothing happens at import. Only
-`worker/engine` touches torch and the model, and it in turn knows neither Redis nor Celery.
+Rule of this folder: it never imports `api` or flask; both sides share only `common`. Only `worker.app` has an effect at
+import. Only `worker/engine` uses torch and the model, and it knows neither Redis nor Celery.
 """

@@ -1,4 +1,4 @@
-"""Entry point of a worker: `celery -A worker.app worker`. The only module here that does something when imported."""
+"""Entry point of a worker: `celery -A worker.app worker`. The only module of the worker with an effect at import."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def _from_env() -> WorkerApp:
-    """Celery imports this before it reads the options of its command, and variables that stand for them."""
+    """Celery imports this module before it reads its command-line options, and the variables that replace them."""
     forget_others(os.environ)
-    warnings.simplefilter("ignore", SecurityWarning)  # of pickles read as root: there are none (`accept_content`)
+    warnings.simplefilter("ignore", SecurityWarning)  # about pickles read as root: none are accepted (`accept_content`)
     from worker.celery.app import WorkerApp
     from worker.model.loader import ConfiguredModelLoader
 

@@ -1,4 +1,4 @@
-"""The worker process put together: the only place that makes its parts, starts them and stops them."""
+"""Creates the parts of a worker process, starts them and stops them. No other module knows all of them."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from worker.model.protocols import LoadedModel, ModelLoader
 from worker.observation.metrics import MetricsReporter, WorkerMetrics
 from worker.observation.traces import Traces
 
-REDIS_RETRIES = 10  # a worker has the patience that a client's request has not
+REDIS_RETRIES = 10  # more than the API's, since no client waits for a reply
 SETTLE_POLL_S = 0.2
-HAND_OVER_S = 1.0  # for jobs to be handed over; if Redis is away, their leases run out
-FORCE_AFTER_S = 10.0  # what an orderly end may take beyond the drain before the process is ended by force
+RELEASE_S = 1.0  # time to release the jobs; if Redis is away, their leases expire
+FORCE_AFTER_S = 10.0  # how long an orderly end may take after the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class WorkerRuntime:
         self._store = store
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
-        self._publisher = Publisher(store, self._jobs, self._lose, self._metrics, self.outage)
+        self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
         self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
@@ -81,7 +81,7 @@ class WorkerRuntime:
             self._jobs,
             lease_s=settings.lease_s,
             report=self.report,
-            on_lost=self._lose,
+            on_fenced=self._fence,
             on_cancel=self._cancel,
             watchdog=self._watchdog,
             metrics=MetricsReporter(MetricsStore(redis), worker_id, self._metrics.to_wire),
@@ -107,15 +107,15 @@ class WorkerRuntime:
         prepare = Preparation(jobs, self._model_manager).run
         self._runner = JobRunner(jobs, self._jobs, run, prepare, worker_id=worker_id, lease_s=settings.lease_s)
 
-    # -- life ----------------------------------------------------------------------------------------------------------
+    # -- start and stop ------------------------------------------------------------------------------------------------
 
     def start(self, interrupted: Callable[[], bool]) -> None:
-        """Come up to the desired state; returns when jobs can be taken, or as soon as `interrupted` says so."""
+        """Start all parts; return when the desired state is reached, or as soon as `interrupted` returns True."""
         self._heartbeat.start()
         self._heartbeat.publish()  # seen by the API before the slow imports
         self._subscriber.start()
         self._control = ControlListener(
-            self._subscriber, on_cancel=self._cancel_id, on_yield=self._yield_id, on_model=self._model_manager.nudge
+            self._subscriber, on_cancel=self._cancel_id, on_yield=self._release_id, on_model=self._model_manager.nudge
         )
         self._control.start()
         self._publisher.start()
@@ -132,7 +132,7 @@ class WorkerRuntime:
             self._store.dispatch_due()
 
     def begin_drain(self, grace_s: float | None = None) -> None:
-        """Take no more jobs; let the running ones finish for `grace_s`, then hand them over. Returns at once."""
+        """Take no more jobs; release those that still run after `grace_s`. Returns immediately."""
         if self._draining.is_set():
             return
         self._draining.set()
@@ -140,7 +140,7 @@ class WorkerRuntime:
         threading.Thread(target=self._drain, args=(grace,), name="slm-drain", daemon=True).start()
 
     def stop(self) -> None:
-        """End in order: the jobs first, then the model, then what reports of them."""
+        """Stop in order: the jobs, then the model, then the parts that report."""
         self.begin_drain()
         self._jobs.wait_until_empty(self._settings.drain_s + self._settings.lease_s)
         if self._control is not None:
@@ -153,12 +153,12 @@ class WorkerRuntime:
             self._tracer.close()
 
     def handle_message(self, job_id: str) -> None:
-        """Run the job, if it waits; called on a thread of the pool."""
-        self._watchdog.heard()
+        """Run the job, if it waits; called on a pool thread."""
+        self._watchdog.note_message()
         self._runner.handle_message(job_id, draining=self._draining.is_set())
 
     def report(self) -> WorkerReport:
-        """The worker's account of itself now."""
+        """Return the worker's current report."""
         status = self._model_manager.status
         draining = self._draining.is_set()
         model = status.model
@@ -179,10 +179,10 @@ class WorkerRuntime:
         model = self._model_manager.status.model
         return None if model is None else model.engine
 
-    # -- what the parts ask of each other ------------------------------------------------------------------------------
+    # -- calls between the parts ---------------------------------------------------------------------------------------
 
     def _note_model(self) -> None:
-        """Report what is, or would be, loaded: it may have been trained since the last load."""
+        """Report the model that would be loaded now: an adapter may have been trained since the last load."""
         spec = self._model_loader.spec()
         self._identity = self._identity.but(device=spec.device, base_model=spec.base_model, lora_path=spec.lora_path)
 
@@ -194,15 +194,15 @@ class WorkerRuntime:
         for job in self._jobs.of_job(job_id):
             self._cancel(job)
 
-    def _yield_id(self, job_id: str) -> None:
-        """Others need the slot of a job that nobody reads."""
+    def _release_id(self, job_id: str) -> None:
+        """Release a job that nobody reads, because others need its capacity."""
         for job in self._jobs.of_job(job_id):
             job.decide(Outcome.RELEASED)
 
     def _cancel(self, job: ActiveJob) -> None:
         job.request_end(Cancelled("The job was cancelled."))
 
-    def _lose(self, job: ActiveJob) -> None:
+    def _fence(self, job: ActiveJob) -> None:
         job.decide(Outcome.FENCED)
 
     def _drain(self, grace_s: float) -> None:
@@ -211,14 +211,14 @@ class WorkerRuntime:
             self._patient.end_patience()
             return
         left = self._jobs.all()
-        log.info("handing over %d jobs", len(left))
+        log.info("releasing %d jobs", len(left))
         for job in left:
             job.decide(Outcome.RELEASED)
-        self._jobs.wait_until_empty(HAND_OVER_S)
+        self._jobs.wait_until_empty(RELEASE_S)
         self._patient.end_patience()
 
     def _is_free(self) -> bool:
-        """Whether a wake-up message could be answered now."""
+        """Return whether a wake-up message could be handled now."""
         is_taking = self._takes_jobs and not self._draining.is_set()
         return is_taking and len(self._jobs.all()) < self._settings.max_num_seqs + SPARE_THREADS
 
@@ -230,7 +230,7 @@ class WorkerRuntime:
         self._end_process(grace_s=0)
 
     def _end_process(self, grace_s: float) -> None:
-        """Hand the jobs over and end, for the supervisor to start a new worker; by force if Celery does not react."""
+        """Release the jobs and end, so that the supervisor starts a new worker; by force if Celery does not react."""
         self.begin_drain(grace_s)
         os.kill(os.getpid(), signal.SIGTERM)
         force = threading.Timer(grace_s + FORCE_AFTER_S, os._exit, [1])

@@ -57,6 +57,6 @@ def test_a_wake_up_that_arrives_starts_the_count_again(kennel: Kennel) -> None:
     kennel.redis.lpush(QUEUE, "message")
     kennel.check_after(0)
     kennel.check_after(STALL_S - 1)
-    kennel.dog.heard()
+    kennel.dog.note_message()
     assert kennel.check_after(1) == 0
     assert kennel.check_after(STALL_S) == 1

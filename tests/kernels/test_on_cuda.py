@@ -18,7 +18,7 @@ from tests.unit.worker.engine.model_runs import PROMPTS, Run, generate, greedy
 from tests.unit.worker.engine.test_random_choice import SETTINGS, make_choice
 from tests.unit.worker.engine.tiny_models import make_model
 from worker.engine.device.graphs import PlainSteps
-from worker.engine.sampling.random_choice import draw
+from worker.engine.sampling.random_sampling import draw
 from worker.engine.sampling.sampler import Sampler
 from worker.engine.sequence import Sequence
 

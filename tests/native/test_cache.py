@@ -60,7 +60,7 @@ def test_a_budget_limits_the_blocks(make_runner):
 
 
 def test_a_budget_below_one_sequence_is_refused(make_runner):
-    with pytest.raises(ValueError, match="the budget is 1000"):
+    with pytest.raises(ValueError, match="the limit is 1000"):
         make_runner(make_model("llama"), kv_bytes=1000)
 
 

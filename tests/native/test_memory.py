@@ -25,7 +25,7 @@ def test_memory_is_taken_when_asked_for_and_not_before() -> None:
     before = resident()
     memory = Memory(256 * MIB)
     assert resident() - before < 16 * MIB
-    memory.take(64 * MIB)
+    memory.populate(64 * MIB)
     assert 60 * MIB < resident() - before < 96 * MIB
     memory.close()
     assert resident() - before < 16 * MIB
@@ -33,15 +33,15 @@ def test_memory_is_taken_when_asked_for_and_not_before() -> None:
 
 def test_memory_that_was_taken_is_zero_and_stays_as_it_was_written() -> None:
     memory = Memory(4 * MIB)
-    memory.take(2 * MIB)
+    memory.populate(2 * MIB)
     assert ctypes.string_at(memory.address, 4 * MIB) == bytes(4 * MIB)
     ctypes.memset(memory.address, 7, MIB)
-    memory.take(4 * MIB)
+    memory.populate(4 * MIB)
     assert ctypes.string_at(memory.address, MIB) == b"\x07" * MIB
     memory.close()
 
 
 def test_more_than_there_is_cannot_be_taken() -> None:
     memory = Memory(MIB)
-    memory.take(1 << 40)
+    memory.populate(1 << 40)
     memory.close()

@@ -126,7 +126,7 @@ def test_a_budget_below_one_sequence_is_refused_with_what_to_do(
 ) -> None:
     if not is_native:
         monkeypatch.setattr(runner_choice, "NativeRunner", _missing)
-    with pytest.raises(ModelUnavailable, match=r"the budget is 1000\. Set SLM_KV_MEMORY higher or SLM_CONTEXT lower"):
+    with pytest.raises(ModelUnavailable, match=r"the limit is 1000\. Set SLM_KV_MEMORY higher or SLM_CONTEXT lower"):
         make_limited(model, kv_bytes=1000)
 
 
@@ -188,7 +188,7 @@ def test_an_accelerator_gets_its_own_runner_prepared(
     "raised",
     [
         OutOfMemoryError("no room"),
-        UnsupportedModelError("No code of our own for it."),
+        UnsupportedModelError("The server's own kernels do not support it."),
         DeviceLostError("operation not permitted when stream is capturing"),
         RuntimeError("the capture was invalidated"),
     ],

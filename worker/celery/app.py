@@ -1,4 +1,4 @@
-"""The worker as a Celery application: its tasks, and the runtime behind them."""
+"""The worker as a Celery application: its tasks, and the runtime that handles them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.runtime import WorkerRuntime
 
 
 class WorkerApp(Celery):
-    """The application, its tasks, and the runtime that the bootstep makes when a worker starts."""
+    """The application, its tasks, and the runtime, which the bootstep creates when a worker starts."""
 
     runtime: WorkerRuntime
 
@@ -28,7 +28,7 @@ class WorkerApp(Celery):
             self.task(name=kind.task_name)(self._handle_message)
 
     def make_runtime(self, worker_id: str) -> WorkerRuntime:
-        """Build the worker's parts and keep them where the tasks find them."""
+        """Create the runtime and keep it for the tasks."""
         self.runtime = WorkerRuntime(self, *self._runtime_parts, worker_id)
         return self.runtime
 

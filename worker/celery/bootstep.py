@@ -1,4 +1,4 @@
-"""Where Celery and the runtime meet: a bootstep that starts before the consumer takes its first message."""
+"""Starts and stops the runtime as a Celery bootstep, before the consumer takes its first message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.runtime import WorkerRuntime
 
 
 class RuntimeStep(bootsteps.StartStopStep):
-    """Starts and stops the runtime with the worker. What `start` raises ends the worker."""
+    """Starts and stops the runtime with the worker. An exception from `start` ends the worker."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -26,12 +26,12 @@ class RuntimeStep(bootsteps.StartStopStep):
         worker_shutdown.connect(_end_process, weak=False)
 
     def start(self, parent: Any) -> None:
-        """Load what is to be loaded, then let the consumer start."""
+        """Start the runtime, which loads the model if one is wanted; the consumer starts afterwards."""
         del parent
         self._runtime.start(interrupted=_is_ending)
 
     def stop(self, parent: Any) -> None:
-        """End the runtime."""
+        """Stop the runtime."""
         del parent
         self._runtime.stop()
 
@@ -40,7 +40,7 @@ class RuntimeStep(bootsteps.StartStopStep):
 
 
 def _end_process(sender: Any, **_: Any) -> None:
-    """All has been stopped in order. Taking torch apart, as an interpreter does at its end, takes a second or more."""
+    """Exit without the interpreter's cleanup: everything has stopped, and unloading torch takes a second or more."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(sender.exitcode or 0)

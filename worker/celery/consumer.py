@@ -1,8 +1,8 @@
-"""Celery's consumer, made patient: neither a message nor an error answer of Redis ends the worker.
+"""Celery's consumer, made patient: neither a message nor an error reply of Redis ends the worker.
 
-A message only says "look into the store" (`common/queue.py`), so one that cannot be read is dropped: if it was a
-wake-up message, the reaper sends another. By itself Celery 5.7 ends the process on such a message, and on every error
-answer that is not a lost connection (MISCONF, READONLY, NOPERM, OOM, ...).
+A message only says "look into the store" (`common/queue.py`), so an unreadable message is dropped: if it was a wake-up
+message, the reaper sends another. Celery 5.7 by itself ends the process on such a message, and on every error reply
+that is not a lost connection (MISCONF, READONLY, NOPERM, OOM, ...).
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from common.redis.outage import Outage
 if TYPE_CHECKING:
     from worker.celery.app import WorkerApp
 
-BRPOP_S = 0.2  # how long Redis waits for a message before it says that there is none; a stopping worker waits for that
-RETRY_S = 1.0  # pause before the queue is tried again
+BRPOP_S = 0.2  # how long Redis waits for a message before it replies that there is none; delays a worker's stop
+RETRY_S = 1.0  # pause before the queue is read again
 _READING = "queue not read"
 
 log = logging.getLogger(__name__)
 
 
 class Channel(redis.Channel):
-    """kombu's, but without an end by what it reads. celery-types does not know the methods."""
+    """kombu's channel, but no message or error reply ends it. celery-types does not know the methods."""
 
     connection: Transport
 
     def _brpop_read(self, **options: Any) -> bool | None:
-        """Read the answer to BRPOP and hand the message on."""
+        """Read the reply to BRPOP and pass the message on."""
         try:
-            answer = _unless_unreadable(super()._brpop_read, **options)  # type: ignore[misc]
+            reply = _unless_unreadable(super()._brpop_read, **options)  # type: ignore[misc]
         except Empty:
             self.connection.outage.note_success(_READING)
             raise
@@ -49,33 +49,33 @@ class Channel(redis.Channel):
             time.sleep(RETRY_S)
             raise Empty from err
         self.connection.outage.note_success(_READING)
-        return answer
+        return reply
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Keep the queue of remote control known; no job needs it."""
+        """Keep the remote-control queue registered; no job needs it."""
         try:
             super().maybe_refresh_binding_expiry()  # type: ignore[misc]
         except ResponseError as err:
             log.debug("the queue of remote control was not refreshed: %s", err)
 
     def _receive_one(self, client: Any) -> bool | None:
-        """Read a message of remote control and hand it on."""
+        """Read a remote-control message and pass it on."""
         return _unless_unreadable(super()._receive_one, client)  # type: ignore[misc]
 
 
 def _unless_unreadable(read: Callable[..., bool | None], *args: Any, **options: Any) -> bool | None:
-    """A boundary: whatever a message contains ends with this message."""
+    """A boundary: an error that a message causes only drops this message."""
     try:
         return read(*args, **options)
     except (Empty, RedisError, OSError):
         raise
     except Exception:
-        log.exception("dropped a message that cannot be read")
+        log.exception("dropped an unreadable message")
         return True
 
 
 class Transport(redis.Transport):
-    """kombu's, with our channel. `outage` must be set before anything is read."""
+    """kombu's transport, with our channel. `outage` must be set before anything is read."""
 
     Channel = Channel
     brpop_timeout = BRPOP_S  # type: ignore[assignment]  # Redis takes parts of a second
@@ -83,7 +83,7 @@ class Transport(redis.Transport):
 
 
 class PatientConsumer(Consumer):
-    """Waits while Redis cannot be used, and says so once; `worker_consumer` of the Celery settings names it.
+    """Waits while Redis cannot be used, and logs it once; Celery's setting `worker_consumer` names this class.
 
     Needs `broker_channel_error_retry`: Celery then connects again after error answers too.
     """
@@ -93,7 +93,7 @@ class PatientConsumer(Consumer):
         self._outage = cast("WorkerApp", self.app).runtime.outage
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
-        """A connection that stands."""
+        """Return a connection that has been established."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport_cls = Transport  # type: ignore[assignment]  # whatever the URL's scheme is
         connection.resolve_aliases = {Transport: Transport.driver_type}  # type: ignore[dict-item]  # its name in logs
@@ -101,7 +101,7 @@ class PatientConsumer(Consumer):
         return self.ensure_connected(connection)
 
     def ensure_connected(self, conn: Connection) -> Connection:
-        """Connect, however long it takes; only the end of the worker ends it early."""
+        """Connect, however long it takes; only the worker's shutdown ends the wait."""
         while True:
             maybe_shutdown()
             try:
@@ -113,11 +113,11 @@ class PatientConsumer(Consumer):
                 return conn
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Called before the next try."""
+        """Wait before the next attempt."""
         self._wait(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Called before the next try: close the connection."""
+        """Wait before the next attempt, and close the broken connection."""
         self._wait(exc)
         connection, self.connection = self.connection, None
         if connection is not None:

@@ -12,7 +12,7 @@ from kombu.asynchronous import get_event_loop
 
 
 class TaskPool(ThreadPool):
-    """Celery's thread pool, mended in one point: a task that ends wakes the event loop.
+    """Celery's thread pool, with one correction: a task that ends wakes the event loop.
 
     With early acks and `worker_disable_prefetch` nothing else wakes it, and the next message would wait for the loop's
     1 s timer.
@@ -42,4 +42,4 @@ def _wake_event_loop() -> None:
 
 
 def _nothing() -> None:
-    """What the loop is woken for."""
+    """Do nothing: the call only wakes the loop."""

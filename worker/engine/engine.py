@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 Deliver = Callable[[list[SequenceOutput]], None]
 Sample = SampledToken | SLMError  # a token, or the error that ends its sequence
-Choice = tuple[Sequence, list[Sample]]  # a sequence's next tokens
+NextTokens = tuple[Sequence, list[Sample]]
 
 
 class TokenSampler(Protocol):
@@ -113,7 +113,7 @@ class Engine:
 
     @property
     def kv_usage(self) -> float:
-        """Share of the cache that running sequences hold, from 0 to 1."""
+        """Share of the cache that running sequences use, from 0 to 1."""
         return self._scheduler.cache_usage
 
     @property
@@ -226,7 +226,7 @@ class Engine:
             self._update(self._execute(batch))
         self._conclude()
 
-    def _execute(self, batch: ScheduledBatch) -> list[Choice]:
+    def _execute(self, batch: ScheduledBatch) -> list[NextTokens]:
         """Run the model. If the whole forward fails, all its sequences fail, and the engine continues."""
         try:
             for copy in batch.copies:
@@ -236,7 +236,7 @@ class Engine:
             raise
         except OutOfMemoryError as error:
             if self._scheduler.shrink(batch):
-                logger.warning("Not enough memory for a step (%s): from now on at most half of it at once.", error)
+                logger.warning("Not enough memory for a step (%s): steps are limited to half its size now.", error)
                 return []
             return _failed(batch, "Not enough memory for a single token.")
         except Exception:
@@ -245,7 +245,7 @@ class Engine:
         self._scheduler.advance(batch)
         return results
 
-    def _compute(self, batch: ScheduledBatch) -> list[Choice]:
+    def _compute(self, batch: ScheduledBatch) -> list[NextTokens]:
         logits = self._runner.forward(batch.rows)
         if batch.has_draft_tokens:
             ends = accumulate(row.num_logits for row in batch.rows)
@@ -272,8 +272,8 @@ class Engine:
             sequence.num_pending = 0
         return samples
 
-    def _update(self, choices: list[Choice]) -> None:
-        for sequence, samples in choices:
+    def _update(self, results: list[NextTokens]) -> None:
+        for sequence, samples in results:
             stream = self._streams[sequence.sequence_id]
             try:
                 self._append(stream, samples)
@@ -377,7 +377,7 @@ class Engine:
         with self._changed:
             self._changed.notify_all()
 
-    # The thread.
+    # The engine thread.
 
     def _run(self) -> None:
         try:
@@ -385,7 +385,7 @@ class Engine:
                 self.step()
             self._end()
         except Exception as error:
-            logger.critical("The engine cannot go on.", exc_info=True)
+            logger.critical("The engine has failed.", exc_info=True)
             self._on_fatal(error)
         finally:
             with self._changed:
@@ -407,6 +407,6 @@ class Engine:
         self._deliver_outputs()
 
 
-def _failed(batch: ScheduledBatch, reason: str) -> list[Choice]:
+def _failed(batch: ScheduledBatch, reason: str) -> list[NextTokens]:
     """Return an error for each sequence of the batch."""
     return [(sequence, [InternalError(reason)]) for sequence in batch.sequences]

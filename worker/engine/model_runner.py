@@ -37,7 +37,7 @@ class Row(NamedTuple):
     adapter: str
     needs_logits: bool  # false for all prefill chunks except the last
     num_draft_tokens: int = 0  # how many of the last tokens are draft tokens
-    source: int | None = None  # for an asynchronous runner: the index of its only token in the last samples
+    source: int | None = None  # for an `OverlapRunner`: the index of its only token in the last samples
 
     @property
     def num_logits(self) -> int:

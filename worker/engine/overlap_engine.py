@@ -1,4 +1,4 @@
-"""The step loop for asynchronous devices: a step starts before the tokens of the previous one are known."""
+"""The step loop for devices that compute on their own: a step starts before the previous one's tokens are known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import InternalError, SLMError
-from worker.engine.engine import Choice, Engine, Sample, TokenSampler
+from worker.engine.engine import Engine, NextTokens, Sample, TokenSampler
 from worker.engine.model_runner import DeviceLostError, OverlapRunner
 from worker.engine.scheduler import ScheduledBatch
 from worker.engine.sequence import Sequence, SequenceStatus
@@ -74,12 +74,12 @@ class OverlapEngine(Engine):
         batch = self._scheduler.schedule()
         failures = self._execute(batch) if batch.rows else []
         self._take(self._awaited)
-        self._update([choice for choice in failures if self._is_here(choice[0])])
+        self._update([failure for failure in failures if self._is_in_engine(failure[0])])
         self._conclude()
         if not self._scheduler.has_work:  # only superfluous rows are in flight
             self._settle()
 
-    def _compute(self, batch: ScheduledBatch) -> list[Choice]:
+    def _compute(self, batch: ScheduledBatch) -> list[NextTokens]:
         """Launch the step; its tokens are fetched later."""
         previous = None if self._awaited is None else self._awaited.samples.tokens
         sequences = batch.sampled
@@ -103,12 +103,12 @@ class OverlapEngine(Engine):
             return
         samples = _fetch(launch)
         taken = zip(launch.sequences, samples, strict=True)
-        choices: list[Choice] = [(sequence, [sample]) for sequence, sample in taken if self._is_here(sequence)]
-        for sequence, _ in choices:
+        results: list[NextTokens] = [(sequence, [sample]) for sequence, sample in taken if self._is_in_engine(sequence)]
+        for sequence, _ in results:
             sequence.num_pending -= 1
-        self._update(choices)
+        self._update(results)
 
-    def _is_here(self, sequence: Sequence) -> bool:
+    def _is_in_engine(self, sequence: Sequence) -> bool:
         """Return whether the sequence has not ended; another sequence may have its id by now."""
         stream = self._streams.get(sequence.sequence_id)
         return stream is not None and stream.sequence is sequence

@@ -17,7 +17,7 @@ class PromptLookup:
         self._ends: dict[tuple[int, ...], int] = {}  # run -> index of the token after it
         self._num_read = 0
 
-    def draft_token(self, token_ids: list[int], count: int) -> list[int]:
+    def draft_tokens(self, token_ids: list[int], count: int) -> list[int]:
         """Return `count` draft tokens, or none.
 
         Args:
@@ -26,7 +26,7 @@ class PromptLookup:
         self._read(token_ids)
         for length in range(LONGEST, SHORTEST - 1, -1):
             if (end := self._ends.get(tuple(token_ids[-length:]))) is not None:
-                return _copy_on(token_ids, end, count)
+                return _continuation(token_ids, end, count)
         return []
 
     def _read(self, token_ids: list[int]) -> None:
@@ -37,7 +37,7 @@ class PromptLookup:
         self._num_read = len(token_ids)
 
 
-def _copy_on(token_ids: list[int], begin: int, count: int) -> list[int]:
+def _continuation(token_ids: list[int], begin: int, count: int) -> list[int]:
     """Return `count` tokens from `begin` on; after the end, the copied tokens repeat."""
     period = len(token_ids) - begin
     return [token_ids[begin + index % period] for index in range(count)]

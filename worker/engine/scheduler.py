@@ -38,14 +38,14 @@ class ScheduledBatch:
 class _Budget:
     """The prompt tokens that a step can still take: in total, and from long prompts."""
 
-    of_all: int
-    of_long: int
+    total: int
+    for_long: int
 
     def take(self, count: int, *, is_long: bool) -> int:
         """Take up to `count` tokens from the budget; return how many."""
-        taken = min(count, self.of_all, self.of_long) if is_long else min(count, self.of_all)
-        self.of_all -= taken
-        self.of_long -= taken if is_long else 0
+        taken = min(count, self.total, self.for_long) if is_long else min(count, self.total)
+        self.total -= taken
+        self.for_long -= taken if is_long else 0
         return taken
 
 
@@ -103,7 +103,7 @@ class Scheduler:
 
     @property
     def cache_usage(self) -> float:
-        """Share of the cache that running sequences hold, from 0 to 1."""
+        """Share of the cache that running sequences use, from 0 to 1."""
         return self._cache.usage
 
     def add(self, sequence: Sequence) -> None:
@@ -152,7 +152,7 @@ class Scheduler:
             self.waiting.remove(sequence)
             return
         self.running.remove(sequence)
-        self._cache.close(sequence, keep=is_sound)
+        self._cache.free(sequence, reusable=is_sound)
 
     def shrink(self, batch: ScheduledBatch) -> bool:
         """Halve the number of running sequences and the size of prompt chunks from now on.
@@ -169,9 +169,9 @@ class Scheduler:
         return True
 
     def check_idle(self) -> None:
-        """Raise `RuntimeError` if a block is held although nothing runs."""
-        if not self.running and self._cache.num_held:
-            raise RuntimeError(f"{self._cache.num_held} blocks are held, but no sequence runs.")
+        """Raise `RuntimeError` if a block is in use although nothing runs."""
+        if not self.running and self._cache.num_used:
+            raise RuntimeError(f"{self._cache.num_used} blocks are in use, but no sequence runs.")
 
     def _admit(self) -> list[BlockCopy]:
         """Start the sequences that fit; none may overtake a sequence that does not fit."""
@@ -180,13 +180,13 @@ class Scheduler:
             if len(self.running) >= self._max_running:
                 break
             if sequence.is_undecided:
-                continue  # it would hold blocks without computing anything
+                continue  # it would use blocks without computing anything
             if any(self._cache.shares_with(sequence, other) for other in self.running):
                 continue  # soon its prefix can be shared instead of computed
-            opened = self._cache.open(sequence, headroom=sum(map(self._cache.can_grow, self.running)))
-            if opened is None:
+            new_copies = self._cache.allocate(sequence, headroom=sum(map(self._cache.may_extend, self.running)))
+            if new_copies is None:
                 break
-            copies += opened
+            copies += new_copies
             self.waiting.remove(sequence)
             sequence.status = SequenceStatus.RUNNING
             self.running.append(sequence)
@@ -196,8 +196,8 @@ class Scheduler:
         """Return the step's budget. The oldest prompt goes first, so that the first answers of a burst begin early."""
         if not num_decoding:
             return _Budget(self._prefill_chunk, self._prefill_chunk)
-        of_long = min(self._prefill_chunk, max(self._mixed_chunk, int(MIXED_SHARE * num_decoding)) * num_prefilling)
-        return _Budget(min(self._prefill_chunk, max(of_long, self._short_prompt)), of_long)
+        for_long = min(self._prefill_chunk, max(self._mixed_chunk, int(MIXED_SHARE * num_decoding)) * num_prefilling)
+        return _Budget(min(self._prefill_chunk, max(for_long, self._short_prompt)), for_long)
 
     def _draft_tokens(self, sequence: Sequence) -> list[int]:
         """Return draft tokens for the sequence, as far as there is room for them and one more token."""
@@ -208,19 +208,19 @@ class Scheduler:
         )
         if count <= 0 or sequence.reads_history:
             return []
-        draft_tokens = sequence.draft_token(count)
-        return draft_tokens if self._cache.grow(sequence, sequence.num_tokens + len(draft_tokens)) else []
+        draft_tokens = sequence.draft_tokens(count)
+        return draft_tokens if self._cache.extend(sequence, sequence.num_tokens + len(draft_tokens)) else []
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Extend the sequence's blocks, preempting younger sequences; return False if it had to be preempted itself."""
-        while sequence.status is SequenceStatus.RUNNING and not self._cache.grow(sequence, num_tokens):
+        while sequence.status is SequenceStatus.RUNNING and not self._cache.extend(sequence, num_tokens):
             self._preempt(self.running[-1])
         return sequence.status is SequenceStatus.RUNNING
 
     def _preempt(self, sequence: Sequence) -> None:
         """Move the sequence to the front of the queue, to be computed again later."""
         self.running.remove(sequence)
-        self._cache.close(sequence, keep=True)
+        self._cache.free(sequence, reusable=True)
         sequence.status = SequenceStatus.WAITING
         self.waiting.appendleft(sequence)
         self.num_preemptions += 1

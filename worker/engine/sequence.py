@@ -135,7 +135,7 @@ class Sequence:
         for field_name, token_ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
             if (unknown := _unknown(token_ids, vocab_size)) is not None:
                 raise InvalidRequest(
-                    f"{field_name} must hold token ids of the model, 0 to {vocab_size - 1}; got {unknown}",
+                    f"{field_name} must contain token ids of the model, 0 to {vocab_size - 1}; got {unknown}",
                     param=field_name,
                 )
         if (unknown := _unknown(self.prompt_ids, vocab_size)) is not None:
@@ -146,9 +146,9 @@ class Sequence:
         if (unknown := _unknown(self.output_ids, vocab_size)) is not None:
             raise InternalError(f"Token {unknown} is not in the model's vocabulary of {vocab_size}.")
 
-    def draft_token(self, count: int) -> list[int]:
+    def draft_tokens(self, count: int) -> list[int]:
         """Return `count` draft tokens, or none."""
-        return self.lookup.draft_token(self.all_ids(), count)
+        return self.lookup.draft_tokens(self.all_ids(), count)
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
         """Return the next `count` token ids to compute."""
@@ -159,8 +159,8 @@ class Sequence:
         split = len(self.prompt_ids)
         if start >= split:
             return self.output_ids[start - split : start - split + count]
-        head = self.prompt_ids[start : start + count]
-        return head + self.output_ids[: count - len(head)]
+        prompt_part = self.prompt_ids[start : start + count]
+        return prompt_part + self.output_ids[: count - len(prompt_part)]
 
     def all_ids(self) -> list[int]:
         """Return the token ids of prompt and output together."""
@@ -171,7 +171,7 @@ class Sequence:
 class SampledToken:
     """A token and, if requested, its log probability (natural logarithm, in the model's own distribution).
 
-    `top` are the most probable tokens with their log probabilities, best first; the chosen one need not be among them.
+    `top` are the most probable tokens with their log probabilities, best first, maybe without the chosen token.
     """
 
     token_id: int

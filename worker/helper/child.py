@@ -15,16 +15,16 @@ RunTask = Callable[[str, Any], Any]  # name and arguments of a task -> result, a
 
 
 def serve_tasks(link: Connection, run: RunTask) -> None:
-    """Answer {"task", "args", "limits"} with {"value"} or {"error"} (of an `SLMError`), or die from lack of memory."""
+    """Reply to {"task", "args", "limits"} with {"value"} or {"error"} (an `SLMError`), or die from lack of memory."""
     while True:
         try:
             request = receive(link)
         except (EOFError, OSError):
             return
-        send(link, _answer(request, run))
+        send(link, _reply(request, run))
 
 
-def _answer(request: dict[str, Any], run: RunTask) -> dict[str, Any]:
+def _reply(request: dict[str, Any], run: RunTask) -> dict[str, Any]:
     """Run one task; return every error to the caller, since this is the boundary of the process."""
     try:
         with limited(Limits(**request["limits"])):

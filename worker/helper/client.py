@@ -21,7 +21,7 @@ import psutil
 
 from common.errors import InternalError, Overloaded, SLMError
 from common.settings import ROOT
-from worker.helper.given_up import LOOK_S, GivenUp, IsGivenUp, never
+from worker.helper.given_up import POLL_S, GivenUp, IsGivenUp, never
 from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
 from worker.helper.priority import give_way
@@ -32,7 +32,7 @@ MAX_TASKS = 6  # concurrent tasks
 MAX_IDLE = 2  # children that wait for the next task
 END_S = 5.0  # how long the helper may take to end
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-RETRY_S = 5  # when a machine that was too busy may be so no more
+RETRY_S = 5  # after that an overloaded machine may have recovered
 
 T = TypeVar("T")
 
@@ -62,14 +62,14 @@ class Child:
             EOFError, OSError: the child has ended.
             GivenUp: `is_given_up` became true first.
         """
-        while not self.link.poll(LOOK_S):
+        while not self.link.poll(POLL_S):
             if is_given_up():
                 raise GivenUp
             self._give_way_after(0.0)
         return receive(self.link)
 
     def watch(self, asked_at: float) -> None:
-        """Lower the child's priority if it computes for long; call repeatedly while waiting for its answer.
+        """Lower the child's priority if it computes for long; call repeatedly while waiting for its reply.
 
         CPU time before this request does not count, because many short computations do no harm.
         """
@@ -104,7 +104,7 @@ class Helper:
     """A helper process, started on first use and restarted if it dies. Thread-safe.
 
     Args:
-        services: the services of its children, as `module:class` of a `messages.Services`.
+        services: the class of its children's services (a `messages.Services`), as `module:class`.
     """
 
     def __init__(self, services: str) -> None:
@@ -116,7 +116,7 @@ class Helper:
         self._is_closed = False
         self._num_users = 0
         self._idle: list[Child] = []
-        self._places = threading.Semaphore(MAX_TASKS)
+        self._task_permits = threading.Semaphore(MAX_TASKS)
 
     def start(self) -> None:
         """Start the process without waiting for it."""
@@ -144,7 +144,7 @@ class Helper:
         finally:
             with self._lock:
                 self._num_users -= 1
-                self._end_if_over()
+                self._end_if_unused()
 
     def fork(self, service: str) -> Child:
         """Fork a new child for that service. Call `fork` and `end` only while `in_use`.
@@ -164,7 +164,7 @@ class Helper:
         child.link.close()
         ended_by = self._ask(lambda link: _end(link, child.pid))
         if ended_by == signal.SIGALRM:
-            return Overloaded("The worker has more to do than it can; try again.", retry_after_s=RETRY_S)
+            return Overloaded("The worker is overloaded; try again.", retry_after_s=RETRY_S)
         return OverLimit("takes too long" if ended_by == signal.SIGPROF else "needs too much memory")
 
     def call(self, task: str, args: Any, limits: Limits, is_given_up: IsGivenUp = never) -> Any:
@@ -177,19 +177,19 @@ class Helper:
             HelperClosed: the helper was closed before.
             SLMError: raised by the task.
         """
-        with self.in_use(), self._place(is_given_up):
-            answer = self._do({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
-        if "error" in answer:
-            raise SLMError.from_dict(answer["error"])
-        return answer["value"]
+        with self.in_use(), self._task_permit(is_given_up):
+            reply = self._run_task({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
+        if "error" in reply:
+            raise SLMError.from_dict(reply["error"])
+        return reply["value"]
 
     def close(self) -> None:
         """End the process as soon as its current users are done; their limits bound the wait."""
         with self._lock:
             self._is_closed = True
-            self._end_if_over()
+            self._end_if_unused()
 
-    def _end_if_over(self) -> None:
+    def _end_if_unused(self) -> None:
         if not self._is_closed or self._num_users or self._process is None:
             return
         process, self._process = self._process, None
@@ -199,19 +199,19 @@ class Helper:
         _wait_or_kill(process.popen)
 
     @contextmanager
-    def _place(self, is_given_up: IsGivenUp) -> Iterator[None]:
-        while not self._places.acquire(timeout=LOOK_S):
+    def _task_permit(self, is_given_up: IsGivenUp) -> Iterator[None]:
+        while not self._task_permits.acquire(timeout=POLL_S):
             if is_given_up():
                 raise GivenUp
         try:
             yield
         finally:
-            self._places.release()
+            self._task_permits.release()
 
-    def _do(self, request: dict[str, Any], is_given_up: IsGivenUp) -> dict[str, Any]:
+    def _run_task(self, request: dict[str, Any], is_given_up: IsGivenUp) -> dict[str, Any]:
         child = self._ready_child(request)
         try:
-            answer: dict[str, Any] = child.receive(is_given_up)
+            reply: dict[str, Any] = child.receive(is_given_up)
         except (EOFError, OSError):
             raise self.end(child) from None
         except GivenUp:
@@ -221,7 +221,7 @@ class Helper:
             child.link.close()
         else:
             self._idle.append(child)
-        return answer
+        return reply
 
     def _ready_child(self, request: dict[str, Any]) -> Child:
         """Return a child that has received the request; idle children may have died."""

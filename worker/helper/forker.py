@@ -18,9 +18,9 @@ REAP_S = 1.0  # how often it checks for children that have ended
 class Forker:
     """Serves the worker at the other end of `link` until it is closed. Handles one message at a time:
 
-    {"configure": name, "value": ...}  no answer
-    {"fork": service}                  followed by the child's end of a pipe; answers with the child's process id
-    {"end": pid}                       kills the child if it still runs; answers with the signal that ended it, or 0
+    {"configure": name, "value": ...}  no reply
+    {"fork": service}                  followed by the child's end of a pipe; replies with the child's process id
+    {"end": pid}                       kills the child if it still runs; replies with the signal that ended it, or 0
     """
 
     def __init__(self, link: Connection, services: Services) -> None:
@@ -36,13 +36,13 @@ class Forker:
         try:
             while True:
                 if self._link.poll(REAP_S):
-                    self._answer(receive(self._link))
+                    self._handle(receive(self._link))
                 self._reap()
         except (EOFError, OSError):
             for pid in self._children:
                 os.kill(pid, signal.SIGKILL)
 
-    def _answer(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         match message:
             case {"configure": str(name), "value": value}:
                 self._services.configure(name, value)
@@ -51,16 +51,16 @@ class Forker:
             case {"end": int(pid)}:
                 send(self._link, self._end(pid))
 
-    def _fork(self, service: str, handle: int) -> int:
+    def _fork(self, service: str, descriptor: int) -> int:
         pid = os.fork()
         if pid == 0:
             try:
                 self._link.close()
                 _be_silent()
-                self._services.serve(service, Connection(handle))
+                self._services.serve(service, Connection(descriptor))
             finally:
                 os._exit(0)
-        os.close(handle)
+        os.close(descriptor)
         self._children.add(pid)
         return pid
 

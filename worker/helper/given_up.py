@@ -1,4 +1,4 @@
-"""How a thread that waits for something learns that nobody needs it any more."""
+"""Lets a waiting thread stop as soon as its result is no longer needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-LOOK_S = 0.02  # how soon a waiting thread learns of it
+POLL_S = 0.02  # how often a waiting thread checks it
 
 IsGivenUp = Callable[[], bool]
 T = TypeVar("T")
@@ -17,20 +17,20 @@ class GivenUp(Exception):
 
 
 def never() -> bool:
-    """For what is always waited for to its end."""
+    """Return False: the result is always needed."""
     return False
 
 
 def wait_for(future: Future[T], is_given_up: IsGivenUp) -> T:
-    """Wait for the future's result, as long as somebody needs it; raises what it raises.
+    """Wait for the future's result while it is needed; the future's exceptions are raised.
 
     Raises:
         GivenUp: `is_given_up` became true first.
     """
     while not is_given_up():
         try:
-            return future.result(LOOK_S)
+            return future.result(POLL_S)
         except TimeoutError:
-            if future.done():  # the error is its own
+            if future.done():  # the future's own error
                 raise
     raise GivenUp

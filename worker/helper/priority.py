@@ -1,4 +1,4 @@
-"""Who gives way to the engine when all want a core."""
+"""Lowers the priority of processes that compete with the engine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-NICER = 10  # a tenth of a core beside a thread of the engine: enough to get on, too little to slow it
+NICER = 10  # about a tenth of a core beside an engine thread: enough to make progress, too little to slow the engine
 
 
 def give_way(pid: int) -> None:
-    """Let a child process have little of a core that others want, too. Nothing if it has ended.
+    """Lower the priority of a child process's threads; no effect if it has ended.
 
-    Not only what is idle: on a machine that is busy all the time an honest one would never end.
+    Not to idle priority: on a machine that is always busy, a legitimate task would never end.
     """
     for thread_id in _threads(pid):
         with suppress(ProcessLookupError):
@@ -21,4 +21,4 @@ def give_way(pid: int) -> None:
 
 def _threads(pid: int) -> list[int]:
     folder = Path(f"/proc/{pid}/task")
-    return [int(one.name) for one in folder.iterdir()] if folder.is_dir() else [pid]
+    return [int(entry.name) for entry in folder.iterdir()] if folder.is_dir() else [pid]

@@ -1,1 +1,1 @@
-"""What a job does on its worker: claim, run each kind, publish its events, end it."""
+"""Jobs on their worker: claiming them, running each kind, publishing their events, ending them."""

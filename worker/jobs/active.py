@@ -1,4 +1,4 @@
-"""The jobs this worker holds: claimed, and neither ended nor given back."""
+"""The active jobs of this worker: claimed, and neither ended nor released."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from worker.jobs.attempt_events import AttemptEvents
 
 
 class Outcome(Enum):
-    """How a worker's hold on a job ends."""
+    """How a worker's work on a job ends."""
 
-    DONE = auto()  # the engine made the final output
-    FENCED = auto()  # another attempt owns it
-    RELEASED = auto()  # this worker gives it back: the worker is ending, or others need the slot
+    DONE = auto()  # the engine has produced the final output
+    FENCED = auto()  # another attempt owns the job
+    RELEASED = auto()  # given back to the queue: the worker is stopping, or others need the capacity
 
 
 class ActiveJob:
-    """One claimed job. Its pool thread waits here; publisher, heartbeat and drain decide its outcome."""
+    """A claimed job. Its pool thread waits here; publisher, heartbeat and drain decide its outcome."""
 
     def __init__(self, claim: Claim, store: JobStore) -> None:
         self.job = claim.job
@@ -46,60 +46,60 @@ class ActiveJob:
 
     @property
     def age_s(self) -> float:
-        """For how long the job has been there, whichever workers had it before."""
+        """Seconds since the job was created, over all attempts."""
         return self.waited_s + time.monotonic() - self._claimed_at
 
     @property
     def log_fields(self) -> dict[str, Field]:
-        """What log lines say of it."""
+        """The fields that identify the job in log lines."""
         origin: dict[str, Field] = {"request_id": self.job.request_id} if self.job.request_id else {}
         return origin | {"job_id": self.id, "attempt": self.attempt}
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it goes on."""
+        """How the work on it ended; None while it runs."""
         return self._outcome
 
     @property
     def end_reason(self) -> SLMError | None:
-        """Why its end was asked for: `Cancelled`, or the error to fail with; None while nobody asked."""
+        """Why its end was requested: `Cancelled`, or the error to fail with; None if it was not requested."""
         return self._end_reason
 
     @property
     def is_given_up(self) -> bool:
-        """Whether nothing more is to be begun for it."""
+        """Whether no more work on it should begin."""
         return self._outcome is not None or self._end_reason is not None
 
     def ms_since_claim(self, at: float | None) -> float | None:
-        """From the claim to a time of the monotonic clock, in milliseconds; None for no time."""
+        """Return the milliseconds from the claim to a time of the monotonic clock; None for None."""
         return None if at is None else round((at - self._claimed_at) * 1000, 1)
 
     def decide(self, outcome: Outcome) -> None:
-        """Settle the job's outcome; the first word counts."""
+        """Set the job's outcome, unless it is already set."""
         with self._changed:
             if self._outcome is None:
                 self._outcome = outcome
             self._changed.notify_all()
 
     def request_end(self, reason: SLMError) -> None:
-        """Ask for its end; the pool thread sees to it. The first reason counts."""
+        """Request its end, which the pool thread carries out. Only the first reason counts."""
         with self._changed:
             if self._end_reason is None:
                 self._end_reason = reason
             self._changed.notify_all()
 
     def finish(self, output: SequenceOutput) -> None:
-        """Hand the engine's final output to the pool thread."""
+        """Pass the engine's final output to the pool thread."""
         self.final_output = output
         self.decide(Outcome.DONE)
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it is given up; false after `timeout_s`."""
+        """Wait until it is given up; return False after `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_given_up, timeout_s)
 
     def wait_for_outcome(self) -> Outcome:
-        """Wait for what becomes of it."""
+        """Wait for the outcome."""
         with self._changed:
             self._changed.wait_for(lambda: self._outcome is not None)
         assert self._outcome is not None  # noqa: S101 - waited for
@@ -107,7 +107,7 @@ class ActiveJob:
 
 
 class ActiveJobs:
-    """All held jobs; safe from any thread."""
+    """All active jobs of this worker. Thread-safe."""
 
     def __init__(self) -> None:
         self._by_sequence: dict[str, ActiveJob] = {}
@@ -115,7 +115,7 @@ class ActiveJobs:
 
     @contextmanager
     def running(self, job: ActiveJob) -> Iterator[None]:
-        """Hold a job for the length of a `with` block."""
+        """Count the job as active for the duration of a `with` block."""
         with self._changed:
             self._by_sequence[job.sequence_id] = job
         try:
@@ -126,20 +126,20 @@ class ActiveJobs:
                 self._changed.notify_all()
 
     def of_sequence(self, sequence_id: str) -> ActiveJob | None:
-        """The job that an engine's output belongs to, if it is still held."""
+        """Return the job of an engine's output, if it is still active."""
         with self._changed:
             return self._by_sequence.get(sequence_id)
 
     def of_job(self, job_id: str) -> list[ActiveJob]:
-        """What is held of a job: nothing, one attempt, or for a moment a lost attempt beside its successor."""
+        """Return the job's active attempts: none, one, or for a moment a fenced attempt and its successor."""
         return [job for job in self.all() if job.id == job_id]
 
     def all(self) -> list[ActiveJob]:
-        """Every held job."""
+        """Return all active jobs."""
         with self._changed:
             return list(self._by_sequence.values())
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until nothing is held; False after `timeout_s`."""
+        """Wait until no job is active; return False after `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._by_sequence, timeout_s)

@@ -1,4 +1,4 @@
-"""The events of one attempt at a job: numbered and made here, and what they say is known from then on."""
+"""Creates and numbers the events of one attempt, and remembers the answer that they contain."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from worker.engine.sequence import SequenceOutput
 
 
 class AttemptEvents:
-    """Makes the events of an attempt; a second source of what the job's log holds is not needed.
+    """The events of an attempt, and the answer so far. So the job's log is read only once.
 
-    At any time one thread uses it: the pool thread until the sequence is submitted and again after the final output,
+    Only one thread uses it at a time: the pool thread until the sequence is submitted and again after the final output,
     the publisher in between.
 
     Attributes:
-        token_ids: of the answer so far.
-        logprobs: of these tokens, in wire form; None if nobody asked for them.
+        token_ids: the answer's tokens so far.
+        logprobs: their log probabilities, in wire form; None if they were not requested.
     """
 
     def __init__(self, claim: Claim, store: JobStore) -> None:
@@ -39,42 +39,42 @@ class AttemptEvents:
         return "".join(self._texts)
 
     def resume(self, earlier: Iterable[Event]) -> None:
-        """Go on after what earlier attempts have written."""
+        """Continue after the events of earlier attempts."""
         for event in earlier:
             self._note(event)
 
-    def announce(self, line: str) -> None:
-        """Tell the client what goes on, now, unless an attempt has said it before.
+    def announce(self, text: str) -> None:
+        """Publish a status event, unless an attempt has already published the same text.
 
         Raises:
             Fenced: another attempt owns the job.
         """
-        if line in self._statuses:
+        if text in self._statuses:
             return
-        (answer,) = self._store.emit([(self._job_id, self._attempt, [self.status(line)])])
-        if answer < 0:
+        (next_seq,) = self._store.emit([(self._job_id, self._attempt, [self.status(text)])])
+        if next_seq < 0:
             raise Fenced(self._job_id)
 
-    def status(self, line: str) -> Event:
-        """A line for people about what goes on."""
-        return self._note(events.status(self._take_seq(), line))
+    def status(self, text: str) -> Event:
+        """Return a status event, with a text for people."""
+        return self._note(events.status(self._take_seq(), text))
 
     def token(self, output: SequenceOutput, *, is_last: bool = False) -> Event:
-        """What the engine has added to the answer."""
+        """Return the event of new tokens."""
         return self._note(
             events.token(self._take_seq(), output.text, output.token_ids, is_last=is_last, logprobs=output.logprobs)
         )
 
     def finished(self, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:
-        """The end of a job that did not fail."""
+        """Return the last event of a job that did not fail."""
         return events.finished(self._take_seq(), state, finish_reason, device)
 
     def error(self, err: SLMError) -> Event:
-        """The end of a job that failed."""
+        """Return the last event of a job that failed."""
         return events.error(self._take_seq(), err)
 
     def _take_seq(self) -> int:
-        """The next free event number."""
+        """Return the next free event number."""
         seq = self._next_seq
         self._next_seq += 1
         return seq

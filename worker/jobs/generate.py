@@ -1,4 +1,4 @@
-"""What a generate or stream job does on its worker."""
+"""Runs generate and stream jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.observation.metrics import Timeline
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the engine is asked for, and where."""
+    """A sequence, and the model that computes it."""
 
     model: LoadedModel
     prompt_text: str
@@ -28,9 +28,9 @@ class _Request:
 
 
 class Generation:
-    """Runs one claimed job: borrow the model, prepare the sequence, compute it, record the result.
+    """Runs one claimed job: acquire the model, prepare the sequence, compute it, record the result.
 
-    An attempt that follows another one reads what that one committed, once, and goes on after it.
+    A later attempt reads the committed events of earlier ones once, and continues after them.
     """
 
     def __init__(self, store: JobStore, log: EventLog, model_manager: ModelManager, observer: Observer) -> None:
@@ -58,7 +58,7 @@ class Generation:
 
     @contextmanager
     def _model(self, job: ActiveJob) -> Iterator[LoadedModel]:
-        """The model; the client is told if it has to be loaded."""
+        """Acquire the model; if it has to be loaded first, the client is informed."""
         with self._model_manager.acquire(
             lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
         ) as handle:
@@ -67,7 +67,7 @@ class Generation:
             yield handle.model
 
     def _record(self, job: ActiveJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> None:
-        """Enter the answer and its last events into the store. Raises what the job fails with instead."""
+        """Write the answer and its last events to the store. Raises the error if the job has failed."""
         if output.error is not None:
             raise output.error
         if isinstance(job.end_reason, JobTimeout):
@@ -84,10 +84,10 @@ class Generation:
 
 @contextmanager
 def _prepared(job: ActiveJob, model: LoadedModel) -> Iterator[_Request]:
-    """Render the prompt and compile the grammar, which is held for the length of the `with` block.
+    """Render the prompt and compile the grammar, which is kept for the duration of the `with` block.
 
     Raises:
-        SLMError: the engine would not take them.
+        SLMError: the engine does not accept the request.
         GivenUp: the job was given up meanwhile.
     """
     params = GenerateParams.from_dict(job.job.params)
@@ -110,7 +110,7 @@ def _prepared(job: ActiveJob, model: LoadedModel) -> Iterator[_Request]:
 
 
 def _compute(job: ActiveJob, request: _Request) -> SequenceOutput | None:
-    """Have the engine run the sequence to its end; None if the job is given up before."""
+    """Run the sequence to its end in the engine; return None if the job was given up before."""
     engine, sequence = request.model.engine, request.sequence
     engine.submit(sequence)
     job.wait()
@@ -123,9 +123,9 @@ def _compute(job: ActiveJob, request: _Request) -> SequenceOutput | None:
 
 
 def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> GenerateResult:
-    """What the job's events come to, the last token's among them."""
+    """Return the job's result, after all its token events."""
     text = job.events.text
-    is_exact = request.sequence.constraint is not None  # of a grammar's answer each space counts
+    is_exact = request.sequence.constraint is not None  # a grammar's answer keeps its spaces
     return GenerateResult(
         response=text if is_exact else text.strip(),
         full_response=request.prompt_text + text,

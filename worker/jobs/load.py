@@ -1,4 +1,4 @@
-"""What a load or unload job does: change the desired state, and wait until every live worker has answered it."""
+"""Runs load and unload jobs: changes the desired state, and waits until every live worker has reached it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from worker.helper.given_up import GivenUp
 from worker.jobs.active import ActiveJob
 
 POLL_S = 0.05  # how often the workers' reports are read while waiting
-TIMEOUT_S = 600.0  # a worker that has not answered by then never will
+TIMEOUT_S = 600.0  # a worker that has not reached the state by then never will
 
 
 class ModelJobs:
-    """Runs one claimed load or unload job. It needs no model of its own: any worker can run it for all."""
+    """Runs one claimed load or unload job. Any worker can run it for all, even without a model."""
 
     def __init__(self, store: JobStore, fleet: Fleet) -> None:
         self._store = store
@@ -27,8 +27,8 @@ class ModelJobs:
         """Run the job to its end or until it is given up.
 
         Raises:
-            ModelUnavailable: a worker could not load the model, did not answer, or loaded another one than the others.
-            Conflict: a later request turned the desired state round.
+            ModelUnavailable: a worker could not load the model, did not report in time, or loaded different files.
+            Conflict: a later request reversed the desired state.
             GivenUp: the job was given up while waiting.
             Fenced: another attempt owns the job.
         """
@@ -43,8 +43,8 @@ class ModelJobs:
     def _wait_for_all(self, job: ActiveJob, wanted: Desired) -> list[WorkerReport]:
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
-            workers = [one for one in self._fleet.workers() if one.state is not WorkerState.DRAINING]
-            if workers and all(one.generation >= wanted.generation for one in workers):
+            workers = [worker for worker in self._fleet.workers() if worker.state is not WorkerState.DRAINING]
+            if workers and all(worker.generation >= wanted.generation for worker in workers):
                 self._check_still_wanted(wanted)
                 return workers
             if job.wait(POLL_S):
@@ -57,7 +57,7 @@ class ModelJobs:
 
 
 def _loaded(before: list[WorkerReport], workers: list[WorkerReport]) -> dict[str, Any]:
-    failed = [one for one in workers if one.state is WorkerState.FAILED]
+    failed = [worker for worker in workers if worker.state is WorkerState.FAILED]
     if failed:
         raise ModelUnavailable(f"Worker {failed[0].id} could not load the model: {failed[0].error}")
     _check_agreement(workers)
@@ -75,7 +75,7 @@ def _loaded(before: list[WorkerReport], workers: list[WorkerReport]) -> dict[str
 
 def _check_agreement(workers: list[WorkerReport]) -> None:
     first = workers[0]
-    other = next((one for one in workers if _content(one) != _content(first)), None)
+    other = next((worker for worker in workers if _content(worker) != _content(first)), None)
     if other is not None:
         raise ModelUnavailable(
             f"Workers {first.id} and {other.id} found different files: {_described(first)}, and {_described(other)}. "
@@ -84,9 +84,9 @@ def _check_agreement(workers: list[WorkerReport]) -> None:
 
 
 def _changed(before: list[WorkerReport], after: list[WorkerReport]) -> list[str]:
-    """Which parts of what is in memory are others than before, on any worker that was there."""
-    earlier = {one.id: one for one in before}
-    pairs = [(earlier[one.id], one) for one in after if one.id in earlier]
+    """Return the parts of the model ("base", "adapter") that have changed on any worker that was there before."""
+    earlier = {worker.id: worker for worker in before}
+    pairs = [(earlier[worker.id], worker) for worker in after if worker.id in earlier]
     ids = {"base": "base_id", "adapter": "adapter_id"}
     return [part for part, name in ids.items() if any(getattr(was, name) != getattr(now, name) for was, now in pairs)]
 
@@ -105,4 +105,4 @@ def _unloaded(workers: list[WorkerReport]) -> dict[str, Any]:
 
 
 def _summary(workers: list[WorkerReport]) -> list[dict[str, Any]]:
-    return [{"id": one.id, "device": one.device, "state": one.state.value} for one in workers]
+    return [{"id": worker.id, "device": worker.device, "state": worker.state.value} for worker in workers]

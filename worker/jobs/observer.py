@@ -1,4 +1,4 @@
-"""What metrics and traces are told of an attempt at a generation: the one place that calls them."""
+"""Reports attempts at generations to the metrics and traces; only the publisher calls the metrics, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.observation.traces import AttemptTrace, Traces
 
 
 class Observer:
-    """Watches attempts; the tokens in between are counted by the publisher, which sees them all."""
+    """Reports attempts; the publisher, which sees all tokens, counts them."""
 
     def __init__(self, metrics: WorkerMetrics, traces: Traces) -> None:
         self._metrics = metrics
@@ -20,14 +20,14 @@ class Observer:
 
     @contextmanager
     def attempt(self, job: ActiveJob) -> Iterator[ObservedAttempt]:
-        """Watch an attempt for the length of a `with` block; an exception that leaves the block is its failure."""
-        self._metrics.taken_up(job)
+        """Report an attempt for the duration of a `with` block; an exception that leaves the block is its failure."""
+        self._metrics.note_claim(job)
         with self._traces.attempt(job) as trace:
             yield ObservedAttempt(job, self._metrics, trace)
 
 
 class ObservedAttempt:
-    """One attempt under way."""
+    """An attempt that is running."""
 
     def __init__(self, job: ActiveJob, metrics: WorkerMetrics, trace: AttemptTrace) -> None:
         self._job = job
@@ -36,7 +36,7 @@ class ObservedAttempt:
 
     @contextmanager
     def in_engine(self, sequence: Sequence) -> Iterator[Timeline]:
-        """Time it for the length of a `with` block, which begins before it is submitted to the engine."""
+        """Time it for the duration of a `with` block, which begins before it is submitted to the engine."""
         with self._metrics.in_engine(self._job, sequence) as timeline:
             yield timeline
         self._trace.note_engine(timeline)

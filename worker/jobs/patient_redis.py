@@ -1,4 +1,4 @@
-"""A client of Redis for the threads that run jobs: while Redis is away or refuses, a job waits."""
+"""A Redis client for the threads that run jobs: while Redis is away or refuses writes, a job waits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WAITING = "jobs wait"
 
 
 class PatientRedis(Redis):
-    """Repeats each command until Redis takes it, which is safe: every write of ours is idempotent. Not for pipelines.
+    """Repeats each command until Redis accepts it, which is safe because all writes are idempotent. Not for pipelines.
 
     Args:
-        redis: whose connections are used.
+        redis: its connection pool is used.
         outage: notes the failures.
     """
 
@@ -29,18 +29,18 @@ class PatientRedis(Redis):
         self._has_ended = threading.Event()
 
     def end_patience(self) -> None:
-        """Let whoever waits, and whoever comes later, fail at once: the process ends."""
+        """Let all commands fail on the first error from now on, also those that wait: the process is about to end."""
         self._has_ended.set()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command and return the answer.
+        """Send a command and return the reply.
 
         Raises:
-            RedisError: it can never succeed, or patience has ended.
+            RedisError: the command can never succeed, or patience has ended.
         """
         while True:
             try:
-                answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+                reply = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
             except RedisError as err:
                 if self._has_ended.is_set() or not may_pass(err):
                     raise
@@ -48,4 +48,4 @@ class PatientRedis(Redis):
                 self._has_ended.wait(RETRY_S)
             else:
                 self._outage.note_success(_WAITING)
-                return answer
+                return reply

@@ -1,7 +1,7 @@
-"""What is done for a job before it takes a slot: its grammar is compiled, and a long prompt is encoded and measured.
+"""Prepares a job before it takes capacity: compiles its grammar, and encodes and measures a long prompt.
 
-What is wrong with them ends the job here. What is found right is remembered as far as that saves time: a grammar's
-process is kept, a prompt is encoded again.
+An invalid grammar or a prompt that is too long ends the job here. A grammar's process is kept for the generation; the
+prompt is encoded again, because that is fast enough.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Preparation:
         self._model_manager = model_manager
 
     def run(self, job: ActiveJob) -> None:
-        """Prepare the job, and let it wait for its slot.
+        """Prepare the job, and move it to the queue for generations.
 
         Raises:
             SLMError: the job fails with it.
@@ -34,7 +34,7 @@ class Preparation:
             lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
         ) as handle:
             model = handle.model
-        # No handle is held from here on: an unload does not wait for what may take seconds.
+        # The handle is released before the slow part, so that an unload does not wait for it.
         params = GenerateParams.from_dict(job.job.params)
         if is_long(job.job.params):
             _check(job, params, model)
@@ -44,7 +44,7 @@ class Preparation:
 
 
 def _check(job: ActiveJob, params: GenerateParams, model: LoadedModel) -> None:
-    """Raises `SLMError` if the engine would not take the prompt."""
+    """Raise `SLMError` if the engine does not accept the prompt."""
     engine = model.engine
     _, prompt_ids = model.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
     engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling))

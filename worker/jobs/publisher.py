@@ -1,4 +1,4 @@
-"""From the engine's outputs to the jobs' logs: one round trip to Redis per step, on a thread of its own."""
+"""Appends the engine's outputs to the jobs' logs: one round trip to Redis per step, on its own thread."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ log = logging.getLogger(__name__)
 class Publisher:
     """Appends token events and passes final outputs on to the jobs' threads.
 
-    While Redis is away, events wait here in order; the generations go on. `on_lost` is called with a job that this
-    attempt may not write any more.
+    While Redis is away, events wait here in order, and the generations continue. `on_fenced` is called with a job if
+    another attempt owns it now.
     """
 
     def __init__(
         self,
         store: JobStore,
         jobs: ActiveJobs,
-        on_lost: Callable[[ActiveJob], None],
+        on_fenced: Callable[[ActiveJob], None],
         metrics: WorkerMetrics,
         outage: Outage,
     ) -> None:
@@ -43,23 +43,23 @@ class Publisher:
         self._metrics = metrics
         self._store = store
         self._jobs = jobs
-        self._on_lost = on_lost
+        self._on_fenced = on_fenced
         self._inbox: queue.SimpleQueue[tuple[float, list[SequenceOutput]] | None] = queue.SimpleQueue()
         self._unsent: dict[ActiveJob, list[Event]] = {}
         self._finals: list[tuple[ActiveJob, SequenceOutput]] = []
         self._thread = threading.Thread(target=self._run, name="slm-publisher", daemon=True)
 
     def start(self) -> None:
-        """Begin to publish."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Publish what is there and end; what Redis does not take now, a next attempt makes again."""
+        """Publish the remaining events and end; a later attempt generates again what Redis does not accept now."""
         self._inbox.put(None)
         self._thread.join()
 
     def deliver(self, outputs: list[SequenceOutput]) -> None:
-        """Take one step's outputs; called by the engine's thread, never waits."""
+        """Accept one step's outputs; called by the engine's thread, never waits."""
         self._inbox.put((time.monotonic(), outputs))
 
     def _run(self) -> None:
@@ -72,7 +72,7 @@ class Publisher:
             self._pass_finals_on()
 
     def _collect(self) -> bool:
-        """Wait for outputs and take all that are there; whether the end was asked for."""
+        """Wait for outputs and take all that are there; return whether the end was requested."""
         return self._take(self._inbox.get()) or self._collect_waiting()
 
     def _collect_waiting(self) -> bool:
@@ -82,10 +82,10 @@ class Publisher:
         return stopping
 
     def _take(self, step: tuple[float, list[SequenceOutput]] | None) -> bool:
-        """Enter one step's outputs; true for the request to end, which is None."""
+        """Sort one step's outputs into tokens and final outputs; return True for None, the request to end."""
         at, outputs = step or (0.0, [])
         for output in outputs:
-            self._metrics.produced(output, at)
+            self._metrics.note_output(output, at)
             job = self._jobs.of_sequence(output.sequence_id)
             if job is None:
                 continue
@@ -96,23 +96,23 @@ class Publisher:
         return step is None
 
     def _flush(self) -> bool:
-        """Append everything that waits; False when Redis did not answer."""
+        """Append everything that waits; return False if Redis did not accept it."""
         unsent = list(self._unsent.items())
         try:
-            answers = self._store.emit([(job.id, job.attempt, batch) for job, batch in unsent]) if unsent else []
+            next_seqs = self._store.emit([(job.id, job.attempt, batch) for job, batch in unsent]) if unsent else []
         except RedisError as err:
             self._outage.note_failure(_WRITING, err)
             return False
         self._outage.note_success(_WRITING)
-        for (job, _), answer in zip(unsent, answers, strict=True):
-            if answer < 0:
+        for (job, _), next_seq in zip(unsent, next_seqs, strict=True):
+            if next_seq < 0:
                 log.warning(
-                    "job %s: attempt %d may not write any more, dropped",
+                    "job %s: attempt %d was fenced off, its events were dropped",
                     job.id,
                     job.attempt,
                     extra=fields(**job.log_fields),
                 )
-                self._on_lost(job)
+                self._on_fenced(job)
         self._unsent.clear()
         return True
 

@@ -1,4 +1,4 @@
-"""From a wake-up message to the end of a job: claim it, hold it, run it, and leave it in a state that is true."""
+"""Handles a wake-up message: claims the job, runs it, and records how it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.observation.logs import fields
 from worker.helper.given_up import GivenUp
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 
-_LEFT = "job %s: Redis does not answer (%s); the job goes on when its lease has run out"
+_UNRECORDED = "job %s: Redis does not answer (%s); another attempt continues the job after its lease has expired"
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ class JobRunner:
     """Runs the job of each wake-up message.
 
     Args:
-        run: by kind, runs a claimed job; `prepare` runs first if the job needs it.
+        run: for each kind, the function that runs a claimed job.
+        prepare: runs first if the job needs preparation.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class JobRunner:
         self._lease_s = lease_s
 
     def handle_message(self, job_id: str, *, draining: bool) -> None:
-        """Take the job up if it waits; otherwise there is nothing to do (it ended, or another worker was faster).
+        """Claim and run the job if it waits; otherwise it has ended, or another worker was faster.
 
-        A wake-up message that reaches a worker which is about to end is answered by handing the job on.
+        A worker that is draining releases the job to the queue.
         """
         claim = self._store.claim(job_id, self._worker_id, lease_s=self._lease_s)
         if claim is None:
@@ -65,18 +66,18 @@ class JobRunner:
         if draining:
             job.decide(Outcome.RELEASED)
             with _boundary(job):
-                self._leave(job, None)
+                self._record_end(job, None)
             return
         with self._jobs.running(job), _time_limit(job), _boundary(job):
-            self._leave(job, self._failure_of(job))
+            self._record_end(job, self._failure_of(job))
         log.info("job %s: attempt %d ended", job.id, job.attempt)
 
     def _failure_of(self, job: ActiveJob) -> SLMError | None:
-        """Run the job; returns the error that it is to end with. Whatever goes wrong in a job touches no other job."""
+        """Run the job; return the error that it fails with, if any. An error in one job does not affect others."""
         try:
             (self._run[job.job.kind] if job.job.is_prepared else self._prepare)(job)
         except GivenUp:
-            if not job.is_given_up:  # what it needed was closed under it
+            if not job.is_given_up:  # its model was unloaded meanwhile
                 job.decide(Outcome.RELEASED)
         except SLMError as err:
             return err
@@ -87,8 +88,8 @@ class JobRunner:
             return InternalError("The generation failed inside the server; its log has the details.")
         return None
 
-    def _leave(self, job: ActiveJob, failure: SLMError | None) -> None:
-        """Write what becomes of the job. DONE was recorded by the job itself, and LOST is no longer ours."""
+    def _record_end(self, job: ActiveJob, failure: SLMError | None) -> None:
+        """Record the job's end. The job itself has recorded DONE, and a FENCED job belongs to another attempt."""
         if failure is not None:
             self._fail(job, failure)
         elif job.outcome is Outcome.RELEASED:
@@ -105,18 +106,18 @@ class JobRunner:
 
 @contextmanager
 def _boundary(job: ActiveJob) -> Iterator[None]:
-    """A write that no longer matters, or cannot be made because the process ends, is left out."""
+    """Ignore a write that no longer matters, or that fails because the process ends."""
     try:
         yield
     except (Fenced, LogGap):
         log.warning("job %s: attempt %d was fenced off", job.id, job.attempt)
     except RedisError as err:
-        log.warning(_LEFT, job.id, err)
+        log.warning(_UNRECORDED, job.id, err)
 
 
 @contextmanager
 def _time_limit(job: ActiveJob) -> Iterator[None]:
-    """Ask for the job's end when it has run for as long as its client allows."""
+    """Request the job's end after the time that its client allows."""
     if job.time_left_s is None:
         yield
         return

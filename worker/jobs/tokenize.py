@@ -1,4 +1,4 @@
-"""What a tokenize job does: show what the model sees of a prompt, token by token."""
+"""Runs tokenize jobs: shows a prompt as the model sees it, token by token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.jobs.active import ActiveJob
 from worker.model.manager import ModelManager
 from worker.model.protocols import LoadedModel
 
-CONTEXTS = 4  # of the model: so much longer than what it could take a text may be
+CONTEXTS = 4  # maximum length of a text, in multiples of the model's context
 
 
 class TokenJobs:
@@ -24,7 +24,7 @@ class TokenJobs:
         """Run the job to its end.
 
         Raises:
-            SLMError: the model cannot be loaded, or cannot take such a prompt.
+            SLMError: the model cannot be loaded, or does not accept the prompt.
             GivenUp: the job was given up while it waited for the model.
             Fenced: another attempt owns the job.
         """
@@ -32,7 +32,7 @@ class TokenJobs:
             lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
         ) as handle:
             model = handle.model
-        # No handle is held from here on: an unload does not wait for what may take seconds.
+        # The handle is released before the slow part, so that an unload does not wait for it.
         result = _tokenize(job, model)
         self._store.succeed(job.id, job.attempt, result.to_dict(), [job.events.finished(JobState.SUCCEEDED)])
 
@@ -41,10 +41,10 @@ def _tokenize(job: ActiveJob, model: LoadedModel) -> TokenizeResult:
     renderer = model.renderer
 
     def check_length(num_tokens: int) -> None:
-        most = CONTEXTS * model.context
-        if num_tokens > most:
+        limit = CONTEXTS * model.context
+        if num_tokens > limit:
             raise PromptTooLong(
-                f"The prompt has {num_tokens} tokens or more; at most {most} are shown, {CONTEXTS} times the model's "
+                f"The prompt has {num_tokens} tokens or more; the limit is {limit}, {CONTEXTS} times the model's "
                 f"context of {model.context}.",
                 param="prompt",
             )

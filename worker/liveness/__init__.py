@@ -1,1 +1,1 @@
-"""Heartbeats, leases, the watchdog, and the channel on which workers are told of cancellations."""
+"""Heartbeats, leases, the watchdog, and the channel on which workers hear of cancellations."""

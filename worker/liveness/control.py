@@ -1,4 +1,4 @@
-"""Hears what workers must know at once: a job is to be cancelled or to make room, the desired state has changed."""
+"""Receives urgent messages to the workers: cancel a job, release a job, the desired state has changed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 class ControlListener:
-    """Follows the control channel on a thread of its own.
+    """Follows the control channel on its own thread.
 
-    The heartbeat and the model manager's poll find whatever it misses.
+    The heartbeat and the model manager's polling make up for missed messages.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ControlListener:
         self._thread = threading.Thread(target=self._run, name="slm-control", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -48,11 +48,11 @@ class ControlListener:
         while not self._listener.closed:
             messages, missed = self._listener.take(WAIT_S)
             for text in messages:
-                self._heed(_read(text))
+                self._dispatch(_read(text))
             if missed:
                 self._on_model()
 
-    def _heed(self, message: dict[str, str]) -> None:
+    def _dispatch(self, message: dict[str, str]) -> None:
         if "cancel" in message:
             self._on_cancel(message["cancel"])
         if "yield" in message:
@@ -62,12 +62,12 @@ class ControlListener:
 
 
 def _read(text: str) -> dict[str, str]:
-    """The message; an empty one if it cannot be read."""
+    """Return the message; empty if it cannot be read."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
         message = None
     if isinstance(message, dict):
         return message
-    log.warning("dropped a message that cannot be read: %.100r", text)
+    log.warning("dropped an unreadable message: %.100r", text)
     return {}

@@ -1,4 +1,4 @@
-"""The worker's pulse: it says that it lives, renews its leases, and looks after jobs of workers that do not."""
+"""Reports that the worker is alive, renews its leases, and runs the reaper."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from worker.jobs.active import ActiveJob, ActiveJobs
 from worker.liveness.watchdog import Watchdog
 from worker.observation.metrics import MetricsReporter
 
-BEATS_PER_LEASE = 4  # three may be late before a lease runs out
+BEATS_PER_LEASE = 4  # three beats may fail before a lease expires
 
 log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Beats every `lease_s / BEATS_PER_LEASE` seconds on a thread of its own.
+    """Beats every `lease_s / BEATS_PER_LEASE` seconds on its own thread.
 
     Args:
-        report: the worker's account of itself, at the time of the call.
-        on_lost: called with a held job that another attempt owns by now.
-        on_cancel: called with a held job whose end was asked for (again at each beat, until it ends).
-        watchdog: looked at with every beat.
-        metrics: asked with every beat to report.
-        outage: notes what Redis does not let happen; the next beat tries it again.
+        report: returns the worker's current report.
+        on_fenced: called with an active job that another attempt owns now.
+        on_cancel: called with an active job that is to be cancelled (again at each beat, until it ends).
+        watchdog: checked at every beat.
+        metrics: reports at every beat.
+        outage: notes failures of Redis; the next beat tries again.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Heartbeat:
         *,
         lease_s: float,
         report: Callable[[], WorkerReport],
-        on_lost: Callable[[ActiveJob], None],
+        on_fenced: Callable[[ActiveJob], None],
         on_cancel: Callable[[ActiveJob], None],
         watchdog: Watchdog,
         metrics: MetricsReporter,
@@ -52,7 +52,7 @@ class Heartbeat:
         self._jobs = jobs
         self._lease_s = lease_s
         self._report = report
-        self._on_lost = on_lost
+        self._on_fenced = on_fenced
         self._on_cancel = on_cancel
         self._outage = outage
         self._duties: dict[str, Callable[[], object]] = {
@@ -66,20 +66,20 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="slm-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and take the worker off the list of the living."""
+        """Stop, and remove the worker from the list of live workers."""
         self._stopping.set()
         self._thread.join()
         try:
             self._fleet.leave(self._report().id)
         except RedisError as err:
-            log.warning("the worker's entry is left to expire: %s", err)
+            log.warning("the worker's entry was not removed, and will expire: %s", err)
 
     def publish(self) -> None:
-        """Send the report now; if Redis does not take it, the next beat sends another."""
+        """Send the report now; if that fails, the next beat sends another."""
         self._outage.attempt("heartbeat not sent", self._beat)
 
     def _run(self) -> None:
@@ -91,12 +91,12 @@ class Heartbeat:
         self._fleet.beat(self._report(), ttl_s=self._lease_s)
 
     def _renew(self) -> None:
-        held = self._jobs.all()
-        if not held:
+        jobs = self._jobs.all()
+        if not jobs:
             return
-        lost, cancelled = self._store.renew([(job.id, job.attempt) for job in held], lease_s=self._lease_s)
-        for job in held:
-            if (job.id, job.attempt) in lost:
-                self._on_lost(job)
+        fenced, cancelled = self._store.renew([(job.id, job.attempt) for job in jobs], lease_s=self._lease_s)
+        for job in jobs:
+            if (job.id, job.attempt) in fenced:
+                self._on_fenced(job)
             elif job.id in cancelled:
                 self._on_cancel(job)

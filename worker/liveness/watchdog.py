@@ -1,4 +1,4 @@
-"""Notices that this worker is alive but takes no messages any more, a known fault of Celery after a Redis restart."""
+"""Detects that this worker is stalled: alive, but taking no messages, a known fault of Celery after a Redis restart."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 from redis import Redis
 
-STALL_S = 10.0  # wake-up messages that wait so long beside a free worker mean that it does not hear them
+STALL_S = 10.0  # if wake-up messages wait for this long although the worker is free, it is stalled
 
 log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Looks at every heartbeat whether wake-up messages wait although this worker could answer them.
+    """Checks at every heartbeat whether wake-up messages wait although this worker has free capacity.
 
     Args:
-        redis: where the wake-up messages wait.
+        redis: holds the wake-up messages.
         queue: key of the Celery queue.
-        is_free: whether the worker has a thread for another job.
-        on_stall: called, once, when the worker has been deaf for `STALL_S`.
+        is_free: returns whether the worker has a thread for another job.
+        on_stall: called once, after the worker has been stalled for `STALL_S`.
         clock: seconds; monotonic.
     """
 
@@ -40,12 +40,12 @@ class Watchdog:
         self._stalled_since: float | None = None
         self._has_fired = False
 
-    def heard(self) -> None:
-        """A wake-up message has arrived."""
+    def note_message(self) -> None:
+        """Note that a wake-up message has arrived."""
         self._stalled_since = None
 
     def check(self) -> None:
-        """Look once. May raise `redis.exceptions.RedisError`."""
+        """Check once. May raise `redis.exceptions.RedisError`."""
         if not self._is_free() or not self._redis.llen(self._queue):
             self._stalled_since = None
             return
@@ -53,5 +53,5 @@ class Watchdog:
             self._stalled_since = self._clock()
         elif self._clock() - self._stalled_since >= STALL_S and not self._has_fired:
             self._has_fired = True
-            log.critical("wake-up messages have waited for %.0f s beside this free worker: it is deaf", STALL_S)
+            log.critical("stalled: wake-up messages have waited for %.0f s although this worker is free", STALL_S)
             self._on_stall()

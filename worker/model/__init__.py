@@ -1,1 +1,1 @@
-"""The model that a worker holds: which one is wanted, loading and unloading it, handles for the jobs that use it."""
+"""The model of a worker: following the desired state, loading and unloading, handles for the jobs that use it."""

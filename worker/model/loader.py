@@ -23,7 +23,7 @@ from worker.model.protocols import Accelerators, LoadedModel, ModelContent, Mode
 if TYPE_CHECKING:
     from worker.engine.loading.loader import EngineModel
 
-TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts leave their adapters
+TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts write their adapters
 DEMONSTRATION = "SLMInit/demo_lora"  # shipped; belongs to the default model
 ADAPTER_FILE = "adapter_config.json"
 READ_ATTEMPTS = 3
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def engine_config(settings: Settings) -> EngineConfig:
-    """What the settings say of the engine."""
+    """Return the engine's part of the settings."""
     return EngineConfig(
         device=settings.device,
         dtype=settings.dtype,
@@ -47,7 +47,7 @@ def engine_config(settings: Settings) -> EngineConfig:
 
 
 class ConfiguredModelLoader:
-    """The real models, as the settings name them."""
+    """Loads the models that the settings name."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -55,16 +55,16 @@ class ConfiguredModelLoader:
 
     @cached_property
     def accelerators(self) -> Accelerators:
-        """What this machine offers. The first use imports torch and transformers, which takes seconds."""
-        with _collector_at_rest():
+        """The accelerators of this machine. The first use imports torch and transformers, which takes seconds."""
+        with _gc_paused():
             import torch
 
-            import worker.engine.loading.loader  # noqa: F401 - its imports belong to the start, not to the first load
+            import worker.engine.loading.loader  # noqa: F401 - import now rather than at the first load
 
         return Accelerators(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
 
     def spec(self) -> ModelSpec:
-        """What the next load would load, and where to."""
+        """Return what the next load would load, and onto which device."""
         from worker.engine.loading.loader import choose_device
 
         try:
@@ -75,7 +75,7 @@ class ConfiguredModelLoader:
         return ModelSpec(device, self._settings.base_model, str(lora_path) if lora_path else None)
 
     def content(self) -> ModelContent:
-        """The hashes of the files that the next load would read.
+        """Return the hashes of the files that the next load would read.
 
         Raises:
             ModelUnavailable: there is no such model or adapter.
@@ -91,7 +91,7 @@ class ConfiguredModelLoader:
         """Load the base model, merge the adapter, start the engine.
 
         Raises:
-            ModelUnavailable: there is no such model or adapter, or they do not belong together.
+            ModelUnavailable: there is no such model or adapter, or they do not fit together.
         """
         with ExitStack() as undo:
             model, content = self._read()
@@ -111,7 +111,7 @@ class ConfiguredModelLoader:
         )
 
     def _read(self) -> tuple[EngineModel, ModelContent]:
-        """The model, and what the files held that it was read from. A training may write them at the same time."""
+        """Read the model and hash its files; read again if training has changed them meanwhile."""
         for _ in range(READ_ATTEMPTS):
             with ThreadPoolExecutor(1) as pool:  # hashing takes as long as reading
                 hashing = pool.submit(self._content_before)
@@ -122,10 +122,10 @@ class ConfiguredModelLoader:
                     undo.pop_all()
                     return model, content
             log.warning("the model's files changed while they were read: reading them again")
-        raise ModelUnavailable("The model's files change all the time. Load it when they are complete.")
+        raise ModelUnavailable("The model's files keep changing. Load the model when they are complete.")
 
     def _content_before(self) -> ModelContent | None:
-        """The content before a load; None of what the load itself has yet to fetch from the hub."""
+        """Return the content before a load; None if the load still has to fetch it from the hub."""
         try:
             return self.content()
         except ModelUnavailable:
@@ -136,7 +136,7 @@ class ConfiguredModelLoader:
 
         settings, spec = self._settings, self.spec()
         log.info("loading base_model=%s lora_path=%s", spec.base_model, spec.lora_path)
-        with _collector_at_rest():
+        with _gc_paused():
             return load_model(
                 self._source(),
                 engine_config(settings),
@@ -151,9 +151,9 @@ class ConfiguredModelLoader:
             raise ModelUnavailable(str(err)) from err
 
     def _lora_path(self) -> Path | None:
-        """The adapter named by the settings, else the newest kind that was trained here, else the shipped one.
+        """Return the adapter in the settings, else the first that was trained here, else the shipped one.
 
-        A path that was found is given as seen from the project's folder.
+        Paths that are not from the settings are relative to the project's folder.
         """
         if self._settings.lora_path is not None:
             return self._settings.lora_path
@@ -164,7 +164,7 @@ class ConfiguredModelLoader:
 
 
 def _folder(source: str) -> Path:
-    """Where the files of a model lie: a hub id's in the hub's cache.
+    """Return the folder of the model's files; for a hub id, in the hub's cache.
 
     Raises:
         OSError: it is not there yet.
@@ -180,8 +180,8 @@ def _folder(source: str) -> Path:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Importing torch and transformers makes many objects and no garbage: looking for it takes a tenth of the time."""
+def _gc_paused() -> Iterator[None]:
+    """Disable garbage collection: importing torch makes no garbage, and searching for it takes a tenth of the time."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Holds the model as the desired state says: loads it, unloads it, and lends it to the jobs."""
+"""Follows the desired state: loads and unloads the model, and gives handles of it to the jobs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from common.redis.outage import Outage
 from worker.helper.given_up import GivenUp, IsGivenUp
 from worker.model.protocols import LoadedModel, ModelContent
 
-POLL_S = 2.0  # how often the desired state is read where no message said that it changed
-RECHECK_S = 0.2  # how often a waiting job looks whether its job was given up
+POLL_S = 2.0  # how often the desired state is read without a message that it has changed
+RECHECK_S = 0.2  # how often a waiting thread checks whether its job was given up
 _READING = "desired state not read"
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """The model, lent to one job. `loaded_for_it`: the job had to wait for the model to be loaded."""
+    """A job's use of the model. `loaded_for_it`: the job had to wait for the model to be loaded."""
 
     model: LoadedModel
     loaded_for_it: bool
@@ -33,7 +33,7 @@ class ModelHandle:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What the model manager holds, for the worker's report. `generation`: the newest desired state fully answered."""
+    """The model manager's state, for the worker's report. `generation`: the newest desired state reached."""
 
     state: WorkerState
     generation: int
@@ -42,15 +42,15 @@ class ModelStatus:
 
 
 class ModelManager:
-    """Owns the model. Its thread alone loads and unloads it, and loads it anew if its files have changed.
+    """Owns the model. Only its thread loads and unloads it, and loads it again if its files have changed.
 
-    An unload waits for the running jobs and holds new ones back.
+    An unload waits until all handles are released; meanwhile new jobs wait.
 
     Args:
-        fleet: where the desired state stands.
-        load: makes a `LoadedModel`; raises `SLMError` if it cannot.
-        content: what `load` would load now; raises `SLMError` if it cannot tell.
-        publish: sends the worker's report; called whenever the holding changed.
+        fleet: stores the desired state.
+        load: returns a `LoadedModel`; raises `SLMError` if it cannot.
+        content: returns what `load` would load now; raises `SLMError` if it cannot.
+        publish: sends the worker's report; called after every change of the status.
     """
 
     def __init__(
@@ -69,23 +69,23 @@ class ModelManager:
         self._changed = threading.Condition()
         self._status = ModelStatus(WorkerState.STARTING, 0, None, None)
         self._num_handles = 0
-        self._closing = False  # an unload has begun: no more handles
+        self._closing = False  # an unload has begun: no new handles
         self._nudged = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="slm-model-model manager", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="slm-model-manager", daemon=True)
 
     @property
     def status(self) -> ModelStatus:
-        """What it holds now."""
+        """Its current state."""
         return self._status
 
     def start(self) -> None:
-        """Begin to follow the desired state."""
+        """Start to follow the desired state."""
         self._nudged.set()
         self._thread.start()
 
     def stop(self) -> None:
-        """Let go of the model and end. Every handle must have been returned."""
+        """Free the model and end. All handles must have been released."""
         self._stopping.set()
         self._nudged.set()
         self._thread.join()
@@ -93,20 +93,20 @@ class ModelManager:
             self._status.model.close()
 
     def nudge(self) -> None:
-        """The desired state has changed."""
+        """Read the desired state now, since it has changed."""
         self._nudged.set()
 
     def wait_until_settled(self, timeout_s: float) -> bool:
-        """Wait for the first desired state to be answered; False after `timeout_s`."""
+        """Wait until the first desired state has been reached; return False after `timeout_s`."""
         transient = (WorkerState.STARTING, WorkerState.LOADING)
         with self._changed:
             return self._changed.wait_for(lambda: self._status.state not in transient, timeout_s)
 
     @contextmanager
     def acquire(self, given_up: IsGivenUp, on_wait: Callable[[], None]) -> Iterator[ModelHandle]:
-        """The model for the length of a `with` block; where it is unloaded it is loaded, on every worker.
+        """Acquire the model for the duration of a `with` block; an unloaded model is first loaded, on every worker.
 
-        `on_wait` is called once before the waiting begins.
+        `on_wait` is called once if the model has to be loaded first.
 
         Raises:
             GivenUp: `given_up` became true while waiting.
@@ -138,7 +138,7 @@ class ModelManager:
             if status.error is not None:
                 raise status.error
             if status.state is WorkerState.UNLOADED:
-                self._outage.attempt("model not asked for", self._fleet.require_model)
+                self._outage.attempt("model not requested", self._fleet.require_model)
                 self._nudged.set()
             with self._changed:
                 self._changed.wait(RECHECK_S)
@@ -163,40 +163,40 @@ class ModelManager:
     def _follow(self, desired: Desired) -> None:
         model, is_start = self._status.model, self._status.state is WorkerState.STARTING
         if not desired.loaded:
-            if self._let_go():
-                self._hold(ModelStatus(WorkerState.UNLOADED, desired.generation, None, None))
+            if self._unload():
+                self._set_status(ModelStatus(WorkerState.UNLOADED, desired.generation, None, None))
         elif model is not None and not self._is_outdated(model):
-            self._hold(ModelStatus(WorkerState.READY, desired.generation, model, None))
-        elif model is None or self._let_go():
-            self._hold(ModelStatus(WorkerState.LOADING, self._status.generation, None, None))
-            self._hold(self._loaded(desired.generation))
+            self._set_status(ModelStatus(WorkerState.READY, desired.generation, model, None))
+        elif model is None or self._unload():
+            self._set_status(ModelStatus(WorkerState.LOADING, self._status.generation, None, None))
+            self._set_status(self._loaded(desired.generation))
             if is_start:
-                self._agree_with_the_others()
+                self._check_other_workers()
 
     def _is_outdated(self, model: LoadedModel) -> bool:
-        """Whether a load would bring something else than what is held; one that would fail does."""
+        """Return whether a load would read other files than those in memory, or would fail."""
         try:
             return self._content() != model.content
         except SLMError as err:
             log.warning("the model's files have changed: %s", err.message)
             return True
 
-    def _agree_with_the_others(self) -> None:
-        """Have all workers look at the disk again if this one, which came later, found other files there than they did.
+    def _check_other_workers(self) -> None:
+        """Let all workers check their files again if this one, which started later, found other files.
 
-        Without it they would answer with different models until somebody asks for a load.
+        Otherwise the workers would use different models until the next load.
         """
         content = self._status.model and self._status.model.content
         try:
-            others = [one for one in self._fleet.workers() if one.holds_model]
-            if content and any((one.base_id, one.adapter_id) != content for one in others):
-                log.warning("other workers hold another model than the files here: all load what is on the disk")
+            others = [worker for worker in self._fleet.workers() if worker.holds_model]
+            if content and any((worker.base_id, worker.adapter_id) != content for worker in others):
+                log.warning("other workers' models differ from the files here: all workers load from disk again")
                 self._fleet.refresh()
         except RedisError as err:
-            log.warning("the other workers' models are not known: %s", err)
+            log.warning("the other workers' models could not be read: %s", err)
 
     def _loaded(self, generation: int) -> ModelStatus:
-        """A boundary: whatever goes wrong in loading becomes the worker's reported state."""
+        """A boundary: any error in loading becomes the worker's reported state."""
         try:
             return ModelStatus(WorkerState.READY, generation, self._load(), None)
         except SLMError as err:
@@ -209,8 +209,8 @@ class ModelManager:
             )
             return ModelStatus(WorkerState.FAILED, generation, None, failure)
 
-    def _let_go(self) -> bool:
-        """Wait for the running jobs and give the model's memory back; false if the worker stops first."""
+    def _unload(self) -> bool:
+        """Wait until all handles are released and free the model; return False if the worker stops first."""
         with self._changed:
             self._closing = True
             self._changed.wait_for(lambda: self._num_handles == 0 or self._stopping.is_set())
@@ -220,7 +220,7 @@ class ModelManager:
             self._status.model.close()
         return True
 
-    def _hold(self, status: ModelStatus) -> None:
+    def _set_status(self, status: ModelStatus) -> None:
         with self._changed:
             self._status = status
             self._closing = False

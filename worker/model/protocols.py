@@ -1,4 +1,4 @@
-"""What the worker asks of the computing side: a backend that loads a model, and the loaded model, ready to serve."""
+"""The worker's interface to the engine: a loader of models, and a loaded model."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from worker.helper.given_up import IsGivenUp
 
 
 class Renderer(Protocol):
-    """Turns a prompt into what the model sees. Safe from several threads."""
+    """Renders prompts to text and tokens. Thread-safe."""
 
     def render(
         self, prompt: Prompt, is_given_up: IsGivenUp, check_length: Callable[[int], None]
     ) -> tuple[str, list[int]]:
-        """The prompt's text and its token ids.
+        """Return the prompt's text and its token ids.
 
-        `check_length` is called with the number of tokens that the prompt certainly has before it is encoded.
+        `check_length` is called with a lower bound of the number of tokens before the prompt is encoded.
 
         Raises:
-            SLMError: what `check_length` raises.
-            InvalidRequest: the model cannot take such a prompt.
+            SLMError: raised by `check_length`.
+            InvalidRequest: the model does not accept the prompt.
             GivenUp: `is_given_up` became true first.
         """
         ...
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself; U+FFFD stands for what is no whole character."""
+        """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         ...
 
 
 class Grammars(Protocol):
-    """Turns grammars into limits on an answer's tokens. Safe from several threads."""
+    """Creates constraints on an answer's tokens from grammars. Thread-safe."""
 
     def prepare(self, grammar: Grammar, is_given_up: IsGivenUp) -> None:
-        """Do what takes long of `compile`, and raise as it does."""
+        """Do the slow part of `compile`. Raises as `compile`."""
         ...
 
     def compile(self, grammar: Grammar, is_given_up: IsGivenUp) -> TokenConstraint:
-        """A constraint for one answer, in its first state. May take seconds if the grammar was not prepared lately.
+        """Return a constraint for one answer, in its initial state. May take seconds if the grammar was not prepared.
 
         Raises:
-            InvalidRequest: the grammar cannot be used; `param` names the field that it came in.
+            InvalidRequest: the grammar cannot be used; `param` is its field in the request.
             GivenUp: `is_given_up` became true first.
         """
         ...
 
 
 class ModelContent(NamedTuple):
-    """What the files of a base model and of its adapter hold, as hashes; the adapter's is None if there is none."""
+    """Hashes of the files of a base model and of its adapter; None if there is no adapter."""
 
     base: str
     adapter: str | None
@@ -61,21 +61,21 @@ class ModelContent(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory. `close` stops its engine and gives the memory back."""
+    """A model in memory. `close` stops its engine and frees the memory."""
 
     engine: Engine
     renderer: Renderer
     grammars: Grammars
     device: str
     dtype: str
-    context: int  # most tokens of prompt and answer
+    context: int  # maximum tokens of prompt and answer
     content: ModelContent
     close: Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Accelerators:
-    """Which accelerators this machine offers."""
+    """The accelerators of this machine."""
 
     cuda: bool
     mps: bool
@@ -83,7 +83,7 @@ class Accelerators:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is to be loaded, and where to."""
+    """A model to load, and the device to load it onto."""
 
     device: str
     base_model: str
@@ -95,15 +95,15 @@ class ModelLoader(Protocol):
 
     @property
     def accelerators(self) -> Accelerators:
-        """What this machine offers. The first use may take seconds."""
+        """The accelerators of this machine. The first use may take seconds."""
         ...
 
     def spec(self) -> ModelSpec:
-        """What the next load would load; asked for after `accelerators`."""
+        """Return what the next load would load; called after `accelerators`."""
         ...
 
     def content(self) -> ModelContent:
-        """What the next load would load, by the files on the disk. May take seconds if they have changed.
+        """Return the hashes of the files that the next load would read. May take seconds if they have changed.
 
         Raises:
             SLMError: they cannot be read.
@@ -111,9 +111,9 @@ class ModelLoader(Protocol):
         ...
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
-        """Load the configured model and start its engine, which reports to `deliver` and `on_fatal`.
+        """Load the configured model and start its engine, which calls `deliver` and `on_fatal`.
 
         Raises:
-            SLMError: it cannot be loaded; the message says why and what to do.
+            SLMError: it cannot be loaded; the message says why and how to fix it.
         """
         ...

@@ -1,4 +1,4 @@
-"""The instruments of a worker: vLLM's metric names, which dashboards know, with the prefix `slm_`."""
+"""The metrics of a worker: vLLM's metric names, which dashboards know, with the prefix `slm_`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ TOKEN_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20
 
 
 class Instruments:
-    """One worker's counters and histograms, in a registry of their own."""
+    """One worker's counters and histograms, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.ttft = self._seconds("time_to_first_token", "From the job's creation to its first token.")
         self.itl = self._seconds("inter_token_latency", "From a token to the same answer's next one.", TOKEN_GAPS_S)
         self.e2e = self._seconds("e2e_request_latency", "From the job's creation to its last token.")
-        self.queue_time = self._seconds("request_queue_time", "From the job's creation to a worker's taking it up.")
-        self.prefill_time = self._seconds("request_prefill_time", "From the engine's taking it in to the first token.")
+        self.queue_time = self._seconds("request_queue_time", "From the job's creation to its first claim.")
+        self.prefill_time = self._seconds("request_prefill_time", "From the submission to the first token.")
         self.decode_time = self._seconds("request_decode_time", "From the first token to the last.")
         self.prompt_sizes = self._histogram("request_prompt_tokens", "Tokens of a prompt.", TOKEN_COUNTS)
         self.answer_sizes = self._histogram("request_generation_tokens", "Tokens of an answer.", TOKEN_COUNTS)
-        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts taken in.", "adapter")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.", "adapter")
         self.generation_tokens = self._counter("generation_tokens", "Tokens generated.", "adapter")
-        self.ended = self._counter("request_success", "Generations that ended, by why.", "adapter", "finished_reason")
-        self.redis_errors = self._counter("worker_redis_errors", "Tries to reach Redis that failed.")
-        self.redis_reconnects = self._counter("worker_redis_reconnects", "How often Redis answered again after that.")
+        self.ended = self._counter("request_success", "Ended generations, by reason.", "adapter", "finished_reason")
+        self.redis_errors = self._counter("worker_redis_errors", "Failed attempts to reach Redis.")
+        self.redis_reconnects = self._counter("worker_redis_reconnects", "Times that Redis answered again afterwards.")
 
     def _seconds(self, stem: str, meaning: str, bounds: tuple[float, ...] = WAITS_S) -> Histogram:
         return self._histogram(f"{stem}_seconds", meaning, bounds)
@@ -45,16 +45,16 @@ class Instruments:
         return Counter(f"slm_{name}", meaning, labels, registry=self.registry)
 
     def families(self) -> list[Family]:
-        """Everything as it stands."""
+        """Return all metrics with their current values."""
         return [_family(metric) for metric in self.registry.collect()]
 
 
 class EngineGauges(Collector):
-    """How busy the engine is, read when asked for.
+    """The engine's load, read on demand.
 
     Args:
-        engine: the engine, while there is one.
-        running: the generations in the engine, by adapter.
+        engine: returns the engine; None while no model is loaded.
+        running: returns the number of generations in the engine, by adapter.
     """
 
     def __init__(self, engine: Callable[[], Engine | None], running: Callable[[], Mapping[str, int]]) -> None:
@@ -62,21 +62,17 @@ class EngineGauges(Collector):
         self._running = running
 
     def collect(self) -> Iterable[Metric]:
-        """No series while the model is unloaded."""
+        """Yield the engine's metrics; none while the model is unloaded."""
         engine = self._engine()
         if engine is None:
             return
         yield _gauge("num_requests_running", "Generations in the engine's batch.", engine.num_running)
         yield _gauge("engine_requests_waiting", "Generations that wait inside the engine.", engine.num_waiting)
         yield _gauge("kv_cache_usage_perc", "Part of the key-value cache that is in use, 0 to 1.", engine.kv_usage)
+        yield CounterMetricFamily("slm_num_preemptions", "Preempted generations.", value=engine.num_preemptions)
+        yield CounterMetricFamily("slm_spec_decode_num_draft_tokens", "Draft tokens.", value=engine.num_draft_tokens)
         yield CounterMetricFamily(
-            "slm_num_preemptions", "Generations set back for want of cache.", value=engine.num_preemptions
-        )
-        yield CounterMetricFamily(
-            "slm_spec_decode_num_draft_tokens", "Tokens that were drafted.", value=engine.num_draft_tokens
-        )
-        yield CounterMetricFamily(
-            "slm_spec_decode_num_accepted_tokens", "Drafted tokens that were right.", value=engine.num_accepted_tokens
+            "slm_spec_decode_num_accepted_tokens", "Accepted draft tokens.", value=engine.num_accepted_tokens
         )
         by_adapter = GaugeMetricFamily(
             "slm_adapter_requests_running", "Generations in the engine, by adapter.", labels=["adapter"]
@@ -91,8 +87,7 @@ def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
 
 
 def _family(metric: Metric) -> Family:
-    """Without the times of creation, which would double the series."""
-    samples = [Sample(one.name, dict(one.labels), one.value) for one in metric.samples]
-    return Family(
-        metric.name, metric.type, metric.documentation, [one for one in samples if not one.name.endswith("_created")]
-    )
+    """Convert a metric, without its creation times, which would double the number of series."""
+    samples = [Sample(sample.name, dict(sample.labels), sample.value) for sample in metric.samples]
+    current = [sample for sample in samples if not sample.name.endswith("_created")]
+    return Family(metric.name, metric.type, metric.documentation, current)

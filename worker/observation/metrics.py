@@ -1,7 +1,7 @@
-"""What a worker counts and times.
+"""Counts and times a worker's generations.
 
-The engine knows nothing of it: the figures come from its outputs, as the publisher sees them, and from its counts, when
-they are asked for. Every interval is taken on this process's monotonic clock.
+The engine knows nothing of metrics: they come from its outputs, as the publisher sees them, and from its counters, read
+on demand. All intervals are measured with this process's monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from worker.engine.sequence import Sequence, SequenceOutput
 from worker.jobs.active import ActiveJob
 from worker.observation.instruments import EngineGauges, Instruments
 
-REPORT_EVERY_S = 5.0  # Prometheus usually asks every 15 s
-TTL_S = 15.0  # a worker's figures outlive it by so much at most
+REPORT_EVERY_S = 5.0  # Prometheus usually scrapes every 15 s
+TTL_S = 15.0  # how long the metrics store keeps a worker's metrics after its last report
 
 
 @dataclass(slots=True)
@@ -34,17 +34,17 @@ class Timeline:
     generated: Counter
     created_at: float
     submitted_at: float
-    is_fresh: bool  # no earlier attempt has brought a token
+    is_fresh: bool  # no earlier attempt has generated a token
     first_token_at: float | None = None
     last_token_at: float = 0.0
 
 
 class WorkerMetrics:
-    """One worker's figures. Safe from any thread.
+    """One worker's metrics. Thread-safe.
 
     Args:
-        engine: the engine, while there is one.
-        clock: seconds; monotonic, and the clock of `Publisher`'s times.
+        engine: returns the engine; None while no model is loaded.
+        clock: returns seconds of the monotonic clock that the `Publisher` uses.
     """
 
     def __init__(self, engine: Callable[[], Engine | None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,14 +55,14 @@ class WorkerMetrics:
         self._instruments.registry.register(EngineGauges(engine, self._running))
         self.redis_trouble = RedisTrouble(self._instruments.redis_errors.inc, self._instruments.redis_reconnects.inc)
 
-    def taken_up(self, job: ActiveJob) -> None:
-        """A generation was claimed."""
+    def note_claim(self, job: ActiveJob) -> None:
+        """Note that a generation was claimed."""
         if job.attempt == 1:
             self._instruments.queue_time.observe(job.waited_s)
 
     @contextmanager
     def in_engine(self, job: ActiveJob, sequence: Sequence) -> Iterator[Timeline]:
-        """Time a generation for the length of a `with` block, which begins before it is submitted to the engine."""
+        """Time a generation for the duration of a `with` block, which begins before it is submitted to the engine."""
         run = self._begin(job, sequence)
         with self._lock:
             self._runs[sequence.sequence_id] = run
@@ -82,8 +82,8 @@ class WorkerMetrics:
             is_fresh=not sequence.output_ids,
         )
 
-    def produced(self, output: SequenceOutput, at: float) -> None:
-        """The engine brought an output, at that time."""
+    def note_output(self, output: SequenceOutput, at: float) -> None:
+        """Note an output of the engine, and when it came."""
         run = self._runs.get(output.sequence_id)
         if run is None:
             return
@@ -97,7 +97,7 @@ class WorkerMetrics:
         run.generated.inc(count)
         if run.first_token_at is None:
             self._note_first_token(run, output, at)
-        else:  # text that was held back comes with all its tokens at once
+        else:  # text that was held back comes together with all its tokens
             for _ in range(count):
                 self._instruments.itl.observe((at - run.last_token_at) / count)
         run.last_token_at = at
@@ -123,38 +123,38 @@ class WorkerMetrics:
             return Tally(run.adapter for run in self._runs.values())
 
     def to_wire(self) -> str:
-        """All figures as they stand, for the board."""
+        """Return all metrics with their current values, in the form of the metrics store."""
         return to_wire(self._instruments.families())
 
 
 class MetricsReporter:
-    """Puts the worker's figures up where the API finds them. An idle worker writes nothing: it only keeps them up.
+    """Writes the worker's metrics to the metrics store. If they have not changed, it only renews their expiry.
 
     Args:
-        figures: the figures as they stand, for the board.
-        clock: seconds; monotonic.
+        read_metrics: returns the current metrics, in the form of the metrics store.
+        clock: returns seconds of a monotonic clock.
     """
 
     def __init__(
         self,
         metrics_store: MetricsStore,
         worker_id: str,
-        figures: Callable[[], str],
+        read_metrics: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._metrics_store = metrics_store
         self._worker_id = worker_id
-        self._figures = figures
+        self._read_metrics = read_metrics
         self._clock = clock
         self._last = ""
         self._due_at = 0.0
 
     def report(self) -> None:
-        """Report if it is time to; called at every heartbeat. May raise `redis.exceptions.RedisError`."""
+        """Report if a report is due; called at every heartbeat. May raise `redis.exceptions.RedisError`."""
         if self._clock() < self._due_at:
             return
-        figures = self._figures()
-        if figures != self._last or not self._metrics_store.keep(self._worker_id, ttl_s=TTL_S):
-            self._metrics_store.put(self._worker_id, figures, ttl_s=TTL_S)
-            self._last = figures
+        metrics = self._read_metrics()
+        if metrics != self._last or not self._metrics_store.keep(self._worker_id, ttl_s=TTL_S):
+            self._metrics_store.put(self._worker_id, metrics, ttl_s=TTL_S)
+            self._last = metrics
         self._due_at = self._clock() + REPORT_EVERY_S

@@ -1,4 +1,4 @@
-"""What a worker adds to a request's trace: the wait in the queue, and the attempt with its prefill and decode."""
+"""A worker's part of a request's trace: the wait in the queue, and the attempt with its prefill and decode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AttemptTrace:
         self._span = span
 
     def note_engine(self, timeline: Timeline) -> None:
-        """The attempt has been through the engine: tell when its tokens came."""
+        """Add the times of the attempt's tokens, after it has left the engine."""
         if self._tracer is None or self._span is None or timeline.first_token_at is None:
             return
         parent = self._span.traceparent
@@ -33,10 +33,10 @@ class AttemptTrace:
 
 
 class Traces:
-    """Traces attempts, where traces are kept.
+    """Traces attempts.
 
     Args:
-        tracer: makes the spans; None where no traces are kept.
+        tracer: creates the spans; None if tracing is off.
     """
 
     def __init__(self, tracer: Tracer | None, worker_id: str) -> None:
@@ -45,7 +45,7 @@ class Traces:
 
     @contextmanager
     def attempt(self, job: ActiveJob) -> Iterator[AttemptTrace]:
-        """Trace an attempt for the length of a `with` block; an exception that leaves the block is its failure."""
+        """Trace an attempt for the duration of a `with` block; an exception that leaves the block is its failure."""
         if self._tracer is None:
             yield AttemptTrace(None, None)
             return

@@ -1,1 +1,1 @@
-"""Tensors of a checkpoint by what they are, for the runners with code of their own."""
+"""Finding a checkpoint's tensors by their role in the model, for the runners that have their own code for it."""

@@ -89,13 +89,13 @@ def describe(config: Any) -> Architecture:
     """
     builder = _BUILDERS.get(config.model_type)
     if builder is None:
-        raise UnsupportedModelError(f"No code of our own for models of type {config.model_type}.")
+        raise UnsupportedModelError(f"The server's own kernels do not support models of type {config.model_type}.")
     return builder(config)
 
 
 def _require(is_supported: bool, what: str) -> None:
     if not is_supported:
-        raise UnsupportedModelError(f"No code of our own for {what}.")
+        raise UnsupportedModelError(f"The server's own kernels do not support {what}.")
 
 
 def _llama(config: Any) -> Architecture:

@@ -41,7 +41,7 @@ class Checkpoint:
         stored = self._tensors[self._stored_name(name)]
         if shape is not None and stored.shape != shape:
             raise UnsupportedModelError(f"{name} has the shape {tuple(stored.shape)}, not {shape}.")
-        return self.here(stored.detach()).contiguous()
+        return self.convert(stored.detach()).contiguous()
 
     def embedding(self) -> Tensor:
         """Read the token embeddings, [vocab_size, hidden_size]. Raises as `read`."""
@@ -78,7 +78,7 @@ class Checkpoint:
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def here(self, tensor: Tensor) -> Tensor:
+    def convert(self, tensor: Tensor) -> Tensor:
         """Convert a tensor to this number format and device."""
         return tensor.to(self.device, self._dtype)
 

@@ -36,11 +36,11 @@ def _frequencies(config: Any, head_size: int) -> tuple[Tensor, float]:
     parameters = config.rope_parameters
     kind = parameters["rope_type"]
     if parameters.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModelError("No code of our own for heads that are rotated in part.")
+        raise UnsupportedModelError("The server's own kernels do not support partially rotated heads.")
     if kind == "default":
         exponents = torch.arange(0, head_size, 2, dtype=torch.float32) / head_size
         return 1.0 / (parameters["rope_theta"] ** exponents), 1.0
     if kind not in STATIC_ROPE_TYPES:
-        raise UnsupportedModelError(f"No code of our own for rotary positions of type {kind}.")
+        raise UnsupportedModelError(f"The server's own kernels do not support rotary positions of type {kind}.")
     frequencies, factor = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
     return frequencies, float(factor)

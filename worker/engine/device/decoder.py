@@ -129,35 +129,37 @@ class TorchDecoder:
     def _compute(self, inputs: StepInputs, attention: Callable[[int, Tensor], Tensor]) -> None:
         """Compute all layers, from `_embedded` to `_states`."""
         states = self._states[: inputs.num_tokens].copy_(self._embedded[: inputs.num_tokens])
-        turns = self._turns(inputs.positions)
-        blocks, offsets = _places(inputs, self._cache.unused_block)
+        angles = self._angles(inputs.positions)
+        blocks, offsets = _blocks_and_offsets(inputs, self._cache.unused_block)
         for index, layer in enumerate(self._weights.layers):
-            queries, keys, values = self._split(layer, layer.attention_norm.of(states), turns)
+            queries, keys, values = self._split(layer, layer.attention_norm.of(states), angles)
             self._cache.write(index, blocks, offsets, keys, values)
             layer.attention_output.add_to(states, attention(index, queries).flatten(1))
             layer.mlp_output.add_to(states, self._activated(layer.mlp_input.of(layer.mlp_norm.of(states))))
 
-    def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return cosines and sines at the positions, [tokens, 1, head_size]; None if positions are learned."""
         cosines, sines = self._weights.cosines, self._weights.sines
         if cosines is None or sines is None:
             return None
-        places = positions.clamp(min=0)
-        cosine, sine = (functional.embedding(places, table)[:, None].to(self._states) for table in (cosines, sines))
+        indices = positions.clamp(min=0)
+        cosine, sine = (functional.embedding(indices, table)[:, None].to(self._states) for table in (cosines, sines))
         return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
     def _split(
-        self, layer: LayerWeights, x: Tensor, turns: tuple[Tensor, Tensor] | None
+        self, layer: LayerWeights, x: Tensor, angles: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values of x [tokens, hidden_size]: [tokens, heads, head_size] each."""
         parts = self._parts
         heads = layer.query_key_value.of(x).view(len(x), -1, parts.head_size)
-        turned, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=1)
+        queries_keys, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=1)
         if layer.head_norms is not None:
-            turned = functional.rms_norm(turned, (parts.head_size,), None, parts.norm_epsilon) * layer.head_norms
-        if turns is not None:
-            turned = rotated(turned, *turns)
-        queries, keys = torch.split(turned, [parts.num_heads, parts.num_kv_heads], dim=1)
+            queries_keys = (
+                functional.rms_norm(queries_keys, (parts.head_size,), None, parts.norm_epsilon) * layer.head_norms
+            )
+        if angles is not None:
+            queries_keys = rotated(queries_keys, *angles)
+        queries, keys = torch.split(queries_keys, [parts.num_heads, parts.num_kv_heads], dim=1)
         return queries, keys, values
 
     def _activated(self, x: Tensor) -> Tensor:
@@ -168,7 +170,7 @@ class TorchDecoder:
         return functional.silu(gates) * ups
 
 
-def _places(inputs: StepInputs, unused_block: int) -> tuple[Tensor, Tensor]:
+def _blocks_and_offsets(inputs: StepInputs, unused_block: int) -> tuple[Tensor, Tensor]:
     """Return each token's block in the cache and its offset in the block, both [tokens]."""
     positions = inputs.positions.clamp(min=0)
     blocks = inputs.tables[inputs.table_rows, positions // BLOCK_TOKENS]

@@ -34,8 +34,8 @@ OVERLAP_CAPABILITY = (9, 0)  # since then a CUDA kernel can start before the pre
 class DeviceRunner:
     """Runs a Llama-like model or GPT-2 on an accelerator, in the number format of its weights.
 
-    All decode rows form one recorded step, and the parts of prompts another. No method waits for the device, except to
-    record a step. On a CUDA device with a 16-bit format we use our own kernels (`fused`), with which a token's logits
+    All decode rows form one captured step, and the parts of prompts another. No method waits for the device, except to
+    capture a step. On a CUDA device with a 16-bit format we use our own kernels (`fused`), with which a token's logits
     are bitwise the same alone, in any batch and with any parts of its prompt.
 
     Args:
@@ -44,7 +44,7 @@ class DeviceRunner:
         config: its limits.
         device: where to compute.
         dtype: number format of weights, keys and values.
-        recorder: records the steps; default: CUDA graphs on a CUDA device.
+        capturer: captures the steps; default: CUDA graphs on a CUDA device.
         is_fused: whether to use our own kernels; default: if they can run.
 
     Raises:
@@ -122,7 +122,7 @@ class DeviceRunner:
         )
 
     def warm_up(self) -> None:
-        """Record the steps that are needed first, so that requests do not wait for them later."""
+        """Capture the steps that are needed first, so that requests do not wait for them later."""
         with device_errors(), torch.inference_mode():
             self._steps.warm_up()
 
@@ -144,7 +144,7 @@ class DeviceRunner:
             self._cache.copy(source, target, num_tokens)
 
     def close(self) -> None:
-        """Free weights, cache and recorded steps."""
+        """Free weights, cache and captured steps."""
         del self._steps, self._decoder, self._cache, self._logits
 
     @property

@@ -55,7 +55,7 @@ class InputBuffers:
             for _ in range(COPIES if self._is_cuda else 1)
         ]
         self._copied: list[torch.cuda.Event | None] = [None] * len(self._memory)
-        self._turn = 0
+        self._next_copy = 0
         self._views: dict[tuple[int, int], StepInputs] = {}
 
     def views(self, num_tokens: int, num_rows: int) -> StepInputs:
@@ -88,7 +88,7 @@ class InputBuffers:
         self._update_tables(blocks)
         num_tokens, num_rows = len(columns[0]), len(blocks)
         size = 4 * num_tokens + num_rows * self._tables.shape[1]
-        memory, event = self._memory[self._turn], self._copied[self._turn]
+        memory, event = self._memory[self._next_copy], self._copied[self._next_copy]
         if event is not None:
             event.synchronize()  # long done, unless more steps are started than there are copies
         host = memory.numpy()
@@ -98,8 +98,8 @@ class InputBuffers:
         if self._is_cuda:
             event = event or torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
-            self._copied[self._turn] = event
-        self._turn = (self._turn + 1) % len(self._memory)
+            self._copied[self._next_copy] = event
+        self._next_copy = (self._next_copy + 1) % len(self._memory)
 
     def _update_tables(self, blocks: Sequence[tuple[int, ...]]) -> None:
         """Update the rows that differ from the last step, which are few."""

@@ -1,4 +1,4 @@
-"""Runs steps in a few fixed shapes, each recorded once."""
+"""Runs steps in a few fixed shapes, each captured once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.engine.device.step_inputs import InputBuffers
 logger = logging.getLogger(__name__)
 
 MIN_KEYS = 256  # the smallest number of keys of a step; the others are doublings of it
-MAX_WARM_KEYS = 1024  # steps with up to this many keys are recorded in advance
+MAX_WARM_KEYS = 1024  # steps with up to this many keys are captured in advance
 MIN_PROMPT = 16  # tokens; shorter prompts are computed in a step of this size
 
 
@@ -30,7 +30,7 @@ class Steps:
         logits: [rows, vocab_size], receives the logits of decode steps.
         max_tokens: maximum tokens of a prompt step.
         context_length: maximum number of keys.
-        recorder: records the steps.
+        capturer: captures the steps.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Steps:
             self._decoder.prompt(self._inputs.views(num_tokens, len(parts)), keys, parts)
 
     def warm_up(self) -> None:
-        """Record the steps that are needed first, largest first, because these determine the memory for all steps."""
+        """Capture the steps that are needed first, largest first, because these determine the memory for all steps."""
         start = time.perf_counter()
         self._inputs.clear()  # an earlier step's inputs would be read with another shape
         key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]

@@ -23,7 +23,7 @@ from worker.helper.messages import send
 if TYPE_CHECKING:
     from worker.engine.output.detokenizer import TokenDecoder
 
-MAX_KEPT = 16  # recently used grammars that keep their processes for the next answer
+MAX_CACHED = 16  # recently used grammars that keep their processes for the next answer
 MAX_REFUSALS = 1024  # refusals that are remembered
 
 
@@ -45,7 +45,7 @@ class GrammarCompiler:
         self._vocab_size = vocab_size
         self._end_ids = sorted(token_id for token_id in eos_token_ids if token_id < vocab_size)
         self._vocabulary_lock = threading.Lock()
-        self._is_vocabulary_known = False
+        self._is_vocabulary_sent = False
         self._lock = threading.Lock()
         # Both in LRU order, the most recently used last:
         self._processes: OrderedDict[Grammar, Future[_Process]] = OrderedDict()
@@ -105,29 +105,29 @@ class GrammarCompiler:
             with self._lock:
                 self._processes.pop(grammar, None)
                 if isinstance(err, InvalidRequest):
-                    _keep(self._refusals, grammar, err)
+                    _remember(self._refusals, grammar, err)
             future.set_exception(err)
         else:
             future.set_result(process)
             with self._lock:
-                self._drop_old_ones()
+                self._evict_old()
 
     def _started(self, grammar: Grammar, is_given_up: IsGivenUp) -> _Process:
         if not self._end_ids:
             raise _unusable(grammar, "the model has no token to end an answer with")
         with self._helper.in_use():
-            self._make_tokens_known()
+            self._send_vocabulary()
             child = self._helper.fork(GRAMMAR)
             try:
                 send(child.link, {"kind": grammar.kind.value, "source": grammar.source})
-                answer: dict[str, Any] = child.receive(is_given_up)
+                reply: dict[str, Any] = child.receive(is_given_up)
             except (EOFError, OSError):
                 raise _too_much(grammar, self._helper.end(child)) from None
             except GivenUp:
                 self._helper.end(child)
                 raise
-        if "error" in answer:
-            raise SLMError.from_dict(answer["error"])
+        if "error" in reply:
+            raise SLMError.from_dict(reply["error"])
         return _Process(child)
 
     def close(self) -> None:
@@ -138,11 +138,11 @@ class GrammarCompiler:
             if future.done() and future.exception() is None:
                 future.result().close()
 
-    def _make_tokens_known(self) -> None:
+    def _send_vocabulary(self) -> None:
         with self._vocabulary_lock:
-            if not self._is_vocabulary_known:
+            if not self._is_vocabulary_sent:
                 self._helper.configure(VOCABULARY, self._vocabulary()._asdict())
-                self._is_vocabulary_known = True
+                self._is_vocabulary_sent = True
 
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(
@@ -151,9 +151,9 @@ class GrammarCompiler:
             end_ids=self._end_ids,
         )
 
-    def _drop_old_ones(self) -> None:
+    def _evict_old(self) -> None:
         started = [(grammar, future.result()) for grammar, future in self._processes.items() if future.done()]
-        for grammar, process in started[: max(0, len(started) - MAX_KEPT)]:
+        for grammar, process in started[: max(0, len(started) - MAX_CACHED)]:
             del self._processes[grammar]
             process.close()
 
@@ -186,7 +186,7 @@ class _Process:
             self.child.link.close()
 
 
-def _keep(refusals: OrderedDict[Grammar, InvalidRequest], grammar: Grammar, refusal: InvalidRequest) -> None:
+def _remember(refusals: OrderedDict[Grammar, InvalidRequest], grammar: Grammar, refusal: InvalidRequest) -> None:
     refusals[grammar] = refusal
     if len(refusals) > MAX_REFUSALS:
         refusals.popitem(last=False)

@@ -1,7 +1,7 @@
 """Compiles a grammar and computes the tokens that it allows, with llguidance: docs/decisions/0008.
 
 The library's limits do not hold for every grammar: a grammar of 60 KB can crash the process, immediately or after some
-tokens. So all of this runs in separate processes (`grammar_process`).
+tokens. So all of this runs in separate processes (`process.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Vocabulary(NamedTuple):
     special_ids: list[int]
     end_ids: list[int]
 
-    def known_to_library(self) -> LLTokenizer:
+    def to_library(self) -> LLTokenizer:
         """Return the library's form of the vocabulary, for which grammars are compiled. Takes 0.1 s."""
         wrapped = SimpleNamespace(
             tokens=[token.encode("latin-1") for token in self.tokens],
@@ -82,11 +82,13 @@ class GrammarState:
         if self._matcher.is_error():  # the mask would then allow the answer to end
             raise self._failure(_reason(self._matcher.get_error()))
         if self._seconds_left < 0:
-            raise self._failure("it takes too long to find out what may come next")
+            raise self._failure("it takes too long to compute which tokens may come next")
         return mask
 
     def _failure(self, reason: str) -> InvalidRequest:
-        return InvalidRequest(f"{self._field} cannot be followed to its end: {reason}", param=self._field)
+        return InvalidRequest(
+            f"{self._field} could not be followed to the end of the answer: {reason}", param=self._field
+        )
 
 
 def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:

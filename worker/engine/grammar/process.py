@@ -2,7 +2,8 @@
 
 On its link it first answers {"kind", "source"} with {} or {"error"} (of an `SLMError`). After that it receives "open"
 messages, each with a pipe for one answer. On each such pipe it sends the initial state, then receives token ids (32
-bits each) and answers with the new state: a byte (`Outcome`), and the mask of allowed tokens or the text of an error.
+bits each) and replies with the new state: a byte (`AnswerStatus`), and the mask of allowed tokens or the text of an
+error.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ COMPILING = Limits(wall_s=60.0, cpu_s=1.0, memory=STACK_BYTES + _ALLOCATOR + 64 
 _WALKS, _STEPS = 2, 32  # random answers that are tried, and their length in tokens
 
 
-class Outcome(IntEnum):
-    """The state of an answer."""
+class AnswerStatus(IntEnum):
+    """Whether an answer continues."""
 
-    GOES_ON = 0
+    CONTINUES = 0
     COMPLETE = 1
     FAILED = 2
 
@@ -67,7 +68,7 @@ def _compiled(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
     return matcher
 
 
-def _walk(state: GrammarState, tokenizer: LLTokenizer, choice: random.Random) -> None:
+def _walk(state: GrammarState, tokenizer: LLTokenizer, rng: random.Random) -> None:
     """Follow a random answer for some tokens, because some grammars become expensive only after their beginning.
 
     A random answer that fails is ignored, since no model might give it.
@@ -75,21 +76,21 @@ def _walk(state: GrammarState, tokenizer: LLTokenizer, choice: random.Random) ->
     end_ids = frozenset(tokenizer.eos_tokens)
     with suppress(InvalidRequest):
         for _ in range(_STEPS):
-            token_id = _some_token(state.allowed(), choice)
+            token_id = _some_token(state.allowed(), rng)
             if state.is_complete or token_id is None or token_id in end_ids:
                 return
             state.advance([token_id])
 
 
-def _some_token(mask: bytes, choice: random.Random) -> int | None:
+def _some_token(mask: bytes, rng: random.Random) -> int | None:
     """Return a token that is marked, near a random position; None if there is none."""
-    start = choice.randrange(len(mask))
-    turned = mask[start:] + mask[:start]
-    skipped = len(turned) - len(turned.lstrip(b"\0"))
-    if skipped == len(turned):
+    start = rng.randrange(len(mask))
+    rotated = mask[start:] + mask[:start]
+    skipped = len(rotated) - len(rotated.lstrip(b"\0"))
+    if skipped == len(rotated):
         return None
-    bits = turned[skipped]
-    return (start + skipped) % len(mask) * 8 + choice.choice([bit for bit in range(8) if bits >> bit & 1])
+    bits = rotated[skipped]
+    return (start + skipped) % len(mask) * 8 + rng.choice([bit for bit in range(8) if bits >> bit & 1])
 
 
 class _Answers:
@@ -107,7 +108,7 @@ class _Answers:
                 if ready is self._link:
                     self._open(self._link)
                 elif isinstance(ready, Connection):
-                    self._go_on(ready)
+                    self._continue(ready)
 
     def _open(self, link: Connection) -> None:
         try:
@@ -117,27 +118,27 @@ class _Answers:
             return
         answer = Connection(recv_handle(link))
         self._states[answer] = GrammarState(self._matcher.deep_copy(), self._field)
-        self._tell(answer, list)
+        self._reply(answer, list)
 
-    def _go_on(self, answer: Connection) -> None:
-        self._tell(answer, lambda: array("i", answer.recv_bytes()))
+    def _continue(self, answer: Connection) -> None:
+        self._reply(answer, lambda: array("i", answer.recv_bytes()))
 
-    def _tell(self, answer: Connection, next_tokens: Callable[[], Sequence[int]]) -> None:
+    def _reply(self, answer: Connection, next_tokens: Callable[[], Sequence[int]]) -> None:
         try:
             token_ids = next_tokens()
             with limited_time(STEP_WALL_S, STEP_CPU_S):
-                told = _outcome(self._states[answer], token_ids)
-            answer.send_bytes(told)
+                state = _next_state(self._states[answer], token_ids)
+            answer.send_bytes(state)
         except (EOFError, OSError):  # the answer has ended
             del self._states[answer]
             answer.close()
 
 
-def _outcome(state: GrammarState, token_ids: Sequence[int]) -> bytes:
+def _next_state(state: GrammarState, token_ids: Sequence[int]) -> bytes:
     try:
         state.advance(token_ids)
         if state.is_complete:
-            return bytes([Outcome.COMPLETE])
-        return bytes([Outcome.GOES_ON]) + state.allowed()
+            return bytes([AnswerStatus.COMPLETE])
+        return bytes([AnswerStatus.CONTINUES]) + state.allowed()
     except InvalidRequest as err:
-        return bytes([Outcome.FAILED]) + err.message.encode()
+        return bytes([AnswerStatus.FAILED]) + err.message.encode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.errors import InvalidRequest
-from worker.engine.grammar.process import Outcome
+from worker.engine.grammar.process import AnswerStatus
 from worker.helper.client import Child
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class GrammarConstraint:
         self._field = field
         self._asked_at = time.monotonic()
         self._num_awaited = 1  # the process sends the initial state without being asked
-        self._outcome = Outcome.GOES_ON
+        self._status = AnswerStatus.CONTINUES
         self._mask = b""
 
     def advance(self, token_ids: Sequence[int]) -> None:
@@ -54,19 +54,19 @@ class GrammarConstraint:
                     return False
                 self._note(self._link.recv_bytes())
             except (EOFError, OSError):
-                raise self._failure("takes too long, or needs too much memory, to follow") from None
+                raise self._failure("it takes too long, or needs too much memory, to follow") from None
         return True
 
-    def _note(self, told: bytes) -> None:
-        if told[0] == Outcome.FAILED:
-            raise InvalidRequest(told[1:].decode(), param=self._field)
-        self._outcome, self._mask = Outcome(told[0]), told[1:]
+    def _note(self, state: bytes) -> None:
+        if state[0] == AnswerStatus.FAILED:
+            raise InvalidRequest(state[1:].decode(), param=self._field)
+        self._status, self._mask = AnswerStatus(state[0]), state[1:]
         self._num_awaited -= 1
 
     @property
     def is_complete(self) -> bool:
         """As `TokenConstraint.is_complete`."""
-        return self._outcome is Outcome.COMPLETE
+        return self._status is AnswerStatus.COMPLETE
 
     def allowed(self, mask: Tensor) -> None:
         """As `TokenConstraint.allowed`."""
@@ -76,5 +76,5 @@ class GrammarConstraint:
         """As `TokenConstraint.close`."""
         self._link.close()
 
-    def _failure(self, what_it_does: str) -> InvalidRequest:
-        return InvalidRequest(f"{self._field} cannot be used: it {what_it_does}", param=self._field)
+    def _failure(self, reason: str) -> InvalidRequest:
+        return InvalidRequest(f"{self._field} cannot be used: {reason}", param=self._field)

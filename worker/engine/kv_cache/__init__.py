@@ -1,1 +1,1 @@
-"""Which blocks of the cache belong to which sequence. Integers only: the memory is the runner's. No torch."""
+"""Which blocks of the cache belong to which sequence. Blocks are numbers here; the runner owns the memory."""

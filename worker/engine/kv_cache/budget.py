@@ -12,14 +12,14 @@ from worker.engine.model_runner import CacheTooSmall, UnsupportedModelError
 
 GPU_SHARE = 0.6  # of the free memory after loading the weights; activations need the rest
 CPU_SHARE = 0.25  # of the available memory
-CPU_MOST = 1 << 30  # bytes; allocated only as tokens are written
+CPU_MAX_BYTES = 1 << 30  # allocated only as tokens are written
 
 
 def default_kv_bytes(device: torch.device) -> int:
     """Return the default size of the cache in bytes."""
     if device.type == "cuda":
         return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
-    return min(CPU_MOST, int(CPU_SHARE * psutil.virtual_memory().available))
+    return min(CPU_MAX_BYTES, int(CPU_SHARE * psutil.virtual_memory().available))
 
 
 def sequence_bytes(config: Any, num_tokens: int, item_bytes: int) -> int:
@@ -60,7 +60,7 @@ def affordable_blocks(block_bytes: int, blocks_per_sequence: int, config: Runner
     if config.kv_bytes < blocks_per_sequence * block_bytes:
         raise CacheTooSmall(
             f"A context of {config.context_length} tokens takes {blocks_per_sequence * block_bytes} bytes of cache, "
-            f"but the budget is {config.kv_bytes}."
+            f"but the limit is {config.kv_bytes}."
         )
     return min(num_wanted, config.kv_bytes // block_bytes)
 
@@ -74,7 +74,7 @@ def affordable_sequences(text_config: Any, dtype: torch.dtype, config: RunnerCon
         config: as for `affordable_blocks`.
 
     Raises:
-        CacheTooSmall: there is no room for one.
+        CacheTooSmall: one full sequence does not fit.
     """
     if config.kv_bytes is None:
         return config.max_num_seqs

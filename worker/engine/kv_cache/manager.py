@@ -1,4 +1,4 @@
-"""Tracks which sequence owns which blocks of the cache, and which blocks can be reused. Without torch or memory."""
+"""Tracks which sequence owns which blocks of the cache, and which blocks can be reused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.engine.kv_cache.prefix_tree import PrefixTree
 from worker.engine.sequence import Sequence
 
 MIN_COPIED = 8  # tokens; copying a block costs about as much as computing that many
-KEPT_SHARE = 0.25  # of all blocks, but at least one full sequence, may be kept for later sequences with the same prefix
+CACHED_SHARE = 0.25  # of all blocks, at least one full sequence: cached for later sequences with the same prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,24 @@ class KVCacheManager:
         if num_blocks < self._max_blocks:
             raise ValueError(f"A context of {context_length} tokens takes {self._max_blocks} blocks, got {num_blocks}.")
         self._tree = PrefixTree(block_tokens)
-        max_kept = max(self._max_blocks, int(KEPT_SHARE * num_blocks))
-        self._pool = BlockPool(num_blocks, max_kept=max_kept, on_evict=self._forget)
+        max_cached = max(self._max_blocks, int(CACHED_SHARE * num_blocks))
+        self._pool = BlockPool(num_blocks, max_cached=max_cached, on_evict=self._forget)
 
     @property
     def usage(self) -> float:
-        """Share of the blocks that sequences hold, from 0 to 1."""
+        """Share of the blocks that sequences use, from 0 to 1."""
         return 1 - self._pool.num_available / self._pool.total
 
     @property
-    def num_held(self) -> int:
-        """Number of blocks that sequences hold."""
+    def num_used(self) -> int:
+        """Number of blocks that sequences use."""
         return self._pool.total - self._pool.num_available
 
-    def open(self, sequence: Sequence, *, headroom: int = 0) -> list[BlockCopy] | None:
+    def allocate(self, sequence: Sequence, *, headroom: int = 0) -> list[BlockCopy] | None:
         """Allocate the blocks for all current tokens of a sequence, and set how many of these are already computed.
 
         Args:
-            sequence: holds no blocks.
+            sequence: has no blocks.
             headroom: number of blocks that must be left for others.
 
         Returns:
@@ -67,11 +67,11 @@ class KVCacheManager:
         token_ids = sequence.all_ids()
         match = self._tree.match(sequence.adapter, token_ids[:-1])  # the last token is computed for its logits
         num_new = self._blocks_for(len(token_ids)) - len(match.blocks)
-        num_left = self._pool.num_available - sum(self._pool.is_waiting(block) for block in match.blocks)
+        num_left = self._pool.num_available - sum(self._pool.is_idle(block) for block in match.blocks)
         if num_new + headroom > num_left:
             return None
         for block in match.blocks:
-            self._pool.hold(block)
+            self._pool.share(block)
         sequence.num_computed_tokens = len(match.blocks) * self._block_tokens
         sequence.prefix = match.node
         sequence.blocks = match.blocks + [self._pool.allocate() for _ in range(num_new)]
@@ -82,7 +82,7 @@ class KVCacheManager:
         # The same block may just have been allocated as the target: then no copy is needed.
         return [] if target == match.partial else [BlockCopy(match.partial, target, match.num_partial)]
 
-    def grow(self, sequence: Sequence, num_tokens: int) -> bool:
+    def extend(self, sequence: Sequence, num_tokens: int) -> bool:
         """Extend the blocks to the sequence's first `num_tokens` tokens; return False, without any change, if full."""
         num_new = self._blocks_for(num_tokens) - len(sequence.blocks)
         if num_new > self._pool.num_available:
@@ -90,7 +90,7 @@ class KVCacheManager:
         sequence.blocks += [self._pool.allocate() for _ in range(num_new)]
         return True
 
-    def can_grow(self, sequence: Sequence) -> bool:
+    def may_extend(self, sequence: Sequence) -> bool:
         """Return whether the sequence may need another block before it ends."""
         return len(sequence.blocks) < self._max_blocks
 
@@ -101,17 +101,17 @@ class KVCacheManager:
         while (begin := self._num_noted(sequence) * size) + size <= num_known:
             self._note(sequence, tuple(sequence.ids(begin, size)))
 
-    def close(self, sequence: Sequence, *, keep: bool) -> None:
+    def free(self, sequence: Sequence, *, reusable: bool) -> None:
         """Free the sequence's blocks.
 
         Args:
-            sequence: holds no blocks afterwards, and none of its tokens counts as computed.
-            keep: whether the blocks' content is valid, so that others may reuse it.
+            sequence: has no blocks afterwards, and none of its tokens counts as computed.
+            reusable: whether the blocks' content is valid, so that others may reuse it.
         """
-        if keep:
+        if reusable:
             self.note_computed(sequence)  # a pending token may have become known
         begin = self._num_noted(sequence) * self._block_tokens
-        if keep and MIN_COPIED <= sequence.num_computed_tokens - begin < self._block_tokens:
+        if reusable and MIN_COPIED <= sequence.num_computed_tokens - begin < self._block_tokens:
             self._note(sequence, tuple(sequence.ids(begin, sequence.num_computed_tokens - begin)))
         for block in reversed(sequence.blocks):  # so that the end of a text is evicted before its beginning
             self._pool.release(block)
@@ -133,9 +133,9 @@ class KVCacheManager:
         block = sequence.blocks[index]
         sequence.prefix = node = self._tree.add(parent, token_ids, block)
         if node.block == block:
-            self._pool.keep(block)
+            self._pool.cache(block)
             return
-        self._pool.hold(node.block)
+        self._pool.share(node.block)
         self._pool.release(block)
         sequence.blocks[index] = node.block
 
@@ -146,7 +146,7 @@ class KVCacheManager:
 
     def _forget(self, block: int) -> None:
         for lost in self._tree.remove(block):
-            self._pool.drop(lost)
+            self._pool.uncache(lost)
 
     def _blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self._block_tokens)

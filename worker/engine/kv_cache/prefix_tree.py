@@ -1,4 +1,4 @@
-"""Finds the blocks that hold the keys and values of a text's prefix."""
+"""Finds the blocks with the keys and values of a text's prefix."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From files to a model in memory, and out again: weights, adapter, tokenizer."""
+"""Loading a model into memory and freeing it: weights, adapter, tokenizer."""

@@ -150,16 +150,16 @@ def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_pat
     device, device_reason = choose_device(config.device)
     dtype, dtype_reason = choose_dtype(config.dtype, device)
     logger.info("device=%s (%s) dtype=%s (%s)", device, device_reason, dtype, dtype_reason)
-    with ExitStack() as undo, _failures_in_words(source, base_name):
+    with ExitStack() as undo, _as_model_unavailable(source, base_name):
         helper = undo.enter_context(closing(Helper(SERVICES)))
         helper.configure(PROGRAMS, value=True)
         helper.start()  # in parallel with the loading
-        untrusted = UntrustedPrograms(helper)
+        programs = UntrustedPrograms(helper)
         model, tokenizer = _from_pretrained(source, dtype, adapter_path)
-        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, untrusted)
+        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, programs)
         _check_finite(model, source)
         warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
-        renderer = PromptRenderer(tokenizer, adapter_path, untrusted)
+        renderer = PromptRenderer(tokenizer, adapter_path, programs)
         model = model.to(device).eval().requires_grad_(requires_grad=False)
         undo.pop_all()
     return EngineModel(
@@ -176,7 +176,7 @@ def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_pat
 
 
 @contextmanager
-def _failures_in_words(source: str, base_name: str) -> Iterator[None]:
+def _as_model_unavailable(source: str, base_name: str) -> Iterator[None]:
     """Raise `ModelUnavailable` for all errors in a model's files."""
     try:
         yield
@@ -202,12 +202,12 @@ def choose_device(wish: Device) -> tuple[torch.device, str]:
     Raises:
         ModelUnavailable: the requested device is not available.
     """
-    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wish == "auto":
-        return next(torch.device(name) for name, there in is_there.items() if there), "the best there is"
-    if not is_there[wish]:
-        raise ModelUnavailable(f"There is no {wish} device here. Set SLM_DEVICE to auto or cpu.")
-    return torch.device(wish), "as asked"
+        return torch.device(next(name for name in available if available[name])), "the best available"
+    if not available[wish]:
+        raise ModelUnavailable(f"This machine has no {wish} device. Set SLM_DEVICE to auto or cpu.")
+    return torch.device(wish), "as configured"
 
 
 def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
@@ -222,7 +222,7 @@ def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float32, "to be quantised"
     if wish != "auto":
         dtype: torch.dtype = getattr(torch, wish)
-        return dtype, "as asked"
+        return dtype, "as configured"
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16, "half the memory traffic with float32's range"
     if device.type in ("cuda", "mps"):
@@ -263,9 +263,9 @@ def _load(source: str, dtype: torch.dtype, adapter_path: Path | None, *, local_f
     return model, tokenizer
 
 
-def _merge_adapter(model: Any, path: Path, base_name: str, untrusted: UntrustedPrograms) -> AdapterInfo:
+def _merge_adapter(model: Any, path: Path, base_name: str, programs: UntrustedPrograms) -> AdapterInfo:
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    info = untrusted.check_adapter(path, base_name, shapes)
+    info = programs.check_adapter(path, base_name, shapes)
     if info.warning is not None:
         logger.warning("%s", info.warning)
     merge_lora(model, info)

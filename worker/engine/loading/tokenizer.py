@@ -45,11 +45,11 @@ def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any
         _set_names(tokenizer, _settings(adapter_path))
         return tokenizer
     tokenizer = _load(str(adapter_path), options)
-    open_names = [name for name in NAMES if getattr(tokenizer, name) is None]
-    if open_names or tokenizer.chat_template is None:
+    missing_names = [name for name in NAMES if getattr(tokenizer, name) is None]
+    if missing_names or tokenizer.chat_template is None:
         base = _load(source, options)
         tokenizer.chat_template = tokenizer.chat_template or base.chat_template
-        _set_names(tokenizer, {name: getattr(base, name) for name in open_names})
+        _set_names(tokenizer, {name: getattr(base, name) for name in missing_names})
     return tokenizer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class NativeUnavailable(Exception):
-    """The native runner cannot be used here; the text says why. Another runner can be used instead.
+    """The native runner cannot be used on this machine; the text says why. Another runner can be used instead.
 
     NativeUnavailable
     └── BuildFailed   there is no C compiler, or it failed

@@ -24,7 +24,7 @@ class Memory:
         self._start = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(self._start)
 
-    def take(self, size: int) -> None:
+    def populate(self, size: int) -> None:
         """Populate the pages of the first `size` bytes now, if the system can; their content does not change."""
         with contextlib.suppress(OSError, ValueError):  # the pages are then populated on first write
             self._map.madvise(_MADV_POPULATE_WRITE, 0, size)

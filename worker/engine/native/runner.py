@@ -49,8 +49,8 @@ class NativeRunner:
         model_config: the model's `PreTrainedConfig`.
         tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them); a model's
             `state_dict()`, or a mapping that loads on access.
-        config: its limits and means. The calling thread is one of `num_threads`; the others sleep between steps. Most
-            of `kv_bytes` is taken from the machine only as tokens are written.
+        config: its limits and resources. The calling thread is one of `num_threads`; the others sleep between steps.
+            Most of `kv_bytes` is allocated only as tokens are written.
         precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
         kernels: name of the kernel set; default: the best that this CPU can run.
 
@@ -95,13 +95,12 @@ class NativeRunner:
         self._max_row_blocks = _blocks_for(config.context_length)
         self.num_blocks = affordable_blocks(self.block_bytes, self._max_row_blocks, config)
         self._cache = Memory(self.num_blocks * self.block_bytes)
-        self._cache.take(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
+        self._cache.populate(min(WARM_CACHE_BYTES, self._cache.size // WARM_CACHE_PART))
         self._tables = (ctypes.c_int32 * (max_num_seqs * self._max_row_blocks))()  # one table per row of a step
         self._rows = (NativeRow * max_num_seqs)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
-        self._logits = torch.empty(
-            max_num_seqs * (1 + self.max_draft_tokens), self.vocab_size
-        )  # of few rows all that is there
+        # Rows that are never written take no memory.
+        self._logits = torch.empty(max_num_seqs * (1 + self.max_draft_tokens), self.vocab_size)
         self._handle = self._library.slm_create(
             *(self._model.native, self.kernels.encode(), self._cache.address),
             *(MAX_STEP_TOKENS, max_num_seqs, config.num_threads),
@@ -109,7 +108,7 @@ class NativeRunner:
         if not self._handle:
             raise MemoryError("The native runner could not allocate memory or start its threads.")
         logger.info(
-            "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d slots over %d blocks of %d tokens.",
+            "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d sequences over %d blocks of %d tokens.",
             *(precision, self.kernels, config.num_threads, self._model.packed_bytes / 1e6),
             *(max_num_seqs, self.num_blocks, BLOCK_TOKENS),
         )
@@ -147,7 +146,7 @@ class NativeRunner:
         for row in rows:
             self._check(row)
         num_logits = 0
-        for step in _cut(rows, MAX_STEP_TOKENS):
+        for step in _split_into_steps(rows, MAX_STEP_TOKENS):
             num_logits += self._run(step, num_logits)
         return self._logits[:num_logits]
 
@@ -209,7 +208,7 @@ def _choose_kernels(available: list[str], wanted: str | None) -> str:
     return wanted
 
 
-def _cut(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
+def _split_into_steps(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
     """Split the rows into steps of at most `max_tokens` tokens, in order."""
     step: list[Row] = []
     room = max_tokens

@@ -63,7 +63,7 @@ class PackedModel:
         self._checkpoint = Checkpoint(self.architecture, tensors, torch.float32, torch.device("cpu"))
         self._precision = precision
         self._kernels = kernels.encode()
-        self._kept: list[Tensor] = []  # tensors outside the packed memory that `native` points to
+        self._referenced: list[Tensor] = []  # tensors outside the packed memory that `native` points to
         self._next_offset = 0
         self._memory = Memory(sum(self._packed_size(linear) for linear in _linears(self.architecture)))
         try:
@@ -81,7 +81,7 @@ class PackedModel:
 
     def close(self) -> None:
         """Free the memory. No runner may use the model afterwards."""
-        self._kept.clear()
+        self._referenced.clear()
         self._memory.close()
 
     def _pack(self, config: Any, context_length: int) -> NativeModel:
@@ -188,8 +188,8 @@ class PackedModel:
 
     def _keep(self, tensor: Tensor) -> int:
         """Keep a copy that does not reference the checkpoint's memory, and return its address."""
-        self._kept.append(tensor.clone())
-        return self._kept[-1].data_ptr()
+        self._referenced.append(tensor.clone())
+        return self._referenced[-1].data_ptr()
 
 
 def _check_sizes(architecture: Architecture) -> None:

@@ -1,1 +1,1 @@
-"""From a sequence's tokens to what its client sees: text, stop strings, the end."""
+"""From a sequence's tokens to its visible output: text, stop strings, the end."""

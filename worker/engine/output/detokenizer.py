@@ -98,8 +98,8 @@ class Detokenizer:
 
 def _context(decoder: TokenDecoder, prompt_ids: list[int]) -> list[int]:
     """Return the last tokens of the prompt, starting at the beginning of a character."""
-    most = CONTEXT_TOKENS + MAX_CHARACTER_TOKENS - 1
-    tokens = [token for token in prompt_ids[-2 * most :] if token not in decoder.special_token_ids]
-    windows = (tokens[-count:] for count in range(CONTEXT_TOKENS, most + 1))
+    limit = CONTEXT_TOKENS + MAX_CHARACTER_TOKENS - 1
+    tokens = [token for token in prompt_ids[-2 * limit :] if token not in decoder.special_token_ids]
+    windows = (tokens[-count:] for count in range(CONTEXT_TOKENS, limit + 1))
     whole = (window for window in windows if not decoder.decode(window).startswith(REPLACEMENT))
     return next(whole, tokens[-CONTEXT_TOKENS:])

@@ -72,11 +72,11 @@ class OutputStream:
 
     def _logprobs(self, token: SampledToken, logprob: float) -> TokenLogprobs:
         scored = [(token.token_id, logprob), *token.top]
-        chosen, *top = [ScoredToken(one, self._decoder.token_bytes(one), value) for one, value in scored]
+        chosen, *top = [ScoredToken(token_id, self._decoder.token_bytes(token_id), value) for token_id, value in scored]
         return TokenLogprobs(chosen, tuple(top))
 
     def finish(self, reason: FinishReason) -> None:
-        """End the sequence with its newest token, if it has not ended yet; what was held back becomes visible."""
+        """End the sequence with its newest token, if it has not ended yet; text that was held back becomes visible."""
         if self.finish_reason is None:
             self.finish_reason = reason
             self._read(self._detokenizer.flush())
@@ -112,8 +112,8 @@ class OutputStream:
 
         The text of the first `min_new_tokens` tokens cannot be part of a stop string.
         """
-        must_go_on = self.sequence.num_output_tokens <= self.sequence.params.min_new_tokens
-        begin = None if must_go_on else self._matcher.feed(text)
+        must_continue = self.sequence.num_output_tokens <= self.sequence.params.min_new_tokens
+        begin = None if must_continue else self._matcher.feed(text)
         if begin is None:
             self._unsent_text += text
             return

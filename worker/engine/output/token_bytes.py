@@ -50,7 +50,9 @@ def fallback_bytes(tokenizer: Any) -> dict[int, int]:
     """
     names = {f"<0x{byte:02X}>": byte for byte in range(256)}
     ids = tokenizer.convert_tokens_to_ids(list(names))
-    found = zip(tokenizer.convert_ids_to_tokens([0 if one is None else one for one in ids]), ids, strict=True)
+    found = zip(
+        tokenizer.convert_ids_to_tokens([0 if token_id is None else token_id for token_id in ids]), ids, strict=True
+    )
     return {token_id: names[name] for name, token_id in found if name in names}
 
 

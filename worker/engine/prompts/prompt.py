@@ -27,7 +27,7 @@ CheckLength = Callable[[int], None]
 SHORT_TEXT = 16_384  # characters; encoded within 10 ms
 
 
-def _take_any(_num_tokens: int) -> None:
+def _any_length(_num_tokens: int) -> None:
     """Accept any length."""
 
 
@@ -47,26 +47,26 @@ class PromptRenderer:
     Args:
         tokenizer: the model's.
         adapter_dir: the adapter's folder, if there is an adapter.
-        untrusted: runs the template, and encodes long texts; None for a trusted template and tokenizer.
+        programs: runs the template, and encodes long texts; None for a trusted template and tokenizer.
 
     Raises:
         jinja2.TemplateError, TakesTooMuch, UnspellableText, ValueError: template or tokenizer cannot be used.
     """
 
     def __init__(
-        self, tokenizer: Any, adapter_dir: Path | None = None, untrusted: UntrustedPrograms | None = None
+        self, tokenizer: Any, adapter_dir: Path | None = None, programs: UntrustedPrograms | None = None
     ) -> None:
         own = adapter_dir and read_chat_template(adapter_dir)
         self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
         self._tokenizer = tokenizer
-        self._untrusted = untrusted
+        self._programs = programs
         self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
         self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
         self._length = TokenLength(tokenizer)
         self._is_fast = getattr(tokenizer, "is_fast", False)  # slow tokenizers encode here, in Python
 
     def render(
-        self, prompt: Prompt, is_given_up: IsGivenUp = never, check_length: CheckLength = _take_any
+        self, prompt: Prompt, is_given_up: IsGivenUp = never, check_length: CheckLength = _any_length
     ) -> RenderedPrompt:
         """Render the prompt; an instruction is a conversation of one message.
 
@@ -88,9 +88,9 @@ class PromptRenderer:
                 check_length(len(ids))
                 return RenderedPrompt(self._decode(ids), list(ids))
             case Conversation(messages):
-                return self._converse(list(messages), is_given_up, check_length)
+                return self._conversation(list(messages), is_given_up, check_length)
             case instruction:
-                return self._converse([{"role": "user", "content": instruction}], is_given_up, check_length)
+                return self._conversation([{"role": "user", "content": instruction}], is_given_up, check_length)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
@@ -98,20 +98,20 @@ class PromptRenderer:
 
     def _encode(self, text: str, is_given_up: IsGivenUp, check_length: CheckLength) -> list[int]:
         """Encode with the special tokens that the tokenizer adds around a text, such as a start token."""
-        check_length(self._length.least_tokens(text))
+        check_length(self._length.min_tokens(text))
         try:
-            return self._conversations.texts.text_ids(text, self._encode_aside(text, is_given_up))
+            return self._conversations.texts.text_ids(text, self._helper_encoding(text, is_given_up))
         except TakesTooMuch as error:
             raise InvalidRequest(f"The model cannot be used with this text: {error}.", param="prompt") from error
         except UnspellableText as error:
             raise InvalidRequest(str(error), param="prompt") from error
 
-    def _encode_aside(self, text: str, is_given_up: IsGivenUp) -> Encode | None:
+    def _helper_encoding(self, text: str, is_given_up: IsGivenUp) -> Encode | None:
         """Return a function that encodes a long text in the helper; None for a short text."""
-        texts, untrusted = self._conversations.texts, self._untrusted
-        if untrusted is None or len(text) <= SHORT_TEXT or not self._is_fast:
+        texts, programs = self._conversations.texts, self._programs
+        if programs is None or len(text) <= SHORT_TEXT or not self._is_fast:
             return None
-        return partial(untrusted.encode, lambda: texts.state, is_given_up=is_given_up)
+        return partial(programs.encode, lambda: texts.state, is_given_up=is_given_up)
 
     def _decode(self, ids: Sequence[int]) -> str:
         size = len(self._tokenizer)
@@ -125,12 +125,14 @@ class PromptRenderer:
         text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return text
 
-    def _converse(self, messages: list[Message], is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
+    def _conversation(
+        self, messages: list[Message], is_given_up: IsGivenUp, check_length: CheckLength
+    ) -> RenderedPrompt:
         try:
             segments = self._conversations.segments(messages, partial(self._render_within, is_given_up))
             text = text_of(segments)
-            check_length(self._length.least_tokens(text))
-            return RenderedPrompt(text, self._conversations.ids(segments, self._encode_aside(text, is_given_up)))
+            check_length(self._length.min_tokens(text))
+            return RenderedPrompt(text, self._conversations.ids(segments, self._helper_encoding(text, is_given_up)))
         except TakesTooMuch as error:
             raise InvalidRequest(f"The model cannot be used with these messages: {error}.", param="messages") from error
         except TemplateError as error:
@@ -141,9 +143,9 @@ class PromptRenderer:
             raise InvalidRequest(str(error), param="messages") from error
 
     def _render_within(self, is_given_up: IsGivenUp, template: ChatTemplate, messages: list[Message]) -> str:
-        if self._untrusted is None:
+        if self._programs is None:
             return render_chat(template, messages)
-        return self._untrusted.render_chat(template, messages, is_given_up)
+        return self._programs.render_chat(template, messages, is_given_up)
 
 
 def read_chat_template(folder: Path) -> str | None:

@@ -20,7 +20,7 @@ class TokenLength:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.most_bytes: int | None = None  # maximum UTF-8 bytes of a token; None: unbounded
+        self.max_bytes: int | None = None  # maximum UTF-8 bytes of a token; None: unbounded
         self._lost = b""  # bytes that the tokenizer ignores
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None or type(backend.model).__name__ != "BPE":
@@ -31,12 +31,12 @@ class TokenLength:
             return
         self._read(tokenizer.get_vocab().keys(), [token.content for token in added], steps, backend.model.byte_fallback)
 
-    def least_tokens(self, text: str) -> int:
+    def min_tokens(self, text: str) -> int:
         """Return a lower bound of the number of tokens of the text."""
-        if self.most_bytes is None:
+        if self.max_bytes is None:
             return 0
         size = len(text.encode(errors="surrogatepass").translate(None, self._lost))
-        return -(-size // self.most_bytes)
+        return -(-size // self.max_bytes)
 
     def _read(self, vocabulary: Iterable[str], added: list[str], steps: list[Any], has_fallback: bool) -> None:
         tokens = set(vocabulary)
@@ -49,7 +49,7 @@ class TokenLength:
             longest = _longest(tokens)
         else:
             return
-        self.most_bytes = max(longest, _longest(added))
+        self.max_bytes = max(longest, _longest(added))
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Which `ModelRunner` computes a model, and whether it computes it right."""
+"""Choosing the `ModelRunner` for a model, and checking that it computes the model correctly."""

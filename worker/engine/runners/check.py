@@ -42,18 +42,18 @@ class RunnerCheck:
 
         Args:
             runner: a runner of that model.
-            tolerance: the largest acceptable difference of two logits, relative to the largest logit; default: what
-                the model's number format explains.
+            tolerance: the largest acceptable difference of two logits, relative to the largest logit; default: as
+                much as the model's number format explains.
 
         Raises:
-            UnsupportedModelError: the results differ, or the modelling code does not work with slots.
+            UnsupportedModelError: the results differ, or the modelling code does not work with the runner's cache.
         """
         expected = self._expected[: runner.max_num_seqs]
         with self._failures():
-            found = _slot_logits(runner, self._prompts[: runner.max_num_seqs])
+            found = _batch_logits(runner, self._prompts[: runner.max_num_seqs])
         allowed = self._tolerance if tolerance is None else tolerance
         if not (found - expected).abs().max() <= allowed * expected.abs().max():
-            raise UnsupportedModelError(f"The model type {self._model_type} computes something else in a batch.")
+            raise UnsupportedModelError(f"The model type {self._model_type} gives different results in a batch.")
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -76,16 +76,16 @@ def _own_logits(model: Any, token_ids: list[int]) -> Tensor:
     return logits[0, -1].float()
 
 
-def _slot_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
+def _batch_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
     """Compute each prompt's logits [prompts, vocab_size]: two chunks, then all last tokens in one batch."""
-    for slot, prompt in enumerate(prompts):
-        runner.forward([_row(slot, prompt, 0, 2)])
-        runner.forward([_row(slot, prompt, 2, len(prompt) - 1)])
+    for block, prompt in enumerate(prompts):
+        runner.forward([_row(block, prompt, 0, 2)])
+        runner.forward([_row(block, prompt, 2, len(prompt) - 1)])
     return runner.forward(
-        [_row(slot, prompt, len(prompt) - 1, len(prompt)) for slot, prompt in enumerate(prompts)]
+        [_row(block, prompt, len(prompt) - 1, len(prompt)) for block, prompt in enumerate(prompts)]
     ).float()
 
 
-def _row(slot: int, prompt: list[int], start: int, end: int) -> Row:
+def _row(block: int, prompt: list[int], start: int, end: int) -> Row:
     """Return a row with one block, since the prompts are shorter than a block."""
-    return Row((slot,), tuple(prompt[start:end]), start, BASE_ADAPTER, needs_logits=end == len(prompt))
+    return Row((block,), tuple(prompt[start:end]), start, BASE_ADAPTER, needs_logits=end == len(prompt))

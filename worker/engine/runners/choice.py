@@ -30,7 +30,7 @@ from worker.engine.runners.transformers.runner import TransformersRunner
 logger = logging.getLogger(__name__)
 
 FLOAT32, INT8 = "float32", "int8"
-INT8_TOLERANCE = 0.15  # as `runner_check.TOLERANCES`; the quality of int8 is measured by perplexity
+INT8_TOLERANCE = 0.15  # as `check.TOLERANCES`; the quality of int8 is measured by perplexity
 
 
 def make_runner(model: Any, config: RunnerConfig, dtype: Dtype) -> tuple[ModelRunner, str]:
@@ -67,8 +67,8 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
             return native, FLOAT32 if dtype == FLOAT32 else INT8
         except (NativeUnavailable, UnsupportedModelError) as err:
             if dtype == INT8:
-                raise ModelUnavailable(f"int8 cannot be had here: {err} Set SLM_DTYPE to auto.") from err
-            logger.warning("native kernels are not used, generation will be slower: %s", err)
+                raise ModelUnavailable(f"int8 is not available on this machine: {err} Set SLM_DTYPE to auto.") from err
+            logger.warning("the native kernels are not used, so generation is slower: %s", err)
     number_format = str(model.dtype).removeprefix("torch.")
     if model.device.type != "cpu":
         try:
@@ -76,7 +76,7 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
             os.environ.setdefault("TRITON_CACHE_DIR", str(config.build_dir.with_name("triton")))
             return _device_runner(model, check, config), number_format
         except UnsupportedModelError as err:
-            logger.warning("decode steps are not recorded, generation will be slower: %s", err)
+            logger.warning("decode steps are not captured as CUDA graphs, so generation is slower: %s", err)
     return _transformers_runner(model, check, config), number_format
 
 
@@ -92,26 +92,25 @@ def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | N
     except UnsupportedModelError:
         native.close()
         raise
-    torch.set_num_threads(
-        1
-    )  # from now on only the sampler uses torch; torch's idle threads would compete with the kernels' threads
+    # From now on only the sampler uses torch; torch's idle threads would compete with the kernels' threads.
+    torch.set_num_threads(1)
 
 
 def _device_runner(model: Any, check: RunnerCheck, config: RunnerConfig) -> ModelRunner:
-    """Raises `UnsupportedModelError`, also if there is not enough memory or its steps cannot be recorded."""
+    """Raise `UnsupportedModelError`, also if there is not enough memory or its steps cannot be captured."""
     try:
         runner = DeviceRunner(model.config, model.state_dict(), config, device=model.device, dtype=model.dtype)
         _prepare(runner, check)
     except OutOfMemoryError as err:
-        raise UnsupportedModelError(f"The device has not enough memory: {err}") from err
+        raise UnsupportedModelError(f"The device does not have enough memory: {err}") from err
     except (DeviceLostError, RuntimeError) as err:
         # A failed capture looks like a device fault. If it is one, the check of the next runner reports it.
-        raise UnsupportedModelError(f"Its steps cannot be recorded: {err}") from err
+        raise UnsupportedModelError(f"Its steps cannot be captured: {err}") from err
     return runner
 
 
 def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
-    """Check the runner and record its steps; close it if that fails."""
+    """Check the runner and capture its steps; close it if that fails."""
     try:
         check.check(runner)
         runner.warm_up()
@@ -121,7 +120,7 @@ def _prepare(runner: DeviceRunner, check: RunnerCheck) -> None:
 
 
 def _transformers_runner(model: Any, check: RunnerCheck, config: RunnerConfig) -> ModelRunner:
-    """Raises `UnsupportedModelError`."""
+    """Raise `UnsupportedModelError` if the runner does not support the model."""
     runner = TransformersRunner(model, config)
     check.check(runner)
     return runner

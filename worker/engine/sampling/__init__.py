@@ -1,1 +1,1 @@
-"""From logits to tokens: processors, filters, random numbers, log probabilities."""
+"""From logits to tokens: logits processors, top-k/top-p sampling, random numbers, log probabilities."""

@@ -8,9 +8,9 @@ import torch
 import triton
 from torch import Tensor
 
-from worker.engine.device.fused.kernels import sampling
+from worker.engine.device.fused.kernels.sampling import choose
 from worker.engine.device.transfers import to_device
-from worker.engine.sampling.random_choice import LEAST_TEMPERATURE, RandomSampling
+from worker.engine.sampling.random_sampling import MIN_TEMPERATURE, RandomSampling
 from worker.engine.sampling.samples import NO_TOKEN
 
 BLOCK = 8192  # logits that a program loads at once
@@ -18,19 +18,19 @@ NUM_WARPS = 16
 NUM_SETTINGS = 5  # temperature (0: most probable), top_k, top_p, min_p, point
 
 
-def pick(logits: Tensor, choices: Sequence[RandomSampling | None]) -> Tensor:
+def pick(logits: Tensor, samplings: Sequence[RandomSampling | None]) -> Tensor:
     """Return each row's token, int64 [rows]; NO_TOKEN if its largest logit is not finite.
 
     Args:
         logits: [rows, vocab].
-        choices: how to sample each row's token; None: take the most probable one.
+        samplings: how to sample each row's token; None: take the most probable one.
     """
     num_rows, vocab_size = logits.shape
     tokens = torch.empty(num_rows, dtype=torch.int64, device=logits.device)
-    is_random = any(choice is not None for choice in choices)
-    sampling.choose[(num_rows,)](
+    is_random = any(sampling is not None for sampling in samplings)
+    choose[(num_rows,)](
         logits,
-        _all_settings(choices, logits.device) if is_random else tokens,
+        _all_settings(samplings, logits.device) if is_random else tokens,
         tokens,
         logits.stride(0),
         VOCAB_SIZE=vocab_size,
@@ -44,13 +44,13 @@ def pick(logits: Tensor, choices: Sequence[RandomSampling | None]) -> Tensor:
     return tokens
 
 
-def _all_settings(choices: Sequence[RandomSampling | None], device: torch.device) -> Tensor:
+def _all_settings(samplings: Sequence[RandomSampling | None], device: torch.device) -> Tensor:
     """Return the settings [rows, NUM_SETTINGS], in 64 bits because the points need that precision."""
-    return to_device(torch.tensor([_settings(choice) for choice in choices], dtype=torch.float64), device)
+    return to_device(torch.tensor([_settings(sampling) for sampling in samplings], dtype=torch.float64), device)
 
 
-def _settings(choice: RandomSampling | None) -> tuple[float, ...]:
-    if choice is None:
+def _settings(sampling: RandomSampling | None) -> tuple[float, ...]:
+    if sampling is None:
         return (0.0,) * NUM_SETTINGS
-    temperature = max(choice.temperature, LEAST_TEMPERATURE)
-    return temperature, float(choice.top_k), choice.top_p, choice.min_p, choice.point
+    temperature = max(sampling.temperature, MIN_TEMPERATURE)
+    return temperature, float(sampling.top_k), sampling.top_p, sampling.min_p, sampling.point

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from common.jobs.sampling import MAX_LOGPROBS
-from worker.engine.sampling.topk import largest
+from worker.engine.sampling.topk import topk
 from worker.engine.sequence import SampledToken
 
 
@@ -29,12 +29,12 @@ def score(logits: Tensor, tokens: Tensor) -> Scores:
     """
     scale = logits.logsumexp(dim=-1, keepdim=True)
     # Always the same number, so that the order of ties does not depend on the other rows' requests.
-    best, ids = largest(logits, MAX_LOGPROBS)
+    best, ids = topk(logits, MAX_LOGPROBS)
     chosen = logits.gather(-1, tokens[:, None]) - scale
     return Scores(chosen[:, 0], ids, best - scale)
 
 
-def told(
+def scored_tokens(
     tokens: list[int], chosen: list[float], ids: list[list[int]], best: list[list[float]], *, nums: list[int]
 ) -> list[SampledToken]:
     """Return the chosen tokens with their log probabilities and those of the most probable tokens.

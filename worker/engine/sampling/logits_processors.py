@@ -36,7 +36,7 @@ class LogitsProcessor:
     mask: Tensor | None  # the allowed tokens, as marked by `TokenConstraint`
 
 
-def is_edited(sequence: Sequence) -> bool:
+def needs_processor(sequence: Sequence) -> bool:
     """Return whether any logits processor applies to the sequence's next token."""
     params = sequence.params
     return (
@@ -47,14 +47,14 @@ def is_edited(sequence: Sequence) -> bool:
     )
 
 
-def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int) -> LogitsProcessor:
+def processor_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int) -> LogitsProcessor:
     """Return the changes for the sequence's next token."""
     params = sequence.params
     seen_ids, reductions = _penalties(sequence) if params.is_penalised else (np.empty(0, np.int64), np.empty(0))
     forbidden_ids: list[int] = []
     if sequence.next_index < params.min_new_tokens:
         # A tokenizer may have end tokens that its model does not have.
-        forbidden_ids = sorted(one for one in end_token_ids(sequence, eos_token_ids) if one < vocab_size)
+        forbidden_ids = sorted(end_id for end_id in end_token_ids(sequence, eos_token_ids) if end_id < vocab_size)
     mask = None
     if sequence.constraint is not None:
         mask = _mask(sequence.constraint, vocab_size)
@@ -71,7 +71,7 @@ def edit_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int)
 
 
 def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the seen tokens, and what the frequency and presence penalties subtract from each."""
+    """Return the seen tokens, and the sum of the frequency and presence penalties of each."""
     params, history = sequence.params, sequence.history
     history.read(sequence.prompt_ids, sequence.output_ids)
     counts = np.array(history.counts)
@@ -93,8 +93,8 @@ def _is_free(mask: Tensor, forbidden_ids: list[int]) -> bool:
     return bool(bits.any())
 
 
-def processed(logits: Tensor, processors: dict[int, LogitsProcessor]) -> Tensor:
-    """Return the logits, [rows, vocab] in 32 bits, with the edits of some rows; a copy if there are any edits."""
+def apply_processors(logits: Tensor, processors: dict[int, LogitsProcessor]) -> Tensor:
+    """Return the logits, [rows, vocab] in 32 bits, after the processors of some rows; a copy if there are any."""
     if not processors:
         return logits
     logits = logits.clone()
@@ -132,14 +132,14 @@ def _forbid_unmarked(logits: Tensor, masks: dict[int, Tensor]) -> None:
 
 
 def _positions(logits: Tensor, processors: dict[int, LogitsProcessor], ids: Iterable[object]) -> tuple[Tensor, Tensor]:
-    """Return rows and columns of lists of token ids, one list per edit."""
-    columns = [np.asarray(one, dtype=np.int64) for one in ids]
-    rows = np.repeat(np.fromiter(processors, np.int64, len(processors)), [len(one) for one in columns])
+    """Return rows and columns of lists of token ids, one list per processor."""
+    columns = [np.asarray(row_ids, dtype=np.int64) for row_ids in ids]
+    rows = np.repeat(np.fromiter(processors, np.int64, len(processors)), [len(column) for column in columns])
     ids_of_all = torch.from_numpy(np.concatenate(columns))
     return to_device(torch.from_numpy(rows), logits.device), to_device(ids_of_all, logits.device)
 
 
 def _flat(logits: Tensor, values: Iterable[object]) -> Tensor:
     """Concatenate the values of all lists, in the format of the logits."""
-    flat = np.concatenate([np.asarray(one, dtype=np.float32) for one in values])
+    flat = np.concatenate([np.asarray(row_values, dtype=np.float32) for row_values in values])
     return to_device(torch.from_numpy(flat), logits.device)

@@ -14,8 +14,8 @@ from common.errors import InternalError, SLMError
 from worker.engine.device.errors import device_errors
 from worker.engine.device.transfers import to_device
 from worker.engine.sampling.log_probabilities import score
-from worker.engine.sampling.logits_processors import LogitsProcessor, edit_for, is_edited, processed
-from worker.engine.sampling.random_choice import RandomSampling, draw, take_rows, uniform
+from worker.engine.sampling.logits_processors import LogitsProcessor, apply_processors, needs_processor, processor_for
+from worker.engine.sampling.random_sampling import RandomSampling, draw, random_at, take_rows
 from worker.engine.sampling.samples import NO_TOKEN, Samples
 from worker.engine.sampling.topk import row_max
 from worker.engine.sequence import SampledToken, Sequence
@@ -28,11 +28,11 @@ class _Plan:
     """How to turn one row of the logits into a token."""
 
     processor: LogitsProcessor | None
-    choice: RandomSampling | None  # None: the most probable token
+    sampling: RandomSampling | None  # None: the most probable token
     num_logprobs: int | None  # None: no log probabilities
 
 
-_MOST_PROBABLE = _Plan(processor=None, choice=None, num_logprobs=None)
+_MOST_PROBABLE = _Plan(processor=None, sampling=None, num_logprobs=None)
 
 
 class Sampler:
@@ -80,8 +80,10 @@ class Sampler:
         """Read one sequence's settings. An error in them ends only this sequence."""
         try:
             return _Plan(
-                processor=edit_for(sequence, self._eos_token_ids, vocab_size) if is_edited(sequence) else None,
-                choice=None if sequence.params.is_greedy else _random_choice(sequence),
+                processor=processor_for(sequence, self._eos_token_ids, vocab_size)
+                if needs_processor(sequence)
+                else None,
+                sampling=None if sequence.params.is_greedy else _random_sampling(sequence),
                 num_logprobs=sequence.params.logprobs,
             )
         except SLMError as error:
@@ -92,17 +94,17 @@ class Sampler:
 
 
 def _takes_most_probable(sequence: Sequence) -> bool:
-    return sequence.params.is_greedy and sequence.params.logprobs is None and not is_edited(sequence)
+    return sequence.params.is_greedy and sequence.params.logprobs is None and not needs_processor(sequence)
 
 
-def _random_choice(sequence: Sequence) -> RandomSampling:
+def _random_sampling(sequence: Sequence) -> RandomSampling:
     params = sequence.params
     return RandomSampling(
         temperature=float(params.temperature),
         top_k=int(params.top_k),
         top_p=float(params.top_p),
         min_p=float(params.min_p),
-        point=uniform(params.seed, sequence.next_index),
+        point=random_at(params.seed, sequence.next_index),
     )
 
 
@@ -114,20 +116,20 @@ def _most_probable(logits: Tensor) -> Samples:
 def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> Samples:
     """Choose the tokens for logits [rows, vocab] in 32 bits."""
     processors = {row: plan.processor for row, plan in enumerate(plans) if plan.processor is not None}
-    tokens = _pick(processed(logits, processors), [plan.choice for plan in plans])
-    if processors:  # the edits may have hidden logits that are not finite
+    tokens = _pick(apply_processors(logits, processors), [plan.sampling for plan in plans])
+    if processors:  # they may have hidden logits that are not finite
         tokens = tokens.masked_fill(~logits.amax(dim=-1).isfinite(), NO_TOKEN)
     nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
     scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums)).clamp(min=0)) if nums else None
     return Samples(tokens, errors=errors, nums=nums, scores=scores)
 
 
-def _pick(logits: Tensor, choices: list[RandomSampling | None]) -> Tensor:
-    """Return each row's token, [rows]: the most probable one if its choice is None."""
+def _pick(logits: Tensor, samplings: list[RandomSampling | None]) -> Tensor:
+    """Return each row's token, [rows]: the most probable one if its sampling is None."""
     if logits.is_cuda and (pick := _fused_pick()) is not None:
-        return pick(logits, choices)
-    random = {row: choice for row, choice in enumerate(choices) if choice is not None}
-    if random and len(random) == len(choices):
+        return pick(logits, samplings)
+    random = {row: sampling for row, sampling in enumerate(samplings) if sampling is not None}
+    if random and len(random) == len(samplings):
         best, tokens = logits.amax(dim=-1), draw(logits, list(random.values()))
     else:
         best, tokens = row_max(logits)

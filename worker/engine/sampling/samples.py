@@ -7,7 +7,7 @@ from torch import Tensor
 from common.errors import InternalError, SLMError
 from worker.engine.device.errors import device_errors
 from worker.engine.device.transfers import ToHost
-from worker.engine.sampling.log_probabilities import Scores, told
+from worker.engine.sampling.log_probabilities import Scores, scored_tokens
 from worker.engine.sequence import SampledToken
 
 NO_TOKEN = -1  # for a row without usable logits
@@ -47,7 +47,7 @@ class Samples:
         chosen = [SampledToken(token) for token in tokens]
         if self._nums:
             rows = list(self._nums)
-            scored = told([tokens[row] for row in rows], *scores, nums=list(self._nums.values()))
+            scored = scored_tokens([tokens[row] for row in rows], *scores, nums=list(self._nums.values()))
             for row, sample in zip(rows, scored, strict=True):
                 chosen[row] = sample
         samples: list[SampledToken | SLMError] = [

@@ -17,14 +17,14 @@ def row_max(values: Tensor) -> tuple[Tensor, Tensor]:
     if values.is_cuda:
         return torch.max(values, dim=-1)
     block = _block_maxima(values).argmax(dim=-1, keepdim=True)
-    places = _places(block)
+    indices = _indices(block)
     if values.shape[-1] % BLOCK:
-        places.clamp_(max=values.shape[-1] - 1)
-    best = values.gather(-1, places).max(dim=-1, keepdim=True)
-    return best.values[:, 0], places.gather(-1, best.indices)[:, 0]
+        indices.clamp_(max=values.shape[-1] - 1)
+    best = values.gather(-1, indices).max(dim=-1, keepdim=True)
+    return best.values[:, 0], indices.gather(-1, best.indices)[:, 0]
 
 
-def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the `count` largest values of each row of [rows, n], descending, and their indices, both [rows, count]."""
     size = values.shape[-1]
     if values.is_cuda and count >= size:
@@ -32,13 +32,13 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if 2 * count * BLOCK > size:
         return torch.topk(values, min(count, size), dim=-1)
     # `count` values reach the smallest of these blocks' maxima, and all larger values are in these blocks.
-    places = _places(_block_maxima(values).topk(count, dim=-1, sorted=False).indices)
+    indices = _indices(_block_maxima(values).topk(count, dim=-1, sorted=False).indices)
     if size % BLOCK:
-        inside = values.gather(-1, places.clamp(max=size - 1)).masked_fill_(places >= size, -torch.inf)
+        inside = values.gather(-1, indices.clamp(max=size - 1)).masked_fill_(indices >= size, -torch.inf)
     else:
-        inside = values.gather(-1, places)
+        inside = values.gather(-1, indices)
     best = inside.topk(count, dim=-1)
-    return best.values, places.gather(-1, best.indices).clamp_(max=size - 1)
+    return best.values, indices.gather(-1, best.indices).clamp_(max=size - 1)
 
 
 def _block_maxima(values: Tensor) -> Tensor:
@@ -51,6 +51,6 @@ def _block_maxima(values: Tensor) -> Tensor:
     return maxima
 
 
-def _places(blocks: Tensor) -> Tensor:
+def _indices(blocks: Tensor) -> Tensor:
     """Return the indices of the values of some blocks: [rows, blocks] -> [rows, blocks * BLOCK]."""
     return (blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=blocks.device)).flatten(1)

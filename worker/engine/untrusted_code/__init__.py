@@ -1,1 +1,1 @@
-"""Programs that came with a model or a request, run in the helper's children."""
+"""Programs that come with a model or a request, run in the helper's children."""

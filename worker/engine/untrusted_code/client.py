@@ -27,12 +27,12 @@ class TakesTooMuch(Exception):
 
 
 class UntrustedPrograms:
-    """Runs the functions of `SLMInit` that execute untrusted code, within limits. Thread-safe."""
+    """Runs the functions of `models` that execute untrusted code, within limits. Thread-safe."""
 
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
         self._lock = threading.Lock()
-        self._is_tokenizer_known = False
+        self._is_tokenizer_sent = False
 
     def render_chat(self, template: ChatTemplate, messages: list[Message], is_given_up: IsGivenUp = never) -> str:
         """As `models.text.chat_template.render_chat`.
@@ -44,12 +44,12 @@ class UntrustedPrograms:
         """
         args = {"source": template.source, "variables": dict(template.variables), "messages": messages}
         try:
-            answer: dict[str, str] = self._helper.call(RENDER_CHAT, args, RENDERING, is_given_up)
+            reply: dict[str, str] = self._helper.call(RENDER_CHAT, args, RENDERING, is_given_up)
         except OverLimit as err:
             raise TakesTooMuch(f"its chat template {err}") from err
-        if "refusal" in answer:
-            raise TemplateError(answer["refusal"])
-        return answer["text"]
+        if "refusal" in reply:
+            raise TemplateError(reply["refusal"])
+        return reply["text"]
 
     def encode(
         self,
@@ -67,17 +67,17 @@ class UntrustedPrograms:
             GivenUp: `is_given_up` became true first.
         """
         with self._lock:
-            if not self._is_tokenizer_known:
+            if not self._is_tokenizer_sent:
                 self._helper.configure(TOKENIZER, tokenizer())
-                self._is_tokenizer_known = True
+                self._is_tokenizer_sent = True
         args = {"text": text, "with_tokens_around": with_tokens_around}
         try:
-            answer: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
+            reply: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
         except OverLimit as err:
             raise TakesTooMuch(f"its tokenizer {err}") from err
-        if "refusal" in answer:
-            raise UnspellableText(answer["refusal"])
-        ids: list[int] = answer["ids"]
+        if "refusal" in reply:
+            raise UnspellableText(reply["refusal"])
+        ids: list[int] = reply["ids"]
         return ids
 
     def check_adapter(self, path: Path, base_name: str, shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:

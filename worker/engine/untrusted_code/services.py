@@ -15,7 +15,7 @@ from worker.engine.grammar.llguidance_grammar import Vocabulary
 from worker.engine.grammar.process import GRAMMAR, serve_grammar
 from worker.helper.child import serve_tasks
 
-SERVICES = "worker.engine.untrusted_code.services:Untrusted"
+SERVICES = "worker.engine.untrusted_code.services:UntrustedServices"
 PROGRAMS = "programs"
 RENDER_CHAT = "render_chat"
 CHECK_ADAPTER = "check_adapter"
@@ -23,7 +23,7 @@ ENCODE = "encode"
 TOKENIZER = "tokenizer"
 
 
-class Untrusted:
+class UntrustedServices:
     """Implements `helper.messages.Services`. Created in the helper process, never in the worker."""
 
     _vocabulary: LLTokenizer
@@ -36,7 +36,7 @@ class Untrusted:
         """
         match name:
             case "vocabulary":
-                self._vocabulary = Vocabulary(**value).known_to_library()
+                self._vocabulary = Vocabulary(**value).to_library()
             case "tokenizer":
                 self._tokenizer = Tokenizer.from_str(value)
             case "programs":

@@ -88,7 +88,7 @@ def compiled(grammar: Grammar, end_ids: Iterable[int] = (EOS,)) -> LocalConstrai
 def make_tokenizer(end_ids: tuple[int, ...]) -> LLTokenizer:
     decoder = ByteTokenizer()
     tokens = [decoder.token_bytes(token_id).decode("latin-1") for token_id in range(VOCAB_SIZE)]
-    return Vocabulary(tokens, sorted(decoder.special_token_ids.union(end_ids)), list(end_ids)).known_to_library()
+    return Vocabulary(tokens, sorted(decoder.special_token_ids.union(end_ids)), list(end_ids)).to_library()
 
 
 def allowed(constraint: TokenConstraint) -> set[int]:
@@ -222,7 +222,7 @@ def test_a_token_that_may_not_stand_there_is_refused() -> None:
     constraint = compiled(regex("ab"))
     constraint.advance([ord("z")])
 
-    with pytest.raises(InvalidRequest, match="regex cannot be followed"):
+    with pytest.raises(InvalidRequest, match="regex could not be followed"):
         constraint.is_known(0)
 
 
@@ -230,7 +230,7 @@ def test_a_grammar_that_becomes_too_complex_on_the_way_is_given_up() -> None:
     many = {"type": "object", "properties": {f"p{index}": {"type": "string"} for index in range(1000)}}
     constraint = compiled(schema(many))
 
-    with pytest.raises(InvalidRequest, match=r"cannot be followed to its end: .* items"):
+    with pytest.raises(InvalidRequest, match=r"could not be followed to the end of the answer: .* items"):
         read(constraint, '{"p0":"","p1":""')
 
 

@@ -105,7 +105,7 @@ def test_the_choice_of_device_and_number_format_is_logged_with_its_reason(
     with caplog.at_level(logging.INFO):
         load_model(str(base), engine_config(dtype="bfloat16"), base_name="tiny-llama").close()
 
-    assert "device=cpu (as asked) dtype=torch.bfloat16 (as asked)" in caplog.text
+    assert "device=cpu (as configured) dtype=torch.bfloat16 (as configured)" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -5,9 +5,9 @@ import pytest
 from worker.engine.kv_cache.block_pool import BlockPool
 
 
-def make_pool(total: int = 3, max_kept: int = 3) -> tuple[BlockPool, list[int]]:
+def make_pool(total: int = 3, max_cached: int = 3) -> tuple[BlockPool, list[int]]:
     evicted: list[int] = []
-    return BlockPool(total, max_kept=max_kept, on_evict=evicted.append), evicted
+    return BlockPool(total, max_cached=max_cached, on_evict=evicted.append), evicted
 
 
 def test_the_lowest_free_block_is_taken_first() -> None:
@@ -23,7 +23,7 @@ def test_the_lowest_free_block_is_taken_first() -> None:
 def test_a_block_is_free_when_its_last_holder_lets_go() -> None:
     pool, _ = make_pool(total=1)
     block = pool.allocate()
-    pool.hold(block)
+    pool.share(block)
     pool.release(block)
     assert pool.num_available == 0
     pool.release(block)
@@ -33,7 +33,7 @@ def test_a_block_is_free_when_its_last_holder_lets_go() -> None:
 def test_kept_blocks_are_given_up_last_and_the_one_that_waited_longest_first() -> None:
     pool, evicted = make_pool()
     for block in (pool.allocate(), pool.allocate()):
-        pool.keep(block)
+        pool.cache(block)
     pool.release(1)
     pool.release(0)
 
@@ -43,9 +43,9 @@ def test_kept_blocks_are_given_up_last_and_the_one_that_waited_longest_first() -
 
 def test_a_kept_block_that_is_held_again_is_not_given_up() -> None:
     pool, evicted = make_pool(total=2)
-    pool.keep(pool.allocate())
+    pool.cache(pool.allocate())
     pool.release(0)
-    pool.hold(0)
+    pool.share(0)
 
     assert pool.allocate() == 1
     assert (pool.num_available, evicted) == (0, [])
@@ -54,31 +54,31 @@ def test_a_kept_block_that_is_held_again_is_not_given_up() -> None:
 
 
 def test_no_more_blocks_wait_than_allowed() -> None:
-    pool, evicted = make_pool(max_kept=1)
+    pool, evicted = make_pool(max_cached=1)
     for block in (pool.allocate(), pool.allocate()):
-        pool.keep(block)
+        pool.cache(block)
     pool.release(0)
     pool.release(1)
 
     assert evicted == [0]
-    assert pool.is_waiting(1)
-    assert not pool.is_waiting(0)
+    assert pool.is_idle(1)
+    assert not pool.is_idle(0)
 
 
 def test_a_dropped_block_is_not_kept() -> None:
     pool, evicted = make_pool(total=1)
-    pool.keep(pool.allocate())
+    pool.cache(pool.allocate())
     pool.release(0)
-    pool.drop(0)
+    pool.uncache(0)
 
-    assert not pool.is_waiting(0)
+    assert not pool.is_idle(0)
     assert pool.allocate() == 0
     assert evicted == []
 
 
 def test_a_block_that_nobody_holds_cannot_be_released() -> None:
     pool, _ = make_pool()
-    with pytest.raises(ValueError, match="Block 1 is not held"):
+    with pytest.raises(ValueError, match="Block 1 is not in use"):
         pool.release(1)
 
 

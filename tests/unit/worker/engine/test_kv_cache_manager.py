@@ -36,33 +36,33 @@ def compute(cache: KVCacheManager, sequence: Sequence) -> None:
 def run(cache: KVCacheManager, *token_ids: int) -> list[int]:
     """Open, compute and close a sequence; the blocks it had."""
     sequence = make_sequence(*token_ids)
-    cache.open(sequence)
+    cache.allocate(sequence)
     compute(cache, sequence)
     blocks = sequence.blocks
-    cache.close(sequence, keep=True)
+    cache.free(sequence, reusable=True)
     return blocks
 
 
 def test_a_sequence_gets_the_blocks_of_its_tokens_and_more_as_it_grows() -> None:
     cache = make_cache()
     sequence = make_sequence(*range(5))
-    assert cache.open(sequence) == []
+    assert cache.allocate(sequence) == []
     assert (len(sequence.blocks), sequence.num_computed_tokens) == (2, 0)
-    assert cache.grow(sequence, 8)
+    assert cache.extend(sequence, 8)
     assert len(sequence.blocks) == 2
-    assert cache.grow(sequence, 9)
+    assert cache.extend(sequence, 9)
     assert len(sequence.blocks) == 3
-    cache.close(sequence, keep=False)
-    assert (cache.num_held, sequence.blocks) == (0, [])
+    cache.free(sequence, reusable=False)
+    assert (cache.num_used, sequence.blocks) == (0, [])
 
 
 def test_full_blocks_of_a_common_beginning_are_shared() -> None:
     cache = make_cache()
     first, second = make_sequence(*range(10)), make_sequence(*range(8), 50, 51)
-    cache.open(first)
+    cache.allocate(first)
     compute(cache, first)
 
-    assert cache.open(second) == []
+    assert cache.allocate(second) == []
     assert second.blocks[:2] == first.blocks[:2]
     assert second.blocks[2] not in first.blocks
     assert second.num_computed_tokens == 8
@@ -73,7 +73,7 @@ def test_the_beginning_of_a_block_is_copied() -> None:
     first = run(cache, *range(12))
     second = make_sequence(0, 1, 2, 3, 4, 5, 60, 61)
 
-    assert cache.open(second) == [BlockCopy(source=first[1], target=second.blocks[1], num_tokens=2)]
+    assert cache.allocate(second) == [BlockCopy(source=first[1], target=second.blocks[1], num_tokens=2)]
     assert second.num_computed_tokens == 6
 
 
@@ -82,7 +82,7 @@ def test_a_next_turn_reads_its_chat_again_to_the_last_token() -> None:
     first = run(cache, *range(10))  # two full blocks and a half
     second = make_sequence(*range(10), 70, 71, 72)
 
-    assert cache.open(second) == [BlockCopy(source=first[2], target=second.blocks[2], num_tokens=2)]
+    assert cache.allocate(second) == [BlockCopy(source=first[2], target=second.blocks[2], num_tokens=2)]
     assert second.num_computed_tokens == 10
 
 
@@ -90,7 +90,7 @@ def test_the_last_token_is_computed_even_if_all_is_known() -> None:
     cache = make_cache()
     run(cache, *range(8))
     again = make_sequence(*range(8))
-    cache.open(again)
+    cache.allocate(again)
     assert again.num_computed_tokens == 7
     assert len(again.blocks) == 2
 
@@ -99,65 +99,65 @@ def test_adapters_share_nothing() -> None:
     cache = make_cache()
     run(cache, *range(12))
     other = make_sequence(*range(12), adapter="other")
-    assert cache.open(other) == []
+    assert cache.allocate(other) == []
     assert other.num_computed_tokens == 0
 
 
 def test_what_failed_is_not_kept_but_its_sound_blocks_are() -> None:
     cache = make_cache()
     failed = make_sequence(*range(7))
-    cache.open(failed)
+    cache.allocate(failed)
     compute(cache, failed)
-    cache.close(failed, keep=False)
+    cache.free(failed, reusable=False)
     again = make_sequence(*range(12))
-    assert cache.open(again) == []
+    assert cache.allocate(again) == []
     assert again.num_computed_tokens == 4
 
 
 def test_two_that_compute_the_same_end_up_with_one_copy_of_it() -> None:
     cache = make_cache()
     first, second = make_sequence(*range(9)), make_sequence(*range(9))
-    cache.open(first)
-    cache.open(second)
+    cache.allocate(first)
+    cache.allocate(second)
     compute(cache, first)
     compute(cache, second)
     assert second.blocks[:2] == first.blocks[:2]
-    assert cache.num_held == 4
+    assert cache.num_used == 4
 
 
 def test_what_does_not_fit_changes_nothing() -> None:
     cache = make_cache(num_blocks=10)
     first, second = make_sequence(*range(30)), make_sequence(*range(100, 113))
-    cache.open(first)
-    assert cache.open(second) is None
+    cache.allocate(first)
+    assert cache.allocate(second) is None
     assert second.blocks == []
-    assert not cache.grow(first, 41)
-    assert cache.num_held == 8
+    assert not cache.extend(first, 41)
+    assert cache.num_used == 8
 
 
 def test_headroom_is_left_for_others() -> None:
     cache = make_cache(num_blocks=10)
     sequence = make_sequence(*range(36))
-    assert cache.open(sequence, headroom=2) is None
-    assert cache.open(sequence, headroom=1) == []
+    assert cache.allocate(sequence, headroom=2) is None
+    assert cache.allocate(sequence, headroom=1) == []
 
 
 def test_kept_blocks_give_way_to_new_sequences() -> None:
     cache = make_cache(num_blocks=10)
     run(cache, *range(8))
     big = make_sequence(*range(200, 239))
-    assert cache.open(big) == []
+    assert cache.allocate(big) == []
     assert len(big.blocks) == 10
-    cache.close(big, keep=False)
+    cache.free(big, reusable=False)
     again = make_sequence(*range(8))
-    cache.open(again)
+    cache.allocate(again)
     assert again.num_computed_tokens == 0
 
 
 def test_a_sequence_can_wait_for_the_prompt_of_another_one() -> None:
     cache = make_cache()
     first, second, third = make_sequence(*range(9)), make_sequence(*range(9)), make_sequence(*range(3), *range(50, 56))
-    cache.open(first)
+    cache.allocate(first)
     assert cache.shares_with(second, first)
     assert not cache.shares_with(third, first)
     compute(cache, first)
@@ -182,7 +182,7 @@ class Life:
     def open(self) -> None:
         """What a sequence finds computed must be what it would have computed."""
         sequence = make_sequence(*(self.random.choice([1, 2]) for _ in range(self.random.randint(1, 20))))
-        copies = self.cache.open(sequence)
+        copies = self.cache.allocate(sequence)
         if copies is None:
             return
         for copy in copies:
@@ -194,12 +194,12 @@ class Life:
 
     def grow(self) -> None:
         sequence = self.random.choice(self.live)
-        if sequence.num_tokens < CONTEXT and self.cache.grow(sequence, sequence.num_tokens + 1):
+        if sequence.num_tokens < CONTEXT and self.cache.extend(sequence, sequence.num_tokens + 1):
             sequence.output_ids.append(self.random.choice([1, 2]))
             self._compute(sequence)
 
     def close(self) -> None:
-        self.cache.close(self.live.pop(self.random.randrange(len(self.live))), keep=self.random.random() < 0.8)
+        self.cache.free(self.live.pop(self.random.randrange(len(self.live))), reusable=self.random.random() < 0.8)
 
     def _compute(self, sequence: Sequence) -> None:
         for index in range(sequence.num_computed_tokens, sequence.num_tokens):
@@ -215,4 +215,4 @@ def test_after_any_life_every_block_is_available_and_every_hit_is_true(seed: int
         life.random.choice(choices)()
     while life.live:
         life.close()
-    assert life.cache.num_held == 0
+    assert life.cache.num_used == 0

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from worker.engine.sampling.topk import BLOCK, largest, row_max
+from worker.engine.sampling.topk import BLOCK, row_max, topk
 
 SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 50 * BLOCK, 50 * BLOCK + 7]
 
@@ -34,7 +34,7 @@ def test_what_is_not_finite_is_the_maximum_of_its_row_alone(bad: float, place: i
 def test_the_largest_values_are_those_of_a_sort(size: int, count: int) -> None:
     values = torch.randn(20, size, generator=torch.Generator().manual_seed(size))
 
-    found, places = largest(values, count)
+    found, places = topk(values, count)
 
     assert torch.equal(found, values.sort(dim=-1, descending=True).values[:, :count])
     assert torch.equal(found, values.gather(-1, places))
@@ -44,7 +44,7 @@ def test_ties_and_forbidden_values_leave_every_place_inside_the_row() -> None:
     values = torch.full((2, 50 * BLOCK + 7), -math.inf)
     values[0, -3:] = 1.0
 
-    found, places = largest(values, 5)
+    found, places = topk(values, 5)
 
     assert found[0].tolist() == [1.0] * 3 + [-math.inf] * 2
     assert set(places[0, :3].tolist()) == set(range(values.shape[1] - 3, values.shape[1]))

@@ -14,7 +14,7 @@ from transformers import (
 
 from common.jobs.sampling import SamplingParams
 from tests.unit.worker.engine.scripted_constraint import ScriptedConstraint
-from worker.engine.sampling.logits_processors import edit_for, is_edited, processed
+from worker.engine.sampling.logits_processors import apply_processors, needs_processor, processor_for
 from worker.engine.sequence import Sequence
 
 VOCAB_SIZE = 100
@@ -33,8 +33,8 @@ def random_logits(num_rows: int = 1) -> Tensor:
 
 def edit(logits: Tensor, *sequences: Sequence) -> Tensor:
     """The logits as their sequences change them."""
-    edits = {row: edit_for(one, EOS, VOCAB_SIZE) for row, one in enumerate(sequences) if is_edited(one)}
-    return processed(logits, edits)
+    edits = {row: processor_for(one, EOS, VOCAB_SIZE) for row, one in enumerate(sequences) if needs_processor(one)}
+    return apply_processors(logits, edits)
 
 
 def openai_penalties(logits: Tensor, answer: list[int], presence: float, frequency: float) -> Tensor:
@@ -92,9 +92,9 @@ def test_an_end_token_that_ends_nothing_is_not_held_back() -> None:
 
 
 def test_an_end_token_that_the_model_does_not_have_needs_no_holding_back() -> None:
-    changes = edit_for(make_sequence(min_new_tokens=3), frozenset({7, VOCAB_SIZE}), VOCAB_SIZE)
+    changes = processor_for(make_sequence(min_new_tokens=3), frozenset({7, VOCAB_SIZE}), VOCAB_SIZE)
 
-    assert (processed(random_logits(), {0: changes}) == -torch.inf).nonzero().tolist() == [[0, 7]]
+    assert (apply_processors(random_logits(), {0: changes}) == -torch.inf).nonzero().tolist() == [[0, 7]]
 
 
 def test_penalties_come_before_the_bias() -> None:

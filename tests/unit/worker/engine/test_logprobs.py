@@ -9,7 +9,7 @@ from torch import Tensor
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from common.jobs.sampling import SamplingParams
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
-from worker.engine.sampling.log_probabilities import score, told
+from worker.engine.sampling.log_probabilities import score, scored_tokens
 from worker.engine.sampling.sampler import Sampler
 from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
 
@@ -37,7 +37,7 @@ def random_logits(num_rows: int, vocab_size: int = 5000) -> Tensor:
 
 
 def with_logprobs(logits: Tensor, tokens: Tensor, nums: list[int]) -> list[SampledToken]:
-    return told(tokens.tolist(), *(scores.tolist() for scores in score(logits, tokens)), nums=nums)
+    return scored_tokens(tokens.tolist(), *(scores.tolist() for scores in score(logits, tokens)), nums=nums)
 
 
 # What is computed

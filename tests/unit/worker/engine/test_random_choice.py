@@ -15,7 +15,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from worker.engine.sampling.random_choice import FIRST_CANDIDATES, RandomSampling, _draw_filtered_at_once, draw, uniform
+from worker.engine.sampling.random_sampling import (
+    FIRST_CANDIDATES,
+    RandomSampling,
+    _draw_filtered_at_once,
+    draw,
+    random_at,
+)
 
 NUM_DRAWS = 60
 SETTINGS: list[dict[str, Any]] = [
@@ -38,7 +44,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def make_choice(index: int, **settings: Any) -> RandomSampling:
-    defaults = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "point": uniform(1, index)}
+    defaults = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "point": random_at(1, index)}
     return RandomSampling(**defaults | settings)
 
 
@@ -132,9 +138,9 @@ def test_a_row_of_nan_disturbs_no_other() -> None:
 
 
 def test_the_draw_depends_on_seed_and_index_alone_and_spreads_evenly() -> None:
-    draws = torch.tensor([[uniform(seed, index) for index in range(100)] for seed in range(-50, 50)])
+    draws = torch.tensor([[random_at(seed, index) for index in range(100)] for seed in range(-50, 50)])
 
-    assert uniform(7, 3) == uniform(7, 3)
+    assert random_at(7, 3) == random_at(7, 3)
     assert len(draws.unique()) > 9900  # as float32, a few of 10,000 may coincide
     assert draws.min() >= 0.0
     assert draws.max() < 1.0
@@ -145,7 +151,7 @@ def test_the_draw_depends_on_seed_and_index_alone_and_spreads_evenly() -> None:
 
 def test_the_draws_are_fixed_for_ever() -> None:
     """A job that is continued by a newer release must get the tokens it would have got."""
-    assert [uniform(42, index) for index in range(3)] == [
+    assert [random_at(42, index) for index in range(3)] == [
         0.5961188718302076,
         0.1603653875985772,
         0.16639780398145976,

@@ -109,7 +109,7 @@ def test_a_lost_block_is_noticed_when_idle() -> None:
     run_step(scheduler)
     scheduler.running.clear()
 
-    with pytest.raises(RuntimeError, match="1 blocks are held"):
+    with pytest.raises(RuntimeError, match="1 blocks are in use"):
         scheduler.check_idle()
 
 

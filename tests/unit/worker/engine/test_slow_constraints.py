@@ -10,7 +10,7 @@ from common.jobs.sampling import SamplingParams
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, scripted
 from tests.unit.worker.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.engine import Engine
-from worker.engine.patience import LEAST_S, MOST_S, SHARE, Patience
+from worker.engine.patience import MAX_S, MIN_S, SHARE, Patience
 from worker.engine.sequence import FinishReason, Sequence
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -157,18 +157,18 @@ def test_the_engine_waits_for_a_tenth_of_its_time(clock: Clock) -> None:
         clock.now += 0.05
         waits.append(waited_s(patience, clock))
 
-    assert waits[0] == pytest.approx(MOST_S)
+    assert waits[0] == pytest.approx(MAX_S)
     assert waits[-1] == pytest.approx(0.05 * SHARE)
 
 
 def test_the_shortest_wait_is_always_granted(clock: Clock) -> None:
     patience = Patience()
 
-    assert [waited_s(patience, clock) for _ in range(3)] == pytest.approx([MOST_S, LEAST_S, LEAST_S])
+    assert [waited_s(patience, clock) for _ in range(3)] == pytest.approx([MAX_S, MIN_S, MIN_S])
 
 
 def test_a_pause_saves_no_more_than_the_longest_wait(clock: Clock) -> None:
     patience = Patience()
     clock.now += 3600
 
-    assert waited_s(patience, clock) == pytest.approx(MOST_S)
+    assert waited_s(patience, clock) == pytest.approx(MAX_S)

@@ -47,10 +47,10 @@ def test_no_token_stands_for_more_than_the_bound_says(make: Callable[[], Any]) -
     renderer = PromptRenderer(tokenizer := make())
     length = TokenLength(tokenizer)
 
-    assert length.most_bytes is not None
+    assert length.max_bytes is not None
     for text in texts(5):
-        assert length.least_tokens(text) <= len(renderer.render(RawText(text)).token_ids)
-    assert length.least_tokens("a" * 10 * length.most_bytes) == 10
+        assert length.min_tokens(text) <= len(renderer.render(RawText(text)).token_ids)
+    assert length.min_tokens("a" * 10 * length.max_bytes) == 10
 
 
 def test_what_a_tokenizer_passes_over_does_not_count() -> None:
@@ -58,11 +58,11 @@ def test_what_a_tokenizer_passes_over_does_not_count() -> None:
     tokenizer = default_tokenizer()
 
     assert tokenizer.encode("a" + "\x06" * 1000) == tokenizer.encode("a")
-    assert TokenLength(tokenizer).least_tokens("a" + "\x06" * 1000) == 1
+    assert TokenLength(tokenizer).min_tokens("a" + "\x06" * 1000) == 1
 
 
 def test_the_bound_is_the_longest_token() -> None:
-    assert TokenLength(default_tokenizer()).most_bytes == 81
+    assert TokenLength(default_tokenizer()).max_bytes == 81
 
 
 def changed(change: Callable[[PreTrainedTokenizerFast], object]) -> PreTrainedTokenizerFast:
@@ -95,8 +95,8 @@ def set_pre_tokenizer(pre_tokenizer: Any) -> PreTrainedTokenizerFast:
 def test_there_is_no_bound_where_a_token_may_stand_for_any_number_of_characters(make: Callable[[], Any]) -> None:
     length = TokenLength(make())
 
-    assert length.most_bytes is None
-    assert length.least_tokens("a" * 1_000_000) == 0
+    assert length.max_bytes is None
+    assert length.min_tokens("a" * 1_000_000) == 0
 
 
 # What it is for

@@ -91,15 +91,15 @@ def test_a_generation_is_timed_from_its_creation_to_its_last_token(
     redis: Redis, metrics: WorkerMetrics, clock: Clock
 ) -> None:
     job = claimed(redis, waited_s=2.0)
-    metrics.taken_up(job)
+    metrics.note_claim(job)
     clock.now += 0.25  # rendering the prompt
     with metrics.in_engine(job, sequence(job, "mine")):
         clock.now += 0.5
-        metrics.produced(output(job, 7), clock.now)
+        metrics.note_output(output(job, 7), clock.now)
         clock.now += 0.1
-        metrics.produced(output(job, 8, total=2), clock.now)
+        metrics.note_output(output(job, 8, total=2), clock.now)
         clock.now += 0.3
-        metrics.produced(output(job, 9, total=3, end=FinishReason.STOP), clock.now)
+        metrics.note_output(output(job, 9, total=3, end=FinishReason.STOP), clock.now)
     found = series(metrics.to_wire())
     waited_s = found.pop("slm_request_queue_time_seconds_sum")
     assert waited_s == pytest.approx(2.0, abs=0.5)  # Redis's clock went on between the submit and the claim
@@ -129,9 +129,9 @@ def test_a_generation_is_timed_from_its_creation_to_its_last_token(
 def test_tokens_that_come_together_share_the_time(redis: Redis, metrics: WorkerMetrics, clock: Clock) -> None:
     job = claimed(redis)
     with metrics.in_engine(job, sequence(job)):
-        metrics.produced(output(job, 1), clock.now)
+        metrics.note_output(output(job, 1), clock.now)
         clock.now += 0.3
-        metrics.produced(output(job, 2, 3, 4, total=4), clock.now)
+        metrics.note_output(output(job, 2, 3, 4, total=4), clock.now)
     found = series(metrics.to_wire())
     assert found["slm_inter_token_latency_seconds_count"] == 3
     assert found["slm_inter_token_latency_seconds_sum"] == pytest.approx(0.3)
@@ -142,9 +142,9 @@ def test_what_follows_another_attempt_counts_its_own_tokens_and_no_first_one(
     redis: Redis, metrics: WorkerMetrics, clock: Clock
 ) -> None:
     job = claimed(redis, attempts=2)
-    metrics.taken_up(job)
+    metrics.note_claim(job)
     with metrics.in_engine(job, sequence(job, committed=(1, 2))):
-        metrics.produced(output(job, 3, total=3, end=FinishReason.LENGTH), clock.now)
+        metrics.note_output(output(job, 3, total=3, end=FinishReason.LENGTH), clock.now)
     found = series(metrics.to_wire())
     assert not [name for name in found if "first_token" in name or "queue_time" in name]
     assert found['slm_generation_tokens_total{adapter="base"}'] == 1
@@ -158,7 +158,7 @@ def test_an_output_of_a_generation_that_was_given_up_counts_for_nothing(
     job = claimed(redis)
     with metrics.in_engine(job, sequence(job)):
         pass
-    metrics.produced(output(job, 1), clock.now)
+    metrics.note_output(output(job, 1), clock.now)
     assert series(metrics.to_wire()) == {}
 
 

@@ -192,7 +192,7 @@ class FusedDecoder:
 
     def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor) -> None:
         """Compute the queries, and store keys and values in the cache."""
-        places = (
+        arguments = (
             *(self._cosines, self._sines, inputs.positions, inputs.table_rows, inputs.tables),
             *(self._queries, self._cache.keys[index], self._cache.values[index]),
         )
@@ -202,7 +202,7 @@ class FusedDecoder:
                 linear.query_key_value,
                 layer.query_key_value,
                 inputs.num_tokens,
-                (states, *_added(layer.query_key_value), *places),
+                (states, *_added(layer.query_key_value), *arguments),
                 (inputs.tables.shape[1], self._parts.norm_epsilon),
                 NORM=self._norm,
                 IS_ROTARY=is_rotary,
@@ -222,7 +222,7 @@ class FusedDecoder:
         heads.norm_heads[(inputs.num_tokens, self._parts.num_heads + 2 * self._parts.num_kv_heads)](
             self._projected,
             layer.head_norms,
-            *places,
+            *arguments,
             inputs.tables.shape[1],
             self._parts.norm_epsilon,
             IS_ROTARY=is_rotary,

@@ -77,20 +77,20 @@ static void spread(const char *x, int32_t n, size_t item_size, char *panel) {
 void attention_store(const struct attention *attention, int32_t layer, const int32_t *block_table, int32_t position,
                      const float *keys, const float *values) {
     const struct cache_format *format = attention->format;
-    const size_t item_size = format->item_size, panel_line = PANEL_ROWS * item_size;
-    const int32_t size = attention->head_size, place = position % SLM_BLOCK_TOKENS;
+    const size_t item_size = format->item_size, vector_size = PANEL_ROWS * item_size;
+    const int32_t size = attention->head_size, offset = position % SLM_BLOCK_TOKENS;
     const int32_t block = block_table[position / SLM_BLOCK_TOKENS];
     char converted[MAX_HEAD_SIZE * sizeof(float)];
     for (int32_t h = 0; h < attention->num_kv_heads; h++, keys += size, values += size) {
-        char *key_panel = block_keys(attention, layer, block, h) + (size_t)(place / PANEL_ROWS * size) * panel_line;
+        char *key_panel = block_keys(attention, layer, block, h) + (size_t)(offset / PANEL_ROWS * size) * vector_size;
         format->convert(keys, size, converted);
         if (item_size == sizeof(uint16_t)) /* constant sizes avoid calls of memcpy */
-            spread(converted, size, sizeof(uint16_t), key_panel + (size_t)(place % PANEL_ROWS) * sizeof(uint16_t));
+            spread(converted, size, sizeof(uint16_t), key_panel + (size_t)(offset % PANEL_ROWS) * sizeof(uint16_t));
         else
-            spread(converted, size, sizeof(float), key_panel + (size_t)(place % PANEL_ROWS) * sizeof(float));
-        char *value_line = block_values(attention, layer, block, h) + (size_t)place * panel_line;
-        for (int32_t d = 0; d < size; d += PANEL_ROWS, value_line += SLM_BLOCK_TOKENS * panel_line)
-            format->convert(values + d, PANEL_ROWS, value_line);
+            spread(converted, size, sizeof(float), key_panel + (size_t)(offset % PANEL_ROWS) * sizeof(float));
+        char *value_vector = block_values(attention, layer, block, h) + (size_t)offset * vector_size;
+        for (int32_t d = 0; d < size; d += PANEL_ROWS, value_vector += SLM_BLOCK_TOKENS * vector_size)
+            format->convert(values + d, PANEL_ROWS, value_vector);
     }
 }
 
@@ -142,17 +142,17 @@ static void attend_block(const struct attention *attention, int32_t layer, const
     const struct cache_format *format = attention->format;
     const int32_t size = attention->head_size, block = item->block_table[block_start / SLM_BLOCK_TOKENS];
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
-    const size_t score_size = score_packed_row_size(attention), panel_line = PANEL_ROWS * format->item_size;
+    const size_t score_size = score_packed_row_size(attention), vector_size = PANEL_ROWS * format->item_size;
     /* The values follow the keys, and the keys of the next head follow the values. */
     const size_t ahead = half_block(size) * format->item_size;
     const struct panels keys = {.start = block_keys(attention, layer, block, kv_head),
-                                .size = (size_t)size * panel_line,
+                                .size = (size_t)size * vector_size,
                                 .num = (num_keys + PANEL_ROWS - 1) / PANEL_ROWS,
                                 .columns = size,
                                 .ahead = ahead,
                                 .columns_ahead = num_keys};
     const struct panels values = {.start = keys.start + ahead,
-                                  .size = SLM_BLOCK_TOKENS * panel_line,
+                                  .size = SLM_BLOCK_TOKENS * vector_size,
                                   .num = size / PANEL_ROWS,
                                   .columns = num_keys,
                                   .ahead = ahead,
@@ -185,8 +185,8 @@ static void merge(const struct attention *attention, float *sums, struct softmax
 }
 
 /* Copy a span's results into the tokens' partial results, or merge them into those of the item's earlier spans. */
-static void hand_over(const struct attention *attention, const struct attention_item *item, int32_t kv_head,
-                      const struct tile *tile, int32_t span, const struct partial *partials) {
+static void store_partials(const struct attention *attention, const struct attention_item *item, int32_t kv_head,
+                           const struct tile *tile, int32_t span, const struct partial *partials) {
     const int32_t size = attention->head_size, group = group_size(attention);
     for (int32_t q = 0; q < tile->num_queries; q++) {
         const struct partial *partial = &partials[item->first_partial + q / group];
@@ -219,7 +219,7 @@ void attention_compute(const struct attention *attention, int32_t layer, const s
     load_queries(attention, item, kv_head, queries, stride, &tile);
     for (int32_t span = item->first_span; span < item->first_span + item->num_spans; span++) {
         attend_span(attention, layer, item, kv_head, &tile, span);
-        hand_over(attention, item, kv_head, &tile, span, partials);
+        store_partials(attention, item, kv_head, &tile, span, partials);
     }
 }
 

@@ -19,7 +19,7 @@
 /* 6 * 2 sums, 6 * 2 totals, two weights of a part and an activation must fit in 32 registers */
 #define INT8_TILE_ROWS 6
 #define INT8_HEAD_TILE_ROWS (INT8_TILE_ROWS / 2)
-#define LINE 64 /* size of a cache line in bytes */
+#define CACHE_LINE 64 /* bytes */
 #define PART_COLUMNS 32
 #define PARTS_PER_GROUP (GROUP_COLUMNS / PART_COLUMNS)
 
@@ -27,7 +27,7 @@ static inline int32_t int8_parts(int32_t columns) { return int8_groups(columns) 
 
 static size_t int8_packed_row_size(int32_t columns) {
     size_t size = (size_t)int8_parts(columns) * (PART_COLUMNS + sizeof(float) + sizeof(int32_t));
-    /* one more line, so that packed rows of 2^n values do not map to the same cache sets */
+    /* one more cache line, so that packed rows of 2^n values do not map to the same cache sets */
     return (size / PACKED_ROW_ALIGNMENT + 2) * PACKED_ROW_ALIGNMENT;
 }
 
@@ -87,8 +87,8 @@ static inline __m512i int8_load_four(const char *values) {
 /* Inlined with a constant number of packed rows to keep the sums in registers. */
 static inline __attribute__((always_inline)) void int8_tile(const int32_t num_packed_rows, const char *packed_rows,
                                                             size_t packed_row_size, const char *panel, int32_t columns,
-                                                            struct stretch ahead, float *out, size_t stride) {
-    const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / LINE * LINE + LINE;
+                                                            struct prefetch_range ahead, float *out, size_t stride) {
+    const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / CACHE_LINE * CACHE_LINE + CACHE_LINE;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
     __m512 totals[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
@@ -103,7 +103,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
                     sums[r][p] =
                         _mm512_set1_epi32(int8_part_starts(packed_rows + (size_t)r * packed_row_size, columns)[part]);
             const char *values = packed_rows + part * PART_COLUMNS;
-            for (size_t i = 0; i < ahead_per_part; i += LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
+            for (size_t i = 0; i < ahead_per_part; i += CACHE_LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
             ahead.start += ahead_per_part;
 #pragma GCC unroll 8
             for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
@@ -136,7 +136,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
 }
 
 static void int8_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                          int32_t columns, struct stretch ahead, float *out, size_t stride) {
+                          int32_t columns, struct prefetch_range ahead, float *out, size_t stride) {
     switch (num_packed_rows) {
     case 1: int8_tile(1, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
     case 2: int8_tile(2, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
@@ -161,7 +161,8 @@ static void int8_head_encode(const float *x, int32_t columns, void *packed_row) 
 
 /* The tile treats the two halves of a packed row as two packed rows. */
 static void int8_head_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
-                               const char *panel, int32_t columns, struct stretch ahead, float *out, size_t stride) {
+                               const char *panel, int32_t columns, struct prefetch_range ahead, float *out,
+                               size_t stride) {
     float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];
     int8_multiply(packed_rows, packed_row_size / 2, 2 * num_packed_rows, panel, columns, ahead, halves[0],
                   INT8_PANEL_ROWS);

@@ -18,7 +18,7 @@
 #define PACKED_ROW_ALIGNMENT 64
 
 /* A range of memory to prefetch. */
-struct stretch {
+struct prefetch_range {
     const char *start;
     size_t size;
 };
@@ -36,13 +36,13 @@ struct product {
     /* Size of a packed row of `columns` activations in bytes; a multiple of PACKED_ROW_ALIGNMENT. */
     size_t (*packed_row_size)(int32_t columns);
 
-    /* record = x[columns] */
+    /* packed row = x[columns] */
     void (*encode)(const float *x, int32_t columns, void *packed_row);
 
-    /* out[num_packed_rows][panel_rows] = records . panel, with `stride` floats between the outputs of consecutive packed
+    /* out[num_packed_rows][panel_rows] = packed rows . panel, with `stride` floats between the outputs of consecutive packed
      * rows. The order of each sum does not depend on num_packed_rows. ahead: memory that is read next, to be prefetched. */
     void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                     int32_t columns, struct stretch ahead, float *out, size_t stride);
+                     int32_t columns, struct prefetch_range ahead, float *out, size_t stride);
 };
 
 /* Running softmax of one query over the keys seen so far. */

@@ -42,18 +42,18 @@ static int32_t even_tile(int32_t num_packed_rows, int32_t tile_rows) {
     return divide_up(num_packed_rows, divide_up(num_packed_rows, tile_rows));
 }
 
-static void multiply_panel(const struct linear_call *call, int32_t first_packed_row, int32_t end_record,
+static void multiply_panel(const struct linear_call *call, int32_t first_packed_row, int32_t end_packed_row,
                            int32_t panel) {
     const struct product *product = call->product;
     const int32_t columns = call->linear->columns;
     const size_t packed_row_size = product->packed_row_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
     /* The next panel is prefetched while this one, which is cached, is multiplied with tile after tile. */
-    const size_t num_tiles = (size_t)divide_up(end_record - first_packed_row, product->tile_rows);
-    struct stretch ahead = {.start = weights + call->panel_size, .size = call->panel_size / num_tiles};
+    const size_t num_tiles = (size_t)divide_up(end_packed_row - first_packed_row, product->tile_rows);
+    struct prefetch_range ahead = {.start = weights + call->panel_size, .size = call->panel_size / num_tiles};
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
-    for (int32_t r = first_packed_row, num_packed_rows; r < end_record; r += num_packed_rows) {
-        num_packed_rows = even_tile(end_record - r, product->tile_rows);
+    for (int32_t r = first_packed_row, num_packed_rows; r < end_packed_row; r += num_packed_rows) {
+        num_packed_rows = even_tile(end_packed_row - r, product->tile_rows);
         product->multiply(call->packed_rows + (size_t)r * packed_row_size, packed_row_size, num_packed_rows, weights,
                           columns, ahead, tile, (size_t)product->panel_rows);
         ahead.start += ahead.size;
@@ -70,10 +70,10 @@ void linear_phase(struct member *self, const struct linear_call *call) {
     const int32_t num_tasks = tasks_per_block * divide_up(call->num_packed_rows, PACKED_ROWS_PER_TASK);
     for (int32_t task; (task = member_next_task(self, num_tasks)) >= 0;) {
         int32_t first_packed_row = task / tasks_per_block * PACKED_ROWS_PER_TASK;
-        int32_t end_record = min_int(first_packed_row + PACKED_ROWS_PER_TASK, call->num_packed_rows);
+        int32_t end_packed_row = min_int(first_packed_row + PACKED_ROWS_PER_TASK, call->num_packed_rows);
         int32_t first_panel = task % tasks_per_block * panels_per_task;
         int32_t end_panel = min_int(first_panel + panels_per_task, num_panels);
         for (int32_t panel = first_panel; panel < end_panel; panel++)
-            multiply_panel(call, first_packed_row, end_record, panel);
+            multiply_panel(call, first_packed_row, end_packed_row, panel);
     }
 }

@@ -6,7 +6,7 @@
 #include "slm_native.h"
 #include "thread_pool.h"
 
-/* y[num_packed_rows] (+)= linear(records) */
+/* y[num_packed_rows] (+)= linear(packed rows) */
 struct linear_call {
     const struct product *product;
     const struct slm_linear *linear;

@@ -48,7 +48,7 @@ struct slm_runner {
 };
 
 /* The active tokens, for which a layer is computed to its end, and their residual streams. */
-struct kept {
+struct active_tokens {
     int32_t num;
     const int32_t *tokens; /* [num] */
     float *hidden;         /* [num][hidden_size] */
@@ -109,10 +109,10 @@ static void encode(const struct slm_runner *runner, const struct product *produc
 
 /* packed rows = norm(hidden), encoded for a product */
 static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm,
-                       const struct product *product, const struct kept *kept, float *scratch) {
+                       const struct product *product, const struct active_tokens *active, float *scratch) {
     const int32_t size = runner->model.hidden_size;
-    for (int32_t i; (i = member_next_task(self, kept->num)) >= 0;) {
-        apply_norm(runner, norm, kept->hidden + (size_t)i * (size_t)size, scratch);
+    for (int32_t i; (i = member_next_task(self, active->num)) >= 0;) {
+        apply_norm(runner, norm, active->hidden + (size_t)i * (size_t)size, scratch);
         encode(runner, product, scratch, size, i);
     }
 }
@@ -171,16 +171,17 @@ static void attention_phase(struct slm_runner *runner, struct member *self, int3
 }
 
 /* packed rows = attention, merged from its partial results; copies the residual streams of the active tokens */
-static void merge_phase(struct slm_runner *runner, struct member *self, const struct kept *kept, float *scratch) {
+static void merge_phase(struct slm_runner *runner, struct member *self, const struct active_tokens *active,
+                        float *scratch) {
     const int32_t columns = runner->model.num_heads * runner->model.head_size;
     const size_t size = (size_t)runner->model.hidden_size;
-    for (int32_t i; (i = member_next_task(self, kept->num)) >= 0;) {
-        const int32_t t = kept->tokens[i];
+    for (int32_t i; (i = member_next_task(self, active->num)) >= 0;) {
+        const int32_t t = active->tokens[i];
         attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
                          scratch);
         encode(runner, runner->product, scratch, columns, i);
-        if (kept->hidden != runner->hidden)
-            memcpy(kept->hidden + (size_t)i * size, runner->hidden + (size_t)t * size, size * sizeof(float));
+        if (active->hidden != runner->hidden)
+            memcpy(active->hidden + (size_t)i * size, runner->hidden + (size_t)t * size, size * sizeof(float));
     }
 }
 
@@ -198,12 +199,13 @@ static void activation_phase(struct slm_runner *runner, struct member *self, int
     }
 }
 
-static struct kept all_tokens(const struct slm_runner *runner) {
-    return (struct kept){.num = runner->num_tokens, .tokens = runner->all_tokens, .hidden = runner->hidden};
+static struct active_tokens all_tokens(const struct slm_runner *runner) {
+    return (struct active_tokens){.num = runner->num_tokens, .tokens = runner->all_tokens, .hidden = runner->hidden};
 }
 
-static struct kept logit_tokens(const struct slm_runner *runner) {
-    return (struct kept){.num = runner->num_logits, .tokens = runner->logit_tokens, .hidden = runner->logit_hidden};
+static struct active_tokens logit_tokens(const struct slm_runner *runner) {
+    return (struct active_tokens){
+        .num = runner->num_logits, .tokens = runner->logit_tokens, .hidden = runner->logit_hidden};
 }
 
 /* The last layer computes keys and values of all tokens, but the rest only for tokens that need logits. */
@@ -211,27 +213,27 @@ static void layer_phases(struct slm_runner *runner, struct member *self, int32_t
     const struct slm_layer *layer = &runner->model.layers[layer_index];
     const struct product *product = runner->product;
     const int32_t is_last = layer_index == runner->model.num_layers - 1;
-    const struct kept all = all_tokens(runner), kept = is_last ? logit_tokens(runner) : all;
+    const struct active_tokens all = all_tokens(runner), active = is_last ? logit_tokens(runner) : all;
     norm_phase(runner, self, &layer->attention_norm, product, &all, scratch);
     matrix_phase(runner, self, product, &layer->query_key_value, all.num, runner->wide, 0);
     cache_phase(runner, self, layer, layer_index);
     attention_phase(runner, self, layer_index, is_last, scratch);
-    merge_phase(runner, self, &kept, scratch);
-    matrix_phase(runner, self, product, &layer->attention_output, kept.num, kept.hidden, 1);
-    norm_phase(runner, self, &layer->mlp_norm, product, &kept, scratch);
-    matrix_phase(runner, self, product, &layer->mlp_input, kept.num, runner->wide, 0);
-    activation_phase(runner, self, kept.num, scratch);
-    matrix_phase(runner, self, product, &layer->mlp_output, kept.num, kept.hidden, 1);
+    merge_phase(runner, self, &active, scratch);
+    matrix_phase(runner, self, product, &layer->attention_output, active.num, active.hidden, 1);
+    norm_phase(runner, self, &layer->mlp_norm, product, &active, scratch);
+    matrix_phase(runner, self, product, &layer->mlp_input, active.num, runner->wide, 0);
+    activation_phase(runner, self, active.num, scratch);
+    matrix_phase(runner, self, product, &layer->mlp_output, active.num, active.hidden, 1);
 }
 
 static void run_step(void *context, struct member *self) {
     struct slm_runner *runner = context;
     void *scratch = runner->scratch + (size_t)member_index(self) * runner->scratch_size;
-    const struct kept kept = logit_tokens(runner);
+    const struct active_tokens active = logit_tokens(runner);
     embed_phase(runner, self);
     for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, self, i, scratch);
-    norm_phase(runner, self, &runner->model.final_norm, runner->head_product, &kept, scratch);
-    matrix_phase(runner, self, runner->head_product, &runner->model.head, kept.num, runner->logits, 0);
+    norm_phase(runner, self, &runner->model.final_norm, runner->head_product, &active, scratch);
+    matrix_phase(runner, self, runner->head_product, &runner->model.head, active.num, runner->logits, 0);
 }
 
 /* Preparation of a step. */

@@ -15,7 +15,7 @@ struct member {
     struct pool *pool;
     pthread_t thread;
     int32_t index;
-    uint32_t phase;   /* its current phase; less than team->phase if it is late */
+    uint32_t phase;   /* its current phase; less than pool->phase if it is late */
     int32_t num_done; /* finished tasks of this phase, not yet added to the pool's count */
 };
 
@@ -118,7 +118,7 @@ int32_t member_next_task(struct member *self, int32_t num_tasks) {
 }
 
 /* Run the body and wait for all threads: none may still be skipping old phases when the next run is prepared. */
-static void take_part(struct member *self, thread_pool_body body, void *context) {
+static void run_body(struct member *self, thread_pool_body body, void *context) {
     body(context, self);
     self->num_done = 1;
     finish_phase(self, self->pool->size);
@@ -133,11 +133,11 @@ static int32_t wait_for_run(struct pool *pool, uint32_t num_runs_done) {
     return !is_closing;
 }
 
-static void *serve(void *argument) {
+static void *thread_main(void *argument) {
     struct member *member = argument;
     struct pool *pool = member->pool;
     for (uint32_t num_runs_done = 0; wait_for_run(pool, num_runs_done); num_runs_done++)
-        take_part(member, pool->body, pool->context);
+        run_body(member, pool->body, pool->context);
     return NULL;
 }
 
@@ -148,7 +148,7 @@ void thread_pool_run(struct pool *pool, thread_pool_body body, void *context) {
     pool->num_runs++;
     pthread_cond_broadcast(&pool->run_started);
     pthread_mutex_unlock(&pool->mutex);
-    take_part(&pool->members[0], body, context);
+    run_body(&pool->members[0], body, context);
 }
 
 /* Start the threads; return how many members the pool has then. */
@@ -157,7 +157,7 @@ static int32_t start_members(struct pool *pool, int32_t size) {
         struct member *member = &pool->members[i];
         member->pool = pool;
         member->index = i;
-        if (i > 0 && pthread_create(&member->thread, NULL, serve, member) != 0) return i;
+        if (i > 0 && pthread_create(&member->thread, NULL, thread_main, member) != 0) return i;
     }
     return size;
 }

@@ -1,1 +1,1 @@
-"""The `ModelRunner` over transformers' own modelling code, for every model that no other runner knows."""
+"""The `ModelRunner` over transformers' own modelling code, for every model that no other runner supports."""

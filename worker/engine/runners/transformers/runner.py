@@ -12,7 +12,7 @@ from worker.engine.config import RunnerConfig
 from worker.engine.device.errors import device_errors
 from worker.engine.kv_cache.budget import affordable_sequences
 from worker.engine.model_runner import Row, UnsupportedModelError
-from worker.engine.runners.transformers.cache import SlotCache
+from worker.engine.runners.transformers.cache import SequenceCache
 from worker.engine.sequence import BASE_ADAPTER
 
 CPU_MIXED_CHUNK, GPU_MIXED_CHUNK = 32, 256  # tokens
@@ -24,15 +24,15 @@ SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
 class TransformersRunner:
     """A `ModelRunner` for a `PreTrainedModel`.
 
-    All decode rows form one forward; each prefill row is a separate forward, so that rows are never padded. A block is
-    a slot of the cache, which holds a whole sequence.
+    All decode rows form one forward; each prefill row is a separate forward, so that rows are never padded. A block
+    holds a whole sequence.
 
     Args:
         model: in evaluation mode, on its device.
         config: the limits. `num_threads` and `build_dir` are not used.
 
     Raises:
-        UnsupportedModelError: the architecture does not work with slots.
+        UnsupportedModelError: the architecture has an unknown kind of attention.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
     """
 
@@ -52,7 +52,7 @@ class TransformersRunner:
         self._device, self._dtype = model.device, model.dtype
         self._windows = attention_windows(text_config)
         self._batches_decodes = text_config.model_type not in SINGLE_ROW_MODEL_TYPES
-        self._cache = SlotCache(self.num_blocks, config.context_length)
+        self._cache = SequenceCache(self.num_blocks, config.context_length)
         # Logits for all tokens of a prompt would be the largest tensor of the step.
         has_option = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if has_option else {}
@@ -72,11 +72,11 @@ class TransformersRunner:
         del self._model, self._cache
 
     def _forward(self, rows: list[Row]) -> Tensor:
-        logits: dict[int, Tensor] = {}  # by slot
+        logits: dict[int, Tensor] = {}  # by block
         for group in self._groups(rows):
             for row, row_logits in zip(group, self._compute(group), strict=True):
-                logits[_slot(row)] = row_logits
-        wanted = [logits[_slot(row)] for row in rows if row.needs_logits]
+                logits[_block(row)] = row_logits
+        wanted = [logits[_block(row)] for row in rows if row.needs_logits]
         return torch.stack(wanted) if wanted else torch.empty(0, self.vocab_size)
 
     def _groups(self, rows: list[Row]) -> list[list[Row]]:
@@ -85,17 +85,17 @@ class TransformersRunner:
         others = [[row] for row in rows if len(row.token_ids) > 1]
         if not self._batches_decodes:
             return others + [[row] for row in decodes]
-        return [*others, sorted(decodes, key=_slot)] if decodes else others
+        return [*others, sorted(decodes, key=_block)] if decodes else others
 
     def _compute(self, rows: list[Row]) -> Tensor:
         """Run one forward; return the logits after each row's last token: [rows, vocab_size]."""
         for row in rows:
             if row.start == 0:
-                self._cache.open(_slot(row))
+                self._cache.clear(_block(row))
         token_ids = torch.tensor([row.token_ids for row in rows], device=self._device)
         starts = torch.tensor([[row.start] for row in rows], device=self._device)
         positions = starts + torch.arange(token_ids.shape[1], device=self._device)  # [rows, tokens]
-        self._cache.place([_slot(row) for row in rows], positions)
+        self._cache.set_rows([_block(row) for row in rows], positions)
         logits: Tensor = self._model(
             input_ids=token_ids,
             position_ids=positions,
@@ -140,5 +140,5 @@ def causal_mask(positions: Tensor, num_positions: int, window: int | None, dtype
     )
 
 
-def _slot(row: Row) -> int:
+def _block(row: Row) -> int:
     return row.blocks[0]

@@ -34,8 +34,8 @@ def _key_of_column(column):
 @triton.jit
 def _first_row(tables, table_row, table_length, block, last, head, NUM_KV_HEADS: tl.constexpr):
     """Return the row of a sequence's block in its layer's cache, seen as [rows, 32 * HEAD_SIZE]."""
-    place = tl.load(tables + table_row * table_length + block, mask=block * 32 <= last, other=0)
-    return place.to(tl.int64) * NUM_KV_HEADS + head
+    number = tl.load(tables + table_row * table_length + block, mask=block * 32 <= last, other=0)
+    return number.to(tl.int64) * NUM_KV_HEADS + head
 
 
 @triton.jit
@@ -68,8 +68,8 @@ def _load_keys(keys, rows, tile, begin, end, HEAD_SIZE: tl.constexpr, SIZE: tl.c
     size = index // 4096 * 32 + index // 8 % 4 * 8 + index % 8
     position = tile * 128 + index // 256 % 4 * 32 + key
     is_there = (position >= begin) & (position < end) & (size < HEAD_SIZE)
-    places = (_of_warps(rows, index // 256 % 4) * 32 + key) * HEAD_SIZE + size
-    return tl.load(keys + places, mask=is_there, other=0.0)
+    offsets = (_of_warps(rows, index // 256 % 4) * 32 + key) * HEAD_SIZE + size
+    return tl.load(keys + offsets, mask=is_there, other=0.0)
 
 
 @triton.jit
@@ -81,8 +81,8 @@ def _load_values(values, rows, tile, begin, end, HEAD_SIZE: tl.constexpr, SIZE: 
     position = tile * 128 + index // 256 % 4 * 32 + eight
     # Eight keys at once; the unwanted ones may be NaN.
     is_near = (position + 8 > begin) & (position < end) & (size < HEAD_SIZE)
-    places = (_of_warps(rows, index // 256 % 4) * HEAD_SIZE + size) * 32 + eight + key
-    loaded = tl.load(values + places, mask=is_near, other=0.0)
+    offsets = (_of_warps(rows, index // 256 % 4) * HEAD_SIZE + size) * 32 + eight + key
+    loaded = tl.load(values + offsets, mask=is_near, other=0.0)
     return tl.where((position + key >= begin) & (position + key < end), loaded, 0.0)
 
 
@@ -101,8 +101,8 @@ def _arranged_queries(
     index = tl.arange(0, SIZE * 64)
     row, size = index // 1024 % 2 * 8 + index // 32 % 8, index // 2048 * 32 + index // 8 % 4 * 8 + index % 8
     token, own_head = first + row // (16 // TOKENS), row % (16 // TOKENS)
-    places = (token * NUM_HEADS + head * GROUP + own_head) * HEAD_SIZE + size
-    values = tl.load(queries + places, mask=(own_head < GROUP) & (size < HEAD_SIZE), other=0.0)
+    offsets = (token * NUM_HEADS + head * GROUP + own_head) * HEAD_SIZE + size
+    values = tl.load(queries + offsets, mask=(own_head < GROUP) & (size < HEAD_SIZE), other=0.0)
     values = tl.reshape(values, (SIZE // 32, 2, 4, 8, 4, 2, 2, 2))
     return tl.reshape(tl.permute(values, (2, 1, 3, 0, 5, 6, 4, 7)), (4, 16, SIZE))
 
@@ -208,11 +208,11 @@ def decode_attention(
         mixed, largest, total = _attend(
             query, _arranged_keys(key_tile, SIZE), _arranged_values(value_tile, SIZE), tile, last + row * 0, scale, SIZE
         )
-        places = out + (token * NUM_HEADS + head * GROUP + row[:, None]) * HEAD_SIZE + size[None, :]
+        pointers = out + (token * NUM_HEADS + head * GROUP + row[:, None]) * HEAD_SIZE + size[None, :]
         is_row = (row < GROUP)[:, None] & (size < HEAD_SIZE)[None, :]
         num_tiles = last // 128 + 1
         if num_tiles == 1:
-            tl.store(places, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
+            tl.store(pointers, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
         else:
             begin = (token * NUM_KV_HEADS + head) * max_tiles
             cells = partial_mixed + begin * 16 * SIZE + row[:, None] * SIZE + size[None, :]
@@ -232,7 +232,7 @@ def decode_attention(
                     its_largest = tl.load(scores + index * 32, mask=row < GROUP, other=0.0, cache_modifier=".cg")
                     its_total = tl.load(scores + index * 32 + 16, mask=row < GROUP, other=1.0, cache_modifier=".cg")
                     mixed, largest, total = _merge(mixed, largest, total, more, its_largest, its_total)
-                tl.store(places, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
+                tl.store(pointers, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
                 tl.store(counters + token * NUM_KV_HEADS + head, 0)
 
 
@@ -282,6 +282,6 @@ def prompt_attention(
                 mixed, largest, total = more, its_largest, its_total
             else:
                 mixed, largest, total = _merge(mixed, largest, total, more, its_largest, its_total)
-        places = out + (token[:, None] * NUM_HEADS + query_head[:, None]) * HEAD_SIZE + size[None, :]
+        pointers = out + (token[:, None] * NUM_HEADS + query_head[:, None]) * HEAD_SIZE + size[None, :]
         is_there = ((row % ROWS_OF_TOKEN < GROUP) & (position >= 0))[:, None] & (size < HEAD_SIZE)[None, :]
-        tl.store(places, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_there)
+        tl.store(pointers, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_there)

@@ -11,9 +11,9 @@ def load_angles(cosines, sines, position, pair, counts, IS_ROTARY: tl.constexpr,
     """Load cosines and sines of the rotations, [pairs, tokens] each; placeholders if the model is not rotary."""
     cosine, sine = 1.0, 0.0
     if IS_ROTARY:
-        place = position * (HEAD_SIZE // 2) + pair
-        cosine = tl.load(cosines + place, mask=counts, other=0.0)
-        sine = tl.load(sines + place, mask=counts, other=0.0)
+        offset = position * (HEAD_SIZE // 2) + pair
+        cosine = tl.load(cosines + offset, mask=counts, other=0.0)
+        sine = tl.load(sines + offset, mask=counts, other=0.0)
     return cosine, sine
 
 
@@ -21,8 +21,8 @@ def load_angles(cosines, sines, position, pair, counts, IS_ROTARY: tl.constexpr,
 def load_blocks(table_rows, tables, table_length, token, position, BLOCK_TOKENS: tl.constexpr):
     """Load the tokens' blocks in the cache, in the shape of `token`."""
     table_row = tl.load(table_rows + token, mask=position >= 0, other=0)
-    place = table_row * table_length + position // BLOCK_TOKENS
-    return tl.load(tables + place, mask=position >= 0, other=0).to(tl.int64)
+    offset = table_row * table_length + position // BLOCK_TOKENS
+    return tl.load(tables + offset, mask=position >= 0, other=0).to(tl.int64)
 
 
 @triton.jit
@@ -70,17 +70,17 @@ def store_heads(
     kv_head = (head - NUM_HEADS) % NUM_KV_HEADS
     first, token_of_block = (block * NUM_KV_HEADS + kv_head) * (BLOCK_TOKENS * HEAD_SIZE), position % BLOCK_TOKENS
     if head < NUM_HEADS:
-        place = queries + ((token * NUM_HEADS + head) * HEAD_SIZE + pair).to(tl.int64)
+        pointer = queries + ((token * NUM_HEADS + head) * HEAD_SIZE + pair).to(tl.int64)
         half = HALF
     else:
         if head < NUM_HEADS + NUM_KV_HEADS:
-            place = keys + (first + token_of_block * HEAD_SIZE + pair)
+            pointer = keys + (first + token_of_block * HEAD_SIZE + pair)
             half = HALF
         else:
-            place = values + (first + pair * BLOCK_TOKENS + token_of_block)
+            pointer = values + (first + pair * BLOCK_TOKENS + token_of_block)
             half = HALF * BLOCK_TOKENS
-    tl.store(place, low.to(queries.dtype.element_ty), mask=counts)
-    tl.store(place + half, high.to(queries.dtype.element_ty), mask=counts)
+    tl.store(pointer, low.to(queries.dtype.element_ty), mask=counts)
+    tl.store(pointer + half, high.to(queries.dtype.element_ty), mask=counts)
 
 
 @triton.jit(do_not_specialize=["table_length"], do_not_specialize_on_alignment=["positions", "table_rows", "tables"])
@@ -122,9 +122,9 @@ def norm_heads(
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     if position >= 0:
-        place = projected + (token * (NUM_HEADS + 2 * NUM_KV_HEADS) + head) * HEAD_SIZE + pair
-        low = tl.load(place, mask=is_there, other=0.0).to(tl.float32)
-        high = tl.load(place + HALF, mask=is_there, other=0.0).to(tl.float32)
+        pointer = projected + (token * (NUM_HEADS + 2 * NUM_KV_HEADS) + head) * HEAD_SIZE + pair
+        low = tl.load(pointer, mask=is_there, other=0.0).to(tl.float32)
+        high = tl.load(pointer + HALF, mask=is_there, other=0.0).to(tl.float32)
         if head < NUM_HEADS + NUM_KV_HEADS:
             factor = tl.rsqrt(tl.sum(low * low + high * high, axis=0) / HEAD_SIZE + epsilon)[None, :]
             low *= factor * tl.load(head_norms + head * HEAD_SIZE + pair, mask=is_there, other=0.0)

@@ -1,4 +1,4 @@
-"""Picks one token for each row of the logits: the most probable one, or a sample with the filters of `random_choice`.
+"""Picks one token for each row of the logits: the most probable one, or a sample with the filters of `random_sampling`.
 
 The filters are thresholds on the logits, found by bisection over their bits: 32 passes over a row's logits, which are
 in the L2 cache, instead of a sort. All tokens that tie at a threshold are kept. Sums are computed in 64 bits.
@@ -17,9 +17,9 @@ def _load(logits, block, BLOCK: tl.constexpr, VOCAB_SIZE: tl.constexpr):
 
 
 @triton.jit
-def _larger_or_earlier(first, first_place, second, second_place):
-    is_first = (first > second) | ((first == second) & (first_place < second_place))
-    return tl.where(is_first, first, second), tl.where(is_first, first_place, second_place)
+def _larger_or_earlier(first, first_index, second, second_index):
+    is_first = (first > second) | ((first == second) & (first_index < second_index))
+    return tl.where(is_first, first, second), tl.where(is_first, first_index, second_index)
 
 
 @triton.jit
@@ -116,9 +116,9 @@ def _drawn(
     target -= tl.sum(tl.where(index < found, sums, 0.0), axis=0)
     weights = _kept_weights(logits, found, least, min_p, best, temperature, BLOCK, VOCAB_SIZE)
     within = tl.arange(0, BLOCK)
-    place = tl.sum((tl.cumsum(weights, axis=0) <= target).to(tl.int32), axis=0)
-    place = tl.minimum(place, tl.max(tl.where(weights > 0.0, within, 0), axis=0))
-    return found * BLOCK + place
+    offset = tl.sum((tl.cumsum(weights, axis=0) <= target).to(tl.int32), axis=0)
+    offset = tl.minimum(offset, tl.max(tl.where(weights > 0.0, within, 0), axis=0))
+    return found * BLOCK + offset
 
 
 @triton.jit(do_not_specialize=["stride"])
@@ -137,14 +137,14 @@ def choose(
     """Pick the token of one row."""
     row = tl.program_id(0)
     logits += row.to(tl.int64) * stride
-    largest, places = _load(logits, 0, BLOCK, VOCAB_SIZE), tl.arange(0, BLOCK)
+    largest, tokens = _load(logits, 0, BLOCK, VOCAB_SIZE), tl.arange(0, BLOCK)
     is_nan = largest != largest
     for block in range(1, tl.cdiv(VOCAB_SIZE, BLOCK)):
         values = _load(logits, block, BLOCK, VOCAB_SIZE)
         is_nan |= values != values
-        places = tl.where(values > largest, block * BLOCK + tl.arange(0, BLOCK), places)
+        tokens = tl.where(values > largest, block * BLOCK + tl.arange(0, BLOCK), tokens)
         largest = tl.maximum(largest, values)
-    best, token = tl.reduce((largest, places), 0, _larger_or_earlier)
+    best, token = tl.reduce((largest, tokens), 0, _larger_or_earlier)
     is_usable = (tl.max(is_nan.to(tl.int32), axis=0) == 0) & (tl.abs(best) < float("inf"))
     if IS_RANDOM:
         settings += row * NUM_SETTINGS

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from worker.engine.device.transfers import to_device
-from worker.engine.sampling.topk import BLOCK, largest
+from worker.engine.sampling.topk import BLOCK, topk
 
 FIRST_CANDIDATES = 64  # tokens; if the filters keep all of them, more are examined
 CANDIDATES_GROWTH = 16
-LEAST_TEMPERATURE = 2.0**-100  # lower values are equally greedy, and 32-bit floats can still be divided by this
+MIN_TEMPERATURE = 2.0**-100  # lower values are equally greedy, and 32-bit floats can still be divided by this
 _MASK_64 = (1 << 64) - 1
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
@@ -39,10 +39,10 @@ class RandomSampling:
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
 
-def uniform(seed: int, index: int) -> float:
-    """Return a number in [0, 1) that depends only on the seed and the token's index (SplitMix64 at any position).
+def random_at(seed: int, index: int) -> float:
+    """Return a number in [0, 1) that depends only on the seed and the token's index: SplitMix64 as a counter-based RNG.
 
-    There is no generator state that could be lost: the number is the same in any batch, worker and attempt.
+    Since there is no generator state, the number is the same in any batch, worker and attempt.
     """
     state = _mix(seed & _MASK_64) + (index + 1) * _GOLDEN_GAMMA
     return (_mix(state & _MASK_64) >> 11) * 2.0**-53
@@ -54,18 +54,18 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def draw(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+def draw(logits: Tensor, samplings: list[RandomSampling]) -> Tensor:
     """Draw one token for each row, [rows], from logits [rows, vocab] in 32 bits."""
-    filtered = [row for row, choice in enumerate(choices) if choice.has_filter]
+    filtered = [row for row, sampling in enumerate(samplings) if sampling.has_filter]
     if not filtered:
-        return _draw_from_all(logits, choices)
-    if len(filtered) == len(choices):
-        return _draw_filtered(logits, choices)
-    tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
-    others = [row for row, choice in enumerate(choices) if not choice.has_filter]
+        return _draw_from_all(logits, samplings)
+    if len(filtered) == len(samplings):
+        return _draw_filtered(logits, samplings)
+    tokens = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+    others = [row for row, sampling in enumerate(samplings) if not sampling.has_filter]
     for rows, draw_some in ((filtered, _draw_filtered), (others, _draw_from_all)):
         index = to_device(torch.tensor(rows), logits.device)
-        tokens[index] = draw_some(logits[index], [choices[row] for row in rows])
+        tokens[index] = draw_some(logits[index], [samplings[row] for row in rows])
     return tokens
 
 
@@ -74,56 +74,56 @@ def take_rows(values: Tensor, rows: list[int]) -> Tensor:
     return values if len(rows) == len(values) else values[to_device(torch.tensor(rows), values.device)]
 
 
-def _draw_from_all(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+def _draw_from_all(logits: Tensor, samplings: list[RandomSampling]) -> Tensor:
     """Draw without filters: find the block first, then the token in it, so that only block sums need 64 bits."""
-    weights = _weights(logits, choices)
+    weights = _weights(logits, samplings)
     sums = pad(_exact(weights.sum(dim=-1)), (1, 0)).cumsum(dim=-1)  # before each block, and the total
-    target = _targets(choices, sums)
+    target = _targets(samplings, sums)
     block = _locate(sums, target) - 1
     inside = weights.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
-    place = _locate(_exact(inside).cumsum(dim=-1), target - sums.gather(-1, block))
-    return (block * BLOCK + place)[:, 0]
+    offset = _locate(_exact(inside).cumsum(dim=-1), target - sums.gather(-1, block))
+    return (block * BLOCK + offset)[:, 0]
 
 
-def _weights(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+def _weights(logits: Tensor, samplings: list[RandomSampling]) -> Tensor:
     """Return each token's probability relative to the most probable one: [rows, blocks, BLOCK], padded with 0."""
     # The maximum is subtracted first, so that the smallest temperature cannot overflow.
     weights = logits - logits.amax(dim=-1, keepdim=True)
-    weights.div_(_temperatures(choices, weights)).exp_()
+    weights.div_(_temperatures(samplings, weights)).exp_()
     if missing := -weights.shape[-1] % BLOCK:
         weights = pad(weights, (0, missing))
-    return weights.view(len(choices), -1, BLOCK)
+    return weights.view(len(samplings), -1, BLOCK)
 
 
-def _draw_filtered(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+def _draw_filtered(logits: Tensor, samplings: list[RandomSampling]) -> Tensor:
     """Examine only the most probable tokens, and more of them in rows where the filters keep all of those."""
     if logits.is_cuda:  # asking the device whether they suffice would mean waiting for it
-        return _draw_filtered_at_once(logits, choices)
-    tokens = torch.empty(len(choices), dtype=torch.long, device=logits.device)
-    totals = _totals(logits, choices)
-    left, num_candidates = list(range(len(choices))), FIRST_CANDIDATES
+        return _draw_filtered_at_once(logits, samplings)
+    tokens = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+    totals = _totals(logits, samplings)
+    left, num_candidates = list(range(len(samplings))), FIRST_CANDIDATES
     while left:
         candidates = _Candidates(take_rows(logits, left), num_candidates)
-        is_settled = candidates.filter([choices[row] for row in left], totals[left])
-        tokens[left] = candidates.draw([choices[row] for row in left])
+        is_settled = candidates.filter([samplings[row] for row in left], totals[left])
+        tokens[left] = candidates.draw([samplings[row] for row in left])
         left = [row for row, settled in zip(left, is_settled.tolist(), strict=True) if not settled]
         num_candidates *= CANDIDATES_GROWTH
     return tokens
 
 
-def _draw_filtered_at_once(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+def _draw_filtered_at_once(logits: Tensor, samplings: list[RandomSampling]) -> Tensor:
     """As `_draw_filtered`, but examine all tokens."""
     candidates = _Candidates(logits, logits.shape[-1])
-    candidates.filter(choices, _totals(logits, choices))
-    return candidates.draw_from_all(choices)
+    candidates.filter(samplings, _totals(logits, samplings))
+    return candidates.draw_from_all(samplings)
 
 
-def _totals(logits: Tensor, choices: list[RandomSampling]) -> Tensor:
+def _totals(logits: Tensor, samplings: list[RandomSampling]) -> Tensor:
     """Return the sum of all tokens' weights, [rows, 1], for the rows that need it for top-p."""
-    totals = _exact(logits.new_zeros(len(choices), 1))
-    rows = [row for row, choice in enumerate(choices) if choice.top_p < 1.0 and not choice.top_k]
+    totals = _exact(logits.new_zeros(len(samplings), 1))
+    rows = [row for row, sampling in enumerate(samplings) if sampling.top_p < 1.0 and not sampling.top_k]
     if rows:
-        weights = _weights(take_rows(logits, rows), [choices[row] for row in rows])
+        weights = _weights(take_rows(logits, rows), [samplings[row] for row in rows])
         index = to_device(torch.tensor(rows), logits.device)
         totals[index] = _exact(weights.sum(dim=-1)).sum(dim=-1, keepdim=True)
     return totals
@@ -133,33 +133,33 @@ class _Candidates:
     """The most probable tokens of each row: [rows, candidates], descending."""
 
     def __init__(self, logits: Tensor, count: int) -> None:
-        self._logits, self._ids = largest(logits, count)
+        self._logits, self._ids = topk(logits, count)
         self._is_all = count >= logits.shape[-1]
         self._weights = torch.empty(0)
 
-    def filter(self, choices: list[RandomSampling], totals: Tensor) -> Tensor:
+    def filter(self, samplings: list[RandomSampling], totals: Tensor) -> Tensor:
         """Apply the filters; return for each row whether they keep no token outside the candidates, [rows]."""
         logits = _exact(self._logits)
-        weights = ((logits - logits[:, :1]) / _temperatures(choices, logits)).exp()
-        has_top_k = to_device(torch.tensor([[choice.top_k > 0] for choice in choices]), weights.device)
-        weights = _keep_top_k(weights, [choice.top_k for choice in choices])
+        weights = ((logits - logits[:, :1]) / _temperatures(samplings, logits)).exp()
+        has_top_k = to_device(torch.tensor([[sampling.top_k > 0] for sampling in samplings]), weights.device)
+        weights = _keep_top_k(weights, [sampling.top_k for sampling in samplings])
         is_settled = ~has_top_k[:, 0] | (weights[:, -1] == 0.0)
         totals = torch.where(has_top_k, weights.sum(dim=-1, keepdim=True), totals)
-        weights = _keep_top_p(weights, [choice.top_p for choice in choices], totals)
-        self._weights = weights = _keep_min_p(weights, [choice.min_p for choice in choices])
+        weights = _keep_top_p(weights, [sampling.top_p for sampling in samplings], totals)
+        self._weights = weights = _keep_min_p(weights, [sampling.min_p for sampling in samplings])
         return (is_settled & (weights[:, -1] == 0.0)) | self._is_all
 
-    def draw(self, choices: list[RandomSampling]) -> Tensor:
+    def draw(self, samplings: list[RandomSampling]) -> Tensor:
         """Draw one of the kept tokens of each row, [rows]."""
         order = self._ids.argsort(dim=-1)
         sums = self._weights.gather(-1, order).cumsum(dim=-1)
-        place = _locate(sums, _targets(choices, sums))
-        return self._ids.gather(-1, order.gather(-1, place))[:, 0]
+        index = _locate(sums, _targets(samplings, sums))
+        return self._ids.gather(-1, order.gather(-1, index))[:, 0]
 
-    def draw_from_all(self, choices: list[RandomSampling]) -> Tensor:
+    def draw_from_all(self, samplings: list[RandomSampling]) -> Tensor:
         """As `draw` if all tokens are candidates, which avoids sorting their ids."""
         sums = torch.zeros_like(self._weights).scatter_(-1, self._ids, self._weights).cumsum(dim=-1)
-        return _locate(sums, _targets(choices, sums))[:, 0]
+        return _locate(sums, _targets(samplings, sums))[:, 0]
 
 
 def _keep_top_k(weights: Tensor, top_ks: list[int]) -> Tensor:
@@ -178,8 +178,8 @@ def _keep_top_p(weights: Tensor, top_ps: list[float], totals: Tensor) -> Tensor:
     shares = _column(top_ps, weights)
     sums_before = weights.cumsum(dim=-1) - weights
     num_kept = (sums_before < shares * totals).sum(dim=-1, keepdim=True)
-    least = weights.gather(-1, (num_kept - 1).clamp(min=0))
-    return weights * ((weights >= least) | (shares >= 1.0))
+    smallest = weights.gather(-1, (num_kept - 1).clamp(min=0))
+    return weights * ((weights >= smallest) | (shares >= 1.0))
 
 
 def _keep_min_p(weights: Tensor, min_ps: list[float]) -> Tensor:
@@ -190,13 +190,13 @@ def _keep_min_p(weights: Tensor, min_ps: list[float]) -> Tensor:
 def _locate(sums: Tensor, target: Tensor) -> Tensor:
     """Return the first index, [rows, 1], where the cumulative sums [rows, n] exceed the target [rows, 1]."""
     below_total = sums[:, -1:] * (1.0 - torch.finfo(sums.dtype).eps)  # rounding may have raised the target
-    place = torch.searchsorted(sums, torch.minimum(target, below_total), right=True)
-    return place.clamp_(max=sums.shape[-1] - 1)  # a row of NaN has no such index, but must not exceed its end
+    index = torch.searchsorted(sums, torch.minimum(target, below_total), right=True)
+    return index.clamp_(max=sums.shape[-1] - 1)  # a row of NaN has no such index, but must not exceed its end
 
 
-def _targets(choices: list[RandomSampling], sums: Tensor) -> Tensor:
+def _targets(samplings: list[RandomSampling], sums: Tensor) -> Tensor:
     """Return the cumulative sums, [rows, 1], at which to cut."""
-    return _column([choice.point for choice in choices], sums) * sums[:, -1:]
+    return _column([sampling.point for sampling in samplings], sums) * sums[:, -1:]
 
 
 def _exact(values: Tensor) -> Tensor:
@@ -204,8 +204,8 @@ def _exact(values: Tensor) -> Tensor:
     return values if values.device.type == "mps" else values.double()
 
 
-def _temperatures(choices: list[RandomSampling], like: Tensor) -> Tensor:
-    return _column([max(choice.temperature, LEAST_TEMPERATURE) for choice in choices], like)
+def _temperatures(samplings: list[RandomSampling], like: Tensor) -> Tensor:
+    return _column([max(sampling.temperature, MIN_TEMPERATURE) for sampling in samplings], like)
 
 
 def _column(values: list[float], like: Tensor) -> Tensor:
