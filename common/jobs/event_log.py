@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from common.errors import JobLost
 from common.jobs.events import Event
-from common.owners.collection import Turn
+from common.owners.collection import Limiter
 from common.redis import keys
 from common.redis.subscriber import Listener, Subscriber
 
@@ -52,7 +52,7 @@ class EventLog:
         message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
         return None if message is None else Event.from_wire(message)
 
-    def follow(self, job_id: str, turn: Turn = nullcontext) -> Follower:
+    def follow(self, job_id: str, limiter: Limiter = nullcontext) -> Follower:
         """Subscribe to a job, which may not exist yet.
 
         Args:
@@ -62,18 +62,18 @@ class EventLog:
         Raises:
             RedisUnavailable: Redis does not confirm the subscription.
         """
-        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), turn)
+        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), limiter)
 
 
 class Follower:
     """A subscription to one job. A context manager: exiting it ends the subscription."""
 
-    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, turn: Turn) -> None:
+    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, limiter: Limiter) -> None:
         self._job_id = job_id
         self._redis = redis
         self._events = events
         self._listener = listener
-        self._turn = turn
+        self._limiter = limiter
         self._nudged = False
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
@@ -113,7 +113,7 @@ class Follower:
     def _from_log(self, first: int) -> tuple[list[Event], bool]:
         """Return a chunk of the log from `first` on, and whether the log has more."""
         try:
-            with self._turn():
+            with self._limiter():
                 chunk = self._events.read(self._job_id, first, READ_CHUNK) or self._lost_end()
         except RedisError as err:
             self._events.outage.note_failure(_READING, err)

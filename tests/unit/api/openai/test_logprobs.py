@@ -26,7 +26,7 @@ def script(play: Play) -> None:
 
 
 @pytest.fixture
-def told(start_api: StartApi) -> Api:
+def logged_events(start_api: StartApi) -> Api:
     return start_api(script)
 
 
