@@ -45,7 +45,7 @@ def _redis_up(value: int) -> Metric:
 
 def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
     waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in the queue.", labels=["lane"])
-    running = GaugeMetricFamily("slm_jobs_running", "Jobs held by a worker.", labels=["lane"])
+    running = GaugeMetricFamily("slm_jobs_running", "Jobs claimed by a worker.", labels=["lane"])
     ended = CounterMetricFamily("slm_jobs", "Jobs that ended.", labels=["kind", "state"])
     for lane, count in queue.waiting.items():
         waiting.add_metric([lane.value], count)
@@ -59,7 +59,7 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
         running,
         ended,
         CounterMetricFamily("slm_failovers", "Attempts of jobs beyond their first.", value=happened["failovers"]),
-        CounterMetricFamily("slm_job_crashes", "Attempts whose worker died.", value=happened["crashes"]),
+        CounterMetricFamily("slm_job_crashes", "Attempts that ended with the death of their worker.", value=happened["crashes"]),
         CounterMetricFamily(
             "slm_jobs_quarantined", "Jobs set aside after their workers died.", value=happened["quarantined"]
         ),

@@ -158,7 +158,7 @@ SLM_OPERATIONS = {
         "Show the tokens of a prompt",
         "The tokens.",
         RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
-        description="Takes a `prompt` as in `/slm/generate`, `messages` as in chat completions, or a `raw_text` as in completions.",
+        description="A `prompt` as in `/slm/generate`, chat `messages`, or `raw_text` as in `/v1/completions`.",
     ),
     "tokens.detokenize": _tokens(
         "detokenize", "Show the text of tokens", "The text.", RequestBody(DetokenizeBody, {"ids": [19556]})

@@ -57,7 +57,7 @@ class EventLog:
 
         Args:
             job_id: the job.
-            turn: held while the log is read; messages from pub/sub do not need it.
+            limiter: entered while the log is read; not for messages from pub/sub.
 
         Raises:
             RedisUnavailable: Redis does not confirm the subscription.
@@ -90,17 +90,19 @@ class Follower:
         messages: list[str] = []
         missed = True  # events written before the subscription are only in the log
         while not self._listener.closed:
-            batch, behind = self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
-            for event in batch:
+            found, has_more = (
+                self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
+            )
+            for event in found:
                 if event.seq > wanted:
-                    behind = True
+                    has_more = True
                     break
                 if event.seq == wanted or event.type.is_terminal:
                     wanted += 1
                     yield event
                     if event.type.is_terminal:
                         return
-            if behind:
+            if has_more:
                 missed = True
                 continue
             messages, missed = self._listener.take(0 if self._nudged else pulse_s)

@@ -17,7 +17,7 @@ class QueueMetrics:
 
     waiting: Mapping[Lane, int]
     running: Mapping[Lane, int]
-    dead_letters: int  # jobs in the dead letters now
+    dead_letters: int  # number of dead letters now
     ended: Mapping[tuple[str, str], int]  # counters by (kind, state)
     happened: Mapping[str, int]  # counters of failovers, crashes and quarantined
 

@@ -144,11 +144,11 @@ Dispatch = Callable[[Sequence[WakeUp]], None]
 class JobStore:
     """Submits, claims, renews, finishes, cancels, releases, reaps and reads jobs, and appends their events.
 
-    Every method may raise `redis.exceptions.RedisError`; `redis_client.explain` translates it for a client.
+    Every method may raise `redis.exceptions.RedisError`; `common.redis.client.explain` translates it for a client.
 
     Args:
         redis: connection (with `decode_responses`).
-        ring: sends the Celery wake-up messages of dispatched jobs; must not raise.
+        dispatch: sends the Celery wake-up messages of dispatched jobs; must not raise.
         job_ttl_s: how long a finished job can still be read.
         context: the maximum number of tokens of a prompt and its answer.
     """
@@ -302,7 +302,7 @@ class JobStore:
     def queue_positions(self, job_ids: Collection[str]) -> dict[str, QueuePosition]:
         """Return the queue positions of the generations that still wait, in one round trip.
 
-        Jobs that must be prepared first count after all jobs that only need a slot.
+        Jobs that must be prepared first count after all jobs that only wait for free capacity.
         """
         ids = list(job_ids)
         rate, ranks = self._read_queue(ids)
@@ -338,7 +338,7 @@ class JobStore:
         """Record for each job whether somebody reads it, or its last reader has just left.
 
         For `grace_s` these jobs are not cancelled for lack of a reader. Meanwhile jobs without a reader wait after all
-        others in the queue, and give up their slots if others need them.
+        others in the queue, and are released if others need the capacity.
         """
         flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
         self._dispatch(_wake_ups(self._note_readers(_ms(grace_s), *flat)))
@@ -472,7 +472,7 @@ class JobStore:
             self._dispatch(_wake_ups(due))
 
     def dispatch_due(self) -> None:
-        """Dispatch the jobs that are next, after the workers' number of slots changed."""
+        """Dispatch the jobs that are next, after the capacity of the workers has changed."""
         for lane in (Lane.GENERATE, Lane.PREPARE):
             self._dispatch(_wake_ups(self._dispatch_due(lane)))
 

@@ -17,7 +17,7 @@ LOOK_AT = 1000  # how many of an owner's due webhooks are examined per call
 
 @dataclass(frozen=True, slots=True)
 class LeasedWebhook:
-    """An ended job whose webhook is leased to this process, for the `attempt`-th time (from 1).
+    """An ended job with a webhook that is leased to this process, for the `attempt`-th time (from 1).
 
     `owner` and `receiver` (host and port) are the names by which attempts are limited.
     """
@@ -51,7 +51,7 @@ class WebhookQueue:
         self._take, self._settle = Script(redis, "webhook_take"), Script(redis, "webhook_settle")
 
     def take(self, shares: Shares, in_flight: Collection[LeasedWebhook] = (), *, lease_s: float) -> list[LeasedWebhook]:
-        """Lease due webhooks, as many as the shares allow in addition to those `in_flight`.
+        """Lease due webhooks, as many as the shares allow in addition to those that are `in_flight`.
 
         No other process gets them for `lease_s` seconds.
         """

@@ -145,7 +145,7 @@ class FileStore:
         )
 
     def content(self, file_id: str, limiter: Limiter = nullcontext) -> Iterator[str]:
-        """Yield the file's text in pieces; `limiter` is held while a piece is read."""
+        """Yield the file's text in pieces; `limiter` is entered while a piece is read."""
         first, joint = 0, ""
         while lines := self._lines(file_id, first, limiter):
             yield joint + "\n".join(lines)
