@@ -59,7 +59,9 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
         running,
         ended,
         CounterMetricFamily("slm_failovers", "Attempts of jobs beyond their first.", value=happened["failovers"]),
-        CounterMetricFamily("slm_job_crashes", "Attempts that ended with the death of their worker.", value=happened["crashes"]),
+        CounterMetricFamily(
+            "slm_job_crashes", "Attempts that ended with the death of their worker.", value=happened["crashes"]
+        ),
         CounterMetricFamily(
             "slm_jobs_quarantined", "Jobs set aside after their workers died.", value=happened["quarantined"]
         ),
