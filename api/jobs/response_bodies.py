@@ -18,8 +18,8 @@ from api.schemas.jobs import (
     Dropped,
     Job,
     JobList,
+    JobResult,
     JobSummary,
-    Outcome,
     Quarantine,
     QuarantinedJob,
     QueueStatus,
@@ -64,7 +64,7 @@ def queue_status(found: QueuePosition | None) -> QueueStatus:
     )
 
 
-def outcome(record: JobRecord) -> Outcome | None:
+def result(record: JobRecord) -> JobResult | None:
     """Return the result of an ended job: the body of the synchronous response. None if it has no result.
 
     The result of a cancelled generation is its answer so far, with `success` false.
@@ -160,7 +160,7 @@ def job(view: JobView) -> Job:
         **queue_status(view.queue_position),
         attempt=record.attempt,
         text=view.text,
-        result=outcome(record),
+        result=result(record),
         error=_error(record),
         created_at=iso(record.created_ms),
         started_at=_iso(record.started_ms),

@@ -60,7 +60,7 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
         ended,
         CounterMetricFamily("slm_failovers", "Attempts of jobs beyond their first.", value=happened["failovers"]),
         CounterMetricFamily(
-            "slm_job_crashes", "Attempts that ended with the death of their worker.", value=happened["crashes"]
+            "slm_job_crashes", "Attempts that ended when their worker died.", value=happened["crashes"]
         ),
         CounterMetricFamily(
             "slm_jobs_quarantined", "Jobs set aside after their workers died.", value=happened["quarantined"]

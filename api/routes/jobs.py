@@ -63,7 +63,7 @@ def run_job(new: NewJob) -> Response:
         at_end.callback(watch_client(request.environ, lambda: jobs.abandon(job, new)))
         if _must_poll(job):
             jobs.keep_unread(job.id)
-    return _outcome(job.id)
+    return _respond(job.id)
 
 
 def _must_poll(job: LiveJob) -> bool:
@@ -74,7 +74,7 @@ def _must_poll(job: LiveJob) -> bool:
         return True
 
 
-def _outcome(job_id: str) -> Response:
+def _respond(job_id: str) -> Response:
     view = services().jobs.view(job_id)
     record = view.record
     if record.error is not None:
@@ -83,7 +83,7 @@ def _outcome(job_id: str) -> Response:
         raise Cancelled("The job was cancelled.")
     if not record.state.is_terminal:
         return _accepted(job_id, record.state, view.queue_position)
-    return jsonify(response_bodies.outcome(record))
+    return jsonify(response_bodies.result(record))
 
 
 def _accepted(job_id: str, state: JobState, queue_position: QueuePosition | None) -> Response:

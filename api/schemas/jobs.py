@@ -13,7 +13,7 @@ from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
 from common.jobs.job import JobKind, JobState, WebhookState
 
-Outcome = Generated | ModelChanged | Tokens
+JobResult = Generated | ModelChanged | Tokens
 
 
 class QueueStatus(ResponseModel):
@@ -56,7 +56,7 @@ class Job(QueueStatus, JobSummary):
 
     success: Literal[True]
     text: Annotated[str, Field(description="the answer so far")]
-    result: Annotated[Outcome | None, Field(description="the result of an ended job, if it has one")]
+    result: Annotated[JobResult | None, Field(description="the result of an ended job, if it has one")]
     error: JobError | None
     timings: Timings
     webhook: WebhookStatus | None
