@@ -1,7 +1,7 @@
-"""The HTTP API: translates requests into jobs, and their events into answers and server-sent events.
+"""The HTTP API: translates requests into jobs, and their events into responses and server-sent events.
 
-Rule of this folder: it imports `common` and never torch, transformers, peft or `worker`. The process stays small and
-starts at once, and whatever a model does cannot harm it.
+Rule of this folder: it imports `common` and never torch, transformers, peft or `worker`. So the process stays small,
+starts quickly, and cannot be harmed by a model.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The Flask application, put together."""
+"""Builds the Flask application."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
 from api.gate import register_gate
 from api.http.body_deadline import BodyDeadline
+from api.http.concurrency import ConcurrencyLimiter, Presence
 from api.http.cors import register_cors
 from api.http.hooks import register_hooks
 from api.http.tidy_path import TidyPath
-from api.http.turns import Presence, Turns
 from api.jobs.queue_position import QueueWatcher
 from api.jobs.readers import Readers
 from api.jobs.sse import sse
@@ -59,7 +59,7 @@ YEAR_S = 31_536_000
 
 class _App(Flask):
     def get_send_file_max_age(self, filename: str | None) -> int | None:
-        """Browsers may keep a vendored file for a year: its name has its version."""
+        """Let browsers keep a vendored file for a year, because its name includes its version."""
         is_vendored = filename is not None and filename.startswith("vendor/")
         return YEAR_S if is_vendored else super().get_send_file_max_age(filename)
 
@@ -73,15 +73,15 @@ def create_app(
     metrics: ApiMetrics | None = None,
     tracer: Tracer | None = None,
 ) -> Flask:
-    """Build the application. It makes no connection; `subscriber` must be started before the first request.
+    """Build the application. It opens no connection; `subscriber` must be started before the first request.
 
     Args:
         settings: the settings of this process.
-        redis: client for everything but the subscription.
-        ring: sends the Celery messages of jobs whose turn has come.
+        redis: client for everything except the subscription.
+        dispatch: sends the wake-up messages of dispatched jobs.
         subscriber: the process's one subscription.
-        metrics: the process's figures, where something was counted before.
-        tracer: makes the spans, where traces are kept.
+        metrics: the metrics of the process, if something was counted before.
+        tracer: creates the spans, if tracing is on.
     """
     metrics = metrics or ApiMetrics()
     app = _App(__name__)
@@ -109,14 +109,14 @@ def _services(
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
-    line, presence = QueueWatcher(store.places), Presence()
-    read_turns, short_turns = Turns(presence), Turns(presence, only_beside_others=True)
+    watcher, presence = QueueWatcher(store.queue_positions), Presence()
+    read_limiter, short_limiter = ConcurrencyLimiter(presence), ConcurrencyLimiter(presence, only_beside_others=True)
     jobs = JobService(
         store,
         log,
         readers,
-        line,
-        read_turns,
+        watcher,
+        read_limiter,
         limits_of=keyring.limits_of,
         max_queue=settings.max_queue,
         max_prompt_chars=settings.max_prompt_chars,
@@ -130,9 +130,9 @@ def _services(
         Rates.of_all_processes(redis, "requests"),
         Rates.of_this_process("read-only requests"),
         OpenStreams(),
-        read_turns,
-        short_turns,
-        Turns(None),
+        read_limiter,
+        short_limiter,
+        ConcurrencyLimiter(None),
         metrics,
         Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),

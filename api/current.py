@@ -1,4 +1,4 @@
-"""What the request being served stands on: the application's services, its own id, and the job it is about."""
+"""Gives access to the current request's context: the application's services, the request id, the caller, the job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.auth.caller import Caller
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
-from api.http.turns import PATIENCE_S, Turns
+from api.http.concurrency import PATIENCE_S, ConcurrencyLimiter
 from api.observation.metrics import ApiMetrics
 from api.observation.starvation import Starvation
 from api.overview import Overview
@@ -24,12 +24,12 @@ from common.owners.files import FileStore
 from common.settings import Settings
 
 EXTENSION = "slm"  # the services' key in `app.extensions`
-LONG_BODY = 32_768  # bytes: to read it takes about a millisecond
+LONG_BODY = 32_768  # bytes; parsing a body of this size takes about a millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What `create_app` builds and the routes use."""
+    """The services that `create_app` builds and the routes use."""
 
     settings: Settings
     redis: Redis
@@ -39,9 +39,9 @@ class Services:
     rates: Rates
     read_rates: Rates
     streams: OpenStreams
-    read_turns: Turns
-    short_turns: Turns
-    stranger_turns: Turns
+    read_limiter: ConcurrencyLimiter
+    short_limiter: ConcurrencyLimiter
+    address_limiter: ConcurrencyLimiter
     metrics: ApiMetrics
     starvation: Starvation
     files: FileStore
@@ -49,72 +49,69 @@ class Services:
 
 
 def services() -> Services:
-    """The application's services."""
+    """Return the application's services."""
     return cast(Services, current_app.extensions[EXTENSION])
 
 
 def request_id() -> str:
-    """The id under which this request appears in its answer and in the log."""
+    """Return the id under which this request appears in its response and in the log."""
     return cast(str, g.request_id)
 
 
 def caller() -> Caller:
-    """Who sends this request. Nobody has asked, where the route is public."""
+    """Return who sent this request. Not available on public routes, which do not identify their callers."""
     return cast(Caller, g.caller)
 
 
 def note_allowance(allowance: Allowance | None) -> None:
-    """Tell in the answer's headers what is left of a limit, if it is known."""
+    """Report the remaining allowance in the response's headers, if it is known."""
     g.allowance = allowance
 
 
-def take_turn(body_size: int = 0) -> None:
-    """Wait until the caller's other requests leave room for this one's work; once, however often it is called.
+def begin_work(body_size: int = 0) -> None:
+    """Wait until the caller's other requests leave room for this one's work; further calls have no effect.
 
-    What is short and asks for work need not wait for an owner's other requests while nobody else is there.
+    A short request that submits work does not wait while there are no other owners.
 
     Raises:
-        RateLimitExceeded: they do not, for a long time.
+        RateLimitExceeded: there was no room within `PATIENCE_S`.
     """
-    if "turn" in g:
+    if "work" in g:
         return
-    turns, owner = _turns(body_size)
+    limiter, owner = _limiter(body_size)
     with ExitStack() as stack:
-        stack.enter_context(turns.take(owner, patience_s=PATIENCE_S))
-        g.turn = stack.pop_all()
+        stack.enter_context(limiter.acquire(owner, patience_s=PATIENCE_S))
+        g.work = stack.pop_all()
 
 
-def _turns(body_size: int) -> tuple[Turns, str]:
-    """Which turns the request takes, and whose they are: whoever is not known takes those of the address."""
+def _limiter(body_size: int) -> tuple[ConcurrencyLimiter, str]:
+    """Return the request's limiter and the name it counts under: the caller's, or the address of an unknown caller."""
     if "caller" not in g:
-        return services().stranger_turns, str(request.remote_addr)
+        return services().address_limiter, str(request.remote_addr)
     is_reading = request.method in ("GET", "HEAD") or body_size > LONG_BODY
-    return services().read_turns if is_reading else services().short_turns, caller().owner
+    return services().read_limiter if is_reading else services().short_limiter, caller().owner
 
 
 def open_stream() -> None:
-    """Count the answer as one of the caller's streams, for as long as it lasts.
+    """Count the response as one of the caller's open streams until it ends.
 
     Raises:
-        RateLimitExceeded: they have as many as they may have.
+        RateLimitExceeded: the caller has reached the limit of open streams.
     """
     owner = caller().owner
     g.leave_stream = services().streams.enter(owner, services().keyring.limits_of(owner).open_streams)
 
 
-def end_turn() -> None:
-    """The request's own work is done: what follows is waiting. May be called twice."""
-    if g.get("turn") is not None:
-        g.turn.close()
-        g.turn = None
+def end_work() -> None:
+    """End the request's own work, after which it only waits. May be called twice."""
+    if g.get("work") is not None:
+        g.work.close()
+        g.work = None
 
 
 def note_job(job_id: str, *, is_repeat: bool = False) -> None:
-    """The job is entered: name it in the answer's headers, whatever the answer will be; and say if it was there before.
-
-    Ends the request's turn.
-    """
-    end_turn()
+    """Name a submitted job in the response's headers, and whether it existed before. Ends the request's work."""
+    end_work()
     g.job_id = job_id
     context.add(job_id=job_id)
     g.is_repeat = is_repeat

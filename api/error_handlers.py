@@ -1,4 +1,4 @@
-"""Every failure becomes an answer of one JSON shape; nobody outside sees a stack trace."""
+"""Translates every failure into a JSON error response; stack traces only go to the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from api.auth.rates import Allowance
 from api.current import note_allowance, request_id, services
-from api.jobs import answers
+from api.jobs import response_bodies
 from api.openai import errors as openai_errors
 from common import errors
 from common.errors import InternalError, Overloaded, RateLimitExceeded, RedisUnavailable, SLMError
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Handle our own errors, those of Flask and Redis, and bugs."""
-    app.register_error_handler(SLMError, lambda err: _answer(_judged(err)))
+    """Handle our own errors, errors of Flask and Redis, and bugs."""
+    app.register_error_handler(SLMError, lambda err: _answer(_reclassified(err)))
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(RedisError, _redis_failed)
     app.register_error_handler(Exception, _bug)
@@ -32,7 +32,7 @@ def register_error_handlers(app: Flask) -> None:
 
 def _answer(err: SLMError) -> Response:
     is_openai = request.path.startswith(openai_errors.PATH_PREFIX)
-    response = jsonify(openai_errors.body(err) if is_openai else answers.error(err, request_id()))
+    response = jsonify(openai_errors.body(err) if is_openai else response_bodies.error(err, request_id()))
     response.headers.update(openai_errors.headers(err) if is_openai else {})
     response.status_code = err.status
     if err.retry_after_s is not None:
@@ -42,8 +42,8 @@ def _answer(err: SLMError) -> Response:
     return response
 
 
-def _judged(err: SLMError) -> SLMError:
-    """Redis is not to blame if this process did not get to read its answers."""
+def _reclassified(err: SLMError) -> SLMError:
+    """Blame this process instead of Redis if it was too busy to read Redis's answers."""
     if isinstance(err, RedisUnavailable) and services().starvation.is_starved:
         return Overloaded("The server is overloaded; try again.", retry_after_s=OVERLOAD_RETRY_S)
     return err
@@ -73,7 +73,7 @@ def _translate(err: HTTPException) -> SLMError:
 
 
 def _redis_failed(err: RedisError) -> Response:
-    meaning = _judged(explain(err))
+    meaning = _reclassified(explain(err))
     if isinstance(meaning, InternalError):
         return _bug(err)
     log.warning("request %s: %s (%s)", request_id(), meaning.code, err)

@@ -1,4 +1,4 @@
-"""What each request goes through before its view: who is it, may they, and how often."""
+"""Checks each request before its view runs: identifies the caller, and checks permission and rate limits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from api.auth.access import Access, access_of
 from api.auth.caller import ANONYMOUS
 from api.auth.foreign_page import is_foreign_page
 from api.auth.rates import Allowance
-from api.current import caller, end_turn, note_allowance, services, take_turn
+from api.current import begin_work, caller, end_work, note_allowance, services
 from api.http.request_body import has_body
 from common.errors import Forbidden, SLMError, Unauthorized
 from common.observation import context
 
 
 def register_gate(app: Flask) -> None:
-    """Let in who may come in; must be registered behind what gives a request its id."""
+    """Check every request; must be registered after the hook that gives a request its id."""
     app.before_request(_let_in)
     app.after_request(_add_headers)
     app.after_request(_keep_stream)
@@ -23,48 +23,48 @@ def register_gate(app: Flask) -> None:
 
 
 def _let_in() -> None:
-    """Whoever is refused takes a turn as well: a refusal costs as much as a small answer."""
+    """Limit the concurrency of rejected requests, too: a rejection costs as much as a small response."""
     try:
         _admit()
     except SLMError:
-        take_turn()
+        begin_work()
         raise
 
 
 def _admit() -> None:
-    """A path or a method that does not exist is open to all: the answer says no more than that."""
+    """Check the caller, except if the path or method does not exist: the response says only that."""
     if request.endpoint is None:
-        take_turn()
+        begin_work()
         return
     access = access_of(current_app, request.endpoint)
-    if access is Access.PUBLIC or _asks_for_methods_only():
-        take_turn()
+    if access is Access.PUBLIC or _is_options_request():
+        begin_work()
         return
     identify(access)
     _count()
-    if request.method != "POST" or not has_body():  # otherwise when the body is there
-        take_turn()
+    if request.method != "POST" or not has_body():  # otherwise after the body has arrived
+        begin_work()
 
 
 def _keep_stream(response: Response) -> Response:
-    """A stream lasts as long as its answer, which goes on after the request."""
+    """Count a stream until its response ends, which is after Flask's request context ends."""
     if response.is_streamed and (leave := g.pop("leave_stream", None)) is not None:
         response.call_on_close(leave)
     return response
 
 
 def _clean_up(_err: BaseException | None) -> None:
-    end_turn()
+    end_work()
     if (leave := g.pop("leave_stream", None)) is not None:
         leave()
 
 
 def identify(access: Access | None) -> None:
-    """Find out who sends the present request; from here on `caller` and the log lines tell.
+    """Identify the caller of the current request, for `caller` and the log lines.
 
     Raises:
-        Unauthorized: the key is missing or wrong.
-        Forbidden: the key is good, and not for such a route.
+        Unauthorized: the key is missing or unknown.
+        Forbidden: the key's role may not use this route.
         RedisError: keys cannot be looked up now.
     """
     g.caller = services().keyring.identify(_sent_key())
@@ -76,7 +76,7 @@ def identify(access: Access | None) -> None:
 
 
 def is_admin() -> bool:
-    """Whether the present request, to a route that is open to all, comes from an admin."""
+    """Return whether the current request, to a public route, comes from an admin."""
     try:
         identify(Access.ADMIN)
     except (Unauthorized, Forbidden):
@@ -91,13 +91,13 @@ def _is_foreign() -> bool:
     return is_foreign_page(request.headers.get("Host", ""), origin)
 
 
-def _asks_for_methods_only() -> bool:
-    """A browser sends OPTIONS without a key. Flask answers it by itself, for every view that does not."""
+def _is_options_request() -> bool:
+    """Return whether Flask answers this OPTIONS request itself; browsers send these without a key."""
     return request.method == "OPTIONS" and getattr(request.url_rule, "provide_automatic_options", False)
 
 
 def _sent_key() -> str | None:
-    """The key in the request's headers. Never in the URL: that is logged on the way."""
+    """Return the key in the request's headers. It is never read from the URL, which proxies log."""
     if "X-API-Key" in request.headers:
         return request.headers["X-API-Key"].strip()
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -105,7 +105,7 @@ def _sent_key() -> str | None:
 
 
 def _count() -> None:
-    """What asks for work counts for itself: whoever looks how their jobs are doing does not run out of it by that."""
+    """Count the request. Reads are counted apart, so that polling does not use up the allowance for new work."""
     owner, limits = caller().owner, services().keyring.limits_of(caller().owner)
     if request.method == "POST" and limits.requests_per_minute is not None:
         note_allowance(services().rates.take(owner, limits.requests_per_minute))

@@ -1,4 +1,4 @@
-"""The server as a whole: what is served, and whether it can be served now. Knows nothing of HTTP."""
+"""Describes the server as a whole: its workers, its queue, and whether it is ready. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from common.jobs.store import NO_WORKER_RETRY_S, JobStore
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live workers, and the generations that wait and run."""
+    """The live workers, and the numbers of waiting and running generations."""
 
     workers: Sequence[WorkerReport]
     waiting: int
     running: int
 
 
-def without_inside(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
-    """The reports as users may see them: without hosts, process ids and paths, and texts that may have some."""
+def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
+    """Return the reports without hosts, process ids, paths and error texts, which only admins may see."""
     return [
         one.but(
             id=f"worker-{number}",
@@ -37,33 +37,33 @@ def without_inside(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
 
 
 def _name(path: str | None) -> str | None:
-    """The last part of a path; a model's name elsewhere stays, though it may have a slash in it."""
+    """Return the last part of a path; a hub id stays as it is, although it contains a slash."""
     return Path(path).name if path is not None and path.startswith((".", "/", "~")) else path
 
 
 class Overview:
-    """Reads the fleet and the queue. `redis.exceptions.RedisError` goes through to the caller."""
+    """Reads the fleet and the queue. Every method may raise `redis.exceptions.RedisError`."""
 
     def __init__(self, fleet: Fleet, store: JobStore) -> None:
         self._fleet = fleet
         self._store = store
 
     def snapshot(self) -> Snapshot:
-        """How things stand."""
+        """Return the current state."""
         return Snapshot(self._fleet.workers(), self._store.depth(Lane.GENERATE), self._store.running(Lane.GENERATE))
 
     def workers(self) -> list[WorkerReport]:
-        """The live workers."""
+        """Return the reports of the live workers."""
         return self._fleet.workers()
 
     def check_ready(self, *, in_full: bool) -> None:
-        """Return if a generation could start now. What is wrong is told `in_full` to admins only.
+        """Return if a generation could start now. The error has all details only if `in_full`, for admins.
 
         Raises:
             NoWorker: no worker is alive.
-            ModelUnavailable: workers are alive, and none holds the model.
+            ModelUnavailable: workers are alive, but none has the model loaded.
         """
-        workers = self._fleet.workers() if in_full else without_inside(self._fleet.workers())
+        workers = self._fleet.workers() if in_full else without_internals(self._fleet.workers())
         if not workers:
             raise NoWorker("No worker is alive.", retry_after_s=NO_WORKER_RETRY_S)
         if not any(one.holds_model for one in workers):

@@ -1,4 +1,4 @@
-"""What an API process does every second, whatever its clients do."""
+"""Runs the periodic duties of an API process, once a second."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Pulse:
-    """Beats on a thread of its own, until the process ends.
+    """Runs the duties on a thread until the process ends.
 
     Args:
-        duties: what to do with every beat, by what has not been done when Redis does not let it happen.
+        duties: functions to call every second, by the text that describes their failure if Redis is away.
     """
 
     def __init__(self, duties: Mapping[str, Callable[[], None]]) -> None:
@@ -26,7 +26,7 @@ class Pulse:
         self._outage = Outage(log)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the thread."""
         threading.Thread(target=self._run, name="slm-pulse", daemon=True).start()
 
     def _run(self) -> None:

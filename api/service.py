@@ -1,6 +1,6 @@
-"""What the API can do with jobs. Knows nothing of HTTP.
+"""Submits, follows, shows and cancels jobs for all routes. Knows nothing of HTTP.
 
-Errors of `common.errors` and `redis.exceptions.RedisError` go through to the caller.
+Every method may raise `redis.exceptions.RedisError`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
-from api.http.turns import Turns
+from api.http.concurrency import ConcurrencyLimiter
 from api.jobs.live_job import LiveJob
 from api.jobs.queue_position import DISPATCHED, PositionWatch, QueueWatcher
 from api.jobs.readers import Readers
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a client wants done, for whom, and how it is to be treated."""
+    """A job to submit: its owner, kind, parameters and options."""
 
     owner: str
     kind: JobKind
@@ -43,33 +43,33 @@ class NewJob:
     options: JobOptions
 
     @property
-    def can_be_found_again(self) -> bool:
-        """Whether its client has a way back to it once the connection is gone, or wants it to go on without."""
+    def can_be_resumed(self) -> bool:
+        """Whether the client can find the job again after a disconnect, or wants it to continue without a reader."""
         return self.options.idempotency_key is not None or self.options.reader_grace_s is None
 
 
 @dataclass(frozen=True, slots=True)
-class Entered:
-    """A job that was entered, or that an Idempotency-Key had entered before (`is_repeat`). `place` as in `JobView`."""
+class AcceptedJob:
+    """A submitted job, or the earlier job of its Idempotency-Key (`is_repeat`). `queue_position` as in `JobView`."""
 
     job_id: str
     state: JobState
-    place: QueuePosition | None
+    queue_position: QueuePosition | None
     is_repeat: bool
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as it stands. `place` is None unless it is queued; `text` is the answer so far."""
+    """The current state of a job. `queue_position` is None unless it is queued; `text` is the answer so far."""
 
     record: JobRecord
-    place: QueuePosition | None
+    queue_position: QueuePosition | None
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """An owner's account."""
+    """The totals of an owner's ended jobs."""
 
     owner: str
     jobs: int
@@ -78,13 +78,17 @@ class Usage:
 
 
 class JobService:
-    """Submit, follow, describe, list and cancel jobs.
+    """Submits, follows, shows, lists and cancels jobs.
 
     Args:
-        turns: shares the reading of logs between owners.
-        limits_of: tells how much an owner may ask for.
-        max_queue: the most jobs that wait (`JobStore.submit`).
-        max_prompt_chars: the longest prompt.
+        store: the jobs.
+        log: their events.
+        readers: reports which jobs are read.
+        watcher: looks up queue positions.
+        limiter: shares the reading of logs between owners.
+        limits_of: returns the limits of an owner.
+        max_queue: maximum number of waiting jobs (`JobStore.submit`).
+        max_prompt_chars: maximum length of a prompt.
     """
 
     def __init__(
@@ -92,8 +96,8 @@ class JobService:
         store: JobStore,
         log: EventLog,
         readers: Readers,
-        line: QueueWatcher,
-        turns: Turns,
+        watcher: QueueWatcher,
+        limiter: ConcurrencyLimiter,
         *,
         limits_of: Callable[[str], Limits],
         max_queue: int,
@@ -103,44 +107,45 @@ class JobService:
         self._store = store
         self._log = log
         self._readers = readers
-        self._line = line
-        self._turns = turns
+        self._watcher = watcher
+        self._limiter = limiter
         self._max_queue = max_queue
         self._max_prompt_chars = max_prompt_chars
         self._open: set[LiveJob] = set()
         self._is_stopping = False
 
-    def stop_taking(self) -> None:
-        """Take no more jobs: the process is about to end. Those that are followed go on."""
+    def stop_accepting(self) -> None:
+        """Accept no more jobs, because the process is about to end. Clients can still follow theirs."""
         self._is_stopping = True
 
     def end_open(self) -> None:
-        """Let everybody go who follows a job, with the reason: the process ends now."""
+        """End all open subscriptions with an error, because the process ends now."""
         for job in list(self._open):
             job.end(_stopping())
 
     def end_revoked(self, now: Callable[[Caller], Caller | None]) -> None:
-        """Let everybody go who reads a job that they may no longer see; `now` tells what rights they have now."""
+        """End the subscriptions of readers who may no longer see their job; `now` returns a caller's current rights."""
         for job in list(self._open):
             if job.reader is None:
-                continue  # it is their own, and ends with their key
+                continue  # a job of their own, which ends when their key is revoked
             reader = now(job.reader)
             if reader is None or not reader.may_see(job.owner):
                 job.end(Unauthorized("The API key was revoked, or may no longer see this job."))
 
-    def submit(self, job: NewJob) -> Entered:
-        """Enter a job and leave it to itself."""
+    def submit(self, job: NewJob) -> AcceptedJob:
+        """Submit a job that the client does not follow."""
         submitted = self._enter(str(uuid.uuid4()), job)
         if submitted.repeated:
             record = self._store.get(submitted.job_id)
-            return Entered(record.id, record.state, self._queue_position(record), is_repeat=True)
-        return self._entered(submitted)
+            return AcceptedJob(record.id, record.state, self._queue_position(record), is_repeat=True)
+        return self._accepted(submitted)
 
-    def _entered(self, submitted: Submitted) -> Entered:
-        return Entered(submitted.job_id, JobState.QUEUED, self._store.position_at(submitted.position), is_repeat=False)
+    def _accepted(self, submitted: Submitted) -> AcceptedJob:
+        position = self._store.position_at(submitted.position)
+        return AcceptedJob(submitted.job_id, JobState.QUEUED, position, is_repeat=False)
 
     def start(self, job: NewJob) -> LiveJob:
-        """Enter a job and follow it. The subscription stands before the job does: no event can slip through."""
+        """Submit a job and follow it. The subscription is made first, so that no event is missed."""
         job_id = str(uuid.uuid4())
         with ExitStack() as undo:
             follower = undo.enter_context(self._log.follow(job_id))
@@ -150,12 +155,12 @@ class JobService:
             undo.pop_all()
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
-            watch = PositionWatch(self._line, job_id, follower.nudge)
+            watch = PositionWatch(self._watcher, job_id, follower.nudge)
             live = LiveJob(job_id, job.kind, follower, watch, self._open.discard, owner=job.owner, reading=reading)
             return self._opened(live)
 
     def is_repeat(self, job: NewJob) -> bool:
-        """Whether the job was entered before under its Idempotency-Key: then it is found, whatever else is down.
+        """Return whether a job was submitted under this Idempotency-Key before; needs no worker.
 
         Raises:
             IdempotencyMismatch: the key was used with another request.
@@ -190,18 +195,18 @@ class JobService:
             )
 
     def attach(self, job_id: str, after: int, caller: Caller) -> LiveJob | None:
-        """Follow an existing job behind event `after` (-1: from its beginning).
+        """Follow an existing job after event `after` (-1: from its beginning).
 
-        Returns None when nothing can come: `after` is the job's last event. A job that has not ended may have no event
-        `after`: Redis can have lost what the client has seen.
+        Returns None if `after` is the terminal event. A job that has not ended may have no event `after`, because
+        Redis can have lost events that the client has seen.
 
         Raises:
-            JobNotFound: no such job, or it is not the caller's.
-            InvalidRequest: the job has ended, and never had an event `after`.
+            JobNotFound: the job does not exist, or is not the caller's.
+            InvalidRequest: the job has ended and never had an event `after`.
         """
         record = self.get(job_id, caller)
         seen = self._log.read(job_id, limit=after + 1)
-        if after >= len(seen) and record.state.is_terminal and record.attempt <= 1:  # with one attempt none was lost
+        if after >= len(seen) and record.state.is_terminal and record.attempt <= 1:  # one attempt: no event was lost
             raise InvalidRequest(
                 f"Last-Event-ID must be the id of an event of this stream; there is no event {after}",
                 param="last_event_id",
@@ -219,12 +224,12 @@ class JobService:
         reader: Caller | None = None,
         is_repeat: bool = False,
     ) -> LiveJob:
-        """`reader`: see `LiveJob`; without one it is the job's own owner."""
+        """Follow a job for `reader` (see `LiveJob`); None: for the job's owner."""
         present = self._log.length(record.id)
-        turn_of = record.owner if reader is None else reader.owner
-        follower = self._log.follow(record.id, lambda: self._turns.take(turn_of))
-        watch = PositionWatch(self._line, record.id, follower.nudge)
-        if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # the others never wait in the queue
+        owner = record.owner if reader is None else reader.owner
+        follower = self._log.follow(record.id, lambda: self._limiter.acquire(owner))
+        watch = PositionWatch(self._watcher, record.id, follower.nudge)
+        if record.state is JobState.QUEUED and record.kind.lane is Lane.GENERATE:  # only generations have positions
             watch.begin()
         reading = self._readers.enter(record.id) if record.needs_reader else None
         return self._opened(
@@ -245,9 +250,9 @@ class JobService:
         )
 
     def abandon(self, job: LiveJob, new: NewJob) -> None:
-        """The client that waited for the whole answer has gone; end the job at once if nobody can come back for it."""
+        """Stop following a job whose client has disconnected; cancel it if nobody can find it again."""
         job.close()
-        if new.can_be_found_again or job.is_repeat:
+        if new.can_be_resumed or job.is_repeat:
             return
         try:
             self._store.cancel(job.id)
@@ -255,18 +260,18 @@ class JobService:
             log.warning("job %s: could not be cancelled (%s); it ends after its reader's grace period", job.id, err)
 
     def note_presence(self) -> None:
-        """Note that a process of the API is there; to be repeated at least every second."""
+        """Record that an API process is running; to be called at least every second."""
         self._store.note_api()
 
-    def let_go_on(self, job_id: str) -> None:
-        """Let the job go on without a reader: its client was told to come back for it."""
+    def keep_unread(self, job_id: str) -> None:
+        """Let the job continue without a reader, because its client will fetch the result later."""
         self._store.keep_unread(job_id)
 
     def get(self, job_id: str, caller: Caller) -> JobRecord:
-        """The job's record.
+        """Return the job's record.
 
         Raises:
-            JobNotFound: no such job, or it is not the caller's: they cannot tell the two apart.
+            JobNotFound: the job does not exist, or is not the caller's; the error is the same.
         """
         _check_form(job_id)
         record = self._store.get(job_id)
@@ -275,29 +280,29 @@ class JobService:
         return record
 
     def poll(self, job_id: str, caller: Caller) -> JobView:
-        """As `view`, for a client: it counts as a reader. Raises as `get`."""
+        """Return the current state of a job for a client, who counts as a reader. Raises as `get`."""
         record = self.get(job_id, caller)
         if record.needs_reader:
             self._readers.touch(job_id)
         return self._view(record)
 
     def view(self, job_id: str) -> JobView:
-        """The job, whosever it is, its queue position and its text so far.
+        """Return the current state of a job of any owner.
 
         Raises:
-            JobNotFound: no such job.
+            JobNotFound: the job does not exist.
         """
         return self._view(self._store.get(job_id))
 
-    def told(self, job_id: str) -> list[Event]:
-        """Everything that was told of the job so far, whosever it is."""
+    def logged_events(self, job_id: str) -> list[Event]:
+        """Return the events so far of a job of any owner."""
         return self._log.read(job_id)
 
     def _view(self, record: JobRecord) -> JobView:
         return JobView(record, self._queue_position(record), self._text(record).strip())
 
     def _text(self, record: JobRecord) -> str:
-        """The answer so far. Of an ended job the record has it; a log can be long."""
+        """Return the answer so far; for an ended job from its record, because a log can be long."""
         if record.result and record.kind.lane is Lane.GENERATE:
             return GenerateResult.from_dict(record.result).response
         return events.committed(self._log.read(record.id))[1]
@@ -305,40 +310,40 @@ class JobService:
     def _queue_position(self, record: JobRecord) -> QueuePosition | None:
         if record.state is not JobState.QUEUED:
             return None
-        return self._store.places([record.id]).get(record.id, DISPATCHED)
+        return self._store.queue_positions([record.id]).get(record.id, DISPATCHED)
 
-    def quarantined(self) -> list[JobRecord]:
-        """The jobs that are set aside because they saw too many workers die, oldest first."""
-        return self._store.quarantined()
+    def dead_letters(self) -> list[JobRecord]:
+        """Return the dead letters, oldest first."""
+        return self._store.dead_letters()
 
-    def retry(self, job_id: str) -> Entered:
-        """Enter a job like the one in quarantine, which is dropped from there. Raises as `JobStore.retry`."""
+    def retry(self, job_id: str) -> AcceptedJob:
+        """Submit a copy of a dead letter, and remove the original. Raises as `JobStore.retry`."""
         _check_form(job_id)
         submitted = self._store.retry(job_id, str(uuid.uuid4()), max_queue=self._max_queue)
-        return self._entered(submitted)
+        return self._accepted(submitted)
 
     def drop(self, job_id: str) -> None:
-        """Take a job out of quarantine.
+        """Remove a job from the dead letters.
 
         Raises:
-            JobNotFound: it is not in there.
+            JobNotFound: the job is not a dead letter.
         """
         _check_form(job_id)
         self._store.drop(job_id)
 
     def usage(self, owner: str) -> Usage:
-        """What the owner's ended jobs came to."""
+        """Return the totals of the owner's ended jobs."""
         return Usage(owner, **self._store.usage(owner))
 
     def newest(self, limit: int, caller: Caller) -> list[JobRecord]:
-        """Up to `limit` jobs, newest first: the caller's, or everybody's for an admin."""
+        """Return up to `limit` jobs, newest first: the caller's, or everybody's for an admin."""
         return self._store.newest(limit, owner=None if caller.is_admin else caller.owner)
 
     def cancel(self, job_id: str, caller: Caller) -> JobState:
-        """Ask for the job's end; returns its state right after: RUNNING means that it ends at its next token.
+        """Request the cancellation of a job; return its state. RUNNING means that it ends at its next token.
 
         Raises:
-            JobNotFound: no such job, or it is not the caller's.
+            JobNotFound: the job does not exist, or is not the caller's.
         """
         return self._store.cancel(self.get(job_id, caller).id)
 
@@ -348,6 +353,6 @@ def _stopping() -> ServerStopping:
 
 
 def _check_form(job_id: str) -> None:
-    """Ids come from URLs and become Redis keys: nothing but an id of ours may reach the store."""
+    """Reject an id that is not in our format: ids come from URLs and become parts of Redis keys."""
     if not ids.has_form(job_id, ids.UUID):
         raise JobNotFound(f"There is no job {job_id[:60]!r}.")

@@ -1,4 +1,4 @@
-"""The end of an API process: no new work from the first signal on, and no open stream beyond the grace."""
+"""Ends an API process in order: it accepts no new work after the first signal, and ends open streams after a grace."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ POLL_S = 0.1
 
 
 def stop_in_order(app: Flask, is_alive: Callable[[], bool], *, grace_s: float) -> None:
-    """Watch the process on a thread of its own, and end its work in order once it is told to stop.
+    """Watch the process on a thread, and end its work in order when it must stop.
 
     Args:
-        is_alive: becomes false when the process has been told to stop.
-        grace_s: how long open streams and waiting requests then go on.
+        app: the application.
+        is_alive: returns false when the process must stop.
+        grace_s: how long open streams and waiting requests continue after that.
     """
     services: Services = app.extensions[EXTENSION]
 
     def run() -> None:
         while is_alive():
             time.sleep(POLL_S)
-        services.jobs.stop_taking()
+        services.jobs.stop_accepting()
         time.sleep(grace_s)
         services.jobs.end_open()
 

@@ -29,14 +29,13 @@ log = logging.getLogger(__name__)
 
 
 def create_app() -> Flask:
-    """The application with the environment's settings, a running subscription, and webhooks and batches on
-    their way.
+    """Build the application from the environment's settings, and start its subscription and background threads.
 
     Redis need not be up yet: until it is, requests are answered with 503.
 
     Raises:
         SettingsError: a setting is wrong.
-        InsecureBinding: other machines can reach the server, and nothing says who may use it.
+        InsecureBinding: other machines can reach the server, but there are no API keys.
     """
     settings = Settings.from_env()
     configure_logging(settings.log_level, settings.log_format)

@@ -71,7 +71,7 @@ class SLMError(Exception):
         return cls(wire["message"], param=wire.get("param"), retry_after_s=wire.get("retry_after_s"))
 
     def renamed(self, names: Mapping[str, str]) -> SLMError:
-        """The same error; its `param` is called as in `names` (old name: new name), if it is there."""
+        """Return the error with its `param` renamed by `names` (old name -> new name), if it is among them."""
         if self.param is None or self.param not in names:
             return self
         return SLMError.from_dict(self.to_dict() | {"param": names[self.param]})

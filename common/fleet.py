@@ -60,7 +60,7 @@ class WorkerReport:
 
     @property
     def holds_model(self) -> bool:
-        """Whether the model is loaded and serving."""
+        """Whether the model is loaded and the worker takes jobs."""
         return self.state is WorkerState.READY
 
     def but(self, **changes: object) -> WorkerReport:

@@ -1,8 +1,9 @@
 """Configures Celery for the API and the workers, and sends the wake-up messages.
 
 Celery over Redis alone can lose a message (popped into the socket of a worker that dies) and run a long task twice (the
-visibility timeout). So a message here is only a wake-up message with a job's id; the job itself is in `job_store`.
-Therefore there are no acknowledgements, no result backend and no retries by Celery, and workers do not prefetch.
+visibility timeout). So a message here only wakes up a worker: it has a job's id, and the job itself is in the
+`JobStore`. Therefore there are no acknowledgements, no result backend and no retries by Celery, and workers do not
+prefetch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from common.settings import Settings
 
 QUEUE = "slm"
 MAX_PREPARING = 3  # jobs that each worker prepares at once; lua/prelude.lua has the same number
-SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond the slots: two stay free for load and unload
+SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
     "priority_steps": [0],  # a single list

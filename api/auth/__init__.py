@@ -1,1 +1,1 @@
-"""Who sends a request, and what they may do."""
+"""Identifies the callers of requests and checks what they may do: keys, roles, rate limits."""

@@ -1,4 +1,4 @@
-"""The rule of each route: who may use it. A route without a rule is refused to everybody but admins.
+"""Declares who may use each route. A route without a rule is for admins only.
 
 set_access(slm, Access.USER, load=Access.ADMIN, unload=Access.ADMIN)
 """
@@ -17,13 +17,13 @@ _EXTENSION = "slm_access"  # the rules' key in `app.extensions`
 class Access(StrEnum):
     """Who may use a route."""
 
-    PUBLIC = "public"  # everybody, also without a key
-    USER = "user"  # who has a key
+    PUBLIC = "public"  # everybody, even without a key
+    USER = "user"  # everybody with a key
     ADMIN = "admin"
 
 
 def set_access(blueprint: Blueprint, access: Access, **views: Access) -> None:
-    """State the rule of a blueprint's routes, and of those of its views, by name, that have another.
+    """Set the rule for a blueprint's routes, with exceptions by view name.
 
     Must be called before the blueprint is registered.
     """
@@ -36,11 +36,11 @@ def set_access(blueprint: Blueprint, access: Access, **views: Access) -> None:
 
 
 def rules_of(app: Flask) -> dict[str, Access]:
-    """The application's rules, by the names of blueprints and endpoints. What serves static files is public."""
+    """Return the application's rules by the names of blueprints and endpoints. Static files are public."""
     return cast(dict[str, Access], app.extensions.setdefault(_EXTENSION, {"static": Access.PUBLIC}))
 
 
 def access_of(app: Flask, endpoint: str) -> Access | None:
-    """The rule of an endpoint; None where nobody has stated one."""
+    """Return the rule of an endpoint; None if it has none."""
     rules = rules_of(app)
     return rules.get(endpoint) or rules.get(endpoint.rpartition(".")[0])

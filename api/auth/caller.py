@@ -1,4 +1,4 @@
-"""Who sends a request."""
+"""Represents the sender of a request."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from common.owners import api_keys
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sends a request. `owner` is whom their jobs belong to; an admin may also touch the jobs of others.
+    """The sender of a request. `owner` owns their jobs; an admin may also read and change the jobs of others.
 
-    `key` is the digest of the API key that says so; empty if none was needed.
+    `key` is the digest of the caller's API key; empty if no key was required.
     """
 
     owner: str
@@ -19,7 +19,7 @@ class Caller:
     key: str = ""
 
     def may_see(self, owner: str) -> bool:
-        """Whether the jobs of that owner are there for them."""
+        """Return whether the caller may see the jobs of that owner."""
         return self.is_admin or owner == self.owner
 
 

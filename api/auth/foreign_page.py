@@ -1,8 +1,8 @@
-"""Keeps other sites' pages away from a server without keys.
+"""Rejects requests from other sites' pages on a server without keys.
 
-Where everybody on this machine is let in, so is their browser, and with it whatever page it shows: a page may send
-forms to 127.0.0.1, and with a name of its own that leads there (DNS rebinding) it may even read the answers. The
-browser tells in `Origin` and `Host` where a page is from and by which name it came.
+If everybody on this machine may use the server, so may any page in their browser: a page can send forms to 127.0.0.1,
+and if its own host name resolves to that address (DNS rebinding), it can even read the responses. The browser sends
+the page's site in `Origin`, and the host name that it used in `Host`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from common.network import is_loopback
 
 
 def is_foreign_page(host: str, origin: str | None) -> bool:
-    """Whether a request with these headers comes from the page of another site. `host` is empty where there is none."""
+    """Return whether a request with these headers comes from another site's page. `host` is empty if not sent."""
     try:
         name, from_site = urlsplit(f"//{host}").hostname, urlsplit(origin or "").netloc
-    except ValueError:  # an address in brackets that is none
+    except ValueError:  # an invalid address in brackets
         return True
     if name is not None and not is_loopback(name):
         return True

@@ -1,4 +1,4 @@
-"""The API keys as a process of the API knows them: read again when they are older than `CACHE_S`."""
+"""Caches the API keys in an API process; they are read again after `CACHE_S`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from api.auth.caller import ANONYMOUS, Caller
 from common.errors import Unauthorized
 from common.owners.api_keys import UNLIMITED, ApiKey, ApiKeyStore, Limits, Role, digest
 
-CACHE_S = 2.0  # how long a revoked key may still open something
+CACHE_S = 2.0  # how long a revoked key may still be accepted
 
 
 class Keyring:
-    """Tells who sends a key. Every method may raise `redis.exceptions.RedisError`.
+    """Identifies callers by their keys. Every method may raise `redis.exceptions.RedisError`.
 
     Args:
-        store: where the keys are kept.
-        allows_anonymous: whether anybody is let in, as an admin, while there are no keys at all.
-        clock: seconds.
+        store: the stored keys.
+        allows_anonymous: whether everybody may use the server, as an admin, while there are no keys at all.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Keyring:
         self._stale_at = -1.0
 
     def identify(self, secret: str | None) -> Caller:
-        """Who sends that key, or none.
+        """Return the caller who sent that key, or no key.
 
-        A server without keys that allows everybody in takes any key: clients such as OpenAI's cannot send none.
+        A server without keys that allows anonymous use accepts any key, because OpenAI's clients always send one.
 
         Raises:
-            Unauthorized: it is no key of this server.
+            Unauthorized: the key is missing or unknown.
         """
         self._refresh()
         if not self._by_digest and self._allows_anonymous:
@@ -53,7 +53,7 @@ class Keyring:
         return _caller(key)
 
     def now(self, caller: Caller) -> Caller | None:
-        """The caller with the rights that their key has now; None if it was revoked. Who needed none keeps theirs."""
+        """Return the caller with the current rights of their key; None if it was revoked. Unchanged without a key."""
         if not caller.key:
             return caller
         self._refresh()
@@ -61,18 +61,18 @@ class Keyring:
         return None if key is None else _caller(key)
 
     def _find(self, wanted: str) -> ApiKey | None:
-        """How long the look-up takes tells at most about the digest, from which nobody comes to the key."""
+        """Look up a digest. Its timing can reveal at most the digest, from which the key cannot be computed."""
         key = self._by_digest.get(wanted)
         return key if key is not None and hmac.compare_digest(key.digest, wanted) else None
 
     def limits_of(self, owner: str) -> Limits:
-        """How much the owner may ask for. What has no key has no limits."""
+        """Return the limits of an owner; an owner without a key has none."""
         self._refresh()
         key = self._by_name.get(owner)
         return UNLIMITED if key is None else key.limits
 
     def _refresh(self) -> None:
-        with self._lock:  # one asks for all that wait
+        with self._lock:  # one thread reads the keys for all that wait
             if self._clock() < self._stale_at:
                 return
             found = self._store.all()

@@ -1,4 +1,4 @@
-"""How many streams each owner has open in this process: a stream costs memory for as long as it lasts."""
+"""Limits how many streams each owner has open in this process, because each one costs memory until it ends."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 
 from common.errors import RateLimitExceeded
 
-RETRY_S = 1  # nobody knows which of them ends first, or when
+RETRY_S = 1  # it is unknown when the next of them ends
 
 
 class OpenStreams:
-    """Counts them."""
+    """Counts the open streams of each owner."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
     def enter(self, owner: str, most: int | None) -> Callable[[], None]:
-        """Count one more; returns what is to be called at its end, once.
+        """Count one more; return the function to call, once, when it ends.
 
         Raises:
-            RateLimitExceeded: `most` are open already.
+            RateLimitExceeded: `most` streams are open already.
         """
         with self._lock:
             if most is not None and self._open[owner] >= most:

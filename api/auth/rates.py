@@ -1,4 +1,4 @@
-"""How many requests an owner has sent in the last minute."""
+"""Limits how many requests an owner may send per minute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.redis import keys
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of a limit; `reset_s` is when more of it is there, in seconds since the epoch."""
+    """The rest of a rate limit; `reset_s` is the time of its next increase, in seconds since the epoch."""
 
     limit: int
     remaining: int
@@ -25,18 +25,18 @@ class Allowance:
 
     @classmethod
     def used_up(cls, err: RateLimitExceeded) -> Allowance | None:
-        """What an error says of the limit; None where that is not known."""
+        """Return the empty allowance after an error; None if the error does not name the limit."""
         if err.limit is None:
             return None
         return cls(err.limit, 0, math.ceil(time.time()) + (err.retry_after_s or 0))
 
 
 class Rates:
-    """Counts requests, in a window that slides.
+    """Counts requests in a sliding window.
 
     Args:
-        storage: where the count is kept.
-        counted: what is counted, in words.
+        storage: stores the counts.
+        counted: the name of the counted requests, for messages.
     """
 
     def __init__(self, storage: Storage, counted: str) -> None:
@@ -45,7 +45,7 @@ class Rates:
 
     @classmethod
     def of_all_processes(cls, redis: Redis, counted: str) -> Rates:
-        """Counted in Redis, by its time: several processes of the API, on several machines, count alike.
+        """Count in Redis, by its clock, so that API processes on several machines share the count.
 
         `take` may raise `redis.exceptions.RedisError`.
         """
@@ -54,14 +54,14 @@ class Rates:
 
     @classmethod
     def of_this_process(cls, counted: str) -> Rates:
-        """Counted in memory, for what is too little work to ask Redis about it."""
+        """Count in memory, for requests that are too cheap for a round trip to Redis."""
         return cls(MemoryStorage(), counted)
 
     def take(self, owner: str, per_minute: int) -> Allowance:
         """Count a request.
 
         Raises:
-            RateLimitExceeded: it is one too many; it is not counted.
+            RateLimitExceeded: the limit is reached; this request is not counted.
         """
         item = RateLimitItemPerMinute(per_minute)
         is_allowed = self._limiter.hit(item, owner)

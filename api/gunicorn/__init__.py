@@ -1,1 +1,1 @@
-"""gunicorn, as this API runs it: its worker class and its logger. `api/gunicorn_conf.py` is the configuration."""
+"""Extends gunicorn with the API's worker class and logger. Its configuration is `api/gunicorn_conf.py`."""

@@ -1,4 +1,4 @@
-"""gunicorn's own log lines in the form of all the others."""
+"""Formats gunicorn's own log lines like all others."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from common.observation.logs import LogFormat, formatter
 
 
 class FormattedLogger(Logger):  # type: ignore[misc]
-    """gunicorn's logger; a subclass per format, since gunicorn makes the object itself."""
+    """gunicorn's logger; one subclass per format, because gunicorn creates the object itself."""
 
     log_format: LogFormat = "text"
 
     def setup(self, cfg: Config) -> None:
-        """Set the handlers up as gunicorn does, and give them our formatter."""
+        """Set up the handlers as gunicorn does, with our formatter."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.setFormatter(formatter(self.log_format))

@@ -1,9 +1,9 @@
-"""gunicorn's gevent worker, with what this API adds at the level of connections.
+"""Extends gunicorn's gevent worker at the level of connections.
 
-- What gunicorn refuses by itself (a head that is not HTTP, or too large) is answered in JSON, as everything else.
-- An answer that was given before the request's body was read is seen by clients that send first and read later.
+- Requests that gunicorn itself rejects (the head is too large or not HTTP) get a JSON response, like all others.
+- A response that is sent before the request's body was read reaches clients that read only after sending everything.
 
-gunicorn's master loads this module before anything is patched: nothing here may import what gevent has to patch.
+gunicorn's master loads this module before anything is patched, so nothing here may import modules that gevent patches.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ApiWorker(GeventWorker):  # type: ignore[misc]
 
 
 def meaning(exc: BaseException) -> SLMError:
-    """What a failure of gunicorn's own means to a client."""
+    """Return the error for a client after a failure in gunicorn."""
     if isinstance(exc, (LimitRequestLine, LimitRequestHeaders)):
         return HeadTooLarge(f"The request's head is too large: {exc}")
     if isinstance(exc, ParseException) and not isinstance(exc, _OURS):
@@ -69,7 +69,7 @@ def meaning(exc: BaseException) -> SLMError:
 
 
 def answer(err: SLMError, request_id: str) -> bytes:
-    """The whole answer, head and body."""
+    """Return the whole response, head and body."""
     body = json.dumps({"success": False, "error": err.message, "code": err.code, "request_id": request_id}).encode()
     head = [
         f"HTTP/1.1 {err.status} {HTTPStatus(err.status).phrase}",
@@ -83,11 +83,11 @@ def answer(err: SLMError, request_id: str) -> bytes:
 
 
 def finish_reading(body: Any, sock: Any) -> None:
-    """Read and drop what the application left of a request's body, within bounds.
+    """Read and discard the part of a request's body that the application did not read, within limits.
 
-    A connection that is closed with unread bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6).
+    A connection that is closed with unread bytes is reset, and the reset can overtake the response (RFC 9112, 9.6).
     """
-    if body.failed:  # nobody knows where the body ends
+    if body.failed:  # the end of the body is unknown
         _close_slowly(sock)
         return
     left = LINGER_BYTES
@@ -104,7 +104,7 @@ def _read(body: Any) -> bytes:
 
 
 def _close_slowly(sock: Any) -> None:
-    """Say that nothing more comes, and drop what comes until the client closes too."""
+    """Close the sending side, and discard received bytes until the client closes, too."""
     left = LINGER_BYTES
     with gevent.Timeout(LINGER_S, False):
         try:

@@ -1,4 +1,4 @@
-"""What every request goes through, whatever its route: hooks, CORS, limits on bodies, disconnects, shared turns.
+"""Handles what all routes share: hooks, CORS, limits on bodies, disconnects, concurrency per owner.
 
-Rule of this folder: no route, no job.
+Rule of this folder: it knows no route and no job.
 """

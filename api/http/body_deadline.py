@@ -1,7 +1,7 @@
-"""Bounds the time that a client may take to send its request's body.
+"""Limits the time that a client may take to send the body of its request.
 
-gunicorn bounds the head alone (`keepalive`). A client that sends a byte now and then would hold its greenlet for ever.
-A body that breaks off, or is not in the chunks it promised, is the client's error here, and no failure of the server.
+gunicorn limits the time for the head only (`keepalive`). A client that sends a byte now and then would keep its
+greenlet forever. A body that breaks off or is not validly chunked is reported as the client's error, not the server's.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class BodyDeadline:
-    """The application, with a limit on the time that the reading of each request's body may take.
+    """The application with a limit on the time for reading each request's body.
 
-    Does nothing under a server without gevent, which has no other way to leave a read.
+    Has no effect in a server without gevent, in which a read cannot be interrupted.
     """
 
     def __init__(self, app: WSGIApplication, timeout_s: float) -> None:
@@ -34,7 +34,7 @@ class BodyDeadline:
 
 
 class _Timed:
-    """A request's body; reading it raises `RequestTimeout` when the time is up, `InvalidRequest` if it is broken."""
+    """A request's body. Reading raises `RequestTimeout` when the time is up, and `InvalidRequest` if it is broken."""
 
     def __init__(self, body: InputStream, timeout_s: float) -> None:
         self._body = body

@@ -1,4 +1,4 @@
-"""Lets pages of the origins that the settings name call the API from a browser. No others, and never with cookies."""
+"""Allows web pages to call the API from the origins in the settings; no others, and never with cookies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ EXPOSED = (
     "Location, X-Request-Id, X-Job-Id, Idempotency-Replayed, Retry-After, Last-Event-ID, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 )
-PREFLIGHT_S = 600  # how long a browser remembers what it was allowed
+PREFLIGHT_S = 600  # how long a browser caches the permission
 
 
 def register_cors(app: Flask, origins: frozenset[str]) -> None:
-    """Answer those origins' pages; `*` stands for every origin. Without origins nothing is added.
+    """Allow requests from pages of those origins; `*` allows every origin. Without origins nothing is added.
 
-    Browsers say `null` for a page out of a file, but also for a frame that any site has put in a sandbox.
+    Browsers send `null` for a page opened from a file, but also for a sandboxed frame of any site.
     """
     if not origins:
         return
@@ -37,5 +37,5 @@ def _allow(response: Response, origin: str) -> None:
         response.headers["Access-Control-Allow-Methods"] = METHODS
         response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_S)
         wanted = request.headers.get("Access-Control-Request-Headers")
-        if wanted:  # SDKs send headers of their own; a page that is allowed may send any
+        if wanted:  # SDKs send their own headers; an allowed page may send any
             response.headers["Access-Control-Allow-Headers"] = wanted

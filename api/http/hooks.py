@@ -1,4 +1,4 @@
-"""What every request and every answer goes through."""
+"""Gives each request an id, and adds headers to every response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Flask, Response, g, request
 
 from common.observation import context
 
-# For what is no page; a page says itself what it may load (`routes/pages.py`).
+# For responses that are not pages; pages set their own policy (`routes/pages.py`).
 PROTECTION = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -21,13 +21,13 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def register_hooks(app: Flask) -> None:
-    """Give each request an id; put the id, the job and what protects browsers into the answer's headers."""
+    """Register the hooks: request ids, and response headers with the id, the job and protection for browsers."""
     app.before_request(_take_request_id)
     app.after_request(_add_headers)
 
 
 def _take_request_id() -> None:
-    """The caller's own id is kept where it can stand in a header and in a log line."""
+    """Use the id that the caller sent, if it is safe in headers and log lines; otherwise create one."""
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     context.add(request_id=g.request_id)

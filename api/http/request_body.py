@@ -1,11 +1,11 @@
-"""Reads a request's body: within its limit, and in no other form than the route wants."""
+"""Reads a request's body within the size limit, and only in the form that the route expects."""
 
 from __future__ import annotations
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.current import services, take_turn
+from api.current import begin_work, services
 from api.schemas.shown import shown
 from common.errors import UnsupportedMediaType
 
@@ -13,25 +13,25 @@ FORM = "multipart/form-data"
 
 
 def has_body() -> bool:
-    """Whether the request brings one."""
+    """Return whether the request has a body."""
     return bool(request.content_length) or (request.content_length is None and "Transfer-Encoding" in request.headers)
 
 
 def json_text() -> bytes:
-    """The body of a route that takes JSON; empty if the request has none.
+    """Return the JSON body of the request; empty if there is none.
 
-    A body of another type is refused: a browser sends those for any site's page without asking the server first.
+    Other content types are rejected: browsers send some of them for any site's page without a preflight request.
 
     Raises:
-        UnsupportedMediaType: it is compressed, or says that it is something else.
-        RateLimitExceeded: the caller's turn does not come (`take_turn`).
-        RequestEntityTooLarge: it is over the limit.
+        UnsupportedMediaType: the body is compressed or has another content type.
+        RateLimitExceeded: as `begin_work`.
+        RequestEntityTooLarge: the body exceeds the limit.
     """
     refuse_compression()
     raw = request.get_data()
     if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
-        raise RequestEntityTooLarge  # werkzeug cuts a chunked body off at the limit, without a word
-    take_turn(len(raw))  # not before all is there: a slow client holds up nobody
+        raise RequestEntityTooLarge  # werkzeug silently truncates a chunked body at the limit
+    begin_work(len(raw))  # only now, so that a slow client does not delay others
     if raw.strip() and not request.is_json:
         raise UnsupportedMediaType(f"The body must be sent as Content-Type: application/json; got {_sent_type()}")
     return raw

@@ -1,6 +1,6 @@
-"""Makes a slash too many in a path harmless: `/slm/jobs/` and `//slm/jobs` are `/slm/jobs`.
+"""Removes superfluous slashes from paths: `/slm/jobs/` and `//slm/jobs` are served as `/slm/jobs`.
 
-Not by redirecting, as Flask would: many clients follow no redirect of a POST.
+A redirect, as Flask would send it, does not work: many clients do not follow redirects of a POST.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SLASHES = re.compile("/{2,}")
 
 
 class TidyPath:
-    """The application, which sees every path without doubled slashes and without one at the end."""
+    """The application, with every path stripped of doubled and trailing slashes."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Jobs as the API's clients see them: from a request to a job, its queue position, its events as frames.
+"""Turns requests into jobs, and jobs into responses: queue positions, readers, event streams, JSON bodies.
 
-Rule of this folder: nothing from `api.routes` or `api.openai`.
+Rule of this folder: it imports nothing from `api.routes` or `api.openai`.
 """

@@ -1,10 +1,10 @@
-"""A job's events as the frames that the API's documentation shows. Pure; `sse.py` puts them on the wire."""
+"""Converts a job's events to the frames of the API's documentation, without I/O; `sse.py` sends them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from api.jobs.answers import error_fields, logprobs
+from api.jobs.response_bodies import error_fields, logprobs
 from api.schemas.errors import ErrorFrame
 from api.schemas.frames import EndFrame, FrameData, StatusFrame, TextFrame
 from common.errors import SLMError
@@ -20,18 +20,18 @@ _COMPLETE = {
 }
 
 
-def queue_position(place: QueuePosition) -> StatusFrame:
-    """The data of the frame that tells of a move in the queue."""
-    return StatusFrame(status=QUEUED, position=place.position, estimated_wait_s=place.estimated_wait_s)
+def position_frame(found: QueuePosition) -> StatusFrame:
+    """Return the data of the frame that reports a new queue position."""
+    return StatusFrame(status=QUEUED, position=found.position, estimated_wait_s=found.estimated_wait_s)
 
 
 class FrameWriter:
-    """Writes the frames of one job for one client; keeps the text so far, which every text frame repeats.
+    """Writes the frames of one job for one client. It keeps the text so far, which every text frame repeats.
 
     Args:
-        kind: the job's kind; the last line of a load speaks of loading.
-        text: what the client has read already, where it resumes.
-        request_id: the id that an error frame names.
+        kind: the job's kind, on which the last status line depends.
+        text: the text that the client has received already, if it resumes.
+        request_id: the request's id, for error frames.
     """
 
     def __init__(self, kind: JobKind, *, text: str = "", request_id: str) -> None:
@@ -40,7 +40,7 @@ class FrameWriter:
         self._request_id = request_id
 
     def write(self, event: Event) -> FrameData | None:
-        """The data of the event's frame; None for an event that has nothing to show."""
+        """Return the data of the event's frame; None if the event has nothing to show."""
         match event.type:
             case EventType.QUEUED:
                 return StatusFrame(status=QUEUED, position=event.data["position"])
@@ -54,11 +54,11 @@ class FrameWriter:
                 return self.failure(SLMError.from_dict(event.data))
 
     def failure(self, err: SLMError) -> ErrorFrame:
-        """The data of the frame that says why nothing more can come."""
+        """Return the data of the frame with the error that ends the stream."""
         return error_fields(err, self._request_id)
 
     def _text_frame(self, data: dict[str, Any]) -> TextFrame | None:
-        """A token event can be empty: the bytes of a character may come in several tokens."""
+        """Return a text frame; None if the event is empty, because the bytes of a character can span several tokens."""
         piece, is_last = data["text"], data["is_last"]
         if not piece and not is_last:
             return None

@@ -1,4 +1,4 @@
-"""A job and a subscription to it: what one client that waits or reads along holds."""
+"""Follows one job for one client that streams it or waits for it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from common.jobs.events import Event, EventType
 from common.jobs.job import JobKind
 from common.jobs.store import QueuePosition
 
-WAIT_PULSE_S = 1.0  # how far a wait may go beyond its end while nothing happens
+WAIT_PULSE_S = 1.0  # how much longer than its timeout a wait may last while nothing happens
 
 
 class LiveJob:
-    """A followed job. A context manager: leaving it ends the subscription, and the reading where there is one.
+    """A job that a client follows. A context manager: exiting it ends the subscription and the reading, if any.
 
-    `after` is the last event that the client has seen, and `seen` those up to there that the log still has. `present`
-    is the number of events when it came. `is_repeat`: the job was entered by an earlier request, under the same
-    Idempotency-Key. `reader` is who came to read a job of `owner` that was there already.
+    `after` is the seq of the last event that the client has seen, and `seen` are the events up to there that the log
+    still has. `present` is the number of events when the client came. `is_repeat`: an earlier request with the same
+    Idempotency-Key submitted the job. `reader` is the caller who attached to an existing job of `owner`.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class LiveJob:
         self._end_reason: SLMError | None = None
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:
-        """The events behind `seen`, up to the terminal one; None after each `pulse_s` of silence.
+        """Yield the events after `seen`, up to the terminal one; None after each `pulse_s` of silence.
 
         Raises:
             JobLost: Redis no longer has the job.
-            SLMError: what `end` was called with.
+            SLMError: the reason given to `end`.
         """
         for event in self._follower.events(after=self._num_seen - 1, pulse_s=pulse_s):
             self._is_over = event is not None and event.type.is_terminal
@@ -73,29 +73,29 @@ class LiveJob:
         if self._end_reason is not None and not self._is_over:
             raise self._end_reason
 
-    def story(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
-        """As `events`; and while the job is queued, each queue position that differs from the last one told."""
+    def event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
+        """Yield the `events`, and each change of the queue position while the job is queued."""
         for event in self.events(pulse_s=pulse_s):
             if event is None:
                 yield self._position_watch.take()
             else:
-                self._heed(event)
+                self._update_watch(event)
                 yield event
 
-    def digest(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
-        """As `story`; the token events that were there when the client came are merged into few."""
+    def compact_event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
+        """Yield the `event_stream`, with the token events that existed when the client came merged into a few."""
         replay = Replay(self.after, self._present)
-        for news in self.story(pulse_s=pulse_s):
-            yield from replay.take(news)
+        for update in self.event_stream(pulse_s=pulse_s):
+            yield from replay.take(update)
 
-    def _heed(self, event: Event) -> None:
+    def _update_watch(self, event: Event) -> None:
         if event.type is EventType.QUEUED:
             self._position_watch.begin(known=event.data["position"])
         else:
             self._position_watch.end()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the job's end or the client's; returns whether `timeout_s` seconds have passed without either."""
+        """Wait until the job or the subscription ends; return whether `timeout_s` seconds passed without either."""
         deadline = time.monotonic() + timeout_s
         for _ in self.events(pulse_s=min(timeout_s, WAIT_PULSE_S)):
             if time.monotonic() >= deadline:
@@ -103,10 +103,10 @@ class LiveJob:
         return False
 
     def raise_early_error(self, timeout_s: float) -> bool:
-        """Wait for the first event; returns whether it has come in time.
+        """Wait for the first event; return whether it came in time.
 
         Raises:
-            SLMError: the job failed with its first event, before there was anything to show.
+            SLMError: the first event was this error.
         """
         first = next(self.events(pulse_s=timeout_s), None)
         if first is not None and first.type is EventType.ERROR:
@@ -114,12 +114,12 @@ class LiveJob:
         return first is not None
 
     def end(self, reason: SLMError) -> None:
-        """End the subscription because of something that the job has no part in; who reads the events is told."""
+        """End the subscription for a reason outside of the job; `events` then raises the reason."""
         self._end_reason = reason
         self._follower.close()
 
     def close(self) -> None:
-        """End the subscription; whoever reads the events is let go. May be called twice and from any thread."""
+        """End the subscription, and the iteration of a reader. May be called twice and from any thread."""
         self._on_close(self)
         self._follower.close()
         self._position_watch.end()

@@ -1,4 +1,4 @@
-"""The queue as this process's clients see it: looked up about once a second, for all of them together."""
+"""Looks up the queue positions of the jobs that clients of this process wait for: once a second, in one round trip."""
 
 from __future__ import annotations
 
@@ -18,86 +18,87 @@ log = logging.getLogger(__name__)
 
 
 class PositionWatch:
-    """What one client knows of its job's queue position.
+    """Tracks the queue position that one client knows, and reports each new one.
 
     Args:
-        line: looks the places up.
-        on_move: called on the line's thread when there is a place that the client does not know.
+        watcher: looks the positions up.
+        job_id: the client's job.
+        on_move: called on the watcher's thread if there is a position that the client does not know.
     """
 
-    def __init__(self, line: QueueWatcher, job_id: str, on_move: Callable[[], None]) -> None:
+    def __init__(self, watcher: QueueWatcher, job_id: str, on_move: Callable[[], None]) -> None:
         self.job_id = job_id
-        self._line = line
+        self._watcher = watcher
         self._on_move = on_move
         self._known: int | None = None
-        self._news: QueuePosition | None = None
-        self._waits = False
+        self._unreported: QueuePosition | None = None
+        self._is_waiting = False
 
     def begin(self, known: int | None = None) -> None:
-        """The job waits, and the client knows of this position."""
+        """Start watching a job that waits; `known` is the position that the client knows."""
         self._known = known
-        self._waits = True
-        self._line.add(self)
+        self._is_waiting = True
+        self._watcher.add(self)
 
     def end(self) -> None:
-        """The job waits no more, or its client does not. May be called at any time and from any thread."""
-        self._waits = False
-        self._line.remove(self)
-        self._news = None
+        """Stop watching. May be called at any time and from any thread."""
+        self._is_waiting = False
+        self._watcher.remove(self)
+        self._unreported = None
 
-    def put(self, place: QueuePosition) -> None:
-        """A look-up's result; one that was under way when the wait ended is too late."""
-        if self._waits and place.position != self._known:
-            self._known = place.position
-            self._news = place
+    def put(self, found: QueuePosition) -> None:
+        """Receive the result of a lookup; it is ignored if the job has stopped waiting in the meantime."""
+        if self._is_waiting and found.position != self._known:
+            self._known = found.position
+            self._unreported = found
             self._on_move()
 
     def take(self) -> QueuePosition | None:
-        """The place to tell the client of, if it has changed."""
-        news, self._news = self._news, None
-        return news if self._waits else None
+        """Return the position to report to the client, once; None if it has not changed."""
+        found, self._unreported = self._unreported, None
+        return found if self._is_waiting else None
 
 
 class QueueWatcher:
-    """Keeps a thread while there is somebody to look for.
+    """Looks up the positions of all watched jobs, on a thread that runs while there are any.
 
     Args:
-        places: tells where jobs stand, leaving out those that wait no more; may raise
+        look_up: returns the positions of those of the given jobs that still wait; may raise
             `redis.exceptions.RedisError`.
     """
 
-    def __init__(self, places: Callable[[Collection[str]], dict[str, QueuePosition]]) -> None:
-        self._places = places
+    def __init__(self, look_up: Callable[[Collection[str]], dict[str, QueuePosition]]) -> None:
+        self._look_up = look_up
         self._lock = threading.Lock()
         self._watches: set[PositionWatch] = set()
         self._is_running = False
 
     def add(self, watch: PositionWatch) -> None:
-        """Look for this one too."""
+        """Look up this job, too."""
         with self._lock:
             self._watches.add(watch)
             if not self._is_running:
                 self._is_running = True
-                threading.Thread(target=self._run, name="slm-line", daemon=True).start()
+                threading.Thread(target=self._run, name="slm-queue-watcher", daemon=True).start()
 
     def remove(self, watch: PositionWatch) -> None:
-        """Look for it no more."""
+        """Stop looking up this job."""
         with self._lock:
             self._watches.discard(watch)
 
     def _run(self) -> None:
         while watches := self._current():
             try:
-                places = self._places({watch.job_id for watch in watches})
+                found = self._look_up({watch.job_id for watch in watches})
             except RedisError as err:
                 log.warning("queue positions could not be read (%s); trying again", err)
             else:
                 for watch in watches:
-                    watch.put(places.get(watch.job_id, DISPATCHED))
+                    watch.put(found.get(watch.job_id, DISPATCHED))
             time.sleep(LOOK_UP_S)
 
     def _current(self) -> list[PositionWatch]:
-        """Whom to look for now; nobody ends the thread."""
+        """Return the jobs to look up now; an empty list ends the thread."""
         with self._lock:
             self._is_running = bool(self._watches)
             return list(self._watches)

@@ -1,6 +1,6 @@
-"""Which jobs this process's clients read, told to Redis: a job that nobody reads is cancelled after a grace.
+"""Reports to Redis which jobs this process's clients read; a job that nobody reads is cancelled after a grace period.
 
-Clients come and go by the thousand; one thread speaks for all of them, once per job and third of the grace.
+There may be thousands of clients. One thread reports for all of them, once per job and third of the grace period.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from redis.exceptions import RedisError
 
-ROUNDS_PER_GRACE = 3  # one may fail, and the next still comes in time
+ROUNDS_PER_GRACE = 3  # one round may fail, and the next is still in time
 RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -28,17 +28,17 @@ class Reading:
         self._readers = readers
 
     def leave(self, *, is_over: bool) -> None:
-        """The client goes; unless the job `is_over`, the grace begins now. May be called twice and from any thread."""
+        """End the reading; the grace period begins unless the job `is_over`. May be called twice, from any thread."""
         self._readers.forget(self, is_over=is_over)
 
 
 class Readers:
-    """Keeps a thread while there is somebody to speak for.
+    """Reports the readers of this process, on a thread that runs while there are any.
 
     Args:
-        note: tells Redis of jobs whether they are being read, or their last reader has left; may raise
+        note: records in Redis for each job whether somebody reads it, or its last reader has just left; may raise
             `redis.exceptions.RedisError`.
-        grace_s: for how long that holds.
+        grace_s: how long such a record is valid.
     """
 
     def __init__(self, note: Callable[[Mapping[str, bool]], None], grace_s: float) -> None:
@@ -46,27 +46,27 @@ class Readers:
         self._round_s = grace_s / ROUNDS_PER_GRACE
         self._changed = threading.Condition()
         self._present: Counter[str] = Counter()
-        self._due: dict[str, bool] = {}  # to be told at once: whether somebody reads it
-        self._told: dict[str, float] = {}  # when, by the monotonic clock, of what is read; the last round's only
+        self._due: dict[str, bool] = {}  # jobs to report now: whether somebody reads them
+        self._reported_at: dict[str, float] = {}  # monotonic time of each job's last report as read, within a round
         self._next_round = 0.0
         self._is_running = False
 
     def enter(self, job_id: str, *, is_known: bool = False) -> Reading:
-        """A client begins to read; `is_known`: Redis was told as the job was entered."""
+        """Begin a reading; `is_known`: the job was submitted with this reader."""
         with self._changed:
             if is_known:
-                self._told[job_id] = time.monotonic()
+                self._reported_at[job_id] = time.monotonic()
             self._present[job_id] += 1
-            self._tell(job_id)
+            self._report(job_id)
         return Reading(self, job_id)
 
     def touch(self, job_id: str) -> None:
-        """A client has looked at the job."""
+        """Report a client that polls the job."""
         with self._changed:
-            self._tell(job_id)
+            self._report(job_id)
 
     def forget(self, reading: Reading, *, is_over: bool) -> None:
-        """See `Reading.leave`."""
+        """End a reading; see `Reading.leave`."""
         job_id = reading.job_id
         with self._changed:
             if reading.has_left:
@@ -75,15 +75,15 @@ class Readers:
             self._present[job_id] -= 1
             if self._present[job_id] == 0:
                 del self._present[job_id]
-                self._told.pop(job_id, None)
+                self._reported_at.pop(job_id, None)
                 if not is_over:
                     self._due[job_id] = False
                     self._wake()
                 self._changed.notify()
 
-    def _tell(self, job_id: str) -> None:
-        """Have Redis told that somebody reads the job, unless it was in this round."""
-        if time.monotonic() - self._told.get(job_id, -self._round_s) >= self._round_s:
+    def _report(self, job_id: str) -> None:
+        """Report that somebody reads the job, unless that was done within this round."""
+        if time.monotonic() - self._reported_at.get(job_id, -self._round_s) >= self._round_s:
             self._due[job_id] = True
         self._wake()
 
@@ -105,7 +105,7 @@ class Readers:
                     self._due = due | self._due
 
     def _take_due(self) -> dict[str, bool]:
-        """The jobs to tell of, once there are some; empty when nobody reads any more, which ends the thread."""
+        """Wait for jobs to report, and return them; empty if there are no readers any more, which ends the thread."""
         with self._changed:
             while not self._due and self._present:
                 now = time.monotonic()
@@ -116,10 +116,10 @@ class Readers:
                     self._changed.wait(self._next_round - now)
             due, self._due = self._due, {}
             self._is_running = bool(due)
-            self._note_told(due)
+            self._note_reported(due)
             return due
 
-    def _note_told(self, due: Mapping[str, bool]) -> None:
+    def _note_reported(self, due: Mapping[str, bool]) -> None:
         now = time.monotonic()
-        self._told = {job_id: at for job_id, at in self._told.items() if now - at < self._round_s}
-        self._told.update({job_id: now for job_id, is_read in due.items() if is_read})
+        self._reported_at = {job_id: at for job_id, at in self._reported_at.items() if now - at < self._round_s}
+        self._reported_at.update({job_id: now for job_id, is_read in due.items() if is_read})

@@ -1,4 +1,4 @@
-"""From an HTTP request to the job that it asks for."""
+"""Reads the job that an HTTP request submits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashlib import sha256
 from flask import request
 
 from api.current import caller, services
-from api.http.disconnect import has_gone
+from api.http.disconnect import has_disconnected
 from api.http.request_body import json_text
 from api.schemas.generation import GenerateBody
 from api.schemas.job_options import Body, RequestOptions
@@ -29,19 +29,19 @@ _SANE_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A job, and whether its client waits for it."""
+    """A job, and whether it runs without its client waiting (`is_async`)."""
 
     job: NewJob
     is_async: bool
 
 
 def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
-    """Read the present request.
+    """Read the current request.
 
     Raises:
-        InvalidRequest: it is no JSON object, or a field is wrong.
+        InvalidRequest: the body is not a JSON object, or a field is wrong.
         UnsupportedMediaType, RequestEntityTooLarge: as `json_text`.
-        Cancelled: as `check_presence`.
+        Cancelled: as `check_connected`.
     """
     text = json_text()
     body = parse(schema, json_object(text) if text.strip() else {}, SLM)
@@ -50,34 +50,34 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     if key := idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
     job = NewJob(caller().owner, kind, body.to_params(), options)
-    check_presence(job)
+    check_connected(job)
     return JobRequest(job, is_async)
 
 
-def check_presence(job: NewJob) -> None:
-    """To be asked just before a job is entered: its turn may have come after its client has lost patience.
+def check_connected(job: NewJob) -> None:
+    """Check that the client is still there. Call it just before a job is submitted: the request may have waited.
 
     Raises:
-        Cancelled: the client has gone, and has no way back to this job.
+        Cancelled: the client has disconnected, and could not find the job again.
     """
-    if not job.can_be_found_again and has_gone(request.environ):
+    if not job.can_be_resumed and has_disconnected(request.environ):
         raise Cancelled("The client has gone.")
 
 
 def _plain_options(kind: JobKind, is_async: bool) -> JobOptions:
-    """Of a job without options of its own. Loading goes on without its client: everybody gets something of it."""
+    """Return the options of a job that is not a generation. A load needs no reader, because it serves everybody."""
     needs_reader = kind is JobKind.TOKENIZE and not is_async
     return JobOptions(reader_grace_s=services().settings.reader_grace_s if needs_reader else None)
 
 
 def _wants_no_wait(body: Body) -> bool:
-    """Whether the client asked, in the body or by RFC 7240, not to be kept waiting."""
+    """Return whether the client asked, in the body or by RFC 7240, for an immediate response."""
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
     return body.run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
 
 
 def idempotency_key() -> str | None:
-    """The request's own; None where it has none. Raises `InvalidRequest`."""
+    """Return the request's Idempotency-Key; None if it has none. Raises `InvalidRequest`."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _SANE_KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters", param="idempotency_key")
@@ -85,13 +85,13 @@ def idempotency_key() -> str | None:
 
 
 def fingerprint(body: Strict) -> str:
-    """What a repeated request must have in common with the first: what the client set, however it wrote it."""
+    """Return a hash of the fields that the client set, in any order; a repeated request must have the same."""
     sent = json.dumps(body.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=True)
     return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 
 def job_options(wanted: RequestOptions, *, is_async: bool) -> JobOptions:
-    """The options of a generation whose client waits for it, or does not. Raises `InvalidRequest`."""
+    """Return the options of a generation. Raises `InvalidRequest`."""
     return JobOptions(
         bulk=wanted.priority == "bulk",
         ttl_s=wanted.ttl,
@@ -102,7 +102,7 @@ def job_options(wanted: RequestOptions, *, is_async: bool) -> JobOptions:
 
 
 def _webhook_url(wanted: RequestOptions) -> str | None:
-    """The URL, as far as it can be judged now: a name is looked up when the message is sent."""
+    """Return the URL after the checks that are possible now; a host name is looked up when the message is sent."""
     if wanted.webhook_url is None:
         return None
     settings = services().settings
@@ -118,10 +118,10 @@ def _webhook_url(wanted: RequestOptions) -> str | None:
 
 
 def _reader_grace_s(wanted: RequestOptions, *, is_async: bool) -> float | None:
-    """How long the job goes on when its client has gone; None where that makes no difference."""
+    """Return how long the job continues after its client has disconnected; None if it needs no reader."""
     if is_async and wanted.on_disconnect == "cancel":
         raise InvalidRequest(
-            'on_disconnect must be "continue" where the client does not wait (async, Prefer: respond-async); '
+            'on_disconnect must be "continue" if the client does not wait (async, Prefer: respond-async); '
             "got 'cancel'",
             param="on_disconnect",
         )

@@ -1,1 +1,1 @@
-"""What is noted of every request from its first byte to the last of its answer: a log line, figures, a trace."""
+"""Observes every request from its first byte to the last byte of its response: a log line, metrics, a trace."""

@@ -1,4 +1,4 @@
-"""One log line per request, when its answer has gone out: a stream's at its end."""
+"""Writes one log line per request, after its response has been sent; for a stream, at its end."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from api.observation.exchange import Exchange
 from common.observation import context
 from common.observation.logs import fields
 
-QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/static/<path:filename>"})  # asked for all the time
+QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/static/<path:filename>"})  # requested all the time
 
 log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """Observes exchanges. No query, header or body is logged: they may hold prompts and keys."""
+    """Observes exchanges. Queries, headers and bodies are not logged, because they may contain prompts and keys."""
 
     def begin(self, exchange: Exchange) -> None:
-        """Nothing is known yet."""
+        """Do nothing yet."""
 
     def end(self, exchange: Exchange) -> None:
-        """Write the line; those of probes are for DEBUG."""
+        """Write the line, at level DEBUG for probes."""
         duration_ms = round(exchange.duration_s * 1000, 1)
         log.log(
             logging.DEBUG if exchange.route in QUIET else logging.INFO,

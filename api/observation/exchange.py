@@ -1,6 +1,6 @@
-"""A request and its answer as the WSGI server sees them, for those who observe: streams end when their last byte does.
+"""Reports each request and its response to observers, as the WSGI server sees them: a stream ends with its last byte.
 
-Flask's own hooks see neither the bytes of a streamed answer nor the end of a file's.
+Flask's own hooks see neither the bytes of a streamed response nor the end of a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROUTE = "slm.route"  # key in the environ
 
 
 class Exchange:
-    """One request and its answer so far. `status` is 0 until the answer begins; `size` counts its body's bytes."""
+    """One request and its response so far. `status` is 0 until the response begins; `size` counts its body's bytes."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self.environ = environ
@@ -36,34 +36,34 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """The path without its query, percent-encoded: one word, whatever the client sent."""
+        """The path without its query, percent-encoded, so that it contains no spaces."""
         return quote(self.environ.get("PATH_INFO", "").encode("latin-1"))
 
     @property
     def route(self) -> str:
-        """The route that took it, as `/slm/jobs/<job_id>`; "" where none did."""
+        """The route that matched, such as `/slm/jobs/<job_id>`; empty if none did."""
         return str(self.environ.get(_ROUTE, ""))
 
     @property
     def duration_s(self) -> float:
-        """Since the request's head was read."""
+        """The time since the request's head was read."""
         return time.perf_counter() - self._started_at
 
 
 class Observer(Protocol):
-    """Is told of every exchange, in the greenlet that serves it."""
+    """Is called for every exchange, in the greenlet that serves it."""
 
     def begin(self, exchange: Exchange) -> None:
-        """The request's head is there."""
+        """Called when the request's head has been read."""
         ...
 
     def end(self, exchange: Exchange) -> None:
-        """The answer's last byte went out, or its client has gone. The context's fields still hold."""
+        """Called when the response has been sent or its client has gone, before the context's fields are cleared."""
         ...
 
 
 def observe(app: Flask, observers: Sequence[Observer]) -> None:
-    """Have the observers told of everything that the application serves."""
+    """Call the observers for everything that the application serves."""
     app.before_request(_note_route)
     app.wsgi_app = _Observed(app.wsgi_app, observers)  # type: ignore[method-assign]  # Flask's way to add middleware
 
@@ -90,16 +90,16 @@ class _Observed:
         context.begin()
         for observer in self._observers:
             observer.begin(exchange)
-        return _Answer(self._app(environ, note_status), exchange, self._end)
+        return _ObservedBody(self._app(environ, note_status), exchange, self._end)
 
     def _end(self, exchange: Exchange) -> None:
         for observer in self._observers:
             observer.end(exchange)
-        context.begin()  # the connection's next request has an id of its own
+        context.begin()  # the connection's next request has its own id
 
 
-class _Answer:
-    """The answer's parts; counts them, and tells when the server has done with them."""
+class _ObservedBody:
+    """The body's parts; counts their bytes, and calls `on_end` when the server is done with them."""
 
     def __init__(self, parts: Iterable[bytes], exchange: Exchange, on_end: Callable[[Exchange], None]) -> None:
         self._parts = parts

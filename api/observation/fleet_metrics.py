@@ -1,4 +1,4 @@
-"""The figures of the queue and of every worker, fetched from Redis at each scrape: the same from any API process."""
+"""Collects the metrics of the queue and of every worker from Redis at each scrape; any API process gives the same."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from common.observation.metrics_store import Family, MetricsStore
 
 
 class FleetMetrics(Collector):
-    """Reads the fleet. Where Redis does not answer, there is only that to tell."""
+    """Collects the metrics in Redis; if Redis does not answer, only the fact that it does not."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def collect(self) -> Iterable[Metric]:
-        """Everything as it stands."""
+        """Return the current metrics."""
         try:
             queue = read_queue_metrics(self._redis)
             workers = Fleet(self._redis).workers()
-            figures = MetricsStore(self._redis).read([one.id for one in workers])
+            metrics = MetricsStore(self._redis).read([one.id for one in workers])
         except RedisError:
             return [_redis_up(0)]
-        return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_merged(figures)]
+        return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_merged(metrics)]
 
 
 class NoFleet(Collector):
-    """What there is to tell while Redis is away."""
+    """Reports that Redis is away."""
 
     def collect(self) -> Iterable[Metric]:
-        """That it is."""
+        """Return the one metric."""
         return [_redis_up(0)]
 
 
@@ -45,7 +45,7 @@ def _redis_up(value: int) -> Metric:
 
 def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
     waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in the queue.", labels=["lane"])
-    running = GaugeMetricFamily("slm_jobs_running", "Jobs held by a worker.", labels=["lane"])
+    running = GaugeMetricFamily("slm_jobs_running", "Jobs claimed by a worker.", labels=["lane"])
     ended = CounterMetricFamily("slm_jobs", "Jobs that ended.", labels=["kind", "state"])
     for lane, count in queue.waiting.items():
         waiting.add_metric([lane.value], count)
@@ -59,11 +59,13 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
         running,
         ended,
         CounterMetricFamily("slm_failovers", "Attempts of jobs beyond their first.", value=happened["failovers"]),
-        CounterMetricFamily("slm_job_crashes", "Attempts whose worker died.", value=happened["crashes"]),
+        CounterMetricFamily(
+            "slm_job_crashes", "Attempts that ended when their worker died.", value=happened["crashes"]
+        ),
         CounterMetricFamily(
             "slm_jobs_quarantined", "Jobs set aside after their workers died.", value=happened["quarantined"]
         ),
-        GaugeMetricFamily("slm_quarantine_size", "Jobs set aside at present.", value=queue.quarantined),
+        GaugeMetricFamily("slm_quarantine_size", "Jobs set aside at present.", value=queue.dead_letters),
     ]
 
 
@@ -77,10 +79,10 @@ def _of_workers(workers: Sequence[WorkerReport]) -> Iterable[Metric]:
     return [by_state, slots]
 
 
-def _merged(figures: Mapping[str, Sequence[Family]]) -> Iterable[Metric]:
-    """The workers' own metrics, each once, with the series of all workers."""
+def _merged(by_worker: Mapping[str, Sequence[Family]]) -> Iterable[Metric]:
+    """Return each of the workers' own metrics once, with the series of all workers."""
     metrics: dict[str, Metric] = {}
-    for worker, families in figures.items():
+    for worker, families in by_worker.items():
         for family in families:
             metric = metrics.setdefault(family.name, Metric(family.name, family.help, family.kind))
             for sample in family.samples:

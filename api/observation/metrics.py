@@ -1,7 +1,7 @@
-"""The API's own figures: requests, and trouble with Redis.
+"""Defines the API's own metrics: requests, and failures of Redis.
 
-Several gunicorn workers keep theirs in files that any of them adds up: prometheus_client's multiprocess mode, which
-`gunicorn_conf.py` turns on. In a process by itself they are kept in memory.
+Several gunicorn workers write them to files, and any worker can add them up: prometheus_client's multiprocess mode,
+which `gunicorn_conf.py` turns on. Otherwise they stay in the memory of the process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from common.redis.failures import RedisTrouble
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # a client may send any word
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # clients may send any other word
 
 
 class ApiMetrics:
-    """Observes exchanges. Made once per process, before it talks to Redis."""
+    """Observes exchanges. Created once per process, before it connects to Redis."""
 
     def __init__(self) -> None:
         own = self._own = CollectorRegistry()
@@ -43,19 +43,19 @@ class ApiMetrics:
         self.redis_trouble = RedisTrouble(errors.inc, reconnects.inc)
 
     def begin(self, exchange: Exchange) -> None:
-        """Count it as in progress."""
+        """Count the request as in progress."""
         del exchange
         self._in_progress.inc()
 
     def end(self, exchange: Exchange) -> None:
-        """Count and time it."""
+        """Count and time the request."""
         method = exchange.method if exchange.method in METHODS else "other"
         self._in_progress.dec()
         self._requests.labels(method, exchange.route, str(exchange.status)).inc()
         self._durations.labels(method, exchange.route).observe(exchange.duration_s)
 
     def register_in(self, registry: CollectorRegistry) -> None:
-        """Have the registry collect the figures of all the API's processes on this machine."""
+        """Make the registry collect the metrics of all API processes on this machine."""
         if MULTIPROCESS_DIR in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:

@@ -1,4 +1,4 @@
-"""A span per request, within its client's trace. The jobs that it enters carry it to their workers."""
+"""Creates a span per request, within its client's trace. Jobs carry it to their workers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SPAN = "slm.span"  # key in the environ
 
 
 class ServerSpans:
-    """Observes exchanges, where traces are kept."""
+    """Observes exchanges if tracing is on."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
     def begin(self, exchange: Exchange) -> None:
-        """Begin the span; from here on jobs and log lines name it."""
+        """Begin the span, and add it to the context for jobs and log lines."""
         if exchange.path in PROBES:
             return
         span = self._tracer.start(
@@ -36,7 +36,7 @@ class ServerSpans:
         context.add(traceparent=span.traceparent)
 
     def end(self, exchange: Exchange) -> None:
-        """End it with what became of the request."""
+        """End the span with the outcome of the request."""
         span: Span | None = exchange.environ.get(_SPAN)
         if span is None:
             return

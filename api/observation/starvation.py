@@ -1,4 +1,4 @@
-"""Whether this process gets to run: one that does not misses answers that came in time, and is no judge of others."""
+"""Detects whether this process gets too little CPU time; such a process reads responses too late to judge others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 STEP_S = 0.1
 WINDOW_S = 20.0
-STARVED_S = 4.0  # about the time after which Redis counts as away (`redis_client.SOCKET_TIMEOUT_S`)
+STARVED_S = 4.0  # about the time after which Redis counts as away (`common.redis.client.SOCKET_TIMEOUT_S`)
 
 
 class Starvation:
-    """Measures by how much a thread that sleeps is woken too late.
+    """Measures how much too late a sleeping thread wakes up.
 
     Args:
-        clock: seconds; monotonic.
+        clock: returns seconds; monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +25,7 @@ class Starvation:
         self._sleeps_since: float | None = None
 
     def start(self) -> None:
-        """Begin to measure, on a thread of its own, until the process ends."""
+        """Start measuring on a thread, until the process ends."""
         threading.Thread(target=self._run, name="slm-starvation", daemon=True).start()
 
     def _run(self) -> None:
@@ -35,11 +35,11 @@ class Starvation:
             self.wake()
 
     def fall_asleep(self) -> None:
-        """A sleep of `STEP_S` begins."""
+        """Record the start of a sleep of `STEP_S`."""
         self._sleeps_since = self._clock()
 
     def wake(self) -> None:
-        """It is over."""
+        """Record the end of the sleep."""
         self._delays.append((self._clock(), self._delay()))
         self._sleeps_since = None
         while self._delays[0][0] < self._clock() - WINDOW_S:
@@ -50,6 +50,6 @@ class Starvation:
 
     @property
     def is_starved(self) -> bool:
-        """Whether the process has waited for its turn for `STARVED_S` seconds of the last `WINDOW_S`."""
+        """Whether the process was waiting for the CPU for `STARVED_S` of the last `WINDOW_S` seconds."""
         begin = self._clock() - WINDOW_S
         return self._delay() + sum(delay for at, delay in list(self._delays) if at >= begin) >= STARVED_S

@@ -1,5 +1,5 @@
-"""The routes under `/v1`: the service's jobs under the face that OpenAI's clients know.
+"""The routes under `/v1`: an API for OpenAI's clients, built on the same jobs.
 
-Rule of this folder: it gives other names and shapes to what the jobs are. What a client asks for and is not done here
-is refused by its name, never passed over.
+Rule of this folder: it only translates between jobs and OpenAI's objects. Fields that are not supported are rejected
+by name, never ignored.
 """

@@ -1,4 +1,4 @@
-"""What the routes under /v1 share."""
+"""Functions that the routes under `/v1` share."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ F = TypeVar("F", Batch, StoredFile)
 
 
 def catalogue() -> Catalogue:
-    """The models served now."""
+    """Return the models that are served now."""
     return Catalogue(services().overview.workers())
 
 
 def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:
-    """The options with the request's Idempotency-Key, if it has one; each of its jobs has a share of the key."""
+    """Return the options with the request's Idempotency-Key, if any; each of its jobs has its own key made from it."""
     key = idempotency_key()
     if key is None:
         return options
@@ -36,16 +36,16 @@ def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:
 
 
 def own(found: F, what: str) -> F:
-    """The file or batch that was found. Raises `NotFound` if it is somebody else's."""
+    """Return the file or batch if the caller may see it. Raises `NotFound` otherwise."""
     if not caller().may_see(found.owner):
         raise NotFound(f"There is no {what} {found.id[:60]!r}.", param=f"{what}_id")
     return found
 
 
 def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:
-    """An answer that streams the frames; `on_close` is called at its end, and at once when the client leaves."""
+    """Return a streaming response; `on_close` is called at its end, or when the client disconnects."""
     response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
-    # Not in a generator's `finally`: one that was never begun is closed without running it.
+    # Not in a generator's `finally`, which does not run if the generator was never started.
     response.call_on_close(on_close)
     response.call_on_close(watch_client(request.environ, on_close))
     return response

@@ -24,24 +24,24 @@ NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
 
 class ChatBody(SamplingBody):
-    """The body. Without a limit the answer may fill the context."""
+    """The body of a chat completion. Without a limit the answer may fill the context."""
 
     messages: Annotated[
         Annotated[list[Message], FIRST_ERROR],
-        Meaning("The conversation so far; the model's own chat template puts it together."),
+        Meaning("The conversation so far; the model's chat template combines the messages."),
     ] = Field(
         min_length=1,
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, each an object",
     )
     max_tokens: Annotated[
-        NewTokens | None, Meaning("Most tokens of the answer; the model's context binds besides.")
+        NewTokens | None, Meaning("Maximum number of tokens of the answer; the model's context also applies.")
     ] = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
     max_completion_tokens: Annotated[NewTokens | None, Meaning("OpenAI's newer name for `max_tokens`.")] = Field(
         None, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )
     logprobs: bool = Field(False, description="true or false")
-    top_logprobs: Annotated[int | None, Meaning("With `logprobs`, so many alternatives to each token.")] = Field(
+    top_logprobs: Annotated[int | None, Meaning("With `logprobs`, the number of alternatives for each token.")] = Field(
         None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
     )
     response_format: ResponseFormat | None = Field(None, description="an object with a type")
@@ -54,19 +54,19 @@ class ChatBody(SamplingBody):
         return self
 
     @model_validator(mode="after")
-    def _tells_of_tokens_where_it_tells_of_others(self) -> ChatBody:
+    def _top_logprobs_require_logprobs(self) -> ChatBody:
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs can only be used with logprobs: true", param="top_logprobs")
         return self
 
     @property
     def max_new_tokens(self) -> int:
-        """The most tokens of an answer."""
+        """The maximum number of tokens of an answer."""
         return self.max_completion_tokens or self.max_tokens or MAX_NEW_TOKENS
 
 
 class Chat(Endpoint[ChatBody]):
-    """Messages in, a message out."""
+    """The chat completions endpoint."""
 
     path = "/v1/chat/completions"
     id_prefix = "chatcmpl-"
@@ -75,7 +75,7 @@ class Chat(Endpoint[ChatBody]):
     names: ClassVar = {"prompt": "messages"}
 
     def params(self, body: ChatBody) -> list[GenerateParams]:
-        """As `Endpoint.params`."""
+        """See `Endpoint.params`."""
         prompt, seed = conversation(body.messages), body.drawn_seed()
         more: dict[str, Any] = {
             "grammar": None if body.response_format is None else body.response_format.grammar,
@@ -87,31 +87,31 @@ class Chat(Endpoint[ChatBody]):
         ]
 
     def choice(self, body: ChatBody, index: int, choice: GeneratedChoice) -> ChatChoice:
-        """As `Endpoint.choice`."""
+        """See `Endpoint.choice`."""
         del body
         message = ChatMessage(role="assistant", content=choice.text, refusal=None)
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
         return ChatChoice(index=index, message=message, logprobs=scored, finish_reason=choice.finish_reason)
 
     def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
-        """The role comes first."""
+        """Return the role."""
         del body
         return _delta(index, {"role": "assistant", "content": ""})
 
     def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChatChunkChoice:
-        """As `Endpoint.piece`."""
+        """See `Endpoint.piece`."""
         return _delta(index, {"content": text}, scored=scored)
 
     def closing(self, index: int, finish_reason: FinishReason) -> ChatChunkChoice:
-        """As `Endpoint.closing`."""
+        """See `Endpoint.closing`."""
         return _delta(index, {}, finish_reason)
 
 
 def _delta(
     index: int, delta: ChatDelta, finish_reason: FinishReason | None = None, scored: ScoredTokens | None = None
 ) -> ChatChunkChoice:
-    told = None if scored is None else scored.for_chat()
-    return {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
+    written = None if scored is None else scored.for_chat()
+    return {"index": index, "delta": delta, "logprobs": written, "finish_reason": finish_reason}
 
 
 CHAT = Chat(ChatBody)

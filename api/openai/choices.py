@@ -1,4 +1,4 @@
-"""The ended generations of a request, one per choice."""
+"""Reads the results of a request's generations, one per choice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.jobs.job import GenerateResult, JobRecord, JobState
 
 @dataclass(frozen=True, slots=True)
 class GeneratedChoice:
-    """One generation that has ended well. `text` is the answer to the letter; `prompt_text` what the model saw."""
+    """One successful generation. `text` is the exact answer, and `prompt_text` the prompt as the model saw it."""
 
     text: str
     prompt_text: str
@@ -30,8 +30,8 @@ class GeneratedChoice:
         """Read an ended job.
 
         Raises:
-            SLMError: the job failed with it.
-            Cancelled: it was cancelled, or has not ended because its client has gone.
+            SLMError: the job failed with this error.
+            Cancelled: the job was cancelled, or has not ended because its client has disconnected.
         """
         if record.error is not None:
             raise record.error
@@ -50,7 +50,7 @@ class GeneratedChoice:
 
 
 def usage(choices: Sequence[GeneratedChoice], per_prompt: int) -> TokenCounts:
-    """The tokens of a request; a prompt counts once for all its choices, which follow each other."""
+    """Count the tokens of a request. A prompt counts once for its choices, which are adjacent."""
     prompt = sum(choice.prompt_tokens for choice in choices[::per_prompt])
     completion = sum(choice.completion_tokens for choice in choices)
     return TokenCounts(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)

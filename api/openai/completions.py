@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: texts go on as they stand, without a template."""
+"""`POST /v1/completions`: continues texts without a template."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tokens = Annotated[list[TokenId], Field(min_length=1), FIRST_ERROR]
 
 
 class CompletionBody(SamplingBody):
-    """The body."""
+    """The body of a completion."""
 
     prompt: (
         Text
@@ -38,13 +38,13 @@ class CompletionBody(SamplingBody):
     max_tokens: int = Field(
         DEFAULT_MAX_TOKENS, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
     )
-    echo: Annotated[bool, Meaning("Whether the prompt's text stands before the answer.")] = Field(
+    echo: Annotated[bool, Meaning("Whether the answer begins with the prompt's text.")] = Field(
         False, description="true or false"
     )
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
 
     @model_validator(mode="after")
-    def _is_not_too_much_at_once(self) -> CompletionBody:
+    def _has_few_enough_choices(self) -> CompletionBody:
         if len(self.prompts) * self.n > MAX_CHOICES:
             raise InvalidRequest(
                 f"n must be such that all prompts together get at most {MAX_CHOICES} choices; got {self.n} for "
@@ -54,16 +54,16 @@ class CompletionBody(SamplingBody):
         return self
 
     @model_validator(mode="after")
-    def _echoes_no_log_probabilities(self) -> CompletionBody:
+    def _has_no_echo_with_logprobs(self) -> CompletionBody:
         if self.echo and self.logprobs is not None:
-            raise InvalidRequest("logprobs cannot be used with echo: a prompt has none here", param="logprobs")
+            raise InvalidRequest("logprobs cannot be used with echo: prompts have no logprobs", param="logprobs")
         return self
 
     @model_validator(mode="after")
-    def _knows_what_to_echo(self) -> CompletionBody:
-        """A stream begins with the prompt's text, which only the worker could make out of token ids."""
+    def _can_echo(self) -> CompletionBody:
+        """Reject token ids: a stream begins with the prompt's text, which only the worker could decode."""
         if self.echo and self.stream and not all(isinstance(prompt, RawText) for prompt in self.prompts):
-            raise InvalidRequest("echo cannot be used in a stream whose prompt is token ids", param="echo")
+            raise InvalidRequest("echo cannot be used in a stream if the prompt is token ids", param="echo")
         return self
 
     @property
@@ -80,7 +80,7 @@ def _prompt(one: str | list[int]) -> RawText | TokenIds:
 
 
 class Completions(Endpoint[CompletionBody]):
-    """Texts in, texts out."""
+    """The completions endpoint."""
 
     path = "/v1/completions"
     id_prefix = "cmpl-"
@@ -89,7 +89,7 @@ class Completions(Endpoint[CompletionBody]):
     names: ClassVar = {}
 
     def params(self, body: CompletionBody) -> list[GenerateParams]:
-        """As `Endpoint.params`."""
+        """See `Endpoint.params`."""
         seed = body.drawn_seed()
         return [
             GenerateParams(
@@ -100,29 +100,29 @@ class Completions(Endpoint[CompletionBody]):
         ]
 
     def choice(self, body: CompletionBody, index: int, choice: GeneratedChoice) -> CompletionChoice:
-        """As `Endpoint.choice`."""
+        """See `Endpoint.choice`."""
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs)
         return _choice(index, choice.prompt_text * body.echo + choice.text, choice.finish_reason, scored)
 
     def opening(self, body: CompletionBody, index: int) -> CompletionChoice | None:
-        """The prompt, where it is to be echoed."""
+        """Return the prompt if it is echoed."""
         prompt = body.prompts[index // body.n]
         return _choice(index, prompt.text) if body.echo and isinstance(prompt, RawText) else None
 
     def piece(self, index: int, text: str, scored: ScoredTokens | None) -> CompletionChoice:
-        """As `Endpoint.piece`."""
+        """See `Endpoint.piece`."""
         return _choice(index, text, scored=scored)
 
     def closing(self, index: int, finish_reason: FinishReason) -> CompletionChoice:
-        """As `Endpoint.closing`."""
+        """See `Endpoint.closing`."""
         return _choice(index, "", finish_reason)
 
 
 def _choice(
     index: int, text: str, finish_reason: FinishReason | None = None, scored: ScoredTokens | None = None
 ) -> CompletionChoice:
-    told = None if scored is None else scored.for_completion()
-    return {"index": index, "text": text, "logprobs": told, "finish_reason": finish_reason}
+    written = None if scored is None else scored.for_completion()
+    return {"index": index, "text": text, "logprobs": written, "finish_reason": finish_reason}
 
 
 COMPLETIONS = Completions(CompletionBody)

@@ -1,4 +1,4 @@
-"""What an endpoint makes of a request: the generations that it asks for, and the shapes of its answers."""
+"""The base of the two endpoints: which generations a request needs, and how its responses are built."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ B = TypeVar("B", bound=SamplingBody)
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeader:
-    """What an answer and every chunk of it say alike. `job_id` is the first job's; `created` in s since the epoch."""
+    """The fields that a response and its chunks share. `job_id` is the first job's; `created` in s since the epoch."""
 
     job_id: str
     created: int
@@ -30,41 +30,41 @@ class ResponseHeader:
 
 
 class Endpoint(ABC, Generic[B]):
-    """One of the two that complete texts."""
+    """Completions or chat completions."""
 
     path: ClassVar[str]
     id_prefix: ClassVar[str]
     object_name: ClassVar[str]
     chunk_name: ClassVar[str]
-    names: ClassVar[Mapping[str, str]]  # of what the worker knows under other names than the request does
+    names: ClassVar[Mapping[str, str]]  # the worker's names of fields -> the request's
 
     def __init__(self, schema: type[B]) -> None:
         self.schema = schema
 
     @abstractmethod
     def params(self, body: B) -> list[GenerateParams]:
-        """One generation per choice: the choices of a prompt follow each other."""
+        """Return one generation per choice; the choices of a prompt are adjacent."""
 
     @abstractmethod
     def choice(self, body: B, index: int, choice: GeneratedChoice) -> ChatChoice | CompletionChoice:
-        """One choice of a complete answer."""
+        """Return one choice of a complete response."""
 
     @abstractmethod
     def opening(self, body: B, index: int) -> ChunkChoice | None:
-        """What a choice begins with in a stream, before its first token; None for nothing."""
+        """Return the chunk before the first token of a choice in a stream; None if there is none."""
 
     @abstractmethod
     def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChunkChoice:
-        """The next piece of a choice, with its tokens where their log probabilities were asked for."""
+        """Return the next chunk of a choice; `scored` are its tokens if log probabilities were requested."""
 
     @abstractmethod
     def closing(self, index: int, finish_reason: FinishReason) -> ChunkChoice:
-        """The end of a choice."""
+        """Return the last chunk of a choice."""
 
     def answer(
         self, body: B, header: ResponseHeader, choices: Sequence[GeneratedChoice]
     ) -> ChatCompletion | Completion:
-        """The complete answer."""
+        """Return the complete response."""
         answer = {
             **self._header(header, self.object_name),
             "choices": [self.choice(body, index, choice) for index, choice in enumerate(choices)],
@@ -74,7 +74,7 @@ class Endpoint(ABC, Generic[B]):
         return cast(ChatCompletion | Completion, answer)
 
     def chunk(self, header: ResponseHeader, choices: Sequence[ChunkChoice]) -> ChatChunk | Completion:
-        """One chunk of a stream."""
+        """Return one chunk of a stream."""
         chunk = {
             **self._header(header, self.chunk_name),
             "system_fingerprint": header.fingerprint,

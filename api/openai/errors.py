@@ -1,4 +1,4 @@
-"""Errors in the shape that OpenAI's clients read."""
+"""Converts errors to the form that OpenAI's clients expect."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from common.errors import SLMError
 
 PATH_PREFIX = "/v1/"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_CODES = {"prompt_too_long": "context_length_exceeded"}  # where their clients look for a name of theirs
+_CODES = {"prompt_too_long": "context_length_exceeded"}  # codes for which OpenAI has its own names
 
 
 def body(err: SLMError) -> OpenAIError:
-    """The error object; its four keys are always there."""
+    """Return the error object, always with all four keys."""
     code = _CODES.get(err.code, err.code)
     return OpenAIError(error=OpenAIErrorBody(message=err.message, type=_type(err.status), param=err.param, code=code))
 
@@ -21,5 +21,5 @@ def _type(status: int) -> str:
 
 
 def headers(err: SLMError) -> dict[str, str]:
-    """Their clients try 409 and every 5xx again unless they are told not to."""
+    """Return the header that says whether to retry; without it, OpenAI's clients retry after 409 and every 5xx."""
     return {"X-Should-Retry": "true" if err.retryable else "false"}

@@ -1,4 +1,4 @@
-"""The jobs of one request, one per choice."""
+"""Submits and follows the jobs of one request, one per choice."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from common.jobs.store import QueuePosition
 
 log = logging.getLogger(__name__)
 
-News = Event | QueuePosition | None  # None: nothing happened for a while
+Update = Event | QueuePosition | None  # None: nothing happened for a while
 
 
 class Generations:
-    """Followed jobs. A context manager: leaving it ends the subscriptions.
+    """The jobs of a request. A context manager: exiting it ends the subscriptions.
 
     Args:
-        service: knows the jobs.
-        caller: whose jobs they are.
-        jobs: what is wanted, one per choice.
+        service: submits the jobs.
+        caller: the owner of the jobs.
+        jobs: the jobs to submit, one per choice.
 
     Raises:
-        SLMError: one of them cannot be entered; those that were are cancelled.
+        SLMError: a job could not be submitted; the others were cancelled.
     """
 
     def __init__(self, service: JobService, caller: Caller, jobs: Sequence[NewJob]) -> None:
@@ -52,24 +52,24 @@ class Generations:
 
     @property
     def first(self) -> LiveJob:
-        """The job that gives the answer its id."""
+        """The job that gives the response its id."""
         return self._jobs[0]
 
     @property
     def count(self) -> int:
-        """How many choices there are."""
+        """The number of choices."""
         return len(self._jobs)
 
     def wait(self) -> list[GeneratedChoice]:
-        """Wait for the end of all.
+        """Wait until all jobs have ended; return their results.
 
         Raises:
-            SLMError: a job failed with it; the others are cancelled.
-            Cancelled: somebody cancelled a job, or the client has gone.
+            SLMError: a job failed with this error; the others are cancelled.
+            Cancelled: somebody cancelled a job, or the client has disconnected.
         """
         try:
-            for _, news in self.story(pulse_s=WAIT_PULSE_S):
-                if (error := failure(news)) is not None:
+            for _, update in self.event_stream(pulse_s=WAIT_PULSE_S):
+                if (error := failure(update)) is not None:
                     raise error
             return self._choices()
         except SLMError as err:
@@ -77,7 +77,7 @@ class Generations:
             raise
 
     def choices(self) -> list[GeneratedChoice]:
-        """What they came to, once all have ended. Raises as `wait`."""
+        """Return the results after all jobs have ended. Raises as `wait`."""
         try:
             return self._choices()
         except SLMError as err:
@@ -88,13 +88,13 @@ class Generations:
         return [self._choice(job.id) for job in self._jobs]
 
     def _choice(self, job_id: str) -> GeneratedChoice:
-        return GeneratedChoice.of(self._service.get(job_id, self._caller), self._service.told(job_id))
+        return GeneratedChoice.of(self._service.get(job_id, self._caller), self._service.logged_events(job_id))
 
     def raise_early_error(self, timeout_s: float) -> None:
-        """Wait until each has its first token or has ended, `timeout_s` at most.
+        """Wait, for at most `timeout_s`, until each job has its first token or has ended.
 
         Raises:
-            SLMError: a job failed before there was anything to show; the others are cancelled.
+            SLMError: a job failed before its first token; the others are cancelled.
         """
         deadline = time.monotonic() + timeout_s
         try:
@@ -104,25 +104,25 @@ class Generations:
             self.give_up(err)
             raise
 
-    def story(self, *, pulse_s: float) -> Iterator[tuple[int, News]]:
-        """What happens to the jobs, each time with the index of the choice, up to the end of all.
+    def event_stream(self, *, pulse_s: float) -> Iterator[tuple[int, Update]]:
+        """Yield the updates of all jobs, each with the index of its choice, until all have ended.
 
         Raises:
-            JobLost: Redis no longer has one of them.
+            JobLost: Redis no longer has one of the jobs.
         """
         if len(self._jobs) == 1:
-            return ((0, news) for news in self.first.story(pulse_s=pulse_s))
+            return ((0, update) for update in self.first.event_stream(pulse_s=pulse_s))
         return self._merged(pulse_s)
 
-    def _merged(self, pulse_s: float) -> Iterator[tuple[int, News]]:
-        """One thread a job. What a slow client has not taken waits here: never more than the answers themselves."""
+    def _merged(self, pulse_s: float) -> Iterator[tuple[int, Update]]:
+        """Follow each job on its own thread. Updates for a slow client wait here, never more than the answers' size."""
         inbox: queue.SimpleQueue[tuple[int, Event | QueuePosition] | SLMError | None] = queue.SimpleQueue()
 
         def follow(index: int, job: LiveJob) -> None:
             try:
-                for news in job.story(pulse_s=pulse_s):
-                    if news is not None:
-                        inbox.put((index, news))
+                for update in job.event_stream(pulse_s=pulse_s):
+                    if update is not None:
+                        inbox.put((index, update))
             except SLMError as err:
                 inbox.put(err)
             inbox.put(None)
@@ -132,37 +132,37 @@ class Generations:
         num_open = len(self._jobs)
         while num_open:
             try:
-                news = inbox.get(timeout=pulse_s)
+                update = inbox.get(timeout=pulse_s)
             except queue.Empty:
                 yield 0, None
                 continue
-            if isinstance(news, SLMError):
-                raise news
-            if news is None:
+            if isinstance(update, SLMError):
+                raise update
+            if update is None:
                 num_open -= 1
             else:
-                yield news
+                yield update
 
     def give_up(self, reason: Exception) -> None:
-        """Cancel what this request has entered, since it can bring no whole answer; not if its client has gone.
+        """Cancel the request's jobs after an error, because there can be no complete response; not after a disconnect.
 
-        If the server stops, a client that has a way back finds it again.
+        If the server stops, jobs that the client can find again are not cancelled.
         """
         if self._is_closed:
             return
         self.close()
         for job, new in zip(self._jobs, self._new_jobs, strict=False):
-            if not job.is_repeat and not (isinstance(reason, ServerStopping) and new.can_be_found_again):
+            if not job.is_repeat and not (isinstance(reason, ServerStopping) and new.can_be_resumed):
                 _cancel(self._service, job.id, self._caller)
 
     def abandon(self) -> None:
-        """The client that waited for the whole answer has gone; end the jobs if nobody can come back for them."""
+        """Stop following after the client has disconnected; cancel jobs that nobody can find again."""
         self._is_closed = True
         for job, new in zip(self._jobs, self._new_jobs, strict=True):
             self._service.abandon(job, new)
 
     def close(self) -> None:
-        """End the subscriptions; whoever waits is let go. May be called twice and from any thread."""
+        """End the subscriptions, and the iteration of a reader. May be called twice and from any thread."""
         self._is_closed = True
         for job in self._jobs:
             job.close()
@@ -176,11 +176,11 @@ class Generations:
         self.close()
 
 
-def failure(news: News) -> SLMError | None:
-    """The error that a job has just ended with; a cancelled one has none of its own."""
-    if isinstance(news, Event) and news.type is EventType.ERROR:
-        return SLMError.from_dict(news.data)
-    if isinstance(news, Event) and news.data.get("state") == JobState.CANCELLED:
+def failure(update: Update) -> SLMError | None:
+    """Return the error with which a job has just ended, or `Cancelled`; None if the update is something else."""
+    if isinstance(update, Event) and update.type is EventType.ERROR:
+        return SLMError.from_dict(update.data)
+    if isinstance(update, Event) and update.data.get("state") == JobState.CANCELLED:
         return Cancelled("The job was cancelled.")
     return None
 

@@ -1,4 +1,4 @@
-"""Listings in pages, as OpenAI's clients turn them."""
+"""Builds pages of listings in OpenAI's form."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ L = TypeVar("L", bound=Listing)
 
 
 def page_arguments(id_form: str, *more: str) -> tuple[str | None, int]:
-    """`after`, an id of that form, and `limit` of the query, which may have the names in `more` too.
+    """Return `after`, an id of that form, and `limit` from the query, which may also have the arguments in `more`.
 
     Raises:
-        InvalidRequest: one of them is wrong.
+        InvalidRequest: an argument is wrong or unknown.
     """
     known = {"after", "limit", *more}
     for name in request.args.keys() - known:
@@ -37,7 +37,7 @@ def page_arguments(id_form: str, *more: str) -> tuple[str | None, int]:
 
 
 def listing(kind: type[L], items: Sequence[Listed], *, has_more: bool) -> L:
-    """One page, typed as `kind`."""
+    """Return one page of type `kind`."""
     del kind
     page = {
         "object": "list",

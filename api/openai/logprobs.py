@@ -1,4 +1,4 @@
-"""Log probabilities in the two shapes that OpenAI's clients know."""
+"""Converts log probabilities to OpenAI's two forms."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from common.jobs.logprobs import ScoredToken, TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class ScoredTokens:
-    """Tokens of an answer with their log probabilities; `offsets` says where in the text (characters) each begins."""
+    """Tokens of an answer with their log probabilities; `offsets` are their positions in the text, in characters."""
 
     tokens: Sequence[TokenLogprobs]
     offsets: Sequence[int]
 
     def for_chat(self) -> ChatLogprobs:
-        """`logprobs` of a chat completion's choice."""
+        """Return the `logprobs` of a chat completion's choice."""
         tokens = [ChatToken(**_scored(one.chosen), top_logprobs=_top(one)) for one in self.tokens]
         return ChatLogprobs(content=tokens, refusal=None)
 
     def for_completion(self) -> CompletionLogprobs:
-        """`logprobs` of a completion's choice. The chosen token is among the alternatives, as OpenAI tells it."""
+        """Return the `logprobs` of a completion's choice. The alternatives include the chosen token, as in OpenAI's."""
         return CompletionLogprobs(
             tokens=[one.chosen.text for one in self.tokens],
             token_logprobs=[one.chosen.logprob for one in self.tokens],
@@ -35,14 +35,14 @@ class ScoredTokens:
 
 
 class TokenScale:
-    """Measures where an answer's tokens begin, as they come. A token can be a part of a character."""
+    """Measures the text offsets of an answer's tokens as they arrive. A token can be a part of a character."""
 
     def __init__(self) -> None:
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def take(self, wire: Sequence[Any]) -> ScoredTokens:
-        """The next tokens, as an event has them."""
+        """Convert the next tokens, in the wire form of events."""
         tokens = [TokenLogprobs.from_wire(one) for one in wire]
         return ScoredTokens(tokens, [self._measure(one.chosen) for one in tokens])
 

@@ -1,4 +1,4 @@
-"""What can be asked for by name: what the workers serve, the base model or an adapter on it."""
+"""Lists the models that requests can name: the base model, or an adapter, as the workers serve them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from common.errors import ModelNotFound, NoWorker
 from common.fleet import WorkerReport
 from common.jobs.store import NO_WORKER_RETRY_S
 
-CREATED = 0  # nobody knows when a model was made, and OpenAI's clients want a time
+CREATED = 0  # the real time is unknown, but OpenAI's clients require one
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One name. `parent` is the base of an adapter; `context` the most tokens of prompt and answer, once loaded."""
+    """One model. `parent` is the base of an adapter; `context` is the maximum number of tokens, once it is loaded."""
 
     id: str
     parent: str | None
@@ -27,7 +27,7 @@ class Model:
         return self.id if self.parent is None else f"{self.id} (an adapter of {self.parent})"
 
     def to_dict(self) -> ModelObject:
-        """The model object, with the fields that vLLM has besides."""
+        """Return the model object, with vLLM's additional fields."""
         return ModelObject(
             id=self.id,
             object="model",
@@ -40,28 +40,28 @@ class Model:
 
 
 class Catalogue:
-    """The models of the live workers; if several report one name, the worker that holds the model speaks.
+    """The models of the live workers. If several workers report a name, the one that has loaded the model is used.
 
-    An adapter is merged into its base, so only its own name is served: under the base's, clients would get the adapter.
+    An adapter is merged into its base, so only the adapter's name is served: the base alone is not available.
     """
 
     def __init__(self, workers: Sequence[WorkerReport]) -> None:
         speaking = sorted(workers, key=lambda one: not one.holds_model)
-        self._speaker = speaking[0] if speaking else None
+        self._source = speaking[0] if speaking else None
         self._models: dict[str, Model] = {}
         for model in filter(None, map(_served, speaking)):
             self._models.setdefault(model.id, model)
 
     def all(self) -> list[Model]:
-        """Every model."""
+        """Return all models."""
         return list(self._models.values())
 
     def get(self, name: str) -> Model:
-        """The model of that name.
+        """Return the model of that name.
 
         Raises:
-            ModelNotFound: there is none.
-            NoWorker: nobody is there to know.
+            ModelNotFound: no model has that name.
+            NoWorker: no worker is alive.
         """
         if not self._models:
             raise NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
@@ -72,8 +72,8 @@ class Catalogue:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with what computes the answers: the same seed gives the same answer as long as it stays."""
-        one = self._speaker
+        """A hash of everything that affects the answers: while it is unchanged, the same seed gives the same answer."""
+        one = self._source
         if one is None:
             return _fingerprint()
         return _fingerprint(one.base_model, one.lora_path, one.base_id, one.adapter_id, one.dtype, one.device)
@@ -94,5 +94,5 @@ def _served(worker: WorkerReport) -> Model | None:
 
 
 def _name(source: str) -> str:
-    """A hub id is a name already; of a folder, the last part is."""
+    """Return the name of a model: a hub id, or the last part of a path."""
     return Path(source).name if source.startswith((".", "/", "~")) else source

@@ -1,4 +1,4 @@
-"""Models, chat completions and completions."""
+"""The routes for models, chat completions and completions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
 from api.http.disconnect import watch_client
 from api.http.request_body import json_text
-from api.jobs.request import check_presence, job_options
+from api.jobs.request import check_connected, job_options
 from api.jobs.sse import FIRST_EVENT_WAIT_S
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.chat import CHAT
@@ -35,25 +35,25 @@ set_access(openai, Access.USER)
 
 @openai.get("/models")
 def list_models() -> Response:
-    """What can be asked for by name."""
+    """List the models."""
     return jsonify(ModelList(object="list", data=[model.to_dict() for model in catalogue().all()]))
 
 
 @openai.get("/models/<path:model_id>")
 def show_model(model_id: str) -> Response:
-    """One model."""
+    """Show one model."""
     return jsonify(catalogue().get(model_id).to_dict())
 
 
 @openai.post("/chat/completions")
 def complete_chat() -> Response:
-    """The assistant's next message, whole or in pieces."""
+    """Generate the assistant's next message, whole or as a stream."""
     return _complete(CHAT)
 
 
 @openai.post("/completions")
 def complete_text() -> Response:
-    """What a text goes on with, whole or in pieces."""
+    """Continue a text, whole or as a stream."""
     return _complete(COMPLETIONS)
 
 
@@ -64,7 +64,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
         models.get(body.model)
     if body.stream:
         open_stream()
-    check_presence(new[0])
+    check_connected(new[0])
     generations = Generations(services().jobs, caller(), new)
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:
@@ -82,7 +82,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
 
 
 def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
-    """The jobs that the request asks for, one per choice. Each has its own share of the Idempotency-Key."""
+    """Return the request's jobs, one per choice, each with its own key derived from the Idempotency-Key."""
     options = job_options(body, is_async=False)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     return [

@@ -1,4 +1,4 @@
-"""What the bodies of chat completions and completions have in common."""
+"""The fields that the bodies of chat completions and completions share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.errors import InvalidRequest
 from common.jobs.sampling import SamplingParams
 
 MAX_CHOICES = 128
-LEAST_TOP_P = 1e-9  # leaves the most probable token alone, which is what 0 means
+LEAST_TOP_P = 1e-9  # keeps only the most probable token, which is the meaning of 0
 
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -28,36 +28,36 @@ class StreamOptions(Strict):
 
 
 class OpenAIBody(Strict):
-    """What all bodies that ask for text have: OpenAI's fields with OpenAI's defaults."""
+    """The fields of all generation requests under `/v1`, with OpenAI's defaults."""
 
-    model: Annotated[str, Meaning("Which model answers.")] = Field(
+    model: Annotated[str, Meaning("The model to use.")] = Field(
         min_length=1, description="the name of a model that GET /v1/models lists"
     )
     temperature: float = Field(1.0, ge=0, le=2, description="a number from 0 to 2")
     top_p: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
-    stream: Annotated[bool, Meaning("Whether the answer comes in pieces.")] = Field(False, description="true or false")
-    user: Annotated[str | None, Meaning("For the client's own use.")] = Field(
-        None, description="a string of the client's own; it changes nothing"
+    stream: Annotated[bool, Meaning("Whether to stream the answer.")] = Field(False, description="true or false")
+    user: Annotated[str | None, Meaning("For the client's own use; the server ignores it.")] = Field(
+        None, description="a string"
     )
 
     @property
     def usable_top_p(self) -> float:
-        """As the sampler takes it."""
+        """The value for the sampler."""
         return max(self.top_p, LEAST_TOP_P)
 
 
 class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
-    """Of chat completions and completions: vLLM's fields in addition, and this service's own (`RequestOptions`)."""
+    """The fields of completions and chat completions: also vLLM's fields and the job options (`RequestOptions`)."""
 
-    n: Annotated[int, Meaning("How many answers to each prompt.")] = Field(
+    n: Annotated[int, Meaning("Number of answers to each prompt.")] = Field(
         1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}"
     )
     stream_options: Annotated[
-        StreamOptions | None, Meaning("With `include_usage`, the last piece counts the tokens.")
+        StreamOptions | None, Meaning("With `include_usage`, the last chunk has the numbers of tokens.")
     ] = Field(None, description='an object with "include_usage"')
-    min_tokens: Annotated[int, Meaning("Before these no end token, stop token or stop string ends the answer.")] = (
-        Field(0, ge=0, le=MAX_NEW_TOKENS, description=f"an integer from 0 to {MAX_NEW_TOKENS}")
-    )
+    min_tokens: Annotated[
+        int, Meaning("Minimum number of tokens before an end token, stop token or stop string ends the answer.")
+    ] = Field(0, ge=0, le=MAX_NEW_TOKENS, description=f"an integer from 0 to {MAX_NEW_TOKENS}")
     seed: int | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED, description="an integer of 64 bits")
     top_k: int = Field(0, ge=-1, le=1_000_000, description="an integer from 0 to 1000000; 0 and -1 mean off")
     logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)] = Field(
@@ -69,22 +69,22 @@ class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
     )
 
     @model_validator(mode="after")
-    def _streams_where_it_has_options_for_it(self) -> SamplingBody:
+    def _stream_options_require_stream(self) -> SamplingBody:
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options can only be used with stream: true", param="stream_options")
         return self
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream tells at its end how many tokens it came to."""
+        """Whether the last chunk of a stream has the numbers of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def drawn_seed(self) -> int:
-        """The seed of the first choice; drawn where the client gave none, so that every attempt samples alike."""
+        """Return the seed of the first choice; a random one if it is missing, so that all attempts sample the same."""
         return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed
 
     def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
-        """How to sample one choice; `more` are the fields that the endpoints have each for themselves."""
+        """Return the sampling parameters of one choice; `more` are the values that differ between the endpoints."""
         return self.sampling(
             seed=seed % (MAX_SEED + 1),
             min_new_tokens=self.min_tokens,

@@ -1,4 +1,4 @@
-"""The jobs of one request as a stream of chunks."""
+"""Streams the jobs of one request as chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from api.jobs.sse import HEARTBEAT
 from api.openai import errors
 from api.openai.choices import usage
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
-from api.openai.generations import Generations, News, failure
+from api.openai.generations import Generations, Update, failure
 from api.openai.logprobs import TokenScale
 from api.openai.sampling_body import SamplingBody
 from common.errors import SLMError
@@ -25,7 +25,7 @@ B = TypeVar("B", bound=SamplingBody)
 
 
 class ChunkStream(Generic[B]):
-    """Writes the frames. What is no part of an answer (a queue position, a status) goes into comments."""
+    """Writes the frames. Queue positions and status lines, which OpenAI's format does not have, become comments."""
 
     def __init__(self, endpoint: Endpoint[B], body: B, header: ResponseHeader, generations: Generations) -> None:
         self._endpoint = endpoint
@@ -36,13 +36,13 @@ class ChunkStream(Generic[B]):
         self._scales = [TokenScale() for _ in range(generations.count)]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
-        """The frames up to `[DONE]`. An error ends them without it: what came cannot be taken for the whole."""
+        """Yield the frames up to `[DONE]`. An error ends them without it, to show that the answer is incomplete."""
         try:
             yield from self._opening()
-            for index, news in self._generations.story(pulse_s=pulse_s):
-                if (error := failure(news)) is not None:
+            for index, update in self._generations.event_stream(pulse_s=pulse_s):
+                if (error := failure(update)) is not None:
                     raise error
-                yield self._frame(index, news)
+                yield self._frame(index, update)
             if self._num_open == 0:
                 yield from self._ending()
         except SLMError as err:
@@ -56,10 +56,10 @@ class ChunkStream(Generic[B]):
             if (choice := self._endpoint.opening(self._body, index)) is not None:
                 yield self._chunk(choice)
 
-    def _frame(self, index: int, news: News) -> str:
-        if isinstance(news, Event):
-            return self._of_event(index, news)
-        return HEARTBEAT if news is None else position_comment(news)
+    def _frame(self, index: int, update: Update) -> str:
+        if isinstance(update, Event):
+            return self._of_event(index, update)
+        return HEARTBEAT if update is None else position_comment(update)
 
     def _of_event(self, index: int, event: Event) -> str:
         match event.type:
@@ -72,7 +72,7 @@ class ChunkStream(Generic[B]):
                 return event_comment(event)
 
     def _piece(self, index: int, event: Event) -> str:
-        """A token event can be empty: the bytes of a character may come in several tokens."""
+        """Return a chunk; empty if the event is, because the bytes of a character can span several tokens."""
         text, scored = event.data["text"], None
         if wire := event.data.get("logprobs"):
             scored = self._scales[index].take(wire)
@@ -90,17 +90,17 @@ class ChunkStream(Generic[B]):
 
 
 def data_frame(data: Mapping[str, Any]) -> str:
-    """A frame without a name."""
+    """Return a frame without an event name."""
     return f"data: {json.dumps(data)}\n\n"
 
 
-def position_comment(place: QueuePosition) -> str:
-    """Where the job stands in the queue."""
-    return f": queued, position {place.position}\n\n"
+def position_comment(found: QueuePosition) -> str:
+    """Return a comment with the job's queue position."""
+    return f": queued, position {found.position}\n\n"
 
 
 def event_comment(event: Event) -> str:
-    """What is told of a job that is no part of its answer."""
+    """Return a comment with a queued or status event."""
     if event.type is EventType.QUEUED:
         return f": queued, position {event.data['position']}\n\n"
     return f": {event.data['status']}\n\n"

@@ -1,5 +1,5 @@
-"""The reference: what every route takes and answers, as one OpenAPI 3.1 document (`GET /openapi.json`, `GET /docs`).
+"""Builds the reference of all routes: an OpenAPI 3.1 document (`GET /openapi.json`, `GET /docs`).
 
-Rule of this folder: it describes and never serves. Bodies are described by the models that check them
-(`api/schemas`, `api/openai`); whoever adds a route adds its `Operation` to one of the `*_operations` files.
+Rule of this folder: it only describes. Bodies are described by the models that validate them (`api/schemas`,
+`api/openai`). Every new route needs an `Operation` in one of the `*_operations` files.
 """

@@ -1,4 +1,4 @@
-"""The routes under `/v1/files` and `/v1/batches`, by their endpoints."""
+"""Describes the routes under `/v1/files` and `/v1/batches`, by their endpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from api.openai.batches.files import CONTENT_TYPES
 from api.openai.batches.routes import BatchBody
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import headers
-from api.reference.operation import FORM, Answer, Operation, Parameter, RequestBody, Tag, simple
+from api.reference.operation import FORM, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, UploadForm
 from api.schemas.parsing import OPENAI
@@ -26,29 +26,29 @@ FILE_ID = Parameter(
 BATCH_ID = Parameter(
     "path", "batch_id", {"type": "string", "pattern": f"^{ids.BATCH_ID}$"}, "The batch's id.", EXAMPLE_BATCH
 )
-PURPOSE = Parameter("query", "purpose", {"enum": ["batch", "batch_output"]}, "List files of this purpose alone.")
+PURPOSE = Parameter("query", "purpose", {"enum": ["batch", "batch_output"]}, "List only files with this purpose.")
 LIMIT = Parameter(
     "query",
     "limit",
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "The most to list.",
+    "Maximum number of items to list.",
     10,
 )
 
 
 def _after(one: Parameter) -> Parameter:
-    return Parameter("query", "after", one.schema, "The `last_id` of the page before.")
+    return Parameter("query", "after", one.schema, "The `last_id` of the previous page.")
 
 
 def _listing(id_: str, summary: str, model: type, *parameters: Parameter) -> Operation:
-    """A route that lists in pages."""
-    page = Answer("A page of them.", model)
+    """Describe a route that returns pages."""
+    page = SuccessResponse("A page of the list.", model)
     return simple(id_, Tag.BATCHES, summary, page, *parameters, errors=(errors.InvalidRequest,))
 
 
-def _of_one(which: Parameter, id_: str, summary: str, answer: Answer, *more: type[SLMError]) -> Operation:
-    """A route about one thing that has an id."""
-    return simple(id_, Tag.BATCHES, summary, answer, which, errors=(errors.NotFound, *more))
+def _of_one(which: Parameter, id_: str, summary: str, success: SuccessResponse, *more: type[SLMError]) -> Operation:
+    """Describe a route about one object."""
+    return simple(id_, Tag.BATCHES, summary, success, which, errors=(errors.NotFound, *more))
 
 
 BATCH_OPERATIONS = {
@@ -57,17 +57,17 @@ BATCH_OPERATIONS = {
         tag=Tag.BATCHES,
         summary="Upload a file of requests",
         body=RequestBody(UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
-        answers=[Answer("The file's record.", FileObject)],
+        responses=[SuccessResponse("The file's record.", FileObject)],
         errors=(errors.RedisFull, errors.QuotaExceeded),
     ),
     "files.list_files": _listing("listFiles", "List your files", FileList, _after(FILE_ID), LIMIT, PURPOSE),
-    "files.show_file": _of_one(FILE_ID, "showFile", "Show a file's record", Answer("The record.", FileObject)),
+    "files.show_file": _of_one(FILE_ID, "showFile", "Show a file's record", SuccessResponse("The record.", FileObject)),
     "files.read_file": _of_one(
-        FILE_ID, "readFile", "Read a file", Answer("Its content, to the letter.", media_types=CONTENT_TYPES)
+        FILE_ID, "readFile", "Read a file", SuccessResponse("Its exact content.", media_types=CONTENT_TYPES)
     ),
     "files.delete_file": replace(
-        _of_one(FILE_ID, "deleteFile", "Delete a file", Answer("It is gone.", DeletedFile)),
-        description="A batch that was made of it goes on.",
+        _of_one(FILE_ID, "deleteFile", "Delete a file", SuccessResponse("The file was deleted.", DeletedFile)),
+        description="Batches that read it continue.",
     ),
     "batches.create_batch": Operation(
         id="createBatch",
@@ -78,18 +78,21 @@ BATCH_OPERATIONS = {
             {"input_file_id": EXAMPLE_FILE, "endpoint": "/v1/chat/completions", "completion_window": "24h"},
             dialect=OPENAI,
         ),
-        answers=[Answer("The batch.", BatchObject)],
+        responses=[SuccessResponse("The batch.", BatchObject)],
         errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
     ),
     "batches.list_batches": _listing("listBatches", "List your batches", BatchList, _after(BATCH_ID), LIMIT),
     "batches.show_batch": _of_one(
-        BATCH_ID, "showBatch", "Show a batch: its state, its counts, its files", Answer("The batch.", BatchObject)
+        BATCH_ID,
+        "showBatch",
+        "Show a batch: its state, its counts, its files",
+        SuccessResponse("The batch.", BatchObject),
     ),
     "batches.cancel_batch": _of_one(
         BATCH_ID,
         "cancelBatch",
-        "Cancel a batch; what it has brought so far is kept",
-        Answer("The batch as it stands then.", BatchObject),
+        "Cancel a batch; its results so far are kept",
+        SuccessResponse("The batch with its new status.", BatchObject),
         errors.Conflict,
     ),
 }

@@ -32,7 +32,7 @@ class GenerateOptions(TypedDict, total=False):
 
 
 def written() -> str:
-    """The file's text."""
+    """Return the text of the file."""
     schema = component_schemas([RequestBody(GenerateBody, {})], [])[GenerateBody.__name__]
     fields = schema["properties"].items()
     lines = [f"    {name}: {_python(one)}\n" for name, one in fields if name not in SET_BY_THE_CLIENT]

@@ -1,4 +1,4 @@
-"""The OpenAPI document of an application."""
+"""Builds the OpenAPI document of an application."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from api.auth.access import Access, access_of
 from api.openai.errors import PATH_PREFIX
 from api.reference import headers
 from api.reference.batch_operations import BATCH_OPERATIONS
-from api.reference.error_models import BODY, GATE, OF_EVERY, error_answers
+from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.openai_operations import OPENAI_OPERATIONS
-from api.reference.operation import BYTES, EVENTS, JSON, Answer, Operation, Parameter, RequestBody, Schema, Tag
+from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, RequestBody, Schema, SuccessResponse, Tag
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
@@ -30,19 +30,19 @@ OPERATIONS: dict[str, Operation] = (
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
-    Tag.GENERATE: "Answers of the model, whole or piece by piece.",
-    Tag.JOBS: "Every request for work is a job: it can be asked for, followed from anywhere, and cancelled.",
-    Tag.MODEL: "What is loaded.",
-    Tag.OPENAI: "The same for clients of OpenAI's API, in its shapes.",
-    Tag.BATCHES: "Files of requests that run when others do not need the workers.",
-    Tag.OPERATE: "Health, figures, and jobs that went wrong.",
-    Tag.PAGES: "For people.",
+    Tag.GENERATE: "Generate answers, whole or as streams.",
+    Tag.JOBS: "Every request for work becomes a job, which can be shown, streamed from anywhere, and cancelled.",
+    Tag.MODEL: "The model and the workers.",
+    Tag.OPENAI: "The same for clients of OpenAI's API.",
+    Tag.BATCHES: "Files of requests that run as bulk jobs.",
+    Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
+    Tag.PAGES: "Pages for people.",
 }
 _PATH_PART = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
 
 def build(app: Flask) -> Json:
-    """Describe the application's routes. One that has no `Operation` is left out."""
+    """Return the OpenAPI document. Routes without an `Operation` are omitted."""
     paths: dict[str, Json] = {}
     for rule in app.url_map.iter_rules():
         if (operation := OPERATIONS.get(rule.endpoint)) is not None:
@@ -53,7 +53,7 @@ def build(app: Flask) -> Json:
         "info": _info(),
         "servers": [{"url": "/"}],
         "tags": [{"name": tag.value, "description": text} for tag, text in TAGS.items()],
-        "paths": dict(sorted(paths.items(), key=_queue_position)),
+        "paths": dict(sorted(paths.items(), key=_group_order)),
         "webhooks": {"jobEnded": {"post": _webhook()}},
         "components": _components(),
     }
@@ -65,8 +65,8 @@ def _info() -> Json:
         "version": __version__,
         "summary": "Serves a small language model with a LoRA adapter through a queue",
         "description": (
-            "Every request for work becomes a job: it survives the death of its worker, and its stream can be taken "
-            "up again behind any event. A server that has no API keys needs none."
+            "Every request for work becomes a job, which survives the death of its worker and has a stream that can "
+            "be resumed after any event. A server without API keys requires none."
         ),
         "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     }
@@ -81,14 +81,14 @@ def _method(rule: Rule) -> str:
     return method.lower()
 
 
-def _queue_position(item: tuple[str, Json]) -> int:
-    """Paths stand in the order of their groups, and in a group in that of the registry."""
+def _group_order(item: tuple[str, Json]) -> int:
+    """Return the sort key of a path: its group, then its order in the registry."""
     ids = [operation.id for tag in Tag for operation in OPERATIONS.values() if operation.tag is tag]
     return min(ids.index(operation["operationId"]) for operation in item[1].values())
 
 
 def _operation(rule: Rule, operation: Operation, access: Access) -> Json:
-    needs_admin = "Takes an admin's key." if access is Access.ADMIN else ""
+    needs_admin = "Requires an admin's key." if access is Access.ADMIN else ""
     written: Json = {
         "operationId": operation.id,
         "tags": [operation.tag.value],
@@ -103,10 +103,10 @@ def _operation(rule: Rule, operation: Operation, access: Access) -> Json:
 
 def _parameter(parameter: Parameter) -> Json:
     written = {
-        "in": parameter.place,
+        "in": parameter.location,
         "name": parameter.name,
         "description": parameter.description,
-        "required": parameter.place == "path",
+        "required": parameter.location == "path",
         "schema": parameter.schema,
     }
     return written if parameter.example is None else written | {"example": parameter.example}
@@ -122,38 +122,38 @@ def _ref(model: type) -> Schema:
 
 
 def _is_limited(rule: Rule, access: Access) -> bool:
-    """Whether the rate limits of a key count it."""
+    """Return whether requests to the route count against the key's rate limit for new work."""
     return _method(rule) == "post" and access is not Access.PUBLIC
 
 
 def _successes(rule: Rule, operation: Operation, access: Access) -> Json:
-    """The response objects by status; answers of one status differ in their media types."""
+    """Return the response objects by status; responses with the same status differ in their media types."""
     of_limits = headers.RATE if _is_limited(rule, access) else ()
     written: Json = {}
-    for answer in operation.answers:
-        response = written.setdefault(str(answer.status), {"description": "", "headers": {}})
-        response["description"] = "\n\n".join(filter(None, [response["description"], answer.description]))
-        for name in (*headers.ALWAYS, *answer.headers, *of_limits):
+    for success in operation.responses:
+        response = written.setdefault(str(success.status), {"description": "", "headers": {}})
+        response["description"] = "\n\n".join(filter(None, [response["description"], success.description]))
+        for name in (*headers.ALWAYS, *success.headers, *of_limits):
             response["headers"][name] = {"$ref": f"#/components/headers/{name}"}
-        for media_type in answer.media_types:
-            response.setdefault("content", {})[media_type] = _content(answer, media_type)
+        for media_type in success.media_types:
+            response.setdefault("content", {})[media_type] = _content(success, media_type)
     return written
 
 
-def _content(answer: Answer, media_type: str) -> Json:
+def _content(success: SuccessResponse, media_type: str) -> Json:
     schema: Schema = {"type": "object" if media_type == JSON else "string"}
     if media_type == BYTES:
         schema["format"] = "binary"
-    if answer.model is not None:
-        schema = _event(answer.model) if media_type == EVENTS else _ref(answer.model)
-    if answer.example is None:
+    if success.model is not None:
+        schema = _event(success.model) if media_type == EVENTS else _ref(success.model)
+    if success.example is None:
         return {"schema": schema}
-    # The schema of a stream describes one event, and its example shows the whole.
-    return {"schema": schema, "x-example" if media_type == EVENTS else "example": answer.example}
+    # The schema of a stream describes one event, but its example is a whole stream.
+    return {"schema": schema, "x-example" if media_type == EVENTS else "example": success.example}
 
 
 def _event(model: type) -> Schema:
-    """One event of the stream: OpenAPI 3.1 has no word for the whole."""
+    """Return the schema of one event of a stream, because OpenAPI 3.1 cannot describe the whole."""
     data = {"type": "string", "contentMediaType": JSON, "contentSchema": _ref(model)}
     return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["data"]}
 
@@ -161,13 +161,13 @@ def _event(model: type) -> Schema:
 def _failures(rule: Rule, operation: Operation, access: Access) -> Json:
     is_openai = rule.rule.startswith(PATH_PREFIX)
     kinds: set[type[SLMError]] = {*OF_EVERY, *operation.errors}
-    if not is_openai:  # the server does not know yet which shape its client reads
+    if not is_openai:  # this error occurs before the path is known, and always has the form of `/slm`
         kinds.add(HeadTooLarge)
     if access is not Access.PUBLIC:
         kinds |= {*GATE}
     if operation.body is not None:
         kinds |= {*BODY}
-    return error_answers(kinds, is_openai=is_openai)
+    return error_responses(kinds, is_openai=is_openai)
 
 
 def _webhook() -> Json:
@@ -175,24 +175,26 @@ def _webhook() -> Json:
         "operationId": "jobEnded",
         "security": [],
         "tags": [Tag.JOBS.value],
-        "summary": "A job has ended that was entered with a `webhook_url`",
-        "description": "Signed as Standard Webhooks are: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",
+        "summary": "A job with a `webhook_url` has ended",
+        "description": "Signed as in Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",
         "requestBody": {"required": True, "content": {JSON: {"schema": _ref(Webhook)}}},
-        "responses": {"2XX": {"description": "Delivered; anything else is tried again, five times."}},
+        "responses": {
+            "2XX": {"description": "Delivered; after any other response there are up to five more attempts."}
+        },
     }
 
 
 def _components() -> Json:
     bodies = {one.body.model: one.body for one in OPERATIONS.values() if one.body is not None}
-    answers = {answer.model for one in OPERATIONS.values() for answer in one.answers if answer.model is not None}
-    told: set[type] = {*answers, Error, OpenAIError, Webhook}
+    responses = {success.model for one in OPERATIONS.values() for success in one.responses if success.model is not None}
+    models_sent: set[type] = {*responses, Error, OpenAIError, Webhook}
     return {
-        "schemas": component_schemas(bodies.values(), sorted(told, key=lambda model: model.__name__)),
+        "schemas": component_schemas(bodies.values(), sorted(models_sent, key=lambda model: model.__name__)),
         "headers": {
-            name: {"description": text, "schema": schema} for name, (schema, text) in headers.ANSWER_HEADERS.items()
+            name: {"description": text, "schema": schema} for name, (schema, text) in headers.RESPONSE_HEADERS.items()
         },
         "securitySchemes": {
-            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as `slm_…`."},
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, such as `slm_…`."},
             "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
         },
     }

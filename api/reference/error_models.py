@@ -1,4 +1,4 @@
-"""How failures read, and which of them a route can answer with."""
+"""Describes the error responses of routes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ MODEL_CHANGE = (
 )
 
 
-def error_answers(kinds: Iterable[type[SLMError]], *, is_openai: bool) -> dict[str, Any]:
-    """The response objects of the errors, by status."""
+def error_responses(kinds: Iterable[type[SLMError]], *, is_openai: bool) -> dict[str, Any]:
+    """Return the response objects of the errors, by status."""
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, kind.code))
     return {
         str(status): _answer(list(group), is_openai=is_openai)
@@ -70,5 +70,5 @@ def _schema(codes: list[str]) -> Schema:
 
 
 def _openai_schema(codes: list[str]) -> Schema:
-    codes_alone = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
-    return {"allOf": [{"$ref": "#/components/schemas/OpenAIError"}, codes_alone]}
+    only_codes = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
+    return {"allOf": [{"$ref": "#/components/schemas/OpenAIError"}, only_codes]}

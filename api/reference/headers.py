@@ -1,4 +1,4 @@
-"""The headers that requests and answers may have."""
+"""Describes the headers of requests and responses."""
 
 from __future__ import annotations
 
@@ -13,42 +13,48 @@ REQUEST_ID = Parameter(
     "header",
     "X-Request-Id",
     {"type": "string"},
-    "A name of yours for this request, of 1 to 128 letters, digits and `._:-`: answers and log lines have it. "
-    "Anything else is replaced.",
+    "Your id for this request, 1 to 128 letters, digits and `._:-`, which the response and log lines repeat. "
+    "Any other value is replaced.",
 )
 IDEMPOTENCY_KEY = Parameter(
     "header",
     "Idempotency-Key",
     {"type": "string", "pattern": r"^[\x20-\x7e]{1,255}$"},
-    "Makes it safe to send the request again: the same request under the same key gets the first one's job.",
+    "Makes it safe to repeat the request: the same request with the same key gets the job of the first.",
 )
 PREFER = Parameter(
     "header",
     "Prefer",
     {"type": "string"},
-    "`respond-async` answers 202 at once, as the field `async` does (RFC 7240).",
+    "`respond-async` gets an immediate 202 response, like the field `async` (RFC 7240).",
 )
 LAST_EVENT_ID = Parameter(
     "header",
     "Last-Event-ID",
     {"type": "integer", "minimum": 0},
-    "The id of the last event that you have: the stream goes on behind it. Browsers send it by themselves.",
+    "The id of the last event that you have received; the stream continues after it. Browsers send it automatically.",
 )
 
-ANSWER_HEADERS: dict[str, tuple[Schema, str]] = {
-    "X-Request-Id": ({"type": "string"}, "The request's id: yours, or a new one. Log lines have it."),
-    "X-Job-Id": (UUID, "The job behind the answer."),
-    "Location": ({"type": "string", "format": "uri-reference"}, "Where the job can be asked for."),
-    "Idempotency-Replayed": ({"const": "true"}, "The Idempotency-Key had been used: this is the first request's job."),
+RESPONSE_HEADERS: dict[str, tuple[Schema, str]] = {
+    "X-Request-Id": ({"type": "string"}, "The request's id, yours or a new one. Log lines contain it."),
+    "X-Job-Id": (UUID, "The id of the request's job."),
+    "Location": ({"type": "string", "format": "uri-reference"}, "The URL of the job."),
+    "Idempotency-Replayed": (
+        {"const": "true"},
+        "The Idempotency-Key was used before, and this is the job of the first request.",
+    ),
     "Retry-After": (
         {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S},
-        "Seconds after which to try again, where that can help.",
+        "Seconds after which the request can be repeated, if that can help.",
     ),
-    "X-RateLimit-Limit": ({"type": "integer", "minimum": 0}, "The limit of your key that applies."),
-    "X-RateLimit-Remaining": ({"type": "integer", "minimum": 0}, "What is left of it."),
-    "X-RateLimit-Reset": ({"type": "integer", "minimum": 0}, "When more of it is there: seconds since the epoch."),
-    "X-Should-Retry": ({"enum": ["true", "false"]}, "Whether OpenAI's clients try again."),
-    "WWW-Authenticate": ({"const": "Bearer"}, "How to say who you are."),
+    "X-RateLimit-Limit": ({"type": "integer", "minimum": 0}, "The rate limit of your key."),
+    "X-RateLimit-Remaining": ({"type": "integer", "minimum": 0}, "The number of requests left."),
+    "X-RateLimit-Reset": (
+        {"type": "integer", "minimum": 0},
+        "When more requests are available, in seconds since the epoch.",
+    ),
+    "X-Should-Retry": ({"enum": ["true", "false"]}, "Whether OpenAI's clients should retry."),
+    "WWW-Authenticate": ({"const": "Bearer"}, "How to authenticate."),
 }
 
 ALWAYS = ("X-Request-Id",)

@@ -1,4 +1,4 @@
-"""What the fields of request bodies mean. Their descriptions alone say what a value must be: refusals repeat them."""
+"""Adds the meanings of fields to their descriptions, which only say which values are allowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from api.schemas.meaning import Meaning
 
 
 def meanings_in(models: Iterable[type[BaseModel]]) -> dict[str, str]:
-    """The meanings by the names of the fields: a name means the same in all bodies."""
+    """Return the meanings by field name; a name has the same meaning in all bodies."""
     return {
         field.alias or name: mark.text
         for model in models
@@ -24,7 +24,7 @@ def meanings_in(models: Iterable[type[BaseModel]]) -> dict[str, str]:
 
 
 def explained(model: type[BaseModel], schema: Schema, meanings: Mapping[str, str]) -> Schema:
-    """The schema, in which each field says what it means and what a value must be; inherited fields come last."""
+    """Return the schema with each field's meaning and allowed values; inherited fields come last."""
     fields = schema.get("properties", {})
     return schema | {"properties": {name: _explained(fields[name], meanings.get(name)) for name in _names(model)}}
 
@@ -36,7 +36,7 @@ def _names(model: type[BaseModel]) -> list[str]:
 
 
 def _parts(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """The model and those that it inherits from."""
+    """Return the model and its base models."""
     return [part for part in model.__mro__ if issubclass(part, BaseModel) and part is not BaseModel]
 
 

@@ -1,4 +1,4 @@
-"""The routes under `/v1`, by their endpoints."""
+"""Describes the routes under `/v1`, by their endpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api.openai.completions import CompletionBody
 from api.openai.responses.body import ResponseBody
 from api.reference import headers
 from api.reference.error_models import GENERATION
-from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
+from api.reference.operation import EVENTS, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.models import ModelList, ModelObject
@@ -33,18 +33,18 @@ EVENTS_WANTED = (
         "query",
         "starting_after",
         {"type": "integer", "minimum": 0},
-        "With `stream=true`, the number of the last event that you have.",
+        "With `stream=true`, the number of the last event that you have received.",
     ),
 )
 RESPONSE_EVENTS = (
-    "Server-sent events, each with its kind as its name and its `sequence_number` in its `data`. Comments tell the "
+    "Server-sent events, each with its type as its name and a `sequence_number` in its `data`. Comments report the "
     "queue position."
 )
-RESPONSE_STREAM = Answer(RESPONSE_EVENTS, ResponseFrame, media_types=(EVENTS,))
+RESPONSE_STREAM = SuccessResponse(RESPONSE_EVENTS, ResponseFrame, media_types=(EVENTS,))
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
 CHUNKS = (
-    "Server-sent events without names or numbers, with JSON as their `data`; the last one's is `[DONE]`. Comments tell "
-    "the queue position. An error ends the stream without `[DONE]`."
+    "Server-sent events without names or ids. Their `data` is JSON, and that of the last one is `[DONE]`. Comments "
+    "report the queue position. An error ends the stream without `[DONE]`."
 )
 COMPLETING = (*GENERATION, errors.IdempotencyMismatch, errors.ModelNotFound)
 CHAT_STREAM = """\
@@ -58,16 +58,16 @@ OPENAI_OPERATIONS = {
     "openai.complete_chat": Operation(
         id="completeChat",
         tag=Tag.OPENAI,
-        summary="Give the assistant's next message, whole or in pieces",
+        summary="Generate the assistant's next message, whole or as a stream",
         parameters=(headers.IDEMPOTENCY_KEY,),
         body=RequestBody(
             ChatBody,
             {"model": EXAMPLE_MODEL, "messages": [{"role": "user", "content": "Tell me a joke"}], "max_tokens": 60},
             dialect=OPENAI,
         ),
-        answers=[
-            Answer("The message.", ChatCompletion, headers=headers.REPEATABLE),
-            Answer(
+        responses=[
+            SuccessResponse("The message.", ChatCompletion, headers=headers.REPEATABLE),
+            SuccessResponse(
                 CHUNKS,
                 ChatFrame,
                 media_types=(EVENTS,),
@@ -80,43 +80,43 @@ OPENAI_OPERATIONS = {
     "openai.complete_text": Operation(
         id="completeText",
         tag=Tag.OPENAI,
-        summary="Go on with a text as it stands, whole or in pieces",
+        summary="Continue a text, whole or as a stream",
         parameters=(headers.IDEMPOTENCY_KEY,),
         body=RequestBody(
             CompletionBody,
             {"model": EXAMPLE_MODEL, "prompt": "Once upon a time", "max_tokens": 60},
             dialect=OPENAI,
         ),
-        answers=[
-            Answer("The text.", Completion, headers=headers.REPEATABLE),
-            Answer(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
+        responses=[
+            SuccessResponse("The text.", Completion, headers=headers.REPEATABLE),
+            SuccessResponse(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
         ],
         errors=COMPLETING,
     ),
     "openai.list_models": simple(
-        "listModels", Tag.OPENAI, "List the model that is served", Answer("The models.", ModelList)
+        "listModels", Tag.OPENAI, "List the model that is served", SuccessResponse("The models.", ModelList)
     ),
     "openai.show_model": simple(
         "showModel",
         Tag.OPENAI,
         "Show one model",
-        Answer("The model.", ModelObject),
+        SuccessResponse("The model.", ModelObject),
         MODEL_ID,
         errors=(errors.ModelNotFound, errors.NoWorker),
     ),
     "responses.create": Operation(
         id="createResponse",
         tag=Tag.OPENAI,
-        summary="Begin a response: wait for it, read it as it comes, or leave it alone",
-        description="With `background` it goes on by itself, and can be asked for, streamed and cancelled by its id.",
+        summary="Create a response: wait for it, stream it, or run it in the background",
+        description="A `background` response can be shown, streamed and cancelled by its id.",
         parameters=(headers.IDEMPOTENCY_KEY,),
         body=RequestBody(
             ResponseBody,
             {"model": EXAMPLE_MODEL, "input": "Tell me a joke", "max_output_tokens": 60},
             dialect=OPENAI,
         ),
-        answers=[
-            Answer("The response.", ResponseObject, headers=headers.REPEATABLE),
+        responses=[
+            SuccessResponse("The response.", ResponseObject, headers=headers.REPEATABLE),
             replace(RESPONSE_STREAM, headers=headers.REPEATABLE),
         ],
         errors=COMPLETING,
@@ -124,16 +124,16 @@ OPENAI_OPERATIONS = {
     "responses.show": Operation(
         id="showResponse",
         tag=Tag.OPENAI,
-        summary="Show a response as it stands, or stream it behind the last event that you have",
+        summary="Show a response, or stream it after the last event that you have received",
         parameters=(RESPONSE_ID, *EVENTS_WANTED),
-        answers=[Answer("The response.", ResponseObject), RESPONSE_STREAM],
+        responses=[SuccessResponse("The response.", ResponseObject), RESPONSE_STREAM],
         errors=(errors.InvalidRequest, errors.NotFound),
     ),
     "responses.cancel": simple(
         "cancelResponse",
         Tag.OPENAI,
-        "Cancel a response that goes on in the background",
-        Answer("The response as it stands then.", ResponseObject),
+        "Cancel a background response",
+        SuccessResponse("The response with its new status.", ResponseObject),
         RESPONSE_ID,
         errors=(errors.InvalidRequest, errors.NotFound),
     ),

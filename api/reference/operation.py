@@ -1,4 +1,4 @@
-"""What there is to say of a route that its URL rule does not say by itself."""
+"""The classes with which routes are described."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS, HTML = "text/event-stream", "text/html"
 
 
 class Tag(StrEnum):
-    """The groups of the reference, in its order; `TAGS` in `document.py` says what is in each."""
+    """The groups of the reference, in order; `TAGS` in `document.py` describes them."""
 
     GENERATE = "Generate"
     JOBS = "Jobs"
@@ -32,9 +32,9 @@ class Tag(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A part of the path, a field of the query, or a request's header. `example` must keep to `schema`."""
+    """A part of the path, a field of the query, or a request header. `example` must match `schema`."""
 
-    place: Literal["path", "query", "header"]
+    location: Literal["path", "query", "header"]
     name: str
     schema: Schema
     description: str
@@ -43,14 +43,14 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """What a request brings.
+    """The body of a request.
 
     Args:
-        model: what checks it.
-        example: one that works on every server.
-        dialect: how its fields are read.
-        is_required: whether an empty body is refused.
-        media_type: how it is written.
+        model: the model that validates it.
+        example: a body that works on every server.
+        dialect: the rules by which it is parsed.
+        is_required: whether an empty body is rejected.
+        media_type: its content type.
     """
 
     model: type[BaseModel]
@@ -61,16 +61,16 @@ class RequestBody:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A success.
+class SuccessResponse:
+    """A successful response.
 
     Args:
-        description: when it comes, and what it means.
-        model: the JSON body; of a stream of events, the data of each.
+        description: when it is sent, and what it means.
+        model: the JSON body; for a stream, the data of each event.
         status: the HTTP status.
-        media_types: what it can come as; none for an answer without a body.
+        media_types: its possible content types; none for a response without a body.
         example: a body, or the text of a stream.
-        headers: names of headers (`headers.py`) that come with it besides those of every answer.
+        headers: names of its headers (`headers.py`) in addition to those of every response.
     """
 
     description: str
@@ -89,12 +89,12 @@ class Operation:
         id: its name in generated clients.
         tag: its group.
         summary: what it does, in one line.
-        description: what else a caller should know, in Markdown.
+        description: further information for callers, in Markdown.
         parameters: of path, query and headers.
-        body: what a request brings, if it brings something.
+        body: the body of the request, if it has one.
         answers: every success.
-        errors: every error of its own; those that come with its access and its body are added.
-        access: who may use it, where the view itself asks for more than the blueprint's rule.
+        errors: its own errors; those of its access rule and its body are added.
+        access: who may use it, if the view checks more than the blueprint's rule.
     """
 
     id: str
@@ -103,7 +103,7 @@ class Operation:
     description: str = ""
     parameters: Sequence[Parameter] = ()
     body: RequestBody | None = None
-    answers: Sequence[Answer]
+    responses: Sequence[SuccessResponse]
     errors: Sequence[type[SLMError]] = field(default=())
     access: Access | None = None
 
@@ -112,9 +112,9 @@ def simple(
     id_: str,
     tag: Tag,
     summary: str,
-    answer: Answer,
+    success: SuccessResponse,
     *parameters: Parameter,
     errors: Sequence[type[SLMError]] = (),
 ) -> Operation:
-    """A route without a body that has one success."""
-    return Operation(id=id_, tag=tag, summary=summary, parameters=parameters, answers=[answer], errors=errors)
+    """Describe a route without a body that has one successful response."""
+    return Operation(id=id_, tag=tag, summary=summary, parameters=parameters, responses=[success], errors=errors)

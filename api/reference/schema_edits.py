@@ -1,4 +1,4 @@
-"""Where a JSON schema may say null, and where not: pydantic's `X | None` means more things than one."""
+"""Adds nulls to JSON schemas or removes them, because pydantic's `X | None` can mean "null" or "missing"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api.schemas.grammar import NULL
 
 
 def without_nulls(schema: Schema) -> Schema:
-    """An object whose fields can be missing, and never null."""
+    """Return the schema of an object with fields that can be missing but not null."""
     fields = {name: _not_null(one) for name, one in schema.get("properties", {}).items()}
     return schema | {"properties": fields}
 
@@ -26,7 +26,7 @@ def _not_null(schema: Schema) -> Schema:
 
 
 def with_nulls(schema: Schema) -> Schema:
-    """An object for which a null says that the field is missing, also one that it does not know."""
+    """Return the schema of an object in which null means that the field is missing, even for unknown fields."""
     required = schema.get("required", ())
     fields = {name: one if name in required else _or_null(one) for name, one in schema["properties"].items()}
     return schema | {"properties": fields, "additionalProperties": NULL}

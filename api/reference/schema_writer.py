@@ -1,4 +1,4 @@
-"""JSON schemas of pydantic's models, as the components of an OpenAPI document."""
+"""Writes the JSON schemas of pydantic models as the components of an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Described = tuple[type, JsonSchemaMode, TypeAdapter[Any]]
 
 
 class SchemaWriter(GenerateJsonSchema):
-    """Says what a model of ours takes, where pydantic's own writer says less."""
+    """Describes our models more precisely than pydantic's own writer."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
-        """What we answer may have more fields some day, and no client shall mind."""
+        """Allow more fields in responses, so that clients accept fields of future versions."""
         return self._open(super().model_schema(schema))
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> Schema:
-        """As `model_schema`."""
+        """See `model_schema`."""
         return self._open(super().typed_dict_schema(schema))
 
     def _open(self, written: Schema) -> Schema:
@@ -36,12 +36,12 @@ class SchemaWriter(GenerateJsonSchema):
         return written
 
     def dict_schema(self, schema: core_schema.DictSchema) -> Schema:
-        """An object whose keys must match a pattern has no others."""
+        """Forbid keys that do not match the pattern, if there is one."""
         written = super().dict_schema(schema)
         return written | {"additionalProperties": False} if "patternProperties" in written else written
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
-        """A default of null stands for "missing". One that is an object says less than the object's own fields."""
+        """Omit a default of null, which means "missing", and of an object, because its fields have defaults."""
         written = super().default_schema(schema)
         if written.get("default", "") is None or isinstance(written.get("default"), dict):
             del written["default"]
@@ -53,13 +53,13 @@ class SchemaWriter(GenerateJsonSchema):
         return False
 
 
-def component_schemas(bodies: Iterable[RequestBody], answers: Iterable[type]) -> dict[str, Schema]:
-    """The schemas of all of them and of what they consist of, by name."""
+def component_schemas(bodies: Iterable[RequestBody], responses: Iterable[type]) -> dict[str, Schema]:
+    """Return the schemas of these models and their parts, by name."""
     bodies = list(bodies)
     taken: list[Described] = [(body.model, "validation", TypeAdapter(body.model)) for body in bodies]
-    told: list[Described] = [(model, "serialization", TypeAdapter(model)) for model in answers]
+    models_sent: list[Described] = [(model, "serialization", TypeAdapter(model)) for model in responses]
     _, written = TypeAdapter.json_schemas(
-        [*taken, *told],
+        [*taken, *models_sent],
         ref_template=REF,
         schema_generator=SchemaWriter,
     )

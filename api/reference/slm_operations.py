@@ -1,4 +1,4 @@
-"""The routes under `/slm`, by their endpoints."""
+"""Describes the routes under `/slm`, by their endpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from api.reference import headers
 from api.reference.error_models import GENERATION, MODEL_CHANGE
-from api.reference.operation import EVENTS, Answer, Operation, Parameter, RequestBody, Tag, simple
+from api.reference.operation import EVENTS, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.generation import GenerateBody
@@ -23,10 +23,12 @@ LIMIT = Parameter(
     "query",
     "limit",
     {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
-    "The most jobs to list.",
+    "Maximum number of jobs to list.",
     10,
 )
-LAST_SEEN = Parameter("query", "last_event_id", {"type": "integer", "minimum": 0}, "As `Last-Event-ID`, which wins.")
+LAST_SEEN = Parameter(
+    "query", "last_event_id", {"type": "integer", "minimum": 0}, "Like `Last-Event-ID`, which takes precedence."
+)
 SUBMITTING = (headers.IDEMPOTENCY_KEY, headers.PREFER)
 PROMPT = {"prompt": "Write a short story about a robot", "max_new_tokens": 150, "temperature": 0.8}
 STREAM = """\
@@ -79,13 +81,13 @@ TOKENS = {
     "job_id": headers.EXAMPLE_JOB,
 }
 FRAMES = (
-    "Server-sent events. Each has the number of the job's last event in it as its `id`, and JSON as its `data`: there "
-    "is one for each piece of the answer as it is made, and few for what was there before. A frame about a move in "
-    "line has no number, and a comment comes when nothing else does. An error is the last frame."
+    "Server-sent events with JSON as their `data`, and the number of the job's last event in them as their `id`. There "
+    "is one for each new piece of the answer, and a few for the pieces that existed before. A frame with a new queue "
+    "position has no `id`, and a comment is sent when nothing happens. An error is the last frame."
 )
 
-ACCEPTED = Answer(
-    "The job is entered and goes on by itself: the client did not want to wait, or its time was over.",
+ACCEPTED = SuccessResponse(
+    "The job was submitted and continues: the client did not want to wait, or the time limit for waiting was reached.",
     Accepted,
     status=202,
     headers=headers.REPEATABLE,
@@ -104,12 +106,12 @@ def _work(
     tag: Tag,
     summary: str,
     body: RequestBody,
-    answer: Answer,
+    success: SuccessResponse,
     *,
     description: str = "",
     failures: Sequence[type[SLMError]] = GENERATION,
 ) -> Operation:
-    """A route whose work becomes a job: its client waits for the answer, or for 202 alone."""
+    """Describe a route that submits a job: its client waits for the result, or only for 202."""
     return Operation(
         id=id_,
         tag=tag,
@@ -117,44 +119,46 @@ def _work(
         description=description,
         parameters=SUBMITTING,
         body=body,
-        answers=[replace(answer, headers=headers.REPEATABLE), ACCEPTED],
+        responses=[replace(success, headers=headers.REPEATABLE), ACCEPTED],
         errors=(*failures, errors.IdempotencyMismatch),
     )
 
 
 def _tokens(id_: str, summary: str, outcome: str, body: RequestBody, description: str = "") -> Operation:
-    return _work(id_, Tag.MODEL, summary, body, Answer(outcome, Tokens, example=TOKENS), description=description)
+    return _work(
+        id_, Tag.MODEL, summary, body, SuccessResponse(outcome, Tokens, example=TOKENS), description=description
+    )
 
 
 def _model_change(id_: str, summary: str, outcome: str, description: str = "") -> Operation:
     body = RequestBody(ModelBody, {}, is_required=False)
-    answer = Answer(outcome, ModelChanged)
-    return _work(id_, Tag.MODEL, summary, body, answer, description=description, failures=MODEL_CHANGE)
+    success = SuccessResponse(outcome, ModelChanged)
+    return _work(id_, Tag.MODEL, summary, body, success, description=description, failures=MODEL_CHANGE)
 
 
 SLM_OPERATIONS = {
     "slm.generate": _work(
         "generate",
         Tag.GENERATE,
-        "Generate an answer and give it at once",
+        "Generate an answer and return it as a whole",
         RequestBody(GenerateBody, {"prompt": "What is the capital of France?", "max_new_tokens": 50}),
-        Answer("The answer.", Generated, example=GENERATED),
-        description="Answers 202 when it takes longer than `SLM_SYNC_TIMEOUT_S`; the result is kept.",
+        SuccessResponse("The answer.", Generated, example=GENERATED),
+        description="Responds with 202 if it takes longer than `SLM_SYNC_TIMEOUT_S`; the result is kept.",
     ),
     "slm.stream": _work(
         "stream",
         Tag.GENERATE,
-        "Generate an answer and give it piece by piece",
+        "Generate an answer and stream it piece by piece",
         RequestBody(GenerateBody, PROMPT),
-        Answer(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
-        description="A stream that broke goes on at `GET /slm/jobs/{job_id}/stream`; the job's id is in `X-Job-Id`.",
+        SuccessResponse(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
+        description="A broken stream can be resumed at `GET /slm/jobs/{job_id}/stream`; the job's id is in `X-Job-Id`.",
     ),
     "tokens.tokenize": _tokens(
         "tokenize",
         "Show the tokens of a prompt",
         "The tokens.",
         RequestBody(TokenizeBody, {"prompt": "What is the capital of France?"}),
-        description="As `/slm/generate` sees a `prompt`, a chat completion `messages`, and a completion a `raw_text`.",
+        description="A `prompt` as in `/slm/generate`, chat `messages`, or `raw_text` as in `/v1/completions`.",
     ),
     "tokens.detokenize": _tokens(
         "detokenize", "Show the text of tokens", "The text.", RequestBody(DetokenizeBody, {"ids": [19556]})
@@ -163,60 +167,62 @@ SLM_OPERATIONS = {
         id="listJobs",
         tag=Tag.JOBS,
         summary="List the newest jobs",
-        description="Your own; an admin's listing has everybody's.",
+        description="Lists your own jobs; for an admin, everybody's.",
         parameters=(LIMIT,),
-        answers=[Answer("The jobs.", JobList)],
+        responses=[SuccessResponse("The jobs.", JobList)],
         errors=(errors.InvalidRequest,),
     ),
     "jobs.show_job": simple(
         "showJob",
         Tag.JOBS,
         "Show a job: its state, its queue position, its text so far, its result",
-        Answer("The job.", Job),
+        SuccessResponse("The job.", Job),
         JOB_ID,
         errors=(errors.JobNotFound,),
     ),
     "sse.stream": Operation(
         id="attach",
         tag=Tag.JOBS,
-        summary="Stream a job from its beginning, or go on behind the last event that you have",
-        description="Any number of clients may follow a job, through any API process, at any time.",
+        summary="Stream a job from its beginning, or after the last event that you have received",
+        description="Any number of clients can follow a job, through any API process, at any time.",
         parameters=(JOB_ID, headers.LAST_EVENT_ID, LAST_SEEN),
-        answers=[
-            Answer(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
-            Answer("You have all of it.", status=204, media_types=()),
+        responses=[
+            SuccessResponse(FRAMES, Frame, media_types=(EVENTS,), example=STREAM),
+            SuccessResponse("You have received all events.", status=204, media_types=()),
         ],
         errors=(errors.InvalidRequest, errors.JobNotFound),
     ),
     "jobs.cancel_job": simple(
         "cancelJob",
         Tag.JOBS,
-        "Cancel a job: a queued one at once, a running one at its next token",
-        Answer("It is cancelled, is about to be, or had ended before.", Cancellation),
+        "Cancel a job: a queued job ends now, a running job at its next token",
+        SuccessResponse("The job is cancelled, will be at its next token, or had ended before.", Cancellation),
         JOB_ID,
         errors=(errors.JobNotFound,),
     ),
     "usage.show_usage": simple(
-        "showUsage", Tag.JOBS, "Count your ended jobs and their tokens", Answer("Your account.", Account)
+        "showUsage", Tag.JOBS, "Count your ended jobs and their tokens", SuccessResponse("Your account.", Account)
     ),
-    "slm.info": simple("info", Tag.MODEL, "Tell what is served, by which workers", Answer("How things stand.", Info)),
-    "slm.load": _model_change("load", "Load the model on every worker", "Every worker holds it."),
+    "slm.info": simple(
+        "info", Tag.MODEL, "Show the model, the queue and the workers", SuccessResponse("The current state.", Info)
+    ),
+    "slm.load": _model_change("load", "Load the model on every worker", "Every worker has loaded the model."),
     "slm.unload": _model_change(
         "unload",
         "Unload the model from every worker's memory",
-        "No worker holds it any more.",
+        "No worker has the model loaded.",
         description="The next generation loads it again.",
     ),
     "quarantine.list_quarantine": simple(
         "listQuarantine",
         Tag.OPERATE,
         "List the jobs that were set aside because several of their workers died",
-        Answer("The jobs.", Quarantine),
+        SuccessResponse("The jobs.", Quarantine),
     ),
     "quarantine.retry_job": simple(
         "retryJob",
         Tag.OPERATE,
-        "Try a job from quarantine again, as a new one",
+        "Submit a job that was set aside again, as a new job",
         ACCEPTED,
         JOB_ID,
         errors=(errors.JobNotFound, errors.Conflict, errors.NoWorker, errors.QueueFull, errors.RedisFull),
@@ -224,8 +230,8 @@ SLM_OPERATIONS = {
     "quarantine.drop_job": simple(
         "dropJob",
         Tag.OPERATE,
-        "Drop a job from quarantine",
-        Answer("It is dropped.", Dropped),
+        "Remove a job from those that were set aside",
+        SuccessResponse("The job was removed.", Dropped),
         JOB_ID,
         errors=(errors.JobNotFound,),
     ),

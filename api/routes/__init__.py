@@ -1,1 +1,1 @@
-"""The routes. Each only translates: read the request, call a service, map the outcome to an answer."""
+"""The routes of `/slm` and the server itself. Each only translates: read the request, call a service, respond."""

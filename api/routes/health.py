@@ -1,4 +1,4 @@
-"""Whether the process is up, and whether the server could generate now."""
+"""Probes: whether the process is up, and whether the server can generate now."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ set_access(health, Access.PUBLIC)
 
 @health.get("/healthz")
 def healthz() -> Response:
-    """The process is up; asks nobody else."""
+    """Report that the process is up, without checking anything else."""
     return jsonify(Health(status="ok"))
 
 
 @health.get("/readyz")
 def readyz() -> Response:
-    """Redis answers and a worker holds the model; otherwise 503 with what is missing."""
+    """Report that Redis answers and a worker has loaded the model; otherwise 503 with the reason."""
     services().overview.check_ready(in_full=is_admin())
     return jsonify(Health(status="ready"))

@@ -1,4 +1,4 @@
-"""Jobs by their id, and how a request becomes one."""
+"""Routes that show and cancel jobs, and functions for all routes that submit jobs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, services
 from api.http.disconnect import watch_client
-from api.jobs import answers
+from api.jobs import response_bodies
 from api.jobs.live_job import LiveJob
 from api.schemas.query import parse_limit
-from api.service import Entered, NewJob
+from api.service import AcceptedJob, NewJob
 from common.errors import Cancelled, ServerStopping
 from common.jobs.job import JobState
 from common.jobs.store import QueuePosition
@@ -23,58 +23,58 @@ set_access(jobs, Access.USER)
 
 @jobs.get("/slm/jobs")
 def list_jobs() -> Response:
-    """The caller's newest jobs; an admin's listing has everybody's."""
-    return jsonify(answers.jobs(services().jobs.newest(parse_limit(request.args.get("limit")), caller())))
+    """List the caller's newest jobs; for an admin, everybody's."""
+    return jsonify(response_bodies.jobs(services().jobs.newest(parse_limit(request.args.get("limit")), caller())))
 
 
 @jobs.get("/slm/jobs/<job_id>")
 def show_job(job_id: str) -> Response:
-    """One job as it stands."""
-    return jsonify(answers.job(services().jobs.poll(job_id, caller())))
+    """Show one job."""
+    return jsonify(response_bodies.job(services().jobs.poll(job_id, caller())))
 
 
 @jobs.delete("/slm/jobs/<job_id>")
 def cancel_job(job_id: str) -> Response:
-    """Ask for the end of a job."""
-    return jsonify(answers.cancellation(job_id, services().jobs.cancel(job_id, caller())))
+    """Request the cancellation of a job."""
+    return jsonify(response_bodies.cancellation(job_id, services().jobs.cancel(job_id, caller())))
 
 
 def submit_job(job: NewJob) -> Response:
-    """Enter a job; the client will ask for it."""
+    """Submit a job that the client does not wait for."""
     return accept(services().jobs.submit(job))
 
 
-def accept(entered: Entered) -> Response:
-    """The answer for a job that goes on without its client."""
-    note_job(entered.job_id, is_repeat=entered.is_repeat)
-    return _accepted(entered.job_id, entered.state, entered.place)
+def accept(accepted_job: AcceptedJob) -> Response:
+    """Respond to a client that does not wait for its job."""
+    note_job(accepted_job.job_id, is_repeat=accepted_job.is_repeat)
+    return _accepted(accepted_job.job_id, accepted_job.state, accepted_job.queue_position)
 
 
 def run_job(new: NewJob) -> Response:
-    """Enter a job and answer with what it brings; with 202 when it takes longer than a client is kept waiting.
+    """Submit a job and respond with its result, or with 202 if it takes longer than a client may wait.
 
     Raises:
-        SLMError: the job failed with it.
+        SLMError: the job failed with this error.
         Cancelled: somebody cancelled the job.
     """
     jobs = services().jobs
     with jobs.start(new) as job, ExitStack() as at_end:
         note_job(job.id, is_repeat=job.is_repeat)
         at_end.callback(watch_client(request.environ, lambda: jobs.abandon(job, new)))
-        if _must_come_back(job):
-            jobs.let_go_on(job.id)
-    return _outcome(job.id)
+        if _must_poll(job):
+            jobs.keep_unread(job.id)
+    return _respond(job.id)
 
 
-def _must_come_back(job: LiveJob) -> bool:
-    """Wait for the job; whether its client is to ask for it later, because it takes too long or the server stops."""
+def _must_poll(job: LiveJob) -> bool:
+    """Wait for the job; return whether its client must poll, because the job takes too long or the server stops."""
     try:
         return job.wait(services().settings.sync_timeout_s)
     except ServerStopping:
         return True
 
 
-def _outcome(job_id: str) -> Response:
+def _respond(job_id: str) -> Response:
     view = services().jobs.view(job_id)
     record = view.record
     if record.error is not None:
@@ -82,11 +82,11 @@ def _outcome(job_id: str) -> Response:
     if record.state is JobState.CANCELLED:
         raise Cancelled("The job was cancelled.")
     if not record.state.is_terminal:
-        return _accepted(job_id, record.state, view.place)
-    return jsonify(answers.outcome(record))
+        return _accepted(job_id, record.state, view.queue_position)
+    return jsonify(response_bodies.result(record))
 
 
-def _accepted(job_id: str, state: JobState, place: QueuePosition | None) -> Response:
-    response = jsonify(answers.accepted(job_id, state, place))
+def _accepted(job_id: str, state: JobState, queue_position: QueuePosition | None) -> Response:
+    response = jsonify(response_bodies.accepted(job_id, state, queue_position))
     response.status_code = 202
     return response

@@ -1,4 +1,4 @@
-"""The figures of the whole server for Prometheus."""
+"""Serves the metrics of the whole server to Prometheus."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from api.gate import identify
 from api.observation.fleet_metrics import FleetMetrics, NoFleet
 
 metrics = Blueprint("metrics", __name__)
-set_access(metrics, Access.PUBLIC)  # the view asks for the key itself
+set_access(metrics, Access.PUBLIC)  # the view checks the key itself
 
 
 @metrics.get("/metrics")
 def show_metrics() -> Response:
-    """Every metric, for admins, in the text form that the scraper understands best.
+    """Return all metrics to admins, in the text format that the scraper prefers.
 
-    While the job store is away nobody can be told from anybody, and this is when the figures are wanted: then the
-    process's own are there for all.
+    While the job store is away, keys cannot be checked, and this is when metrics matter most. Then everybody gets the
+    metrics of this process.
     """
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The chat page and the reference for people; their parts are plain files under `/static/`."""
+"""Serves the chat page and the API reference; their parts are plain files under `/static/`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from api.auth.access import Access, set_access
 pages = Blueprint("pages", __name__)
 set_access(pages, Access.PUBLIC)
 
-# Nothing from elsewhere, nothing inline: a model's answer cannot bring a script to life.
+# Nothing from other hosts and nothing inline: a model's answer cannot run a script.
 _CSP = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-# RapiDoc styles its elements inline and draws an arrow out of a data URL; its scripts are held to the same rule.
+# RapiDoc styles its elements inline and draws an arrow from a data URL; scripts follow the same rule as above.
 _DOCS_CSP = f"{_CSP}; style-src 'unsafe-inline'; img-src 'self' data:"
 
 
 @pages.get("/")
 def index() -> Response:
-    """The chat page."""
+    """Return the chat page."""
     return _page("index.html", _CSP)
 
 
 @pages.get("/docs")
 def docs() -> Response:
-    """The page that shows `/openapi.json`."""
+    """Return the page that shows `/openapi.json`."""
     return _page("docs.html", _DOCS_CSP)
 
 

@@ -1,12 +1,12 @@
-"""What an operator does with the jobs that were set aside because they saw too many workers die."""
+"""Routes for operators: the dead letters, jobs that were set aside because too many of their workers died."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
-from api.current import services, take_turn
-from api.jobs import answers
+from api.current import begin_work, services
+from api.jobs import response_bodies
 from api.routes.jobs import accept
 
 quarantine = Blueprint("quarantine", __name__)
@@ -15,19 +15,19 @@ set_access(quarantine, Access.ADMIN)
 
 @quarantine.get("/slm/quarantine")
 def list_quarantine() -> Response:
-    """The jobs that were set aside."""
-    return jsonify(answers.quarantine(services().jobs.quarantined()))
+    """List the dead letters."""
+    return jsonify(response_bodies.quarantine(services().jobs.dead_letters()))
 
 
 @quarantine.post("/slm/jobs/<job_id>/retry")
 def retry_job(job_id: str) -> Response:
-    """Try it again, as a new job."""
-    take_turn()
+    """Submit a dead letter again, as a new job."""
+    begin_work()
     return accept(services().jobs.retry(job_id))
 
 
 @quarantine.delete("/slm/quarantine/<job_id>")
 def drop_job(job_id: str) -> Response:
-    """Give it up: its record expires like any other's."""
+    """Remove a job from the dead letters; its record then expires like any other."""
     services().jobs.drop(job_id)
-    return jsonify(answers.dropped(job_id))
+    return jsonify(response_bodies.dropped(job_id))

@@ -1,4 +1,4 @@
-"""The API's reference for programs."""
+"""Serves the API reference for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXTENSION = "slm_reference"  # the document's key in `app.extensions`
 
 @reference.get("/openapi.json")
 def document() -> Response:
-    """The OpenAPI document; it is written once, when somebody asks for it."""
+    """Return the OpenAPI document, which is built at the first request."""
     written = current_app.extensions
     if _EXTENSION not in written:
         written[_EXTENSION] = current_app.json.dumps(build(current_app))

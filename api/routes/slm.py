@@ -1,4 +1,4 @@
-"""The documented routes: what is loaded, load, generate, stream, unload."""
+"""The routes of the user's document: info, load, unload, generate, stream."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
-from api.jobs import answers
+from api.jobs import response_bodies
 from api.jobs.request import JobRequest, read_job_request
 from api.jobs.sse import sse
-from api.overview import without_inside
+from api.overview import without_internals
 from api.routes.jobs import run_job, submit_job
 from api.schemas.generation import GenerateBody
 from api.schemas.server import ModelBody
@@ -21,27 +21,27 @@ set_access(slm, Access.USER, load=Access.ADMIN, unload=Access.ADMIN)
 
 @slm.get("/info")
 def info() -> Response:
-    """What is served, by which workers."""
+    """Describe the server, its model and its workers."""
     snapshot = services().overview.snapshot()
-    workers = snapshot.workers if caller().is_admin else without_inside(snapshot.workers)
-    return jsonify(answers.info(workers, waiting=snapshot.waiting, running=snapshot.running))
+    workers = snapshot.workers if caller().is_admin else without_internals(snapshot.workers)
+    return jsonify(response_bodies.info(workers, waiting=snapshot.waiting, running=snapshot.running))
 
 
 @slm.post("/load")
 def load() -> Response:
-    """Have every worker load the model."""
+    """Load the model on every worker."""
     return _answer(read_job_request(JobKind.LOAD, ModelBody))
 
 
 @slm.post("/unload")
 def unload() -> Response:
-    """Have every worker give the model's memory back."""
+    """Unload the model on every worker."""
     return _answer(read_job_request(JobKind.UNLOAD, ModelBody))
 
 
 @slm.post("/generate")
 def generate() -> Response:
-    """Generate an answer and give it at once."""
+    """Generate an answer and return it as a whole."""
     return _answer(read_job_request(JobKind.GENERATE, GenerateBody))
 
 
@@ -51,7 +51,7 @@ def _answer(wanted: JobRequest) -> Response:
 
 @slm.post("/stream")
 def stream() -> Response:
-    """Generate an answer and give it piece by piece."""
+    """Generate an answer and stream it piece by piece."""
     wanted = read_job_request(JobKind.STREAM, GenerateBody)
     if wanted.is_async:
         return submit_job(wanted.job)

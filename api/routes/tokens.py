@@ -1,4 +1,4 @@
-"""What the model sees of a text, and what tokens say."""
+"""Routes that tokenize and detokenize texts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ set_access(tokens, Access.USER)
 
 @tokens.post("/tokenize")
 def tokenize() -> Response:
-    """The tokens of a prompt."""
+    """Return the tokens of a prompt."""
     return _answer(read_job_request(JobKind.TOKENIZE, TokenizeBody))
 
 
 @tokens.post("/detokenize")
 def detokenize() -> Response:
-    """The text of tokens."""
+    """Return the text of tokens."""
     try:
         return _answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
     except SLMError as err:

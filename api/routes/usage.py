@@ -1,4 +1,4 @@
-"""What the caller has used."""
+"""Shows the caller's account."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
 from api.current import caller, services
-from api.jobs import answers
+from api.jobs import response_bodies
 
 usage = Blueprint("usage", __name__)
 set_access(usage, Access.USER)
@@ -14,5 +14,5 @@ set_access(usage, Access.USER)
 
 @usage.get("/slm/usage")
 def show_usage() -> Response:
-    """The caller's account."""
-    return jsonify(answers.usage(services().jobs.usage(caller().owner)))
+    """Return the totals of the caller's ended jobs."""
+    return jsonify(response_bodies.usage(services().jobs.usage(caller().owner)))

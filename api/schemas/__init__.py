@@ -1,8 +1,8 @@
-"""What clients send and what the server answers, field by field: one model for each.
+"""Models of all request and response bodies.
 
-Request bodies are pydantic models, which check them. Responses are `TypedDict`s: the routes build them, mypy proves
-each key and its type, and nothing has to be converted on the way to the wire. The reference (`api/reference`) writes
-the OpenAPI document from the same models.
+Request bodies are pydantic models, which validate them. Responses are `TypedDict`s: the routes build them, mypy checks
+each key and its type, and nothing is converted before it is sent. The reference (`api/reference`) builds the OpenAPI
+document from the same models.
 
 Rule of this package: it knows no Flask, no Redis and no service; of the project it imports only `common`.
 """

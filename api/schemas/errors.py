@@ -1,4 +1,4 @@
-"""How failures read."""
+"""The bodies of errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from api.schemas.response_model import ResponseModel
 
 
 class Error(ResponseModel):
-    """Every answer that is no success, but under `/v1`."""
+    """The body of every error response, except under `/v1`."""
 
     success: Literal[False]
-    error: Annotated[str, Field(description="what is wrong, and what would be right")]
+    error: Annotated[str, Field(description="what is wrong, and what is allowed")]
     code: str
     request_id: str
-    param: NotRequired[Annotated[str, Field(description="the field that is to blame, where one is")]]
+    param: NotRequired[Annotated[str, Field(description="the field that is wrong, if it is one")]]
 
 
 class ErrorFrame(ResponseModel):
@@ -38,7 +38,7 @@ class JobError(ResponseModel):
 
 
 class OpenAIErrorBody(ResponseModel):
-    """What went wrong."""
+    """The error."""
 
     message: str
     type: str
@@ -47,6 +47,6 @@ class OpenAIErrorBody(ResponseModel):
 
 
 class OpenAIError(ResponseModel):
-    """Every answer under `/v1` that is no success."""
+    """The body of every error response under `/v1`."""
 
     error: OpenAIErrorBody

@@ -12,7 +12,7 @@ from api.schemas.response_model import ResponseModel
 
 
 class StatusFrame(ResponseModel):
-    """A line for people, and the job's queue position while it has one."""
+    """A line for people, and the job's queue position while it waits."""
 
     status: str
     position: NotRequired[int]

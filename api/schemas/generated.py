@@ -1,4 +1,4 @@
-"""The answer of a generation."""
+"""The response of a generation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, get_args, get_type_hint
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.schemas.response_model import Count, DescribedAs, JobId, Ms, ResponseModel
-from common.jobs.sampling import ALWAYS_TOLD, SamplingParams
+from common.jobs.sampling import ALWAYS_INCLUDED, SamplingParams
 
 FIRST_SETTINGS = ("max_new_tokens", "temperature", "do_sample")  # in the order of the API's documentation
 
@@ -16,7 +16,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class TokenCounts(ResponseModel):
-    """Tokens of prompt and answer."""
+    """The numbers of tokens of prompt and answer."""
 
     prompt_tokens: Count
     completion_tokens: Count
@@ -24,49 +24,49 @@ class TokenCounts(ResponseModel):
 
 
 class Timings(ResponseModel):
-    """How long a job's phases took; null for what has not come yet."""
+    """The durations of a job's phases; null for phases that have not ended."""
 
     queue_ms: Ms | None
     run_ms: Ms | None
     total_ms: Ms | None
     first_token_ms: Annotated[
-        float | None, Field(description="milliseconds from the begin of the run to the first token")
+        float | None, Field(description="milliseconds from the start of the run to the first token")
     ]
 
 
 class Scored(ResponseModel):
-    """A token and the natural logarithm of its probability, before all settings."""
+    """A token and the natural logarithm of its probability, before all sampling settings."""
 
-    token: Annotated[str, Field(description="as text; U+FFFD stands for a part of a character")]
+    token: Annotated[str, Field(description="as text; U+FFFD replaces a part of a character")]
     token_id: Count
     logprob: float
-    bytes: NotRequired[Annotated[list[int], Field(description="there where the text does not say all")]]
+    bytes: NotRequired[Annotated[list[int], Field(description="present if the text does not represent all bytes")]]
 
 
 class ScoredToken(Scored):
-    """A token of the answer, and the most probable ones in its place."""
+    """A token of the answer, and the most probable tokens at its position."""
 
     top: list[Scored]
 
 
 class GrammarUsed(ResponseModel):
-    """What the answer had to look like."""
+    """The form that the answer had to have."""
 
     kind: str
     source: str
 
 
 def _settings_model() -> type[BaseModel]:
-    """`SamplingParams.to_dict`, described: each field there is one here."""
+    """Return a model of `SamplingParams.to_dict` with the same fields."""
     types = get_type_hints(SamplingParams) | {"grammar": GrammarUsed}
     fields: dict[str, Any] = {}
-    for name in dict.fromkeys((*FIRST_SETTINGS, *ALWAYS_TOLD, *types)):
+    for name in dict.fromkeys((*FIRST_SETTINGS, *ALWAYS_INCLUDED, *types)):
         kind = _not_none(types[name])
-        fields[name] = kind if name in ALWAYS_TOLD else (kind, getattr(SamplingParams(seed=0), name))
+        fields[name] = kind if name in ALWAYS_INCLUDED else (kind, getattr(SamplingParams(seed=0), name))
     return create_model(
         "SamplingUsed",
         __config__=ConfigDict(extra="forbid"),
-        __doc__="The settings that the answer was drawn with; what is missing had its default.",
+        __doc__="The sampling settings of the answer; a missing setting had its default.",
         **fields,
     )
 
@@ -87,12 +87,12 @@ PromptAsSent = str | list[PromptMessage] | list[int]
 
 
 class Generated(ResponseModel):
-    """A complete answer. Of a cancelled generation, what it had so far, with `success` false."""
+    """A complete answer. For a cancelled generation the answer so far, with `success` false."""
 
     success: bool
-    prompt: Annotated[PromptAsSent, Field(description="as it was sent: text, messages or token ids")]
+    prompt: Annotated[PromptAsSent, Field(description="as the client sent it: text, messages or token ids")]
     response: str
-    full_response: Annotated[str, Field(description="the prompt as the model saw it, and the answer")]
+    full_response: Annotated[str, Field(description="the prompt as the model saw it, followed by the answer")]
     device: str
     settings: Annotated[dict[str, Any], DescribedAs(_settings_model())]
     job_id: JobId
@@ -102,6 +102,6 @@ class Generated(ResponseModel):
     logprobs: NotRequired[
         Annotated[
             list[ScoredToken],
-            Field(description="one per token of the answer, where they were asked for"),
+            Field(description="one for each token of the answer, if they were requested"),
         ]
     ]

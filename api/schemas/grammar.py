@@ -1,4 +1,4 @@
-"""The form that an answer shall have, as clients ask for it. Whether a grammar can be used, its worker says."""
+"""The fields that set the form of an answer. Whether a grammar can be compiled is checked by the worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.schemas.strict import FIRST_ERROR, Strict
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 MAX_CHOICES = 256
-MAX_SCHEMA_LEVELS = 100  # what reads and writes JSON here and in the worker bears more
+MAX_SCHEMA_LEVELS = 100  # the JSON libraries here and in the worker can handle more
 NULL = {"type": "null"}
 SCHEMA_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 SCHEMA_BOUNDS = f"of at most {MAX_GRAMMAR_CHARS} characters and {MAX_SCHEMA_LEVELS} levels"
@@ -25,7 +25,7 @@ def _bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _bounded_choice(answers: list[str]) -> list[str]:
+def _bounded_choices(answers: list[str]) -> list[str]:
     if len(_source(answers)) > MAX_GRAMMAR_CHARS:
         raise ValueError(f"must have at most {MAX_GRAMMAR_CHARS} characters")
     return answers
@@ -33,14 +33,14 @@ def _bounded_choice(answers: list[str]) -> list[str]:
 
 Schema = Annotated[dict[str, Any], AfterValidator(_bounded_schema)]
 Regex = Annotated[str, Field(min_length=1, max_length=MAX_GRAMMAR_CHARS)]
-Answer = Annotated[str, Field(min_length=1)]
-Choice = Annotated[
-    list[Answer], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR, AfterValidator(_bounded_choice)
+ChoiceText = Annotated[str, Field(min_length=1)]
+Choices = Annotated[
+    list[ChoiceText], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR, AfterValidator(_bounded_choices)
 ]
 
 
 def only_if_json_schema(*fields: str) -> dict[str, Any]:
-    """Says in JSON Schema that an object has these fields if, and only if, its type is "json_schema"."""
+    """Return the JSON Schema rule that an object has these fields if, and only if, its type is "json_schema"."""
     return {
         "if": {"properties": {"type": {"const": "json_schema"}}},
         "then": {"required": list(fields), "properties": {name: {"not": NULL} for name in fields}},
@@ -49,7 +49,7 @@ def only_if_json_schema(*fields: str) -> dict[str, Any]:
 
 
 class JsonSchema(Strict):
-    """A JSON schema. The answer always keeps to it, `strict` or not."""
+    """A JSON schema. The answer always follows it, even if not `strict`."""
 
     name: str | None = Field(None, pattern=SCHEMA_NAME)
     description: str | None = None
@@ -58,7 +58,7 @@ class JsonSchema(Strict):
 
     @property
     def grammar(self) -> Grammar:
-        """The schema as the worker takes it."""
+        """The schema in the form for the worker."""
         return schema_grammar(self.definition)
 
 
@@ -71,29 +71,29 @@ class ResponseFormat(Strict):
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _has_a_schema_where_one_is_meant(self) -> ResponseFormat:
+    def _has_schema_if_required(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError('must have json_schema if, and only if, its type is "json_schema"')
         return self
 
     @property
     def grammar(self) -> Grammar | None:
-        """What the worker is to keep to; None where anything goes."""
+        """The grammar for the worker; None if any answer is allowed."""
         if self.json_schema is not None:
             return self.json_schema.grammar
         return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None
 
 
 def schema_grammar(schema: dict[str, Any]) -> Grammar:
-    """Answers are JSON that keeps to the schema."""
+    """Return the grammar of answers that follow the schema."""
     return Grammar(GrammarKind.JSON_SCHEMA, _source(schema))
 
 
 def choice_grammar(answers: Sequence[str]) -> Grammar:
-    """Answers are one of these."""
+    """Return the grammar of exactly these answers."""
     return Grammar(GrammarKind.CHOICE, _source(answers))
 
 
 def _source(value: object) -> str:
-    """Raises `ValueError` for a number that JSON does not have."""
+    """Return the JSON text. Raises `ValueError` for NaN and infinities."""
     return json.dumps(value, allow_nan=False)

@@ -1,4 +1,4 @@
-"""What the body of every request for work may hold besides the work itself."""
+"""The job options: fields of a request body that are about the job rather than its answer."""
 
 from __future__ import annotations
 
@@ -31,30 +31,33 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 
 
 class RequestOptions(Strict):
-    """How a generation is to be treated."""
+    """The job options of a generation."""
 
     priority: Annotated[
-        Literal["interactive", "bulk"], Meaning("Bulk jobs let others go first; they never starve.")
+        Literal["interactive", "bulk"], Meaning("Bulk jobs wait longer than others, but never starve.")
     ] = Field("interactive", description='"interactive" or "bulk"')
-    ttl: Annotated[Seconds | None, Meaning("How long the job may wait in the queue.")] = Field(
-        None, description=f"seconds to wait at most, above 0 and at most {MAX_WAIT_S}"
+    ttl: Annotated[Seconds | None, Meaning("Time limit for waiting in the queue.")] = Field(
+        None, description=f"a number of seconds above 0 and at most {MAX_WAIT_S}"
     )
-    timeout: Annotated[Seconds | None, Meaning("How long the job may run.")] = Field(
-        None, description=f"seconds to run at most, above 0 and at most {MAX_WAIT_S}"
+    timeout: Annotated[Seconds | None, Meaning("Time limit for running.")] = Field(
+        None, description=f"a number of seconds above 0 and at most {MAX_WAIT_S}"
     )
-    webhook_url: Annotated[Url | None, Meaning("Is told when the job has ended.")] = Field(None, description=URL_FORM)
+    webhook_url: Annotated[Url | None, Meaning("Gets a message when the job has ended.")] = Field(
+        None, description=URL_FORM
+    )
     on_disconnect: Annotated[
-        Literal["cancel", "continue"] | None, Meaning("What becomes of the job when nobody reads it.")
+        Literal["cancel", "continue"] | None,
+        Meaning("Whether the job is cancelled or continues when nobody reads it any more."),
     ] = Field(None, description='"cancel" or "continue"')
 
 
 class Body(Strict):
-    """What every job's body may hold."""
+    """The body of any request that submits a job under `/slm`."""
 
-    run_async: Annotated[bool, Meaning("Whether to answer 202 with the job's id at once.")] = Field(
+    run_async: Annotated[bool, Meaning("Whether to respond immediately, with 202 and the job's id.")] = Field(
         False, alias="async", description="true or false"
     )
 
     def to_params(self) -> dict[str, Any]:
-        """What the job carries to its worker."""
+        """Return the job's parameters for its worker."""
         return {}

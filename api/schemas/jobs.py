@@ -1,4 +1,4 @@
-"""Jobs as they are shown, listed, accepted and cancelled."""
+"""The bodies of responses about jobs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
 from common.jobs.job import JobKind, JobState, WebhookState
 
-Outcome = Generated | ModelChanged | Tokens
+JobResult = Generated | ModelChanged | Tokens
 
 
-class QueuePlace(ResponseModel):
-    """How far a job is from its start; two nulls for one that is not queued."""
+class QueueStatus(ResponseModel):
+    """The queue position and the estimated wait of a job; both are null if it is not queued."""
 
-    position: Annotated[int | None, Field(description="1 is the next; 0: its turn has come")]
-    estimated_wait_s: Annotated[float | None, Field(description="seconds until it begins; null where nobody can tell")]
+    position: Annotated[int | None, Field(description="1 is next; 0: dispatched to a worker")]
+    estimated_wait_s: Annotated[float | None, Field(description="estimated seconds until it starts; null if unknown")]
 
 
-class Accepted(QueuePlace):
-    """A job that goes on without its client."""
+class Accepted(QueueStatus):
+    """A job that its client does not wait for."""
 
     success: Literal[True]
     job_id: JobId
@@ -37,26 +37,26 @@ class JobSummary(ResponseModel):
     job_id: JobId
     kind: JobKind
     status: JobState
-    attempt: Annotated[Count, Field(description="how often a worker took it up")]
+    attempt: Annotated[Count, Field(description="how many times a worker has claimed it")]
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
 
 
 class WebhookStatus(ResponseModel):
-    """What became of the job's webhook."""
+    """The delivery state of the job's webhook."""
 
     state: WebhookState
     attempts: Count
     last_error: str | None
 
 
-class Job(QueuePlace, JobSummary):
-    """One job in full."""
+class Job(QueueStatus, JobSummary):
+    """All details of a job."""
 
     success: Literal[True]
     text: Annotated[str, Field(description="the answer so far")]
-    result: Annotated[Outcome | None, Field(description="what it has brought, once it has ended")]
+    result: Annotated[JobResult | None, Field(description="the result of an ended job, if it has one")]
     error: JobError | None
     timings: Timings
     webhook: WebhookStatus | None
@@ -77,14 +77,14 @@ class QuarantinedJob(JobSummary):
 
 
 class Quarantine(ResponseModel):
-    """The jobs that were set aside, oldest first."""
+    """The dead letters: the jobs that were set aside, oldest first."""
 
     success: Literal[True]
     jobs: list[QuarantinedJob]
 
 
 class Dropped(ResponseModel):
-    """The job is not in quarantine any more."""
+    """The job is no longer set aside."""
 
     success: Literal[True]
     job_id: JobId
@@ -96,11 +96,11 @@ class Cancellation(ResponseModel):
     success: Literal[True]
     job_id: JobId
     status: JobState
-    cancelling: Annotated[bool, Field(description="whether it still runs, until its next token")]
+    cancelling: Annotated[bool, Field(description="whether it still runs and will stop at its next token")]
 
 
 class Account(TokenCounts):
-    """What the caller's ended jobs came to."""
+    """The totals of the caller's ended jobs."""
 
     success: Literal[True]
     owner: str
@@ -108,7 +108,7 @@ class Account(TokenCounts):
 
 
 class Webhook(ResponseModel):
-    """The message that a `webhook_url` gets."""
+    """The message that is sent to a `webhook_url`."""
 
     type: Literal["job.succeeded", "job.failed", "job.cancelled"]
     timestamp: Time

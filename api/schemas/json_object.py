@@ -1,4 +1,4 @@
-"""Reads the JSON object that a request sends."""
+"""Parses the JSON object in a request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from api.schemas.nesting import num_levels
 from api.schemas.shown import label, shown
 from common.errors import InvalidRequest
 
-MAX_LEVELS = 200  # of a body: far from where Python's own reader and writer of JSON give up, at different depths
-MAX_EXACT = 2**53  # up to here a float holds every integer
+MAX_LEVELS = 200  # of a body; far below the different depths at which Python's JSON parser and writer fail
+MAX_EXACT = 2**53  # floats represent all integers up to here exactly
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Read a JSON object; a byte order mark before it is skipped. Raises `InvalidRequest`."""
+    """Parse a JSON object, and skip a byte order mark before it. Raises `InvalidRequest`."""
     try:
         value = json.loads(raw.decode("utf-8-sig"), parse_float=_number, parse_constant=_refuse_constant)
     except UnicodeDecodeError as err:
@@ -37,23 +37,23 @@ def json_object(raw: bytes) -> dict[str, Any]:
 
 
 def _has_many_levels(raw: bytes) -> bool:
-    """Whether it could, which is much faster to tell than whether it does."""
+    """Return whether the nesting can be too deep: a much faster check than the exact one."""
     return raw.count(b"{") + raw.count(b"[") > MAX_LEVELS
 
 
 def _number(text: str) -> float:
-    """An integer is an integer however it is written (10.0, 1e1), as in JSON Schema."""
+    """Parse a number; a whole number is an integer in every notation (10.0, 1e1), as in JSON Schema."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) <= MAX_EXACT else value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Python's parser takes NaN and Infinity, which are no JSON."""
+    """Reject NaN and Infinity, which Python's parser accepts although they are not JSON."""
     raise InvalidRequest(f"The body is not valid JSON: {name} is not a JSON value.")
 
 
 def _check_unicode(fields: Mapping[str, Any]) -> None:
-    """JSON can say halves of a surrogate pair, which are no characters. Raises `InvalidRequest`."""
+    """Reject halves of surrogate pairs, which JSON can express but are not characters. Raises `InvalidRequest`."""
     for name, value in fields.items():
         if not _is_unicode(value):
             raise InvalidRequest(f"{label(name)} must be valid Unicode; got {shown(value)}", param=label(name))

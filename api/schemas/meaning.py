@@ -1,4 +1,4 @@
-"""What a field of a request body is for."""
+"""Marks a field of a request body with its purpose."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Mark of a field: one sentence for the reference. Its `description` says what a value must be; refusals repeat it.
+    """A sentence for the reference. The field's `description` says which values are allowed, and is used in errors.
 
-    A field that several bodies have is marked in one of them.
+    A field that several bodies share is marked in one of them.
     """
 
     text: str

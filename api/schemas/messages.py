@@ -1,4 +1,4 @@
-"""Messages of a conversation, as clients write them."""
+"""The messages of a conversation in request bodies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROLES = {"developer": "system"}  # OpenAI's newer name for it
 
 
 class TextPart(Strict):
-    """A part of a message's content. One that an earlier response has brought may be sent back as it came."""
+    """A part of a message's content. A part of an earlier response may be sent back unchanged."""
 
     type: Literal["text", "input_text", "output_text"]
     text: str
@@ -25,7 +25,7 @@ class TextPart(Strict):
 
 
 def _text_of(content: Any) -> Any:
-    """A list of text parts as one text, a part a line."""
+    """Join a list of text parts to one text, one part per line."""
     if not isinstance(content, list):
         return content
     if not content:
@@ -49,7 +49,7 @@ Content = Annotated[
 
 
 class Message(Strict):
-    """One message. What the client sends back of an earlier answer may hold fields that are null."""
+    """One message. Fields may be null, because clients send earlier responses back unchanged."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
@@ -66,5 +66,5 @@ def _is_object(value: Any) -> bool:
 
 
 def conversation(messages: Sequence[Message]) -> Conversation:
-    """The prompt that they are."""
+    """Return the prompt with these messages."""
     return Conversation(tuple({"role": _ROLES.get(one.role, one.role), "content": one.content} for one in messages))

@@ -1,4 +1,4 @@
-"""How deep a JSON value goes."""
+"""Measures how deeply a JSON value is nested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def num_levels(value: object) -> int:
-    """1 for a value that is no list or object and for an empty one; one more for each level of what is in it."""
+    """Return the number of levels: 1 for a scalar or an empty list or object, one more for each level inside."""
     levels, layer = 0, [value]
     while layer:
         levels += 1

@@ -1,4 +1,4 @@
-"""Reads a JSON object into its model, and says what is wrong with it."""
+"""Parses a JSON object into its model, and explains what is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ B = TypeVar("B", bound=Strict)
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a family of routes reads its bodies.
+    """The rules by which a family of routes parses its bodies.
 
     Args:
-        null_is_missing: a field that is null counts as left out; otherwise it is refused.
-        names_inner_fields: a refusal names the value by its path, such as `messages[0].content`; otherwise by the field
-            of the body that holds it.
-        unknown: how a refusal calls a field that the model does not have.
+        null_is_missing: a field that is null counts as missing; otherwise it is rejected.
+        names_inner_fields: an error names the value by its path, such as `messages[0].content`; otherwise by the field
+            of the body that contains it.
+        unknown: the words of an error about a field that the model does not have.
     """
 
     null_is_missing: bool
@@ -40,10 +40,10 @@ OPENAI = Dialect(null_is_missing=True, names_inner_fields=True, unknown="is not 
 
 
 def parse(schema: type[B], fields: Mapping[str, Any], dialect: Dialect) -> B:
-    """Read a body.
+    """Parse a body.
 
     Raises:
-        InvalidRequest: a field is wrong, or not one of the model's; `param` names it.
+        InvalidRequest: a field is wrong or unknown; `param` names it.
     """
     given = {name: value for name, value in fields.items() if value is not None or not dialect.null_is_missing}
     known = {field.alias or name: field.description for name, field in schema.model_fields.items()}
@@ -66,10 +66,10 @@ def _wrong(name: str, given: Mapping[str, Any], known: Mapping[str, str | None])
 
 
 def _wrong_inside(err: ValidationError, given: Mapping[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
-    # Of the branches of a union, the one that got furthest in is the one that the client meant.
+    # In a union, the branch that failed at the deepest level is the one that the client meant.
     first = max(err.errors(include_url=False), key=lambda error: _path(error["loc"]).count("."))
     param = _path(first["loc"])
-    if first["type"] == "value_error":  # a check of ours, with words of its own
+    if first["type"] == "value_error":  # one of our own checks, with its own message
         return InvalidRequest(f"{param} {first['ctx']['error']}", param=param)
     if first["type"] == "extra_forbidden":
         return InvalidRequest(f"{param} {OPENAI.unknown}", param=param)
@@ -79,7 +79,7 @@ def _wrong_inside(err: ValidationError, given: Mapping[str, Any], known: Mapping
 
 
 def _path(loc: Sequence[int | str]) -> str:
-    """Where the error is, in the client's terms."""
+    """Return the path of the error as the client would write it."""
     path = ""
     for part in loc:
         if isinstance(part, int):

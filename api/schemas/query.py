@@ -1,4 +1,4 @@
-"""Reads numbers of a query or a header."""
+"""Parses numbers in queries and headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from common.errors import InvalidRequest
 
 
 def parse_limit(text: str | None) -> int:
-    """The `limit` of a listing: 1 to 1000, 100 where none is given. Raises `InvalidRequest`."""
+    """Return the `limit` of a listing, 1 to 1000; 100 if it is missing. Raises `InvalidRequest`."""
     if text is None:
         return 100
     limit = natural(text)
@@ -17,7 +17,7 @@ def parse_limit(text: str | None) -> int:
 
 
 def parse_last_event_id(text: str | None) -> int:
-    """The number of the last event a client has seen; -1 where it gives none. Raises `InvalidRequest`."""
+    """Return the seq of the last event that a client has seen; -1 if it is missing. Raises `InvalidRequest`."""
     if text is None:
         return -1
     seq = natural(text)
@@ -30,5 +30,5 @@ def parse_last_event_id(text: str | None) -> int:
 
 
 def natural(text: str) -> int | None:
-    """The value of up to 18 plain digits; None for anything else."""
+    """Return the value of up to 18 ASCII digits; None for any other text."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None

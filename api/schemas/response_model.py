@@ -1,4 +1,4 @@
-"""What all objects in responses have in common."""
+"""The base of all objects in responses, and their common types."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing_extensions import TypedDict
 
 @with_config(extra="forbid")
 class ResponseModel(TypedDict):
-    """A JSON object that the API sends, with no other fields than these; one that is `NotRequired` can be missing."""
+    """A JSON object that the API sends, with exactly these fields; those that are `NotRequired` can be missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class DescribedAs:
-    """Mark of a value whose JSON form pydantic describes and checks better as another type."""
+    """Makes pydantic describe and check a value as another type."""
 
     other: Any
 
@@ -29,4 +29,4 @@ Count = Annotated[int, Field(ge=0)]
 Ms = Annotated[int, Field(description="milliseconds")]
 UnixTime = Annotated[int, Field(description="seconds since the epoch")]
 Time = Annotated[str, DescribedAs(AwareDatetime), Field(description="UTC, with milliseconds")]
-JobId = Annotated[str, Field(description="names the job under every route, in webhooks and in Flower")]
+JobId = Annotated[str, Field(description="identifies the job in all routes, in webhooks and in Flower")]

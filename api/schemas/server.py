@@ -1,4 +1,4 @@
-"""The server itself: what it serves, by which workers, and how that is changed."""
+"""The bodies of requests and responses about the server and its model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ModelBody(Body):
 
 
 class WorkerOutcome(ResponseModel):
-    """What a worker did about a load or an unload."""
+    """A worker's state after a load or an unload."""
 
     id: str
     device: str | None
@@ -33,7 +33,7 @@ class ModelChanged(ResponseModel):
     changed: NotRequired[
         Annotated[
             list[Literal["base", "adapter"]],
-            Field(description="of a load: what is in memory now that was not before, by the content of its files"),
+            Field(description="of a load: the parts that are new in memory, by the content of their files"),
         ]
     ]
     base_id: NotRequired[Annotated[str, Field(description="of a load: hash of the base model's files")]]
@@ -43,7 +43,7 @@ class ModelChanged(ResponseModel):
 
 
 class Queue(ResponseModel):
-    """Generations."""
+    """The numbers of waiting and running generations."""
 
     waiting: Count
     running: Count
@@ -58,12 +58,12 @@ class Worker(ResponseModel):
     device: str | None
     state: WorkerState
     running: Count
-    slots: Annotated[Count, Field(description="generations it runs at once")]
+    slots: Annotated[Count, Field(description="maximum number of generations that it runs at once")]
     error: str | None
 
 
 class Info(ResponseModel):
-    """What is served, by whom."""
+    """The server, its model and its workers."""
 
     model_loaded: bool
     device: str | None
@@ -78,6 +78,6 @@ class Info(ResponseModel):
 
 
 class Health(ResponseModel):
-    """All is well."""
+    """The result of a successful probe."""
 
     status: Literal["ok", "ready"]

@@ -1,4 +1,4 @@
-"""What all objects that clients send have in common."""
+"""The base of all objects that clients send."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Strict(BaseModel):
-    """A JSON object of a client's: nothing is converted, and nothing unknown is let pass."""
+    """A JSON object from a client: values are not converted, and unknown fields are rejected."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-# Of a list: a million wrong values are not worth a million errors.
+# For lists: stop at the first wrong value, instead of collecting up to a million errors.
 FIRST_ERROR = Field(fail_fast=True)
 
 
 def at_most(count: int) -> BeforeValidator:
-    """Of an object: refuses one with more fields before it looks at any of them."""
+    """Return a validator that rejects objects with more fields, before any of them is checked."""
     return BeforeValidator(_bounded(count))
 
 

@@ -1,4 +1,4 @@
-"""The tokens of a prompt, and the text of tokens."""
+"""The bodies of tokenize and detokenize."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 
 
 class TokenizeBody(Body):
-    """Body of `POST /slm/tokenize`: a prompt in one of the forms that a generation can have."""
+    """Body of `POST /slm/tokenize`: a prompt in one of the forms that generations accept."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [form]} for form in FORMS]})
 
@@ -35,7 +35,7 @@ class TokenizeBody(Body):
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, as of POST /v1/chat/completions",
     )
-    raw_text: Annotated[str | None, Meaning("A text that the model sees as it is, without a template.")] = Field(
+    raw_text: Annotated[str | None, Meaning("A text for the model without a template.")] = Field(
         None, min_length=1, description="a non-empty string of valid Unicode, as of POST /v1/completions"
     )
 
@@ -50,7 +50,7 @@ class TokenizeBody(Body):
         return self
 
     def to_params(self) -> dict[str, Any]:
-        """The prompt in its form."""
+        """Return the prompt in wire form."""
         return prompts.to_wire(self._prompt())
 
     def _prompt(self) -> Prompt:
@@ -67,17 +67,17 @@ class DetokenizeBody(Body):
     )
 
     def to_params(self) -> dict[str, Any]:
-        """The tokens as a prompt."""
+        """Return the tokens as a prompt in wire form."""
         return prompts.to_wire(TokenIds(tuple(self.ids)))
 
 
 class Tokens(ResponseModel):
-    """What the model sees of a prompt."""
+    """A prompt as the model sees it."""
 
     success: bool
     text: Annotated[str, Field(description="the prompt as the model sees it")]
-    tokens: Annotated[list[str], Field(description="the text of each; U+FFFD stands for a part of a character")]
+    tokens: Annotated[list[str], Field(description="the text of each token; U+FFFD replaces a part of a character")]
     ids: list[Count]
     count: Count
-    context_length: Annotated[Count, Field(description="the most tokens that prompt and answer can have together")]
+    context_length: Annotated[Count, Field(description="maximum number of tokens of prompt and answer together")]
     job_id: JobId

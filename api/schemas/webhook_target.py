@@ -1,4 +1,4 @@
-"""Where a webhook goes: the client's URL, taken apart once. What is checked is what is connected to."""
+"""Parses the URL of a webhook, once, so that the checked host is the one that is connected to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 MAX_URL_CHARS = 2048
 URL_FORM = f"an http or https URL of at most {MAX_URL_CHARS} ASCII characters without a user name"
 
-# The same as a regular expression of JSON Schema: what `Target.parse` takes, but for a wrong address in brackets.
+# The same as a regular expression for JSON Schema; it also matches invalid addresses in brackets.
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 URL_PATTERN = rf"^[Hh][Tt][Tt][Pp][Ss]?://({_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(:{_PORT})?([/?#][!-~]*)?$"
@@ -21,7 +21,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An http or https URL. `path` holds the query too."""
+    """An http or https URL. `path` includes the query."""
 
     scheme: str
     host: str
@@ -30,10 +30,10 @@ class Target:
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """Take a URL apart.
+        """Parse a URL.
 
         Raises:
-            ValueError: it is none that a webhook can go to.
+            ValueError: a webhook cannot be sent to this URL.
         """
         if len(url) > MAX_URL_CHARS or not _PRINTABLE.fullmatch(url):
             raise ValueError(url)
@@ -50,11 +50,11 @@ class Target:
 
     @property
     def is_secure(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether the connection uses TLS."""
         return self.scheme == "https"
 
     @property
     def host_header(self) -> str:
-        """The host as the request names it."""
+        """The value of the request's Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"

@@ -78,13 +78,13 @@ async function ask(body) {
 function show(answer, data) {
   if ("error" in data) answer.end("failed", data.error);
   else if ("full_text" in data) answer.write(data.full_text);
-  else if ("position" in data) answer.remark(describePlace(data));
+  else if ("position" in data) answer.remark(describePosition(data));
   else if ("device_used" in data) answer.end("", data.status === "Cancelled" ? "Stopped" : "");
   else answer.remark(data.status);
 }
 
-function describePlace({ position, estimated_wait_s: wait }) {
-  if (position === 0) return "Waiting for a free slot";
+function describePosition({ position, estimated_wait_s: wait }) {
+  if (position === 0) return "Waiting for a worker";
   return `Waiting in the queue, position ${position}` + (wait == null ? "" : `, about ${Math.max(1, Math.round(wait))} s`);
 }
 
@@ -137,7 +137,7 @@ function fitPrompt() {
 
 stop.addEventListener("click", async () => {
   stop.disabled = true;
-  await tell(() => request(jobUrl, { method: "DELETE" }));
+  await attempt(() => request(jobUrl, { method: "DELETE" }));
 });
 
 // A closed panel cannot show its invalid field, so open it.
@@ -149,7 +149,7 @@ async function changeModel(path, line) {
   isChanging = true;
   byId("load").disabled = byId("unload").disabled = true;
   showModel("busy", line, "");
-  await tell(() => request(path, { method: "POST" }));
+  await attempt(() => request(path, { method: "POST" }));
   isChanging = false;
   await refreshInfo();
 }
@@ -158,7 +158,7 @@ byId("load").addEventListener("click", () => changeModel("/slm/load", "Loadingâ€
 byId("unload").addEventListener("click", () => changeModel("/slm/unload", "Unloadingâ€¦"));
 
 /** Run an action and show a failure in the notice above the composer. */
-async function tell(action) {
+async function attempt(action) {
   const notice = byId("notice");
   notice.hidden = true;
   try {

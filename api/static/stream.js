@@ -80,13 +80,13 @@ export async function* followJob(response) {
       if (!(error instanceof TypeError)) throw error; // a broken connection throws a TypeError
     }
     yield { status: "The connection broke. Waiting for the server…" };
-    response = await takeUpAgain(url, lastId);
+    response = await reconnect(url, lastId);
     yield { status: "" };
   }
 }
 
 /** Wait until the server is back, and return the rest of the stream. */
-async function takeUpAgain(url, lastId) {
+async function reconnect(url, lastId) {
   const deadline = Date.now() + PATIENCE_MS;
   for (let failures = 0; Date.now() < deadline; failures++) {
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]));

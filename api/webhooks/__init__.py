@@ -1,5 +1,5 @@
-"""Webhooks: tells a URL of the client's choice that its job has ended, signed as Standard Webhooks asks.
+"""Sends webhooks: a signed message (Standard Webhooks) to a URL of the client's choice when a job has ended.
 
-Rule of this folder: a URL comes from a stranger. Nothing here follows it to an address that was not checked, trusts
-what comes back, or waits for it longer than `sender.TIMEOUT_S`.
+Rule of this folder: URLs are untrusted. Nothing here connects to an address that was not checked, trusts the response,
+or waits for it longer than `sender.TIMEOUT_S`.
 """

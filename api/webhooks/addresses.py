@@ -1,4 +1,4 @@
-"""Which network addresses a stranger's URL may lead to: public ones, so that nobody reaches our own network by us."""
+"""Checks the network addresses of untrusted URLs: only public ones, so that nobody reaches our network through us."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-MAX_LOOK_UPS = 256  # at once: one for every attempt to deliver
+MAX_LOOK_UPS = 256  # concurrent lookups: one for every delivery attempt
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _TRANSLATED = IPv6Network("64:ff9b::/96")  # an IPv4 address in its last four bytes (RFC 6052)
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address belongs to the public internet, also where it carries an IPv4 address inside."""
+    """Return whether an IP address, or the IPv4 address that it embeds, belongs to the public internet."""
     address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
         if address in _TRANSLATED:
@@ -25,7 +25,7 @@ def is_public(text: str) -> bool:
 
 
 def literal(host: str) -> str | None:
-    """The IP address that a host is written as, in any of the forms that resolvers take; None for a name."""
+    """Return the IP address if the host is written as one, in any form that resolvers accept; None for a name."""
     try:
         return _look_up(host, socket.AI_NUMERICHOST)[0]
     except socket.gaierror:
@@ -33,14 +33,14 @@ def literal(host: str) -> str | None:
 
 
 def resolve(host: str, timeout_s: float) -> list[str]:
-    """The host's addresses.
+    """Return the host's addresses.
 
-    gevent looks names up in ten threads, for the whole process: a few hosts whose name server never answers would keep
-    them from everybody, the way to Redis included. So these look-ups have threads of their own.
+    gevent looks up names in ten threads for the whole process. A few hosts with silent name servers would block them
+    for everybody, including connections to Redis. So these lookups have their own threads.
 
     Raises:
-        TimeoutError: that took longer than `timeout_s`.
-        OSError: it cannot be looked up.
+        TimeoutError: the lookup took longer than `timeout_s`.
+        OSError: the host cannot be looked up.
     """
     if not socket.socket.__module__.startswith("gevent."):
         return _look_up(host)
@@ -61,7 +61,7 @@ def _threads() -> Any:
 
 
 def _look_up_in_thread(host: str) -> list[str] | OSError:
-    """As `_look_up`, in a thread of the system. An error is returned: gevent would print what is raised there."""
+    """Look up a host in a system thread. An error is returned, because gevent would print a raised one."""
     from gevent.monkey import get_original
 
     try:

@@ -1,7 +1,7 @@
-"""Tells those who asked for it that their jobs have ended. Every API process has one; they share the work.
+"""Delivers due webhooks. Every API process has a deliverer; they share the work.
 
-At least once: a process that dies between the delivery and its note lets another deliver again. The webhook-id tells
-the receiver that it is the same.
+Delivery is at least once: if a process dies after a delivery but before it has recorded it, another process delivers
+again. The receiver recognises the repetition by its webhook-id.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common.jobs.webhook_queue import LeasedWebhook, Shares, WebhookQueue
 from common.observation import context
 
 RETRY_AFTER_S = (5, 30, 120, 600, 2700)  # six attempts within an hour
-LOOK_S = 1.0  # pause between two looks for what is due
+LOOK_S = 1.0  # pause between two queries for due webhooks
 SHARES = Shares(total=256, owner=128, receiver=8)  # an attempt is a greenlet and a socket
 LEASE_S = 60.0  # longer than any attempt takes
 
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 
 class Deliverer:
-    """Takes due webhooks and posts them, each on a thread of its own: one that hangs holds up no other.
+    """Takes due webhooks and posts each on its own thread, so that a slow receiver does not delay others.
 
     Args:
-        queue: what is due.
-        view: an ended job as its message shows it; raises `JobNotFound`.
-        sender: posts a message.
-        key: signs the messages; None where the server has no secret (any more).
+        queue: the due webhooks.
+        view: returns an ended job for its message; raises `JobNotFound`.
+        sender: posts messages.
+        key: signs the messages; None if the server has no secret.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Deliverer:
         self._view = view
         self._sender = sender
         self._key = key
-        self._going_on: set[LeasedWebhook] = set()
-        self._has_room = threading.Event()  # an attempt has ended since the last look
+        self._in_flight: set[LeasedWebhook] = set()
+        self._has_room = threading.Event()  # set if an attempt has ended since the last query
 
     def start(self) -> None:
-        """Begin to deliver, until the process ends."""
+        """Start delivering on a thread, until the process ends."""
         threading.Thread(target=self._run, name="slm-webhooks", daemon=True).start()
 
     def _run(self) -> None:
@@ -62,9 +62,9 @@ class Deliverer:
             self._has_room.wait(LOOK_S)
 
     def start_due(self) -> list[threading.Thread]:
-        """Begin an attempt for each webhook that is due and has room; returns the threads that make them."""
-        due = self._queue.take(SHARES, self._going_on.copy(), lease_s=LEASE_S)
-        self._going_on.update(due)
+        """Start an attempt for each due webhook within the shares; return the threads."""
+        due = self._queue.take(SHARES, self._in_flight.copy(), lease_s=LEASE_S)
+        self._in_flight.update(due)
         attempts = [threading.Thread(target=self._attempt, args=(leased,), daemon=True) for leased in due]
         for attempt in attempts:
             attempt.start()
@@ -75,7 +75,7 @@ class Deliverer:
             with context.bound(job_id=leased.job_id):
                 self._try(leased)
         finally:
-            self._going_on.discard(leased)
+            self._in_flight.discard(leased)
             self._has_room.set()
 
     def _try(self, leased: LeasedWebhook) -> None:
@@ -87,7 +87,7 @@ class Deliverer:
             )
 
     def _failure(self, leased: LeasedWebhook) -> DeliveryFailed | None:
-        """Send; returns what went wrong, if anything did."""
+        """Send the webhook; return the failure, if any."""
         try:
             self._send(leased)
         except DeliveryFailed as err:

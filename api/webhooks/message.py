@@ -1,4 +1,4 @@
-"""What a webhook says, and its signature: https://github.com/standard-webhooks/standard-webhooks, version 1."""
+"""Builds and signs webhook messages: https://github.com/standard-webhooks/standard-webhooks, version 1."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 
 from api import __version__
-from api.jobs import answers
+from api.jobs import response_bodies
 from api.service import JobView
 
 
 def body_of(view: JobView) -> bytes:
-    """The message about an ended job."""
-    return json.dumps(answers.webhook(view)).encode()
+    """Return the message about an ended job."""
+    return json.dumps(response_bodies.webhook(view)).encode()
 
 
 def headers(key: bytes, job_id: str, body: bytes, *, now_s: int) -> dict[str, str]:
-    """The headers of one attempt at `now_s` (seconds since the epoch). The id is the same for all of a job's."""
+    """Return the headers of an attempt at `now_s` (seconds since the epoch). All attempts for a job have one id."""
     message_id = f"msg_{job_id}"
     return {
         "Content-Type": "application/json",

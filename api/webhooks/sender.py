@@ -1,4 +1,4 @@
-"""One POST to a stranger's URL: to a checked address, within a time, without following it anywhere."""
+"""Posts a message to an untrusted URL: to a checked address, within a time limit, without following redirects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_S = 10.0
 
 
 class DeliveryFailed(Exception):
-    """The message did not arrive; the text says why. `is_final`: another attempt would fail alike."""
+    """The message did not arrive; the text says why. `is_final`: another attempt would fail in the same way."""
 
     def __init__(self, why: str, *, is_final: bool = False) -> None:
         super().__init__(why)
@@ -28,8 +28,8 @@ class Sender:
     """Posts messages.
 
     Args:
-        allow_private: whether they may go to private addresses.
-        timeout_s: for looking the host up, for connecting, and for everything after that.
+        allow_private: whether messages may be sent to private addresses.
+        timeout_s: time limit for the lookup, for connecting, and for the rest, each.
     """
 
     def __init__(self, *, allow_private: bool, timeout_s: float = TIMEOUT_S) -> None:
@@ -38,10 +38,10 @@ class Sender:
         self._tls = ssl.create_default_context()
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Return when the receiver has answered with 2xx; what else it says is not read.
+        """Send a message; return when the receiver has responded with 2xx. The body of the response is not read.
 
         Raises:
-            DeliveryFailed: anything else happened.
+            DeliveryFailed: the message could not be sent, or got another response.
         """
         target = Target.parse(url)
         try:
@@ -60,7 +60,7 @@ class Sender:
         return addresses
 
     def _exchange(self, target: Target, addresses: list[str], headers: Mapping[str, str], body: bytes) -> int:
-        """The answer's status."""
+        """Send the message; return the status of the response."""
         with ExitStack() as stack:
             connected = stack.enter_context(self._connect(addresses, target.port))
             stack.enter_context(_cut_after(connected, self._timeout_s))
@@ -72,7 +72,7 @@ class Sender:
             return connection.getresponse().status
 
     def _connect(self, addresses: list[str], port: int) -> socket:
-        """A connection to the first of the addresses that takes one."""
+        """Connect to the first of the addresses that accepts."""
         deadline = time.monotonic() + self._timeout_s
         failure: OSError = TimeoutError()
         for address in addresses:
@@ -90,18 +90,18 @@ class Sender:
 
 @contextmanager
 def _cut_after(connected: socket, timeout_s: float) -> Iterator[None]:
-    """End the connection at the end of the time, however slowly the other side goes on; then raises `TimeoutError`.
+    """Close the connection after the time limit, even if the other side still sends, and raise `TimeoutError`.
 
-    A socket's own time-out begins anew with every byte.
+    A socket's own timeout restarts with every byte.
     """
     is_late = threading.Event()
 
     def cut() -> None:
         is_late.set()
-        with suppress(OSError):  # it has ended by itself
+        with suppress(OSError):  # it has ended already
             handle.shutdown(SHUT_RDWR)
 
-    with connected.dup() as handle:  # TLS takes the original over
+    with connected.dup() as handle:  # TLS takes over the original
         cutter = threading.Timer(timeout_s, cut)
         cutter.daemon = True
         cutter.start()
@@ -114,5 +114,5 @@ def _cut_after(connected: socket, timeout_s: float) -> Iterator[None]:
         finally:
             cutter.cancel()
             cutter.join()
-        if is_late.is_set():  # what was cut off can look like an answer
+        if is_late.is_set():  # a truncated response can look complete
             raise TimeoutError

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from common.errors import JobLost
 from common.jobs.events import Event
-from common.owners.collection import Turn
+from common.owners.collection import Limiter
 from common.redis import keys
 from common.redis.subscriber import Listener, Subscriber
 
@@ -52,28 +52,28 @@ class EventLog:
         message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
         return None if message is None else Event.from_wire(message)
 
-    def follow(self, job_id: str, turn: Turn = nullcontext) -> Follower:
+    def follow(self, job_id: str, limiter: Limiter = nullcontext) -> Follower:
         """Subscribe to a job, which may not exist yet.
 
         Args:
             job_id: the job.
-            turn: held while the log is read; messages from pub/sub do not need it.
+            limiter: entered while the log is read; not for messages from pub/sub.
 
         Raises:
             RedisUnavailable: Redis does not confirm the subscription.
         """
-        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), turn)
+        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), limiter)
 
 
 class Follower:
     """A subscription to one job. A context manager: exiting it ends the subscription."""
 
-    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, turn: Turn) -> None:
+    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, limiter: Limiter) -> None:
         self._job_id = job_id
         self._redis = redis
         self._events = events
         self._listener = listener
-        self._turn = turn
+        self._limiter = limiter
         self._nudged = False
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
@@ -90,17 +90,19 @@ class Follower:
         messages: list[str] = []
         missed = True  # events written before the subscription are only in the log
         while not self._listener.closed:
-            batch, behind = self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
-            for event in batch:
+            found, has_more = (
+                self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
+            )
+            for event in found:
                 if event.seq > wanted:
-                    behind = True
+                    has_more = True
                     break
                 if event.seq == wanted or event.type.is_terminal:
                     wanted += 1
                     yield event
                     if event.type.is_terminal:
                         return
-            if behind:
+            if has_more:
                 missed = True
                 continue
             messages, missed = self._listener.take(0 if self._nudged else pulse_s)
@@ -113,7 +115,7 @@ class Follower:
     def _from_log(self, first: int) -> tuple[list[Event], bool]:
         """Return a chunk of the log from `first` on, and whether the log has more."""
         try:
-            with self._turn():
+            with self._limiter():
                 chunk = self._events.read(self._job_id, first, READ_CHUNK) or self._lost_end()
         except RedisError as err:
             self._events.outage.note_failure(_READING, err)

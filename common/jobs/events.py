@@ -73,8 +73,8 @@ def token(
     `logprobs` has an entry for each of these tokens, and is None if the client did not ask for them.
     """
     data = {"text": text, "ids": list(ids), "is_last": is_last}
-    told = {} if logprobs is None else {"logprobs": [one.to_wire() for one in logprobs]}
-    return Event(seq, EventType.TOKEN, data | told)
+    requested = {} if logprobs is None else {"logprobs": [one.to_wire() for one in logprobs]}
+    return Event(seq, EventType.TOKEN, data | requested)
 
 
 def finished(seq: int, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:
@@ -98,9 +98,9 @@ def committed(events: Iterable[Event]) -> tuple[list[int], str]:
     return ids, "".join(pieces)
 
 
-def merged(batch: Sequence[Event]) -> Event:
+def merged(tokens: Sequence[Event]) -> Event:
     """Merge consecutive token events into one with the seq of the last, so that resuming after it skips them all."""
-    ids, text = committed(batch)
-    data = {"text": text, "ids": ids, "is_last": batch[-1].data["is_last"]}
-    told = [one for event in batch for one in event.data.get("logprobs", ())]
-    return Event(batch[-1].seq, EventType.TOKEN, data | {"logprobs": told} if told else data)
+    ids, text = committed(tokens)
+    data = {"text": text, "ids": ids, "is_last": tokens[-1].data["is_last"]}
+    logprobs = [one for event in tokens for one in event.data.get("logprobs", ())]
+    return Event(tokens[-1].seq, EventType.TOKEN, data | {"logprobs": logprobs} if logprobs else data)

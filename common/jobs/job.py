@@ -17,9 +17,9 @@ from common.jobs.sampling import SamplingParams
 class Lane(StrEnum):
     """A separate queue; the number of dispatched jobs is limited per lane (`lua/prelude.lua`)."""
 
-    GENERATE = "generate"  # limited by the workers' free slots
-    PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that need no slot
-    CONTROL = "control"  # unlimited: its jobs take no slots
+    GENERATE = "generate"  # limited by the workers' free capacity
+    PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that take no capacity
+    CONTROL = "control"  # unlimited: its jobs take no capacity
 
 
 class JobKind(StrEnum):

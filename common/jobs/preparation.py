@@ -1,7 +1,7 @@
-"""Decides which jobs must be prepared before they take a slot, because their preparation may take long.
+"""Decides which jobs must be prepared before they take capacity, because their preparation may take long.
 
-A worker prepares a few jobs at a time, in a separate lane that takes no slots. So a slow job of one client does not
-delay jobs that wait for a slot, and hardly delays the preparation of others.
+A worker prepares a few jobs at a time, in a separate lane that takes no capacity. So a slow job of one client does not
+delay jobs that wait for capacity, and hardly delays the preparation of others.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class QueueMetrics:
 
     waiting: Mapping[Lane, int]
     running: Mapping[Lane, int]
-    quarantined: int  # jobs in the dead letters now
+    dead_letters: int  # number of dead letters now
     ended: Mapping[tuple[str, str], int]  # counters by (kind, state)
     happened: Mapping[str, int]  # counters of failovers, crashes and quarantined
 
@@ -32,13 +32,13 @@ def read_queue_metrics(redis: Redis) -> QueueMetrics:
             pipe.zcard(keys.leases(lane))
         pipe.zcard(keys.DEAD_LETTERS)
         pipe.hgetall(keys.COUNTERS)
-        *lengths, quarantined, counted = pipe.execute()
+        *lengths, dead_letters, counted = pipe.execute()
     waiting, running = lengths[: len(lanes)], lengths[len(lanes) :]
     counts = {name: int(value) for name, value in counted.items()}
     return QueueMetrics(
         waiting=dict(zip(lanes, waiting, strict=True)),
         running=dict(zip(lanes, running, strict=True)),
-        quarantined=quarantined,
+        dead_letters=dead_letters,
         ended={_kind_and_state(name): count for name, count in counts.items() if name.startswith("jobs:")},
         happened={name: counts.get(name, 0) for name in ("failovers", "crashes", "quarantined")},
     )

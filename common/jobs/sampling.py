@@ -9,7 +9,7 @@ from typing import Any
 
 MAX_LOGPROBS = 20  # alternatives that can be returned with a token
 MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory of its compilation
-ALWAYS_TOLD = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
+ALWAYS_INCLUDED = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
 
 
 class GrammarKind(StrEnum):
@@ -73,7 +73,7 @@ class SamplingParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back. Newer fields are included only if they are set."""
-        wire = {name: getattr(self, name) for name in ALWAYS_TOLD}
+        wire = {name: getattr(self, name) for name in ALWAYS_INCLUDED}
         wire |= {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
         wire["stop"] = list(self.stop)
         if self.stop_token_ids:

@@ -144,11 +144,11 @@ Dispatch = Callable[[Sequence[WakeUp]], None]
 class JobStore:
     """Submits, claims, renews, finishes, cancels, releases, reaps and reads jobs, and appends their events.
 
-    Every method may raise `redis.exceptions.RedisError`; `redis_client.explain` translates it for a client.
+    Every method may raise `redis.exceptions.RedisError`; `common.redis.client.explain` translates it for a client.
 
     Args:
         redis: connection (with `decode_responses`).
-        ring: sends the Celery wake-up messages of dispatched jobs; must not raise.
+        dispatch: sends the Celery wake-up messages of dispatched jobs; must not raise.
         job_ttl_s: how long a finished job can still be read.
         context: the maximum number of tokens of a prompt and its answer.
     """
@@ -238,10 +238,10 @@ class JobStore:
         needs_key: bool = False,
     ) -> Submitted:
         notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
-        line = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
+        queueing = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
         most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
         lane = (kind.lane, preparation.wanted(kind, params))
-        fixed = (job_id, kind, *lane, owner, text, *line, self._job_ttl_s, *most, retried, int(needs_key))
+        fixed = (job_id, kind, *lane, owner, text, *queueing, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
@@ -299,13 +299,13 @@ class JobStore:
         known = [{name: value for name, value in fields.items() if value is not None} for fields in found]
         return [JobRecord.from_hash(fields) for fields in known if fields]
 
-    def places(self, job_ids: Collection[str]) -> dict[str, QueuePosition]:
+    def queue_positions(self, job_ids: Collection[str]) -> dict[str, QueuePosition]:
         """Return the queue positions of the generations that still wait, in one round trip.
 
-        Jobs that must be prepared first count after all jobs that only need a slot.
+        Jobs that must be prepared first count after all jobs that only wait for free capacity.
         """
         ids = list(job_ids)
-        rate, ranks = self._look_at_line(ids)
+        rate, ranks = self._read_queue(ids)
         return {
             job_id: QueuePosition(rank + 1, _estimate(rank + 1, rate))
             for job_id, rank in zip(ids, ranks, strict=True)
@@ -314,9 +314,9 @@ class JobStore:
 
     def position_at(self, position: int) -> QueuePosition:
         """Return the given position with its estimated wait."""
-        return QueuePosition(position, _estimate(position, self._look_at_line([])[0])) if position else QueuePosition(0)
+        return QueuePosition(position, _estimate(position, self._read_queue([])[0])) if position else QueuePosition(0)
 
-    def _look_at_line(self, job_ids: Sequence[str]) -> tuple[float | None, list[int | None]]:
+    def _read_queue(self, job_ids: Sequence[str]) -> tuple[float | None, list[int | None]]:
         """Return how many generations start per second, if known, and the jobs' ranks, from 0."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -338,7 +338,7 @@ class JobStore:
         """Record for each job whether somebody reads it, or its last reader has just left.
 
         For `grace_s` these jobs are not cancelled for lack of a reader. Meanwhile jobs without a reader wait after all
-        others in the queue, and give up their slots if others need them.
+        others in the queue, and are released if others need the capacity.
         """
         flat: list[Argument] = [part for job_id, read in is_read.items() for part in (job_id, int(read))]
         self._dispatch(_wake_ups(self._note_readers(_ms(grace_s), *flat)))
@@ -351,7 +351,7 @@ class JobStore:
         """Let the job continue without a reader, because its client will fetch the result later."""
         self._redis.hdel(keys.job(job_id), "reader_ms")
 
-    def quarantined(self) -> list[JobRecord]:
+    def dead_letters(self) -> list[JobRecord]:
         """Return the dead letters (jobs whose workers died too often), oldest first. See `_summaries`."""
         return self._summaries(cast(list[str], self._redis.zrange(keys.DEAD_LETTERS, 0, -1)))
 
@@ -387,12 +387,12 @@ class JobStore:
         attempt, next_seq, elapsed_ms = answer
         return Claim(self.get(job_id), int(attempt), int(next_seq), int(elapsed_ms))
 
-    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
+    def renew(self, leases: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
         """Renew the leases of (job id, attempt).
 
         Returns the pairs that were lost to another attempt, and the ids of the jobs to cancel.
         """
-        flat: list[Argument] = [value for pair in held for value in pair]
+        flat: list[Argument] = [value for pair in leases for value in pair]
         lost, cancelled = self._renew(_ms(lease_s), *flat)
         return {(job_id, int(attempt)) for job_id, attempt in zip(lost[::2], lost[1::2], strict=True)}, set(cancelled)
 
@@ -472,7 +472,7 @@ class JobStore:
             self._dispatch(_wake_ups(due))
 
     def dispatch_due(self) -> None:
-        """Dispatch the jobs that are next, after the workers' number of slots changed."""
+        """Dispatch the jobs that are next, after the capacity of the workers has changed."""
         for lane in (Lane.GENERATE, Lane.PREPARE):
             self._dispatch(_wake_ups(self._dispatch_due(lane)))
 

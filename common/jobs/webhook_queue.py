@@ -17,7 +17,7 @@ LOOK_AT = 1000  # how many of an owner's due webhooks are examined per call
 
 @dataclass(frozen=True, slots=True)
 class LeasedWebhook:
-    """An ended job whose webhook is leased to this process, for the `attempt`-th time (from 1).
+    """An ended job with a webhook that is leased to this process, for the `attempt`-th time (from 1).
 
     `owner` and `receiver` (host and port) are the names by which attempts are limited.
     """
@@ -50,14 +50,14 @@ class WebhookQueue:
         self._job_ttl_s = job_ttl_s
         self._take, self._settle = Script(redis, "webhook_take"), Script(redis, "webhook_settle")
 
-    def take(self, shares: Shares, going_on: Collection[LeasedWebhook] = (), *, lease_s: float) -> list[LeasedWebhook]:
-        """Lease due webhooks, as many as the shares allow in addition to those `going_on`.
+    def take(self, shares: Shares, in_flight: Collection[LeasedWebhook] = (), *, lease_s: float) -> list[LeasedWebhook]:
+        """Lease due webhooks, as many as the shares allow in addition to those that are `in_flight`.
 
         No other process gets them for `lease_s` seconds.
         """
-        if (room := shares.total - len(going_on)) <= 0:
+        if (room := shares.total - len(in_flight)) <= 0:
             return []
-        names = Counter(name for leased in going_on for name in (leased.owner, leased.receiver))
+        names = Counter(name for leased in in_flight for name in (leased.owner, leased.receiver))
         counts: list[Argument] = [part for pair in names.items() for part in pair]
         lease_ms = int(lease_s * 1000)
         flat = self._take(room, lease_ms, shares.owner, shares.receiver, LOOK_AT, *counts)

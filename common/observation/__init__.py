@@ -1,1 +1,1 @@
-"""Logs, the context they name, traces, and the store of the workers' metrics."""
+"""Logs and their context, traces, and the metrics store."""

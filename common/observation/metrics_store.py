@@ -40,9 +40,9 @@ class MetricsStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def put(self, worker_id: str, figures: str, *, ttl_s: float) -> None:
+    def put(self, worker_id: str, metrics: str, *, ttl_s: float) -> None:
         """Store a worker's metrics in the form of `to_wire`."""
-        self._redis.set(keys.worker_metrics(worker_id), figures, px=int(ttl_s * 1000))
+        self._redis.set(keys.worker_metrics(worker_id), metrics, px=int(ttl_s * 1000))
 
     def keep(self, worker_id: str, *, ttl_s: float) -> bool:
         """Extend the ttl of the stored metrics; return False if they have expired."""

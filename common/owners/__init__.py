@@ -1,1 +1,1 @@
-"""What belongs to an owner in Redis: API keys, files, batches."""
+"""Stores the API keys, files and batches of owners in Redis."""

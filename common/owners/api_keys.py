@@ -164,7 +164,7 @@ class ApiKeyStore:
 def digest(secret: str) -> str:
     """Return the SHA-256 of a key in hex, which is stored instead of the key.
 
-    A salt or a slow hash would protect a *password* from guessing. A key is 256 random bits, which cannot be drafted,
+    A salt or a slow hash would protect a *password* from guessing. A key is 256 random bits, which cannot be guessed,
     and every request computes this hash to look up its key.
     """
     return hashlib.sha256(secret.encode()).hexdigest()

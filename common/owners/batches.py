@@ -22,7 +22,7 @@ from common.redis.scripts import Argument, Script
 
 WINDOW_S = 86_400  # how long a batch may take
 SLACK_S = 3600  # after the window, to finish the batch
-LINES_AT_ONCE = 500
+LINES_PER_CALL = 500
 RETRY_S = 60
 
 Json = dict[str, Any]
@@ -186,7 +186,7 @@ class BatchStore:
     def lines(self, batch: Batch) -> Iterator[tuple[int, str]]:
         """Yield all lines with their numbers, from 0."""
         first = 0
-        while chunk := self._lines(batch, first, LINES_AT_ONCE):
+        while chunk := self._lines(batch, first, LINES_PER_CALL):
             yield from enumerate(chunk, first)
             first += len(chunk)
 
@@ -227,8 +227,8 @@ class BatchStore:
         """Yield the results (`output`) or the failures (`errors`), in the order of the lines."""
         key = keys.batch_part(batch_id, part)
         numbers = sorted(int(number) for number in cast(list[str], self._redis.hkeys(key)))
-        for begin in range(0, len(numbers), LINES_AT_ONCE):
-            chunk = [str(number) for number in numbers[begin : begin + LINES_AT_ONCE]]
+        for begin in range(0, len(numbers), LINES_PER_CALL):
+            chunk = [str(number) for number in numbers[begin : begin + LINES_PER_CALL]]
             yield from cast(list[str], self._redis.hmget(key, chunk))
 
     def end(self, batch: Batch, status: BatchStatus, **fields: str | int) -> None:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar, cast
 from redis import Redis
 
 T = TypeVar("T")
-Turn = Callable[[], AbstractContextManager[None]]  # the owner's turn, held while a part of a large item is read
+Limiter = Callable[[], AbstractContextManager[None]]  # entered while a part of a large item is read
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from redis.exceptions import OutOfMemoryError
 from common import ids
 from common.errors import NotFound, QuotaExceeded
 from common.owners.api_keys import UNLIMITED, Limits
-from common.owners.collection import Page, Turn, page_of
+from common.owners.collection import Limiter, Page, page_of
 from common.redis import keys
 from common.redis.scripts import Argument, Script
 
 RETRY_S = 3600  # files are kept for days unless they are deleted
-LINES_AT_ONCE = 500  # bounds the memory while a large file is written or read
+LINES_PER_CALL = 500  # bounds the memory while a large file is written or read
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class FileStore:
         self._redis.delete(key)
         size, left = -1, iter(lines)
         try:
-            while chunk := list(islice(left, LINES_AT_ONCE)):
+            while chunk := list(islice(left, LINES_PER_CALL)):
                 self._append(key, chunk)
                 size += sum(len(line.encode()) + 1 for line in chunk)
         except OutOfMemoryError:
@@ -144,16 +144,16 @@ class FileStore:
             is_wanted=lambda one: purpose in (None, one.purpose),
         )
 
-    def content(self, file_id: str, turn: Turn = nullcontext) -> Iterator[str]:
-        """Yield the file's text in pieces; `turn` is held while a piece is read."""
+    def content(self, file_id: str, limiter: Limiter = nullcontext) -> Iterator[str]:
+        """Yield the file's text in pieces; `limiter` is entered while a piece is read."""
         first, joint = 0, ""
-        while lines := self._lines(file_id, first, turn):
+        while lines := self._lines(file_id, first, limiter):
             yield joint + "\n".join(lines)
             first, joint = first + len(lines), "\n"
 
-    def _lines(self, file_id: str, first: int, turn: Turn) -> list[str]:
-        with turn():
-            return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_AT_ONCE - 1))
+    def _lines(self, file_id: str, first: int, limiter: Limiter) -> list[str]:
+        with limiter():
+            return cast(list[str], self._redis.lrange(keys.file_lines(file_id), first, first + LINES_PER_CALL - 1))
 
     def delete(self, file: StoredFile) -> None:
         """Delete a file; a batch that reads it continues."""

@@ -1,4 +1,4 @@
 """Redis: addresses, connections, key names, Lua scripts, failures and outages.
 
-Rule of this folder: it knows no job. `keys` and `lua/` spell the same names.
+Rule of this folder: it imports nothing from `common.jobs`. `keys` and `lua/` use the same key names.
 """

@@ -74,9 +74,9 @@ def _network(parts: SplitResult, scheme: Literal["redis", "rediss"]) -> RedisAdd
     options = _options(parts, known=("db", *_TLS_VALUES, *_TLS_FILES) if scheme == "rediss" else ("db",))
     database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
     host = parts.hostname or "127.0.0.1"
-    place = f"[{host}]" if ":" in host else host
+    netloc = f"[{host}]" if ":" in host else host
     query = f"?{urlencode(_checked_tls(_TLS_DEFAULTS | options))}" if scheme == "rediss" else ""
-    url = f"{scheme}://{_login(parts)}{place}:{parts.port or 6379}/{database}{query}"
+    url = f"{scheme}://{_login(parts)}{netloc}:{parts.port or 6379}/{database}{query}"
     return RedisAddress(client_url=url, broker_url=url)
 
 
@@ -86,9 +86,9 @@ def _socket(parts: SplitResult) -> RedisAddress:
     path = unquote(parts.path)
     if parts.hostname or path in ("", "/"):
         raise ValueError("after the login, the path of a socket must begin with '/', as in unix:///run/redis.sock")
-    place = _login(parts) + quote(path)
+    socket = _login(parts) + quote(path)
     return RedisAddress(
-        client_url=f"unix://{place}?db={database}", broker_url=f"redis+socket://{place}?virtual_host={database}"
+        client_url=f"unix://{socket}?db={database}", broker_url=f"redis+socket://{socket}?virtual_host={database}"
     )
 
 

@@ -1,25 +1,25 @@
 """Names of all keys and channels in Redis. The Lua scripts build the same names in `lua/prelude.lua`.
 
-slm:job:<id>            hash    the job's record (fields: `jobs.JobRecord`)
+slm:job:<id>            hash    the job's record (fields: `job.JobRecord`)
 slm:job:<id>:log        list    the job's events as wire messages; the index of an event is its `seq`
 slm:job:<id>:events     channel the same messages, published as they are appended
 slm:job:<id>:reader     string  exists while somebody reads the job, and for the grace period after that
 slm:lane:<l>:pending    zset    jobs waiting to be dispatched, by order
 slm:lane:<l>:flow:<f>   zset    the waiting jobs of one flow: an owner and a priority (`fair_share.py`)
 slm:lane:<l>:flows      set     the flows that have waiting jobs
-slm:lane:<l>:flow_ends      zset    flow -> virtual end (tokens) of its last dispatched job, if that is in the future
+slm:lane:<l>:flow_ends  zset    flow -> virtual end (tokens) of its last dispatched job, if that is in the future
 slm:lane:<l>:virtual    string  virtual time (tokens): the latest virtual start of a dispatched job
-slm:lane:<l>:dispatched       zset    jobs whose wake-up message was sent and that are not claimed yet, by time (ms)
+slm:lane:<l>:dispatched zset    jobs that were dispatched and are not claimed yet, by time (ms)
 slm:lane:<l>:leases     zset    running jobs, by the time (ms) at which their worker's lease expires
-slm:lane:<l>:unread     set     jobs whose last reader has left, and whose grace period is not over
+slm:lane:<l>:unread     set     jobs without a reader, until their grace period is over
 slm:lane:<l>:abandoned  set     those of them that run and can make room for others
 slm:lane:<l>:yielding   zset    those that were asked to make room, by time (ms)
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) at which it expires
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:jobs:order          counter arrival number of the latest job
-slm:jobs:dead_letters     zset    the dead letters: jobs whose workers died too often, by time (ms)
+slm:jobs:dead_letters   zset    the dead letters: jobs that were set aside because their workers died, by time (ms)
 slm:webhooks:due:<o>    zset    an owner's ended jobs with an unsent webhook, by the time (ms) of the next attempt
-slm:webhooks:owners     set     the owners who may have such jobs
+slm:webhooks:owners     set     the owners that may have such jobs
 slm:idempotency:<o>:<k> hash    the job (id) and the request (fingerprint) of an owner's Idempotency-Key
 slm:usage:<owner>       hash    the totals of the owner's ended jobs
 slm:jobs:index          zset    all jobs that can still be read, by creation (ms)
@@ -53,7 +53,7 @@ slm:workers:slots       hash    worker -> generations it runs at once
 slm:awake               hash    per kind (worker, api), in ms: the last heartbeat, the start of the run of heartbeats
                                 without a gap, and how long a pause counts as a gap; and the workers' lease_ms
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
-slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_board`)
+slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
 slm:subscriber:<id>     channel on which a process wakes its own subscription's thread

@@ -68,7 +68,7 @@ def test_an_owner_with_thousands_of_jobs_does_not_keep_another_waiting(counter: 
     counter.enter_many(2000, "ann")
     counter.serve(3)
     counter.enter("urgent", "bob")
-    assert counter.store.places(["urgent"])["urgent"].position == 1
+    assert counter.store.queue_positions(["urgent"])["urgent"].position == 1
     assert "urgent" in counter.serve(AHEAD + 2)  # what was dispatched for already goes first
 
 

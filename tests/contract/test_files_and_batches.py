@@ -12,7 +12,7 @@ from redis.exceptions import OutOfMemoryError
 from common.errors import NotFound, QuotaExceeded
 from common.owners.api_keys import Limits
 from common.owners.batches import SLACK_S, WINDOW_S, Batch, BatchStatus, BatchStore
-from common.owners.files import LINES_AT_ONCE, FileStore, StoredFile
+from common.owners.files import LINES_PER_CALL, FileStore, StoredFile
 from common.redis import keys
 
 TTL_S = 600
@@ -160,8 +160,8 @@ def test_a_file_that_finds_no_room_in_redis_leaves_nothing(real_redis: Redis) ->
     shelf = Shelf(real_redis)
 
     def lines() -> Iterator[str]:
-        for number in range(2 * LINES_AT_ONCE):
-            if number == LINES_AT_ONCE:
+        for number in range(2 * LINES_PER_CALL):
+            if number == LINES_PER_CALL:
                 real_redis.config_set("maxmemory", 1)
             yield "x"
 
@@ -174,15 +174,15 @@ def test_a_file_that_finds_no_room_in_redis_leaves_nothing(real_redis: Redis) ->
 
 
 def test_a_file_is_read_by_turns_and_none_is_held_while_a_client_takes_what_was_read(shelf: Shelf) -> None:
-    file = shelf.put("\n".join("x" * (2 * LINES_AT_ONCE)))
+    file = shelf.put("\n".join("x" * (2 * LINES_PER_CALL)))
     held: list[bool] = []
 
     @contextmanager
-    def turn() -> Iterator[None]:
+    def limiter() -> Iterator[None]:
         held.append(True)
         yield
         held.append(False)
 
-    for _ in shelf.files.content(file.id, turn):
+    for _ in shelf.files.content(file.id, limiter):
         assert held[-1] is False
     assert held.count(True) == 3

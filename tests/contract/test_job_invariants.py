@@ -183,7 +183,7 @@ class JobHistories(RuleBasedStateMachine):
             assert len(ends) == record.state.is_terminal, "one end, exactly when the state is terminal"
             assert not ends or log[-1] is ends[0], "nothing follows the end"
             assert record.state == self.ends.get(name, record.state)
-            assert self.places(name) in _allowed_places(record)
+            assert self.queue_positions(name) in _allowed_places(record)
 
     @invariant()
     def who_came_first_of_an_owner_is_served_first(self) -> None:
@@ -231,7 +231,7 @@ class JobHistories(RuleBasedStateMachine):
     def log(self, name: str) -> list[Event]:
         return [Event.from_wire(text) for text in self.redis.lrange(keys.log(name), 0, -1)]
 
-    def places(self, name: str) -> set[str]:
+    def queue_positions(self, name: str) -> set[str]:
         lanes = {"pending": keys.pending(LANE), "dispatched": keys.dispatched(LANE), "leases": keys.leases(LANE)}
         return {place for place, key in lanes.items() if self.redis.zscore(key, name) is not None}
 

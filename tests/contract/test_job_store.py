@@ -111,7 +111,7 @@ def test_wake_ups_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(
     assert station.dispatched() == ["a", "b", "c"]
     station.succeed(station.claim("a"))
     assert station.dispatched() == ["d"]
-    assert station.store.places(["e", "d", "nope"]) == {"e": QueuePosition(1)}
+    assert station.store.queue_positions(["e", "d", "nope"]) == {"e": QueuePosition(1)}
 
 
 def test_a_waiting_job_says_its_position_as_its_first_event(station: Station) -> None:
@@ -538,7 +538,7 @@ def test_what_nobody_reads_gives_its_slot_to_who_waits(station: Station, yields:
     assert station.dispatched() == ["d"]
     station.store.release(second, held[second])
     assert station.dispatched() == ["e"]
-    assert set(station.store.places([first, second])) == {first, second}
+    assert set(station.store.queue_positions([first, second])) == {first, second}
     for name in "cde":
         station.succeed(station.claim(name))
     assert set(station.dispatched()) == {first, second}
@@ -550,9 +550,9 @@ def test_what_is_read_again_keeps_its_slot_and_its_place(station: Station, yield
     for name in "ab":
         station.claim(name)
     leave(station, "d")
-    assert [station.store.places([name])[name].position for name in "def"] == [3, 1, 2]
+    assert [station.store.queue_positions([name])[name].position for name in "def"] == [3, 1, 2]
     station.store.note_readers({"d": True}, 30)
-    assert [station.store.places([name])[name].position for name in "def"] == [1, 2, 3]
+    assert [station.store.queue_positions([name])[name].position for name in "def"] == [1, 2, 3]
     leave(station, "a")
     assert yields.take() == ["a"]
     leave(station, "b")
@@ -625,11 +625,11 @@ def test_an_api_that_was_away_gives_every_reader_a_new_grace(station: Station) -
 def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
-    assert station.store.places(["f"]) == {"f": QueuePosition(3, None)}
+    assert station.store.queue_positions(["f"]) == {"f": QueuePosition(3, None)}
     seconds, _ = station.redis.time()
     for ago in (40, 30, 20, 10):
         station.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
-    for place in (station.store.places(["f"])["f"], station.store.position_at(3)):
+    for place in (station.store.queue_positions(["f"])["f"], station.store.position_at(3)):
         assert place.position == 3
         assert place.estimated_wait_s is not None
         assert 29 <= place.estimated_wait_s <= 32  # four starts in forty seconds: one every ten
@@ -653,10 +653,10 @@ def test_a_poisonous_job_is_set_aside_until_an_operator_drops_it(station: Statio
         station.claim("a")
         station.expire_leases()
         station.store.reap(QUEUE)
-    assert [job.id for job in station.store.quarantined()] == ["a"]
+    assert [job.id for job in station.store.dead_letters()] == ["a"]
     assert station.redis.ttl(keys.job("a")) == -1  # it stays
     station.store.drop("a")
-    assert station.store.quarantined() == []
+    assert station.store.dead_letters() == []
     assert station.redis.ttl(keys.job("a")) > 0
     with pytest.raises(JobNotFound):
         station.store.drop("a")
@@ -673,7 +673,7 @@ def test_a_retried_job_leaves_quarantine_as_the_new_one_enters(station: Station)
     station.dispatched()
     assert station.store.retry("a", "b", max_queue=10) == Submitted("b", 0, repeated=False)
     assert station.dispatched() == ["b"]
-    assert station.store.quarantined() == []
+    assert station.store.dead_letters() == []
     assert station.redis.ttl(keys.job("a")) > 0
     assert (station.claim("b").job.owner, station.store.get("b").timeout_ms) == ("me", 10_000)
     with pytest.raises(JobNotFound):

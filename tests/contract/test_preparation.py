@@ -193,7 +193,7 @@ def test_who_waits_for_the_preparation_stands_behind_all_that_wait_for_a_slot(st
 
     free = MAX_PREPARING - 1
     assert positions == [0] * free + [num_waiting + place for place in range(1, 7 - free)]
-    assert station.store.places([f"new{free}", "new0", "job7"]) == {
+    assert station.store.queue_positions([f"new{free}", "new0", "job7"]) == {
         f"new{free}": QueuePosition(num_waiting + 1),
         "job7": QueuePosition(num_waiting),
     }
@@ -207,7 +207,7 @@ def test_a_prepared_job_that_has_to_wait_for_its_slot_says_so(station: Station) 
     station.prepare("a")
 
     (told,) = [events.Event.from_wire(text) for text in station.redis.lrange(keys.log("a"), 0, -1)]
-    assert told.data == {"position": station.store.places(["a"])["a"].position}
+    assert told.data == {"position": station.store.queue_positions(["a"])["a"].position}
 
 
 def test_a_bulk_job_is_one_in_both_lines(station: Station) -> None:
@@ -221,7 +221,10 @@ def test_a_bulk_job_is_one_in_both_lines(station: Station) -> None:
     score = station.redis.zscore(keys.pending(Lane.GENERATE), "bulk")
     assert score is not None
     assert score >= BULK_DELAY
-    assert station.store.places(["urgent"])["urgent"].position < station.store.places(["bulk"])["bulk"].position
+    assert (
+        station.store.queue_positions(["urgent"])["urgent"].position
+        < station.store.queue_positions(["bulk"])["bulk"].position
+    )
 
 
 def test_a_job_whose_worker_dies_is_prepared_by_another(station: Station) -> None:

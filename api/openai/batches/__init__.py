@@ -1,1 +1,1 @@
-"""Files and batches: the routes, and the driver that enters a batch's lines as jobs."""
+"""Files and batches: the routes, and the driver that submits a batch's lines as jobs."""

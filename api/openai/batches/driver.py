@@ -1,7 +1,7 @@
-"""Enters the lines of batches as jobs and gathers what they bring, a bounded number at a time.
+"""Submits the lines of batches as jobs and collects their results, a limited number at a time.
 
-Every API process has a driver and one of them leads, by a lease in Redis; the others take over when it is gone. All it
-knows is in Redis, and every step can be done twice: a line's jobs are found again under its idempotency key.
+Every API process has a driver. The one with the batch lock, a lease in Redis, drives all batches; another takes over
+if it dies. All state is in Redis, and every step is idempotent: a line's jobs have idempotency keys.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ from common.jobs.store import JobOptions
 from common.owners.batches import Batch, BatchStatus, BatchStore
 from common.owners.files import FileStore
 
-WINDOW = 32  # lines of a batch that wait or run at once: enough to keep a worker's slots full
+WINDOW = 32  # lines of a batch that are in flight at once: enough to keep a worker busy
 IDLE_S, BUSY_S = 1.0, 0.2  # pause between two rounds
-LEASE_S = 15.0  # after how long without a round another process takes over
+LEASE_S = 15.0  # without a round for this long, another process takes over
 
 log = logging.getLogger(__name__)
 
 
 class BatchDriver:
-    """One process's driver.
+    """The driver of one process.
 
     Args:
-        batches, files, jobs: where they are kept.
-        workers: the live workers, who know the models.
+        batches: the batches.
+        files: their input and output files.
+        jobs: submits and reads their jobs.
+        workers: returns the live workers, which report the models.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class BatchDriver:
         self._name = uuid.uuid4().hex
 
     def start(self) -> None:
-        """Begin to drive, until the process ends."""
+        """Start driving on a thread, until the process ends."""
         threading.Thread(target=self._run, name="slm-batches", daemon=True).start()
 
     def _run(self) -> None:
@@ -70,7 +72,7 @@ class BatchDriver:
             time.sleep(BUSY_S if is_busy else IDLE_S)
 
     def drive(self) -> bool:
-        """One round: a step for each open batch, if this process leads. Says whether there was one."""
+        """Do a step for each open batch if this process has the batch lock; return whether there was one."""
         if not self._batches.lead(self._name, lease_s=LEASE_S):
             return False
         batch_ids = self._batches.open()
@@ -79,7 +81,7 @@ class BatchDriver:
         return bool(batch_ids)
 
     def _try_step(self, batch_id: str) -> None:
-        """A boundary: whatever goes wrong with one batch touches no other."""
+        """Do a step for one batch; any exception fails only this batch."""
         try:
             self._step(self._batches.find(batch_id))
         except NotFound:
@@ -96,11 +98,11 @@ class BatchDriver:
             case BatchStatus.VALIDATING:
                 self._validate(batch)
             case BatchStatus.IN_PROGRESS if time.time() < batch.expires_at:
-                self._go_on(batch)
+                self._advance(batch)
             case BatchStatus.IN_PROGRESS:
-                self._wind_up(batch, BatchStatus.EXPIRED)
+                self._end_early(batch, BatchStatus.EXPIRED)
             case BatchStatus.CANCELLING:
-                self._wind_up(batch, BatchStatus.CANCELLED)
+                self._end_early(batch, BatchStatus.CANCELLED)
             case BatchStatus.FINALIZING:
                 self._finish(batch, BatchStatus.COMPLETED)
             case _:
@@ -119,13 +121,13 @@ class BatchDriver:
             self._cancel(job_ids, batch)
         self._batches.end(batch, BatchStatus.FAILED, errors=json.dumps(problems))
 
-    def _go_on(self, batch: Batch) -> None:
-        num_running = self._gather(batch)
+    def _advance(self, batch: Batch) -> None:
+        num_running = self._collect(batch)
         cursor = batch.cursor
         while num_running < WINDOW and (text := self._batches.line(batch, cursor)) is not None:
             if text.strip():
                 if not self._enter(batch, cursor, read_line(text)):
-                    return  # there is no room for it now
+                    return  # the queue has no room for it now
                 num_running += 1
             cursor += 1
             self._batches.note(batch.id, cursor=cursor)
@@ -133,7 +135,7 @@ class BatchDriver:
             self._batches.move(batch.id, BatchStatus.FINALIZING, [BatchStatus.IN_PROGRESS])
 
     def _enter(self, batch: Batch, number: int, line: BatchLine) -> bool:
-        """Enter a line's jobs; false where that must be tried again later."""
+        """Submit a line's jobs; return False if that must be repeated later."""
         try:
             job_ids = [self._jobs.submit(job).job_id for job in self._new_jobs(batch, number, line)]
         except SLMError as err:
@@ -155,8 +157,8 @@ class BatchDriver:
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._workers())
 
-    def _gather(self, batch: Batch) -> int:
-        """Note what has ended; returns how many lines still run."""
+    def _collect(self, batch: Batch) -> int:
+        """Record the lines that have ended; return how many are still in flight."""
         running = self._batches.jobs(batch.id)
         return sum(not self._take_result(batch, number, job_ids) for number, job_ids in running.items())
 
@@ -164,7 +166,7 @@ class BatchDriver:
         line = read_line(self._batches.line(batch, number) or "")
         try:
             records = [self._jobs.get(job_id, _owner_of(batch)) for job_id in job_ids]
-        except JobNotFound:  # nobody looked for so long that the record has expired
+        except JobNotFound:  # no driver ran for so long that the record has expired
             self._enter(batch, number, line)
             return False
         if not all(record.state.is_terminal for record in records):
@@ -181,27 +183,27 @@ class BatchDriver:
     def _answer(self, line: BatchLine, records: list[JobRecord]) -> Mapping[str, Any]:
         body, first = read_request(line), records[0]
         header = ResponseHeader(first.id, first.created_ms // 1000, body.model, self._catalogue().fingerprint)
-        choices = [GeneratedChoice.of(record, self._jobs.told(record.id)) for record in records]
+        choices = [GeneratedChoice.of(record, self._jobs.logged_events(record.id)) for record in records]
         return ENDPOINTS[line.url].answer(body, header, choices)
 
     def _note_error(self, batch: Batch, number: int, line: BatchLine, err: SLMError, job_id: str = "") -> None:
         result = _result(batch, number, line, err.status, errors.body(err), job_id)
         self._batches.note_result(batch.id, number, result, is_error=True)
 
-    def _wind_up(self, batch: Batch, last: BatchStatus) -> None:
-        """Cancel what runs, and end the batch with what there is."""
+    def _end_early(self, batch: Batch, last: BatchStatus) -> None:
+        """Cancel the lines in flight, and end the batch with the results so far."""
         for job_ids in self._batches.jobs(batch.id).values():
             self._cancel(job_ids, batch)
-        if self._gather(batch) == 0:
+        if self._collect(batch) == 0:
             if last is BatchStatus.EXPIRED:
                 self._note_expired(batch)
             self._finish(self._batches.find(batch.id), last)
 
     def _note_expired(self, batch: Batch) -> None:
-        """The lines that were never entered have a word in the error file, too."""
+        """Record an error for each line that was never submitted."""
         for number, text in self._batches.lines(batch):
             if number >= batch.cursor and text.strip():
-                late = {"code": "batch_expired", "message": "The batch's time was over before its turn came."}
+                late = {"code": "batch_expired", "message": "The batch expired before this request was run."}
                 result = {"id": _request_id(batch, number), "custom_id": read_line(text).custom_id}
                 self._batches.note_result(batch.id, number, result | {"response": None, "error": late}, is_error=True)
 
@@ -213,7 +215,7 @@ class BatchDriver:
                 log.info("batch %s: job %s has expired already", batch.id, job_id)
 
     def _finish(self, batch: Batch, last: BatchStatus) -> None:
-        """Write the files, then the last status."""
+        """Write the files, then the final status."""
         written = {}
         for part, field, count in (
             ("output", "output_file_id", batch.completed),

@@ -1,4 +1,4 @@
-"""Files: what batches are made of, and what they have brought."""
+"""The routes for the input and output files of batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, services, take_turn
+from api.current import begin_work, caller, services
 from api.http.request_body import require_form
 from api.openai.answering import own
 from api.openai.listing import listing, page_arguments
@@ -17,9 +17,9 @@ from common import ids
 from common.errors import BodyTooLarge, InvalidRequest
 from common.owners.files import StoredFile
 
-FORM_BYTES = 65_536  # what a form has besides its file
+FORM_BYTES = 65_536  # maximum size of a form without its file
 PURPOSES = ("batch",)
-CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients know the second alone
+CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients accept only the second
 
 files = Blueprint("files", __name__, url_prefix="/v1/files")
 set_access(files, Access.USER)
@@ -27,7 +27,7 @@ set_access(files, Access.USER)
 
 @files.post("")
 def upload() -> Response:
-    """Keep a file of requests."""
+    """Store a file of requests."""
     require_form()
     limit = services().settings.max_file_bytes
     request.max_content_length = limit + FORM_BYTES
@@ -46,7 +46,7 @@ def upload() -> Response:
 
 @files.get("")
 def list_files() -> Response:
-    """The caller's files, newest first."""
+    """List the caller's files, newest first."""
     after, limit = page_arguments(ids.FILE_ID, "purpose")
     if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
         raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
@@ -56,39 +56,39 @@ def list_files() -> Response:
 
 @files.get("/<file_id>")
 def show_file(file_id: str) -> Response:
-    """One file's record."""
+    """Show a file's record."""
     return jsonify(_object(find_file(file_id)))
 
 
 @files.get("/<file_id>/content")
 def read_file(file_id: str) -> Response:
-    """One file's content, to the letter."""
-    owner, turns = caller().owner, services().read_turns
-    content = services().files.content(find_file(file_id).id, lambda: turns.take(owner))
+    """Return a file's exact content."""
+    owner, limiter = caller().owner, services().read_limiter
+    content = services().files.content(find_file(file_id).id, lambda: limiter.acquire(owner))
     return Response(content, mimetype=request.accept_mimetypes.best_match(CONTENT_TYPES, CONTENT_TYPES[0]))
 
 
 @files.delete("/<file_id>")
 def delete_file(file_id: str) -> Response:
-    """Drop a file."""
+    """Delete a file."""
     services().files.delete(find_file(file_id))
     return jsonify(DeletedFile(id=file_id, object="file", deleted=True))
 
 
 def _form_file() -> tuple[str, bytes]:
-    """The upload's name and content. Raises `InvalidRequest`."""
+    """Return the upload's name and content. Raises `InvalidRequest`."""
     for name in (request.form.keys() | request.files.keys()) - {"file", "purpose"}:
         raise InvalidRequest(f"{shown(name)} is not supported; known: file, purpose", param=name[:60])
     if (purpose := request.form.get("purpose")) not in PURPOSES:
         raise InvalidRequest(f"purpose must be batch; got {shown(purpose)}", param="purpose")
     if (file := request.files.get("file")) is None:
         raise InvalidRequest("file must be a file in a multipart form; got nothing", param="file")
-    take_turn(request.content_length or 0)
+    begin_work(request.content_length or 0)
     return (file.filename or "batch.jsonl")[:255], file.read()
 
 
 def find_file(file_id: str) -> StoredFile:
-    """The caller's file of that id. Raises `NotFound`; also for somebody else's."""
+    """Return the caller's file with that id. Raises `NotFound`, also for other owners' files."""
     return own(services().files.find(file_id), "file")
 
 

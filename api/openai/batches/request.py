@@ -1,4 +1,4 @@
-"""The requests of a batch, a line each."""
+"""Parses and checks the requests of a batch, one per line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from api.schemas.strict import Strict
 from common.errors import InvalidRequest
 
 MAX_LINES = 50_000
-MAX_ERRORS = 100  # told of a file that is refused
+MAX_ERRORS = 100  # reported about a rejected file
 ENDPOINTS: dict[str, Endpoint[Any]] = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS)}
 
-_OF_A_CLIENT_THAT_WAITS = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url")
+_NOT_IN_BATCHES = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url")
 
 
 class BatchLine(Strict):
@@ -34,21 +34,21 @@ class BatchLine(Strict):
 
 
 def read_line(text: str) -> BatchLine:
-    """Read a line. Raises `InvalidRequest`."""
+    """Parse a line. Raises `InvalidRequest`."""
     return parse(BatchLine, json_object(text.encode()), OPENAI)
 
 
 def read_request(line: BatchLine) -> SamplingBody:
-    """The request in a line that was checked. Raises `InvalidRequest`."""
+    """Parse the request in a line that was checked before. Raises `InvalidRequest`."""
     body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body, OPENAI)
-    for name in _OF_A_CLIENT_THAT_WAITS:
+    for name in _NOT_IN_BATCHES:
         if name in body.model_fields_set:
             raise InvalidRequest(f"{name} cannot be used in a batch", param=name)
     return body
 
 
 def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[LineError]]:
-    """How many requests there are, and what is wrong with the lines themselves; blank ones do not count."""
+    """Return the number of requests and the errors in the lines; blank lines do not count."""
     seen: set[str] = set()
     errors: list[LineError] = []
     total = 0
@@ -79,5 +79,5 @@ def _check_line(text: str, endpoint: str, seen: set[str]) -> None:
 
 
 def _error(number: int | None, code: str, message: str, param: str | None) -> LineError:
-    """As in a batch object; lines are counted from 1 there."""
+    """Return an error as in a batch object, where lines are counted from 1."""
     return LineError(code=code, line=None if number is None else number + 1, message=message, param=param)

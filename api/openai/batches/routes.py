@@ -1,4 +1,4 @@
-"""Batches: files of requests that run as jobs, when others do not need the workers."""
+"""The routes for batches: files of requests that run as bulk jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
 from api.auth.access import Access, set_access
-from api.current import caller, services, take_turn
+from api.current import begin_work, caller, services
 from api.http.request_body import json_text
 from api.openai.answering import own
 from api.openai.batches.files import find_file
@@ -36,9 +36,9 @@ class BatchBody(Strict):
     endpoint: Annotated[
         Literal["/v1/chat/completions", "/v1/completions"], Meaning("The route that every line of the file names.")
     ] = Field(description='"/v1/chat/completions" or "/v1/completions"')
-    completion_window: Annotated[Literal["24h"], Meaning("How long it may take; what is not done then expires.")] = (
-        Field(description='"24h"')
-    )
+    completion_window: Annotated[
+        Literal["24h"], Meaning("Time limit of the batch; requests that are not done by then expire.")
+    ] = Field(description='"24h"')
     metadata: Metadata = Field(
         default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
     )
@@ -46,7 +46,7 @@ class BatchBody(Strict):
 
 @batches.post("")
 def create_batch() -> Response:
-    """Enter a batch."""
+    """Create a batch."""
     body = parse(BatchBody, json_object(json_text()), OPENAI)
     _check_file(body.input_file_id)
     batch = services().batches.enter(
@@ -61,7 +61,7 @@ def create_batch() -> Response:
 
 @batches.get("")
 def list_batches() -> Response:
-    """The caller's batches, newest first."""
+    """List the caller's batches, newest first."""
     after, limit = page_arguments(ids.BATCH_ID)
     page = services().batches.newest(caller().owner, after=after, limit=limit)
     return jsonify(listing(BatchList, [_object(one) for one in page.items], has_more=page.has_more))
@@ -69,30 +69,30 @@ def list_batches() -> Response:
 
 @batches.get("/<batch_id>")
 def show_batch(batch_id: str) -> Response:
-    """One batch as it stands."""
+    """Show a batch."""
     return jsonify(_object(_find(batch_id)))
 
 
 @batches.post("/<batch_id>/cancel")
 def cancel_batch(batch_id: str) -> Response:
-    """Ask for a batch's end; what it has brought so far is kept."""
-    take_turn()
+    """Request the cancellation of a batch; its results so far are kept."""
+    begin_work()
     services().batches.cancel(_find(batch_id).id)
     return jsonify(_object(_find(batch_id)))
 
 
 def _check_file(file_id: str) -> None:
-    """Raises `NotFound`, `InvalidRequest`."""
+    """Check the input file. Raises `NotFound`, `InvalidRequest`."""
     try:
         found = find_file(file_id)
     except NotFound as err:
         raise err.renamed({"file_id": "input_file_id"}) from err
     if found.purpose != "batch":
-        raise InvalidRequest("input_file_id must be that of a file with the purpose batch", param="input_file_id")
+        raise InvalidRequest("input_file_id must be the id of a file with the purpose batch", param="input_file_id")
 
 
 def _find(batch_id: str) -> Batch:
-    """Raises `NotFound`; also for somebody else's."""
+    """Return the caller's batch. Raises `NotFound`, also for other owners' batches."""
     return own(services().batches.find(batch_id), "batch")
 
 

@@ -25,14 +25,14 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), at_
 
 
 class InputMessage(Message):
-    """A message; one that an earlier response has brought may be sent back as it came."""
+    """A message. A message of an earlier response may be sent back unchanged."""
 
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
 class TextFormat(Strict):
-    """`text.format`: with the fields of a `JsonSchema` where its type is that."""
+    """`text.format`, with the fields of a `JsonSchema` if its type is "json_schema"."""
 
     model_config = ConfigDict(json_schema_extra=only_if_json_schema("name", "schema"))
 
@@ -43,7 +43,7 @@ class TextFormat(Strict):
     strict: bool | None = None
 
     @model_validator(mode="after")
-    def _has_a_schema_where_one_is_meant(self) -> TextFormat:
+    def _has_schema_if_required(self) -> TextFormat:
         needs = self.type == "json_schema"
         if needs != (self.definition is not None) or needs != (self.name is not None):
             raise ValueError('must have a name and a schema if, and only if, its type is "json_schema"')
@@ -51,7 +51,7 @@ class TextFormat(Strict):
 
     @property
     def grammar(self) -> Grammar | None:
-        """What the worker is to keep to; None where anything goes."""
+        """The grammar for the worker; None if any answer is allowed."""
         if self.definition is not None:
             return schema_grammar(self.definition)
         return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None
@@ -64,29 +64,29 @@ class TextOptions(Strict):
 
 
 class ResponseBody(OpenAIBody, RequestOptions):
-    """OpenAI's fields, and this service's own (`RequestOptions`). Without a limit the answer may fill the context."""
+    """OpenAI's fields and the job options (`RequestOptions`). Without a limit the answer may fill the context."""
 
     input: Annotated[
         Annotated[str, Field(min_length=1)]
         | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
-        Meaning("What to answer: a text, or the conversation so far."),
+        Meaning("The input: a text, or the conversation so far."),
     ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages")
     instructions: Annotated[str | None, Meaning("A system message before the input.")] = Field(
         None, description="a string"
     )
     max_output_tokens: Annotated[
-        int | None, Meaning("Most tokens of the answer; without it, what the context holds.")
+        int | None, Meaning("Maximum number of tokens of the answer; if missing, the answer may fill the context.")
     ] = Field(None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
-    text: Annotated[TextOptions, Meaning("The form that the answer keeps to, such as a JSON schema.")] = Field(
+    text: Annotated[TextOptions, Meaning("The form that the answer must have, such as a JSON schema.")] = Field(
         TextOptions(), description="an object with a format"
     )
-    metadata: Annotated[Metadata, Meaning("Kept with the response and told with it.")] = Field(
+    metadata: Annotated[Metadata, Meaning("Stored with the response and returned with it.")] = Field(
         default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
     )
-    background: Annotated[bool, Meaning("Whether the response goes on by itself and is answered with at once.")] = (
-        Field(False, description="true or false")
-    )
-    store: Annotated[bool, Meaning("Whether the response can be asked for by its id.")] = Field(
+    background: Annotated[
+        bool, Meaning("Whether to respond immediately, while the response is generated in the background.")
+    ] = Field(False, description="true or false")
+    store: Annotated[bool, Meaning("Whether the response can be fetched by its id later.")] = Field(
         True, description="true or false"
     )
 
@@ -94,12 +94,12 @@ class ResponseBody(OpenAIBody, RequestOptions):
     def _can_be_found_again(self) -> ResponseBody:
         if self.background and not self.store:
             raise InvalidRequest(
-                "store must be true where background is: how else would it be found again", param="store"
+                "store must be true if background is true; otherwise the response could not be found", param="store"
             )
         return self
 
     def to_params(self) -> GenerateParams:
-        """The generation; its notes hold what the response object repeats of the request."""
+        """Return the generation; its notes are the request's fields that the response object repeats."""
         return GenerateParams(self._prompt(), self._sampling(), {"response": self._notes()})
 
     def _prompt(self) -> Conversation:

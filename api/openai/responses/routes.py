@@ -1,4 +1,4 @@
-"""Responses: a generation's job under another face, which can be left alone and found again."""
+"""The routes for responses, which can run in the background and be found again by id."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, end_turn, note_job, open_stream, services, take_turn
+from api.current import begin_work, caller, end_work, note_job, open_stream, services
 from api.http.disconnect import watch_client
 from api.http.request_body import json_text
-from api.jobs.request import check_presence, job_options
+from api.jobs.request import check_connected, job_options
 from api.jobs.sse import FIRST_EVENT_WAIT_S
 from api.openai.answering import catalogue, keyed, stream_response
 from api.openai.generations import Generations
 from api.openai.responses.body import ResponseBody
-from api.openai.responses.events import ID_PREFIX, Json, ResponseEvents
+from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
 from api.openai.responses.stream import frames
 from api.schemas.json_object import json_object
 from api.schemas.openai.responses import ResponseObject
@@ -34,7 +34,7 @@ set_access(responses, Access.USER)
 
 @responses.post("")
 def create() -> Response:
-    """Begin a response: wait for it, read it as it comes, or come back for it."""
+    """Create a response: wait for it, stream it, or run it in the background."""
     body = parse(ResponseBody, json_object(json_text()), OPENAI)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, is_async=body.background), body)
@@ -48,27 +48,27 @@ def create() -> Response:
 
 @responses.get("/<response_id>")
 def show(response_id: str) -> Response:
-    """The response as it stands, or its events from any one on."""
+    """Show a response, or stream its events after a given one."""
     is_stream, after = _wanted_events()
     record = _find(response_id)
     if not is_stream:
         return jsonify(_object(services().jobs.poll(record.id, caller()).record))
     open_stream()
     job = services().jobs.attach(record.id, -1, caller())
-    assert job is not None  # noqa: S101 - from its beginning, a job always has something to tell
-    happening = job.story(pulse_s=services().settings.heartbeat_s)
-    return stream_response(frames(_event_stream(record), happening, after=after), job.close)
+    assert job is not None  # noqa: S101 - after -1 a job always has more events
+    updates = job.event_stream(pulse_s=services().settings.heartbeat_s)
+    return stream_response(frames(_builder(record), updates, after=after), job.close)
 
 
 @responses.post("/<response_id>/cancel")
 def cancel(response_id: str) -> Response:
-    """Ask for the end of a response that goes on in the background; tells how it stands then."""
-    take_turn()
+    """Cancel a background response; return its state then."""
+    begin_work()
     record = _find(response_id)
     if not _is_background(record):
         raise InvalidRequest("Only a response with background: true can be cancelled.", param="response_id")
     services().jobs.cancel(record.id, caller())
-    end_turn()
+    end_work()
     if (job := services().jobs.attach(record.id, -1, caller())) is not None:
         with job:
             job.wait(CANCEL_WAIT_S)
@@ -76,15 +76,15 @@ def cancel(response_id: str) -> Response:
 
 
 def _leave_alone(new: NewJob) -> Response:
-    entered = services().jobs.submit(new)
-    note_job(entered.job_id, is_repeat=entered.is_repeat)
-    return jsonify(_object(services().jobs.get(entered.job_id, caller())))
+    accepted_job = services().jobs.submit(new)
+    note_job(accepted_job.job_id, is_repeat=accepted_job.is_repeat)
+    return jsonify(_object(services().jobs.get(accepted_job.job_id, caller())))
 
 
 def _stay(body: ResponseBody, new: NewJob) -> Response:
     if body.stream:
         open_stream()
-    check_presence(new)
+    check_connected(new)
     generations = Generations(services().jobs, caller(), [new])
     note_job(generations.first.id, is_repeat=generations.first.is_repeat)
     with ExitStack() as at_error:
@@ -97,8 +97,8 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
             raise err.renamed(NAMES) from err
         record = services().jobs.get(generations.first.id, caller())
         at_error.pop_all()
-    happening = generations.first.story(pulse_s=services().settings.heartbeat_s)
-    return stream_response(frames(_event_stream(record), happening), generations.close)
+    updates = generations.first.event_stream(pulse_s=services().settings.heartbeat_s)
+    return stream_response(frames(_builder(record), updates), generations.close)
 
 
 def _wait(generations: Generations) -> Response:
@@ -109,7 +109,7 @@ def _wait(generations: Generations) -> Response:
 
 
 def _find(response_id: str) -> JobRecord:
-    """Raises `NotFound`; also for a response that was not to be stored, and for a job that is none."""
+    """Return the response's job. Raises `NotFound`, also if the response is not stored or the job is not a response."""
     missing = NotFound(f"There is no response {response_id[:60]!r}.", param="response_id")
     if not response_id.startswith(ID_PREFIX):
         raise missing
@@ -130,20 +130,20 @@ def _is_background(record: JobRecord) -> bool:
     return bool(_notes(record)["background"])
 
 
-def _event_stream(record: JobRecord) -> ResponseEvents:
+def _builder(record: JobRecord) -> ResponseBuilder:
     jobs, who = services().jobs, caller()
-    return ResponseEvents(record, lambda: jobs.get(record.id, who))
+    return ResponseBuilder(record, lambda: jobs.get(record.id, who))
 
 
 def _object(record: JobRecord) -> ResponseObject:
-    story = _event_stream(record)
-    for event in services().jobs.told(record.id):
-        story.take(event)
-    return story.to_dict()
+    builder = _builder(record)
+    for event in services().jobs.logged_events(record.id):
+        builder.take(event)
+    return builder.to_dict()
 
 
 def _wanted_events() -> tuple[bool, int]:
-    """Whether the events are wanted, and behind which."""
+    """Return whether the client wants a stream, and the number of the event after which it begins."""
     for name in request.args.keys() - {"stream", "starting_after"}:
         raise InvalidRequest(f"{name[:60]!r} is not supported; known: starting_after, stream", param=name[:60])
     stream, after = request.args.get("stream", "false"), request.args.get("starting_after")

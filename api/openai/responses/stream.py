@@ -1,4 +1,4 @@
-"""A response's events as server-sent events."""
+"""Streams a response's events as server-sent events."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from redis.exceptions import RedisError
 
 from api.jobs.sse import HEARTBEAT
 from api.openai import errors
-from api.openai.generations import News
-from api.openai.responses.events import ResponseEvents
+from api.openai.generations import Update
+from api.openai.responses.builder import ResponseBuilder
 from api.openai.stream import event_comment, position_comment
 from api.schemas.errors import OpenAIErrorBody
-from api.schemas.openai.responses import FailureEvent, StoryEvent
+from api.schemas.openai.responses import FailureEvent, ResponseStreamEvent
 from common.errors import SLMError
 from common.jobs.events import Event, EventType
 from common.redis.client import explain
 
 
-def frames(story: ResponseEvents, happening: Iterable[News], *, after: int = -1) -> Iterator[str]:
-    """The frames behind event `after`, up to the response's end.
+def frames(builder: ResponseBuilder, updates: Iterable[Update], *, after: int = -1) -> Iterator[str]:
+    """Yield the frames after event `after`, up to the response's end.
 
     Args:
-        story: not begun yet.
+        builder: a new builder.
         happening: what happens to the job, from its log's first event on.
-        after: the last event that the client has seen.
+        after: the number of the last event that the client has seen.
     """
-    yield from _frames(story.opening(), after)
+    yield from _frames(builder.opening(), after)
     try:
-        for news in happening:
-            if isinstance(news, Event):
-                yield from _frames(story.take(news), after)
-                yield from _comment(news)
+        for update in updates:
+            if isinstance(update, Event):
+                yield from _frames(builder.take(update), after)
+                yield from _comment(update)
             else:
-                yield HEARTBEAT if news is None else position_comment(news)
+                yield HEARTBEAT if update is None else position_comment(update)
     except (RedisError, SLMError) as err:
         meaning = explain(err) if isinstance(err, RedisError) else err
         yield _frame(_failure(errors.body(meaning)["error"]))
 
 
-def _frames(told: list[StoryEvent], after: int) -> Iterator[str]:
-    return (_frame(event) for event in told if event["sequence_number"] > after)
+def _frames(written: list[ResponseStreamEvent], after: int) -> Iterator[str]:
+    return (_frame(event) for event in written if event["sequence_number"] > after)
 
 
 def _failure(error: OpenAIErrorBody) -> FailureEvent:
@@ -54,5 +54,5 @@ def _comment(event: Event) -> Iterator[str]:
         yield event_comment(event)
 
 
-def _frame(event: StoryEvent | FailureEvent) -> str:
+def _frame(event: ResponseStreamEvent | FailureEvent) -> str:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"

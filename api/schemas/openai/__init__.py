@@ -1,1 +1,1 @@
-"""The shapes of OpenAI's API, as far as this server fills them."""
+"""The objects of OpenAI's API, with the fields that this server supports."""

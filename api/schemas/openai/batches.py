@@ -12,7 +12,7 @@ from common.owners.batches import BatchStatus
 
 
 class LineError(ResponseModel):
-    """What is wrong with a line of a batch's file."""
+    """An error in one line of a batch's file."""
 
     code: str
     line: Annotated[int, Field(ge=1)] | None
@@ -21,14 +21,14 @@ class LineError(ResponseModel):
 
 
 class LineErrors(ResponseModel):
-    """What is wrong with a batch's file."""
+    """The errors in a batch's file."""
 
     object: Literal["list"]
     data: list[LineError]
 
 
 class RequestCounts(ResponseModel):
-    """The requests of a batch."""
+    """The numbers of requests of a batch."""
 
     total: Count
     completed: Count
@@ -36,7 +36,7 @@ class RequestCounts(ResponseModel):
 
 
 class BatchObject(Listed):
-    """A batch as it stands."""
+    """A batch and its progress."""
 
     object: Literal["batch"]
     endpoint: str
@@ -44,8 +44,8 @@ class BatchObject(Listed):
     input_file_id: str
     completion_window: Literal["24h"]
     status: BatchStatus
-    output_file_id: Annotated[str | None, Field(description="the file of answers")]
-    error_file_id: Annotated[str | None, Field(description="the file of errors")]
+    output_file_id: Annotated[str | None, Field(description="the file of the responses")]
+    error_file_id: Annotated[str | None, Field(description="the file of the errors")]
     created_at: UnixTime
     expires_at: UnixTime
     in_progress_at: UnixTime | None

@@ -1,4 +1,4 @@
-"""Chat completions, whole and in chunks: OpenAI's shapes, as far as this server fills them."""
+"""Chat completions, whole and in chunks, with the fields that this server supports."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FinishReason = Literal["stop", "length"]
 
 
 class ChatScored(ResponseModel):
-    """A token and the natural logarithm of its probability, before all settings."""
+    """A token and the natural logarithm of its probability, before all sampling settings."""
 
-    token: Annotated[str, Field(description="as text; U+FFFD stands for a part of a character")]
+    token: Annotated[str, Field(description="as text; U+FFFD replaces a part of a character")]
     logprob: float
     bytes: list[int]
 
 
 class ChatToken(ChatScored):
-    """A token of the answer, and the most probable ones in its place."""
+    """A token of the answer, and the most probable tokens at its position."""
 
     top_logprobs: list[ChatScored]
 
 
 class ChatLogprobs(ResponseModel):
-    """The tokens of a message, where they were asked for."""
+    """The log probabilities of a message's tokens."""
 
     content: list[ChatToken]
     refusal: None
@@ -60,18 +60,18 @@ class ChatCompletion(ResponseModel):
     model: str
     choices: list[ChatChoice]
     usage: TokenCounts
-    system_fingerprint: Annotated[str, Field(description="changes with what computes the answers")]
+    system_fingerprint: Annotated[str, Field(description="changes if the model, its files or the device change")]
 
 
 class ChatDelta(ResponseModel):
-    """What is new of a message."""
+    """The new part of a message."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
 
 
 class ChatChunkChoice(ResponseModel):
-    """What is new of one of the `n` answers."""
+    """The new part of one of the `n` answers."""
 
     index: Count
     delta: ChatDelta
@@ -80,7 +80,7 @@ class ChatChunkChoice(ResponseModel):
 
 
 class ChatChunk(ResponseModel):
-    """A piece of the answers."""
+    """A chunk of the answers."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -89,7 +89,7 @@ class ChatChunk(ResponseModel):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: NotRequired[
-        Annotated[TokenCounts | None, Field(description="with `include_usage`: null but in the last chunk")]
+        Annotated[TokenCounts | None, Field(description="with `include_usage`: null except in the last chunk")]
     ]
 
 

@@ -1,4 +1,4 @@
-"""Completions, whole and in pieces: OpenAI's shapes, as far as this server fills them."""
+"""Completions, whole and in chunks, with the fields that this server supports."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 
 class CompletionLogprobs(ResponseModel):
-    """The tokens of a text, where they were asked for."""
+    """The log probabilities of a text's tokens."""
 
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
-    text_offset: Annotated[list[Count], Field(description="where each begins, in characters")]
+    text_offset: Annotated[list[Count], Field(description="the position of each token's first character")]
 
 
 class CompletionChoice(ResponseModel):
@@ -31,7 +31,7 @@ class CompletionChoice(ResponseModel):
 
 
 class Completion(ResponseModel):
-    """The complete answers, or a piece of them."""
+    """The complete answers, or a chunk of them."""
 
     id: Annotated[str, Field(description="`cmpl-` and the id of the first choice's job")]
     object: Literal["text_completion"]
@@ -39,7 +39,9 @@ class Completion(ResponseModel):
     model: str
     choices: list[CompletionChoice]
     usage: NotRequired[
-        Annotated[TokenCounts | None, Field(description="missing in the pieces, unless `include_usage` asks for it")]
+        Annotated[
+            TokenCounts | None, Field(description="missing in the chunks of a stream, except with `include_usage`")
+        ]
     ]
     system_fingerprint: str
 

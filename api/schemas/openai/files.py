@@ -1,4 +1,4 @@
-"""Files of requests and of what they brought."""
+"""The input and output files of batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UploadForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    purpose: Annotated[Literal["batch"], Meaning("What the file is for.")] = Field(description='"batch"')
+    purpose: Annotated[Literal["batch"], Meaning("The purpose of the file.")] = Field(description='"batch"')
     file: Annotated[str, Meaning("The file.")] = Field(
         description="text in UTF-8", json_schema_extra={"format": "binary", "contentMediaType": "application/jsonl"}
     )
@@ -43,7 +43,7 @@ class FileList(Listing):
 
 
 class DeletedFile(ResponseModel):
-    """The file is gone."""
+    """The file was deleted."""
 
     id: str
     object: Literal["file"]

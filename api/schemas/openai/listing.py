@@ -1,4 +1,4 @@
-"""Listings in pages."""
+"""Pages of listings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.schemas.response_model import ResponseModel
 
 
 class Listed(ResponseModel):
-    """An object that a listing can hold."""
+    """An object in a listing."""
 
     id: str
 
@@ -20,5 +20,5 @@ class Listing(ResponseModel):
 
     object: Literal["list"]
     first_id: str | None
-    last_id: Annotated[str | None, Field(description="ask for the next page with it as `after`")]
+    last_id: Annotated[str | None, Field(description="use it as `after` to request the next page")]
     has_more: bool

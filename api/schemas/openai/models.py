@@ -1,4 +1,4 @@
-"""What can be asked for by name."""
+"""The models that a request can name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.schemas.response_model import ResponseModel, UnixTime
 
 
 class ModelObject(ResponseModel):
-    """What can be asked for by name: the base model, or the adapter on it with its `parent`."""
+    """A model that a request can name: the base model, or an adapter, with the base as its `parent`."""
 
     id: str
     object: Literal["model"]
@@ -18,11 +18,13 @@ class ModelObject(ResponseModel):
     owned_by: str
     root: str
     parent: str | None
-    max_model_len: Annotated[int | None, Field(description="most tokens of prompt and answer; null until it is loaded")]
+    max_model_len: Annotated[
+        int | None, Field(description="maximum number of tokens of prompt and answer; null until loaded")
+    ]
 
 
 class ModelList(ResponseModel):
-    """The models, the base first."""
+    """The models."""
 
     object: Literal["list"]
     data: list[ModelObject]

@@ -1,4 +1,4 @@
-"""Responses and the events of their streams: OpenAI's shapes, as far as this server fills them."""
+"""Responses and the events of their streams, with the fields that this server supports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PartEventType = Literal[
     "response.output_text.delta",
     "response.output_text.done",
 ]
-Number = Annotated[int, Field(ge=0, description="dense from 0: a stream can be taken up behind it")]
+Number = Annotated[int, Field(ge=0, description="dense from 0; a stream can be resumed after it")]
 
 
 class OutputText(ResponseModel):
@@ -55,26 +55,26 @@ class ResponseError(ResponseModel):
 
 
 class Incomplete(ResponseModel):
-    """Why a response is not whole."""
+    """Why a response is incomplete."""
 
     reason: Literal["max_output_tokens"]
 
 
 class InputDetails(ResponseModel):
-    """What the input's tokens were."""
+    """Details about the input tokens."""
 
     cached_tokens: Count
     cache_write_tokens: Count
 
 
 class OutputDetails(ResponseModel):
-    """What the output's tokens were."""
+    """Details about the output tokens."""
 
     reasoning_tokens: Count
 
 
 class ResponseUsage(ResponseModel):
-    """Tokens of input and output."""
+    """The numbers of input and output tokens."""
 
     input_tokens: Count
     input_tokens_details: InputDetails
@@ -84,7 +84,7 @@ class ResponseUsage(ResponseModel):
 
 
 class ResponseObject(ResponseModel):
-    """A response as it stands."""
+    """A response and its progress."""
 
     id: Annotated[str, Field(description="`resp_` and the job's id")]
     object: Literal["response"]
@@ -113,7 +113,7 @@ class ResponseObject(ResponseModel):
 
 
 class ResponseEvent(ResponseModel):
-    """The response has come to another point of its life."""
+    """The status of the response has changed."""
 
     type: ResponseEventType
     sequence_number: Number
@@ -130,7 +130,7 @@ class ItemEvent(ResponseModel):
 
 
 class PartEvent(ResponseModel):
-    """A part of a message begins, grows or ends."""
+    """A part of a message begins, gets more text, or ends."""
 
     type: PartEventType
     sequence_number: Number
@@ -144,16 +144,16 @@ class PartEvent(ResponseModel):
 
 
 class FailureEvent(ResponseModel):
-    """The stream has failed; the response has not: ask again behind the last event."""
+    """The stream has failed, but not the response: the client can resume after the last event."""
 
-    type: Annotated[str, Field(description="`error`, or what kind of error it is")]
+    type: Annotated[str, Field(description="`error`, or the kind of error")]
     message: str
     param: str | None
     code: str
 
 
-StoryEvent = ResponseEvent | ItemEvent | PartEvent
+ResponseStreamEvent = ResponseEvent | ItemEvent | PartEvent
 
 
-class ResponseFrame(RootModel[StoryEvent | FailureEvent]):
+class ResponseFrame(RootModel[ResponseStreamEvent | FailureEvent]):
     """The data of an event of a response's stream."""

@@ -14,7 +14,7 @@ if redis.call('SREM', lane_key(prepared_in, 'unread'), id) == 1 then redis.call(
 assign_order(id, lane, flow_of(id), delay)
 enqueue(id, lane)
 local wake_ups = dispatch(lane, now)
-local place = position(id, lane)
-if place > 0 then append(id, 'queued', '{"position": ' .. place .. '}') end
+local position = queue_position(id, lane)
+if position > 0 then append(id, 'queued', '{"position": ' .. position .. '}') end
 for _, wake_up in ipairs(dispatch(prepared_in, now)) do wake_ups[#wake_ups + 1] = wake_up end
 return {1, wake_ups}

@@ -1,14 +1,14 @@
 -- ARGV: id, worker, claim (unique for this call), lease_ms, cancelled event data (JSON), ttl_s.
 -- Returns attempt, number of events in the log, ms since the job's first start; or false if there is nothing to do.
 local id, worker, claim, lease_ms, cancelled, ttl_s = unpack(ARGV)
-local held = redis.call('HMGET', job_key(id), 'state', 'attempt', 'claim', 'lane')
+local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'claim', 'lane')
 local now = now_ms()
-if held[1] == 'running' and held[3] == claim then  -- the command was sent twice
-  return {tonumber(held[2]), redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}
+if job[1] == 'running' and job[3] == claim then  -- the command was sent twice
+  return {tonumber(job[2]), redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}
 end
-if held[1] ~= 'queued' then return false end
+if job[1] ~= 'queued' then return false end
 
-local lane = held[4]
+local lane = job[4]
 if not has_reader(id, now) then
   cancel_queued(id, lane, cancelled, now, ttl_s)
   return false

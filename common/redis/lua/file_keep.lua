@@ -2,12 +2,12 @@
 -- ... of the file's record; without a record, only the limits are checked.  Returns '' if the file is (or could be)
 -- stored; otherwise the limit that it exceeds, and deletes the content that was written for it.
 local owner, id, bytes, most_files, most_bytes, ttl_s = unpack(ARGV, 1, 6)
-local kept = 'slm:files:bytes:' .. owner
+local sizes_key = 'slm:files:bytes:' .. owner
 local num_files, num_bytes = 1, tonumber(bytes)
-local sizes = redis.call('HGETALL', kept)
+local sizes = redis.call('HGETALL', sizes_key)
 for i = 1, #sizes, 2 do
   if redis.call('EXISTS', file_key(sizes[i])) == 0 then
-    redis.call('HDEL', kept, sizes[i])  -- the file has expired
+    redis.call('HDEL', sizes_key, sizes[i])  -- the file has expired
   elseif sizes[i] ~= id then
     num_files, num_bytes = num_files + 1, num_bytes + sizes[i + 1]
   end
@@ -25,5 +25,5 @@ redis.call('DEL', file_key(id))
 redis.call('HSET', file_key(id), unpack(ARGV, 7))
 redis.call('EXPIRE', file_key(id), ttl_s)
 redis.call('ZADD', 'slm:files:' .. owner, math.floor(now_ms() / 1000), id)
-redis.call('HSET', kept, id, bytes)
+redis.call('HSET', sizes_key, id, bytes)
 return ''

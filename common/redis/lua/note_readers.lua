@@ -7,7 +7,7 @@ for i = 2, #ARGV, 2 do
   local job = redis.call('HMGET', job_key(id), 'lane', 'reader_ms')
   if job[2] and not is_over(id) then
     redis.call('SET', job_key(id) .. ':reader', 1, 'PX', ARGV[1])
-    if ARGV[i + 1] == '1' then take_up(id, job[1]) else abandon(id, job[1]) end
+    if ARGV[i + 1] == '1' then reclaim(id, job[1]) else abandon(id, job[1]) end
   end
 end
 return dispatch('generate', now_ms())

@@ -1,7 +1,7 @@
 -- Prepended to every script of this folder (scripts.py). Key names: see keys.py.
 -- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
 
-local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free slots: hides a wake-up message's latency (3-5 ms)
+local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free capacity: hides a wake-up message's latency (3-5 ms)
 local MAX_PREPARING = 3  -- jobs that each worker prepares at once; queue.py has the same number
 
 local function now_ms()
@@ -41,12 +41,12 @@ end
 -- Return how many jobs of a lane may be dispatched or running at once.
 local function lane_limit(lane, now)
   if lane == 'control' then return math.huge end
-  local slots, workers = 0, 0
+  local capacity, workers = 0, 0
   for _, worker in ipairs(live_workers(now)) do
     local own = tonumber(redis.call('HGET', 'slm:workers:slots', worker) or '0')
-    slots, workers = slots + own, workers + (own > 0 and 1 or 0)
+    capacity, workers = capacity + own, workers + (own > 0 and 1 or 0)
   end
-  return lane == 'prepare' and workers * MAX_PREPARING or slots + DISPATCHED_AHEAD
+  return lane == 'prepare' and workers * MAX_PREPARING or capacity + DISPATCHED_AHEAD
 end
 
 -- Return the job's flow: the jobs of one owner and priority. See fair_share.py.
@@ -86,13 +86,13 @@ end
 
 -- Advance virtual time to the start of a job that is dispatched, and forget the flows that it has passed.
 local function note_dispatch(id, lane)
-  local turns, virtual = lane_key(lane, 'flow_ends'), lane_key(lane, 'virtual')
+  local flow_ends, virtual = lane_key(lane, 'flow_ends'), lane_key(lane, 'virtual')
   local start = tonumber(redis.call('HGET', job_key(id), 'virtual_start') or 0)
   local present = math.max(start, tonumber(redis.call('GET', virtual) or 0))
-  local last_end = math.max(virtual_end(id), tonumber(redis.call('ZSCORE', turns, flow_of(id)) or 0))
+  local last_end = math.max(virtual_end(id), tonumber(redis.call('ZSCORE', flow_ends, flow_of(id)) or 0))
   redis.call('SET', virtual, string.format('%.0f', present))
-  redis.call('ZADD', turns, string.format('%.0f', last_end), flow_of(id))
-  redis.call('ZREMRANGEBYSCORE', turns, '-inf', string.format('%.0f', present))
+  redis.call('ZADD', flow_ends, string.format('%.0f', last_end), flow_of(id))
+  redis.call('ZREMRANGEBYSCORE', flow_ends, '-inf', string.format('%.0f', present))
 end
 
 -- Return whether the queue has room for another job of the flow. A full queue still accepts flows below their equal
@@ -107,30 +107,30 @@ end
 local UNREAD_DELAY = 1e12  -- tokens; jobs that nobody reads wait after all others, until their grace period is over
 
 -- Return the job's score in the queue.
-local function queue_position(id, lane)
+local function queue_score(id, lane)
   local order = redis.call('HGET', job_key(id), 'order')
   if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 0 then return order end
   return string.format('%.4f', order + UNREAD_DELAY)
 end
 
-local YIELD_MS = 2000  -- a job that still has its slot this long after it was asked to yield is asked again
+local YIELD_MS = 2000  -- a job that still runs this long after it was asked to yield is asked again
 
--- Return how many dispatched jobs of a lane have no slot, so that they wait inside their worker.
-local function without_slot(lane, now)
+-- Return how many dispatched jobs of a lane exceed the capacity, so that they wait inside their worker.
+local function waiting_inside(lane, now)
   local dispatched = redis.call('ZCARD', lane_key(lane, 'dispatched')) + redis.call('ZCARD', lane_key(lane, 'leases'))
   return math.max(0, dispatched - (lane_limit(lane, now) - DISPATCHED_AHEAD))
 end
 
--- Ask running jobs that nobody reads to yield their slots: one for each job that waits inside a worker, and one for
--- each queued job that somebody reads. Their workers release them, and they continue when they are dispatched again.
-local function ask_for_slots(lane, now)
+-- Ask running jobs that nobody reads to yield: one for each job that waits inside a worker, and one for each queued job
+-- that somebody reads. Their workers release them, and they continue when they are dispatched again.
+local function ask_to_yield(lane, now)
   local abandoned, yielding = lane_key(lane, 'abandoned'), lane_key(lane, 'yielding')
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', yielding, '-inf', now - YIELD_MS)) do
     redis.call('ZREM', yielding, id)
     if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', abandoned, id) end
   end
-  local in_line = redis.call('ZCOUNT', lane_key(lane, 'pending'), '-inf', UNREAD_DELAY)
-  for _ = 1, without_slot(lane, now) + in_line - redis.call('ZCARD', yielding) do
+  local queued = redis.call('ZCOUNT', lane_key(lane, 'pending'), '-inf', UNREAD_DELAY)
+  for _ = 1, waiting_inside(lane, now) + queued - redis.call('ZCARD', yielding) do
     local id = redis.call('SPOP', abandoned)
     if not id then return end
     redis.call('ZADD', yielding, now, id)
@@ -140,25 +140,25 @@ end
 
 -- Return how many jobs of each owner are dispatched or running in a lane.
 local function dispatched_by_owner(lane)
-  local held = {}
+  local counts = {}
   for _, what in ipairs({'dispatched', 'leases'}) do
     for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do
       local owner = redis.call('HGET', job_key(id), 'owner') or ''
-      held[owner] = (held[owner] or 0) + 1
+      counts[owner] = (counts[owner] or 0) + 1
     end
   end
-  return held
+  return counts
 end
 
--- Return the next job to prepare. One owner may not take all places, because a useless preparation may last seconds.
+-- Return the next job to prepare. One owner may not have all of them, because a useless preparation may last seconds.
 local function next_to_prepare(limit)
-  local held = dispatched_by_owner('prepare')
+  local dispatched = dispatched_by_owner('prepare')
   local most, first, order = math.max(1, limit - 1), nil, math.huge
   for _, flow in ipairs(redis.call('SMEMBERS', lane_key('prepare', 'flows'))) do
-    local head = redis.call('ZRANGE', flow_key('prepare', flow), 0, 0, 'WITHSCORES')
-    local owner = head[1] and redis.call('HGET', job_key(head[1]), 'owner') or ''
-    if head[1] and (held[owner] or 0) < most and tonumber(head[2]) < order then
-      first, order = head[1], tonumber(head[2])
+    local id, its_order = unpack(redis.call('ZRANGE', flow_key('prepare', flow), 0, 0, 'WITHSCORES'))
+    local owner = id and redis.call('HGET', job_key(id), 'owner') or ''
+    if id and (dispatched[owner] or 0) < most and tonumber(its_order) < order then
+      first, order = id, tonumber(its_order)
     end
   end
   return first
@@ -173,7 +173,7 @@ local function dispatch(lane, now)
   while room > 0 do
     local id = lane == 'prepare' and next_to_prepare(limit) or lane ~= 'prepare' and redis.call('ZRANGE', pending, 0, 0)[1]
     if not id then break end
-    -- Do not dispatch an unread job ahead of a free slot: while it waited, it would make others yield.
+    -- Do not dispatch an unread job ahead of free capacity: while it waited, it would make others yield.
     local is_early = lane == 'generate' and room <= DISPATCHED_AHEAD
     if is_early and redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then break end
     redis.call('ZREM', pending, id)
@@ -184,13 +184,13 @@ local function dispatch(lane, now)
     wake_ups[#wake_ups + 1] = redis.call('HGET', job_key(id), 'kind')
     room = room - 1
   end
-  if lane == 'generate' then ask_for_slots(lane, now) end
+  if lane == 'generate' then ask_to_yield(lane, now) end
   return wake_ups
 end
 
--- Return the queue position: 1 is next, 0 is dispatched. Jobs to be prepared count after all jobs that only need a
--- slot.
-local function position(id, lane)
+-- Return the queue position: 1 is next, 0 is dispatched. Jobs to be prepared count after all jobs that only wait for
+-- free capacity.
+local function queue_position(id, lane)
   local rank = redis.call('ZRANK', lane_key(lane, 'pending'), id)
   local ahead = lane == 'prepare' and redis.call('ZCARD', lane_key('generate', 'pending')) or 0
   return rank and rank + 1 + ahead or 0
@@ -207,7 +207,7 @@ end
 -- Put a job into the queue, with its deadline if it has one.
 local function enqueue(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
-  redis.call('ZADD', lane_key(lane, 'pending'), queue_position(id, lane), id)
+  redis.call('ZADD', lane_key(lane, 'pending'), queue_score(id, lane), id)
   join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
@@ -221,11 +221,11 @@ local function assign_order(id, lane, flow, delay)
     'order', string.format('%.4f', start + delay + arrival))
 end
 
-local STARTS_KEPT = 64  -- start times per lane, newest first, from which the drain rate is measured
+local MAX_STARTS = 64  -- start times per lane, newest first, from which the drain rate is measured
 
 local function note_start(lane, now)
   redis.call('LPUSH', lane_key(lane, 'starts'), now)
-  redis.call('LTRIM', lane_key(lane, 'starts'), 0, STARTS_KEPT - 1)
+  redis.call('LTRIM', lane_key(lane, 'starts'), 0, MAX_STARTS - 1)
 end
 
 -- Return a job to its old position in the queue.
@@ -242,7 +242,7 @@ local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
 local function webhooks_key(id) return 'slm:webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
 
 -- Schedule the job's webhook, if it has one.
-local function owe_webhook(id, now)
+local function schedule_webhook(id, now)
   if redis.call('HEXISTS', job_key(id), 'webhook_url') == 0 then return end
   redis.call('ZADD', webhooks_key(id), now, id)
   redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
@@ -255,13 +255,13 @@ local function close(id, lane, state, now)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
   redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
-  owe_webhook(id, now)
+  schedule_webhook(id, now)
 end
 
 local BYTES_PER_EVENT = 100  -- overhead of a log entry, without its text
 
 -- Add bytes that a job takes in Redis to its owner's total.
-local function keep_bytes(id, bytes)
+local function add_bytes(id, bytes)
   redis.call('HINCRBY', 'slm:jobs:bytes', id, bytes)
   redis.call('HINCRBY', 'slm:owners:bytes', redis.call('HGET', 'slm:jobs:owners', id), bytes)
 end
@@ -270,7 +270,7 @@ end
 local function drop_body(id)
   local bytes = redis.call('HSTRLEN', job_key(id), 'params')
   redis.call('HDEL', job_key(id), 'params')
-  keep_bytes(id, -bytes)
+  add_bytes(id, -bytes)
 end
 
 -- Let a closed job's record expire; call after its last event. Does nothing while its webhook is pending or the job is
@@ -393,7 +393,7 @@ local function remove_unused(id)
 end
 
 -- Add a job to the dead letters; its record is kept until an operator decides. Called before the job ends.
-local function quarantine(id, now)
+local function add_dead_letter(id, now)
   redis.call('ZADD', 'slm:jobs:dead_letters', now, id)
   count('quarantined')
 end
@@ -439,17 +439,17 @@ local function is_over(id)
   return state ~= 'queued' and state ~= 'running'
 end
 
--- Handle the loss of the last reader: the job waits after others, and gives up its slot if they need it.
+-- Handle the loss of the last reader: the job waits after others, and yields if they need the capacity.
 local function abandon(id, lane)
   if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
-  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_position(id, lane), id)
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_score(id, lane), id)
   if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
 end
 
 -- Handle the return of a reader.
-local function take_up(id, lane)
+local function reclaim(id, lane)
   if redis.call('SREM', lane_key(lane, 'unread'), id) == 0 then return end
-  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_position(id, lane), id)
+  redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_score(id, lane), id)
   redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
@@ -464,6 +464,6 @@ end
 
 -- Return whether `attempt` may write. A job that was claimed again fences off its older attempts.
 local function owns(id, attempt)
-  local held = redis.call('HMGET', job_key(id), 'state', 'attempt')
-  return held[1] == 'running' and held[2] == attempt
+  local job = redis.call('HMGET', job_key(id), 'state', 'attempt')
+  return job[1] == 'running' and job[2] == attempt
 end

@@ -1,5 +1,5 @@
--- ARGV: lane, max_crashes, stale_message_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON), data of
--- a cancelled job's last event (JSON).
+-- ARGV: lane, max_crashes, stale_message_ms, Celery queue, ttl_s, worker_lost error (JSON), expired error (JSON), data
+-- of a cancelled job's last event (JSON).
 -- Requeues jobs of dead workers, fails jobs that lost too many workers or waited too long, cancels queued jobs that
 -- nobody has read for their grace period, finds lost wake-up messages, and forgets expired jobs. Every worker runs it;
 -- it is atomic, so they need no coordination. Returns the wake-up messages to send.
@@ -13,7 +13,7 @@ for _, id in ipairs(overdue) do
   if redis.call('HINCRBY', job_key(id), 'crashes', 1) < tonumber(max_crashes) then
     requeue(id, lane)
   else
-    quarantine(id, now)
+    add_dead_letter(id, now)
     fail(id, lane, lost_error, now, ttl_s)
   end
 end

@@ -1,7 +1,7 @@
 -- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens),
 -- ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter that this job repeats (each
 -- of these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional
--- fields (job_store.py: JobOptions).
+-- fields (store.py: JobOptions).
 -- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; and if too few
 -- tokens are left: the most the job may need, how many are left today, and how many of those are reserved for other
 -- jobs.
@@ -14,7 +14,7 @@ local now = now_ms()
 local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation) == 0
 if needs_preparation then lane = 'prepare' end
 
-local function position_of(known) return position(known, redis.call('HGET', job_key(known), 'lane')) end
+local function position_of(known) return queue_position(known, redis.call('HGET', job_key(known), 'lane')) end
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position_of(id), {}} end  -- sent twice
 if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
@@ -33,10 +33,10 @@ if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumbe
 end
 if most_tokens ~= '' then
   local left = most_tokens - (redis.call('GET', tokens_key(owner, now)) or 0)
-  local held = tonumber(redis.call('GET', reserved_key(owner)) or 0)
-  if cost + held > left then
+  local reserved = tonumber(redis.call('GET', reserved_key(owner)) or 0)
+  if cost + reserved > left then
     local seconds = tonumber(cost) > left and math.ceil((DAY_MS - now % DAY_MS) / 1000) or RESERVED_RETRY_S
-    return {'too_few_tokens', id, seconds, {}, tonumber(cost), left, held}
+    return {'too_few_tokens', id, seconds, {}, tonumber(cost), left, reserved}
   end
 end
 if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
@@ -58,10 +58,10 @@ if option.idempotency then
   redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
 end
 list(id, owner, now)
-keep_bytes(id, #params)
+add_bytes(id, #params)
 if retried ~= '' then drop(retried, now, ttl_s) end
 enqueue(id, lane)
 local wake_ups = dispatch(lane, now)
-local place = position(id, lane)
-if place > 0 then append(id, 'queued', '{"position": ' .. place .. '}') end
-return {'ok', id, place, wake_ups}
+local position = queue_position(id, lane)
+if position > 0 then append(id, 'queued', '{"position": ' .. position .. '}') end
+return {'ok', id, position, wake_ups}

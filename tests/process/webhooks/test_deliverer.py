@@ -273,7 +273,7 @@ def test_the_next_place_is_for_the_owner_with_the_fewest(site: Site, hanging: Ha
     assert site.deliverer.start_due() == []
     with_one_free = replace(FEW, total=FEW.total + 1)
     [leased] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(
-        with_one_free, site.deliverer._going_on.copy(), lease_s=LEASE_S
+        with_one_free, site.deliverer._in_flight.copy(), lease_s=LEASE_S
     )
     assert leased.owner == "owner:zoe"
     hanging.let_go(stuck)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from api.jobs.frames import FrameWriter, queue_position
+from api.jobs.frames import FrameWriter, position_frame
 from api.schemas.errors import ErrorFrame
 from api.schemas.frames import EndFrame, StatusFrame, TextFrame
 from common.errors import PromptTooLong, WorkerLost
@@ -43,7 +43,7 @@ def test_a_frame_is_what_its_model_describes(name: str) -> None:
 
 @pytest.mark.parametrize("wait_s", [2.5, None])
 def test_a_place_in_the_queue_is_what_its_model_describes(wait_s: float | None) -> None:
-    check(queue_position(QueuePosition(position=3, estimated_wait_s=wait_s)), StatusFrame)
+    check(position_frame(QueuePosition(position=3, estimated_wait_s=wait_s)), StatusFrame)
 
 
 @pytest.mark.parametrize("frame", [{"text": "a"}, {"text": "a", "full_text": "a", "is_complete": False, "x": 1}])

@@ -133,7 +133,7 @@ def other_model(api: Api) -> None:
 
 
 def stopping(api: Api) -> None:
-    api.client.application.extensions[EXTENSION].jobs.stop_taking()
+    api.client.application.extensions[EXTENSION].jobs.stop_accepting()
 
 
 @pytest.mark.parametrize("trouble", [no_worker, other_model, stopping])

@@ -53,7 +53,7 @@ def poisonous(api: Api) -> str:
     return job_id
 
 
-def quarantined(api: Api) -> list[str]:
+def dead_letters(api: Api) -> list[str]:
     return [job["job_id"] for job in api.client.get("/slm/quarantine").json["jobs"]]
 
 
@@ -76,7 +76,7 @@ def test_a_retry_is_a_new_job_of_the_same_kind_and_options(api: Api, poisonous: 
     new = api.worker.store.get(new_id)
     assert (new.kind, new.params, new.bulk) == (old.kind, old.params, True)
     assert (new.ttl_ms, new.timeout_ms) == (60_000, 30_000)
-    assert quarantined(api) == []
+    assert dead_letters(api) == []
     assert api.redis.ttl(keys.job(poisonous)) > 0
 
 
@@ -90,13 +90,13 @@ def test_a_job_is_retried_once(api: Api, poisonous: str) -> None:
 def test_a_retry_that_is_refused_leaves_the_job_where_it_is(api: Api, poisonous: str) -> None:
     api.worker.leave()
     assert api.client.post(f"/slm/jobs/{poisonous}/retry").json["code"] == "no_worker"
-    assert quarantined(api) == [poisonous]
+    assert dead_letters(api) == [poisonous]
 
 
 def test_a_job_can_be_given_up(api: Api, poisonous: str) -> None:
     dropped = api.client.delete(f"/slm/quarantine/{poisonous}")
     assert (dropped.status_code, dropped.json) == (200, {"success": True, "job_id": poisonous})
-    assert quarantined(api) == []
+    assert dead_letters(api) == []
     assert api.client.delete(f"/slm/quarantine/{poisonous}").json["code"] == "job_not_found"
     assert api.job(poisonous)["status"] == "failed"  # until it expires
 

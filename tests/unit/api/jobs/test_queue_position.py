@@ -1,4 +1,4 @@
-"""Who waits in the queue is told of every move, and of how long it may take."""
+"""Clients that wait in the queue get each change of their position, with an estimated wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, frames
 
 PATIENCE_S = 20.0
-BUSY = 3  # two slots and one wake-up message ahead
+BUSY = 3  # max_num_seqs of two, and one job dispatched ahead
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +35,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-class Places:
-    """What Redis would say."""
+class FakeLookUp:
+    """Returns the positions that Redis would have."""
 
     def __init__(self) -> None:
-        self.places: dict[str, QueuePosition] = {}
+        self.positions: dict[str, QueuePosition] = {}
         self.asked: list[set[str]] = []
         self.is_away = False
 
@@ -47,71 +47,71 @@ class Places:
         self.asked.append(set(job_ids))
         if self.is_away:
             raise RedisConnectionError
-        return {job_id: self.places[job_id] for job_id in job_ids if job_id in self.places}
+        return {job_id: self.positions[job_id] for job_id in job_ids if job_id in self.positions}
 
 
 class Client:
-    """One that is told."""
+    """A client that records the reported positions."""
 
-    def __init__(self, line: QueueWatcher, job_id: str) -> None:
-        self.told: list[QueuePosition | None] = []
-        self.watch = PositionWatch(line, job_id, self.look)
+    def __init__(self, watcher: QueueWatcher, job_id: str) -> None:
+        self.reported: list[QueuePosition | None] = []
+        self.watch = PositionWatch(watcher, job_id, self.look)
 
     def look(self) -> None:
-        self.told.append(self.watch.take())
+        self.reported.append(self.watch.take())
 
 
-def test_each_move_is_told_once() -> None:
-    places = Places()
-    client = Client(QueueWatcher(places), "a")
-    places.places["a"] = QueuePosition(3, 4.5)
+def test_each_move_is_reported_once() -> None:
+    look_up = FakeLookUp()
+    client = Client(QueueWatcher(look_up), "a")
+    look_up.positions["a"] = QueuePosition(3, 4.5)
     client.watch.begin(known=3)
-    wait_until(lambda: len(places.asked) > 3)
-    assert client.told == []
-    places.places["a"] = QueuePosition(2, 3.0)
-    wait_until(lambda: client.told == [QueuePosition(2, 3.0)])
-    del places.places["a"]
-    wait_until(lambda: client.told == [QueuePosition(2, 3.0), QueuePosition(0, None)])
+    wait_until(lambda: len(look_up.asked) > 3)
+    assert client.reported == []
+    look_up.positions["a"] = QueuePosition(2, 3.0)
+    wait_until(lambda: client.reported == [QueuePosition(2, 3.0)])
+    del look_up.positions["a"]
+    wait_until(lambda: client.reported == [QueuePosition(2, 3.0), QueuePosition(0, None)])
     client.watch.end()
 
 
 def test_all_clients_are_looked_up_together_and_a_job_once() -> None:
-    places = Places()
-    places.places = {"a": QueuePosition(1), "b": QueuePosition(2)}
-    line = QueueWatcher(places)
-    clients = [Client(line, job_id) for job_id in "abab"]
+    look_up = FakeLookUp()
+    look_up.positions = {"a": QueuePosition(1), "b": QueuePosition(2)}
+    watcher = QueueWatcher(look_up)
+    clients = [Client(watcher, job_id) for job_id in "abab"]
     for client in clients:
         client.watch.begin()
-    wait_until(lambda: all(client.told for client in clients))
-    assert [client.told for client in clients] == [[QueuePosition(1)], [QueuePosition(2)]] * 2
-    assert places.asked[-1] == {"a", "b"}
+    wait_until(lambda: all(client.reported for client in clients))
+    assert [client.reported for client in clients] == [[QueuePosition(1)], [QueuePosition(2)]] * 2
+    assert look_up.asked[-1] == {"a", "b"}
     for client in clients:
         client.watch.end()
-    wait_until(lambda: not line._is_running)
+    wait_until(lambda: not watcher._is_running)
 
 
 def test_who_has_gone_is_not_looked_for() -> None:
-    places = Places()
-    line = QueueWatcher(places)
-    client = Client(line, "a")
+    look_up = FakeLookUp()
+    watcher = QueueWatcher(look_up)
+    client = Client(watcher, "a")
     client.watch.begin()
     client.watch.end()
-    wait_until(lambda: not line._is_running)
+    wait_until(lambda: not watcher._is_running)
     assert client.watch.take() is None
     client.watch.begin(known=0)
-    wait_until(lambda: line._is_running)
+    wait_until(lambda: watcher._is_running)
     client.watch.end()
 
 
 def test_while_redis_is_away_nothing_is_told() -> None:
-    places = Places()
-    places.is_away = True
-    client = Client(QueueWatcher(places), "a")
+    look_up = FakeLookUp()
+    look_up.is_away = True
+    client = Client(QueueWatcher(look_up), "a")
     client.watch.begin(known=2)
-    wait_until(lambda: len(places.asked) > 2)
-    assert client.told == []
-    places.is_away = False
-    wait_until(lambda: client.told == [QueuePosition(0)])
+    wait_until(lambda: len(look_up.asked) > 2)
+    assert client.reported == []
+    look_up.is_away = False
+    wait_until(lambda: client.reported == [QueuePosition(0)])
     client.watch.end()
 
 

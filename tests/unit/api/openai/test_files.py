@@ -10,7 +10,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from common.owners.api_keys import ApiKeyStore, Limits, Role
-from common.owners.files import LINES_AT_ONCE, FileStore
+from common.owners.files import LINES_PER_CALL, FileStore
 from common.redis import keys
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
@@ -30,7 +30,7 @@ def test_a_file_is_described_and_found_again(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n", b"a", b"a\n", b"a\n\n b\r\n", "漢字\n\u2028x".encode(), b"line\n" * (2 * LINES_AT_ONCE + 1)],
+    [b"", b"\n", b"a", b"a\n", b"a\n\n b\r\n", "漢字\n\u2028x".encode(), b"line\n" * (2 * LINES_PER_CALL + 1)],
     ids=lambda content: repr(content[:12]),
 )
 def test_a_content_comes_back_to_the_letter(api: Api, content: bytes) -> None:

@@ -11,7 +11,7 @@ from hashlib import sha256
 import pytest
 from standardwebhooks import Webhook
 
-from api.jobs import answers
+from api.jobs import response_bodies
 from api.service import JobView
 from api.webhooks.message import body_of, headers
 from common.errors import PromptTooLong
@@ -55,7 +55,7 @@ def test_the_data_is_the_polled_job(api: Api) -> None:
     message = json.loads(body_of(view(api, job_id)))
     polled = api.job(job_id)
     assert message == {"type": "job.succeeded", "timestamp": polled["finished_at"], "data": polled}
-    assert message["data"] == json.loads(json.dumps(answers.job(view(api, job_id))))
+    assert message["data"] == json.loads(json.dumps(response_bodies.job(view(api, job_id))))
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])

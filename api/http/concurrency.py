@@ -1,7 +1,7 @@
-"""Shares a process of the API between the owners of its requests.
+"""Shares an API process between the owners of its requests.
 
-All requests of a process run on one core, a greenlet at a time. So what an owner's requests read and parse waits in a
-queue of that owner's own: however many there are, everybody else only has to wait for a few.
+All requests of a process run on one core, one greenlet at a time. So reading and parsing requests waits in a queue per
+owner: no matter how many requests one owner sends, everybody else only waits for a few of them.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from contextlib import contextmanager
 
 from common.errors import RateLimitExceeded
 
-AT_ONCE = 2  # while one waits for Redis, another can compute
-PAUSE = 2 * AT_ONCE - 1  # times as long as a turn took: what all of an owner's turns take is half of the time
-PAUSE_ALONE = 1  # if there are no other owners: only for what has no turns, such as what waits for tokens
-MAX_PAUSE_S = 0.5  # a turn that takes long waits for Redis, and costs nobody anything
+MAX_CONCURRENT = 2  # requests of one owner: while one waits for Redis, another can compute
+PAUSE = 2 * MAX_CONCURRENT - 1  # in multiples of the time a request took: all of an owner's requests get half the time
+PAUSE_ALONE = 1  # if there are no other owners; leaves time for work that is not limited here, such as waiting streams
+MAX_PAUSE_S = 0.5  # a request that takes long is waiting for Redis, and does not slow anybody down
 PATIENCE_S = 20.0
 RETRY_S = 1
-ALONE_S = 10.0  # after so long without a request an owner counts as gone
+ALONE_S = 10.0  # an owner without requests for this long counts as gone
 
 
 class _Queue:
-    """An owner's requests: those that work, and those that wait."""
+    """An owner's requests: those that run, and those that wait."""
 
     def __init__(self) -> None:
-        self.free = threading.Semaphore(AT_ONCE)
+        self.free = threading.Semaphore(MAX_CONCURRENT)
         self.count = 0
 
 
 class Presence:
-    """Which owners have sent something lately."""
+    """Records which owners have sent requests recently."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, float] = {}  # when each came last, by the monotonic clock
+        self._seen: dict[str, float] = {}  # owner -> time of the latest request, by the monotonic clock
 
     def is_alone(self, owner: str) -> bool:
-        """The owner comes; returns whether nobody else is there."""
+        """Record a request of the owner; return whether there are no other owners at present."""
         now = time.monotonic()
         self._seen[owner] = now
         return all(now - at > ALONE_S for other, at in list(self._seen.items()) if other != owner)
 
 
-class Turns:
-    """Lets a few of each owner's requests work at the same time.
+class ConcurrencyLimiter:
+    """Lets only a few of each owner's requests run at the same time.
 
     Args:
-        presence: of all owners of the process, whatever they ask for; None where nobody is ever alone.
+        presence: all owners of the process, whatever they request; None if no owner ever counts as alone.
         only_beside_others: whether an owner who is alone in this process need not wait.
     """
 
@@ -58,11 +58,11 @@ class Turns:
         self._queues: dict[str, _Queue] = {}
 
     @contextmanager
-    def take(self, owner: str, *, patience_s: float | None = None) -> Iterator[None]:
-        """Wait for the owner's turn, for `patience_s` at most; it is over when the block is left.
+    def acquire(self, owner: str, *, patience_s: float | None = None) -> Iterator[None]:
+        """Wait, for at most `patience_s`, until the owner's other requests leave room; leaving the block frees it.
 
         Raises:
-            RateLimitExceeded: the turn has not come in time.
+            RateLimitExceeded: there was no room in time.
         """
         is_alone = self._presence is not None and self._presence.is_alone(owner)
         if is_alone and self._only_beside_others:
@@ -76,7 +76,7 @@ class Turns:
             try:
                 yield
             finally:
-                if queue.count > AT_ONCE:  # the owner wants more than a share
+                if queue.count > MAX_CONCURRENT:  # the owner wants more than a share
                     pause = PAUSE_ALONE if is_alone else PAUSE
                     time.sleep(min(pause * (time.monotonic() - began), MAX_PAUSE_S))
                 queue.free.release()

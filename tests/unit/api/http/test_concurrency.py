@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from api.current import EXTENSION
-from api.http.turns import AT_ONCE, PAUSE, PAUSE_ALONE, Presence, Turns
+from api.http.concurrency import MAX_CONCURRENT, PAUSE, PAUSE_ALONE, ConcurrencyLimiter, Presence
 from common.errors import RateLimitExceeded
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import MODEL, Api
@@ -25,36 +25,36 @@ TIMEOUT_S = 10
 
 
 @contextmanager
-def taken(turns: Turns, owner: str, count: int = AT_ONCE) -> Iterator[None]:
+def taken(limiter: ConcurrencyLimiter, owner: str, count: int = MAX_CONCURRENT) -> Iterator[None]:
     with ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(turns.take(owner, patience_s=TIMEOUT_S))
+            stack.enter_context(limiter.acquire(owner, patience_s=TIMEOUT_S))
         yield
 
 
 def test_some_of_an_owners_requests_work_at_once_and_the_next_waits() -> None:
-    turns = Turns(Presence())
-    with taken(turns, "ann"), pytest.raises(RateLimitExceeded) as refused, turns.take("ann", patience_s=0.01):
+    limiter = ConcurrencyLimiter(Presence())
+    with taken(limiter, "ann"), pytest.raises(RateLimitExceeded) as refused, limiter.acquire("ann", patience_s=0.01):
         pass
     assert refused.value.retry_after_s == 1
-    with taken(turns, "ann"):
+    with taken(limiter, "ann"):
         pass
 
 
 def test_another_owner_does_not_wait() -> None:
-    turns = Turns(Presence())
-    with taken(turns, "ann"), taken(turns, "bob"):
+    limiter = ConcurrencyLimiter(Presence())
+    with taken(limiter, "ann"), taken(limiter, "bob"):
         pass
 
 
 def test_who_waits_is_let_in_when_a_turn_ends() -> None:
-    turns, done = Turns(Presence()), threading.Event()
+    limiter, done = ConcurrencyLimiter(Presence()), threading.Event()
 
     def wait() -> None:
-        with turns.take("ann", patience_s=TIMEOUT_S):
+        with limiter.acquire("ann", patience_s=TIMEOUT_S):
             done.set()
 
-    with taken(turns, "ann"):
+    with taken(limiter, "ann"):
         waiting = threading.Thread(target=wait)
         waiting.start()
         assert not done.wait(0.05)
@@ -69,49 +69,51 @@ def test_an_owner_who_wants_more_than_a_share_pauses(
     """Longer beside others, whatever they ask for."""
     pauses: list[float] = []
     clock = itertools.count(step=0.01)
-    monkeypatch.setattr("api.http.turns.time", SimpleNamespace(monotonic=lambda: next(clock), sleep=pauses.append))
+    monkeypatch.setattr(
+        "api.http.concurrency.time", SimpleNamespace(monotonic=lambda: next(clock), sleep=pauses.append)
+    )
     presence = Presence()
-    turns = Turns(presence)
+    limiter = ConcurrencyLimiter(presence)
     for other in others:
         presence.is_alone(other)
-    with turns.take("ann"):
+    with limiter.acquire("ann"):
         pass
     assert pauses == []
 
     def wait() -> None:
-        with turns.take("ann"):
+        with limiter.acquire("ann"):
             pass
 
     waiting = threading.Thread(target=wait)
-    with taken(turns, "ann"):
+    with taken(limiter, "ann"):
         waiting.start()
-        wait_for("the third", lambda: turns._queues["ann"].count == AT_ONCE + 1, TIMEOUT_S)
+        wait_for("the third", lambda: limiter._queues["ann"].count == MAX_CONCURRENT + 1, TIMEOUT_S)
     waiting.join(TIMEOUT_S)
     assert pauses == [pytest.approx(pause * 0.02)]  # the clock was read twice since, once of them for the third
 
 
 def test_short_requests_of_an_owner_who_is_alone_do_not_wait() -> None:
-    turns = Turns(Presence(), only_beside_others=True)
-    with taken(turns, "ann", 10 * AT_ONCE):
+    limiter = ConcurrencyLimiter(Presence(), only_beside_others=True)
+    with taken(limiter, "ann", 10 * MAX_CONCURRENT):
         pass
 
 
 def test_beside_others_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = Turns(Presence(), only_beside_others=True)
-    with turns.take("bob"):
+    limiter = ConcurrencyLimiter(Presence(), only_beside_others=True)
+    with limiter.acquire("bob"):
         pass
-    with taken(turns, "ann"), pytest.raises(RateLimitExceeded), turns.take("ann", patience_s=0.01):
+    with taken(limiter, "ann"), pytest.raises(RateLimitExceeded), limiter.acquire("ann", patience_s=0.01):
         pass
-    monkeypatch.setattr("api.http.turns.ALONE_S", -1.0)
-    with taken(turns, "ann", 10 * AT_ONCE):
+    monkeypatch.setattr("api.http.concurrency.ALONE_S", -1.0)
+    with taken(limiter, "ann", 10 * MAX_CONCURRENT):
         pass
 
 
 def test_no_trace_stays_of_who_has_gone() -> None:
-    turns = Turns(Presence())
-    with taken(turns, "ann"):
+    limiter = ConcurrencyLimiter(Presence())
+    with taken(limiter, "ann"):
         pass
-    assert turns._queues == {}
+    assert limiter._queues == {}
 
 
 def test_requests_that_wait_for_their_jobs_hold_up_nobody(start_api: StartApi) -> None:
@@ -136,7 +138,7 @@ def test_requests_that_wait_for_their_jobs_hold_up_nobody(start_api: StartApi) -
     waiting = [
         threading.Thread(target=lambda path=path, body=body: api.client.post(path, json=body).get_data())
         for path, body in posts.items()
-        for _ in range(AT_ONCE)
+        for _ in range(MAX_CONCURRENT)
     ]
     for one in waiting:
         one.start()
@@ -153,8 +155,8 @@ def test_requests_that_wait_for_their_jobs_hold_up_nobody(start_api: StartApi) -
 
 def someone_else(api: Api) -> None:
     """Makes the short requests take turns too."""
-    turns = api.client.application.extensions["slm"].short_turns
-    with turns.take("someone else"):
+    limiter = api.client.application.extensions["slm"].short_limiter
+    with limiter.acquire("someone else"):
         pass
 
 
@@ -178,9 +180,9 @@ def test_what_is_open_to_all_and_what_is_refused_takes_turns_too(
     secrets = {"ann": keys.create("ann", Role.USER), "wrong": "slm_wrong", None: ""}
     services = client.application.extensions[EXTENSION]
     monkeypatch.setattr("api.current.PATIENCE_S", 0.01)
-    turns, owner = (services.read_turns, "ann") if key == "ann" else (services.stranger_turns, "127.0.0.1")
+    limiter, owner = (services.read_limiter, "ann") if key == "ann" else (services.address_limiter, "127.0.0.1")
 
-    with taken(turns, owner), client.get(path, headers={"X-API-Key": secrets[key]}) as refused:
+    with taken(limiter, owner), client.get(path, headers={"X-API-Key": secrets[key]}) as refused:
         assert refused.status_code == 429
 
     with client.get(path, headers={"X-API-Key": secrets[key]}) as answer:
@@ -189,6 +191,6 @@ def test_what_is_open_to_all_and_what_is_refused_takes_turns_too(
 
 def test_a_stranger_always_leaves_half_of_the_time_to_others() -> None:
     """And is nobody whom an owner who is alone has to make room for."""
-    turns = Turns(None, only_beside_others=True)
-    with taken(turns, "127.0.0.1"), pytest.raises(RateLimitExceeded), turns.take("127.0.0.1", patience_s=0.01):
+    limiter = ConcurrencyLimiter(None, only_beside_others=True)
+    with taken(limiter, "127.0.0.1"), pytest.raises(RateLimitExceeded), limiter.acquire("127.0.0.1", patience_s=0.01):
         pass

@@ -1,4 +1,4 @@
-"""Builds the JSON bodies of the responses under `/slm`, key by key in the order of the API's documentation."""
+"""Builds the JSON bodies of the responses under `/slm`, with keys in the order of the API's documentation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from api.schemas.jobs import (
     Dropped,
     Job,
     JobList,
+    JobResult,
     JobSummary,
-    Outcome,
     Quarantine,
     QuarantinedJob,
-    QueuePlace,
+    QueueStatus,
     Webhook,
     WebhookStatus,
 )
@@ -39,7 +39,7 @@ from common.jobs.store import QueuePosition
 
 
 def error_fields(err: SLMError, request_id: str) -> ErrorFrame:
-    """What an error body and an error frame say alike."""
+    """Return the fields that an error body and an error frame share."""
     fields = ErrorFrame(error=err.message, code=err.code, request_id=request_id)
     if err.param is not None:
         fields["param"] = err.param
@@ -47,27 +47,27 @@ def error_fields(err: SLMError, request_id: str) -> ErrorFrame:
 
 
 def error(err: SLMError, request_id: str) -> Error:
-    """Every answer that is no success."""
+    """Return the body of an error response."""
     return Error(success=False, **error_fields(err, request_id))
 
 
-def accepted(job_id: str, state: JobState, place: QueuePosition | None) -> Accepted:
-    """A job that goes on without its client."""
-    return Accepted(success=True, job_id=job_id, status=state, **waiting(place))
+def accepted(job_id: str, state: JobState, queue_position: QueuePosition | None) -> Accepted:
+    """Return the body for a job that its client does not wait for."""
+    return Accepted(success=True, job_id=job_id, status=state, **queue_status(queue_position))
 
 
-def waiting(place: QueuePosition | None) -> QueuePlace:
-    """Where a job stands in the queue; two nulls for one that is not queued."""
-    return QueuePlace(
-        position=None if place is None else place.position,
-        estimated_wait_s=None if place is None else place.estimated_wait_s,
+def queue_status(found: QueuePosition | None) -> QueueStatus:
+    """Return the queue position and the estimated wait of a job; both are null if it is not queued."""
+    return QueueStatus(
+        position=None if found is None else found.position,
+        estimated_wait_s=None if found is None else found.estimated_wait_s,
     )
 
 
-def outcome(record: JobRecord) -> Outcome | None:
-    """What an ended job has brought: the body of the synchronous answer. None where it brought nothing.
+def result(record: JobRecord) -> JobResult | None:
+    """Return the result of an ended job: the body of the synchronous response. None if it has no result.
 
-    A cancelled generation brings what it had so far, with `success` false.
+    The result of a cancelled generation is its answer so far, with `success` false.
     """
     if not record.result:
         return None
@@ -76,8 +76,8 @@ def outcome(record: JobRecord) -> Outcome | None:
         return _generated(record, GenerateResult.from_dict(record.result), succeeded=succeeded)
     if record.kind is JobKind.TOKENIZE:
         return _tokens_of(record, TokenizeResult.from_dict(record.result), succeeded=succeeded)
-    told = {name: value for name, value in record.result.items() if name != "workers"}
-    changed = {"success": succeeded, **told, "job_id": record.id, "workers": record.result["workers"]}
+    most = {name: value for name, value in record.result.items() if name != "workers"}
+    changed = {"success": succeeded, **most, "job_id": record.id, "workers": record.result["workers"]}
     return cast(ModelChanged, changed)
 
 
@@ -113,13 +113,13 @@ def _generated(record: JobRecord, result: GenerateResult, *, succeeded: bool) ->
 
 
 def logprobs(wire: Sequence[Any]) -> list[ScoredTokenShown]:
-    """What was told of each token, from the form that it has in the log and in a result."""
+    """Return the log probabilities of tokens, from their wire form in the log or in a result."""
     tokens = [TokenLogprobs.from_wire(one) for one in wire]
     return [ScoredTokenShown(**_scored(one.chosen), top=[_scored(other) for other in one.top]) for one in tokens]
 
 
 def _scored(token: ScoredToken) -> Scored:
-    """A part of a character has no text that says all; it is told by its bytes, too."""
+    """Return a token; if its text would lose bytes, because it is a part of a character, also its bytes."""
     scored = Scored(token=token.text, token_id=token.token_id, logprob=token.logprob)
     if not token.is_text:
         scored["bytes"] = list(token.token)
@@ -136,7 +136,7 @@ def _tokens(prompt: int, completion: int) -> TokenCounts:
 
 
 def timings(record: JobRecord) -> Timings:
-    """How long the job's phases took, in ms; None for what has not come yet."""
+    """Return the durations of the job's phases in ms; None for phases that have not ended."""
     return Timings(
         queue_ms=_between(record.created_ms, record.started_ms),
         run_ms=_between(record.started_ms, record.finished_ms),
@@ -150,17 +150,17 @@ def _between(start_ms: int | None, end_ms: int | None) -> int | None:
 
 
 def job(view: JobView) -> Job:
-    """One job in full."""
+    """Return all details of a job."""
     record = view.record
     return Job(
         success=True,
         job_id=record.id,
         kind=record.kind,
         status=record.state,
-        **waiting(view.place),
+        **queue_status(view.queue_position),
         attempt=record.attempt,
         text=view.text,
-        result=outcome(record),
+        result=result(record),
         error=_error(record),
         created_at=iso(record.created_ms),
         started_at=_iso(record.started_ms),
@@ -179,18 +179,18 @@ def _webhook(record: JobRecord) -> WebhookStatus | None:
 
 
 def webhook(view: JobView) -> Webhook:
-    """The message about an ended job; its data is what `GET /slm/jobs/<id>` answers."""
+    """Return the webhook message about an ended job; its data is the body of `GET /slm/jobs/<id>`."""
     data = job(view)
     return cast(Webhook, {"type": f"job.{data['status']}", "timestamp": data["finished_at"], "data": data})
 
 
 def jobs(records: Sequence[JobRecord]) -> JobList:
-    """The listing."""
+    """Return a listing of jobs."""
     return JobList(success=True, jobs=[_summary(record) for record in records])
 
 
 def quarantine(records: Sequence[JobRecord]) -> Quarantine:
-    """The listing of the jobs that were set aside, with what an operator wants to know of them."""
+    """Return the listing of the dead letters, with their crashes and errors."""
     return Quarantine(success=True, jobs=[_quarantined(record) for record in records])
 
 
@@ -203,12 +203,12 @@ def _error(record: JobRecord) -> JobError | None:
 
 
 def dropped(job_id: str) -> Dropped:
-    """A job was taken out of quarantine."""
+    """Return the body after a job was removed from the dead letters."""
     return Dropped(success=True, job_id=job_id)
 
 
 def usage(account: Usage) -> Account:
-    """What an owner's ended jobs came to."""
+    """Return the totals of an owner's ended jobs."""
     return Account(
         success=True,
         owner=account.owner,
@@ -230,7 +230,7 @@ def _summary(record: JobRecord) -> JobSummary:
 
 
 def iso(epoch_ms: int) -> str:
-    """A time in UTC."""
+    """Return a time in UTC, with milliseconds."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -239,18 +239,18 @@ def _iso(epoch_ms: int | None) -> str | None:
 
 
 def cancellation(job_id: str, state: JobState) -> Cancellation:
-    """The answer to DELETE; `cancelling` is true while the job still has to stop."""
+    """Return the body of the response to DELETE; `cancelling` is true while the job has not stopped yet."""
     return Cancellation(success=True, job_id=job_id, status=state, cancelling=state is JobState.RUNNING)
 
 
 def info(workers: Sequence[WorkerReport], *, waiting: int, running: int) -> Info:
-    """What is being served, by whom. The model's facts come from a worker that holds it, if there is one."""
-    speaker = next((one for one in workers if one.holds_model), workers[0] if workers else None)
+    """Return the description of the server; the facts about the model come from a worker that has loaded it, if any."""
+    source = next((one for one in workers if one.holds_model), workers[0] if workers else None)
     return Info(
         model_loaded=any(one.holds_model for one in workers),
-        device=speaker.device if speaker else None,
-        base_model=speaker.base_model if speaker else None,
-        lora_path=speaker.lora_path if speaker else None,
+        device=source.device if source else None,
+        base_model=source.base_model if source else None,
+        lora_path=source.lora_path if source else None,
         cuda_available=any(one.cuda_available for one in workers),
         mps_available=any(one.mps_available for one in workers),
         queue=Queue(waiting=waiting, running=running),
@@ -261,7 +261,7 @@ def info(workers: Sequence[WorkerReport], *, waiting: int, running: int) -> Info
 
 
 def _adapters(workers: Sequence[WorkerReport]) -> list[str]:
-    """The names under which `/v1` serves the loaded adapters."""
+    """Return the names under which `/v1` serves the loaded adapters."""
     return sorted({Path(one.lora_path).name for one in workers if one.holds_model and one.lora_path})
 
 

@@ -1,7 +1,7 @@
-"""A generation's job told as a response: its object, and the numbered events of its stream.
+"""Builds a response from a generation's job: its object, and the numbered events of its stream.
 
-The events are a function of the job's record and log, and so are their numbers: whoever tells the story, in whatever
-process and however often, tells the same.
+The events and their numbers depend only on the job's record and log, so every process and every repetition gives the
+same.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from api.schemas.openai.responses import (
     ResponseEventType,
     ResponseObject,
     ResponseStatus,
+    ResponseStreamEvent,
     ResponseUsage,
-    StoryEvent,
 )
 from common.errors import SLMError
 from common.jobs.events import Event, EventType
@@ -37,19 +37,19 @@ ID_PREFIX = "resp_"
 Json = dict[str, Any]
 
 
-class ResponseEvents:
-    """Takes the events of a job's log in order, from the first on.
+class ResponseBuilder:
+    """Takes the events of a job's log in order, from the first on, and returns the events of the response.
 
     Args:
-        record: the job's, at any time.
+        record: the job's record, of any time.
         look_again: reads the record once more; called when the job has ended.
     """
 
-    def __init__(self, record: JobRecord, look_again: Callable[[], JobRecord]) -> None:
+    def __init__(self, record: JobRecord, reload: Callable[[], JobRecord]) -> None:
         self._job_id = record.id
         self._created_at = record.created_ms // 1000
         self._notes: Json = record.params["notes"]["response"]
-        self._look_again = look_again
+        self._reload = reload
         self._next_number = 0
         self._status: ResponseStatus = "queued" if self._notes["background"] else "in_progress"
         self._text = ""
@@ -59,27 +59,27 @@ class ResponseEvents:
         self._usage: ResponseUsage | None = None
         self._completed_at: int | None = None
 
-    def opening(self) -> list[StoryEvent]:
-        """What every stream begins with."""
+    def opening(self) -> list[ResponseStreamEvent]:
+        """Return the first events of every stream."""
         begin: ResponseEventType = "response.queued" if self._notes["background"] else "response.in_progress"
         return [self._with_response("response.created"), self._with_response(begin)]
 
-    def take(self, event: Event) -> list[StoryEvent]:
-        """What the event adds; nothing where it is no part of a response's life."""
+    def take(self, event: Event) -> list[ResponseStreamEvent]:
+        """Return the response's events for an event of the job; none if it does not concern the response."""
         if event.type is EventType.QUEUED:
             return []
-        told = self._begin()
+        written = self._begin()
         match event.type:
             case EventType.TOKEN:
-                told += self._piece(event.data["text"])
+                written += self._piece(event.data["text"])
             case EventType.FINISHED:
-                told += self._finish(event)
+                written += self._finish(event)
             case EventType.ERROR:
-                told += self._fail(SLMError.from_dict(event.data))
-        return told
+                written += self._fail(SLMError.from_dict(event.data))
+        return written
 
     def to_dict(self) -> ResponseObject:
-        """The response object as it stands."""
+        """Return the response object after the events so far."""
         return ResponseObject(
             id=f"{ID_PREFIX}{self._job_id}",
             object="response",
@@ -107,27 +107,27 @@ class ResponseEvents:
             user=self._notes["user"],
         )
 
-    def _begin(self) -> list[StoryEvent]:
+    def _begin(self) -> list[ResponseStreamEvent]:
         if self._status != "queued":
             return []
         self._status = "in_progress"
         return [self._with_response("response.in_progress")]
 
-    def _piece(self, text: str) -> list[StoryEvent]:
-        told = [] if self._item_status else self._open_item()
+    def _piece(self, text: str) -> list[ResponseStreamEvent]:
+        written = [] if self._item_status else self._open_item()
         if text:
             self._text += text
-            told.append(self._in_part("response.output_text.delta", delta=text, logprobs=[]))
-        return told
+            written.append(self._in_part("response.output_text.delta", delta=text, logprobs=[]))
+        return written
 
-    def _open_item(self) -> list[StoryEvent]:
+    def _open_item(self) -> list[ResponseStreamEvent]:
         self._item_status = "in_progress"
         return [
             self._with_item("response.output_item.added", self._item(self._item_status, [])),
             self._in_part("response.content_part.added", part=_part("")),
         ]
 
-    def _close_item(self, status: ItemStatus) -> list[StoryEvent]:
+    def _close_item(self, status: ItemStatus) -> list[ResponseStreamEvent]:
         if self._item_status is None:
             return []
         self._item_status = status
@@ -137,12 +137,12 @@ class ResponseEvents:
             self._with_item("response.output_item.done", self._item(status, [_part(self._text)])),
         ]
 
-    def _finish(self, event: Event) -> list[StoryEvent]:
-        record = self._look_again()
+    def _finish(self, event: Event) -> list[ResponseStreamEvent]:
+        record = self._reload()
         if record.result is not None:
             self._usage = _usage(GenerateResult.from_dict(record.result))
         is_whole = event.data["state"] == JobState.SUCCEEDED and event.data["finish_reason"] != "length"
-        told = self._close_item("completed" if is_whole else "incomplete")
+        written = self._close_item("completed" if is_whole else "incomplete")
         if event.data["state"] == JobState.CANCELLED:
             self._status = "cancelled"
         elif is_whole:
@@ -151,11 +151,11 @@ class ResponseEvents:
         else:
             self._status = "incomplete"
             self._incomplete = Incomplete(reason="max_output_tokens")
-        return [*told, self._with_response("response.completed" if is_whole else "response.incomplete")]
+        return [*written, self._with_response("response.completed" if is_whole else "response.incomplete")]
 
-    def _fail(self, err: SLMError) -> list[StoryEvent]:
-        told = errors.body(err)["error"]
-        self._error = ResponseError(code=told["code"], message=told["message"])
+    def _fail(self, err: SLMError) -> list[ResponseStreamEvent]:
+        error = errors.body(err)["error"]
+        self._error = ResponseError(code=error["code"], message=error["message"])
         self._status = "failed"
         if self._item_status is not None:
             self._item_status = "incomplete"
