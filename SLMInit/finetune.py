@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
+from common.cores import usable_cores
 from models.base_model import model_name, resolve_base_model
 from models.context import declared_context
 from models.errors import BaseModelError, DatasetError, TrainingError
@@ -80,7 +80,7 @@ def finetune(options: TrainingOptions, *, progress: Progress) -> Summary:
         FineTuningError: the dataset, base model or options are not usable; the text says what to do.
     """
     started = time.monotonic()
-    torch.set_num_threads(options.threads or min(_usable_cores(), MAX_THREADS))
+    torch.set_num_threads(options.threads or min(usable_cores(), MAX_THREADS))
     base = _prepare_base(options, progress)
     data = _prepare_data(options, base, progress)
     checkpoints = Checkpoints(options.output / "checkpoints")
@@ -177,8 +177,3 @@ def _summarise(options: TrainingOptions, base: _Base, data: _Data, result: _Resu
         options={name: getattr(options, name) for name in HYPERPARAMETERS},
         versions=package_versions(),
     )
-
-
-def _usable_cores() -> int:
-    """Return the number of cores this process may use, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cores import usable_cores
 from common.environment import ours
 from common.settings import ROOT, Settings
 from deploy.processes.supervisor import ChildSpec
@@ -128,8 +129,3 @@ class Stack:
 def module(name: str, *arguments: str) -> tuple[str, ...]:
     """Return the command that runs a module in the environment of this process."""
     return (sys.executable, "-m", name, *arguments)
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

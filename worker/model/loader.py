@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.content import ContentHashes
+from common.cores import usable_cores
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
 from models.base_model import DEFAULT_BASE_MODEL, BaseModelError, model_name, resolve_base_model
@@ -187,8 +187,3 @@ def _gc_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on; fewer than the machine has inside a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import ByteSize
 
+from common.cores import usable_cores
 from common.settings import Settings
 from worker.engine.config import PREFILL_CHUNK, EngineConfig, RunnerConfig
-from worker.model.loader import engine_config, usable_cores
+from worker.model.loader import engine_config
 
 
 def test_each_setting_of_the_engine_arrives(tmp_path: Path) -> None:
