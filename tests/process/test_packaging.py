@@ -5,26 +5,31 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from setuptools import find_packages
 
+from api import __version__
 from common.settings import ROOT
 from tests.unit.deploy.test_requirements import FOLDER, pinned
 
-SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE")
+SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE", "api/__init__.py")
+TOP_LEVEL = {"api", "common", "worker", "models", "SLMInit", "deploy"}
 MAKE = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; make('.')"
 
 
 @pytest.fixture(scope="module")
 def metadata(tmp_path_factory: pytest.TempPathFactory) -> Message:
-    """Of a package without the code: that is not looked at."""
+    """The metadata of a package without its code, except for the version."""
     folder = tmp_path_factory.mktemp("package")
+    (folder / "api").mkdir()
     for name in SOURCES:
-        shutil.copy(ROOT / name, folder)
+        shutil.copy(ROOT / name, folder / name)
     shutil.copytree(FOLDER, folder / "requirements")
     (folder / "app.py").touch()
     subprocess.run([sys.executable, "-c", MAKE], cwd=folder, check=True, capture_output=True)
@@ -59,3 +64,13 @@ def test_a_developer_gets_everything(metadata: Message) -> None:
 
 def test_alone_it_is_what_both_sides_share(metadata: Message) -> None:
     assert required(metadata) == listed(FOLDER / "common.txt")
+
+
+def test_the_version_is_the_apis(metadata: Message) -> None:
+    assert metadata["Version"] == __version__
+
+
+def test_every_package_of_the_server_is_in_it() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]["find"]
+    folders = {path.parent.relative_to(ROOT) for top in TOP_LEVEL for path in (ROOT / top).rglob("__init__.py")}
+    assert set(find_packages(str(ROOT), include=options["include"])) == {".".join(folder.parts) for folder in folders}
