@@ -12,27 +12,17 @@ from httpx_sse import EventSource
 from slm_client.cursor import StreamCursor
 from slm_client.errors import SLMClientError, error_from_response
 from slm_client.frame import Frame, Text
-from slm_client.retry import Retry, RetryPolicy
+from slm_client.retry import RetryPolicy
+from slm_client.stream_base import StreamBase
 
 
-class AsyncStream:
+class AsyncStream(StreamBase):
     """Like `Stream`, for `async for`. Call `aclose` if you do not read it to its end."""
 
     def __init__(self, http: httpx.AsyncClient, cursor: StreamCursor, policy: RetryPolicy) -> None:
+        super().__init__(cursor, policy)
         self._http = http
-        self._cursor = cursor
-        self._retry = Retry(policy)
         self._frames = self._read()
-
-    @property
-    def job_id(self) -> str | None:
-        """The job's id, known from the first frame on, for `cancel`."""
-        return self._cursor.job_id
-
-    @property
-    def last_event_id(self) -> str | None:
-        """The id of the last event. With it and `job_id`, another process can continue: `AsyncSLMClient.follow`."""
-        return self._cursor.last_event_id
 
     def __aiter__(self) -> AsyncIterator[Frame]:
         return self._frames

@@ -12,30 +12,20 @@ from httpx_sse import EventSource
 from slm_client.cursor import StreamCursor
 from slm_client.errors import SLMClientError, error_from_response
 from slm_client.frame import Frame, Text
-from slm_client.retry import Retry, RetryPolicy
+from slm_client.retry import RetryPolicy
+from slm_client.stream_base import StreamBase
 
 
-class Stream:
+class Stream(StreamBase):
     """Iterates over the frames, each once and in order. After a broken connection it continues after the last frame.
 
     Iterating raises `ApiError` if the job fails and `ConnectionLost` if the server stays unreachable.
     """
 
     def __init__(self, http: httpx.Client, cursor: StreamCursor, policy: RetryPolicy) -> None:
+        super().__init__(cursor, policy)
         self._http = http
-        self._cursor = cursor
-        self._retry = Retry(policy)
         self._frames = self._read()
-
-    @property
-    def job_id(self) -> str | None:
-        """The job's id, known from the first frame on, for `cancel`."""
-        return self._cursor.job_id
-
-    @property
-    def last_event_id(self) -> str | None:
-        """The id of the last event. With it and `job_id`, another process can continue: `SLMClient.follow`."""
-        return self._cursor.last_event_id
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
