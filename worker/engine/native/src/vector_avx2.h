@@ -9,23 +9,15 @@
 #define LANES 8
 
 typedef __m256 vec;
+#define X86(name) _mm256_##name
 
-static inline vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
-static inline void vec_store(float *p, vec v) { _mm256_storeu_ps(p, v); }
+#include "vector_x86.h"
+
 #define VECTOR_HAS_HALF
 static inline vec vec_load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 static inline void vec_store_half(uint16_t *p, vec v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-
-static inline vec vec_set(float x) { return _mm256_set1_ps(x); }
-static inline vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-static inline vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
-static inline vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
-static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
-static inline vec vec_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
-static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
-static inline vec vec_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 static inline vec vec_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 
 /* value where x >= low, else 0. */

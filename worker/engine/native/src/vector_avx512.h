@@ -9,23 +9,15 @@
 #define LANES 16
 
 typedef __m512 vec;
+#define X86(name) _mm512_##name
 
-static inline vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void vec_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
+#include "vector_x86.h"
+
 #define VECTOR_HAS_HALF
 static inline vec vec_load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 static inline void vec_store_half(uint16_t *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-
-static inline vec vec_set(float x) { return _mm512_set1_ps(x); }
-static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-static inline vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
-static inline vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-static inline vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
-static inline vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
-static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
-static inline vec vec_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 static inline vec vec_abs(vec a) { return _mm512_abs_ps(a); }
 
 /* value where x >= low, else 0. */
