@@ -217,7 +217,7 @@ class FusedDecoder:
             (self._parts.norm_epsilon,),
             NORM=self._norm,
             NUM_ROWS=self._projected.shape[1],
-            GELU=False,
+            ACTIVATION=linear.NO_ACTIVATION,
         )
         heads.norm_heads[(inputs.num_tokens, self._parts.num_heads + 2 * self._parts.num_kv_heads)](
             self._projected,
@@ -244,17 +244,15 @@ class FusedDecoder:
 
     def _feed_forward(self, layer: FusedLayer, num_tokens: int) -> None:
         """Compute the first matrix of the feed-forward part and the activation after it."""
-        is_gated = self._parts.mlp_kind is MlpKind.SWIGLU
-        options = {} if is_gated else {"GELU": True}
         self._launch(
-            linear.gated_product if is_gated else linear.normed_product,
+            linear.normed_product,
             layer.mlp_input,
             num_tokens,
             (self._states, *_added(layer.mlp_input), self._activated),
             (self._parts.norm_epsilon,),
             NORM=self._norm,
             NUM_ROWS=self._parts.intermediate_size,
-            **options,
+            ACTIVATION=linear.SWIGLU if self._parts.mlp_kind is MlpKind.SWIGLU else linear.GELU,
         )
 
     def _write_logits(self, states: Tensor, num_tokens: int, out: Tensor) -> None:
@@ -266,7 +264,7 @@ class FusedDecoder:
             (self._parts.norm_epsilon,),
             NORM=self._norm,
             NUM_ROWS=self._parts.vocab_size,
-            GELU=False,
+            ACTIVATION=linear.NO_ACTIVATION,
         )
 
     def _launch(

@@ -30,15 +30,10 @@ def store_heads(
     low,
     high,
     head,
-    pair,
-    token,
-    position,
-    counts,
+    numbers,
     angle,
     block,
-    queries,
-    keys,
-    values,
+    out,
     IS_ROTARY: tl.constexpr,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -51,16 +46,15 @@ def store_heads(
         low: [pairs, tokens] in 32 bits.
         high: the same, half a head further.
         head: index: queries first, then keys, then values.
-        pair: [pairs, 1], below HEAD_SIZE / 2.
-        token: [1, tokens].
-        position: [1, tokens].
-        counts: [pairs, tokens], which numbers to store.
+        numbers: pair [pairs, 1], below HEAD_SIZE / 2; token [1, tokens]; position [1, tokens]; and [pairs, tokens],
+            which numbers to store.
         angle: the result of `load_angles`.
         block: [1, tokens], the result of `load_blocks`.
-        queries: [tokens, NUM_HEADS, HEAD_SIZE].
-        keys: [blocks, NUM_KV_HEADS, BLOCK_TOKENS, HEAD_SIZE], of one layer.
-        values: [blocks, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS].
+        out: queries [tokens, NUM_HEADS, HEAD_SIZE]; and of one layer, keys [blocks, NUM_KV_HEADS, BLOCK_TOKENS,
+            HEAD_SIZE] and values [blocks, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS].
     """
+    pair, token, position, counts = numbers
+    queries, keys, values = out
     HALF: tl.constexpr = HEAD_SIZE // 2
     if IS_ROTARY:  # noqa: SIM102 - a compile-time condition; the next one is not
         if head < NUM_HEADS + NUM_KV_HEADS:
@@ -129,22 +123,7 @@ def norm_heads(
             factor = tl.rsqrt(tl.sum(low * low + high * high, axis=0) / HEAD_SIZE + epsilon)[None, :]
             low *= factor * tl.load(head_norms + head * HEAD_SIZE + pair, mask=is_there, other=0.0)
             high *= factor * tl.load(head_norms + head * HEAD_SIZE + HALF + pair, mask=is_there, other=0.0)
+        numbers, out = (pair, token, position, is_there), (queries, keys, values)
         store_heads(
-            low,
-            high,
-            head,
-            pair,
-            token,
-            position,
-            is_there,
-            angle,
-            block,
-            queries,
-            keys,
-            values,
-            IS_ROTARY,
-            NUM_HEADS,
-            NUM_KV_HEADS,
-            HEAD_SIZE,
-            BLOCK_TOKENS,
+            low, high, head, numbers, angle, block, out, IS_ROTARY, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS
         )

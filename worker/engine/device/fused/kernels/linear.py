@@ -18,6 +18,9 @@ from worker.engine.device.fused.kernels.warps import sum_of_four, sum_of_warps
 NO_NORM = tl.constexpr(0)
 RMS_NORM = tl.constexpr(1)
 LAYER_NORM = tl.constexpr(2)
+NO_ACTIVATION = tl.constexpr(0)
+GELU = tl.constexpr(1)
+SWIGLU = tl.constexpr(2)
 # Arguments that change from step to step and must not cause a recompilation.
 COUNTS = ["num_tokens", "table_length"]
 INPUTS = ["positions", "table_rows", "tables"]
@@ -286,54 +289,33 @@ def normed_product(
     PADDED: tl.constexpr,
     NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
-    GELU: tl.constexpr,
+    ACTIVATION: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, NUM_ROWS] = norm(x) times the matrix, plus bias; then GELU, if requested."""
+    """out [tokens, NUM_ROWS] = norm(x) times the matrix, plus bias, after the activation.
+
+    For SWIGLU the matrix has the rows of gates and ups paired, and out = silu(gates) * ups.
+    """
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
     part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
-    product = _rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
-    if GELU:
-        inner = 1.5957691216057308 * (product + 0.044715 * product * product * product)  # twice the argument of tanh
-        product *= tl.sigmoid(inner)
-    row, token = tile * 16 + tl.arange(0, 16), first + tl.arange(0, N8 * 8)
+    if ACTIVATION == SWIGLU:
+        gates, ups = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+        values = gates * tl.sigmoid(gates) * ups
+        row = tile * 8 + tl.arange(0, 8)
+    else:
+        values = _rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+        if ACTIVATION == GELU:
+            inner = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice the argument of tanh
+            values *= tl.sigmoid(inner)
+        row = tile * 16 + tl.arange(0, 16)
+    token = first + tl.arange(0, N8 * 8)
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     places = out + token[None, :].to(tl.int64) * NUM_ROWS + row[:, None]
-    tl.store(places, product.to(out.dtype.element_ty), mask=is_there)
-
-
-@triton.jit(do_not_specialize=["num_tokens"])
-def gated_product(
-    x,
-    weights,
-    bias,
-    row_sums,
-    out,
-    num_tokens,
-    epsilon,
-    NUM_ROWS: tl.constexpr,
-    NUM_COLUMNS: tl.constexpr,
-    PADDED: tl.constexpr,
-    NORM: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    SPLITS: tl.constexpr,
-    N8: tl.constexpr,
-    PDL: tl.constexpr,
-):
-    """out [tokens, NUM_ROWS] = silu(gates) * ups; the matrix has their rows paired."""
-    tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
-    loaded = _load_weights(weights, tile, PADDED, SPLITS)
-    _wait(PDL)
-    part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
-    gates, ups = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
-    row, token = tile * 8 + tl.arange(0, 8), first + tl.arange(0, N8 * 8)
-    is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
-    values = gates * tl.sigmoid(gates) * ups
-    tl.store(out + token[None, :] * NUM_ROWS + row[:, None], values.to(out.dtype.element_ty), mask=is_there)
+    tl.store(places, values.to(out.dtype.element_ty), mask=is_there)
 
 
 @triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=INPUTS)
@@ -382,22 +364,7 @@ def query_key_value(
     _wait(PDL)
     part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     low, high = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+    numbers, out = (pair, token, position, counts), (queries, keys, values)
     store_heads(
-        low,
-        high,
-        head,
-        pair,
-        token,
-        position,
-        counts,
-        angle,
-        block,
-        queries,
-        keys,
-        values,
-        IS_ROTARY,
-        NUM_HEADS,
-        NUM_KV_HEADS,
-        HEAD_SIZE,
-        BLOCK_TOKENS,
+        low, high, head, numbers, angle, block, out, IS_ROTARY, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS
     )
