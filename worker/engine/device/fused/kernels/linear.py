@@ -178,8 +178,13 @@ def _product(
 
 
 @triton.jit
-def _norm(sums, squares, epsilon, NUM_COLUMNS: tl.constexpr, NORM: tl.constexpr, N8: tl.constexpr):
-    """Return a norm's factor for each token's states, and the mean that a layer norm subtracts first; [N8 * 8]."""
+def _norm(product, epsilon, NUM_COLUMNS: tl.constexpr, NORM: tl.constexpr, N8: tl.constexpr):
+    """Return a norm's factor for each token's states, and the mean that a layer norm subtracts first; [N8 * 8].
+
+    Args:
+        product: the result of `_product`.
+    """
+    _, sums, squares = product
     mean = tl.zeros((N8 * 8,), tl.float32)
     variance = sum_of_warps(squares, N8 * 8) / NUM_COLUMNS
     if NORM == LAYER_NORM:
@@ -190,9 +195,7 @@ def _norm(sums, squares, epsilon, NUM_COLUMNS: tl.constexpr, NORM: tl.constexpr,
 
 @triton.jit
 def _rows(
-    part,
-    sums,
-    squares,
+    product,
     bias,
     row_sums,
     tile,
@@ -202,24 +205,22 @@ def _rows(
     HAS_BIAS: tl.constexpr,
     N8: tl.constexpr,
 ):
-    """Return the tile's rows, normalised and with bias: [16, N8 * 8]."""
-    product = sum_of_four(tl.permute(tl.reshape(part, (2, 2, 16, N8 * 8)), (2, 3, 0, 1)))
+    """Return the tile's rows of the result of `_product`, normalised and with bias: [16, N8 * 8]."""
+    rows = sum_of_four(tl.permute(tl.reshape(product[0], (2, 2, 16, N8 * 8)), (2, 3, 0, 1)))
     row = tile * 16 + tl.arange(0, 16)
     if NORM:
-        factor, mean = _norm(sums, squares, epsilon, NUM_COLUMNS, NORM, N8)
+        factor, mean = _norm(product, epsilon, NUM_COLUMNS, NORM, N8)
         if NORM == LAYER_NORM:
-            product -= tl.load(row_sums + row)[:, None] * mean[None, :]
-        product *= factor[None, :]
+            rows -= tl.load(row_sums + row)[:, None] * mean[None, :]
+        rows *= factor[None, :]
     if HAS_BIAS:
-        product += tl.load(bias + row)[:, None]
-    return product
+        rows += tl.load(bias + row)[:, None]
+    return rows
 
 
 @triton.jit
 def _pairs_of_rows(
-    part,
-    sums,
-    squares,
+    product,
     bias,
     row_sums,
     tile,
@@ -230,10 +231,10 @@ def _pairs_of_rows(
     N8: tl.constexpr,
 ):
     """As `_rows`, but return the first and the last 8 rows separately: [8, N8 * 8] each."""
-    halves = tl.permute(tl.reshape(part, (2, 2, 2, 8, N8 * 8)), (3, 4, 2, 0, 1))
+    halves = tl.permute(tl.reshape(product[0], (2, 2, 2, 8, N8 * 8)), (3, 4, 2, 0, 1))
     low, high = tl.split(sum_of_four(halves))
     row = tile * 16 + tl.arange(0, 8)
-    factor, mean = _norm(sums, squares, epsilon, NUM_COLUMNS, NORM, N8)
+    factor, mean = _norm(product, epsilon, NUM_COLUMNS, NORM, N8)
     if NORM == LAYER_NORM:
         low -= tl.load(row_sums + row)[:, None] * mean[None, :]
         high -= tl.load(row_sums + row + 8)[:, None] * mean[None, :]
@@ -268,10 +269,8 @@ def add_product(
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     _wait(PDL)
     states = tl.load(before + places, mask=is_there, other=0.0).to(tl.float32)
-    part, sums, squares = _product(
-        x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8
-    )
-    states += _rows(part, sums, squares, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
+    product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8)
+    states += _rows(product, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
     tl.store(out + places, states.to(out.dtype.element_ty), mask=is_there)
 
 
@@ -301,13 +300,13 @@ def normed_product(
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
-    part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
+    product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     if ACTIVATION == SWIGLU:
-        gates, ups = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+        gates, ups = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         values = gates * tl.sigmoid(gates) * ups
         row = tile * 8 + tl.arange(0, 8)
     else:
-        values = _rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+        values = _rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         if ACTIVATION == GELU:
             inner = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice the argument of tanh
             values *= tl.sigmoid(inner)
@@ -362,8 +361,8 @@ def query_key_value(
     angle = load_angles(cosines, sines, position, pair, counts, IS_ROTARY, HEAD_SIZE)
     block = load_blocks(table_rows, tables, table_length, token, position, BLOCK_TOKENS)
     _wait(PDL)
-    part, sums, squares = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
-    low, high = _pairs_of_rows(part, sums, squares, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+    product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
+    low, high = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     numbers, out = (pair, token, position, counts), (queries, keys, values)
     store_heads(
         low, high, head, numbers, angle, block, out, IS_ROTARY, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS
