@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.abuse_client import Client
-from benchmarks.abuse_crowd import crowd_at_work
+from benchmarks.abuse_requests import abusive_requests
 from benchmarks.abuse_user import KINDS, Receiver, Times, User
 from benchmarks.attacks import ATTACKS, Attack
 from benchmarks.chaos import is_answering
@@ -117,7 +117,7 @@ def measure(attack: Attack, size: int, seconds: float) -> str:
         with ExitStack() as stack:
             for memory in memories:
                 stack.enter_context(memory.watched())
-            outcomes = stack.enter_context(crowd_at_work(server.bad, attack.name, size))
+            outcomes = stack.enter_context(abusive_requests(server.bad, attack.name, size))
             time.sleep(RAMP_S)
             during = user.measure(seconds)
         after = user.time_to_first_token("chat")

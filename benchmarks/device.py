@@ -52,28 +52,34 @@ class Chain:
         self._runner = runner
         self._sampler = Sampler(frozenset())
         self._sequences = [
-            Sequence(str(slot), [1], SamplingParams(seed=0, temperature=0.0, max_new_tokens=1 << 20))
-            for slot in range(batch)
+            Sequence(str(index), [1], SamplingParams(seed=0, temperature=0.0, max_new_tokens=1 << 20))
+            for index in range(batch)
         ]
         self._position = context
-        for slot in range(batch):
-            tokens = tuple((slot + 7 * position) % 997 for position in range(context))
-            runner.forward([self._row(slot, tokens, 0, needs_logits=False)])
-        rows = [self._row(slot, (slot,), context) for slot in range(batch)]
+        for index in range(batch):
+            tokens = tuple((index + 7 * position) % 997 for position in range(context))
+            runner.forward([self._row(index, tokens, 0, needs_logits=False)])
+        rows = [self._row(index, (index,), context) for index in range(batch)]
         self.samples = self._sampler.start(runner.forward(rows), self._sequences)
 
     def step(self) -> None:
         """Launch one more step."""
         self._position += 1
-        rows = [self._row(slot, (0,), self._position, source=slot) for slot in range(len(self._sequences))]
+        rows = [self._row(index, (0,), self._position, source=index) for index in range(len(self._sequences))]
         self.samples = self._sampler.start(self._runner.forward(rows, self.samples.tokens), self._sequences)
 
     def _row(
-        self, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool = True, source: int | None = None
+        self,
+        index: int,
+        token_ids: tuple[int, ...],
+        start: int,
+        *,
+        needs_logits: bool = True,
+        source: int | None = None,
     ) -> Row:
         """Return a row of a sequence with blocks for the whole context."""
         count = -(-self._runner.context_length // self._runner.block_tokens)
-        blocks = tuple(range(slot * count, (slot + 1) * count))
+        blocks = tuple(range(index * count, (index + 1) * count))
         return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits, source=source)
 
 
@@ -93,7 +99,7 @@ def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, floa
 def make_runner(
     model: Any, options: argparse.Namespace, max_num_seqs: int, capturer: StepCapture | None = None
 ) -> DeviceRunner:
-    """A runner whose slots are as long as the chains become."""
+    """Return a runner for sequences as long as the chains become."""
     config = RunnerConfig(
         max_num_seqs=max_num_seqs,
         context_length=options.context + options.steps + 16,

@@ -44,34 +44,38 @@ READ_BYTES = 512 * 1024 * 1024  # far beyond any cache
 
 @dataclass
 class Case:
-    """One runner under one load, with its own slots."""
+    """One runner under one load, with its own sequences."""
 
     runner_name: str
     runner: ModelRunner
-    slots: range
-    context: int  # tokens in every slot before the first step; 0: a prefill
-    position: int = 0  # tokens in every slot now
+    sequences: range
+    context: int  # tokens of every sequence before the first step; 0: a prefill
+    position: int = 0  # tokens of every sequence now
     times: list[float] = field(default_factory=list)  # s, of each step or prefill
     cpu_times: list[float] = field(default_factory=list)  # s, of all threads
 
     @property
     def load(self) -> str:
         """The name of the load."""
-        return f"decode, batch {len(self.slots)}, context {self.context}" if self.context else "prefill of 1,000 tokens"
+        return (
+            f"decode, batch {len(self.sequences)}, context {self.context}"
+            if self.context
+            else "prefill of 1,000 tokens"
+        )
 
     @property
     def tokens(self) -> int:
         """The number of tokens that one measured call computes."""
-        return len(self.slots) if self.context else PREFILL_TOKENS
+        return len(self.sequences) if self.context else PREFILL_TOKENS
 
     def run_round(self) -> None:
         """Measure some steps, or one prefill."""
         if not self.context:
-            self._measure(lambda: _prefill(self.runner, self.slots[0], PREFILL_TOKENS))
+            self._measure(lambda: _prefill(self.runner, self.sequences[0], PREFILL_TOKENS))
             return
         if not self.position:
-            for slot in self.slots:
-                _prefill(self.runner, slot, self.context)
+            for sequence in self.sequences:
+                _prefill(self.runner, sequence, self.context)
             self.position = self.context
         for _ in range(STEPS_PER_ROUND):
             self._measure(self._step)
@@ -85,23 +89,23 @@ class Case:
     def _step(self) -> None:
         token_ids = (self.position % 997,)
         logits = self.runner.forward(
-            [_row(self.runner, slot, token_ids, self.position, needs_logits=True) for slot in self.slots]
+            [_row(self.runner, sequence, token_ids, self.position, needs_logits=True) for sequence in self.sequences]
         )
         wait_for(logits.device)
 
 
-def _prefill(runner: ModelRunner, slot: int, length: int) -> None:
-    """Fill a slot as the engine does, with logits after the last token."""
+def _prefill(runner: ModelRunner, sequence: int, length: int) -> None:
+    """Prefill a sequence as the engine does, with logits after the last token."""
     for start in range(0, length, PREFILL_CHUNK):
         end = min(start + PREFILL_CHUNK, length)
-        tokens = tuple((slot + 7 * position) % 997 for position in range(start, end))
-        wait_for(runner.forward([_row(runner, slot, tokens, start, needs_logits=end == length)]).device)
+        tokens = tuple((sequence + 7 * position) % 997 for position in range(start, end))
+        wait_for(runner.forward([_row(runner, sequence, tokens, start, needs_logits=end == length)]).device)
 
 
-def _row(runner: ModelRunner, slot: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool) -> Row:
+def _row(runner: ModelRunner, sequence: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool) -> Row:
     """Return a row of a sequence with blocks for the whole context."""
     count = -(-runner.context_length // runner.block_tokens)
-    blocks = tuple(range(slot * count, (slot + 1) * count))
+    blocks = tuple(range(sequence * count, (sequence + 1) * count))
     return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits)
 
 
@@ -172,13 +176,13 @@ class ModelSize:
 
     def operations(self, case: Case) -> int:
         """Return the number of operations: two for every weight and token."""
-        return 2 * (self.body_weights * case.tokens + self.head_weights * len(case.slots))
+        return 2 * (self.body_weights * case.tokens + self.head_weights * len(case.sequences))
 
     def bytes_read(self, case: Case) -> int | None:
         """Return the bytes that a decode step reads; None for a prefill, or if the size of the weights is unknown."""
         if not case.context or not isinstance(case.runner, NativeRunner | DeviceRunner):
             return None
-        num_tokens = len(case.slots) * case.context
+        num_tokens = len(case.sequences) * case.context
         if isinstance(case.runner, NativeRunner):
             return case.runner.packed_bytes + num_tokens * case.runner.block_bytes // case.runner.block_tokens
         return case.runner.weight_bytes + num_tokens * self.kv_numbers * case.runner.item_bytes
@@ -216,11 +220,11 @@ def make_runner(name: str, model: Any, config: RunnerConfig, kernels: str | None
 def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) -> list[Case]:
     """Return the cases: every runner under every load, the runners in turn."""
     cases = [Case(name, runner, range(1), 0) for name, runner in runners.items()]
-    first_slot = 1
+    first_sequence = 1
     for batch, context in loads:
-        slots = range(first_slot, first_slot + batch)
-        cases += [Case(name, runner, slots, context) for name, runner in runners.items()]
-        first_slot += batch
+        sequences = range(first_sequence, first_sequence + batch)
+        cases += [Case(name, runner, sequences, context) for name, runner in runners.items()]
+        first_sequence += batch
     return cases
 
 

@@ -52,24 +52,24 @@ def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]
     losses: list[list[Tensor]] = [[] for _ in windows]
     choices: list[list[Tensor]] = [[] for _ in windows]
     for position in range(WINDOW - 1):
-        slots = [slot for slot, window in enumerate(windows) if position + 1 < len(window)]
+        indices = [index for index, window in enumerate(windows) if position + 1 < len(window)]
         rows = [
-            Row(_blocks(runner, slot), (windows[slot][position],), position, BASE_ADAPTER, needs_logits=True)
-            for slot in slots
+            Row(_blocks(runner, index), (windows[index][position],), position, BASE_ADAPTER, needs_logits=True)
+            for index in indices
         ]
         logits = runner.forward(rows)
-        following = torch.tensor([windows[slot][position + 1] for slot in slots])
+        following = torch.tensor([windows[index][position + 1] for index in indices])
         step_losses = torch.nn.functional.cross_entropy(logits, following, reduction="none")
-        for slot, loss, choice in zip(slots, step_losses, logits.argmax(-1), strict=True):
-            losses[slot].append(loss)
-            choices[slot].append(choice)
+        for index, loss, choice in zip(indices, step_losses, logits.argmax(-1), strict=True):
+            losses[index].append(loss)
+            choices[index].append(choice)
     return [Score(torch.stack(loss), torch.stack(choice)) for loss, choice in zip(losses, choices, strict=True)]
 
 
-def _blocks(runner: ModelRunner, slot: int) -> tuple[int, ...]:
+def _blocks(runner: ModelRunner, index: int) -> tuple[int, ...]:
     """Return enough blocks for a whole context."""
     count = -(-runner.context_length // runner.block_tokens)
-    return tuple(range(slot * count, (slot + 1) * count))
+    return tuple(range(index * count, (index + 1) * count))
 
 
 def score_texts(runner: NativeRunner, texts: dict[str, list[int]]) -> dict[str, Score]:

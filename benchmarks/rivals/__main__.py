@@ -89,7 +89,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     runs.add_argument("--systems", default=SYSTEMS, help=f"in this order (default: {SYSTEMS}; also llama-f16)")
     runs.add_argument("--workloads", default=",".join(one.name for one in WORKLOADS))
     runs.add_argument("--rounds", type=int, default=2)
-    runs.add_argument("--requests", type=int, help="requests per workload, for a quick trial")
+    runs.add_argument("--requests", type=int, help="requests per workload, for a quick run")
     runs.add_argument("--output", type=Path, help="file for all raw measurements (default: results.json in --dir)")
     options = parser.parse_args(argv)
     options.dir = options.dir.absolute()

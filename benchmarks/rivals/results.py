@@ -31,7 +31,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """A line of the table.
 
     Args:
@@ -60,13 +60,13 @@ def _itl_p95_ms(sample: Sample) -> float:
     return 1e3 * percentile(sample.measured.itl, 95)
 
 
-FIGURES = [
-    *(Figure(f"{name} tok/s", name, lambda one: one.measured.tokens_per_s) for name in ("W1", "W8", "W32")),
-    *(Figure(f"{name} TTFT p50, s", name, _ttft_p50) for name in ("W1", "W8", "W32", "WL")),
-    *(Figure(f"{name} ITL p95, ms", name, _itl_p95_ms) for name in ("W1", "W8", "W32")),
-    Figure("start, s", None, lambda one: one.start_s),
-    Figure("peak RSS of the largest process, GiB", None, lambda one: one.memory.largest / GIB, max),
-    Figure("peak RSS of all processes, GiB", None, lambda one: one.memory.total / GIB, max),
+METRICS = [
+    *(Metric(f"{name} tok/s", name, lambda one: one.measured.tokens_per_s) for name in ("W1", "W8", "W32")),
+    *(Metric(f"{name} TTFT p50, s", name, _ttft_p50) for name in ("W1", "W8", "W32", "WL")),
+    *(Metric(f"{name} ITL p95, ms", name, _itl_p95_ms) for name in ("W1", "W8", "W32")),
+    Metric("start, s", None, lambda one: one.start_s),
+    Metric("peak RSS of the largest process, GiB", None, lambda one: one.memory.largest / GIB, max),
+    Metric("peak RSS of all processes, GiB", None, lambda one: one.memory.total / GIB, max),
 ]
 
 
@@ -74,11 +74,11 @@ def table(samples: Sequence[Sample], systems: Sequence[str]) -> str:
     """Return medians over the rounds (maxima for memory); in brackets, the first system's value over the rival's."""
     ours, *rivals = systems
     lines = ["| | " + " | ".join(systems) + " |", "|---" * (1 + len(systems)) + "|"]
-    for figure in FIGURES:
-        base = figure.of(samples, ours)
-        cells = [_cell(base), *(_cell(figure.of(samples, rival), base) for rival in rivals)]
+    for metric in METRICS:
+        base = metric.of(samples, ours)
+        cells = [_cell(base), *(_cell(metric.of(samples, rival), base) for rival in rivals)]
         if any(cells):
-            lines.append(f"| {figure.name} | " + " | ".join(cells) + " |")
+            lines.append(f"| {metric.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from benchmarks.serving import ServerClient, Workload
 from common.settings import ROOT
 from tests.free_port import free_port
 
-SLOTS = 32
+MAX_NUM_SEQS = 32
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SlmServer:
 
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - one set-up serves every workload
-        """Start it with 32 slots, and stop it at the end."""
+        """Start it for 32 sequences at once, and stop it at the end."""
         self._make_folder()
         port = free_port()
         with Process(self._command(port), self.folder / "server.log", self._environment()) as process:
@@ -52,7 +52,7 @@ class SlmServer:
     def _environment(self) -> dict[str, str]:
         return {
             "SLM_DATA_DIR": str(self.folder),
-            "SLM_MAX_NUM_SEQS": str(SLOTS),
+            "SLM_MAX_NUM_SEQS": str(MAX_NUM_SEQS),
             "SLM_THREADS": str(THREADS),
             "SLM_CONTEXT": str(CONTEXT),
         }

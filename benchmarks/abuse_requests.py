@@ -18,7 +18,7 @@ PREPARED = "prepared"
 
 
 @contextmanager
-def crowd_at_work(client: Client, attack: str, size: int) -> Iterator[Counter[str]]:
+def abusive_requests(client: Client, attack: str, size: int) -> Iterator[Counter[str]]:
     """Keep `size` requests of an attack in flight during a `with` block.
 
     After the block the counter has the number of answers by status.
