@@ -78,7 +78,7 @@ def claim_data_dir(folder: Path) -> DataDirClaim:
         ) from err
     try:
         _take(own, folder)
-        return DataDirClaim(folder, own, _outlive_leftovers(folder))
+        return DataDirClaim(folder, own, _end_leftovers(folder))
     except PreflightError:
         os.close(own)
         raise
@@ -95,7 +95,7 @@ def _take(own: int, folder: Path) -> None:
     os.pwrite(own, str(os.getpid()).encode(), 0)
 
 
-def _outlive_leftovers(folder: Path) -> int:
+def _end_leftovers(folder: Path) -> int:
     """Lock the processes' lock file after the last process of an earlier start has ended or was killed.
 
     No other start can interfere, because this process holds the other lock.
@@ -136,7 +136,7 @@ def announced_redis(folder: Path) -> str | None:
 
 def installation(folder: Path) -> str:
     """Return the id that distinguishes this installation's workers on a shared Redis. The folder must be claimed."""
-    return _drawn_once(folder / _INSTALLATION, re.compile("([0-9a-f]{6})"), lambda: secrets.token_hex(3))
+    return _generated_once(folder / _INSTALLATION, re.compile("([0-9a-f]{6})"), lambda: secrets.token_hex(3))
 
 
 def redis_password(folder: Path) -> str:
@@ -147,16 +147,16 @@ def redis_password(folder: Path) -> str:
     """
     lines = re.escape(_ACCESS).replace("PASSWORD", "([0-9a-f]{64})", 1).replace("PASSWORD", r"\1")
     draw = partial(_ACCESS.replace, "PASSWORD", secrets.token_hex(32))
-    return _drawn_once(folder / REDIS_CONFIG, re.compile(lines), draw)
+    return _generated_once(folder / REDIS_CONFIG, re.compile(lines), draw)
 
 
-def _drawn_once(file: Path, pattern: re.Pattern[str], draw: Callable[[], str]) -> str:
+def _generated_once(file: Path, pattern: re.Pattern[str], draw: Callable[[], str]) -> str:
     """Return the group of `pattern` in the file; a missing or damaged file is rewritten from `draw`."""
     found = pattern.fullmatch(file.read_text("ascii", errors="replace")) if file.exists() else None
     if found is not None:
         return found[1]
     _write_private(file, draw())
-    return _drawn_once(file, pattern, draw)
+    return _generated_once(file, pattern, draw)
 
 
 def _write_private(file: Path, text: str) -> None:

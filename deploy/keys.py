@@ -152,10 +152,10 @@ def _list(redis: Redis, _asked: argparse.Namespace) -> str:
 
 
 def _line(key: ApiKey) -> str:
-    return f"{key.name:<20} {key.role.value:<6} {_told(key.limits)}"
+    return f"{key.name:<20} {key.role.value:<6} {_limits_text(key.limits)}"
 
 
-def _told(limits: Limits) -> str:
+def _limits_text(limits: Limits) -> str:
     """Return the limits that differ from the default ones, as text."""
     from common.owners.api_keys import DEFAULT_LIMITS
 

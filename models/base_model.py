@@ -15,7 +15,7 @@ from models import default_model
 from models.errors import BaseModelError
 from models.gguf import model as gguf_model
 
-__all__ = ["DEFAULT_BASE_MODEL", "BaseModelError", "is_to_be_made", "main", "model_name", "resolve_base_model"]
+__all__ = ["DEFAULT_BASE_MODEL", "BaseModelError", "main", "model_name", "needs_conversion", "resolve_base_model"]
 
 DEFAULT_BASE_MODEL = default_model.NAME
 
@@ -45,7 +45,7 @@ def resolve_base_model(name: str, data_dir: Path, *, progress: Callable[[str], N
     return _checked_hub_id(name, progress)
 
 
-def is_to_be_made(name: str, data_dir: Path) -> bool:
+def needs_conversion(name: str, data_dir: Path) -> bool:
     """Whether `resolve_base_model` would have to download or convert the model, which needs torch."""
     models = data_dir / "models"
     if name == DEFAULT_BASE_MODEL:

@@ -32,7 +32,7 @@ BUILD_OPTIONS = {
     "LLAMA_USE_PREBUILT_UI": "OFF",  # it would be downloaded
     "CMAKE_INSTALL_RPATH": "$ORIGIN/../lib",
 }
-FEWEST_SLOTS = 8
+MIN_SLOTS = 8
 FULL_FORMAT = "F16"
 REQUEST = {"n_predict": NEW_TOKENS, "temperature": 0, "ignore_eos": True, "cache_prompt": False, "stream": True}
 
@@ -117,14 +117,14 @@ class LlamaServer:
             yield HttpSession(process, lambda: LlamaClient(port))
 
     def _command(self, workload: Workload, port: int) -> list[str | Path]:
-        slots = max(FEWEST_SLOTS, workload.clients)
+        slots = max(MIN_SLOTS, workload.clients)
         options = {
             "--host": LOCALHOST,
             "--port": port,
             "--threads": THREADS,
             "--threads-batch": THREADS,
             "--parallel": slots,
-            "--ctx-size": FEWEST_SLOTS * CONTEXT,  # for all slots together
+            "--ctx-size": MIN_SLOTS * CONTEXT,  # for all slots together
             "--cache-ram": 0,
         }
         words = [str(word) for option in options.items() for word in option]

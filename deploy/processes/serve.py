@@ -28,7 +28,7 @@ from deploy.redis import own_redis
 from deploy.redis.redis_server import EmbeddedRedis
 from deploy.setup import preflight
 from deploy.setup.preflight import PreflightError
-from models.base_model import DEFAULT_BASE_MODEL, BaseModelError, is_to_be_made, resolve_base_model
+from models.base_model import DEFAULT_BASE_MODEL, BaseModelError, needs_conversion, resolve_base_model
 
 
 def serve(options: StartOptions) -> int:
@@ -112,7 +112,7 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
 def _get_model(prepared: Stack) -> None:
     """Prepare the base model, or raise the reason why that is not possible."""
     settings = prepared.settings
-    if is_to_be_made(settings.base_model, settings.data_dir):
+    if needs_conversion(settings.base_model, settings.data_dir):
         make_model(prepared)
     try:
         resolve_base_model(settings.base_model, settings.data_dir, progress=say)

@@ -83,11 +83,11 @@ def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tu
         scalings=scalings,
         embeddings=frozenset(name for name, found in tensors.items() if EMBEDDING[0] in found),
         base_layers=frozenset(name for name, found in tensors.items() if BASE_LAYER in found),
-        warning=_doubt(config.base_model_name_or_path, path, base_name),
+        warning=_base_warning(config.base_model_name_or_path, path, base_name),
     )
 
 
-def _doubt(named: str | None, path: Path, base_name: str) -> str | None:
+def _base_warning(named: str | None, path: Path, base_name: str) -> str | None:
     """Return a warning if the adapter names another base. At this point its weights are known to fit."""
     if not named or _short_name(named) == _short_name(base_name):
         return None

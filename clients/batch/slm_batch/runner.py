@@ -38,7 +38,7 @@ class Runner:
             if self.stopped_by is not None:
                 return
             try:
-                self._note(item, _told(await self._answer(item)))
+                self._note(item, _fields_of(await self._answer(item)))
             except (*STOPPING, OSError) as err:
                 self.stopped_by = err
                 return
@@ -60,7 +60,7 @@ class Runner:
         self._progress.note(failed="error" in outcome)
 
 
-def _told(answer: Answer) -> dict[str, Any]:
+def _fields_of(answer: Answer) -> dict[str, Any]:
     return {
         "response": answer.response,
         "finish_reason": answer.finish_reason,

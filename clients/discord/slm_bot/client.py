@@ -19,7 +19,7 @@ from slm_bot.transcript import THINKING
 ONE_AT_A_TIME = "One at a time: I am still answering you."
 HOW_TO_ASK = "Ask me something: mention me with a question, or use /ask."
 # Together less than the 15 minutes during which the answer to a slash command can be edited.
-MOST_WAIT_S, MOST_RUN_S = 540.0, 300.0
+MAX_WAIT_S, MAX_RUN_S = 540.0, 300.0
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class SLMBot(discord.Client):
         self._edit_every_s = edit_every_s
         self._options: GenerateOptions = {
             "max_new_tokens": max_new_tokens,
-            "ttl": MOST_WAIT_S,
-            "timeout": MOST_RUN_S,
+            "ttl": MAX_WAIT_S,
+            "timeout": MAX_RUN_S,
         }
         self._tree = app_commands.CommandTree(self)
         self._tree.command(name="ask", description="Ask the language model")(self._on_ask)

@@ -14,7 +14,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from models.base_model import BaseModelError, is_to_be_made, main, model_name, resolve_base_model
+from models.base_model import BaseModelError, main, model_name, needs_conversion, resolve_base_model
 from models.gguf import model as gguf_model
 from tests.engine_config import engine_config
 from tests.gguf_files import dequantised, finish, tokenizer_fields, write_gguf
@@ -156,10 +156,10 @@ def test_every_end_that_the_file_names_ends_an_answer_and_no_other(tmp_path: Pat
 
 def test_it_is_converted_once_below_the_data_folder(file: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    assert is_to_be_made(str(file), tmp_path)
+    assert needs_conversion(str(file), tmp_path)
     first = resolve_base_model(str(file), tmp_path, progress=lines.append)
     told = len(lines)
-    assert not is_to_be_made(str(file), tmp_path)
+    assert not needs_conversion(str(file), tmp_path)
     assert resolve_base_model(str(file), tmp_path, progress=lines.append) == first
     assert told == len(lines) == 2
     assert Path(first).parent == tmp_path / "models"
