@@ -53,7 +53,7 @@ def try_it(visit: Visit) -> Locator:
     return visit.page.locator("api-request")  # the examples of answers stand outside of it
 
 
-def test_every_route_is_listed_and_nothing_comes_from_elsewhere(open_page: OpenPage) -> None:
+def test_every_route_is_listed_and_nothing_is_loaded_from_elsewhere(open_page: OpenPage) -> None:
     visit = open_docs(open_page)
     assert listed(visit) == routes_in(document_of(visit))
     assert len(listed(visit)) > 30
@@ -128,7 +128,7 @@ def secret(real_redis: Redis) -> Iterator[str]:
     time.sleep(CACHE_S)
 
 
-def test_a_key_is_sent_with_what_is_tried(open_page: OpenPage, secret: str) -> None:
+def test_a_key_is_sent_with_the_request_that_is_tried(open_page: OpenPage, secret: str) -> None:
     time.sleep(CACHE_S)
     visit = open_docs(open_page, at="auth")
     visit.page.locator("[id='link-get-/slm/jobs']").click()

@@ -80,7 +80,7 @@ def test_markup_is_shown_as_text_and_does_nothing(open_page: OpenPage) -> None:
     assert visit.page.locator("#chat :is(img, script, b)").count() == 0
 
 
-def test_a_server_with_keys_is_asked_with_the_one_that_is_entered(open_page: OpenPage, real_redis: Redis) -> None:
+def test_requests_carry_the_key_that_was_entered(open_page: OpenPage, real_redis: Redis) -> None:
     secret = ApiKeyStore(real_redis).create("ann", Role.USER)
     time.sleep(CACHE_S)  # the API may know an older state of the keys
     visit = open_page(answer("a ", "b"))
@@ -102,7 +102,7 @@ def test_a_server_with_keys_is_asked_with_the_one_that_is_entered(open_page: Ope
     time.sleep(CACHE_S)
 
 
-def test_nothing_is_asked_of_another_host(open_page: OpenPage) -> None:
+def test_no_other_host_is_contacted(open_page: OpenPage) -> None:
     visit = open_page(answer("a ", "b"))
     ask(visit, "Hi")
     expect(visit.page.locator(".message.answer .text")).to_have_text("a b")
@@ -110,7 +110,7 @@ def test_nothing_is_asked_of_another_host(open_page: OpenPage) -> None:
     assert all(url.startswith(f"{visit.api.url}/") for url in visit.requests)
 
 
-def test_scripts_that_are_not_the_pages_own_are_refused(open_page: OpenPage) -> None:
+def test_foreign_scripts_are_refused(open_page: OpenPage) -> None:
     visit = open_page(answer("x"))
     visit.page.evaluate("""() => {
         const script = document.createElement("script");
@@ -156,7 +156,7 @@ def test_the_settings_are_sent(open_page: OpenPage) -> None:
     assert (sent["temperature"], sent["max_new_tokens"], sent["do_sample"]) == (0.25, 7, False)
 
 
-def test_a_setting_out_of_range_is_not_sent_but_shown(open_page: OpenPage) -> None:
+def test_a_setting_out_of_range_is_shown_and_not_sent(open_page: OpenPage) -> None:
     visit = open_page(answer("x"))
     visit.page.get_by_text("Settings").click()
     visit.page.get_by_label("Temperature").fill("9")
@@ -173,7 +173,7 @@ def test_a_refused_prompt_says_why(open_page: OpenPage) -> None:
     expect(visit.page.get_by_role("button", name="Send")).to_be_visible()
 
 
-def test_a_failure_on_the_way_says_why_and_keeps_the_text(open_page: OpenPage) -> None:
+def test_a_failure_midway_says_why_and_keeps_the_text(open_page: OpenPage) -> None:
     def script(play: Play) -> None:
         play.say("half an ")
         play.fail(ModelUnavailable("The model is gone."))
@@ -184,7 +184,7 @@ def test_a_failure_on_the_way_says_why_and_keeps_the_text(open_page: OpenPage) -
     expect(visit.page.locator(".message.answer .text")).to_have_text("half an")
 
 
-def test_who_must_wait_sees_his_place_in_line(open_page: OpenPage) -> None:
+def test_a_waiting_user_sees_the_queue_position(open_page: OpenPage) -> None:
     def script(play: Play) -> None:
         if play.prompt == "busy":
             play.run_until_cancelled()
@@ -205,7 +205,7 @@ def test_who_must_wait_sees_his_place_in_line(open_page: OpenPage) -> None:
     expect(visit.page.locator(".message.answer .text")).to_have_text("your turn")
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(open_page: OpenPage) -> None:
+def test_a_broken_connection_is_resumed(open_page: OpenPage) -> None:
     go_on = threading.Event()
     visit = open_page(in_steps(go_on, "before ", "after ", "all"))
     cut_the_first_stream = """() => {
@@ -234,7 +234,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(open_page: OpenPage) -> 
     assert any("/slm/jobs/" in url and url.endswith("/stream") for url in visit.requests)
 
 
-def test_a_restart_of_the_server_is_waited_for(
+def test_the_page_waits_for_a_restart_of_the_server(
     browser: Browser, redis_server: RedisServer, real_redis: Redis, tmp_path: Path
 ) -> None:
     go_on = threading.Event()
@@ -268,7 +268,7 @@ def test_the_model_can_be_unloaded_and_loaded(open_page: OpenPage) -> None:
     expect(model).to_contain_text("gpt2")
 
 
-def test_a_server_without_a_worker_is_seen_and_told(open_page: OpenPage) -> None:
+def test_a_server_without_a_worker_is_reported(open_page: OpenPage) -> None:
     visit = open_page(answer("x"))
     visit.worker.leave()
     visit.page.reload()

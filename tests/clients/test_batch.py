@@ -99,7 +99,7 @@ def test_every_prompt_is_answered_and_a_second_run_has_nothing_to_do(url: str, w
     assert set(script.prompts.values()) == {1}
 
 
-def test_a_batch_that_was_killed_goes_on_with_what_is_missing(url: str, worker: Worker, folder: Folder) -> None:
+def test_a_killed_batch_continues_with_the_missing_answers(url: str, worker: Worker, folder: Folder) -> None:
     """Killed while two jobs run: their answers are fetched by the next run, and made only once."""
     script = Counted()
     folder.write("one", "wait two", "wait three", "four")
@@ -115,7 +115,7 @@ def test_a_batch_that_was_killed_goes_on_with_what_is_missing(url: str, worker: 
     assert script.prompts == {"one": 1, "wait two": 1, "wait three": 1, "four": 1}
 
 
-def test_no_more_are_under_way_than_was_asked_for(url: str, worker: Worker, folder: Folder) -> None:
+def test_the_number_of_requests_in_flight_is_limited(url: str, worker: Worker, folder: Folder) -> None:
     script = Counted()
     folder.write(*(f"number {n}" for n in range(12)))
     with worker(script):
@@ -124,7 +124,7 @@ def test_no_more_are_under_way_than_was_asked_for(url: str, worker: Worker, fold
     assert script.most_at_once <= 3
 
 
-def test_a_changed_prompt_is_asked_again_and_the_others_are_not(url: str, worker: Worker, folder: Folder) -> None:
+def test_only_a_changed_prompt_is_requested_again(url: str, worker: Worker, folder: Folder) -> None:
     script = Counted()
     with worker(script):
         folder.write("one", "two")
@@ -145,7 +145,7 @@ def test_a_new_file_of_answers_is_a_new_batch(url: str, worker: Worker, folder: 
     assert script.prompts == {"one": 2}
 
 
-def test_what_fails_is_written_down_and_tried_again_only_when_asked(url: str, worker: Worker, folder: Folder) -> None:
+def test_failures_are_recorded_and_retried_only_on_request(url: str, worker: Worker, folder: Folder) -> None:
     script = Counted()
     folder.write("one", "fail two", {"prompt": "three", "temperature": -1})
     with worker(script):
@@ -156,7 +156,7 @@ def test_what_fails_is_written_down_and_tried_again_only_when_asked(url: str, wo
     assert script.prompts == {"one": 1, "fail two": 2}
 
 
-def test_a_batch_outlives_the_api(dying_api: MortalApi, worker: Worker, folder: Folder) -> None:
+def test_a_batch_survives_a_restart_of_the_api(dying_api: MortalApi, worker: Worker, folder: Folder) -> None:
     script = Counted()
     folder.write("one", "wait two", "three")
     with worker(script), subprocess.Popen(folder.command(dying_api.url, "-n", "2")) as batch:
@@ -168,7 +168,7 @@ def test_a_batch_outlives_the_api(dying_api: MortalApi, worker: Worker, folder: 
     assert set(script.prompts.values()) == {1}
 
 
-def test_a_job_that_the_server_has_lost_is_entered_again_under_its_key(folder: Folder) -> None:
+def test_a_job_that_the_server_has_lost_is_submitted_again_under_its_key(folder: Folder) -> None:
     folder.write("one")
     result = {"prompt": "one", "response": "ONE", "full_response": "ONE", "device": "cpu", "finish_reason": "stop"}
     result |= {"job_id": "j2", "settings": {}, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
@@ -186,7 +186,7 @@ def test_a_job_that_the_server_has_lost_is_entered_again_under_its_key(folder: F
 @pytest.mark.parametrize(
     "reply", [refused(401, "invalid_api_key"), refused(503, "queue_full", Retry_After="0"), Reply(200, b"<html>")]
 )
-def test_a_server_that_cannot_go_on_leaves_the_batch_unfinished(reply: Reply, folder: Folder) -> None:
+def test_a_failing_server_leaves_the_batch_unfinished(reply: Reply, folder: Folder) -> None:
     folder.write("one", "two")
     with scripted_server(*[reply] * 4) as server:
         done = folder.run(server.url, "-n", "1", "--retries", "1", SLMCLIENT_API_KEY="k")

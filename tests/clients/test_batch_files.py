@@ -27,7 +27,7 @@ def test_a_bad_file_of_prompts_is_refused_naming_the_line(tmp_path: Path, text: 
         read_items(file, {})
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_bytes(b"caf\xe9\n")
     with pytest.raises(BadPrompts, match="not UTF-8"):
@@ -35,7 +35,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [["-o", "x"], ["-o", "prompt=y"], ["--url", "http://127.0.0.1:1", "-n", "1"]])
-def test_a_wrong_command_or_file_ends_with_two(
+def test_a_wrong_command_or_file_exits_with_2(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts, answers = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
@@ -46,5 +46,5 @@ def test_a_wrong_command_or_file_ends_with_two(
     assert answers.read_text() == '{"not": "ours"}\n'
 
 
-def test_a_file_that_is_not_there_ends_with_two(tmp_path: Path) -> None:
+def test_a_missing_file_exits_with_2(tmp_path: Path) -> None:
     assert main([str(tmp_path / "none.txt"), str(tmp_path / "answers.jsonl")]) == 2

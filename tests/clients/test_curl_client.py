@@ -55,7 +55,7 @@ def test_an_answer_that_takes_longer_than_the_server_waits_is_fetched_later(url:
         assert slm(url, "generate", "Hi", "-o", "async=true") == "late\n"
 
 
-def test_any_text_goes_in_and_comes_out_as_it_is(url: str, worker: Worker) -> None:
+def test_any_text_is_sent_and_returned_unchanged(url: str, worker: Worker) -> None:
     prompts = []
 
     def echo(play: Play) -> None:
@@ -73,7 +73,7 @@ def test_it_streams_the_pieces_with_their_line_ends(url: str, worker: Worker) ->
         assert slm(url, "stream", "Count", "-o", "seed=1") == 'one\n\ntwo "2" \\ three\n'
 
 
-def test_a_stream_goes_on_when_the_api_dies_and_comes_back(dying_api: MortalApi, worker: Worker) -> None:
+def test_a_stream_continues_when_the_api_dies_and_comes_back(dying_api: MortalApi, worker: Worker) -> None:
     go_on = threading.Event()
 
     def script(play: Play) -> None:
@@ -93,7 +93,7 @@ def test_a_stream_goes_on_when_the_api_dies_and_comes_back(dying_api: MortalApi,
     assert asking.returncode == 0
 
 
-def test_a_torn_stream_is_mended_behind_the_last_whole_event() -> None:
+def test_a_broken_stream_resumes_after_the_last_complete_event() -> None:
     torn = events((0, {"status": "x"}), (1, PIECE), tail=b'id: 2\ndata: {"text": "b', breaks_off=True)
     full = refused(503, "redis_unavailable", Retry_After="0")
     with scripted_server(full, torn, full, events((1, PIECE), (2, LAST), (3, END))) as server:
@@ -103,7 +103,7 @@ def test_a_torn_stream_is_mended_behind_the_last_whole_event() -> None:
         assert {one.headers["Authorization"] for one in server.asked} == {"Bearer secret"}
 
 
-def test_a_full_server_is_asked_again_and_at_last_given_up() -> None:
+def test_a_full_server_is_retried_and_finally_given_up() -> None:
     full = refused(429, "rate_limit_exceeded", Retry_After="1")
     accepted = Reply(202, b'{"success": true, "job_id": "j", "status": "queued"}')
     with scripted_server(full, accepted) as server:
@@ -116,7 +116,7 @@ def test_a_full_server_is_asked_again_and_at_last_given_up() -> None:
             assert "It is rate_limit_exceeded." in given_up.stderr
 
 
-def test_refusals_and_failures_are_told_in_the_servers_words(url: str, worker: Worker) -> None:
+def test_refusals_and_failures_are_reported_in_the_servers_words(url: str, worker: Worker) -> None:
     def fail(play: Play) -> None:
         play.say("half ")
         play.fail(JobTimeout("It took too long."))
@@ -133,7 +133,7 @@ def test_refusals_and_failures_are_told_in_the_servers_words(url: str, worker: W
     assert streamed.stderr == waited.stderr == "slm.sh: It took too long.\n"
 
 
-def test_an_id_that_is_no_number_is_not_computed_with(tmp_path: Path) -> None:
+def test_an_id_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
     """Bash runs commands in an array's index."""
     trap = tmp_path / "pwned"
     body = f'id: LAST_ID[$(touch {trap})]\ndata: {{"text": "a"}}\n\n'.encode()
@@ -143,5 +143,5 @@ def test_an_id_that_is_no_number_is_not_computed_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("generate",), ("dance", "x"), ("generate", "Hi", "-o"), ("wait", "a", "b")])
-def test_a_wrong_command_is_refused_with_two(arguments: tuple[str, ...], unused_url: str) -> None:
+def test_a_wrong_command_exits_with_2(arguments: tuple[str, ...], unused_url: str) -> None:
     assert run(unused_url, *arguments).returncode == 2

@@ -106,7 +106,7 @@ def test_the_command_is_answered_too(discord: FakeDiscord, url: str, worker: Wor
         discord.wait_for_message("Forty-two.")
 
 
-def test_a_direct_message_needs_no_mention_and_other_messages_are_not_heard(
+def test_a_direct_message_needs_no_mention_and_other_messages_are_ignored(
     discord: FakeDiscord, url: str, worker: Worker, alice: str
 ) -> None:
     with worker(answer("Hello.")):
@@ -116,7 +116,9 @@ def test_a_direct_message_needs_no_mention_and_other_messages_are_not_heard(
     assert len(discord.contents()) == 1
 
 
-def test_a_long_answer_goes_on_in_further_messages(discord: FakeDiscord, url: str, worker: Worker, alice: str) -> None:
+def test_a_long_answer_continues_in_further_messages(
+    discord: FakeDiscord, url: str, worker: Worker, alice: str
+) -> None:
     words = [f"word{number} " for number in range(700)]
     with worker(answer(*words, "end")):
         discord.ask(alice, "Talk")
@@ -126,7 +128,7 @@ def test_a_long_answer_goes_on_in_further_messages(discord: FakeDiscord, url: st
     assert [buttons(message) for message in discord.present()] == [[], [], []]
 
 
-def test_a_user_is_answered_once_at_a_time_and_others_meanwhile(
+def test_a_user_gets_one_answer_at_a_time_while_others_get_theirs(
     discord: FakeDiscord, url: str, worker: Worker, alice: str, bob: str
 ) -> None:
     script = Script("slow ", "done")
@@ -143,7 +145,7 @@ def test_a_user_is_answered_once_at_a_time_and_others_meanwhile(
         discord.wait_for_message("done", number=2)
 
 
-def test_the_place_in_line_is_shown_and_changes(discord: FakeDiscord, url: str, worker: Worker, alice: str) -> None:
+def test_the_queue_position_is_shown_and_updated(discord: FakeDiscord, url: str, worker: Worker, alice: str) -> None:
     with worker(answer("never")) as idle:
         idle.stop_looking()
         ahead = []
@@ -177,7 +179,7 @@ def test_the_stop_button_stops_for_the_asker_only(
     assert buttons(message) == []
 
 
-def test_a_failure_is_told_and_the_next_question_is_answered(
+def test_a_failure_is_reported_and_the_next_question_is_answered(
     discord: FakeDiscord, url: str, worker: Worker, alice: str, bob: str
 ) -> None:
     def fail(play: Play) -> None:
@@ -213,7 +215,7 @@ def test_a_deleted_message_ends_its_job(discord: FakeDiscord, url: str, worker: 
         discord.wait_for_message("Ask me something")
 
 
-def test_the_answer_goes_on_when_discord_and_the_api_break_off(
+def test_the_answer_continues_after_discord_and_the_api_disconnect(
     discord: FakeDiscord, dying_api: MortalApi, worker: Worker, alice: str, bob: str
 ) -> None:
     script = Script("before ", "after")
@@ -229,7 +231,7 @@ def test_the_answer_goes_on_when_discord_and_the_api_break_off(
     assert discord.hellos == ["identify", "resume"]
 
 
-def test_a_button_of_the_last_bot_works_with_the_next_and_sigterm_ends_it_in_order(
+def test_a_button_works_after_a_restart_and_sigterm_ends_the_bot_cleanly(
     lasting_api: MortalApi, url: str, worker: Worker, alice: str, tmp_path: Path
 ) -> None:
     def endless(play: Play) -> None:
@@ -250,7 +252,7 @@ def test_a_button_of_the_last_bot_works_with_the_next_and_sigterm_ends_it_in_ord
 
 
 @pytest.mark.parametrize(("token", "status", "complaint"), [(None, 2, "DISCORD_TOKEN is not set"), ("bad", 1, "token")])
-def test_without_a_good_token_it_says_so(discord: FakeDiscord, token: str | None, status: int, complaint: str) -> None:
+def test_an_invalid_token_is_reported(discord: FakeDiscord, token: str | None, status: int, complaint: str) -> None:
     env = {name: value for name, value in os.environ.items() if name != "DISCORD_TOKEN"}
     env |= {} if token is None else {"DISCORD_TOKEN": token}
     command = [sys.executable, str(LAUNCHER), discord.url]

@@ -20,7 +20,7 @@ MARKDOWN = st.lists(st.sampled_from(["word ", "\n", "\n\n", "  ", "```python\n",
 
 
 @given(MARKDOWN.map("".join).map(str.strip).filter(bool))
-def test_pages_are_messages_that_discord_takes_and_nothing_is_lost(text: str) -> None:
+def test_pages_are_messages_that_discord_accepts_and_nothing_is_lost(text: str) -> None:
     pages = split_pages(text)
     assert all(0 < len(page) <= MESSAGE_CHARS and page.strip() for page in pages)
     assert re.sub(r"\s|```(python)?", "", "".join(pages)) == re.sub(r"\s|```(python)?", "", text)
@@ -39,14 +39,14 @@ def test_a_page_ends_where_a_paragraph_does() -> None:
     assert split_pages(f"{first}\n\n{second}".strip()) == [first, second.strip()]
 
 
-def test_a_code_block_goes_on_in_its_language() -> None:
+def test_a_code_block_continues_in_its_language() -> None:
     code = "```python\n" + "print(1)\n" * 300 + "```"
     first, second = split_pages(code)
     assert first.endswith("print(1)\n```")
     assert second.startswith("```python\nprint(1)")
 
 
-def test_a_transcript_says_what_is_going_on_until_there_is_text() -> None:
+def test_a_transcript_shows_the_progress_until_there_is_text() -> None:
     transcript = Transcript()
     said = [transcript.pages()]
     for frame in (
@@ -71,7 +71,7 @@ def test_a_transcript_says_what_is_going_on_until_there_is_text() -> None:
         ([Text("a", "a", False), Finished(was_cancelled=True, device=None)], "a\n\n*Stopped.*"),
     ],
 )
-def test_a_transcript_ends_with_what_happened(frames: list[Frame], page: str) -> None:
+def test_a_transcript_ends_with_the_outcome(frames: list[Frame], page: str) -> None:
     transcript = Transcript()
     for frame in frames:
         transcript.take(frame)
@@ -79,7 +79,7 @@ def test_a_transcript_ends_with_what_happened(frames: list[Frame], page: str) ->
     assert transcript.pages() == [page]
 
 
-def test_a_desk_has_one_seat_for_each_user() -> None:
+def test_each_user_has_one_question_in_flight() -> None:
     in_flight = InFlight()
     with in_flight.reserve(1), in_flight.reserve(2), pytest.raises(Busy), in_flight.reserve(1):
         pass
@@ -134,7 +134,7 @@ def relayed(stream: FakeStream, screen: FakeScreen) -> list[float]:
     return pauses
 
 
-def test_frames_that_come_faster_than_edits_may_are_shown_together() -> None:
+def test_frames_that_arrive_faster_than_allowed_edits_are_shown_together() -> None:
     frames = [Text("a", "a" * number, False) for number in range(1, 96)]
     stream, screen = FakeStream(*frames, END), FakeScreen()
     pauses = relayed(stream, screen)
@@ -152,7 +152,7 @@ def test_frames_that_come_faster_than_edits_may_are_shown_together() -> None:
         (FakeStream(Text("a", "a", False)), "a"),
     ],
 )
-def test_a_stream_that_ends_without_an_end_is_over(stream: FakeStream, page: str) -> None:
+def test_a_stream_that_ends_without_a_final_frame_is_over(stream: FakeStream, page: str) -> None:
     screen = FakeScreen()
     relayed(stream, screen)
     assert screen.shown[-1] == ([page], None)
@@ -165,7 +165,7 @@ def test_a_stream_that_ends_without_an_end_is_over(stream: FakeStream, page: str
         (FakeStream(Status("x"), failure=ZeroDivisionError()), FakeScreen()),
     ],
 )
-def test_what_nobody_expected_is_raised_and_the_stream_closed(stream: FakeStream, screen: FakeScreen) -> None:
+def test_an_unexpected_error_is_raised_and_closes_the_stream(stream: FakeStream, screen: FakeScreen) -> None:
     with pytest.raises(ZeroDivisionError):
         relayed(stream, screen)
     assert stream.is_closed

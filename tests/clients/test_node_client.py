@@ -86,7 +86,7 @@ def test_it_generates_submits_waits_and_cancels(url: str, worker: Worker) -> Non
     assert "temperature must be" in refusal["message"]
 
 
-def test_it_streams_what_happens_in_its_order(url: str, worker: Worker) -> None:
+def test_it_streams_the_events_in_order(url: str, worker: Worker) -> None:
     with worker(answer("Once ", "\u2028\N{GRINNING FACE} ", "upon.")):
         frames = node(url, "for await (const frame of stream(url, {prompt: 'Hi'})) out(frame);")
     assert [frame.get("text") for frame in frames] == [None, "Once ", "\u2028\N{GRINNING FACE} ", "upon.", None]
@@ -111,7 +111,7 @@ def test_leaving_a_stream_early_lets_the_program_end(url: str, worker: Worker) -
         assert node(url, body) == ["first "]
 
 
-def test_a_failed_job_is_told_in_the_servers_words(url: str, worker: Worker) -> None:
+def test_a_failed_job_is_reported_in_the_servers_words(url: str, worker: Worker) -> None:
     def fail(play: Play) -> None:
         play.say("half ")
         play.fail(JobTimeout("It took too long."))
@@ -126,7 +126,7 @@ def test_a_failed_job_is_told_in_the_servers_words(url: str, worker: Worker) -> 
         assert node(url, body) == ["half ", told, told]
 
 
-def test_a_stream_goes_on_when_the_api_dies_and_comes_back(dying_api: MortalApi, worker: Worker) -> None:
+def test_a_stream_continues_when_the_api_dies_and_comes_back(dying_api: MortalApi, worker: Worker) -> None:
     go_on = threading.Event()
 
     def script(play: Play) -> None:
@@ -148,7 +148,7 @@ def test_a_stream_goes_on_when_the_api_dies_and_comes_back(dying_api: MortalApi,
     assert asking.returncode == 0
 
 
-def test_a_torn_stream_is_mended_behind_the_last_whole_event() -> None:
+def test_a_broken_stream_resumes_after_the_last_complete_event() -> None:
     first = {"text": "a ", "full_text": "a", "is_complete": False}
     last = {"text": "b", "full_text": "a b", "is_complete": True}
     line = b'data: {"status": "Queued", "position": 1, "estimated_wait_s": 2.5}\n\n'
@@ -168,7 +168,7 @@ def test_a_torn_stream_is_mended_behind_the_last_whole_event() -> None:
         }
 
 
-def test_a_full_server_is_asked_again_and_at_last_given_up() -> None:
+def test_a_full_server_is_retried_and_finally_given_up() -> None:
     full = refused(429, "rate_limit_exceeded", Retry_After="0")
     accepted = Reply(202, b'{"success": true, "job_id": "j", "status": "queued"}')
     with scripted_server(Reply(0), full, accepted) as server:
@@ -179,7 +179,7 @@ def test_a_full_server_is_asked_again_and_at_last_given_up() -> None:
         assert len(server.asked) == 4
 
 
-def test_another_servers_answer_is_no_answer() -> None:
+def test_another_servers_answer_is_refused() -> None:
     page = Reply(200, b"<html>", {"Content-Type": "text/html"})
     with scripted_server(page, page) as server:
         body = f"for await (const frame of stream(url, {{prompt: 'Hi'}}, {{retry: {EAGER}}})) out(frame);"

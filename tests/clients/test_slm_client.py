@@ -43,7 +43,7 @@ def test_it_generates_with_options(connect: Connect, url: str, worker: Worker) -
     assert (found.settings["max_new_tokens"], found.settings["seed"], found.settings["stop"]) == (50, 7, ["\n"])
 
 
-def test_it_streams_what_happens_in_its_order(connect: Connect, url: str, worker: Worker) -> None:
+def test_it_streams_the_events_in_order(connect: Connect, url: str, worker: Worker) -> None:
     with worker(answer("Once ", "upon.")), connect(url) as slm:
         stream = slm.stream("Hi")
         frames = list(stream)
@@ -55,7 +55,7 @@ def test_it_streams_what_happens_in_its_order(connect: Connect, url: str, worker
         assert list(slm.follow(stream.job_id, last_event_id=stream.last_event_id)) == []
 
 
-def test_it_streams_the_text_alone(connect: Connect, url: str, worker: Worker) -> None:
+def test_it_streams_only_the_text(connect: Connect, url: str, worker: Worker) -> None:
     with worker(answer("line\n", "\u2028 ", 'and "quotes" \N{SNOWMAN}')), connect(url) as slm:
         assert list(slm.stream("Hi").text()) == ["line\n", "\u2028 ", 'and "quotes" \N{SNOWMAN}']
 
@@ -78,7 +78,7 @@ def test_it_submits_lists_and_waits(connect: Connect, url: str, worker: Worker) 
         assert slm.job(job.id).status is JobStatus.SUCCEEDED
 
 
-def test_a_job_in_line_tells_its_place_and_can_be_cancelled(connect: Connect, url: str, worker: Worker) -> None:
+def test_a_queued_job_reports_its_position_and_can_be_cancelled(connect: Connect, url: str, worker: Worker) -> None:
     with worker(answer("never")) as idle, connect(url) as slm:
         idle.stop_looking()
         while (first := slm.submit("Hi")).position < 1:
@@ -122,7 +122,7 @@ def test_a_refusal_names_the_field(connect: Connect, url: str) -> None:
     assert refusal.value.request_id
 
 
-def test_a_job_that_fails_in_mid_stream_is_not_tried_again(connect: Connect, url: str, worker: Worker) -> None:
+def test_a_job_that_fails_in_mid_stream_is_not_retried(connect: Connect, url: str, worker: Worker) -> None:
     def fail(play: Play) -> None:
         play.say("half ")
         play.fail(errors.JobTimeout("It took too long."))
@@ -138,7 +138,7 @@ def test_a_job_that_fails_in_mid_stream_is_not_tried_again(connect: Connect, url
         assert len(slm.jobs()) == 1
 
 
-def test_a_stream_goes_on_when_the_api_dies_and_comes_back(
+def test_a_stream_continues_when_the_api_dies_and_comes_back(
     connect: Connect, dying_api: MortalApi, worker: Worker
 ) -> None:
     """Killed in mid-stream: after the restart comes what was not seen, and nothing else."""
@@ -180,7 +180,7 @@ def test_a_generation_is_not_made_twice_when_the_api_dies(dying_api: MortalApi, 
     assert plays == ["Hi"]
 
 
-def test_a_torn_stream_is_mended_behind_the_last_whole_event(connect: Connect) -> None:
+def test_a_broken_stream_resumes_after_the_last_complete_event(connect: Connect) -> None:
     """The tear is in the middle of an event; the second connection repeats one that was seen."""
     torn = events((0, STATUS), (1, piece("a ", "a")), tail=b'id: 2\ndata: {"text": "b', breaks_off=True)
     rest = events((1, piece("a ", "a")), (2, piece("b", "a b", is_complete=True)), (3, END))
@@ -195,7 +195,7 @@ def test_a_torn_stream_is_mended_behind_the_last_whole_event(connect: Connect) -
         assert [one.headers.get("Last-Event-ID") for one in server.asked] == [None, "1", "1"]
 
 
-def test_a_stream_that_ends_without_an_end_is_opened_again(connect: Connect) -> None:
+def test_a_stream_that_ends_without_a_final_frame_is_opened_again(connect: Connect) -> None:
     """A server that is stopped in order closes its connections politely."""
     with (
         scripted_server(events((0, piece("a", "a"))), Reply(204)) as server,
@@ -204,7 +204,7 @@ def test_a_stream_that_ends_without_an_end_is_opened_again(connect: Connect) -> 
         assert list(slm.stream("Hi").text()) == ["a"]
 
 
-def test_moves_in_line_and_heartbeats_are_no_events_that_were_seen(connect: Connect) -> None:
+def test_queue_positions_and_heartbeats_do_not_count_as_seen_events(connect: Connect) -> None:
     line = b'data: {"status": "Queued", "position": 1, "estimated_wait_s": 2.5}\n\n: heartbeat\n\n'
     first = events((0, {"status": "Queued", "position": 2}), tail=line + line)
     rest = events((1, piece("a", "a", is_complete=True)), (2, END))
@@ -225,7 +225,7 @@ def test_a_post_without_an_answer_is_repeated_under_its_key(connect: Connect) ->
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "rate_limited"), (503, "queue_full"), (503, "no_worker")])
-def test_a_full_server_is_asked_again(connect: Connect, status: int, code: str) -> None:
+def test_a_full_server_is_retried(connect: Connect, status: int, code: str) -> None:
     accepted = Reply(202, b'{"success": true, "job_id": "j", "status": "queued", "position": 4}')
     with scripted_server(*[refused(status, code, Retry_After="0")] * 2, accepted) as server:
         with connect(server.url, retry=EAGER) as slm:
@@ -240,7 +240,7 @@ def test_a_server_that_stays_full_is_given_up(connect: Connect) -> None:
         assert len(server.asked) == 1 + EAGER.attempts
 
 
-def test_what_waiting_cannot_help_is_not_asked_again(connect: Connect) -> None:
+def test_permanent_failures_are_not_retried(connect: Connect) -> None:
     with scripted_server(refused(503, "model_unavailable")) as server:
         with connect(server.url, retry=EAGER) as slm, pytest.raises(ApiError) as refusal:
             slm.generate("Hi")
@@ -248,13 +248,13 @@ def test_what_waiting_cannot_help_is_not_asked_again(connect: Connect) -> None:
         assert len(server.asked) == 1
 
 
-def test_a_server_that_is_not_there_is_given_up(connect: Connect, unused_url: str) -> None:
+def test_a_missing_server_is_given_up(connect: Connect, unused_url: str) -> None:
     with connect(unused_url, retry=EAGER) as slm, pytest.raises(ConnectionLost):
         list(slm.stream("Hi"))
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
-def test_an_answer_of_another_server_is_no_answer(connect: Connect, body: bytes) -> None:
+def test_an_answer_of_another_server_is_refused(connect: Connect, body: bytes) -> None:
     with scripted_server(Reply(200, body), Reply(200, body)) as server, connect(server.url, retry=EAGER) as slm:
         with pytest.raises(BadAnswer):
             slm.generate("Hi")
@@ -262,7 +262,7 @@ def test_an_answer_of_another_server_is_no_answer(connect: Connect, body: bytes)
             list(slm.stream("Hi"))
 
 
-def test_the_api_key_goes_with_every_request(connect: Connect) -> None:
+def test_the_api_key_is_sent_with_every_request(connect: Connect) -> None:
     with scripted_server(events((0, STATUS)), Reply(204), Reply()) as server:
         with connect(server.url, retry=EAGER, api_key="secret") as slm:
             list(slm.stream("Hi"))

@@ -37,14 +37,14 @@ def test_a_pause_is_never_shorter_than_the_server_asked_for() -> None:
     assert 7 < policy.pause_s(1, asked_s=7, luck=0.5) <= 8
 
 
-def test_the_servers_wish_is_heeded_or_the_call_given_up() -> None:
+def test_retry_after_is_respected_or_the_call_is_given_up() -> None:
     retry = Retry(RetryPolicy(patience_s=60))
     assert retry.pause_s(Unavailable("full", retry_after_s=7)) >= 7
     with pytest.raises(Unavailable):
         retry.pause_s(Unavailable("full", retry_after_s=61))
 
 
-def test_failures_in_a_row_are_counted_anew_after_progress() -> None:
+def test_progress_resets_the_count_of_failures() -> None:
     retry = Retry(RetryPolicy(attempts=2))
     for _ in range(5):
         retry.pause_s(ConnectionLost("gone"))
@@ -64,12 +64,12 @@ def test_some_failures_are_final_at_once(failure: Exception) -> None:
         Retry(RetryPolicy()).pause_s(failure)  # type: ignore[arg-type]
 
 
-def test_httpxs_failures_are_told_as_ours() -> None:
+def test_httpxs_failures_become_ours() -> None:
     with pytest.raises(ConnectionLost, match="ReadTimeout: slow"):
         Retry(RetryPolicy(attempts=0)).pause_s(httpx.ReadTimeout("slow"))
 
 
-def test_every_documented_error_but_a_bug_is_told_as_more_than_a_bug() -> None:
+def test_every_documented_error_except_a_bug_has_its_own_class() -> None:
     """A code of docs/errors.md has a class of its own, or its status has one."""
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
     answers = [httpx.Response(int(status), json={"error": "x", "code": code}) for code, status in rows]
@@ -82,7 +82,7 @@ def test_every_documented_error_but_a_bug_is_told_as_more_than_a_bug() -> None:
     ("status", "kind", "is_worth_repeating"),
     [(401, Unauthorized, False), (403, Forbidden, False), (429, RateLimited, True), (502, ServerError, True)],
 )
-def test_an_error_without_a_code_is_known_by_its_status(
+def test_an_error_without_a_code_is_classified_by_its_status(
     status: int, kind: type[ApiError], is_worth_repeating: bool
 ) -> None:
     error = error_from_response(httpx.Response(status, html="<h1>no</h1>", headers={"Retry-After": "3"}))
@@ -92,6 +92,6 @@ def test_an_error_without_a_code_is_known_by_its_status(
     assert str(status) in error.message
 
 
-def test_a_date_in_retry_after_counts_as_none() -> None:
+def test_a_date_in_retry_after_is_ignored() -> None:
     answer = httpx.Response(503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
     assert error_from_response(answer).retry_after_s is None

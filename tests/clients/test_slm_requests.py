@@ -17,7 +17,7 @@ from tests.clients.scripted_server import events, refused, scripted_server
 from tests.scripted_worker import Play, answer
 
 
-def test_it_generates_and_tells_what_is_served(url: str, worker: Worker) -> None:
+def test_it_generates_and_shows_the_model(url: str, worker: Worker) -> None:
     with worker(answer("Paris", ".")):
         slm = SLM(url)
         assert slm.generate("What is the capital of France?", max_new_tokens=50)["response"] == "Paris."
@@ -52,7 +52,7 @@ def test_it_cancels(url: str, worker: Worker) -> None:
             slm.wait(job_id)
 
 
-def test_a_failed_job_is_told_in_the_servers_words(url: str, worker: Worker) -> None:
+def test_a_failed_job_is_reported_in_the_servers_words(url: str, worker: Worker) -> None:
     def fail(play: Play) -> None:
         play.say("half ")
         play.fail(JobTimeout("It took too long."))
@@ -67,13 +67,13 @@ def test_a_failed_job_is_told_in_the_servers_words(url: str, worker: Worker) -> 
             slm.wait(slm.submit("Hi"))
 
 
-def test_a_refusal_is_told_in_the_servers_words(url: str) -> None:
+def test_a_refusal_is_reported_in_the_servers_words(url: str) -> None:
     with pytest.raises(requests.HTTPError, match="temperature must be a number") as refusal:
         SLM(url).generate("Hi", temperature=-1)
     assert refusal.value.response.status_code == 400
 
 
-def test_a_stream_that_breaks_off_is_no_end() -> None:
+def test_a_stream_that_breaks_off_is_not_complete() -> None:
     piece = (0, {"text": "a", "full_text": "a", "is_complete": False})
     with scripted_server(events(piece)) as server:
         pieces = SLM(server.url).stream("Hi")
@@ -82,7 +82,7 @@ def test_a_stream_that_breaks_off_is_no_end() -> None:
             next(pieces)
 
 
-def test_it_sends_its_api_key_and_can_be_sent_again() -> None:
+def test_it_sends_its_api_key_and_an_idempotency_key() -> None:
     with scripted_server(refused(401, "unauthorized")) as server:
         with pytest.raises(requests.HTTPError, match="unauthorized"):
             SLM(server.url, api_key="k").generate("Hi")

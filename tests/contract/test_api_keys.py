@@ -16,7 +16,7 @@ def store(redis: Redis) -> ApiKeyStore:
     return ApiKeyStore(redis)
 
 
-def test_a_key_is_random_and_only_its_hash_is_kept(redis: Redis, store: ApiKeyStore) -> None:
+def test_a_key_is_random_and_only_its_hash_is_stored(redis: Redis, store: ApiKeyStore) -> None:
     first, second = store.create("ann", Role.USER), store.create("bob", Role.ADMIN)
     assert first != second
     assert re.fullmatch(r"slm_[A-Za-z0-9_-]{43}", first)
@@ -29,7 +29,7 @@ def test_a_key_is_random_and_only_its_hash_is_kept(redis: Redis, store: ApiKeySt
     assert first.removeprefix("slm_") not in kept
 
 
-def test_limits_are_kept_with_the_key(store: ApiKeyStore) -> None:
+def test_limits_are_stored_with_the_key(store: ApiKeyStore) -> None:
     limits = Limits(requests_per_minute=60, tokens_per_day=1000)
     store.create("ann", Role.USER, limits)
     assert store.all()[0].limits == limits
@@ -44,13 +44,13 @@ def test_a_name_belongs_to_one_key(store: ApiKeyStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "-ann", "anonymous", "é", "a\n", "x" * 65])
-def test_a_name_that_could_be_mistaken_is_refused(store: ApiKeyStore, name: str) -> None:
+def test_an_ambiguous_name_is_refused(store: ApiKeyStore, name: str) -> None:
     with pytest.raises(ApiKeyError, match="cannot be the name"):
         store.create(name, Role.USER)
     assert store.all() == []
 
 
-def test_what_is_changed_changes_and_the_rest_stays(store: ApiKeyStore) -> None:
+def test_a_change_leaves_the_other_fields_alone(store: ApiKeyStore) -> None:
     secret = store.create("ann", Role.USER, Limits(requests_per_minute=60, concurrent_jobs=4))
     changed = store.change("ann", {"role": Role.ADMIN, "requests_per_minute": None, "tokens_per_day": 9})
     assert changed == store.all()[0]

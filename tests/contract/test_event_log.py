@@ -58,13 +58,13 @@ def seqs(follower: Follower, after: int = -1) -> list[int]:
     return [event.seq for event in follower.events(after=after, pulse_s=PULSE_S) if event is not None]
 
 
-def test_what_was_written_before_is_replayed(redis: Redis, log: EventLog) -> None:
+def test_earlier_events_are_replayed(redis: Redis, log: EventLog) -> None:
     write(redis, token(0), token(1), end(2))
     with log.follow("a") as follower:
         assert seqs(follower) == [0, 1, 2]
 
 
-def test_what_comes_later_is_passed_on(redis: Redis, log: EventLog) -> None:
+def test_later_events_are_passed_on(redis: Redis, log: EventLog) -> None:
     with log.follow("a") as follower:
         stream = follower.events(pulse_s=PULSE_S)
         write(redis, token(0))
@@ -79,7 +79,7 @@ def test_a_reader_can_begin_in_the_middle(redis: Redis, log: EventLog) -> None:
         assert seqs(follower, after=1) == [2, 3]
 
 
-def test_what_pubsub_lost_is_taken_from_the_log(redis: Redis, log: EventLog) -> None:
+def test_events_lost_by_pubsub_are_read_from_the_log(redis: Redis, log: EventLog) -> None:
     with log.follow("a") as follower:
         stream = follower.events(pulse_s=PULSE_S)
         write(redis, token(0))
@@ -99,7 +99,7 @@ def test_a_lost_end_is_found_at_the_next_pulse(redis: Redis, log: EventLog) -> N
         assert [event for event in stream if event] == [end(1)]
 
 
-def test_what_was_published_twice_is_passed_on_once(redis: Redis, log: EventLog) -> None:
+def test_events_published_twice_are_passed_on_once(redis: Redis, log: EventLog) -> None:
     with log.follow("a") as follower:
         write(redis, token(0))
         redis.publish(keys.channel("a"), wire(token(0)))
@@ -125,7 +125,7 @@ def test_a_quiet_stream_pulses(redis: Redis, log: EventLog) -> None:
         assert list(islice(follower.events(pulse_s=0.02), 3)) == [None, None, None]
 
 
-def test_a_nudged_reader_looks_up_at_once_and_goes_on(redis: Redis, log: EventLog) -> None:
+def test_a_nudged_reader_checks_the_log_and_continues(redis: Redis, log: EventLog) -> None:
     redis.hset(keys.job("a"), "id", "a")
     with log.follow("a") as follower:
         stream = follower.events(pulse_s=3600)
@@ -145,7 +145,7 @@ def test_a_nudged_reader_looks_up_at_once_and_goes_on(redis: Redis, log: EventLo
         assert [event.seq for event in stream if event] == [1, 2]
 
 
-def test_a_job_that_is_gone_ends_its_stream_with_an_error(redis: Redis, log: EventLog) -> None:
+def test_a_lost_job_ends_its_stream_with_an_error(redis: Redis, log: EventLog) -> None:
     redis.hset(keys.job("a"), "id", "a")
     with log.follow("a") as follower:
         stream = follower.events(pulse_s=0.02)
@@ -156,7 +156,7 @@ def test_a_job_that_is_gone_ends_its_stream_with_an_error(redis: Redis, log: Eve
             list(stream)
 
 
-def test_who_has_seen_more_than_redis_kept_waits_for_what_follows(redis: Redis, log: EventLog) -> None:
+def test_a_reader_ahead_of_the_log_waits_for_new_events(redis: Redis, log: EventLog) -> None:
     redis.hset(keys.job("a"), "id", "a")
     write(redis, token(0))
     with log.follow("a") as follower:
@@ -167,7 +167,7 @@ def test_who_has_seen_more_than_redis_kept_waits_for_what_follows(redis: Redis, 
 
 
 @pytest.mark.parametrize("is_over", [True, False], ids=["before he comes", "while he reads"])
-def test_who_has_seen_more_than_the_whole_answer_gets_its_end(redis: Redis, log: EventLog, is_over: bool) -> None:
+def test_a_reader_ahead_of_the_whole_answer_gets_its_end(redis: Redis, log: EventLog, is_over: bool) -> None:
     """What was computed anew is shorter than what was lost."""
     redis.hset(keys.job("a"), "id", "a")
     write(redis, token(0), *([end(1)] if is_over else []))
@@ -179,7 +179,7 @@ def test_who_has_seen_more_than_the_whole_answer_gets_its_end(redis: Redis, log:
         assert [event for event in stream if event] == [end(1)]
 
 
-def test_closing_lets_the_waiting_reader_go(redis: Redis, log: EventLog) -> None:
+def test_closing_releases_the_waiting_reader(redis: Redis, log: EventLog) -> None:
     redis.hset(keys.job("a"), "id", "a")
     with log.follow("a") as follower:
         threading.Timer(0.1, follower.close).start()

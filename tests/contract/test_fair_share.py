@@ -64,7 +64,7 @@ def counter(redis: Redis) -> Counter:
     return Counter(redis)
 
 
-def test_an_owner_with_thousands_of_jobs_does_not_keep_another_waiting(counter: Counter) -> None:
+def test_an_owner_with_thousands_of_jobs_does_not_delay_another(counter: Counter) -> None:
     counter.enter_many(2000, "ann")
     counter.serve(3)
     counter.enter("urgent", "bob")
@@ -78,7 +78,7 @@ def test_one_owner_is_served_first_come_first_served_whatever_the_jobs_cost(coun
     assert counter.serve(60) == names
 
 
-def test_owners_take_turns(counter: Counter) -> None:
+def test_owners_alternate(counter: Counter) -> None:
     counter.enter_many(40, "ann")
     counter.enter_many(40, "bob")
     counter.serve(AHEAD + 1)  # dispatched for before bob came
@@ -86,7 +86,7 @@ def test_owners_take_turns(counter: Counter) -> None:
     assert abs(sum(name.startswith("ann") for name in served) - 20) <= 1
 
 
-def test_turns_are_weighed_by_tokens(counter: Counter) -> None:
+def test_shares_are_measured_in_tokens(counter: Counter) -> None:
     """Whose jobs are ten times as large gets a tenth of the turns."""
     counter.enter_many(30, "ann", tokens=2000)
     counter.enter_many(300, "bob", tokens=200)
@@ -94,7 +94,7 @@ def test_turns_are_weighed_by_tokens(counter: Counter) -> None:
     assert 9 <= sum(name.startswith("ann") for name in served) <= 13
 
 
-def test_who_was_away_has_saved_nothing_up(counter: Counter) -> None:
+def test_an_idle_owner_saves_nothing_up(counter: Counter) -> None:
     """Bob's first hundred jobs do not all go before ann's, who has worked alone until now."""
     counter.enter_many(100, "ann")
     counter.serve(50)
@@ -103,7 +103,7 @@ def test_who_was_away_has_saved_nothing_up(counter: Counter) -> None:
     assert 18 <= sum(name.startswith("ann") for name in served) <= 22
 
 
-def test_who_worked_alone_is_not_made_to_pay_for_it(counter: Counter) -> None:
+def test_an_owner_who_was_alone_is_not_penalised(counter: Counter) -> None:
     counter.enter_many(100, "ann")
     counter.serve(100)
     counter.enter_many(20, "bob")
@@ -111,7 +111,7 @@ def test_who_worked_alone_is_not_made_to_pay_for_it(counter: Counter) -> None:
     assert sum(name in again for name in counter.serve(20)) >= 9
 
 
-def test_jobs_that_left_the_line_without_a_turn_cost_nothing(counter: Counter) -> None:
+def test_jobs_that_left_the_queue_without_running_cost_nothing(counter: Counter) -> None:
     names = counter.enter_many(100, "ann")
     counter.enter_many(100, "bob")
     for name in names:
@@ -121,7 +121,7 @@ def test_jobs_that_left_the_line_without_a_turn_cost_nothing(counter: Counter) -
     assert "again" in counter.serve(AHEAD + 3)
 
 
-def test_a_job_that_is_put_back_keeps_its_place(counter: Counter) -> None:
+def test_a_job_that_is_put_back_keeps_its_position(counter: Counter) -> None:
     counter.enter_many(10, "ann")
     counter.enter_many(10, "bob")
     claim = counter.claim()
@@ -132,7 +132,7 @@ def test_a_job_that_is_put_back_keeps_its_place(counter: Counter) -> None:
     assert counter.line() == line
 
 
-def test_an_owners_bulk_jobs_let_their_own_and_others_interactive_jobs_go_first(counter: Counter) -> None:
+def test_bulk_jobs_let_all_interactive_jobs_go_first(counter: Counter) -> None:
     counter.enter_many(300, "ann", tokens=1000, bulk=True)
     counter.serve(5)
     own = counter.enter("own", "ann")
@@ -140,7 +140,7 @@ def test_an_owners_bulk_jobs_let_their_own_and_others_interactive_jobs_go_first(
     assert counter.line()[:2] == [own, foreign]
 
 
-def test_bulk_jobs_are_reached_although_interactive_ones_keep_coming(counter: Counter) -> None:
+def test_bulk_jobs_run_although_interactive_ones_keep_coming(counter: Counter) -> None:
     counter.enter_many(2, "bob")
     counter.enter("bulk", "ann", bulk=True)
     tokens = 2000
@@ -152,14 +152,14 @@ def test_bulk_jobs_are_reached_although_interactive_ones_keep_coming(counter: Co
     assert turns <= BULK_DELAY // tokens + 3
 
 
-def test_owners_share_turns_among_bulk_jobs_too(counter: Counter) -> None:
+def test_owners_alternate_among_bulk_jobs_too(counter: Counter) -> None:
     counter.enter_many(100, "ann", bulk=True)
     counter.serve(5)
     counter.enter("theirs", "bob", bulk=True)
     assert "theirs" in counter.serve(AHEAD + 2)
 
 
-def test_a_line_that_one_owner_filled_still_takes_anothers_jobs(counter: Counter) -> None:
+def test_a_queue_that_one_owner_filled_still_accepts_anothers_jobs(counter: Counter) -> None:
     """Up to an equal share of it."""
     counter.enter_many(2 + 10, "ann", max_queue=10)  # two are dispatched for at once
     with pytest.raises(QueueFull):
@@ -170,7 +170,7 @@ def test_a_line_that_one_owner_filled_still_takes_anothers_jobs(counter: Counter
     assert len(counter.line()) == 15
 
 
-def test_a_line_that_was_served_leaves_nothing_behind(counter: Counter) -> None:
+def test_an_empty_queue_leaves_nothing_behind(counter: Counter) -> None:
     for owner in ("ann", "bob", "cy"):
         counter.enter_many(5, owner)
     counter.serve(15)

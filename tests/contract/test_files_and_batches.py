@@ -49,7 +49,7 @@ def shelf(redis: Redis) -> Shelf:
     return Shelf(redis)
 
 
-def test_an_owner_keeps_no_more_files_than_they_may(shelf: Shelf) -> None:
+def test_the_number_of_an_owners_files_is_limited(shelf: Shelf) -> None:
     first, second = shelf.put(files=2), shelf.put(files=2)
     with pytest.raises(QuotaExceeded, match="2 files") as refused:
         shelf.put(files=2)
@@ -64,7 +64,7 @@ def test_an_owner_keeps_no_more_files_than_they_may(shelf: Shelf) -> None:
     assert shelf.files.find(third.id) == third
 
 
-def test_an_owner_keeps_no_more_bytes_than_they_may(shelf: Shelf) -> None:
+def test_the_size_of_an_owners_files_is_limited(shelf: Shelf) -> None:
     first = shelf.put("x" * 60, file_bytes=100)
     with pytest.raises(QuotaExceeded, match="100 bytes"):
         shelf.put("x" * 41, file_bytes=100)
@@ -73,7 +73,7 @@ def test_an_owner_keeps_no_more_bytes_than_they_may(shelf: Shelf) -> None:
     shelf.put("x" * 60, file_bytes=100)
 
 
-def test_what_was_refused_leaves_nothing(shelf: Shelf) -> None:
+def test_a_refused_file_leaves_nothing(shelf: Shelf) -> None:
     shelf.put()
     before = set(shelf.redis.keys())
     with pytest.raises(QuotaExceeded):
@@ -84,7 +84,7 @@ def test_what_was_refused_leaves_nothing(shelf: Shelf) -> None:
     assert set(shelf.redis.keys()) == before
 
 
-def test_what_a_batch_has_brought_counts_and_is_never_refused(shelf: Shelf) -> None:
+def test_a_batchs_results_count_and_are_never_refused(shelf: Shelf) -> None:
     shelf.files.put("me", "out", "batch_output", ["x" * 1000], file_id="file-o")
     shelf.files.put("me", "out", "batch_output", ["x" * 2000], file_id="file-o")  # the driver may do it twice
     with pytest.raises(QuotaExceeded):
@@ -138,7 +138,7 @@ def test_a_file_does_not_expire_under_its_batch(shelf: Shelf, monkeypatch: pytes
     assert shelf.batches.line(batch, 0) == "one"
 
 
-def test_an_owner_has_no_more_open_batches_than_they_may(shelf: Shelf) -> None:
+def test_the_number_of_an_owners_open_batches_is_limited(shelf: Shelf) -> None:
     file = shelf.put()
     first, _ = shelf.enter(file, open_batches=2), shelf.enter(file, open_batches=2)
     with pytest.raises(QuotaExceeded, match="limit of 2 unfinished batches") as refused:
@@ -149,14 +149,14 @@ def test_an_owner_has_no_more_open_batches_than_they_may(shelf: Shelf) -> None:
     shelf.enter(file, open_batches=2)
 
 
-def test_a_batch_that_expired_unended_is_open_no_more(shelf: Shelf) -> None:
+def test_a_batch_that_expired_before_its_end_is_not_open(shelf: Shelf) -> None:
     batch = shelf.enter(shelf.put(), open_batches=1)
     shelf.redis.delete(keys.batch(batch.id))
     shelf.redis.zadd("slm:batches:open:me", {batch.id: 0})
     shelf.enter(shelf.put(), open_batches=1)
 
 
-def test_a_file_that_finds_no_room_in_redis_leaves_nothing(real_redis: Redis) -> None:
+def test_a_file_that_does_not_fit_into_redis_leaves_nothing(real_redis: Redis) -> None:
     shelf = Shelf(real_redis)
 
     def lines() -> Iterator[str]:
@@ -173,7 +173,7 @@ def test_a_file_that_finds_no_room_in_redis_leaves_nothing(real_redis: Redis) ->
     assert real_redis.keys() == []
 
 
-def test_a_file_is_read_by_turns_and_none_is_held_while_a_client_takes_what_was_read(shelf: Shelf) -> None:
+def test_a_file_is_read_in_turns_that_end_while_the_client_receives(shelf: Shelf) -> None:
     file = shelf.put("\n".join("x" * (2 * LINES_PER_CALL)))
     held: list[bool] = []
 

@@ -12,7 +12,7 @@ def report(worker_id: str = "w1", state: WorkerState = WorkerState.READY) -> Wor
     return WorkerReport(id=worker_id, host="h", pid=1, state=state, slots=2, device="cpu")
 
 
-def test_before_anyone_has_said_anything_the_model_is_wanted(redis: Redis) -> None:
+def test_by_default_the_model_should_be_loaded(redis: Redis) -> None:
     assert Fleet(redis).desired() == Desired(loaded=True, generation=0)
 
 
@@ -28,14 +28,14 @@ def test_every_request_makes_a_new_generation_and_is_announced(redis: Redis) -> 
     assert fleet.desired() == Desired(loaded=True, generation=3)
 
 
-def test_requiring_the_model_changes_only_what_was_otherwise(redis: Redis) -> None:
+def test_requiring_a_loaded_model_only_changes_an_unloaded_one(redis: Redis) -> None:
     fleet = Fleet(redis)
     fleet.set_desired(loaded=False)
     assert fleet.require_model() == Desired(loaded=True, generation=2)
     assert fleet.require_model() == Desired(loaded=True, generation=2)
 
 
-def test_a_refresh_has_the_workers_look_again_unless_the_model_is_unloaded(redis: Redis) -> None:
+def test_a_refresh_makes_the_workers_check_again_unless_the_model_is_unloaded(redis: Redis) -> None:
     fleet = Fleet(redis)
     assert fleet.refresh() == Desired(loaded=True, generation=1)
     assert fleet.refresh() == Desired(loaded=True, generation=2)

@@ -256,7 +256,7 @@ def histories(real_redis: Redis) -> Iterator[type[JobHistories]]:
     del JobHistories.redis
 
 
-def test_no_history_breaks_a_jobs_promises(histories: type[JobHistories]) -> None:
+def test_no_sequence_of_events_breaks_a_jobs_guarantees(histories: type[JobHistories]) -> None:
     run_state_machine_as_test(
         histories,
         settings=settings(

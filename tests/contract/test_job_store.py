@@ -99,13 +99,13 @@ def station(redis: Redis) -> Station:
     return Station(redis)
 
 
-def test_a_job_whose_turn_has_come_is_dispatched_for_at_once(station: Station) -> None:
+def test_a_job_that_can_start_is_dispatched_at_once(station: Station) -> None:
     assert station.submit("a") == 0
     assert station.wake_ups == [WakeUp("a", JobKind.GENERATE)]
     assert station.store.get("a").state is JobState.QUEUED
 
 
-def test_wake_ups_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(station: Station) -> None:
+def test_dispatches_are_limited_by_free_capacity_and_follow_the_order_of_arrival(station: Station) -> None:
     positions = [station.submit(name) for name in "abcde"]
     assert positions == [0, 0, 0, 1, 2]  # two slots and one wake-up message ahead
     assert station.dispatched() == ["a", "b", "c"]
@@ -114,14 +114,14 @@ def test_wake_ups_are_bounded_by_the_free_slots_and_follow_the_order_of_arrival(
     assert station.store.queue_positions(["e", "d", "nope"]) == {"e": QueuePosition(1)}
 
 
-def test_a_waiting_job_says_its_position_as_its_first_event(station: Station) -> None:
+def test_a_waiting_jobs_first_event_is_its_queue_position(station: Station) -> None:
     for name in "abcd":
         station.submit(name)
     assert station.log("d") == [Event(0, EventType.QUEUED, {"position": 1})]
     assert station.log("a") == []
 
 
-def test_load_and_unload_do_not_wait_behind_generations(station: Station) -> None:
+def test_load_and_unload_do_not_wait_for_generations(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
     station.dispatched()
@@ -129,7 +129,7 @@ def test_load_and_unload_do_not_wait_behind_generations(station: Station) -> Non
     assert station.wake_ups == [WakeUp("load", JobKind.LOAD)]
 
 
-def test_more_slots_ring_for_more_jobs(station: Station) -> None:
+def test_more_capacity_dispatches_more_jobs(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
     station.dispatched()
@@ -138,7 +138,7 @@ def test_more_slots_ring_for_more_jobs(station: Station) -> None:
     assert station.dispatched() == ["d", "e"]
 
 
-def test_without_a_live_worker_a_job_is_refused_and_not_kept(redis: Redis) -> None:
+def test_without_a_live_worker_a_job_is_refused_and_not_stored(redis: Redis) -> None:
     station = Station(redis)
     station.fleet.leave("w1")
     with pytest.raises(NoWorker) as refused:
@@ -171,7 +171,7 @@ def test_a_job_is_claimed_once(station: Station) -> None:
     assert station.store.claim("unknown", "w2", lease_s=LEASE_S) is None
 
 
-def test_events_are_numbered_by_their_place_in_the_log_and_published_as_they_are_kept(station: Station) -> None:
+def test_events_are_numbered_by_their_index_in_the_log_and_published_as_stored(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
     with station.redis.pubsub() as pubsub:
@@ -185,7 +185,7 @@ def test_events_are_numbered_by_their_place_in_the_log_and_published_as_they_are
     assert claim.next_seq == 0
 
 
-def test_events_that_are_sent_twice_are_kept_once(station: Station) -> None:
+def test_events_that_are_sent_twice_are_stored_once(station: Station) -> None:
     station.submit("a")
     station.claim("a")
     first, second, third = (events.token(seq, str(seq), [seq]) for seq in range(3))
@@ -194,7 +194,7 @@ def test_events_that_are_sent_twice_are_kept_once(station: Station) -> None:
     assert [event.seq for event in station.log("a")] == [0, 1, 2]
 
 
-def test_an_older_attempt_can_write_nothing_and_end_nothing(station: Station) -> None:
+def test_an_older_attempt_is_fenced_off(station: Station) -> None:
     """A worker that was paused for longer than its lease wakes up and goes on writing."""
     station.submit("a")
     old = station.claim("a", "w1")
@@ -281,7 +281,7 @@ def test_a_queued_job_is_cancelled_at_once(station: Station) -> None:
     assert len(station.log("a")) == 1
 
 
-def test_cancelling_a_dispatched_job_rings_for_the_next(station: Station) -> None:
+def test_cancelling_a_dispatched_job_dispatches_the_next(station: Station) -> None:
     for name in "abcd":
         station.submit(name)
     station.dispatched()
@@ -289,7 +289,7 @@ def test_cancelling_a_dispatched_job_rings_for_the_next(station: Station) -> Non
     assert station.dispatched() == ["d"]
 
 
-def test_a_running_job_is_flagged_and_its_worker_is_told(station: Station) -> None:
+def test_cancelling_a_running_job_sets_a_flag_and_notifies_its_worker(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
     with station.redis.pubsub() as pubsub:
@@ -303,12 +303,12 @@ def test_a_running_job_is_flagged_and_its_worker_is_told(station: Station) -> No
     assert (record.state, record.result) == (JobState.CANCELLED, None)
 
 
-def test_cancelling_an_unknown_job_says_so(station: Station) -> None:
+def test_cancelling_an_unknown_job_is_reported(station: Station) -> None:
     with pytest.raises(JobNotFound, match="nope"):
         station.store.cancel("nope")
 
 
-def test_a_dead_workers_job_returns_to_its_old_place(station: Station) -> None:
+def test_a_dead_workers_job_returns_to_its_queue_position(station: Station) -> None:
     for name in "abcde":
         station.submit(name)
     station.claim("a")
@@ -320,7 +320,7 @@ def test_a_dead_workers_job_returns_to_its_old_place(station: Station) -> None:
     assert station.claim("a", "w2").attempt == 2
 
 
-def test_a_job_that_saw_too_many_workers_die_fails(station: Station) -> None:
+def test_a_job_whose_workers_died_too_often_fails(station: Station) -> None:
     station.submit("a")
     for _ in range(MAX_CRASHES):
         station.claim("a")
@@ -332,7 +332,7 @@ def test_a_job_that_saw_too_many_workers_die_fails(station: Station) -> None:
     assert station.log("a")[-1].type is EventType.ERROR
 
 
-def test_a_lease_that_ran_out_while_the_server_was_away_is_nobodys_crash(station: Station) -> None:
+def test_a_lease_that_expired_while_the_server_was_away_is_not_a_crash(station: Station) -> None:
     """Its worker could not renew it. It has the time of a lease for that, once the server is back."""
     station.submit("a")
     claim = station.claim("a")
@@ -369,7 +369,7 @@ def test_crashes_are_counted_from_the_last_attempt_that_brought_a_token(station:
     assert station.store.get("a").state is JobState.FAILED
 
 
-def test_a_job_that_is_handed_over_is_dispatched_for_and_counts_no_crash(station: Station) -> None:
+def test_a_released_job_is_dispatched_again_without_counting_a_crash(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
     station.dispatched()
@@ -399,7 +399,7 @@ def test_the_newest_jobs_come_first(station: Station) -> None:
     assert [job.id for job in station.store.newest(2)] == ["c", "b"]
 
 
-def test_an_owner_is_shown_their_own_jobs_only(station: Station) -> None:
+def test_an_owner_only_sees_their_own_jobs(station: Station) -> None:
     for name, owner in [("a", "ann"), ("b", "bob"), ("c", "ann")]:
         station.submit(name, owner=owner)
     assert {job.id for job in station.store.newest(10, owner="ann")} == {"a", "c"}
@@ -418,7 +418,7 @@ def test_an_expired_job_leaves_its_owners_listing(station: Station) -> None:
     assert station.redis.hgetall("slm:jobs:owners") == {"b": "ann"}
 
 
-def test_a_restarted_redis_has_forgotten_the_scripts_and_is_told_again(station: Station) -> None:
+def test_scripts_are_registered_again_after_a_restart_of_redis(station: Station) -> None:
     station.submit("a")
     station.redis.script_flush()
     station.submit("b")
@@ -427,7 +427,7 @@ def test_a_restarted_redis_has_forgotten_the_scripts_and_is_told_again(station: 
     assert station.store.emit([("a", 1, [events.status(0, "x")])]) == [1]
 
 
-def test_bulk_jobs_wait_behind_interactive_ones_but_never_starve(station: Station) -> None:
+def test_bulk_jobs_wait_for_interactive_ones_but_never_starve(station: Station) -> None:
     for name in ("a", "b", "c"):
         station.submit(name)
     station.submit("bulk", bulk=True)
@@ -437,7 +437,7 @@ def test_bulk_jobs_wait_behind_interactive_ones_but_never_starve(station: Statio
     assert pending["bulk"] - pending["d"] < BULK_DELAY + 1  # who has more in the queue than that comes after it
 
 
-def test_jobs_of_one_millisecond_keep_their_order(station: Station) -> None:
+def test_jobs_of_the_same_millisecond_keep_their_order(station: Station) -> None:
     names = [f"{n:02}" for n in range(40)]
     for name in names:
         station.submit(name)
@@ -461,7 +461,7 @@ def test_an_idempotency_key_with_another_request_is_refused(station: Station) ->
         station.enter("b", idempotency_key="k", fingerprint="g")
 
 
-def test_a_job_that_waited_too_long_expires_and_says_so(station: Station) -> None:
+def test_a_job_that_waited_too_long_expires(station: Station) -> None:
     for name in "abcd":
         station.submit(name, ttl_s=60)
     station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"c": 0, "d": 0})
@@ -475,7 +475,7 @@ def test_a_job_that_waited_too_long_expires_and_says_so(station: Station) -> Non
     assert station.store.get("a").state is JobState.RUNNING  # it waits no more
 
 
-def test_a_job_whose_reader_left_is_not_begun(station: Station) -> None:
+def test_a_job_whose_reader_left_is_not_started(station: Station) -> None:
     station.submit("a", reader_grace_s=30)
     station.redis.delete(keys.reader("a"))
     assert station.store.claim("a", "w1", lease_s=LEASE_S) is None
@@ -520,7 +520,7 @@ def leave(station: Station, *job_ids: str) -> None:
     station.store.note_readers(dict.fromkeys(job_ids, False), 30)
 
 
-def test_what_nobody_reads_gives_its_slot_to_who_waits(station: Station, yields: Yields) -> None:
+def test_an_unread_job_gives_its_capacity_to_a_waiting_one(station: Station, yields: Yields) -> None:
     for name in "ab":
         station.submit(name, owner="ann", reader_grace_s=30)
     held = {name: station.claim(name).attempt for name in "ab"}
@@ -544,7 +544,7 @@ def test_what_nobody_reads_gives_its_slot_to_who_waits(station: Station, yields:
     assert set(station.dispatched()) == {first, second}
 
 
-def test_what_is_read_again_keeps_its_slot_and_its_place(station: Station, yields: Yields) -> None:
+def test_a_job_that_is_read_again_keeps_its_capacity_and_its_position(station: Station, yields: Yields) -> None:
     for name in "abcdef":
         station.submit(name, reader_grace_s=30)
     for name in "ab":
@@ -563,7 +563,7 @@ def test_what_is_read_again_keeps_its_slot_and_its_place(station: Station, yield
     assert yields.take() == ["a"]
 
 
-def test_what_nobody_reads_does_not_make_room_for_what_nobody_reads(station: Station, yields: Yields) -> None:
+def test_an_unread_job_does_not_make_room_for_another_unread_one(station: Station, yields: Yields) -> None:
     for name in "abcd":
         station.submit(name, reader_grace_s=30)
     held = {name: station.claim(name).attempt for name in "abc"}
@@ -575,7 +575,7 @@ def test_what_nobody_reads_does_not_make_room_for_what_nobody_reads(station: Sta
     assert (yields.take(), station.dispatched()) == ([], [])
 
 
-def test_what_waits_and_nobody_has_read_for_its_grace_is_cancelled_before_its_turn(station: Station) -> None:
+def test_a_waiting_job_unread_for_its_grace_is_cancelled_before_it_starts(station: Station) -> None:
     for name in "abcd":
         station.submit(name, reader_grace_s=30)
     leave(station, "d")
@@ -636,7 +636,7 @@ def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
     assert station.store.position_at(0) == QueuePosition(0, None)
 
 
-def test_a_full_queue_says_when_to_come_again(station: Station) -> None:
+def test_a_full_queue_says_when_to_try_again(station: Station) -> None:
     seconds, _ = station.redis.time()
     for ago in (40, 20):
         station.redis.lpush(keys.starts("generate"), (seconds - ago) * 1000)
@@ -662,7 +662,7 @@ def test_a_poisonous_job_is_set_aside_until_an_operator_drops_it(station: Statio
         station.store.drop("a")
 
 
-def test_a_retried_job_leaves_quarantine_as_the_new_one_enters(station: Station) -> None:
+def test_a_retried_job_leaves_the_dead_letters_as_the_new_one_enters(station: Station) -> None:
     station.submit("a", timeout_s=10)
     with pytest.raises(Conflict):
         station.store.retry("a", "b", max_queue=10)
@@ -745,7 +745,7 @@ def test_however_a_job_ends_its_webhook_is_due(station: Station) -> None:
     assert station.redis.ttl(keys.job("silent")) > 0
 
 
-def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -> None:
+def test_a_record_expires_when_nothing_needs_it_any_more(station: Station) -> None:
     """Its webhook and the operator, in either order."""
     queue = WebhookQueue(station.redis, job_ttl_s=TTL_S)
     for name in ("a", "b"):
@@ -763,7 +763,7 @@ def test_a_record_expires_when_the_last_who_needs_it_is_done(station: Station) -
     assert all(0 < station.redis.ttl(keys.job(name)) <= TTL_S for name in ("a", "b"))
 
 
-def test_an_owner_has_no_more_jobs_at_once_than_they_may(station: Station) -> None:
+def test_the_number_of_an_owners_jobs_is_limited(station: Station) -> None:
     def enter(job_id: str, owner: str = "ann") -> None:
         limits = Limits(concurrent_jobs=2)
         station.store.submit(job_id, JobKind.GENERATE, {}, owner=owner, max_queue=100, limits=limits)
@@ -782,7 +782,7 @@ def test_an_owner_has_no_more_jobs_at_once_than_they_may(station: Station) -> No
     enter("e")
 
 
-def test_a_repeated_request_is_no_job_more(station: Station) -> None:
+def test_a_repeated_request_does_not_count_as_another_job(station: Station) -> None:
     for name in ("a", "b"):
         options = JobOptions(idempotency_key="k", fingerprint="f")
         found = station.store.submit(
@@ -791,7 +791,7 @@ def test_a_repeated_request_is_no_job_more(station: Station) -> None:
     assert found == Submitted("a", 0, repeated=True)
 
 
-def test_the_jobs_of_an_owner_are_counted_whatever_becomes_of_them(station: Station) -> None:
+def test_the_jobs_of_an_owner_are_counted_however_they_end(station: Station) -> None:
     station.with_slots(20)
     open_jobs = "slm:jobs:open:me"
     for name in ("done", "handed", "expired", "poison"):
@@ -806,7 +806,7 @@ def test_the_jobs_of_an_owner_are_counted_whatever_becomes_of_them(station: Stat
     assert station.redis.smembers(open_jobs) == {"handed"}
 
 
-def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> None:
+def test_the_tokens_of_an_owner_are_limited_per_day(station: Station) -> None:
     limits = Limits(tokens_per_day=8)
     for name in "ab":
         station.store.submit(name, JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
@@ -823,7 +823,7 @@ def test_an_owner_uses_no_more_tokens_a_day_than_they_may(station: Station) -> N
     station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
 
 
-def test_what_a_job_may_need_is_reserved_until_it_ends(station: Station) -> None:
+def test_the_tokens_that_a_job_may_need_are_reserved_until_it_ends(station: Station) -> None:
     """However many come at once, together they cannot use more than there is."""
     station.with_slots(20)
 
@@ -853,7 +853,7 @@ def test_what_a_job_may_need_is_reserved_until_it_ends(station: Station) -> None
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed", "expired", "unread", "poison"])
-def test_however_a_job_ends_what_was_reserved_is_free_again(station: Station, end: str) -> None:
+def test_however_a_job_ends_its_reservation_is_released(station: Station, end: str) -> None:
     station.submit("a", ttl_s=60, reader_grace_s=30)
     assert station.redis.exists("slm:tokens:me:reserved")
     match end:
@@ -875,7 +875,7 @@ def test_however_a_job_ends_what_was_reserved_is_free_again(station: Station, en
     assert not station.redis.exists("slm:tokens:me:reserved")
 
 
-def test_an_answer_without_a_limit_counts_for_no_more_than_the_context(redis: Redis) -> None:
+def test_an_answer_without_a_limit_reserves_at_most_the_context(redis: Redis) -> None:
     station = Station(redis)
     store = JobStore(redis, station.wake_ups.extend, job_ttl_s=TTL_S, context=2048)
     params = {"sampling": {"max_new_tokens": 1_048_576}}
@@ -898,7 +898,7 @@ def make_old(station: Station) -> None:
     station.store.reap(QUEUE)
 
 
-def test_a_job_that_brought_nothing_keeps_nothing_of_what_it_was_given(station: Station) -> None:
+def test_a_job_without_output_does_not_keep_its_request(station: Station) -> None:
     station.with_slots(20)
     names = ("failed", "stopped", "queued", "expired", "unread")
     for name in names:
@@ -918,13 +918,13 @@ def test_a_job_that_brought_nothing_keeps_nothing_of_what_it_was_given(station: 
         assert station.store.get(name).params == {}
 
 
-def test_one_that_brought_something_keeps_it(station: Station) -> None:
+def test_a_job_with_output_keeps_its_request(station: Station) -> None:
     station.submit("a")
     station.succeed(station.claim("a"))
     assert station.store.get("a").params == {"prompt": "a"}
 
 
-def test_one_in_quarantine_keeps_it_until_it_is_dropped(station: Station) -> None:
+def test_a_dead_letter_keeps_its_request_until_it_is_dropped(station: Station) -> None:
     station.submit("a")
     for _ in range(MAX_CRASHES):
         station.claim("a")
@@ -935,7 +935,7 @@ def test_one_in_quarantine_keeps_it_until_it_is_dropped(station: Station) -> Non
     assert station.store.get("a").params == {}
 
 
-def test_notes_stay_with_the_record_whatever_becomes_of_the_job(station: Station) -> None:
+def test_notes_stay_with_the_record_however_the_job_ends(station: Station) -> None:
     params = {"prompt": "x", "notes": {"response": {"metadata": {}, "tools": []}}}
     station.store.submit("a", JobKind.GENERATE, params, owner="me", max_queue=9)
     assert station.store.get("a").params == params
@@ -943,7 +943,7 @@ def test_notes_stay_with_the_record_whatever_becomes_of_the_job(station: Station
     assert station.store.get("a").params == {"notes": params["notes"]}
 
 
-def test_what_an_owners_open_jobs_keep_is_bounded(station: Station) -> None:
+def test_the_size_of_an_owners_open_jobs_is_limited(station: Station) -> None:
     def enter(job_id: str, owner: str = "me", size: int = 400) -> None:
         params, limits = {"prompt": "x" * size}, Limits(job_bytes=1000)
         station.store.submit(job_id, JobKind.GENERATE, params, owner=owner, max_queue=99, limits=limits)
@@ -983,7 +983,7 @@ def test_the_oldest_ended_jobs_make_room_for_new_ones(station: Station) -> None:
     assert {job.id for job in station.store.newest(99)} == {*known, "open"}
 
 
-def test_what_a_webhook_or_an_operator_waits_for_makes_no_room(station: Station) -> None:
+def test_jobs_that_a_webhook_or_an_operator_needs_are_not_deleted_for_room(station: Station) -> None:
     limits = Limits(job_bytes=1000)
     options = JobOptions(webhook_url="https://example.org")
     params = {"prompt": "x" * 600}
@@ -994,7 +994,7 @@ def test_what_a_webhook_or_an_operator_waits_for_makes_no_room(station: Station)
     assert station.store.get("a").result
 
 
-def test_every_byte_that_was_counted_is_forgotten_in_the_end(station: Station) -> None:
+def test_every_counted_byte_is_subtracted_in_the_end(station: Station) -> None:
     station.with_slots(20)
     for name in ("done", "failed", "queued", "poison"):
         station.submit(name)

@@ -90,7 +90,7 @@ def station(redis: Redis) -> Station:
         ({"kind": JobKind.TOKENIZE, "prompt": LONG}, True),
     ],
 )
-def test_what_may_take_long_is_looked_at_before_it_takes_a_slot(
+def test_long_preparations_happen_before_a_job_takes_capacity(
     station: Station, fields: dict[str, Any], is_prepared: bool
 ) -> None:
     station.submit("a", **fields)
@@ -98,7 +98,7 @@ def test_what_may_take_long_is_looked_at_before_it_takes_a_slot(
     assert station.store.get("a").is_prepared is is_prepared
 
 
-def test_a_prepared_job_waits_for_a_slot_as_any_other_and_is_its_first_attempt_there(station: Station) -> None:
+def test_a_prepared_job_waits_for_capacity_and_starts_its_first_attempt(station: Station) -> None:
     station.submit("a", grammar=GRAMMAR)
     assert station.store.get("a").attempt == 0
     station.prepare("a")
@@ -137,7 +137,7 @@ def test_a_grammar_is_prepared_once(station: Station) -> None:
     assert [station.lane(name) for name in "bcd"] == [Lane.GENERATE, Lane.PREPARE, Lane.PREPARE]
 
 
-def test_jobs_that_need_a_slot_only_do_not_wait_for_those_that_are_prepared(station: Station) -> None:
+def test_jobs_without_preparation_do_not_wait_for_preparations(station: Station) -> None:
     for number in range(60):
         station.submit(f"hostile{number}", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
 
@@ -145,7 +145,7 @@ def test_jobs_that_need_a_slot_only_do_not_wait_for_those_that_are_prepared(stat
     assert "ordinary" in station.dispatched
 
 
-def test_an_owner_leaves_a_place_to_the_others(station: Station) -> None:
+def test_an_owner_leaves_room_for_others_in_the_preparation(station: Station) -> None:
     for number in range(60):
         station.submit(f"hostile{number}", owner="mallory", grammar=Grammar(GrammarKind.REGEX, f"{number}"))
     assert len(station.dispatched) == MAX_PREPARING - 1
@@ -158,7 +158,7 @@ def test_an_owner_leaves_a_place_to_the_others(station: Station) -> None:
     assert f"hostile{MAX_PREPARING - 1}" in station.dispatched
 
 
-def test_each_worker_has_places(station: Station) -> None:
+def test_each_worker_prepares_a_limited_number_of_jobs(station: Station) -> None:
     station.add_worker("w2", slots=2)
     station.add_worker("starting", slots=0)
     for number in range(60):
@@ -185,7 +185,7 @@ def test_tokenized_tokens_are_charged(station: Station) -> None:
     assert station.store.usage("ann")["prompt_tokens"] == 3
 
 
-def test_who_waits_for_the_preparation_stands_behind_all_that_wait_for_a_slot(station: Station) -> None:
+def test_jobs_in_the_preparation_queue_count_after_all_in_the_queue(station: Station) -> None:
     for number in range(8):
         station.submit(f"job{number}")
     num_waiting = station.store.depth(Lane.GENERATE)
@@ -199,7 +199,7 @@ def test_who_waits_for_the_preparation_stands_behind_all_that_wait_for_a_slot(st
     }
 
 
-def test_a_prepared_job_that_has_to_wait_for_its_slot_says_so(station: Station) -> None:
+def test_a_prepared_job_that_waits_for_capacity_reports_it(station: Station) -> None:
     for number in range(5):
         station.submit(f"job{number}")
     station.submit("a", grammar=GRAMMAR)
@@ -210,7 +210,7 @@ def test_a_prepared_job_that_has_to_wait_for_its_slot_says_so(station: Station) 
     assert told.data == {"position": station.store.queue_positions(["a"])["a"].position}
 
 
-def test_a_bulk_job_is_one_in_both_lines(station: Station) -> None:
+def test_a_bulk_job_is_bulk_in_both_queues(station: Station) -> None:
     for number in range(5):
         station.submit(f"job{number}")
     station.submit("bulk", prompt=LONG, bulk=True)
@@ -251,7 +251,7 @@ def test_a_job_can_be_cancelled_before_during_and_after_its_preparation(station:
     assert station.store.depth(Lane.GENERATE) == 0
 
 
-def test_both_sides_know_how_many_places_a_worker_has() -> None:
+def test_lua_and_python_agree_on_how_many_jobs_a_worker_prepares() -> None:
     from common.redis.scripts import _source
 
     assert f"local MAX_PREPARING = {MAX_PREPARING} " in _source("prelude")

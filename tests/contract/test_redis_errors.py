@@ -37,13 +37,13 @@ SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # as Redis 
     ],
     ids=str,
 )
-def test_a_failure_is_told_from_a_bug(err: RedisError, code: str) -> None:
+def test_failures_are_distinguished_from_bugs(err: RedisError, code: str) -> None:
     meaning = explain(err)
     assert meaning.code == code
     assert (meaning.retry_after_s is not None) == meaning.retryable
 
 
-def test_a_full_redis_refuses_a_job_whole_and_says_so(real_redis: Redis) -> None:
+def test_a_full_redis_refuses_a_job_completely(real_redis: Redis) -> None:
     store = JobStore(real_redis, lambda _: None, job_ttl_s=60)
     Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
     keys = set(real_redis.keys())

@@ -30,7 +30,7 @@ def watched(server: RedisServer, counts: Counts, *, retries: int) -> Redis:
     return connect(server.url, retries=retries, trouble=RedisTrouble(counts.error, counts.reconnect))
 
 
-def test_failed_tries_and_the_return_of_redis_are_counted(tmp_path: Path) -> None:
+def test_failed_attempts_and_the_return_of_redis_are_counted(tmp_path: Path) -> None:
     counts = Counts()
     with running_server(tmp_path) as server, watched(server, counts, retries=1) as client:
         client.set("a", 1)
@@ -46,7 +46,7 @@ def test_failed_tries_and_the_return_of_redis_are_counted(tmp_path: Path) -> Non
         assert counts.reconnects == 1
 
 
-def test_all_connections_of_a_client_share_their_witness(tmp_path: Path) -> None:
+def test_all_connections_of_a_client_share_their_counters(tmp_path: Path) -> None:
     counts = Counts()
     with running_server(tmp_path) as server, watched(server, counts, retries=0) as client:
         pools = [client.connection_pool.get_connection() for _ in range(2)]

@@ -33,7 +33,7 @@ def kennel(redis: Redis) -> Kennel:
     return Kennel(redis)
 
 
-def test_it_fires_once_when_wake_ups_wait_beside_a_free_worker(kennel: Kennel) -> None:
+def test_it_fires_once_when_wake_ups_wait_although_the_worker_is_free(kennel: Kennel) -> None:
     kennel.redis.lpush(QUEUE, "message")
     assert kennel.check_after(0) == 0
     assert kennel.check_after(STALL_S - 1) == 0

@@ -138,7 +138,7 @@ def kill_api_and_redis(site: Site) -> None:
 @pytest.mark.parametrize(
     "blow", [kill_api, kill_redis, kill_worker, kill_worker_and_api, kill_worker_and_redis, kill_api_and_redis]
 )
-def test_whatever_is_killed_the_streams_go_on_at_their_next_token(site: Site, blow: Callable[[Site], None]) -> None:
+def test_streams_continue_at_their_next_token_whatever_is_killed(site: Site, blow: Callable[[Site], None]) -> None:
     site.start_worker("a")
     streams = [Stream(site) for _ in range(3)]
     for stream in streams:
@@ -194,7 +194,7 @@ def test_a_full_redis_gives_clear_errors_and_breaks_no_job(site: Site) -> None:
     assert requests.post(f"{site.url}/slm/generate", json={"prompt": "again"}, timeout=60).json()["response"] == "again"
 
 
-def test_a_finished_job_costs_a_bounded_amount_of_memory_and_expires(site: Site) -> None:
+def test_a_finished_job_uses_a_bounded_amount_of_memory_and_expires(site: Site) -> None:
     site.start_worker("a", FAKE_STEP_MS="1", SLM_JOB_TTL_S="2")
     body = {"prompt": "endless", "max_new_tokens": 1000}
     job_id = requests.post(f"{site.url}/slm/generate", json=body, timeout=120).json()["job_id"]
@@ -205,7 +205,7 @@ def test_a_finished_job_costs_a_bounded_amount_of_memory_and_expires(site: Site)
     wait_for("the index to forget it", lambda: not requests.get(f"{site.url}/slm/jobs", timeout=10).json()["jobs"])
 
 
-def test_the_real_model_says_the_same_after_a_kill_as_without_one(site: Site) -> None:
+def test_the_real_model_gives_the_same_answer_after_a_kill(site: Site) -> None:
     """Greedy and seeded, in fp32."""
     default_model.install(ROOT / "data" / "models", progress=print)
     env = {"SLM_DTYPE": "float32", "SLM_DATA_DIR": str(ROOT / "data")}
@@ -223,7 +223,7 @@ def test_the_real_model_says_the_same_after_a_kill_as_without_one(site: Site) ->
     assert [stream.to_end() for stream in streams] == undisturbed
 
 
-def test_random_kills_for_a_while() -> None:
+def test_streams_survive_random_kills() -> None:
     """The short form of `benchmarks/chaos.py`."""
     tally = run_chaos(minutes=0.75, clients=4, every_s=8, worker_app="tests.fake_worker")
     assert sum(tally.blows.values()) >= 3

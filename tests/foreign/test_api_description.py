@@ -65,7 +65,7 @@ def made(described: Path, python: ForeignPython) -> Path:
     return described.parent
 
 
-def test_redocly_finds_no_fault(described: Path) -> None:
+def test_redocly_finds_no_error(described: Path) -> None:
     require("@redocly/cli")
     done = subprocess.run(
         ["npx", "--no-install", "redocly", "lint", "--format", "json", described],
@@ -81,14 +81,14 @@ def test_redocly_finds_no_fault(described: Path) -> None:
     assert (found["totals"], found["problems"]) == ({"errors": 0, "warnings": 0, "ignored": 0}, [])
 
 
-def test_every_operation_has_its_place_in_the_client_that_is_made(described: Path, made: Path) -> None:
+def test_every_operation_is_in_the_generated_client(described: Path, made: Path) -> None:
     paths = json.loads(described.read_text())["paths"]
     operations = [operation for methods in paths.values() for operation in methods.values()]
     modules = [file for file in made.glob("made/api/*/*.py") if file.stem != "__init__"]
     assert len(modules) == len(operations)
 
 
-def test_the_client_that_is_made_works(site: Site, made: Path, python: ForeignPython) -> None:
+def test_the_generated_client_works(site: Site, made: Path, python: ForeignPython) -> None:
     program = CALLS.format(folder=str(made), url=site.url.removesuffix("/v1"), secret=site.secret)
     with site.worker(STORY):
         done, state, said, refused = python.run(program)

@@ -68,7 +68,7 @@ out(litellm.text_completion("Hi", model="text-completion-openai/gpt2", max_token
         assert run(python, program) == ["Once upon a time."] * 2
 
 
-def test_an_answer_in_a_given_form(site: Site, python: ForeignPython) -> None:
+def test_an_answer_that_follows_a_schema(site: Site, python: ForeignPython) -> None:
     grammars = []
 
     def script(play: Play) -> None:
@@ -107,7 +107,7 @@ refused(complete)
         ]
 
 
-def test_what_may_pass_is_tried_again_and_an_error_amid_a_stream_is_raised(site: Site, python: ForeignPython) -> None:
+def test_temporary_failures_are_retried_and_an_error_in_a_stream_is_raised(site: Site, python: ForeignPython) -> None:
     asked = []
 
     def script(play: Play) -> None:

@@ -74,7 +74,7 @@ def test_a_stream_with_its_usage(site: Site) -> None:
         assert node(site, program) == [[["Once ", "upon ", "a time."], [3]], "Once upon a time."]
 
 
-def test_a_response_and_one_taken_up_in_the_middle(site: Site) -> None:
+def test_a_response_and_one_resumed_in_the_middle(site: Site) -> None:
     program = """
         out((await client.responses.create({model: 'gpt2', input: 'Hi'})).output_text);
         const begun = await client.responses.create({model: 'gpt2', input: 'Hi', background: true, stream: true});
@@ -93,7 +93,7 @@ def test_a_response_and_one_taken_up_in_the_middle(site: Site) -> None:
         assert node(site, program) == ["Once upon a time.", 5, "Once upon a time."]
 
 
-def test_an_answer_in_a_given_form(site: Site) -> None:
+def test_an_answer_that_follows_a_schema(site: Site) -> None:
     grammars = []
 
     def script(play: Play) -> None:
@@ -127,7 +127,7 @@ def test_errors_are_the_client_s_classes(site: Site, too_long: PromptTooLong) ->
         ]
 
 
-def test_what_may_pass_is_tried_again_and_an_error_amid_a_stream_is_raised(site: Site) -> None:
+def test_temporary_failures_are_retried_and_an_error_in_a_stream_is_raised(site: Site) -> None:
     asked = []
 
     def script(play: Play) -> None:

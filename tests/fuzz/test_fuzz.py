@@ -65,9 +65,7 @@ def check(answer: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("operation_id", IDS)
-def test_nothing_that_is_sent_brings_a_route_down(
-    start_api: StartApi, document: dict[str, Any], operation_id: str
-) -> None:
+def test_no_request_crashes_a_route(start_api: StartApi, document: dict[str, Any], operation_id: str) -> None:
     api = start_api(webhook_secret=SECRET)
     target = Target.of(document, operation_id, known_names(api.client))
     statuses: list[int] = []
@@ -85,7 +83,7 @@ def test_nothing_that_is_sent_brings_a_route_down(
 
 
 @pytest.mark.parametrize("operation_id", IDS)
-def test_nobody_gets_in_by_chance(
+def test_requests_without_a_key_are_refused(
     start_api: StartApi, redis: Redis, document: dict[str, Any], operation_id: str
 ) -> None:
     api = start_api()
@@ -104,5 +102,5 @@ def test_nobody_gets_in_by_chance(
     assert is_open or {answer.status_code for answer in answers} <= {401, 404, 405}
 
 
-def test_that_is_thousands_of_requests() -> None:
+def test_thousands_of_requests_were_sent() -> None:
     assert len(IDS) * (CASES + STRANGERS) >= MANY

@@ -108,7 +108,7 @@ every_operation = pytest.mark.parametrize("operation_id", sorted(operation.id fo
 
 
 @every_operation
-def test_right_requests_are_answered_as_described(described: BaseSchema, asker: Asker, operation_id: str) -> None:
+def test_valid_requests_are_answered_as_described(described: BaseSchema, asker: Asker, operation_id: str) -> None:
     @settings(
         max_examples=DRAWN, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -180,7 +180,7 @@ def test_job_cancel(start: Start) -> None:
     check("cancel.json", client.delete(done.headers["Location"]))
 
 
-def test_quarantine(start: Start, redis: Redis) -> None:
+def test_dead_letters(start: Start, redis: Redis) -> None:
     client = start(lambda play: None)
     job = client.post("/slm/generate", json=ML_BODY | {"async": True}).json["job_id"]
     store = JobStore(redis, lambda _: None, job_ttl_s=60)

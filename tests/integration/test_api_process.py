@@ -66,7 +66,7 @@ def open_channels(redis: Redis) -> list[str]:
     return list(redis.pubsub_channels(keys.channel("*")))
 
 
-def test_a_generation_goes_through(api: ApiProcess, real_redis: Redis) -> None:
+def test_a_generation_works(api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, answer("a ", "b")):
         done = requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi"}, timeout=TIMEOUT_S)
         assert done.json()["response"] == "a b"
@@ -150,7 +150,7 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
         assert [job["status"] for job in jobs] == ["running", "running"]
 
 
-def test_what_nobody_reads_any_more_is_cancelled_and_what_is_read_again_is_not(
+def test_unread_jobs_are_cancelled_unless_they_are_read_again(
     redis_server: RedisServer, real_redis: Redis, tmp_path: Path
 ) -> None:
     """Through a real socket; one client comes back within the grace."""
@@ -179,7 +179,7 @@ def test_what_nobody_reads_any_more_is_cancelled_and_what_is_read_again_is_not(
         ("/v1/responses", {"model": "gpt2", "input": "Hi"}),
     ],
 )
-def test_what_nobody_can_come_back_for_ends_at_once(
+def test_jobs_that_nobody_can_resume_end_at_once(
     api: ApiProcess, real_redis: Redis, path: str, body: dict[str, object]
 ) -> None:
     """Long before the grace is over, which is for those who can."""
@@ -192,7 +192,7 @@ def test_what_nobody_can_come_back_for_ends_at_once(
         assert set(open_jobs) == {"cancelled"}
 
 
-def test_what_waits_in_line_and_nobody_can_come_back_for_leaves_it_at_once(api: ApiProcess, real_redis: Redis) -> None:
+def test_waiting_jobs_that_nobody_can_resume_leave_the_queue_at_once(api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, Play.run_until_cancelled):
         for _ in range(6):
             requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi", "async": True}, timeout=TIMEOUT_S)
@@ -210,7 +210,7 @@ def test_what_waits_in_line_and_nobody_can_come_back_for_leaves_it_at_once(api: 
         ("/v1/responses", {"model": "gpt2", "input": "Hi"}),
     ],
 )
-def test_who_leaves_before_the_server_gets_round_to_a_request_has_asked_for_nothing(
+def test_a_request_whose_client_left_before_it_was_read_creates_no_job(
     api: ApiProcess, real_redis: Redis, path: str, body: dict[str, object]
 ) -> None:
     content = json.dumps(body).encode()
@@ -304,7 +304,7 @@ def receiver() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_webhook_arrives_signed_though_its_first_attempt_fails(
+def test_a_webhook_arrives_signed_although_its_first_attempt_failed(
     redis_server: RedisServer, real_redis: Redis, tmp_path: Path, receiver: str
 ) -> None:
     Receiver.statuses = [500]
@@ -330,7 +330,9 @@ def test_a_webhook_arrives_signed_though_its_first_attempt_fails(
     assert (message["type"], message["data"]["text"]) == ("job.succeeded", "a b")
 
 
-def test_a_webhook_goes_to_no_private_address(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> None:
+def test_a_webhook_is_never_sent_to_a_private_address(
+    redis_server: RedisServer, real_redis: Redis, tmp_path: Path
+) -> None:
     settings = {"redis_url": redis_server.url, "webhook_secret": f"whsec_{b64encode(bytes(32)).decode()}"}
     with running_api(tmp_path, **settings) as api, worker(real_redis, answer("x")):
         wanted = {"prompt": "Hi", "webhook_url": "http://localhost:1/"}
@@ -346,7 +348,7 @@ def test_a_body_that_is_too_large_gets_its_answer(api: ApiProcess) -> None:
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_body_of_unknown_length_is_bounded_too(api: ApiProcess) -> None:
+def test_a_body_of_unknown_length_is_limited_too(api: ApiProcess) -> None:
     answer = requests.post(f"{api.url}/slm/generate", data=(b"x" * 10_000 for _ in range(300)), timeout=TIMEOUT_S)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
@@ -391,7 +393,7 @@ def test_a_stream_ends_with_an_error_frame_when_redis_comes_back_without_its_dat
         redis.close()
 
 
-def test_an_api_that_hardly_gets_to_run_does_not_blame_redis(api: ApiProcess, real_redis: Redis) -> None:
+def test_an_api_without_enough_cpu_time_does_not_blame_redis(api: ApiProcess, real_redis: Redis) -> None:
     is_over = threading.Event()
     chat = {"model": "gpt2", "messages": [{"role": "user", "content": "hello " * 2000}]}
 
@@ -463,9 +465,7 @@ def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, 
         assert list(events_of(response)) == [], "no last frame, but the proper end of an answer that can be resumed"
 
 
-def test_a_stopping_api_takes_no_new_work_and_tells_who_waits_how_to_come_back(
-    api: ApiProcess, real_redis: Redis
-) -> None:
+def test_a_stopping_api_refuses_new_work_and_says_how_to_resume(api: ApiProcess, real_redis: Redis) -> None:
     chat = {"model": "gpt2", "messages": [{"role": "user", "content": "Hi"}]}
     asked = {
         "plain": ("/slm/generate", {"prompt": "Hi"}, {}),
@@ -501,7 +501,7 @@ def test_a_stopping_api_takes_no_new_work_and_tells_who_waits_how_to_come_back(
     assert states == {"plain": None, "chat": "1", "keyed chat": None, "chat stream": "1"}
 
 
-def test_job_ids_and_places_are_the_same_for_every_client(api: ApiProcess, real_redis: Redis) -> None:
+def test_every_client_sees_the_same_job_ids_and_positions(api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, answer("x")):
         ids = [
             requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi", "async": True}, timeout=TIMEOUT_S).json()

@@ -91,7 +91,7 @@ class SetUp:
         subprocess.run([python_of(self.environment), "-c", imports], check=True)
 
 
-def test_a_set_up_that_is_killed_again_and_again_goes_on_until_it_is_whole(tmp_path: Path) -> None:
+def test_a_set_up_that_is_killed_repeatedly_continues_until_it_is_complete(tmp_path: Path) -> None:
     set_up = SetUp(tmp_path)
     for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
         _kill(set_up.start_installing(), number)
@@ -114,7 +114,7 @@ def _kill(started: subprocess.Popen[str], number: signal.Signals) -> None:
         assert not [process for process in below if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_an_upgrade_that_cannot_begin_keeps_the_environment(tmp_path: Path) -> None:
+def test_an_upgrade_that_cannot_start_keeps_the_environment(tmp_path: Path) -> None:
     set_up = SetUp(tmp_path)
     set_up.run()
     before = python_of(set_up.environment).lstat().st_ino

@@ -169,7 +169,7 @@ def test_ten_streams_at_once_all_end_with_the_text_they_have_alone(server: Serve
     assert len(set(alone)) == len(alone)
 
 
-def test_unloading_gives_the_memory_back(server: Server) -> None:
+def test_unloading_frees_the_memory(server: Server) -> None:
     worker = psutil.Process(server.info()["workers"][0]["pid"])
     server.post("/slm/unload")
     before = worker.memory_info().rss

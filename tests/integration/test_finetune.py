@@ -55,7 +55,7 @@ def train(base: Path, data: Path, output: Path, *options: str) -> str:
     return done.stdout
 
 
-def test_a_run_leaves_an_adapter_that_can_be_served_and_can_be_gone_on_with(tmp_path: Path, data: Path) -> None:
+def test_a_run_leaves_an_adapter_that_can_be_served_and_trained_further(tmp_path: Path, data: Path) -> None:
     base, output = save(llama(), tmp_path / "tiny"), tmp_path / "out"
     said = train(base, data, output, "--max-steps", "3")
     assert "LoRA of rank 2 on q_proj, v_proj" in said
@@ -107,7 +107,7 @@ def test_a_bad_line_of_the_users_data_stops_the_script_in_one_line(tmp_path: Pat
     assert done.stderr.endswith(f"{data}, line 2: the field 'response' is missing.\n")
 
 
-def test_the_cuda_script_points_at_the_cpu_script_where_there_is_no_cuda() -> None:
+def test_without_cuda_the_cuda_script_points_to_the_cpu_script() -> None:
     done = run("cudaInit.py")
     assert done.returncode == 1
     assert done.stderr == "cudaInit.py: PyTorch finds no CUDA GPU. Train on the CPU: python cudaInit_cpu.py\n"

@@ -64,12 +64,12 @@ def test_it_reads_the_embedded_redis_by_the_address_in_the_data_folder(tmp_path:
     assert "Unable to get queues" not in log
 
 
-def test_the_login_lets_in_and_nothing_else_does(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_only_the_login_is_accepted(redis_server: RedisServer, tmp_path: Path) -> None:
     with flower(redis_server.url, tmp_path, "ops:good") as url:
         assert status(url, ("ops", "good")) == 200
         assert [status(url, login) for login in (None, ("ops", "bad"), ("", ""))] == [401, 401, 401]
 
 
-def test_without_a_login_nobody_is_let_in(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_without_a_login_nobody_is_accepted(redis_server: RedisServer, tmp_path: Path) -> None:
     with flower(redis_server.url, tmp_path, "") as url:
         assert [status(url, login) for login in (None, ("", ""), ("ops", ""))] == [401, 401, 401]

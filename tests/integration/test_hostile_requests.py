@@ -42,7 +42,7 @@ def refusal_of(cluster: Cluster, job_id: str, reader: Reader) -> InvalidRequest:
     return record.error
 
 
-def test_hostile_grammars_are_refused_by_their_field_while_others_go_on(cluster: Cluster) -> None:
+def test_hostile_grammars_are_refused_by_field_while_others_continue(cluster: Cluster) -> None:
     attacks = [cluster.stream("x", grammar=hostile(number)) for number in range(12)]
     wait_for("an attack to be under way", lambda: is_preparing(cluster))
 
@@ -102,7 +102,7 @@ def test_an_unload_does_not_wait_for_grammars(cluster: Cluster) -> None:
         refusal_of(cluster, job_id, reader)
 
 
-def test_a_terminated_worker_hands_over_what_it_prepares(cluster: Cluster) -> None:
+def test_a_terminated_worker_releases_the_jobs_that_it_prepares(cluster: Cluster) -> None:
     job_id, reader = cluster.stream("x", grammar=hostile(0))
     wait_for("the attack to be under way", lambda: is_preparing(cluster))
     worker = cluster.processes("a")[0]

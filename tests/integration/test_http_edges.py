@@ -86,7 +86,7 @@ def request(head: str, body: bytes = b"", path: str = "/slm/generate") -> bytes:
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else None,
 )
-def test_what_is_not_http_is_refused_in_json(api: ApiProcess, raw: bytes, status: int, code: str) -> None:
+def test_input_that_is_not_http_is_refused_in_json(api: ApiProcess, raw: bytes, status: int, code: str) -> None:
     reply = exchange(api, raw)
 
     assert (reply.status, reply.json["success"], reply.json["code"]) == (status, False, code)
@@ -159,7 +159,7 @@ def test_clients_that_send_first_see_why_a_large_body_was_refused(
     assert post(f"{api.url}{path}", b"x" * MANY_BYTES) == status
 
 
-def test_a_connection_goes_on_after_a_body_that_nobody_read(api: ApiProcess) -> None:
+def test_a_connection_works_after_a_body_that_nobody_read(api: ApiProcess) -> None:
     with requests.Session() as session:
         refused = session.post(f"{api.url}/slm/nothing", data=b"x" * MANY_BYTES, timeout=TIMEOUT_S)
         assert (refused.status_code, session.get(f"{api.url}/healthz", timeout=TIMEOUT_S).status_code) == (404, 200)
@@ -173,7 +173,7 @@ def test_a_large_body_before_a_broken_chunk_hides_no_answer(api: ApiProcess) -> 
 
 
 @pytest.mark.parametrize("path", ["/slm/generate/", "//slm/generate", "/slm//generate//"])
-def test_a_slash_too_many_is_harmless(api: ApiProcess, worker: ScriptedWorker, path: str) -> None:
+def test_an_additional_slash_is_harmless(api: ApiProcess, worker: ScriptedWorker, path: str) -> None:
     reply = exchange(api, request(f"Content-Length: {len(BODY)}\r\n", BODY, path))
 
     assert (reply.status, reply.json["response"]) == (200, "a b")

@@ -54,7 +54,7 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
     return [dict(json.loads(line)) for line in path.read_text().splitlines() if line.startswith("{")]
 
 
-def test_one_id_leads_through_the_logs_of_both_processes(server: tuple[Cluster, str]) -> None:
+def test_both_processes_log_the_same_request_id(server: tuple[Cluster, str]) -> None:
     cluster, url = server
     headers = {"X-Request-Id": "follow-me", "Authorization": f"Bearer {SECRETS[2]}"}
     body = {"prompt": SECRETS[0]}
@@ -84,7 +84,7 @@ def scrape(url: str) -> dict[str, float]:
     return found
 
 
-def test_what_a_worker_counts_and_times_is_shown_by_the_api(server: tuple[Cluster, str]) -> None:
+def test_the_api_shows_the_metrics_of_a_worker(server: tuple[Cluster, str]) -> None:
     cluster, url = server
     prompt = "twelve bytes"
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_what_a_worker_counts_and_times_is_shown_by_the_api(server: tuple[Cluste
     assert found['slm_jobs_total{kind="generate",state="succeeded"}'] == 2
 
 
-def test_several_api_processes_tell_their_sum_and_a_dead_one_does_not_linger(
+def test_several_api_processes_report_their_sum_and_a_dead_one_disappears(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     port = free_port()

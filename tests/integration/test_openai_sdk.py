@@ -150,7 +150,7 @@ def test_errors_are_the_client_s_classes(client: OpenAI, real_redis: Redis) -> N
         assert unknown.value.request_id
 
 
-def test_an_error_amid_a_stream_is_raised(client: OpenAI, real_redis: Redis) -> None:
+def test_an_error_in_a_stream_is_raised(client: OpenAI, real_redis: Redis) -> None:
     def script(play: Play) -> None:
         play.say("Once ")
         play.fail(WorkerLost("gone"))
@@ -161,14 +161,14 @@ def test_an_error_amid_a_stream_is_raised(client: OpenAI, real_redis: Redis) -> 
             list(stream)
 
 
-def test_what_may_pass_is_tried_again(client: OpenAI, real_redis: Redis) -> None:
+def test_temporary_failures_are_retried(client: OpenAI, real_redis: Redis) -> None:
     script = Flaky(WorkerLost("gone"), times=2)
     with worker(real_redis, script):
         done = client.with_options(max_retries=2).chat.completions.create(model=MODEL, messages=HI)
     assert (done.choices[0].message.content, script.num_asked) == ("ok", 3)
 
 
-def test_what_would_fail_again_is_not_tried_again(client: OpenAI, real_redis: Redis) -> None:
+def test_permanent_failures_are_not_retried(client: OpenAI, real_redis: Redis) -> None:
     script = Flaky(JobTimeout("too slow"), times=9)
     with worker(real_redis, script), pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model=MODEL, messages=HI)
@@ -187,7 +187,7 @@ def test_the_client_s_own_gathering_of_a_response(client: OpenAI, story: Scripte
         assert stream.get_final_response().output_text == "Once upon a time."
 
 
-def test_a_background_response_is_taken_up_where_it_was_left(client: OpenAI, story: ScriptedWorker) -> None:
+def test_a_background_response_can_be_resumed(client: OpenAI, story: ScriptedWorker) -> None:
     begun = client.responses.create(model=MODEL, input="Hi", background=True, stream=True)
     first = [event for event, _ in zip(begun, range(5), strict=False)]
     begun.close()
@@ -229,7 +229,7 @@ def _ended(batch: Batch) -> Batch | None:
     return batch if batch.status in ("completed", "failed", "cancelled") else None
 
 
-def test_a_client_that_leaves_takes_its_job_along(client: OpenAI, api: ApiProcess, real_redis: Redis) -> None:
+def test_the_job_of_a_client_that_leaves_is_cancelled(client: OpenAI, api: ApiProcess, real_redis: Redis) -> None:
     with worker(real_redis, Play.run_until_cancelled):
         with pytest.raises(openai.APITimeoutError):
             client.with_options(max_retries=0, timeout=1.0).chat.completions.create(model=MODEL, messages=HI)

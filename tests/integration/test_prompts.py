@@ -41,7 +41,7 @@ def finish(cluster: Cluster, kind: JobKind, params: dict[str, object]) -> JobRec
 
 
 @pytest.mark.parametrize("prompt", FORMS, ids=lambda prompt: type(prompt).__name__)
-def test_a_generation_goes_on_from_it(cluster: Cluster, prompt: Prompt) -> None:
+def test_a_generation_continues_from_it(cluster: Cluster, prompt: Prompt) -> None:
     record = finish(cluster, JobKind.GENERATE, GenerateParams(prompt, SamplingParams(seed=1)).to_dict())
     assert record.state is JobState.SUCCEEDED
     result = GenerateResult.from_dict(record.result or {})
@@ -49,7 +49,7 @@ def test_a_generation_goes_on_from_it(cluster: Cluster, prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("prompt", FORMS, ids=lambda prompt: type(prompt).__name__)
-def test_its_tokens_are_told(cluster: Cluster, prompt: Prompt) -> None:
+def test_its_tokens_are_returned(cluster: Cluster, prompt: Prompt) -> None:
     record = finish(cluster, JobKind.TOKENIZE, prompts.to_wire(prompt))
     assert record.state is JobState.SUCCEEDED
     result = TokenizeResult.from_dict(record.result or {})

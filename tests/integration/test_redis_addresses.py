@@ -76,7 +76,7 @@ def test_a_job_goes_through_the_api_celery_and_a_worker(kind: object, tmp_path: 
         assert answer.json()["response"] == "hello"
 
 
-def test_a_worker_started_by_hand_goes_where_the_settings_say(tmp_path: Path) -> None:
+def test_a_worker_started_by_hand_uses_the_redis_of_the_settings(tmp_path: Path) -> None:
     code = "from worker.app import app; print(app.connection_for_read().as_uri(), app.connection_for_write().as_uri())"
     steering = dict.fromkeys(("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"), NOBODY)
     env = os.environ | steering | {"SLM_REDIS_URL": "redis://redis.example/3"}
@@ -84,7 +84,7 @@ def test_a_worker_started_by_hand_goes_where_the_settings_say(tmp_path: Path) ->
     assert set(done.stdout.split()) == {"redis://:**@redis.example:6379/3"}
 
 
-def test_a_server_with_a_certificate_that_nobody_vouches_for_is_not_talked_to(tmp_path: Path) -> None:
+def test_a_redis_with_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     with tls(tmp_path) as url:
         cluster = Cluster(url.partition("?")[0], tmp_path, {"SLM_DRAIN_S": "1"})
         worker = cluster.start_worker("a")

@@ -71,7 +71,7 @@ def load(cluster: Cluster) -> JobRecord:
     return cluster.finish(JobKind.LOAD)
 
 
-def test_a_load_after_a_training_serves_the_new_adapter_and_a_damaged_one_is_told(
+def test_a_load_after_a_training_serves_the_new_adapter_and_reports_a_damaged_one(
     cluster: Cluster, adapter: Path, base: Path
 ) -> None:
     cluster.start_worker("a", "worker.app")

@@ -33,14 +33,14 @@ def connect(api: ApiProcess, first: bytes) -> socket.socket:
     return client
 
 
-def test_many_half_sent_heads_block_nobody_and_are_hung_up_on(api: ApiProcess) -> None:
+def test_many_incomplete_heads_block_nobody_and_are_disconnected(api: ApiProcess) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(connect(api, HEAD)) for _ in range(NUM_SLOW)]
         assert requests.get(f"{api.url}/healthz", timeout=TIMEOUT_S).ok
         assert {client.recv(100) for client in slow} == {b""}
 
 
-def test_a_head_that_comes_drop_by_drop_is_hung_up_on(api: ApiProcess) -> None:
+def test_a_head_that_arrives_too_slowly_is_disconnected(api: ApiProcess) -> None:
     """Each byte comes soon enough; the whole does not."""
     with connect(api, HEAD) as client:
         client.settimeout(0.5)
@@ -56,7 +56,7 @@ def test_a_head_that_comes_drop_by_drop_is_hung_up_on(api: ApiProcess) -> None:
     raise AssertionError("the connection was never closed")
 
 
-def test_a_body_that_comes_drop_by_drop_is_refused_in_time(api: ApiProcess) -> None:
+def test_a_body_that_arrives_too_slowly_is_refused_in_time(api: ApiProcess) -> None:
     with connect(api, HEAD + b"Content-Length: 1000\r\n\r\n") as client:
         client.settimeout(0.2)
         answer = b""

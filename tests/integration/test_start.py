@@ -192,7 +192,7 @@ def are_gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
-def test_a_started_server_does_all_that_is_documented(server: Started) -> None:
+def test_a_started_server_does_everything_documented(server: Started) -> None:
     checked = subprocess.run(
         [sys.executable, "test_slm_api.py", "--url", server.url, "--prompt", "Tell me about artificial intelligence"],
         cwd=ROOT,
@@ -212,7 +212,7 @@ def test_the_console_shows_what_to_try_and_where_the_logs_are(server: Started) -
         assert (server.data_dir / "logs" / f"{name}.log").stat().st_size > 0
 
 
-def test_no_variable_but_the_settings_steers_a_process(server: Started) -> None:
+def test_no_variable_except_the_settings_configures_a_process(server: Started) -> None:
     for process in [psutil.Process(server.process.pid), *server.processes()]:
         environment = process.environ()
         assert "PYTHONPATH" not in environment
@@ -223,7 +223,7 @@ def test_no_variable_but_the_settings_steers_a_process(server: Started) -> None:
     assert {(address.ip, address.port) for address in listening} == {("127.0.0.1", server.port)}
 
 
-def test_nothing_in_the_data_folder_is_for_other_users(server: Started) -> None:
+def test_other_users_can_read_nothing_in_the_data_folder(server: Started) -> None:
     server.generate()
     assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
     files = [path for name in ("redis", "logs") for path in (server.data_dir / name).rglob("*")]
@@ -232,21 +232,21 @@ def test_nothing_in_the_data_folder_is_for_other_users(server: Started) -> None:
         assert not path.stat().st_mode & 0o077, path
 
 
-def test_a_killed_api_is_started_again_and_answers(server: Started) -> None:
+def test_a_killed_api_is_restarted_and_answers(server: Started) -> None:
     api = server.child("gunicorn")
     api.kill()
     wait_for("another API", lambda: server.has_other("gunicorn", api) and server.is_loaded(), START_S)
     assert server.generate()["success"]
 
 
-def test_a_killed_worker_is_started_again_and_generates(server: Started) -> None:
+def test_a_killed_worker_is_restarted_and_generates(server: Started) -> None:
     worker = server.child("worker.app")
     worker.kill()
     wait_for("another worker", lambda: server.has_other("worker.app", worker) and server.is_loaded(), START_S)
     assert server.generate()["success"]
 
 
-def test_a_killed_redis_is_started_again_with_the_jobs_it_had(server: Started) -> None:
+def test_a_killed_redis_is_restarted_with_its_jobs(server: Started) -> None:
     job_id = server.generate()["job_id"]
     redis = server.child("valkey-server")
     redis.kill()
@@ -288,7 +288,7 @@ def test_jobs_outlive_a_stop_and_a_kill_and_every_start_loads_the_model(tmp_path
 
 
 @pytest.mark.timeout(2 * START_S)
-def test_a_killed_start_leaves_no_process_and_the_next_one_need_not_wait(tmp_path: Path, models: Path) -> None:
+def test_a_killed_start_leaves_no_process_and_the_next_one_works_at_once(tmp_path: Path, models: Path) -> None:
     """Also while streams are open, which an API that is asked to stop would serve to their end."""
     data_dir = new_data_dir(tmp_path / "data", models)
     body = GREEDY | {"max_new_tokens": 1500, "ignore_eos": True}
@@ -306,7 +306,7 @@ def test_a_killed_start_leaves_no_process_and_the_next_one_need_not_wait(tmp_pat
 
 
 @pytest.mark.timeout(3 * START_S)
-def test_a_stop_keeps_to_its_grace_and_what_was_streamed_goes_on_after_it(tmp_path: Path, models: Path) -> None:
+def test_a_stop_respects_its_grace_and_streams_continue_after_it(tmp_path: Path, models: Path) -> None:
     """Although the server is away for longer than its readers' grace."""
     data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 3, 6
     env = {"SLM_DRAIN_S": str(drain_s), "SLM_READER_GRACE_S": str(grace_s)}
@@ -331,7 +331,7 @@ def test_a_stop_keeps_to_its_grace_and_what_was_streamed_goes_on_after_it(tmp_pa
     assert rest[-1]["status"] == "Response complete!"
 
 
-def test_two_workers_on_a_redis_that_is_not_ours(tmp_path: Path, models: Path, redis_server: RedisServer) -> None:
+def test_two_workers_share_a_redis_that_is_not_ours(tmp_path: Path, models: Path, redis_server: RedisServer) -> None:
     env = {"SLM_REDIS_URL": redis_server.url}
     with started(new_data_dir(tmp_path / "data", models), "--workers", "2", env=env) as server:
         workers = server.client.get("/slm/info").json["workers"]
@@ -345,7 +345,7 @@ def gunicorn(address: str) -> list[str]:
     return [sys.executable, "-m", "gunicorn", "-w", "2", "-b", address, "app:app"]
 
 
-def test_gunicorn_serves_the_network_as_documented_once_there_are_keys(tmp_path: Path, models: Path) -> None:
+def test_gunicorn_serves_the_network_as_documented_if_there_are_keys(tmp_path: Path, models: Path) -> None:
     data_dir = new_data_dir(tmp_path / "data", models)
     port, env = free_port(), {"SLM_DATA_DIR": str(data_dir)}
     command = gunicorn(f"0.0.0.0:{port}")
@@ -380,13 +380,13 @@ def refusal(port: int, env: dict[str, str], *arguments: str, command: list[str] 
     return done.stderr
 
 
-def test_a_busy_port_refuses_the_start(tmp_path: Path) -> None:
+def test_a_start_on_a_busy_port_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert f"port {port}" in refusal(port, {"SLM_DATA_DIR": str(tmp_path)})
 
 
-def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) -> None:
+def test_a_start_with_an_unwritable_data_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Cannot write to the data folder" in refusal(free_port(), {"SLM_DATA_DIR": str(tmp_path / "file" / "data")})
 
@@ -400,7 +400,7 @@ def test_a_data_folder_that_cannot_be_written_refuses_the_start(tmp_path: Path) 
         ("SLM_BASE_MODEL", "./no/such/folder", "Base model './no/such/folder'"),
     ],
 )
-def test_a_setting_that_cannot_be_used_refuses_the_start_by_its_name(
+def test_a_start_with_a_wrong_setting_is_refused_with_its_name(
     tmp_path: Path, name: str, value: str, named: str
 ) -> None:
     assert named in refusal(free_port(), {"SLM_DATA_DIR": str(tmp_path), name: value})

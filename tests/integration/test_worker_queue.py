@@ -107,7 +107,7 @@ RUBBISH = {
 }
 
 
-def test_a_message_that_cannot_be_read_is_dropped_and_the_worker_goes_on(cluster: Cluster) -> None:
+def test_an_unreadable_message_is_dropped_and_the_worker_continues(cluster: Cluster) -> None:
     worker = start_worker(cluster)
     for name, raw in RUBBISH.items():
         cluster.redis.lpush(QUEUE, raw)
@@ -198,9 +198,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_worker_waits_out_a_redis_that_refuses_and_says_so_once(
-    server: RedisServer, cluster: Cluster, name: str
-) -> None:
+def test_a_worker_waits_while_redis_refuses_and_logs_it_once(server: RedisServer, cluster: Cluster, name: str) -> None:
     worker = start_worker(cluster, FAKE_STEP_MS="20")
     _, reader = cluster.stream("endless", max_new_tokens=200)
     wait_for("the first tokens", lambda: reader.text)

@@ -54,7 +54,7 @@ def test_many_jobs_at_once_each_get_their_own_answer(cluster: Cluster) -> None:
     assert report.state is WorkerState.READY
 
 
-def test_load_and_unload_reach_every_worker_and_one_that_comes_later_loads_first(cluster: Cluster) -> None:
+def test_load_and_unload_reach_every_worker_and_a_later_one_loads_first(cluster: Cluster) -> None:
     cluster.fleet.set_desired(loaded=False)
     for name in "ab":
         cluster.start_worker(name)
@@ -89,9 +89,7 @@ def load_result(cluster: Cluster) -> dict[str, Any]:
     return result
 
 
-def test_a_load_brings_what_is_on_the_disk_to_every_worker_and_says_what_changed(
-    cluster: Cluster, adapter: Path
-) -> None:
+def test_a_load_reads_changed_files_into_every_worker_and_says_what_changed(cluster: Cluster, adapter: Path) -> None:
     for name in "ab":
         cluster.start_worker(name, FAKE_ADAPTER_FILE=str(adapter))
     cluster.wait_until_taking_jobs("a", "b")
@@ -109,9 +107,7 @@ def test_a_load_brings_what_is_on_the_disk_to_every_worker_and_says_what_changed
     assert load_result(cluster)["changed"] == ["base", "adapter"]
 
 
-def test_what_runs_ends_with_the_model_it_began_with_and_what_comes_waits_for_the_new_one(
-    cluster: Cluster, adapter: Path
-) -> None:
+def test_running_jobs_keep_their_model_and_new_ones_wait_for_the_new_model(cluster: Cluster, adapter: Path) -> None:
     cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter), **SLOW)
     cluster.wait_until_taking_jobs("a")
     _, running = cluster.stream("endless", max_new_tokens=100)
@@ -128,7 +124,7 @@ def test_what_runs_ends_with_the_model_it_began_with_and_what_comes_waits_for_th
     assert load.to_end()[-1].type is EventType.FINISHED
 
 
-def test_a_worker_that_comes_later_and_finds_other_files_has_all_load_them(cluster: Cluster, adapter: Path) -> None:
+def test_a_later_worker_with_other_files_makes_all_workers_load_them(cluster: Cluster, adapter: Path) -> None:
     cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter))
     cluster.wait_until_taking_jobs("a")
     adapter.write_text("second")
@@ -141,9 +137,7 @@ def test_a_worker_that_comes_later_and_finds_other_files_has_all_load_them(clust
     wait_for("both to hold the new adapter", lambda: ids() == ["second", "second"])
 
 
-def test_workers_whose_machines_have_different_files_are_told_apart(
-    cluster: Cluster, adapter: Path, tmp_path: Path
-) -> None:
+def test_workers_with_different_files_are_named(cluster: Cluster, adapter: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("theirs")
     cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter))
@@ -159,7 +153,7 @@ def test_workers_whose_machines_have_different_files_are_told_apart(
         assert part in record.error.message
 
 
-def test_files_that_cannot_be_read_any_more_make_the_load_fail(cluster: Cluster, adapter: Path) -> None:
+def test_unreadable_files_make_the_load_fail(cluster: Cluster, adapter: Path) -> None:
     cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter))
     cluster.wait_until_taking_jobs("a")
     adapter.unlink()
@@ -169,7 +163,7 @@ def test_files_that_cannot_be_read_any_more_make_the_load_fail(cluster: Cluster,
     assert load_result(cluster)["adapter_id"] == "back"
 
 
-def test_a_generation_on_an_unloaded_model_loads_it_and_says_so(cluster: Cluster) -> None:
+def test_a_generation_on_an_unloaded_model_loads_it_and_reports_it(cluster: Cluster) -> None:
     cluster.fleet.set_desired(loaded=False)
     cluster.start_worker("a")
     cluster.wait_until_taking_jobs("a")
@@ -179,7 +173,7 @@ def test_a_generation_on_an_unloaded_model_loads_it_and_says_so(cluster: Cluster
     assert reader.text == "hi"
 
 
-def test_unloading_waits_for_what_is_running(cluster: Cluster) -> None:
+def test_unloading_waits_for_running_jobs(cluster: Cluster) -> None:
     cluster.start_worker("a", **SLOW)
     cluster.wait_until_taking_jobs("a")
     _, reader = cluster.stream("endless", max_new_tokens=60)
@@ -223,7 +217,7 @@ def test_a_running_job_is_cancelled_at_its_next_token(cluster: Cluster) -> None:
     wait_for("the slot to be free", lambda: (one := cluster.worker("a")) and not one.running)
 
 
-def test_a_job_that_runs_too_long_fails_and_says_so(cluster: Cluster) -> None:
+def test_a_job_that_runs_too_long_fails(cluster: Cluster) -> None:
     cluster.start_worker("a", **SLOW)
     cluster.wait_until_taking_jobs("a")
     job_id, reader = cluster.stream("endless", JobOptions(timeout_s=1), max_new_tokens=1800)
@@ -240,7 +234,7 @@ def test_a_job_without_a_reader_is_cancelled_after_its_grace(cluster: Cluster) -
     assert cluster.store.get(job_id).state is JobState.CANCELLED
 
 
-def test_answers_that_nobody_reads_hold_up_nobody_and_go_on_when_they_are_read_again(cluster: Cluster) -> None:
+def test_unread_answers_delay_nobody_and_continue_when_they_are_read_again(cluster: Cluster) -> None:
     cluster.start_worker("a", SLM_MAX_NUM_SEQS="2", FAKE_STEP_MS="20")
     cluster.wait_until_taking_jobs("a")
     options = JobOptions(reader_grace_s=60)
@@ -270,7 +264,7 @@ def test_a_load_job_can_be_cancelled_while_it_waits(cluster: Cluster) -> None:
     assert reader.to_end()[-1].data["state"] == "cancelled"
 
 
-def test_a_killed_workers_generation_goes_on_at_its_next_token(cluster: Cluster) -> None:
+def test_a_killed_workers_generation_continues_at_its_next_token(cluster: Cluster) -> None:
     first = cluster.start_worker("a", **SLOW)
     cluster.wait_until_taking_jobs("a")
     streams = [cluster.stream("endless", max_new_tokens=150) for _ in range(3)]
@@ -300,7 +294,7 @@ def test_the_log_probabilities_of_both_attempts_make_one_answer(cluster: Cluster
     assert all(one.top == (one.chosen,) for one in told)
 
 
-def test_a_grammar_holds_through_the_death_of_a_worker_in_the_middle_of_a_string(cluster: Cluster) -> None:
+def test_a_grammar_still_holds_after_a_worker_dies_inside_a_string(cluster: Cluster) -> None:
     first = cluster.start_worker("a", **SLOW)
     cluster.wait_until_taking_jobs("a")
     grammar = Grammar(GrammarKind.REGEX, r'\{"said":"[a-z ]{80}"\}')
@@ -317,7 +311,7 @@ def test_a_grammar_holds_through_the_death_of_a_worker_in_the_middle_of_a_string
     assert reader.text == start + (ENDLESS * 30)[len(start) : len(start) + 80] + '"}'
 
 
-def test_a_grammar_that_cannot_be_used_is_the_jobs_first_event_and_spaces_of_one_that_can_stay(
+def test_an_unusable_grammar_is_the_jobs_first_event_and_a_usable_one_keeps_its_spaces(
     cluster: Cluster,
 ) -> None:
     cluster.start_worker("a")
@@ -333,7 +327,7 @@ def test_a_grammar_that_cannot_be_used_is_the_jobs_first_event_and_spaces_of_one
     assert result["response"] in (" left ", " right ")
 
 
-def test_a_terminated_worker_hands_its_generations_over_and_exits_in_order(cluster: Cluster) -> None:
+def test_a_terminated_worker_releases_its_generations_and_exits_cleanly(cluster: Cluster) -> None:
     first = cluster.start_worker("a", **SLOW)
     cluster.wait_until_taking_jobs("a")
     job_id, reader = cluster.stream("endless", max_new_tokens=1800)
@@ -347,7 +341,7 @@ def test_a_terminated_worker_hands_its_generations_over_and_exits_in_order(clust
     assert (record.attempt, record.crashes) == (2, 0)
 
 
-def test_a_paused_worker_that_wakes_up_writes_nothing_more(cluster: Cluster) -> None:
+def test_a_paused_worker_that_resumes_writes_nothing_more(cluster: Cluster) -> None:
     first = cluster.start_worker("a", **SLOW)
     cluster.wait_until_taking_jobs("a")
     job_id, reader = cluster.stream("endless", max_new_tokens=1800)
@@ -361,7 +355,7 @@ def test_a_paused_worker_that_wakes_up_writes_nothing_more(cluster: Cluster) -> 
     assert cluster.store.get(job_id).attempt == 2
 
 
-def test_a_worker_lives_through_a_crash_of_redis(tmp_path: Path) -> None:
+def test_a_worker_survives_a_crash_of_redis(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     with (
         running_server(tmp_path / "redis") as server,
@@ -379,7 +373,7 @@ def test_a_worker_lives_through_a_crash_of_redis(tmp_path: Path) -> None:
         assert worker.is_running()
 
 
-def test_pauses_of_redis_beyond_the_lease_are_nobodys_crash(tmp_path: Path) -> None:
+def test_pauses_of_redis_longer_than_the_lease_do_not_count_as_crashes(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     with (
         running_server(tmp_path / "redis") as server,

@@ -95,7 +95,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(
+def test_tokens_and_logits_match_generate_alone_and_in_a_mixed_batch(
     name: str, device: torch.device, can_overlap: bool
 ) -> None:
     model = make_model(name)
@@ -114,7 +114,7 @@ def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(
 
 
 @pytest.mark.parametrize("name", NATIVE_MODELS)
-def test_every_part_that_a_model_may_have_is_computed(name: str, device: torch.device) -> None:
+def test_every_supported_part_of_a_model_is_computed(name: str, device: torch.device) -> None:
     model = make_native_model(name)  # with random biases and norms
     runner = make_runner(model, device)
     text = list(random_prompt(100))
@@ -127,7 +127,7 @@ def test_every_part_that_a_model_may_have_is_computed(name: str, device: torch.d
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
+def test_sequences_grow_through_all_numbers_of_keys_to_the_contexts_end(
     name: str, device: torch.device, can_overlap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "MIN_KEYS", 16)
@@ -143,7 +143,7 @@ def test_texts_grow_from_one_number_of_keys_to_the_next_up_to_the_contexts_end(
     assert {num_keys for kind, _, num_keys in runner._steps._steps if kind == "decode"} >= {64, 128, CONTEXT}
 
 
-def test_steps_have_as_many_rows_as_the_next_power_of_two(device: torch.device, can_overlap: bool) -> None:
+def test_steps_are_padded_to_the_next_power_of_two_of_rows(device: torch.device, can_overlap: bool) -> None:
     model = make_model("llama")
     lengths = [3, 6, 9, 12, 15, 18]
     expected = [generate(model, PROMPTS[index % 5], length)[0] for index, length in enumerate(lengths)]
@@ -166,7 +166,7 @@ def test_seeded_tokens_are_the_same_alone_and_in_any_batch(device: torch.device,
     assert [together.token_ids(str(seed)) for seed in range(12)] == alone
 
 
-def test_a_chats_next_turn_continues_what_its_last_one_left_though_others_came_between(
+def test_a_chats_next_turn_reuses_its_last_ones_cache_despite_others_in_between(
     device: torch.device, can_overlap: bool
 ) -> None:
     model = make_model("llama")
@@ -191,7 +191,7 @@ def test_a_chats_next_turn_continues_what_its_last_one_left_though_others_came_b
     assert_close(found, torch.stack([own_logits(model, ids[: len(prompt_ids) + count]) for count in range(len(found))]))
 
 
-def test_rows_of_all_kinds_in_one_forward_give_their_logits_in_their_order(device: torch.device) -> None:
+def test_rows_of_all_kinds_in_one_forward_give_their_logits_in_order(device: torch.device) -> None:
     model = make_model("qwen2")
     runner = make_runner(model, device)
     texts = [ByteTokenizer().encode(text) for text in ("ab", "c" * 30, "de", "fgh" * 5, "i" * 40)]
@@ -213,7 +213,7 @@ def test_rows_of_all_kinds_in_one_forward_give_their_logits_in_their_order(devic
     assert runner.forward([row(6, [1, 2], needs_logits=False)]).shape == (0, runner.vocab_size)
 
 
-def test_padded_decode_steps_change_nothing_of_what_idle_sequences_hold(device: torch.device) -> None:
+def test_padded_decode_steps_do_not_change_the_cache_of_idle_sequences(device: torch.device) -> None:
     model = make_model("llama")
     runner = make_runner(model, device, max_num_seqs=4)
     kept, other = ByteTokenizer().encode("kept for later"), ByteTokenizer().encode("another text")
@@ -267,7 +267,7 @@ def test_a_decode_row_takes_its_token_from_the_last_samples(device: torch.device
 
 
 @pytest.mark.parametrize("is_copied", [False, True])
-def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_blocks_next_owner(
+def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_the_next_user_of_its_blocks(
     device: torch.device, can_overlap: bool, is_copied: bool
 ) -> None:
     model = make_model("llama")
@@ -305,7 +305,7 @@ class FakeGraphs:
         return replay
 
 
-def test_every_shape_is_recorded_once_and_replayed_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_shape_is_captured_once_and_then_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "MIN_KEYS", 16)
     model = make_model("llama")
     graphs = FakeGraphs()
@@ -321,7 +321,7 @@ def test_every_shape_is_recorded_once_and_replayed_from_then_on(monkeypatch: pyt
     assert 3 < len(runner._steps._steps) == graphs.num_captured < num_replayed < graphs.num_replayed
 
 
-def test_the_steps_that_are_needed_first_are_recorded_before(
+def test_the_steps_that_are_needed_first_are_captured_in_advance(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(steps, "MIN_KEYS", 64)
@@ -341,7 +341,7 @@ def test_the_steps_that_are_needed_first_are_recorded_before(
     assert graphs.num_captured == 6
 
 
-def test_recording_steps_changes_nothing_of_what_was_computed_before() -> None:
+def test_capturing_steps_does_not_change_earlier_results() -> None:
     model = make_model("llama")
     runner = make_runner(model, max_num_seqs=3, capturer=FakeGraphs())
     texts = [[index + 1] * 50 for index in range(3)]
@@ -368,7 +368,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_step_brings_nothing_from_the_host_and_asks_the_device_for_nothing(name: str) -> None:
+def test_a_step_copies_nothing_from_the_host_and_waits_for_nothing(name: str) -> None:
     steps = make_runner(make_model(name))._steps
     with torch.inference_mode(), Operations() as operations:
         steps._decode(4, 256)
@@ -433,7 +433,7 @@ def test_a_context_beyond_the_learned_positions_is_refused() -> None:
         )
 
 
-def test_the_memory_for_keys_and_values_limits_the_slots() -> None:
+def test_the_cache_memory_limits_the_number_of_blocks() -> None:
     model = make_model("llama")
     one_sequence = 2 * 2 * 2 * 8 * CONTEXT * 4  # keys and values, layers, heads, head size, tokens, bytes
 
@@ -447,7 +447,7 @@ def test_the_memory_for_keys_and_values_limits_the_slots() -> None:
     [row(0, []), row(0, [258]), row(0, [-1]), row(0, [1, 2], CONTEXT - 1)],
     ids=["empty", "large", "small", "long"],
 )
-def test_what_would_read_beyond_a_table_never_reaches_the_device(bad: Row) -> None:
+def test_rows_that_would_read_beyond_a_table_never_reach_the_device(bad: Row) -> None:
     runner = make_runner(make_model("llama"))
     with pytest.raises(ValueError, match=r"fit the context|not in the vocabulary"):
         runner.forward([row(1, [1, 2]), bad])
@@ -461,7 +461,7 @@ def test_what_would_read_beyond_a_table_never_reaches_the_device(bad: Row) -> No
     ],
     ids=["fault", "memory"],
 )
-def test_failures_of_the_device_are_told_apart(
+def test_device_failures_are_distinguished(
     raised: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = make_runner(make_model("llama"))

@@ -110,7 +110,7 @@ def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_logits_are_the_models_own_in_prompts_and_where_tokens_are_decoded(
+def test_logits_match_the_models_in_prefill_and_decode(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not HAS_CUDA:
@@ -142,7 +142,7 @@ def test_a_long_prompt_is_computed_in_several_steps(dtype: torch.dtype, monkeypa
 @on_cuda
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "wide"])
-def test_a_tokens_bits_depend_on_nothing_but_its_text(name: str, dtype: torch.dtype) -> None:
+def test_a_tokens_bits_depend_only_on_its_text(name: str, dtype: torch.dtype) -> None:
     runner = make_runner(make_model(name, dtype), dtype, max_num_seqs=100)
     long = text(0, 400)
     alone: dict[int, Tensor] = {}
@@ -165,7 +165,7 @@ def test_a_tokens_bits_depend_on_nothing_but_its_text(name: str, dtype: torch.dt
 
 
 @pytest.mark.parametrize("columns", [16, 64, 80, 576, 1536, 2160, 4864])
-def test_a_packed_matrix_holds_every_number_once(columns: int) -> None:
+def test_a_packed_matrix_contains_every_number_once(columns: int) -> None:
     weight = torch.arange(20 * columns, dtype=torch.float32).view(20, columns) + 1
     packed = pack(weight)
 
@@ -237,7 +237,7 @@ def test_rows_of_all_kinds_are_drawn_in_one_launch_and_those_without_usable_logi
         ({"num_key_value_heads": 1, "num_attention_heads": 24}, "24 query heads"),
     ],
 )
-def test_sizes_that_do_not_fit_the_kernels_are_refused(changes: dict[str, int], problem: str) -> None:
+def test_sizes_that_the_kernels_do_not_support_are_refused(changes: dict[str, int], problem: str) -> None:
     model = from_config(transformers.LlamaConfig(**_LLAMA | changes))
     with pytest.raises(UnsupportedModelError, match=problem):
         make_runner(model, torch.float16)

@@ -50,7 +50,7 @@ def nobody_waits() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("kind", PARAMS)
-def test_steps_are_launched_without_waiting_and_give_what_they_give_one_by_one(name: str, kind: str) -> None:
+def test_steps_launched_without_waiting_give_the_same_results_as_one_by_one(name: str, kind: str) -> None:
     model = make_model(name)
     sampler = Sampler(frozenset({256}))
     texts = [[index + 1, 7, 9, 11, 13] for index in range(4)]
@@ -94,7 +94,7 @@ def test_tokens_are_drawn_as_on_a_cpu(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen2", "qwen3"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_recorded_steps_compute_what_plain_ones_do(name: str, dtype: torch.dtype) -> None:
+def test_captured_steps_compute_the_same_as_plain_ones(name: str, dtype: torch.dtype) -> None:
     model = make_model(name).to(dtype)
     found = []
     for capturer in (None, PlainSteps()):
@@ -110,7 +110,7 @@ def test_recorded_steps_compute_what_plain_ones_do(name: str, dtype: torch.dtype
     torch.testing.assert_close(found[0], found[1], atol=1e-4 if dtype is torch.float32 else 0.05, rtol=0)
 
 
-def test_steps_can_be_recorded_while_other_threads_use_the_device() -> None:
+def test_steps_can_be_captured_while_other_threads_use_the_device() -> None:
     model, is_done = make_model("llama"), threading.Event()
 
     def ask() -> None:

@@ -39,13 +39,13 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_the_compiler_of_the_environment_is_taken(tmp_path, monkeypatch):
+def test_the_compiler_of_the_environment_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("CC", "another-compiler")
     with pytest.raises(BuildFailed, match="another-compiler"):
         build_library(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     blocker = tmp_path / "file"
     blocker.touch()
     with pytest.raises(BuildFailed, match="file"):
@@ -59,7 +59,7 @@ def test_a_broken_library_is_refused(tmp_path):
         load_library(broken)
 
 
-def test_kernels_that_this_cpu_has_not_are_refused(make_runner):
+def test_kernels_that_this_cpu_does_not_support_are_refused(make_runner):
     with pytest.raises(NativeUnavailable, match="sparc kernels do not run"):
         make_runner(make_model("llama"), kernels="sparc")
 

@@ -9,7 +9,7 @@ from tests.native.conftest import CONTEXT, ROW_BLOCKS, make_model, prompt, row
 from worker.engine.model_runner import Row
 
 
-def test_what_a_block_held_before_does_not_matter(make_runner):
+def test_the_previous_contents_of_a_block_do_not_matter(make_runner):
     runner = make_runner(make_model("llama"))
     expected = runner.forward([row(0, prompt(50))]).clone()
     runner.forward([row(0, prompt(400, 1))])
@@ -27,7 +27,7 @@ def test_sequences_that_share_blocks_get_the_same_bits_as_alone(make_runner, nam
     assert torch.equal(runner.forward([tail]), expected)
 
 
-def test_a_copied_beginning_gets_the_same_bits_as_a_computed_one(make_runner):
+def test_a_copied_prefix_gets_the_same_bits_as_a_computed_one(make_runner):
     runner = make_runner(make_model("llama"))
     token_ids = prompt(60)
     expected = runner.forward([row(0, token_ids)]).clone()

@@ -62,7 +62,7 @@ def test_a_chunk_of_a_mate_does_not_change_a_bit(model, precision, make_runner):
 
 
 @pytest.mark.parametrize("num_draft_tokens", [1, 2, 3])
-def test_tokens_on_trial_get_the_bits_that_they_get_one_by_one(model, precision, make_runner, num_draft_tokens):
+def test_draft_tokens_get_the_same_bits_as_one_by_one(model, precision, make_runner, num_draft_tokens):
     runner = make_runner(model, precision=precision)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids, 1 + num_draft_tokens)
@@ -73,7 +73,7 @@ def test_tokens_on_trial_get_the_bits_that_they_get_one_by_one(model, precision,
     assert torch.equal(logits[1:], expected)
 
 
-def test_what_a_wrong_draft_token_left_in_the_cache_does_not_matter(model, precision, make_runner):
+def test_the_cache_entry_of_a_rejected_draft_token_does_not_matter(model, precision, make_runner):
     runner = make_runner(model, precision=precision)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids)

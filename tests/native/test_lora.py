@@ -143,7 +143,7 @@ def test_every_architecture_is_merged_as_by_peft(name: str, targets: str, tmp_pa
 
 
 @pytest.mark.parametrize("case", [case for case, (base, _) in CASES.items() if base != "llama"])
-def test_every_runner_computes_a_merged_model_alike(case: str, tmp_path: Path) -> None:
+def test_every_runner_gives_the_same_results_for_a_merged_model(case: str, tmp_path: Path) -> None:
     base, options = CASES[case]
     save(base, tmp_path, save_embedding_layers=False, **options)
     model = merged(base, tmp_path)

@@ -21,7 +21,7 @@ def has_populate() -> bool:
 
 
 @pytest.mark.skipif(not has_populate(), reason="this system takes pages only as they are written")
-def test_memory_is_taken_when_asked_for_and_not_before() -> None:
+def test_memory_is_used_when_requested_and_not_before() -> None:
     before = resident()
     memory = Memory(256 * MIB)
     assert resident() - before < 16 * MIB
@@ -31,7 +31,7 @@ def test_memory_is_taken_when_asked_for_and_not_before() -> None:
     assert resident() - before < 16 * MIB
 
 
-def test_memory_that_was_taken_is_zero_and_stays_as_it_was_written() -> None:
+def test_new_memory_is_zero_and_keeps_its_contents() -> None:
     memory = Memory(4 * MIB)
     memory.populate(2 * MIB)
     assert ctypes.string_at(memory.address, 4 * MIB) == bytes(4 * MIB)
@@ -41,7 +41,7 @@ def test_memory_that_was_taken_is_zero_and_stays_as_it_was_written() -> None:
     memory.close()
 
 
-def test_more_than_there_is_cannot_be_taken() -> None:
+def test_more_memory_than_there_is_cannot_be_requested() -> None:
     memory = Memory(MIB)
     memory.populate(1 << 40)
     memory.close()

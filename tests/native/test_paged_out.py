@@ -27,7 +27,7 @@ def mapped(tmp_path: Path) -> dict[str, torch.Tensor]:
     return load_file(tmp_path / "model.safetensors")
 
 
-def test_what_has_been_read_leaves_memory_and_can_be_read_again(mapped: dict[str, torch.Tensor]) -> None:
+def test_pages_that_were_read_leave_memory_and_can_be_read_again(mapped: dict[str, torch.Tensor]) -> None:
     tensors = PagedOutTensors(mapped)
     before = resident_file_bytes()
     sums = [tensors[str(n)].sum().item() for n in range(16)]
@@ -35,7 +35,7 @@ def test_what_has_been_read_leaves_memory_and_can_be_read_again(mapped: dict[str
     assert sums == [tensors[str(n)].sum().item() for n in range(16)] == [float(n * MIB) for n in range(16)]
 
 
-def test_what_was_changed_in_memory_stays_changed(mapped: dict[str, torch.Tensor]) -> None:
+def test_changes_in_memory_are_kept(mapped: dict[str, torch.Tensor]) -> None:
     mapped["3"] += 1
     tensors = PagedOutTensors(mapped)
     assert len([name for name in tensors if tensors[name].numel()]) == len(tensors) == 16

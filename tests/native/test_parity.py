@@ -49,7 +49,7 @@ def test_a_step_may_mix_chunks_and_decoding_and_gives_logits_where_they_are_need
     torch.testing.assert_close(logits[1], reference(model, first)[-1], atol=1e-4, rtol=0)
 
 
-def test_rows_longer_than_one_native_step_are_cut(make_runner):
+def test_rows_longer_than_one_native_step_are_split(make_runner):
     model = make_model("llama")
     runner = make_runner(model)
     long, short = prompt(MAX_STEP_TOKENS + 60, 1), prompt(9, 2)

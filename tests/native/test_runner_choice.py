@@ -53,7 +53,7 @@ def choose(model: Any, dtype: Dtype) -> tuple[type, str]:
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("auto", "int8"), ("int8", "int8"), ("float32", "float32")])
-def test_a_cpu_model_runs_natively_in_the_number_format_asked_for(model: Any, dtype: Dtype, name: str) -> None:
+def test_a_cpu_model_runs_natively_in_the_requested_number_format(model: Any, dtype: Dtype, name: str) -> None:
     assert choose(model, dtype) == (NativeRunner, name)
 
 
@@ -61,7 +61,7 @@ def test_other_number_formats_run_through_torch(model: Any) -> None:
     assert choose(model.to(torch.bfloat16), "bfloat16") == (TransformersRunner, "bfloat16")
 
 
-def test_a_model_of_transformers_computes_with_as_many_threads_as_asked(model: Any) -> None:
+def test_a_transformers_model_computes_with_the_requested_number_of_threads(model: Any) -> None:
     wanted = torch.get_num_threads() + 1
     runner, _ = make_runner(model.to(torch.bfloat16), runner_config(num_threads=wanted), "bfloat16")
     assert torch.get_num_threads() == wanted
@@ -72,7 +72,7 @@ def _no_compiler(*_args: Any, **_options: Any) -> None:
     raise BuildFailed("There is no C compiler (cc).")
 
 
-def test_without_a_compiler_everything_works_slower_and_says_so(
+def test_without_a_compiler_everything_works_more_slowly_and_is_logged(
     model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(runner_choice, "NativeRunner", _no_compiler)
@@ -81,15 +81,13 @@ def test_without_a_compiler_everything_works_slower_and_says_so(
     assert "slower: There is no C compiler" in caplog.text
 
 
-def test_int8_that_was_asked_for_and_cannot_be_had_is_an_error(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_that_was_requested_but_is_not_available_is_an_error(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_choice, "NativeRunner", _no_compiler)
     with pytest.raises(ModelUnavailable, match=r"no C compiler.*SLM_DTYPE"):
         choose(model, "int8")
 
 
-def test_a_native_runner_that_computes_something_else_is_closed_and_not_used(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_native_runner_with_wrong_results_is_closed_and_not_used(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[NativeRunner] = []
     check = RunnerCheck.check
 
@@ -108,7 +106,7 @@ def make_limited(model: Any, **limits: Any) -> Any:
     return make_runner(model, runner_config(max_num_seqs=4, **limits), "float32")[0]
 
 
-def test_the_memory_for_keys_and_values_limits_the_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_memory_limits_the_number_of_blocks(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     one_sequence = 2 * 2 * 32 * 64 * 4  # keys and values, layers, head size, tokens, bytes
     native = make_limited(model, kv_bytes=3 * one_sequence)
     assert (native.num_blocks, native.block_tokens) == (3, 64)
@@ -194,7 +192,7 @@ def test_an_accelerator_gets_its_own_runner_prepared(
     ],
     ids=["room", "code", "fault", "other"],
 )
-def test_where_it_cannot_be_had_an_accelerator_runs_transformers_and_says_so(
+def test_if_it_is_not_available_an_accelerator_runs_transformers_and_logs_it(
     raised: Exception, model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> DeviceRunner:

@@ -53,7 +53,7 @@ def listed(*files: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("extra", ["api", "worker", "train", "local", "tracing"])
-def test_an_extra_is_the_requirements_file_of_its_name(metadata: Message, extra: str) -> None:
+def test_an_extra_has_the_packages_of_the_file_of_its_name(metadata: Message, extra: str) -> None:
     common = listed(FOLDER / "common.txt")
     assert required(metadata, extra) == common | listed(FOLDER / f"{extra}.txt")
 
@@ -62,7 +62,7 @@ def test_a_developer_gets_everything(metadata: Message) -> None:
     assert required(metadata, "dev") == listed(ROOT / "requirements.txt", FOLDER / "test.txt")
 
 
-def test_alone_it_is_what_both_sides_share(metadata: Message) -> None:
+def test_without_extras_it_has_the_requirements_of_both_sides(metadata: Message) -> None:
     assert required(metadata) == listed(FOLDER / "common.txt")
 
 

@@ -69,7 +69,7 @@ def sections_with_samples() -> list[str]:
     return [part.splitlines()[0] for part in parts if "```" in part]
 
 
-def test_every_sample_of_the_users_document_is_gone_through_in_its_order() -> None:
+def test_every_sample_of_the_users_document_is_covered_in_order() -> None:
     page = (DOCS / "your-document.md").read_text("utf-8")
     assert re.findall(r"^\| ([^|]+) \| (?:yes|no)", page, re.MULTILINE) == sections_with_samples()
 
@@ -95,7 +95,7 @@ def test_every_route_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     assert [target for target in links(page) if is_broken(page, target)] == []
 
 
@@ -112,12 +112,12 @@ def test_the_decisions_are_numbered_without_holes() -> None:
 
 
 @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
-def test_a_decision_says_why_what_and_what_follows(path: Path) -> None:
+def test_a_decision_has_context_decision_and_consequences(path: Path) -> None:
     headings = re.findall(r"^## (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert headings[:3] == ["Context", "Decision", "Consequences"]
 
 
-def test_the_tests_that_show_a_promise_exist() -> None:
+def test_the_tests_named_for_a_guarantee_exist() -> None:
     named = set(TEST_NAME.findall((DOCS / "reliability.md").read_text("utf-8")))
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert named != set()

@@ -64,11 +64,11 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
     return {name: (kind, frozenset(re.findall(r"\w+", labels))) for name, kind, labels in rows}
 
 
-def test_every_metric_is_documented_as_it_is(redis: Redis) -> None:
+def test_every_metric_is_documented_correctly(redis: Redis) -> None:
     assert documented() == exposed(redis)
 
 
-def test_the_queries_ask_for_metrics_that_there_are(redis: Redis) -> None:
+def test_the_queries_use_existing_metrics(redis: Redis) -> None:
     there = exposed(redis)
     histograms = {f"{name}_bucket" for name, (kind, _) in there.items() if kind == "histogram"}
     asked = {

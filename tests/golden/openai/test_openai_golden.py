@@ -123,7 +123,7 @@ def test_batches(api: Api) -> None:
     check("batches.json", api.client.get("/v1/batches"))
 
 
-def test_a_batch_that_is_none(api: Api) -> None:
+def test_a_batch_that_fails(api: Api) -> None:
     ended = drive_to_the_end(api, begin(api, line("a"), line("a")).json["id"])
     check("batch_failed.json", api.client.get(f"/v1/batches/{ended['id']}"))
 

@@ -62,7 +62,7 @@ def lacking_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("lacking_torch")
-def test_without_the_packages_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_packages_give_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         ensure_packages(["cudaInit_cpu.py"], root=tmp_path)
     line = str(caught.value)
@@ -73,7 +73,7 @@ def test_without_the_packages_one_line_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("lacking_torch")
-def test_the_script_goes_on_in_the_projects_own_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_continues_in_the_projects_own_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
@@ -90,7 +90,7 @@ def test_the_script_goes_on_in_the_projects_own_python(tmp_path: Path, monkeypat
 
 
 @pytest.mark.usefixtures("lacking_torch")
-def test_a_project_python_that_lacks_packages_too_does_not_start_itself_for_ever(
+def test_a_project_python_that_lacks_packages_too_does_not_start_itself_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -100,5 +100,5 @@ def test_a_project_python_that_lacks_packages_too_does_not_start_itself_for_ever
         ensure_packages(["cudaInit_cpu.py"], root=tmp_path)
 
 
-def test_a_complete_python_just_goes_on(tmp_path: Path) -> None:
+def test_a_complete_python_just_continues(tmp_path: Path) -> None:
     ensure_packages(["cudaInit_cpu.py"], root=tmp_path)

@@ -28,7 +28,7 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert done.stdout == "[]\n"
 
 
-def test_nothing_that_must_be_patched_first_is_imported_by_the_configuration() -> None:
+def test_the_configuration_imports_nothing_that_gevent_must_patch_first() -> None:
     code = """
 import runpy, sys
 runpy.run_path("api/gunicorn_conf.py")
@@ -38,7 +38,7 @@ print([name for name in ("redis", "celery", "flask") if name in sys.modules])
     assert done.stdout == "[]\n"
 
 
-def test_a_secret_that_is_none_is_refused_without_being_shown() -> None:
+def test_an_invalid_secret_is_refused_and_not_shown() -> None:
     env = environment(webhook_secret="whsec_c2VjcmV0")  # too short
     done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True)
     [line] = done.stderr.splitlines()
@@ -47,7 +47,7 @@ def test_a_secret_that_is_none_is_refused_without_being_shown() -> None:
     assert "c2VjcmV0" not in line
 
 
-def test_a_server_that_others_can_reach_does_not_start_without_keys(redis_server: RedisServer) -> None:
+def test_a_server_open_to_others_does_not_start_without_keys(redis_server: RedisServer) -> None:
     connect(redis_server.url).flushall()
     env = environment(redis_url=redis_server.url, published_host="192.0.2.7", port=free_port())
     done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
@@ -56,7 +56,7 @@ def test_a_server_that_others_can_reach_does_not_start_without_keys(redis_server
 
 
 @pytest.mark.parametrize(("name", "value"), [("port", "0"), ("heartbeat_s", "soon"), ("colour", "red")])
-def test_a_wrong_setting_is_one_clear_line(name: str, value: str) -> None:
+def test_a_wrong_setting_gives_one_clear_line(name: str, value: str) -> None:
     done = subprocess.run(COMMAND, cwd=ROOT, env=environment(**{name: value}), capture_output=True, text=True)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -64,7 +64,7 @@ def test_a_wrong_setting_is_one_clear_line(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("command", [COMMAND, (sys.executable, "-m", "celery", "-A", "worker.app", "worker")])
-def test_a_process_that_is_not_told_which_redis_is_ours_uses_none(command: tuple[str, ...]) -> None:
+def test_a_process_without_the_address_of_redis_uses_none(command: tuple[str, ...]) -> None:
     env = environment(port=free_port())
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

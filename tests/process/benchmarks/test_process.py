@@ -16,7 +16,7 @@ time.sleep(600)
 """
 
 
-def test_the_memory_of_a_program_is_that_of_its_children_too(tmp_path: Path) -> None:
+def test_the_memory_of_a_program_includes_its_children(tmp_path: Path) -> None:
     script, parent_up, child_up = tmp_path / "holds.py", tmp_path / "parent", tmp_path / "child"
     script.write_text(HOLDS)
     with Process([sys.executable, script, parent_up, child_up], tmp_path / "log") as process:
@@ -28,7 +28,7 @@ def test_the_memory_of_a_program_is_that_of_its_children_too(tmp_path: Path) -> 
     assert process.start_s > 0
 
 
-def test_a_program_that_ends_before_it_is_ready_is_told_with_its_log(tmp_path: Path) -> None:
+def test_a_program_that_ends_before_it_is_ready_is_reported_with_its_log(tmp_path: Path) -> None:
     with Process([sys.executable, "-c", "exit(3)"], tmp_path / "log") as process, pytest.raises(ProcessFailed) as told:
         process.wait_until(lambda: False)
 

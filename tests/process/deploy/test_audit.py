@@ -31,7 +31,7 @@ def failing(error: Exception) -> Callable[[], bytes]:
 
 
 @pytest.mark.parametrize("status", [0, 1])
-def test_the_audit_decides_where_the_advisories_are_there(status: int) -> None:
+def test_the_audit_decides_if_the_advisories_are_available(status: int) -> None:
     run = Runs(status)
     assert audit(lambda: b'{"vulnerabilities": []}', run) == status
     [command] = run.commands
@@ -49,7 +49,7 @@ def test_the_audit_decides_where_the_advisories_are_there(status: int) -> None:
         lambda: b"{}",
     ],
 )
-def test_without_advisories_it_is_skipped_with_a_line(
+def test_without_advisories_the_audit_is_skipped_with_a_line(
     fetch: Callable[[], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Runs()
@@ -59,7 +59,7 @@ def test_without_advisories_it_is_skipped_with_a_line(
     assert line.startswith("Dependency audit skipped: ")
 
 
-def test_pip_audit_is_installed_and_takes_the_command() -> None:
+def test_pip_audit_is_installed_and_accepts_the_command() -> None:
     run = Runs()
     audit(lambda: b'{"vulnerabilities": []}', run)
     command = [*run.commands[0], "--help"]
@@ -68,5 +68,5 @@ def test_pip_audit_is_installed_and_takes_the_command() -> None:
     assert "usage: pip-audit" in done.stdout
 
 
-def test_the_audit_is_a_part_of_the_checks() -> None:
+def test_the_audit_is_part_of_the_checks() -> None:
     assert "-m deploy.audit" in (ROOT / ".ci" / "run").read_text()

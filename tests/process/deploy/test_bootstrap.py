@@ -66,7 +66,7 @@ def test_a_change_in_any_included_file_installs_again(requirements: Path, enviro
     assert environment.installed == ["requirements.txt", "requirements.txt"]
 
 
-def test_only_the_file_that_lacks_its_stamp_is_installed(requirements: Path, environment: Environment) -> None:
+def test_only_a_file_without_a_stamp_is_installed(requirements: Path, environment: Environment) -> None:
     more = requirements.with_name("more.txt")
     more.write_text("")
     ensure([requirements], environment.folder)
@@ -78,7 +78,7 @@ def test_the_fingerprint_of_unchanged_files_stays(requirements: Path) -> None:
     assert fingerprint(requirements) == fingerprint(requirements)
 
 
-def test_an_interpreter_that_is_gone_makes_the_environment_unusable(environment: Environment) -> None:
+def test_a_missing_interpreter_makes_the_environment_unusable(environment: Environment) -> None:
     assert bootstrap._is_usable(environment.folder)
     environment.link_python(Path("/no/such/python3"))
     assert not bootstrap._is_usable(environment.folder)
@@ -95,7 +95,7 @@ def test_an_interpreter_that_does_not_see_the_packages_makes_the_environment_unu
     assert bootstrap._is_usable(environment.folder)
 
 
-def test_without_ensurepip_one_line_says_what_to_install(
+def test_a_missing_ensurepip_gives_one_line_that_says_what_to_install(
     requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -104,13 +104,13 @@ def test_without_ensurepip_one_line_says_what_to_install(
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(requirements: Path) -> None:
+def test_a_folder_that_cannot_be_created_gives_one_line(requirements: Path) -> None:
     with pytest.raises(SetupError, match="Cannot create the virtual environment"):
         ensure([requirements], requirements / "env")
 
 
 @pytest.mark.parametrize("left", [("unfinished",), ("pyvenv.cfg",), ("unfinished", "pyvenv.cfg")])
-def test_an_environment_that_was_cut_short_is_made_anew(
+def test_an_incomplete_environment_is_created_again(
     requirements: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...]
 ) -> None:
     """With the mark, or as an older version left it: made, and without its pip."""
@@ -132,7 +132,7 @@ def test_an_environment_that_was_cut_short_is_made_anew(
     assert not (environment.folder / "unfinished").exists()
 
 
-def test_what_does_not_come_from_us_is_kept(requirements: Path, environment: Environment) -> None:
+def test_files_that_are_not_ours_are_kept(requirements: Path, environment: Environment) -> None:
     """Somebody may have made `.venv`, with a torch of their own in it."""
     theirs = environment.folder / "theirs"
     theirs.touch()
@@ -140,7 +140,7 @@ def test_what_does_not_come_from_us_is_kept(requirements: Path, environment: Env
     assert theirs.exists()
 
 
-def test_pip_is_told_where_to_look_and_not_where_to_install(
+def test_pip_keeps_the_users_index_but_not_the_users_target(
     requirements: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PIP_INDEX_URL", "PIP_TARGET", "PIP_USER", "PYTHONPATH"):
@@ -165,7 +165,7 @@ def current_environment(tmp_path: Path) -> Path:
     return folder
 
 
-def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
+def test_pip_without_a_network_gives_one_line_and_leaves_no_stamp(
     tmp_path: Path, current_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
@@ -181,9 +181,7 @@ def test_pip_without_a_network_is_one_line_and_leaves_no_stamp(
     assert list(current_environment.glob("*.sha256")) == []
 
 
-def test_pip_that_cannot_read_a_requirement_is_not_called_a_network_trouble(
-    tmp_path: Path, current_environment: Path
-) -> None:
+def test_an_unreadable_requirement_is_not_called_a_network_problem(tmp_path: Path, current_environment: Path) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("this is no requirement\n")
     with pytest.raises(SetupError, match=r"pip could not install.*Invalid requirement.*setup\.log") as caught:
@@ -202,7 +200,7 @@ def test_an_older_python_reads_the_entry_point_and_gets_one_line(script: Path) -
 
 
 @pytest.mark.parametrize("script", ENTRY_POINTS, ids=lambda path: path.name)
-def test_windows_gets_one_line_that_says_what_runs_there(script: Path) -> None:
+def test_windows_gets_one_line_that_says_what_runs_on_it(script: Path) -> None:
     pretend = f"import sys, runpy; sys.platform = 'win32'; runpy.run_path({str(script)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -213,6 +211,6 @@ def test_windows_gets_one_line_that_says_what_runs_there(script: Path) -> None:
 @pytest.mark.parametrize(
     "module", ["bootstrap", "options", "start", "verify", "suite", "check.check_server", "check.http_client"]
 )
-def test_what_runs_before_the_installation_needs_the_standard_library_alone(module: str) -> None:
+def test_code_before_the_installation_needs_only_the_standard_library(module: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(bootstrap.ROOT)!r}); import deploy.{module}"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)

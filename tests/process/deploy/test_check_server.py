@@ -177,7 +177,7 @@ def failed_checks(server: DocumentedServer) -> list[str]:
     return failed
 
 
-def test_a_server_that_does_as_documented_passes_and_is_left_with_its_model(server: DocumentedServer) -> None:
+def test_a_server_that_works_as_documented_passes_and_keeps_its_model(server: DocumentedServer) -> None:
     assert failed_checks(server) == []
     assert server.loaded
 
@@ -224,14 +224,14 @@ def falls_over_bad_input(server: DocumentedServer) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_broken_promise_fails_its_check_and_the_others_are_still_made(
+def test_a_broken_guarantee_fails_its_check_and_the_other_checks_still_run(
     server: DocumentedServer, fault: Callable[[DocumentedServer], None], failed: list[str]
 ) -> None:
     fault(server)
     assert failed_checks(server) == failed
 
 
-def test_the_documents_own_frames_are_in_order() -> None:
+def test_the_documents_own_frames_pass() -> None:
     check_frames(FRAMES)
 
 
@@ -254,12 +254,12 @@ def test_frames_in_another_shape_are_refused(frames: list[dict[str, Any]]) -> No
         check_frames(frames)
 
 
-def test_frames_are_read_past_comments_ids_and_event_names() -> None:
+def test_comments_ids_and_event_names_between_frames_are_skipped() -> None:
     lines = [b": beat\n", b"\n", b"id: 1\n", b"event: message\r\n", b'data: {"a":\n', b"data:1}\n", b"\n", b"data: 2\n"]
     assert list(read_frames(lines)) == [{"a": 1}]
 
 
-def test_the_exit_status_tells_whether_all_was_good(
+def test_the_exit_status_says_whether_all_checks_passed(
     server: DocumentedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--url", server.url, "--prompt", "Tell me about artificial intelligence"]) == 0
@@ -268,7 +268,7 @@ def test_the_exit_status_tells_whether_all_was_good(
     assert "FAILED" in capsys.readouterr().out
 
 
-def test_where_no_server_answers_one_line_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_if_no_server_answers_one_line_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--url", f"http://127.0.0.1:{free_port()}"]) == 1
     said = capsys.readouterr().err
     assert "No server answers" in said

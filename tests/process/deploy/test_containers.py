@@ -63,13 +63,13 @@ def copied(dockerfile: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("service", "module"), [("api", stack.API), ("worker", stack.worker()), ("model", stack.MODEL)]
 )
-def test_a_container_runs_the_command_of_the_one_machine_start(
+def test_containers_run_the_commands_of_a_start_on_one_machine(
     services: dict[str, Any], service: str, module: tuple[str, ...]
 ) -> None:
     assert services[service]["command"] == ["python", "-m", *module]
 
 
-def test_redis_is_as_durable_as_the_embedded_one(services: dict[str, Any]) -> None:
+def test_redis_in_a_container_is_as_durable_as_the_embedded_one(services: dict[str, Any]) -> None:
     config, durable = (
         f"{SECRETS_DIR}/redis.conf",
         durability("${SLM_REDIS_FSYNC:-everysec}", "${SLM_REDIS_MEMORY:-1gb}"),
@@ -91,7 +91,7 @@ def draw(folder: Path) -> None:
     subprocess.run(["sh", ROOT / "deploy" / "docker" / "draw-secret.sh", folder], check=True)
 
 
-def test_the_password_is_drawn_once(tmp_path: Path) -> None:
+def test_the_password_is_generated_once(tmp_path: Path) -> None:
     draw(tmp_path)
     first = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert first.keys() == {"redis.conf", "redis-password", "SLM_REDIS_URL"}
@@ -104,7 +104,7 @@ def test_the_password_is_drawn_once(tmp_path: Path) -> None:
     assert (other / "redis-password").read_text() != first["redis-password"]
 
 
-def test_a_drawing_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+def test_an_interrupted_generation_of_the_password_is_repeated(tmp_path: Path) -> None:
     for half in ("redis.conf", "redis-password", "drawn"):
         (tmp_path / half).touch()
     draw(tmp_path)
@@ -112,7 +112,7 @@ def test_a_drawing_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     assert (tmp_path / "redis-password").read_text() in (tmp_path / "SLM_REDIS_URL").read_text()
 
 
-def test_redis_lets_in_who_has_the_drawn_url_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_accepts_only_clients_with_the_generated_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path)
     monkeypatch.setattr("common.settings.SECRETS_DIR", tmp_path)
     monkeypatch.setenv("SLM_REDIS_URL", "")  # as in docker-compose.yml
@@ -126,28 +126,28 @@ def test_redis_lets_in_who_has_the_drawn_url_and_nobody_else(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("service", ["redis", "api", "worker", "flower"])
-def test_who_needs_the_password_reads_it_and_waits_until_it_is_drawn(services: dict[str, Any], service: str) -> None:
+def test_services_that_need_the_password_wait_for_it_and_read_it(services: dict[str, Any], service: str) -> None:
     assert f"secret:{SECRETS_DIR}:ro" in services[service]["volumes"]
     assert services["secret"]["entrypoint"] == ["sh", "/draw-secret.sh", str(SECRETS_DIR)]
     waits_for = services[service]["depends_on"]
     assert waits_for.get("secret", {}).get("condition") == "service_completed_successfully" or "redis" in waits_for
 
 
-def test_no_command_line_and_no_environment_holds_the_password(services: dict[str, Any]) -> None:
+def test_no_command_line_and_no_environment_contains_the_password(services: dict[str, Any]) -> None:
     assert all("redis://" not in str(service.get("command")) for service in services.values())
     assert all(not service.get("environment", {}).get("SLM_REDIS_URL") for service in services.values())
     check = services["redis"]["healthcheck"]["test"][1]
     assert check.startswith(f"REDISCLI_AUTH=$$(cat {SECRETS_DIR}/redis-password) valkey-cli --user slm ping")
 
 
-def test_flower_asks_for_a_login_of_the_operators_own(services: dict[str, Any]) -> None:
+def test_flower_requires_a_login_that_the_operator_sets(services: dict[str, Any]) -> None:
     """Empty means that nobody gets in: tests/integration/test_flower.py."""
     assert services["flower"]["environment"] == {"FLOWER_BASIC_AUTH": "${FLOWER_BASIC_AUTH:-}"}
     assert services["flower"]["ports"] == ["127.0.0.1:5555:5555"]
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_the_image_alone_runs_what_compose_runs(services: dict[str, Any], name: str) -> None:
+def test_an_image_on_its_own_runs_the_command_of_compose(services: dict[str, Any], name: str) -> None:
     command = dict(instructions(ROOT / services[name]["build"]["dockerfile"]))["CMD"]
     assert yaml.safe_load(command) == services[name]["command"]
 
@@ -179,7 +179,7 @@ def test_every_setting_reaches_the_containers(services: dict[str, Any], service:
     assert services[service]["environment"].keys() == VARIABLES
 
 
-def test_what_compose_does_not_decide_comes_from_the_shell(services: dict[str, Any]) -> None:
+def test_settings_that_compose_does_not_fix_come_from_the_shell(services: dict[str, Any]) -> None:
     decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PUBLISHED_HOST", "SLM_PORT"}
     passed = {name: value for name, value in services["api"]["environment"].items() if name not in decided}
     assert passed == {name: f"${{{name}:-}}" for name in VARIABLES - decided}
@@ -207,7 +207,7 @@ def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
-def test_a_stopping_container_may_drain_before_it_is_killed(services: dict[str, Any], service: str) -> None:
+def test_a_stopping_container_has_time_to_drain_before_it_is_killed(services: dict[str, Any], service: str) -> None:
     grace_s = seconds(services[service]["stop_grace_period"])
     assert grace_s > Settings().drain_s + Settings().lease_s + stack.GRACE_MARGIN_S
 
@@ -227,7 +227,7 @@ def test_workers_wait_for_redis_and_the_model(services: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("service", ["redis", "api"])
-def test_what_others_wait_for_says_when_it_is_healthy(services: dict[str, Any], service: str) -> None:
+def test_services_that_others_wait_for_have_a_health_check(services: dict[str, Any], service: str) -> None:
     assert services[service]["healthcheck"]["test"]
 
 
@@ -249,16 +249,14 @@ def test_every_gpu_has_one_worker_of_its_own(gpu_services: dict[str, Any]) -> No
     assert devices == ["0", "1"]
 
 
-def test_the_gpu_overlay_changes_services_that_are_there(
-    services: dict[str, Any], gpu_services: dict[str, Any]
-) -> None:
+def test_the_gpu_overlay_changes_existing_services(services: dict[str, Any], gpu_services: dict[str, Any]) -> None:
     for name, service in gpu_services.items():
         extends = service.get("extends", {"file": "docker-compose.yml", "service": name})
         assert (ROOT / extends["file"]).is_file()
         assert extends["service"] in services
 
 
-def test_the_gpu_images_have_another_torch_under_another_name(
+def test_the_gpu_images_have_another_torch_and_another_name(
     services: dict[str, Any], gpu_services: dict[str, Any]
 ) -> None:
     arguments = dict(instructions(ROOT / services["worker"]["build"]["dockerfile"]))["ARG"]
@@ -273,7 +271,7 @@ def test_the_gpu_images_have_another_torch_under_another_name(
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_an_image_copies_is_there_and_in_the_build_context(dockerfile: Path) -> None:
+def test_files_copied_into_an_image_exist_in_the_build_context(dockerfile: Path) -> None:
     context = (ROOT / ".dockerignore").read_text().splitlines()
     for source in copied(dockerfile):
         assert (ROOT / source).is_dir()
@@ -288,7 +286,7 @@ def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_installs_requirements_that_are_there(dockerfile: Path) -> None:
+def test_an_image_installs_existing_requirements(dockerfile: Path) -> None:
     files = re.findall(r"requirements/\w+\.txt", dockerfile.read_text())
     assert files
     assert all((ROOT / file).is_file() for file in files)

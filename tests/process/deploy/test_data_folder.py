@@ -26,14 +26,14 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_data_folder_is_made_and_taken_and_free_again_afterwards(tmp_path: Path) -> None:
+def test_the_data_folder_is_created_and_locked_and_unlocked_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     claim_data_dir(folder).release()
     claim_data_dir(folder).release()
     assert (folder / "start.lock").read_text() == str(os.getpid())
 
 
-def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PreflightError, match=r"Cannot write to the data folder .*SLM_DATA_DIR"):
         claim_data_dir(tmp_path / "file" / "data")
@@ -46,7 +46,7 @@ def test_a_data_folder_in_use_names_the_process_that_has_it(tmp_path: Path) -> N
     claim.release()
 
 
-def test_the_processes_of_a_killed_start_are_given_time_to_end(tmp_path: Path) -> None:
+def test_the_processes_of_a_killed_start_get_time_to_end(tmp_path: Path) -> None:
     killed = claim_data_dir(tmp_path)
     os.close(killed.own)
     threading.Timer(0.3, os.close, [killed.inherited]).start()
@@ -99,7 +99,7 @@ def test_processes_that_cannot_be_ended_keep_the_folder(tmp_path: Path, monkeypa
     os.close(killed.inherited)
 
 
-def test_a_running_server_tells_where_its_redis_is(tmp_path: Path) -> None:
+def test_a_running_server_reports_the_address_of_its_redis(tmp_path: Path) -> None:
     assert announced_redis(tmp_path) is None
     claim = claim_data_dir(tmp_path)
     with pytest.raises(PreflightError, match="try again"):
@@ -114,7 +114,7 @@ def test_a_running_server_tells_where_its_redis_is(tmp_path: Path) -> None:
     assert announced_redis(tmp_path) is None  # what the last server said is no address of this one
 
 
-def test_the_address_for_celery_is_in_a_file_of_this_user_alone(tmp_path: Path) -> None:
+def test_the_address_for_celery_is_in_a_file_that_only_this_user_can_read(tmp_path: Path) -> None:
     claim = claim_data_dir(tmp_path)
     claim.announce("unix://:secret@/run/redis.sock?db=0")
     claim.release()
@@ -140,7 +140,7 @@ def test_a_data_folder_of_an_older_version_becomes_private(tmp_path: Path) -> No
     assert mode(tmp_path / "start.lock") == 0o600
 
 
-def test_a_folder_with_other_things_in_it_stays_open_but_for_our_parts(tmp_path: Path) -> None:
+def test_a_folder_with_other_contents_stays_open_except_for_our_parts(tmp_path: Path) -> None:
     (tmp_path / "somebody's").mkdir()
     tmp_path.chmod(0o755)
     claim_data_dir(tmp_path).release()
@@ -149,7 +149,7 @@ def test_a_folder_with_other_things_in_it_stays_open_but_for_our_parts(tmp_path:
     assert mode(tmp_path / "redis") == mode(tmp_path / "logs") == 0o700
 
 
-def test_an_installation_keeps_its_name_and_no_two_have_the_same(tmp_path: Path) -> None:
+def test_an_installation_keeps_its_name_and_no_two_share_one(tmp_path: Path) -> None:
     names = [installation(folder) for folder in (tmp_path, tmp_path)]
     (tmp_path / "other").mkdir()
     assert names[0] == names[1] != installation(tmp_path / "other")

@@ -48,7 +48,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return Command(capsys)
 
 
-def test_a_key_is_shown_once_and_opens(command: Command, redis_server: RedisServer) -> None:
+def test_a_key_is_shown_once_and_works(command: Command, redis_server: RedisServer) -> None:
     out = command("create", "--name", "bob", "--requests-per-minute", "60", "--tokens-per-day", "1000")
     (secret,) = KEY.findall(out)
     (kept,) = ApiKeyStore(connect(redis_server.url)).all()
@@ -88,7 +88,7 @@ def test_a_revoked_keys_jobs_and_batches_are_ended(command: Command, redis_serve
         store.submit("bob3", JobKind.GENERATE, {}, owner="bob", max_queue=9, needs_key=True)
 
 
-def test_a_revocation_that_was_cut_short_is_repeated(command: Command, redis_server: RedisServer) -> None:
+def test_an_interrupted_revocation_is_repeated(command: Command, redis_server: RedisServer) -> None:
     redis = connect(redis_server.url)
     store = JobStore(redis, lambda _: None, job_ttl_s=60)
     Fleet(redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
@@ -100,7 +100,7 @@ def test_a_revocation_that_was_cut_short_is_repeated(command: Command, redis_ser
     assert "no key named 'bob'" in command.refused("revoke", "--name", "bob")
 
 
-def test_what_cannot_be_done_is_one_line(command: Command) -> None:
+def test_a_command_that_fails_prints_one_line(command: Command) -> None:
     command("create", "--name", "bob")
     for refused in (
         command.refused("create", "--name", "bob"),
@@ -113,7 +113,7 @@ def test_what_cannot_be_done_is_one_line(command: Command) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", ""])
-def test_a_limit_that_is_no_number_is_refused(command: Command, number: str) -> None:
+def test_a_limit_that_is_not_a_number_is_refused(command: Command, number: str) -> None:
     with pytest.raises(SystemExit):
         keys.main(["create", "--name", "bob", "--concurrent-jobs", number])
     assert command("list") == "There are no keys.\n"
@@ -142,7 +142,7 @@ def test_a_running_servers_own_redis_is_used(own_folder: Path, capsys: pytest.Ca
     claim.release()
 
 
-def test_a_data_folder_that_cannot_be_used_is_one_line(
+def test_an_unusable_data_folder_gives_one_line(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own_folder / "file").touch()

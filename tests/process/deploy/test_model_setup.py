@@ -12,7 +12,7 @@ from deploy.processes.stack import Stack
 from deploy.setup.preflight import PreflightError
 
 
-def test_the_line_has_the_step_and_how_far_it_is() -> None:
+def test_the_line_shows_the_step_and_its_progress() -> None:
     progress = ModelProgress()
     for line, shown in [
         ("Downloading the model (93 MB, once)\n", "Downloading the model (93 MB, once)"),
@@ -25,7 +25,7 @@ def test_the_line_has_the_step_and_how_far_it_is() -> None:
         assert str(progress) == shown
 
 
-def test_a_model_that_cannot_be_had_is_one_line_with_the_reason(
+def test_an_unavailable_model_gives_one_line_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(model_setup, "MODEL", ("models.base_model", "--base-model", "./no/such/folder"))

@@ -25,7 +25,7 @@ def test_a_port_that_nobody_uses_is_free() -> None:
     check_port_free(LOOPBACK, free_port())
 
 
-def test_a_busy_port_is_one_line_that_names_it(listener: socket.socket) -> None:
+def test_a_busy_port_gives_one_line_that_names_it(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     with pytest.raises(PreflightError, match=f"port {port} .*in use.*--port"):
         check_port_free(LOOPBACK, port)
@@ -37,13 +37,13 @@ def test_an_address_that_is_not_ours_is_named(host: str) -> None:
         check_port_free(host, 5000)
 
 
-def test_an_unreachable_redis_is_one_line_that_says_what_to_do() -> None:
+def test_an_unreachable_redis_gives_one_line_that_says_what_to_do() -> None:
     with pytest.raises(PreflightError, match="SLM_REDIS_URL") as caught:
         check_redis(f"redis://{LOOPBACK}:{free_port()}/0")
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_that_is_no_redis_url_is_refused() -> None:
+def test_an_address_that_is_not_a_redis_url_is_refused() -> None:
     with pytest.raises(PreflightError, match="SLM_REDIS_URL"):
         check_redis("http://127.0.0.1:6379")
 
@@ -62,7 +62,7 @@ def test_an_address_that_is_no_redis_url_is_refused() -> None:
         ("localhost.example.org", False),
     ],
 )
-def test_only_addresses_of_loopback_are_loopback(host: str, expected: bool) -> None:
+def test_only_loopback_addresses_count_as_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
@@ -77,7 +77,7 @@ def test_only_addresses_of_loopback_are_loopback(host: str, expected: bool) -> N
         (Settings(host="0.0.0.0", published_host="192.0.2.7"), False, False),
     ],
 )
-def test_other_machines_are_served_with_keys_or_on_the_operators_word(
+def test_other_machines_are_served_only_with_keys_or_if_the_operator_says_so(
     settings: Settings, has_key: bool, may_start: bool
 ) -> None:
     redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)

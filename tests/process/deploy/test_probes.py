@@ -43,11 +43,11 @@ def probe(tmp_path: Path, port: int, pid: int | None) -> str | None:
     return Probes(stack, lambda _name: pid).all()["api"]()
 
 
-def test_an_api_that_is_ours_and_answers_is_ready(tmp_path: Path, port: int) -> None:
+def test_our_api_is_ready_when_it_answers(tmp_path: Path, port: int) -> None:
     assert probe(tmp_path, port, os.getpid()) == f"answers at http://127.0.0.1:{port}"
 
 
-def test_another_server_at_our_address_is_not_taken_for_ours(tmp_path: Path, port: int) -> None:
+def test_another_server_at_our_address_is_not_mistaken_for_ours(tmp_path: Path, port: int) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ours:
         assert probe(tmp_path, port, ours.pid) is None
         ours.communicate(b"\n")

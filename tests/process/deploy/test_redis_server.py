@@ -45,7 +45,7 @@ def data_folder(temporary: Path) -> Path:
     return folder
 
 
-def test_the_redis_program_of_the_wheel_runs() -> None:
+def test_the_redis_program_from_the_wheel_runs() -> None:
     done = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True)
     assert "server v=" in done.stdout
 
@@ -75,7 +75,7 @@ def test_a_path_too_long_for_a_socket_gets_a_private_folder_elsewhere(temporary:
     assert socket_path(other) != path
 
 
-def test_a_data_folder_that_others_can_enter_holds_no_socket(data_folder: Path, temporary: Path) -> None:
+def test_a_data_folder_that_others_can_enter_has_no_socket(data_folder: Path, temporary: Path) -> None:
     data_folder.chmod(0o755)  # as on a file system that keeps no rights
     assert socket_path(data_folder).parent.parent == temporary
     assert socket_path(data_folder).parent != data_folder
@@ -92,7 +92,7 @@ def test_a_file_system_without_sockets_gets_one_elsewhere(
 @pytest.mark.parametrize(
     "squat", [lambda path: path.mkdir(0o777) or path.chmod(0o777), lambda path: path.symlink_to("/tmp")]
 )
-def test_a_folder_that_somebody_else_made_there_is_refused_in_words(temporary: Path, squat: object) -> None:
+def test_a_folder_that_somebody_else_made_there_is_refused_with_a_reason(temporary: Path, squat: object) -> None:
     folder = temporary / ("long" * 30)
     claim_data_dir(folder).release()
     place = socket_path(folder).parent
@@ -102,7 +102,7 @@ def test_a_folder_that_somebody_else_made_there_is_refused_in_words(temporary: P
         socket_path(folder)
 
 
-def test_a_socket_that_a_killed_server_left_is_no_obstacle(data_folder: Path) -> None:
+def test_a_socket_left_by_a_killed_server_does_no_harm(data_folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(data_folder / "redis.sock"))
     assert socket_path(data_folder) == data_folder / "redis.sock"
@@ -124,7 +124,7 @@ def keys(data_dir: Path) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_ten_pairs_of_starts_at_the_same_moment_never_meet(tmp_path: Path) -> None:
+def test_ten_pairs_of_simultaneous_starts_never_share_a_redis(tmp_path: Path) -> None:
     for pair in range(PAIRS):
         folders = [tmp_path / f"{pair}{side}" for side in "ab"]
         with ExitStack() as both:
@@ -151,7 +151,7 @@ def strangers_redis(path: Path, folder: Path) -> Iterator[int]:
             process.kill()
 
 
-def test_a_strangers_redis_at_our_address_gives_way(data_folder: Path, tmp_path: Path) -> None:
+def test_another_redis_at_our_address_is_replaced(data_folder: Path, tmp_path: Path) -> None:
     claim = claim_data_dir(data_folder)
     with strangers_redis(data_folder / "redis.sock", tmp_path / "strange") as stranger:
         server = own_redis.embedded(Settings(data_dir=data_folder))
@@ -161,7 +161,7 @@ def test_a_strangers_redis_at_our_address_gives_way(data_folder: Path, tmp_path:
     claim.release()
 
 
-def test_a_strangers_redis_that_takes_our_address_over_is_refused_in_words(data_folder: Path, tmp_path: Path) -> None:
+def test_another_redis_that_takes_over_our_address_is_refused_with_a_reason(data_folder: Path, tmp_path: Path) -> None:
     claim = claim_data_dir(data_folder)
     late = tmp_path / "late"
     late.write_text("#!/bin/sh\nexec sleep 600\n")
@@ -176,7 +176,7 @@ def test_a_strangers_redis_that_takes_our_address_over_is_refused_in_words(data_
     claim.release()
 
 
-def test_a_strangers_client_does_not_get_in(data_folder: Path) -> None:
+def test_a_client_without_the_password_is_refused(data_folder: Path) -> None:
     claim = claim_data_dir(data_folder)
     server = own_redis.embedded(Settings(data_dir=data_folder))
     with own_redis.running(server, claim.inherited):
@@ -186,7 +186,7 @@ def test_a_strangers_client_does_not_get_in(data_folder: Path) -> None:
     claim.release()
 
 
-def test_no_command_line_and_no_open_file_holds_the_password(data_folder: Path) -> None:
+def test_no_command_line_and_no_readable_file_contains_the_password(data_folder: Path) -> None:
     claim = claim_data_dir(data_folder)
     server = own_redis.embedded(Settings(data_dir=data_folder))
     assert server.password not in " ".join(server.command())

@@ -24,7 +24,7 @@ def signal_handlers() -> Iterator[None]:
 
 @pytest.mark.usefixtures("signal_handlers")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_asks_for_a_stop(number: signal.Signals) -> None:
+def test_a_signal_requests_a_stop(number: signal.Signals) -> None:
     asked: list[bool] = []
     serve.stop_on_signals(lambda: asked.append(True))
     signal.raise_signal(number)
@@ -44,7 +44,7 @@ def test_a_server_under_nohup_outlives_its_terminal() -> None:
     ("host", "insecure", "warns"),
     [("127.0.0.1", True, False), ("0.0.0.0", True, True), ("192.0.2.7", True, True), ("0.0.0.0", False, False)],
 )
-def test_serving_other_machines_without_keys_is_warned_of(
+def test_serving_other_machines_without_keys_gives_a_warning(
     host: str, insecure: bool, warns: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve._warn_if_open(Settings(host=host, insecure=insecure))
@@ -60,7 +60,7 @@ def test_a_console_that_has_gone_away_does_not_end_the_server() -> None:
     assert done.returncode == 0
 
 
-def test_paths_are_meant_from_where_the_person_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_start_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     given = Settings(data_dir=Path("data"), lora_path=Path("adapter"), base_model="model")
@@ -70,7 +70,7 @@ def test_paths_are_meant_from_where_the_person_stands(tmp_path: Path, monkeypatc
     assert settings.base_model == str(tmp_path / "model")
 
 
-def test_a_gguf_file_is_meant_from_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_of_a_gguf_file_starts_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.gguf").touch()
     settings = serve._with_absolute_paths(Settings(base_model="model.gguf"))

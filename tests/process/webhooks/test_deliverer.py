@@ -86,7 +86,7 @@ def site(start_api: StartApi) -> Site:
     return Site(start_api(webhook_secret=SECRET))
 
 
-def test_an_ended_job_is_told_of_once(site: Site) -> None:
+def test_an_ended_job_is_delivered_once(site: Site) -> None:
     job_id = site.ended_job()
     assert site.webhook(job_id) == {"state": "pending", "attempts": 0, "last_error": None}
     assert site.deliver() == 1
@@ -99,12 +99,12 @@ def test_an_ended_job_is_told_of_once(site: Site) -> None:
     assert site.webhook(job_id) == {"state": "delivered", "attempts": 1, "last_error": None}
 
 
-def test_a_job_without_a_url_tells_nobody(site: Site) -> None:
+def test_a_job_without_a_url_delivers_nothing(site: Site) -> None:
     site.api.generate()
     assert site.deliver() == 0
 
 
-def test_what_failed_is_tried_again_later_and_later_and_then_no_more(site: Site) -> None:
+def test_a_failed_delivery_is_retried_with_growing_pauses_and_then_given_up(site: Site) -> None:
     job_id = site.ended_job()
     for number, delay_s in enumerate(RETRY_AFTER_S, start=1):
         site.mailbox.failures = [DeliveryFailed(f"failure {number}")]
@@ -131,14 +131,14 @@ def test_a_delivery_after_a_failure_forgets_the_failure(site: Site) -> None:
     assert site.webhook(job_id) == {"state": "delivered", "attempts": 2, "last_error": None}
 
 
-def test_a_final_failure_is_not_tried_again(site: Site) -> None:
+def test_a_permanent_failure_is_not_retried(site: Site) -> None:
     job_id = site.ended_job()
     site.mailbox.failures = [DeliveryFailed("a private address", is_final=True)]
     site.deliver()
     assert site.webhook(job_id) == {"state": "failed", "attempts": 1, "last_error": "a private address"}
 
 
-def test_a_bug_in_one_delivery_stops_no_other(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_in_one_delivery_does_not_stop_the_others(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     jobs = [site.ended_job() for _ in range(3)]
     site.mailbox.failures = [ZeroDivisionError()]
     assert site.deliver() == 3
@@ -147,7 +147,7 @@ def test_a_bug_in_one_delivery_stops_no_other(site: Site, caplog: pytest.LogCapt
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_what_a_process_had_taken_when_it_died_comes_back(site: Site) -> None:
+def test_deliveries_taken_by_a_process_that_died_become_due_again(site: Site) -> None:
     job_id = site.ended_job()
     [leased] = WebhookQueue(site.api.redis, job_ttl_s=TTL_S).take(SHARES, lease_s=LEASE_S)  # and it dies
     assert site.deliver() == 0
@@ -187,7 +187,7 @@ def test_a_job_stays_until_its_webhook_is_done_and_expires_then(site: Site) -> N
     assert 0 < redis.ttl(keys.log(job_id)) <= TTL_S
 
 
-def test_a_job_that_is_gone_is_forgotten(site: Site) -> None:
+def test_the_webhook_of_an_expired_job_is_forgotten(site: Site) -> None:
     job_id = site.ended_job()
     site.api.redis.delete(keys.job(job_id))
     assert site.deliver() == 0
@@ -242,7 +242,7 @@ def end_many(site: Site, count: int, url: str, owner: str = "anonymous") -> None
             site.api.finish(job_id)
 
 
-def test_a_receiver_that_hangs_holds_up_no_other(site: Site, hanging: Hanging) -> None:
+def test_a_receiver_that_hangs_does_not_delay_the_others(site: Site, hanging: Hanging) -> None:
     end_many(site, 60, "https://hangs.example.org/")
     stuck = site.deliverer.start_due()
     assert len(stuck) == FEW.receiver
@@ -253,7 +253,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(site: Site, hanging: Hanging) -
     hanging.let_go(stuck)
 
 
-def test_an_owner_whose_receivers_hang_holds_up_no_other(site: Site, hanging: Hanging) -> None:
+def test_an_owner_with_hanging_receivers_does_not_delay_the_others(site: Site, hanging: Hanging) -> None:
     end_many(site, 20, "https://{}.example.org/", owner="ann")
     stuck = site.deliverer.start_due()
     assert len(stuck) == FEW.owner
@@ -264,7 +264,7 @@ def test_an_owner_whose_receivers_hang_holds_up_no_other(site: Site, hanging: Ha
     hanging.let_go(stuck)
 
 
-def test_the_next_place_is_for_the_owner_with_the_fewest(site: Site, hanging: Hanging) -> None:
+def test_the_owner_with_the_fewest_attempts_comes_next(site: Site, hanging: Hanging) -> None:
     for owner in ("ann", "bob"):
         end_many(site, 20, "https://{}.example.org/", owner=owner)
     stuck = site.deliverer.start_due()
@@ -279,7 +279,7 @@ def test_the_next_place_is_for_the_owner_with_the_fewest(site: Site, hanging: Ha
     hanging.let_go(stuck)
 
 
-def test_the_end_of_an_attempt_makes_room_at_once(site: Site) -> None:
+def test_the_end_of_an_attempt_makes_room_immediately(site: Site) -> None:
     """Not with the next look, a second later: a hundred messages to one receiver go eight at a time."""
     end_many(site, 2 * SHARES.receiver, URL)
     assert site.deliver() == SHARES.receiver

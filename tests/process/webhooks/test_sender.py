@@ -62,7 +62,7 @@ def post(sender: Sender, url: str) -> None:
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"204 No Content", b"299 Fine"])
-def test_any_2xx_is_a_delivery_whatever_follows_it(sender: Sender, status: bytes) -> None:
+def test_any_2xx_is_a_delivery_whatever_its_body(sender: Sender, status: bytes) -> None:
     with Receiver(say(b"HTTP/1.1 " + status + b"\r\nContent-Length: 1000000\r\n\r\nno more comes")) as receiver:
         post(sender, receiver.url)
     head, _, body = receiver.request.partition(b"\r\n\r\n")
@@ -74,7 +74,7 @@ def test_any_2xx_is_a_delivery_whatever_follows_it(sender: Sender, status: bytes
 
 
 @pytest.mark.parametrize("status", [b"301 Moved", b"307 Temporary", b"400 Bad", b"404 No", b"410 Gone", b"500 Oops"])
-def test_any_other_status_is_none_and_a_redirect_is_not_followed(sender: Sender, status: bytes) -> None:
+def test_any_other_status_is_a_failure_and_a_redirect_is_not_followed(sender: Sender, status: bytes) -> None:
     with (
         Receiver(say(b"HTTP/1.1 204 OK\r\n\r\n")) as elsewhere,
         Receiver(say(b"HTTP/1.1 " + status + b"\r\nLocation: " + elsewhere.url.encode() + b"\r\n\r\n")) as receiver,
@@ -95,25 +95,25 @@ def test_any_other_status_is_none_and_a_redirect_is_not_followed(sender: Sender,
     ],
     ids=["hangs up", "is no web server", "no status", "endless header"],
 )
-def test_an_answer_that_is_none_is_a_failure(sender: Sender, talk: Talk) -> None:
+def test_an_answer_that_is_not_http_is_a_failure(sender: Sender, talk: Talk) -> None:
     with Receiver(talk) as receiver, pytest.raises(DeliveryFailed):
         post(sender, receiver.url)
 
 
-def test_nobody_at_home_is_a_failure(sender: Sender) -> None:
+def test_a_refused_connection_is_a_failure(sender: Sender) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(DeliveryFailed, match="ConnectionRefusedError"):
         post(sender, f"http://127.0.0.1:{port}/")
 
 
-def test_a_name_that_is_none_is_a_failure_that_may_pass(sender: Sender) -> None:
+def test_an_unknown_name_is_a_temporary_failure(sender: Sender) -> None:
     with pytest.raises(DeliveryFailed, match="gaierror") as failed:
         post(sender, "http://no-such-host.invalid/")
     assert not failed.value.is_final
 
 
-def test_a_receiver_that_drips_is_cut_off() -> None:
+def test_a_slow_receiver_is_cut_off() -> None:
     """Each byte comes long before a socket's time-out would."""
     receiver: Receiver
 
@@ -126,7 +126,7 @@ def test_a_receiver_that_drips_is_cut_off() -> None:
         post(Sender(allow_private=True, timeout_s=0.3), receiver.url)
 
 
-def test_a_receiver_that_is_silent_is_cut_off() -> None:
+def test_a_silent_receiver_is_cut_off() -> None:
     receiver: Receiver
     with (
         Receiver(lambda *_: receiver.is_done.wait(TIMEOUT_S) and None) as receiver,
@@ -154,7 +154,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[list
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:127.0.0.1"]])
-def test_a_name_with_a_private_address_is_refused_for_good(
+def test_a_name_with_a_private_address_is_refused_permanently(
     monkeypatch: pytest.MonkeyPatch, addresses: list[str]
 ) -> None:
     with Receiver(say(b"HTTP/1.1 204 OK\r\n\r\n")) as receiver, names(monkeypatch, addresses):
@@ -175,7 +175,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
     assert f"Host: hooks.example.org:{receiver.port}".encode() in receiver.request
 
 
-def test_the_next_address_is_tried_where_one_takes_no_connection(
+def test_the_next_address_is_tried_if_one_refuses_the_connection(
     monkeypatch: pytest.MonkeyPatch, sender: Sender
 ) -> None:
     with (
@@ -186,7 +186,7 @@ def test_the_next_address_is_tried_where_one_takes_no_connection(
     assert receiver.request.endswith(b"the body")
 
 
-def test_tls_asks_for_the_name_and_trusts_no_stranger(monkeypatch: pytest.MonkeyPatch, sender: Sender) -> None:
+def test_tls_checks_the_name_and_trusts_no_unknown_certificate(monkeypatch: pytest.MonkeyPatch, sender: Sender) -> None:
     hello = []
 
     def listen(connection: socket.socket, _: bytes) -> None:

@@ -25,14 +25,14 @@ def add_checkpoint(checkpoints: Checkpoints, step: int, *, complete: bool = True
     return folder
 
 
-def test_a_run_goes_on_from_its_last_checkpoint(checkpoints: Checkpoints) -> None:
+def test_a_run_continues_from_its_last_checkpoint(checkpoints: Checkpoints) -> None:
     checkpoints.begin(RUN)
     add_checkpoint(checkpoints, 20)
     last = add_checkpoint(checkpoints, 100)
     assert checkpoints.resume(RUN) == last
 
 
-def test_a_checkpoint_that_was_cut_off_while_being_written_is_passed_over(checkpoints: Checkpoints) -> None:
+def test_an_incomplete_checkpoint_is_skipped(checkpoints: Checkpoints) -> None:
     checkpoints.begin(RUN)
     whole = add_checkpoint(checkpoints, 20)
     add_checkpoint(checkpoints, 40, complete=False)
@@ -54,7 +54,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_option_that_differs(che
         checkpoints.resume(RUN | {"rank": 4})
 
 
-def test_a_new_run_leaves_nothing_of_the_old_one_to_resume_from(checkpoints: Checkpoints) -> None:
+def test_a_new_run_deletes_the_checkpoints_of_the_old_one(checkpoints: Checkpoints) -> None:
     checkpoints.begin(RUN)
     add_checkpoint(checkpoints, 20)
     checkpoints.begin(RUN | {"rank": 4})

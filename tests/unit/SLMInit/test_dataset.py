@@ -31,7 +31,7 @@ def test_pairs_come_in_the_order_of_the_file(file: Path) -> None:
     assert read_pairs(file) == [Pair("A?", "B."), Pair(" C?", "D.")]
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(file: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(file: Path) -> None:
     file.write_bytes(f"\N{BYTE ORDER MARK}{GOOD}\r\n{GOOD}\r\n".encode())
     assert read_pairs(file) == [Pair("A?", "B.")] * 2
 
@@ -63,16 +63,16 @@ def test_a_bad_line_is_named_by_file_line_and_field(file: Path, line: bytes, rea
     assert reason in text
 
 
-def test_a_dataset_without_enough_to_train_and_to_test_is_refused(file: Path) -> None:
+def test_a_dataset_that_is_too_small_is_refused(file: Path) -> None:
     file.write_text(GOOD)
     assert "at least 2 pairs, one to train on and one to test with; it has 1" in error_of(file)
 
 
-def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+def test_a_missing_file_is_named(file: Path) -> None:
     assert "No such file" in error_of(file)
 
 
-def test_the_held_out_pairs_are_a_tenth_that_the_seed_decides() -> None:
+def test_the_seed_decides_which_tenth_of_the_pairs_is_held_out() -> None:
     pairs = [Pair(str(number), "x") for number in range(50)]
     train, held_out = split(pairs, seed=1)
     assert (len(train), len(held_out)) == (45, 5)
@@ -86,7 +86,7 @@ def test_there_is_always_a_pair_held_out_and_never_more_than_two_hundred() -> No
     assert len(split([Pair(str(number), "x") for number in range(5000)], seed=0)[1]) == 200
 
 
-def test_the_shipped_dataset_is_varied_and_speaks_with_one_voice() -> None:
+def test_the_shipped_dataset_is_varied_and_consistent() -> None:
     pairs = read_pairs(DEFAULT_DATA)
     assert len(pairs) >= 150
     assert len({pair.instruction.lower() for pair in pairs}) == len(pairs)

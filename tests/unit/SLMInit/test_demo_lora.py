@@ -33,11 +33,11 @@ def test_it_fits_the_default_model() -> None:
     assert (info.base_model, info.rank) == (DEFAULT_BASE_MODEL, 8)
 
 
-def test_it_brings_the_prompt_it_was_trained_with() -> None:
+def test_it_contains_the_prompt_it_was_trained_with() -> None:
     assert (DEMO / "chat_template.jinja").read_text() == INSTRUCTION_TEMPLATE
 
 
-def test_it_is_small_and_holds_nothing_that_serving_does_not_need() -> None:
+def test_it_is_small_and_contains_only_files_for_serving() -> None:
     assert (DEMO / "adapter_model.safetensors").stat().st_size <= 2_000_000
     assert {path.name for path in DEMO.iterdir()} == {
         "README.md",

@@ -53,13 +53,13 @@ def test_a_special_token_written_out_in_the_data_is_plain_text(tokenizer: PreTra
     assert tokenizer.decode(row["input_ids"]).endswith(f"Say {EOS}\n\n### Response:\n{EOS} it is.{EOS}")
 
 
-def test_pairs_that_are_too_long_are_left_out_and_never_cut(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_pairs_that_are_too_long_are_omitted_and_never_cut(tokenizer: PreTrainedTokenizerFast) -> None:
     fits, exceeds = Pair("Hi", "x" * 10), Pair("Hi", "x" * 11)
     rows = encode([fits, exceeds], tokenizer, max_length=len(PROMPT) + 11)
     assert [len(row["input_ids"]) for row in rows] == [len(PROMPT) + 11]
 
 
-def test_a_batch_is_padded_on_the_right_with_nothing_that_counts() -> None:
+def test_a_batch_is_padded_on_the_right_with_ignored_tokens() -> None:
     rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8], "labels": [8]}]
     batch = {name: tensor.tolist() for name, tensor in Collator(pad_id=9)(rows).items()}
     assert batch == {

@@ -80,12 +80,12 @@ def test_nothing_is_public_but_health_and_the_pages(api: Api) -> None:
     assert public - asks_by_itself == pages | {"health.healthz", "health.readyz"}
 
 
-def test_the_metrics_are_an_admins(guarded: Guarded) -> None:
+def test_only_admins_see_the_metrics(guarded: Guarded) -> None:
     asked = {who: guarded.ask(who, "GET", "/metrics").status_code for who in (None, "ann", "root")}
     assert asked == {None: 401, "ann": 403, "root": 200}
 
 
-def test_every_route_that_is_not_public_refuses_who_has_no_key(guarded: Guarded) -> None:
+def test_every_route_that_is_not_public_requires_a_key(guarded: Guarded) -> None:
     app = guarded.api.client.application
     asked = 0
     for rule in app.url_map.iter_rules():
@@ -99,7 +99,7 @@ def test_every_route_that_is_not_public_refuses_who_has_no_key(guarded: Guarded)
     assert asked >= 10
 
 
-def test_hosts_process_ids_and_paths_are_for_admins_only(guarded: Guarded) -> None:
+def test_only_admins_see_hosts_process_ids_and_paths(guarded: Guarded) -> None:
     guarded.api.worker.report = guarded.api.worker.report.but(
         base_model="/srv/models/gpt2", state=WorkerState.FAILED, error="/srv/models/gpt2 is empty"
     )
@@ -142,7 +142,7 @@ def test_every_route_of_an_admin_refuses_a_user(guarded: Guarded) -> None:
     assert {"/slm/load", "/slm/unload", "/slm/quarantine"} <= asked
 
 
-def test_a_route_without_a_rule_is_an_admins(guarded: Guarded) -> None:
+def test_a_route_without_a_rule_is_for_admins(guarded: Guarded) -> None:
     del rules_of(guarded.api.client.application)["usage"]
     assert guarded.ask("ann", "GET", "/slm/usage").status_code == 403
     assert guarded.ask("root", "GET", "/slm/usage").status_code == 200
@@ -179,7 +179,7 @@ def test_no_other_sites_page_uses_a_server_without_keys(api: Api, headers: dict[
     assert answer.status_code == status
 
 
-def test_a_key_speaks_for_itself_wherever_the_page_is_from(guarded: Guarded) -> None:
+def test_a_key_is_enough_whatever_the_pages_origin(guarded: Guarded) -> None:
     headers = {"Host": "slm.example.org", "Origin": "https://chat.example.org"}
     assert guarded.ask("ann", "GET", "/slm/info", headers=headers).status_code == 200
 
@@ -194,7 +194,7 @@ def test_a_key_speaks_for_itself_wherever_the_page_is_from(guarded: Guarded) -> 
         ({"host": "127.example.org"}, 401),
     ],
 )
-def test_a_server_without_keys_serves_nobody_elsewhere_unless_it_was_told_to(
+def test_a_server_without_keys_serves_other_machines_only_if_it_is_configured_to(
     start_api: StartApi, settings: dict[str, Any], status: int
 ) -> None:
     """Also one whose keys got lost."""
@@ -230,7 +230,7 @@ def test_a_key_can_be_sent_in_either_header(guarded: Guarded, headers: dict[str,
         {"X-API-Key": "é"},
     ],
 )
-def test_what_is_no_key_is_refused(guarded: Guarded, headers: dict[str, str]) -> None:
+def test_an_invalid_key_is_refused(guarded: Guarded, headers: dict[str, str]) -> None:
     sent = {name: value.format(guarded.secrets["ann"]) for name, value in headers.items()}
     answer = guarded.api.client.get("/slm/info", headers=sent)
     assert (answer.status_code, answer.json["code"]) == (401, "invalid_api_key")
@@ -238,7 +238,7 @@ def test_what_is_no_key_is_refused(guarded: Guarded, headers: dict[str, str]) ->
     assert guarded.secrets["ann"] not in answer.text
 
 
-def test_a_key_in_the_url_is_no_key(guarded: Guarded) -> None:
+def test_a_key_in_the_url_is_ignored(guarded: Guarded) -> None:
     path = f"/slm/info?api_key={guarded.secrets['ann']}&access_token={guarded.secrets['ann']}"
     assert guarded.api.client.get(path).status_code == 401
 
@@ -250,13 +250,13 @@ def test_the_pages_and_health_need_no_key(guarded: Guarded, path: str) -> None:
     answer.close()
 
 
-def test_what_does_not_exist_is_told_to_everybody(guarded: Guarded) -> None:
+def test_everybody_gets_a_404_for_an_unknown_path(guarded: Guarded) -> None:
     assert guarded.api.client.get("/slm/nothing").status_code == 404
     assert guarded.api.client.put("/slm/generate").status_code == 405
     assert guarded.api.client.options("/slm/generate").status_code == 200
 
 
-def test_a_revoked_key_opens_nothing_after_a_moment() -> None:
+def test_a_revoked_key_is_rejected_within_two_seconds() -> None:
     redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
     store, now = ApiKeyStore(redis), [100.0]
     secret = store.create("ann", Role.USER)
@@ -287,7 +287,7 @@ def test_the_keys_are_not_read_for_every_request() -> None:
 # -- whose jobs --------------------------------------------------------------------------------------------------------
 
 
-def test_a_user_sees_and_touches_their_own_jobs_only(guarded: Guarded) -> None:
+def test_a_user_can_only_access_their_own_jobs(guarded: Guarded) -> None:
     job_id = guarded.generate("ann").json["job_id"]
     of_a_job: list[Callable[[str, str], TestResponse]] = [
         lambda who, job: guarded.ask(who, "GET", f"/slm/jobs/{job}"),
@@ -308,7 +308,7 @@ def test_a_user_sees_and_touches_their_own_jobs_only(guarded: Guarded) -> None:
             assert touch(who, job_id).status_code == 200
 
 
-def test_lists_and_accounts_are_the_callers(guarded: Guarded) -> None:
+def test_lists_and_usage_belong_to_the_caller(guarded: Guarded) -> None:
     jobs = {who: guarded.generate(who).json["job_id"] for who in ("ann", "bob", "root")}
     listed = {who: {job["job_id"] for job in guarded.ask(who, "GET", "/slm/jobs").json["jobs"]} for who in jobs}
     assert listed == {"ann": {jobs["ann"]}, "bob": {jobs["bob"]}, "root": set(jobs.values())}
@@ -316,7 +316,7 @@ def test_lists_and_accounts_are_the_callers(guarded: Guarded) -> None:
     assert (used["owner"], used["jobs"]) == ("ann", 1)
 
 
-def test_an_idempotency_key_is_its_owners(guarded: Guarded) -> None:
+def test_an_idempotency_key_belongs_to_its_owner(guarded: Guarded) -> None:
     headers = {"Idempotency-Key": "same"}
     jobs = [
         guarded.ask(who, "POST", "/slm/generate", json={"prompt": "Hi"}, headers=headers).json["job_id"]
@@ -332,7 +332,7 @@ def limit(guarded: Guarded, **limits: int) -> None:
     guarded.keys.change("ann", limits)
 
 
-def test_requests_over_the_rate_are_refused_and_say_when_to_come_again(guarded: Guarded) -> None:
+def test_requests_over_the_rate_are_refused_and_say_when_to_try_again(guarded: Guarded) -> None:
     limit(guarded, requests_per_minute=2)
     first, second, third = (guarded.generate("ann") for _ in range(3))
     assert (first.status_code, second.status_code, third.status_code) == (200, 200, 429)
@@ -372,7 +372,7 @@ def test_tokens_over_the_days_limit_are_refused(guarded: Guarded) -> None:
     assert guarded.generate("bob").status_code == 200
 
 
-def test_requests_at_once_cannot_come_to_more_tokens_than_the_days_limit(waiting: Guarded) -> None:
+def test_concurrent_requests_cannot_exceed_the_days_limit(waiting: Guarded) -> None:
     most = 100
     limit(waiting, tokens_per_day=1000)
 
@@ -388,7 +388,7 @@ def test_requests_at_once_cannot_come_to_more_tokens_than_the_days_limit(waiting
     assert statuses[202] * most <= 1000
 
 
-def test_a_revoked_key_enters_no_job_although_a_process_knows_it_still(guarded: Guarded) -> None:
+def test_a_revoked_key_submits_no_job_although_a_process_still_caches_it(guarded: Guarded) -> None:
     assert guarded.generate("ann").status_code == 200
     guarded.keys.revoke("ann")
     refused = guarded.generate("ann", **{"async": True})
@@ -424,7 +424,7 @@ def test_a_stream_ends_with_an_error_frame_when_its_reader_may_no_longer_see_the
         answer.close()
 
 
-def test_a_stream_over_the_limit_is_an_answer_and_no_stream(waiting: Guarded) -> None:
+def test_a_stream_over_the_limit_is_refused_with_a_plain_answer(waiting: Guarded) -> None:
     limit(waiting, concurrent_jobs=1)
     waiting.submit("ann")
     refused = waiting.ask("ann", "POST", "/slm/stream", json={"prompt": "Hi"})
@@ -473,7 +473,7 @@ def test_streams_over_the_limit_are_refused_until_one_ends(start_api: StartApi, 
     again.close()
 
 
-def test_what_is_no_stream_in_the_end_counts_as_none(guarded: Guarded) -> None:
+def test_a_request_that_does_not_become_a_stream_is_not_counted(guarded: Guarded) -> None:
     limit(guarded, open_streams=1)
     for _ in range(3):
         assert guarded.ask("ann", "GET", f"/slm/jobs/{UNKNOWN}/stream").status_code == 404
@@ -485,7 +485,7 @@ def test_what_is_no_stream_in_the_end_counts_as_none(guarded: Guarded) -> None:
         guarded.ask("ann", "GET", f"/slm/jobs/{job_id}/stream").get_data()
 
 
-def test_no_answer_and_no_log_line_has_a_key_in_it(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_answer_and_no_log_line_contains_a_key(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     answers = [guarded.generate("ann"), guarded.ask("ann", "GET", "/slm/quarantine"), guarded.ask("ann", "GET", "/no")]
     for text in [caplog.text, *(answer.text + str(answer.headers) for answer in answers)]:

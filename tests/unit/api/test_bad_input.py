@@ -163,7 +163,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_field(api: Api, field: str,
 
 
 @pytest.mark.parametrize(("field", "value"), cases(RIGHT))
-def test_a_value_at_the_edge_is_taken(api: Api, field: str, value: Any) -> None:
+def test_a_value_at_the_edge_is_accepted(api: Api, field: str, value: Any) -> None:
     answer = api.generate(**{field: value})
     assert answer.status_code == 200, answer.json
 
@@ -176,7 +176,7 @@ def test_the_message_says_what_would_be_right_and_what_was_sent(api: Api) -> Non
     )
 
 
-def test_a_number_that_json_does_not_have_is_refused_in_a_schema_too(api: Api) -> None:
+def test_a_number_that_is_not_json_is_refused_in_a_schema_too(api: Api) -> None:
     schema = b'{"type": "json_schema", "json_schema": {"schema": {"const": 1e999}}}'
 
     answer = api.client.post(
@@ -201,7 +201,7 @@ def test_an_answer_has_one_form_at_most(api: Api, fields: dict[str, Any], param:
     assert "must not be used together with" in answer.json["error"]
 
 
-def test_the_least_length_is_measured_by_the_longest(api: Api) -> None:
+def test_the_minimum_length_is_limited_by_the_maximum(api: Api) -> None:
     refused = api.generate(max_new_tokens=5, min_new_tokens=6)
 
     assert (refused.status_code, refused.json["param"]) == (400, "min_new_tokens")
@@ -260,7 +260,7 @@ def test_an_unknown_field_is_named(api: Api, path: str, name: str) -> None:
     ids=lambda body: repr(body[:20]),
 )
 @pytest.mark.parametrize("path", POST_PATHS)
-def test_a_body_that_is_no_json_object_is_refused(api: Api, path: str, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(api: Api, path: str, body: bytes) -> None:
     answer = api.client.post(path, data=body, content_type=JSON)
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
     assert answer.json["error"].startswith("The body ")
@@ -299,14 +299,14 @@ MANY = 10_000
         (BatchBody, {"metadata": dict.fromkeys(map(str, range(MANY)), 1)}),
     ],
 )
-def test_of_many_wrong_values_no_more_is_looked_at_than_is_told(schema: type[Strict], fields: dict[str, Any]) -> None:
+def test_only_the_reported_wrong_values_are_looked_at(schema: type[Strict], fields: dict[str, Any]) -> None:
     """A list of half a million of them kept the API busy for seconds."""
     with pytest.raises(ValidationError) as refused:
         schema.model_validate(fields)
     assert refused.value.error_count() < 10
 
 
-def test_a_large_value_is_shown_by_its_beginning() -> None:
+def test_only_the_beginning_of_a_large_value_is_shown() -> None:
     assert shown([[]] * MANY) == "[" + "[], " * 14 + "[],..."
     assert shown("x" * MANY) == "'" + "x" * 59 + "..."
     assert shown({"a": 1.5}) == '{"a": 1.5}'
@@ -322,7 +322,7 @@ bodies = st.dictionaries(st.sampled_from(sorted(WRONG)) | st.text(max_size=5), j
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=bodies)
-def test_no_body_brings_the_server_down(api: Api, body: dict[str, Any]) -> None:
+def test_no_body_crashes_the_server(api: Api, body: dict[str, Any]) -> None:
     answer = api.client.post("/slm/generate", data=json.dumps(body).encode(), content_type=JSON)
     assert answer.status_code in (200, 202, 400)
     assert answer.json["success"] is (answer.status_code < 400)
@@ -330,6 +330,6 @@ def test_no_body_brings_the_server_down(api: Api, body: dict[str, Any]) -> None:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=64))
-def test_no_bytes_bring_the_server_down(api: Api, body: bytes) -> None:
+def test_no_bytes_crash_the_server(api: Api, body: bytes) -> None:
     for path in POST_PATHS:
         assert api.client.post(path, data=body, content_type=JSON).status_code in (200, 400)

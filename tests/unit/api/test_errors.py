@@ -46,7 +46,7 @@ def test_an_unknown_path_is_404(api: Api, path: str) -> None:
         ("POST", "/", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_a_wrong_method_is_405_and_tells_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
+def test_a_wrong_method_is_405_and_lists_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
     answer = api.client.open(path, method=method)
     body = check_shape(answer, 405, "method_not_allowed")
     assert body["error"] == f"{path} does not allow {method}; it allows {allowed}"
@@ -72,7 +72,7 @@ def test_a_sane_request_id_is_kept(api: Api, given: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["", " ", "a b", "x" * 129, "<script>", "é", "a;b"])
-def test_any_other_is_replaced(api: Api, given: str) -> None:
+def test_any_other_request_id_is_replaced(api: Api, given: str) -> None:
     made = api.client.get("/healthz", headers={"X-Request-Id": given}).headers["X-Request-Id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
 
@@ -118,13 +118,13 @@ def test_a_full_redis_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_script_that_fails_is_a_bug_and_no_trouble_of_redis(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_script_is_a_bug_and_not_a_failure_of_redis(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = redis.exceptions.ResponseError("user_script:7: attempt to index a nil value")
     monkeypatch.setattr("common.jobs.store.JobStore.submit", Mock(side_effect=bug))
     check_shape(api.generate(), 500, "internal_error")
 
 
-def test_when_redis_goes_while_a_client_waits_the_answer_still_names_the_job(
+def test_if_redis_fails_while_a_client_waits_the_answer_still_names_the_job(
     start_api: StartApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = start_api(Play.run_until_cancelled, sync_timeout_s=0)

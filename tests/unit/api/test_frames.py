@@ -36,13 +36,13 @@ def check(frame: Any, model: type) -> None:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_a_frame_is_what_its_model_describes(name: str) -> None:
+def test_a_frame_matches_its_model(name: str) -> None:
     event, model = EVENTS[name]
     check(FrameWriter(JobKind.STREAM, request_id="r1").write(event), model)
 
 
 @pytest.mark.parametrize("wait_s", [2.5, None])
-def test_a_place_in_the_queue_is_what_its_model_describes(wait_s: float | None) -> None:
+def test_a_queue_position_matches_its_model(wait_s: float | None) -> None:
     check(position_frame(QueuePosition(position=3, estimated_wait_s=wait_s)), StatusFrame)
 
 

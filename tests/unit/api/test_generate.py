@@ -14,7 +14,7 @@ from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
 
 
-def test_the_answer_comes_whole_with_what_it_took(api: Api) -> None:
+def test_the_answer_is_complete_with_its_timings(api: Api) -> None:
     answer = api.generate(prompt="Hello there", seed=7)
     assert answer.status_code == 200
     body = answer.json
@@ -29,7 +29,7 @@ def test_the_answer_comes_whole_with_what_it_took(api: Api) -> None:
     assert answer.headers["X-Job-Id"] == body["job_id"]
 
 
-def test_documented_keys_stand_first_and_in_their_order(api: Api) -> None:
+def test_documented_keys_come_first_and_in_order(api: Api) -> None:
     body = api.generate().json
     documented = ["success", "prompt", "response", "full_response", "device", "settings"]
     assert list(body)[: len(documented)] == documented
@@ -41,7 +41,7 @@ def test_settings_left_out_have_the_documented_values(api: Api) -> None:
     assert (settings["max_new_tokens"], settings["temperature"], settings["do_sample"]) == (100, 0.7, True)
 
 
-def test_a_seed_is_drawn_where_none_is_given_and_told(api: Api) -> None:
+def test_without_a_seed_one_is_drawn_and_returned(api: Api) -> None:
     seeds = {api.generate().json["settings"]["seed"] for _ in range(3)}
     assert len(seeds) == 3
 
@@ -93,7 +93,7 @@ SENT: dict[str, Any] = {
 }
 
 
-def test_every_way_of_sampling_reaches_the_worker_and_is_told_in_the_answer(start_api: StartApi) -> None:
+def test_every_sampling_field_reaches_the_worker_and_the_answer(start_api: StartApi) -> None:
     seen = []
 
     def script(play: Play) -> None:
@@ -110,7 +110,7 @@ def test_every_way_of_sampling_reaches_the_worker_and_is_told_in_the_answer(star
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, -0.5)
 
 
-def test_the_answer_tells_of_a_way_of_sampling_only_where_it_was_used(api: Api) -> None:
+def test_the_answer_only_has_the_sampling_fields_that_were_used(api: Api) -> None:
     off = {"min_new_tokens": 0, "min_p": 0, "presence_penalty": 0.0, "logit_bias": {}, "stop_token_ids": []}
 
     assert not SENT.keys() & api.generate().json["settings"].keys()
@@ -118,7 +118,7 @@ def test_the_answer_tells_of_a_way_of_sampling_only_where_it_was_used(api: Api) 
 
 
 @pytest.mark.parametrize("text", ["\u2028 \x00 é 漢字 😀", '</script><b>"'])
-def test_any_text_comes_back_as_it_went(api: Api, text: str) -> None:
+def test_any_text_comes_back_unchanged(api: Api, text: str) -> None:
     assert api.generate(prompt=text).json["prompt"] == text
 
 
@@ -155,12 +155,12 @@ def test_an_answer_that_takes_too_long_is_202_and_its_result_is_kept(start_api: 
     assert api.finish(job_id)["result"]["response"] == "late but here"
 
 
-def test_without_any_patience_the_answer_is_202_at_once(start_api: StartApi) -> None:
+def test_with_a_timeout_of_0_the_answer_is_202_at_once(start_api: StartApi) -> None:
     assert start_api(Play.run_until_cancelled, sync_timeout_s=0).generate().status_code == 202
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", "wait=10, Respond-Async", "respond-async; foo=1"])
-def test_a_client_can_ask_not_to_be_kept_waiting(api: Api, prefer: str) -> None:
+def test_a_client_can_ask_not_to_wait(api: Api, prefer: str) -> None:
     answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Prefer": prefer})
     assert answer.status_code == 202
     job_id = answer.json["job_id"]
@@ -171,7 +171,7 @@ def test_a_client_can_ask_not_to_be_kept_waiting(api: Api, prefer: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/slm/generate", "/slm/stream"])
-def test_the_body_can_ask_it_too(api: Api, path: str) -> None:
+def test_the_body_can_ask_not_to_wait_too(api: Api, path: str) -> None:
     answer = api.client.post(path, json={"prompt": "Hi", "async": True})
     assert answer.status_code == 202
     assert api.finish(answer.json["job_id"])["status"] == "succeeded"
@@ -189,7 +189,7 @@ def test_a_job_cancelled_by_another_client_is_409(start_api: StartApi) -> None:
     assert (answer.status_code, answer.json["code"]) == (409, "cancelled")
 
 
-def test_how_a_job_is_to_be_treated_reaches_the_store(api: Api) -> None:
+def test_the_job_options_reach_the_store(api: Api) -> None:
     job_id = api.generate(priority="bulk", ttl=60, timeout=1.5).json["job_id"]
     record = api.worker.store.get(job_id)
     assert (record.bulk, record.ttl_ms, record.timeout_ms) == (True, 60_000, 1500)
@@ -197,7 +197,7 @@ def test_how_a_job_is_to_be_treated_reaches_the_store(api: Api) -> None:
     assert (plain.bulk, plain.ttl_ms, plain.timeout_ms) == (False, None, None)
 
 
-def test_bulk_waits_behind_interactive(start_api: StartApi) -> None:
+def test_bulk_jobs_wait_for_interactive_ones(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     for _ in range(3):  # two slots and one wake-up message ahead
         api.submit()

@@ -10,7 +10,7 @@ from tests.unit.api.test_errors import check_shape
 
 
 @pytest.mark.parametrize("path", ["/slm/info", "/healthz", "/metrics", "/nothing", "/static/app.js"])
-def test_what_is_no_page_may_load_nothing_and_stand_in_no_frame(api: Api, path: str) -> None:
+def test_answers_that_are_not_pages_can_load_nothing_and_cannot_be_framed(api: Api, path: str) -> None:
     with api.client.get(path) as answer:
         assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
@@ -18,7 +18,7 @@ def test_what_is_no_page_may_load_nothing_and_stand_in_no_frame(api: Api, path: 
         assert answer.headers["X-Frame-Options"] == "DENY"
 
 
-def test_the_page_may_load_its_own_parts_alone(api: Api) -> None:
+def test_the_page_can_only_load_its_own_parts(api: Api) -> None:
     with api.client.get("/") as answer:
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'self'" in policy
@@ -43,5 +43,5 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(start_api: Start
     assert api.client.get("/slm/jobs").json["jobs"] == []
 
 
-def test_a_prompt_of_just_that_length_is_taken(start_api: StartApi) -> None:
+def test_a_prompt_of_exactly_the_limit_is_accepted(start_api: StartApi) -> None:
     assert start_api(max_prompt_chars=10).generate(prompt="ä" * 10).status_code == 200

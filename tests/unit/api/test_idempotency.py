@@ -58,7 +58,7 @@ def test_a_repeated_stream_begins_at_the_beginning(api: Api) -> None:
     assert data_of(again) == data_of(first)
 
 
-def test_a_repeat_is_told_how_the_job_stands_now(api: Api) -> None:
+def test_a_repeat_gets_the_jobs_present_state(api: Api) -> None:
     body = {"prompt": "Hi", "async": True}
     job_id = post(api, "/slm/generate", body).json["job_id"]
     api.finish(job_id)
@@ -185,12 +185,12 @@ def test_how_the_request_is_written_makes_no_difference(api: Api) -> None:
     assert again.json["job_id"] == first.json["job_id"]
 
 
-def test_a_seed_that_we_drew_does_not_tell_requests_apart(api: Api) -> None:
+def test_a_generated_seed_does_not_distinguish_requests(api: Api) -> None:
     seeds = [post(api, "/slm/generate", {"prompt": "Hi"}).json["settings"]["seed"] for _ in range(2)]
     assert seeds[0] == seeds[1]
 
 
-def test_keys_are_told_apart(api: Api) -> None:
+def test_keys_are_distinguished(api: Api) -> None:
     for key in ("a", "A", "a b", "~" * 255, "slm:job:1", '"', "*"):
         assert "Idempotency-Replayed" not in post(api, "/slm/generate", {"prompt": "Hi"}, key=key).headers
     assert len(jobs(api)) == 7
@@ -198,7 +198,7 @@ def test_keys_are_told_apart(api: Api) -> None:
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "é", "a\tb", "\x7f"])
 @pytest.mark.parametrize("path", ["/slm/generate", "/slm/stream", "/slm/load", "/slm/unload"])
-def test_a_key_that_is_none_is_refused(api: Api, path: str, key: str) -> None:
+def test_an_invalid_idempotency_key_is_refused(api: Api, path: str, key: str) -> None:
     answer = post(api, path, {"prompt": "Hi"} if path in ("/slm/generate", "/slm/stream") else {}, key=key)
     assert (answer.status_code, answer.json["param"]) == (400, "idempotency_key")
     assert jobs(api) == []

@@ -17,7 +17,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def test_a_finished_job_tells_everything(api: Api) -> None:
+def test_a_finished_job_shows_everything(api: Api) -> None:
     answer = api.generate()
     job = api.job(answer.json["job_id"])
     assert (job["kind"], job["status"], job["position"], job["attempt"]) == ("generate", "succeeded", None, 1)
@@ -50,7 +50,7 @@ def test_a_running_job_shows_its_text_so_far(start_api: StartApi) -> None:
     assert api.finish(job_id)["text"] == "so far so good"
 
 
-def test_a_queued_job_shows_its_place_in_line(start_api: StartApi) -> None:
+def test_a_queued_job_shows_its_queue_position(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     jobs = [api.submit() for _ in range(5)]  # two slots, one wake-up message ahead, two in the queue
     assert [api.job(job_id)["position"] for job_id in jobs[3:]] == [1, 2]
@@ -123,14 +123,14 @@ def test_the_list_is_newest_first_and_short(api: Api) -> None:
     }
 
 
-def test_the_list_leaves_the_jobs_bodies_where_they_are(api: Api) -> None:
+def test_the_list_does_not_read_the_jobs_bodies(api: Api) -> None:
     """A thousand prompts of a megabyte would come from Redis for nothing."""
     api.generate(prompt="x" * 1000)
     [listed] = JobStore(api.redis, lambda _: None, job_ttl_s=60).newest(10)
     assert (listed.state, listed.params, listed.result) == ("succeeded", {}, None)
 
 
-def test_the_list_can_be_cut(api: Api) -> None:
+def test_the_list_can_be_limited(api: Api) -> None:
     for _ in range(3):
         api.generate()
     assert len(api.client.get("/slm/jobs?limit=2").json["jobs"]) == 2

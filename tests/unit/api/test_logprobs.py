@@ -38,7 +38,7 @@ def script(play: Play) -> None:
     play.end("", logprobs=())
 
 
-def test_the_answer_tells_of_every_token(start_api: StartApi) -> None:
+def test_the_answer_describes_every_token(start_api: StartApi) -> None:
     api = start_api(script)
 
     answer = api.generate(logprobs=2)
@@ -48,13 +48,13 @@ def test_the_answer_tells_of_every_token(start_api: StartApi) -> None:
     assert api.job(answer.json["job_id"])["result"]["logprobs"] == [ONCE_TOLD, *E_TOLD]
 
 
-def test_every_frame_tells_of_its_own_tokens(start_api: StartApi) -> None:
+def test_every_frame_describes_its_own_tokens(start_api: StartApi) -> None:
     told = [data.get("logprobs") for data in data_of(start_api(script).stream(logprobs=2).get_data(as_text=True))]
 
     assert told == [[ONCE_TOLD], E_TOLD, [], None]
 
 
-def test_nothing_is_told_where_nobody_asked(start_api: StartApi) -> None:
+def test_log_probabilities_are_only_returned_on_request(start_api: StartApi) -> None:
     api = start_api()
 
     frames: list[dict[str, Any]] = data_of(api.stream().get_data(as_text=True))

@@ -16,7 +16,7 @@ from tests.unit.api.conftest import StartApi
 DOCUMENTED_INFO = ["model_loaded", "device", "base_model", "lora_path", "cuda_available", "mps_available"]
 
 
-def test_info_tells_what_the_workers_report(api: Api) -> None:
+def test_info_shows_the_reports_of_the_workers(api: Api) -> None:
     info = api.client.get("/slm/info").json
     assert list(info)[:6] == DOCUMENTED_INFO
     assert [info[name] for name in DOCUMENTED_INFO] == [True, "cuda", "gpt2", "../SLMInit/cuda_lora_out", True, False]
@@ -35,7 +35,7 @@ def test_info_tells_what_the_workers_report(api: Api) -> None:
     ]
 
 
-def test_info_claims_nothing_when_no_worker_is_there(api: Api) -> None:
+def test_info_claims_nothing_without_a_worker(api: Api) -> None:
     api.worker.leave()
     info = api.client.get("/slm/info").json
     assert [info[name] for name in DOCUMENTED_INFO] == [False, None, None, None, False, False]
@@ -49,13 +49,13 @@ def test_info_knows_that_the_model_is_unloaded(api: Api) -> None:
     assert info["adapters"] == []
 
 
-def test_info_speaks_for_the_worker_that_holds_the_model(api: Api) -> None:
+def test_info_describes_a_worker_with_a_loaded_model(api: Api) -> None:
     Fleet(api.redis).beat(REPORT.but(id="slm0@host", state=WorkerState.LOADING, device=None), ttl_s=1)
     info = api.client.get("/slm/info").json
     assert (info["model_loaded"], info["device"], len(info["workers"])) == (True, "cuda", 2)
 
 
-def test_info_counts_who_waits_and_who_runs(start_api: StartApi) -> None:
+def test_info_counts_waiting_and_running_jobs(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     for _ in range(5):  # two slots, one wake-up message ahead, two in the queue
         api.submit()
@@ -67,7 +67,7 @@ def test_the_node_client_has_the_servers_version() -> None:
     assert __version__ == node_client["version"]
 
 
-def test_load_answers_as_documented_and_tells_what_each_worker_did(api: Api) -> None:
+def test_load_answers_as_documented_and_reports_each_worker(api: Api) -> None:
     answer = api.client.post("/slm/load")
     assert answer.status_code == 200
     assert list(answer.json)[:4] == ["success", "message", "device", "model_path"]
@@ -92,32 +92,32 @@ def test_unload_answers_as_documented(api: Api) -> None:
 
 @pytest.mark.parametrize("path", ["/slm/load", "/slm/unload"])
 @pytest.mark.parametrize("body", [b"", b"{}", b" \n", b'{"async": false}'])
-def test_their_bodies_may_be_empty(api: Api, path: str, body: bytes) -> None:
+def test_the_bodies_of_load_and_unload_may_be_empty(api: Api, path: str, body: bytes) -> None:
     assert api.client.post(path, data=body, content_type="application/json").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/slm/load", "/slm/unload"])
-def test_they_need_not_be_waited_for(api: Api, path: str) -> None:
+def test_load_and_unload_can_be_asynchronous(api: Api, path: str) -> None:
     answer = api.client.post(path, headers={"Prefer": "respond-async"})
     assert answer.status_code == 202
     assert api.finish(answer.json["job_id"])["result"]["success"] is True
 
 
 @pytest.mark.parametrize("path", ["/slm/load", "/slm/unload"])
-def test_without_a_worker_they_are_refused_at_once(api: Api, path: str) -> None:
+def test_without_a_worker_load_and_unload_are_refused_at_once(api: Api, path: str) -> None:
     api.worker.leave()
     answer = api.client.post(path)
     assert (answer.status_code, answer.json["code"]) == (503, "no_worker")
     assert answer.headers["Retry-After"]
 
 
-def test_the_process_is_healthy_whatever_else_is_away(api: Api) -> None:
+def test_the_process_is_healthy_even_if_redis_and_workers_are_away(api: Api) -> None:
     api.worker.leave()
     answer = api.client.get("/healthz")
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_the_server_is_ready_when_a_worker_holds_the_model(api: Api) -> None:
+def test_the_server_is_ready_when_a_worker_has_loaded_the_model(api: Api) -> None:
     answer = api.client.get("/readyz")
     assert (answer.status_code, answer.json) == (200, {"status": "ready"})
 

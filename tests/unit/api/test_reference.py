@@ -75,7 +75,7 @@ def test_every_route_is_in_the_document_and_nothing_else_is(app: Flask, document
     assert {(method, path) for method, path, _ in operations(document)} == routes
 
 
-def test_nothing_is_described_that_is_not_there(app: Flask) -> None:
+def test_nothing_that_does_not_exist_is_described(app: Flask) -> None:
     assert OPERATIONS.keys() - {rule.endpoint for rule in app.url_map.iter_rules()} == set()
 
 
@@ -152,7 +152,7 @@ def is_beyond_json_schema(field: str, value: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_refused_is_described_as_wrong(document: Json, name: str) -> None:
+def test_refused_bodies_are_invalid_in_the_reference(document: Json, name: str) -> None:
     base, table = WRONG[name]
     validator = schema_of(document, {"$ref": f"#/components/schemas/{name}"})
     taken = [
@@ -165,7 +165,7 @@ def test_what_is_refused_is_described_as_wrong(document: Json, name: str) -> Non
     assert not validator.is_valid(base | {"x": 1})
 
 
-def test_what_is_taken_is_described_as_right(document: Json) -> None:
+def test_accepted_bodies_are_valid_in_the_reference(document: Json) -> None:
     validator = schema_of(document, {"$ref": "#/components/schemas/GenerateBody"})
     refused = [
         {field: value}
@@ -194,7 +194,7 @@ def test_what_is_taken_is_described_as_right(document: Json) -> None:
         ("ModelBody", {"x": 1}),
     ],
 )
-def test_what_is_inside_is_described_and_refused_alike(api: Api, document: Json, name: str, nested: Json) -> None:
+def test_nested_values_are_described_and_refused_alike(api: Api, document: Json, name: str, nested: Json) -> None:
     paths = {"ChatBody": "/v1/chat/completions", "CompletionBody": "/v1/completions", "ResponseBody": "/v1/responses"}
     path = paths | {"TokenizeBody": "/slm/tokenize", "ModelBody": "/slm/load"}
     body = (WRONG[name][0] if name in WRONG else {}) | nested
@@ -218,7 +218,7 @@ def contents(document: Json) -> Iterator[tuple[str, str, Json]]:
             yield f"{method} {path}", media_type, content
 
 
-def test_every_example_keeps_to_its_schema(document: Json) -> None:
+def test_every_example_matches_its_schema(document: Json) -> None:
     checked = 0
     for where, media_type, content in contents(document):
         if media_type == "application/json" and "example" in content:
@@ -259,7 +259,7 @@ def test_security_is_what_the_gate_does(app: Flask, document: Json) -> None:
             assert ("401" in operation[2]["responses"]) is not is_open, rule
 
 
-def test_both_ways_to_read_it_need_no_key(api: Api, redis: Redis) -> None:
+def test_the_reference_needs_no_key(api: Api, redis: Redis) -> None:
     ApiKeyStore(redis).create("ann", Role.USER)
     assert api.client.get("/slm/info").status_code == 401
     assert api.client.get("/openapi.json").status_code == 200

@@ -25,7 +25,7 @@ def test_messages_are_shown_as_the_model_sees_them(api: Api) -> None:
     assert api.client.post("/slm/tokenize", json={"messages": messages}).json["text"] == str(messages)
 
 
-def test_tokens_are_told_as_text(api: Api) -> None:
+def test_tokens_are_returned_as_text(api: Api) -> None:
     answer = api.client.post("/slm/detokenize", json={"ids": [72, 105]})
     assert answer.json == WHOLE | {"job_id": answer.headers["X-Job-Id"]}
 
@@ -39,7 +39,7 @@ def test_it_is_a_job_like_others(api: Api) -> None:
     assert data_of(stream.get_data(as_text=True))[-1]["status"] == "Tokenize complete!"
 
 
-def test_it_does_not_stand_in_the_line_of_the_generations() -> None:
+def test_it_does_not_wait_in_the_queue_of_generations() -> None:
     assert len({JobKind.TOKENIZE.lane, JobKind.LOAD.lane, JobKind.GENERATE.lane}) == 3
 
 
@@ -73,7 +73,7 @@ def test_a_prompt_beyond_the_limit_is_refused(start_api: StartApi) -> None:
     assert (answer.status_code, answer.json["code"]) == (400, "prompt_too_long")
 
 
-def test_what_the_worker_refuses_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_of_the_worker_is_returned(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = InvalidRequest("The prompt's token ids must be from 0 to 9; got 10.", param="prompt")
     monkeypatch.setattr(api.worker, "_tokenize", lambda play: play.fail(refusal))
     answer = api.client.post("/slm/detokenize", json={"ids": [10]})

@@ -15,13 +15,13 @@ def line_of(text: str, figure: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
-def test_a_rivals_figure_carries_what_ours_is_in_its_terms() -> None:
+def test_another_systems_result_shows_ours_relative_to_it() -> None:
     samples = [sample(OURS, "W1", tokens=200), sample(RIVAL, "W1", tokens=80)]
 
     assert line_of(table(samples, [OURS, RIVAL]), "W1 tok/s") == ["100", "40 (2.50)"]
 
 
-def test_of_several_rounds_the_median_counts_and_of_memory_the_most() -> None:
+def test_the_median_of_several_rounds_counts_and_the_maximum_of_memory() -> None:
     samples = [sample(OURS, "W8", tokens=tokens, memory=tokens * GIB) for tokens in (2, 6, 40)]
     text = table(samples, [OURS])
 
@@ -30,7 +30,7 @@ def test_of_several_rounds_the_median_counts_and_of_memory_the_most() -> None:
     assert line_of(text, "peak RSS of all processes, GiB") == ["80"]
 
 
-def test_what_only_one_of_them_ran_is_a_gap_and_what_none_ran_is_left_out() -> None:
+def test_a_workload_that_one_system_did_not_run_is_a_gap_and_one_that_none_ran_is_omitted() -> None:
     text = table([sample(OURS, "W1", tokens=200)], [OURS, RIVAL])
 
     assert line_of(text, "W1 tok/s") == ["100", ""]

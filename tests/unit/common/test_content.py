@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_it_is_over_the_names_and_contents_in_order(folder: Path) -> None:
+def test_the_hash_covers_names_and_contents_in_order(folder: Path) -> None:
     lines = (f"{hashlib.sha256(file.read_bytes()).hexdigest()} {file.name}\n" for file in sorted(folder.iterdir()))
 
     assert ContentHashes().of_folder(folder) == hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -36,7 +36,7 @@ def test_the_same_files_elsewhere_have_the_same_hash(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["README.md", "loss.png", "training_args.bin", "checkpoints"])
-def test_what_no_model_is_loaded_from_is_no_part(folder: Path, name: str) -> None:
+def test_files_that_no_model_is_loaded_from_do_not_count(folder: Path, name: str) -> None:
     hashes = ContentHashes()
     before = hashes.of_folder(folder)
     (folder / name).mkdir() if name == "checkpoints" else (folder / name).write_text("x")
@@ -44,7 +44,7 @@ def test_what_no_model_is_loaded_from_is_no_part(folder: Path, name: str) -> Non
     assert hashes.of_folder(folder) == before
 
 
-def test_every_other_change_of_a_file_shows(folder: Path) -> None:
+def test_every_other_change_of_a_file_changes_the_hash(folder: Path) -> None:
     hashes = ContentHashes()
     seen = {hashes.of_folder(folder)}
     weights = folder / "model.safetensors"
@@ -69,6 +69,6 @@ def test_a_file_that_has_not_changed_is_not_read_again(folder: Path, monkeypatch
     assert hashes.of_folder(folder) == before
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ContentHashes().of_folder(tmp_path / "gone")

@@ -91,16 +91,16 @@ NEEDED = [
 
 
 @pytest.mark.parametrize("name", STEERING)
-def test_what_steers_a_library_does_not_reach_our_processes(name: str) -> None:
+def test_variables_of_libraries_do_not_reach_our_processes(name: str) -> None:
     assert ours({name: "x"}) == {}
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_what_a_program_needs_does(name: str) -> None:
+def test_variables_that_any_program_needs_reach_our_processes(name: str) -> None:
     assert ours({name: "x"}) == {name: "x"}
 
 
-def test_forgetting_leaves_what_is_ours() -> None:
+def test_forgetting_keeps_our_variables() -> None:
     environment = {"SLM_MAX_NUM_SEQS": "4", "CELERY_BROKER_URL": "redis://stranger", "PATH": "/bin"}
     forget_others(environment)
     assert environment == {"SLM_MAX_NUM_SEQS": "4", "PATH": "/bin"}

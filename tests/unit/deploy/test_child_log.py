@@ -36,7 +36,7 @@ def test_a_large_log_is_set_aside_and_the_oldest_is_dropped(tmp_path: Path, monk
     }
 
 
-def test_the_last_line_is_the_last_that_says_something(tmp_path: Path) -> None:
+def test_the_last_line_is_the_last_that_is_not_blank(tmp_path: Path) -> None:
     write(tmp_path / "log", "first\nModuleNotFoundError: No module named 'x'\n\n")
     assert last_line(tmp_path / "log") == "ModuleNotFoundError: No module named 'x'"
 
@@ -66,7 +66,7 @@ def test_ordinary_lines_are_not_important(line: str) -> None:
     assert not is_important(line)
 
 
-def test_a_tail_reads_what_is_added_after_it_was_made_in_whole_lines(tmp_path: Path) -> None:
+def test_a_tail_reads_later_additions_in_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     write(path, "before\n")
     tail = LogTail(path)
@@ -77,7 +77,7 @@ def test_a_tail_reads_what_is_added_after_it_was_made_in_whole_lines(tmp_path: P
     assert tail.read_lines() == []
 
 
-def test_a_tail_goes_on_in_the_new_file_after_a_rotation(tmp_path: Path) -> None:
+def test_a_tail_continues_in_the_new_file_after_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "log"
     write(path, "a long line of an earlier life\n")
     tail = LogTail(path)
@@ -87,13 +87,13 @@ def test_a_tail_goes_on_in_the_new_file_after_a_rotation(tmp_path: Path) -> None
     assert tail.read_lines() == ["new"]
 
 
-def test_a_tail_survives_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_a_tail_survives_bytes_that_are_not_text(tmp_path: Path) -> None:
     tail = LogTail(tmp_path / "log")
     (tmp_path / "log").write_bytes(b"\xff\xfe\n")
     assert tail.read_lines() == ["\ufffd\ufffd"]
 
 
-def test_the_echo_names_the_process_and_leaves_out_what_is_not_to_be_shown(tmp_path: Path) -> None:
+def test_the_echo_names_the_process_and_omits_hidden_lines(tmp_path: Path) -> None:
     said: list[str] = []
     heard = threading.Event()
 
@@ -109,7 +109,7 @@ def test_the_echo_names_the_process_and_leaves_out_what_is_not_to_be_shown(tmp_p
     assert said == ["api: ERROR broken"]
 
 
-def test_the_echo_says_what_is_left_before_it_ends(tmp_path: Path) -> None:
+def test_the_echo_prints_the_remaining_lines_before_it_ends(tmp_path: Path) -> None:
     said: list[str] = []
     echo = LogEcho({"api": tmp_path / "api.log"}, lambda _line: True, said.append)
     echo.start()

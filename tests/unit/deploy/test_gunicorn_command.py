@@ -25,7 +25,7 @@ DOCUMENTED = "-w 4 -b 0.0.0.0:5000 app:app"
         ("-b localhost app:app", "--host localhost --port 8000"),
     ],
 )
-def test_it_listens_where_gunicorn_would(given: str, where: str) -> None:
+def test_it_listens_on_the_address_gunicorn_would_use(given: str, where: str) -> None:
     command = start_command(shlex.split(given))
     assert command == [sys.executable, str(ROOT / "start_slm_api.py"), *where.split(), "--gunicorn", *given.split()]
 
@@ -39,7 +39,7 @@ def test_it_listens_where_gunicorn_would(given: str, where: str) -> None:
         ("-b 127.0.0.1:1 -b 127.0.0.1:2 app:app", "2 addresses"),
     ],
 )
-def test_an_address_that_it_cannot_listen_on_is_one_line(given: str, why: str) -> None:
+def test_an_unusable_address_gives_one_line(given: str, why: str) -> None:
     with pytest.raises(SystemExit) as caught:
         start_command(shlex.split(given))
     assert why in str(caught.value)

@@ -11,7 +11,7 @@ def test_without_arguments_one_worker_and_the_settings_decide_the_rest() -> None
     assert options.environment() == {}
 
 
-def test_what_the_command_line_says_overrides_the_settings() -> None:
+def test_the_command_line_overrides_the_settings() -> None:
     options = parse(["--host", "0.0.0.0", "--port", "8080", "--workers", "3", "--debug"])
     assert options.workers == 3
     assert options.environment() == {"SLM_HOST": "0.0.0.0", "SLM_PORT": "8080", "SLM_LOG_LEVEL": "DEBUG"}
@@ -29,9 +29,7 @@ def test_what_the_command_line_says_overrides_the_settings() -> None:
         (["--wrokers", "1"], "--wrokers"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_by_name(
-    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_arguments_are_refused_by_name(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(argv)
     assert caught.value.code == 2

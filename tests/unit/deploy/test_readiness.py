@@ -7,7 +7,7 @@ from deploy.processes.readiness import Readiness
 DEADLINE_S = 20
 
 
-def test_each_part_is_told_of_once_and_the_end_comes_after_the_last() -> None:
+def test_each_part_is_reported_once_and_the_welcome_follows_the_last() -> None:
     said: list[str] = []
     answers = {"api": iter(["answers"]), "worker-1": iter([None, None, "has the model loaded"])}
     readiness = Readiness(

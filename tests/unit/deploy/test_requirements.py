@@ -61,7 +61,7 @@ def test_every_requirement_is_pinned_to_one_version(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_all_that_an_install_brings_in_is_held_by_the_constraints(file: Path) -> None:
+def test_the_constraints_pin_every_installed_package(file: Path) -> None:
     assert CONSTRAINTS in _with_includes(file), "so that pip alone gives the same versions too"
     assert closure(pinned(file)) - constraints().keys() - {"pip"} == set(), "pip comes with the environment"
 

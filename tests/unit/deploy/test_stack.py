@@ -30,7 +30,7 @@ def test_redis_starts_first_and_stops_last(tmp_path: Path) -> None:
     assert [child.stop_order for child in children] == [1, 0, 0, 0]
 
 
-def test_a_redis_that_is_not_ours_is_neither_started_nor_renamed(tmp_path: Path) -> None:
+def test_an_external_redis_is_neither_started_nor_renamed(tmp_path: Path) -> None:
     outside = make_stack(tmp_path, external=True)
     assert [child.name for child in outside.children()] == ["api", "worker-1"]
     assert {child.env["SLM_REDIS_URL"] for child in outside.children()} == {EXTERNAL}
@@ -54,7 +54,7 @@ def memory_of(redis: EmbeddedRedis) -> int:
     return int(command[command.index("--maxmemory") + 1])
 
 
-def test_redis_takes_no_more_memory_than_it_is_given(tmp_path: Path) -> None:
+def test_redis_respects_its_memory_limit(tmp_path: Path) -> None:
     """Without a limit a few clients could have the machine swap, or the system end the server."""
     usual = make_stack(tmp_path).redis
     assert usual is not None
@@ -81,20 +81,20 @@ def test_every_worker_of_a_host_has_its_own_name_also_among_installations(tmp_pa
 
 
 @pytest.mark.parametrize("external", [True, False])
-def test_no_command_line_holds_a_password(tmp_path: Path, external: bool) -> None:
+def test_no_command_line_contains_a_password(tmp_path: Path, external: bool) -> None:
     stack = make_stack(tmp_path, external=external)
     words = " ".join(word for child in stack.children() for word in child.argv) + welcome(stack)
     assert "secret" not in words
     assert "pass" not in words
 
 
-def test_the_grace_covers_draining_and_handing_over(tmp_path: Path) -> None:
+def test_the_grace_covers_draining_and_releasing(tmp_path: Path) -> None:
     _, api, worker = make_stack(tmp_path, drain_s=60, lease_s=10).children()
     assert worker.stop_grace_s > 70
     assert api.stop_grace_s > 60
 
 
-def test_what_lost_its_supervisor_is_killed_and_redis_writes_its_log_out_first(tmp_path: Path) -> None:
+def test_processes_without_a_supervisor_are_killed_after_redis_has_written_its_log(tmp_path: Path) -> None:
     redis, api, worker = make_stack(tmp_path).children()
     assert api.orphan_signal == worker.orphan_signal == signal.SIGKILL
     assert redis.orphan_signal == signal.SIGTERM
@@ -112,12 +112,12 @@ def test_workers_share_the_cores(
     assert make_stack(tmp_path, workers=workers).environment({})["SLM_THREADS"] == threads
 
 
-def test_threads_that_were_set_stay_and_one_worker_decides_for_itself(tmp_path: Path) -> None:
+def test_a_set_number_of_threads_is_kept_and_one_worker_decides_for_itself(tmp_path: Path) -> None:
     assert make_stack(tmp_path, workers=2).environment({"SLM_THREADS": "7"})["SLM_THREADS"] == "7"
     assert "SLM_THREADS" not in make_stack(tmp_path).environment({})
 
 
-def test_the_processes_see_the_settings_and_nothing_that_steers_a_library(tmp_path: Path) -> None:
+def test_the_processes_see_the_settings_and_no_variables_of_libraries(tmp_path: Path) -> None:
     shell = {
         "SLM_MAX_NUM_SEQS": "4",
         "PATH": "/bin",

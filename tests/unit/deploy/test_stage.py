@@ -27,7 +27,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "PRINTS_EVERY_S", 0.01)
 
 
-def test_on_a_terminal_one_line_moves() -> None:
+def test_on_a_terminal_one_line_is_updated() -> None:
     out = Terminal()
     with Stage("Packages", lambda: "half way " + "x" * 99, out=out):
         time.sleep(0.2)
@@ -40,7 +40,7 @@ def test_on_a_terminal_one_line_moves() -> None:
 
 
 @pytest.mark.parametrize(("err", "end"), [(None, "done"), (ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
-def test_elsewhere_a_plain_line_comes_now_and_then(err: type[BaseException] | None, end: str) -> None:
+def test_elsewhere_a_plain_line_is_printed_periodically(err: type[BaseException] | None, end: str) -> None:
     out = io.StringIO()
     try:
         with Stage("Packages", lambda: "half way", out=out):
@@ -56,7 +56,7 @@ def test_elsewhere_a_plain_line_comes_now_and_then(err: type[BaseException] | No
     assert not re.search(r"[\r\x1b]", out.getvalue())
 
 
-def test_a_terminal_that_can_do_nothing_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simple_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     out = Terminal()
     with Stage("Packages", out=out):
@@ -64,7 +64,7 @@ def test_a_terminal_that_can_do_nothing_gets_plain_lines(monkeypatch: pytest.Mon
     assert out.getvalue() == "[setup] Packages  0:00\n[setup] Packages  0:00  done\n"
 
 
-def test_what_pip_is_doing_is_read_from_its_lines_and_its_files(tmp_path: Path) -> None:
+def test_pips_progress_is_read_from_its_lines_and_its_files(tmp_path: Path) -> None:
     temporary, packages = tmp_path / "downloads", tmp_path / "site-packages"
     temporary.mkdir()
     packages.mkdir()

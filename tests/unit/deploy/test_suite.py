@@ -45,7 +45,7 @@ def test_a_failure_in_either_run_fails_the_suite(statuses: tuple[int, int]) -> N
     assert closing_line(Pytest(*statuses)) == (1, "15 passed, 1 failed, 4 skipped")
 
 
-def test_a_run_that_broke_off_counts_as_a_failure() -> None:
+def test_an_aborted_run_counts_as_a_failure() -> None:
     assert closing_line(lambda _: 137) == (137, "0 passed, 2 failed, 0 skipped")
 
 
@@ -58,7 +58,7 @@ def test_an_error_in_a_fixture_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("status", [2, 130, 143])
-def test_after_a_ctrl_c_nothing_more_is_run(status: int) -> None:
+def test_after_ctrl_c_nothing_more_runs(status: int) -> None:
     run = Pytest(status, 0)
     assert run_suite(run, lambda _: None) == status
     assert len(run.runs) == 1

@@ -100,7 +100,7 @@ def station() -> Iterator[Station]:
         yield Station(redis, cleanup)
 
 
-def test_an_attempt_reads_the_log_once_and_records_what_it_holds(station: Station) -> None:
+def test_an_attempt_reads_the_log_once_and_records_its_contents(station: Station) -> None:
     station.submit(logprobs=0)
     station.run()
     assert station.log.num_reads == 1
@@ -129,7 +129,7 @@ def test_a_model_that_had_to_be_loaded_is_announced(station: Station) -> None:
     assert station.statuses() == ["Loading SLM model...", "Model loaded on cpu", "Generating response..."]
 
 
-def test_a_second_attempt_goes_on_after_the_first_and_repeats_nothing(station: Station) -> None:
+def test_a_second_attempt_continues_after_the_first_and_repeats_nothing(station: Station) -> None:
     station.submit()
     first = station.claim()
     first.events.announce("Generating response...")
@@ -146,7 +146,7 @@ def test_a_second_attempt_goes_on_after_the_first_and_repeats_nothing(station: S
     assert station.result()["completion_tokens"] == 6
 
 
-def test_what_the_engine_refuses_is_raised_and_nothing_recorded(station: Station) -> None:
+def test_a_refusal_of_the_engine_is_raised_and_nothing_is_recorded(station: Station) -> None:
     station.submit(stop_token_ids=(5000,))
     with pytest.raises(InvalidRequest, match="stop_token_ids"):
         station.run()
@@ -154,7 +154,7 @@ def test_what_the_engine_refuses_is_raised_and_nothing_recorded(station: Station
     assert station.store.get("j").state is JobState.RUNNING
 
 
-def test_a_job_that_is_handed_over_leaves_the_engine_without_a_result(station: Station) -> None:
+def test_a_released_job_leaves_the_engine_without_a_result(station: Station) -> None:
     station.submit()
     job = station.claim()
     job.decide(Outcome.RELEASED)

@@ -38,7 +38,7 @@ def sleep(starvation: Starvation, clock: Clock, late_s: float = 0.0) -> None:
     starvation.wake()
 
 
-def test_who_is_woken_in_time_is_not_starved(starvation: Starvation, clock: Clock) -> None:
+def test_a_process_that_wakes_up_in_time_is_not_starved(starvation: Starvation, clock: Clock) -> None:
     assert not starvation.is_starved
     for _ in range(1000):
         sleep(starvation, clock, late_s=0.01)
@@ -57,7 +57,7 @@ def test_a_delay_counts_before_it_is_over(starvation: Starvation, clock: Clock) 
     assert starvation.is_starved
 
 
-def test_what_was_long_ago_is_forgotten(starvation: Starvation, clock: Clock) -> None:
+def test_old_delays_are_forgotten(starvation: Starvation, clock: Clock) -> None:
     sleep(starvation, clock, late_s=2 * STARVED_S)
     assert starvation.is_starved
     clock.now += WINDOW_S + 1

@@ -77,7 +77,7 @@ def id_of(span: ReadableSpan) -> str:
     return f"{span.context.span_id:016x}"
 
 
-def test_a_request_is_a_span_in_its_clients_trace_and_its_job_a_part_of_it(
+def test_a_request_is_a_span_of_its_clients_trace_and_its_job_is_a_child(
     client: Any, exporter: InMemorySpanExporter, worker: ScriptedWorker
 ) -> None:
     headers = {"traceparent": TRACEPARENT, "X-Request-Id": "r-1"}
@@ -99,12 +99,14 @@ def test_a_request_is_a_span_in_its_clients_trace_and_its_job_a_part_of_it(
 
 
 @pytest.mark.parametrize("sent", [None, "", "nonsense", f"00-{'0' * 32}-{CALLER}-01"])
-def test_without_a_sound_parent_a_trace_begins(client: Any, exporter: InMemorySpanExporter, sent: str | None) -> None:
+def test_without_a_valid_parent_a_new_trace_begins(
+    client: Any, exporter: InMemorySpanExporter, sent: str | None
+) -> None:
     client.get("/slm/info", headers={} if sent is None else {"traceparent": sent}, buffered=True)
     assert parent_of(spans(exporter)["GET /slm/info"]) is None
 
 
-def test_a_servers_failure_is_the_spans_and_a_clients_is_not(
+def test_only_the_servers_failures_mark_the_span_as_failed(
     client: Any, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.get("/nothing", buffered=True)
@@ -142,7 +144,7 @@ def seconds(span: ReadableSpan) -> float:
     return (span.end_time - span.start_time) / 1e9
 
 
-def test_the_worker_goes_on_with_the_requests_trace(
+def test_the_worker_continues_the_requests_trace(
     client: Any, exporter: InMemorySpanExporter, tracer: Tracer, worker: ScriptedWorker, redis: Redis
 ) -> None:
     job = claimed(client, worker, redis)
@@ -177,9 +179,7 @@ def test_an_attempt_that_fails_says_so(
     assert (status.status_code, status.description) == (StatusCode.ERROR, "ZeroDivisionError")
 
 
-def test_without_a_collector_nothing_is_traced_and_nothing_loaded(
-    client: Any, worker: ScriptedWorker, redis: Redis
-) -> None:
+def test_without_a_collector_nothing_is_traced_or_loaded(client: Any, worker: ScriptedWorker, redis: Redis) -> None:
     job = claimed(client, worker, redis)
     with Traces(None, "w").attempt(job) as trace:
         trace.note_engine(timeline(WorkerMetrics(lambda: None), time.monotonic()))
@@ -189,7 +189,7 @@ def test_without_a_collector_nothing_is_traced_and_nothing_loaded(
     assert done.stdout == "False\n"
 
 
-def test_a_collector_without_the_packages_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_without_the_packages_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.observation.tracing._EXPORTER", "opentelemetry.that_is_not_installed")
     with pytest.raises(SettingsError, match=r"pip install -r requirements/tracing\.txt"):
         start_tracing(Settings(otlp_endpoint="http://127.0.0.1:4318"), "slm")

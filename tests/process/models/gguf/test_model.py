@@ -132,19 +132,19 @@ def test_other_architectures_are_exact_too(architecture: str, tmp_path: Path) ->
     ],
     ids=["head size", "tied", "linear", "yarn", "llama 3", "longrope", "partial rotary", "gemma 3"],
 )
-def test_what_transformers_passes_over_in_the_metadata_counts(config: Any, tmp_path: Path) -> None:
+def test_metadata_that_transformers_ignores_is_used(config: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = from_config(config)
     assert_computes_like(convert(write_gguf(tmp_path / "model.gguf", model)), model)
 
 
-def test_the_config_has_the_decimals_that_went_through_float32(file: Path) -> None:
+def test_the_config_has_the_decimals_from_before_float32(file: Path) -> None:
     config = json.loads((convert(file) / "config.json").read_text())
     assert config["rms_norm_eps"] == 1e-6
     assert "quantization_config" not in config
 
 
-def test_every_end_that_the_file_names_ends_an_answer_and_no_other(tmp_path: Path) -> None:
+def test_exactly_the_end_tokens_of_the_file_end_an_answer(tmp_path: Path) -> None:
     tokens = tokenizer_fields([f"<{n}>" for n in range(256)], [], eos=7, eot=9, bos=5, pad=7)
     folder = convert(write_gguf(tmp_path / "chat.gguf", make_model("llama"), tokens))
     model = load_model(str(folder), engine_config(dtype="float32"), base_name="chat")
@@ -166,20 +166,20 @@ def test_it_is_converted_once_below_the_data_folder(file: Path, tmp_path: Path) 
     assert Path(first).name.startswith("gguf-tiny-")
 
 
-def test_a_file_that_changed_is_converted_anew(file: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_converted_again(file: Path, tmp_path: Path) -> None:
     before = gguf_model.converted(file, tmp_path)
     os.utime(file, ns=(0, 0))
     assert gguf_model.converted(file, tmp_path) != before
 
 
-def test_what_else_lies_in_the_files_folder_is_not_taken(file: Path, tmp_path: Path) -> None:
+def test_other_files_in_its_folder_are_ignored(file: Path, tmp_path: Path) -> None:
     model = make_model("llama")
     model.save_pretrained(tmp_path / "base")
     save_adapter(tmp_path, tmp_path / "base", "base")
     assert_computes_like(convert(file), model)
 
 
-def test_an_adapter_knows_it_by_the_files_name(file: Path, tmp_path: Path) -> None:
+def test_an_adapter_can_name_the_file_as_its_base(file: Path, tmp_path: Path) -> None:
     folder = resolve_base_model(str(file), tmp_path, progress=silent)
     adapter = save_adapter(tmp_path / "adapter", Path(folder), model_name(str(file)))
     assert model_name(str(file)) == "tiny"
@@ -193,7 +193,7 @@ def test_the_command_converts_it(file: Path, tmp_path: Path, capsys: pytest.Capt
     assert f"Base model {file}: {gguf_model.converted(file, tmp_path / 'models')}" in capsys.readouterr().out
 
 
-def test_an_architecture_that_cannot_be_read_is_named_with_a_way_out(tmp_path: Path) -> None:
+def test_an_unsupported_architecture_is_named_with_an_alternative(tmp_path: Path) -> None:
     path = tmp_path / "rare.gguf"
     writer = GGUFWriter(path, "rwkv7")
     writer.add_tokenizer_model("gpt2")
@@ -213,7 +213,7 @@ def test_an_architecture_that_cannot_be_read_is_named_with_a_way_out(tmp_path: P
         (None, "blk.0.attn_q.bias", "numbers, but the model has"),
     ],
 )
-def test_a_model_of_other_weights_than_the_file_has_is_not_served(
+def test_a_conversion_with_other_weights_than_the_file_is_not_served(
     lost: str | None, added: str | None, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_tensor = GGUFWriter.add_tensor
@@ -230,7 +230,7 @@ def test_a_model_of_other_weights_than_the_file_has_is_not_served(
         convert(path)
 
 
-def test_positions_scaled_in_an_unknown_way_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_scaling_of_positions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.gguf_files.llama3_factors", lambda rope, size: IDS[0, : size // 2].numpy() + 1.5)
     config = llama(rope_parameters=LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 8192})
     path = write_gguf(tmp_path / "scaled.gguf", from_config(config))
@@ -238,25 +238,27 @@ def test_positions_scaled_in_an_unknown_way_are_refused(tmp_path: Path, monkeypa
         convert(path)
 
 
-def test_too_small_a_disk_is_told_before_the_work(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_the_conversion(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
     with pytest.raises(BaseModelError, match=r"take \d+ MiB as float32, but .* has 0 MiB free"):
         convert(file)
 
 
 @pytest.mark.parametrize("name", ["nowhere.gguf", "weights.bin"])
-def test_a_file_that_can_be_no_model_is_named(name: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_a_model_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").touch()
     with pytest.raises(BaseModelError, match=r"does not exist|must have a name that ends in \.gguf"):
         resolve_base_model(str(tmp_path / name), tmp_path, progress=silent)
 
 
-def test_of_a_folder_with_a_gguf_file_the_file_is_to_be_named(file: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_gguf_file_is_refused_with_a_hint_to_name_the_file(file: Path, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"has no config\.json.*Name its file tiny\.gguf instead"):
         resolve_base_model(str(file.parent), tmp_path, progress=silent)
 
 
-def test_nothing_is_warned_of_when_all_is_known(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fully_known_file_gives_no_warning(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="SLMInit"):
         convert(file)
     assert caplog.messages == []

@@ -35,12 +35,12 @@ def test_a_pair_is_the_training_text_and_ends_with_the_end_of_text_token(render:
     assert text == "### Instruction:\nHi\n\n### Response:\nHello.<eos>"
 
 
-def test_the_content_is_taken_letter_by_letter(render: Render) -> None:
+def test_the_content_is_used_unchanged(render: Render) -> None:
     content = "  {{ x }} <b>&amp;</b>\n\n{% raw %}\t "
     assert render(("user", content), ask=True) == f"### Instruction:\n{content}\n\n### Response:\n"
 
 
-def test_a_further_question_stands_apart_from_the_answer_before(render: Render) -> None:
+def test_a_further_question_is_separated_from_the_answer_before(render: Render) -> None:
     text = render(("user", "A"), ("assistant", "B"), ("user", "C"), ask=True)
     assert text == ("### Instruction:\nA\n\n### Response:\nB<eos>\n\n### Instruction:\nC\n\n### Response:\n")
 

@@ -65,7 +65,7 @@ def answer(model, engine, prompts, max_new_tokens):
 """
 
 
-def test_its_answers_are_those_of_generate(folder: Path) -> None:
+def test_the_default_models_answers_are_those_of_generate(folder: Path) -> None:
     program = """
 prompts = ["What is the capital of France?", "Count to five.", "Name a colour: " * 20]
 model, engine, pytorch_model = load()
@@ -94,7 +94,7 @@ class Person(BaseModel):
     hobbies: Annotated[list[Literal["reading", "chess", "swimming"]], Field(min_length=1, max_length=3)]
 
 
-def test_its_answers_keep_to_grammars_and_leave_others_as_they_are(folder: Path) -> None:
+def test_the_default_models_answers_follow_grammars_and_do_not_change_others(folder: Path) -> None:
     program = f"""
 from common.jobs.sampling import Grammar, GrammarKind
 schema = {json.dumps(Person.model_json_schema())!r}
@@ -141,7 +141,7 @@ print(json.dumps({{"together": texts(""), "alone": texts("alone: "), "continued"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_unloading_gives_the_memory_back(folder: Path) -> None:
+def test_unloading_frees_the_memory(folder: Path) -> None:
     program = """
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024

@@ -146,14 +146,12 @@ def takes(constraint: TokenConstraint, text: str) -> bool:
         (schema({"type": "string", "format": "date"}), ['"2026-11-23"'], ['"2026-13-01"']),
     ],
 )
-def test_an_answer_may_be_what_the_grammar_says_and_nothing_else(
-    grammar: Grammar, fitting: list[str], others: list[str]
-) -> None:
+def test_only_answers_of_the_grammar_are_allowed(grammar: Grammar, fitting: list[str], others: list[str]) -> None:
     assert [takes(compiled(grammar), text) for text in fitting] == [True] * len(fitting)
     assert [takes(compiled(grammar), text) for text in others] == [False] * len(others)
 
 
-def test_the_end_may_come_only_where_the_answer_is_whole() -> None:
+def test_an_answer_can_only_end_when_it_is_complete() -> None:
     constraint = compiled(regex("ab+"))
 
     assert allowed(constraint) == {ord("a")}
@@ -162,24 +160,24 @@ def test_the_end_may_come_only_where_the_answer_is_whole() -> None:
     assert not is_complete(constraint)
 
 
-def test_an_answer_is_complete_where_nothing_but_the_end_can_follow() -> None:
+def test_an_answer_is_complete_when_nothing_but_the_end_can_follow() -> None:
     constraint = compiled(regex("ab?"))
 
     assert not is_complete(read(constraint, "a"))
     assert is_complete(read(constraint, "b"))
 
 
-def test_every_end_token_can_end_an_answer_and_none_is_taken_for_its_text() -> None:
+def test_every_end_token_can_end_an_answer_and_none_counts_as_text() -> None:
     constraint = compiled(regex("a[a-z]*"), (EOS, ord("z")))
 
     assert allowed(read(constraint, "a")) == {*b"abcdefghijklmnopqrstuvwxyz", EOS}
 
 
-def test_special_tokens_are_no_text() -> None:
+def test_special_tokens_are_not_text() -> None:
     assert allowed(compiled(regex("(.|\n)+"))) & ByteTokenizer.special_token_ids == set()
 
 
-def test_a_clients_own_options_are_none() -> None:
+def test_a_client_cannot_set_the_librarys_options() -> None:
     with pytest.raises(InvalidRequest, match="uniqueItems"):
         compiled(schema({"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}))
 
@@ -218,7 +216,7 @@ def test_a_grammar_that_cannot_be_used_is_refused_with_its_reason(grammar: Gramm
     assert "\n" not in str(refusal.value)
 
 
-def test_a_token_that_may_not_stand_there_is_refused() -> None:
+def test_a_token_that_the_grammar_forbids_is_refused() -> None:
     constraint = compiled(regex("ab"))
     constraint.advance([ord("z")])
 
@@ -226,7 +224,7 @@ def test_a_token_that_may_not_stand_there_is_refused() -> None:
         constraint.is_known(0)
 
 
-def test_a_grammar_that_becomes_too_complex_on_the_way_is_given_up() -> None:
+def test_a_grammar_that_becomes_too_complex_midway_is_abandoned() -> None:
     many = {"type": "object", "properties": {f"p{index}": {"type": "string"} for index in range(1000)}}
     constraint = compiled(schema(many))
 
@@ -234,7 +232,7 @@ def test_a_grammar_that_becomes_too_complex_on_the_way_is_given_up() -> None:
         read(constraint, '{"p0":"","p1":""')
 
 
-def test_references_that_lead_deep_do_not_end_the_process() -> None:
+def test_deep_references_do_not_end_the_process() -> None:
     """They did: the library follows them by recursion, and the usual stack holds some 500."""
     program = """
 import json
@@ -274,7 +272,7 @@ def seed(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-def test_answers_of_a_model_that_says_anything_keep_to_their_schema(seed: int) -> None:
+def test_answers_of_a_random_model_follow_their_schema(seed: int) -> None:
     outputs = run(tokens_of("a", schema(PERSON), seed=seed, temperature=1.5), runner=FakeRunner(hashed))
 
     person = json.loads(outputs.text("a"))
@@ -285,7 +283,7 @@ def test_answers_of_a_model_that_says_anything_keep_to_their_schema(seed: int) -
     assert outputs.finals("a")[0].finish_reason is FinishReason.STOP
 
 
-def test_an_answer_that_is_cut_is_a_beginning_of_one(seed: int) -> None:
+def test_a_cut_answer_is_the_beginning_of_a_valid_one(seed: int) -> None:
     grammar = schema({"type": "array", "items": {"type": "integer"}, "minItems": 20})
 
     outputs = run(tokens_of("a", grammar, seed=seed, temperature=1.0, max_new_tokens=9), runner=FakeRunner(hashed))
@@ -294,7 +292,7 @@ def test_an_answer_that_is_cut_is_a_beginning_of_one(seed: int) -> None:
     read(compiled(grammar), outputs.text("a"))
 
 
-def test_neighbours_in_the_batch_are_as_they_are_alone(seed: int) -> None:
+def test_neighbours_in_the_batch_get_the_same_tokens_as_alone(seed: int) -> None:
     def batch() -> dict[str, Sequence]:
         sampled: dict[str, Any] = {"seed": seed, "temperature": 1.0, "max_new_tokens": 40}
         grammars = {
@@ -315,7 +313,7 @@ def test_neighbours_in_the_batch_are_as_they_are_alone(seed: int) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_an_answer_continued_inside_a_string_is_as_if_undisturbed(temperature: float, seed: int) -> None:
+def test_an_answer_resumed_inside_a_string_is_the_same(temperature: float, seed: int) -> None:
     options: dict[str, Any] = {"seed": seed, "temperature": temperature}
     whole = run(tokens_of("a", schema(PERSON), **options), runner=FakeRunner(hashed))
     split = random.Random(seed).randrange(len(b'{"name":'), len(whole.token_ids("a")) - 1)
@@ -329,7 +327,7 @@ def test_an_answer_continued_inside_a_string_is_as_if_undisturbed(temperature: f
     assert continued.text("a") == whole.text("a")
 
 
-def test_a_grammar_that_can_only_end_has_the_last_word_over_the_least_length() -> None:
+def test_a_grammar_that_can_only_end_overrides_the_minimum_length() -> None:
     sequence = tokens_of("a", choice("yes"), min_new_tokens=50)
 
     outputs = run(sequence, runner=FakeRunner(scripted({"Hi": "no"})))
@@ -338,7 +336,7 @@ def test_a_grammar_that_can_only_end_has_the_last_word_over_the_least_length() -
     assert outputs.finals("a")[0].finish_reason is FinishReason.STOP
 
 
-def test_the_least_length_holds_where_the_grammar_can_go_on() -> None:
+def test_the_minimum_length_holds_while_the_grammar_can_continue() -> None:
     outputs = run(tokens_of("a", regex("a*"), min_new_tokens=5), runner=FakeRunner(scripted({"Hi": "a"})))
 
     assert len(outputs.text("a")) >= 5
@@ -351,7 +349,7 @@ def test_a_stop_string_cuts_an_answer_off_in_the_middle_of_its_grammar() -> None
     assert outputs.finals("a")[0].finish_reason is FinishReason.STOP
 
 
-def test_a_bias_chooses_among_what_the_grammar_allows_only() -> None:
+def test_a_bias_only_chooses_among_allowed_tokens() -> None:
     sequence = tokens_of("a", choice("left", "right"), logit_bias={ord("r"): 1000.0, ord("x"): 5000.0})
 
     outputs = run(sequence, runner=FakeRunner(scripted({"Hi": "left"})))
@@ -359,7 +357,7 @@ def test_a_bias_chooses_among_what_the_grammar_allows_only() -> None:
     assert outputs.text("a") == "right"
 
 
-def test_log_probabilities_are_the_models_own_whatever_the_grammar_leaves() -> None:
+def test_log_probabilities_do_not_depend_on_the_grammar() -> None:
     outputs = run(tokens_of("a", choice("b"), logprobs=1), runner=FakeRunner(scripted({"Hi": "z"})))
 
     (told,) = outputs.finals("a")[0].logprobs or ()

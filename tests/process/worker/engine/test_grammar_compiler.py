@@ -89,7 +89,7 @@ def test_an_answer_is_followed_to_its_end(compiler: GrammarCompiler) -> None:
     assert is_complete(read(constraint, "b"))
 
 
-def test_every_answer_begins_anew(compiler: GrammarCompiler) -> None:
+def test_every_answer_starts_from_the_beginning(compiler: GrammarCompiler) -> None:
     first = read(compiler.compile(choice("ab", "cd")), "a")
     second = compiler.compile(choice("ab", "cd"))
 
@@ -104,7 +104,7 @@ def test_several_tokens_at_once_are_those_of_an_earlier_attempt(compiler: Gramma
     assert allowed(constraint) == {*b"cd"}
 
 
-def test_a_token_that_may_not_stand_there_is_refused(compiler: GrammarCompiler) -> None:
+def test_a_token_that_the_grammar_forbids_is_refused(compiler: GrammarCompiler) -> None:
     constraint = compiler.compile(regex("ab"))
     constraint.advance([ord("z")])
 
@@ -113,7 +113,7 @@ def test_a_token_that_may_not_stand_there_is_refused(compiler: GrammarCompiler) 
     assert refusal.param == "regex"
 
 
-def test_an_answer_that_is_given_up_at_once_ends_no_other(compiler: GrammarCompiler) -> None:
+def test_an_answer_cancelled_immediately_ends_no_other(compiler: GrammarCompiler) -> None:
     """It did: nobody took the beginning that the process told."""
     constraint = compiler.compile(choice("ab", "cd"))
     for _ in range(5):
@@ -125,7 +125,7 @@ def test_an_answer_that_is_given_up_at_once_ends_no_other(compiler: GrammarCompi
 # Processes
 
 
-def test_answers_to_one_grammar_share_a_process_that_is_kept(compiler: GrammarCompiler) -> None:
+def test_answers_with_the_same_grammar_share_a_process(compiler: GrammarCompiler) -> None:
     constraints = [compiler.compile(regex("shared")) for _ in range(3)]
     with_them = processes()
     for constraint in constraints:
@@ -136,7 +136,7 @@ def test_answers_to_one_grammar_share_a_process_that_is_kept(compiler: GrammarCo
     assert processes() == with_them
 
 
-def test_many_who_want_the_same_new_grammar_start_one_process(compiler: GrammarCompiler) -> None:
+def test_many_requests_for_the_same_new_grammar_start_one_process(compiler: GrammarCompiler) -> None:
     compiler.compile(regex("first"))
     before = processes()
     made: list[GrammarConstraint] = []
@@ -150,7 +150,7 @@ def test_many_who_want_the_same_new_grammar_start_one_process(compiler: GrammarC
     assert len(processes() - before) == 1
 
 
-def test_only_the_last_used_grammars_are_kept(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_most_recently_used_grammars_are_kept(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grammar_compiler, "MAX_CACHED", 2)
     compiler = make_compiler(helper)
     compiler.compile(regex("first"))
@@ -222,7 +222,7 @@ def test_a_grammar_that_costs_too_much_is_refused_and_costs_the_worker_nothing(
         (schema({"type": "string", "pattern": "^[0-9]{50}" + LONG + "$"}), '"' + "1" * 50),
     ],
 )
-def test_a_grammar_that_costs_too_much_behind_some_tokens_ends_its_own_answers(
+def test_a_grammar_that_becomes_too_costly_after_some_tokens_ends_only_its_answers(
     compiler: GrammarCompiler, grammar: Grammar, beginning: str
 ) -> None:
     """In one process with the worker it ended the worker."""
@@ -238,11 +238,11 @@ def test_a_grammar_that_costs_too_much_behind_some_tokens_ends_its_own_answers(
 
 
 @pytest.mark.parametrize("grammar", LARGE, ids=name)
-def test_a_large_grammar_that_somebody_may_mean_is_taken(compiler: GrammarCompiler, grammar: Grammar) -> None:
+def test_a_large_but_reasonable_grammar_is_accepted(compiler: GrammarCompiler, grammar: Grammar) -> None:
     assert allowed(compiler.compile(grammar))
 
 
-def test_what_the_library_refuses_is_refused_with_its_reason(compiler: GrammarCompiler) -> None:
+def test_a_grammar_that_the_library_refuses_is_refused_with_its_reason(compiler: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequest, match="uniqueItems") as refusal:
         compiler.compile(schema({"type": "array", "uniqueItems": True}))
 
@@ -257,7 +257,7 @@ def test_a_refusal_is_remembered(compiler: GrammarCompiler, monkeypatch: pytest.
         monkeypatch.setattr(Helper, "fork", None)  # to try again would fail
 
 
-def test_a_machine_that_is_too_busy_is_no_fault_of_the_grammar(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_not_blamed_on_the_grammar(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = make_compiler(helper)
     compiler.compile(choice("a"))
     fork = helper.fork
@@ -275,7 +275,7 @@ def test_a_machine_that_is_too_busy_is_no_fault_of_the_grammar(helper: Helper, m
     assert is_complete(read(compiler.compile(regex("honest")), "honest"))
 
 
-def test_grammars_of_others_do_not_wait_for_a_hostile_one(compiler: GrammarCompiler) -> None:
+def test_other_grammars_do_not_wait_for_a_hostile_one(compiler: GrammarCompiler) -> None:
     compiler.compile(choice("a"))
     refusals: list[InvalidRequest] = []
 
@@ -298,7 +298,7 @@ def test_grammars_of_others_do_not_wait_for_a_hostile_one(compiler: GrammarCompi
     assert len(refusals) == len(threads)
 
 
-def test_a_job_that_is_given_up_does_not_wait_for_its_grammar(compiler: GrammarCompiler) -> None:
+def test_a_cancelled_job_does_not_wait_for_its_grammar(compiler: GrammarCompiler) -> None:
     compiler.compile(choice("a"))
     before = processes()
     given_up = threading.Event()
@@ -310,7 +310,7 @@ def test_a_job_that_is_given_up_does_not_wait_for_its_grammar(compiler: GrammarC
     assert processes() <= before
 
 
-def test_who_waits_with_a_job_that_is_given_up_goes_on_without_it(compiler: GrammarCompiler) -> None:
+def test_others_that_wait_for_the_same_grammar_continue_after_a_cancellation(compiler: GrammarCompiler) -> None:
     compiler.compile(choice("a"))
     given_up = threading.Event()
     outcome: list[Exception] = []
@@ -334,7 +334,7 @@ def test_who_waits_with_a_job_that_is_given_up_goes_on_without_it(compiler: Gram
     assert [type(one) for one in outcome] == [GivenUp, InvalidRequest]
 
 
-def test_a_model_that_cannot_end_an_answer_keeps_to_no_grammar(helper: Helper) -> None:
+def test_a_model_without_an_end_token_supports_no_grammar(helper: Helper) -> None:
     with pytest.raises(InvalidRequest, match="no token to end"):
         make_compiler(helper, frozenset({VOCAB_SIZE})).compile(regex("a"))
 

@@ -20,7 +20,7 @@ POLICY = [
 ]
 
 
-def test_policy_is_imported_without_torch() -> None:
+def test_the_scheduling_code_is_imported_without_torch() -> None:
     imports = "; ".join(f"import worker.engine.{name}" for name in POLICY)
     program = f"import sys; {imports}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
 

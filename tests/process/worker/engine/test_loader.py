@@ -142,7 +142,7 @@ def test_a_folder_without_a_model_is_refused_with_what_to_do(tmp_path: Path) -> 
         load_model(str(tmp_path), engine_config(), base_name="my-model")
 
 
-def test_a_hub_that_cannot_be_reached_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     with pytest.raises(ModelUnavailable, match=r"'nobody/nothing' cannot be loaded.*SLM_BASE_MODEL"):
@@ -150,7 +150,7 @@ def test_a_hub_that_cannot_be_reached_is_said_to_be_so(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("cached", [["config.json"], ["config.json", "tokenizer.json"]])
-def test_what_the_hubs_cache_lacks_is_fetched(
+def test_files_missing_from_the_hubs_cache_are_fetched(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: list[str]
 ) -> None:
     cache = tmp_path / "hub"
@@ -191,7 +191,7 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
         load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
-def test_incomplete_weights_are_refused_instead_of_made_up(copy: Path) -> None:
+def test_incomplete_weights_are_refused_and_not_invented(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
 
@@ -203,7 +203,7 @@ VOCABULARY_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
-def test_a_folder_without_a_tokenizer_is_refused_in_words(copy: Path, kept: tuple[str, ...]) -> None:
+def test_a_folder_without_a_tokenizer_is_refused_with_a_reason(copy: Path, kept: tuple[str, ...]) -> None:
     for name in set(VOCABULARY_FILES) - set(kept):
         (copy / name).unlink()
 
@@ -217,7 +217,7 @@ def test_a_folder_without_a_tokenizer_is_refused_in_words(copy: Path, kept: tupl
 @pytest.mark.parametrize(
     ("file", "text"), [("tokenizer.json", "{}"), ("tokenizer.json", "["), ("tokenizer_config.json", "{")]
 )
-def test_a_damaged_tokenizer_is_refused_in_words(copy: Path, file: str, text: str) -> None:
+def test_a_damaged_tokenizer_is_refused_with_a_reason(copy: Path, file: str, text: str) -> None:
     (copy / file).write_text(text)
 
     with pytest.raises(
@@ -231,7 +231,7 @@ def test_a_damaged_tokenizer_is_refused_in_words(copy: Path, file: str, text: st
 @pytest.mark.parametrize(
     "name", ["model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight", "model.norm.weight"]
 )
-def test_weights_that_are_not_finite_are_refused_in_words(copy: Path, name: str, value: float) -> None:
+def test_weights_that_are_not_finite_are_refused_with_a_reason(copy: Path, name: str, value: float) -> None:
     weights = load_file(copy / "model.safetensors")
     weights[name].view(-1)[-1] = value
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
@@ -248,7 +248,7 @@ def test_weights_that_are_not_finite_are_refused_in_words(copy: Path, name: str,
     ],
     ids=lambda config: config.model_type,
 )
-def test_a_state_space_model_is_refused_in_words(tmp_path: Path, config: Any, outputs: Outputs) -> None:
+def test_a_state_space_model_is_refused_with_a_reason(tmp_path: Path, config: Any, outputs: Outputs) -> None:
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     for kv_bytes in (None, 1 << 20):
@@ -259,7 +259,7 @@ def test_a_state_space_model_is_refused_in_words(tmp_path: Path, config: Any, ou
             run(model, outputs, "Hi", kv_bytes=kv_bytes)
 
 
-def test_tokens_that_the_model_lacks_are_told_at_load_and_refused_in_a_prompt(
+def test_tokens_that_the_model_lacks_are_reported_at_load_and_refused_in_a_prompt(
     copy: Path, outputs: Outputs, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer = make_tokenizer(CHAT)
@@ -293,7 +293,7 @@ def test_an_unknown_architecture_is_refused(copy: Path) -> None:
         load_model(str(copy), engine_config(), base_name="tiny-llama")
 
 
-def test_an_architecture_that_slots_cannot_hold_is_refused(
+def test_an_architecture_that_the_cache_cannot_hold_is_refused(
     loaded: EngineModel, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loaded.model.config, "layer_types", ["conv", "full_attention"], raising=False)
@@ -308,7 +308,7 @@ def test_the_models_own_limit_caps_the_context(loaded: EngineModel, outputs: Out
     assert loaded.context_length == 512
 
 
-def test_a_closed_model_has_stopped_its_engine_and_holds_nothing(base: Path, outputs: Outputs) -> None:
+def test_a_closed_model_has_stopped_its_engine_and_freed_its_memory(base: Path, outputs: Outputs) -> None:
     model = load_model(str(base), engine_config(), base_name="tiny-llama")
     run(model, outputs, "Hi")
 
@@ -340,7 +340,7 @@ def own_tokenizer(template: str | None = TURNS) -> Any:
     return tokenizer
 
 
-def test_a_folder_with_a_sentencepiece_model_only_is_served(roomy: Path, outputs: Outputs) -> None:
+def test_a_folder_with_only_a_sentencepiece_model_is_served(roomy: Path, outputs: Outputs) -> None:
     for name in VOCABULARY_FILES:
         (roomy / name).unlink()
     trained = io.BytesIO()
@@ -377,7 +377,7 @@ def test_an_adapter_is_served_with_its_own_tokenizer_template_and_end_token(room
         assert model.tokenizer.decode([tokenizer.eos_token_id]) == "<|turn_end|>"
 
 
-def test_what_an_adapters_tokenizer_leaves_open_the_bases_says(roomy: Path, tmp_path: Path) -> None:
+def test_missing_parts_of_an_adapters_tokenizer_come_from_the_base(roomy: Path, tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path / "own", roomy, "roomy")
     own_tokenizer(None).save_pretrained(adapter)
     (adapter / "tokenizer_config.json").unlink()
@@ -389,7 +389,7 @@ def test_what_an_adapters_tokenizer_leaves_open_the_bases_says(roomy: Path, tmp_
 
 
 @pytest.mark.parametrize("named", ["<|im_end|>", {"content": "<|im_end|>", "__type": "AddedToken"}])
-def test_an_adapter_with_the_settings_of_a_tokenizer_alone_names_its_end_token(
+def test_an_adapter_with_only_a_tokenizers_settings_names_its_end_token(
     roomy: Path, tmp_path: Path, named: Any
 ) -> None:
     adapter = save_adapter(tmp_path / "own", roomy, "roomy")
@@ -412,7 +412,7 @@ def test_an_adapters_damaged_tokenizer_is_refused_with_its_folder(roomy: Path, t
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_a_missing_device_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match=r"no cuda device.*SLM_DEVICE"):
         choose_device("cuda")
 
@@ -459,7 +459,7 @@ def make_config(**options: Any) -> Any:
         (make_config(), 2048),
     ],
 )
-def test_the_context_is_what_the_model_was_made_for(config: Any, limit: int) -> None:
+def test_the_context_is_the_one_the_model_was_made_for(config: Any, limit: int) -> None:
     assert context_limit(config, make_tokenizer()) == limit
 
 
@@ -483,7 +483,7 @@ def test_every_token_that_ends_an_answer_is_found(
     assert end_token_ids(model, make_tokenizer(), template) == expected
 
 
-def test_a_tokenizers_text_leaves_special_tokens_out() -> None:
+def test_a_tokenizers_text_omits_special_tokens() -> None:
     tokenizer = make_tokenizer()
     decoder = TokenizerDecoder(tokenizer)
 

@@ -93,7 +93,7 @@ def test_a_child_serves_one_request_after_the_other(helper: Helper) -> None:
     assert helper.call("pids", None, PLENTY) == helper.call("pids", None, PLENTY)
 
 
-def test_what_a_task_refuses_reaches_the_client(helper: Helper) -> None:
+def test_a_tasks_refusal_reaches_the_client(helper: Helper) -> None:
     with pytest.raises(InvalidRequest, match="wrong") as refusal:
         helper.call("refuse", "wrong", PLENTY)
 
@@ -106,34 +106,34 @@ def test_a_bug_in_a_task_is_an_internal_error_that_says_where(helper: Helper) ->
 
 
 @pytest.mark.parametrize("task", ["compute", "compute_in_one_go"])
-def test_who_computes_for_too_long_is_stopped(helper: Helper, task: str) -> None:
+def test_a_task_that_uses_too_much_cpu_time_is_stopped(helper: Helper, task: str) -> None:
     with pytest.raises(OverLimit, match="takes too long"):
         helper.call(task, None, Limits(wall_s=60, cpu_s=0.2, memory=2**30))
 
     assert helper.call("echo", "next", PLENTY) == "next"
 
 
-def test_who_takes_too_long_by_the_clock_is_stopped_and_is_not_blamed(helper: Helper) -> None:
+def test_a_task_that_takes_too_long_by_the_clock_is_stopped_but_not_blamed(helper: Helper) -> None:
     with pytest.raises(Overloaded):
         helper.call("sleep", 600, Limits(wall_s=0.3, cpu_s=30, memory=2**30))
 
 
 @pytest.mark.parametrize("task", ["allocate", "abort"])
-def test_who_takes_too_much_memory_is_stopped(helper: Helper, task: str) -> None:
+def test_a_task_that_uses_too_much_memory_is_stopped(helper: Helper, task: str) -> None:
     with pytest.raises(OverLimit, match="needs too much memory"):
         helper.call(task, 2**31, PLENTY)
 
     assert helper.call("allocate", 2**20, PLENTY) == 2**20
 
 
-def test_what_one_request_took_is_not_the_next_ones_to_take(helper: Helper) -> None:
+def test_a_request_can_use_its_limits_in_full_after_another_one(helper: Helper) -> None:
     for _ in range(3):
         with pytest.raises(InvalidRequest):
             helper.call("refuse", "wrong", PLENTY)
         assert helper.call("allocate", PLENTY.memory // 2, PLENTY) == PLENTY.memory // 2
 
 
-def test_a_child_of_another_kind_serves_its_own_link(helper: Helper) -> None:
+def test_a_child_of_another_kind_serves_its_own_connection(helper: Helper) -> None:
     one, other = helper.fork("echo"), helper.fork("echo")
     for child in (one, other):
         send(child.link, child.pid)
@@ -154,7 +154,7 @@ def test_short_requests_do_not_wait_for_long_ones(helper: Helper, gate: Gate) ->
     gate.open()
 
 
-def test_who_takes_long_gives_way_and_is_not_used_again(helper: Helper) -> None:
+def test_a_slow_child_gets_lower_priority_and_is_not_reused(helper: Helper) -> None:
     usual = os.getpriority(os.PRIO_PROCESS, 0)
 
     assert helper.call("niceness", 0, PLENTY) == usual
@@ -162,7 +162,7 @@ def test_who_takes_long_gives_way_and_is_not_used_again(helper: Helper) -> None:
     assert helper.call("niceness", 0, PLENTY) == usual
 
 
-def test_a_request_that_is_given_up_is_killed(helper: Helper) -> None:
+def test_a_cancelled_request_is_killed(helper: Helper) -> None:
     child = helper.call("pids", None, PLENTY)["child"]
     given_up = threading.Event()
     threading.Timer(0.2, given_up.set).start()
@@ -175,7 +175,7 @@ def test_a_request_that_is_given_up_is_killed(helper: Helper) -> None:
     wait_until_gone(child)
 
 
-def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper, gate: Gate) -> None:
+def test_a_request_that_waits_for_a_child_can_be_cancelled(helper: Helper, gate: Gate) -> None:
     gate.fill(helper, MAX_TASKS)
 
     with pytest.raises(GivenUp):
@@ -183,7 +183,7 @@ def test_a_request_that_waits_for_a_child_can_be_given_up(helper: Helper, gate: 
     gate.open()
 
 
-def test_a_child_that_does_not_know_the_newest_configuration_gets_no_more_to_do(helper: Helper, gate: Gate) -> None:
+def test_a_child_with_an_old_configuration_gets_no_more_requests(helper: Helper, gate: Gate) -> None:
     gate.fill(helper, 1)
     assert helper.call("configured", "word", PLENTY) is None
     helper.configure("word", "new")
@@ -193,7 +193,7 @@ def test_a_child_that_does_not_know_the_newest_configuration_gets_no_more_to_do(
         assert helper.call("configured", "word", PLENTY) == "new"
 
 
-def test_what_was_configured_is_known_to_every_child_and_after_a_restart(helper: Helper) -> None:
+def test_every_child_knows_the_configuration_even_after_a_restart(helper: Helper) -> None:
     helper.configure("word", "x" * 1_000_000)
     assert helper.call("configured", "word", PLENTY) == "x" * 1_000_000
 
@@ -213,7 +213,7 @@ def test_an_idle_child_that_dies_is_replaced(helper: Helper) -> None:
     assert helper.call("echo", "next", PLENTY) == "next"
 
 
-def test_closing_lets_go_on_what_is_under_way_and_leaves_nothing_behind(helper: Helper, gate: Gate) -> None:
+def test_closing_lets_running_requests_finish_and_leaves_no_process(helper: Helper, gate: Gate) -> None:
     pids = helper.call("pids", None, PLENTY)
     gate.fill(helper, 1)
 
@@ -249,7 +249,7 @@ time.sleep(60)
         wait_until_gone(one)
 
 
-def test_many_threads_may_ask_at_once(helper: Helper) -> None:
+def test_many_threads_can_send_requests_at_once(helper: Helper) -> None:
     answers: list[int] = []
     threads = [in_thread(lambda n=n: answers.append(helper.call("echo", n, PLENTY))) for n in range(40)]
     for thread in threads:

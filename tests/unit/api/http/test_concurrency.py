@@ -32,7 +32,7 @@ def taken(limiter: ConcurrencyLimiter, owner: str, count: int = MAX_CONCURRENT) 
         yield
 
 
-def test_some_of_an_owners_requests_work_at_once_and_the_next_waits() -> None:
+def test_a_limited_number_of_an_owners_requests_work_at_once() -> None:
     limiter = ConcurrencyLimiter(Presence())
     with taken(limiter, "ann"), pytest.raises(RateLimitExceeded) as refused, limiter.acquire("ann", patience_s=0.01):
         pass
@@ -47,7 +47,7 @@ def test_another_owner_does_not_wait() -> None:
         pass
 
 
-def test_who_waits_is_let_in_when_a_turn_ends() -> None:
+def test_a_waiting_request_starts_when_another_ends() -> None:
     limiter, done = ConcurrencyLimiter(Presence()), threading.Event()
 
     def wait() -> None:
@@ -63,9 +63,7 @@ def test_who_waits_is_let_in_when_a_turn_ends() -> None:
 
 
 @pytest.mark.parametrize(("others", "pause"), [([], PAUSE_ALONE), (["bob"], PAUSE)])
-def test_an_owner_who_wants_more_than_a_share_pauses(
-    monkeypatch: pytest.MonkeyPatch, others: list[str], pause: int
-) -> None:
+def test_an_owner_over_its_share_pauses(monkeypatch: pytest.MonkeyPatch, others: list[str], pause: int) -> None:
     """Longer beside others, whatever they ask for."""
     pauses: list[float] = []
     clock = itertools.count(step=0.01)
@@ -92,13 +90,13 @@ def test_an_owner_who_wants_more_than_a_share_pauses(
     assert pauses == [pytest.approx(pause * 0.02)]  # the clock was read twice since, once of them for the third
 
 
-def test_short_requests_of_an_owner_who_is_alone_do_not_wait() -> None:
+def test_short_requests_of_a_lone_owner_do_not_wait() -> None:
     limiter = ConcurrencyLimiter(Presence(), only_beside_others=True)
     with taken(limiter, "ann", 10 * MAX_CONCURRENT):
         pass
 
 
-def test_beside_others_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_requests_beside_another_owners_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = ConcurrencyLimiter(Presence(), only_beside_others=True)
     with limiter.acquire("bob"):
         pass
@@ -109,14 +107,14 @@ def test_beside_others_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_no_trace_stays_of_who_has_gone() -> None:
+def test_nothing_remains_of_an_owner_without_requests() -> None:
     limiter = ConcurrencyLimiter(Presence())
     with taken(limiter, "ann"):
         pass
     assert limiter._queues == {}
 
 
-def test_requests_that_wait_for_their_jobs_hold_up_nobody(start_api: StartApi) -> None:
+def test_requests_that_wait_for_their_jobs_delay_nobody(start_api: StartApi) -> None:
     """Generations, streams and clients that are slow: only what the API itself does counts."""
     go_on = threading.Event()
 
@@ -172,7 +170,7 @@ def someone_else(api: Api) -> None:
         ("/slm/quarantine", "ann"),
     ],
 )
-def test_what_is_open_to_all_and_what_is_refused_takes_turns_too(
+def test_public_and_refused_requests_share_the_time_too(
     start_api: StartApi, redis: Redis, monkeypatch: pytest.MonkeyPatch, path: str, key: str | None
 ) -> None:
     """Those of an address, while nobody knows who asks."""
@@ -189,7 +187,7 @@ def test_what_is_open_to_all_and_what_is_refused_takes_turns_too(
         assert answer.status_code != 429
 
 
-def test_a_stranger_always_leaves_half_of_the_time_to_others() -> None:
+def test_requests_without_a_key_leave_half_of_the_time_to_others() -> None:
     """And is nobody whom an owner who is alone has to make room for."""
     limiter = ConcurrencyLimiter(None, only_beside_others=True)
     with taken(limiter, "127.0.0.1"), pytest.raises(RateLimitExceeded), limiter.acquire("127.0.0.1", patience_s=0.01):

@@ -65,7 +65,7 @@ def test_a_star_lets_every_page_read_but_opens_no_server_without_keys(start_api:
     assert api.client.get("/slm/info", headers={"Origin": PAGE}).status_code == 403
 
 
-def test_a_page_out_of_a_file_is_let_in_where_the_setting_says_so(start_api: StartApi) -> None:
+def test_a_page_from_a_file_is_allowed_if_the_setting_says_so(start_api: StartApi) -> None:
     headers = {"Origin": "null"}
     assert start_api().client.get("/slm/info", headers=headers).status_code == 403
     answer = start_api(cors_origins=f"null, {PAGE}").client.get("/slm/info", headers=headers)
@@ -74,6 +74,6 @@ def test_a_page_out_of_a_file_is_let_in_where_the_setting_says_so(start_api: Sta
 
 
 @pytest.mark.parametrize("origins", ["chat.example.com", f"{PAGE}/", f"{PAGE}/path", "https://a b", "ftp://a"])
-def test_what_is_no_origin_is_refused(origins: str) -> None:
+def test_an_invalid_origin_is_refused(origins: str) -> None:
     with pytest.raises(ValidationError, match="is not an origin"):
         Settings(cors_origins=origins)

@@ -46,7 +46,7 @@ def code_of(answer: TestResponse) -> str:
 
 @every_route
 @pytest.mark.parametrize("content_type", ["application/json; charset=UTF-8", "APPLICATION/JSON", "application/a+json"])
-def test_json_is_known_by_its_type(api: Api, path: str, content_type: str) -> None:
+def test_json_is_recognised_by_its_type(api: Api, path: str, content_type: str) -> None:
     assert send(api, path, content_type=content_type).status_code < 300
 
 
@@ -73,7 +73,7 @@ def test_a_compressed_body_is_refused(api: Api, path: str) -> None:
     assert "must not be compressed; got Content-Encoding: 'gzip'" in answer.text
 
 
-def test_an_encoding_that_changes_nothing_is_none(api: Api) -> None:
+def test_the_identity_encoding_is_accepted(api: Api) -> None:
     answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Content-Encoding": "identity"})
     assert answer.status_code == 200
 
@@ -84,7 +84,7 @@ def test_a_byte_order_mark_is_skipped(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("before", [BOM + BOM, b" " + BOM])
-def test_a_mark_is_no_text(api: Api, before: bytes) -> None:
+def test_a_byte_order_mark_is_not_text(api: Api, before: bytes) -> None:
     assert send(api, "/slm/generate", before=before).status_code == 400
 
 
@@ -94,7 +94,7 @@ def test_a_byte_order_mark_before_a_line_of_a_batch_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("text", ["10.0", "1e1", "1.0E+1", "100e-1"])
-def test_an_integer_is_one_however_it_is_written(api: Api, text: str) -> None:
+def test_an_integer_is_accepted_however_it_is_written(api: Api, text: str) -> None:
     raw = f'{{"prompt": "Hi", "max_new_tokens": {text}}}'
     settings = api.client.post("/slm/generate", data=raw, content_type="application/json").json["settings"]
     assert settings["max_new_tokens"] == 10
@@ -102,7 +102,7 @@ def test_an_integer_is_one_however_it_is_written(api: Api, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["10.5", "1e-1", "1e400", "9.3e15"])
-def test_any_other_number_is_no_integer(api: Api, text: str) -> None:
+def test_any_other_number_is_not_an_integer(api: Api, text: str) -> None:
     raw = f'{{"prompt": "Hi", "max_new_tokens": {text}}}'
     answer = api.client.post("/slm/generate", data=raw, content_type="application/json")
     assert (answer.status_code, answer.json["param"]) == (400, "max_new_tokens")
@@ -118,7 +118,7 @@ def test_any_other_number_is_no_integer(api: Api, text: str) -> None:
         ("/slm/nothing/", 404),
     ],
 )
-def test_a_slash_too_many_is_harmless(api: Api, path: str, status: int) -> None:
+def test_an_additional_slash_is_harmless(api: Api, path: str, status: int) -> None:
     assert api.client.get(path).status_code == status
 
 
@@ -153,13 +153,13 @@ IDS_OF_OTHER_KEYS = ["x", "x:lines", "file-1:lines", "batch_1:output", "%00", "a
         ("POST", "/v1/responses/{}/cancel"),
     ],
 )
-def test_what_is_no_id_is_not_found(api: Api, method: str, path: str, name: str) -> None:
+def test_an_invalid_id_is_not_found(api: Api, method: str, path: str, name: str) -> None:
     answer = api.client.open(path.format(name), method=method)
     assert (answer.status_code, code_of(answer)) == (404, "not_found")
 
 
 @pytest.mark.parametrize("form", ["file:{}:lines", "batch:{}:lines", "batch:{}:jobs"])
-def test_a_part_of_a_thing_is_not_the_thing(api: Api, form: str) -> None:
+def test_part_of_an_object_does_not_count_as_the_object(api: Api, form: str) -> None:
     """The parts lie under the thing's own key, in other types of Redis."""
     kind, _, part = form.partition(":{}")
     api.redis.rpush(f"slm:{form.format('file-1')}", "x")
@@ -167,7 +167,7 @@ def test_a_part_of_a_thing_is_not_the_thing(api: Api, form: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/batches"])
-def test_a_page_begins_behind_an_id(api: Api, path: str) -> None:
+def test_a_page_begins_after_an_id(api: Api, path: str) -> None:
     answer = api.client.get(f"{path}?after=x:lines")
     assert (answer.status_code, answer.json["error"]["param"]) == (400, "after")
 

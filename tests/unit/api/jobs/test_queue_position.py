@@ -75,7 +75,7 @@ def test_each_move_is_reported_once() -> None:
     client.watch.end()
 
 
-def test_all_clients_are_looked_up_together_and_a_job_once() -> None:
+def test_one_lookup_serves_all_clients_and_finds_each_job_once() -> None:
     look_up = FakeLookUp()
     look_up.positions = {"a": QueuePosition(1), "b": QueuePosition(2)}
     watcher = QueueWatcher(look_up)
@@ -90,7 +90,7 @@ def test_all_clients_are_looked_up_together_and_a_job_once() -> None:
     wait_until(lambda: not watcher._is_running)
 
 
-def test_who_has_gone_is_not_looked_for() -> None:
+def test_the_position_of_a_client_that_left_is_not_looked_up() -> None:
     look_up = FakeLookUp()
     watcher = QueueWatcher(look_up)
     client = Client(watcher, "a")
@@ -103,7 +103,7 @@ def test_who_has_gone_is_not_looked_for() -> None:
     client.watch.end()
 
 
-def test_while_redis_is_away_nothing_is_told() -> None:
+def test_while_redis_is_away_no_position_is_reported() -> None:
     look_up = FakeLookUp()
     look_up.is_away = True
     client = Client(QueueWatcher(look_up), "a")
@@ -133,7 +133,7 @@ def cancel(api: Api, *job_ids: str) -> None:
         api.client.delete(f"/slm/jobs/{job_id}")
 
 
-def test_a_queued_stream_tells_of_its_moves_without_numbers(start_api: StartApi) -> None:
+def test_a_queued_stream_reports_its_positions_without_event_numbers(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     running = [api.submit() for _ in range(BUSY)]
     ahead = [api.submit() for _ in range(2)]
@@ -151,7 +151,7 @@ def test_a_queued_stream_tells_of_its_moves_without_numbers(start_api: StartApi)
     cancel(api, *running)
 
 
-def test_who_comes_back_to_a_queued_job_is_told_its_place(start_api: StartApi) -> None:
+def test_a_client_that_resumes_a_queued_job_gets_its_position(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     running = [api.submit() for _ in range(BUSY)]
     waiting = [api.submit() for _ in range(2)]
@@ -163,7 +163,7 @@ def test_who_comes_back_to_a_queued_job_is_told_its_place(start_api: StartApi) -
     cancel(api, waiting[1], *running)
 
 
-def test_a_job_that_runs_has_no_place(start_api: StartApi) -> None:
+def test_a_running_job_has_no_position(start_api: StartApi) -> None:
     go_on = threading.Event()
 
     def script(play: Play) -> None:

@@ -49,7 +49,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_a_job_is_told_of_again_and_again_while_somebody_reads_it(redis_of_readers: Redis) -> None:
+def test_a_job_is_reported_repeatedly_while_somebody_reads_it(redis_of_readers: Redis) -> None:
     readers = Readers(redis_of_readers.note, 0.03)
     reading = readers.enter("a")
     wait_until(lambda: len(redis_of_readers.of("a")) >= 4)
@@ -57,7 +57,7 @@ def test_a_job_is_told_of_again_and_again_while_somebody_reads_it(redis_of_reade
     wait_until(lambda: not readers._is_running)
 
 
-def test_many_readers_of_a_job_are_told_of_once(redis_of_readers: Redis) -> None:
+def test_many_readers_of_a_job_are_reported_once(redis_of_readers: Redis) -> None:
     readers = Readers(redis_of_readers.note, LONG_S)
     readings = [readers.enter("a") for _ in range(50)]
     for _ in range(50):
@@ -85,7 +85,7 @@ def test_the_grace_begins_when_the_last_one_leaves(redis_of_readers: Redis) -> N
     assert redis_of_readers.of("a") == [False, True]
 
 
-def test_nothing_is_told_of_a_job_that_is_over(redis_of_readers: Redis) -> None:
+def test_an_ended_job_is_not_reported(redis_of_readers: Redis) -> None:
     readers = Readers(redis_of_readers.note, LONG_S)
     reading = readers.enter("a")
     wait_until(lambda: redis_of_readers.of("a") == [True])
@@ -94,7 +94,7 @@ def test_nothing_is_told_of_a_job_that_is_over(redis_of_readers: Redis) -> None:
     assert redis_of_readers.of("a") == [True]
 
 
-def test_what_redis_was_not_told_is_told_when_it_is_back(
+def test_reports_that_redis_missed_are_repeated_when_it_is_back(
     redis_of_readers: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.jobs.readers.RETRY_S", 0.01)
@@ -114,7 +114,7 @@ def grace_left(api: Api, job_id: str) -> int:
     return int(api.redis.pttl(keys.reader(job_id)))
 
 
-def test_a_streams_job_needs_a_reader_and_has_one(start_api: StartApi) -> None:
+def test_a_streamed_job_needs_a_reader_and_has_one(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, reader_grace_s=100)
     answer = api.stream()
     job_id = answer.headers["X-Job-Id"]
@@ -125,7 +125,7 @@ def test_a_streams_job_needs_a_reader_and_has_one(start_api: StartApi) -> None:
 
 
 @pytest.mark.parametrize("look", ["{}", "{}/stream"])
-def test_who_attaches_or_polls_is_a_reader_too(start_api: StartApi, look: str) -> None:
+def test_attaching_and_polling_count_as_reading(start_api: StartApi, look: str) -> None:
     api = start_api(Play.run_until_cancelled, reader_grace_s=100)
     stream = api.stream()
     other = start_api(Play.run_until_cancelled, reader_grace_s=100)  # another process, as it were
@@ -145,7 +145,7 @@ def test_an_abandoned_stream_ends_as_cancelled(start_api: StartApi) -> None:
 
 
 @pytest.mark.parametrize(("path", "extra"), [("/slm/stream", {"on_disconnect": "continue"}), ("/slm/load", {})])
-def test_a_job_that_shall_go_on_needs_no_reader(start_api: StartApi, path: str, extra: dict[str, str]) -> None:
+def test_a_job_that_should_continue_needs_no_reader(start_api: StartApi, path: str, extra: dict[str, str]) -> None:
     api = start_api(Play.run_until_cancelled)
     body = extra and {"prompt": "Hi"} | extra
     with api.client.post(path, json=body) as answer:
@@ -155,14 +155,14 @@ def test_a_job_that_shall_go_on_needs_no_reader(start_api: StartApi, path: str, 
         api.client.delete(f"/slm/jobs/{job_id}")
 
 
-def test_an_answer_that_is_given_later_needs_no_reader(start_api: StartApi) -> None:
+def test_an_asynchronous_job_needs_no_reader(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, sync_timeout_s=0.05)
     answer = api.generate(on_disconnect="cancel")
     assert answer.status_code == 202
     assert not api.worker.store.get(answer.json["job_id"]).needs_reader
 
 
-def test_who_does_not_wait_cannot_leave(api: Api) -> None:
+def test_a_client_that_does_not_wait_cannot_abandon_its_job(api: Api) -> None:
     plain = {"prompt": "Hi", "on_disconnect": "cancel"}
     for body, headers in ((plain | {"async": True}, {}), (plain, {"Prefer": "respond-async"})):
         answer = api.client.post("/slm/generate", json=body, headers=headers)

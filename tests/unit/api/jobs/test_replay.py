@@ -29,12 +29,12 @@ def given(replay: Replay, *past: Event) -> list[Event]:
     return [one for event in past for one in replay.take(event)]
 
 
-def test_few_events_are_given_as_they_are() -> None:
+def test_a_few_events_are_returned_unchanged() -> None:
     past = [*map(token, range(FEW - 1)), events.finished(FEW - 1, JobState.SUCCEEDED)]
     assert given(Replay(-1, FEW), *past) == past
 
 
-def test_many_are_merged_and_lose_nothing() -> None:
+def test_many_events_are_merged_without_loss() -> None:
     past = [events.status(0, "Generating"), *map(token, range(1, NUM_TOKENS)), END]
     few = given(Replay(-1, len(past)), *past)
     assert len(few) < 10
@@ -44,31 +44,31 @@ def test_many_are_merged_and_lose_nothing() -> None:
     assert few[-2].seq == NUM_TOKENS - 1
 
 
-def test_what_they_repeat_is_bounded_by_the_answers_length() -> None:
+def test_repetition_is_limited_by_the_answers_length() -> None:
     few = given(Replay(-1, NUM_TOKENS), *map(token, range(NUM_TOKENS)))
     assert sum(event.seq for event in few) < 3 * NUM_TOKENS
 
 
-def test_the_present_is_given_token_by_token() -> None:
+def test_new_events_are_returned_token_by_token() -> None:
     replay = Replay(-1, 100)
     assert len(given(replay, *map(token, range(100)))) == 1
     assert given(replay, token(100), token(101)) == [token(100), token(101)]
 
 
-def test_what_is_no_token_ends_a_merged_event_and_keeps_its_place() -> None:
+def test_another_event_ends_a_merged_one_and_keeps_its_position() -> None:
     past = [*map(token, range(70)), events.status(70, "Generating again"), *map(token, range(71, 140))]
     few = given(Replay(-1, 140), *past)
     assert [event.seq for event in few] == [69, 70, 139]
 
 
-def test_a_pulse_gives_what_is_held() -> None:
+def test_a_pulse_returns_held_events() -> None:
     """The log may end before it was expected to: Redis has lost the rest."""
     replay = Replay(-1, 200)
     assert given(replay, token(0), token(1)) == []
     assert replay.take(None) == [events.merged([token(0), token(1)]), None]
 
 
-def test_what_the_reader_has_seen_is_not_merged_with_what_is_new() -> None:
+def test_seen_events_are_not_merged_with_new_ones() -> None:
     """Redis had lost the end of the log, and another attempt has made it again."""
     seen, new = [*map(token, range(10, 100))], [*map(token, range(100, 300))]
     assert given(Replay(99, 300), *seen, *new) == [*seen, events.merged(new)]
@@ -103,7 +103,7 @@ def replayed(api: Api, job_id: str, seen: int | None = None) -> tuple[list[tuple
     return frames(raw), len(raw)
 
 
-def test_a_long_replay_costs_as_much_as_its_answer_is_long(long_job: tuple[Api, str]) -> None:
+def test_the_cost_of_a_replay_is_linear_in_its_answer(long_job: tuple[Api, str]) -> None:
     found, size = replayed(*long_job)
     texts = [data for _, data in found if "text" in data]
     assert "".join(data["text"] for data in texts) == TEXT
@@ -112,7 +112,7 @@ def test_a_long_replay_costs_as_much_as_its_answer_is_long(long_job: tuple[Api, 
     assert size < 5 * len(json.dumps(TEXT))
 
 
-def test_a_reader_goes_on_behind_any_of_the_frames(long_job: tuple[Api, str]) -> None:
+def test_a_reader_can_resume_after_any_frame(long_job: tuple[Api, str]) -> None:
     everything, _ = replayed(*long_job)
     read = ""
     for number, data in everything[:-1]:
@@ -122,7 +122,7 @@ def test_a_reader_goes_on_behind_any_of_the_frames(long_job: tuple[Api, str]) ->
 
 
 @pytest.mark.parametrize("seen", [0, 1, 2, 700, NUM_TOKENS - 3, NUM_TOKENS])
-def test_a_reader_goes_on_in_the_middle_of_them(long_job: tuple[Api, str], seen: int) -> None:
+def test_a_reader_can_resume_in_the_middle_of_a_frame(long_job: tuple[Api, str], seen: int) -> None:
     rest, _ = replayed(*long_job, seen=seen)
     text = "".join(data.get("text", "") for _, data in rest)
     assert TEXT.endswith(text)

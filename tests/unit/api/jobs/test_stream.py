@@ -40,7 +40,7 @@ def test_the_frames_are_the_documented_ones_in_their_order(start_api: StartApi) 
     )
 
 
-def test_the_headers_keep_everyone_on_the_way_from_holding_it_back(api: Api) -> None:
+def test_the_headers_keep_proxies_from_buffering(api: Api) -> None:
     answer = api.stream()
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-cache, no-transform"
@@ -49,7 +49,7 @@ def test_the_headers_keep_everyone_on_the_way_from_holding_it_back(api: Api) -> 
     assert "Content-Length" not in answer.headers
 
 
-def test_text_is_ascii_on_the_wire_and_whole_again_in_json(start_api: StartApi) -> None:
+def test_text_is_ascii_on_the_wire_and_unchanged_when_parsed(start_api: StartApi) -> None:
     text = 'é\u2028\n\r\x0c\x85"😀'
     answer = start_api(lambda play: play.end(text)).stream().get_data()
     assert answer.isascii()
@@ -88,7 +88,7 @@ def test_a_job_that_fails_later_ends_its_stream_with_an_error_frame(start_api: S
     }
 
 
-def test_who_must_wait_is_told_his_position(start_api: StartApi) -> None:
+def test_a_waiting_client_gets_its_position(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     busy = [api.submit() for _ in range(3)]  # two slots and one wake-up message ahead
     waiting = api.stream()
@@ -99,7 +99,7 @@ def test_who_must_wait_is_told_his_position(start_api: StartApi) -> None:
     waiting.close()
 
 
-def test_a_cancelled_stream_says_so_and_ends(start_api: StartApi) -> None:
+def test_a_cancelled_stream_reports_it_and_ends(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.say("so far")
         play.run_until_cancelled()
@@ -130,7 +130,7 @@ def test_silence_is_broken_by_comments(start_api: StartApi) -> None:
     assert data_of(rest)[-1] == {"status": "Response complete!", "device_used": "cuda"}
 
 
-def test_a_job_that_says_nothing_yet_holds_its_stream_back_for_a_moment_only(
+def test_a_job_without_events_delays_its_stream_only_briefly(
     start_api: StartApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.jobs.sse.FIRST_EVENT_WAIT_S", 0.01)
@@ -142,7 +142,7 @@ def test_a_job_that_says_nothing_yet_holds_its_stream_back_for_a_moment_only(
     assert b"Cancelled" in b"".join(stream)
 
 
-def test_a_slow_reader_of_thousands_of_tokens_loses_and_doubles_none(start_api: StartApi) -> None:
+def test_a_slow_reader_gets_thousands_of_tokens_once_each(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         for start in range(0, NUM_TOKENS, 50):
             play.say(*tokens(NUM_TOKENS)[start : start + 50])
@@ -158,7 +158,7 @@ def test_a_slow_reader_of_thousands_of_tokens_loses_and_doubles_none(start_api: 
     assert found[-2]["full_text"] == "".join(tokens(NUM_TOKENS)) + "end"
 
 
-def test_a_client_that_goes_takes_its_subscription_with_it_and_leaves_the_job(start_api: StartApi) -> None:
+def test_a_client_that_leaves_ends_its_subscription_but_not_the_job(start_api: StartApi) -> None:
     go_on = threading.Event()
 
     def script(play: Play) -> None:
@@ -225,7 +225,7 @@ def test_several_clients_can_read_one_running_job(start_api: StartApi) -> None:
 
 
 @pytest.mark.parametrize("seen", range(5))
-def test_who_comes_back_gets_only_what_he_has_not_seen_with_the_full_text_right(api: Api, seen: int) -> None:
+def test_a_client_that_resumes_gets_only_new_events_and_the_right_full_text(api: Api, seen: int) -> None:
     first = api.stream()
     everything = frames(first.get_data(as_text=True))
     url = f"{first.headers['Location']}/stream"
@@ -243,7 +243,7 @@ def test_the_header_of_a_reconnecting_browser_beats_the_query_it_began_with(api:
     assert frames(api.client.get(url, headers={"Last-Event-ID": "2"}).get_data(as_text=True))[0][0] == 3
 
 
-def test_who_has_seen_all_of_an_ended_job_is_told_to_stop_asking(api: Api) -> None:
+def test_a_client_that_has_seen_everything_gets_204(api: Api) -> None:
     first = api.stream()
     last = frames(first.get_data(as_text=True))[-1][0]
     answer = api.client.get(f"{first.headers['Location']}/stream", headers={"Last-Event-ID": str(last)})
@@ -251,7 +251,7 @@ def test_who_has_seen_all_of_an_ended_job_is_told_to_stop_asking(api: Api) -> No
 
 
 @pytest.mark.parametrize("given", ["", "x", "-1", "1.5", " 1", "+1", "1e3", "5", "99", "9" * 30, "٣", "null"])
-def test_a_last_event_id_that_is_none_of_the_streams_is_refused(api: Api, given: str) -> None:
+def test_a_last_event_id_that_is_not_the_streams_is_refused(api: Api, given: str) -> None:
     job_id = api.submit()
     api.finish(job_id)  # events 0 to 4
     answer = api.client.get(f"/slm/jobs/{job_id}/stream", query_string={"last_event_id": given})
@@ -265,7 +265,7 @@ def test_a_malformed_header_is_refused_as_well(api: Api) -> None:
     assert answer.status_code == 400
 
 
-def test_who_has_seen_more_than_redis_kept_waits_and_goes_on_with_the_full_text_right(start_api: StartApi) -> None:
+def test_a_client_ahead_of_the_log_waits_and_gets_the_right_full_text(start_api: StartApi) -> None:
     is_attached = threading.Event()
 
     def script(play: Play) -> None:
@@ -287,7 +287,7 @@ def test_who_has_seen_more_than_redis_kept_waits_and_goes_on_with_the_full_text_
     ]
 
 
-def test_who_has_seen_more_than_an_answer_that_was_computed_anew_gets_its_end(api: Api) -> None:
+def test_a_client_ahead_of_a_recomputed_answer_gets_its_end(api: Api) -> None:
     job_id = api.submit()
     api.finish(job_id)  # events 0 to 4
     api.redis.hset(keys.job(job_id), "attempt", 2)

@@ -104,7 +104,7 @@ def test_a_path_cannot_forge_a_line(api: Api, access: Lines) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/static/app.js"])
-def test_what_is_asked_for_all_the_time_is_left_out(api: Api, access: Lines, path: str) -> None:
+def test_frequent_requests_are_not_logged(api: Api, access: Lines, path: str) -> None:
     api.client.get(path).close()
     assert access.lines == []
 

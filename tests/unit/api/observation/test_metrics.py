@@ -84,7 +84,7 @@ def test_ended_jobs_are_counted_by_kind_and_state(start_api: StartApi) -> None:
     assert found['slm_jobs_total{kind="load",state="succeeded"}'] == 1
 
 
-def test_the_line_and_the_workers_are_shown(start_api: StartApi) -> None:
+def test_the_queue_and_the_workers_are_shown(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     for _ in range(REPORT.slots + 3):
         api.submit()
@@ -102,7 +102,7 @@ def test_the_line_and_the_workers_are_shown(start_api: StartApi) -> None:
     assert found["slm_redis_up"] == 1
 
 
-def test_failovers_crashes_and_the_quarantine_are_counted(api: Api, redis: Redis) -> None:
+def test_failovers_crashes_and_dead_letters_are_counted(api: Api, redis: Redis) -> None:
     store = api.worker.store
     api.worker.stop_looking()
     job_id = api.submit()
@@ -117,7 +117,7 @@ def test_failovers_crashes_and_the_quarantine_are_counted(api: Api, redis: Redis
     assert found["slm_jobs_quarantined_total"] == found["slm_quarantine_size"] == 1
 
 
-def test_workers_figures_are_told_apart_by_the_workers_name(api: Api, redis: Redis) -> None:
+def test_workers_metrics_are_labelled_with_the_workers_name(api: Api, redis: Redis) -> None:
     def figures(tokens: int) -> str:
         sample = Sample("slm_generation_tokens_total", {"adapter": "base"}, tokens)
         return to_wire([Family("slm_generation_tokens", "counter", "Tokens generated.", [sample])])
@@ -129,7 +129,7 @@ def test_workers_figures_are_told_apart_by_the_workers_name(api: Api, redis: Red
     assert found == {f'slm_generation_tokens_total{{adapter="base",worker="{REPORT.id}"}}': 7}
 
 
-def test_without_redis_the_api_still_tells_its_own_figures(api: Api) -> None:
+def test_without_redis_the_api_still_reports_its_own_metrics(api: Api) -> None:
     server = FakeServer()
     server.connected = False
     away = FakeRedis(server=server, decode_responses=True)
@@ -142,7 +142,7 @@ def test_without_redis_the_api_still_tells_its_own_figures(api: Api) -> None:
     assert found['slm_http_requests_total{method="GET",route="/healthz",status="200"}'] == 1
 
 
-def test_with_keys_the_figures_are_for_admins(start_api: StartApi, redis: Redis) -> None:
+def test_with_keys_only_admins_see_the_metrics(start_api: StartApi, redis: Redis) -> None:
     api, store = start_api(), ApiKeyStore(redis)
     user, admin = (store.create(role.value, role) for role in (Role.USER, Role.ADMIN))
     assert api.client.get("/metrics").status_code == 401
@@ -154,7 +154,7 @@ def test_with_keys_the_figures_are_for_admins(start_api: StartApi, redis: Redis)
     ("accept", "content_type"),
     [("", "text/plain"), ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text")],
 )
-def test_a_scraper_gets_the_form_it_asks_for(api: Api, accept: str, content_type: str) -> None:
+def test_a_scraper_gets_the_format_it_asks_for(api: Api, accept: str, content_type: str) -> None:
     answer = api.client.get("/metrics", headers={"Accept": accept}, buffered=True)
     assert answer.headers["Content-Type"].startswith(content_type)
     assert answer.get_data(as_text=True).count("# EOF") == (content_type != "text/plain")

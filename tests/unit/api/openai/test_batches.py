@@ -73,7 +73,7 @@ def jobs(api: Api) -> list[Json]:
     return list(api.client.get("/slm/jobs?limit=1000").json["jobs"])
 
 
-def test_a_batch_brings_an_answer_for_each_line_in_their_order(start_api: StartApi) -> None:
+def test_a_batch_has_an_answer_for_each_line_in_order(start_api: StartApi) -> None:
     api = start_api(lambda play: play.end(f"seed {play.params.sampling.seed}"))
     begun = begin(api, *(line(f"r{number}", seed=number) for number in range(5)), metadata={"a": "b"}).json
     assert (begun["status"], begun["metadata"]) == ("validating", {"a": "b"})
@@ -89,7 +89,7 @@ def test_a_batch_brings_an_answer_for_each_line_in_their_order(start_api: StartA
         assert one["response"]["body"]["id"] == f"chatcmpl-{one['response']['request_id']}"
 
 
-def test_the_times_tell_of_every_status(api: Api) -> None:
+def test_the_batch_has_the_time_of_every_status(api: Api) -> None:
     ended = drive_to_the_end(api, begin(api, line("a")).json["id"])
     for status in ("in_progress", "finalizing", "completed"):
         assert ended[f"{status}_at"] >= ended["created_at"]
@@ -103,7 +103,7 @@ def test_the_jobs_of_a_batch_let_others_go_first(api: Api) -> None:
     assert api.redis.hget(keys.job(job["job_id"]), "bulk") == "1"
 
 
-def test_texts_and_several_choices_go_too(api: Api) -> None:
+def test_texts_and_several_choices_work_too(api: Api) -> None:
     wanted = {
         "custom_id": "a",
         "method": "POST",
@@ -115,7 +115,7 @@ def test_texts_and_several_choices_go_too(api: Api) -> None:
     assert [choice["index"] for choice in result["response"]["body"]["choices"]] == [0, 1, 2, 3]
 
 
-def test_what_fails_is_in_a_file_of_its_own(start_api: StartApi) -> None:
+def test_failed_lines_are_in_their_own_file(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         if play.params.sampling.seed == 1:
             play.fail(PromptTooLong("too long", param="prompt"))
@@ -140,7 +140,7 @@ def test_what_fails_is_in_a_file_of_its_own(start_api: StartApi) -> None:
     assert failed["bad"]["body"]["error"]["param"] == "temperature"
 
 
-def test_a_bounded_number_of_lines_is_under_way(start_api: StartApi) -> None:
+def test_a_limited_number_of_lines_is_in_flight(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
     batch_id = begin(api, *(line(str(number)) for number in range(WINDOW + 20))).json["id"]
     driver = driver_of(api)
@@ -151,7 +151,7 @@ def test_a_bounded_number_of_lines_is_under_way(start_api: StartApi) -> None:
     drive_until(api, batch_id, lambda now: now["status"] == "cancelled", driver)
 
 
-def test_a_line_waits_where_the_queue_is_full(start_api: StartApi) -> None:
+def test_a_line_waits_if_the_queue_is_full(start_api: StartApi) -> None:
     gate: list[bool] = []
 
     def script(play: Play) -> None:
@@ -171,7 +171,7 @@ def test_a_line_waits_where_the_queue_is_full(start_api: StartApi) -> None:
     )
 
 
-def test_a_cancelled_batch_keeps_what_it_has(start_api: StartApi) -> None:
+def test_a_cancelled_batch_keeps_its_results(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         if play.params.sampling.seed == 0:
             play.end("ok")
@@ -191,7 +191,7 @@ def test_a_cancelled_batch_keeps_what_it_has(start_api: StartApi) -> None:
     assert (again.status_code, again.headers["X-Should-Retry"]) == (409, "false")
 
 
-def test_a_batch_whose_time_is_over_ends_with_what_it_has(start_api: StartApi, redis: Redis) -> None:
+def test_an_expired_batch_keeps_its_results(start_api: StartApi, redis: Redis) -> None:
     api = start_api(Play.run_until_cancelled)
     batch_id = begin(api, *(line(str(number)) for number in range(WINDOW + 3))).json["id"]
     driver = driver_of(api)
@@ -218,7 +218,7 @@ def test_a_driver_that_dies_is_followed_by_another_and_no_line_runs_twice(start_
     assert len(jobs(api)) == 3
 
 
-def test_a_line_whose_job_has_expired_is_entered_again(start_api: StartApi, redis: Redis) -> None:
+def test_a_line_whose_job_has_expired_is_submitted_again(start_api: StartApi, redis: Redis) -> None:
     api = start_api(lambda play: play.end("ok"))
     batch_id = begin(api, line("a")).json["id"]
     driver = driver_of(api)
@@ -240,7 +240,7 @@ def test_one_process_drives_at_a_time(api: Api, redis: Redis) -> None:
     assert second.drive()
 
 
-def test_files_are_written_anew_by_whoever_ends_the_batch(start_api: StartApi, redis: Redis) -> None:
+def test_the_driver_that_ends_the_batch_writes_its_files_again(start_api: StartApi, redis: Redis) -> None:
     api = start_api(lambda play: play.end("ok"))
     batch_id = begin(api, line("a")).json["id"]
     driver = driver_of(api)
@@ -258,7 +258,7 @@ def test_nothing_is_left_of_an_ended_batch_but_its_record_and_its_files(api: Api
     assert redis.zcard(keys.OPEN_BATCHES) == 0
 
 
-def test_a_batch_goes_on_when_its_file_is_deleted(api: Api) -> None:
+def test_a_batch_continues_after_its_file_is_deleted(api: Api) -> None:
     begun = begin(api, line("a")).json
     api.client.delete(f"/v1/files/{begun['input_file_id']}")
     assert drive_to_the_end(api, begun["id"])["request_counts"]["completed"] == 1
@@ -277,7 +277,7 @@ def test_a_batch_goes_on_when_its_file_is_deleted(api: Api) -> None:
         (b"\n".join([json.dumps(line("a")).encode()] * 2), "invalid_request", 2, "custom_id"),
     ],
 )
-def test_a_file_that_is_no_batch_fails_it_and_says_where(
+def test_a_file_that_is_not_a_batch_fails_and_says_where(
     api: Api, content: bytes, code: str, number: int | None, param: str | None
 ) -> None:
     body = {"input_file_id": upload(api, content).json["id"], "endpoint": CHAT, "completion_window": "24h"}
@@ -337,7 +337,7 @@ def test_a_wrong_batch_is_refused_by_name(api: Api, body: Json, param: str) -> N
     assert (answer.status_code, answer.json["error"]["param"]) in ((400, param), (404, param))
 
 
-def test_a_batch_s_results_are_no_file_of_requests(api: Api) -> None:
+def test_a_batch_s_results_cannot_be_used_as_requests(api: Api) -> None:
     ended = drive_to_the_end(api, begin(api, line("a")).json["id"])
     body = {"input_file_id": ended["output_file_id"], "endpoint": CHAT, "completion_window": "24h"}
     answer = api.client.post("/v1/batches", json=body)

@@ -17,7 +17,7 @@ from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import Seen, blocks_of, chat, data_of, frames_of
 
 
-def test_the_answer_is_the_model_s_text_to_the_letter(start_api: StartApi) -> None:
+def test_the_answer_is_the_model_s_text_unchanged(start_api: StartApi) -> None:
     api = start_api(lambda play: play.end(" Once upon "))
     assert chat(api).json["choices"][0]["message"] == {"role": "assistant", "content": " Once upon ", "refusal": None}
 
@@ -41,7 +41,7 @@ def test_all_chunks_have_one_id_and_one_time(api: Api) -> None:
 
 
 @pytest.mark.parametrize("reason", ["stop", "length"])
-def test_the_reason_of_the_end_is_told(start_api: StartApi, reason: str) -> None:
+def test_the_finish_reason_is_returned(start_api: StartApi, reason: str) -> None:
     api = start_api(lambda play: play.end("x", finish_reason=reason))
     assert chat(api).json["choices"][0]["finish_reason"] == reason
 
@@ -53,7 +53,7 @@ def test_the_answer_s_id_is_the_job_s(api: Api) -> None:
     assert api.job(job_id)["status"] == "succeeded"
 
 
-def test_a_stream_tells_its_tokens_where_it_is_asked_to(api: Api) -> None:
+def test_a_stream_reports_its_usage_on_request(api: Api) -> None:
     *chunks, last = data_of(chat(api, stream=True, stream_options={"include_usage": True}))
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == 3
@@ -103,7 +103,7 @@ SAMPLING: dict[str, tuple[Any, str, Any]] = {
 
 
 @pytest.mark.parametrize("field", SAMPLING)
-def test_a_way_of_sampling_reaches_the_worker(start_api: StartApi, seen: Seen, field: str) -> None:
+def test_a_sampling_field_reaches_the_worker(start_api: StartApi, seen: Seen, field: str) -> None:
     value, name, expected = SAMPLING[field]
     assert chat(start_api(seen), **{field: value}).status_code == 200
     assert getattr(seen.params[0].sampling, name) == expected
@@ -144,7 +144,7 @@ def test_a_prompt_counts_once_for_all_its_choices(api: Api) -> None:
     assert streamed[-1]["usage"] == three
 
 
-def test_the_choices_of_a_stream_are_told_apart_by_their_index(start_api: StartApi) -> None:
+def test_the_choices_of_a_stream_are_distinguished_by_index(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.say("a", "b")
         play.end(str(play.params.sampling.seed))
@@ -169,7 +169,7 @@ def test_when_one_choice_fails_the_others_are_cancelled(start_api: StartApi) -> 
     wait_for("the other to end", lambda: {job["status"] for job in jobs(api)} == {"failed", "cancelled"}, 10)
 
 
-def test_choices_that_do_not_all_fit_the_line_are_all_refused(start_api: StartApi) -> None:
+def test_choices_that_do_not_all_fit_the_queue_are_all_refused(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, max_queue=1)
     answer = chat(api, n=8)
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "queue_full")
@@ -180,7 +180,7 @@ def jobs(api: Api) -> list[dict[str, Any]]:
     return list(api.client.get("/slm/jobs").json["jobs"])
 
 
-def test_a_prompt_that_is_too_long_is_told_in_openai_s_words(start_api: StartApi) -> None:
+def test_a_prompt_that_is_too_long_is_refused_in_openai_s_words(start_api: StartApi) -> None:
     api = start_api(lambda play: play.fail(PromptTooLong("The prompt has 9 tokens; 8 fit.", param="prompt")))
     for stream in (False, True):
         answer = chat(api, stream=stream)
@@ -198,7 +198,7 @@ def test_messages_that_the_template_refuses_are_named(start_api: StartApi) -> No
     assert chat(api).json["error"]["param"] == "messages"
 
 
-def test_an_error_amid_a_stream_is_its_last_frame(start_api: StartApi) -> None:
+def test_an_error_in_a_stream_is_its_last_frame(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.say("Once ")
         play.fail(WorkerLost("The workers died."))
@@ -216,12 +216,12 @@ def test_a_job_that_somebody_cancels_ends_its_stream_with_an_error(start_api: St
     assert f'"code": "{Cancelled.code}"' in frames_of(chat(start_api(script), stream=True))[-1]
 
 
-def test_a_cancelled_answer_is_not_asked_for_again(start_api: StartApi) -> None:
+def test_a_cancelled_answer_is_not_retried(start_api: StartApi) -> None:
     answer = chat(start_api(Play.end_cancelled))
     assert (answer.status_code, answer.headers["X-Should-Retry"]) == (409, "false")
 
 
-def test_what_is_no_part_of_the_answer_is_a_comment(start_api: StartApi) -> None:
+def test_other_events_are_comments(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.status("Loading SLM model...")
         play.end("x")
@@ -229,7 +229,7 @@ def test_what_is_no_part_of_the_answer_is_a_comment(start_api: StartApi) -> None
     assert ": Loading SLM model..." in blocks_of(chat(start_api(script), stream=True))
 
 
-def test_a_place_in_line_is_a_comment(start_api: StartApi, redis: Redis) -> None:
+def test_a_queue_position_is_a_comment(start_api: StartApi, redis: Redis) -> None:
     api = start_api(Play.run_until_cancelled)
     busy = [api.submit() for _ in range(3)]
     stream = chat(api, stream=True)
@@ -239,7 +239,7 @@ def test_a_place_in_line_is_a_comment(start_api: StartApi, redis: Redis) -> None
         api.client.delete(f"/slm/jobs/{job_id}")
 
 
-def test_a_silent_stream_beats(start_api: StartApi) -> None:
+def test_a_silent_stream_has_heartbeats(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, heartbeat_s=0.05)
     stream = chat(api, stream=True)
     blocks = iter(stream.response)  # type: ignore[arg-type]
@@ -248,7 +248,7 @@ def test_a_silent_stream_beats(start_api: StartApi) -> None:
     stream.get_data()
 
 
-def test_a_client_that_leaves_takes_its_jobs_along(start_api: StartApi) -> None:
+def test_the_jobs_of_a_client_that_leaves_are_cancelled(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, reader_grace_s=0.2, heartbeat_s=0.05)
     stream = chat(api, n=2, stream=True)
     stream.close()
@@ -268,6 +268,6 @@ def test_a_request_that_is_sent_again_under_its_key_gets_the_same_choices(start_
     assert (other.status_code, other.json["error"]["code"]) == (422, "idempotency_mismatch")
 
 
-def test_the_service_s_own_fields_are_taken_too(api: Api) -> None:
+def test_the_service_s_own_fields_are_accepted_too(api: Api) -> None:
     job_id = chat(api, priority="bulk", ttl=60, timeout=60).headers["X-Job-Id"]
     assert api.redis.hget(f"slm:job:{job_id}", "bulk") == "1"

@@ -36,7 +36,7 @@ def test_sixteen_tokens_are_the_default(start_api: StartApi, seen: Seen) -> None
     assert seen.params[0].sampling.max_new_tokens == 16
 
 
-def test_the_choices_of_a_prompt_follow_each_other(start_api: StartApi) -> None:
+def test_the_choices_of_a_prompt_are_consecutive(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.end(f"{play.prompt}{play.params.sampling.seed}")
 
@@ -45,7 +45,7 @@ def test_the_choices_of_a_prompt_follow_each_other(start_api: StartApi) -> None:
     assert answer["usage"]["prompt_tokens"] == 2
 
 
-def test_the_echo_stands_before_the_answer(api: Api) -> None:
+def test_the_echo_precedes_the_answer(api: Api) -> None:
     assert complete(api, prompt="Say: ", echo=True).json["choices"][0]["text"] == "Say: Once upon a time."
 
 

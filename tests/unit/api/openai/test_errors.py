@@ -37,7 +37,7 @@ def test_an_error_says_what_kind_it_is(err: SLMError, kind: str, code: str) -> N
     assert errors.body(err) == {"error": {"message": "x", "type": kind, "param": None, "code": code}}
 
 
-def test_only_what_the_worker_knows_under_another_name_is_renamed() -> None:
+def test_only_fields_with_another_name_in_the_worker_are_renamed() -> None:
     names = {"prompt": "input"}
     assert PromptTooLong("x", param="prompt").renamed(names).param == "input"
     assert isinstance(PromptTooLong("x", param="prompt").renamed(names), PromptTooLong)

@@ -33,7 +33,7 @@ def test_a_file_is_described_and_found_again(api: Api) -> None:
     [b"", b"\n", b"a", b"a\n", b"a\n\n b\r\n", "漢字\n\u2028x".encode(), b"line\n" * (2 * LINES_PER_CALL + 1)],
     ids=lambda content: repr(content[:12]),
 )
-def test_a_content_comes_back_to_the_letter(api: Api, content: bytes) -> None:
+def test_a_files_content_comes_back_unchanged(api: Api, content: bytes) -> None:
     kept = upload(api, content).json
     assert api.client.get(f"/v1/files/{kept['id']}/content").get_data() == content
     assert kept["bytes"] == len(content)
@@ -70,7 +70,7 @@ def test_a_listing_can_be_of_one_purpose(api: Api, redis: Redis) -> None:
     assert [one["id"] for one in listed] == [made.id]
 
 
-def test_an_expired_file_is_taken_off_the_listing(api: Api, redis: Redis) -> None:
+def test_an_expired_file_is_not_listed(api: Api, redis: Redis) -> None:
     file_id = upload(api).json["id"]
     redis.delete(keys.file(file_id))
     assert api.client.get("/v1/files").json["data"] == []
@@ -134,12 +134,12 @@ def test_a_file_may_be_larger_than_other_bodies(start_api: StartApi) -> None:
         ({"expires_after[seconds]": "1"}, "expires_after[seconds]"),
     ],
 )
-def test_what_cannot_be_taken_is_named(api: Api, form: dict[str, Any], param: str) -> None:
+def test_an_unusable_upload_is_refused_by_name(api: Api, form: dict[str, Any], param: str) -> None:
     answer = upload(api, **form)
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
 
 
-def test_a_body_that_is_no_form_is_refused(api: Api) -> None:
+def test_a_body_that_is_not_a_form_is_refused(api: Api) -> None:
     assert api.client.post("/v1/files", json={"purpose": "batch"}).status_code == 415
 
 

@@ -124,7 +124,7 @@ def test_what_is_not_supported_is_refused_by_name(api: Api, field: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"model": NaN}'])
-def test_a_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(api: Api, body: bytes) -> None:
     answer = api.client.post("/v1/chat/completions", data=body, content_type="application/json")
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_request")
 
@@ -140,7 +140,7 @@ bodies = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), json_val
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=bodies)
-def test_no_body_brings_the_server_down(api: Api, body: dict[str, Any]) -> None:
+def test_no_body_crashes_the_server(api: Api, body: dict[str, Any]) -> None:
     for path in ("/v1/chat/completions", "/v1/completions"):
         answer = api.client.post(
             path, data=json.dumps({"model": MODEL} | body).encode(), content_type="application/json"

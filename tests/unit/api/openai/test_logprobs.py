@@ -30,7 +30,7 @@ def scored_api(start_api: StartApi) -> Api:
     return start_api(script)
 
 
-def test_a_chat_tells_each_token_with_its_bytes(scored_api: Api) -> None:
+def test_a_chat_returns_each_token_with_its_bytes(scored_api: Api) -> None:
     scored = chat(scored_api, logprobs=True, top_logprobs=2).json["choices"][0]["logprobs"]
     assert scored["refusal"] is None
     assert scored["content"][0] == {
@@ -45,14 +45,14 @@ def test_a_chat_tells_each_token_with_its_bytes(scored_api: Api) -> None:
     assert [one["bytes"] for one in scored["content"]] == [[72, 105], [0xC3], [0xA9], []]
 
 
-def test_the_pieces_of_a_chat_tell_what_the_whole_does(scored_api: Api) -> None:
+def test_the_chunks_of_a_chat_have_the_same_log_probabilities_as_the_whole(scored_api: Api) -> None:
     whole = chat(scored_api, logprobs=True).json["choices"][0]["logprobs"]["content"]
     choices = [chunk["choices"][0] for chunk in data_of(chat(scored_api, logprobs=True, stream=True))]
     assert [one for choice in choices if choice["logprobs"] for one in choice["logprobs"]["content"]] == whole
     assert choices[0]["logprobs"] is choices[-1]["logprobs"] is None
 
 
-def test_a_completion_tells_its_tokens_side_by_side(scored_api: Api) -> None:
+def test_a_completion_returns_its_tokens_in_parallel_lists(scored_api: Api) -> None:
     assert complete(scored_api, logprobs=2).json["choices"][0]["logprobs"] == {
         "tokens": ["Hi", "\ufffd", "\ufffd", ""],
         "token_logprobs": [-0.5, -1.0, -2.0, -3.0],
@@ -61,7 +61,7 @@ def test_a_completion_tells_its_tokens_side_by_side(scored_api: Api) -> None:
     }
 
 
-def test_the_offsets_of_a_stream_go_on_from_piece_to_piece(scored_api: Api) -> None:
+def test_the_offsets_of_a_stream_continue_from_chunk_to_chunk(scored_api: Api) -> None:
     chunks = data_of(complete(scored_api, logprobs=0, stream=True))
     offsets: list[int] = []
     for chunk in chunks[:-1]:
@@ -89,7 +89,7 @@ def test_the_worker_is_asked_for_as_many_as_the_client_wants(
 @pytest.mark.parametrize(
     ("body", "param"), [({"top_logprobs": 1}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 21}, "top_logprobs")]
 )
-def test_a_chat_refuses_what_cannot_be_told(scored_api: Api, body: dict[str, Any], param: str) -> None:
+def test_a_chat_refuses_unsupported_log_probabilities(scored_api: Api, body: dict[str, Any], param: str) -> None:
     answer = chat(scored_api, **body)
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
 

@@ -13,7 +13,7 @@ from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import MESSAGES, chat
 
 
-def test_an_adapter_is_listed_with_its_base_and_is_what_can_be_asked_for(api: Api) -> None:
+def test_an_adapter_is_listed_with_its_base_and_can_be_requested(api: Api) -> None:
     listing = api.client.get("/v1/models").json
     assert listing["object"] == "list"
     assert [(model["id"], model["parent"]) for model in listing["data"]] == [("cuda_lora_out", "gpt2")]
@@ -21,7 +21,7 @@ def test_an_adapter_is_listed_with_its_base_and_is_what_can_be_asked_for(api: Ap
     assert chat(api, model="cuda_lora_out").json["model"] == "cuda_lora_out"
 
 
-def test_a_base_without_an_adapter_is_listed_and_can_be_asked_for(start_api: StartApi) -> None:
+def test_a_base_without_an_adapter_is_listed_and_can_be_requested(start_api: StartApi) -> None:
     api = start_api(report=REPORT.but(lora_path=None))
     assert [(model["id"], model["parent"]) for model in api.client.get("/v1/models").json["data"]] == [("gpt2", None)]
     assert api.client.get("/slm/info").json["adapters"] == []
@@ -51,7 +51,7 @@ def test_an_unknown_name_is_404(api: Api) -> None:
         assert answer.json["error"]["param"] == "model"
 
 
-def test_without_a_worker_nothing_is_listed_and_nothing_can_be_asked(api: Api, redis: Redis) -> None:
+def test_without_a_worker_nothing_is_listed_and_nothing_can_be_requested(api: Api, redis: Redis) -> None:
     redis.delete("slm:workers")
     assert api.client.get("/v1/models").json["data"] == []
     answer = chat(api)
@@ -59,7 +59,7 @@ def test_without_a_worker_nothing_is_listed_and_nothing_can_be_asked(api: Api, r
     assert (answer.headers["X-Should-Retry"], answer.headers["Retry-After"]) == ("true", "5")
 
 
-def test_a_name_with_a_slash_is_a_hub_s_and_a_folder_goes_by_its_own() -> None:
+def test_a_hub_id_keeps_its_slash_and_a_folder_its_own_name() -> None:
     reports = [
         REPORT.but(base_model="org/model", lora_path=None),
         REPORT.but(base_model="/models/mine/", lora_path=None),
@@ -67,18 +67,18 @@ def test_a_name_with_a_slash_is_a_hub_s_and_a_folder_goes_by_its_own() -> None:
     assert [model.id for model in Catalogue(reports).all()] == ["org/model", "mine"]
 
 
-def test_the_worker_that_holds_the_model_speaks_first() -> None:
+def test_a_worker_with_a_loaded_model_is_listed_first() -> None:
     loading = REPORT.but(id="a", state=WorkerState.LOADING)
     assert Catalogue([loading, REPORT.but(context=512)]).get("cuda_lora_out").context == 512
 
 
-def test_a_worker_that_knows_of_no_model_yet_has_none() -> None:
+def test_a_worker_without_a_model_is_not_listed() -> None:
     starting = Catalogue([WorkerReport(id="a", host="h", pid=1), REPORT])
     assert len(starting.all()) == 1
     with pytest.raises(ModelNotFound):
         starting.get("base")
 
 
-def test_the_fingerprint_is_that_of_what_computes() -> None:
+def test_the_fingerprint_depends_on_the_model_and_not_on_the_worker() -> None:
     assert Catalogue([REPORT]).fingerprint == Catalogue([REPORT.but(id="other")]).fingerprint
     assert Catalogue([REPORT]).fingerprint != Catalogue([REPORT.but(dtype="int8")]).fingerprint

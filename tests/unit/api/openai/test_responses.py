@@ -45,7 +45,7 @@ def stream_again(api: Api, response_id: str, **args: Any) -> list[Json]:
     return events_of(api.client.get(f"/v1/responses/{response_id}", query_string={"stream": "true"} | args))
 
 
-def test_a_response_brings_its_text_and_its_tokens(api: Api) -> None:
+def test_a_response_has_its_text_and_its_tokens(api: Api) -> None:
     answer = respond(api, metadata={"a": "b"}, instructions="Be brief", max_output_tokens=9).json
     assert answer["status"] == "completed"
     assert answer["output"][0]["content"][0]["text"] == "Once upon a time."
@@ -86,7 +86,7 @@ def test_the_form_of_the_text_reaches_the_worker(
     assert seen.params[0].sampling.grammar == expected
 
 
-def test_the_events_are_numbered_from_0_and_end_with_the_whole(api: Api) -> None:
+def test_the_events_are_numbered_from_0_and_end_with_the_whole_response(api: Api) -> None:
     events = events_of(respond(api, stream=True))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [event["type"] for event in events] == [
@@ -104,7 +104,7 @@ def test_the_events_are_numbered_from_0_and_end_with_the_whole(api: Api) -> None
     assert last == api.client.get(f"/v1/responses/{last['id']}").json
 
 
-def test_a_stream_can_be_taken_up_behind_any_of_its_events(api: Api) -> None:
+def test_a_stream_can_be_resumed_after_any_event(api: Api) -> None:
     response_id = background(api)
     whole = stream_again(api, response_id)
     for event in whole:
@@ -112,13 +112,13 @@ def test_a_stream_can_be_taken_up_behind_any_of_its_events(api: Api) -> None:
         assert stream_again(api, response_id, starting_after=number) == whole[number + 1 :]
 
 
-def test_another_process_tells_the_same_events(api: Api, start_api: StartApi) -> None:
+def test_another_process_sends_the_same_events(api: Api, start_api: StartApi) -> None:
     whole = events_of(respond(api, stream=True))
     response_id = whole[0]["response"]["id"]
     assert stream_again(start_api(), response_id) == whole
 
 
-def test_a_background_response_is_there_at_once_and_later(start_api: StartApi) -> None:
+def test_a_background_response_can_be_read_at_once_and_later(start_api: StartApi) -> None:
     api = start_api(lambda play: play.end("done"))
     first = respond(api, background=True).json
     assert (first["status"], first["output"], first["usage"]) == ("queued", [], None)
@@ -126,7 +126,7 @@ def test_a_background_response_is_there_at_once_and_later(start_api: StartApi) -
     assert api.client.get(f"/v1/responses/{first['id']}").json["status"] == "completed"
 
 
-def test_a_response_in_progress_shows_what_there_is(start_api: StartApi) -> None:
+def test_a_response_in_progress_shows_its_text_so_far(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.say("Once ")
         play.run_until_cancelled()
@@ -188,13 +188,13 @@ def test_a_schema_that_the_worker_refuses_is_named_as_it_came(start_api: StartAp
     assert respond(api).json["error"]["param"] == "text.format"
 
 
-def test_what_is_not_to_be_stored_is_not_found(api: Api) -> None:
+def test_a_response_that_is_not_stored_is_not_found(api: Api) -> None:
     response_id = respond(api, store=False).json["id"]
     answer = api.client.get(f"/v1/responses/{response_id}")
     assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
 
 
-def test_what_is_no_response_is_not_found(api: Api, redis: Redis) -> None:
+def test_another_job_is_not_found_as_a_response(api: Api, redis: Redis) -> None:
     chat_id = api.submit()
     for response_id in ("resp_x", f"resp_{chat_id}", chat_id, "resp_"):
         assert api.client.get(f"/v1/responses/{response_id}").status_code == 404
@@ -253,7 +253,7 @@ def test_a_wrong_value_is_refused_by_name(api: Api, field: str, value: Any) -> N
         ({"background": True, "on_disconnect": "cancel"}, "on_disconnect"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_its_path(api: Api, body: Json, param: str) -> None:
+def test_unsupported_values_are_refused_by_path(api: Api, body: Json, param: str) -> None:
     answer = respond(api, **body)
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
 

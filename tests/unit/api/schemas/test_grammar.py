@@ -29,9 +29,7 @@ SCHEMA = {"type": "object", "properties": {"z": {"const": "é"}, "a": {"type": "
         ({"choice": ["ja", "nein"]}, Grammar(GrammarKind.CHOICE, '["ja", "nein"]')),
     ],
 )
-def test_the_worker_is_told_what_to_keep_to(
-    start_api: StartApi, fields: dict[str, Any], expected: Grammar | None
-) -> None:
+def test_the_grammar_reaches_the_worker(start_api: StartApi, fields: dict[str, Any], expected: Grammar | None) -> None:
     seen: list[Grammar | None] = []
 
     def script(play: Play) -> None:

@@ -45,7 +45,7 @@ def test_a_text_line_names_the_request_and_the_job(capsys: pytest.CaptureFixture
     assert line.endswith("INFO    tests.logs: started [request_id=r-1 job_id=j-1 attempt=2]")
 
 
-def test_a_text_line_does_not_say_twice_what_its_message_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_line_does_not_repeat_its_message(capsys: pytest.CaptureFixture[str]) -> None:
     start("text")
     log.info("job %s: ended", "j-1", extra=fields(job_id="j-1", request_id="r-1"))
     assert lines(capsys)[0].endswith("job j-1: ended [request_id=r-1]")
@@ -69,7 +69,7 @@ def test_a_json_line_is_one_object_with_time_level_and_fields(capsys: pytest.Cap
     }
 
 
-def test_a_json_line_holds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_contains_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     start("json")
     try:
         raise ZeroDivisionError("why")
@@ -91,7 +91,7 @@ def test_fields_end_with_their_block_and_belong_to_one_thread() -> None:
     assert seen == [{}]
 
 
-def test_a_new_beginning_forgets_the_last_request() -> None:
+def test_clearing_the_context_forgets_the_last_request() -> None:
     with context.bound():
         context.begin(request_id="first")
         context.add(job_id="j")

@@ -57,7 +57,7 @@ def of_celery(url: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("url", GOOD)
-def test_both_libraries_go_to_the_same_database(url: str) -> None:
+def test_both_libraries_use_the_same_database(url: str) -> None:
     assert of_celery(url) == of_client(url)
 
 
@@ -97,7 +97,9 @@ def test_a_path_is_quoted() -> None:
         ("unix://", "unix:///run/redis.sock"),
     ],
 )
-def test_what_both_cannot_follow_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, url: str, why: str) -> None:
+def test_an_address_that_both_cannot_use_is_refused_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, url: str, why: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(why)) as caught:
         RedisAddress.parse(url)
     assert "pass" not in str(caught.value).replace("password", "")
@@ -108,6 +110,6 @@ def test_what_both_cannot_follow_is_refused_in_words(monkeypatch: pytest.MonkeyP
         assert why in str(refused.value)
 
 
-def test_a_process_that_is_not_told_where_redis_is_says_so() -> None:
+def test_a_process_without_the_address_of_redis_reports_it() -> None:
     with pytest.raises(SettingsError, match="SLM_REDIS_URL is not set"):
         Settings().required_redis_url()

@@ -83,7 +83,7 @@ def test_an_adapter_of_this_base_is_described(adapter: Path, shapes: Shapes) -> 
         "/home/me/.cache/huggingface/hub/models--someone--tiny-llama/snapshots/0123456789abcdef",
     ],
 )
-def test_the_base_is_known_by_its_name_whatever_machine_it_was_on(adapter: Path, shapes: Shapes, base: str) -> None:
+def test_the_base_is_recognised_by_its_name_on_any_machine(adapter: Path, shapes: Shapes, base: str) -> None:
     info = check_adapter(adapter, base, shapes)
     assert (info.base_model, info.warning) == (BASE, None)
     edit_config(adapter, base_model_name_or_path=base)
@@ -91,7 +91,7 @@ def test_the_base_is_known_by_its_name_whatever_machine_it_was_on(adapter: Path,
 
 
 @pytest.mark.parametrize("named", ["gpt2", "/data/run-7", "someone/tiny-llama-bnb-4bit", "tiny-llama.Q8_0.gguf"])
-def test_weights_that_fit_are_taken_whatever_base_they_name_and_that_is_said(
+def test_fitting_weights_are_accepted_with_a_warning_whatever_base_they_name(
     adapter: Path, shapes: Shapes, named: str
 ) -> None:
     edit_config(adapter, base_model_name_or_path=named)
@@ -110,7 +110,7 @@ def test_an_adapter_need_not_name_its_base(adapter: Path, shapes: Shapes, named:
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 @pytest.mark.parametrize("told", [True, False])
-def test_gpt2_keeps_its_weights_the_other_way_round(tmp_path: Path, told: bool) -> None:
+def test_gpt2s_weights_are_transposed(tmp_path: Path, told: bool) -> None:
     adapter = save_adapter(tmp_path / "g", gpt2(), "gpt2")
     edit_config(adapter, fan_in_fan_out=told)
     info = check_adapter(adapter, "gpt2", shapes_of(gpt2()))
@@ -128,7 +128,9 @@ def test_gpt2_keeps_its_weights_the_other_way_round(tmp_path: Path, told: bool) 
         {"a_field_of_a_later_peft": None},
     ],
 )
-def test_what_does_not_change_how_it_computes_is_fine(adapter: Path, shapes: Shapes, values: dict[str, Any]) -> None:
+def test_settings_without_effect_on_the_result_are_accepted(
+    adapter: Path, shapes: Shapes, values: dict[str, Any]
+) -> None:
     edit_config(adapter, **values)
     assert check_adapter(adapter, BASE, shapes).rank == 4
 
@@ -194,7 +196,7 @@ def test_half_a_pair_of_matrices_is_refused(adapter: Path, shapes: Shapes) -> No
     assert "lora_B of model.layers.0.self_attn.q_proj is missing" in refusal(adapter, shapes)
 
 
-def test_a_weight_that_is_no_lora_matrix_is_refused(adapter: Path, shapes: Shapes) -> None:
+def test_a_weight_that_is_not_a_lora_matrix_is_refused(adapter: Path, shapes: Shapes) -> None:
     edit_weights(adapter, lambda weights: weights | {"base_model.model.lm_head.weight": torch.zeros(257, 16)})
     assert "'base_model.model.lm_head.weight', which is not a LoRA matrix" in refusal(adapter, shapes)
 
@@ -220,7 +222,7 @@ def test_weights_of_integers_are_refused(adapter: Path, shapes: Shapes) -> None:
     assert "has the type I8" in refusal(adapter, shapes)
 
 
-def test_bfloat16_weights_are_fine(adapter: Path, shapes: Shapes) -> None:
+def test_bfloat16_weights_are_accepted(adapter: Path, shapes: Shapes) -> None:
     edit_weights(adapter, lambda weights: {name: value.to(torch.bfloat16) for name, value in weights.items()})
     assert check_adapter(adapter, BASE, shapes).rank == 4
 
@@ -274,11 +276,11 @@ def test_a_real_dora_adapter_is_refused(tmp_path: Path, shapes: Shapes) -> None:
 
 
 @pytest.mark.parametrize(("text", "reason"), [("{", "the file: Invalid JSON"), ("[]", "the file: Input should be")])
-def test_a_config_that_is_no_json_object_is_refused(adapter: Path, shapes: Shapes, text: str, reason: str) -> None:
+def test_a_config_that_is_not_a_json_object_is_refused(adapter: Path, shapes: Shapes, text: str, reason: str) -> None:
     (adapter / "adapter_config.json").write_text(text)
     assert reason in refusal(adapter, shapes)
 
 
-def test_a_folder_without_an_adapter_and_no_folder_are_told_apart(tmp_path: Path, shapes: Shapes) -> None:
+def test_a_folder_without_an_adapter_is_distinguished_from_a_missing_folder(tmp_path: Path, shapes: Shapes) -> None:
     assert "the folder has no adapter_config.json" in refusal(tmp_path, shapes)
     assert "the folder does not exist" in refusal(tmp_path / "gone", shapes)

@@ -23,7 +23,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 0.999])
-def test_a_file_that_is_cut_off_is_told_apart(share: float, whole: bytes, tmp_path: Path) -> None:
+def test_a_truncated_file_is_recognised(share: float, whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(BaseModelError, match="incomplete, damaged or in a newer format"):
@@ -31,7 +31,7 @@ def test_a_file_that_is_cut_off_is_told_apart(share: float, whole: bytes, tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"\x80\x04PK not at all"])
-def test_another_kind_of_file_is_told_apart(content: bytes, tmp_path: Path) -> None:
+def test_another_kind_of_file_is_recognised(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(content)
     with pytest.raises(BaseModelError, match="is not a GGUF file"):
@@ -66,7 +66,7 @@ def test_garbage_in_the_header_never_gives_another_error(whole: bytes, tmp_path:
     ],
     ids=["adapter", "vision", "part", "vocabulary"],
 )
-def test_what_is_no_whole_language_model_is_told_apart(
+def test_an_incomplete_language_model_is_recognised(
     architecture: str, describe: Callable[[GGUFWriter], None], advice: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "other.gguf"

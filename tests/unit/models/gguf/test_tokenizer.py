@@ -117,7 +117,7 @@ def test_the_pre_tokenizers_differ_on_these_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pre", ["never-heard-of", None])
-def test_an_unknown_pre_tokenizer_is_warned_of_by_its_name(
+def test_an_unknown_pre_tokenizer_gives_a_warning_with_its_name(
     pre: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokens, merges = trained(pre_tokenizers.ByteLevel(False))
@@ -127,7 +127,7 @@ def test_an_unknown_pre_tokenizer_is_warned_of_by_its_name(
     assert own.encode(TEXTS[0]) == gpt2_reference(tokens, merges).encode(TEXTS[0])
 
 
-def test_control_tokens_are_found_in_a_text_however_they_are_spelled(tmp_path: Path) -> None:
+def test_control_tokens_are_found_in_a_text_in_any_spelling(tmp_path: Path) -> None:
     tokens, merges = trained(pre_tokenizers.ByteLevel(False))
     special = ["<|user|>", "<\uff5cAssistant\uff5c>", "<end of turn>"]
     own = from_gguf(tmp_path, tokenizer_fields([*tokens, *special], merges, eos=len(tokens) + 2))
@@ -141,7 +141,7 @@ def test_control_tokens_are_found_in_a_text_however_they_are_spelled(tmp_path: P
 @pytest.mark.parametrize(
     ("pre", "said", "begins"), [("llama-bpe", None, True), ("llama-bpe", False, False), ("gpt-2", None, False)]
 )
-def test_a_text_begins_with_the_start_token_where_the_model_wants_it(
+def test_a_text_begins_with_the_start_token_if_the_model_wants_it(
     pre: str, said: bool | None, begins: bool, tmp_path: Path
 ) -> None:
     tokens, merges = trained(pre_tokenizers.ByteLevel(False))
@@ -149,7 +149,7 @@ def test_a_text_begins_with_the_start_token_where_the_model_wants_it(
     assert (from_gguf(tmp_path, fields).encode("Hello")[0] == len(tokens)) is begins
 
 
-def test_the_chat_template_and_the_length_come_along(tmp_path: Path) -> None:
+def test_the_chat_template_and_the_length_are_read_too(tmp_path: Path) -> None:
     template = "{% for m in messages %}<{{ m['content'] }}>{% endfor %}"
     own = from_gguf(tmp_path, tokenizer_fields(["a", "b"], [], chat_template=template))
     assert own.chat_template == template
@@ -200,7 +200,7 @@ def test_tokens_of_several_spaces_are_found_in_a_text(tmp_path: Path) -> None:
     assert own.decode(ids) == "a" + " " * 9 + "b"
 
 
-def test_phi3s_control_tokens_take_the_line_end_after_them(tmp_path: Path) -> None:
+def test_phi3s_control_tokens_include_the_line_end_after_them(tmp_path: Path) -> None:
     reference, fields = sentencepiece(prefix=True)
     fields["tokens"].append("<|user|>")
     fields["token_type"].append(TokenType.CONTROL)
@@ -217,6 +217,6 @@ def test_phi3s_control_tokens_take_the_line_end_after_them(tmp_path: Path) -> No
         ({"merges": ["x y"]}, "merges 'x y', which are not tokens"),
     ],
 )
-def test_a_tokenizer_that_cannot_be_built_is_told(changed: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+def test_a_tokenizer_that_cannot_be_built_is_reported(changed: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=complaint):
         from_gguf(tmp_path, tokenizer_fields(["a", "b"], []) | changed)

@@ -42,7 +42,7 @@ def user(text: str) -> list[dict[str, Any]]:
 @given(text=PLAIN)
 @settings(max_examples=100, deadline=None, derandomize=True)
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_text_without_special_tokens_has_the_ids_that_the_tokenizer_gives_it(name: str, text: str) -> None:
+def test_a_text_without_special_tokens_has_the_tokenizers_ids(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]()
     chat = {"chat_template": TEMPLATE, "return_dict": False, "add_generation_prompt": True}
 
@@ -54,7 +54,7 @@ def test_a_text_without_special_tokens_has_the_ids_that_the_tokenizer_gives_it(n
 @given(text=TYPED)
 @settings(max_examples=100, deadline=None, derandomize=True)
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_what_a_user_types_is_text_and_stays_there(name: str, text: str) -> None:
+def test_typed_special_tokens_are_text(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]()
     control = set(tokenizer.convert_tokens_to_ids(["<s>", "</s>"]))
     encoder = ConversationEncoder(tokenizer, TEMPLATE)
@@ -125,7 +125,7 @@ def test_special_tokens_that_swallow_spaces_do_so_for_the_template_alone() -> No
     assert encoder.encode(user("a <|x|> c"))[1].count(len(tokenizer) - 1) == 1
 
 
-def test_a_text_that_a_tokenizer_cannot_spell_is_refused_in_words() -> None:
+def test_a_text_that_a_tokenizer_cannot_spell_is_refused_with_a_reason() -> None:
     words = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}))
     encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>"), "")
 
@@ -134,7 +134,7 @@ def test_a_text_that_a_tokenizer_cannot_spell_is_refused_in_words() -> None:
         encoder.part_ids("</s>")
 
 
-def test_a_slow_tokenizer_that_makes_a_special_token_of_letters_is_refused_in_words() -> None:
+def test_a_slow_tokenizer_that_turns_letters_into_a_special_token_is_refused_with_a_reason() -> None:
     tokenizer = slow()
     tokenizer.bpe_ranks |= {("<", "/"): 0, ("</", "s"): 1, ("</s", "></w>"): 2}
 
@@ -158,7 +158,7 @@ def test_a_conversation_is_taken_apart_where_the_template_wrote_its_tokens() -> 
     ]
 
 
-def test_marks_are_a_character_that_no_text_has() -> None:
+def test_marks_use_a_character_that_no_text_contains() -> None:
     control = ControlTokens(["<s>"])
 
     assert control.mark(user("\ue000<s>\ue001")).mark == "\ue002"
@@ -172,7 +172,7 @@ def test_a_template_that_takes_a_text_apart_leaves_no_marks() -> None:
     assert ConversationEncoder(word_level(), template).encode(user("x</s>hello"))[0] == "hello"
 
 
-def test_rendering_can_be_done_by_somebody_else() -> None:
+def test_another_process_can_render() -> None:
     seen: list[Any] = []
 
     def render(template: Any, messages: Any) -> str:

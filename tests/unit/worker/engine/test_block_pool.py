@@ -20,7 +20,7 @@ def test_the_lowest_free_block_is_taken_first() -> None:
     assert pool.num_available == 1
 
 
-def test_a_block_is_free_when_its_last_holder_lets_go() -> None:
+def test_a_block_is_free_when_its_last_user_releases_it() -> None:
     pool, _ = make_pool(total=1)
     block = pool.allocate()
     pool.share(block)
@@ -30,7 +30,7 @@ def test_a_block_is_free_when_its_last_holder_lets_go() -> None:
     assert pool.num_available == 1
 
 
-def test_kept_blocks_are_given_up_last_and_the_one_that_waited_longest_first() -> None:
+def test_cached_blocks_are_evicted_last_and_the_oldest_first() -> None:
     pool, evicted = make_pool()
     for block in (pool.allocate(), pool.allocate()):
         pool.cache(block)
@@ -41,7 +41,7 @@ def test_kept_blocks_are_given_up_last_and_the_one_that_waited_longest_first() -
     assert evicted == [1, 0]
 
 
-def test_a_kept_block_that_is_held_again_is_not_given_up() -> None:
+def test_a_cached_block_that_is_used_again_is_not_evicted() -> None:
     pool, evicted = make_pool(total=2)
     pool.cache(pool.allocate())
     pool.release(0)
@@ -53,7 +53,7 @@ def test_a_kept_block_that_is_held_again_is_not_given_up() -> None:
         pool.allocate()
 
 
-def test_no_more_blocks_wait_than_allowed() -> None:
+def test_the_number_of_cached_blocks_is_limited() -> None:
     pool, evicted = make_pool(max_cached=1)
     for block in (pool.allocate(), pool.allocate()):
         pool.cache(block)
@@ -65,7 +65,7 @@ def test_no_more_blocks_wait_than_allowed() -> None:
     assert not pool.is_idle(0)
 
 
-def test_a_dropped_block_is_not_kept() -> None:
+def test_a_dropped_block_is_not_cached() -> None:
     pool, evicted = make_pool(total=1)
     pool.cache(pool.allocate())
     pool.release(0)
@@ -76,7 +76,7 @@ def test_a_dropped_block_is_not_kept() -> None:
     assert evicted == []
 
 
-def test_a_block_that_nobody_holds_cannot_be_released() -> None:
+def test_a_block_that_nobody_uses_cannot_be_released() -> None:
     pool, _ = make_pool()
     with pytest.raises(ValueError, match="Block 1 is not in use"):
         pool.release(1)

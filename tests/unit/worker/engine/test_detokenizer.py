@@ -94,7 +94,7 @@ def test_special_tokens_are_skipped_and_split_no_character() -> None:
     assert pieces_of(ByteTokenizer(), [65, EOS, first, ASSISTANT, second]) == ["A", "", "", "", "é", ""]
 
 
-def test_the_first_tokens_space_shows_when_text_stands_before_it() -> None:
+def test_the_first_tokens_space_is_shown_if_text_precedes_it() -> None:
     decoder = byte_fallback_bpe()
     word = decoder.tokenizer.token_to_id("▁aus")
 
@@ -110,7 +110,7 @@ def test_any_bytes_give_the_same_text_in_pieces_as_at_once(seed: int) -> None:
     assert "".join(pieces_of(ByteTokenizer(), token_ids)) == ByteTokenizer().decode(token_ids)
 
 
-def test_endless_invalid_bytes_are_neither_held_for_ever_nor_decoded_again_and_again() -> None:
+def test_endless_invalid_bytes_are_neither_held_back_forever_nor_decoded_repeatedly() -> None:
     decoder = byte_level_bpe()
     broken = decoder.tokenizer.encode("🎌").ids[:1]
 
@@ -137,7 +137,7 @@ texts = st.text(st.sampled_from("aus ,é你好😀🎌\n\u0301"), max_size=40)
 @pytest.mark.parametrize("make_decoder", [byte_level_bpe, byte_fallback_bpe])
 @given(prompt=texts, answer=texts)
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_an_answer_goes_on_behind_any_prompt(make_decoder: Callable[[], FastDecoder], prompt: str, answer: str) -> None:
+def test_an_answer_continues_any_prompt(make_decoder: Callable[[], FastDecoder], prompt: str, answer: str) -> None:
     decoder = make_decoder()
     prompt_ids, answer_ids = (decoder.tokenizer.encode(text).ids for text in (prompt, answer))
 
@@ -149,7 +149,7 @@ def test_an_answer_goes_on_behind_any_prompt(make_decoder: Callable[[], FastDeco
 
 @given(st.lists(st.sampled_from([*EMOJI, 0xFF, 0x0A, 0x41, 256, 257]), max_size=60), st.integers(0, 60))
 @settings(max_examples=500, deadline=None, derandomize=True)
-def test_no_tokens_are_held_for_ever_or_shown_twice(token_ids: list[int], split: int) -> None:
+def test_no_tokens_are_held_back_forever_or_shown_twice(token_ids: list[int], split: int) -> None:
     decoder = byte_fallback_bpe()
     letters = decoder.tokenizer.encode("a us").ids
 
@@ -161,7 +161,7 @@ def test_no_tokens_are_held_for_ever_or_shown_twice(token_ids: list[int], split:
 
 
 @pytest.mark.parametrize("num_before", range(5))
-def test_a_prompt_of_emoji_leaves_the_answers_own_whole(num_before: int) -> None:
+def test_a_prompt_of_emoji_does_not_break_the_answers_emoji(num_before: int) -> None:
     assert pieces_of(byte_fallback_bpe(), EMOJI * 2 + [256], EMOJI * num_before) == [""] * 7 + ["😀😀", " ", ""]
 
 

@@ -69,7 +69,7 @@ class FakeGraph:
         self._cuda.events.append("replay")
 
 
-def test_a_step_is_tried_on_the_stream_it_is_recorded_on_and_all_share_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_runs_first_on_the_stream_of_its_capture_and_all_share_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = FakeCuda()
     cuda.install(monkeypatch)
     graphs = CudaGraphs(DEVICE)

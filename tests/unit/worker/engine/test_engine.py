@@ -69,7 +69,7 @@ def test_an_answer_is_streamed_token_by_token_and_ends_once(start_engine: StartE
     assert {output.num_prompt_tokens for output in outputs.of("a")} == {3}
 
 
-def test_a_characters_tokens_travel_together(start_engine: StartEngine, outputs: Outputs) -> None:
+def test_the_tokens_of_a_character_are_delivered_together(start_engine: StartEngine, outputs: Outputs) -> None:
     engine = start_engine(FakeRunner(scripted({"Hi": "a🎌東"})))
 
     engine.submit(make_sequence("a"))
@@ -107,7 +107,7 @@ def test_nothing_of_a_stop_string_is_shown(
     assert outputs.finals("a")[0].finish_reason is FinishReason.STOP
 
 
-def test_text_that_may_begin_a_stop_string_is_held_until_it_is_clear(
+def test_text_that_may_begin_a_stop_string_is_held_back_until_it_is_clear(
     start_engine: StartEngine, outputs: Outputs
 ) -> None:
     engine = start_engine(FakeRunner(scripted({"Hi": "abxabc"})))
@@ -118,7 +118,7 @@ def test_text_that_may_begin_a_stop_string_is_held_until_it_is_clear(
     assert [(output.text, bytes(output.token_ids)) for output in outputs.of("a")] == [("abx", b"abx"), ("", b"abc")]
 
 
-def test_the_token_limit_ends_a_sequence_and_flushes_what_is_held(start_engine: StartEngine, outputs: Outputs) -> None:
+def test_the_token_limit_ends_a_sequence_and_flushes_held_text(start_engine: StartEngine, outputs: Outputs) -> None:
     engine = start_engine(FakeRunner(endless("ab🎌")))
 
     engine.submit(make_sequence("a", params=SamplingParams(seed=0, max_new_tokens=4, stop=("b!", "abc"))))
@@ -167,7 +167,9 @@ def test_one_delivery_per_step_carries_all_sequences(start_engine: StartEngine, 
     assert all([output.sequence_id for output in delivery] == ["a", "b", "c"] for delivery in whole)
 
 
-def test_more_sequences_than_slots_all_finish_in_order_of_arrival(start_engine: StartEngine, outputs: Outputs) -> None:
+def test_more_sequences_than_max_num_seqs_all_finish_in_order_of_arrival(
+    start_engine: StartEngine, outputs: Outputs
+) -> None:
     engine = start_engine(FakeRunner(max_num_seqs=3))
     names = [f"s{index}" for index in range(20)]
 
@@ -214,7 +216,7 @@ def test_counts_follow_the_sequences(start_engine: StartEngine, outputs: Outputs
 
 @pytest.mark.parametrize("params", [GREEDY, sampled(3, max_new_tokens=60)], ids=["greedy", "seeded"])
 @pytest.mark.parametrize("stop", [(), ("e", "zz"), ("o, w",)])
-def test_a_continued_sequence_is_as_if_undisturbed(params: SamplingParams, stop: tuple[str, ...]) -> None:
+def test_a_resumed_sequence_gives_the_same_answer(params: SamplingParams, stop: tuple[str, ...]) -> None:
     params = SamplingParams.from_dict(params.to_dict() | {"stop": stop})
     plan = scripted({"Hi": "hell🎌 w, wörld 東京 z"}) if params.is_greedy else hashed
     whole = run_alone(make_sequence("a", params=params), FakeRunner(plan))
@@ -301,7 +303,7 @@ def test_an_unknown_adapter_is_refused(start_engine: StartEngine) -> None:
         start_engine().submit(Sequence("a", fake_prompt("Hi"), GREEDY, adapter="mine"))
 
 
-def test_an_id_is_taken_while_its_sequence_lives(start_engine: StartEngine, outputs: Outputs) -> None:
+def test_an_id_cannot_be_reused_while_its_sequence_runs(start_engine: StartEngine, outputs: Outputs) -> None:
     gate = Gate()
     engine = start_engine(FakeRunner(gate=gate))
     engine.submit(make_sequence("a"))
@@ -643,7 +645,7 @@ def test_the_engine_thread_sleeps_when_there_is_nothing_to_do(start_engine: Star
     assert len(runner.batches) == num_steps
 
 
-def test_rows_continue_their_slots_without_gaps(outputs: Outputs) -> None:
+def test_rows_continue_their_sequences_without_gaps(outputs: Outputs) -> None:
     runner = FakeRunner(max_num_seqs=1)
     engine: Engine = fake_engine(outputs, runner=runner, prefill_chunk=4)
     engine.submit(make_sequence("a", "eleven text"))

@@ -56,7 +56,7 @@ def test_a_sequence_gets_the_blocks_of_its_tokens_and_more_as_it_grows() -> None
     assert (cache.num_used, sequence.blocks) == (0, [])
 
 
-def test_full_blocks_of_a_common_beginning_are_shared() -> None:
+def test_full_blocks_of_a_common_prefix_are_shared() -> None:
     cache = make_cache()
     first, second = make_sequence(*range(10)), make_sequence(*range(8), 50, 51)
     cache.allocate(first)
@@ -77,7 +77,7 @@ def test_the_beginning_of_a_block_is_copied() -> None:
     assert second.num_computed_tokens == 6
 
 
-def test_a_next_turn_reads_its_chat_again_to_the_last_token() -> None:
+def test_a_next_turn_reuses_its_chat_up_to_the_last_token() -> None:
     cache = make_cache()
     first = run(cache, *range(10))  # two full blocks and a half
     second = make_sequence(*range(10), 70, 71, 72)
@@ -103,7 +103,7 @@ def test_adapters_share_nothing() -> None:
     assert other.num_computed_tokens == 0
 
 
-def test_what_failed_is_not_kept_but_its_sound_blocks_are() -> None:
+def test_a_failed_sequences_valid_blocks_are_cached() -> None:
     cache = make_cache()
     failed = make_sequence(*range(7))
     cache.allocate(failed)
@@ -114,7 +114,7 @@ def test_what_failed_is_not_kept_but_its_sound_blocks_are() -> None:
     assert again.num_computed_tokens == 4
 
 
-def test_two_that_compute_the_same_end_up_with_one_copy_of_it() -> None:
+def test_two_sequences_that_compute_the_same_end_with_one_copy() -> None:
     cache = make_cache()
     first, second = make_sequence(*range(9)), make_sequence(*range(9))
     cache.allocate(first)
@@ -125,7 +125,7 @@ def test_two_that_compute_the_same_end_up_with_one_copy_of_it() -> None:
     assert cache.num_used == 4
 
 
-def test_what_does_not_fit_changes_nothing() -> None:
+def test_an_allocation_that_does_not_fit_changes_nothing() -> None:
     cache = make_cache(num_blocks=10)
     first, second = make_sequence(*range(30)), make_sequence(*range(100, 113))
     cache.allocate(first)
@@ -142,7 +142,7 @@ def test_headroom_is_left_for_others() -> None:
     assert cache.allocate(sequence, headroom=1) == []
 
 
-def test_kept_blocks_give_way_to_new_sequences() -> None:
+def test_cached_blocks_are_evicted_for_new_sequences() -> None:
     cache = make_cache(num_blocks=10)
     run(cache, *range(8))
     big = make_sequence(*range(200, 239))
@@ -208,7 +208,7 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_after_any_life_every_block_is_available_and_every_hit_is_true(seed: int) -> None:
+def test_after_any_operations_every_block_is_available_and_every_hit_is_right(seed: int) -> None:
     life = Life(seed)
     for _ in range(400):
         choices = [life.open, life.open, life.grow, life.close] if life.live else [life.open]

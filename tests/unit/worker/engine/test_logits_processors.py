@@ -56,7 +56,7 @@ def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_answer(p
 
 
 @pytest.mark.parametrize(("presence", "frequency"), [(0.5, 0.0), (0.0, 0.7), (-2.0, 2.0), (1.5, -0.25)])
-def test_presence_and_frequency_penalties_fall_on_the_answer_alone(presence: float, frequency: float) -> None:
+def test_presence_and_frequency_penalties_only_count_the_answer(presence: float, frequency: float) -> None:
     answer = [4, 5, 5, 2, 5]
     sequence = make_sequence(answer, presence_penalty=presence, frequency_penalty=frequency)
 
@@ -76,7 +76,7 @@ def test_the_bias_is_added_as_transformers_adds_its_own() -> None:
 
 
 @pytest.mark.parametrize("num_output_tokens", range(5))
-def test_nothing_ends_the_answer_before_its_least_length(num_output_tokens: int) -> None:
+def test_nothing_ends_the_answer_before_its_minimum_length(num_output_tokens: int) -> None:
     answer = [50] * num_output_tokens
     processor = MinNewTokensLengthLogitsProcessor(4, 3, [*EOS, 20], device="cpu")
 
@@ -121,7 +121,7 @@ def test_penalties_follow_a_growing_answer() -> None:
         assert torch.equal(edit(random_logits(), growing), edit(random_logits(), fresh))
 
 
-def test_each_row_is_changed_by_its_own_sequence_alone() -> None:
+def test_each_row_is_only_changed_by_its_own_sequence() -> None:
     sequences = [
         make_sequence(),
         make_sequence([5], repetition_penalty=1.5),
@@ -141,7 +141,7 @@ def test_each_row_is_changed_by_its_own_sequence_alone() -> None:
 # Constraints
 
 
-def test_only_the_tokens_that_a_constraint_allows_can_come() -> None:
+def test_only_tokens_that_a_constraint_allows_are_chosen() -> None:
     sequence = make_sequence()
     sequence.constraint = ScriptedConstraint({0, 31, 32, 63, 99})
 
@@ -155,9 +155,7 @@ def test_only_the_tokens_that_a_constraint_allows_can_come() -> None:
 @pytest.mark.parametrize(
     ("allowed", "possible"), [({7, 20, 30}, [30]), ({7, 20}, [7, 20]), ({30}, [30])], ids=["both", "end", "no end"]
 )
-def test_the_least_length_holds_as_far_as_the_constraint_lets_the_answer_go_on(
-    allowed: set[int], possible: list[int]
-) -> None:
+def test_the_minimum_length_holds_while_the_constraint_allows_more(allowed: set[int], possible: list[int]) -> None:
     sequence = make_sequence(min_new_tokens=5, stop_token_ids=(20,))
     sequence.constraint = ScriptedConstraint(allowed)
 

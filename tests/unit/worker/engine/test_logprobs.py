@@ -76,7 +76,7 @@ def test_tokens_that_the_model_rules_out_are_no_alternatives() -> None:
     assert sorted(token_id for token_id, _ in row.top) == [5, 6]
 
 
-def test_sampling_settings_do_not_change_what_the_model_thought() -> None:
+def test_sampling_settings_do_not_change_log_probabilities() -> None:
     logits = random_logits(1)
     plain = SamplingParams(seed=0, temperature=0.0, logprobs=3)
     changed = replace(plain, logit_bias={11: 100.0}, repetition_penalty=1.5, temperature=2.0, do_sample=True, top_k=2)
@@ -92,7 +92,7 @@ def test_sampling_settings_do_not_change_what_the_model_thought() -> None:
 # How they travel
 
 
-def test_every_token_is_told_with_its_alternatives() -> None:
+def test_every_token_is_returned_with_its_alternatives() -> None:
     outputs = run(make_sequence(), FakeRunner(hashed))
 
     for output in outputs:
@@ -102,13 +102,13 @@ def test_every_token_is_told_with_its_alternatives() -> None:
     assert sum(len(output.token_ids) for output in outputs) == 40
 
 
-def test_nothing_is_told_where_nobody_asked() -> None:
+def test_log_probabilities_are_only_returned_on_request() -> None:
     outputs = run(make_sequence(replace(ASKED, logprobs=None)), FakeRunner(hashed))
 
     assert {output.logprobs for output in outputs} == {None}
 
 
-def test_tokens_whose_text_is_held_back_or_never_shown_are_told_with_the_next_ones() -> None:
+def test_tokens_with_delayed_or_hidden_text_are_returned_with_the_next_ones() -> None:
     params = SamplingParams(seed=0, temperature=0.0, stop=("abc",), logprobs=1)
 
     outputs = run(make_sequence(params), FakeRunner(scripted({"Hi": "abxabc"})))
@@ -118,7 +118,7 @@ def test_tokens_whose_text_is_held_back_or_never_shown_are_told_with_the_next_on
     assert told == [b"abx", b"abc"]
 
 
-def test_a_part_of_a_character_is_told_by_its_bytes_and_an_end_token_by_its_name() -> None:
+def test_a_partial_character_is_returned_as_bytes_and_an_end_token_by_name() -> None:
     params = SamplingParams(seed=0, temperature=0.0, logprobs=0)
 
     outputs = run(make_sequence(params), FakeRunner(scripted({"Hi": "é"})))
@@ -132,7 +132,7 @@ def test_a_part_of_a_character_is_told_by_its_bytes_and_an_end_token_by_its_name
 
 
 @pytest.mark.parametrize("stop", [(), ("e", "zz"), ("o, w",)])
-def test_a_continued_sequence_tells_of_what_comes_after_its_committed_tokens(stop: tuple[str, ...]) -> None:
+def test_a_resumed_sequence_returns_only_the_tokens_after_the_committed_ones(stop: tuple[str, ...]) -> None:
     params = replace(ASKED, stop=stop)
     whole = run(make_sequence(params), FakeRunner(hashed))
 
@@ -144,7 +144,7 @@ def test_a_continued_sequence_tells_of_what_comes_after_its_committed_tokens(sto
         assert run(continued, FakeRunner(hashed)) == whole[num_seen:]
 
 
-def test_the_end_of_a_cancelled_sequence_tells_of_no_token() -> None:
+def test_the_end_of_a_cancelled_sequence_returns_no_token() -> None:
     outputs = Outputs()
     engine = fake_engine(outputs, runner=FakeRunner(scripted({"Hi": "Hello"})))
     engine.submit(make_sequence())
@@ -157,7 +157,7 @@ def test_the_end_of_a_cancelled_sequence_tells_of_no_token() -> None:
 
 
 @pytest.mark.parametrize("token", [b"", b" word", "é".encode(), b"\xc3", b"a\xff", b"\xef\xbf\xbd"])
-def test_the_wire_form_is_read_back_as_it_was(token: bytes) -> None:
+def test_the_wire_form_is_read_back_unchanged(token: bytes) -> None:
     told = TokenLogprobs(ScoredToken(1, token, -0.25), (ScoredToken(2, b"x", -1.0), ScoredToken(1, token, -1e-7)))
 
     assert TokenLogprobs.from_wire(told.to_wire()) == told

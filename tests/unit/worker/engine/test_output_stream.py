@@ -30,7 +30,7 @@ def answer(
     return outputs.of("a")
 
 
-def test_an_answer_does_not_end_before_its_least_length() -> None:
+def test_an_answer_does_not_end_before_its_minimum_length() -> None:
     params = SamplingParams(seed=0, temperature=0.0, min_new_tokens=4, max_new_tokens=20, stop=("H", "lo"))
 
     outputs = answer("Hello lo", params)
@@ -61,7 +61,7 @@ def test_a_stop_token_ends_the_answer_without_its_text() -> None:
 # Constraints
 
 
-def test_a_constraint_holds_from_the_first_token_on_and_ends_the_answer_where_it_is_complete() -> None:
+def test_a_constraint_holds_from_the_first_token_and_ends_a_complete_answer() -> None:
     constraint = ScriptedConstraint({ord("J"), ord("K")}, {ord("e"), ord("f")}, {ord("l")})
 
     outputs = answer("Hello", GREEDY, constraint)
@@ -71,19 +71,19 @@ def test_a_constraint_holds_from_the_first_token_on_and_ends_the_answer_where_it
     assert [output.finish_reason for output in outputs] == [None, None, FinishReason.STOP]
 
 
-def test_an_answer_that_is_complete_at_its_greatest_length_was_not_cut() -> None:
+def test_an_answer_that_is_complete_at_its_maximum_length_was_not_cut() -> None:
     outputs = answer("Hello", replace(GREEDY, max_new_tokens=2), ScriptedConstraint({ord("H")}, {ord("e")}))
 
     assert outputs[-1].finish_reason is FinishReason.STOP
 
 
-def test_an_answer_that_a_constraint_could_go_on_with_is_cut_at_its_greatest_length() -> None:
+def test_an_answer_that_a_constraint_could_continue_is_cut_at_its_maximum_length() -> None:
     outputs = answer("Hello", replace(GREEDY, max_new_tokens=1), ScriptedConstraint({ord("H")}, {ord("e")}))
 
     assert outputs[-1].finish_reason is FinishReason.LENGTH
 
 
-def test_an_end_token_ends_the_answer_where_the_constraint_allows_it() -> None:
+def test_an_end_token_ends_the_answer_if_the_constraint_allows_it() -> None:
     constraint = ScriptedConstraint({ord("H")}, {ord("e"), EOS}, {ord("l")})
 
     outputs = answer("H", GREEDY, constraint)
@@ -111,7 +111,7 @@ def test_committed_tokens_that_do_not_fit_the_constraint_end_the_answer() -> Non
     assert isinstance(outputs[0].error, InvalidRequest)
 
 
-def test_a_constraint_that_cannot_go_on_ends_its_sequence_alone() -> None:
+def test_a_constraint_that_cannot_continue_only_ends_its_sequence() -> None:
     outputs = Outputs()
     engine = fake_engine(outputs, runner=FakeRunner(scripted({"Hi": "Hello"})))
     engine.submit(Sequence("a", fake_prompt("Hi"), GREEDY, constraint=ScriptedConstraint({ord("H")}, set())))

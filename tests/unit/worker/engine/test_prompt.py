@@ -42,7 +42,7 @@ def test_a_model_without_a_template_gets_the_instruction_template() -> None:
     assert token_ids == [make_tokenizer().bos_token_id, *encode(INSTRUCTION)]
 
 
-def test_the_base_models_template_is_used_and_its_start_token_stands_once() -> None:
+def test_the_base_models_template_is_used_with_its_start_token_once() -> None:
     text, token_ids = PromptRenderer(make_tokenizer(CHAT)).render("Hi")
 
     assert text == "<s>user: Hi<|im_end|>assistant: "
@@ -128,7 +128,7 @@ def test_token_ids_stay_as_they_are() -> None:
     assert PromptRenderer(make_tokenizer(CHAT)).render(TokenIds((39, 72))) == ("Hi", [39, 72])
 
 
-def test_each_token_is_told_by_itself() -> None:
+def test_each_token_is_returned_by_itself() -> None:
     renderer = PromptRenderer(make_tokenizer(CHAT))
     end_id = make_tokenizer().convert_tokens_to_ids("<|im_end|>")
 
@@ -219,7 +219,7 @@ def test_messages_that_the_template_refuses_or_fails_on_are_the_clients_fault(fa
 
 
 @pytest.mark.parametrize("template", ["{% for", "{{ undefined_fn(1) }}", "{{ tools | length }}"])
-def test_a_template_that_fails_always_is_noticed_before_anybody_asks(template: str) -> None:
+def test_a_template_that_always_fails_is_noticed_at_load(template: str) -> None:
     with pytest.raises(TemplateError):
         PromptRenderer(make_tokenizer(template))
 

@@ -67,7 +67,9 @@ def expected_token(logits: Tensor, choice: RandomSampling) -> int:
 
 @pytest.mark.parametrize("vocab_size", [50, 2000, 20_011])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_a_token_is_where_its_point_cuts_the_filtered_distribution(settings: dict[str, Any], vocab_size: int) -> None:
+def test_the_drawn_token_is_at_its_point_of_the_filtered_distribution(
+    settings: dict[str, Any], vocab_size: int
+) -> None:
     logits = torch.randn(NUM_DRAWS, vocab_size, generator=torch.Generator().manual_seed(vocab_size)) * 3
     choices = [make_choice(index, **settings) for index in range(NUM_DRAWS)]
 
@@ -78,7 +80,7 @@ def test_a_token_is_where_its_point_cuts_the_filtered_distribution(settings: dic
 
 @pytest.mark.parametrize("vocab_size", [50, 20_011])
 @pytest.mark.parametrize("settings", SETTINGS[3:], ids=str)
-def test_a_device_that_is_not_to_be_asked_draws_the_same_tokens(settings: dict[str, Any], vocab_size: int) -> None:
+def test_drawing_without_asking_the_device_gives_the_same_tokens(settings: dict[str, Any], vocab_size: int) -> None:
     logits = torch.randn(NUM_DRAWS, vocab_size, generator=torch.Generator().manual_seed(vocab_size)) * 3
     logits[::2] = logits[::2].round()  # with ties
     choices = [make_choice(index, **settings) for index in range(NUM_DRAWS)]
@@ -86,7 +88,7 @@ def test_a_device_that_is_not_to_be_asked_draws_the_same_tokens(settings: dict[s
     assert _draw_filtered_at_once(logits, choices).tolist() == draw(logits, choices).tolist()
 
 
-def test_a_row_is_drawn_the_same_whatever_the_others_are() -> None:
+def test_a_rows_draw_does_not_depend_on_the_other_rows() -> None:
     logits = torch.randn(60, 20_011, generator=torch.Generator().manual_seed(0)) * 3
     choices = [make_choice(index, **SETTINGS[index % len(SETTINGS)]) for index in range(60)]
 
@@ -117,7 +119,7 @@ def test_the_smallest_temperature_takes_the_most_probable_token(settings: dict[s
 
 @pytest.mark.parametrize("point", [0.0, 1.0 - 2.0**-53])
 @pytest.mark.parametrize("settings", [{}, {"top_k": 9}, {"top_p": 0.9}, {"min_p": 0.5}], ids=str)
-def test_no_point_falls_on_a_token_that_may_not_come(settings: dict[str, Any], point: float) -> None:
+def test_no_forbidden_token_is_drawn(settings: dict[str, Any], point: float) -> None:
     logits = torch.full((1, 500), -torch.inf)
     logits[0, [100, 163, 300]] = torch.tensor([1.0, 1.1, 1.2])
 
@@ -126,7 +128,7 @@ def test_no_point_falls_on_a_token_that_may_not_come(settings: dict[str, Any], p
     assert token in {100, 163, 300}
 
 
-def test_a_row_of_nan_disturbs_no_other() -> None:
+def test_a_row_of_nan_does_not_disturb_the_others() -> None:
     logits = torch.randn(6, 500, generator=torch.Generator().manual_seed(0))
     choices = [make_choice(row, **settings) for row, settings in enumerate([{}, {"top_k": 5}] * 3)]
     expected = draw(logits, choices).tolist()
@@ -137,7 +139,7 @@ def test_a_row_of_nan_disturbs_no_other() -> None:
     assert tokens[:2] + tokens[4:] == expected[:2] + expected[4:]
 
 
-def test_the_draw_depends_on_seed_and_index_alone_and_spreads_evenly() -> None:
+def test_the_draw_depends_only_on_seed_and_index_and_is_uniform() -> None:
     draws = torch.tensor([[random_at(seed, index) for index in range(100)] for seed in range(-50, 50)])
 
     assert random_at(7, 3) == random_at(7, 3)
@@ -149,7 +151,7 @@ def test_the_draw_depends_on_seed_and_index_alone_and_spreads_evenly() -> None:
     assert max(rows.fill_diagonal_(0).abs().max(), columns.fill_diagonal_(0).abs().max()) < 0.6
 
 
-def test_the_draws_are_fixed_for_ever() -> None:
+def test_the_draws_never_change() -> None:
     """A job that is continued by a newer release must get the tokens it would have got."""
     assert [random_at(42, index) for index in range(3)] == [
         0.5961188718302076,

@@ -67,7 +67,7 @@ def test_do_sample_false_and_temperature_zero_are_both_greedy() -> None:
     assert sample_ids(logits, sequences) == logits.argmax(dim=-1).tolist()
 
 
-def test_rows_of_one_batch_keep_to_their_own_parameters() -> None:
+def test_rows_of_one_batch_use_their_own_parameters() -> None:
     def sequence(row: int) -> Sequence:
         return make_sequence(VARIANTS[row % len(VARIANTS)], [row, row + 1], row)
 
@@ -80,7 +80,7 @@ def test_rows_of_one_batch_keep_to_their_own_parameters() -> None:
     assert together == backwards[::-1]
 
 
-def test_a_seeded_answer_draws_anew_for_every_token() -> None:
+def test_a_seeded_answer_has_a_new_draw_for_every_token() -> None:
     params = SamplingParams(seed=5, temperature=2.0)
     logits = random_logits(1).repeat(60, 1)
 
@@ -119,7 +119,7 @@ def test_a_row_that_is_not_finite_fails_alone(bad: float, neighbours: list[Sampl
     assert [tokens[0], tokens[2]] == [expected[0], expected[2]]
 
 
-def test_nan_is_not_hidden_by_a_token_that_may_not_come() -> None:
+def test_nan_is_not_hidden_by_a_forbidden_token() -> None:
     logits = random_logits(1)
     logits[0, EOS] = math.nan
 
@@ -128,7 +128,7 @@ def test_nan_is_not_hidden_by_a_token_that_may_not_come() -> None:
     assert isinstance(result, InternalError)
 
 
-def test_a_row_whose_parameters_cannot_be_read_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_row_with_unreadable_parameters_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     logits = random_logits(2)
     broken = SamplingParams(seed=0, top_k="many")  # type: ignore[arg-type]
 
@@ -146,7 +146,7 @@ def test_half_precision_logits_are_sampled_too() -> None:
     assert len(sample(random_logits(2).bfloat16(), sequences[1:] * 2)) == 2
 
 
-def test_a_constraint_that_fails_ends_its_sequence_alone_and_says_why() -> None:
+def test_a_failing_constraint_only_ends_its_sequence_and_says_why() -> None:
     sequences = [make_sequence(GREEDY) for _ in range(3)]
     sequences[0].constraint = ScriptedConstraint({11})
     sequences[1].constraint = ScriptedConstraint(set())
@@ -161,7 +161,7 @@ def test_a_constraint_that_fails_ends_its_sequence_alone_and_says_why() -> None:
 
 
 @pytest.mark.parametrize("params", [GREEDY, VARIANTS[2]], ids=["greedy", "random"])
-def test_a_device_that_died_before_is_told_apart_from_a_failed_step(
+def test_a_dead_device_is_distinguished_from_a_failed_step(
     params: SamplingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -38,7 +38,7 @@ RUNNERS: dict[str, Callable[[Any], ModelRunner]] = {
 
 @pytest.mark.parametrize("runner_name", RUNNERS)
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_answers_are_those_of_generate_and_so_are_their_log_probabilities(name: str, runner_name: str) -> None:
+def test_answers_and_log_probabilities_match_generate(name: str, runner_name: str) -> None:
     model = make_model(name)
     sequences = [Sequence(prompt, ByteTokenizer().encode(prompt), PARAMS) for prompt in PROMPTS]
 

@@ -46,7 +46,7 @@ def run_step(scheduler: Scheduler) -> list[tuple[str, int, tuple[int, ...], bool
     return rows
 
 
-def test_sequences_start_in_the_order_of_their_arrival_as_slots_become_free() -> None:
+def test_sequences_start_in_order_of_arrival_as_capacity_becomes_free() -> None:
     scheduler = make_scheduler(2, 10)
     first, second, third = (make_sequence(name) for name in "abc")
     for sequence in (first, second, third):
@@ -80,7 +80,7 @@ def test_prefills_share_the_budget_oldest_first() -> None:
     assert [(name, len(ids)) for name, _, ids, _ in run_step(scheduler)] == [("a", 1), ("b", 3), ("c", 2)]
 
 
-def test_a_continued_sequence_prefills_its_committed_tokens_with_its_prompt() -> None:
+def test_a_resumed_sequence_prefills_its_committed_tokens_with_its_prompt() -> None:
     scheduler = make_scheduler(1, 4)
     scheduler.add(make_sequence("a", 3, output_ids=(50, 51, 52)))
 
@@ -113,12 +113,12 @@ def test_a_lost_block_is_noticed_when_idle() -> None:
         scheduler.check_idle()
 
 
-def test_a_step_of_nothing_is_refused() -> None:
+def test_an_empty_step_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one sequence and one token"):
         make_scheduler(1, 0)
 
 
-def test_a_long_prompt_beside_decoding_sequences_goes_in_small_parts() -> None:
+def test_a_long_prompt_beside_decoding_sequences_is_computed_in_small_chunks() -> None:
     scheduler = make_scheduler(5, 16, mixed_chunk=2)
     for name in "abcd":
         scheduler.add(make_sequence(name, 2))
@@ -148,7 +148,7 @@ def test_a_short_prompt_beside_decoding_sequences_is_computed_at_once() -> None:
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 1, 3]
 
 
-def test_when_the_cache_is_full_the_youngest_gives_way_and_comes_back_first() -> None:
+def test_when_the_cache_is_full_the_youngest_is_preempted_and_resumed_first() -> None:
     scheduler = make_scheduler(3, 64, num_blocks=16, block_tokens=4)
     old, young = make_sequence("a", 31), Sequence("b", list(range(100, 123)), SamplingParams(seed=0))
     scheduler.add(old)
@@ -169,7 +169,7 @@ def test_when_the_cache_is_full_the_youngest_gives_way_and_comes_back_first() ->
     assert young.num_output_tokens > begin
 
 
-def test_a_preempted_sequence_does_not_compute_again_what_is_still_there() -> None:
+def test_a_preempted_sequence_reuses_its_remaining_blocks() -> None:
     scheduler = make_scheduler(2, 64, block_tokens=4)
     sequence = make_sequence("a", 20)
     scheduler.add(sequence)

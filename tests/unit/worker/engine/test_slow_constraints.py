@@ -36,7 +36,7 @@ def run(engine: Engine, outputs: Outputs, *names: str) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_a_sequence_that_waits_sits_out_while_the_others_go_on(place: int) -> None:
+def test_a_waiting_sequence_is_skipped_while_the_others_continue(place: int) -> None:
     outputs = Outputs()
     engine = make_engine(outputs)
     slow = ScriptedConstraint(*HELLO, slow_at=[place])
@@ -55,7 +55,7 @@ def test_a_sequence_that_waits_sits_out_while_the_others_go_on(place: int) -> No
     assert engine.kv_usage == 0.0
 
 
-def test_nothing_is_computed_for_a_sequence_that_waits() -> None:
+def test_nothing_is_computed_for_a_waiting_sequence() -> None:
     outputs, runner = Outputs(), FakeRunner(scripted({"Hi": "Hello"}))
     engine = make_engine(outputs, runner)
     slow = ScriptedConstraint(*HELLO, slow_at=[2])
@@ -70,7 +70,7 @@ def test_nothing_is_computed_for_a_sequence_that_waits() -> None:
     assert len(runner.batches) == num_batches
 
 
-def test_a_sequence_that_waits_for_its_beginning_gets_what_others_have_computed() -> None:
+def test_a_sequence_that_waits_for_its_prefix_reuses_the_blocks_of_others() -> None:
     """It was taken into the cache before it was computed, and lost the copies that go with that."""
     outputs = Outputs()
     engine = make_engine(outputs, FakeRunner(scripted({"Hi there!": "Hello"}), block_tokens=4))
@@ -87,7 +87,7 @@ def test_a_sequence_that_waits_for_its_beginning_gets_what_others_have_computed(
     assert outputs.text("second") == "Hello"
 
 
-def test_a_sequence_that_waits_can_be_cancelled() -> None:
+def test_a_waiting_sequence_can_be_cancelled() -> None:
     outputs = Outputs()
     engine = make_engine(outputs)
     slow = ScriptedConstraint(*HELLO, slow_at=[2])
@@ -105,7 +105,7 @@ def test_a_sequence_that_waits_can_be_cancelled() -> None:
     assert engine.kv_usage == 0.0
 
 
-def test_tokens_of_a_sequence_that_is_handed_over_while_it_waits_are_made_again() -> None:
+def test_a_sequence_released_while_it_waits_generates_its_tokens_again() -> None:
     outputs, elsewhere = Outputs(), Outputs()
     engine = make_engine(outputs)
     engine.start()
@@ -167,7 +167,7 @@ def test_the_shortest_wait_is_always_granted(clock: Clock) -> None:
     assert [waited_s(patience, clock) for _ in range(3)] == pytest.approx([MAX_S, MIN_S, MIN_S])
 
 
-def test_a_pause_saves_no_more_than_the_longest_wait(clock: Clock) -> None:
+def test_a_pause_saves_up_at_most_the_longest_wait(clock: Clock) -> None:
     patience = Patience()
     clock.now += 3600
 

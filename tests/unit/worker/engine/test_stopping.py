@@ -35,7 +35,7 @@ def feed_in_pieces(matcher: StopStringMatcher, pieces: list[str]) -> int | None:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_stop_strings_are_found_however_the_text_is_cut(seed: int) -> None:
+def test_stop_strings_are_found_however_the_text_is_split(seed: int) -> None:
     rng = random.Random(seed)
     text = "".join(rng.choices("ab\n", k=30))
     stops = tuple("".join(rng.choices("ab\n", k=rng.randint(1, 6))) for _ in range(rng.randint(1, 3)))
@@ -46,7 +46,7 @@ def test_stop_strings_are_found_however_the_text_is_cut(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_exactly_a_possible_beginning_of_a_stop_string_is_held(seed: int) -> None:
+def test_exactly_a_possible_beginning_of_a_stop_string_is_held_back(seed: int) -> None:
     rng = random.Random(seed)
     stops = ("abab", "baa\n", "aaab")
     matcher, text = StopStringMatcher(stops), ""
@@ -57,7 +57,7 @@ def test_exactly_a_possible_beginning_of_a_stop_string_is_held(seed: int) -> Non
         assert matcher.num_held == longest_beginning(text, stops)
 
 
-def test_without_stop_strings_nothing_is_held() -> None:
+def test_without_stop_strings_nothing_is_held_back() -> None:
     matcher = StopStringMatcher(("",))
 
     assert matcher.feed("anything") is None
@@ -101,7 +101,7 @@ def test_end_tokens_are_the_models_and_the_requests(params: SamplingParams, ends
     assert found == ends
 
 
-def test_what_a_constraint_ends_is_at_its_end_even_where_end_tokens_are_ignored() -> None:
+def test_a_constraint_ends_an_answer_even_if_end_tokens_are_ignored() -> None:
     sequence = Sequence("a", [5], SamplingParams(seed=0, ignore_eos=True), output_ids=[9])
     sequence.constraint = ScriptedConstraint()
 

@@ -34,13 +34,13 @@ def test_the_bytes_of_its_tokens_are_a_texts_bytes(make: object) -> None:
     assert b"".join(map(decoder.token_bytes, token_ids)).removeprefix(b" ") == TEXT.encode()
 
 
-def test_a_words_space_belongs_to_it_wherever_it_stands() -> None:
+def test_a_words_space_belongs_to_it_at_any_position() -> None:
     tokenizer = byte_fallback_tokenizer()
 
     assert TokenizerDecoder(tokenizer).token_bytes(tokenizer.convert_tokens_to_ids("▁aus")) == b" aus"
 
 
-def test_a_special_token_is_told_by_its_name_and_an_unknown_one_is_nothing() -> None:
+def test_a_special_token_is_returned_by_name_and_an_unknown_one_is_empty() -> None:
     tokenizer = make_tokenizer()
     decoder = TokenizerDecoder(tokenizer)
 

@@ -43,7 +43,7 @@ def default_tokenizer() -> Any:
 
 
 @pytest.mark.parametrize("make", [byte_level, byte_fallback, make_tokenizer, default_tokenizer])
-def test_no_token_stands_for_more_than_the_bound_says(make: Callable[[], Any]) -> None:
+def test_no_token_stands_for_more_characters_than_the_bound(make: Callable[[], Any]) -> None:
     renderer = PromptRenderer(tokenizer := make())
     length = TokenLength(tokenizer)
 
@@ -53,7 +53,7 @@ def test_no_token_stands_for_more_than_the_bound_says(make: Callable[[], Any]) -
     assert length.min_tokens("a" * 10 * length.max_bytes) == 10
 
 
-def test_what_a_tokenizer_passes_over_does_not_count() -> None:
+def test_characters_that_a_tokenizer_skips_do_not_count() -> None:
     """The default model has no token for some control characters: a text of them is no token long."""
     tokenizer = default_tokenizer()
 
@@ -92,7 +92,7 @@ def set_pre_tokenizer(pre_tokenizer: Any) -> PreTrainedTokenizerFast:
         lambda: changed(lambda tokenizer: tokenizer.add_tokens([AddedToken("<mask>", lstrip=True)])),
     ],
 )
-def test_there_is_no_bound_where_a_token_may_stand_for_any_number_of_characters(make: Callable[[], Any]) -> None:
+def test_there_is_no_bound_if_a_token_can_stand_for_any_number_of_characters(make: Callable[[], Any]) -> None:
     length = TokenLength(make())
 
     assert length.max_bytes is None

@@ -23,7 +23,7 @@ def run(model: Any, sequences: list[Sequence], *, max_num_seqs: int = 8, prefill
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(name: str) -> None:
+def test_tokens_and_logits_match_generate_alone_and_in_a_mixed_batch(name: str) -> None:
     model = make_model(name)
     expected = [generate(model, prompt) for prompt in PROMPTS]
     assert len({tuple(token_ids) for token_ids, _ in expected}) == len(PROMPTS)
@@ -39,7 +39,7 @@ def test_tokens_and_logits_are_those_of_generate_alone_and_in_a_mixed_batch(name
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
-def test_slots_grow_with_their_texts_and_keep_what_they_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_grows_with_the_sequences_and_keeps_its_contents(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.engine.runners.transformers.cache.MIN_POSITIONS", 8)
     model = make_model(name)
     long = "many words " * 3  # grows the cache at its prefill, and once more while it decodes
@@ -51,7 +51,7 @@ def test_slots_grow_with_their_texts_and_keep_what_they_hold(name: str, monkeypa
     assert result.token_ids(long) == expected[long]
 
 
-def test_memory_is_taken_for_the_slots_and_lengths_in_use_only() -> None:
+def test_memory_is_only_allocated_for_sequences_and_lengths_in_use() -> None:
     result = run(make_model("llama"), [greedy(str(index), "Hi") for index in range(3)], max_num_seqs=64)
 
     pools = [pool for pools in result.runner._cache._pools for pool in pools]
@@ -69,7 +69,7 @@ def test_seeded_tokens_are_the_same_alone_and_in_any_batch() -> None:
 
 
 @pytest.mark.parametrize("make", [greedy, seeded], ids=["greedy", "seeded"])
-def test_a_continued_sequence_gets_the_tokens_of_an_undisturbed_one(make: Any) -> None:
+def test_a_resumed_sequence_gets_the_same_tokens(make: Any) -> None:
     model = make_model("qwen2-sliding")
     argument = PROMPTS[1] if make is greedy else 1
     whole = run(model, [make("a", argument)]).outputs.of("a")
@@ -85,7 +85,7 @@ def test_a_continued_sequence_gets_the_tokens_of_an_undisturbed_one(make: Any) -
         assert result.outputs.of("a") == whole[num_seen:]
 
 
-def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_its_slots_next_owner() -> None:
+def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_the_next_user_of_its_memory() -> None:
     model = make_model("llama")
     # The next owner is shorter than what the bad sequence leaves, and its neighbour longer.
     neighbour, bad, following = "x" * 50, "y" * 20 + "~" + "y" * 9, "Hi"
@@ -118,7 +118,7 @@ def test_a_failed_forward_leaves_the_runner_usable(monkeypatch: pytest.MonkeyPat
     assert result.token_ids("b") == generate(model, "Hi")[0]
 
 
-def test_a_fault_of_the_device_is_told_apart_from_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_fault_is_distinguished_from_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("gpt2")
     runner = TransformersRunner(model, runner_config(max_num_seqs=1, context_length=CONTEXT))
 
@@ -169,14 +169,14 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_a_model_that_slots_cannot_hold_is_refused_at_load(name: str) -> None:
+def test_a_model_that_the_cache_cannot_hold_is_refused_at_load(name: str) -> None:
     model = from_config(UNSUPPORTED[name]())
 
     with pytest.raises(UnsupportedModelError, match=model.config.model_type):
         RunnerCheck(model).check(TransformersRunner(model, runner_config(max_num_seqs=2, context_length=CONTEXT)))
 
 
-def test_a_model_that_computes_something_else_in_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_with_other_results_in_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("llama")
     runner = TransformersRunner(model, runner_config(max_num_seqs=2, context_length=CONTEXT))
     monkeypatch.setattr(runner, "forward", lambda rows: torch.zeros(len(rows), runner.vocab_size))

@@ -12,7 +12,7 @@ from worker.engine.config import PREFILL_CHUNK, EngineConfig, RunnerConfig
 from worker.model.loader import engine_config
 
 
-def test_each_setting_of_the_engine_arrives(tmp_path: Path) -> None:
+def test_each_setting_of_the_engine_reaches_it(tmp_path: Path) -> None:
     settings = Settings(
         device="mps",
         dtype="float16",
@@ -33,5 +33,5 @@ def test_each_setting_of_the_engine_arrives(tmp_path: Path) -> None:
     )
 
 
-def test_no_number_of_threads_means_every_core_that_may_be_used() -> None:
+def test_without_a_number_of_threads_every_usable_core_is_used() -> None:
     assert engine_config(Settings(threads=0)).runner.num_threads == usable_cores()

@@ -138,7 +138,7 @@ def test_tokens_that_come_together_share_the_time(redis: Redis, metrics: WorkerM
     assert found['slm_generation_tokens_total{adapter="base"}'] == 4
 
 
-def test_what_follows_another_attempt_counts_its_own_tokens_and_no_first_one(
+def test_a_later_attempt_counts_its_own_tokens_but_no_first_token(
     redis: Redis, metrics: WorkerMetrics, clock: Clock
 ) -> None:
     job = claimed(redis, attempts=2)
@@ -152,9 +152,7 @@ def test_what_follows_another_attempt_counts_its_own_tokens_and_no_first_one(
     assert found["slm_e2e_request_latency_seconds_count"] == 1
 
 
-def test_an_output_of_a_generation_that_was_given_up_counts_for_nothing(
-    redis: Redis, metrics: WorkerMetrics, clock: Clock
-) -> None:
+def test_an_output_of_a_cancelled_generation_is_not_counted(redis: Redis, metrics: WorkerMetrics, clock: Clock) -> None:
     job = claimed(redis)
     with metrics.in_engine(job, sequence(job)):
         pass
@@ -162,7 +160,7 @@ def test_an_output_of_a_generation_that_was_given_up_counts_for_nothing(
     assert series(metrics.to_wire()) == {}
 
 
-def test_the_engines_load_is_read_when_asked_for(redis: Redis) -> None:
+def test_the_engines_load_is_read_on_demand(redis: Redis) -> None:
     gate, outputs, job = Gate(permits=1), Outputs(), claimed(redis)
     with ExitStack() as stack:
         engine = fake_engine(outputs, runner=FakeRunner(endless(), gate=gate))
@@ -195,7 +193,7 @@ class Board(MetricsStore):
         super().put(worker_id, figures, ttl_s=ttl_s)
 
 
-def test_a_worker_reports_at_its_pace_and_writes_only_what_is_new(redis: Redis, clock: Clock) -> None:
+def test_a_worker_reports_at_its_pace_and_writes_only_changes(redis: Redis, clock: Clock) -> None:
     metrics_store, figures = Board(redis), ["[]"]
     reporter = MetricsReporter(metrics_store, "w", lambda: figures[0], clock)
     reporter.report()
@@ -210,7 +208,7 @@ def test_a_worker_reports_at_its_pace_and_writes_only_what_is_new(redis: Redis, 
     assert [one.name for one in metrics_store.read(["w"])["w"]] == ["slm_x"]
 
 
-def test_figures_that_redis_has_forgotten_are_put_up_again(redis: Redis, clock: Clock) -> None:
+def test_metrics_that_redis_has_forgotten_are_written_again(redis: Redis, clock: Clock) -> None:
     metrics_store = Board(redis)
     reporter = MetricsReporter(metrics_store, "w", lambda: "[]", clock)
     reporter.report()
@@ -220,7 +218,7 @@ def test_figures_that_redis_has_forgotten_are_put_up_again(redis: Redis, clock: 
     assert metrics_store.read(["w"]) == {"w": []}
 
 
-def test_figures_that_cannot_be_sent_are_sent_at_the_next_beat(
+def test_metrics_that_could_not_be_sent_are_sent_with_the_next_heartbeat(
     redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics_store = Board(redis)

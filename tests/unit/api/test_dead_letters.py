@@ -57,7 +57,7 @@ def dead_letters(api: Api) -> list[str]:
     return [job["job_id"] for job in api.client.get("/slm/quarantine").json["jobs"]]
 
 
-def test_the_list_says_what_became_of_each_job(api: Api, poisonous: str) -> None:
+def test_the_list_says_what_happened_to_each_job(api: Api, poisonous: str) -> None:
     body = api.client.get("/slm/quarantine").json
     assert body["success"] is True
     [job] = body["jobs"]
@@ -87,13 +87,13 @@ def test_a_job_is_retried_once(api: Api, poisonous: str) -> None:
     assert len(api.client.get("/slm/jobs").json["jobs"]) == 2
 
 
-def test_a_retry_that_is_refused_leaves_the_job_where_it_is(api: Api, poisonous: str) -> None:
+def test_a_refused_retry_keeps_the_dead_letter(api: Api, poisonous: str) -> None:
     api.worker.leave()
     assert api.client.post(f"/slm/jobs/{poisonous}/retry").json["code"] == "no_worker"
     assert dead_letters(api) == [poisonous]
 
 
-def test_a_job_can_be_given_up(api: Api, poisonous: str) -> None:
+def test_a_dead_letter_can_be_dropped(api: Api, poisonous: str) -> None:
     dropped = api.client.delete(f"/slm/quarantine/{poisonous}")
     assert (dropped.status_code, dropped.json) == (200, {"success": True, "job_id": poisonous})
     assert dead_letters(api) == []
@@ -107,7 +107,7 @@ def test_an_unknown_job_is_404(api: Api, job_id: str) -> None:
         assert (refused.status_code, refused.json["code"]) == (404, "job_not_found")
 
 
-def test_a_job_outside_quarantine_cannot_be_retried_or_dropped(start_api: StartApi) -> None:
+def test_a_job_that_is_not_a_dead_letter_cannot_be_retried_or_dropped(start_api: StartApi) -> None:
     api = start_api()
     job_id = api.generate().json["job_id"]
     assert api.client.post(f"/slm/jobs/{job_id}/retry").json["code"] == "conflict"

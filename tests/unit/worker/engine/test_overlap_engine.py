@@ -71,7 +71,7 @@ def test_a_step_is_launched_before_the_tokens_of_the_last_one_are_fetched() -> N
     assert run.runner.events == ["launch", *["launch", "fetch"] * 3, "fetch"]
 
 
-def test_a_row_too_many_is_computed_only_where_the_end_could_not_be_foreseen() -> None:
+def test_a_superfluous_row_is_only_computed_for_an_unforeseeable_end() -> None:
     run = Run(scripted({"Hi": "abc"}))
     run.submit("a")
 
@@ -83,7 +83,7 @@ def test_a_row_too_many_is_computed_only_where_the_end_could_not_be_foreseen() -
 
 
 @pytest.mark.parametrize("options", [{"repetition_penalty": 1.1}, {"presence_penalty": 0.1}], ids=str)
-def test_the_tokens_that_a_penalty_counts_are_waited_for(options: dict[str, Any]) -> None:
+def test_a_step_waits_for_tokens_that_a_penalty_counts(options: dict[str, Any]) -> None:
     run = Run(endless())
     run.submit("penalised", params=replace(GREEDY, max_new_tokens=4, **options))
     run.submit("plain", params=replace(GREEDY, max_new_tokens=7))
@@ -94,7 +94,7 @@ def test_the_tokens_that_a_penalty_counts_are_waited_for(options: dict[str, Any]
 
 
 @pytest.mark.parametrize("options", [{"logit_bias": {5: 1.0}}, {"min_new_tokens": 3}, {"logprobs": 2}], ids=str)
-def test_what_depends_on_the_tokens_number_only_is_not_waited_for(options: dict[str, Any]) -> None:
+def test_a_step_does_not_wait_if_only_the_number_of_tokens_matters(options: dict[str, Any]) -> None:
     run = Run(endless())
     run.submit("a", params=replace(GREEDY, max_new_tokens=4, **options))
 
@@ -103,7 +103,7 @@ def test_what_depends_on_the_tokens_number_only_is_not_waited_for(options: dict[
     assert run.runner.events == ["launch", *["launch", "fetch"] * 3, "fetch"]
 
 
-def test_a_submission_does_not_hold_the_steps_up() -> None:
+def test_a_submission_does_not_delay_the_steps() -> None:
     run = Run(endless())
     run.submit("a", params=replace(GREEDY, max_new_tokens=6))
     for index in range(3):
@@ -159,7 +159,7 @@ def outputs_of(seed: int, *, can_overlap: bool, num_blocks: int) -> tuple[Output
 
 @pytest.mark.parametrize("num_blocks", [9, 40], ids=["preempting", "roomy"])
 @pytest.mark.parametrize("seed", range(6))
-def test_every_sequence_gets_what_it_gets_from_an_engine_that_waits(seed: int, num_blocks: int) -> None:
+def test_every_sequence_gets_the_same_tokens_as_from_an_engine_that_waits(seed: int, num_blocks: int) -> None:
     expected, _ = outputs_of(seed, can_overlap=False, num_blocks=num_blocks)
 
     outputs, engine = outputs_of(seed, can_overlap=True, num_blocks=num_blocks)
@@ -171,7 +171,7 @@ def test_every_sequence_gets_what_it_gets_from_an_engine_that_waits(seed: int, n
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sequences_taken_out_at_random_leave_nothing_behind(seed: int) -> None:
+def test_sequences_removed_at_random_leave_nothing_behind(seed: int) -> None:
     run = Run(hashed, max_num_seqs=5, context_length=64, block_tokens=8, num_blocks=12)
     rng = random.Random(seed)
     names = [f"s{index}" for index in range(150)]

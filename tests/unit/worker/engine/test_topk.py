@@ -11,7 +11,7 @@ SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 50 * BLOCK, 50 * BLOCK + 7]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_maximum_of_a_row_is_found_at_its_first_place(size: int) -> None:
+def test_the_first_maximum_of_a_row_is_found(size: int) -> None:
     values = torch.randint(0, 9, (40, size), generator=torch.Generator().manual_seed(size)).float()
 
     best, places = row_max(values)
@@ -22,7 +22,7 @@ def test_the_maximum_of_a_row_is_found_at_its_first_place(size: int) -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("place", [0, BLOCK, 2 * BLOCK + 1])
-def test_what_is_not_finite_is_the_maximum_of_its_row_alone(bad: float, place: int) -> None:
+def test_a_value_that_is_not_finite_only_affects_its_row(bad: float, place: int) -> None:
     values = torch.zeros(3, 2 * BLOCK + 2)
     values[1, place] = bad
 
@@ -40,7 +40,7 @@ def test_the_largest_values_are_those_of_a_sort(size: int, count: int) -> None:
     assert torch.equal(found, values.gather(-1, places))
 
 
-def test_ties_and_forbidden_values_leave_every_place_inside_the_row() -> None:
+def test_ties_and_forbidden_values_keep_every_index_inside_the_row() -> None:
     values = torch.full((2, 50 * BLOCK + 7), -math.inf)
     values[0, -3:] = 1.0
 

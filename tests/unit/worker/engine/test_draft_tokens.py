@@ -58,7 +58,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("num_sequences", [1, 2, 3])
 @pytest.mark.parametrize("max_draft_tokens", [1, 4])
-def test_answers_are_those_of_one_token_a_step(way: str, num_sequences: int, max_draft_tokens: int) -> None:
+def test_answers_are_the_same_as_with_one_token_per_step(way: str, num_sequences: int, max_draft_tokens: int) -> None:
     def sequences() -> list[Sequence]:
         return [Sequence(str(n), fake_prompt("abcd" * n + "ab"), WAYS[way]) for n in range(num_sequences)]
 
@@ -72,7 +72,7 @@ def test_answers_are_those_of_one_token_a_step(way: str, num_sequences: int, max
         assert told == [one for output in expected.of(name) for one in output.logprobs or ()]
 
 
-def test_a_text_that_repeats_itself_takes_a_fraction_of_the_steps() -> None:
+def test_a_repetitive_text_takes_a_fraction_of_the_steps() -> None:
     params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=100)
     plain, plain_runner = run([Sequence("a", fake_prompt("Hi"), params)], 0, endless("abcdefg "))
     drafted, runner = run([Sequence("a", fake_prompt("Hi"), params)], 4, endless("abcdefg "))
@@ -82,7 +82,7 @@ def test_a_text_that_repeats_itself_takes_a_fraction_of_the_steps() -> None:
     assert len(runner.batches) <= 12 + 88 / 5
 
 
-def test_draft_tokens_and_right_ones_are_counted() -> None:
+def test_draft_tokens_and_accepted_ones_are_counted() -> None:
     outputs, runner = Outputs(), FakeRunner(rhyming, max_draft_tokens=3)
     engine = fake_engine(outputs, runner=runner)
     engine.submit(Sequence("a", fake_prompt("abcdabcd"), WAYS["going on"]))
@@ -103,7 +103,7 @@ def test_tokens_of_one_step_come_in_one_output() -> None:
     assert len(outputs.finals("a")) == 1
 
 
-def test_many_sequences_or_a_prompt_beside_them_leave_no_room_for_draft_tokens() -> None:
+def test_many_sequences_or_a_prompt_beside_them_prevent_draft_tokens() -> None:
     outputs = Outputs()
     runner = FakeRunner(endless("abab"), max_draft_tokens=4, mixed_chunk=2)
     engine = fake_engine(outputs, runner=runner)
@@ -149,7 +149,7 @@ def test_a_full_cache_has_no_room_for_draft_tokens() -> None:
     assert [answer(found, name) for name in "ab"] == [answer(expected, name) for name in "ab"]
 
 
-def test_a_draft_token_behind_unusable_logits_ends_its_sequence_alone() -> None:
+def test_a_draft_token_with_unusable_logits_only_ends_its_sequence() -> None:
     def plan(history: list[int]) -> Tensor:
         answered = len(history) - history.index(ASSISTANT) - 1
         logits = torch.full((VOCAB_SIZE,), -100.0)

@@ -71,27 +71,27 @@ def render(untrusted: UntrustedPrograms, source: str) -> str:
 # Templates
 
 
-def test_a_template_is_rendered_as_here(untrusted: UntrustedPrograms) -> None:
+def test_a_template_is_rendered_as_in_this_process(untrusted: UntrustedPrograms) -> None:
     template = ChatTemplate(MESSAGES + "{{ eos_token }}", {"eos_token": "</s>"})
     messages = [*HELLO, {"role": "assistant", "content": "日本 \x00 \ue000"}]
 
     assert untrusted.render_chat(template, messages) == render_chat(template, messages)
 
 
-def test_what_a_template_refuses_is_refused_in_its_words(untrusted: UntrustedPrograms) -> None:
+def test_a_refusal_of_a_template_keeps_its_words(untrusted: UntrustedPrograms) -> None:
     with pytest.raises(TemplateError, match="no system messages here"):
         render(untrusted, "{{ raise_exception('no system messages here') }}")
 
 
 @pytest.mark.parametrize("source", HOSTILE)
-def test_a_template_that_takes_too_much_is_stopped(untrusted: UntrustedPrograms, source: str) -> None:
+def test_a_template_that_uses_too_much_is_stopped(untrusted: UntrustedPrograms, source: str) -> None:
     with pytest.raises(TakesTooMuch, match=r"its chat template (takes too long|needs too much memory)"):
         render(untrusted, source)
 
     assert render(untrusted, "{{ messages[0].content }}") == "Hello"
 
 
-def test_a_hostile_template_costs_one_request_a_400(untrusted: UntrustedPrograms) -> None:
+def test_a_hostile_template_only_fails_its_own_request(untrusted: UntrustedPrograms) -> None:
     hostile = "{% if messages[-1].content == 'loop' %}" + NESTED + "{% endif %}" + MESSAGES
     renderer = PromptRenderer(make_tokenizer(hostile), None, untrusted)
 
@@ -102,7 +102,7 @@ def test_a_hostile_template_costs_one_request_a_400(untrusted: UntrustedPrograms
     assert renderer.render("Hi").text == "user: Hi\n"
 
 
-def test_a_job_that_is_given_up_does_not_wait_for_a_template(untrusted: UntrustedPrograms) -> None:
+def test_a_cancelled_job_does_not_wait_for_a_template(untrusted: UntrustedPrograms) -> None:
     hostile = "{% if messages[-1].content == 'loop' %}" + NESTED + "{% endif %}" + MESSAGES
     renderer = PromptRenderer(make_tokenizer(hostile), None, untrusted)
     given_up = threading.Event()
@@ -114,7 +114,7 @@ def test_a_job_that_is_given_up_does_not_wait_for_a_template(untrusted: Untruste
     assert time.monotonic() - begin < RENDERING.cpu_s
 
 
-def test_a_template_that_takes_too_much_at_once_is_refused_when_it_is_loaded(untrusted: UntrustedPrograms) -> None:
+def test_a_template_that_always_uses_too_much_is_refused_at_load(untrusted: UntrustedPrograms) -> None:
     begin = time.process_time()
     with pytest.raises(TakesTooMuch):
         PromptRenderer(make_tokenizer(NESTED), None, untrusted)
@@ -130,7 +130,7 @@ def long_prompts(text: str) -> list[Prompt]:
 
 
 @pytest.mark.parametrize("make", [byte_level, byte_fallback, unigram])
-def test_a_long_text_has_the_same_tokens_as_here(helper: Helper, make: Callable[[], Any]) -> None:
+def test_a_long_text_has_the_same_tokens_as_in_this_process(helper: Helper, make: Callable[[], Any]) -> None:
     untrusted, tokenizer = UntrustedPrograms(helper), make()
     text = "hello </s> 日本 \x00\ue000 <s>user" * SHORT_TEXT
 
@@ -147,7 +147,7 @@ def test_a_long_text_is_not_encoded_in_the_worker(helper: Helper, monkeypatch: p
         assert len(renderer.render(prompt).token_ids) > 10 * SHORT_TEXT
 
 
-def test_nobody_waits_for_a_text_that_is_given_up(helper: Helper) -> None:
+def test_nobody_waits_for_the_text_of_a_cancelled_job(helper: Helper) -> None:
     renderer = PromptRenderer(byte_level(), None, UntrustedPrograms(helper))
     given_up = threading.Event()
     threading.Timer(0.1, given_up.set).start()
@@ -157,7 +157,7 @@ def test_nobody_waits_for_a_text_that_is_given_up(helper: Helper) -> None:
 
 
 @pytest.mark.parametrize("length", [40, 2 * SHORT_TEXT])
-def test_a_text_that_the_tokenizer_stumbles_over_is_refused(helper: Helper, length: int) -> None:
+def test_a_text_on_which_the_tokenizer_fails_is_refused(helper: Helper, length: int) -> None:
     """The library gives up after so many steps through a pattern, with an error that is no `Exception`."""
     tokenizer = byte_level()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -186,11 +186,11 @@ def adapter(tmp_path: Path) -> Path:
     return save_adapter(tmp_path / "mine", llama())
 
 
-def test_an_adapter_is_checked_as_here(untrusted: UntrustedPrograms, adapter: Path, shapes: Shapes) -> None:
+def test_an_adapter_is_checked_as_in_this_process(untrusted: UntrustedPrograms, adapter: Path, shapes: Shapes) -> None:
     assert untrusted.check_adapter(adapter, BASE, shapes) == check_adapter(adapter, BASE, shapes)
 
 
-def test_an_adapter_that_is_refused_is_refused_in_the_same_words(
+def test_the_refusal_of_an_adapter_has_the_same_words(
     untrusted: UntrustedPrograms, adapter: Path, shapes: Shapes
 ) -> None:
     edit_config(adapter, use_dora=True)
@@ -220,7 +220,7 @@ def test_a_pattern_that_does_not_end_is_stopped(
         untrusted.check_adapter(adapter, BASE, shapes)
 
 
-def test_a_load_says_in_words_what_takes_too_much(tmp_path: Path) -> None:
+def test_a_load_says_which_part_uses_too_much(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "tiny", chat_template=NESTED)
 
     with pytest.raises(ModelUnavailable, match=r"its chat template takes too long\. Put another"):
