@@ -26,7 +26,7 @@ def _ignored(_number: int, _frame: object) -> None:
     """Do nothing, as SIG_IGN, but the programs that tests start do not inherit it."""
 
 
-# Shells start what runs in the background with SIGINT ignored, and nohup with SIGHUP; so would be all that tests start.
+# Shells start background programs with SIGINT ignored, and nohup with SIGHUP; programs that tests start inherit this.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, _ignored)

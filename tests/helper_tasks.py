@@ -47,7 +47,7 @@ class ServicesForTests:
         return seconds
 
     def wait_at_gate(self, folder: str) -> str:
-        """Until there is a file named `open`."""
+        """Wait until there is a file named `open`."""
         Path(folder, f"waiting-{os.getpid()}").touch()
         while not Path(folder, "open").exists():
             time.sleep(0.01)

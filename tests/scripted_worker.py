@@ -1,7 +1,7 @@
 """A worker without a model, in a thread: it claims jobs like a real worker and plays a script for each.
 
     with ScriptedWorker(redis, answer("Once ", "upon ", "a time.")) as worker:
-        app = create_app(settings, redis=redis, ring=worker.ring, subscriber=subscriber)
+        app = create_app(settings, redis=redis, dispatch=worker.dispatch, subscriber=subscriber)
 
 It finds its jobs in Redis, so it also serves an API that runs in another process.
 """
@@ -112,7 +112,7 @@ class Play:
         return events.token(next(self._seq), piece, [len(self._pieces)], is_last=is_last, logprobs=logprobs)
 
     def _finished(self, state: JobState, finish_reason: str | None) -> Event:
-        device = self.report.device if finish_reason else None  # as in a load job
+        device = self.report.device if finish_reason else None  # as for a load job
         return events.finished(next(self._seq), state, finish_reason, device)
 
     def _result(self, finish_reason: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A headless Chromium on the page of a real API process; the worker alone is scripted."""
+"""A headless Chromium on the page of a real API process; only the worker is scripted."""
 
 from __future__ import annotations
 

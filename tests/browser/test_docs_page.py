@@ -50,7 +50,7 @@ def try_it(visit: Visit) -> Locator:
     """Press "Try" in the operation that is shown; returns where the answer appears."""
     visit.page.locator("[part~=btn-try]").click()
     expect(visit.page.get_by_text("Response Status:")).to_be_visible()
-    return visit.page.locator("api-request")  # the examples of answers stand outside of it
+    return visit.page.locator("api-request")  # the examples of answers are outside it
 
 
 def test_every_route_is_listed_and_nothing_is_loaded_from_elsewhere(open_page: OpenPage) -> None:

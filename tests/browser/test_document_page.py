@@ -1,4 +1,4 @@
-"""The page of the user's document, as printed, out of a file and from another port: one setting lets it in."""
+"""The page of the user's document, opened from a file and from another port: one setting allows it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample(port: int) -> str:
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def other_port(folder: Path) -> Iterator[str]:
-    """The origin of a web server that has the page."""
+    """The origin of a web server that serves the page."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -88,7 +88,7 @@ def test_requests_carry_the_key_that_was_entered(open_page: OpenPage, real_redis
     expect(visit.page.locator("#model-name")).to_contain_text("needs an API key")
     field.fill("slm_wrong")
     visit.page.get_by_role("button", name="Use key").click()
-    expect(field).to_be_visible()  # its form alone tells that this is none
+    expect(field).to_be_visible()  # only its form shows that it is invalid
     field.fill(secret)
     visit.page.get_by_role("button", name="Use key").click()
     expect(field).to_be_hidden()

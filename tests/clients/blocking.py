@@ -1,4 +1,4 @@
-"""The asynchronous client with the face of the blocking one, so that one test can ask both."""
+"""The asynchronous client with the interface of the blocking one, so that one test can use both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slm_client import AsyncSLMClient, AsyncStream, Frame
 
 
 class BlockingStream:
-    """An AsyncStream, read on a loop that runs only while somebody asks."""
+    """An AsyncStream, read on a loop that runs only while somebody reads."""
 
     def __init__(self, runner: asyncio.Runner, stream: AsyncStream) -> None:
         self._runner = runner

@@ -29,14 +29,14 @@ def url(lasting_api: MortalApi, real_redis: Redis) -> str:
 
 @pytest.fixture
 def dying_api(lasting_api: MortalApi, real_redis: Redis) -> Iterator[MortalApi]:
-    """The same, to kill and start again."""
+    """The same, but it can be killed and restarted."""
     yield lasting_api
     lasting_api.wait_until_up()
 
 
 @pytest.fixture
 def unused_url() -> str:
-    """Where nobody listens."""
+    """An address where nobody listens."""
     return f"http://127.0.0.1:{free_port()}"
 
 

@@ -17,5 +17,5 @@ if __name__ == "__main__":
     Route.BASE = f"{url}/api"
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url.replace("http://", "ws://") + "/gateway")
     sys.argv = [str(BOT), *arguments]
-    sys.path.insert(0, str(BOT.parent))  # as for a script that is run by its name
+    sys.path.insert(0, str(BOT.parent))  # as Python does for a script
     runpy.run_path(str(BOT), run_name="__main__")

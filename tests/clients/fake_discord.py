@@ -1,4 +1,4 @@
-"""As much of Discord as a bot needs, on a loopback port: the gateway's websocket and the REST routes.
+"""The parts of Discord that a bot needs, on a loopback port: the gateway's websocket and the REST routes.
 
 Built after Discord's own documentation of gateway version 10; `discord_bot.py` makes discord.py connect to it.
 """
@@ -27,7 +27,7 @@ TOKEN = "a.test.token"
 
 DISPATCH, HEARTBEAT, IDENTIFY, RESUME, HELLO, HEARTBEAT_ACK = 0, 1, 2, 6, 10, 11
 COMMAND, COMPONENT = 2, 3
-NEW_MESSAGE, UPDATE_MESSAGE = 4, 7  # what an interaction is answered with
+NEW_MESSAGE, UPDATE_MESSAGE = 4, 7  # types of answers to an interaction
 
 Payload = dict[str, Any]
 
@@ -55,12 +55,12 @@ def guild() -> Payload:
 
 
 def told(data: Any, status: int = 200) -> web.Response:
-    """discord.py reads JSON under this very type only: aiohttp's own has a charset."""
+    """discord.py only reads JSON of exactly this type: aiohttp's own has a charset."""
     return web.Response(body=json.dumps(data).encode(), status=status, content_type="application/json")
 
 
 class FakeDiscord:
-    """`messages` are all of the bot's, by id. Each holds its present `content` and all `versions` of it."""
+    """`messages` has all messages of the bot by id, each with its present `content` and all its `versions`."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -82,11 +82,11 @@ class FakeDiscord:
     # -- what a test does ---------------------------------------------------------------------------------------------
 
     def begin_test(self) -> None:
-        """Look at the messages that come from now on; the bot may still be busy with the others."""
+        """Consider only later messages; the bot may still be busy with the earlier ones."""
         self._first = len(self.messages)
 
     def join(self) -> str:
-        """A user whom the bot does not know yet."""
+        """Return a user that the bot does not know yet."""
         return self._new_id()
 
     def say(self, user_id: str, text: str, *, channel: str = CHANNEL, mention: bool = True) -> None:
@@ -113,7 +113,7 @@ class FakeDiscord:
         self._interact(user_id, COMPONENT, data, message=shown, token=token)
 
     def drop_connection(self) -> None:
-        """Close the gateway's websocket, as Discord does every now and then."""
+        """Close the gateway's websocket, as Discord does occasionally."""
         socket, self._socket = self._socket, None
         if socket is not None:
             self._do(socket.close(code=4000))
@@ -336,7 +336,7 @@ def buttons(message: Payload) -> list[Payload]:
 
 @contextmanager
 def fake_discord() -> Iterator[FakeDiscord]:
-    """A started one."""
+    """Start it, and stop it at the end."""
     discord = FakeDiscord()
     discord.start()
     try:

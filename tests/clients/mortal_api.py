@@ -20,7 +20,7 @@ START_S = 30.0
 
 
 class MortalApi:
-    """Starts, dies as in a crash, and starts again; its address stays."""
+    """Starts, dies as in a crash, and restarts at the same address."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.port = free_port()
@@ -30,7 +30,7 @@ class MortalApi:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Begin to start; do not wait until it answers."""
+        """Start without waiting until it answers."""
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
                 COMMAND, cwd=ROOT, env=self._env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -40,19 +40,19 @@ class MortalApi:
         wait_for("the API", self._answers, START_S)
 
     def kill(self) -> None:
-        """SIGKILL to the master and its worker: every connection breaks off."""
+        """Send SIGKILL to the master and its worker: every connection breaks off."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def restart(self) -> None:
-        """Die, and begin to start again."""
+        """Die, and restart without waiting."""
         self.kill()
         self.start()
 
     def restart_when(self, moment: threading.Event) -> threading.Thread:
-        """Restart at that moment, on a thread of its own."""
+        """Restart at that moment, on another thread."""
 
         def watch() -> None:
             assert moment.wait(START_S)
@@ -71,7 +71,7 @@ class MortalApi:
 
 @contextmanager
 def mortal_api(folder: Path, **settings: object) -> Iterator[MortalApi]:
-    """A started one, killed at the end."""
+    """Start it, and kill it at the end."""
     api = MortalApi(folder, **settings)
     api.start()
     try:

@@ -1,4 +1,4 @@
-"""An HTTP server that gives prepared answers, one after the other: what a real API does too seldom for a test."""
+"""An HTTP server with prepared answers, one after another, for behaviour that is too rare in a real API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MISSING = 1000  # bytes that a broken-off answer promises and does not send
+MISSING = 1000  # bytes that a broken-off answer announces but does not send
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came."""
+    """A request that arrived."""
 
     method: str
     path: str
@@ -34,21 +34,21 @@ class Asked:
 
 
 def refused(status: int, code: str, **headers: str) -> Reply:
-    """An error as the API words it."""
+    """An error in the form of the API."""
     body = {"success": False, "error": f"It is {code}.", "code": code, "request_id": "r1"}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply(status, json.dumps(body).encode(), named)
 
 
 def events(*frames: tuple[int, dict[str, Any]], tail: bytes = b"", breaks_off: bool = False) -> Reply:
-    """A stream of numbered frames; `tail` comes behind them as it is."""
+    """A stream of numbered frames, followed by `tail`."""
     text = "".join(f"id: {number}\ndata: {json.dumps(data)}\n\n" for number, data in frames)
     headers = {"Content-Type": "text/event-stream", "X-Job-Id": "job-1"}
     return Reply(200, text.encode() + tail, headers, breaks_off)
 
 
 class ScriptedServer:
-    """`asked` are the requests so far. One too many is a 500 that no client repeats."""
+    """`asked` has the requests so far. A request too many gets a 500, which no client retries."""
 
     def __init__(self, replies: tuple[Reply, ...]) -> None:
         self.asked: list[Asked] = []
@@ -95,7 +95,7 @@ class ScriptedServer:
             do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server finds them by these names
 
             def log_message(self, *_: object) -> None:
-                """Keep the test's output clean."""
+                """Log nothing."""
 
         return Handler
 

@@ -26,7 +26,7 @@ SCRIPT = ROOT / "clients" / "batch" / "batch.py"
 
 
 class Folder:
-    """Where a batch's files are."""
+    """The files of a batch."""
 
     def __init__(self, path: Path) -> None:
         self.prompts = path / "prompts.jsonl"
@@ -62,7 +62,7 @@ def told(status: int, fields: dict[str, Any]) -> Reply:
 
 
 class Counted:
-    """A worker's script: answers a prompt with itself in capitals, and counts what it was asked."""
+    """A worker's script: answers a prompt with its text in capitals, and counts the prompts."""
 
     def __init__(self) -> None:
         self.prompts: Counter[str] = Counter()
@@ -100,7 +100,7 @@ def test_every_prompt_is_answered_and_a_second_run_has_nothing_to_do(url: str, w
 
 
 def test_a_killed_batch_continues_with_the_missing_answers(url: str, worker: Worker, folder: Folder) -> None:
-    """Killed while two jobs run: their answers are fetched by the next run, and made only once."""
+    """It is killed while two jobs run: the next run fetches their answers, which are generated only once."""
     script = Counted()
     folder.write("one", "wait two", "wait three", "four")
     with worker(script):
@@ -108,7 +108,7 @@ def test_a_killed_batch_continues_with_the_missing_answers(url: str, worker: Wor
             wait_for("both to run", lambda: len(script.prompts) == 3, TIMEOUT_S)
             first.send_signal(signal.SIGKILL)
         with folder.answers.open("ab") as file:
-            file.write(b'{"id": "2", "digest": "torn')  # killed in mid-write
+            file.write(b'{"id": "2", "digest": "torn')  # killed while it wrote
         script.held.set()
         assert folder.run(url).returncode == 0
     assert folder.responses() == {"1": "ONE", "2": "WAIT TWO", "3": "WAIT THREE", "4": "FOUR"}
@@ -135,7 +135,7 @@ def test_only_a_changed_prompt_is_requested_again(url: str, worker: Worker, fold
 
 
 def test_a_new_file_of_answers_is_a_new_batch(url: str, worker: Worker, folder: Folder) -> None:
-    """It gets answers of its own, not those that the server remembers."""
+    """It gets new answers, not those that the server remembers."""
     script = Counted()
     with worker(script):
         folder.write("one")

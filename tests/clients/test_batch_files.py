@@ -1,4 +1,4 @@
-"""The batch client's files: what is refused before anything is sent."""
+"""The batch client's files: bad ones are refused before anything is sent."""
 
 from __future__ import annotations
 

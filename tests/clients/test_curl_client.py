@@ -134,7 +134,7 @@ def test_refusals_and_failures_are_reported_in_the_servers_words(url: str, worke
 
 
 def test_an_id_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
-    """Bash runs commands in an array's index."""
+    """Bash executes commands in an array's index."""
     trap = tmp_path / "pwned"
     body = f'id: LAST_ID[$(touch {trap})]\ndata: {{"text": "a"}}\n\n'.encode()
     with scripted_server(Reply(200, body, {"Content-Type": "text/event-stream", "X-Job-Id": "j"})) as server:

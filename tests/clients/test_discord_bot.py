@@ -1,4 +1,4 @@
-"""The Discord bot: the real discord.py and the real API, with a Discord of the test's own."""
+"""The Discord bot: the real discord.py and the real API, with a fake Discord."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def running_bot(discord: FakeDiscord, url: str, folder: Path) -> Iterator[subpro
 
 
 class Script:
-    """Says what it is told to, piece by piece, until the end."""
+    """Emits the pieces that the test sends, until the end."""
 
     def __init__(self, first: str, last: str) -> None:
         self.go_on = threading.Event()
@@ -187,7 +187,7 @@ def test_a_failure_is_reported_and_the_next_question_is_answered(
         play.fail(JobTimeout("It took too long."))
 
     with worker(fail) as one:
-        discord.say(alice, "")  # nothing but the mention
+        discord.say(alice, "")  # only the mention
         discord.wait_for_message("Ask me something", number=0)
         discord.say(alice, "Hi")
         message = discord.wait_for_message("It took too long.", number=1)
@@ -223,7 +223,7 @@ def test_the_answer_continues_after_discord_and_the_api_disconnect(
         discord.say(alice, "Talk")
         discord.wait_for_message("before")
         discord.drop_connection()
-        discord.say(bob, "")  # while nobody listens: it comes with the resumption
+        discord.say(bob, "")  # while nobody listens: it arrives after the resumption
         dying_api.restart()
         script.go_on.set()
         discord.wait_for_message("before after")

@@ -88,7 +88,7 @@ def test_each_user_has_one_question_in_flight() -> None:
 
 
 class FakeStream:
-    """Gives its frames, and lets others run in between; then fails, if it is to."""
+    """Yields its frames and lets others run in between; then raises the error, if there is one."""
 
     job_id = "job-1"
 
@@ -109,7 +109,7 @@ class FakeStream:
 
 
 class FakeScreen:
-    """Keeps what it was shown."""
+    """Keeps the texts that it was shown."""
 
     def __init__(self, *, failure: Exception | None = None) -> None:
         self.shown: list[tuple[list[str], str | None]] = []
@@ -122,7 +122,7 @@ class FakeScreen:
 
 
 def relayed(stream: FakeStream, screen: FakeScreen) -> list[float]:
-    """The pauses between what was shown: each gives the stream time for ten frames."""
+    """The pauses between the texts shown: each gives the stream time for ten frames."""
     pauses = []
 
     async def sleep(seconds: float) -> None:

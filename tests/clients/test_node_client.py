@@ -28,7 +28,7 @@ END = {"status": "Response complete!", "device_used": "cpu"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _node_and_axios() -> None:
-    """The clients find the axios that the tests have installed for themselves."""
+    """The clients find the axios that the tests have installed."""
     need_program("npm")
     if not (AXIOS / "node_modules" / "axios").is_dir():
         subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=AXIOS, check=True, timeout=240)
@@ -39,7 +39,7 @@ def environment(url: str, **variables: str) -> dict[str, str]:
 
 
 def node(url: str, body: str) -> list[Any]:
-    """What the body's `out` was given, one JSON value after the other."""
+    """Return the values that the body passed to `out`."""
     program = f"""
         const {{SLM, stream, text}} = require({json.dumps(str(CLIENT))});
         const url = process.env.SLMCLIENT_URL;

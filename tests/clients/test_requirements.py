@@ -1,4 +1,4 @@
-"""The clients ask for the versions that the tests run with."""
+"""The clients require the versions that the tests use."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_queued_job_reports_its_position_and_can_be_cancelled(connect: Connect
     with worker(answer("never")) as idle, connect(url) as slm:
         idle.stop_looking()
         while (first := slm.submit("Hi")).position < 1:
-            """It is called to the worker already."""
+            """It is dispatched already."""
         stream = slm.stream("Hi")
         frames = iter(stream)
         place = next(frames)
@@ -141,7 +141,7 @@ def test_a_job_that_fails_in_mid_stream_is_not_retried(connect: Connect, url: st
 def test_a_stream_continues_when_the_api_dies_and_comes_back(
     connect: Connect, dying_api: MortalApi, worker: Worker
 ) -> None:
-    """Killed in mid-stream: after the restart comes what was not seen, and nothing else."""
+    """It is killed in mid-stream: after the restart, only new events arrive."""
     go_on = threading.Event()
 
     def script(play: Play) -> None:
@@ -162,7 +162,7 @@ def test_a_stream_continues_when_the_api_dies_and_comes_back(
 
 
 def test_a_generation_is_not_made_twice_when_the_api_dies(dying_api: MortalApi, worker: Worker) -> None:
-    """The answer to the first request never came; the second one, under the same key, finds the job."""
+    """The first request gets no answer; the second one, with the same key, finds the job."""
     begun, go_on = threading.Event(), threading.Event()
     plays = []
 
@@ -181,7 +181,7 @@ def test_a_generation_is_not_made_twice_when_the_api_dies(dying_api: MortalApi, 
 
 
 def test_a_broken_stream_resumes_after_the_last_complete_event(connect: Connect) -> None:
-    """The tear is in the middle of an event; the second connection repeats one that was seen."""
+    """The connection breaks in the middle of an event; the second one repeats a seen event."""
     torn = events((0, STATUS), (1, piece("a ", "a")), tail=b'id: 2\ndata: {"text": "b', breaks_off=True)
     rest = events((1, piece("a ", "a")), (2, piece("b", "a b", is_complete=True)), (3, END))
     with scripted_server(torn, refused(503, "redis_unavailable", Retry_After="0"), rest) as server:
@@ -196,7 +196,7 @@ def test_a_broken_stream_resumes_after_the_last_complete_event(connect: Connect)
 
 
 def test_a_stream_that_ends_without_a_final_frame_is_opened_again(connect: Connect) -> None:
-    """A server that is stopped in order closes its connections politely."""
+    """A server that stops normally closes its connections properly."""
     with (
         scripted_server(events((0, piece("a", "a"))), Reply(204)) as server,
         connect(server.url, retry=EAGER) as slm,

@@ -1,4 +1,4 @@
-"""What the httpx client can ask for is what the server takes."""
+"""The httpx client's options are those that the server accepts."""
 
 from __future__ import annotations
 

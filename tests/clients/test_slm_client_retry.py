@@ -1,4 +1,4 @@
-"""When the httpx client asks again, and what it makes of the server's errors. No server is needed."""
+"""When the httpx client retries, and how it reports the server's errors. No server is needed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_httpxs_failures_become_ours() -> None:
 
 
 def test_every_documented_error_except_a_bug_has_its_own_class() -> None:
-    """A code of docs/errors.md has a class of its own, or its status has one."""
+    """Each code of docs/errors.md, or its status, has its own class."""
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
     answers = [httpx.Response(int(status), json={"error": "x", "code": code}) for code, status in rows]
     assert [error.code for error in map(error_from_response, answers) if type(error) is ServerError] == [

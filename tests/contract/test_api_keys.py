@@ -1,4 +1,4 @@
-"""The keys' store, on the emulated and on the real Redis."""
+"""The store of API keys, on the emulated and on the real Redis."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_a_slow_reader_of_thousands_of_tokens_gets_each_once(redis: Redis, log: 
         writer = threading.Thread(target=write, args=(redis, *(token(seq) for seq in range(count)), end(count)))
         writer.start()
         read = [next(stream)]
-        writer.join()  # the reader reads nothing until everything is written, far beyond its mailbox
+        writer.join()  # the reader reads nothing until everything is written, which is far more than its mailbox holds
         read += stream
     assert read == [*(token(seq) for seq in range(count)), end(count)]
 
@@ -168,7 +168,7 @@ def test_a_reader_ahead_of_the_log_waits_for_new_events(redis: Redis, log: Event
 
 @pytest.mark.parametrize("is_over", [True, False], ids=["before he comes", "while he reads"])
 def test_a_reader_ahead_of_the_whole_answer_gets_its_end(redis: Redis, log: EventLog, is_over: bool) -> None:
-    """What was computed anew is shorter than what was lost."""
+    """The recomputed events are fewer than the lost ones."""
     redis.hset(keys.job("a"), "id", "a")
     write(redis, token(0), *([end(1)] if is_over else []))
     with log.follow("a") as follower:
@@ -189,7 +189,7 @@ def test_closing_releases_the_waiting_reader(redis: Redis, log: EventLog) -> Non
 def test_a_job_without_readers_is_unsubscribed(redis: Redis, subscriber: Subscriber, log: EventLog) -> None:
     with log.follow("a"), log.follow("a"):
         assert redis.pubsub_numsub(keys.channel("a")) == [(keys.channel("a"), 1)]
-    with log.follow("b"):  # the next wish makes the reader look at all of them
+    with log.follow("b"):  # the next change makes the reader look at all of them
         pass
     assert redis.pubsub_numsub(keys.channel("a")) == [(keys.channel("a"), 0)]
 

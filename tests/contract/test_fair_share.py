@@ -1,4 +1,4 @@
-"""How owners share a long line, on the emulated and on the real Redis."""
+"""How owners share a long queue, on the emulated and on the real Redis."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from common.queue import QUEUE
 from common.redis import keys
 
 LANE = "generate"
-AHEAD = 1  # wake-up messages beyond the slots
+AHEAD = 1  # wake-up messages beyond the capacity
 
 
 class Counter:
-    """A line, and one worker with one slot that takes what is dispatched for, in that order."""
+    """A queue, and a worker that runs one sequence at a time and claims jobs in the order of dispatch."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -50,7 +50,7 @@ class Counter:
         return claim
 
     def serve(self, turns: int) -> list[str]:
-        """Run the next jobs one after the other; returns their ids."""
+        """Run the next jobs one after another; returns their ids."""
         return [self._run(self.claim()) for _ in range(turns)]
 
     def _run(self, claim: Claim) -> str:
@@ -69,7 +69,7 @@ def test_an_owner_with_thousands_of_jobs_does_not_delay_another(counter: Counter
     counter.serve(3)
     counter.enter("urgent", "bob")
     assert counter.store.queue_positions(["urgent"])["urgent"].position == 1
-    assert "urgent" in counter.serve(AHEAD + 2)  # what was dispatched for already goes first
+    assert "urgent" in counter.serve(AHEAD + 2)  # dispatched jobs go first
 
 
 def test_one_owner_is_served_first_come_first_served_whatever_the_jobs_cost(counter: Counter) -> None:
@@ -81,13 +81,13 @@ def test_one_owner_is_served_first_come_first_served_whatever_the_jobs_cost(coun
 def test_owners_alternate(counter: Counter) -> None:
     counter.enter_many(40, "ann")
     counter.enter_many(40, "bob")
-    counter.serve(AHEAD + 1)  # dispatched for before bob came
+    counter.serve(AHEAD + 1)  # dispatched before bob's first job
     served = counter.serve(40)
     assert abs(sum(name.startswith("ann") for name in served) - 20) <= 1
 
 
 def test_shares_are_measured_in_tokens(counter: Counter) -> None:
-    """Whose jobs are ten times as large gets a tenth of the turns."""
+    """An owner with jobs ten times as large gets a tenth of the starts."""
     counter.enter_many(30, "ann", tokens=2000)
     counter.enter_many(300, "bob", tokens=200)
     served = counter.serve(110)
@@ -95,7 +95,7 @@ def test_shares_are_measured_in_tokens(counter: Counter) -> None:
 
 
 def test_an_idle_owner_saves_nothing_up(counter: Counter) -> None:
-    """Bob's first hundred jobs do not all go before ann's, who has worked alone until now."""
+    """Bob's first hundred jobs do not all go before those of ann, who has been alone until now."""
     counter.enter_many(100, "ann")
     counter.serve(50)
     counter.enter_many(100, "bob")
@@ -161,7 +161,7 @@ def test_owners_alternate_among_bulk_jobs_too(counter: Counter) -> None:
 
 def test_a_queue_that_one_owner_filled_still_accepts_anothers_jobs(counter: Counter) -> None:
     """Up to an equal share of it."""
-    counter.enter_many(2 + 10, "ann", max_queue=10)  # two are dispatched for at once
+    counter.enter_many(2 + 10, "ann", max_queue=10)  # two are dispatched at once
     with pytest.raises(QueueFull):
         counter.enter("more", "ann", max_queue=10)
     counter.enter_many(5, "bob", max_queue=10)
@@ -174,7 +174,7 @@ def test_an_empty_queue_leaves_nothing_behind(counter: Counter) -> None:
     for owner in ("ann", "bob", "cy"):
         counter.enter_many(5, owner)
     counter.serve(15)
-    for name in ("large", "next"):  # virtual time comes to the next one only when the large one has had its tokens
+    for name in ("large", "next"):  # virtual time reaches the next one only when the large one has had its tokens
         counter.enter(name, "ann", tokens=10_000)
     counter.serve(2)
     left = {key for key in counter.redis.keys("slm:lane:generate:*") if ":flow:" in key or key.endswith(":flows")}

@@ -1,4 +1,4 @@
-"""What an owner's files and batches may take, and what stays of them; on the emulated and on the real Redis."""
+"""The limits of an owner's files and batches, and what remains of them; on the emulated and on the real Redis."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_deleted_file_stays_for_its_batches_alone(shelf: Shelf) -> None:
     assert shelf.files.newest("me", after=None, limit=9).items == []
     for batch in batches:
         assert shelf.batches.line(batch, 0) == "one"
-        with pytest.raises(QuotaExceeded):  # it still takes its place
+        with pytest.raises(QuotaExceeded):  # it still counts
             shelf.put(files=1)
         shelf.end(batch)
     assert shelf.put(files=1)
@@ -133,7 +133,7 @@ def test_a_file_does_not_expire_under_its_batch(shelf: Shelf, monkeypatch: pytes
     for key in (keys.file(file.id), keys.file_lines(file.id)):
         assert WINDOW_S < shelf.redis.ttl(key) <= WINDOW_S + SLACK_S
     monkeypatch.setattr("common.owners.files.time.time", lambda: file.expires_at)
-    with pytest.raises(NotFound):  # for its owner it does
+    with pytest.raises(NotFound):  # but not for its owner
         shelf.files.find(file.id)
     assert shelf.batches.line(batch, 0) == "one"
 

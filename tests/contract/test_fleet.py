@@ -1,4 +1,4 @@
-"""What the fleet's state promises, on the emulated and on the real Redis."""
+"""The guarantees of the fleet's state, on the emulated and on the real Redis."""
 
 from __future__ import annotations
 

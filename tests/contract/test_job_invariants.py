@@ -1,8 +1,8 @@
 """Random histories of jobs on a real Redis: whatever happens in whatever order, the invariants of a job hold.
 
-The machine below is the outside world: clients that submit and cancel, workers that claim, write, end, hand over, die
+The machine below is the outside world: clients that submit and cancel, workers that claim, write, end, release, die
 and wake up again. After every step each log is dense, one attempt writes, nothing follows a terminal event, and the
-lanes and the records tell the same story.
+lanes and the records agree.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LANE = "generate"
 
 
 class JobHistories(RuleBasedStateMachine):
-    """Jobs by name; `claims` holds every claim ever made, also those of attempts that are over."""
+    """Jobs by name; `claims` has every claim ever made, including those of ended attempts."""
 
     redis: Redis  # set by the test
     jobs = Bundle("jobs")
@@ -52,10 +52,10 @@ class JobHistories(RuleBasedStateMachine):
         Fleet(self.redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=SLOTS), ttl_s=600)
         self.names = (f"job{number}" for number in itertools.count())
         self.next_seq: dict[tuple[str, int], int] = {}  # as each attempt believes
-        self.written: dict[str, list[str]] = {}  # what the store took, in order
+        self.written: dict[str, list[str]] = {}  # the accepted events, in order
         self.ends: dict[str, JobState] = {}
         self.unread: set[str] = set()
-        self.flows: dict[str, list[str]] = {}  # the jobs of an owner and a priority, as they came
+        self.flows: dict[str, list[str]] = {}  # the jobs of an owner and a priority, in order of arrival
 
     @rule(target=jobs, owner=st.sampled_from(["ann", "bob"]), tokens=st.integers(0, 500), bulk=st.booleans())
     def submit(self, owner: str, tokens: int, bulk: bool) -> str:
@@ -125,7 +125,7 @@ class JobHistories(RuleBasedStateMachine):
 
     @rule(name=jobs)
     def worker_dies(self, name: str) -> None:
-        """The lease of the job, if there is one, runs out."""
+        """Let the lease of the job expire, if there is one."""
         before = self.store.get(name)
         if before.state is not JobState.RUNNING:
             return
@@ -136,7 +136,7 @@ class JobHistories(RuleBasedStateMachine):
             self.note_end(name, JobState.FAILED)
 
     def has_progress(self, job: JobRecord) -> bool:
-        """Whether its present attempt has brought a token."""
+        """Whether its present attempt has generated a token."""
         return any(text.startswith(f"{job.attempt}:") for text in self.written[job.id])
 
     @rule(name=jobs)
@@ -187,7 +187,7 @@ class JobHistories(RuleBasedStateMachine):
 
     @invariant()
     def who_came_first_of_an_owner_is_served_first(self) -> None:
-        """Also what was put back: it stands before whatever came after it. What nobody reads stands behind."""
+        """A job that was put back comes before all later ones. Unread jobs come after all others."""
         waiting = self.redis.zrange(keys.pending(LANE), 0, -1)
         flows = getattr(self, "flows", {})
         for flow, names in flows.items():
@@ -243,7 +243,7 @@ def _shown(event: Event) -> str | None:
 
 
 def _allowed_places(record: JobRecord) -> list[set[str]]:
-    """Where in its lane a job in that state may stand."""
+    """The keys of its lane in which a job in that state may be."""
     if record.state is JobState.QUEUED:
         return [{"pending"}, {"dispatched"}]
     return [{"leases"}] if record.state is JobState.RUNNING else [set()]

@@ -1,4 +1,4 @@
-"""What the job store promises, on the emulated and on the real Redis."""
+"""The guarantees of the job store, on the emulated and on the real Redis."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TTL_S = 60
 
 
 class Station:
-    """A store with its wake-up messages written down, and a worker with `slots` slots beside it."""
+    """A store whose dispatches are recorded, and a worker that runs `slots` sequences at once."""
 
     def __init__(self, redis: Redis, slots: int = 2) -> None:
         self.redis = redis
@@ -107,7 +107,7 @@ def test_a_job_that_can_start_is_dispatched_at_once(station: Station) -> None:
 
 def test_dispatches_are_limited_by_free_capacity_and_follow_the_order_of_arrival(station: Station) -> None:
     positions = [station.submit(name) for name in "abcde"]
-    assert positions == [0, 0, 0, 1, 2]  # two slots and one wake-up message ahead
+    assert positions == [0, 0, 0, 1, 2]  # two run, and one wake-up message is ahead
     assert station.dispatched() == ["a", "b", "c"]
     station.succeed(station.claim("a"))
     assert station.dispatched() == ["d"]
@@ -195,7 +195,7 @@ def test_events_that_are_sent_twice_are_stored_once(station: Station) -> None:
 
 
 def test_an_older_attempt_is_fenced_off(station: Station) -> None:
-    """A worker that was paused for longer than its lease wakes up and goes on writing."""
+    """A worker that was paused for longer than its lease wakes up and continues to write."""
     station.submit("a")
     old = station.claim("a", "w1")
     station.store.emit([("a", old.attempt, [events.token(0, "one", [1])])])
@@ -333,12 +333,12 @@ def test_a_job_whose_workers_died_too_often_fails(station: Station) -> None:
 
 
 def test_a_lease_that_expired_while_the_server_was_away_is_not_a_crash(station: Station) -> None:
-    """Its worker could not renew it. It has the time of a lease for that, once the server is back."""
+    """Its worker could not renew it. It gets the time of one lease for that when the server is back."""
     station.submit("a")
     claim = station.claim("a")
     station.expire_leases()
     long_ago = now_ms(station.redis) - 120_000
-    station.redis.hset("slm:awake", "worker:last", long_ago)  # and no heartbeat until now
+    station.redis.hset("slm:awake", "worker:last", long_ago)  # and there was no heartbeat until now
     station.store.reap(QUEUE)
     station.with_slots(2)  # a heartbeat
     station.store.reap(QUEUE)
@@ -380,7 +380,7 @@ def test_a_released_job_is_dispatched_again_without_counting_a_crash(station: St
 
 
 def test_a_lost_wake_up_is_dispatched_again_when_the_queue_is_empty(station: Station) -> None:
-    """Redis handed the message to the socket of a worker that was dead already."""
+    """Redis sent the message to the socket of a worker that was already dead."""
     station.submit("a")
     station.dispatched()
     station.redis.zadd(keys.dispatched("generate"), {"a": 0})
@@ -434,7 +434,7 @@ def test_bulk_jobs_wait_for_interactive_ones_but_never_starve(station: Station) 
     station.submit("d")
     assert station.redis.zrange(keys.pending("generate"), 0, -1) == ["d", "bulk"]
     pending = dict(station.redis.zrange(keys.pending("generate"), 0, -1, withscores=True))
-    assert pending["bulk"] - pending["d"] < BULK_DELAY + 1  # who has more in the queue than that comes after it
+    assert pending["bulk"] - pending["d"] < BULK_DELAY + 1  # an owner with more than that in the queue comes after it
 
 
 def test_jobs_of_the_same_millisecond_keep_their_order(station: Station) -> None:
@@ -450,7 +450,7 @@ def test_a_repeated_idempotency_key_finds_the_first_job(station: Station) -> Non
     assert (first, again) == (Submitted("a", 0, repeated=False), Submitted("a", 0, repeated=True))
     assert station.dispatched() == ["a"]
     station.succeed(station.claim("a"))
-    assert station.enter("c", idempotency_key="k", fingerprint="f").job_id == "a"  # also when it has ended
+    assert station.enter("c", idempotency_key="k", fingerprint="f").job_id == "a"  # even after it has ended
     assert station.redis.ttl(keys.idempotency("me", "k")) > 0
     assert station.enter("d", idempotency_key="other", fingerprint="f").job_id == "d"
 
@@ -472,7 +472,7 @@ def test_a_job_that_waited_too_long_expires(station: Station) -> None:
     station.claim("a")
     station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"b": 0})
     station.store.reap(QUEUE)
-    assert station.store.get("a").state is JobState.RUNNING  # it waits no more
+    assert station.store.get("a").state is JobState.RUNNING  # it does not wait any more
 
 
 def test_a_job_whose_reader_left_is_not_started(station: Station) -> None:
@@ -497,7 +497,7 @@ def test_a_running_job_whose_reader_left_is_to_be_cancelled(station: Station) ->
 
 
 class Yields:
-    """Hears which jobs are asked to make room."""
+    """Receives the jobs that are asked to make room."""
 
     def __init__(self, redis: Redis) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
@@ -526,7 +526,7 @@ def test_an_unread_job_gives_its_capacity_to_a_waiting_one(station: Station, yie
     held = {name: station.claim(name).attempt for name in "ab"}
     leave(station, "a", "b")
     assert yields.take() == [], "nobody waits"
-    station.submit("c", owner="bob", reader_grace_s=30)  # dispatched ahead, and waits inside the worker
+    station.submit("c", owner="bob", reader_grace_s=30)  # dispatched ahead, it waits inside the worker
     (first,) = yields.take()
     station.submit("d", owner="bob", reader_grace_s=30)  # waits in the queue
     (second,) = yields.take()
@@ -569,7 +569,7 @@ def test_an_unread_job_does_not_make_room_for_another_unread_one(station: Statio
     held = {name: station.claim(name).attempt for name in "abc"}
     station.dispatched()
     leave(station, *"abcd")
-    (asked,) = yields.take()  # one has no slot, and nobody knows which
+    (asked,) = yields.take()  # one cannot run, and nobody knows which
     station.store.release(asked, held[asked])
     station.store.reap(QUEUE)
     assert (yields.take(), station.dispatched()) == ([], [])
@@ -588,12 +588,14 @@ def test_a_waiting_job_unread_for_its_grace_is_cancelled_before_it_starts(statio
 
 
 def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:
-    """Its clock went on, and nobody could tell it of the readers that stayed."""
+    """Its clock continued, and nobody could report the remaining readers."""
     for name in "ab":
         station.submit(name, reader_grace_s=30)
     running = station.claim("a")
     long_ago = now_ms(station.redis) - 60_000
-    station.redis.hset("slm:awake", mapping={"worker:since": 0, "worker:last": long_ago})  # and no heartbeat until now
+    station.redis.hset(
+        "slm:awake", mapping={"worker:since": 0, "worker:last": long_ago}
+    )  # and there was no heartbeat until now
     for name in "ab":
         station.redis.delete(keys.reader(name))
     assert station.store.claim("b", "w1", lease_s=LEASE_S) is not None
@@ -819,12 +821,12 @@ def test_the_tokens_of_an_owner_are_limited_per_day(station: Station) -> None:
     station.store.submit("d", JobKind.GENERATE, {}, owner="bob", max_queue=9, limits=limits)
     today = now_ms(station.redis) // 86_400_000
     assert 0 < station.redis.ttl(f"slm:tokens:ann:{today}") <= 24 * 3600
-    station.redis.rename(f"slm:tokens:ann:{today}", f"slm:tokens:ann:{today - 1}")  # it is tomorrow
+    station.redis.rename(f"slm:tokens:ann:{today}", f"slm:tokens:ann:{today - 1}")  # the next day
     station.store.submit("c", JobKind.GENERATE, {}, owner="ann", max_queue=9, limits=limits)
 
 
 def test_the_tokens_that_a_job_may_need_are_reserved_until_it_ends(station: Station) -> None:
-    """However many come at once, together they cannot use more than there is."""
+    """Together, concurrent jobs cannot use more than the limit."""
     station.with_slots(20)
 
     def enter(name: str, max_new_tokens: int = 30) -> None:
@@ -883,7 +885,7 @@ def test_an_answer_without_a_limit_reserves_at_most_the_context(redis: Redis) ->
     assert redis.get("slm:tokens:ann:reserved") == "2048"
 
 
-# -- what jobs keep ----------------------------------------------------------------------------------------------------
+# -- stored bytes of jobs ----------------------------------------------------------------------------------------------
 
 
 def kept(station: Station, owner: str = "me") -> int:
@@ -891,7 +893,7 @@ def kept(station: Station, owner: str = "me") -> int:
 
 
 def make_old(station: Station) -> None:
-    """As if the records of all jobs that have ended had expired."""
+    """Delete the records of all ended jobs, as if they had expired."""
     for name in station.redis.zrange("slm:jobs:expiry", 0, -1):
         station.redis.delete(keys.job(name), keys.log(name))
         station.redis.zadd("slm:jobs:expiry", {name: 0})
@@ -957,14 +959,14 @@ def test_the_size_of_an_owners_open_jobs_is_limited(station: Station) -> None:
     enter("d", owner="ann")
     with pytest.raises(QuotaExceeded):
         enter("e", owner="bob", size=1000)
-    station.store.cancel("a")  # brought nothing, keeps nothing
+    station.store.cancel("a")  # no output: it keeps nothing
     enter("c")
     with pytest.raises(QuotaExceeded):
         enter("e")
 
 
 def test_the_oldest_ended_jobs_make_room_for_new_ones(station: Station) -> None:
-    """Whoever sends jobs all day long is not refused for what they got hours ago."""
+    """An owner who sends jobs all day is not refused because of results from hours ago."""
     station.with_slots(20)
     limits = Limits(job_bytes=2000)
 

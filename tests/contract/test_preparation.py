@@ -1,4 +1,4 @@
-"""How jobs are prepared before they wait for a slot, on the emulated and on the real Redis."""
+"""How jobs are prepared before they wait for capacity, on the emulated and on the real Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRAMMAR = Grammar(GrammarKind.REGEX, "a+")
 
 
 class Station:
-    """A store with its wake-up messages written down, and workers beside it."""
+    """A store whose dispatches are recorded, and workers."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis

@@ -1,4 +1,4 @@
-"""What a failure of Redis means to a client."""
+"""How failures of Redis are reported to a client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobOptions, JobStore
 from common.redis.client import explain
 
-SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # as Redis 6 puts it
+SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # the wording of Redis 6
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Trouble with Redis is counted below the retries that hide it."""
+"""Failures of Redis are counted below the retries that hide them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer, running_server
 
 
 class Counts:
-    """A witness that counts."""
+    """Counts failures and returns."""
 
     def __init__(self) -> None:
         self.errors = self.reconnects = 0

@@ -1,4 +1,4 @@
-"""When the watchdog barks. On the emulated and on the real Redis."""
+"""When the watchdog fires, on the emulated and on the real Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.liveness.watchdog import STALL_S, Watchdog
 
 
 class Kennel:
-    """A watchdog with a clock and a worker in the test's hands."""
+    """A watchdog with a clock and a worker that the test controls."""
 
     def __init__(self, redis: Redis) -> None:
         self.now = 0.0

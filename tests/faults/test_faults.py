@@ -1,7 +1,7 @@
-"""What dies, and what a client with an open stream sees of it: a pause, and then the next token.
+"""Processes die, and a client with an open stream only sees a pause before the next token.
 
 The clients here are outside clients (`benchmarks.chaos.Frames`): they repeat a request under its Idempotency-Key, and
-go on behind the last frame that they have.
+continue after their last frame.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Stream(threading.Thread):
         wait_for("the first tokens", lambda: self.text)
 
     def to_end(self) -> str:
-        """The whole text; the frames' ids rise, and one of them is the end."""
+        """Return the whole text; check that the frames' ids rise and one frame is the end."""
         self.join(180)
         assert not self.is_alive(), f"the stream did not end; it has {len(self.frames)} frames"
         ids = [number for number, _ in self.frames]

@@ -1,5 +1,5 @@
-"""Clients that nobody here wrote, in the environments that they want, against the API as it runs in production.
+"""Other people's clients in the environments that they need, against the API as it runs in production.
 
-LangChain and LiteLLM want other versions of what the server is tested with, so they have an environment of their own:
+LangChain and LiteLLM need other versions of packages that the server uses, so they have their own environment:
 `requirements.txt`, installed at the first test that needs it.
 """

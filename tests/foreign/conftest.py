@@ -34,13 +34,13 @@ class Site:
 
     @property
     def variables(self) -> dict[str, str]:
-        """For the programs: where the server is, as all these clients look for it."""
+        """The environment variables from which these clients read the server's address."""
         return {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": self.secret}
 
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A Redis of its own: the key stays from test to test."""
+    """A separate Redis, because the key stays from test to test."""
     folder = tmp_path_factory.mktemp("foreign")
     with running_server(folder) as server, connect(server.url) as redis:
         secret = ApiKeyStore(redis).create("ada", Role.USER)
@@ -50,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="package")
 def too_long() -> PromptTooLong:
-    """What a worker says of a prompt that does not fit: some clients know it by its words."""
+    """A worker's error for a prompt that does not fit: some clients recognise its words."""
     engine = fake_engine(Outputs(), runner=FakeRunner(context_length=8))
     with pytest.raises(PromptTooLong) as refused:
         engine.check(Sequence("a", fake_prompt("a long prompt"), SamplingParams(seed=0)))

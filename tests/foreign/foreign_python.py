@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
 CONSTRAINTS = HERE / "constraints.txt"
 FOLDER = bootstrap.VENV / "foreign"
-INSTALL_S = 900  # for a test: the first one downloads 100 MB
-SILENCE = {  # nobody is told, and nothing is fetched
+INSTALL_S = 900  # of a test: the first one downloads 100 MB
+SILENCE = {  # no telemetry, and nothing is fetched
     "HF_HUB_OFFLINE": "1",
     "LANGSMITH_TRACING": "false",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -27,7 +27,7 @@ SILENCE = {  # nobody is told, and nothing is fetched
 
 
 class ForeignPython:
-    """Runs programs; what they need of the tests is in their environment."""
+    """Runs programs, which get values from the tests through their environment."""
 
     def __init__(self, python: Path, log: Path, variables: dict[str, str]) -> None:
         self._log = log
@@ -42,7 +42,7 @@ class ForeignPython:
             )
 
     def run(self, program: str) -> list[Any]:
-        """What the program's `out` was given; fails where it failed or wanted to talk to another machine."""
+        """Return the values passed to `out`; fails if the program failed or tried to reach another machine."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(program), file=self._process.stdin, flush=True)
@@ -60,7 +60,7 @@ class ForeignPython:
 
 @contextmanager
 def foreign_python(log: Path, **variables: str) -> Iterator[ForeignPython]:
-    """A started one with these environment variables; installs the packages first, where they lack."""
+    """Start it with these environment variables, after installing missing packages."""
     python = ForeignPython(bootstrap.ensure([REQUIREMENTS], FOLDER), log, variables)
     try:
         yield python

@@ -1,6 +1,6 @@
 """Runs programs in the environment of foreign packages, one after the other: their imports take seconds.
 
-A line of standard input is a program, as JSON; a line of standard output what came of it. In a program `out(value)`
+A line of standard input is a program, as JSON; a line of standard output is its result. In a program `out(value)`
 adds to that. Standard library only.
 """
 
@@ -16,20 +16,20 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class Guard:
-    """Lets nothing here talk to another machine, and remembers whom it refused."""
+    """Keeps this process from reaching other machines, and remembers the refused addresses."""
 
     def __init__(self) -> None:
         self._refused: list[str] = []
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        """An audit hook: called before every action of note."""
+        """An audit hook."""
         if event == "socket.getaddrinfo":
             self._check(args[0])
         elif event == "socket.connect" and isinstance(args[1], tuple):
             self._check(args[1][0])
 
     def taken(self) -> list[str]:
-        """The machines since the last call."""
+        """Return the machines refused since the last call."""
         refused, self._refused = self._refused, []
         return refused
 
@@ -41,7 +41,7 @@ class Guard:
 
 
 def run(program: str, guard: Guard) -> dict[str, Any]:
-    """What the program gave out; the traceback where it failed; the machines that it wanted to talk to."""
+    """Return the program's values, its traceback if it failed, and the machines that it tried to reach."""
     found: list[Any] = []
     failure = None
     try:
@@ -52,7 +52,7 @@ def run(program: str, guard: Guard) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Until the input ends. What the packages print goes to standard error."""
+    """Run until the input ends. The packages print to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     guard = Guard()

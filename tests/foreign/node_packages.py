@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "node"
 
 
 def require(package: str) -> None:
-    """Have the package installed; skips the test where there is no npm."""
+    """Install the package; skips the test if there is no npm."""
     need_program("npm")
     if not (FOLDER / "node_modules" / package).is_dir():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, timeout=240)

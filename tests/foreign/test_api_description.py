@@ -1,4 +1,4 @@
-"""`/openapi.json` in others' hands: a linter, and a maker of clients with the client that it makes."""
+"""`/openapi.json` in other tools: a linter, and a generator of clients with its client."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def described(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(described: Path, python: ForeignPython) -> Path:
-    """The folder of the package `made`, a client made of the document; a warning fails."""
+    """The folder of the package `made`, a client generated from the document; a warning fails."""
     config = described.with_name("config.json")
     config.write_text(json.dumps({"post_hooks": []}))
     options = ["--path", described, "--output-path", described.with_name("made"), "--config", config, "--meta", "none"]

@@ -1,6 +1,6 @@
-"""Anything at all, as requests to a route: bodies, headers, queries and paths.
+"""Random requests to a route: bodies, headers, queries and paths.
 
-The names of fields, headers and parameters are the OpenAPI document's, so that what is sent gets past the first check.
+The names of fields, headers and parameters are the OpenAPI document's, so that requests pass the first check.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ query_texts = st.sampled_from(["", "0", "1", "true", "-1", "1e3", "٣"]) | st.te
 
 @dataclass(frozen=True)
 class Target:
-    """A route. `parameters` are names by their place; `known` are things that it knows by name."""
+    """A route. `parameters` has names by location; `known` has existing objects by name."""
 
     method: str
     path: str
@@ -120,7 +120,7 @@ def _headers(target: Target) -> SearchStrategy[dict[str, str]]:
 
 
 def _bodies(target: Target) -> SearchStrategy[bytes]:
-    """Most often the example with some of its fields changed."""
+    """Usually the example with some of its fields changed."""
     names = st.sampled_from([*target.fields, "x"])
     changed = st.dictionaries(names, values, max_size=3).map(lambda some: _json(target.example | some))
     nested = st.builds(lambda name, value: _json(target.example | {name: "?"}).replace(b'"?"', value), names, deep)
@@ -128,7 +128,7 @@ def _bodies(target: Target) -> SearchStrategy[bytes]:
 
 
 def _forms(target: Target) -> SearchStrategy[bytes]:
-    """Most often a form with the right fields."""
+    """Usually a form with the right fields."""
     text = st.binary(max_size=20) | st.sampled_from([b"", b"a.jsonl", b"../../x", b"\xff", b"a\x00b", b'"'])
     name = st.sampled_from([one.encode() for one in target.fields]) | text
     file = st.builds(lambda name, of, content: _part(b'%s"; filename="%s' % (name, of), content), name, text, text)

@@ -1,4 +1,4 @@
-"""Things that an API knows by name, for requests that are made without knowing any."""
+"""Existing objects, whose names random requests would not find."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.api_in_process import MODEL
 
 
 def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
-    """A job, a model, a response, a file and a batch, by the names that paths and bodies have for them."""
+    """A job, a model, a response, a file and a batch, by their names in paths and bodies."""
 
     def create(path: str, **request: Any) -> str:
         return str(client.post(path, headers=headers, **request).json["id"])

@@ -1,6 +1,6 @@
-"""Anything at all, sent to every route of the OpenAPI document: nothing brings the server down.
+"""Random requests to every route of the OpenAPI document: nothing crashes the server.
 
-A new route is in here as soon as it is in there.
+A new route in the document is tested without a change here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.unit.test_docs import error_codes
 
 IDS = sorted(operation.id for operation in OPERATIONS.values())
 CASES = 65  # per operation
-STRANGERS = 15  # per operation, to a server that they have no key of
+STRANGERS = 15  # per operation, without a valid key
 MANY = 2500  # for all operations together, at least
 
-ASKED_FOR = {"job_expired", "job_timeout"}  # a client may want its job to be over before it begins
+ASKED_FOR = {"job_expired", "job_timeout"}  # a client may want its job to expire before it starts
 NAMES_AT_OPENAI = {"context_length_exceeded": "prompt_too_long"}
 STATUSES = dict(error_codes())
 
-# werkzeug leaves the files of a form that it cannot read to its end to the garbage collector.
+# werkzeug leaves the files of an incomplete form to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning")
 
 deterministic = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -47,7 +47,7 @@ def document() -> dict[str, Any]:
 
 
 def code_of(answer: TestResponse) -> str:
-    """The code of an error; fails where its shape is not the one that is described."""
+    """Return the code of an error; fails if it does not match its description."""
     assert answer.mimetype == "application/json"
     if answer.request.path.startswith("/v1/"):
         code = str(TypeAdapter(OpenAIError).validate_json(answer.data)["error"]["code"])
@@ -56,7 +56,7 @@ def code_of(answer: TestResponse) -> str:
 
 
 def check(answer: TestResponse) -> None:
-    """It is a success, or an error of the client's, as it is described."""
+    """Check that it is a success or a client error, and matches its description."""
     assert answer.headers["X-Request-Id"]
     if answer.status_code >= 400:
         code = code_of(answer)
@@ -73,7 +73,7 @@ def test_no_request_crashes_a_route(start_api: StartApi, document: dict[str, Any
     @settings(deterministic, max_examples=CASES)
     @given(fuzz=requests_to(target))
     def send(fuzz: Fuzz) -> None:
-        api.worker.beat()  # however long this takes, its worker is alive
+        api.worker.beat()  # its worker stays alive, however long this takes
         answer = fuzz.send(api.client)
         check(answer)
         statuses.append(answer.status_code)

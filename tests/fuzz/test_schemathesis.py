@@ -1,6 +1,6 @@
-"""Requests made out of the OpenAPI document: right ones, wrong ones and those at the edges. Every answer keeps to it.
+"""Requests from the OpenAPI document: valid, invalid and edge cases. Every answer must match it.
 
-The server has keys, and every request that an admin's key lets in is tried without one. What is drawn is the same each
+The server has keys, and every request accepted with an admin's key is tried without one. Requests are the same every
 time.
 """
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SEED = 20_261_122
-DRAWN = 8  # right requests per operation
+DRAWN = 8  # valid requests per operation
 EDGES = 60  # requests at the edges per operation, at most: wrong values, missing fields, other methods
-NEED_A_DEAD_JOB = {"retryJob", "dropJob"}  # from quarantine; there is none here
+NEED_A_DEAD_JOB = {"retryJob", "dropJob"}  # there are no dead letters here
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def api() -> Iterator[Api]:
 
 
 class Asker:
-    """Sends requests with an admin's key, and keeps how they were answered."""
+    """Sends requests with an admin's key, and counts the answers."""
 
     def __init__(self, api: Api, secret: str) -> None:
         self._api = api
@@ -51,8 +51,8 @@ class Asker:
         self.statuses: list[int] = []
 
     def ask(self, case: Case) -> None:
-        """Fails where the answer is not as described."""
-        self._api.worker.beat()  # however long this takes, its worker is alive
+        """Fail if the answer does not match its description."""
+        self._api.worker.beat()  # its worker stays alive, however long this takes
         self.statuses.append(case.call_and_validate(headers=self._headers).status_code)
 
     def ask_for_what_is_there(self, case: Case) -> None:
@@ -79,8 +79,8 @@ def asker(api: Api, secret: str) -> Asker:
 def described(api: Api) -> BaseSchema:
     """The document.
 
-    JSON Schema cannot say that 1.0 is no whole number, that fields depend on each other, or where a webhook may go:
-    what is right by it may be refused.
+    JSON Schema cannot say that 1.0 is not an integer, that fields depend on each other, or where a webhook may go:
+    a valid body may still be refused.
     """
     app, config = in_one_piece(api.client.application), schemathesis.Config(seed=SEED)
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
@@ -90,7 +90,7 @@ def described(api: Api) -> BaseSchema:
 
 
 def in_one_piece(app: WSGIApplication) -> WSGIApplication:
-    """The application, with its answers read to their end: schemathesis leaves files open."""
+    """The application, which reads its answers to the end: schemathesis leaves files open."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         with closing(ClosingIterator(app(environ, start_response))) as answer:

@@ -1,6 +1,6 @@
 """Every documented answer and stream, byte by byte, against the files of this folder.
 
-A change of what clients see is a change of these files. `UPDATE_GOLDEN=1 pytest tests/golden` writes them anew.
+Every change that clients can see changes these files. `UPDATE_GOLDEN=1 pytest tests/golden` writes them again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def start(redis: Redis) -> Iterator[Start]:
 
 
 def check(name: str, response: Response, *, folder: Path = FOLDER, more_masks: Sequence[Mask] = ()) -> None:
-    """Compare with the golden file after hiding ids and times. A JSON body is laid out for reading."""
+    """Compare with the golden file after hiding ids and times. A JSON body is indented."""
     text = response.get_data(as_text=True)
     if name.endswith(".json"):
         text = json.dumps(json.loads(text), indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""The API as it runs in production: gunicorn, gevent, a real Redis; the worker alone is scripted."""
+"""The API as it runs in production: gunicorn, gevent, a real Redis; only the worker is scripted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def stream(api: ApiProcess, prompt: str = "Hi") -> requests.Response:
 
 
 def first_text(frames: Iterator[dict[str, object]]) -> object:
-    """What the first frame with a text says; before it, others may tell of the line."""
+    """Return the first frame with a text; queue positions may precede it."""
     return next(frame["text"] for frame in frames if "text" in frame)
 
 
@@ -121,7 +121,7 @@ def test_more_requests_at_once_than_connections_to_redis_are_all_served(api: Api
 
 
 def test_a_slow_reader_loses_no_token(api: ApiProcess, real_redis: Redis) -> None:
-    """The answer is far larger than what sockets and mailboxes hold."""
+    """The answer is far larger than sockets and mailboxes."""
 
     def script(play: Play) -> None:
         for number in range(0, NUM_TOKENS, 10):
@@ -135,13 +135,13 @@ def test_a_slow_reader_loses_no_token(api: ApiProcess, real_redis: Redis) -> Non
 
 
 def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_redis: Redis) -> None:
-    """Nothing is sent after the client went: no event comes, and the heartbeat is 300 s away."""
+    """Nothing is sent after the client left: there are no events, and the heartbeat is 300 s away."""
     with worker(real_redis, Play.run_until_cancelled):
         response = stream(api)
         waiter = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])))
         body = b'{"prompt": "Hi"}'
         head = f"{post_head('/slm/generate')}Content-Length: {len(body)}\r\n"
-        waiter.sendall(head.encode() + b"Idempotency-Key: k\r\n\r\n" + body)  # it can come back for it
+        waiter.sendall(head.encode() + b"Idempotency-Key: k\r\n\r\n" + body)  # it can be resumed
         wait_for("both subscriptions", lambda: len(open_channels(real_redis)) == 2, TIMEOUT_S)
         response.close()
         waiter.close()
@@ -153,7 +153,7 @@ def test_a_client_that_goes_is_noticed_without_a_write(api: ApiProcess, real_red
 def test_unread_jobs_are_cancelled_unless_they_are_read_again(
     redis_server: RedisServer, real_redis: Redis, tmp_path: Path
 ) -> None:
-    """Through a real socket; one client comes back within the grace."""
+    """Through a real socket; one client returns within the grace."""
     settings = {"redis_url": redis_server.url, "heartbeat_s": 300, "reader_grace_s": 1}
     with running_api(tmp_path, **settings) as api, worker(real_redis, Play.run_until_cancelled):
         left, stayed = stream(api), stream(api)
@@ -182,7 +182,7 @@ def test_unread_jobs_are_cancelled_unless_they_are_read_again(
 def test_jobs_that_nobody_can_resume_end_at_once(
     api: ApiProcess, real_redis: Redis, path: str, body: dict[str, object]
 ) -> None:
-    """Long before the grace is over, which is for those who can."""
+    """They end long before the grace, which is for jobs that can be resumed."""
     with worker(real_redis, Play.run_until_cancelled):
         job_id = post_and_hang_up(api, json.dumps(body).encode(), path=path)
         begun = time.monotonic()
@@ -229,7 +229,7 @@ def test_a_request_whose_client_left_before_it_was_read_creates_no_job(
 
 
 def state_of(job_url: str) -> str:
-    """The job's state; asked so seldom that asking does not keep it alive."""
+    """Return the job's state; too seldom to count as reading it."""
     time.sleep(1.5)
     return str(requests.get(job_url, timeout=TIMEOUT_S).json()["status"])
 
@@ -239,7 +239,7 @@ def post_head(path: str) -> str:
 
 
 def post_and_hang_up(api: ApiProcess, body: bytes, *head_lines: str, path: str = "/slm/generate") -> str:
-    """A request whose client goes before the answer; returns the id of its job."""
+    """Send a request and leave before the answer; returns the id of its job."""
     jobs = f"{api.url}/slm/jobs"
     before = {job["job_id"] for job in requests.get(jobs, timeout=TIMEOUT_S).json()["jobs"]}
     with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as client:
@@ -254,7 +254,7 @@ def post_and_hang_up(api: ApiProcess, body: bytes, *head_lines: str, path: str =
 def test_a_repeated_request_finds_its_job_in_another_process(
     redis_server: RedisServer, api: ApiProcess, real_redis: Redis, tmp_path: Path
 ) -> None:
-    """The first process dies in mid-stream; its client asks the other one again, in the same words."""
+    """The first process dies in mid-stream; its client repeats the request to the other one."""
     go_on = threading.Event()
 
     def script(play: Play) -> None:
@@ -276,7 +276,7 @@ def test_a_repeated_request_finds_its_job_in_another_process(
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Takes webhooks; answers with the statuses it is given, and 204 after that."""
+    """Receives webhooks; answers with the given statuses, then with 204."""
 
     statuses: ClassVar[list[int]] = []
     taken: ClassVar[list[tuple[dict[str, str], bytes]]] = []
@@ -288,7 +288,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The first set-up, killed at one moment after another: the next one always goes on, and ends with whole packages."""
+"""The first set-up, killed at several moments: the next one always continues, and ends with complete packages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ except SetupError as err:
 
 
 def make_wheel(folder: Path, name: str) -> None:
-    """A package of many modules that all say the same."""
+    """A package of many equal modules."""
     files = {f"{name}/__init__.py": ""} | {f"{name}/m{n}.py": f"VALUE = {n}\n" * 200 for n in range(MODULES)}
     info = f"{name}-1.0.dist-info"
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
@@ -51,7 +51,7 @@ def _digest(text: str) -> str:
 
 
 class SetUp:
-    """The set-up of an environment with a few packages out of a folder."""
+    """The set-up of an environment with a few packages from a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.environment = folder / "env"
@@ -70,11 +70,11 @@ class SetUp:
         return subprocess.Popen(command, cwd=ROOT, env=env, text=True, start_new_session=True, **out)  # type: ignore[call-overload, no-any-return]
 
     def run(self) -> str:
-        """What it says until its end."""
+        """Return its output until its end."""
         return self.start().communicate(timeout=300)[0]
 
     def start_installing(self) -> subprocess.Popen[str]:
-        """Start, and wait until the first files of a package are there; those of an earlier try go first."""
+        """Start, and wait until the first files of a package exist; those of an earlier attempt are deleted first."""
         started = self.start()
         wait_for("what is half installed to be cleared", lambda: not self._has_files())
         wait_for("the first package's files", self._has_files)
@@ -84,7 +84,7 @@ class SetUp:
         return any(self.environment.glob("lib/python*/site-packages/piece*"))
 
     def check(self) -> None:
-        """Every module is there and whole."""
+        """Every module exists and is complete."""
         imports = "; ".join(
             f"import {name}.m{n}; assert {name}.m{n}.VALUE == {n}" for name in self._names for n in range(MODULES)
         )
@@ -97,7 +97,7 @@ def test_a_set_up_that_is_killed_repeatedly_continues_until_it_is_complete(tmp_p
         _kill(set_up.start_installing(), number)
     for moment_s in (0.1, 0.4, 0.8, 1.5, 2.5, 4.0):
         started = set_up.start()
-        time.sleep(moment_s)  # on a fast machine it is whole by one of these moments
+        time.sleep(moment_s)  # on a fast machine it is complete by one of these moments
         _kill(started, signal.SIGKILL)
     set_up.run()
     set_up.check()
@@ -105,7 +105,7 @@ def test_a_set_up_that_is_killed_repeatedly_continues_until_it_is_complete(tmp_p
 
 
 def _kill(started: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Signal the process alone, and see everything that it started end without it."""
+    """Signal only the process, and check that everything it started ends without it."""
     below = psutil.Process(started.pid).children(recursive=True)
     started.send_signal(number)
     started.communicate(timeout=60)

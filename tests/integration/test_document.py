@@ -192,7 +192,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(server: S
 
 
 def test_without_a_worker_the_server_says_so_at_once(server: Server) -> None:
-    """Last: it takes the worker away."""
+    """The last test, because it ends the worker."""
     for process in server.cluster.processes("a"):
         process.terminate()
     wait_for("the worker to be gone", lambda: not server.info()["workers"])

@@ -1,4 +1,4 @@
-"""The training scripts as a user starts them, on a tiny random model, and the default model that they train."""
+"""The training scripts as a user starts them, with a tiny random model; and the default model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flower with the login that docker-compose.yml gives it, and without."""
+"""Flower with the login from docker-compose.yml, and without one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.redis_server import RedisServer
 
 @contextmanager
 def flower(redis_url: str, folder: Path, basic_auth: str) -> Iterator[str]:
-    """A started Flower; its URL."""
+    """Start Flower; yields its URL."""
     port = free_port()
     command = [*stack.module(*stack.FLOWER), f"--port={port}"]
     broker_url = RedisAddress.parse(redis_url).broker_url

@@ -1,4 +1,4 @@
-"""Real worker processes under requests that may not end: they cost their own job an error, and nobody else much."""
+"""Real worker processes with requests that may never end: only their own job fails, and others are hardly affected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cluster(redis_server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def hostile(number: int) -> Grammar:
-    """One that is compiled for as long as anybody lets it, and that is no other one."""
+    """A unique grammar whose compilation never ends."""
     return Grammar(GrammarKind.JSON_SCHEMA, f'{{"type": "integer", "multipleOf": {1_000_003 + 2 * number}}}')
 
 
@@ -98,7 +98,7 @@ def test_an_unload_does_not_wait_for_grammars(cluster: Cluster) -> None:
 
     assert unloaded.state is JobState.SUCCEEDED
     assert any(not cluster.store.get(job_id).state.is_terminal for job_id, _ in attacks)
-    for job_id, reader in attacks:  # the next one has the model loaded again, as any job would
+    for job_id, reader in attacks:  # the next one loads the model again, as any job would
         refusal_of(cluster, job_id, reader)
 
 

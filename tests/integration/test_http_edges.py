@@ -1,4 +1,4 @@
-"""Odd requests, through real sockets: each is answered in JSON, and the answer is seen."""
+"""Odd requests through real sockets: each is answered in JSON, and the client receives the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 from tests.scripted_worker import ScriptedWorker, answer
 
 TIMEOUT_S = 30
-MANY_BYTES = 30_000_000  # far more than the sockets' buffers hold
+MANY_BYTES = 30_000_000  # far more than the sockets' buffers
 BODY = b'{"prompt": "Hi"}'
 JSON = {"Content-Type": "application/json"}
 
@@ -38,7 +38,7 @@ def worker(real_redis: Redis) -> Iterator[ScriptedWorker]:
 
 
 class Reply:
-    """An answer, read to the end of its connection."""
+    """Return the answer, read to the end of its connection."""
 
     def __init__(self, raw: bytes) -> None:
         head, _, self.body = raw.partition(b"\r\n\r\n")
@@ -56,7 +56,7 @@ class Reply:
 
 
 def exchange(api: ApiProcess, raw: bytes) -> Reply:
-    """Send the bytes, then read until the server hangs up."""
+    """Send the bytes, then read until the server disconnects."""
     with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=TIMEOUT_S) as client:
         client.sendall(raw)
         received = BytesIO()

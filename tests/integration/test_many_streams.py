@@ -1,4 +1,4 @@
-"""The short form of `benchmarks/streams`: what its figures rest on, without the figures."""
+"""The short form of `benchmarks/streams`: its assumptions, without its measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator sees of a request on its way: one id through the processes' logs, and nothing that is private."""
+"""What an operator sees of a request: one id in the logs of all processes, and nothing private."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_up(url: str) -> bool:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log but Celery's banner, which is for people."""
+    """The lines of a log without Celery's banner."""
     return [dict(json.loads(line)) for line in path.read_text().splitlines() if line.startswith("{")]
 
 
@@ -129,7 +129,7 @@ def test_several_api_processes_report_their_sum_and_a_dead_one_disappears(
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Takes traces as an OpenTelemetry collector does."""
+    """Receives traces as an OpenTelemetry collector does."""
 
     spans: ClassVar[list[tuple[str, Span]]] = []  # with the service's name
 
@@ -144,7 +144,7 @@ class Collector(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture

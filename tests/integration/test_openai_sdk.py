@@ -1,4 +1,4 @@
-"""OpenAI's own Python client against the API as it runs in production; the worker alone is scripted."""
+"""OpenAI's own Python client against the API as it runs in production; only the worker is scripted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def story(real_redis: Redis) -> Iterator[ScriptedWorker]:
 
 
 class Flaky:
-    """A script that fails as often as it is told to, and answers then."""
+    """A script that fails the given number of times, then answers."""
 
     def __init__(self, error: Exception, times: int) -> None:
         self.error = error

@@ -1,4 +1,4 @@
-"""Every form of a prompt on its way through a real worker process; the model alone is a fake, which answers with it."""
+"""Every form of a prompt through a real worker process, with a fake model that answers with the prompt."""
 
 from __future__ import annotations
 

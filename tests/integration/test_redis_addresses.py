@@ -1,4 +1,4 @@
-"""The API and a worker, as processes, on each kind of address that `SLM_REDIS_URL` takes."""
+"""The API and a worker, as processes, with each kind of address that `SLM_REDIS_URL` accepts."""
 
 from __future__ import annotations
 

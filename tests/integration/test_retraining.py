@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def train(folder: Path, base: Path, seed: int) -> None:
-    """Leave an adapter in the folder, as a training does, over the one that is there."""
+    """Save an adapter in the folder over the existing one, as a training does."""
     torch.manual_seed(seed)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     with warnings.catch_warnings():
@@ -33,7 +33,7 @@ def train(folder: Path, base: Path, seed: int) -> None:
 
 
 def expected(folder: Path, base: Path) -> str:
-    """The text that transformers and peft answer with."""
+    """The answer of transformers and peft."""
     model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).eval()
     tokenizer = make_tokenizer()
     prompt_ids = PromptRenderer(tokenizer).render("Hi").token_ids
@@ -81,7 +81,7 @@ def test_a_load_after_a_training_serves_the_new_adapter_and_reports_a_damaged_on
     ids = [cluster.worker("a")]
 
     train(adapter, base, seed=2)
-    assert answered(cluster) == first  # what is loaded stays until a load is asked for
+    assert answered(cluster) == first  # the loaded model stays until a load is requested
     result = load(cluster).result
     assert result is not None
     assert result["changed"] == ["adapter"]

@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose hold up nobody, and not for long."""
+"""Deliberately slow clients delay nobody and are disconnected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_many_incomplete_heads_block_nobody_and_are_disconnected(api: ApiProcess
 
 
 def test_a_head_that_arrives_too_slowly_is_disconnected(api: ApiProcess) -> None:
-    """Each byte comes soon enough; the whole does not."""
+    """Each byte arrives in time, but the whole does not."""
     with connect(api, HEAD) as client:
         client.settimeout(0.5)
         for _ in range(TIMEOUT_S):
@@ -63,13 +63,13 @@ def test_a_body_that_arrives_too_slowly_is_refused_in_time(api: ApiProcess) -> N
         deadline = time.monotonic() + TIMEOUT_S
         while not answer:
             assert time.monotonic() < deadline
-            with suppress(ConnectionError):  # the answer may have come, and the end of the connection with it
+            with suppress(ConnectionError):  # the answer may have arrived together with the end of the connection
                 client.sendall(b" ")
             with suppress(TimeoutError):
                 answer = client.recv(4096)
         client.settimeout(TIMEOUT_S)
         with suppress(ConnectionError):
-            while more := client.recv(4096):  # head and body may come apart
+            while more := client.recv(4096):  # head and body may arrive separately
                 answer += more
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(600)
 
 START_S = 300.0  # two workers that load their model on a busy machine
 REFUSAL_S = 60.0
-# What a shell may hold. Each of these would break the server, or open it, if it reached a process.
+# Variables of a shell. Each would break the server, or expose it, if it reached a process.
 STEERING = {
     "BROKER_URL": "redis://127.0.0.1:9/0",
     "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
@@ -64,7 +64,7 @@ def start(port: int, *arguments: str) -> list[str]:
 
 
 class Started:
-    """A running `start_slm_api.py` with what it said."""
+    """A running `start_slm_api.py` and its output."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class Started:
         assert not self._has_ended(), self.said
 
     def is_up(self) -> bool:
-        """Whether it has said that everything runs."""
+        """Whether it has printed that everything runs."""
         return "The server is up." in self.said
 
     def answers(self) -> bool:
-        """Whether the API does."""
+        """Whether the API answers."""
         try:
             return self.client.get("/healthz").status == 200
         except OSError:
@@ -111,22 +111,22 @@ class Started:
         return self.process.poll() is not None
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that it started, also what those started."""
+        """All its descendants."""
         return list(psutil.Process(self.process.pid).children(recursive=True))
 
     def child(self, program: str) -> psutil.Process:
-        """The one direct child whose command line has that word."""
+        """The direct child with that word in its command line."""
         children = psutil.Process(self.process.pid).children()
         (found,) = [child for child in children if any(program in word for word in child.cmdline())]
         return found
 
     def has_other(self, program: str, than: psutil.Process) -> bool:
-        """Whether another process has taken the place of `than`."""
+        """Whether another process has replaced `than`."""
         children = psutil.Process(self.process.pid).children()
         return any(child.pid != than.pid and any(program in word for word in child.cmdline()) for child in children)
 
     def is_loaded(self) -> bool:
-        """Whether the API answers, and a worker holds the model."""
+        """Whether the API answers, and a worker has loaded the model."""
         try:
             info = self.client.get("/slm/info")
         except OSError:
@@ -145,7 +145,7 @@ class Started:
 
 
 class RunningStream:
-    """A stream that has begun, read to its end on a thread."""
+    """A stream that has started, read to its end on a thread."""
 
     def __init__(self, server: Started, **more: Any) -> None:
         self._frames: list[Any] = []
@@ -166,7 +166,7 @@ class RunningStream:
 def started(
     data_dir: Path, *arguments: str, is_ready: Callable[[Started], bool] = Started.is_up, **how: Any
 ) -> Iterator[Started]:
-    """A start that is ready; whatever is left of it at the end is killed."""
+    """A start that is ready; its remaining processes are killed at the end."""
     server = Started(data_dir, *arguments, **how)
     try:
         server.wait_until(is_ready)
@@ -178,7 +178,7 @@ def started(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Started]:
-    """One start, from a shell full of other programs' variables, that the tests which leave it healthy share."""
+    """One start, with many variables of other programs, shared by all tests that leave it healthy."""
     data_dir = new_data_dir(tmp_path_factory.mktemp("start") / "data", models)
     poison = data_dir.with_name("poison")
     poison.mkdir()
@@ -289,7 +289,7 @@ def test_jobs_outlive_a_stop_and_a_kill_and_every_start_loads_the_model(tmp_path
 
 @pytest.mark.timeout(2 * START_S)
 def test_a_killed_start_leaves_no_process_and_the_next_one_works_at_once(tmp_path: Path, models: Path) -> None:
-    """Also while streams are open, which an API that is asked to stop would serve to their end."""
+    """Even with open streams, which a stopping API would serve to their end."""
     data_dir = new_data_dir(tmp_path / "data", models)
     body = GREEDY | {"max_new_tokens": 1500, "ignore_eos": True}
     with (
@@ -307,7 +307,7 @@ def test_a_killed_start_leaves_no_process_and_the_next_one_works_at_once(tmp_pat
 
 @pytest.mark.timeout(3 * START_S)
 def test_a_stop_respects_its_grace_and_streams_continue_after_it(tmp_path: Path, models: Path) -> None:
-    """Although the server is away for longer than its readers' grace."""
+    """Even if the server is away for longer than its readers' grace."""
     data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 3, 6
     env = {"SLM_DRAIN_S": str(drain_s), "SLM_READER_GRACE_S": str(grace_s)}
     with started(data_dir, env=env) as first:
@@ -341,7 +341,7 @@ def test_two_workers_share_a_redis_that_is_not_ours(tmp_path: Path, models: Path
 
 
 def gunicorn(address: str) -> list[str]:
-    """The user's document has it so, on port 5000."""
+    """As in the user's document, on port 5000."""
     return [sys.executable, "-m", "gunicorn", "-w", "2", "-b", address, "app:app"]
 
 
@@ -363,7 +363,7 @@ def test_gunicorn_serves_the_network_as_documented_if_there_are_keys(tmp_path: P
 
 
 def refusal(port: int, env: dict[str, str], *arguments: str, command: list[str] | None = None) -> str:
-    """The single line with which a start is refused."""
+    """Return the single line with which a start is refused."""
     done = subprocess.run(
         command or start(port, *arguments),
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What a worker makes of a queue with rubbish in it, and of a Redis that refuses commands: it stays, and goes on."""
+"""A worker survives rubbish in its queue and a Redis that refuses commands, and continues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIDBOX = "/0.celery.pidbox"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that a test may spoil."""
+    """A server that a test may break."""
     (tmp_path / "redis").mkdir()
     with running_server(tmp_path / "redis") as server:
         yield server
@@ -44,7 +44,7 @@ def start_worker(cluster: Cluster, **env: str) -> Process:
 
 
 def assert_serves(cluster: Cluster, worker: Process) -> None:
-    """The same process answers."""
+    """Check that the same process answers."""
     _, reader = cluster.stream("still here")
     reader.to_end()
     assert reader.text == "still here"
@@ -130,10 +130,10 @@ def test_rubbish_on_the_channels_of_remote_control_is_dropped(cluster: Cluster) 
 
 
 class Refusal:
-    """A way in which Redis refuses commands, until the end of a `with` block.
+    """A state in which Redis refuses commands, until the end of a `with` block.
 
     Args:
-        begin, end: what an operator does.
+        begin, end: commands of an operator.
     """
 
     def __init__(self, begin: Callable[[Redis], object], end: Callable[[Redis], object]) -> None:
@@ -152,7 +152,7 @@ class Refusal:
 
 
 def fail_to_save(redis: Redis) -> None:
-    """The disk fails: a folder is in the place of the file."""
+    """The disk fails: there is a folder instead of the file."""
     (Path(redis.config_get("dir")["dir"]) / "dump.rdb").mkdir()
     redis.config_set("stop-writes-on-bgsave-error", "yes")
     redis.config_set("save", "10000 1")
@@ -203,7 +203,7 @@ def test_a_worker_waits_while_redis_refuses_and_logs_it_once(server: RedisServer
     _, reader = cluster.stream("endless", max_new_tokens=200)
     wait_for("the first tokens", lambda: reader.text)
     with REFUSALS[name].on(server.url):
-        time.sleep(6)  # longer than the lease, and than several tries
+        time.sleep(6)  # longer than the lease and several attempts
         assert worker.is_running()
     cluster.wait_until_taking_jobs("a")
     reader.to_end()
@@ -224,7 +224,7 @@ def test_a_worker_that_starts_while_redis_refuses_waits_too(server: RedisServer,
 
 
 def assert_said_once(worker: Process) -> None:
-    """One line when it began and one when it was over; nothing else was worth a warning."""
+    """There is one line at its beginning and one at its end, and no other warning."""
     wait_for("the line that it is over", lambda: "Redis can be used again" in worker.log.read_text(), timeout_s=20)
     log = worker.log.read_text()
     assert log.count("Redis cannot be used") == log.count("Redis can be used again") == 1, log

@@ -1,4 +1,4 @@
-"""Real worker processes on a real Redis, with a fake model: what they do together, and when they are killed."""
+"""Real worker processes on a real Redis with a fake model: working together, and being killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cluster(redis_server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def assert_whole(reader: Reader, tokens: int) -> None:
-    """Nothing lost, doubled or out of order, and one end."""
+    """Check that nothing is lost, duplicated or out of order, and that there is one end."""
     events = reader.to_end()
     assert [event.seq for event in events] == list(range(len(events)))
     assert reader.text == (ENDLESS * tokens)[:tokens]
@@ -77,7 +77,7 @@ def test_load_and_unload_reach_every_worker_and_a_later_one_loads_first(cluster:
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    """What plays an adapter's file for the fake model."""
+    """A file that stands for the fake model's adapter."""
     file = tmp_path / "adapter"
     file.write_text("first")
     return file

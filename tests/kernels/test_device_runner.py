@@ -1,4 +1,4 @@
-"""The runner for accelerators, on whatever devices there are; a CPU computes the same without graphs."""
+"""The runner for accelerators, on the available devices; a CPU computes the same without graphs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SEQUENCE_BLOCKS = CONTEXT // BLOCK_TOKENS
 
 
 def blocks_of(index: int) -> tuple[int, ...]:
-    """All blocks that a sequence may need, in no order that means anything."""
+    """All blocks that a sequence may need, in arbitrary order."""
     return tuple(reversed(range(index * SEQUENCE_BLOCKS, (index + 1) * SEQUENCE_BLOCKS)))
 
 
@@ -91,7 +91,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found.float().cpu(), expected, atol=1e-4, rtol=0)
 
 
-# What it computes
+# Results
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -102,7 +102,7 @@ def test_tokens_and_logits_match_generate_alone_and_in_a_mixed_batch(
     expected = [generate(model, prompt) for prompt in PROMPTS]
     options = {"device": device, "can_overlap": can_overlap}
 
-    # Three slots for five sequences: they start at different steps, and slots are used twice.
+    # Three of five sequences run at once: they start at different steps, and memory is reused.
     sequences = [greedy(prompt, prompt) for prompt in PROMPTS]
     together = Run(make_runner(model, max_num_seqs=3, **options), sequences, prefill_chunk=7)
     runs = [together, *(Run(make_runner(model, **options), [greedy(prompt, prompt)]) for prompt in PROMPTS)]
@@ -170,10 +170,10 @@ def test_a_chats_next_turn_reuses_its_last_ones_cache_despite_others_in_between(
     device: torch.device, can_overlap: bool
 ) -> None:
     model = make_model("llama")
-    runner = make_runner(model, device, max_num_seqs=12, can_overlap=can_overlap)  # a quarter of them is kept
+    runner = make_runner(model, device, max_num_seqs=12, can_overlap=can_overlap)  # a quarter of them stays cached
     first = greedy("first", "a first turn of some length")
     run = Run(runner, [first])
-    run.run([greedy(f"other {index}", PROMPTS[index], 12) for index in range(2)])  # decode steps over kept slots
+    run.run([greedy(f"other {index}", PROMPTS[index], 12) for index in range(2)])  # decode steps beside cached blocks
     starts: list[int] = []
     forward = runner.forward
 
@@ -284,11 +284,11 @@ def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_the_next_user_of_i
     assert run.token_ids(following) == expected[following]
 
 
-# Recorded steps
+# Captured steps
 
 
 class FakeGraphs:
-    """Runs every step twice when it is recorded, as a graph's trial and a first replay would, and counts."""
+    """Runs every step twice when it is captured, as a graph's warm-up and first replay do, and counts."""
 
     def __init__(self) -> None:
         self.num_captured = 0
@@ -356,7 +356,7 @@ def test_capturing_steps_does_not_change_earlier_results() -> None:
 
 
 class Operations(TorchDispatchMode):
-    """Notes the operations that are done."""
+    """Records the operations."""
 
     def __init__(self) -> None:
         super().__init__()

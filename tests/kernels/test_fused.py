@@ -1,4 +1,4 @@
-"""The kernels of our own for GPUs: on one where there is one, else in Triton's interpreter."""
+"""Our own kernels for GPUs: on a GPU if there is one, else in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 HAS_CUDA = torch.cuda.is_available()
 
-if not os.environ.get("CI"):  # there, everything has to be installed
+if not os.environ.get("CI"):  # in CI everything must be installed
     pytest.importorskip("triton")
 
 from tests.engine_config import runner_config  # noqa: E402
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value|overflow|divide by
 on_cuda = pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device here: the interpreter rounds as NumPy does")
 
 DEVICE = torch.device("cuda" if HAS_CUDA else "cpu")
-FORMATS = [torch.float16, *([torch.bfloat16] if HAS_CUDA else [])]  # the interpreter multiplies no bfloat16
+FORMATS = [torch.float16, *([torch.bfloat16] if HAS_CUDA else [])]  # the interpreter cannot multiply bfloat16
 CONTEXT = 512 if HAS_CUDA else 160  # two tiles of keys
 SEQUENCE_BLOCKS = CONTEXT // BLOCK_TOKENS
 _COMMON = {
@@ -61,7 +61,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 
 
 def make_model(name: str, dtype: torch.dtype) -> Any:
-    """A model in 32 bits with weights that the format has, with biases and norms that are no defaults."""
+    """A model in 32 bits with weights that the format can represent, and random biases and norms."""
     torch.manual_seed(0)
     model = from_config(CONFIGS[name]())
     for parameter in model.parameters():
@@ -102,7 +102,7 @@ def own_logits(model: Any, texts: list[list[int]]) -> Tensor:
 
 
 def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    """Within what the format explains."""
+    """Equal within the precision of the format."""
     share = 0.02 if dtype is torch.float16 else 0.08
     allowed = share * float(expected.abs().max())
     torch.testing.assert_close(found.float().cpu(), expected, atol=allowed, rtol=0)
@@ -150,7 +150,7 @@ def test_a_tokens_bits_depend_only_on_its_text(name: str, dtype: torch.dtype) ->
     for position in range(100, 400):
         alone[position] = runner.forward([row(0, [long[position]], position)])[0].clone()
 
-    for count in (2, 7, 9, 20, 40, 100):  # decoded beside others of other lengths
+    for count in (2, 7, 9, 20, 40, 100):  # decoded beside sequences of other lengths
         runner.forward([row(0, long[:300], needs_logits=False)])
         for index in range(1, count):
             runner.forward([row(index, text(index, 3 * index + 1), needs_logits=False)])
@@ -158,7 +158,7 @@ def test_a_tokens_bits_depend_only_on_its_text(name: str, dtype: torch.dtype) ->
             rows = [row(index, [index], 3 * index + 1 + position - 300) for index in range(1, count)]
             logits = runner.forward([*rows, row(0, [long[position]], position)])
             assert torch.equal(logits[-1], alone[position]), (count, position)
-    for cuts in ([0, 400], [0, 1, 256, 400], [0, 17, 130, 131, 300, 400]):  # as a prompt in any parts
+    for cuts in ([0, 400], [0, 1, 256, 400], [0, 17, 130, 131, 300, 400]):  # as a prompt in chunks of any size
         for begin, end in pairwise(cuts):
             logits = runner.forward([row(3, text(3, 77)), row(0, long[begin:end], begin)])
         assert torch.equal(logits[-1], alone[399]), cuts
@@ -189,7 +189,7 @@ def test_rows_are_paired_eight_by_eight() -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter takes its time for every number."""
+    """The interpreter is slow for every number."""
     if not HAS_CUDA:
         monkeypatch.setattr("worker.engine.sampling.fused.BLOCK", 256)
 
@@ -205,7 +205,7 @@ def test_tokens_are_drawn_as_on_a_cpu(settings: dict[str, Any], vocab_size: int)
 
     tokens = pick(logits.to(DEVICE), choices)
 
-    # A device rounds its exponential otherwise, so a point that is on a boundary may fall to either side of it.
+    # A device rounds exponentials differently, so a point on a boundary may fall to either side of it.
     near = [
         [replace(choice, point=min(choice.point + shift, 1 - 1e-9)) for choice in choices] for shift in (-1e-6, 1e-6)
     ]

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: that nobody waits for it, and that waiting for nobody gives the same."""
+"""Properties that need a CUDA device: steps do not wait for it, and the results are the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PARAMS: dict[str, list[SamplingParams]] = {
 
 @contextmanager
 def nobody_waits() -> Iterator[None]:
-    """Whatever would wait for the device raises instead."""
+    """Operations that would wait for the device raise instead."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this mode is a prototype
         torch.cuda.set_sync_debug_mode("error")

@@ -28,13 +28,13 @@ from worker.engine.native.runner import NativeRunner
 
 __all__ = ["_single_thread"]
 
-VOCAB_SIZE = 101  # no multiple of a panel's rows
+VOCAB_SIZE = 101  # not a multiple of a panel's rows
 CONTEXT = 640
 ROW_BLOCKS = CONTEXT // BLOCK_TOKENS
 
 LLAMA: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
-    "hidden_size": 96,  # no multiple of a group's columns
+    "hidden_size": 96,  # not a multiple of a group's columns
     "intermediate_size": 176,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
@@ -75,7 +75,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def make_model(name: str) -> Any:
-    """A random model whose biases and norms are random too."""
+    """A random model with random biases and norms."""
     torch.manual_seed(7)
     model = MODELS[name]().eval()
     for parameter in model.parameters():
@@ -93,7 +93,7 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
 
 
 def row(slot: int, token_ids: tuple[int, ...], start: int = 0, needs_logits: bool = True) -> Row:
-    """One row of a step; each slot is a run of blocks that holds a whole context."""
+    """One row of a step; each slot is a range of blocks for a whole context."""
     blocks = tuple(range(slot * ROW_BLOCKS, (slot + 1) * ROW_BLOCKS))
     return Row(blocks=blocks, token_ids=token_ids, start=start, adapter="base", needs_logits=needs_logits)
 

@@ -1,4 +1,4 @@
-"""What cannot be run natively says so, and why."""
+"""Models that cannot run natively are refused with the reason."""
 
 from __future__ import annotations
 

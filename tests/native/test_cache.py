@@ -1,4 +1,4 @@
-"""The blocks of the cache as the native code sees them."""
+"""The blocks of the cache in the native code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row's logits are bitwise the same whatever is computed beside it and however its prefill is cut."""
+"""A row's logits are the same to the bit in any batch and with any prefill chunks."""
 
 from __future__ import annotations
 

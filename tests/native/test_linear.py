@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.native.conftest import make_model
 
-NUM_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 100)  # full, partial and several tiles; more than one block of records
+NUM_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 100)  # full, partial and several tiles; more than one block of packed rows
 
 
 def native_linear(runner, linear, x: Tensor) -> Tensor:
@@ -39,9 +39,9 @@ def test_int8_products_err_by_the_rounding_of_their_factors(num_rows, make_runne
     for kernels in all_kernels:
         linear, weight, bias = layer_of(model, runner := make_runner(model, kernels=kernels, precision="int8"))
         x = torch.randn(num_rows, linear.columns)
-        x[:, 3] *= 50  # an outlier must not cost the other columns their precision
+        x[:, 3] *= 50  # an outlier must not reduce the other columns' precision
         error = native_linear(runner, linear, x).double() - (x.double() @ weight.T + bias)
-        # half a step of each weight and, where activations have 8 bits, of each activation beside it
+        # half a step of each weight and, if activations have 8 bits, of each activation
         weight_step, x_step = weight.abs().max() / 127, x.abs().double().amax(1, keepdim=True) / 127
         bound = x.abs().double().sum(1, keepdim=True) * weight_step / 2 + 32 * x_step / 2 * weight.abs().max()
         assert (error.abs() <= bound).all(), kernels

@@ -1,4 +1,4 @@
-"""Merging an adapter gives what peft gives."""
+"""A merged adapter gives the same results as peft."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2 with its tied output layer": ("gpt2", {"target_modules": ["c_attn", "lm_head"]}),
     "gpt2's position embedding": ("gpt2", {"target_modules": ["wpe", "wte"]}),
 }
-# peft saves the base weights of these besides
+# peft also saves the base weights of these
 OF_EMBEDDINGS = [case for case, (_, lora) in CASES.items() if {"lm_head", "embed_tokens"} & set(lora["target_modules"])]
 
 pytestmark = [
@@ -93,7 +93,7 @@ def make(base: str) -> Any:
 
 
 def save(base: str, folder: Path, *, save_embedding_layers: bool, **options: Any) -> torch.Tensor:
-    """Save an adapter that does something; returns the logits that peft computes with it."""
+    """Save an adapter with an effect; returns the logits that peft computes with it."""
     defaults = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", "init_lora_weights": False}
     adapted = get_peft_model(make(base), LoraConfig(**(defaults | options)))
     adapted.save_pretrained(str(folder), save_embedding_layers=save_embedding_layers)

@@ -1,4 +1,4 @@
-"""What Python says of the C interface is held against the header, by the compiler."""
+"""The compiler checks Python's declarations of the C interface against the header."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONSTANTS = {
 
 
 def layout(name: str, mirror: type[ctypes.Structure]) -> Iterator[str]:
-    """C expressions that hold where the struct is as its mirror says."""
+    """Return C expressions that are true if the struct has the layout of its mirror."""
     yield f"sizeof(struct {name}) == {ctypes.sizeof(mirror)}"
     for field, *_ in mirror._fields_:
         place = getattr(mirror, field)
@@ -45,7 +45,7 @@ def layout(name: str, mirror: type[ctypes.Structure]) -> Iterator[str]:
 
 
 def differences(expressions: Iterator[str] | list[str]) -> str:
-    """What the compiler says of the expressions that do not hold."""
+    """Return the compiler's messages about expressions that are false."""
     asserted = "".join(f'_Static_assert({one}, "{one}");\n' for one in expressions)
     program = f'#include "slm_native.h"\n#include "attention.h"\n{asserted}'
     command = ["cc", "-std=gnu11", "-fsyntax-only", f"-I{SOURCES}", "-x", "c", "-"]
@@ -62,7 +62,7 @@ def test_constants_have_the_same_values() -> None:
 
 
 class OtherRow(ctypes.Structure):
-    """`struct slm_row` with two fields in each other's place."""
+    """`struct slm_row` with two fields swapped."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("start", "num_tokens", "num_logits", "reserved")),

@@ -1,4 +1,4 @@
-"""Tensors whose pages go back to the system."""
+"""Tensors whose pages are returned to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native runner computes what transformers computes."""
+"""The native runner gives the same results as transformers."""
 
 from __future__ import annotations
 

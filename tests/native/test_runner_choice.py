@@ -1,4 +1,4 @@
-"""Which runner a model gets, and what happens where the native one cannot be had."""
+"""Which runner a model gets, also if the native one is not available."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _missing(*_: Any, **__: Any) -> NativeRunner:
 
 
 class OnAccelerator:
-    """A model that says it is on a device which this machine need not have; it is on the CPU."""
+    """A model on the CPU that claims to be on another device."""
 
     class Device:
         type = "cuda"
@@ -158,7 +158,7 @@ class OnAccelerator:
 
 
 def choose_on_accelerator(model: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[type, str]:
-    """The choice for a model on an accelerator, where the runners compute on the CPU."""
+    """Return the choice for a model on an accelerator; the runners compute on the CPU."""
     make_device_runner, make_check = runner_choice.DeviceRunner, runner_choice.RunnerCheck
     make_general = runner_choice.TransformersRunner
     monkeypatch.setattr(runner_choice, "default_kv_bytes", lambda _: 1 << 20)

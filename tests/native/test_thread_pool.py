@@ -1,4 +1,4 @@
-"""Every task of every phase is done once, and after all of the phase before it, by any number of threads."""
+"""Any number of threads do every task of every phase once, after all tasks of the phase before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `pip install -e .[worker,dev]` reads."""
+"""The package's metadata, which `pip install -e .[worker,dev]` reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Message:
 
 
 def required(metadata: Message, extra: str = "") -> set[str]:
-    """The name and version of each package that an install with the extra brings in by itself."""
+    """The name and version of each package that the extra requires."""
     wanted = map(Requirement, metadata.get_all("Requires-Dist", []))
     return {plain(one) for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})}
 

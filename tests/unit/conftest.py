@@ -22,7 +22,7 @@ FORBIDDEN = {
 
 @pytest.fixture(scope="session")
 def _audited() -> list[str]:
-    """What happened of that which is forbidden; Python's audit hooks cannot be removed again."""
+    """Records forbidden actions; Python's audit hooks cannot be removed."""
     seen: list[str] = []
 
     def note(event: str, args: tuple[object, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The documents are complete, and their links resolve: a new setting, route or error code needs its line."""
+"""The documents are complete, and their links resolve: each setting, route and error code is in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
 PAGES = sorted(
     [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "clients").glob("*.md")]
 )
-HISTORY = {"CHANGELOG.md", "log.md"}  # they name files that are gone
+HISTORY = {"CHANGELOG.md", "log.md"}  # they name deleted files
 TEST_NAME = re.compile(r"`(test_\w+)`")
 PATH = re.compile(r"`((?:api|benchmarks|common|deploy|SLMInit|tests|worker)/[\w./-]+\.\w+)`")
 
@@ -29,7 +29,7 @@ def prose(page: Path) -> str:
 
 
 def links(page: Path) -> list[str]:
-    """The targets of its links and pictures that lead to files here."""
+    """The targets of its links and pictures that are files here."""
     targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
@@ -47,7 +47,7 @@ def is_broken(page: Path, target: str) -> bool:
 
 
 def setting_rows() -> list[str]:
-    """The table as the settings want it."""
+    """The table as it should be for the settings."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`".replace(f"{ROOT}/", "")

@@ -1,4 +1,4 @@
-"""docs/observability.md names every metric that there is, with its type and labels, and no other."""
+"""docs/observability.md names exactly the existing metrics, with their types and labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def redis() -> Iterator[Redis]:
 
 
 def used_instruments() -> Instruments:
-    """A worker's, each with a series."""
+    """A worker's metrics, each with a series."""
     made = Instruments()
     made.registry.register(EngineGauges(lambda: fake_engine(Outputs()), lambda: {"base": 1}))
     for counter in (made.prompt_tokens, made.generation_tokens):

@@ -13,7 +13,7 @@ SCRIPTS = sorted((Path(keys.__file__).parent / "lua").glob("*.lua"))
 _ARGUMENTS = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
 _OPERAND = rf"(?:'[^']*'|[A-Za-z_][\w.]*(?:{_ARGUMENTS}|\[[^\]]*\])*)"
 _KEY = re.compile(rf"'slm:[^']*'(?:\s*\.\.\s*{_OPERAND})*")
-_SHORTHANDS = {  # the scripts' functions that build keys, and what they build
+_SHORTHANDS = {  # the scripts' functions that build keys, and their results
     rf"\bjob_key{_ARGUMENTS}": "'slm:job:' .. id",
     rf"\bfile_key{_ARGUMENTS}": "'slm:file:' .. id",
     rf"\bwebhooks_key{_ARGUMENTS}": "'slm:webhooks:due:' .. owner",
@@ -25,7 +25,7 @@ _ANY_OF_A_LANE = "slm:lane:*:*"  # built from a loop's variable
 
 
 def table() -> set[str]:
-    """The names that the docstring lists; what varies is `*`."""
+    """The names that the docstring lists; `*` replaces variable parts."""
     names = re.findall(r"^slm:\S+", keys.__doc__ or "", re.MULTILINE)
     return {re.sub(r"<[^>]*>|\.\.\.", "*", name) for name in names}
 
@@ -47,15 +47,15 @@ def in_all_scripts() -> set[str]:
 
 
 def in_python() -> set[str]:
-    """What the functions and constants of `keys` build."""
+    """The results of the functions and constants of `keys`."""
     functions = [one for _, one in inspect.getmembers(keys, inspect.isfunction) if one.__module__ == keys.__name__]
     built = {function(*("*" for _ in inspect.signature(function).parameters)) for function in functions}
     constants = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
-    return built | constants - {keys.PREFIX, keys.RATES}  # which are only beginnings
+    return built | constants - {keys.PREFIX, keys.RATES}  # which are only prefixes
 
 
 def is_one_of(row: str, name: str) -> bool:
-    """Whether the name can be the row's: a part of it that varies can be any."""
+    """Whether the name matches the row, whose variable parts can be anything."""
     parts, found = row.split(":"), name.split(":")
     return len(parts) == len(found) and all(given in ("*", part) for part, given in zip(parts, found, strict=True))
 

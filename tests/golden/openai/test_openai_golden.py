@@ -96,7 +96,7 @@ def test_response_in_the_background(api: Api) -> None:
     begun = api.client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
     check("response_queued.json", begun)
     url = f"/v1/responses/{begun.json['id']}?stream=true"
-    api.client.get(url).get_data()  # once it has ended, no place in line comes between
+    api.client.get(url).get_data()  # after its end, no queue position comes in between
     check("response_resumed.sse", api.client.get(f"{url}&starting_after=6"))
 
 

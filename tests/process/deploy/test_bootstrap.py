@@ -26,7 +26,7 @@ def requirements(tmp_path: Path) -> Path:
 
 
 class Environment:
-    """A folder that looks like an environment; its interpreter notes what pip is asked to install."""
+    """A folder that looks like an environment; its interpreter records what pip should install."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_created_gives_one_line(requirements: Path) -> N
 def test_an_incomplete_environment_is_created_again(
     requirements: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...]
 ) -> None:
-    """With the mark, or as an older version left it: made, and without its pip."""
+    """With the mark, or as an older version left it: without its pip."""
     for name in left:
         (environment.folder / name).touch()
     debris = environment.folder / "lib" / "python3.99" / "site-packages" / "half"
@@ -133,7 +133,7 @@ def test_an_incomplete_environment_is_created_again(
 
 
 def test_files_that_are_not_ours_are_kept(requirements: Path, environment: Environment) -> None:
-    """Somebody may have made `.venv`, with a torch of their own in it."""
+    """A user may have made `.venv`, with another torch in it."""
     theirs = environment.folder / "theirs"
     theirs.touch()
     ensure([requirements], environment.folder)
@@ -156,7 +156,7 @@ def test_pip_keeps_the_users_index_but_not_the_users_target(
 
 @pytest.fixture
 def current_environment(tmp_path: Path) -> Path:
-    """An environment whose pip is real: the one that runs the tests."""
+    """An environment with a real pip: the one that runs the tests."""
     folder = tmp_path / "env"
     (folder / "bin").mkdir(parents=True)
     python = folder / "bin" / "python"

@@ -38,7 +38,7 @@ FRAMES = [
 
 
 class DocumentedServer(ThreadingHTTPServer):
-    """Answers as the documentation says. A test changes one attribute to have it break a promise."""
+    """Answers as documented. A test changes one attribute to break a guarantee."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f": beat\n\nid: {number}\ndata: {json.dumps(frame)}\n\n".encode())
 
     def _accepted(self, body: bytes) -> dict[str, Any] | None:
-        """The request if it is a good one; a bad one is refused by the name of the field."""
+        """Return a valid request; an invalid one is refused with the name of the field."""
         try:
             request: dict[str, Any] = json.loads(body)
         except ValueError:
@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(body).encode())
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def server() -> Iterator[DocumentedServer]:
 
 
 def failed_checks(server: DocumentedServer) -> list[str]:
-    """The names of the checks that the server does not pass."""
+    """Return the names of the checks that the server fails."""
     said: list[str] = []
     is_good = check_server(server.url, "What is the capital of France?", said.append)
     failed = [line.split()[1] for line in said if line.startswith("FAILED")]

@@ -141,7 +141,7 @@ def test_no_command_line_and_no_environment_contains_the_password(services: dict
 
 
 def test_flower_requires_a_login_that_the_operator_sets(services: dict[str, Any]) -> None:
-    """Empty means that nobody gets in: tests/integration/test_flower.py."""
+    """Empty means that nobody can log in: tests/integration/test_flower.py."""
     assert services["flower"]["environment"] == {"FLOWER_BASIC_AUTH": "${FLOWER_BASIC_AUTH:-}"}
     assert services["flower"]["ports"] == ["127.0.0.1:5555:5555"]
 
@@ -202,7 +202,9 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
 def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any]) -> None:
     assert services["api"]["ports"] == ["${SLM_HOST:-127.0.0.1}:${SLM_PORT:-5000}:5000"]
     assert all(port.startswith("127.0.0.1:") for port in services["flower"]["ports"])
-    assert services["api"]["environment"]["SLM_PUBLISHED_HOST"] == "${SLM_HOST:-127.0.0.1}"  # it knows who may come
+    assert (
+        services["api"]["environment"]["SLM_PUBLISHED_HOST"] == "${SLM_HOST:-127.0.0.1}"
+    )  # it knows the published address
     assert not any("ports" in services[name] for name in ("redis", "worker", "model"))
 
 
@@ -213,7 +215,7 @@ def test_a_stopping_container_has_time_to_drain_before_it_is_killed(services: di
 
 
 def test_workers_can_be_scaled(services: dict[str, Any]) -> None:
-    """Celery needs unique names: %h is the container's own, as long as nobody sets one for all."""
+    """Celery needs unique names: %h is the container's host name, unless it is set."""
     assert "%h" in stack.worker()[stack.worker().index("--hostname") + 1]
     assert not {"hostname", "container_name", "ports"} & services["worker"].keys()
 

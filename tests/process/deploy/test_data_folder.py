@@ -1,4 +1,4 @@
-"""The data folder: one start at a time, private, and free again whatever became of the last start."""
+"""The data folder: one start at a time, private, and free again however the last start ended."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_processes_of_a_killed_start_get_time_to_end(tmp_path: Path) -> None
 
 @contextmanager
 def holding(descriptor: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that inherited the descriptor, with one below it that did not, and that heeds no SIGTERM."""
+    """A process that inherited the descriptor, with a child that did not and that ignores SIGTERM."""
     code = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -95,7 +95,7 @@ def test_processes_that_cannot_be_ended_keep_the_folder(tmp_path: Path, monkeypa
     killed = claim_data_dir(tmp_path)
     os.close(killed.own)
     with pytest.raises(PreflightError, match="Processes of an earlier start"):
-        claim_data_dir(tmp_path)  # this very process has the lock, and does not kill itself
+        claim_data_dir(tmp_path)  # this process has the lock, and does not kill itself
     os.close(killed.inherited)
 
 
@@ -111,7 +111,7 @@ def test_a_running_server_reports_the_address_of_its_redis(tmp_path: Path) -> No
     claim.release()
     assert announced_redis(tmp_path) is None
     claim_data_dir(tmp_path).release()
-    assert announced_redis(tmp_path) is None  # what the last server said is no address of this one
+    assert announced_redis(tmp_path) is None  # the last server's address is not this one's
 
 
 def test_the_address_for_celery_is_in_a_file_that_only_this_user_can_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command that makes API keys, on a data folder of its own."""
+"""The command that creates API keys, with its own data folder."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_keys_can_be_made_before_the_server_starts(own_folder: Path, capsys: pyt
     command = Command(capsys)
     command("create", "--name", "bob")
     assert "bob" in command("list")  # another Redis process, the same data
-    claim_data_dir(own_folder).release()  # nothing was left running
+    claim_data_dir(own_folder).release()  # nothing still runs
 
 
 def test_a_running_servers_own_redis_is_used(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What answers at our address counts as ours only if it is our process."""
+"""A server at our address counts as ours only if it is our process."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Healthy(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Where this very process answers as an API does."""
+    """The address of a server in this process that answers as an API does."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -1,4 +1,4 @@
-"""The embedded Redis: who can reach it, and that two starts never meet."""
+"""The embedded Redis: who can reach it, and that two starts never share one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAIRS = 10
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, as far as this process is concerned."""
+    """The temporary folder of this process."""
     folder = Path(tempfile.mkdtemp(prefix="t"))  # short: a test's own folder would be too long for a socket
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
@@ -76,7 +76,7 @@ def test_a_path_too_long_for_a_socket_gets_a_private_folder_elsewhere(temporary:
 
 
 def test_a_data_folder_that_others_can_enter_has_no_socket(data_folder: Path, temporary: Path) -> None:
-    data_folder.chmod(0o755)  # as on a file system that keeps no rights
+    data_folder.chmod(0o755)  # as on a file system without permissions
     assert socket_path(data_folder).parent.parent == temporary
     assert socket_path(data_folder).parent != data_folder
 
@@ -111,7 +111,7 @@ def test_a_socket_left_by_a_killed_server_does_no_harm(data_folder: Path) -> Non
 
 @contextmanager
 def create_key(data_dir: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    """The command that makes a key, and starts a Redis of the data folder's own for it."""
+    """The command that creates a key, and starts the data folder's Redis for it."""
     command = [sys.executable, "-m", "deploy.keys", "create", "--name", name]
     env = os.environ | {"SLM_DATA_DIR": str(data_dir)}
     yield subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -140,7 +140,7 @@ def test_ten_pairs_of_simultaneous_starts_never_share_a_redis(tmp_path: Path) ->
 
 @contextmanager
 def strangers_redis(path: Path, folder: Path) -> Iterator[int]:
-    """A Redis without a password that somebody started at that socket; its process id."""
+    """Start a Redis without a password at that socket; yields its process id."""
     folder.mkdir()
     where = ("--port", "0", "--unixsocket", path, "--dir", folder, "--save", "")
     with subprocess.Popen([find_server(), *where], stdout=subprocess.DEVNULL) as process:

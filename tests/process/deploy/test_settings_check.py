@@ -1,4 +1,4 @@
-"""The check before the installation agrees with the one that is possible afterwards."""
+"""The check before the installation agrees with the one after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.setup.settings_check import check_settings, setting_fields
 
 NUMBERS = ["0", "1", "-1", "+1", "5000", "65536", "1.0", "1.5", "0.4", "999999999", "inf"]
 WORDS = ["many", "true", "TRUE", "maybe", "auto", "cpu", "everysec", "INFO", "info", "text", "x"]
-LATER = ["1e3", "1_000", "nan"]  # what it leaves to the real check
+LATER = ["1e3", "1_000", "nan"]  # left to the real check
 CHECKED = ("int", "float", "bool", "Literal")
 
 

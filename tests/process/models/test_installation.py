@@ -1,4 +1,4 @@
-"""A model's folder appears whole or not at all, and is made once."""
+"""A model's folder appears complete or not at all, and is made once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API in this process, as its unit tests have it."""
+"""The fixtures of the API's unit tests."""
 
 from __future__ import annotations
 

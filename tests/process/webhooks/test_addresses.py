@@ -1,4 +1,4 @@
-"""Which addresses are public, in all the ways they can be written."""
+"""Which addresses are public, in all forms in which they can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Webhooks are delivered at least once, tried again a few times, and what becomes of them can be seen."""
+"""Webhooks are delivered at least once and retried a few times, and their state can be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARAMS = GenerateParams("Hi", SamplingParams(seed=1)).to_dict()
 
 
 class Mailbox:
-    """In place of a sender: keeps what was posted, and fails as often as it was told to."""
+    """Replaces a sender: keeps the messages, and fails the given number of times."""
 
     def __init__(self) -> None:
         self.posted: list[tuple[str, Mapping[str, str], bytes]] = []
@@ -45,7 +45,7 @@ class Mailbox:
 
 
 class Site:
-    """An API, and what delivers for it."""
+    """An API and its deliverer."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -53,11 +53,11 @@ class Site:
         self.deliverer = self.new_deliverer()
 
     def new_deliverer(self, key: bytes | None = b"k" * 24) -> Deliverer:
-        """As another process has one."""
+        """A deliverer of another process."""
         return Deliverer(WebhookQueue(self.api.redis, job_ttl_s=TTL_S), self.view, self.mailbox, key=key)  # type: ignore[arg-type]
 
     def deliver(self, deliverer: Deliverer | None = None) -> int:
-        """Make the attempts that are due, to their end; returns how many there were."""
+        """Make all attempts that are due; returns how many there were."""
         attempts = (deliverer or self.deliverer).start_due()
         for attempt in attempts:
             attempt.join(PATIENCE_S)
@@ -202,7 +202,7 @@ def test_a_long_error_is_cut(site: Site) -> None:
 
 
 class Hanging:
-    """In place of a sender: whoever posts to a host of these waits until the test lets go."""
+    """Replaces a sender: a message to one of the hosts waits until the test releases it."""
 
     def __init__(self, *hosts: str) -> None:
         self.posted: list[str] = []
@@ -232,7 +232,7 @@ def hanging(site: Site, monkeypatch: pytest.MonkeyPatch) -> Hanging:
 
 
 def end_many(site: Site, count: int, url: str, owner: str = "anonymous") -> None:
-    """Jobs of an owner that have ended; `{}` in the URL is their number."""
+    """Create ended jobs of an owner; `{}` in the URL is their number."""
     store = JobStore(site.api.redis, lambda _: None, job_ttl_s=TTL_S)
     for number in range(count):
         options = JobOptions(webhook_url=url.format(number))
@@ -280,14 +280,14 @@ def test_the_owner_with_the_fewest_attempts_comes_next(site: Site, hanging: Hang
 
 
 def test_the_end_of_an_attempt_makes_room_immediately(site: Site) -> None:
-    """Not with the next look, a second later: a hundred messages to one receiver go eight at a time."""
+    """Not only with the next check, a second later: a hundred messages to one receiver go eight at a time."""
     end_many(site, 2 * SHARES.receiver, URL)
     assert site.deliver() == SHARES.receiver
     assert site.deliverer._has_room.is_set()
     assert site.deliver() == SHARES.receiver
 
 
-# -- what is refused at once -------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_secret_a_url_is_refused(start_api: StartApi) -> None:

@@ -1,4 +1,4 @@
-"""One POST to a stranger: what counts as delivered, and what cannot be made of it."""
+"""One POST to a receiver: what counts as delivered, and how failures are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Talk = Callable[[socket.socket, bytes], None]
 
 
 class Receiver:
-    """A server of one connection: reads a request to its end, then talks as the test wants."""
+    """A server for one connection: reads a whole request, then sends what the test wants."""
 
     def __init__(self, talk: Talk, *, reads: bool = True) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ class Receiver:
 
     def __exit__(self, *_: object) -> None:
         self.is_done.set()
-        with suppress(OSError):  # it waits for a connection that did not come
+        with suppress(OSError):  # it waits for a connection that never came
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         self._thread.join(TIMEOUT_S)
         self._listener.close()
@@ -114,7 +114,7 @@ def test_an_unknown_name_is_a_temporary_failure(sender: Sender) -> None:
 
 
 def test_a_slow_receiver_is_cut_off() -> None:
-    """Each byte comes long before a socket's time-out would."""
+    """Each byte arrives long before a socket's timeout."""
     receiver: Receiver
 
     def drip(connection: socket.socket, _: bytes) -> None:
@@ -140,7 +140,7 @@ def test_a_silent_receiver_is_cut_off() -> None:
 
 @contextmanager
 def names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[list[str]]:
-    """A resolver with one answer per question; gives the names that were asked for."""
+    """A resolver with one answer per query; yields the requested names."""
     asked: list[str] = []
     left = list(answers)
 

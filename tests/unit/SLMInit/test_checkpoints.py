@@ -1,4 +1,4 @@
-"""From which checkpoint a run may go on."""
+"""From which checkpoint a run may continue."""
 
 from __future__ import annotations
 

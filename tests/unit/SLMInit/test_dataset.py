@@ -1,4 +1,4 @@
-"""Reading the instruction dataset: what is taken, and what the error says of what is not."""
+"""Reading the instruction dataset: which lines are accepted, and what the errors say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration adapter that is shipped: small, complete, and made from the data that is shipped beside it."""
+"""The shipped demonstration adapter: small, complete, and trained on the shipped data."""
 
 from __future__ import annotations
 

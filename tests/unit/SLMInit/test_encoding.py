@@ -1,4 +1,4 @@
-"""From pairs to ids and labels: what the model sees, and what of it counts in the loss."""
+"""From pairs to ids and labels: what the model sees, and which tokens count in the loss."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture
 def start_api(redis: Redis) -> Iterator[StartApi]:
-    """Start an API with a script for its worker and settings of the test's own."""
+    """Start an API with a script for its worker and the test's settings."""
     with ExitStack() as stack:
 
         def start(script: Script = STORY, **settings: Any) -> Api:
@@ -59,7 +59,7 @@ def _find_nobody(*_: object, **__: object) -> NoReturn:
 
 @pytest.fixture
 def shared_api(_lasting_api: Api) -> Api:
-    """One API for the tests of a file that do not mind what the others left: making one takes 20 ms."""
+    """One API for tests that do not depend on each other's state: creating one takes 20 ms."""
     _lasting_api.worker.beat()  # however long the others took
     return _lasting_api
 
@@ -67,7 +67,7 @@ def shared_api(_lasting_api: Api) -> Api:
 def frames(text: str) -> list[tuple[int, dict[str, Any]]]:
     """The numbered frames of a stream as (id, data); fails on anything that is neither a frame nor a comment.
 
-    What has no number tells of a queue position.
+    A frame without a number is a queue position.
     """
     found = []
     for block in text.removesuffix("\n\n").split("\n\n"):

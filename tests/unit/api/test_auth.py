@@ -75,7 +75,7 @@ def test_nothing_is_public_but_health_and_the_pages(api: Api) -> None:
     app = api.client.application
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     public = {endpoint for endpoint in endpoints if access_of(app, endpoint) is Access.PUBLIC}
-    asks_by_itself = {"metrics.show_metrics"}  # tells a little while nobody's key can be looked up
+    asks_by_itself = {"metrics.show_metrics"}  # shows little while no key can be looked up
     pages = {"static", "pages.index", "pages.docs", "reference.document"}
     assert public - asks_by_itself == pages | {"health.healthz", "health.readyz"}
 
@@ -197,7 +197,7 @@ def test_a_key_is_enough_whatever_the_pages_origin(guarded: Guarded) -> None:
 def test_a_server_without_keys_serves_other_machines_only_if_it_is_configured_to(
     start_api: StartApi, settings: dict[str, Any], status: int
 ) -> None:
-    """Also one whose keys got lost."""
+    """Even if its keys were lost."""
     assert start_api(**settings).client.get("/slm/info").status_code == status
 
 
@@ -342,7 +342,7 @@ def test_requests_over_the_rate_are_refused_and_say_when_to_try_again(guarded: G
         assert answer.headers["X-RateLimit-Limit"] == "2"
         assert answer.headers["X-RateLimit-Remaining"] == remaining
         assert abs(int(answer.headers["X-RateLimit-Reset"]) - time.time()) <= 62
-    assert guarded.ask("ann", "GET", "/slm/jobs").status_code == 200  # looking is free
+    assert guarded.ask("ann", "GET", "/slm/jobs").status_code == 200  # reading is free
     assert guarded.generate("bob").status_code == 200
     assert "X-RateLimit-Limit" not in guarded.generate("bob").headers
 

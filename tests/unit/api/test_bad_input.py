@@ -1,4 +1,4 @@
-"""What is refused, and how: 400 with a message that names the field and says what would be right."""
+"""Wrong input is refused with 400 and a message that names the field and says what would be right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def api(shared_api: Api) -> Api:
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """A JSON object of so many levels."""
+    """A JSON object of that many levels."""
     found: dict[str, Any] = {}
     for _ in range(levels - 1):
         found = {"items": found}
@@ -141,7 +141,7 @@ def cases(table: dict[str, list[Any]]) -> list[Any]:
 
 
 def wrong_values() -> dict[str, list[Any]]:
-    """The cases of every field, and those that are wrong in all fields where they are not right."""
+    """The cases of every field, and values that are wrong in all fields that do not accept them."""
     return {field: [one for one in WRONG_EVERYWHERE if one not in RIGHT[field]] + WRONG[field] for field in WRONG}
 
 
@@ -300,7 +300,7 @@ MANY = 10_000
     ],
 )
 def test_only_the_reported_wrong_values_are_looked_at(schema: type[Strict], fields: dict[str, Any]) -> None:
-    """A list of half a million of them kept the API busy for seconds."""
+    """A list of half a million of them once kept the API busy for seconds."""
     with pytest.raises(ValidationError) as refused:
         schema.model_validate(fields)
     assert refused.value.error_count() < 10

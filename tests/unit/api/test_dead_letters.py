@@ -18,7 +18,7 @@ PATIENCE_S = 20.0
 
 
 class PoisonousOnce:
-    """A script: say nothing for the first job, as a worker that is about to die; answer every other."""
+    """A script: emit nothing for the first job, as a worker that is about to die; answer all others."""
 
     def __init__(self) -> None:
         self._poisonous: str | None = None
@@ -30,7 +30,7 @@ class PoisonousOnce:
 
 
 def kill_worker(api: Api, job_id: str) -> None:
-    """Let the lease of the job's worker run out."""
+    """Let the lease of the job's worker expire."""
     deadline = time.monotonic() + PATIENCE_S
     while api.redis.zscore(keys.leases("generate"), job_id) is None:
         assert time.monotonic() < deadline
@@ -46,7 +46,7 @@ def api(start_api: StartApi) -> Api:
 
 @pytest.fixture
 def poisonous(api: Api) -> str:
-    """A job in quarantine."""
+    """A dead letter."""
     job_id = api.submit(prompt="poison", seed=7, priority="bulk", ttl=60, timeout=30)
     for _ in range(MAX_CRASHES):
         kill_worker(api, job_id)

@@ -1,4 +1,4 @@
-"""One JSON shape for every failure, and an id under which to find it in the log."""
+"""One JSON shape for every failure, with an id to find it in the log."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_the_job_options_reach_the_store(api: Api) -> None:
 
 def test_bulk_jobs_wait_for_interactive_ones(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    for _ in range(3):  # two slots and one wake-up message ahead
+    for _ in range(3):  # two run, and one wake-up message is ahead
         api.submit()
     bulk, interactive = api.submit(priority="bulk"), api.submit()
     assert [api.job(job_id)["position"] for job_id in (interactive, bulk)] == [1, 2]
@@ -214,7 +214,7 @@ def test_without_a_worker_the_refusal_comes_at_once(api: Api) -> None:
 
 def test_a_full_queue_refuses(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled, max_queue=1)
-    for _ in range(4):  # two slots, one wake-up message ahead, one in the queue
+    for _ in range(4):  # two run, one wake-up message is ahead, one in the queue
         api.submit()
     answer = api.generate()
     assert (answer.status_code, answer.json["code"]) == (503, "queue_full")

@@ -1,4 +1,4 @@
-"""What every answer tells browsers, and how much a client may send."""
+"""The security headers of every answer, and limits of requests."""
 
 from __future__ import annotations
 

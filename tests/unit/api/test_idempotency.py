@@ -41,7 +41,7 @@ def test_a_repeat_gets_the_first_requests_job(api: Api, path: str, body: dict[st
     assert first.status_code in (200, 202)
     assert "Idempotency-Replayed" not in first.headers
     job_id = first.headers["X-Job-Id"]
-    api.finish(job_id)  # also when it has ended
+    api.finish(job_id)  # even after it has ended
     again = post(api, path, body)
     assert again.status_code == first.status_code
     assert again.headers["Idempotency-Replayed"] == "true"
@@ -67,7 +67,7 @@ def test_a_repeat_gets_the_jobs_present_state(api: Api) -> None:
 
 
 def test_a_repeat_waits_for_a_running_job(start_api: StartApi) -> None:
-    """The first client's connection broke: its request is still here."""
+    """The first client's connection broke, but its request still exists."""
     go_on = threading.Event()
 
     def script(play: Play) -> None:

@@ -52,7 +52,7 @@ def test_a_running_job_shows_its_text_so_far(start_api: StartApi) -> None:
 
 def test_a_queued_job_shows_its_queue_position(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    jobs = [api.submit() for _ in range(5)]  # two slots, one wake-up message ahead, two in the queue
+    jobs = [api.submit() for _ in range(5)]  # two run, one wake-up message is ahead, two in the queue
     assert [api.job(job_id)["position"] for job_id in jobs[3:]] == [1, 2]
     waiting = api.job(jobs[4])
     assert (waiting["status"], waiting["attempt"], waiting["started_at"]) == ("queued", 0, None)
@@ -124,7 +124,7 @@ def test_the_list_is_newest_first_and_short(api: Api) -> None:
 
 
 def test_the_list_does_not_read_the_jobs_bodies(api: Api) -> None:
-    """A thousand prompts of a megabyte would come from Redis for nothing."""
+    """A thousand prompts of a megabyte would be read from Redis for nothing."""
     api.generate(prompt="x" * 1000)
     [listed] = JobStore(api.redis, lambda _: None, job_ttl_s=60).newest(10)
     assert (listed.state, listed.params, listed.result) == ("succeeded", {}, None)

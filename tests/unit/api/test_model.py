@@ -57,7 +57,7 @@ def test_info_describes_a_worker_with_a_loaded_model(api: Api) -> None:
 
 def test_info_counts_waiting_and_running_jobs(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    for _ in range(5):  # two slots, one wake-up message ahead, two in the queue
+    for _ in range(5):  # two run, one wake-up message is ahead, two in the queue
         api.submit()
     assert api.client.get("/slm/info").json["queue"]["waiting"] == 2
 

@@ -135,10 +135,10 @@ WRONG: dict[str, tuple[Json, dict[str, list[Any]]]] = {
 
 
 def is_beyond_json_schema(field: str, value: Any) -> bool:
-    """What is wrong with the value is nothing that JSON Schema can say.
+    """Whether JSON Schema cannot express what is wrong with the value.
 
-    Halves of characters, the depth and the length of what is in a value, a bound that another field sets; and a line's
-    end behind a number, which Python's `$` passes over.
+    Lone surrogates, the depth and the length of nested values, a bound that another field sets; and a line
+    end after a number, which Python's `$` ignores.
     """
     text = json.dumps(value)
     return (
@@ -211,7 +211,7 @@ def schema_of(document: Json, schema: Json) -> Draft202012Validator:
 
 
 def contents(document: Json) -> Iterator[tuple[str, str, Json]]:
-    """Every body of a request or an answer: where, its media type, its media type object."""
+    """Every body of a request or an answer: its location, media type and media type object."""
     for method, path, operation in operations(document):
         parts = [operation.get("requestBody", {}), *operation["responses"].values()]
         for media_type, content in itertools.chain.from_iterable(part.get("content", {}).items() for part in parts):
@@ -239,7 +239,7 @@ def test_the_example_of_a_body_works(start_api: StartApi, operation_id: str) -> 
 
 
 def as_sent(api: Api, media_type: str, example: Json) -> Json:
-    """The example, with the names of a model and a file that are there."""
+    """The example with the names of an existing model and file."""
     if media_type == "multipart/form-data":
         return {"data": example | {"file": (io.BytesIO(example["file"].encode()), "a.jsonl")}}
     known: Json = {"model": MODEL} if "model" in example else {}

@@ -1,4 +1,4 @@
-"""Files of others are the published ones, and browsers may keep them."""
+"""Vendored files are the published ones, and browsers may cache them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One hash for what a model's files hold."""
+"""One hash of the contents of a model's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only the settings, and what any program needs, reach our processes."""
+"""Only the settings, and variables that any program needs, reach our processes."""
 
 from __future__ import annotations
 

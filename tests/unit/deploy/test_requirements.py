@@ -22,7 +22,7 @@ def lines(file: Path) -> list[str]:
 
 
 def pinned(file: Path) -> list[Requirement]:
-    """The requirements of the file and of all that it includes."""
+    """The requirements of the file and of those that it includes."""
     included = _with_includes(file) - {CONSTRAINTS}
     return [Requirement(line) for part in sorted(included) for line in lines(part)]
 
@@ -33,7 +33,7 @@ def constraints() -> dict[str, str]:
 
 
 def needed_by(requirement: Requirement) -> Iterator[Requirement]:
-    """What the installed distribution asks for on this machine."""
+    """The requirements of the installed distribution on this machine."""
     for text in importlib.metadata.requires(requirement.name) or []:
         wanted = Requirement(text)
         extras = requirement.extras or {""}
@@ -42,7 +42,7 @@ def needed_by(requirement: Requirement) -> Iterator[Requirement]:
 
 
 def closure(requirements: list[Requirement]) -> set[str]:
-    """The canonical names of everything that an installation of `requirements` brings in."""
+    """The canonical names of all packages that an installation of `requirements` installs."""
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = list(requirements)
     while waiting:

@@ -55,7 +55,7 @@ def memory_of(redis: EmbeddedRedis) -> int:
 
 
 def test_redis_respects_its_memory_limit(tmp_path: Path) -> None:
-    """Without a limit a few clients could have the machine swap, or the system end the server."""
+    """Without a limit a few clients could make the machine swap, or the system end the server."""
     usual = make_stack(tmp_path).redis
     assert usual is not None
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""What the console shows of the set-up."""
+"""The set-up's output on the console."""
 
 from __future__ import annotations
 

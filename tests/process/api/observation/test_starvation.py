@@ -1,4 +1,4 @@
-"""A process that does not get to run says so, instead of blaming Redis."""
+"""A process without enough CPU time reports that, instead of blaming Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.api.conftest import StartApi
 
 
 class Clock:
-    """Stands still unless somebody moves it."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0

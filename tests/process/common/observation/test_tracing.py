@@ -1,4 +1,4 @@
-"""A request's way as one trace: the API, the wait in the queue, the worker, the first token."""
+"""A request as one trace: the API, the wait in the queue, the worker, the first token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GGUF file as the base model computes what the same weights in safetensors compute."""
+"""A GGUF file as the base model gives the same results as the same weights in safetensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training prompt as a chat template: what `apply_chat_template` makes of it."""
+"""The training prompt as a chat template, rendered by `apply_chat_template`."""
 
 from __future__ import annotations
 

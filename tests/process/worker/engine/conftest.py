@@ -1,4 +1,4 @@
-"""Engines, as the engine's unit tests have them."""
+"""The fixtures of the engine's unit tests."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def read(constraint: C, text: str) -> C:
 
 
 def takes(constraint: TokenConstraint, text: str) -> bool:
-    """Whether the text is an answer: it may stand there, and the answer may end behind it."""
+    """Whether the text is a complete answer: every token is allowed, and the answer may end after it."""
     for token_id in text.encode():
         if is_complete(constraint) or token_id not in allowed(constraint):
             return False
@@ -120,7 +120,7 @@ def takes(constraint: TokenConstraint, text: str) -> bool:
     return is_complete(constraint) or EOS in allowed(constraint)
 
 
-# What fits
+# Allowed answers
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_client_cannot_set_the_librarys_options() -> None:
         compiled(schema({"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}))
 
 
-# What cannot be used
+# Unusable grammars
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_grammar_that_becomes_too_complex_midway_is_abandoned() -> None:
 
 
 def test_deep_references_do_not_end_the_process() -> None:
-    """They did: the library follows them by recursion, and the usual stack holds some 500."""
+    """They did once: the library follows them by recursion, and the usual stack is enough for about 500."""
     program = """
 import json
 from tests.process.worker.engine.test_grammar import compiled, schema

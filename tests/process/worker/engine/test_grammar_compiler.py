@@ -33,7 +33,7 @@ HOSTILE = [
     schema({"allOf": [{"type": "integer", "multipleOf": prime} for prime in (997, 991, 983, 977, 971)]}),
     schema({"anyOf": [{"type": "array", "items": {"type": "integer", "multipleOf": 1_000_003}}]}),
 ]
-# The largest that somebody may mean.
+# The largest reasonable grammar.
 LARGE = [
     schema({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1_000)}}),
     schema({"type": "object", "properties": {f"p{n}": {"type": "string", "format": "uri"} for n in range(100)}}),
@@ -78,7 +78,7 @@ def name(grammar: Grammar) -> str:
     return f"{grammar.kind}-{grammar.source[:30]}"
 
 
-# What is followed
+# Following an answer
 
 
 def test_an_answer_is_followed_to_its_end(compiler: GrammarCompiler) -> None:
@@ -114,7 +114,7 @@ def test_a_token_that_the_grammar_forbids_is_refused(compiler: GrammarCompiler) 
 
 
 def test_an_answer_cancelled_immediately_ends_no_other(compiler: GrammarCompiler) -> None:
-    """It did: nobody took the beginning that the process told."""
+    """It did once: nobody read the beginning that the process reported."""
     constraint = compiler.compile(choice("ab", "cd"))
     for _ in range(5):
         compiler.compile(choice("ab", "cd")).close()
@@ -160,7 +160,7 @@ def test_only_the_most_recently_used_grammars_are_kept(helper: Helper, monkeypat
         compiler.compile(regex(f"number {number}"))
 
     deadline = time.monotonic() + PATIENCE_S
-    while len(processes()) > before + 2:  # two that are kept, one in use, and `first` is gone
+    while len(processes()) > before + 2:  # two that are kept and one in use; `first` has ended
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert is_complete(read(in_use, "in use"))
@@ -196,7 +196,7 @@ def test_the_tokens_are_looked_up_at_the_first_grammar_only(helper: Helper) -> N
     assert looked_up == list(range(VOCAB_SIZE))
 
 
-# What costs too much
+# Costly grammars
 
 
 @pytest.mark.parametrize("grammar", HOSTILE, ids=name)
@@ -225,7 +225,7 @@ def test_a_grammar_that_costs_too_much_is_refused_and_costs_the_worker_nothing(
 def test_a_grammar_that_becomes_too_costly_after_some_tokens_ends_only_its_answers(
     compiler: GrammarCompiler, grammar: Grammar, beginning: str
 ) -> None:
-    """In one process with the worker it ended the worker."""
+    """In the worker's own process it would end the worker."""
     good = compiler.compile(choice("left", "right"))
     hostile = compiler.compile(grammar)
     hostile.advance([*beginning.encode()])
@@ -254,7 +254,7 @@ def test_a_refusal_is_remembered(compiler: GrammarCompiler, monkeypatch: pytest.
         with pytest.raises(InvalidRequest, match="to compile") as refusal:
             compiler.compile(regex(LONG))
         assert refusal.value.param == "regex"
-        monkeypatch.setattr(Helper, "fork", None)  # to try again would fail
+        monkeypatch.setattr(Helper, "fork", None)  # a retry would fail
 
 
 def test_a_busy_machine_is_not_blamed_on_the_grammar(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_a_busy_machine_is_not_blamed_on_the_grammar(helper: Helper, monkeypatch
 
     def fork_and_stop(service: str) -> Child:
         child = fork(service)
-        os.kill(child.pid, signal.SIGALRM)  # the clock's limit
+        os.kill(child.pid, signal.SIGALRM)  # the limit by the clock
         return child
 
     monkeypatch.setattr(helper, "fork", fork_and_stop)

@@ -1,4 +1,4 @@
-"""The folder's rules, seen from a fresh process."""
+"""The folder's rules, checked in a fresh process."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(base: Path, tmp_path: Path) -> Path:
-    """A copy of the model that a test may damage."""
+    """A copy of the model, which a test may damage."""
     return Path(shutil.copytree(base, tmp_path / "tiny-llama"))
 
 

@@ -1,4 +1,4 @@
-"""Templates and patterns that came with a model or adapter are programs of strangers: they may not end."""
+"""Templates and patterns of a model or adapter are untrusted programs: they may never end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 HELLO = [{"role": "user", "content": "Hello"}]
 MESSAGES = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 NESTED = "{% for a in range(99999) %}" * 4 + "{% set b = a %}" + "{% endfor %}" * 4
-# Each of them hangs or fills up whoever renders it: only on one message, so that it passes at load.
+# Each of them hangs or uses up memory, but only for one message, so that it passes at load.
 HOSTILE = [
     NESTED,
     "{{ 10**(10**9) }}",
@@ -44,7 +44,7 @@ HOSTILE = [
 
 
 def make_helper() -> Helper:
-    """As a loaded model has it: no child has to import anything."""
+    """As for a loaded model: children do not have to import anything."""
     helper = Helper(SERVICES)
     helper.configure(PROGRAMS, value=True)
     return helper
@@ -158,7 +158,7 @@ def test_nobody_waits_for_the_text_of_a_cancelled_job(helper: Helper) -> None:
 
 @pytest.mark.parametrize("length", [40, 2 * SHORT_TEXT])
 def test_a_text_on_which_the_tokenizer_fails_is_refused(helper: Helper, length: int) -> None:
-    """The library gives up after so many steps through a pattern, with an error that is no `Exception`."""
+    """The library stops after a number of steps through a pattern, with an error that is not an `Exception`."""
     tokenizer = byte_level()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

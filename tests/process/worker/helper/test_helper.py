@@ -39,7 +39,7 @@ def wait_until_gone(pid: int) -> None:
 
 
 def in_thread(call: Callable[[], object]) -> threading.Thread:
-    """Run the call on a thread; it may be given up."""
+    """Run the call on a thread; it may be cancelled."""
 
     def run() -> None:
         with suppress(GivenUp):
@@ -59,7 +59,7 @@ class Gate:
         self._threads: list[threading.Thread] = []
 
     def fill(self, helper: Helper, count: int) -> None:
-        """Have so many children wait, and come back when all do."""
+        """Make that many children wait, and return when all do."""
 
         def wait() -> None:
             self.passed.append(helper.call("wait_at_gate", str(self._folder), PLENTY))
@@ -228,7 +228,7 @@ def test_closing_lets_running_requests_finish_and_leaves_no_process(helper: Help
 
 
 def test_the_helper_ends_with_its_worker() -> None:
-    """Also when that is killed while a child computes."""
+    """Even if the worker is killed while a child computes."""
     program = """
 import threading, time
 from tests.process.worker.helper.test_helper import PLENTY, Helper, in_thread

@@ -1,4 +1,4 @@
-"""One owner's requests wait for each other, and nobody waits for them."""
+"""One owner's requests wait for each other, and no other owner waits for them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_waiting_request_starts_when_another_ends() -> None:
 
 @pytest.mark.parametrize(("others", "pause"), [([], PAUSE_ALONE), (["bob"], PAUSE)])
 def test_an_owner_over_its_share_pauses(monkeypatch: pytest.MonkeyPatch, others: list[str], pause: int) -> None:
-    """Longer beside others, whatever they ask for."""
+    """Longer beside other owners, whatever these request."""
     pauses: list[float] = []
     clock = itertools.count(step=0.01)
     monkeypatch.setattr(
@@ -87,7 +87,7 @@ def test_an_owner_over_its_share_pauses(monkeypatch: pytest.MonkeyPatch, others:
         waiting.start()
         wait_for("the third", lambda: limiter._queues["ann"].count == MAX_CONCURRENT + 1, TIMEOUT_S)
     waiting.join(TIMEOUT_S)
-    assert pauses == [pytest.approx(pause * 0.02)]  # the clock was read twice since, once of them for the third
+    assert pauses == [pytest.approx(pause * 0.02)]  # the clock was read twice since then, once for the third
 
 
 def test_short_requests_of_a_lone_owner_do_not_wait() -> None:
@@ -115,7 +115,7 @@ def test_nothing_remains_of_an_owner_without_requests() -> None:
 
 
 def test_requests_that_wait_for_their_jobs_delay_nobody(start_api: StartApi) -> None:
-    """Generations, streams and clients that are slow: only what the API itself does counts."""
+    """Generations, streams and slow clients: only the API's own work counts."""
     go_on = threading.Event()
 
     def script(play: Play) -> None:
@@ -152,7 +152,7 @@ def test_requests_that_wait_for_their_jobs_delay_nobody(start_api: StartApi) -> 
 
 
 def someone_else(api: Api) -> None:
-    """Makes the short requests take turns too."""
+    """Makes the short requests wait for each other too."""
     limiter = api.client.application.extensions["slm"].short_limiter
     with limiter.acquire("someone else"):
         pass
@@ -173,7 +173,7 @@ def someone_else(api: Api) -> None:
 def test_public_and_refused_requests_share_the_time_too(
     start_api: StartApi, redis: Redis, monkeypatch: pytest.MonkeyPatch, path: str, key: str | None
 ) -> None:
-    """Those of an address, while nobody knows who asks."""
+    """The requests of an address, while their owner is not known."""
     client, keys = start_api().client, ApiKeyStore(redis)
     secrets = {"ann": keys.create("ann", Role.USER), "wrong": "slm_wrong", None: ""}
     services = client.application.extensions[EXTENSION]
@@ -188,7 +188,7 @@ def test_public_and_refused_requests_share_the_time_too(
 
 
 def test_requests_without_a_key_leave_half_of_the_time_to_others() -> None:
-    """And is nobody whom an owner who is alone has to make room for."""
+    """And a lone owner does not have to make room for them."""
     limiter = ConcurrencyLimiter(None, only_beside_others=True)
     with taken(limiter, "127.0.0.1"), pytest.raises(RateLimitExceeded), limiter.acquire("127.0.0.1", patience_s=0.01):
         pass

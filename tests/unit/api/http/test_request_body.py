@@ -1,4 +1,4 @@
-"""In which forms a body may come, on every route that takes one."""
+"""The forms of a body, on every route that accepts one."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_an_invalid_id_is_not_found(api: Api, method: str, path: str, name: str)
 
 @pytest.mark.parametrize("form", ["file:{}:lines", "batch:{}:lines", "batch:{}:jobs"])
 def test_part_of_an_object_does_not_count_as_the_object(api: Api, form: str) -> None:
-    """The parts lie under the thing's own key, in other types of Redis."""
+    """The parts are under the object's own key, with other Redis types."""
     kind, _, part = form.partition(":{}")
     api.redis.rpush(f"slm:{form.format('file-1')}", "x")
     assert api.client.get(f"/v1/{'files' if kind == 'file' else 'batches'}/file-1{part}").status_code == 404

@@ -1,4 +1,4 @@
-"""Who reads a job keeps it alive; a job whose readers are gone is cancelled after the grace."""
+"""A reader keeps a job alive; a job without readers is cancelled after the grace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG_S = 3600.0
 
 
 class Redis:
-    """Writes down what it is told."""
+    """Records the reports."""
 
     def __init__(self) -> None:
         self.told: list[dict[str, bool]] = []
@@ -33,7 +33,7 @@ class Redis:
         self.told.append(dict(is_read))
 
     def of(self, job_id: str) -> list[bool]:
-        """What it was told of a job, one by one."""
+        """Return the reports about a job, one by one."""
         return [batch[job_id] for batch in self.told if job_id in batch]
 
 
@@ -75,7 +75,7 @@ def test_the_grace_begins_when_the_last_one_leaves(redis_of_readers: Redis) -> N
     first, second = readers.enter("a", is_known=True), readers.enter("a")
     first.leave(is_over=False)
     first.leave(is_over=False)
-    assert redis_of_readers.told == []  # it was told of as it was entered, a moment ago
+    assert redis_of_readers.told == []  # it was reported on its submission, a moment ago
     second.leave(is_over=False)
     wait_until(lambda: redis_of_readers.of("a") == [False])
     readers.touch("a")
@@ -128,7 +128,7 @@ def test_a_streamed_job_needs_a_reader_and_has_one(start_api: StartApi) -> None:
 def test_attaching_and_polling_count_as_reading(start_api: StartApi, look: str) -> None:
     api = start_api(Play.run_until_cancelled, reader_grace_s=100)
     stream = api.stream()
-    other = start_api(Play.run_until_cancelled, reader_grace_s=100)  # another process, as it were
+    other = start_api(Play.run_until_cancelled, reader_grace_s=100)  # as in another process
     url = stream.headers["Location"]
     api.redis.pexpire(keys.reader(stream.headers["X-Job-Id"]), 5000)
     with other.client.get(look.format(url)):

@@ -1,4 +1,4 @@
-"""What was there already when a reader came, in few frames."""
+"""A late reader gets the existing events in few frames."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_another_event_ends_a_merged_one_and_keeps_its_position() -> None:
 
 
 def test_a_pulse_returns_held_events() -> None:
-    """The log may end before it was expected to: Redis has lost the rest."""
+    """The log may be shorter than expected: Redis has lost the rest."""
     replay = Replay(-1, 200)
     assert given(replay, token(0), token(1)) == []
     assert replay.take(None) == [events.merged([token(0), token(1)]), None]
 
 
 def test_seen_events_are_not_merged_with_new_ones() -> None:
-    """Redis had lost the end of the log, and another attempt has made it again."""
+    """Redis had lost the end of the log, and another attempt has written it again."""
     seen, new = [*map(token, range(10, 100))], [*map(token, range(100, 300))]
     assert given(Replay(99, 300), *seen, *new) == [*seen, events.merged(new)]
 

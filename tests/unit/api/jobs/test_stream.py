@@ -90,7 +90,7 @@ def test_a_job_that_fails_later_ends_its_stream_with_an_error_frame(start_api: S
 
 def test_a_waiting_client_gets_its_position(start_api: StartApi) -> None:
     api = start_api(Play.run_until_cancelled)
-    busy = [api.submit() for _ in range(3)]  # two slots and one wake-up message ahead
+    busy = [api.submit() for _ in range(3)]  # two run, and one wake-up message is ahead
     waiting = api.stream()
     first = next(iter(waiting.response))
     assert first == b'id: 0\ndata: {"status": "Queued", "position": 1}\n\n'

@@ -1,4 +1,4 @@
-"""One line per request, at the end of its answer, with its ids and without what the client wrote."""
+"""One line per request, at the end of its answer, with its ids and without the client's texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOGGER = "api.observation.access_log"
 
 
 class Lines(logging.Handler):
-    """Keeps each record as its JSON line was, formatted where it was logged."""
+    """Keeps each record's JSON line, formatted when it was logged."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""GET /metrics: the API's own figures, the queue's, and every worker's."""
+"""GET /metrics: the metrics of the API, the queue and every worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.api.conftest import StartApi
 
 
 def series(answer: TestResponse) -> dict[str, float]:
-    """Every series but buckets, as `name{a="b"}`, labels in order."""
+    """Every series except buckets, as `name{a="b"}`, labels in order."""
     found = {}
     for family in text_string_to_metric_families(answer.get_data(as_text=True)):
         for sample in family.samples:

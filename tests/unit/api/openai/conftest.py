@@ -1,4 +1,4 @@
-"""A chat client of the API, and how to read what it gets."""
+"""A chat client of the API, and readers of its answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def blocks_of(stream: TestResponse) -> list[str]:
 
 
 class Seen:
-    """A script that answers and keeps what it was asked."""
+    """A script that answers and keeps its prompts."""
 
     def __init__(self) -> None:
         self.params: list[GenerateParams] = []

@@ -1,4 +1,4 @@
-"""Batches, round by round of their driver: what is entered, gathered, written, and what a crash leaves."""
+"""Batches, round by round of their driver: submitting, collecting, writing, and crashes."""
 
 from __future__ import annotations
 
@@ -211,9 +211,9 @@ def test_a_driver_that_dies_is_followed_by_another_and_no_line_runs_twice(start_
     batch_id = begin(api, *(line(str(number)) for number in range(3))).json["id"]
     first = driver_of(api)
     first.drive()
-    first.drive()  # has entered the lines...
+    first.drive()  # has submitted the lines...
     redis.delete(keys.batch_part(batch_id, "jobs"))
-    redis.hset(keys.batch(batch_id), "cursor", 0)  # ...and died before it could note them
+    redis.hset(keys.batch(batch_id), "cursor", 0)  # ...and died before it could record them
     assert drive_to_the_end(api, batch_id)["request_counts"]["completed"] == 3
     assert len(jobs(api)) == 3
 

@@ -1,4 +1,4 @@
-"""Chat completions: what the worker is asked, and what the client gets, whole and in pieces."""
+"""Chat completions: the worker's input, and the client's answer, whole and in chunks."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_defaults_are_openai_s(start_api: StartApi, seen: Seen) -> None:
     chat(start_api(seen))
     sampling = seen.params[0].sampling
     assert (sampling.temperature, sampling.top_p, sampling.do_sample) == (1.0, 1.0, True)
-    assert sampling.max_new_tokens > 100_000  # as much as fits the context
+    assert sampling.max_new_tokens > 100_000  # as many as fit the context
 
 
 def test_a_field_that_is_null_counts_as_left_out(start_api: StartApi, seen: Seen) -> None:

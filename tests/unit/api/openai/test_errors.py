@@ -1,4 +1,4 @@
-"""Every failure under /v1 has OpenAI's shape, whoever noticed it."""
+"""Every failure under /v1 has OpenAI's shape, wherever it is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: kept to the letter, seen by their owner alone, refused where they are no file for a batch."""
+"""Files: stored unchanged, visible only to their owner, refused if they cannot be used for a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused, by the name of its field, in OpenAI's shape."""
+"""Wrong fields are refused by name, in OpenAI's shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log probabilities, in the shapes of both endpoints, whole and in pieces."""
+"""Log probabilities, in the shapes of both endpoints, whole and in chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked for by name."""
+"""Models that can be requested by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses: the object, its events, and finding them again from any number on."""
+"""Responses: the object, its events, and resuming them at any number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form that an answer is to have, on its way to the worker."""
+"""The grammar of an answer, from the request to the worker."""
 
 from __future__ import annotations
 

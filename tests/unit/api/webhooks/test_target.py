@@ -1,4 +1,4 @@
-"""A stranger's URL is taken apart once, and only what is plain goes through."""
+"""A client's URL is parsed once, and only unambiguous ones are accepted."""
 
 from __future__ import annotations
 

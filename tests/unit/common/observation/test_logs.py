@@ -1,4 +1,4 @@
-"""Each line says what it concerns, for people and for machines."""
+"""Each log line names its request and job, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def start(log_format: LogFormat) -> None:
-    """pytest's capture replaces stderr for each test: the handler must be made inside it."""
+    """pytest's capture replaces stderr for each test, so the handler must be created inside it."""
     configure_logging("INFO", log_format)
 
 

@@ -1,4 +1,4 @@
-"""One URL leads both libraries to one database of one server, or is refused in words that hold no password."""
+"""One URL leads both libraries to the same database, or is refused without showing the password."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOOD = [
 
 
 def of_client(url: str) -> dict[str, object]:
-    """Where redis-py goes."""
+    """Return where redis-py connects."""
     pool = ConnectionPool.from_url(RedisAddress.parse(url).client_url)
     found = pool.connection_kwargs
     place = found.get("path") or (found["host"], found["port"])
@@ -36,7 +36,7 @@ def of_client(url: str) -> dict[str, object]:
 
 
 def of_celery(url: str) -> dict[str, object]:
-    """Where Celery's transport goes: the arguments that it would give to redis-py."""
+    """Return where Celery's transport connects: the arguments that it would pass to redis-py."""
     channel = Connection(RedisAddress.parse(url).broker_url).transport.Channel
     connection = type(
         "FakeTransport", (), {"client": Connection(RedisAddress.parse(url).broker_url), "default_port": 0}

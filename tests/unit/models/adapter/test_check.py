@@ -1,4 +1,4 @@
-"""Which adapters are let onto a base model, and what the refusal says. The bases are tiny random models."""
+"""Which adapters fit a base model, and what the refusal says. The bases are tiny random models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shapes_of(model: PreTrainedModel) -> Shapes:
 
 
 def save_adapter(folder: Path, model: PreTrainedModel, base: str = BASE, **lora: Any) -> Path:
-    """Train nothing, save a PEFT folder of the model."""
+    """Save a PEFT folder of the model without training."""
     config = LoraConfig(task_type="CAUSAL_LM", **({"r": 4, "lora_alpha": 8} | lora))
     model.name_or_path = base
     get_peft_model(model, config).save_pretrained(folder, save_embedding_layers=False)
@@ -56,7 +56,7 @@ def edit_weights(adapter: Path, change: Callable[[dict[str, torch.Tensor]], dict
 
 
 def refusal(adapter: Path, shapes: Shapes, base: str = BASE) -> str:
-    """The text of the refusal, which always names both sides."""
+    """Return the text of the refusal, which always names adapter and base."""
     with pytest.raises(AdapterError) as caught:
         check_adapter(adapter, base, shapes)
     assert str(adapter) in str(caught.value)
@@ -120,7 +120,7 @@ def test_gpt2s_weights_are_transposed(tmp_path: Path, told: bool) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"bias": "all"},  # of a base that has none
+        {"bias": "all"},  # for a base that has none
         {"auto_mapping": {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers"}},
         {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
         {"target_modules": "all-linear"},

@@ -1,4 +1,4 @@
-"""A GGUF file that is no whole language model is refused with a line that says what to do."""
+"""A GGUF file without a complete language model is refused with a line that says what to do."""
 
 from __future__ import annotations
 

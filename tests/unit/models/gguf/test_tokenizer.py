@@ -1,4 +1,4 @@
-"""A GGUF file's tokenizer gives the ids that the model's own tokenizer gives."""
+"""A GGUF file's tokenizer gives the same ids as the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LLAMA3_WORDS = (
 
 
 def trained(pre_tokenizer: Any) -> tuple[list[str], list[str]]:
-    """Tokens and merges that were learned from the texts, split in that way."""
+    """Tokens and merges learned from the texts, split in that way."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizer
     trainer = trainers.BpeTrainer(
@@ -51,7 +51,7 @@ def split(pattern: str) -> Any:
 
 
 def from_gguf(folder: Path, fields: dict[str, Any], architecture: str = "llama") -> Any:
-    """The tokenizer after the whole way: into a GGUF file, out of it, saved and loaded."""
+    """The tokenizer after the round trip: written to a GGUF file, read, saved and loaded."""
     config = CONFIGS[architecture]()
     config.vocab_size, config.pad_token_id = len(fields["tokens"]) or 1, None
     build_tokenizer(read_gguf(write_gguf(folder / "m.gguf", from_config(config), fields))).save_pretrained(folder)
@@ -110,7 +110,7 @@ def test_a_byte_level_vocabulary_is_used_as_the_model_learned_it(pre: str, tmp_p
 
 
 def test_the_pre_tokenizers_differ_on_these_texts(tmp_path: Path) -> None:
-    """Otherwise the test above could not tell one from another."""
+    """Otherwise the test above could not distinguish them."""
     splits = [from_gguf(tmp_path, tokenizer_fields(["a"], [], pre=pre)).backend_tokenizer for pre in REFERENCES]
     words = {str([split.pre_tokenizer.pre_tokenize_str(text) for text in TEXTS]) for split in splits}
     assert len(words) == len(REFERENCES)
@@ -158,7 +158,7 @@ def test_the_chat_template_and_the_length_are_read_too(tmp_path: Path) -> None:
 
 
 def sentencepiece(prefix: bool) -> tuple[Any, dict[str, Any]]:
-    """A BPE over whole texts as Llama 2 has it, and what a GGUF file holds of it."""
+    """A BPE over whole texts like Llama 2's, and its form in a GGUF file."""
     writes_spaces = normalizers.Replace(" ", "\u2581")
     normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), writes_spaces]) if prefix else writes_spaces
     learning = Tokenizer(models.BPE())

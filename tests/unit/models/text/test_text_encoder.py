@@ -1,4 +1,4 @@
-"""What a user typed is text, whatever the tokenizer, and the tokens that a template writes are its alone."""
+"""Typed text is text with every tokenizer, and only a template can write control tokens."""
 
 from __future__ import annotations
 

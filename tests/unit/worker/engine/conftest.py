@@ -15,13 +15,13 @@ StartEngine = Callable[..., Engine]
 
 @pytest.fixture(autouse=True, scope="session")
 def _single_thread() -> None:
-    """Tiny tensors gain nothing from threads, and threads that spin on a busy machine cost a hundredfold."""
+    """Tiny tensors gain nothing from threads, and spinning threads are a hundred times slower on a busy machine."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(params=[False, True], ids=["synchronous", "asynchronous"])
 def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test with both engines: the same must come out."""
+    """Run the test with both engines: the results must be the same."""
     monkeypatch.setattr(FakeRunner, "can_overlap", request.param)
 
 

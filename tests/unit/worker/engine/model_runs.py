@@ -1,4 +1,4 @@
-"""Runs of an engine over real, tiny models, and what transformers makes of the same prompts."""
+"""Runs of an engine over real, tiny models, and transformers' answers to the same prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPTS = ["Hi", "a longer text that leaves the window", "x" * 50, "東京 🎌"
 
 
 class RecordingSampler(Sampler):
-    """Keeps the logits that each sequence's tokens were chosen from."""
+    """Keeps the logits from which each sequence's tokens were chosen."""
 
     def __init__(self) -> None:
         super().__init__(frozenset({EOS}))
@@ -33,12 +33,12 @@ class RecordingSampler(Sampler):
         return super().start(logits, sequences)
 
     def logits_of(self, name: str, count: int) -> Tensor:
-        """The first so many rows; an asynchronous engine may have computed one too many."""
+        """The first rows; an overlap engine may have computed one too many."""
         return torch.stack(self.logits[name][:count]).float().cpu()
 
 
 class Run:
-    """All sequences run together over one runner, to their ends."""
+    """Runs all sequences together over one runner, to their ends."""
 
     def __init__(self, runner: ModelRunner, sequences: list[Sequence], *, prefill_chunk: int = PREFILL_CHUNK) -> None:
         self.runner, self.sampler, self.outputs = runner, RecordingSampler(), Outputs()
@@ -75,7 +75,7 @@ def seeded(name: str, seed: int, **options: Any) -> Sequence:
 
 
 def generate(model: Any, prompt: str, max_new_tokens: int = 20) -> tuple[list[int], Tensor]:
-    """What `generate` of transformers makes of it: tokens, and logits [tokens, vocab]."""
+    """Return the answer of transformers' `generate`: tokens, and logits [tokens, vocab]."""
     token_ids = torch.tensor([ByteTokenizer().encode(prompt)])
     result = model.generate(
         token_ids,

@@ -11,16 +11,16 @@ from common.errors import InvalidRequest
 
 
 class ScriptedConstraint:
-    """Allows what it is told for each place of the answer, then nothing more, and keeps what it accepted.
+    """Allows the given tokens at each position of the answer, then nothing more, and keeps the accepted ones.
 
-    At a place where nothing is allowed it fails, as a grammar that has become too complex does. At each place in
-    `slow_at` it knows what is allowed only once `set_free` was called.
+    If nothing is allowed at a position it fails, like a grammar that has become too complex. At each position in
+    `slow_at` it only knows the allowed tokens after `set_free` was called.
     """
 
     def __init__(self, *allowed: set[int], slow_at: Sequence[int] = ()) -> None:
         self.accepted: list[int] = []
         self.is_closed = False
-        self.num_looks = 0  # since it does not know
+        self.num_looks = 0  # because it does not know
         self._allowed = allowed
         self._slow_at = set(slow_at)
 

@@ -22,7 +22,7 @@ TEXT = "Grüße aus 東京 🎌👩‍👩‍👧 e\u0301té, naïve\u2028line\x
 
 
 class FastDecoder:
-    """A `tokenizers` tokenizer without special tokens, and what it was asked to decode."""
+    """A `tokenizers` tokenizer without special tokens, which records what it decodes."""
 
     special_token_ids = frozenset[int]()
 
@@ -41,7 +41,7 @@ class FastDecoder:
 
 
 def byte_level_bpe() -> FastDecoder:
-    """As GPT-2 and Llama 3 do it: tokens are runs of bytes, also parts of characters."""
+    """Like GPT-2's and Llama 3's: tokens are byte sequences, which may be parts of characters."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -51,7 +51,7 @@ def byte_level_bpe() -> FastDecoder:
 
 
 def byte_fallback_bpe() -> FastDecoder:
-    """As Llama 2 and Gemma do it: words begin with a visible space, unknown characters are spelled in bytes."""
+    """Like Llama 2's and Gemma's: words begin with a visible space, unknown characters are spelled in bytes."""
     vocab = {f"<0x{byte:02X}>": byte for byte in range(256)}
     for piece in ("▁", "G", "r", "a", "u", "s", "▁a", "us", "n", "e", "t", "v", "l", "i", ",", "▁aus"):
         vocab[piece] = len(vocab)

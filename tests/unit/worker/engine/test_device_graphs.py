@@ -1,4 +1,4 @@
-"""The order in which CUDA graphs are recorded, over stand-ins for what only a GPU has."""
+"""The order of operations in a capture of CUDA graphs, with stand-ins for the GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICE = torch.device("cuda", 0)
 
 
 class FakeCuda:
-    """Notes what is done on which stream."""
+    """Records the operations on each stream."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -1,4 +1,4 @@
-"""Drafted tokens: the same answers in fewer steps."""
+"""Draft tokens: the same answers in fewer steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GREEDY = SamplingParams(seed=0, temperature=0.0, max_new_tokens=60)
 
 
 def rhyming(history: list[int]) -> Tensor:
-    """Logits of a text that repeats itself now and then, and where a draw changes what comes."""
+    """Logits of a text that sometimes repeats itself, in which a draw changes the rest."""
     generator = torch.Generator().manual_seed(hash(tuple(history[-2:])) % 2**63)
     logits = torch.randn(VOCAB_SIZE, generator=generator)
     logits[list(b"abcd")] += 4
@@ -27,7 +27,7 @@ def rhyming(history: list[int]) -> Tensor:
 def run(
     sequences: list[Sequence], max_draft_tokens: int, plan=rhyming, **options: object
 ) -> tuple[Outputs, FakeRunner]:
-    """Run the sequences together, with so many draft tokens."""
+    """Run the sequences together, with that many draft tokens."""
     outputs, runner = Outputs(), FakeRunner(plan, max_draft_tokens=max_draft_tokens, **options)  # type: ignore[arg-type]
     engine = fake_engine(outputs, runner=runner)
     for sequence in sequences:

@@ -330,7 +330,7 @@ def test_a_running_sequence_is_cancelled_at_the_next_step(start_engine: StartEng
 
     (final,) = outputs.finals("a")
     assert final.finish_reason is FinishReason.CANCELLED
-    assert outputs.text("a") == "xyzx"  # the step under way still counts
+    assert outputs.text("a") == "xyzx"  # the running step still counts
 
 
 def test_a_waiting_sequence_is_cancelled_without_ever_running(start_engine: StartEngine, outputs: Outputs) -> None:
@@ -341,7 +341,7 @@ def test_a_waiting_sequence_is_cancelled_without_ever_running(start_engine: Star
     gate.wait_held()
 
     engine.cancel("b")
-    gate.allow(2)  # the step under way, and the one that carries the cancellation out
+    gate.allow(2)  # the running step, and the one that carries out the cancellation
     outputs.wait_for("b")
     gate.open()
     outputs.wait_for("a")

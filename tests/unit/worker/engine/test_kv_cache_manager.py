@@ -34,7 +34,7 @@ def compute(cache: KVCacheManager, sequence: Sequence) -> None:
 
 
 def run(cache: KVCacheManager, *token_ids: int) -> list[int]:
-    """Open, compute and close a sequence; the blocks it had."""
+    """Allocate, compute and free a sequence; returns its blocks."""
     sequence = make_sequence(*token_ids)
     cache.allocate(sequence)
     compute(cache, sequence)
@@ -170,7 +170,7 @@ def test_a_cache_below_one_context_is_refused() -> None:
 
 
 class Life:
-    """Sequences that come, grow and go at random, and what every block holds."""
+    """Sequences that arrive, grow and leave at random, and the contents of every block."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -180,7 +180,7 @@ class Life:
         self._content: list[list[int]] = [[] for _ in range(num_blocks)]
 
     def open(self) -> None:
-        """What a sequence finds computed must be what it would have computed."""
+        """Cached blocks must contain what the sequence would have computed."""
         sequence = make_sequence(*(self.random.choice([1, 2]) for _ in range(self.random.randint(1, 20))))
         copies = self.cache.allocate(sequence)
         if copies is None:

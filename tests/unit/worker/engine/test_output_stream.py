@@ -19,7 +19,7 @@ GREEDY = SamplingParams(seed=0, temperature=0.0)
 def answer(
     text: str, params: SamplingParams, constraint: TokenConstraint | None = None, committed: bytes = b""
 ) -> list[SequenceOutput]:
-    """What an engine delivers for a model that would answer with the text and then end."""
+    """Return an engine's outputs for a model that answers with the text and then ends."""
     outputs = Outputs()
     engine = fake_engine(outputs, runner=FakeRunner(scripted({"Hi": text})))
     sequence = Sequence("a", fake_prompt("Hi"), params, constraint=constraint)

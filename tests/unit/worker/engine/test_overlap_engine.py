@@ -1,4 +1,4 @@
-"""The engine over a runner that is not waited for. What both engines must do alike is in `test_engine`."""
+"""The engine that does not wait for its runner. Behaviour of both engines is tested in `test_engine`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DeviceRunnerFake(FakeRunner):
 
 
 class Run:
-    """An engine that the test steps."""
+    """An engine whose steps the test starts."""
 
     def __init__(self, plan: Plan, *, on_fatal: Callable[[Exception], None] | None = None, **options: Any) -> None:
         self.outputs = Outputs()
@@ -59,7 +59,7 @@ class Run:
         return self.outputs.finals(name)[0].finish_reason
 
 
-# The order of things
+# Order
 
 
 def test_a_step_is_launched_before_the_tokens_of_the_last_one_are_fetched() -> None:
@@ -143,7 +143,7 @@ def some_sequences(seed: int) -> list[Sequence]:
 
 
 def outputs_of(seed: int, *, can_overlap: bool, num_blocks: int) -> tuple[Outputs, Engine]:
-    """What becomes of the sequences, which are submitted as the steps go on."""
+    """Return the outputs of the sequences, which are submitted between the steps."""
     outputs, rng = Outputs(), random.Random(seed)
     runner = FakeRunner(hashed, max_num_seqs=5, context_length=64, block_tokens=8, num_blocks=num_blocks, mixed_chunk=4)
     runner.can_overlap = can_overlap

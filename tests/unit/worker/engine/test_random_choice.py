@@ -1,4 +1,4 @@
-"""Every draw is compared with the inversion of what transformers leaves of the same logits."""
+"""Every draw is compared with the inversion of transformers' filtered distribution of the same logits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def make_choice(index: int, **settings: Any) -> RandomSampling:
 
 
 def expected_probabilities(logits: Tensor, choice: RandomSampling) -> Tensor:
-    """What transformers would draw from."""
+    """The distribution from which transformers would draw."""
     processors = LogitsProcessorList([TemperatureLogitsWarper(choice.temperature)])
     if choice.top_k:
         processors.append(TopKLogitsWarper(choice.top_k))
@@ -152,7 +152,7 @@ def test_the_draw_depends_only_on_seed_and_index_and_is_uniform() -> None:
 
 
 def test_the_draws_never_change() -> None:
-    """A job that is continued by a newer release must get the tokens it would have got."""
+    """A job that a newer release resumes must get the same tokens."""
     assert [random_at(42, index) for index in range(3)] == [
         0.5961188718302076,
         0.1603653875985772,

@@ -19,7 +19,7 @@ from worker.engine.runners.transformers.runner import TransformersRunner
 from worker.engine.sequence import Sequence
 
 MIN_NEW_TOKENS = 12
-BIAS = {EOS: 60.0, ord("a"): -100.0}  # the end is what comes as soon as it may
+BIAS = {EOS: 60.0, ord("a"): -100.0}  # the end comes as soon as it is allowed
 PARAMS = SamplingParams(
     seed=0,
     temperature=0.0,

@@ -1,4 +1,4 @@
-"""Constraints that take long to find out what may come next: they hold up their own sequence, and no other one."""
+"""Slow constraints delay only their own sequence."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_nothing_is_computed_for_a_waiting_sequence() -> None:
 
 
 def test_a_sequence_that_waits_for_its_prefix_reuses_the_blocks_of_others() -> None:
-    """It was taken into the cache before it was computed, and lost the copies that go with that."""
+    """It was once entered into the cache before it was computed, and lost its block copies."""
     outputs = Outputs()
     engine = make_engine(outputs, FakeRunner(scripted({"Hi there!": "Hello"}), block_tokens=4))
     engine.submit(constrained("first", ScriptedConstraint(*HELLO), "Hi there!"))
@@ -143,7 +143,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def waited_s(patience: Patience, clock: Clock) -> float:
-    """For how long something waits that never comes."""
+    """Return how long the engine waits for something that never happens."""
     begin = clock.now
     with patience.waiting() as deadline:
         clock.now = deadline

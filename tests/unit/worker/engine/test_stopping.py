@@ -11,7 +11,7 @@ from worker.engine.sequence import FinishReason, Sequence
 
 
 def first_stop(text: str, stops: tuple[str, ...]) -> int | None:
-    """Naive oracle: the start of the stop string that is completed first, the longest one among equals."""
+    """Naive oracle: the start of the stop string that is completed first; of several, the longest."""
     for end in range(1, len(text) + 1):
         starts = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
         if starts:

@@ -11,7 +11,7 @@ TEXT = "Grüße aus 東京 🎌, naïve \x00\n\t"
 
 
 def byte_fallback_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """As Llama 2 and Gemma do it: words begin with a visible space, unknown characters are spelled in bytes."""
+    """Like Llama 2's and Gemma's: words begin with a visible space, unknown characters are spelled in bytes."""
     vocab = {f"<0x{byte:02X}>": byte for byte in range(256)}
     for piece in ("</s>", "▁", "a", "u", "s", "▁a", "us", "▁aus"):
         vocab[piece] = len(vocab)

@@ -54,7 +54,7 @@ def test_no_token_stands_for_more_characters_than_the_bound(make: Callable[[], A
 
 
 def test_characters_that_a_tokenizer_skips_do_not_count() -> None:
-    """The default model has no token for some control characters: a text of them is no token long."""
+    """The default model has no token for some control characters: a text of them has no tokens."""
     tokenizer = default_tokenizer()
 
     assert tokenizer.encode("a" + "\x06" * 1000) == tokenizer.encode("a")
@@ -99,7 +99,7 @@ def test_there_is_no_bound_if_a_token_can_stand_for_any_number_of_characters(mak
     assert length.min_tokens("a" * 1_000_000) == 0
 
 
-# What it is for
+# Purpose
 
 
 def at_most(number: int) -> Callable[[int], None]:

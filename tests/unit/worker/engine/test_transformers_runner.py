@@ -28,7 +28,7 @@ def test_tokens_and_logits_match_generate_alone_and_in_a_mixed_batch(name: str) 
     expected = [generate(model, prompt) for prompt in PROMPTS]
     assert len({tuple(token_ids) for token_ids, _ in expected}) == len(PROMPTS)
 
-    # Three slots for five sequences: they start at different steps, and slots are used twice.
+    # Three of five sequences run at once: they start at different steps, and memory is reused.
     together = run(model, [greedy(prompt, prompt) for prompt in PROMPTS], max_num_seqs=3, prefill_chunk=7)
     runs = [together, *(run(model, [greedy(prompt, prompt)]) for prompt in PROMPTS)]
 
@@ -87,7 +87,7 @@ def test_a_resumed_sequence_gets_the_same_tokens(make: Any) -> None:
 
 def test_a_sequence_with_nan_harms_neither_its_neighbours_nor_the_next_user_of_its_memory() -> None:
     model = make_model("llama")
-    # The next owner is shorter than what the bad sequence leaves, and its neighbour longer.
+    # The next sequence is shorter than the bad one, and its neighbour longer.
     neighbour, bad, following = "x" * 50, "y" * 20 + "~" + "y" * 9, "Hi"
     expected = {prompt: generate(model, prompt)[0] for prompt in (neighbour, following)}
     with torch.no_grad():

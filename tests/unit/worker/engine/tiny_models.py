@@ -68,7 +68,7 @@ def from_config(config: Any) -> Any:
 
 
 def make_tokenizer(chat_template: str | None = None) -> Any:
-    """A byte-level tokenizer with the usual special tokens; `<s>` is put before every text that asks for it."""
+    """A byte-level tokenizer with the usual special tokens; `<s>` is put before a text on request."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

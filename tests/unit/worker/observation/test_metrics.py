@@ -1,4 +1,4 @@
-"""What a worker's figures say of generations whose every moment the test decides."""
+"""A worker's metrics of generations whose timing the test controls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLING = SamplingParams(seed=0)
 
 
 class Clock:
-    """A clock that stands still until told."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -55,7 +55,7 @@ def metrics(clock: Clock) -> WorkerMetrics:
 
 
 def claimed(redis: Redis, *, waited_s: float = 0.0, attempts: int = 1) -> ActiveJob:
-    """A job that was claimed for the last of its attempts, so long after its creation."""
+    """A job that was claimed for its last attempt, that long after its creation."""
     Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
     store = JobStore(redis, lambda _: None, job_ttl_s=60)
     params = GenerateParams("Hi", SAMPLING).to_dict()
@@ -77,7 +77,7 @@ def output(job: ActiveJob, *ids: int, total: int = 1, end: FinishReason | None =
 
 
 def series(wire: str) -> dict[str, float]:
-    """Every series that is not zero, as `name{label="value"}`; of histograms the sums and counts alone."""
+    """Every series that is not zero, as `name{label="value"}`; for histograms only sums and counts."""
     found = {}
     for family in from_wire(wire):
         for sample in family.samples:
@@ -102,7 +102,7 @@ def test_a_generation_is_timed_from_its_creation_to_its_last_token(
         metrics.note_output(output(job, 9, total=3, end=FinishReason.STOP), clock.now)
     found = series(metrics.to_wire())
     waited_s = found.pop("slm_request_queue_time_seconds_sum")
-    assert waited_s == pytest.approx(2.0, abs=0.5)  # Redis's clock went on between the submit and the claim
+    assert waited_s == pytest.approx(2.0, abs=0.5)  # Redis's clock moved between submit and claim
     times = {
         "slm_time_to_first_token_seconds": waited_s + 0.75,
         "slm_e2e_request_latency_seconds": waited_s + 1.15,
@@ -182,7 +182,7 @@ def test_without_a_model_there_is_no_load(metrics: WorkerMetrics) -> None:
 
 
 class Board(MetricsStore):
-    """Counts what is written."""
+    """Counts the writes."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(redis)
