@@ -118,7 +118,7 @@ class Gate:
 
     def __init__(self, permits: int = 0) -> None:
         self._permits = permits
-        self._num_held = 0
+        self._num_blocked = 0
         self._is_open = False
         self._changed = threading.Condition()
 
@@ -134,19 +134,19 @@ class Gate:
             self._is_open = True
             self._changed.notify_all()
 
-    def wait_held(self, timeout_s: float = 10.0) -> None:
+    def wait_until_blocked(self, timeout_s: float = 10.0) -> None:
         """Wait until a step waits at the gate, which means that all earlier steps are done."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._num_held and not self._permits, timeout_s), "no step came"
+            assert self._changed.wait_for(lambda: self._num_blocked and not self._permits, timeout_s), "no step came"
 
     def pass_through(self) -> None:
         """Wait for a permit; called by the runner at the start of each forward."""
         with self._changed:
-            self._num_held += 1
+            self._num_blocked += 1
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: self._permits or self._is_open, timeout=30), "the gate stayed closed"
             self._permits -= not self._is_open
-            self._num_held -= 1
+            self._num_blocked -= 1
 
 
 class FakeRunner:

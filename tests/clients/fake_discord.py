@@ -54,7 +54,7 @@ def guild() -> Payload:
     } | {name: [] for name in ("emojis", "stickers", "features", "threads", "voice_states", "presences")}
 
 
-def told(data: Any, status: int = 200) -> web.Response:
+def replied(data: Any, status: int = 200) -> web.Response:
     """discord.py only reads JSON of exactly this type: aiohttp's own has a charset."""
     return web.Response(body=json.dumps(data).encode(), status=status, content_type="application/json")
 
@@ -220,26 +220,26 @@ class FakeDiscord:
         sent = request.headers.get("Authorization")
         is_open = "/interactions/" in request.path or "/webhooks/" in request.path or request.path == "/gateway"
         if not is_open and sent != f"Bot {TOKEN}":
-            return told({"code": 0, "message": "401: Unauthorized"}, status=401)
+            return replied({"code": 0, "message": "401: Unauthorized"}, status=401)
         return await handler(request)
 
     async def _show_me(self, _request: web.Request) -> web.Response:
-        return told(user(BOT))
+        return replied(user(BOT))
 
     async def _show_application(self, _request: web.Request) -> web.Response:
         facts = {"id": APPLICATION, "name": "slm", "description": "", "icon": None, "owner": user(OWNER)}
-        return told(facts | {"bot_public": True, "bot_require_code_grant": False, "verify_key": ""})
+        return replied(facts | {"bot_public": True, "bot_require_code_grant": False, "verify_key": ""})
 
     async def _set_commands(self, request: web.Request) -> web.Response:
         known = {"application_id": APPLICATION, "version": "1", "default_member_permissions": None}
         self.commands = [{"id": self._new_id()} | known | command for command in await request.json()]
-        return told(self.commands)
+        return replied(self.commands)
 
     async def _create(self, request: web.Request) -> web.Response:
         return self._store(await request.json())
 
     async def _show(self, request: web.Request) -> web.Response:
-        return told(self.messages[self._named(request)])
+        return replied(self.messages[self._named(request)])
 
     async def _edit(self, request: web.Request) -> web.Response:
         return self._change(self._named(request), await request.json())
@@ -253,19 +253,19 @@ class FakeDiscord:
         data = answer.get("data") or {}
         if answer["type"] == UPDATE_MESSAGE:
             self._change(self._pressed[request.match_info["token"]], data)
-            return told(self._callback(answer["type"], None))
+            return replied(self._callback(answer["type"], None))
         assert answer["type"] == NEW_MESSAGE
         stored = self._store(data)
         if stored.status == 200:
             self._first_of[request.match_info["token"]] = list(self.messages)[-1]
-            stored = told(self._callback(NEW_MESSAGE, list(self.messages)[-1]))
+            stored = replied(self._callback(NEW_MESSAGE, list(self.messages)[-1]))
         return stored
 
     def _callback(self, kind: int, message_id: str | None) -> Payload:
-        told: Payload = {"interaction": {"id": self._new_id(), "type": COMMAND, "response_message_id": message_id}}
+        replied: Payload = {"interaction": {"id": self._new_id(), "type": COMMAND, "response_message_id": message_id}}
         if message_id is not None:
-            told["resource"] = {"type": kind, "message": self.messages[message_id]}
-        return told
+            replied["resource"] = {"type": kind, "message": self.messages[message_id]}
+        return replied
 
     def _store(self, sent: Payload) -> web.Response:
         if (refusal := self._refusal(sent)) is not None:
@@ -273,24 +273,24 @@ class FakeDiscord:
         message = self._message(user(BOT), sent["content"], CHANNEL)
         message |= {"components": sent.get("components", []), "flags": sent.get("flags", 0)}
         self.messages[message["id"]] = message | {"versions": [sent["content"]]}
-        return told(message)
+        return replied(message)
 
     def _change(self, message_id: str, sent: Payload) -> web.Response:
         if message_id not in self.messages:
-            return told({"code": 10008, "message": "Unknown Message"}, status=404)
+            return replied({"code": 10008, "message": "Unknown Message"}, status=404)
         message = self.messages[message_id]
         if (refusal := self._refusal(message | sent)) is not None:
             return refusal
         message.update({name: value for name, value in sent.items() if name in ("content", "components")})
         if "content" in sent:
             message["versions"].append(sent["content"])
-        return told(message)
+        return replied(message)
 
     def _refusal(self, sent: Payload) -> web.Response | None:
         if 0 < len(sent["content"]) <= MOST_CHARS:
             return None
         self.refusals.append(sent["content"])
-        return told({"code": 50035, "message": "Invalid Form Body"}, status=400)
+        return replied({"code": 50035, "message": "Invalid Form Body"}, status=400)
 
     def _message(self, author: Payload, content: str, channel: str) -> Payload:
         lists: Payload = {name: [] for name in ("mentions", "mention_roles", "attachments", "embeds", "components")}

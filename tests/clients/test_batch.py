@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def told(status: int, fields: dict[str, Any]) -> Reply:
+def json_reply(status: int, fields: dict[str, Any]) -> Reply:
     return Reply(status, json.dumps({"success": True} | fields).encode())
 
 
@@ -66,7 +66,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.prompts: Counter[str] = Counter()
-        self.held = threading.Event()
+        self.released = threading.Event()
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -77,7 +77,7 @@ class Counted:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         if play.prompt.startswith("wait"):
-            assert self.held.wait(TIMEOUT_S)
+            assert self.released.wait(TIMEOUT_S)
         with self._lock:
             self._at_once -= 1
         if play.prompt.startswith("fail"):
@@ -109,7 +109,7 @@ def test_a_killed_batch_continues_with_the_missing_answers(url: str, worker: Wor
             first.send_signal(signal.SIGKILL)
         with folder.answers.open("ab") as file:
             file.write(b'{"id": "2", "digest": "torn')  # killed while it wrote
-        script.held.set()
+        script.released.set()
         assert folder.run(url).returncode == 0
     assert folder.responses() == {"1": "ONE", "2": "WAIT TWO", "3": "WAIT THREE", "4": "FOUR"}
     assert script.prompts == {"one": 1, "wait two": 1, "wait three": 1, "four": 1}
@@ -162,7 +162,7 @@ def test_a_batch_survives_a_restart_of_the_api(dying_api: MortalApi, worker: Wor
     with worker(script), subprocess.Popen(folder.command(dying_api.url, "-n", "2")) as batch:
         wait_for("the second to run", lambda: "wait two" in script.prompts, TIMEOUT_S)
         dying_api.restart()
-        script.held.set()
+        script.released.set()
         assert batch.wait(60) == 0
     assert folder.responses() == {"1": "ONE", "2": "WAIT TWO", "3": "THREE"}
     assert set(script.prompts.values()) == {1}
@@ -173,10 +173,10 @@ def test_a_job_that_the_server_has_lost_is_submitted_again_under_its_key(folder:
     result = {"prompt": "one", "response": "ONE", "full_response": "ONE", "device": "cpu", "finish_reason": "stop"}
     result |= {"job_id": "j2", "settings": {}, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
     with scripted_server(
-        told(202, {"job_id": "j1", "status": "queued"}),
+        json_reply(202, {"job_id": "j1", "status": "queued"}),
         refused(404, "job_not_found"),
-        told(202, {"job_id": "j2", "status": "queued"}),
-        told(200, {"job_id": "j2", "status": "succeeded", "result": result, "error": None}),
+        json_reply(202, {"job_id": "j2", "status": "queued"}),
+        json_reply(200, {"job_id": "j2", "status": "succeeded", "result": result, "error": None}),
     ) as server:
         assert folder.run(server.url).returncode == 0
         assert len({one.headers["Idempotency-Key"] for one in server.asked if one.method == "POST"}) == 1
@@ -207,7 +207,7 @@ def test_an_interrupted_batch_says_so(url: str, worker: Worker, folder: Folder) 
             busy = folder.run(url)
             batch.send_signal(signal.SIGINT)
             assert "interrupted; run the same command again" in batch.communicate(timeout=60)[1]
-        script.held.set()
+        script.released.set()
     assert batch.returncode == 130
     assert busy.returncode == 2
     assert "another process writes to" in busy.stderr

@@ -116,14 +116,14 @@ def test_a_failed_job_is_reported_in_the_servers_words(url: str, worker: Worker)
         play.say("half ")
         play.fail(JobTimeout("It took too long."))
 
-    told = {"message": "It took too long.", "code": "job_timeout"}
+    error = {"message": "It took too long.", "code": "job_timeout"}
     body = """
         const streaming = (async () => { for await (const piece of text(url, {prompt: 'Hi'})) out(piece); })();
         await streaming.catch(({message, code}) => out({message, code}));
         await slm.generate('Hi', {async: true});
     """
     with worker(fail):
-        assert node(url, body) == ["half ", told, told]
+        assert node(url, body) == ["half ", error, error]
 
 
 def test_a_stream_continues_when_the_api_dies_and_comes_back(dying_api: MortalApi, worker: Worker) -> None:

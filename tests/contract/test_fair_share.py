@@ -41,7 +41,7 @@ class Counter:
     def enter_many(self, count: int, owner: str, **how: int | bool) -> list[str]:
         return [self.enter(f"{owner}{number}", owner, **how) for number in range(count)]  # type: ignore[arg-type]
 
-    def line(self) -> list[str]:
+    def waiting(self) -> list[str]:
         return [str(name) for name in self.redis.zrange(keys.pending(LANE), 0, -1)]
 
     def claim(self) -> Claim:
@@ -49,9 +49,9 @@ class Counter:
         assert claim is not None
         return claim
 
-    def serve(self, turns: int) -> list[str]:
+    def serve(self, num_jobs: int) -> list[str]:
         """Run the next jobs one after another; returns their ids."""
-        return [self._run(self.claim()) for _ in range(turns)]
+        return [self._run(self.claim()) for _ in range(num_jobs)]
 
     def _run(self, claim: Claim) -> str:
         end = events.finished(claim.next_seq, JobState.SUCCEEDED)
@@ -125,11 +125,11 @@ def test_a_job_that_is_put_back_keeps_its_position(counter: Counter) -> None:
     counter.enter_many(10, "ann")
     counter.enter_many(10, "bob")
     claim = counter.claim()
-    line = counter.line()
+    waiting = counter.waiting()
     counter.redis.zadd(keys.leases(LANE), {claim.job.id: 0})
     counter.store.reap(QUEUE)
     assert counter.dispatched[-1] == claim.job.id
-    assert counter.line() == line
+    assert counter.waiting() == waiting
 
 
 def test_bulk_jobs_let_all_interactive_jobs_go_first(counter: Counter) -> None:
@@ -137,7 +137,7 @@ def test_bulk_jobs_let_all_interactive_jobs_go_first(counter: Counter) -> None:
     counter.serve(5)
     own = counter.enter("own", "ann")
     foreign = counter.enter("foreign", "bob")
-    assert counter.line()[:2] == [own, foreign]
+    assert counter.waiting()[:2] == [own, foreign]
 
 
 def test_bulk_jobs_run_although_interactive_ones_keep_coming(counter: Counter) -> None:
@@ -145,11 +145,11 @@ def test_bulk_jobs_run_although_interactive_ones_keep_coming(counter: Counter) -
     counter.enter("bulk", "ann", bulk=True)
     tokens = 2000
     names = (f"more{number}" for number in range(1000))
-    turns = 0
+    num_jobs = 0
     while "bulk" not in counter.serve(1):
         counter.enter(next(names), "bob", tokens=tokens)
-        turns += 1
-    assert turns <= BULK_DELAY // tokens + 3
+        num_jobs += 1
+    assert num_jobs <= BULK_DELAY // tokens + 3
 
 
 def test_owners_alternate_among_bulk_jobs_too(counter: Counter) -> None:
@@ -167,7 +167,7 @@ def test_a_queue_that_one_owner_filled_still_accepts_anothers_jobs(counter: Coun
     counter.enter_many(5, "bob", max_queue=10)
     with pytest.raises(QueueFull):
         counter.enter("more", "bob", max_queue=10)
-    assert len(counter.line()) == 15
+    assert len(counter.waiting()) == 15
 
 
 def test_an_empty_queue_leaves_nothing_behind(counter: Counter) -> None:

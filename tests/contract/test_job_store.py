@@ -41,9 +41,9 @@ class Station:
         self.wake_ups: list[WakeUp] = []
         self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=TTL_S)
         self.fleet = Fleet(redis)
-        self.with_slots(slots)
+        self.with_capacity(slots)
 
-    def with_slots(self, slots: int) -> None:
+    def with_capacity(self, slots: int) -> None:
         report = WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=slots)
         self.fleet.beat(report, ttl_s=60)
 
@@ -133,7 +133,7 @@ def test_more_capacity_dispatches_more_jobs(station: Station) -> None:
     for name in "abcdef":
         station.submit(name)
     station.dispatched()
-    station.with_slots(4)
+    station.with_capacity(4)
     station.store.dispatch_due()
     assert station.dispatched() == ["d", "e"]
 
@@ -340,7 +340,7 @@ def test_a_lease_that_expired_while_the_server_was_away_is_not_a_crash(station: 
     long_ago = now_ms(station.redis) - 120_000
     station.redis.hset("slm:awake", "worker:last", long_ago)  # and there was no heartbeat until now
     station.store.reap(QUEUE)
-    station.with_slots(2)  # a heartbeat
+    station.with_capacity(2)  # a heartbeat
     station.store.reap(QUEUE)
     assert station.store.get("a").state is JobState.RUNNING
     assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), set())
@@ -486,14 +486,14 @@ def test_a_job_whose_reader_left_is_not_started(station: Station) -> None:
 def test_a_running_job_whose_reader_left_is_to_be_cancelled(station: Station) -> None:
     for name in "ab":
         station.submit(name, reader_grace_s=30)
-    held = [(name, station.claim(name).attempt) for name in "ab"]
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+    attempts = [(name, station.claim(name).attempt) for name in "ab"]
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), set())
     for name in "ab":
         station.redis.delete(keys.reader(name))
     station.store.note_readers({"b": True}, 30)
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), {"a"})
     station.store.keep_unread("a")
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), set())
 
 
 class Yields:
@@ -523,7 +523,7 @@ def leave(station: Station, *job_ids: str) -> None:
 def test_an_unread_job_gives_its_capacity_to_a_waiting_one(station: Station, yields: Yields) -> None:
     for name in "ab":
         station.submit(name, owner="ann", reader_grace_s=30)
-    held = {name: station.claim(name).attempt for name in "ab"}
+    attempts = {name: station.claim(name).attempt for name in "ab"}
     leave(station, "a", "b")
     assert yields.take() == [], "nobody waits"
     station.submit("c", owner="bob", reader_grace_s=30)  # dispatched ahead, it waits inside the worker
@@ -534,9 +534,9 @@ def test_an_unread_job_gives_its_capacity_to_a_waiting_one(station: Station, yie
     station.submit("e", owner="bob", reader_grace_s=30)
     assert yields.take() == [], "there is nobody left to ask"
     station.dispatched()
-    station.store.release(first, held[first])
+    station.store.release(first, attempts[first])
     assert station.dispatched() == ["d"]
-    station.store.release(second, held[second])
+    station.store.release(second, attempts[second])
     assert station.dispatched() == ["e"]
     assert set(station.store.queue_positions([first, second])) == {first, second}
     for name in "cde":
@@ -566,11 +566,11 @@ def test_a_job_that_is_read_again_keeps_its_capacity_and_its_position(station: S
 def test_an_unread_job_does_not_make_room_for_another_unread_one(station: Station, yields: Yields) -> None:
     for name in "abcd":
         station.submit(name, reader_grace_s=30)
-    held = {name: station.claim(name).attempt for name in "abc"}
+    attempts = {name: station.claim(name).attempt for name in "abc"}
     station.dispatched()
     leave(station, *"abcd")
     (asked,) = yields.take()  # one cannot run, and nobody knows which
-    station.store.release(asked, held[asked])
+    station.store.release(asked, attempts[asked])
     station.store.reap(QUEUE)
     assert (yields.take(), station.dispatched()) == ([], [])
 
@@ -599,29 +599,29 @@ def test_a_server_that_was_away_gives_every_reader_a_new_grace(station: Station)
     for name in "ab":
         station.redis.delete(keys.reader(name))
     assert station.store.claim("b", "w1", lease_s=LEASE_S) is not None
-    held = [("a", running.attempt)]
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
-    station.with_slots(2)  # a heartbeat
+    attempts = [("a", running.attempt)]
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), set())
+    station.with_capacity(2)  # a heartbeat
     assert int(station.redis.hget("slm:awake", "worker:since") or 0) > long_ago
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set())
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), set())
     station.redis.hset("slm:awake", "worker:since", long_ago)  # the grace is over
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), {"a"})
 
 
 def test_an_api_that_was_away_gives_every_reader_a_new_grace(station: Station) -> None:
     """The workers were there all the time, but nobody could read."""
     station.submit("a", reader_grace_s=30)
-    held = [("a", station.claim("a").attempt)]
+    attempts = [("a", station.claim("a").attempt)]
     station.redis.delete(keys.reader("a"))
     station.store.note_api()
     long_ago = now_ms(station.redis) - 60_000
     station.redis.hset("slm:awake", mapping={"api:since": 0, "api:last": long_ago})
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set()), "it is away"
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), set()), "it is away"
     station.store.note_api()
     assert int(station.redis.hget("slm:awake", "api:since") or 0) > long_ago
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), set()), "it is back"
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), set()), "it is back"
     station.redis.hset("slm:awake", "api:since", long_ago)  # the grace is over
-    assert station.store.renew(held, lease_s=LEASE_S) == (set(), {"a"})
+    assert station.store.renew(attempts, lease_s=LEASE_S) == (set(), {"a"})
 
 
 def test_the_wait_is_estimated_from_the_latest_starts(station: Station) -> None:
@@ -722,7 +722,7 @@ DUE = "slm:webhooks:due:me"
 
 
 def test_however_a_job_ends_its_webhook_is_due(station: Station) -> None:
-    station.with_slots(20)
+    station.with_capacity(20)
     for name in ("done", "failed", "stopped", "queued", "expired", "poison", "unread", "silent"):
         options = {"ttl_s": 60} if name == "expired" else {"reader_grace_s": 30} if name == "unread" else {}
         station.submit(name, webhook_url=None if name == "silent" else "https://example.org", **options)
@@ -794,7 +794,7 @@ def test_a_repeated_request_does_not_count_as_another_job(station: Station) -> N
 
 
 def test_the_jobs_of_an_owner_are_counted_however_they_end(station: Station) -> None:
-    station.with_slots(20)
+    station.with_capacity(20)
     open_jobs = "slm:jobs:open:me"
     for name in ("done", "handed", "expired", "poison"):
         station.submit(name, ttl_s=60 if name == "expired" else None)
@@ -827,7 +827,7 @@ def test_the_tokens_of_an_owner_are_limited_per_day(station: Station) -> None:
 
 def test_the_tokens_that_a_job_may_need_are_reserved_until_it_ends(station: Station) -> None:
     """Together, concurrent jobs cannot use more than the limit."""
-    station.with_slots(20)
+    station.with_capacity(20)
 
     def enter(name: str, max_new_tokens: int = 30) -> None:
         params = {"sampling": {"max_new_tokens": max_new_tokens}}
@@ -901,7 +901,7 @@ def make_old(station: Station) -> None:
 
 
 def test_a_job_without_output_does_not_keep_its_request(station: Station) -> None:
-    station.with_slots(20)
+    station.with_capacity(20)
     names = ("failed", "stopped", "queued", "expired", "unread")
     for name in names:
         options = {"ttl_s": 60} if name == "expired" else {"reader_grace_s": 30} if name == "unread" else {}
@@ -967,7 +967,7 @@ def test_the_size_of_an_owners_open_jobs_is_limited(station: Station) -> None:
 
 def test_the_oldest_ended_jobs_make_room_for_new_ones(station: Station) -> None:
     """An owner who sends jobs all day is not refused because of results from hours ago."""
-    station.with_slots(20)
+    station.with_capacity(20)
     limits = Limits(job_bytes=2000)
 
     def run(job_id: str) -> None:
@@ -997,7 +997,7 @@ def test_jobs_that_a_webhook_or_an_operator_needs_are_not_deleted_for_room(stati
 
 
 def test_every_counted_byte_is_subtracted_in_the_end(station: Station) -> None:
-    station.with_slots(20)
+    station.with_capacity(20)
     for name in ("done", "failed", "queued", "poison"):
         station.submit(name)
     assert kept(station) == sum(len(json.dumps({"prompt": name})) for name in ("done", "failed", "queued", "poison"))

@@ -206,8 +206,8 @@ def test_a_prepared_job_that_waits_for_capacity_reports_it(station: Station) -> 
 
     station.prepare("a")
 
-    (told,) = [events.Event.from_wire(text) for text in station.redis.lrange(keys.log("a"), 0, -1)]
-    assert told.data == {"position": station.store.queue_positions(["a"])["a"].position}
+    (event,) = [events.Event.from_wire(text) for text in station.redis.lrange(keys.log("a"), 0, -1)]
+    assert event.data == {"position": station.store.queue_positions(["a"])["a"].position}
 
 
 def test_a_bulk_job_is_bulk_in_both_queues(station: Station) -> None:

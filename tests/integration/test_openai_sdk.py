@@ -111,13 +111,13 @@ def test_a_completion(client: OpenAI, story: ScriptedWorker) -> None:
 def test_log_probabilities(client: OpenAI, real_redis: Redis) -> None:
     scored = ScoredToken(1, b"Hi", -0.5)
     with worker(real_redis, lambda play: play.end("Hi", logprobs=[TokenLogprobs(scored, (scored,))])):
-        told = (
+        returned = (
             client.chat.completions.create(model=MODEL, messages=HI, logprobs=True, top_logprobs=1).choices[0].logprobs
         )
         side_by_side = client.completions.create(model=MODEL, prompt="x", logprobs=1).choices[0].logprobs
-    assert told is not None
-    assert told.content is not None
-    assert told.content[0].top_logprobs[0].logprob == -0.5
+    assert returned is not None
+    assert returned.content is not None
+    assert returned.content[0].top_logprobs[0].logprob == -0.5
     assert side_by_side is not None
     assert (side_by_side.tokens, side_by_side.token_logprobs) == (["Hi"], [-0.5])
 

@@ -288,10 +288,10 @@ def test_the_log_probabilities_of_both_attempts_make_one_answer(cluster: Cluster
     record = cluster.store.get(job_id)
     assert record.attempt == 2
     assert record.result is not None
-    told = [TokenLogprobs.from_wire(one) for one in record.result["logprobs"]]
+    scored = [TokenLogprobs.from_wire(one) for one in record.result["logprobs"]]
     assert record.result["logprobs"] == [one for event in reader.to_end() for one in event.data.get("logprobs", ())]
-    assert b"".join(one.chosen.token for one in told).decode() == reader.text
-    assert all(one.top == (one.chosen,) for one in told)
+    assert b"".join(one.chosen.token for one in scored).decode() == reader.text
+    assert all(one.top == (one.chosen,) for one in scored)
 
 
 def test_a_grammar_still_holds_after_a_worker_dies_inside_a_string(cluster: Cluster) -> None:

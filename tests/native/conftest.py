@@ -92,9 +92,9 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
     return tuple(torch.randint(VOCAB_SIZE, (length,), generator=generator).tolist())
 
 
-def row(slot: int, token_ids: tuple[int, ...], start: int = 0, needs_logits: bool = True) -> Row:
+def row(sequence: int, token_ids: tuple[int, ...], start: int = 0, needs_logits: bool = True) -> Row:
     """One row of a step; each slot is a range of blocks for a whole context."""
-    blocks = tuple(range(slot * ROW_BLOCKS, (slot + 1) * ROW_BLOCKS))
+    blocks = tuple(range(sequence * ROW_BLOCKS, (sequence + 1) * ROW_BLOCKS))
     return Row(blocks=blocks, token_ids=token_ids, start=start, adapter="base", needs_logits=needs_logits)
 
 

@@ -43,11 +43,13 @@ def test_batch_mates_do_not_change_a_bit(model, precision, make_runner):
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids)
     for num_mates in (1, 2, 5, 8):
-        mates = [row(slot, prompt(20 * slot, slot), needs_logits=False) for slot in range(1, num_mates + 1)]
+        mates = [
+            row(sequence, prompt(20 * sequence, sequence), needs_logits=False) for sequence in range(1, num_mates + 1)
+        ]
         runner.forward([*mates, row(0, token_ids[:-3], needs_logits=False)])
         for offset in range(3):
             begin = LENGTH - 3 + offset
-            decoding = [row(slot, (offset,), 20 * slot + offset) for slot in range(1, num_mates + 1)]
+            decoding = [row(sequence, (offset,), 20 * sequence + offset) for sequence in range(1, num_mates + 1)]
             logits = runner.forward([*decoding, row(0, token_ids[begin : begin + 1], begin)])
             assert torch.equal(logits[-1], expected[offset]), f"{num_mates} mates"
 
@@ -98,5 +100,5 @@ def test_every_kernel_set_keeps_rows_apart(precision, make_runner, all_kernels):
     for kernels in all_kernels:
         runner = make_runner(model, precision=precision, kernels=kernels, max_num_seqs=9)
         alone = runner.forward([row(0, token_ids)]).clone()
-        together = runner.forward([row(slot, token_ids[: 92 + slot]) for slot in range(9)])
+        together = runner.forward([row(sequence, token_ids[: 92 + sequence]) for sequence in range(9)])
         assert torch.equal(alone[0], together[8]), kernels

@@ -29,8 +29,11 @@ def test_the_memory_of_a_program_includes_its_children(tmp_path: Path) -> None:
 
 
 def test_a_program_that_ends_before_it_is_ready_is_reported_with_its_log(tmp_path: Path) -> None:
-    with Process([sys.executable, "-c", "exit(3)"], tmp_path / "log") as process, pytest.raises(ProcessFailed) as told:
+    with (
+        Process([sys.executable, "-c", "exit(3)"], tmp_path / "log") as process,
+        pytest.raises(ProcessFailed) as failure,
+    ):
         process.wait_until(lambda: False)
 
-    assert "status 3" in str(told.value)
-    assert str(tmp_path / "log") in str(told.value)
+    assert "status 3" in str(failure.value)
+    assert str(tmp_path / "log") in str(failure.value)

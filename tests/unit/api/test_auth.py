@@ -104,16 +104,16 @@ def test_only_admins_see_hosts_process_ids_and_paths(guarded: Guarded) -> None:
         base_model="/srv/models/gpt2", state=WorkerState.FAILED, error="/srv/models/gpt2 is empty"
     )
     guarded.api.worker.beat()
-    told = {
+    shown = {
         who: [guarded.ask(who, "GET", path).get_data(as_text=True) for path in ("/slm/info", "/readyz", "/v1/models")]
         for who in ("ann", "root")
     }
-    told[None] = [guarded.ask(None, "GET", "/readyz").get_data(as_text=True)]
+    shown[None] = [guarded.ask(None, "GET", "/readyz").get_data(as_text=True)]
     inside = ("slm1@host", '"host"', "4711", "../SLMInit", "/srv/models")
     for who in ("ann", None):
-        assert [word for word in inside for text in told[who] if word in text.replace('"host":', "")] == []
-    assert all(word in told["root"][0] for word in inside)
-    assert "slm1@host is failed" in told["root"][1]
+        assert [word for word in inside for text in shown[who] if word in text.replace('"host":', "")] == []
+    assert all(word in shown["root"][0] for word in inside)
+    assert "slm1@host is failed" in shown["root"][1]
     assert guarded.ask("ann", "GET", "/slm/info").json["workers"] == [
         {
             "id": "worker-1",

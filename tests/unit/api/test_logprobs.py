@@ -11,7 +11,7 @@ from tests.unit.api.conftest import StartApi, data_of
 ONCE = TokenLogprobs(ScoredToken(7, b"Once", -0.25), (ScoredToken(7, b"Once", -0.25), ScoredToken(9, b" A", -2.0)))
 HALF = TokenLogprobs(ScoredToken(200, b"\xc3", -1.0), (ScoredToken(201, b"\xe6", -0.5),))
 OTHER_HALF = TokenLogprobs(ScoredToken(202, b"\xa9", -0.0000001))
-ONCE_TOLD = {
+ONCE_SCORED = {
     "token": "Once",
     "token_id": 7,
     "logprob": -0.25,
@@ -20,7 +20,7 @@ ONCE_TOLD = {
         {"token": " A", "token_id": 9, "logprob": -2.0},
     ],
 }
-E_TOLD = [
+E_SCORED = [
     {
         "token": "\ufffd",
         "token_id": 200,
@@ -43,15 +43,15 @@ def test_the_answer_describes_every_token(start_api: StartApi) -> None:
 
     answer = api.generate(logprobs=2)
 
-    assert answer.json["logprobs"] == [ONCE_TOLD, *E_TOLD]
+    assert answer.json["logprobs"] == [ONCE_SCORED, *E_SCORED]
     assert answer.json["settings"]["logprobs"] == 2
-    assert api.job(answer.json["job_id"])["result"]["logprobs"] == [ONCE_TOLD, *E_TOLD]
+    assert api.job(answer.json["job_id"])["result"]["logprobs"] == [ONCE_SCORED, *E_SCORED]
 
 
 def test_every_frame_describes_its_own_tokens(start_api: StartApi) -> None:
-    told = [data.get("logprobs") for data in data_of(start_api(script).stream(logprobs=2).get_data(as_text=True))]
+    found = [data.get("logprobs") for data in data_of(start_api(script).stream(logprobs=2).get_data(as_text=True))]
 
-    assert told == [[ONCE_TOLD], E_TOLD, [], None]
+    assert found == [[ONCE_SCORED], E_SCORED, [], None]
 
 
 def test_log_probabilities_are_only_returned_on_request(start_api: StartApi) -> None:

@@ -110,9 +110,9 @@ def test_an_attempt_reads_the_log_once_and_records_its_contents(station: Station
     assert station.result()["full_response"] == "HiHello"
     assert station.result()["completion_tokens"] == 6
     assert station.result()["first_token_ms"] > 0
-    told = [one for event in log for one in event.data.get("logprobs", ())]
-    assert station.result()["logprobs"] == told
-    assert len(told) == 6
+    logged = [one for event in log for one in event.data.get("logprobs", ())]
+    assert station.result()["logprobs"] == logged
+    assert len(logged) == 6
     assert log[-1].data == {"state": "succeeded", "finish_reason": "stop", "device": "cpu"}
 
 

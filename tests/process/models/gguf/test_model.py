@@ -158,10 +158,10 @@ def test_it_is_converted_once_below_the_data_folder(file: Path, tmp_path: Path) 
     lines: list[str] = []
     assert needs_conversion(str(file), tmp_path)
     first = resolve_base_model(str(file), tmp_path, progress=lines.append)
-    told = len(lines)
+    num_lines = len(lines)
     assert not needs_conversion(str(file), tmp_path)
     assert resolve_base_model(str(file), tmp_path, progress=lines.append) == first
-    assert told == len(lines) == 2
+    assert num_lines == len(lines) == 2
     assert Path(first).parent == tmp_path / "models"
     assert Path(first).name.startswith("gguf-tiny-")
 

@@ -360,7 +360,7 @@ def test_a_bias_only_chooses_among_allowed_tokens() -> None:
 def test_log_probabilities_do_not_depend_on_the_grammar() -> None:
     outputs = run(tokens_of("a", choice("b"), logprobs=1), runner=FakeRunner(scripted({"Hi": "z"})))
 
-    (told,) = outputs.finals("a")[0].logprobs or ()
-    assert told.chosen.token_id == ord("b")
-    assert told.chosen.logprob == pytest.approx(-200.0)
-    assert told.top[0].token_id == ord("z")
+    (scored,) = outputs.finals("a")[0].logprobs or ()
+    assert scored.chosen.token_id == ord("b")
+    assert scored.chosen.logprob == pytest.approx(-200.0)
+    assert scored.top[0].token_id == ord("z")

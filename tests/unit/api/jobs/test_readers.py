@@ -22,7 +22,7 @@ class Redis:
     """Records the reports."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, bool]] = []
+        self.reports: list[dict[str, bool]] = []
         self.is_away = False
         self.failures = 0
 
@@ -30,11 +30,11 @@ class Redis:
         if self.is_away:
             self.failures += 1
             raise RedisConnectionError
-        self.told.append(dict(is_read))
+        self.reports.append(dict(is_read))
 
     def of(self, job_id: str) -> list[bool]:
         """Return the reports about a job, one by one."""
-        return [batch[job_id] for batch in self.told if job_id in batch]
+        return [batch[job_id] for batch in self.reports if job_id in batch]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_grace_begins_when_the_last_one_leaves(redis_of_readers: Redis) -> N
     first, second = readers.enter("a", is_known=True), readers.enter("a")
     first.leave(is_over=False)
     first.leave(is_over=False)
-    assert redis_of_readers.told == []  # it was reported on its submission, a moment ago
+    assert redis_of_readers.reports == []  # it was reported on its submission, a moment ago
     second.leave(is_over=False)
     wait_until(lambda: redis_of_readers.of("a") == [False])
     readers.touch("a")

@@ -75,8 +75,8 @@ def test_seen_events_are_not_merged_with_new_ones() -> None:
 
 
 def test_log_probabilities_are_not_held_for_long() -> None:
-    told = [TokenLogprobs(ScoredToken(1, b"a", -0.5))]
-    past = [events.token(seq, "a", [seq], logprobs=told) for seq in range(4 * READ_CHUNK)]
+    scored = [TokenLogprobs(ScoredToken(1, b"a", -0.5))]
+    past = [events.token(seq, "a", [seq], logprobs=scored) for seq in range(4 * READ_CHUNK)]
     few = given(Replay(-1, len(past)), *past)
     assert [len(event.data["logprobs"]) for event in few] == [READ_CHUNK] * 4
 

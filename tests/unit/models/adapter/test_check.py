@@ -109,10 +109,10 @@ def test_an_adapter_need_not_name_its_base(adapter: Path, shapes: Shapes, named:
 
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
-@pytest.mark.parametrize("told", [True, False])
-def test_gpt2s_weights_are_transposed(tmp_path: Path, told: bool) -> None:
+@pytest.mark.parametrize("declared", [True, False])
+def test_gpt2s_weights_are_transposed(tmp_path: Path, declared: bool) -> None:
     adapter = save_adapter(tmp_path / "g", gpt2(), "gpt2")
-    edit_config(adapter, fan_in_fan_out=told)
+    edit_config(adapter, fan_in_fan_out=declared)
     info = check_adapter(adapter, "gpt2", shapes_of(gpt2()))
     assert set(info.ranks) == {"transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"}
 

@@ -68,8 +68,8 @@ def test_answers_are_the_same_as_with_one_token_per_step(way: str, num_sequences
     for name in map(str, range(num_sequences)):
         assert answer(found, name) == answer(expected, name)
         assert [o.logprobs for o in found.finals(name)][-1:] == [o.logprobs for o in expected.finals(name)][-1:]
-        told = [one for output in found.of(name) for one in output.logprobs or ()]
-        assert told == [one for output in expected.of(name) for one in output.logprobs or ()]
+        scored = [one for output in found.of(name) for one in output.logprobs or ()]
+        assert scored == [one for output in expected.of(name) for one in output.logprobs or ()]
 
 
 def test_a_repetitive_text_takes_a_fraction_of_the_steps() -> None:

@@ -202,7 +202,7 @@ def test_counts_follow_the_sequences(start_engine: StartEngine, outputs: Outputs
     for name in "abc":
         engine.submit(make_sequence(name))
     gate.allow()
-    gate.wait_held()
+    gate.wait_until_blocked()
 
     assert (engine.num_running, engine.num_waiting, engine.num_free_seqs) == (2, 1, 0)
     gate.open()
@@ -322,7 +322,7 @@ def test_a_running_sequence_is_cancelled_at_the_next_step(start_engine: StartEng
     gate = Gate(permits=3)
     engine = start_engine(FakeRunner(endless("xyz"), gate=gate))
     engine.submit(make_sequence("a"))
-    gate.wait_held()
+    gate.wait_until_blocked()
 
     engine.cancel("a")
     gate.open()
@@ -338,7 +338,7 @@ def test_a_waiting_sequence_is_cancelled_without_ever_running(start_engine: Star
     engine = start_engine(FakeRunner(max_num_seqs=1, gate=gate))
     engine.submit(make_sequence("a"))
     engine.submit(make_sequence("b"))
-    gate.wait_held()
+    gate.wait_until_blocked()
 
     engine.cancel("b")
     gate.allow(2)  # the running step, and the one that carries out the cancellation
@@ -355,7 +355,7 @@ def test_held_text_is_shown_when_a_sequence_is_cancelled(start_engine: StartEngi
     gate = Gate(permits=3)
     engine = start_engine(FakeRunner(endless("xab"), gate=gate))
     engine.submit(make_sequence("a", params=SamplingParams(seed=0, stop=("abc",))))
-    gate.wait_held()
+    gate.wait_until_blocked()
 
     engine.cancel("a")
     engine.cancel("a")
@@ -488,7 +488,7 @@ def test_released_sequences_get_no_final_output_and_can_be_continued(
     running, waiting = make_sequence("a"), make_sequence("b")
     engine.submit(running)
     engine.submit(waiting)
-    gate.wait_held()
+    gate.wait_until_blocked()
     released: list[frozenset[str]] = []
     releaser = threading.Thread(target=lambda: released.append(engine.release(["a", "b", "ended"])))
     releaser.start()
@@ -551,7 +551,7 @@ def test_a_failed_forward_fails_its_sequences_and_the_engine_goes_on(
     engine = start_engine(runner)
     for name in "abc":
         engine.submit(make_sequence(name, params=SamplingParams(seed=0, max_new_tokens=5)))
-    gate.wait_held()
+    gate.wait_until_blocked()
 
     runner.fail_with = RuntimeError("out of memory")
     gate.open()
@@ -572,7 +572,7 @@ def test_a_dead_device_ends_the_engine_without_ending_the_jobs(start_engine: Sta
     runner = FakeRunner(endless(), gate=gate)
     engine = start_engine(runner, on_fatal=fatal.set_result)
     engine.submit(make_sequence("a"))
-    gate.wait_held()
+    gate.wait_until_blocked()
 
     runner.fail_with = DeviceLostError("gone")
     gate.open()
@@ -606,7 +606,7 @@ def test_abort_all_ends_every_sequence_with_the_given_error(start_engine: StartE
     engine = start_engine(FakeRunner(endless(), max_num_seqs=1, gate=gate))
     engine.submit(make_sequence("a"))
     engine.submit(make_sequence("b"))
-    gate.wait_held()
+    gate.wait_until_blocked()
     error = Conflict("unloaded")
 
     engine.abort_all(error)

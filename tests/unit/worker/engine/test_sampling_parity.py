@@ -60,6 +60,6 @@ def test_answers_and_log_probabilities_match_generate(name: str, runner_name: st
         answer = expected.sequences[0, token_ids.shape[1] :]
         assert run.token_ids(prompt) == answer.tolist()
         assert len(answer) == MIN_NEW_TOKENS + 1
-        told = [one.chosen.logprob for output in run.outputs.of(prompt) for one in output.logprobs or ()]
+        returned = [one.chosen.logprob for output in run.outputs.of(prompt) for one in output.logprobs or ()]
         logprobs = torch.cat(expected.logits).log_softmax(dim=-1).gather(-1, answer[:, None])[:, 0]
-        assert told == pytest.approx(logprobs.tolist(), abs=1e-4)
+        assert returned == pytest.approx(logprobs.tolist(), abs=1e-4)

@@ -170,7 +170,7 @@ def test_the_engines_load_is_read_on_demand(redis: Redis) -> None:
         metrics = WorkerMetrics(lambda: engine)
         stack.enter_context(metrics.in_engine(job, sequence(job, "base")))
         engine.submit(sequence(job))
-        gate.wait_held()
+        gate.wait_until_blocked()
         found = series(metrics.to_wire())
     assert found["slm_num_requests_running"] == 1
     assert found['slm_adapter_requests_running{adapter="base"}'] == 1
