@@ -1,5 +1,5 @@
-/* Runs of random phases, each of whose tasks adds up what the phase before has left: a task that is done twice or never, or
- * too early, changes the sums. Arguments: threads, runs. Prints what is wrong and returns 1. */
+/* Runs random phases. Each task adds up the results of the phase before it, so a task that is done twice, never or too
+ * early changes the sums. Arguments: threads, runs. Prints the first error and returns 1. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -19,7 +19,7 @@ test('a pause is never shorter than the server asked for', () => {
   assert.equal(new Retry({firstMs: 100}).pauseMs(7000, 0), 7000);
 });
 
-test('progress makes room for new attempts', async () => {
+test('progress resets the number of attempts', async () => {
   const retry = new Retry({attempts: 1, firstMs: 1});
   const failure = new Error('gone');
   await retry.pauseAfter(failure);
@@ -28,7 +28,7 @@ test('progress makes room for new attempts', async () => {
   await assert.rejects(retry.pauseAfter(failure), failure);
 });
 
-test('what waiting cannot help is thrown at once', async () => {
+test('permanent failures are thrown at once', async () => {
   const hopeless = [
     SLMError.fromAnswer(400, {error: 'wrong', code: 'invalid_request'}),
     SLMError.fromAnswer(503, {error: 'no model', code: 'model_unavailable'}),
@@ -40,7 +40,7 @@ test('what waiting cannot help is thrown at once', async () => {
   }
 });
 
-test("a proxy's refusal is known by its status", () => {
+test("a proxy's refusal is classified by its status", () => {
   assert.equal(SLMError.fromAnswer(502, '<html>').isTransient, true);
   assert.equal(SLMError.fromAnswer(401, '<html>').isTransient, false);
 });

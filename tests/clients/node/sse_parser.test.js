@@ -34,12 +34,12 @@ test('a stream in one piece gives its events', () => {
   assert.deepEqual(parse([STREAM]), EVENTS);
 });
 
-test('a stream that is cut in two anywhere gives the same events', () => {
+test('a stream that is split in two anywhere gives the same events', () => {
   for (let cut = 0; cut <= STREAM.length; cut += 1) {
     assert.deepEqual(parse([STREAM.slice(0, cut), STREAM.slice(cut)]), EVENTS, `cut at ${cut}`);
   }
 });
 
-test('a stream that comes character by character gives the same events', () => {
+test('a stream that arrives character by character gives the same events', () => {
   assert.deepEqual(parse([...STREAM]), EVENTS);
 });
