@@ -137,7 +137,7 @@ class Gate:
     def wait_until_blocked(self, timeout_s: float = 10.0) -> None:
         """Wait until a step waits at the gate, which means that all earlier steps are done."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._num_blocked and not self._permits, timeout_s), "no step came"
+            assert self._changed.wait_for(lambda: self._num_blocked and not self._permits, timeout_s), "no step arrived"
 
     def pass_through(self) -> None:
         """Wait for a permit; called by the runner at the start of each forward."""
@@ -206,7 +206,7 @@ class FakeRunner:
         return torch.stack(logits) if logits else torch.empty(0, self.vocab_size)
 
     def copy_block(self, source: int, target: int, num_tokens: int) -> None:
-        assert num_tokens <= len(self._blocks[source]), "more is copied than there is"
+        assert num_tokens <= len(self._blocks[source]), "more is copied than exists"
         self._blocks[target] = self._blocks[source][:num_tokens]
 
     def close(self) -> None:
@@ -221,7 +221,7 @@ class FakeRunner:
             block[position % self.block_tokens :] = [token_id]
         history = [token_id for block in row.blocks for token_id in self._blocks[block]]
         history = history[: row.start + len(row.token_ids)]
-        assert len(history) == row.start + len(row.token_ids), "what comes before the row is not there"
+        assert len(history) == row.start + len(row.token_ids), "the tokens before the row are missing"
         assert len(history) <= self.context_length, "the context is too short"
         return [_logits(self._plan(history[: len(history) - num])) for num in reversed(range(row.num_logits))]
 

@@ -166,7 +166,7 @@ def test_a_reader_ahead_of_the_log_waits_for_new_events(redis: Redis, log: Event
         assert [event for event in islice(stream, 50) if event] == [token(3)]
 
 
-@pytest.mark.parametrize("is_over", [True, False], ids=["before he comes", "while he reads"])
+@pytest.mark.parametrize("is_over", [True, False], ids=["before the reader arrives", "while the reader reads"])
 def test_a_reader_ahead_of_the_whole_answer_gets_its_end(redis: Redis, log: EventLog, is_over: bool) -> None:
     """The recomputed events are fewer than the lost ones."""
     redis.hset(keys.job("a"), "id", "a")

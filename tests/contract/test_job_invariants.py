@@ -178,7 +178,7 @@ class JobHistories(RuleBasedStateMachine):
             record, log = self.store.get(name), self.log(name)
             assert [event.seq for event in log] == list(range(len(log))), "seq is dense from 0"
             shown = [one for one in map(_shown, log) if one is not None]
-            assert shown == self.written[name], "what was taken is there once and in order; nothing else is"
+            assert shown == self.written[name], "exactly the accepted events, once and in order"
             ends = [event for event in log if event.type.is_terminal]
             assert len(ends) == record.state.is_terminal, "one end, exactly when the state is terminal"
             assert not ends or log[-1] is ends[0], "nothing follows the end"
@@ -194,7 +194,7 @@ class JobHistories(RuleBasedStateMachine):
             line = [name for name in waiting if name in names]
             assert line == sorted((name for name in names if name in line), key=self.unread.__contains__)
             line = [name for name in names if name in line]
-            assert line == self.redis.zrange(f"slm:lane:{LANE}:flow:{flow}", 0, -1), "flows and line agree"
+            assert line == self.redis.zrange(f"slm:lane:{LANE}:flow:{flow}", 0, -1), "flows and queue agree"
             assert bool(line) == self.redis.sismember(f"slm:lane:{LANE}:flows", flow)
 
     @invariant()
@@ -203,7 +203,7 @@ class JobHistories(RuleBasedStateMachine):
             waiting = self.redis.zrange(keys.pending(LANE), 0, 0)
             out = self.redis.zcard(keys.dispatched(LANE)) + self.redis.zcard(keys.leases(LANE))
             ahead = 1 if set(waiting) - self.unread else 0
-            assert not waiting or out >= SLOTS + ahead, "nobody waits beside a free slot"
+            assert not waiting or out >= SLOTS + ahead, "nobody waits while there is free capacity"
 
     @invariant()
     def only_what_runs_and_nobody_reads_makes_room(self) -> None:

@@ -38,7 +38,7 @@ def test_failed_attempts_and_the_return_of_redis_are_counted(tmp_path: Path) -> 
         server.kill()
         with pytest.raises(RedisConnectionError):
             client.get("a")
-        assert counts.errors >= 2, "the first try and its repetition"
+        assert counts.errors >= 2, "the first attempt and its retry"
         assert counts.reconnects == 0
         server.start()
         client.ping()

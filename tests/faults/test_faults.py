@@ -147,7 +147,7 @@ def test_streams_continue_at_their_next_token_whatever_is_killed(site: Site, blo
     for stream in streams:
         assert stream.to_end() == whole()
         if blow in (kill_worker, kill_redis):
-            assert not stream.tally.reconnects, "the same connection goes on"
+            assert not stream.tally.reconnects, "the same connection continues"
 
 
 def test_a_rolling_restart_under_load_costs_no_stream(site: Site) -> None:

@@ -270,7 +270,7 @@ def test_jobs_outlive_a_stop_and_a_kill_and_every_start_loads_the_model(tmp_path
         assert first.stop(signal.SIGTERM) == 0
         assert first.said.endswith("Stopped.\n")
         assert are_gone(processes)
-        assert stream.frames()[-1]["status"] == "Response complete!", "what ran was finished first"
+        assert stream.frames()[-1]["status"] == "Response complete!", "running jobs were finished first"
     with started(data_dir) as second:
         assert second.client.get(f"/slm/jobs/{job_id}").json["status"] == "succeeded"
         assert second.client.post("/slm/unload").status == 200
@@ -317,7 +317,7 @@ def test_a_stop_respects_its_grace_and_streams_continue_after_it(tmp_path: Path,
         took_s = time.monotonic() - begun
         assert "killing it" not in first.said
         frames = stream.frames()
-    assert took_s < drain_s + 2 + 3, "3 s for a machine that does other things besides"
+    assert took_s < drain_s + 2 + 3, "3 s for a busy machine"
     assert "device_used" not in frames[-1], "the answer was too long to be finished"
     time.sleep(grace_s + 1)
     with started(data_dir, env=env, is_ready=Started.answers) as second:
@@ -374,7 +374,7 @@ def refusal(port: int, env: dict[str, str], *arguments: str, command: list[str] 
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stdout == "", "nothing is begun before it is clear that it can be ended"
+    assert done.stdout == "", "nothing starts before it is clear that it can end"
     assert done.stderr.startswith("Cannot start: ")
     assert done.stderr.count("\n") == 1
     return done.stderr

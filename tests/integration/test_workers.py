@@ -214,7 +214,7 @@ def test_a_running_job_is_cancelled_at_its_next_token(cluster: Cluster) -> None:
     assert record.result is not None
     assert record.result["response"] == reader.text.strip()
     assert len(reader.text) < 500
-    wait_for("the slot to be free", lambda: (one := cluster.worker("a")) and not one.running)
+    wait_for("the worker to be free", lambda: (one := cluster.worker("a")) and not one.running)
 
 
 def test_a_job_that_runs_too_long_fails(cluster: Cluster) -> None:
@@ -223,7 +223,7 @@ def test_a_job_that_runs_too_long_fails(cluster: Cluster) -> None:
     job_id, reader = cluster.stream("endless", JobOptions(timeout_s=1), max_new_tokens=1800)
     assert reader.to_end()[-1].type is EventType.ERROR
     assert isinstance(cluster.store.get(job_id).error, JobTimeout)
-    wait_for("the slot to be free", lambda: (one := cluster.worker("a")) and not one.running)
+    wait_for("the worker to be free", lambda: (one := cluster.worker("a")) and not one.running)
 
 
 def test_a_job_without_a_reader_is_cancelled_after_its_grace(cluster: Cluster) -> None:

@@ -335,7 +335,7 @@ def test_the_steps_that_are_needed_first_are_captured_in_advance(
     assert set(runner._steps._steps) == {("decode", rows, keys) for rows in (1, 2, 3) for keys in (64, 128)}
     assert graphs.num_captured == 6
     assert "Prepared 6 steps" in caplog.text
-    assert not runner._cache.keys[:, : runner.num_blocks].any(), "a trial writes where nobody reads"
+    assert not runner._cache.keys[:, : runner.num_blocks].any(), "a warm-up writes only to unused memory"
     runner.forward([row(0, [1, 2], needs_logits=False)])
     runner.forward([row(0, [3], 2)])
     assert graphs.num_captured == 6

@@ -93,7 +93,7 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
 
 
 def row(sequence: int, token_ids: tuple[int, ...], start: int = 0, needs_logits: bool = True) -> Row:
-    """One row of a step; each slot is a range of blocks for a whole context."""
+    """One row of a step; each sequence has a range of blocks for a whole context."""
     blocks = tuple(range(sequence * ROW_BLOCKS, (sequence + 1) * ROW_BLOCKS))
     return Row(blocks=blocks, token_ids=token_ids, start=start, adapter="base", needs_logits=needs_logits)
 

@@ -121,7 +121,7 @@ def test_a_sequence_that_overflows_gets_nan_logits_and_its_neighbour_does_not(pr
     logits = runner.forward([row(0, (1, 2, 3)), row(1, (1, 9, 3))])
     assert torch.equal(logits[:1], expected)
     assert logits[1].isnan().any()
-    assert torch.equal(runner.forward([row(1, (1, 2, 3))]), expected), "the slot is clean again"
+    assert torch.equal(runner.forward([row(1, (1, 2, 3))]), expected), "its memory is clean again"
 
 
 def test_prompts_of_one_token_work(make_runner):

@@ -115,7 +115,7 @@ def test_the_cache_memory_limits_the_number_of_blocks(model: Any, monkeypatch: p
     monkeypatch.setattr(runner_choice, "NativeRunner", _missing)
     general = make_limited(model, kv_bytes=3 * one_sequence)
     assert (general.num_blocks, general.block_tokens) == (3, 64)
-    assert make_limited(model).num_blocks == 4, "room for all slots"
+    assert make_limited(model).num_blocks == 4, "room for all sequences"
 
 
 @pytest.mark.parametrize("is_native", [True, False])

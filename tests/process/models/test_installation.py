@@ -73,5 +73,5 @@ def _start(folder: Path, name: str) -> subprocess.Popen[str]:
 def _wait_for(file: Path) -> None:
     deadline = time.monotonic() + 30
     while not file.exists():
-        assert time.monotonic() < deadline, f"{file.name} did not come"
+        assert time.monotonic() < deadline, f"{file.name} did not appear"
         time.sleep(0.01)

@@ -93,7 +93,7 @@ def test_any_other_status_is_a_failure_and_a_redirect_is_not_followed(sender: Se
         say(b"HTTP/1.1 abc\r\n\r\n"),
         say(b"HTTP/1.1 200 OK\r\n", b"x" * 70_000),
     ],
-    ids=["hangs up", "is no web server", "no status", "endless header"],
+    ids=["hangs up", "not a web server", "no status", "endless header"],
 )
 def test_an_answer_that_is_not_http_is_a_failure(sender: Sender, talk: Talk) -> None:
     with Receiver(talk) as receiver, pytest.raises(DeliveryFailed):

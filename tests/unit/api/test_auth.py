@@ -68,7 +68,7 @@ def test_every_route_states_who_may_use_it(api: Api) -> None:
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert {endpoint for endpoint in endpoints if access_of(app, endpoint) is None} == set()
     unused = rules_of(app).keys() - endpoints - app.blueprints.keys()
-    assert unused == set(), "a rule for a view that is not there"
+    assert unused == set(), "a rule for a view that does not exist"
 
 
 def test_nothing_is_public_but_health_and_the_pages(api: Api) -> None:

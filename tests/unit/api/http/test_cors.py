@@ -34,7 +34,7 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read_what_it_needs(start_api: S
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
     assert preflight.headers["Access-Control-Allow-Headers"] == PREFLIGHT["Access-Control-Request-Headers"]
     answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Origin": PAGE})
-    assert answer.status_code == 200, "though the server has no keys"
+    assert answer.status_code == 200, "although the server has no keys"
     assert answer.headers["Access-Control-Allow-Origin"] == PAGE
     assert answer.headers["Vary"] == "Origin"
     exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")

@@ -19,7 +19,7 @@ def _single_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=[False, True], ids=["synchronous", "asynchronous"])
+@pytest.fixture(params=[False, True], ids=["plain", "overlap"])
 def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test with both engines: the results must be the same."""
     monkeypatch.setattr(FakeRunner, "can_overlap", request.param)

@@ -79,7 +79,7 @@ def test_a_superfluous_row_is_only_computed_for_an_unforeseeable_end() -> None:
 
     assert run.outputs.token_ids("a") == [*b"abc", EOS]
     assert run.runner.events.count("launch") == 4 + 1
-    assert run.runner.events.count("fetch") == 4 + 1, "nothing is under way when nothing runs"
+    assert run.runner.events.count("fetch") == 4 + 1, "nothing is in flight when nothing runs"
 
 
 @pytest.mark.parametrize("options", [{"repetition_penalty": 1.1}, {"presence_penalty": 0.1}], ids=str)

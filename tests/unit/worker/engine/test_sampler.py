@@ -106,7 +106,9 @@ def test_forbidden_tokens_are_never_drawn() -> None:
     assert set(sample_ids(logits, sequences)) == {17}
 
 
-@pytest.mark.parametrize("neighbours", [[GREEDY] * 3, VARIANTS[1:4], VARIANTS[4:7]], ids=["greedy", "random", "edited"])
+@pytest.mark.parametrize(
+    "neighbours", [[GREEDY] * 3, VARIANTS[1:4], VARIANTS[4:7]], ids=["greedy", "random", "processed"]
+)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_row_that_is_not_finite_fails_alone(bad: float, neighbours: list[SamplingParams]) -> None:
     logits = random_logits(3)

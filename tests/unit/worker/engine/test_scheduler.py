@@ -130,7 +130,7 @@ def test_a_long_prompt_beside_decoding_sequences_is_computed_in_small_chunks() -
         scheduler.remove(scheduler.running[0])
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 2], "but no fewer than the mixed chunk"
     scheduler.remove(scheduler.running[0])
-    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [7], "all at once where nobody has to wait for it"
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [7], "in one step if nobody waits for it"
 
 
 def test_a_short_prompt_beside_decoding_sequences_is_computed_at_once() -> None:
@@ -144,7 +144,7 @@ def test_a_short_prompt_beside_decoding_sequences_is_computed_at_once() -> None:
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 2]
     scheduler.add(Sequence("late", list(range(50, 55)), SamplingParams(seed=0)))
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 4, 2], "the oldest first, the long one in parts"
-    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 6], "what is left of it is short"
+    assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 6], "its rest is short"
     assert [len(ids) for _, _, ids, _ in run_step(scheduler)] == [1, 1, 1, 3]
 
 
