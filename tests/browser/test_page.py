@@ -252,7 +252,7 @@ def test_the_page_waits_for_a_restart_of_the_server(
         time.sleep(17)
         with running_api(tmp_path, **settings):
             go_on.set()
-            expect(text).to_have_text("before after all", timeout=20_000)
+            expect(text).to_have_text("before after all")
             expect(note).to_contain_text("3 tokens in")
 
 
