@@ -225,3 +225,26 @@ def test_a_load_says_which_part_uses_too_much(tmp_path: Path) -> None:
 
     with pytest.raises(ModelUnavailable, match=r"its chat template takes too long\. Put another"):
         load_model(str(folder), engine_config(), base_name="tiny")
+
+
+def test_long_texts_are_encoded_one_at_a_time(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = PromptRenderer(byte_level(), None, UntrustedPrograms(helper))
+    running, most, call = 0, 0, helper.call
+
+    def counted(*args: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return call(*args)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(helper, "call", counted)
+    threads = [threading.Thread(target=renderer.render, args=(RawText("x" * 50 * SHORT_TEXT),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert most == 1
