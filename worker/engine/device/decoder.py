@@ -32,7 +32,7 @@ class Decoder(Protocol):
     """A model on a device."""
 
     token_multiple: int  # prompt parts begin at multiples of this
-    captures_prompts: bool  # whether `prompt`, too, can be captured in a graph
+    captures_prompts: bool  # whether `prompt`, too, can be captured in a graph, which serves every number of keys
     weight_bytes: int  # minimum number of bytes that a step with logits reads
     logits_dtype: torch.dtype
 

@@ -6,7 +6,6 @@ import logging
 import time
 from bisect import bisect_left
 from functools import partial
-from itertools import product
 
 from torch import Tensor
 
@@ -22,7 +21,7 @@ MIN_PROMPT = 16  # tokens; shorter prompts are computed in a step of this size
 
 
 class Steps:
-    """Decode steps of 1, 2, 4, ... rows and prompt steps of 16, 32, 64, ... tokens, over 256, 512, ... keys.
+    """Decode steps of 1, 2, 4, ... rows over 256, 512, ... keys, and prompt steps of 16, 32, 64, ... tokens.
 
     Args:
         decoder: computes them.
@@ -72,10 +71,10 @@ class Steps:
 
     def prompt(self, num_tokens: int, num_keys: int, parts: list[PromptPart]) -> None:
         """Compute the inputs' tokens, which are parts of prompts."""
-        keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
         if self._decoder.captures_prompts:
-            self._captured("prompt", num_tokens, keys)()
+            self._captured("prompt", num_tokens, self._key_counts[-1])()
         else:
+            keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
             self._decoder.prompt(self._inputs.views(num_tokens, len(parts)), keys, parts)
 
     def warm_up(self) -> None:
@@ -83,11 +82,11 @@ class Steps:
         start = time.perf_counter()
         self._inputs.clear()  # an earlier step's inputs would be read with another shape
         key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]
-        shapes = [("decode", count) for count in self._row_counts]
+        shapes = [("decode", num_rows, num_keys) for num_rows in self._row_counts for num_keys in key_counts]
         if self._decoder.captures_prompts:
-            shapes += [("prompt", count) for count in self._token_counts]
-        for (kind, size), num_keys in product(reversed(shapes), reversed(key_counts)):
-            self._captured(kind, size, num_keys)
+            shapes += [("prompt", num_tokens, self._key_counts[-1]) for num_tokens in self._token_counts]
+        for shape in reversed(shapes):
+            self._captured(*shape)
         logger.info("Prepared %d steps in %.1f s.", len(self._steps), time.perf_counter() - start)
 
     def _captured(self, kind: str, size: int, num_keys: int) -> Step:
