@@ -156,13 +156,13 @@ class DeviceRunner:
         """Return the fused decoder if it can run; raise `UnsupportedModelError` if it must run but cannot."""
         if is_fused or (is_fused is None and self._device.type == "cuda"):
             try:
-                from worker.engine.device.fused.decoder import PROMPT_MULTIPLE, FusedDecoder
+                from worker.engine.device.fused.decoder import FusedDecoder
 
                 return FusedDecoder(
                     parts,
                     weights,
                     self._cache,
-                    max_tokens=max(self.max_num_seqs, MAX_PROMPT_TOKENS, PROMPT_MULTIPLE),
+                    max_tokens=max(self.max_num_seqs, MAX_PROMPT_TOKENS),
                     max_rows=self.max_num_seqs,
                     context_length=self.context_length,
                     overlaps=self._device.type == "cuda"

@@ -75,7 +75,6 @@ class FusedDecoder:
         _check(parts, weights.embedding.dtype)
         self._parts = parts
         self._cache = cache
-        self._overlaps = overlaps
         self._options = {"PDL": True, "launch_pdl": True} if overlaps else {"PDL": False}
         self._norm = linear.RMS_NORM if parts.norm_kind is NormKind.RMS_NORM else linear.LAYER_NORM
         self._embedding, self._positions = weights.embedding, weights.positions
