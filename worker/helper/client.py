@@ -21,7 +21,7 @@ import psutil
 
 from common.errors import InternalError, Overloaded, SLMError
 from common.settings import ROOT
-from worker.helper.given_up import POLL_S, GivenUp, IsGivenUp, never
+from worker.helper.given_up import POLL_S, GivenUp, IsGivenUp, holding, never
 from worker.helper.limits import Limits, OverLimit
 from worker.helper.messages import receive, send
 from worker.helper.priority import give_way
@@ -177,7 +177,7 @@ class Helper:
             HelperClosed: the helper was closed before.
             SLMError: raised by the task.
         """
-        with self.in_use(), self._task_permit(is_given_up):
+        with self.in_use(), holding(self._task_permits, is_given_up):
             reply = self._run_task({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
         if "error" in reply:
             raise SLMError.from_dict(reply["error"])
@@ -197,16 +197,6 @@ class Helper:
             child.link.close()
         process.link.close()
         _wait_or_kill(process.popen)
-
-    @contextmanager
-    def _task_permit(self, is_given_up: IsGivenUp) -> Iterator[None]:
-        while not self._task_permits.acquire(timeout=POLL_S):
-            if is_given_up():
-                raise GivenUp
-        try:
-            yield
-        finally:
-            self._task_permits.release()
 
     def _run_task(self, request: dict[str, Any], is_given_up: IsGivenUp) -> dict[str, Any]:
         child = self._ready_child(request)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TypeVar
 
 POLL_S = 0.02  # how often a waiting thread checks it
@@ -19,6 +21,22 @@ class GivenUp(Exception):
 def never() -> bool:
     """Return False: the result is always needed."""
     return False
+
+
+@contextmanager
+def holding(lock: threading.Lock | threading.Semaphore, is_given_up: IsGivenUp) -> Iterator[None]:
+    """Hold the lock for the duration of a `with` block.
+
+    Raises:
+        GivenUp: `is_given_up` became true first.
+    """
+    while not lock.acquire(timeout=POLL_S):
+        if is_given_up():
+            raise GivenUp
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def wait_for(future: Future[T], is_given_up: IsGivenUp) -> T:

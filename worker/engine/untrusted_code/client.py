@@ -14,7 +14,7 @@ from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message
 from worker.engine.untrusted_code.services import CHECK_ADAPTER, ENCODE, RENDER_CHAT, TOKENIZER
 from worker.helper.client import Helper
-from worker.helper.given_up import POLL_S, GivenUp, IsGivenUp, never
+from worker.helper.given_up import IsGivenUp, holding, never
 from worker.helper.limits import Limits, OverLimit
 
 RENDERING = Limits(wall_s=120.0, cpu_s=2.0, memory=256 * 2**20)
@@ -72,15 +72,11 @@ class UntrustedPrograms:
                 self._helper.configure(TOKENIZER, tokenizer())
                 self._is_tokenizer_sent = True
         args = {"text": text, "with_tokens_around": with_tokens_around}
-        while not self._is_encoding.acquire(timeout=POLL_S):
-            if is_given_up():
-                raise GivenUp
         try:
-            reply: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
+            with holding(self._is_encoding, is_given_up):
+                reply: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
         except OverLimit as err:
             raise TakesTooMuch(f"its tokenizer {err}") from err
-        finally:
-            self._is_encoding.release()
         if "refusal" in reply:
             raise UnspellableText(reply["refusal"])
         ids: list[int] = reply["ids"]
