@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from worker.engine.output.detokenizer import REPLACEMENT
@@ -25,7 +26,9 @@ class TokenBytes:
         self._special_token_ids = special_token_ids
         self._decode = decode
         self._known: dict[int, bytes] = {}
-        self._context = next(iter(tokenizer.encode("a", add_special_tokens=False)), None)
+        # At the beginning of a text some tokenizers drop a token's space.
+        self._context = tokenizer.encode("a", add_special_tokens=False)[:1]
+        self._context_text = decode(self._context)
 
     def of(self, token_id: int) -> bytes:
         """Return the token's bytes inside a text; empty for an unknown id."""
@@ -37,9 +40,7 @@ class TokenBytes:
         name: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
         if name is None or token_id in self._special_token_ids:
             return (name or "").encode()
-        # At the beginning of a text some tokenizers drop a token's space.
-        context = [] if self._context is None else [self._context]
-        text = self._decode([*context, token_id]).removeprefix(self._decode(context))
+        text = self._decode([*self._context, token_id]).removeprefix(self._context_text)
         return text.encode() if REPLACEMENT not in text else _bytes_of_name(name, otherwise=text)
 
 
@@ -64,6 +65,7 @@ def _bytes_of_name(name: str, otherwise: str) -> bytes:
     return bytes(letters[char] for char in name) if letters.keys() >= set(name) else otherwise.encode()
 
 
+@cache
 def byte_letters() -> dict[str, int]:
     """Return the letters of byte-level BPE: printable bytes are themselves, the others start at U+0100."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
