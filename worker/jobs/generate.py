@@ -11,6 +11,7 @@ from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
 from common.jobs.store import JobStore
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.jobs.acquire import acquire
 from worker.jobs.active import ActiveJob, Outcome
 from worker.jobs.observer import Observer
 from worker.model.manager import ModelManager
@@ -59,9 +60,7 @@ class Generation:
     @contextmanager
     def _model(self, job: ActiveJob) -> Iterator[LoadedModel]:
         """Acquire the model; if it has to be loaded first, the client is informed."""
-        with self._model_manager.acquire(
-            lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
-        ) as handle:
+        with acquire(self._model_manager, job) as handle:
             if handle.loaded_for_it:
                 job.events.announce(f"Model loaded on {handle.model.device}")
             yield handle.model

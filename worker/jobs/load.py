@@ -10,6 +10,7 @@ from common.fleet import Desired, Fleet, WorkerReport, WorkerState
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobStore
 from worker.helper.given_up import GivenUp
+from worker.jobs.acquire import LOADING
 from worker.jobs.active import ActiveJob
 
 POLL_S = 0.05  # how often the workers' reports are read while waiting
@@ -34,7 +35,7 @@ class ModelJobs:
         """
         loading = job.job.kind is JobKind.LOAD
         before = self._fleet.workers()
-        job.events.announce("Loading SLM model..." if loading else "Unloading SLM model...")
+        job.events.announce(LOADING if loading else "Unloading SLM model...")
         workers = self._wait_for_all(job, self._fleet.set_desired(loaded=loading))
         result = _loaded(before, workers) if loading else _unloaded(workers)
         last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]

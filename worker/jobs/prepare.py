@@ -10,6 +10,7 @@ from common.jobs.job import GenerateParams
 from common.jobs.preparation import grammar_key, is_long
 from common.jobs.store import JobStore
 from worker.engine.sequence import Sequence
+from worker.jobs.acquire import loaded_model
 from worker.jobs.active import ActiveJob
 from worker.model.manager import ModelManager
 from worker.model.protocols import LoadedModel
@@ -30,11 +31,7 @@ class Preparation:
             GivenUp: the job was given up, or the model unloaded.
             Fenced: another attempt owns the job.
         """
-        with self._model_manager.acquire(
-            lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
-        ) as handle:
-            model = handle.model
-        # The handle is released before the slow part, so that an unload does not wait for it.
+        model = loaded_model(self._model_manager, job)
         params = GenerateParams.from_dict(job.job.params)
         if is_long(job.job.params):
             _check(job, params, model)

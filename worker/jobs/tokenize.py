@@ -6,6 +6,7 @@ from common.errors import PromptTooLong
 from common.jobs.job import JobState, TokenizeResult
 from common.jobs.prompts import from_wire
 from common.jobs.store import JobStore
+from worker.jobs.acquire import loaded_model
 from worker.jobs.active import ActiveJob
 from worker.model.manager import ModelManager
 from worker.model.protocols import LoadedModel
@@ -28,11 +29,7 @@ class TokenJobs:
             GivenUp: the job was given up while it waited for the model.
             Fenced: another attempt owns the job.
         """
-        with self._model_manager.acquire(
-            lambda: job.is_given_up, lambda: job.events.announce("Loading SLM model...")
-        ) as handle:
-            model = handle.model
-        # The handle is released before the slow part, so that an unload does not wait for it.
+        model = loaded_model(self._model_manager, job)
         result = _tokenize(job, model)
         self._store.succeed(job.id, job.attempt, result.to_dict(), [job.events.finished(JobState.SUCCEEDED)])
 
