@@ -16,6 +16,7 @@ from worker.jobs.active import ActiveJob, ActiveJobs
 from worker.liveness.watchdog import Watchdog
 from worker.observation.metrics import MetricsReporter
 
+_BEATING = "heartbeat not sent"
 BEATS_PER_LEASE = 4  # three beats may fail before a lease expires
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Heartbeat:
         self._on_cancel = on_cancel
         self._outage = outage
         self._duties: dict[str, Callable[[], object]] = {
-            "heartbeat not sent": self._beat,
+            _BEATING: self._beat,
             "leases not renewed": self._renew,
             "dead workers' jobs not looked for": lambda: store.reap(QUEUE),
             "queue not watched": watchdog.check,
@@ -80,7 +81,7 @@ class Heartbeat:
 
     def publish(self) -> None:
         """Send the report now; if that fails, the next beat sends another."""
-        self._outage.attempt("heartbeat not sent", self._beat)
+        self._outage.attempt(_BEATING, self._beat)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease_s / BEATS_PER_LEASE):

@@ -134,14 +134,14 @@ class ConfiguredModelLoader:
     def _read_model(self) -> EngineModel:
         from worker.engine.loading.loader import load_model
 
-        settings, spec = self._settings, self.spec()
-        log.info("loading base_model=%s lora_path=%s", spec.base_model, spec.lora_path)
+        settings, lora_path = self._settings, self._lora_path()
+        log.info("loading base_model=%s lora_path=%s", settings.base_model, lora_path)
         with _gc_paused():
             return load_model(
                 self._source(),
                 engine_config(settings),
                 base_name=model_name(settings.base_model),
-                adapter_path=ROOT / spec.lora_path if spec.lora_path else None,
+                adapter_path=None if lora_path is None else ROOT / lora_path,
             )
 
     def _source(self) -> str:
@@ -157,10 +157,8 @@ class ConfiguredModelLoader:
         """
         if self._settings.lora_path is not None:
             return self._settings.lora_path
-        found = [Path(path) for path in TRAINED if (ROOT / path / ADAPTER_FILE).is_file()]
-        if not found and self._settings.base_model == DEFAULT_BASE_MODEL:
-            found = [Path(path) for path in (DEMONSTRATION,) if (ROOT / path / ADAPTER_FILE).is_file()]
-        return found[0] if found else None
+        paths = (*TRAINED, DEMONSTRATION) if self._settings.base_model == DEFAULT_BASE_MODEL else TRAINED
+        return next((Path(path) for path in paths if (ROOT / path / ADAPTER_FILE).is_file()), None)
 
 
 def _folder(source: str) -> Path:

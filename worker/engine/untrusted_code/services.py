@@ -12,7 +12,7 @@ from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 
 from worker.engine.grammar.llguidance_grammar import Vocabulary
-from worker.engine.grammar.process import GRAMMAR, serve_grammar
+from worker.engine.grammar.process import GRAMMAR, VOCABULARY, serve_grammar
 from worker.helper.child import serve_tasks
 
 SERVICES = "worker.engine.untrusted_code.services:UntrustedServices"
@@ -34,14 +34,13 @@ class UntrustedServices:
 
         Children inherit these imports, which take long.
         """
-        match name:
-            case "vocabulary":
-                self._vocabulary = Vocabulary(**value).to_library()
-            case "tokenizer":
-                self._tokenizer = Tokenizer.from_str(value)
-            case "programs":
-                import_module("transformers.utils.chat_template_utils")
-                import_module("models.adapter.check")
+        if name == VOCABULARY:
+            self._vocabulary = Vocabulary(**value).to_library()
+        elif name == TOKENIZER:
+            self._tokenizer = Tokenizer.from_str(value)
+        elif name == PROGRAMS:
+            import_module("transformers.utils.chat_template_utils")
+            import_module("models.adapter.check")
 
     def serve(self, service: str, link: Connection) -> None:
         """Run as a child for that service."""
