@@ -21,7 +21,7 @@ class LoraTrainer(Trainer):
     """Saves only the adapter, not the rest of the model."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the adapter to `output_dir` (a checkpoint's folder), by default to the run's output folder."""
+        """Save the adapter to `output_dir` (a checkpoint's folder), by default to the folder of the checkpoints."""
         save_lora(self.model, Path(output_dir or self.args.output_dir or "."))
 
 

@@ -92,7 +92,7 @@ class Operation:
         description: further information for callers, in Markdown.
         parameters: of path, query and headers.
         body: the body of the request, if it has one.
-        answers: every success.
+        responses: every success.
         errors: its own errors; those of its access rule and its body are added.
         access: who may use it, if the view checks more than the blueprint's rule.
     """

@@ -42,7 +42,7 @@ class ResponseBuilder:
 
     Args:
         record: the job's record, of any time.
-        look_again: reads the record once more; called when the job has ended.
+        reload: reads the record once more; called when the job has ended.
     """
 
     def __init__(self, record: JobRecord, reload: Callable[[], JobRecord]) -> None:

@@ -25,7 +25,7 @@ def frames(builder: ResponseBuilder, updates: Iterable[Update], *, after: int = 
 
     Args:
         builder: a new builder.
-        happening: what happens to the job, from its log's first event on.
+        updates: what happens to the job, from its log's first event on.
         after: the number of the last event that the client has seen.
     """
     yield from _frames(builder.opening(), after)
