@@ -163,14 +163,14 @@ class BatchDriver:
         return sum(not self._take_result(batch, number, job_ids) for number, job_ids in running.items())
 
     def _take_result(self, batch: Batch, number: int, job_ids: list[str]) -> bool:
-        line = read_line(self._batches.line(batch, number) or "")
         try:
             records = [self._jobs.get(job_id, _owner_of(batch)) for job_id in job_ids]
         except JobNotFound:  # no driver ran for so long that the record has expired
-            self._enter(batch, number, line)
+            self._enter(batch, number, self._line(batch, number))
             return False
         if not all(record.state.is_terminal for record in records):
             return False
+        line = self._line(batch, number)
         try:
             answer = self._answer(line, records)
         except SLMError as err:
@@ -179,6 +179,9 @@ class BatchDriver:
             result = _result(batch, number, line, 200, answer, records[0].id)
             self._batches.note_result(batch.id, number, result, is_error=False)
         return True
+
+    def _line(self, batch: Batch, number: int) -> BatchLine:
+        return read_line(self._batches.line(batch, number) or "")
 
     def _answer(self, line: BatchLine, records: list[JobRecord]) -> Mapping[str, Any]:
         body, first = read_request(line), records[0]
