@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -117,8 +118,7 @@ class BatchDriver:
         self._batches.move(batch.id, BatchStatus.IN_PROGRESS, [BatchStatus.VALIDATING])
 
     def _fail(self, batch: Batch, problems: list[LineError]) -> None:
-        for job_ids in self._batches.jobs(batch.id).values():
-            self._cancel(job_ids, batch)
+        self._cancel(batch)
         self._batches.end(batch, BatchStatus.FAILED, errors=json.dumps(problems))
 
     def _advance(self, batch: Batch) -> None:
@@ -195,8 +195,7 @@ class BatchDriver:
 
     def _end_early(self, batch: Batch, last: BatchStatus) -> None:
         """Cancel the lines in flight, and end the batch with the results so far."""
-        for job_ids in self._batches.jobs(batch.id).values():
-            self._cancel(job_ids, batch)
+        self._cancel(batch)
         if self._collect(batch) == 0:
             if last is BatchStatus.EXPIRED:
                 self._note_expired(batch)
@@ -210,8 +209,9 @@ class BatchDriver:
                 result = {"id": _request_id(batch, number), "custom_id": read_line(text).custom_id}
                 self._batches.note_result(batch.id, number, result | {"response": None, "error": late}, is_error=True)
 
-    def _cancel(self, job_ids: list[str], batch: Batch) -> None:
-        for job_id in job_ids:
+    def _cancel(self, batch: Batch) -> None:
+        """Cancel the lines in flight."""
+        for job_id in chain.from_iterable(self._batches.jobs(batch.id).values()):
             try:
                 self._jobs.cancel(job_id, _owner_of(batch))
             except JobNotFound:
