@@ -8,7 +8,7 @@ event. So its `redis`, `messages` and `stream` are overridden here. The format o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Response, request
 from flask_sse import Message, ServerSentEventsBlueprint
@@ -75,11 +75,7 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         """Stream the job's events. Unless they have started, a comment makes the server send the headers now."""
         writer = FrameWriter(job.kind, text=job.text, request_id=request_id())
         messages = self.messages(job, writer, pulse_s=services().settings.heartbeat_s)
-        response = Response(_encode(messages, has_started=has_started), mimetype="text/event-stream", headers=HEADERS)
-        # Not in the generator's `finally`, which does not run if the generator was never started.
-        response.call_on_close(job.close)
-        response.call_on_close(watch_client(request.environ, job.close))
-        return response
+        return stream_response(_encode(messages, has_started=has_started), job.close)
 
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
         """Yield the job's frames, each with the seq of its last event as id; None after each `pulse_s` of silence.
@@ -117,3 +113,12 @@ def _encode(messages: Iterator[Message | None], *, has_started: bool) -> Iterato
 sse = JobStreamBlueprint("sse", __name__)
 set_access(sse, Access.USER)
 sse.add_url_rule("/slm/jobs/<job_id>/stream", endpoint="stream", view_func=sse.stream)
+
+
+def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:
+    """Return a streaming response; `on_close` is called at its end, or when the client disconnects."""
+    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
+    # Not in a generator's `finally`, which does not run if the generator was never started.
+    response.call_on_close(on_close)
+    response.call_on_close(watch_client(request.environ, on_close))
+    return response

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from flask import Response, request
-
 from api.current import caller, services
-from api.http.disconnect import watch_client
 from api.jobs.request import fingerprint, idempotency_key
-from api.jobs.sse import HEADERS
 from api.openai.models import Catalogue
 from api.schemas.strict import Strict
 from common.errors import NotFound
@@ -40,12 +35,3 @@ def own(found: F, what: str) -> F:
     if not caller().may_see(found.owner):
         raise NotFound(f"There is no {what} {found.id[:60]!r}.", param=f"{what}_id")
     return found
-
-
-def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:
-    """Return a streaming response; `on_close` is called at its end, or when the client disconnects."""
-    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
-    # Not in a generator's `finally`, which does not run if the generator was never started.
-    response.call_on_close(on_close)
-    response.call_on_close(watch_client(request.environ, on_close))
-    return response

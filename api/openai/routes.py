@@ -12,8 +12,8 @@ from api.current import caller, note_job, open_stream, services
 from api.http.disconnect import watch_client
 from api.http.request_body import json_text
 from api.jobs.request import check_connected, job_options
-from api.jobs.sse import FIRST_EVENT_WAIT_S
-from api.openai.answering import catalogue, keyed, stream_response
+from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
+from api.openai.answering import catalogue, keyed
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, ResponseHeader

@@ -11,8 +11,8 @@ from api.current import begin_work, caller, end_work, note_job, open_stream, ser
 from api.http.disconnect import watch_client
 from api.http.request_body import json_text
 from api.jobs.request import check_connected, job_options
-from api.jobs.sse import FIRST_EVENT_WAIT_S
-from api.openai.answering import catalogue, keyed, stream_response
+from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
+from api.openai.answering import catalogue, keyed
 from api.openai.generations import Generations
 from api.openai.responses.body import ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
