@@ -28,17 +28,17 @@ def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
             id=f"worker-{number}",
             host="",
             pid=0,
-            base_model=_name(one.base_model),
-            lora_path=_name(one.lora_path),
+            base_model=one.base_model and public_name(one.base_model),
+            lora_path=one.lora_path and public_name(one.lora_path),
             error=one.error and "Only an admin can see the error.",
         )
         for number, one in enumerate(workers, start=1)
     ]
 
 
-def _name(path: str | None) -> str | None:
+def public_name(source: str) -> str:
     """Return the last part of a path; a hub id stays as it is, although it contains a slash."""
-    return Path(path).name if path is not None and path.startswith((".", "/", "~")) else path
+    return Path(source).name if source.startswith((".", "/", "~")) else source
 
 
 class Overview:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from api.overview import public_name
 from api.schemas.openai.models import ModelObject
 from common.errors import ModelNotFound, NoWorker
 from common.fleet import WorkerReport
@@ -87,12 +88,7 @@ def _fingerprint(*parts: str | None) -> str:
 def _served(worker: WorkerReport) -> Model | None:
     if worker.base_model is None:
         return None
-    base = _name(worker.base_model)
+    base = public_name(worker.base_model)
     if worker.lora_path is None:
         return Model(base, None, worker.context)
     return Model(Path(worker.lora_path).name, base, worker.context)
-
-
-def _name(source: str) -> str:
-    """Return the name of a model: a hub id, or the last part of a path."""
-    return Path(source).name if source.startswith((".", "/", "~")) else source
