@@ -11,6 +11,7 @@ from api.current import caller, note_job, services
 from api.http.disconnect import watch_client
 from api.jobs import response_bodies
 from api.jobs.live_job import LiveJob
+from api.jobs.request import JobRequest
 from api.schemas.query import parse_limit
 from api.service import AcceptedJob, NewJob
 from common.errors import Cancelled, ServerStopping
@@ -37,6 +38,11 @@ def show_job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     """Request the cancellation of a job."""
     return jsonify(response_bodies.cancellation(job_id, services().jobs.cancel(job_id, caller())))
+
+
+def answer(wanted: JobRequest) -> Response:
+    """Submit the job; respond with its result, or immediately if the client does not wait. Raises as `run_job`."""
+    return submit_job(wanted.job) if wanted.is_async else run_job(wanted.job)
 
 
 def submit_job(job: NewJob) -> Response:

@@ -7,10 +7,10 @@ from flask import Blueprint, Response, jsonify
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
 from api.jobs import response_bodies
-from api.jobs.request import JobRequest, read_job_request
+from api.jobs.request import read_job_request
 from api.jobs.sse import sse
 from api.overview import without_internals
-from api.routes.jobs import run_job, submit_job
+from api.routes.jobs import answer, submit_job
 from api.schemas.generation import GenerateBody
 from api.schemas.server import ModelBody
 from common.jobs.job import JobKind
@@ -30,23 +30,19 @@ def info() -> Response:
 @slm.post("/load")
 def load() -> Response:
     """Load the model on every worker."""
-    return _answer(read_job_request(JobKind.LOAD, ModelBody))
+    return answer(read_job_request(JobKind.LOAD, ModelBody))
 
 
 @slm.post("/unload")
 def unload() -> Response:
     """Unload the model on every worker."""
-    return _answer(read_job_request(JobKind.UNLOAD, ModelBody))
+    return answer(read_job_request(JobKind.UNLOAD, ModelBody))
 
 
 @slm.post("/generate")
 def generate() -> Response:
     """Generate an answer and return it as a whole."""
-    return _answer(read_job_request(JobKind.GENERATE, GenerateBody))
-
-
-def _answer(wanted: JobRequest) -> Response:
-    return submit_job(wanted.job) if wanted.is_async else run_job(wanted.job)
+    return answer(read_job_request(JobKind.GENERATE, GenerateBody))
 
 
 @slm.post("/stream")

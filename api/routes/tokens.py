@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from api.auth.access import Access, set_access
-from api.jobs.request import JobRequest, read_job_request
-from api.routes.jobs import run_job, submit_job
+from api.jobs.request import read_job_request
+from api.routes.jobs import answer
 from api.schemas.tokens import DetokenizeBody, TokenizeBody
 from common.errors import SLMError
 from common.jobs.job import JobKind
@@ -18,17 +18,13 @@ set_access(tokens, Access.USER)
 @tokens.post("/tokenize")
 def tokenize() -> Response:
     """Return the tokens of a prompt."""
-    return _answer(read_job_request(JobKind.TOKENIZE, TokenizeBody))
+    return answer(read_job_request(JobKind.TOKENIZE, TokenizeBody))
 
 
 @tokens.post("/detokenize")
 def detokenize() -> Response:
     """Return the text of tokens."""
     try:
-        return _answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
+        return answer(read_job_request(JobKind.TOKENIZE, DetokenizeBody))
     except SLMError as err:
         raise err.renamed({"prompt": "ids"}) from err
-
-
-def _answer(wanted: JobRequest) -> Response:
-    return submit_job(wanted.job) if wanted.is_async else run_job(wanted.job)
