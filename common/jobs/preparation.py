@@ -28,7 +28,7 @@ def wanted(kind: JobKind, params: Mapping[str, Any]) -> str:
     if is_long(params):
         return ALWAYS
     grammar = params.get("sampling", {}).get("grammar")
-    return "" if grammar is None else grammar_key(Grammar(GrammarKind(grammar["kind"]), grammar["source"]))
+    return "" if grammar is None else grammar_key(Grammar.from_dict(grammar))
 
 
 def is_long(params: Mapping[str, Any]) -> bool:

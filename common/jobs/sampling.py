@@ -34,6 +34,15 @@ class Grammar:
         is_regex_or_choice = self.kind in (GrammarKind.REGEX, GrammarKind.CHOICE)
         return self.kind.value if is_regex_or_choice else "response_format"
 
+    def to_dict(self) -> dict[str, str]:
+        """Return the JSON form; `from_dict` reads it back."""
+        return {"kind": self.kind.value, "source": self.source}
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> Grammar:
+        """Parse the JSON form."""
+        return cls(GrammarKind(wire["kind"]), wire["source"])
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -81,7 +90,7 @@ class SamplingParams:
         if self.logit_bias:
             wire["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
         if self.grammar is not None:
-            wire["grammar"] = {"kind": self.grammar.kind.value, "source": self.grammar.source}
+            wire["grammar"] = self.grammar.to_dict()
         return wire
 
     @classmethod
@@ -92,7 +101,7 @@ class SamplingParams:
             known[name] = tuple(known.get(name, ()))
         known["logit_bias"] = {int(token): bias for token, bias in known.get("logit_bias", {}).items()}
         if (grammar := known.get("grammar")) is not None:
-            known["grammar"] = Grammar(GrammarKind(grammar["kind"]), grammar["source"])
+            known["grammar"] = Grammar.from_dict(grammar)
         return cls(**known)
 
 

@@ -119,7 +119,7 @@ class GrammarCompiler:
             self._send_vocabulary()
             child = self._helper.fork(GRAMMAR)
             try:
-                send(child.link, {"kind": grammar.kind.value, "source": grammar.source})
+                send(child.link, grammar.to_dict())
                 reply: dict[str, Any] = child.receive(is_given_up)
             except (EOFError, OSError):
                 raise _too_much(grammar, self._helper.end(child)) from None

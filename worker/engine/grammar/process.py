@@ -19,7 +19,7 @@ from multiprocessing.reduction import recv_handle
 from llguidance import LLMatcher, LLTokenizer
 
 from common.errors import InvalidRequest, SLMError
-from common.jobs.sampling import Grammar, GrammarKind
+from common.jobs.sampling import Grammar
 from worker.engine.grammar.deep_stack import STACK_BYTES, call_with_deep_stack
 from worker.engine.grammar.llguidance_grammar import GrammarState, compile_grammar
 from worker.helper.limits import Limits, limit_memory, limited, limited_time, resident_bytes
@@ -45,8 +45,7 @@ class AnswerStatus(IntEnum):
 
 def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
     """Serve until the link and the pipes of all answers are closed."""
-    wire = receive(link)
-    grammar = Grammar(GrammarKind(wire["kind"]), wire["source"])
+    grammar = Grammar.from_dict(receive(link))
     try:
         matcher = _compiled(grammar, tokenizer)
     except SLMError as err:
