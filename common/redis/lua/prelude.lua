@@ -49,10 +49,12 @@ local function lane_limit(lane, now)
   return lane == 'prepare' and workers * MAX_PREPARING or capacity + DISPATCHED_AHEAD
 end
 
--- Return the job's flow: the jobs of one owner and priority. See fair_share.py.
+-- Return the name of a flow: the jobs of one owner and priority. See fair_share.py.
+local function flow_name(owner, bulk) return owner .. (bulk and ':bulk' or ':interactive') end
+
 local function flow_of(id)
   local job = redis.call('HMGET', job_key(id), 'owner', 'bulk')
-  return job[1] .. (job[2] and ':bulk' or ':interactive')
+  return flow_name(job[1], job[2])
 end
 
 local function flow_key(lane, flow) return lane_key(lane, 'flow:' .. flow) end

@@ -42,7 +42,7 @@ end
 if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
 if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
-local flow = owner .. (option.bulk and ':bulk' or ':interactive')
+local flow = flow_name(owner, option.bulk)
 if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}} end
 
 -- The preparation is attempt 0.
