@@ -10,7 +10,6 @@ import logging
 import threading
 import uuid
 from collections import deque
-from types import TracebackType
 from typing import Any
 
 from redis import Redis
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """The mailbox of one listener on one channel. A context manager: exiting it ends the subscription."""
+    """The mailbox of one listener on one channel. `close` ends the subscription."""
 
     def __init__(self, subscriber: Subscriber, channel: str) -> None:
         self.channel = channel
@@ -91,14 +90,6 @@ class Listener:
             self._closed = True
             self._changed.notify_all()
         self._subscriber.forget(self)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Subscriber:
