@@ -37,7 +37,7 @@ from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.observation import context
 from common.owners.api_keys import UNLIMITED, Limits
 from common.redis import keys
-from common.redis.scripts import Argument, Script
+from common.redis.scripts import Argument, Script, or_empty
 
 MAX_CONTEXT = 1_048_576  # tokens; no model has a longer context
 MAX_CRASHES = 3  # after this many worker deaths a job is not given to another worker
@@ -239,7 +239,7 @@ class JobStore:
     ) -> Submitted:
         notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
         queueing = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
-        most = [_or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
+        most = [or_empty(one) for one in (limits.concurrent_jobs, limits.tokens_per_day, limits.job_bytes)]
         lane = (kind.lane, preparation.wanted(kind, params))
         fixed = (job_id, kind, *lane, owner, text, *queueing, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
@@ -540,10 +540,6 @@ def _wake_ups(flat: Sequence[str]) -> list[WakeUp]:
 
 def _flat(batch: Sequence[Event]) -> list[str]:
     return [part for event in batch for part in (event.type.value, json.dumps(event.data))]
-
-
-def _or_empty(number: int | None) -> Argument:
-    return "" if number is None else number
 
 
 def _s_or_none(ms: int | None) -> float | None:

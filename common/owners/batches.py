@@ -18,7 +18,7 @@ from common.errors import Conflict, NotFound, QuotaExceeded
 from common.owners.api_keys import UNLIMITED, Limits
 from common.owners.collection import Page, page_of
 from common.redis import keys
-from common.redis.scripts import Argument, Script
+from common.redis.scripts import Argument, Script, or_empty
 
 WINDOW_S = 86_400  # how long a batch may take
 SLACK_S = 3600  # after the window, to finish the batch
@@ -117,7 +117,7 @@ class BatchStore:
             "cursor": 0,
             "metadata": json.dumps(metadata),
         }
-        most = "" if limits.open_batches is None else limits.open_batches
+        most = or_empty(limits.open_batches)
         flat = [part for pair in fields.items() for part in pair]
         obstacle = self._enter(batch_id, owner, input_file_id, WINDOW_S + self._ttl_s, WINDOW_S + SLACK_S, most, *flat)
         if obstacle == "file":
@@ -186,13 +186,13 @@ class BatchStore:
     def lines(self, batch: Batch) -> Iterator[tuple[int, str]]:
         """Yield all lines with their numbers, from 0."""
         first = 0
-        while chunk := self._lines(batch, first, LINES_PER_CALL):
+        while chunk := self._lines(batch, first):
             yield from enumerate(chunk, first)
             first += len(chunk)
 
-    def _lines(self, batch: Batch, first: int, count: int) -> list[str]:
+    def _lines(self, batch: Batch, first: int) -> list[str]:
         key = keys.file_lines(batch.input_file_id)
-        return cast(list[str], self._redis.lrange(key, first, first + count - 1))
+        return cast(list[str], self._redis.lrange(key, first, first + LINES_PER_CALL - 1))
 
     def line(self, batch: Batch, number: int) -> str | None:
         """Return one line; None after the last."""

@@ -18,7 +18,7 @@ from common.errors import NotFound, QuotaExceeded
 from common.owners.api_keys import UNLIMITED, Limits
 from common.owners.collection import Limiter, Page, page_of
 from common.redis import keys
-from common.redis.scripts import Argument, Script
+from common.redis.scripts import Argument, Script, or_empty
 
 RETRY_S = 3600  # files are kept for days unless they are deleted
 LINES_PER_CALL = 500  # bounds the memory while a large file is written or read
@@ -86,7 +86,7 @@ class FileStore:
         self._reserve(owner, "", size, limits, [])
 
     def _reserve(self, owner: str, file_id: str, size: int, limits: Limits, fields: list[Argument]) -> None:
-        most = ("" if limits.files is None else limits.files, "" if limits.file_bytes is None else limits.file_bytes)
+        most = (or_empty(limits.files), or_empty(limits.file_bytes))
         refusal = self._keep(owner, file_id, size, *most, self._ttl_s, *fields)
         if refusal == "files":
             message = f"You have reached your limit of {limits.files} files; delete some to make room."

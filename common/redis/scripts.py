@@ -53,3 +53,8 @@ class Script:
 @cache
 def _source(name: str) -> str:
     return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def or_empty(number: int | None) -> Argument:
+    """Return a number as a script's argument; None becomes ''."""
+    return "" if number is None else number
