@@ -51,7 +51,7 @@ def default_options(device: Device) -> TrainingOptions:
 
 
 def _parser(device: Device) -> argparse.ArgumentParser:
-    default = TrainingOptions(device=device, output=OUTPUT[device], max_length=MAX_LENGTH[device])
+    default = default_options(device)
     script = {"cpu": "cudaInit_cpu.py", "cuda": "cudaInit.py"}[device]
     parser = argparse.ArgumentParser(
         prog=script,

@@ -15,6 +15,7 @@ from pathlib import Path
 from common.redis.address import RedisAddress
 from common.settings import ROOT
 from deploy import leftovers
+from deploy.redis.redis_server import SOCKET
 from deploy.setup.preflight import PreflightError
 
 LEFTOVERS_S = 5.0  # time for the processes of a killed start to end by themselves: Redis flushes its log
@@ -31,7 +32,7 @@ _NAMES = {
     *_PRIVATE,
     "models",
     "native",
-    "redis.sock",
+    SOCKET,
     BROKER_URL,
     REDIS_CONFIG,
     _INSTALLATION,
