@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NoReturn
@@ -18,7 +19,17 @@ from tests.scripted_worker import Script, answer
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 STORY = answer("Once ", "upon ", "a time.")
 
+PATIENCE_S = 20.0
+
 StartApi = Callable[..., Api]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll more often than `wait_for`, for conditions that may hold only briefly."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -17,22 +16,14 @@ from common.jobs.store import QueuePosition
 from common.redis import keys
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import StartApi, frames
+from tests.unit.api.conftest import PATIENCE_S, StartApi, frames, wait_until
 
-PATIENCE_S = 20.0
 BUSY = 3  # max_num_seqs of two, and one job dispatched ahead
 
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.jobs.queue_position.LOOK_UP_S", 0.01)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class FakeLookUp:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,9 +11,8 @@ from api.jobs.readers import Readers
 from common.redis import keys
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import StartApi
+from tests.unit.api.conftest import StartApi, wait_until
 
-PATIENCE_S = 20.0
 LONG_S = 3600.0
 
 
@@ -40,13 +38,6 @@ class Redis:
 @pytest.fixture
 def redis_of_readers() -> Redis:
     return Redis()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_job_is_reported_repeatedly_while_somebody_reads_it(redis_of_readers: Redis) -> None:
