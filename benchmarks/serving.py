@@ -112,7 +112,7 @@ class ServerClient:
     def stream(self, prompt: str, measured: Measured) -> None:
         """Send one streamed request and record its times."""
         body = json.dumps({"prompt": prompt} | self._fields)
-        begun = last = time.perf_counter()
+        last = time.perf_counter()
         self._connection.request("POST", "/slm/stream", body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
         if answer.status != http.client.OK:
@@ -121,7 +121,7 @@ class ServerClient:
         for line in answer:
             if line.startswith(b'data: {"text"'):
                 now = time.perf_counter()
-                (measured.itl if has_text else measured.ttft).append(now - (last if has_text else begun))
+                (measured.itl if has_text else measured.ttft).append(now - last)
                 has_text, last = True, now
         self._jobs.append(str(answer.headers["X-Job-Id"]))
 

@@ -144,7 +144,7 @@ class LlamaClient:
         body = json.dumps({"prompt": prompt} | REQUEST)
         with closing(http.client.HTTPConnection(LOCALHOST, self._port, timeout=TIMEOUT_S)) as connection:
             connection.connect()
-            begun = last = time.perf_counter()
+            last = time.perf_counter()
             connection.request("POST", "/completion", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             if answer.status != http.client.OK:
@@ -155,7 +155,7 @@ class LlamaClient:
                     self._tokens += json.loads(line.removeprefix(b"data: "))["tokens_predicted"]
                 elif line.startswith(b"data: ") and b'"content":""' not in line:
                     now = time.perf_counter()
-                    (measured.itl if has_text else measured.ttft).append(now - (last if has_text else begun))
+                    (measured.itl if has_text else measured.ttft).append(now - last)
                     has_text, last = True, now
 
     def count_tokens(self) -> int:
