@@ -56,9 +56,16 @@ slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerRep
 slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
+slm:bases               hash    the base models that workers serve: name -> hash of the files
+slm:adapters            set     the names of all adapters
+slm:adapter:<name>      hash    version number -> id of its content; and `last`, the highest number ever given, and
+                                `folder`, the content that was last registered from the folder of that name
+slm:adapter_version:<id> hash   the content of an adapter version (fields: `records.VersionFacts`)
+slm:adapters:deleted    zset    contents that no name has any more, by the time (ms) of the deletion
+slm:aliases             hash    alias -> JSON: `records.Alias`
 slm:subscriber:<id>     channel on which a process wakes its own subscription's thread
-slm:control             channel commands to all workers: {"cancel": job_id}, {"yield": job_id} or
-                                {"model": generation}
+slm:control             channel commands to all workers: {"cancel": job_id}, {"yield": job_id}, {"model": generation} or
+                                {"adapters": true} when names, versions or aliases have changed
 """
 
 from __future__ import annotations
@@ -69,6 +76,10 @@ DEAD_LETTERS = f"{PREFIX}jobs:dead_letters"
 RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
+BASES = f"{PREFIX}bases"
+ADAPTERS = f"{PREFIX}adapters"
+DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
+ALIASES = f"{PREFIX}aliases"
 CONTROL_CHANNEL = f"{PREFIX}control"
 COUNTERS = f"{PREFIX}counters"
 OPEN_BATCHES = f"{PREFIX}batches:open"
@@ -128,6 +139,16 @@ def open_jobs(owner: str) -> str:
 def grammar(digest: str) -> str:
     """Return the key that exists if the grammar needs no preparation."""
     return f"{PREFIX}grammar:{digest}"
+
+
+def adapter(name: str) -> str:
+    """Return the key of an adapter's versions."""
+    return f"{PREFIX}adapter:{name}"
+
+
+def adapter_version(adapter_id: str) -> str:
+    """Return the key of the facts about an adapter version's content."""
+    return f"{PREFIX}adapter_version:{adapter_id}"
 
 
 def starts(lane: str) -> str:

@@ -469,3 +469,55 @@ local function owns(id, attempt)
   local job = redis.call('HMGET', job_key(id), 'state', 'attempt')
   return job[1] == 'running' and job[2] == attempt
 end
+
+local function adapter_key(name) return 'slm:adapter:' .. name end
+
+-- Return the newest version of an adapter: its number and its content's id; or nil.
+local function newest_version(name)
+  for number = tonumber(redis.call('HGET', adapter_key(name), 'last') or 0), 1, -1 do
+    local id = redis.call('HGET', adapter_key(name), number)
+    if id then return number, id end
+  end
+end
+
+-- Return what the name of an adapter or of one of its versions stands for; or nil.
+local function resolve_adapter(name)
+  local adapter, number = string.match(name, '^([^@]+)@([1-9]%d*)$')
+  local id
+  if adapter then
+    id = redis.call('HGET', adapter_key(adapter), number)
+  else
+    adapter = name
+    number, id = newest_version(name)
+  end
+  if not id then return nil end
+  local base = redis.call('HGET', 'slm:adapter_version:' .. id, 'base')
+  return base and {base = base, model = adapter .. '@' .. number, adapter_id = id} or nil
+end
+
+-- Return what a request's name stands for now ('' is the alias `default`): {base, model (`support@3`, or the base's
+-- name), adapter_id ('' for the bare base)}; or nil.
+local function resolve_model(name)
+  local alias = redis.call('HGET', 'slm:aliases', name == '' and 'default' or name)
+  if alias then name = cjson.decode(alias).target end
+  if redis.call('HEXISTS', 'slm:bases', name) == 1 then return {base = name, model = name, adapter_id = ''} end
+  return resolve_adapter(name)
+end
+
+-- Return what a name belongs to: 'alias', 'base' or 'adapter'; or nil.
+local function kind_of(name)
+  if redis.call('HEXISTS', 'slm:aliases', name) == 1 then return 'alias' end
+  if redis.call('HEXISTS', 'slm:bases', name) == 1 then return 'base' end
+  if redis.call('SISMEMBER', 'slm:adapters', name) == 1 then return 'adapter' end
+end
+
+-- Store an alias; an empty table would become an object, so an empty history is left out.
+local function write_alias(name, alias)
+  if alias.history and #alias.history == 0 then alias.history = nil end
+  local text = cjson.encode(alias)
+  redis.call('HSET', 'slm:aliases', name, text)
+  return text
+end
+
+-- Tell the workers that names, versions or aliases have changed.
+local function announce_adapters() redis.call('PUBLISH', 'slm:control', '{"adapters": true}') end

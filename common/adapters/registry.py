@@ -1,0 +1,214 @@
+"""The registry of models in Redis: names, versions and aliases.
+
+Every change is one Lua script. A name belongs to one thing: a base model, an adapter or an alias. An alias never points
+to nothing: what it needs cannot be deleted.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from redis import Redis
+
+from common.adapters.names import DEFAULT_ALIAS, check_name, version_name
+from common.adapters.records import (
+    Alias,
+    ModelKind,
+    NamedModel,
+    Registered,
+    Resolved,
+    Version,
+    VersionFacts,
+)
+from common.errors import AdapterNotFound, Conflict, ModelNotFound, NotFound
+from common.redis import keys
+from common.redis.scripts import Script, or_empty
+
+_SHOWN = 20  # names in an error's text
+
+
+class AdapterRegistry:
+    """Registers, lists, resolves and deletes. Every method may raise `redis.exceptions.RedisError`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._register, self._delete = Script(redis, "adapter_register"), Script(redis, "adapter_delete")
+        self._set, self._rollback = Script(redis, "alias_set"), Script(redis, "alias_rollback")
+        self._remove, self._resolve = Script(redis, "alias_delete"), Script(redis, "resolve")
+        self._known = Script(redis, "models")
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def note_base(self, name: str, base_id: str) -> None:
+        """Record a base model that workers serve, and the hash of its files."""
+        self._redis.hset(keys.BASES, name, base_id)
+
+    def bases(self) -> dict[str, str]:
+        """Return the base models: name -> hash of its files."""
+        return cast(dict[str, str], self._redis.hgetall(keys.BASES))
+
+    def resolve(self, name: str) -> Resolved | None:
+        """Return what a request's name stands for; '' is the alias `default`. None: nothing has that name."""
+        found = self._resolve(name)
+        return Resolved(*found) if found else None
+
+    def known(self) -> list[NamedModel]:
+        """Return every name that a request can use, sorted; versions of adapters are not listed apart."""
+        rows = [
+            NamedModel(name, ModelKind(kind), Resolved(base, model, adapter_id))
+            for name, kind, base, model, adapter_id in self._known()
+        ]
+        return sorted(rows, key=lambda row: row.name)
+
+    def unknown(self, name: str) -> ModelNotFound:
+        """Return the error for a name that stands for nothing; its text lists what exists."""
+        names = [row.name for row in self.known()]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        there = f"There are: {', '.join(names[:_SHOWN])}{more}." if names else "No model is known yet."
+        return ModelNotFound(f"There is no model {name[:80]!r}. {there}", param="model")
+
+    # -- adapters ------------------------------------------------------------------------------------------------------
+
+    def register(self, name: str, facts: VersionFacts) -> Registered:
+        """Give the content the next number under that name; if it is the newest version already, change nothing.
+
+        Raises:
+            InvalidRequest: the name has a wrong form.
+            Conflict: a base model or an alias has the name.
+        """
+        number, is_new = self._registered(name, facts, is_folder=False)
+        return Registered(name, number, facts.id, is_new)
+
+    def register_folder(self, name: str, facts: VersionFacts) -> Registered | None:
+        """Register the present content of a folder: a new version only if the content changed since the last call.
+
+        So versions that were published under the same name meanwhile remain the newest. None: that content was
+        registered before and its version has been deleted.
+
+        Raises:
+            InvalidRequest, Conflict: as `register`.
+        """
+        number, is_new = self._registered(name, facts, is_folder=True)
+        return Registered(name, number, facts.id, is_new) if number else None
+
+    def _registered(self, name: str, facts: VersionFacts, *, is_folder: bool) -> tuple[int, bool]:
+        check_name(name, "name")
+        status, number, is_new = self._register(name, facts.id, int(is_folder), *facts.to_fields())
+        if status != "ok":
+            raise _taken(name, status)
+        return int(number), bool(is_new)
+
+    def names(self) -> list[str]:
+        """Return the names of all adapters, sorted."""
+        return sorted(cast(set[str], self._redis.smembers(keys.ADAPTERS)))
+
+    def versions(self, name: str) -> list[Version]:
+        """Return the versions of an adapter, oldest first; empty if there is no such adapter."""
+        found = cast(dict[str, str], self._redis.hgetall(keys.adapter(name)))
+        ids = {int(field): adapter_id for field, adapter_id in found.items() if field.isdigit()}
+        with self._redis.pipeline() as pipe:
+            for adapter_id in ids.values():
+                pipe.hgetall(keys.adapter_version(adapter_id))
+            hashes = pipe.execute()
+        versions = [
+            Version(name, number, VersionFacts.from_hash(adapter_id, fields))
+            for (number, adapter_id), fields in zip(ids.items(), hashes, strict=True)
+            if fields  # else it was deleted meanwhile
+        ]
+        return sorted(versions, key=lambda version: version.number)
+
+    def delete(self, name: str, number: int | None = None) -> list[int]:
+        """Delete one version, or all if `number` is None; return the numbers. They are never used again.
+
+        Raises:
+            AdapterNotFound: there is no such version.
+            Conflict: an open job, an open batch or an alias needs it; nothing was deleted.
+        """
+        status, *details = self._delete(name, or_empty(number))
+        if status == "unknown":
+            shown = name if number is None else version_name(name, number)
+            raise AdapterNotFound(f"There is no adapter {shown[:80]!r}. {self._existing()}", param="name")
+        if status != "ok":
+            version, user = details
+            raise Conflict(f"{version!r} is needed by {_described(status, user)}. Nothing was deleted.", param="name")
+        return sorted(int(one) for one in details)
+
+    def _existing(self) -> str:
+        names = self.names()
+        return f"There are: {', '.join(names[:_SHOWN])}." if names else "There are no adapters yet."
+
+    def deleted_ids(self) -> set[str]:
+        """Return the content that no name has any more: its files can be deleted."""
+        return set(cast(list[str], self._redis.zrange(keys.DELETED_ADAPTERS, 0, -1)))
+
+    # -- aliases -------------------------------------------------------------------------------------------------------
+
+    def aliases(self) -> list[Alias]:
+        """Return all aliases, sorted by name."""
+        found = cast(dict[str, str], self._redis.hgetall(keys.ALIASES))
+        return [Alias.from_json(name, text) for name, text in sorted(found.items())]
+
+    def alias(self, name: str) -> Alias:
+        """Return one alias.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        text = cast("str | None", self._redis.hget(keys.ALIASES, name))
+        if text is None:
+            raise NotFound(f"There is no alias {name[:80]!r}.", param="alias")
+        return Alias.from_json(name, text)
+
+    def set_alias(self, name: str, model: str, *, set_by: str) -> Alias:
+        """Point an alias to what `model` stands for now: a version of an adapter, or a base model.
+
+        Raises:
+            InvalidRequest: the name has a wrong form.
+            ModelNotFound: `model` stands for nothing.
+            Conflict: a base model or an adapter has the alias's name.
+        """
+        check_name(name, "alias")
+        status, alias = self._set(name, model, set_by, 0)
+        if status == "unknown":
+            raise self.unknown(model)
+        if status != "ok":
+            raise _taken(name, status)
+        return Alias.from_json(name, alias)
+
+    def set_default(self, model: str) -> None:
+        """Point the alias `default` to what `model` stands for, unless somebody has set it by hand."""
+        self._set(DEFAULT_ALIAS, model, "", 1)
+
+    def rollback(self, name: str, *, set_by: str) -> Alias:
+        """Point an alias to its previous target again.
+
+        Raises:
+            NotFound: there is no such alias.
+            Conflict: it has no previous target.
+        """
+        status, alias = self._rollback(name, set_by)
+        if status == "first":
+            raise Conflict(f"The alias {name!r} has no earlier target to return to.", param="alias")
+        return Alias.from_json(name, alias) if status == "ok" else self.alias(name)
+
+    def delete_alias(self, name: str) -> None:
+        """Delete an alias.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        if not self._remove(name):
+            raise NotFound(f"There is no alias {name[:80]!r}.", param="alias")
+
+
+def _taken(name: str, kind: str) -> Conflict:
+    if kind == "reserved":
+        return Conflict(f"{name!r} is the alias of requests without a name. Choose another name.", param="name")
+    param = "name" if kind == ModelKind.ALIAS else "alias"
+    article = "a" if kind == ModelKind.BASE else "an"
+    thing = "base model" if kind == ModelKind.BASE else kind
+    return Conflict(f"There is {article} {thing} named {name!r} already. Choose another name.", param=param)
+
+
+def _described(kind: str, user: str) -> str:
+    return f"the {kind} {user!r}" if kind == "alias" else f"the open {kind} {user}"
