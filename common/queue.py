@@ -59,7 +59,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
 
 
 class Dispatcher:
-    """Sends the Celery wake-up messages of dispatched jobs. The task id is the job id, which Flower shows."""
+    """Sends the Celery wake-up messages of dispatched jobs. Flower shows the task id (the job id) and the model."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -69,7 +69,12 @@ class Dispatcher:
         for wake_up in wake_ups:
             try:
                 self._app.send_task(
-                    wake_up.kind.task_name, args=[wake_up.job_id], task_id=wake_up.job_id, queue=QUEUE, retry=False
+                    wake_up.kind.task_name,
+                    args=[wake_up.job_id],
+                    task_id=wake_up.job_id,
+                    queue=QUEUE,
+                    retry=False,
+                    headers=_shown(wake_up),
                 )
             except OperationalError as err:
                 log.warning(
@@ -78,3 +83,11 @@ class Dispatcher:
                     err,
                     extra=fields(job_id=wake_up.job_id),
                 )
+
+
+def _shown(wake_up: WakeUp) -> dict[str, str]:
+    """Return the header that makes Flower show the model where it shows a task's keyword arguments.
+
+    As `kwargsrepr=` of `send_task` it would also end up in the message's properties.
+    """
+    return {"kwargsrepr": repr({"model": wake_up.model, "base": wake_up.base})} if wake_up.model else {}

@@ -176,6 +176,9 @@ SUMMARY = (
     "started_ms",
     "finished_ms",
     "error",
+    "model",
+    "base",
+    "adapter_id",
 )
 
 
@@ -206,6 +209,9 @@ class JobRecord:
     webhook: Webhook | None
     result: dict[str, Any] | None
     error: SLMError | None
+    model: str = ""  # what it was resolved to when the job was accepted: `support@3`, or the base's name; "": nothing
+    base: str = ""  # the name of the base model
+    adapter_id: str = ""  # the id of the adapter's version; "": the bare base
     request_id: str | None = None  # of the request that submitted it
     traceparent: str | None = None  # parent span of that request (W3C Trace Context), if tracing is on
 
@@ -244,6 +250,9 @@ class JobRecord:
             webhook=_webhook(fields),
             result=_json(fields.get("result")),
             error=SLMError.from_dict(error) if error else None,
+            model=fields.get("model", ""),
+            base=fields.get("base", ""),
+            adapter_id=fields.get("adapter_id", ""),
             request_id=fields.get("request_id"),
             traceparent=fields.get("traceparent"),
         )

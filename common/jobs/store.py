@@ -63,10 +63,12 @@ class LogGap(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """A Celery wake-up message that is due."""
+    """A Celery wake-up message that is due; `model` and `base` as in `JobRecord`."""
 
     job_id: str
     kind: JobKind
+    model: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,7 +537,8 @@ def _estimate(position: int, rate: float | None) -> float | None:
 
 
 def _wake_ups(flat: Sequence[str]) -> list[WakeUp]:
-    return [WakeUp(job_id, JobKind(kind)) for job_id, kind in zip(flat[::2], flat[1::2], strict=True)]
+    parts = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+    return [WakeUp(job_id, JobKind(kind), model, base) for job_id, kind, model, base in parts]
 
 
 def _flat(batch: Sequence[Event]) -> list[str]:

@@ -166,8 +166,8 @@ local function next_to_prepare(limit)
   return first
 end
 
--- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, id, kind, ...: the caller sends the wake-up
--- messages.
+-- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, model, base, id, ...: the caller sends the
+-- wake-up messages.
 local function dispatch(lane, now)
   local pending, dispatched, limit = lane_key(lane, 'pending'), lane_key(lane, 'dispatched'), lane_limit(lane, now)
   local room = limit - redis.call('ZCARD', dispatched) - redis.call('ZCARD', lane_key(lane, 'leases'))
@@ -182,8 +182,8 @@ local function dispatch(lane, now)
     leave_flow(id, lane)
     note_dispatch(id, lane)
     redis.call('ZADD', dispatched, now, id)
-    wake_ups[#wake_ups + 1] = id
-    wake_ups[#wake_ups + 1] = redis.call('HGET', job_key(id), 'kind')
+    local job = redis.call('HMGET', job_key(id), 'kind', 'model', 'base')
+    for _, value in ipairs({id, job[1], job[2] or '', job[3] or ''}) do wake_ups[#wake_ups + 1] = value end
     room = room - 1
   end
   if lane == 'generate' then ask_to_yield(lane, now) end

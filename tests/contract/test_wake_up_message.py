@@ -1,0 +1,34 @@
+"""The wake-up messages, as they are in the Celery queue."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celery import Celery
+from redis import Redis
+
+from common.jobs.job import JobKind
+from common.jobs.store import WakeUp
+from common.queue import QUEUE, Dispatcher, configure
+from common.settings import Settings
+from tests.redis_server import RedisServer
+
+
+def messages(redis_server: RedisServer, redis: Redis, *wake_ups: WakeUp) -> list[dict[str, Any]]:
+    app = configure(Celery("test", set_as_current=False), Settings(redis_url=redis_server.url))
+    Dispatcher(app)(wake_ups)
+    found = [json.loads(text) for text in redis.lrange(QUEUE, 0, -1)[::-1]]
+    for message in found:
+        del message["properties"]["delivery_tag"]  # random
+    return found
+
+
+def test_flower_sees_the_model_and_the_base_and_nothing_else_of_the_message_changes(
+    redis_server: RedisServer, real_redis: Redis
+) -> None:
+    named = WakeUp("a", JobKind.GENERATE, "support@3", "smol")
+    bare, shown = messages(redis_server, real_redis, WakeUp("a", JobKind.GENERATE), named)
+    assert (bare["headers"]["argsrepr"], bare["headers"]["kwargsrepr"]) == ("['a']", "{}")
+    bare["headers"]["kwargsrepr"] = "{'model': 'support@3', 'base': 'smol'}"
+    assert shown == bare
