@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from redis import Redis
 
+from common.adapters.registry import AdapterRegistry
 from common.errors import (
     Conflict,
     IdempotencyMismatch,
@@ -77,6 +78,7 @@ class JobOptions:
 
     `reader_grace_s`: the job is cancelled if nobody reads it for that long (`note_readers`); None: never.
     `webhook_url`: where to send the webhook when the job has ended (`webhook_queue`).
+    `model`: the name that the client requested; "": the alias `default`. Jobs without a prompt use no model.
     `idempotency_key`: the same key of the same owner finds the first job again; a different `fingerprint` is refused.
     """
 
@@ -87,6 +89,7 @@ class JobOptions:
     idempotency_key: str | None = None
     fingerprint: str = ""
     webhook_url: str | None = None
+    model: str = ""
 
     def fields(self, owner: str) -> dict[str, Argument]:
         """Return the fields that `submit.lua` stores in the job's record."""
@@ -104,11 +107,15 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The result of a submit. `position` 0: dispatched. `repeated`: the Idempotency-Key belongs to this earlier job."""
+    """The result of a submit. `position` 0: dispatched. `repeated`: the Idempotency-Key belongs to this earlier job.
+
+    `model` as in `JobRecord`.
+    """
 
     job_id: str
     position: int
     repeated: bool
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,7 @@ class JobStore:
         self._dispatch_due, self._drop = Script(redis, "dispatch"), Script(redis, "drop")
         self._api_beat = Script(redis, "api_beat")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
+        self._registry = AdapterRegistry(redis)
 
     # -- the API's side ------------------------------------------------------------------------------------------------
 
@@ -185,7 +193,8 @@ class JobStore:
 
         Raises:
             Unauthorized: `needs_key` is set and the owner's API key was revoked.
-            NoWorker: no worker is alive.
+            ModelNotFound: nothing has the name `options.model`.
+            NoWorker: no worker is alive, or none has reported its base model yet.
             QueueFull: `max_queue` jobs are waiting, and the owner already has their share of them.
             RateLimitExceeded: the owner has reached the limit of jobs or of tokens.
             QuotaExceeded: the owner's open jobs take all the bytes allowed; ended jobs make room.
@@ -215,6 +224,7 @@ class JobStore:
         Raises:
             JobNotFound: the job does not exist.
             Conflict: it is not in the dead letters.
+            ModelNotFound: its version was deleted meanwhile.
             NoWorker, QueueFull: as `submit`.
         """
         old = self.get(job_id)
@@ -223,6 +233,7 @@ class JobStore:
             ttl_s=_s_or_none(old.ttl_ms),
             timeout_s=_s_or_none(old.timeout_ms),
             webhook_url=None if old.webhook is None else old.webhook.url,
+            model=old.model,
         )
         return self._enter(new_id, old.kind, old.params, old.owner, max_queue, options, UNLIMITED, retried=job_id)
 
@@ -245,16 +256,20 @@ class JobStore:
         lane = (kind.lane, preparation.wanted(kind, params))
         fixed = (job_id, kind, *lane, owner, text, *queueing, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
+        if kind.takes_prompt:
+            optional["model"] = options.model
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(
                 f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after()
             )
+        if outcome == "no_model":
+            raise self._registry.unknown(options.model)
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
         self._dispatch(_wake_ups(due))
-        return Submitted(str(found_id), int(position), repeated=outcome == "repeated")
+        return Submitted(str(found_id), int(position), outcome == "repeated", *details)
 
     def cancel(self, job_id: str) -> JobState:
         """Request the cancellation of a job: a queued job ends now, a running job at its next token.

@@ -1,10 +1,11 @@
 -- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens),
 -- ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter that this job repeats (each
 -- of these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional
--- fields (store.py: JobOptions).
--- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; and if too few
--- tokens are left: the most the job may need, how many are left today, and how many of those are reserved for other
--- jobs.
+-- fields (store.py: JobOptions). The field `model` is the name that the client requested; the record gets what it
+-- stands for now.
+-- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; then of an
+-- accepted job its model, and if too few tokens are left: the most the job may need, how many are left today, and how
+-- many of those are reserved for other jobs.
 local RESERVED_RETRY_S = 2  -- it is unknown which of the owner's jobs ends first, and when
 local id, kind, lane, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
 local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
@@ -14,19 +15,28 @@ local now = now_ms()
 local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation) == 0
 if needs_preparation then lane = 'prepare' end
 
-local function position_of(known) return queue_position(known, redis.call('HGET', job_key(known), 'lane')) end
+local function found(status, known)
+  local job = redis.call('HMGET', job_key(known), 'lane', 'model')
+  return {status, known, queue_position(known, job[1]), {}, job[2] or ''}
+end
 
-if redis.call('EXISTS', job_key(id)) == 1 then return {'ok', id, position_of(id), {}} end  -- sent twice
+if redis.call('EXISTS', job_key(id)) == 1 then return found('ok', id) end  -- sent twice
 if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
 if option.idempotency then
   local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
   if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then
     if first[2] ~= option.fingerprint then return {'mismatch', first[1], 0, {}} end
-    return {'repeated', first[1], position_of(first[1]), {}}
+    return found('repeated', first[1])
   end
 end
 if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:dead_letters', retried) then
   return {'not_quarantined', id, 0, {}}
+end
+local model = option.model and resolve_model(option.model)
+if model then
+  for field, value in pairs(model) do option[field] = value end
+elseif option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
+  return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}}
 end
 if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
@@ -64,4 +74,4 @@ enqueue(id, lane)
 local wake_ups = dispatch(lane, now)
 local position = queue_position(id, lane)
 if position > 0 then append(id, 'queued', '{"position": ' .. position .. '}') end
-return {'ok', id, position, wake_ups}
+return {'ok', id, position, wake_ups, option.model or ''}
