@@ -13,6 +13,7 @@ from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
 from api.current import EXTENSION, Services
 from api.error_handlers import register_error_handlers
+from api.fingerprints import Fingerprints
 from api.gate import register_gate
 from api.http.body_deadline import BodyDeadline
 from api.http.concurrency import ConcurrencyLimiter, Presence
@@ -42,6 +43,7 @@ from api.routes.slm import slm
 from api.routes.tokens import tokens
 from api.routes.usage import usage
 from api.service import JobService
+from common.adapters.registry import AdapterRegistry
 from common.fleet import Fleet
 from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
@@ -108,6 +110,7 @@ def _services(
     grace_s = settings.reader_grace_s
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
+    fleet = Fleet(redis)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
     watcher, presence = QueueWatcher(store.queue_positions), Presence()
     read_limiter, short_limiter = ConcurrencyLimiter(presence), ConcurrencyLimiter(presence, only_beside_others=True)
@@ -125,7 +128,7 @@ def _services(
         settings,
         redis,
         jobs,
-        Overview(Fleet(redis), store),
+        Overview(fleet, store),
         keyring,
         Rates.of_all_processes(redis, "requests"),
         Rates.of_this_process("read-only requests"),
@@ -137,4 +140,6 @@ def _services(
         Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
+        AdapterRegistry(redis),
+        Fingerprints(fleet.workers),
     )

@@ -13,11 +13,13 @@ from api.auth.caller import Caller
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
+from api.fingerprints import Fingerprints
 from api.http.concurrency import PATIENCE_S, ConcurrencyLimiter
 from api.observation.metrics import ApiMetrics
 from api.observation.starvation import Starvation
 from api.overview import Overview
 from api.service import JobService
+from common.adapters.registry import AdapterRegistry
 from common.observation import context
 from common.owners.batches import BatchStore
 from common.owners.files import FileStore
@@ -46,6 +48,8 @@ class Services:
     starvation: Starvation
     files: FileStore
     batches: BatchStore
+    registry: AdapterRegistry
+    fingerprints: Fingerprints
 
 
 def services() -> Services:
@@ -109,9 +113,13 @@ def end_work() -> None:
         g.work = None
 
 
-def note_job(job_id: str, *, is_repeat: bool = False) -> None:
-    """Name a submitted job in the response's headers, and whether it existed before. Ends the request's work."""
+def note_job(job_id: str, model: str, *, is_repeat: bool) -> None:
+    """Name a submitted job and its model in the response's headers, and whether the job existed before.
+
+    Ends the request's work.
+    """
     end_work()
     g.job_id = job_id
+    g.model = model
     context.add(job_id=job_id)
     g.is_repeat = is_repeat

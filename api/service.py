@@ -50,12 +50,16 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedJob:
-    """A submitted job, or the earlier job of its Idempotency-Key (`is_repeat`). `queue_position` as in `JobView`."""
+    """A submitted job, or the earlier job of its Idempotency-Key (`is_repeat`). `queue_position` as in `JobView`.
+
+    `model` as in `JobRecord`.
+    """
 
     job_id: str
     state: JobState
     queue_position: QueuePosition | None
     is_repeat: bool
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,14 @@ class JobService:
         submitted = self._enter(str(uuid.uuid4()), job)
         if submitted.repeated:
             record = self._store.get(submitted.job_id)
-            return AcceptedJob(record.id, record.state, self._queue_position(record), is_repeat=True)
+            return AcceptedJob(
+                record.id, record.state, self._queue_position(record), is_repeat=True, model=record.model
+            )
         return self._accepted(submitted)
 
     def _accepted(self, submitted: Submitted) -> AcceptedJob:
         position = self._store.position_at(submitted.position)
-        return AcceptedJob(submitted.job_id, JobState.QUEUED, position, is_repeat=False)
+        return AcceptedJob(submitted.job_id, JobState.QUEUED, position, is_repeat=False, model=submitted.model)
 
     def start(self, job: NewJob) -> LiveJob:
         """Submit a job and follow it. The subscription is made first, so that no event is missed."""
@@ -156,8 +162,18 @@ class JobService:
             needs_reader = job.options.reader_grace_s is not None
             reading = self._readers.enter(job_id, is_known=True) if needs_reader else None
             watch = PositionWatch(self._watcher, job_id, follower.nudge)
-            live = LiveJob(job_id, job.kind, follower, watch, self._open.discard, owner=job.owner, reading=reading)
-            return self._opened(live)
+            return self._opened(
+                LiveJob(
+                    job_id,
+                    job.kind,
+                    follower,
+                    watch,
+                    self._open.discard,
+                    owner=job.owner,
+                    model=submitted.model,
+                    reading=reading,
+                )
+            )
 
     def is_repeat(self, job: NewJob) -> bool:
         """Return whether a job was submitted under this Idempotency-Key before; needs no worker.
@@ -240,6 +256,7 @@ class JobService:
                 watch,
                 self._open.discard,
                 owner=record.owner,
+                model=record.model,
                 reader=reader,
                 seen=seen,
                 after=after,

@@ -58,7 +58,7 @@ def create_app() -> Flask:
         }
     ).start()
     _start_webhooks(services, redis, settings)
-    BatchDriver(services.batches, services.files, services.jobs, services.overview.workers).start()
+    BatchDriver(services.batches, services.files, services.jobs, services.registry, services.fingerprints).start()
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from urllib.parse import quote
 
 from flask import Flask, Response, g, request
 
@@ -40,6 +41,8 @@ def _add_headers(response: Response) -> Response:
     if job_id := g.get("job_id"):
         response.headers["X-Job-Id"] = job_id
         response.headers["Location"] = f"/slm/jobs/{job_id}"
+    if model := g.get("model"):
+        response.headers["X-Model"] = quote(model, safe="@/ ")  # a base model can have any name
     if g.get("is_repeat"):
         response.headers["Idempotency-Replayed"] = "true"
     return response

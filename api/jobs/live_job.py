@@ -25,7 +25,8 @@ class LiveJob:
 
     `after` is the seq of the last event that the client has seen, and `seen` are the events up to there that the log
     still has. `present` is the number of events when the client came. `is_repeat`: an earlier request with the same
-    Idempotency-Key submitted the job. `reader` is the caller who attached to an existing job of `owner`.
+    Idempotency-Key submitted the job. `reader` is the caller who attached to an existing job of `owner`. `model` as in
+    `JobRecord`.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LiveJob:
         on_close: Callable[[LiveJob], None],
         *,
         owner: str,
+        model: str,
         reader: Caller | None = None,
         seen: Sequence[Event] = (),
         after: int = -1,
@@ -58,6 +60,7 @@ class LiveJob:
         self._on_close = on_close
         self.reader = reader
         self.owner = owner
+        self.model = model
         self._end_reason: SLMError | None = None
 
     def events(self, *, pulse_s: float) -> Iterator[Event | None]:

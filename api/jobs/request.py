@@ -16,6 +16,7 @@ from api.schemas.generation import GenerateBody
 from api.schemas.job_options import Body, RequestOptions
 from api.schemas.json_object import json_object
 from api.schemas.parsing import SLM, parse
+from api.schemas.prompt_body import PromptBody
 from api.schemas.strict import Strict
 from api.schemas.webhook_target import Target
 from api.service import NewJob
@@ -46,7 +47,7 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     text = json_text()
     body = parse(schema, json_object(text) if text.strip() else {}, SLM)
     is_async = _wants_no_wait(body)
-    options = job_options(body, is_async=is_async) if isinstance(body, GenerateBody) else _plain_options(kind, is_async)
+    options = _options(body, is_async=is_async)
     if key := idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
     job = NewJob(caller().owner, kind, body.to_params(), options)
@@ -64,10 +65,14 @@ def check_connected(job: NewJob) -> None:
         raise Cancelled("The client has gone.")
 
 
-def _plain_options(kind: JobKind, is_async: bool) -> JobOptions:
-    """Return the options of a job that is not a generation. A load needs no reader, because it serves everybody."""
-    needs_reader = kind is JobKind.TOKENIZE and not is_async
-    return JobOptions(reader_grace_s=services().settings.reader_grace_s if needs_reader else None)
+def _options(body: Body, *, is_async: bool) -> JobOptions:
+    """Return the options of a job. A load needs no reader, because it serves everybody."""
+    if isinstance(body, GenerateBody):
+        return job_options(body, body.chosen_model, is_async=is_async)
+    if isinstance(body, PromptBody):
+        grace_s = None if is_async else services().settings.reader_grace_s
+        return JobOptions(reader_grace_s=grace_s, model=body.chosen_model)
+    return JobOptions()
 
 
 def _wants_no_wait(body: Body) -> bool:
@@ -90,14 +95,15 @@ def fingerprint(body: Strict) -> str:
     return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 
-def job_options(wanted: RequestOptions, *, is_async: bool) -> JobOptions:
-    """Return the options of a generation. Raises `InvalidRequest`."""
+def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOptions:
+    """Return the options of a generation with the model of that name. Raises `InvalidRequest`."""
     return JobOptions(
         bulk=wanted.priority == "bulk",
         ttl_s=wanted.ttl,
         timeout_s=wanted.timeout,
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
         webhook_url=_webhook_url(wanted),
+        model=model,
     )
 
 

@@ -9,7 +9,16 @@ from typing import Any, cast
 
 from api import __version__
 from api.schemas.errors import Error, ErrorFrame, JobError
-from api.schemas.generated import FIRST_SETTINGS, FinishReason, Generated, PromptAsSent, Scored, Timings, TokenCounts
+from api.schemas.generated import (
+    FIRST_SETTINGS,
+    FinishReason,
+    Generated,
+    ModelUsed,
+    PromptAsSent,
+    Scored,
+    Timings,
+    TokenCounts,
+)
 from api.schemas.generated import ScoredToken as ScoredTokenShown
 from api.schemas.jobs import (
     Accepted,
@@ -90,11 +99,12 @@ def _tokens_of(record: JobRecord, result: TokenizeResult, *, succeeded: bool) ->
         count=len(result.ids),
         context_length=result.context_length,
         job_id=record.id,
+        **_model_used(record),
     )
 
 
 def _generated(record: JobRecord, result: GenerateResult, *, succeeded: bool) -> Generated:
-    params = GenerateParams.from_dict(record.params)
+    params, used = GenerateParams.from_dict(record.params), _model_used(record)
     answer = Generated(
         success=succeeded,
         prompt=cast(PromptAsSent, prompts.as_sent(params.prompt)),
@@ -106,6 +116,9 @@ def _generated(record: JobRecord, result: GenerateResult, *, succeeded: bool) ->
         finish_reason=cast(FinishReason, result.finish_reason),
         usage=_tokens(result.prompt_tokens, result.completion_tokens),
         timings=timings(record),
+        model=used["model"],
+        base=used["base"],
+        adapter_id=used["adapter_id"],
     )
     if result.logprobs is not None:
         answer["logprobs"] = logprobs(result.logprobs)
@@ -129,6 +142,10 @@ def _scored(token: ScoredToken) -> Scored:
 def _settings(sampling: SamplingParams) -> dict[str, Any]:
     values = sampling.to_dict()
     return {name: values[name] for name in FIRST_SETTINGS} | values
+
+
+def _model_used(record: JobRecord) -> ModelUsed:
+    return ModelUsed(model=record.model or None, base=record.base or None, adapter_id=record.adapter_id or None)
 
 
 def _tokens(prompt: int, completion: int) -> TokenCounts:
@@ -167,6 +184,7 @@ def job(view: JobView) -> Job:
         finished_at=_iso(record.finished_ms),
         timings=timings(record),
         webhook=_webhook(record),
+        **_model_used(record),
     )
 
 
@@ -226,6 +244,7 @@ def _summary(record: JobRecord) -> JobSummary:
         created_at=iso(record.created_ms),
         started_at=_iso(record.started_ms),
         finished_at=_iso(record.finished_ms),
+        **_model_used(record),
     )
 
 

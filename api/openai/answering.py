@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from api.current import caller, services
+from api.current import caller
 from api.jobs.request import fingerprint, idempotency_key
-from api.openai.models import Catalogue
 from api.schemas.strict import Strict
 from common.errors import NotFound
 from common.jobs.store import JobOptions
@@ -15,11 +14,6 @@ from common.owners.batches import Batch
 from common.owners.files import StoredFile
 
 F = TypeVar("F", Batch, StoredFile)
-
-
-def catalogue() -> Catalogue:
-    """Return the models that are served now."""
-    return Catalogue(services().overview.workers())
 
 
 def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from redis.exceptions import RedisError
@@ -45,10 +46,15 @@ class Generations:
         self._is_closed = False
         try:
             for job in jobs:
-                self._jobs.append(service.start(job))
+                self._jobs.append(service.start(self._like_first(job)))
         except (SLMError, RedisError) as err:
             self.give_up(err)
             raise
+
+    def _like_first(self, job: NewJob) -> NewJob:
+        """Return the job with the model version of the first, because an alias can move in between."""
+        model = self._jobs[0].model if self._jobs else ""
+        return replace(job, options=replace(job.options, model=model)) if model else job
 
     @property
     def first(self) -> LiveJob:

@@ -13,7 +13,8 @@ from api.http.disconnect import watch_client
 from api.http.request_body import json_text
 from api.jobs.request import check_connected, job_options
 from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
-from api.openai.answering import catalogue, keyed
+from api.openai import models
+from api.openai.answering import keyed
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, ResponseHeader
@@ -25,7 +26,7 @@ from api.schemas.openai.models import ModelList
 from api.schemas.parsing import OPENAI, parse
 from api.service import NewJob
 from common.errors import SLMError
-from common.jobs.job import JobKind
+from common.jobs.job import JobKind, JobRecord
 
 B = TypeVar("B", bound=SamplingBody)
 
@@ -36,13 +37,13 @@ set_access(openai, Access.USER)
 @openai.get("/models")
 def list_models() -> Response:
     """List the models."""
-    return jsonify(ModelList(object="list", data=[model.to_dict() for model in catalogue().all()]))
+    return jsonify(ModelList(object="list", data=models.all_models()))
 
 
 @openai.get("/models/<path:model_id>")
 def show_model(model_id: str) -> Response:
     """Show one model."""
-    return jsonify(catalogue().get(model_id).to_dict())
+    return jsonify(models.model(model_id))
 
 
 @openai.post("/chat/completions")
@@ -59,17 +60,16 @@ def complete_text() -> Response:
 
 def _complete(endpoint: Endpoint[B]) -> Response:
     body = parse(endpoint.schema, json_object(json_text()), OPENAI)
-    models, new = catalogue(), _new_jobs(endpoint, body)
-    if not services().jobs.is_repeat(new[0]):
-        models.get(body.model)
+    new = _new_jobs(endpoint, body)
     if body.stream:
         open_stream()
     check_connected(new[0])
     generations = Generations(services().jobs, caller(), new)
-    note_job(generations.first.id, is_repeat=generations.first.is_repeat)
+    first = generations.first
+    note_job(first.id, first.model, is_repeat=first.is_repeat)
     with ExitStack() as at_error:
         at_error.push(generations)
-        header = ResponseHeader(generations.first.id, _created(generations), body.model, models.fingerprint)
+        header = _header(body, services().jobs.get(first.id, caller()))
         try:
             if not body.stream:
                 return _answer(endpoint, body, header, generations)
@@ -83,7 +83,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
 
 def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
     """Return the request's jobs, one per choice, each with its own key derived from the Idempotency-Key."""
-    options = job_options(body, is_async=False)
+    options = job_options(body, body.model, is_async=False)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     return [
         NewJob(caller().owner, kind, params.to_dict(), keyed(options, body, index))
@@ -97,5 +97,6 @@ def _answer(endpoint: Endpoint[B], body: B, header: ResponseHeader, generations:
         return jsonify(endpoint.answer(body, header, generations.wait()))
 
 
-def _created(generations: Generations) -> int:
-    return services().jobs.get(generations.first.id, caller()).created_ms // 1000
+def _header(body: SamplingBody, record: JobRecord) -> ResponseHeader:
+    fingerprint = services().fingerprints.of(record)
+    return ResponseHeader(record.id, record.created_ms // 1000, body.model, fingerprint)

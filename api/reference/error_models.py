@@ -20,7 +20,7 @@ GENERATION = (
     *ENTERING,
     errors.QueueFull,
     errors.PromptTooLong,
-    errors.AdapterNotFound,
+    errors.ModelNotFound,
     errors.Conflict,
     errors.Cancelled,
     errors.ModelUnavailable,

@@ -38,6 +38,10 @@ LAST_EVENT_ID = Parameter(
 RESPONSE_HEADERS: dict[str, tuple[Schema, str]] = {
     "X-Request-Id": ({"type": "string"}, "The request's id, yours or a new one. Log lines contain it."),
     "X-Job-Id": (UUID, "The id of the request's job."),
+    "X-Model": (
+        {"type": "string"},
+        "The model of the job: a version of an adapter such as `support@3`, or a base model; percent-encoded.",
+    ),
     "Location": ({"type": "string", "format": "uri-reference"}, "The URL of the job."),
     "Idempotency-Replayed": (
         {"const": "true"},
@@ -58,6 +62,6 @@ RESPONSE_HEADERS: dict[str, tuple[Schema, str]] = {
 }
 
 ALWAYS = ("X-Request-Id",)
-JOB = ("X-Job-Id", "Location")
+JOB = ("X-Job-Id", "X-Model", "Location")
 REPEATABLE = (*JOB, "Idempotency-Replayed")
 RATE = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")

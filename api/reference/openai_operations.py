@@ -17,7 +17,12 @@ from api.schemas.openai.responses import ResponseFrame, ResponseObject
 from api.schemas.parsing import OPENAI
 from common import errors, ids
 
-MODEL_ID = Parameter("path", "model_id", {"type": "string", "minLength": 1}, "A name from the list of models.")
+MODEL_ID = Parameter(
+    "path",
+    "model_id",
+    {"type": "string", "minLength": 1},
+    "A name from the list of models, or a version of an adapter such as `support@3`.",
+)
 RESPONSE_ID = Parameter(
     "path",
     "response_id",
@@ -46,7 +51,7 @@ CHUNKS = (
     "Server-sent events without names or ids. Their `data` is JSON, and that of the last one is `[DONE]`. Comments "
     "report the queue position. An error ends the stream without `[DONE]`."
 )
-COMPLETING = (*GENERATION, errors.IdempotencyMismatch, errors.ModelNotFound)
+COMPLETING = (*GENERATION, errors.IdempotencyMismatch)
 CHAT_STREAM = """\
 data: {"id": "chatcmpl-…", "object": "chat.completion.chunk", …, "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
 
@@ -94,7 +99,10 @@ OPENAI_OPERATIONS = {
         errors=COMPLETING,
     ),
     "openai.list_models": simple(
-        "listModels", Tag.OPENAI, "List the model that is served", SuccessResponse("The models.", ModelList)
+        "listModels",
+        Tag.OPENAI,
+        "List the models: base models, adapters and aliases",
+        SuccessResponse("The models.", ModelList),
     ),
     "openai.show_model": simple(
         "showModel",
@@ -102,7 +110,7 @@ OPENAI_OPERATIONS = {
         "Show one model",
         SuccessResponse("The model.", ModelObject),
         MODEL_ID,
-        errors=(errors.ModelNotFound, errors.NoWorker),
+        errors=(errors.ModelNotFound,),
     ),
     "responses.create": Operation(
         id="createResponse",

@@ -50,6 +50,7 @@ id: 4
 data: {"status": "Response complete!", "device_used": "cuda"}
 
 """
+MODEL_USED = {"model": "support@3", "base": "SmolLM2-135M-Instruct", "adapter_id": "9f86d081884c7d65" * 4}
 GENERATED: dict[str, Any] = {
     "success": True,
     "prompt": "What is the capital of France?",
@@ -70,6 +71,7 @@ GENERATED: dict[str, Any] = {
     "finish_reason": "stop",
     "usage": {"prompt_tokens": 19, "completion_tokens": 5, "total_tokens": 24},
     "timings": {"queue_ms": 3, "run_ms": 140, "total_ms": 143, "first_token_ms": 12.5},
+    **MODEL_USED,
 }
 TOKENS = {
     "success": True,
@@ -79,6 +81,7 @@ TOKENS = {
     "count": 1,
     "context_length": 2048,
     "job_id": headers.EXAMPLE_JOB,
+    **MODEL_USED,
 }
 FRAMES = (
     "Server-sent events with JSON as their `data`, and the number of the job's last event in them as their `id`. There "
@@ -225,7 +228,14 @@ SLM_OPERATIONS = {
         "Submit a job that was set aside again, as a new job",
         ACCEPTED,
         JOB_ID,
-        errors=(errors.JobNotFound, errors.Conflict, errors.NoWorker, errors.QueueFull, errors.RedisFull),
+        errors=(
+            errors.JobNotFound,
+            errors.ModelNotFound,
+            errors.Conflict,
+            errors.NoWorker,
+            errors.QueueFull,
+            errors.RedisFull,
+        ),
     ),
     "quarantine.drop_job": simple(
         "dropJob",

@@ -52,7 +52,7 @@ def submit_job(job: NewJob) -> Response:
 
 def accept(accepted_job: AcceptedJob) -> Response:
     """Respond to a client that does not wait for its job."""
-    note_job(accepted_job.job_id, is_repeat=accepted_job.is_repeat)
+    note_job(accepted_job.job_id, accepted_job.model, is_repeat=accepted_job.is_repeat)
     return _accepted(accepted_job.job_id, accepted_job.state, accepted_job.queue_position)
 
 
@@ -65,7 +65,7 @@ def run_job(new: NewJob) -> Response:
     """
     jobs = services().jobs
     with jobs.start(new) as job, ExitStack() as at_end:
-        note_job(job.id, is_repeat=job.is_repeat)
+        note_job(job.id, job.model, is_repeat=job.is_repeat)
         at_end.callback(watch_client(request.environ, lambda: jobs.abandon(job, new)))
         if _must_poll(job):
             jobs.keep_unread(job.id)

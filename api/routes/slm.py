@@ -53,5 +53,5 @@ def stream() -> Response:
         return submit_job(wanted.job)
     open_stream()
     job = services().jobs.start(wanted.job)
-    note_job(job.id, is_repeat=job.is_repeat)
+    note_job(job.id, job.model, is_repeat=job.is_repeat)
     return sse.open(job)

@@ -86,7 +86,15 @@ class PromptMessage(ResponseModel):
 PromptAsSent = str | list[PromptMessage] | list[int]
 
 
-class Generated(ResponseModel):
+class ModelUsed(ResponseModel):
+    """The model of a job; null if the job uses none, or was accepted before any model was known."""
+
+    model: Annotated[str | None, Field(description="a version of an adapter such as `support@3`, or a base model")]
+    base: Annotated[str | None, Field(description="the base model")]
+    adapter_id: Annotated[str | None, Field(description="SHA-256 of the adapter's files; null for the bare base model")]
+
+
+class Generated(ModelUsed):
     """A complete answer. For a cancelled generation the answer so far, with `success` false."""
 
     success: bool

@@ -16,15 +16,16 @@ from pydantic import (
 )
 
 from api.schemas.grammar import MAX_CHOICES, SCHEMA_BOUNDS, Choices, Regex, ResponseFormat, choice_grammar
-from api.schemas.job_options import Body, RequestOptions
+from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
+from api.schemas.prompt_body import PromptBody
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED, SamplingFields
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, MAX_LOGPROBS, Grammar, GrammarKind
 
 
-class GenerateBody(SamplingFields, RequestOptions, Body):
+class GenerateBody(SamplingFields, RequestOptions, PromptBody):
     """Body of `POST /slm/generate` and `/slm/stream`."""
 
     prompt: Annotated[str, Meaning("The instruction to answer, or the text to continue.")] = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.schemas.errors import JobError
-from api.schemas.generated import Generated, Timings, TokenCounts
+from api.schemas.generated import Generated, ModelUsed, Timings, TokenCounts
 from api.schemas.response_model import Count, JobId, ResponseModel, Time
 from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
@@ -31,7 +31,7 @@ class Accepted(QueueStatus):
     status: JobState
 
 
-class JobSummary(ResponseModel):
+class JobSummary(ModelUsed):
     """A job in a listing."""
 
     job_id: JobId

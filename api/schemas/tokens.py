@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.schemas.job_options import Body
+from api.schemas.generated import ModelUsed
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
-from api.schemas.response_model import Count, JobId, ResponseModel
+from api.schemas.prompt_body import PromptBody
+from api.schemas.response_model import Count, JobId
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs import prompts
@@ -21,7 +22,7 @@ FORMS = ("prompt", "messages", "raw_text")
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 
 
-class TokenizeBody(Body):
+class TokenizeBody(PromptBody):
     """Body of `POST /slm/tokenize`: a prompt in one of the forms that generations accept."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [form]} for form in FORMS]})
@@ -59,7 +60,7 @@ class TokenizeBody(Body):
         return RawText(self.raw_text) if self.raw_text is not None else self.prompt or ""
 
 
-class DetokenizeBody(Body):
+class DetokenizeBody(PromptBody):
     """Body of `POST /slm/detokenize`."""
 
     ids: Annotated[Annotated[list[TokenId], FIRST_ERROR], Meaning("Tokens of the model.")] = Field(
@@ -71,7 +72,7 @@ class DetokenizeBody(Body):
         return prompts.to_wire(TokenIds(tuple(self.ids)))
 
 
-class Tokens(ResponseModel):
+class Tokens(ModelUsed):
     """A prompt as the model sees it."""
 
     success: bool

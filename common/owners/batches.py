@@ -56,7 +56,8 @@ class BatchStatus(StrEnum):
 class Batch:
     """A batch and its progress. `times` maps each status to the time it was entered, in s since the epoch.
 
-    `total` lines have a request; `cursor` is the first line that has not been submitted yet.
+    `total` lines have a request; `cursor` is the first line that has not been submitted yet. `models` maps the names in
+    the lines to the models that they stood for when the batch was created; until the lines have been read, all names.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Batch:
     completed: int
     failed: int
     metadata: Json
+    models: Mapping[str, str]
     errors: list[Json]
     output_file_id: str | None
     error_file_id: str | None
@@ -268,6 +270,7 @@ def _batch(fields: Mapping[str, str], completed: int, failed: int) -> Batch:
         completed=int(fields.get("completed", completed)),
         failed=int(fields.get("failed", failed)),
         metadata=json.loads(fields["metadata"]),
+        models=json.loads(fields["models"]),
         errors=json.loads(fields.get("errors", "[]")),
         output_file_id=fields.get("output_file_id"),
         error_file_id=fields.get("error_file_id"),

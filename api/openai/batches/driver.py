@@ -11,23 +11,24 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
+from api.fingerprints import Fingerprints
 from api.openai import errors
 from api.openai.batches.request import ENDPOINTS, BatchLine, check_lines, read_line, read_request
 from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Json, ResponseHeader
-from api.openai.models import Catalogue
 from api.openai.sampling_body import SamplingBody
 from api.schemas.openai.batches import LineError
 from api.service import JobService, NewJob
-from common.errors import InternalError, JobNotFound, NotFound, SLMError
-from common.fleet import WorkerReport
+from common.adapters.names import split_version
+from common.adapters.registry import AdapterRegistry
+from common.errors import InternalError, JobNotFound, ModelNotFound, NotFound, SLMError
 from common.jobs.job import JobKind, JobRecord
 from common.jobs.store import JobOptions
 from common.owners.batches import Batch, BatchStatus, BatchStore
@@ -47,16 +48,23 @@ class BatchDriver:
         batches: the batches.
         files: their input and output files.
         jobs: submits and reads their jobs.
-        workers: returns the live workers, which report the models.
+        registry: the models.
+        fingerprints: the fingerprints in the lines' answers.
     """
 
     def __init__(
-        self, batches: BatchStore, files: FileStore, jobs: JobService, workers: Callable[[], list[WorkerReport]]
+        self,
+        batches: BatchStore,
+        files: FileStore,
+        jobs: JobService,
+        registry: AdapterRegistry,
+        fingerprints: Fingerprints,
     ) -> None:
         self._batches = batches
         self._files = files
         self._jobs = jobs
-        self._workers = workers
+        self._registry = registry
+        self._fingerprints = fingerprints
         self._name = uuid.uuid4().hex
 
     def start(self) -> None:
@@ -110,12 +118,23 @@ class BatchDriver:
                 self._batches.tidy(batch.id)
 
     def _validate(self, batch: Batch) -> None:
-        total, problems = check_lines(self._batches.lines(batch), batch.endpoint)
-        if problems:
-            self._fail(batch, problems)
+        found = check_lines(self._batches.lines(batch), batch.endpoint)
+        if found.errors:
+            self._fail(batch, found.errors)
             return
-        self._batches.note(batch.id, total=total)
+        self._batches.note(batch.id, total=found.total, models=json.dumps(self._models_of(batch, found.models)))
         self._batches.move(batch.id, BatchStatus.IN_PROGRESS, [BatchStatus.VALIDATING])
+
+    def _models_of(self, batch: Batch, names: Iterable[str]) -> dict[str, str]:
+        """Return what the names in the lines stood for when the batch was created, as far as they stood for anything.
+
+        The name of a version stands for the same at any time.
+        """
+        known = (name for name in names if name in batch.models or self._is_version(name))
+        return {name: batch.models.get(name, name) for name in known}
+
+    def _is_version(self, name: str) -> bool:
+        return split_version(name)[1] is not None and self._registry.resolve(name) is not None
 
     def _fail(self, batch: Batch, problems: list[LineError]) -> None:
         self._cancel(batch)
@@ -148,14 +167,12 @@ class BatchDriver:
 
     def _new_jobs(self, batch: Batch, number: int, line: BatchLine) -> list[NewJob]:
         body = read_request(line)
-        self._catalogue().get(body.model)
+        if body.model not in batch.models:
+            raise ModelNotFound(f"There was no model {body.model[:80]!r} when the batch was created.", param="model")
         return [
             NewJob(batch.owner, JobKind.GENERATE, params.to_dict(), _options(batch, number, index, body))
             for index, params in enumerate(ENDPOINTS[line.url].params(body))
         ]
-
-    def _catalogue(self) -> Catalogue:
-        return Catalogue(self._workers())
 
     def _collect(self, batch: Batch) -> int:
         """Record the lines that have ended; return how many are still in flight."""
@@ -185,7 +202,7 @@ class BatchDriver:
 
     def _answer(self, line: BatchLine, records: list[JobRecord]) -> Mapping[str, Any]:
         body, first = read_request(line), records[0]
-        header = ResponseHeader(first.id, first.created_ms // 1000, body.model, self._catalogue().fingerprint)
+        header = ResponseHeader(first.id, first.created_ms // 1000, body.model, self._fingerprints.of(first))
         choices = [GeneratedChoice.of(record, self._jobs.logged_events(record.id)) for record in records]
         return ENDPOINTS[line.url].answer(body, header, choices)
 
@@ -237,7 +254,14 @@ def _owner_of(batch: Batch) -> Caller:
 
 def _options(batch: Batch, number: int, index: int, body: SamplingBody) -> JobOptions:
     key = f"{batch.id}:{number}:{index}"
-    return JobOptions(bulk=True, ttl_s=body.ttl, timeout_s=body.timeout, idempotency_key=key, fingerprint=batch.id)
+    return JobOptions(
+        bulk=True,
+        ttl_s=body.ttl,
+        timeout_s=body.timeout,
+        idempotency_key=key,
+        fingerprint=batch.id,
+        model=batch.models[body.model],
+    )
 
 
 def _result(batch: Batch, number: int, line: BatchLine, status: int, body: Mapping[str, Any], job_id: str) -> Json:

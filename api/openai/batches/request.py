@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field
@@ -47,35 +48,47 @@ def read_request(line: BatchLine) -> SamplingBody:
     return body
 
 
-def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> tuple[int, list[LineError]]:
-    """Return the number of requests and the errors in the lines; blank lines do not count."""
+@dataclass(slots=True)
+class CheckedLines:
+    """The number of requests in a file, the names of their models, and the errors in the lines."""
+
+    total: int = 0
+    models: set[str] = field(default_factory=set)
+    errors: list[LineError] = field(default_factory=list)
+
+
+def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> CheckedLines:
+    """Check the lines of a file; blank lines do not count."""
     seen: set[str] = set()
-    errors: list[LineError] = []
-    total = 0
+    found = CheckedLines()
     for number, text in lines:
         if not text.strip():
             continue
-        total += 1
-        if total > MAX_LINES:
-            return total, [_error(number, "too_many_lines", f"A batch has at most {MAX_LINES} requests.", None)]
+        found.total += 1
+        if found.total > MAX_LINES:
+            found.errors = [_error(number, "too_many_lines", f"A batch has at most {MAX_LINES} requests.", None)]
+            return found
         try:
-            _check_line(text, endpoint, seen)
+            line = _checked_line(text, endpoint, seen)
         except InvalidRequest as err:
-            errors.append(_error(number, err.code, err.message, err.param))
-        if len(errors) == MAX_ERRORS:
+            found.errors.append(_error(number, err.code, err.message, err.param))
+        else:
+            found.models.add(str(line.body.get("model")))
+        if len(found.errors) == MAX_ERRORS:
             break
-    if total == 0:
-        errors.append(_error(None, "empty_file", "The file has no request.", None))
-    return total, errors
+    if found.total == 0:
+        found.errors.append(_error(None, "empty_file", "The file has no request.", None))
+    return found
 
 
-def _check_line(text: str, endpoint: str, seen: set[str]) -> None:
+def _checked_line(text: str, endpoint: str, seen: set[str]) -> BatchLine:
     line = read_line(text)
     if line.url != endpoint:
         raise InvalidRequest(f"url must be the batch's endpoint, {endpoint}; got {line.url[:60]!r}", param="url")
     if line.custom_id in seen:
         raise InvalidRequest(f"custom_id must be unique; {line.custom_id[:60]!r} comes twice", param="custom_id")
     seen.add(line.custom_id)
+    return line
 
 
 def _error(number: int | None, code: str, message: str, param: str | None) -> LineError:

@@ -118,4 +118,5 @@ def _object(batch: Batch) -> BatchObject:
         cancelled_at=batch.times.get("cancelled"),
         request_counts=RequestCounts(total=batch.total, completed=batch.completed, failed=batch.failed),
         metadata=batch.metadata,
+        models=dict(batch.models) if batch.total else {},
     )

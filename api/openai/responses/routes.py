@@ -12,7 +12,7 @@ from api.http.disconnect import watch_client
 from api.http.request_body import json_text
 from api.jobs.request import check_connected, job_options
 from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
-from api.openai.answering import catalogue, keyed
+from api.openai.answering import keyed
 from api.openai.generations import Generations
 from api.openai.responses.body import ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
@@ -37,10 +37,8 @@ def create() -> Response:
     """Create a response: wait for it, stream it, or run it in the background."""
     body = parse(ResponseBody, json_object(json_text()), OPENAI)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
-    options = keyed(job_options(body, is_async=body.background), body)
+    options = keyed(job_options(body, body.model, is_async=body.background), body)
     new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)
-    if not services().jobs.is_repeat(new):
-        catalogue().get(body.model)
     if body.background and not body.stream:
         return _leave_alone(new)
     return _stay(body, new)
@@ -77,7 +75,7 @@ def cancel(response_id: str) -> Response:
 
 def _leave_alone(new: NewJob) -> Response:
     accepted_job = services().jobs.submit(new)
-    note_job(accepted_job.job_id, is_repeat=accepted_job.is_repeat)
+    note_job(accepted_job.job_id, accepted_job.model, is_repeat=accepted_job.is_repeat)
     return jsonify(_object(services().jobs.get(accepted_job.job_id, caller())))
 
 
@@ -86,7 +84,8 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
         open_stream()
     check_connected(new)
     generations = Generations(services().jobs, caller(), [new])
-    note_job(generations.first.id, is_repeat=generations.first.is_repeat)
+    first = generations.first
+    note_job(first.id, first.model, is_repeat=first.is_repeat)
     with ExitStack() as at_error:
         at_error.push(generations)
         try:

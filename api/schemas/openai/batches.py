@@ -57,6 +57,10 @@ class BatchObject(Listed):
     cancelled_at: UnixTime | None
     request_counts: RequestCounts
     metadata: dict[str, str]
+    models: Annotated[
+        dict[str, str],
+        Field(description="the model that each name in the file stood for when the batch was created"),
+    ]
 
 
 class BatchList(Listing):

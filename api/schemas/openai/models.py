@@ -10,14 +10,14 @@ from api.schemas.response_model import ResponseModel, UnixTime
 
 
 class ModelObject(ResponseModel):
-    """A model that a request can name: the base model, or an adapter, with the base as its `parent`."""
+    """A model that a request can name: a base model, an adapter, a version of one, or an alias."""
 
     id: str
     object: Literal["model"]
     created: UnixTime
     owned_by: str
-    root: str
-    parent: str | None
+    root: Annotated[str, Field(description="what the name stands for now: a version of an adapter, or a base model")]
+    parent: Annotated[str | None, Field(description="the base model of an adapter")]
     max_model_len: Annotated[
         int | None, Field(description="maximum number of tokens of prompt and answer; null until loaded")
     ]

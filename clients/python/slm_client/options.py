@@ -35,3 +35,5 @@ class GenerateOptions(TypedDict, total=False):
     timeout: float
     webhook_url: str
     on_disconnect: Literal["cancel", "continue"]
+    model: str
+    adapter: str

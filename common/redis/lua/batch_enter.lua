@@ -1,7 +1,8 @@
 -- ARGV: batch, owner, file, ttl_s, window_s, the owner's limit of open batches (may be empty), then field, value, ...
 -- of the record.
--- Creates a batch, which reads the lines of the file itself: the file is kept for at least window_s. Returns '', or the
--- reason for a refusal: 'file' or 'open_batches'.
+-- Creates a batch, which reads the lines of the file itself: the file is kept for at least window_s. The record gets
+-- `models`, what every name stands for now, because the lines are read later. Returns '', or the reason for a refusal:
+-- 'file' or 'open_batches'.
 local id, owner, file, ttl_s, window_s, most_open = unpack(ARGV, 1, 6)
 local now_s = math.floor(now_ms() / 1000)
 local open = 'slm:batches:open:' .. owner
@@ -15,7 +16,9 @@ for _, key in ipairs({file_key(file), file_key(file) .. ':lines', file_key(file)
   local left_s = redis.call('TTL', key)
   if left_s < tonumber(window_s) then redis.call('EXPIRE', key, window_s) end
 end
-redis.call('HSET', 'slm:batch:' .. id, unpack(ARGV, 7))
+local models = {}
+for _, row in ipairs(known_models()) do models[row[1]] = row[4] end
+redis.call('HSET', 'slm:batch:' .. id, 'models', cjson.encode(models), unpack(ARGV, 7))
 redis.call('EXPIRE', 'slm:batch:' .. id, ttl_s)
 redis.call('ZADD', 'slm:batches:' .. owner, now_s, id)
 redis.call('ZADD', 'slm:batches:open', now_s, id)

@@ -504,6 +504,21 @@ local function resolve_model(name)
   return resolve_adapter(name)
 end
 
+-- Return {name, kind, base, model, adapter_id} for each name that a request can use.
+local function known_models()
+  local rows = {}
+  local function add(names, kind)
+    for _, name in ipairs(names) do
+      local found = resolve_model(name)
+      if found then rows[#rows + 1] = {name, kind, found.base, found.model, found.adapter_id} end
+    end
+  end
+  add(redis.call('HKEYS', 'slm:bases'), 'base')
+  add(redis.call('SMEMBERS', 'slm:adapters'), 'adapter')
+  add(redis.call('HKEYS', 'slm:aliases'), 'alias')
+  return rows
+end
+
 -- Return what a name belongs to: 'alias', 'base' or 'adapter'; or nil.
 local function kind_of(name)
   if redis.call('HEXISTS', 'slm:aliases', name) == 1 then return 'alias' end

@@ -87,6 +87,8 @@ WRONG: dict[str, list[Any]] = {
     "on_disconnect": [*NEITHER_TEXT_NOR_LIST, [], ["cancel"], "", "Cancel", "stop"],
     "timeout": [*NO_NUMBER, 0, 0.0, -1, 86_400.5, 1e300],
     "async": [0, 1, "true", "", [], 0.5],
+    "model": [*NEITHER_TEXT_NOR_LIST, [], ["gpt2"], "", "\ud800", "x" * 201],
+    "adapter": [*NEITHER_TEXT_NOR_LIST, [], ["gpt2"], "", "\ud800", "x" * 201],
 }
 RIGHT: dict[str, list[Any]] = {
     "prompt": ["x", " x ", "x" * 10_000, "\x00", "漢字"],
@@ -128,6 +130,8 @@ RIGHT: dict[str, list[Any]] = {
     "on_disconnect": ["cancel", "continue"],
     "timeout": [1, 86_400, 0.5],
     "async": [False],
+    "model": ["gpt2", "cuda_lora_out", "cuda_lora_out@1", "default"],
+    "adapter": ["gpt2", "cuda_lora_out", "cuda_lora_out@1", "default"],
 }
 POST_PATHS = ["/slm/generate", "/slm/stream", "/slm/load", "/slm/unload"]
 
@@ -226,9 +230,10 @@ def test_a_missing_prompt_is_named(api: Api, path: str, body: bytes) -> None:
 @pytest.mark.parametrize("path", POST_PATHS)
 def test_an_unknown_field_is_named(api: Api, path: str, name: str) -> None:
     body: dict[str, Any] = {} if path.endswith("load") else {"prompt": "Hi"}
+    first = "adapter" if body else "async"
     answer = api.client.post(path, json=body | {name: 1})
     assert answer.status_code == 400
-    assert "is not a field; known: async" in answer.json["error"]
+    assert f"is not a field; known: {first}" in answer.json["error"]
     assert len(answer.json["error"]) < 400
     answer.get_data(as_text=True).encode("ascii")
 

@@ -120,6 +120,9 @@ def test_the_list_is_newest_first_and_short(api: Api) -> None:
         "created_at",
         "started_at",
         "finished_at",
+        "model",
+        "base",
+        "adapter_id",
     }
 
 

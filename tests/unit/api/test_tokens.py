@@ -11,7 +11,15 @@ from common.jobs.job import JobKind
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi, data_of
 
-WHOLE = {"success": True, "text": "Hi", "tokens": ["H", "i"], "ids": [72, 105], "count": 2, "context_length": 2048}
+MODEL_USED = {"model": "cuda_lora_out@1", "base": "gpt2", "adapter_id": "0c6f1a7e"}
+WHOLE = MODEL_USED | {
+    "success": True,
+    "text": "Hi",
+    "tokens": ["H", "i"],
+    "ids": [72, 105],
+    "count": 2,
+    "context_length": 2048,
+}
 
 
 @pytest.mark.parametrize("body", [{"prompt": "Hi"}, {"raw_text": "Hi"}])

@@ -90,7 +90,7 @@ def test_a_byte_order_mark_is_not_text(api: Api, before: bytes) -> None:
 
 def test_a_byte_order_mark_before_a_line_of_a_batch_is_skipped() -> None:
     line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
-    assert check_lines([(0, "\ufeff" + json.dumps(line))], "/v1/chat/completions") == (1, [])
+    assert check_lines([(0, "\ufeff" + json.dumps(line))], "/v1/chat/completions").errors == []
 
 
 @pytest.mark.parametrize("text", ["10.0", "1e1", "1.0E+1", "100e-1"])

@@ -40,7 +40,7 @@ def begin(api: Api, *lines: Json, endpoint: str = CHAT, **more: Any) -> TestResp
 
 def driver_of(api: Api) -> BatchDriver:
     services = api.client.application.extensions["slm"]
-    return BatchDriver(services.batches, services.files, services.jobs, services.overview.workers)
+    return BatchDriver(services.batches, services.files, services.jobs, services.registry, services.fingerprints)
 
 
 def batch(api: Api, batch_id: str) -> Json:

@@ -1,84 +1,152 @@
-"""Models that can be requested by name."""
+"""The models under /v1: base models, adapters, their versions, and aliases."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from redis import Redis
 
-from api.openai.models import Catalogue
-from common.errors import ModelNotFound
-from common.fleet import WorkerReport, WorkerState
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
+from common.redis import keys
 from tests.api_in_process import REPORT, Api
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import MESSAGES, chat
 
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": MESSAGES},
+    "/v1/completions": {"prompt": "Hi"},
+    "/v1/responses": {"input": "Hi"},
+}
 
-def test_an_adapter_is_listed_with_its_base_and_can_be_requested(api: Api) -> None:
+
+@pytest.fixture
+def registry(api: Api) -> AdapterRegistry:
+    """The API's registry: `prod` points to the first of two versions of `support`, `plain` to the base."""
+    registry = AdapterRegistry(api.redis)
+    registry.register("support", VersionFacts("a1", "gpt2"))
+    registry.set_alias("prod", "support", set_by="ops")
+    registry.register("support", VersionFacts("a2", "gpt2"))
+    registry.set_alias("plain", "gpt2", set_by="ops")
+    return registry
+
+
+@pytest.mark.usefixtures("registry")
+def test_everything_that_a_request_can_name_is_listed_with_what_it_stands_for(api: Api) -> None:
     listing = api.client.get("/v1/models").json
     assert listing["object"] == "list"
-    assert [(model["id"], model["parent"]) for model in listing["data"]] == [("cuda_lora_out", "gpt2")]
-    assert api.client.get("/slm/info").json["adapters"] == ["cuda_lora_out"]
-    assert chat(api, model="cuda_lora_out").json["model"] == "cuda_lora_out"
+    assert [(model["id"], model["root"], model["parent"]) for model in listing["data"]] == [
+        ("default", "cuda_lora_out@1", "gpt2"),
+        ("cuda_lora_out", "cuda_lora_out@1", "gpt2"),
+        ("gpt2", "gpt2", None),
+        ("plain", "gpt2", None),
+        ("prod", "support@1", "gpt2"),
+        ("support", "support@2", "gpt2"),
+    ]
+    for model in listing["data"]:
+        assert api.client.get(f"/v1/models/{model['id']}").json == model
 
 
-def test_a_base_without_an_adapter_is_listed_and_can_be_requested(start_api: StartApi) -> None:
-    api = start_api(report=REPORT.but(lora_path=None))
-    assert [(model["id"], model["parent"]) for model in api.client.get("/v1/models").json["data"]] == [("gpt2", None)]
-    assert api.client.get("/slm/info").json["adapters"] == []
-    assert chat(api, model="gpt2").json["model"] == "gpt2"
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("gpt2", "gpt2"),
+        ("support", "support@2"),
+        ("support@1", "support@1"),
+        ("prod", "support@1"),
+        ("default", "cuda_lora_out@1"),
+    ],
+)
+def test_an_answer_has_the_name_that_the_client_used_and_a_header_the_model(
+    api: Api, path: str, name: str, model: str
+) -> None:
+    answer = api.client.post(path, json={"model": name} | BODIES[path])
+    assert (answer.json["model"], answer.headers["X-Model"]) == (name, model)
+    job = api.job(answer.headers["X-Job-Id"])
+    assert (job["model"], job["base"]) == (model, "gpt2")
+    shown = api.client.get(f"/v1/models/{name}").json
+    assert (shown["id"], shown["root"]) == (name, model)
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
-def test_the_base_of_an_adapter_is_not_answered_with_the_adapter(api: Api, path: str) -> None:
-    body = {"model": "gpt2"} | {
-        "/v1/chat/completions": {"messages": MESSAGES},
-        "/v1/completions": {"prompt": "Hi"},
-        "/v1/responses": {"input": "Hi"},
-    }[path]
-    answer = api.client.post(path, json=body)
-    assert (answer.status_code, answer.json["error"]["code"]) == (404, "model_not_found")
-    assert answer.json["error"]["message"].endswith("known: cuda_lora_out (an adapter of gpt2).")
-    assert api.client.get("/v1/models/gpt2").status_code == 404
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unknown_name_is_404_and_the_error_lists_those_that_exist(api: Api, path: str, stream: bool) -> None:
+    for name in ("gpt-5", "cuda_lora_out@2", "a/b"):
+        answer = api.client.post(path, json={"model": name, "stream": stream} | BODIES[path])
+        assert answer.status_code == 404
+        assert answer.json["error"] == {
+            "message": f"There is no model {name!r}. There are: cuda_lora_out, default, gpt2.",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+        assert api.client.get(f"/v1/models/{name}").json["error"] == answer.json["error"]
+    assert api.client.get("/slm/jobs").json["jobs"] == []
 
 
-def test_a_model_is_found_by_its_name(api: Api) -> None:
-    assert api.client.get("/v1/models/cuda_lora_out").json == api.client.get("/v1/models").json["data"][0]
+@pytest.mark.parametrize("path", BODIES)
+def test_a_repeated_request_gets_its_first_answer_wherever_the_alias_points_now(
+    api: Api, registry: AdapterRegistry, path: str
+) -> None:
+    body, headers = {"model": "prod"} | BODIES[path], {"Idempotency-Key": "k"}
+    first = api.client.post(path, json=body, headers=headers)
+    registry.set_alias("prod", "support@2", set_by="ops")
+    second = api.client.post(path, json=body, headers=headers)
+    registry.delete_alias("prod")
+    third = api.client.post(path, json=body, headers=headers)
+    assert second.json == third.json == first.json
+    assert second.headers["X-Model"] == third.headers["X-Model"] == "support@1"
+    other = api.client.post(path, json=body | {"model": "support@1"}, headers=headers)
+    assert other.json["error"]["code"] == "idempotency_mismatch"  # the key belongs to the name, not to its version
 
 
-def test_an_unknown_name_is_404(api: Api) -> None:
-    for answer in (chat(api, model="gpt-5"), api.client.get("/v1/models/gpt-5"), api.client.get("/v1/models/a/b")):
-        assert (answer.status_code, answer.json["error"]["code"]) == (404, "model_not_found")
-        assert answer.json["error"]["param"] == "model"
+def test_all_choices_of_a_request_come_from_one_version(
+    api: Api, registry: AdapterRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = api.client.application.extensions["slm"].jobs
+    submit = jobs.start
+
+    def start_and_publish(job: Any) -> Any:
+        live = submit(job)
+        registry.register("support", VersionFacts(live.id, "gpt2"))
+        return live
+
+    monkeypatch.setattr(type(jobs), "start", lambda _self, job: start_and_publish(job))
+    chat(api, model="support", n=3)
+    assert [job["model"] for job in api.client.get("/slm/jobs").json["jobs"]] == ["support@2"] * 3
 
 
-def test_without_a_worker_nothing_is_listed_and_nothing_can_be_requested(api: Api, redis: Redis) -> None:
+def test_without_a_worker_nothing_can_be_requested(api: Api, redis: Redis) -> None:
     redis.delete("slm:workers")
-    assert api.client.get("/v1/models").json["data"] == []
     answer = chat(api)
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "no_worker")
     assert (answer.headers["X-Should-Retry"], answer.headers["Retry-After"]) == ("true", "5")
 
 
-def test_a_hub_id_keeps_its_slash_and_a_folder_its_own_name() -> None:
-    reports = [
-        REPORT.but(base_model="org/model", lora_path=None),
-        REPORT.but(base_model="/models/mine/", lora_path=None),
-    ]
-    assert [model.id for model in Catalogue(reports).all()] == ["org/model", "mine"]
+def test_before_a_worker_has_named_its_base_the_client_should_try_again(api: Api, redis: Redis) -> None:
+    redis.delete(keys.BASES, keys.ADAPTERS, keys.ALIASES, keys.adapter("cuda_lora_out"))
+    assert api.client.get("/v1/models").json["data"] == []
+    assert (chat(api).status_code, chat(api).json["error"]["code"]) == (503, "no_worker")
 
 
-def test_a_worker_with_a_loaded_model_is_listed_first() -> None:
-    loading = REPORT.but(id="a", state=WorkerState.LOADING)
-    assert Catalogue([loading, REPORT.but(context=512)]).get("cuda_lora_out").context == 512
+def test_a_model_has_the_context_of_its_loaded_base(start_api: StartApi) -> None:
+    api = start_api(report=REPORT.but(context=512))
+    AdapterRegistry(api.redis).note_base("other", "b2")
+    lengths = {model["id"]: model["max_model_len"] for model in api.client.get("/v1/models").json["data"]}
+    assert lengths == {"cuda_lora_out": 512, "default": 512, "gpt2": 512, "other": None}
 
 
-def test_a_worker_without_a_model_is_not_listed() -> None:
-    starting = Catalogue([WorkerReport(id="a", host="h", pid=1), REPORT])
-    assert len(starting.all()) == 1
-    with pytest.raises(ModelNotFound):
-        starting.get("base")
+def test_a_hub_id_keeps_its_slash_and_a_folder_its_own_name(start_api: StartApi) -> None:
+    for source, name in (("org/model", "org/model"), ("/models/mine/", "mine")):
+        api = start_api(report=REPORT.but(base_model=source, lora_path=None))
+        assert chat(api, model=name).headers["X-Model"] == name
+        assert api.client.get(f"/v1/models/{name}").json["id"] == name
 
 
-def test_the_fingerprint_depends_on_the_model_and_not_on_the_worker() -> None:
-    assert Catalogue([REPORT]).fingerprint == Catalogue([REPORT.but(id="other")]).fingerprint
-    assert Catalogue([REPORT]).fingerprint != Catalogue([REPORT.but(dtype="int8")]).fingerprint
+def test_a_name_that_no_header_could_carry_is_quoted(start_api: StartApi) -> None:
+    api = start_api(report=REPORT.but(base_model="/models/模型\n", lora_path=None))
+    answer = chat(api, model="模型\n")
+    assert (answer.json["model"], answer.headers["X-Model"]) == ("模型\n", "%E6%A8%A1%E5%9E%8B%0A")
