@@ -203,6 +203,16 @@ def test_a_version_that_an_open_batch_needs_stays(redis: Redis, registry: Adapte
         registry.delete("support", 1)
 
 
+def test_nothing_is_deleted_while_it_is_unknown_what_a_batch_names(redis: Redis, registry: AdapterRegistry) -> None:
+    registry.register("support", facts("a1"))
+    redis.hset(keys.batch("b"), mapping={"status": "validating", "models": "{}"})
+    redis.zadd(keys.OPEN_BATCHES, {"b": 1})
+    with pytest.raises(Conflict, match="'support' is needed by the open batch b"):
+        registry.delete("support", 1)
+    redis.hset(keys.batch("b"), "status", "in_progress")
+    assert registry.delete("support", 1) == [1]
+
+
 def test_a_deletion_takes_the_version_out_of_all_histories(registry: AdapterRegistry) -> None:
     for adapter_id in ("a1", "a2", "a3"):
         registry.register("support", facts(adapter_id))

@@ -29,7 +29,9 @@ for _, lane in ipairs({'prepare', 'generate', 'control'}) do
   end
 end
 for _, batch in ipairs(redis.call('ZRANGE', 'slm:batches:open', 0, -1)) do
-  for _, model in pairs(cjson.decode(redis.call('HGET', 'slm:batch:' .. batch, 'models') or '{}')) do
+  local record = redis.call('HMGET', 'slm:batch:' .. batch, 'status', 'models')
+  if record[1] == 'validating' then return {'batch', name, batch} end  -- its lines may name any version
+  for _, model in pairs(cjson.decode(record[2] or '{}')) do
     if versions[model] then return {'batch', model, batch} end
   end
 end
