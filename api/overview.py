@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from common.adapters.names import public_name
 from common.errors import ModelUnavailable, NoWorker
 from common.fleet import Fleet, WorkerReport
 from common.jobs.job import Lane
@@ -34,11 +34,6 @@ def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
         )
         for number, one in enumerate(workers, start=1)
     ]
-
-
-def public_name(source: str) -> str:
-    """Return the last part of a path; a hub id stays as it is, although it contains a slash."""
-    return Path(source).name if source.startswith((".", "/", "~")) else source
 
 
 class Overview:

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     lora_path: Path | None = Field(
         None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if it exists."
     )
+    adapters_dir: Path | None = Field(
+        None, description="Folder of LoRA adapter folders, each of which is served under its name. Unset: none."
+    )
     device: Device = Field("auto", description="Device for the model: auto, cpu, cuda or mps.")
     dtype: Dtype = Field(
         "auto", description="Number format of the weights; auto: int8 on a CPU, bfloat16 on a GPU. float32 is exact."
@@ -115,6 +118,12 @@ class Settings(BaseSettings):
     )
     max_file_bytes: int = Field(
         10_485_760, ge=1024, le=209_715_200, description="Maximum size in bytes of a file uploaded for a batch."
+    )
+    max_adapter_bytes: int = Field(
+        536_870_912,
+        ge=1024,
+        le=17_179_869_184,
+        description="Maximum size in bytes of an uploaded adapter: of its archive, and of its files.",
     )
     file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="Seconds for which files and batches are kept.")
     body_timeout_s: float = Field(

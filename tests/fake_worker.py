@@ -30,6 +30,7 @@ from worker.engine.engine import Deliver
 from worker.engine.grammar.compiler import GrammarCompiler
 from worker.engine.untrusted_code.services import SERVICES
 from worker.helper.client import Helper
+from worker.model.base_facts import BaseFacts
 from worker.model.protocols import Accelerators, LoadedModel, ModelContent, ModelSpec
 
 
@@ -58,6 +59,9 @@ class FakeModelLoader:
             return ModelContent("fake", file and Path(file).read_text())
         except OSError as err:
             raise ModelUnavailable(f"no adapter: {err}") from err
+
+    def base(self) -> BaseFacts:
+        return BaseFacts("fake", "fake", {})
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
         if message := os.environ.get("FAKE_LOAD_ERROR"):

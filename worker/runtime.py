@@ -13,6 +13,8 @@ from contextlib import suppress
 from celery import Celery
 from redis.exceptions import RedisError
 
+from common.adapters.registry import AdapterRegistry
+from common.adapters.uploads import Uploads
 from common.errors import Cancelled
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.event_log import EventLog
@@ -25,6 +27,7 @@ from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
+from models.adapter.store import AdapterStore
 from worker.engine.engine import Engine
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.generate import Generation
@@ -32,12 +35,15 @@ from worker.jobs.load import ModelJobs
 from worker.jobs.observer import Observer
 from worker.jobs.patient_redis import PatientRedis
 from worker.jobs.prepare import Preparation
+from worker.jobs.publish import PublishJobs
 from worker.jobs.publisher import Publisher
 from worker.jobs.runner import JobRunner
 from worker.jobs.tokenize import TokenJobs
 from worker.liveness.control import ControlListener
 from worker.liveness.heartbeat import Heartbeat
 from worker.liveness.watchdog import Watchdog
+from worker.model.folders import AdapterFolders
+from worker.model.intake import AdapterIntake
 from worker.model.manager import ModelManager
 from worker.model.protocols import LoadedModel, ModelLoader
 from worker.observation.metrics import MetricsReporter, WorkerMetrics
@@ -90,6 +96,9 @@ class WorkerRuntime:
         self._model_manager = ModelManager(
             fleet, self._load, model_loader.content, self._heartbeat.publish, self.outage
         )
+        intake = AdapterIntake(AdapterRegistry(redis), AdapterStore(settings.data_dir / "adapters"), model_loader.base)
+        uploads = Uploads(settings.data_dir / "uploads")
+        self._folders = AdapterFolders(settings, intake, uploads, self.outage)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
@@ -97,11 +106,13 @@ class WorkerRuntime:
         jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient))
+        publishing = PublishJobs(jobs, intake, uploads, max_bytes=settings.max_adapter_bytes)
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,
             JobKind.LOAD: model_jobs.run,
             JobKind.UNLOAD: model_jobs.run,
+            JobKind.PUBLISH: publishing.run,
             JobKind.TOKENIZE: TokenJobs(jobs, self._model_manager).run,
         }
         prepare = Preparation(jobs, self._model_manager).run
@@ -126,6 +137,7 @@ class WorkerRuntime:
         self._model_manager.start()
         while not self._model_manager.wait_until_settled(SETTLE_POLL_S) and not interrupted():
             pass
+        self._folders.start()
         self._takes_jobs = True
         self._heartbeat.publish()
         with suppress(RedisError):  # the reaper does it too
@@ -146,6 +158,7 @@ class WorkerRuntime:
         if self._control is not None:
             self._control.stop()
             self._model_manager.stop()
+            self._folders.stop()
             self._publisher.stop()
         self._heartbeat.stop()
         self._subscriber.stop()
@@ -187,6 +200,7 @@ class WorkerRuntime:
         self._identity = self._identity.but(device=spec.device, base_model=spec.base_model, lora_path=spec.lora_path)
 
     def _load(self) -> LoadedModel:
+        self._folders.register()
         self._note_model()
         return self._model_loader.load(self._publisher.deliver, self._on_fatal)
 

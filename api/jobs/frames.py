@@ -16,6 +16,7 @@ QUEUED = "Queued"
 _COMPLETE = {
     JobKind.LOAD: "Load complete!",
     JobKind.UNLOAD: "Unload complete!",
+    JobKind.PUBLISH: "Publish complete!",
     JobKind.TOKENIZE: "Tokenize complete!",
 }
 

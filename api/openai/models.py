@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from api.current import services
-from api.overview import public_name
 from api.schemas.openai.models import ModelObject
-from common.adapters.names import DEFAULT_ALIAS
+from common.adapters.names import DEFAULT_ALIAS, public_name
 from common.adapters.records import Resolved
 
 CREATED = 0  # the real time is unknown, but OpenAI's clients require one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from common.errors import InvalidRequest
 
@@ -39,3 +40,8 @@ def split_version(text: str) -> tuple[str, int | None]:
 def version_name(name: str, number: int) -> str:
     """Return the name of one version of an adapter."""
     return f"{name}@{number}"
+
+
+def public_name(source: str) -> str:
+    """Return the name of a base model for requests: the last part of a path; a hub id although it has a slash."""
+    return Path(source).name if source.startswith((".", "/", "~")) else source

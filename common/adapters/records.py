@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -42,6 +42,15 @@ class VersionFacts:
     bytes: int = 0
     created_ms: int = 0
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; `from_dict` reads it back."""
+        return asdict(self) | {"modules": list(self.modules)}
+
+    @classmethod
+    def from_dict(cls, wire: Mapping[str, Any]) -> VersionFacts:
+        """Parse the JSON form."""
+        return cls(**(dict(wire) | {"modules": tuple(wire["modules"])}))
 
     def to_fields(self) -> list[Argument]:
         """Return field, value, ... of the hash in Redis, without the id and the time."""

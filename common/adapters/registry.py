@@ -137,6 +137,11 @@ class AdapterRegistry:
         names = self.names()
         return f"There are: {', '.join(names[:_SHOWN])}." if names else "There are no adapters yet."
 
+    def facts(self, adapter_id: str) -> VersionFacts | None:
+        """Return the facts about the content of a version; None if no version has it."""
+        fields = cast(dict[str, str], self._redis.hgetall(keys.adapter_version(adapter_id)))
+        return VersionFacts.from_hash(adapter_id, fields) if fields else None
+
     def deleted_ids(self) -> set[str]:
         """Return the content that no name has any more: its files can be deleted."""
         return set(cast(list[str], self._redis.zrange(keys.DELETED_ADAPTERS, 0, -1)))

@@ -29,6 +29,7 @@ class JobKind(StrEnum):
     STREAM = "stream"  # a generation that its client reads live; workers treat it like `generate`
     LOAD = "load"
     UNLOAD = "unload"
+    PUBLISH = "publish"  # checks an uploaded adapter and registers it
     TOKENIZE = "tokenize"  # shows the tokens of a prompt, or the text of tokens
 
     @property
@@ -41,7 +42,7 @@ class JobKind(StrEnum):
     @property
     def takes_prompt(self) -> bool:
         """Whether its params include a prompt (`common.jobs.prompts`)."""
-        return self not in (JobKind.LOAD, JobKind.UNLOAD)
+        return self not in (JobKind.LOAD, JobKind.UNLOAD, JobKind.PUBLISH)
 
     @property
     def task_name(self) -> str:

@@ -55,16 +55,25 @@ class AdapterStore:
         Raises:
             OSError: a file cannot be read or written.
         """
-        scratch = self._scratch()
-        try:
+        known = self._hashes.of_folder(source)
+        if known in self.ids() and self._is_intact(known):
+            return known
+        with self.scratch() as scratch:
             adapter_id = _copied(source, scratch)
-            if adapter_id not in self.ids() or not self._is_intact(adapter_id):
-                shutil.rmtree(self._folder / adapter_id, ignore_errors=True)
-                scratch.rename(self._folder / adapter_id)
-                _sync(self._folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(self._folder / adapter_id, ignore_errors=True)
+            scratch.rename(self._folder / adapter_id)
+            _sync(self._folder)
         return adapter_id
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Make a private empty folder in the store, and delete it after the `with` block. Call it while `locked`."""
+        folder = self._folder / f".{uuid.uuid4()}.partial"
+        folder.mkdir(mode=_PRIVATE)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, adapter_id: str) -> None:
         """Delete an adapter, if it is here. Call it while `locked`."""
@@ -79,15 +88,17 @@ class AdapterStore:
         with FileLock(self._folder / ".lock"):
             yield
 
+    def has_leftovers(self) -> bool:
+        """Return whether there are unfinished copies; of a killed process, unless the store is locked."""
+        return any(self._leftovers())
+
     def tidy(self) -> None:
         """Delete what killed processes left behind. Call it while `locked`."""
-        for path in self._folder.glob(".*.partial"):
+        for path in self._leftovers():
             shutil.rmtree(path, ignore_errors=True)
 
-    def _scratch(self) -> Path:
-        scratch = self._folder / f".{uuid.uuid4()}.partial"
-        scratch.mkdir(mode=_PRIVATE)
-        return scratch
+    def _leftovers(self) -> list[Path]:
+        return list(self._folder.glob(".*.partial"))
 
     def _is_intact(self, adapter_id: str) -> bool:
         try:

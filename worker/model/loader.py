@@ -11,21 +11,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.adapters.names import public_name
 from common.content import ContentHashes
 from common.cores import usable_cores
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
-from models.base_model import DEFAULT_BASE_MODEL, BaseModelError, model_name, resolve_base_model
+from models.base_model import BaseModelError, model_name, resolve_base_model
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
+from worker.model.base_facts import BaseFacts
+from worker.model.folders import default_folder
 from worker.model.protocols import Accelerators, LoadedModel, ModelContent, ModelSpec
 
 if TYPE_CHECKING:
     from worker.engine.loading.loader import EngineModel
 
-TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts write their adapters
-DEMONSTRATION = "SLMInit/demo_lora"  # shipped; belongs to the default model
-ADAPTER_FILE = "adapter_config.json"
 READ_ATTEMPTS = 3
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class ConfiguredModelLoader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._hashes = ContentHashes()
+        self._base: BaseFacts | None = None
 
     @cached_property
     def accelerators(self) -> Accelerators:
@@ -71,7 +72,7 @@ class ConfiguredModelLoader:
             device = choose_device(self._settings.device)[0].type
         except ModelUnavailable:
             device = self._settings.device
-        lora_path = self._lora_path()
+        lora_path = default_folder(self._settings)
         return ModelSpec(device, self._settings.base_model, str(lora_path) if lora_path else None)
 
     def content(self) -> ModelContent:
@@ -80,12 +81,29 @@ class ConfiguredModelLoader:
         Raises:
             ModelUnavailable: there is no such model or adapter.
         """
-        lora_path = self._lora_path()
+        lora_path = default_folder(self._settings)
         try:
             base = self._hashes.of_folder(_folder(self._source()))
             return ModelContent(base, None if lora_path is None else self._hashes.of_folder(ROOT / lora_path))
         except OSError as err:
             raise ModelUnavailable(f"The model's files cannot be read: {err}") from err
+
+    def base(self) -> BaseFacts:
+        """Return the facts about the base model.
+
+        Raises:
+            ModelUnavailable: there is no such model.
+        """
+        from worker.engine.loading.base_shapes import base_shapes
+
+        source = self._source()
+        try:
+            base_id = self._hashes.of_folder(_folder(source))
+            if self._base is None or self._base.id != base_id:
+                self._base = BaseFacts(public_name(self._settings.base_model), base_id, base_shapes(source))
+        except (OSError, ValueError) as err:
+            raise ModelUnavailable(f"The base model's files cannot be read: {err}") from err
+        return self._base
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
         """Load the base model, merge the adapter, start the engine.
@@ -134,7 +152,7 @@ class ConfiguredModelLoader:
     def _read_model(self) -> EngineModel:
         from worker.engine.loading.loader import load_model
 
-        settings, lora_path = self._settings, self._lora_path()
+        settings, lora_path = self._settings, default_folder(self._settings)
         log.info("loading base_model=%s lora_path=%s", settings.base_model, lora_path)
         with _gc_paused():
             return load_model(
@@ -149,16 +167,6 @@ class ConfiguredModelLoader:
             return resolve_base_model(self._settings.base_model, self._settings.data_dir, progress=log.info)
         except BaseModelError as err:
             raise ModelUnavailable(str(err)) from err
-
-    def _lora_path(self) -> Path | None:
-        """Return the adapter in the settings, else the first that was trained here, else the shipped one.
-
-        Paths that are not from the settings are relative to the project's folder.
-        """
-        if self._settings.lora_path is not None:
-            return self._settings.lora_path
-        paths = (*TRAINED, DEMONSTRATION) if self._settings.base_model == DEFAULT_BASE_MODEL else TRAINED
-        return next((Path(path) for path in paths if (ROOT / path / ADAPTER_FILE).is_file()), None)
 
 
 def _folder(source: str) -> Path:

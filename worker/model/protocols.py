@@ -11,6 +11,7 @@ from common.jobs.sampling import Grammar
 from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar.constraint import TokenConstraint
 from worker.helper.given_up import IsGivenUp
+from worker.model.base_facts import BaseFacts
 
 
 class Renderer(Protocol):
@@ -107,6 +108,14 @@ class ModelLoader(Protocol):
 
         Raises:
             SLMError: they cannot be read.
+        """
+        ...
+
+    def base(self) -> BaseFacts:
+        """Return the facts about the base model that the next load would load. Takes as long as `content`.
+
+        Raises:
+            SLMError: its files cannot be read.
         """
         ...
 

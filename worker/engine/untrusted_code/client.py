@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from models.adapter.check import AdapterError, AdapterInfo
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message
-from worker.engine.untrusted_code.services import CHECK_ADAPTER, ENCODE, RENDER_CHAT, TOKENIZER
+from worker.engine.untrusted_code.services import CHECK_ADAPTER, ENCODE, RENDER_CHAT, TOKENIZER, UNPACK_ADAPTER
 from worker.helper.client import Helper
 from worker.helper.given_up import IsGivenUp, holding, never
 from worker.helper.limits import Limits, OverLimit
@@ -20,6 +20,7 @@ from worker.helper.limits import Limits, OverLimit
 RENDERING = Limits(wall_s=120.0, cpu_s=2.0, memory=256 * 2**20)
 ENCODING = Limits(wall_s=120.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
 CHECKING = Limits(wall_s=120.0, cpu_s=2.0, memory=512 * 2**20)  # headers of files, and patterns on every module's name
+UNPACKING = Limits(wall_s=600.0, cpu_s=120.0, memory=512 * 2**20)  # of archives up to `SLM_MAX_ADAPTER_BYTES`
 
 
 class TakesTooMuch(Exception):
@@ -96,3 +97,14 @@ class UntrustedPrograms:
             raise AdapterError(found["refusal"])
         sets = {name: frozenset(found[name]) for name in ("embeddings", "base_layers")}
         return AdapterInfo(**(found | sets | {"path": path}))
+
+    def unpack_adapter(self, archive: Path, target: Path, max_bytes: int, *, is_given_up: IsGivenUp = never) -> Path:
+        """As `models.adapter.archive.unpack_adapter`. Raises `GivenUp` if `is_given_up` became true first."""
+        args = {"archive": str(archive), "target": str(target), "max_bytes": max_bytes}
+        try:
+            found: dict[str, str] = self._helper.call(UNPACK_ADAPTER, args, UNPACKING, is_given_up)
+        except OverLimit as err:
+            raise AdapterError(f"The archive cannot be unpacked: it {err}.") from err
+        if "refusal" in found:
+            raise AdapterError(found["refusal"])
+        return Path(found["folder"])

@@ -19,6 +19,7 @@ SERVICES = "worker.engine.untrusted_code.services:UntrustedServices"
 PROGRAMS = "programs"
 RENDER_CHAT = "render_chat"
 CHECK_ADAPTER = "check_adapter"
+UNPACK_ADAPTER = "unpack_adapter"
 ENCODE = "encode"
 TOKENIZER = "tokenizer"
 
@@ -50,7 +51,13 @@ class UntrustedServices:
             serve_tasks(link, self._run)
 
     def _run(self, task: str, args: Any) -> Any:
-        return {RENDER_CHAT: _render_chat, CHECK_ADAPTER: _check_adapter, ENCODE: self._encode}[task](args)
+        tasks = {
+            RENDER_CHAT: _render_chat,
+            CHECK_ADAPTER: _check_adapter,
+            UNPACK_ADAPTER: _unpack_adapter,
+            ENCODE: self._encode,
+        }
+        return tasks[task](args)
 
     def _encode(self, args: Any) -> dict[str, Any]:
         from models.errors import UnspellableText
@@ -82,3 +89,13 @@ def _check_adapter(args: Any) -> dict[str, Any]:
     except AdapterError as err:
         return {"refusal": str(err)}
     return found | {name: sorted(found[name]) for name in ("embeddings", "base_layers")} | {"path": args["path"]}
+
+
+def _unpack_adapter(args: Any) -> dict[str, str]:
+    from models.adapter.archive import unpack_adapter
+    from models.errors import AdapterError
+
+    try:
+        return {"folder": str(unpack_adapter(Path(args["archive"]), Path(args["target"]), args["max_bytes"]))}
+    except AdapterError as err:
+        return {"refusal": str(err)}

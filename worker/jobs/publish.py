@@ -1,0 +1,80 @@
+"""Runs publish jobs: checks an uploaded adapter, keeps its files, and registers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.adapters.records import Registered, VersionFacts
+from common.adapters.uploads import Uploads
+from common.errors import Conflict, InvalidRequest, SLMError
+from common.jobs.job import JobState
+from common.jobs.store import JobStore
+from models.errors import AdapterError
+from worker.helper.given_up import GivenUp
+from worker.jobs.active import ActiveJob, Outcome
+from worker.model.intake import AdapterIntake
+
+CHECKING = "Checking the adapter..."
+
+
+class PublishJobs:
+    """Runs one claimed publish job. The model need not be loaded."""
+
+    def __init__(self, store: JobStore, intake: AdapterIntake, uploads: Uploads, *, max_bytes: int) -> None:
+        self._store = store
+        self._intake = intake
+        self._uploads = uploads
+        self._max_bytes = max_bytes
+
+    def run(self, job: ActiveJob) -> None:
+        """Run the job to its end. The upload is deleted, unless another attempt needs it.
+
+        Raises:
+            InvalidRequest: the archive or the adapter cannot be used; the text says what would be right.
+            Conflict: the name is taken.
+            GivenUp: the job was given up meanwhile.
+            Fenced: another attempt owns the job.
+        """
+        job.events.announce(CHECKING)
+        upload: str = job.job.params["upload"]
+        try:
+            result = self._published(job, upload)
+        except SLMError:
+            self._uploads.remove(upload)
+            raise
+        last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]
+        self._store.succeed(job.id, job.attempt, result, last)
+        self._uploads.remove(upload)
+
+    def _published(self, job: ActiveJob, upload: str) -> dict[str, Any]:
+        archive = self._uploads.path(upload)
+        if not archive.is_file():
+            raise InvalidRequest(
+                "The uploaded file is no longer there, or not on this worker's machine: all processes must share "
+                "SLM_DATA_DIR. Upload it again.",
+                param="file",
+            )
+        try:
+            registered, facts = self._intake.publish(
+                job.job.params["name"], archive, max_bytes=self._max_bytes, is_given_up=lambda: job.is_given_up
+            )
+        except AdapterError as err:
+            raise InvalidRequest(str(err), param="file") from err
+        except GivenUp:
+            if job.outcome is not Outcome.RELEASED:  # cancelled: no other attempt needs it
+                self._uploads.remove(upload)
+            raise
+        if facts is None:
+            raise Conflict(f"{registered.name}@{registered.number} was deleted meanwhile.")
+        return _result(registered, facts)
+
+
+def _result(registered: Registered, facts: VersionFacts) -> dict[str, Any]:
+    verb = "is now" if registered.is_new else "already was"
+    return {
+        "message": f"{registered.name}@{registered.number} {verb} the newest version",
+        "name": registered.name,
+        "version": registered.number,
+        "is_new": registered.is_new,
+        "facts": facts.to_dict(),
+    }

@@ -1,0 +1,165 @@
+"""Registers the adapters in the folders of this machine under the folders' names, and notices when they change."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from common.adapters.names import version_name
+from common.adapters.records import Registered
+from common.adapters.uploads import Uploads
+from common.errors import ModelUnavailable, SLMError
+from common.redis.outage import Outage
+from common.settings import ROOT, Settings
+from models.adapter.config import CONFIG_FILE
+from models.base_model import DEFAULT_BASE_MODEL
+from models.errors import AdapterError
+from worker.model.intake import AdapterIntake
+
+POLL_S = 2.0
+TRAINED = ("SLMInit/cuda_lora_out", "SLMInit/cpu_lora_out")  # where the training scripts write their adapters
+DEMONSTRATION = "SLMInit/demo_lora"  # shipped; belongs to the default model
+
+log = logging.getLogger(__name__)
+
+_Stamps = frozenset[tuple[str, int, int, int]]
+
+
+def default_folder(settings: Settings) -> Path | None:
+    """Return the folder of the adapter that requests without a name get, relative to `ROOT`; None if there is none.
+
+    It is the one in the settings, else the first that was trained here, else the shipped one.
+    """
+    if settings.lora_path is not None:
+        return settings.lora_path
+    return next((Path(path) for path in _here(settings) if _is_adapter(ROOT / path)), None)
+
+
+def adapter_folders(settings: Settings) -> list[Path]:
+    """Return the folders to register; of two with the same name, the first counts."""
+    named = [] if settings.lora_path is None else [ROOT / settings.lora_path]
+    shelf = settings.adapters_dir and ROOT / settings.adapters_dir
+    found = sorted(shelf.iterdir()) if shelf and shelf.is_dir() else []
+    return named + [folder for folder in (*found, *(ROOT / path for path in _here(settings))) if _is_adapter(folder)]
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of the adapter in a folder: the folder's, with '-' for characters that no name has."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).lstrip("._-")[:64]
+
+
+def _here(settings: Settings) -> tuple[str, ...]:
+    return (*TRAINED, DEMONSTRATION) if settings.base_model == DEFAULT_BASE_MODEL else TRAINED
+
+
+def _is_adapter(folder: Path) -> bool:
+    return not folder.name.startswith(".") and (folder / CONFIG_FILE).is_file()
+
+
+class AdapterFolders:
+    """Registers folders and keeps the alias `default` up to date; `start` makes it notice changes by itself."""
+
+    def __init__(self, settings: Settings, intake: AdapterIntake, uploads: Uploads, outage: Outage) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._uploads = uploads
+        self._outage = outage
+        self._lock = threading.Lock()
+        self._complaints: dict[Path, str] = {}  # what was logged about a folder
+        self._seen: _Stamps | None = None  # the stamps that the last registration saw
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="slm-adapter-folders", daemon=True)
+
+    def register(self) -> None:
+        """Register the base model and all folders; takes milliseconds if nothing has changed.
+
+        A folder that cannot be served is logged, once, and skipped.
+
+        Raises:
+            ModelUnavailable: the folder in `SLM_LORA_PATH` cannot be served.
+            SLMError: the base model's files cannot be read.
+            redis.exceptions.RedisError: Redis cannot be reached.
+        """
+        with self._lock:
+            self._seen = self._stamps()
+            base = self._intake.base()
+            registry = self._intake.registry
+            registry.note_base(base.name, base.id)
+            found = self._register_all() if base.shapes else {}
+            default = default_folder(self._settings)
+            registered = None if default is None else found.get(ROOT / default)
+            if registered is not None:
+                registry.set_default(version_name(registered.name, registered.number))
+            elif default is None or registry.resolve("") is None:
+                registry.set_default(base.name)
+
+    def start(self) -> None:
+        """Start to register changes, and to delete the files that nobody needs any more."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop that."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _register_all(self) -> dict[Path, Registered]:
+        found: dict[Path, Registered] = {}
+        taken: set[str] = set()
+        for folder in adapter_folders(self._settings):
+            name = name_of(folder)
+            try:
+                if name in taken:
+                    raise AdapterError(f"an earlier folder has the name {name!r}.")
+                taken.add(name)
+                registered = self._intake.register_folder(name, folder)
+            except (AdapterError, OSError, SLMError) as err:
+                self._complain(folder, str(err))
+                continue
+            self._complaints.pop(folder, None)
+            if registered is not None:
+                found[folder] = registered
+                if registered.is_new:
+                    log.info("adapter %s is the content of %s", version_name(name, registered.number), folder)
+        return found
+
+    def _complain(self, folder: Path, text: str) -> None:
+        if self._settings.lora_path is not None and folder == ROOT / self._settings.lora_path:
+            raise ModelUnavailable(text)
+        if self._complaints.get(folder) != text:
+            self._complaints[folder] = text
+            log.warning("the adapter in %s is not served: %s", folder, text)
+
+    def _stamps(self) -> _Stamps:
+        """Return what tells one state of the folders from another, without reading a file."""
+        return frozenset(_stamps(adapter_folders(self._settings)))
+
+    def _run(self) -> None:
+        earlier = self._seen
+        while not self._stopping.wait(POLL_S):
+            stamps = self._stamps()
+            is_complete = stamps == earlier  # nobody is writing at this moment
+            earlier = stamps
+            self._outage.attempt("adapters not registered", partial(self._follow, is_complete and stamps != self._seen))
+
+    def _follow(self, has_changed: bool) -> None:
+        """A boundary: a folder or disk that cannot be read must not end the thread."""
+        try:
+            if has_changed or self._intake.registry.resolve("") is None:
+                self.register()
+            self._intake.tidy()
+            self._uploads.tidy()
+        except (SLMError, OSError) as err:
+            log.warning("the folders of adapters could not be registered: %s", err)
+
+
+def _stamps(folders: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:
+    for folder in folders:
+        with suppress(OSError):  # it is being replaced
+            for path in folder.iterdir():
+                status = path.stat()
+                yield str(path), status.st_ino, status.st_size, status.st_mtime_ns

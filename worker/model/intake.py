@@ -1,0 +1,136 @@
+"""Takes adapters in: checks them against the base model, keeps their files, and registers them by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from common.adapters.records import Registered, VersionFacts
+from common.adapters.registry import AdapterRegistry
+from common.errors import SLMError
+from models.adapter.store import AdapterStore
+from models.errors import AdapterError
+from worker.helper.given_up import IsGivenUp
+from worker.model.base_facts import BaseFacts
+
+if TYPE_CHECKING:
+    from worker.engine.untrusted_code.client import UntrustedPrograms
+
+SUMMARY_FILE = "summary.json"  # of the training that made the adapter
+MAX_SUMMARY = 32_768  # bytes
+
+T = TypeVar("T")
+
+
+class AdapterIntake:
+    """Adds adapters from folders and archives. Thread-safe; several workers may do the same at once.
+
+    Every method may raise `redis.exceptions.RedisError`, and `SLMError` if the base model's files cannot be read.
+
+    Args:
+        registry: the names and versions.
+        store: the files.
+        base: returns the facts about the base model that this worker serves.
+    """
+
+    def __init__(self, registry: AdapterRegistry, store: AdapterStore, base: Callable[[], BaseFacts]) -> None:
+        self.registry = registry
+        self.base = base
+        self._store = store
+
+    def publish(
+        self, name: str, archive: Path, *, max_bytes: int, is_given_up: IsGivenUp
+    ) -> tuple[Registered, VersionFacts | None]:
+        """Register the adapter in an archive as the newest version of `name`; return it with its facts.
+
+        The facts are None if it was deleted meanwhile.
+
+        Raises:
+            AdapterError: the archive or the adapter cannot be used.
+            InvalidRequest, Conflict: as `AdapterRegistry.register`.
+            GivenUp: `is_given_up` became true first.
+        """
+        with self._store.locked(), self._store.scratch() as scratch:
+            with _untrusted_programs() as programs:
+                folder = programs.unpack_adapter(archive, scratch, max_bytes, is_given_up=is_given_up)
+            registered = self._add(folder, name, lambda facts: self.registry.register(name, facts))
+            return registered, self.registry.facts(registered.id)
+
+    def register_folder(self, name: str, folder: Path) -> Registered | None:
+        """Register the present content of a folder.
+
+        Raises:
+            AdapterError: it is no adapter, or does not fit the base model.
+            OSError: it cannot be read, or not be kept.
+            InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None.
+        """
+        with self._store.locked():
+            return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
+
+    def tidy(self) -> None:
+        """Delete the files of adapters that were deleted, and what killed processes left behind."""
+        deleted = self.registry.deleted_ids()
+        if self._store.ids() & deleted or self._store.has_leftovers():
+            with self._store.locked():
+                for adapter_id in self._store.ids() & self.registry.deleted_ids():
+                    self._store.remove(adapter_id)
+                self._store.tidy()
+
+    def _add(self, folder: Path, shown: str, register: Callable[[VersionFacts], T]) -> T:
+        """Keep an adapter, check the copy and register it; if it is refused, delete the copy again."""
+        adapter_id = self._store.keep(folder)
+        kept = self._store.folder(adapter_id)
+        try:
+            return register(self._facts(kept, adapter_id))
+        except (AdapterError, SLMError) as err:
+            if self.registry.facts(adapter_id) is None:
+                self._store.remove(adapter_id)
+            if isinstance(err, AdapterError):
+                raise AdapterError(str(err).replace(repr(str(kept)), repr(shown))) from err
+            raise
+
+    def _facts(self, kept: Path, adapter_id: str) -> VersionFacts:
+        base = self.base()
+        known = self.registry.facts(adapter_id)
+        if known is not None and (known.base, known.base_id) == (base.name, base.id):
+            return known
+        return _checked(kept, adapter_id, base)
+
+
+@contextmanager
+def _untrusted_programs() -> Iterator[UntrustedPrograms]:
+    """Start a helper for a few calls: it takes 0.1 s, and 100 MB that a worker would otherwise keep for rare use."""
+    from worker.engine.untrusted_code.client import UntrustedPrograms
+    from worker.engine.untrusted_code.services import SERVICES
+    from worker.helper.client import Helper
+
+    with closing(Helper(SERVICES)) as helper:
+        yield UntrustedPrograms(helper)
+
+
+def _checked(folder: Path, adapter_id: str, base: BaseFacts) -> VersionFacts:
+    with _untrusted_programs() as programs:
+        info = programs.check_adapter(folder, base.name, base.shapes)
+    return VersionFacts(
+        id=adapter_id,
+        base=base.name,
+        base_id=base.id,
+        rank=info.rank,
+        modules=tuple(sorted({module.rpartition(".")[2] for module in info.ranks})),
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        summary=_summary(folder / SUMMARY_FILE),
+    )
+
+
+def _summary(file: Path) -> Mapping[str, Any]:
+    """Return the summary of the training; empty if there is none that can be shown."""
+    if not file.is_file() or file.stat().st_size > MAX_SUMMARY:
+        return {}
+    try:
+        found = json.loads(file.read_bytes(), parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
