@@ -91,7 +91,7 @@ def test_the_api_shows_the_metrics_of_a_worker(server: tuple[Cluster, str]) -> N
         requests.post(f"{url}/slm/generate", json={"prompt": prompt}, timeout=TIMEOUT_S).raise_for_status()
     worker = cluster.worker("w1")
     assert worker is not None
-    tokens = f'slm_generation_tokens_total{{adapter="base",worker="{worker.id}"}}'
+    tokens = f'slm_generation_tokens_total{{adapter="base",base="fake",worker="{worker.id}"}}'
     found = wait_for("the worker's report", lambda: (now := scrape(url)).get(tokens) and now)
     of_worker = f'{{worker="{worker.id}"}}'
     assert found[tokens] == 2 * (len(prompt) + 1), "each byte, and the end"

@@ -19,7 +19,9 @@ from common.settings import ROOT
 from tests.fakes import Outputs, fake_engine
 from worker.observation.instruments import EngineGauges, Instruments
 from worker.observation.metrics import MetricsReporter, to_wire
+from worker.observation.model_labels import ModelLabels
 
+SUPPORT = ModelLabels("support@3", "smol")
 DOCUMENT = (ROOT / "docs" / "observability.md").read_text()
 
 
@@ -33,10 +35,10 @@ def redis() -> Iterator[Redis]:
 def used_instruments() -> Instruments:
     """A worker's metrics, each with a series."""
     made = Instruments()
-    made.registry.register(EngineGauges(lambda: fake_engine(Outputs()), lambda: {"base": 1}))
+    made.registry.register(EngineGauges(lambda: fake_engine(Outputs()), lambda: {SUPPORT: 1}))
     for counter in (made.prompt_tokens, made.generation_tokens):
-        counter.labels("base").inc()
-    made.ended.labels("base", "stop").inc()
+        counter.labels(*SUPPORT).inc()
+    made.ended.labels(*SUPPORT, "stop").inc()
     return made
 
 

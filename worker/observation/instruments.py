@@ -10,9 +10,11 @@ from prometheus_client.registry import Collector
 
 from common.observation.metrics_store import Family, Sample
 from worker.engine.engine import Engine
+from worker.observation.model_labels import ModelLabels, ModelSeries
 
 WAITS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 TOKEN_GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+OF_A_MODEL = ModelLabels._fields
 TOKEN_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 
 
@@ -29,9 +31,10 @@ class Instruments:
         self.decode_time = self._seconds("request_decode_time", "From the first token to the last.")
         self.prompt_sizes = self._histogram("request_prompt_tokens", "Tokens of a prompt.", TOKEN_COUNTS)
         self.answer_sizes = self._histogram("request_generation_tokens", "Tokens of an answer.", TOKEN_COUNTS)
-        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.", "adapter")
-        self.generation_tokens = self._counter("generation_tokens", "Tokens generated.", "adapter")
-        self.ended = self._counter("request_success", "Ended generations, by reason.", "adapter", "finished_reason")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.", *OF_A_MODEL)
+        self.generation_tokens = self._counter("generation_tokens", "Tokens generated.", *OF_A_MODEL)
+        self.ended = self._counter("request_success", "Ended generations, by reason.", *OF_A_MODEL, "finished_reason")
+        self.of_models = ModelSeries((self.prompt_tokens, self.generation_tokens, self.ended))
         self.redis_errors = self._counter("worker_redis_errors", "Failed attempts to reach Redis.")
         self.redis_reconnects = self._counter("worker_redis_reconnects", "Times that Redis answered again afterwards.")
 
@@ -54,10 +57,10 @@ class EngineGauges(Collector):
 
     Args:
         engine: returns the engine; None while no model is loaded.
-        running: returns the number of generations in the engine, by adapter.
+        running: returns the number of generations in the engine, by model.
     """
 
-    def __init__(self, engine: Callable[[], Engine | None], running: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, engine: Callable[[], Engine | None], running: Callable[[], Mapping[ModelLabels, int]]) -> None:
         self._engine = engine
         self._running = running
 
@@ -74,12 +77,12 @@ class EngineGauges(Collector):
         yield CounterMetricFamily(
             "slm_spec_decode_num_accepted_tokens", "Accepted draft tokens.", value=engine.num_accepted_tokens
         )
-        by_adapter = GaugeMetricFamily(
-            "slm_adapter_requests_running", "Generations in the engine, by adapter.", labels=["adapter"]
+        by_model = GaugeMetricFamily(
+            "slm_adapter_requests_running", "Generations in the engine, by adapter.", labels=OF_A_MODEL
         )
-        for adapter, count in self._running().items():
-            by_adapter.add_metric([adapter], count)
-        yield by_adapter
+        for model, count in self._running().items():
+            by_model.add_metric(model, count)
+        yield by_model
 
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:

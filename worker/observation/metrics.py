@@ -21,6 +21,7 @@ from worker.engine.engine import Engine
 from worker.engine.sequence import Sequence, SequenceOutput
 from worker.jobs.active import ActiveJob
 from worker.observation.instruments import EngineGauges, Instruments
+from worker.observation.model_labels import ModelLabels
 
 REPORT_EVERY_S = 5.0  # Prometheus usually scrapes every 15 s
 TTL_S = 15.0  # how long the metrics store keeps a worker's metrics after its last report
@@ -30,7 +31,7 @@ TTL_S = 15.0  # how long the metrics store keeps a worker's metrics after its la
 class Timeline:
     """A generation in the engine. Times are seconds of the monotonic clock."""
 
-    adapter: str
+    model: ModelLabels
     generated: Counter
     created_at: float
     submitted_at: float
@@ -63,9 +64,8 @@ class WorkerMetrics:
     @contextmanager
     def in_engine(self, job: ActiveJob, sequence: Sequence) -> Iterator[Timeline]:
         """Time a generation for the duration of a `with` block, which begins before it is submitted to the engine."""
-        run = self._begin(job, sequence)
         with self._lock:
-            self._runs[sequence.sequence_id] = run
+            run = self._runs[sequence.sequence_id] = self._begin(job, sequence)
         try:
             yield run
         finally:
@@ -73,10 +73,11 @@ class WorkerMetrics:
                 del self._runs[sequence.sequence_id]
 
     def _begin(self, job: ActiveJob, sequence: Sequence) -> Timeline:
-        now = self._clock()
+        now, model = self._clock(), ModelLabels.of(job.job)
+        self._instruments.of_models.note(model, {run.model for run in self._runs.values()})
         return Timeline(
-            adapter=sequence.adapter,
-            generated=self._instruments.generation_tokens.labels(sequence.adapter),
+            model=model,
+            generated=self._instruments.generation_tokens.labels(*model),
             created_at=now - job.age_s,
             submitted_at=now,
             is_fresh=not sequence.output_ids,
@@ -104,23 +105,23 @@ class WorkerMetrics:
 
     def _note_first_token(self, run: Timeline, output: SequenceOutput, at: float) -> None:
         run.first_token_at = at
-        self._instruments.prompt_tokens.labels(run.adapter).inc(output.num_prompt_tokens)
+        self._instruments.prompt_tokens.labels(*run.model).inc(output.num_prompt_tokens)
         self._instruments.prefill_time.observe(at - run.submitted_at)
         if run.is_fresh:
             self._instruments.ttft.observe(at - run.created_at)
 
     def _note_end(self, run: Timeline, output: SequenceOutput, at: float) -> None:
         instruments = self._instruments
-        instruments.ended.labels(run.adapter, str(output.finish_reason)).inc()
+        instruments.ended.labels(*run.model, str(output.finish_reason)).inc()
         instruments.e2e.observe(at - run.created_at)
         instruments.prompt_sizes.observe(output.num_prompt_tokens)
         instruments.answer_sizes.observe(output.num_output_tokens)
         if run.first_token_at is not None:
             instruments.decode_time.observe(run.last_token_at - run.first_token_at)
 
-    def _running(self) -> dict[str, int]:
+    def _running(self) -> dict[ModelLabels, int]:
         with self._lock:
-            return Tally(run.adapter for run in self._runs.values())
+            return Tally(run.model for run in self._runs.values())
 
     def to_wire(self) -> str:
         """Return all metrics with their current values, in the form of the metrics store."""

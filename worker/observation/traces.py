@@ -26,7 +26,7 @@ class AttemptTrace:
         if self._tracer is None or self._span is None or timeline.first_token_at is None:
             return
         parent = self._span.traceparent
-        self._span.note({"slm.adapter": timeline.adapter})
+        self._span.note({f"slm.{name}": value for name, value in timeline.model._asdict().items()})
         self._span.mark("first_token", timeline.first_token_at)
         self._tracer.start("prefill", parent=parent, at=timeline.submitted_at).end(at=timeline.first_token_at)
         self._tracer.start("decode", parent=parent, at=timeline.first_token_at).end(at=timeline.last_token_at)

@@ -25,6 +25,7 @@ from tests.api_in_process import REPORT
 from tests.scripted_worker import ScriptedWorker, answer
 from worker.jobs.active import ActiveJob
 from worker.observation.metrics import Timeline, WorkerMetrics
+from worker.observation.model_labels import ModelLabels
 from worker.observation.traces import Traces
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -135,7 +136,15 @@ def claimed(client: Any, worker: ScriptedWorker, redis: Redis) -> ActiveJob:
 
 def timeline(metrics: WorkerMetrics, submitted_at: float) -> Timeline:
     counter = metrics._instruments.generation_tokens
-    return Timeline("mine", counter, submitted_at, submitted_at, True, submitted_at + 0.25, submitted_at + 1.0)
+    return Timeline(
+        ModelLabels("mine@1", "smol"),
+        counter,
+        submitted_at,
+        submitted_at,
+        True,
+        submitted_at + 0.25,
+        submitted_at + 1.0,
+    )
 
 
 def seconds(span: ReadableSpan) -> float:
@@ -161,7 +170,7 @@ def test_the_worker_continues_the_requests_trace(
     assert attempt.attributes is not None
     assert attempt.attributes["slm.job_id"] == job.id
     assert attempt.attributes["slm.attempt"] == 1
-    assert attempt.attributes["slm.adapter"] == "mine"
+    assert (attempt.attributes["slm.adapter"], attempt.attributes["slm.base"]) == ("mine@1", "smol")
     assert [event.name for event in attempt.events] == ["first_token"]
     assert attempt.events[0].timestamp == pytest.approx(found["prefill"].end_time, abs=1e7)
     assert seconds(found["queue"]) == pytest.approx(job.waited_s, abs=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -12,14 +13,18 @@ import fakeredis
 import pytest
 from redis import Redis
 
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from common.fleet import Fleet, WorkerReport
 from common.jobs.job import GenerateParams, JobKind
 from common.jobs.sampling import SamplingParams
-from common.jobs.store import JobStore
+from common.jobs.store import JobOptions, JobStore
 from common.observation.metrics_store import MetricsStore, from_wire
+from common.redis import keys
 from tests.fakes import FakeRunner, Gate, Outputs, endless, fake_engine, fake_prompt
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.jobs.active import ActiveJob
+from worker.observation import model_labels
 from worker.observation.metrics import REPORT_EVERY_S, MetricsReporter, WorkerMetrics
 
 SAMPLING = SamplingParams(seed=0)
@@ -54,22 +59,28 @@ def metrics(clock: Clock) -> WorkerMetrics:
     return WorkerMetrics(lambda: None, clock)
 
 
-def claimed(redis: Redis, *, waited_s: float = 0.0, attempts: int = 1) -> ActiveJob:
+def claimed(redis: Redis, job_id: str = "j", *, model: str = "", waited_s: float = 0.0, attempts: int = 1) -> ActiveJob:
     """A job that was claimed for its last attempt, that long after its creation."""
     Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
     store = JobStore(redis, lambda _: None, job_ttl_s=60)
     params = GenerateParams("Hi", SAMPLING).to_dict()
-    store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
-    redis.hincrby("slm:job:j", "created_ms", -int(waited_s * 1000))
+    store.submit(job_id, JobKind.GENERATE, params, owner="o", max_queue=9, options=JobOptions(model=model))
+    redis.hincrby(keys.job(job_id), "created_ms", -int(waited_s * 1000))
     for _ in range(attempts):
-        claim = store.claim("j", "w", lease_s=60)
+        claim = store.claim(job_id, "w", lease_s=60)
         assert claim is not None
-        store.release("j", claim.attempt)
+        store.release(job_id, claim.attempt)
     return ActiveJob(claim, store)
 
 
-def sequence(job: ActiveJob, adapter: str = "base", committed: tuple[int, ...] = ()) -> Sequence:
-    return Sequence(job.sequence_id, fake_prompt("Hi"), SAMPLING, adapter, output_ids=list(committed))
+def sequence(job: ActiveJob, committed: tuple[int, ...] = ()) -> Sequence:
+    return Sequence(job.sequence_id, fake_prompt("Hi"), SAMPLING, output_ids=list(committed))
+
+
+def publish(redis: Redis, name: str) -> None:
+    registry = AdapterRegistry(redis)
+    registry.note_base("smol", "b1")
+    registry.register(name, VersionFacts(f"id-{name}", "smol"))
 
 
 def output(job: ActiveJob, *ids: int, total: int = 1, end: FinishReason | None = None) -> SequenceOutput:
@@ -90,10 +101,11 @@ def series(wire: str) -> dict[str, float]:
 def test_a_generation_is_timed_from_its_creation_to_its_last_token(
     redis: Redis, metrics: WorkerMetrics, clock: Clock
 ) -> None:
-    job = claimed(redis, waited_s=2.0)
+    publish(redis, "mine")
+    job = claimed(redis, model="mine", waited_s=2.0)
     metrics.note_claim(job)
     clock.now += 0.25  # rendering the prompt
-    with metrics.in_engine(job, sequence(job, "mine")):
+    with metrics.in_engine(job, sequence(job)):
         clock.now += 0.5
         metrics.note_output(output(job, 7), clock.now)
         clock.now += 0.1
@@ -120,9 +132,9 @@ def test_a_generation_is_timed_from_its_creation_to_its_last_token(
         "slm_request_prompt_tokens_sum": 3,
         "slm_request_generation_tokens_count": 1,
         "slm_request_generation_tokens_sum": 3,
-        'slm_prompt_tokens_total{adapter="mine"}': 3,
-        'slm_generation_tokens_total{adapter="mine"}': 3,
-        'slm_request_success_total{adapter="mine",finished_reason="stop"}': 1,
+        'slm_prompt_tokens_total{adapter="mine@1",base="smol"}': 3,
+        'slm_generation_tokens_total{adapter="mine@1",base="smol"}': 3,
+        'slm_request_success_total{adapter="mine@1",base="smol",finished_reason="stop"}': 1,
     }
 
 
@@ -135,7 +147,7 @@ def test_tokens_that_come_together_share_the_time(redis: Redis, metrics: WorkerM
     found = series(metrics.to_wire())
     assert found["slm_inter_token_latency_seconds_count"] == 3
     assert found["slm_inter_token_latency_seconds_sum"] == pytest.approx(0.3)
-    assert found['slm_generation_tokens_total{adapter="base"}'] == 4
+    assert found['slm_generation_tokens_total{adapter="base",base=""}'] == 4
 
 
 def test_a_later_attempt_counts_its_own_tokens_but_no_first_token(
@@ -147,7 +159,7 @@ def test_a_later_attempt_counts_its_own_tokens_but_no_first_token(
         metrics.note_output(output(job, 3, total=3, end=FinishReason.LENGTH), clock.now)
     found = series(metrics.to_wire())
     assert not [name for name in found if "first_token" in name or "queue_time" in name]
-    assert found['slm_generation_tokens_total{adapter="base"}'] == 1
+    assert found['slm_generation_tokens_total{adapter="base",base=""}'] == 1
     assert found["slm_request_generation_tokens_sum"] == 3
     assert found["slm_e2e_request_latency_seconds_count"] == 1
 
@@ -160,20 +172,45 @@ def test_an_output_of_a_cancelled_generation_is_not_counted(redis: Redis, metric
     assert series(metrics.to_wire()) == {}
 
 
+def test_the_models_that_ran_least_recently_lose_their_series(
+    redis: Redis, metrics: WorkerMetrics, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_labels, "MAX_MODELS", 3)
+    for name in "abcdef":
+        publish(redis, name)
+
+    def run(job_id: str, model: str) -> None:
+        job = claimed(redis, job_id, model=model)
+        with metrics.in_engine(job, sequence(job)):
+            metrics.note_output(output(job, 1, end=FinishReason.STOP), clock.now)
+
+    lasting = claimed(redis, "lasting", model="a")
+    with metrics.in_engine(lasting, sequence(lasting)):
+        for job_id, model in enumerate("bcbd"):
+            run(str(job_id), model)
+        run("5", "e")
+        metrics.note_output(output(lasting, 1), clock.now)
+        found = series(metrics.to_wire())
+    names = {re.findall('adapter="(.*?)"', name)[0] for name in found if "adapter=" in name}
+    assert names == {"a@1", "d@1", "e@1"}
+    assert sum("adapter=" in name for name in found) == 8  # a@1 runs, and has not ended
+
+
 def test_the_engines_load_is_read_on_demand(redis: Redis) -> None:
-    gate, outputs, job = Gate(permits=1), Outputs(), claimed(redis)
+    publish(redis, "mine")
+    gate, outputs, job = Gate(permits=1), Outputs(), claimed(redis, model="smol")
     with ExitStack() as stack:
         engine = fake_engine(outputs, runner=FakeRunner(endless(), gate=gate))
         engine.start()
         stack.callback(engine.stop)
         stack.callback(gate.open)
         metrics = WorkerMetrics(lambda: engine)
-        stack.enter_context(metrics.in_engine(job, sequence(job, "base")))
+        stack.enter_context(metrics.in_engine(job, sequence(job)))
         engine.submit(sequence(job))
         gate.wait_until_blocked()
         found = series(metrics.to_wire())
     assert found["slm_num_requests_running"] == 1
-    assert found['slm_adapter_requests_running{adapter="base"}'] == 1
+    assert found['slm_adapter_requests_running{adapter="base",base="smol"}'] == 1
     assert 0 < found["slm_kv_cache_usage_perc"] <= 1
 
 
