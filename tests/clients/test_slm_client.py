@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis import Redis
 from slm_client import Answer, ApiError, BadAnswer, ConnectionLost, Finished, JobStatus, Queued, RetryPolicy, SLMClient
-from slm_client.errors import Cancelled, InvalidRequest, JobNotFound, JobTimeout, Unavailable
+from slm_client.errors import Cancelled, InvalidRequest, JobNotFound, JobTimeout, ModelNotFound, Unavailable
 
 from common import errors
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from tests.clients.blocking import BlockingClient
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
@@ -41,6 +44,18 @@ def test_it_generates_with_options(connect: Connect, url: str, worker: Worker) -
     assert found.finish_reason == "stop"
     assert found.completion_tokens == 2
     assert (found.settings["max_new_tokens"], found.settings["seed"], found.settings["stop"]) == (50, 7, ["\n"])
+
+
+def test_it_names_the_model(connect: Connect, url: str, worker: Worker, real_redis: Redis) -> None:
+    registry = AdapterRegistry(real_redis)
+    registry.note_base("smol", "b1")
+    registry.register("support", VersionFacts("a1", "smol"))
+    with worker(answer("Paris.")), connect(url) as slm:
+        assert slm.generate("Hi", model="support").model == "support@1"
+        assert slm.generate("Hi", adapter="smol").model == "smol"
+        assert slm.generate("Hi").model is None
+        with pytest.raises(ModelNotFound, match="There are: smol, support"):
+            slm.generate("Hi", model="nope")
 
 
 def test_it_streams_the_events_in_order(connect: Connect, url: str, worker: Worker) -> None:

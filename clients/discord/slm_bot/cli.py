@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
 
 async def _run(asked: argparse.Namespace, token: str) -> None:
     slm = AsyncSLMClient(asked.url, api_key=os.environ.get("SLMCLIENT_API_KEY"))
-    async with SLMBot(slm, edit_every_s=asked.edit_every, max_new_tokens=asked.max_new_tokens) as bot:
+    bot = SLMBot(slm, edit_every_s=asked.edit_every, max_new_tokens=asked.max_new_tokens, model=asked.model)
+    async with bot:
         await bot.start(token)
 
 
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--url", default=os.environ.get("SLMCLIENT_URL", DEFAULT_URL), help=f"server ({DEFAULT_URL})")
+    parser.add_argument("--model", help="name of the model (the server's default)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="maximum tokens of an answer (300)")
     parser.add_argument(
         "--edit-every",

@@ -35,9 +35,12 @@ class SLMBot(discord.Client):
         slm: the client of the server; closed with the bot.
         edit_every_s: the pause between two edits of an answer, in seconds.
         max_new_tokens: the maximum number of tokens of an answer.
+        model: the name of the model; None: the server's default.
     """
 
-    def __init__(self, slm: AsyncSLMClient, *, edit_every_s: float, max_new_tokens: int) -> None:
+    def __init__(
+        self, slm: AsyncSLMClient, *, edit_every_s: float, max_new_tokens: int, model: str | None = None
+    ) -> None:
         # No privileged intent: Discord sends the text of mentions and direct messages without one.
         intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
         super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
@@ -49,6 +52,8 @@ class SLMBot(discord.Client):
             "ttl": MAX_WAIT_S,
             "timeout": MAX_RUN_S,
         }
+        if model is not None:
+            self._options["model"] = model
         self._tree = app_commands.CommandTree(self)
         self._tree.command(name="ask", description="Ask the language model")(self._on_ask)
 

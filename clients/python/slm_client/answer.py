@@ -12,7 +12,7 @@ class Answer:
     """A complete answer: `response` is its text, `full_response` also has the rendered prompt before it.
 
     `finish_reason` is "stop", "length" or "cancelled". `settings` has the sampling parameters used, including the
-    `seed` that reproduces the answer.
+    `seed` that reproduces the answer. `model` is the version that answered, such as "support@3", or the base model.
     """
 
     job_id: str
@@ -24,6 +24,7 @@ class Answer:
     prompt_tokens: int
     completion_tokens: int
     settings: Mapping[str, Any]
+    model: str | None = None
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Answer:
@@ -38,4 +39,5 @@ class Answer:
             prompt_tokens=body["usage"]["prompt_tokens"],
             completion_tokens=body["usage"]["completion_tokens"],
             settings=body["settings"],
+            model=body.get("model"),
         )

@@ -11,7 +11,8 @@ SLMClientError
     ├── Forbidden           forbidden
     ├── NotFound            not_found
     │   ├── JobNotFound     job_not_found
-    │   └── AdapterNotFound adapter_not_found
+    │   ├── AdapterNotFound adapter_not_found
+    │   └── ModelNotFound   model_not_found
     ├── Conflict            conflict
     │   └── Cancelled       cancelled
     ├── RateLimited         rate_limit_exceeded, quota_exceeded
@@ -107,6 +108,10 @@ class AdapterNotFound(NotFound):
     """The server does not have this adapter."""
 
 
+class ModelNotFound(NotFound):
+    """The server has no model of this name; the message lists those that it has."""
+
+
 class Conflict(ApiError):
     """The request conflicts with the server's current state."""
 
@@ -166,6 +171,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "not_found": NotFound,
     "job_not_found": JobNotFound,
     "adapter_not_found": AdapterNotFound,
+    "model_not_found": ModelNotFound,
     "conflict": Conflict,
     "cancelled": Cancelled,
     "request_timeout": Unavailable,
