@@ -12,9 +12,6 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from api.overview import public_name
-from common.adapters.records import VersionFacts
-from common.adapters.registry import AdapterRegistry
 from common.fleet import WorkerReport, WorkerState
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
@@ -64,21 +61,9 @@ class Api:
         return self.job(job_id)
 
 
-def register(redis: Redis, report: WorkerReport) -> None:
-    """Register the models of the worker, as it does at its start."""
-    registry, base = AdapterRegistry(redis), public_name(report.base_model or "")
-    registry.note_base(base, report.base_id or "")
-    default = base
-    if report.lora_path:
-        default = public_name(report.lora_path)
-        registry.register_folder(default, VersionFacts(report.adapter_id or "", base))
-    registry.set_default(default)
-
-
 @contextmanager
 def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPORT, **settings: Any) -> Iterator[Api]:
     """Start the API and its worker."""
-    register(redis, report)
     with ScriptedWorker(redis, script, report=report) as worker:
         subscriber = Subscriber(redis)
         subscriber.start()

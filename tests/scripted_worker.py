@@ -16,6 +16,9 @@ from typing import Any
 
 from redis import Redis
 
+from api.overview import public_name
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from common.errors import InvalidRequest, SLMError
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events, prompts
@@ -171,6 +174,7 @@ class ScriptedWorker:
         self._dispatched.set()
 
     def __enter__(self) -> ScriptedWorker:
+        self.register()
         self.beat()
         self._thread.start()
         return self
@@ -184,6 +188,16 @@ class ScriptedWorker:
             play.join(TIMEOUT_S)
         if self._failures:
             raise self._failures[0]
+
+    def register(self) -> None:
+        """Register its models, as a worker does at its start."""
+        registry, base = AdapterRegistry(self._redis), public_name(self.report.base_model or "")
+        registry.note_base(base, self.report.base_id or "")
+        default = base
+        if self.report.lora_path:
+            default = public_name(self.report.lora_path)
+            registry.register_folder(default, VersionFacts(self.report.adapter_id or "", base))
+        registry.set_default(default)
 
     def beat(self) -> None:
         self._fleet.beat(self.report, ttl_s=LEASE_S)

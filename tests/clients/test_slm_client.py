@@ -47,14 +47,12 @@ def test_it_generates_with_options(connect: Connect, url: str, worker: Worker) -
 
 
 def test_it_names_the_model(connect: Connect, url: str, worker: Worker, real_redis: Redis) -> None:
-    registry = AdapterRegistry(real_redis)
-    registry.note_base("smol", "b1")
-    registry.register("support", VersionFacts("a1", "smol"))
+    AdapterRegistry(real_redis).register("support", VersionFacts("a1", "gpt2"))
     with worker(answer("Paris.")), connect(url) as slm:
         assert slm.generate("Hi", model="support").model == "support@1"
-        assert slm.generate("Hi", adapter="smol").model == "smol"
-        assert slm.generate("Hi").model is None
-        with pytest.raises(ModelNotFound, match="There are: smol, support"):
+        assert slm.generate("Hi", adapter="gpt2").model == "gpt2"
+        assert slm.generate("Hi").model == "gpt2"
+        with pytest.raises(ModelNotFound, match="There are: default, gpt2, support"):
             slm.generate("Hi", model="nope")
 
 

@@ -55,7 +55,7 @@ def test_models_a_chat_and_its_usage(site: Site) -> None:
     """
     with site.worker(STORY):
         story = "Once upon a time."
-        assert node(site, program) == [["gpt2"], [[story, story], "stop"], 6, story]
+        assert node(site, program) == [["default", "gpt2"], [[story, story], "stop"], 6, story]
 
 
 def test_a_stream_with_its_usage(site: Site) -> None:
