@@ -33,6 +33,7 @@ from api.openai.batches.routes import batches
 from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
+from api.routes.adapters import adapters
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.metrics import metrics as metrics_routes
@@ -44,6 +45,7 @@ from api.routes.tokens import tokens
 from api.routes.usage import usage
 from api.service import JobService
 from common.adapters.registry import AdapterRegistry
+from common.adapters.uploads import Uploads
 from common.fleet import Fleet
 from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
@@ -96,7 +98,7 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, tokens, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
+    for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
     for blueprint in (openai, responses, files, batches):
         app.register_blueprint(blueprint)
@@ -141,5 +143,6 @@ def _services(
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
         AdapterRegistry(redis),
+        Uploads(settings.data_dir / "uploads"),
         Fingerprints(fleet.workers),
     )

@@ -20,6 +20,7 @@ from api.observation.starvation import Starvation
 from api.overview import Overview
 from api.service import JobService
 from common.adapters.registry import AdapterRegistry
+from common.adapters.uploads import Uploads
 from common.observation import context
 from common.owners.batches import BatchStore
 from common.owners.files import FileStore
@@ -49,6 +50,7 @@ class Services:
     files: FileStore
     batches: BatchStore
     registry: AdapterRegistry
+    uploads: Uploads
     fingerprints: Fingerprints
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-from api.overview import public_name
+from common.adapters.names import public_name
 from common.fleet import WorkerReport
 from common.jobs.job import JobRecord
 

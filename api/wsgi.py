@@ -51,6 +51,7 @@ def create_app() -> Flask:
     )
     services: Services = app.extensions[EXTENSION]
     services.starvation.start()
+    services.uploads.tidy()
     Pulse(
         {
             "presence of the API not recorded": services.jobs.note_presence,

@@ -7,7 +7,7 @@ after the change, and reports the generation of the desired state it has reached
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -57,6 +57,7 @@ class WorkerReport:
     error: str | None = None
     base_id: str | None = None  # hash of the base model's files that are loaded
     adapter_id: str | None = None  # hash of the adapter's files that are loaded
+    adapters: list[str] = field(default_factory=list)  # ids of the adapters in memory
 
     @property
     def holds_model(self) -> bool:

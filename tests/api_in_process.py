@@ -64,10 +64,10 @@ class Api:
 @contextmanager
 def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPORT, **settings: Any) -> Iterator[Api]:
     """Start the API and its worker."""
-    with ScriptedWorker(redis, script, report=report) as worker:
+    made = Settings(**settings)
+    with ScriptedWorker(redis, script, report=report, uploads=made.data_dir / "uploads") as worker:
         subscriber = Subscriber(redis)
         subscriber.start()
-        made = Settings(**settings)
         yield Api(
             create_app(made, redis=redis, dispatch=worker.dispatch, subscriber=subscriber).test_client(),
             made,

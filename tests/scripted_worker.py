@@ -12,13 +12,16 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from api.overview import public_name
+from common.adapters.names import public_name
 from common.adapters.records import VersionFacts
 from common.adapters.registry import AdapterRegistry
+from common.adapters.uploads import Uploads
 from common.errors import InvalidRequest, SLMError
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events, prompts
@@ -154,8 +157,11 @@ def answer(*pieces: str) -> Script:
 class ScriptedWorker:
     """Runs `script` for each generation, each in its own thread; handles load and unload by itself."""
 
-    def __init__(self, redis: Redis, script: Script, *, report: WorkerReport | None = None) -> None:
+    def __init__(
+        self, redis: Redis, script: Script, *, report: WorkerReport | None = None, uploads: Path = Path()
+    ) -> None:
         self.script = script
+        self.uploads = Uploads(uploads)
         self.report = report or WorkerReport(
             id="w1", host="host", pid=4711, state=WorkerState.READY, device="cuda", slots=4, base_model="gpt2"
         )
@@ -238,6 +244,8 @@ class ScriptedWorker:
             raise
 
     def _script_of(self, kind: JobKind) -> Script:
+        if kind is JobKind.PUBLISH:
+            return self._publish
         if kind is JobKind.TOKENIZE:
             return self._tokenize
         return self.script if kind.lane is Lane.GENERATE else self._change_model
@@ -255,6 +263,28 @@ class ScriptedWorker:
                 text = str(prompts.as_sent(sent))
         result = TokenizeResult(text, list(text), list(map(ord, text)), self.report.context or 2048)
         play.succeed(result.to_dict())
+
+    def _publish(self, play: Play) -> None:
+        """Register an upload without looking at it, except that "broken" is refused."""
+        name, upload = play.job.params["name"], play.job.params["upload"]
+        content = self.uploads.path(upload).read_bytes()
+        self.uploads.remove(upload)
+        play.status("Checking the adapter...")
+        if content == b"broken":
+            play.fail(InvalidRequest("The archive cannot be read.", param="file"))
+            return
+        registry = AdapterRegistry(self._redis)
+        facts = VersionFacts(sha256(content).hexdigest(), "gpt2", "b5a4d58c", 8, ("c_attn",), len(content))
+        registered = registry.register(name, facts)
+        play.succeed(
+            {
+                "message": f"{name}@{registered.number} is now the newest version",
+                "name": name,
+                "version": registered.number,
+                "is_new": registered.is_new,
+                "facts": (registry.facts(facts.id) or facts).to_dict(),
+            }
+        )
 
     def _change_model(self, play: Play) -> None:
         is_load = play.job.kind is JobKind.LOAD

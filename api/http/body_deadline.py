@@ -33,13 +33,22 @@ class BodyDeadline:
         return self._app(environ, start_response)
 
 
+def restart_deadline(environ: WSGIEnvironment) -> None:
+    """Give the client the whole time again, because it has sent a good part of a long body."""
+    if isinstance(body := environ["wsgi.input"], _Timed):
+        body.restart()
+
+
 class _Timed:
     """A request's body. Reading raises `RequestTimeout` when the time is up, and `InvalidRequest` if it is broken."""
 
     def __init__(self, body: InputStream, timeout_s: float) -> None:
         self._body = body
         self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self.restart()
+
+    def restart(self) -> None:
+        self._deadline = time.monotonic() + self._timeout_s
 
     def read(self, size: int = -1) -> Any:
         return self._within_time(self._body.read, size)

@@ -46,7 +46,7 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """
     text = json_text()
     body = parse(schema, json_object(text) if text.strip() else {}, SLM)
-    is_async = _wants_no_wait(body)
+    is_async = body.run_async or wants_no_wait()
     options = _options(body, is_async=is_async)
     if key := idempotency_key():
         options = replace(options, idempotency_key=key, fingerprint=fingerprint(body))
@@ -75,10 +75,10 @@ def _options(body: Body, *, is_async: bool) -> JobOptions:
     return JobOptions()
 
 
-def _wants_no_wait(body: Body) -> bool:
-    """Return whether the client asked, in the body or by RFC 7240, for an immediate response."""
+def wants_no_wait() -> bool:
+    """Return whether the client asked for an immediate response by a header (RFC 7240)."""
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
-    return body.run_async or "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
+    return "respond-async" in (one.partition(";")[0].strip().lower() for one in preferences)
 
 
 def idempotency_key() -> str | None:

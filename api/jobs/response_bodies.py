@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from api import __version__
+from api import __version__, adapter_views
 from api.schemas.errors import Error, ErrorFrame, JobError
 from api.schemas.generated import (
     FIRST_SETTINGS,
@@ -38,6 +37,7 @@ from api.schemas.jobs import (
 from api.schemas.server import Info, ModelChanged, Queue, Worker
 from api.schemas.tokens import Tokens
 from api.service import JobView, Usage
+from api.times import iso
 from common.errors import SLMError
 from common.fleet import WorkerReport
 from common.jobs import prompts
@@ -73,6 +73,11 @@ def queue_status(found: QueuePosition | None) -> QueueStatus:
     )
 
 
+def status_of_result(record: JobRecord) -> int:
+    """Return the HTTP status of the response with a job's result."""
+    return 201 if record.kind is JobKind.PUBLISH and record.result and record.result["is_new"] else 200
+
+
 def result(record: JobRecord) -> JobResult | None:
     """Return the result of an ended job: the body of the synchronous response. None if it has no result.
 
@@ -85,6 +90,8 @@ def result(record: JobRecord) -> JobResult | None:
         return _generated(record, GenerateResult.from_dict(record.result), succeeded=succeeded)
     if record.kind is JobKind.TOKENIZE:
         return _tokens_of(record, TokenizeResult.from_dict(record.result), succeeded=succeeded)
+    if record.kind is JobKind.PUBLISH:
+        return adapter_views.published(record.result, job_id=record.id, succeeded=succeeded)
     most = {name: value for name, value in record.result.items() if name != "workers"}
     changed = {"success": succeeded, **most, "job_id": record.id, "workers": record.result["workers"]}
     return cast(ModelChanged, changed)
@@ -246,11 +253,6 @@ def _summary(record: JobRecord) -> JobSummary:
         finished_at=_iso(record.finished_ms),
         **_model_used(record),
     )
-
-
-def iso(epoch_ms: int) -> str:
-    """Return a time in UTC, with milliseconds."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _iso(epoch_ms: int | None) -> str | None:

@@ -12,6 +12,7 @@ from api import __version__
 from api.auth.access import Access, access_of
 from api.openai.errors import PATH_PREFIX
 from api.reference import headers
+from api.reference.adapter_operations import ADAPTER_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.openai_operations import OPENAI_OPERATIONS
@@ -26,13 +27,14 @@ from common.errors import HeadTooLarge, SLMError
 Json = dict[str, Any]
 
 OPERATIONS: dict[str, Operation] = (
-    SLM_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
+    SLM_OPERATIONS | ADAPTER_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
     Tag.GENERATE: "Generate answers, whole or as streams.",
     Tag.JOBS: "Every request for work becomes a job, which can be shown, streamed from anywhere, and cancelled.",
     Tag.MODEL: "The model and the workers.",
+    Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
     Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
@@ -113,7 +115,8 @@ def _parameter(parameter: Parameter) -> Json:
 
 
 def _body(body: RequestBody) -> Json:
-    content = {body.media_type: {"schema": _ref(body.model), "example": body.example}}
+    content: Json = {body.media_type: {"schema": _ref(body.model), "example": body.example}}
+    content |= {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in body.raw_types}
     return {"required": body.is_required, "content": content}
 
 

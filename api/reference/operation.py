@@ -24,6 +24,7 @@ class Tag(StrEnum):
     GENERATE = "Generate"
     JOBS = "Jobs"
     MODEL = "Model"
+    ADAPTERS = "Adapters"
     OPENAI = "OpenAI"
     BATCHES = "Batches"
     OPERATE = "Operate"
@@ -51,6 +52,7 @@ class RequestBody:
         dialect: the rules by which it is parsed.
         is_required: whether an empty body is rejected.
         media_type: its content type.
+        raw_types: content types of a body that is a file, if that is possible, too.
     """
 
     model: type[BaseModel]
@@ -58,6 +60,7 @@ class RequestBody:
     dialect: Dialect = SLM
     is_required: bool = True
     media_type: str = JSON
+    raw_types: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

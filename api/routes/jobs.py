@@ -89,7 +89,9 @@ def _respond(job_id: str) -> Response:
         raise Cancelled("The job was cancelled.")
     if not record.state.is_terminal:
         return _accepted(job_id, record.state, view.queue_position)
-    return jsonify(response_bodies.result(record))
+    response = jsonify(response_bodies.result(record))
+    response.status_code = response_bodies.status_of_result(record)
+    return response
 
 
 def _accepted(job_id: str, state: JobState, queue_position: QueuePosition | None) -> Response:

@@ -25,6 +25,7 @@ from common.redis import keys
 from common.redis.scripts import Script, or_empty
 
 _SHOWN = 20  # names in an error's text
+_RESERVED = "reserved"
 
 
 class AdapterRegistry:
@@ -79,6 +80,19 @@ class AdapterRegistry:
         number, is_new = self._registered(name, facts, is_folder=False)
         return Registered(name, number, facts.id, is_new)
 
+    def check_free(self, name: str) -> None:
+        """Check that an adapter can have the name.
+
+        Raises:
+            InvalidRequest, Conflict: as `register`.
+        """
+        check_name(name, "name")
+        if name == DEFAULT_ALIAS:
+            raise _taken(name, _RESERVED, "name")
+        for kind, key in ((ModelKind.ALIAS, keys.ALIASES), (ModelKind.BASE, keys.BASES)):
+            if self._redis.hexists(key, name):
+                raise _taken(name, kind, "name")
+
     def register_folder(self, name: str, facts: VersionFacts) -> Registered | None:
         """Register the present content of a folder: a new version only if the content changed since the last call.
 
@@ -95,7 +109,7 @@ class AdapterRegistry:
         check_name(name, "name")
         status, number, is_new = self._register(name, facts.id, int(is_folder), *facts.to_fields())
         if status != "ok":
-            raise _taken(name, status)
+            raise _taken(name, status, "name")
         return int(number), bool(is_new)
 
     def names(self) -> list[str]:
@@ -126,16 +140,17 @@ class AdapterRegistry:
         """
         status, *details = self._delete(name, or_empty(number))
         if status == "unknown":
-            shown = name if number is None else version_name(name, number)
-            raise AdapterNotFound(f"There is no adapter {shown[:80]!r}. {self._existing()}", param="name")
+            raise self.no_adapter(name if number is None else version_name(name, number))
         if status != "ok":
             version, user = details
             raise Conflict(f"{version!r} is needed by {_described(status, user)}. Nothing was deleted.", param="name")
         return sorted(int(one) for one in details)
 
-    def _existing(self) -> str:
+    def no_adapter(self, name: str) -> AdapterNotFound:
+        """Return the error for a name or version that no adapter has; its text lists the adapters."""
         names = self.names()
-        return f"There are: {', '.join(names[:_SHOWN])}." if names else "There are no adapters yet."
+        there = f"There are: {', '.join(names[:_SHOWN])}." if names else "There are no adapters yet."
+        return AdapterNotFound(f"There is no adapter {name[:80]!r}. {there}", param="name")
 
     def facts(self, adapter_id: str) -> VersionFacts | None:
         """Return the facts about the content of a version; None if no version has it."""
@@ -177,7 +192,7 @@ class AdapterRegistry:
         if status == "unknown":
             raise self.unknown(model)
         if status != "ok":
-            raise _taken(name, status)
+            raise _taken(name, status, "alias")
         return Alias.from_json(name, alias)
 
     def set_default(self, model: str) -> None:
@@ -206,13 +221,13 @@ class AdapterRegistry:
             raise NotFound(f"There is no alias {name[:80]!r}.", param="alias")
 
 
-def _taken(name: str, kind: str) -> Conflict:
-    if kind == "reserved":
-        return Conflict(f"{name!r} is the alias of requests without a name. Choose another name.", param="name")
-    param = "name" if kind == ModelKind.ALIAS else "alias"
-    article = "a" if kind == ModelKind.BASE else "an"
-    thing = "base model" if kind == ModelKind.BASE else kind
-    return Conflict(f"There is {article} {thing} named {name!r} already. Choose another name.", param=param)
+def _taken(name: str, kind: str, param: str) -> Conflict:
+    if kind == _RESERVED:
+        return Conflict(f"{name!r} is the alias of requests without a name. Choose another name.", param=param)
+    thing = {ModelKind.BASE: "a base model", ModelKind.ADAPTER: "an adapter", ModelKind.ALIAS: "an alias"}[
+        ModelKind(kind)
+    ]
+    return Conflict(f"There is {thing} named {name!r} already. Choose another name.", param=param)
 
 
 def _described(kind: str, user: str) -> str:
