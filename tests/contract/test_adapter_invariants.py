@@ -23,7 +23,7 @@ BASE = "smol"
 ADAPTERS, ALIASES = ("support", "sales"), ("prod", "default")
 CONTENTS = ("a1", "a2", "a3")
 NAMES = st.sampled_from(ADAPTERS)
-NUMBERS = st.integers(1, 6)
+PICKS = st.integers(0, 30)  # an existing version, or one that may not exist
 
 
 class RegistryHistories(RuleBasedStateMachine):
@@ -72,9 +72,9 @@ class RegistryHistories(RuleBasedStateMachine):
     def set_alias(self, alias: str, name: str) -> None:
         self.point(alias, name, None)
 
-    @rule(alias=st.sampled_from(ALIASES), name=NAMES, number=NUMBERS)
-    def set_alias_to_a_version(self, alias: str, name: str, number: int) -> None:
-        self.point(alias, name, number)
+    @rule(alias=st.sampled_from(ALIASES), pick=PICKS)
+    def set_alias_to_a_version(self, alias: str, pick: int) -> None:
+        self.point(alias, *self.picked(pick))
 
     def point(self, alias: str, name: str, number: int | None) -> None:
         wanted = name if number is None else f"{name}@{number}"
@@ -113,7 +113,14 @@ class RegistryHistories(RuleBasedStateMachine):
         else:
             self.registry.delete_alias(alias)
 
-    @rule(name=NAMES, number=NUMBERS | st.none())
+    @rule(name=NAMES)
+    def delete_adapter(self, name: str) -> None:
+        self.delete(name, None)
+
+    @rule(pick=PICKS)
+    def delete_version(self, pick: int) -> None:
+        self.delete(*self.picked(pick))
+
     def delete(self, name: str, number: int | None) -> None:
         numbers = [one for one in self.versions[name] if number in (None, one)]
         models = {f"{name}@{one}" for one in numbers}
@@ -128,8 +135,9 @@ class RegistryHistories(RuleBasedStateMachine):
         for alias, history in self.aliases.items():
             self.aliases[alias] = [target for target in history if target not in models]
 
-    @rule(job=st.sampled_from(["j1", "j2"]), name=NAMES, number=NUMBERS)
-    def submit(self, job: str, name: str, number: int) -> None:
+    @rule(job=st.sampled_from(["j1", "j2"]), pick=PICKS)
+    def submit(self, job: str, pick: int) -> None:
+        name, number = self.picked(pick)
         resolved = self.registry.resolve(f"{name}@{number}")
         if resolved is not None:
             self.redis.hset(keys.job(job), "model", resolved.model)
@@ -155,6 +163,11 @@ class RegistryHistories(RuleBasedStateMachine):
         self.batches.clear()
 
     # -- what should be there ------------------------------------------------------------------------------------------
+
+    def picked(self, pick: int) -> tuple[str, int]:
+        existing = [(name, number) for name in ADAPTERS for number in self.versions[name]]
+        others = [(ADAPTERS[0], 9)] if existing else [(name, 1) for name in ADAPTERS]
+        return (existing + others)[pick % len(existing + others)]
 
     def newest(self, name: str) -> str | None:
         versions = self.versions[name]
