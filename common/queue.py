@@ -74,7 +74,7 @@ class Dispatcher:
                     task_id=wake_up.job_id,
                     queue=QUEUE,
                     retry=False,
-                    headers=_shown(wake_up),
+                    kwargsrepr=_shown(wake_up),
                 )
             except OperationalError as err:
                 log.warning(
@@ -85,9 +85,6 @@ class Dispatcher:
                 )
 
 
-def _shown(wake_up: WakeUp) -> dict[str, str]:
-    """Return the header that makes Flower show the model where it shows a task's keyword arguments.
-
-    As `kwargsrepr=` of `send_task` it would also end up in the message's properties.
-    """
-    return {"kwargsrepr": repr({"model": wake_up.model, "base": wake_up.base})} if wake_up.model else {}
+def _shown(wake_up: WakeUp) -> str:
+    """Return what Flower shows as the task's keyword arguments, which do not exist: the model."""
+    return repr({"model": wake_up.model, "base": wake_up.base} if wake_up.model else {})
