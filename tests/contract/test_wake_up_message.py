@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import Any
 
 from celery import Celery
@@ -12,6 +13,7 @@ from common.jobs.job import JobKind
 from common.jobs.store import WakeUp
 from common.queue import QUEUE, Dispatcher, configure
 from common.settings import Settings
+from tests.processes import wait_for
 from tests.redis_server import RedisServer
 
 
@@ -33,3 +35,13 @@ def test_flower_sees_the_model_and_the_base_and_nothing_else_of_the_message_chan
         assert bare[part]["kwargsrepr"] == "{}"
         bare[part]["kwargsrepr"] = "{'model': 'support@3', 'base': 'smol'}"
     assert shown == bare
+
+
+def test_the_event_that_a_message_was_sent_shows_the_model_too(redis_server: RedisServer, real_redis: Redis) -> None:
+    """Flower may get it after the worker's events, and then shows what it says."""
+    with real_redis.pubsub(ignore_subscribe_messages=True) as events:
+        events.psubscribe("*celeryev/task.sent")
+        messages(redis_server, real_redis, WakeUp("a", JobKind.GENERATE, "support@3", "smol"))
+        sent = wait_for("the event", events.get_message)
+    event = json.loads(b64decode(json.loads(sent["data"])["body"]))
+    assert (event["uuid"], event["kwargs"]) == ("a", "{'model': 'support@3', 'base': 'smol'}")
