@@ -270,7 +270,7 @@ def _batch(fields: Mapping[str, str], completed: int, failed: int) -> Batch:
         completed=int(fields.get("completed", completed)),
         failed=int(fields.get("failed", failed)),
         metadata=json.loads(fields["metadata"]),
-        models=json.loads(fields["models"]),
+        models=json.loads(fields.get("models", "{}")),  # an ended batch of an earlier version has none
         errors=json.loads(fields.get("errors", "[]")),
         output_file_id=fields.get("output_file_id"),
         error_file_id=fields.get("error_file_id"),

@@ -49,6 +49,13 @@ def shelf(redis: Redis) -> Shelf:
     return Shelf(redis)
 
 
+def test_a_batch_of_an_earlier_version_can_be_found(shelf: Shelf) -> None:
+    batch = shelf.enter(shelf.put())
+    shelf.end(batch)
+    shelf.redis.hdel(keys.batch(batch.id), "models")
+    assert shelf.batches.find(batch.id).models == {}
+
+
 def test_the_number_of_an_owners_files_is_limited(shelf: Shelf) -> None:
     first, second = shelf.put(files=2), shelf.put(files=2)
     with pytest.raises(QuotaExceeded, match="2 files") as refused:
