@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from common.adapters.registry import AdapterRegistry
 from common.errors import InvalidRequest, JobTimeout, ModelUnavailable, PromptTooLong
 from common.fleet import WorkerReport, WorkerState
 from common.jobs.events import EventType
@@ -275,6 +276,25 @@ def test_a_killed_workers_generation_continues_at_its_next_token(cluster: Cluste
     for job_id, reader in streams:
         assert_whole(reader, 150)
         assert cluster.store.get(job_id).attempt == 2
+
+
+def test_running_and_waiting_jobs_keep_their_model_when_the_alias_moves_and_their_worker_dies(cluster: Cluster) -> None:
+    first = cluster.start_worker("a", **SLOW, SLM_MAX_NUM_SEQS="1")
+    cluster.wait_until_taking_jobs("a")
+    registry = AdapterRegistry(cluster.redis)
+    registry.note_base("other", "b2")
+    registry.set_alias("prod", "fake", set_by="ops")
+    running = cluster.stream("endless", JobOptions(model="prod"), max_new_tokens=50)
+    wait_for("the first tokens", lambda: running[1].text)
+    waiting = [cluster.stream("endless", JobOptions(model="prod"), max_new_tokens=5) for _ in range(3)]
+    registry.set_alias("prod", "other", set_by="ops")
+    first.kill()
+    cluster.start_worker("b", **SLOW)
+    for job_id, reader in (running, *waiting):
+        reader.to_end()
+        record = cluster.store.get(job_id)
+        assert (record.state, record.model, record.base) == (JobState.SUCCEEDED, "fake", "fake")
+    assert cluster.store.get(running[0]).attempt == 2
 
 
 def test_the_log_probabilities_of_both_attempts_make_one_answer(cluster: Cluster) -> None:
