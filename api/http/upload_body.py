@@ -13,6 +13,7 @@ from api.schemas.shown import shown
 from common.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 FORM_BYTES = 65_536  # maximum size of a form without its file
+FORM_MEMORY = 524_288  # of the parser, which reads 64 KiB at once
 STRIDE = 8_388_608  # bytes that a client may send in the time for a whole ordinary body
 CHUNK = 65_536
 RAW_TYPES = (
@@ -85,7 +86,7 @@ def _receive_form(sink: _Sink, max_bytes: int) -> None:
         return cast(IO[bytes], sink)
 
     request.max_content_length = max_bytes + FORM_BYTES
-    parser = FormDataParser(open_part, max_form_memory_size=FORM_BYTES, max_form_parts=10, silent=False)
+    parser = FormDataParser(open_part, max_form_memory_size=FORM_MEMORY, max_form_parts=10, silent=False)
     try:
         _, fields, files = parser.parse(
             request.stream, request.mimetype, request.content_length, request.mimetype_params

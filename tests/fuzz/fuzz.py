@@ -109,7 +109,13 @@ def _paths(target: Target) -> SearchStrategy[dict[str, str]]:
 
 def _queries(target: Target) -> SearchStrategy[str]:
     named = st.dictionaries(st.sampled_from([*target.parameters["query"], "x"]), query_texts, max_size=3)
-    return st.just("") | named.map(urlencode) | st.text(st.characters(codec="ascii"), max_size=20)
+    known = {name: target.known[name] for name in target.parameters["query"] if name in target.known}
+    return (
+        st.just(urlencode(known))
+        | named.map(lambda drawn: known | drawn).map(urlencode)
+        | named.map(urlencode)
+        | st.text(st.characters(codec="ascii"), max_size=20)
+    )
 
 
 def _headers(target: Target) -> SearchStrategy[dict[str, str]]:
@@ -132,10 +138,12 @@ def _forms(target: Target) -> SearchStrategy[bytes]:
     text = st.binary(max_size=20) | st.sampled_from([b"", b"a.jsonl", b"../../x", b"\xff", b"a\x00b", b'"'])
     name = st.sampled_from([one.encode() for one in target.fields]) | text
     file = st.builds(lambda name, of, content: _part(b'%s"; filename="%s' % (name, of), content), name, text, text)
-    purpose = _part(b"purpose", str(target.example["purpose"]).encode())
-    parts = st.lists(file | st.builds(_part, name, text) | st.just(purpose), max_size=3)
+    fixed = {
+        name: _part(name.encode(), str(value).encode()) for name, value in target.example.items() if name != "file"
+    }
+    parts = st.lists(file | st.builds(_part, name, text) | st.sampled_from([b"", *fixed.values()]), max_size=3)
     end = b"--" + BOUNDARY + b"--\r\n"
-    whole = parts.map(lambda some: purpose + b"".join(some) + end)
+    whole = parts.map(lambda some: b"".join([*fixed.values(), *some, end]))
     return st.one_of(whole, whole, whole, st.binary(max_size=50))
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from tests.api_in_process import MODEL
+from tests.api_in_process import MODEL, REPORT
+
+ALIAS = "prod"
+ADAPTER = "support"  # which nothing needs
 
 
 def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
-    """A job, a model, a response, a file and a batch, by their names in paths and bodies."""
+    """A job, a model, an alias, a response, a file and a batch, by their names in paths and bodies."""
 
     def create(path: str, **request: Any) -> str:
         return str(client.post(path, headers=headers, **request).json["id"])
@@ -19,7 +22,13 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
     response = create("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
     file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
     request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
+    for target in (MODEL, str(REPORT.base_model)):  # so that it can be rolled back
+        client.put(f"/slm/aliases/{ALIAS}", headers=headers, json={"model": target})
+    archive = {"data": b"archive", "content_type": "application/gzip"}
+    client.post(f"/slm/adapters?name={ADAPTER}", headers=headers, **archive)
     return {
+        "name": ADAPTER,
+        "alias": ALIAS,
         "model": MODEL,
         "model_id": MODEL,
         "job_id": response.removeprefix("resp_"),

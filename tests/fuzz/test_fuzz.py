@@ -5,6 +5,7 @@ A new route in the document is tested without a change here.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import fakeredis
@@ -65,8 +66,10 @@ def check(answer: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("operation_id", IDS)
-def test_no_request_crashes_a_route(start_api: StartApi, document: dict[str, Any], operation_id: str) -> None:
-    api = start_api(webhook_secret=SECRET)
+def test_no_request_crashes_a_route(
+    start_api: StartApi, document: dict[str, Any], data_dir: Path, operation_id: str
+) -> None:
+    api = start_api(webhook_secret=SECRET, data_dir=data_dir)
     target = Target.of(document, operation_id, known_names(api.client))
     statuses: list[int] = []
 

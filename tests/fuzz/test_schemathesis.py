@@ -16,8 +16,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import APIOperation, BaseSchema, Case, GenerationMode
+from schemathesis.transport.serialization import Binary
 from werkzeug.wsgi import ClosingIterator
 
+from api.http.upload_body import RAW_TYPES
 from api.reference.document import OPERATIONS
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
@@ -30,13 +32,19 @@ if TYPE_CHECKING:
 SEED = 20_261_122
 DRAWN = 8  # valid requests per operation
 EDGES = 60  # requests at the edges per operation, at most: wrong values, missing fields, other methods
-NEED_A_DEAD_JOB = {"retryJob", "dropJob"}  # there are no dead letters here
+IMPOSSIBLE = {"retryJob", "dropJob", "deleteAdapter"}  # there are no dead letters, and a batch that is never validated
+
+
+@schemathesis.serializer(*RAW_TYPES)
+def as_it_is(_context: object, value: object) -> bytes:
+    """A body that is a file."""
+    return value.data if isinstance(value, Binary) else str(value).encode()
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
-    with api_in_process(redis, STORY, webhook_secret=SECRET) as api:
+    with api_in_process(redis, STORY, webhook_secret=SECRET, data_dir=tmp_path_factory.mktemp("data")) as api:
         yield api
 
 
@@ -118,7 +126,7 @@ def test_valid_requests_are_answered_as_described(described: BaseSchema, asker: 
 
     ask()
     assert len(asker.statuses) >= DRAWN
-    assert operation_id in NEED_A_DEAD_JOB or min(asker.statuses) < 300
+    assert operation_id in IMPOSSIBLE or min(asker.statuses) < 300
 
 
 @every_operation

@@ -84,6 +84,13 @@ def test_an_archive_can_be_in_a_form(api: Api, redis: Redis) -> None:
     assert upload(api).json["is_new"] is False, "it is the same content"
 
 
+@pytest.mark.parametrize("size", [65_536, 300_000])
+def test_an_archive_in_a_form_can_be_large(start_api: StartApi, data_dir: Path, size: int) -> None:
+    api = start_api(data_dir=data_dir)
+    form = {"file": (BytesIO(bytes(size)), "support.tar.gz")}
+    assert upload(api, data=form, content_type="multipart/form-data").json["bytes"] == size
+
+
 def test_a_client_need_not_wait(api: Api) -> None:
     accepted = upload(api, headers={"Prefer": "respond-async"})
     assert accepted.status_code == 202
