@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ from common.errors import SLMError
 from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Deliver, Engine
-from worker.engine.model_runner import Row
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter, Row
 from worker.engine.overlap_engine import OverlapEngine
 from worker.engine.sampling.sampler import Sampler
 from worker.engine.sampling.samples import Samples
@@ -149,6 +151,15 @@ class Gate:
             self._num_blocked -= 1
 
 
+@dataclass
+class FakePreparedAdapter:
+    num_bytes: int
+    is_closed: bool = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
 class FakeRunner:
     """A `ModelRunner` that keeps the tokens of every block and asks its plan for the next token.
 
@@ -157,7 +168,6 @@ class FakeRunner:
     """
 
     vocab_size = VOCAB_SIZE
-    adapters = frozenset({BASE_ADAPTER})
     can_overlap = False
 
     def __init__(
@@ -185,6 +195,7 @@ class FakeRunner:
         self.events: list[str] = []  # "launch" for every forward, and "fetch" from a `FakeDeviceSampler`
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False
+        self.adapters = {BASE_ADAPTER}
         self._plan = plan
         self._step_delay_s = step_delay_s
         self._gate = gate
@@ -209,10 +220,26 @@ class FakeRunner:
         assert num_tokens <= len(self._blocks[source]), "more is copied than exists"
         self._blocks[target] = self._blocks[source][:num_tokens]
 
+    def prepare_adapter(self, weights: AdapterWeights) -> FakePreparedAdapter:
+        return FakePreparedAdapter(weights.num_bytes)
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
+        assert isinstance(prepared, FakePreparedAdapter), "another runner's"
+        assert not prepared.is_closed, "it was closed"
+        if adapter_id in self.adapters:
+            raise ValueError(f"There is an adapter {adapter_id!r} already.")
+        self.adapters.add(adapter_id)
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        if adapter_id == BASE_ADAPTER or adapter_id not in self.adapters:
+            raise ValueError(f"There is no adapter {adapter_id!r}.")
+        self.adapters.remove(adapter_id)
+
     def close(self) -> None:
         self.is_closed = True
 
     def _compute(self, row: Row) -> list[Tensor]:
+        assert row.adapter in self.adapters, "the adapter was not added"
         assert row.num_draft_tokens < len(row.token_ids), "an empty row"
         assert row.num_draft_tokens <= self.max_draft_tokens, "too many draft tokens"
         for position, token_id in enumerate(row.token_ids, row.start):

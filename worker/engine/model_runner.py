@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from worker.engine.lora import AdapterWeights
 
 
 class DeviceLostError(Exception):
@@ -18,6 +21,10 @@ class OutOfMemoryError(Exception):
 
 class UnsupportedModelError(Exception):
     """A runner does not support the model; the text says why. Another runner may."""
+
+
+class UnsupportedAdapter(Exception):
+    """A runner cannot apply an adapter to its model; the text says why."""
 
 
 class CacheTooSmall(ValueError):
@@ -34,7 +41,7 @@ class Row(NamedTuple):
     blocks: tuple[int, ...]
     token_ids: tuple[int, ...]
     start: int
-    adapter: str
+    adapter: str  # one of the runner's `adapters`
     needs_logits: bool  # false for all prefill chunks except the last
     num_draft_tokens: int = 0  # how many of the last tokens are draft tokens
     source: int | None = None  # for an `OverlapRunner`: the index of its only token in the last samples
@@ -50,8 +57,24 @@ class Row(NamedTuple):
             raise ValueError(f"A token is not in the vocabulary of {vocab_size}.")
 
 
+class PreparedAdapter(Protocol):
+    """An adapter in the form and in the memory in which a runner computes it, ready to be added."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, in bytes."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory of an adapter that was never added; afterwards it cannot be added."""
+        ...
+
+
 class ModelRunner(Protocol):
-    """Runs the model over blocks of cached keys and values. All methods except `close` are called by one thread."""
+    """Runs the model over blocks of cached keys and values.
+
+    All methods except `prepare_adapter` and `close` are called by one thread.
+    """
 
     max_num_seqs: int  # maximum rows of a forward
     context_length: int  # maximum tokens of a sequence
@@ -61,8 +84,40 @@ class ModelRunner(Protocol):
     mixed_chunk: int  # prompt tokens that hardly lengthen a step with few decoding rows
     short_prompt: int  # prompt tokens that lengthen a step by an acceptable amount if it happens rarely
     max_draft_tokens: int  # maximum draft tokens of a row; 0: not supported
-    adapters: frozenset[str]  # the names that rows may carry
     can_overlap: bool  # whether it is an `OverlapRunner`
+
+    @property
+    def adapters(self) -> Collection[str]:
+        """The ids that rows may carry: `BASE_ADAPTER` and those that were added."""
+        ...
+
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:
+        """Do the slow part of adding an adapter; called by any thread, beside the other methods.
+
+        Raises:
+            UnsupportedAdapter: the runner cannot apply it; the text says why.
+            OutOfMemoryError: there is not enough memory for it.
+            DeviceLostError: the device has failed.
+        """
+        ...
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
+        """Let rows carry an adapter that this runner has prepared. It is quick, and happens between two forwards.
+
+        Raises:
+            ValueError: there is an adapter with this id.
+            OutOfMemoryError: there is not enough memory for it.
+            DeviceLostError: the device has failed.
+        """
+        ...
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        """Free the memory of an adapter that no row will carry any more.
+
+        Raises:
+            ValueError: there is no such adapter, or it is the base.
+        """
+        ...
 
     def forward(self, rows: list[Row]) -> Tensor:
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.

@@ -21,7 +21,8 @@ from worker.engine.device.steps import Steps
 from worker.engine.device.transfers import to_device
 from worker.engine.device.weights import DecoderWeights, WeightsReader
 from worker.engine.kv_cache.budget import affordable_blocks, sequence_bytes
-from worker.engine.model_runner import Row, UnsupportedModelError
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedAdapter, UnsupportedModelError
 from worker.engine.sequence import BASE_ADAPTER
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,18 @@ class DeviceRunner:
         """As `ModelRunner.copy_block`."""
         with device_errors(), torch.inference_mode():
             self._cache.copy(source, target, num_tokens)
+
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:  # noqa: ARG002 - as `ModelRunner`
+        """As `ModelRunner.prepare_adapter`; this runner computes the base model only."""
+        raise UnsupportedAdapter("The runner computes the base model only.")
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:  # noqa: ARG002
+        """As `ModelRunner.add_adapter`."""
+        raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner.")
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        """As `ModelRunner.remove_adapter`."""
+        raise ValueError(f"There is no adapter {adapter_id!r}.")
 
     def close(self) -> None:
         """Free weights, cache and captured steps."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from worker.engine.config import RunnerConfig
 from worker.engine.kv_cache.budget import affordable_blocks
-from worker.engine.model_runner import Row
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedAdapter
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.library import (
@@ -154,6 +155,18 @@ class NativeRunner:
         """As `ModelRunner.copy_block`."""
         begin = self._cache.address
         ctypes.memmove(begin + target * self.block_bytes, begin + source * self.block_bytes, self.block_bytes)
+
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:  # noqa: ARG002 - as `ModelRunner`
+        """As `ModelRunner.prepare_adapter`; this runner computes the base model only."""
+        raise UnsupportedAdapter("The runner computes the base model only.")
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:  # noqa: ARG002
+        """As `ModelRunner.add_adapter`."""
+        raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner.")
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        """As `ModelRunner.remove_adapter`."""
+        raise ValueError(f"There is no adapter {adapter_id!r}.")
 
     def close(self) -> None:
         """Stop the threads and free all memory."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from worker.engine.config import RunnerConfig
 from worker.engine.device.errors import device_errors
 from worker.engine.kv_cache.budget import affordable_sequences
-from worker.engine.model_runner import Row, UnsupportedModelError
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedAdapter, UnsupportedModelError
 from worker.engine.runners.transformers.cache import SequenceCache
 from worker.engine.sequence import BASE_ADAPTER
 
@@ -66,6 +67,18 @@ class TransformersRunner:
         """As `ModelRunner.copy_block`."""
         with device_errors(), torch.inference_mode():
             self._cache.copy(source, target, num_tokens)
+
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:  # noqa: ARG002 - as `ModelRunner`
+        """As `ModelRunner.prepare_adapter`; this runner computes the base model only."""
+        raise UnsupportedAdapter("The runner computes the base model only.")
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:  # noqa: ARG002
+        """As `ModelRunner.add_adapter`."""
+        raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner.")
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        """As `ModelRunner.remove_adapter`."""
+        raise ValueError(f"There is no adapter {adapter_id!r}.")
 
     def close(self) -> None:
         """Free model and cache."""

@@ -1,0 +1,82 @@
+"""Reads the matrices of a LoRA adapter (Hu et al. 2021) that a runner adds to the base model, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from safetensors import safe_open
+from torch import Tensor
+
+from models.adapter.check import EMBEDDING, LINEAR, WEIGHTS_FILE, AdapterError, AdapterInfo
+from models.adapter.config import MERGE_ADVICE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoraMatrices:
+    """What an adapter adds to one module of the base model: y += b @ (a @ x), for an embedding y += b @ a[:, token].
+
+    `b` includes the adapter's scaling, so runners have nothing to multiply.
+    """
+
+    a: Tensor  # float32 [rank, in]; of an embedding: [rank, tokens]
+    b: Tensor  # float32 [out, rank]
+
+    @property
+    def rank(self) -> int:
+        """The rank of the product."""
+        return self.a.shape[0]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of both matrices in bytes."""
+        return self.a.nbytes + self.b.nbytes
+
+
+class AdapterWeights(NamedTuple):
+    """The matrices of an adapter by the base model's module names, e.g. `model.layers.0.self_attn.q_proj`.
+
+    An output layer and an embedding that share their weight are two modules: each has its own matrices or none.
+    """
+
+    modules: Mapping[str, LoraMatrices]  # of linear layers; GPT-2's Conv1D has the same shapes
+    embeddings: Mapping[str, LoraMatrices]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all matrices in bytes."""
+        return sum(matrices.num_bytes for matrices in (*self.modules.values(), *self.embeddings.values()))
+
+
+def read_adapter(info: AdapterInfo) -> AdapterWeights:
+    """Read a checked adapter's matrices into memory.
+
+    Raises:
+        AdapterError: it replaces weights of the base, which would concern all rows, or it has values that are not
+            finite.
+    """
+    if info.base_layers:
+        raise AdapterError(
+            f"Adapter {str(info.path)!r} replaces weights of the base model ({', '.join(sorted(info.base_layers))}), "
+            f"so it cannot be served beside others on the same base. {MERGE_ADVICE}"
+        )
+    modules: dict[str, LoraMatrices] = {}
+    embeddings: dict[str, LoraMatrices] = {}
+    with safe_open(info.path / WEIGHTS_FILE, framework="pt") as tensors:
+        for name in sorted(info.scalings):
+            is_embedding = name in info.embeddings
+            (embeddings if is_embedding else modules)[name] = _read(tensors, info, name, is_embedding=is_embedding)
+    return AdapterWeights(modules, embeddings)
+
+
+def _read(tensors: Any, info: AdapterInfo, name: str, *, is_embedding: bool) -> LoraMatrices:
+    keys = EMBEDDING if is_embedding else LINEAR
+    a, b = (tensors.get_tensor(f"base_model.model.{name}.{key}").float().contiguous() for key in keys)
+    scaled = b * info.scalings[name]
+    if not (a.isfinite().all() and scaled.isfinite().all()):
+        raise AdapterError(
+            f"Adapter {str(info.path)!r}: its weights of {name} are not finite numbers. Its training went wrong; "
+            "train it again, with a lower learning rate."
+        )
+    return LoraMatrices(a, scaled)
