@@ -112,8 +112,11 @@ def _untrusted_programs() -> Iterator[UntrustedPrograms]:
 
 
 def _checked(folder: Path, adapter_id: str, base: BaseFacts) -> VersionFacts:
+    from worker.engine.lora import read_adapter
+
     with _untrusted_programs() as programs:
         info = programs.check_adapter(folder, base.name, base.shapes)
+    read_adapter(info)  # refuses values that no answer could be computed with
     return VersionFacts(
         id=adapter_id,
         base=base.name,

@@ -162,6 +162,13 @@ def test_a_broken_folder_is_logged_once_and_the_others_are_served(
     assert len(machine.store.ids()) == 1, "nothing is kept of a refused adapter"
 
 
+def test_weights_that_are_not_finite_are_refused(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    write_adapter(machine.root / "shelf" / "broken", float("nan"))
+    machine.folders().register()
+    assert machine.registry.names() == []
+    assert f"{str(machine.root / 'shelf' / 'broken')!r}: its weights of model.layers.0" in caplog.text
+
+
 def test_an_adapter_that_the_settings_name_must_work(machine: Machine) -> None:
     with pytest.raises(ModelUnavailable, match="mine"):
         machine.folders(lora_path=machine.root / "mine").register()
