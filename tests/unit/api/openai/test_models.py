@@ -103,6 +103,17 @@ def test_a_repeated_request_gets_its_first_answer_wherever_the_alias_points_now(
     assert other.json["error"]["code"] == "idempotency_mismatch"  # the key belongs to the name, not to its version
 
 
+def test_a_background_response_keeps_its_version_and_the_name_that_the_client_used(
+    api: Api, registry: AdapterRegistry
+) -> None:
+    begun = api.client.post("/v1/responses", json={"model": "prod", "input": "Hi", "background": True})
+    registry.set_alias("prod", "support@2", set_by="ops")
+    job = api.finish(begun.json["id"].removeprefix("resp_"))
+    shown = api.client.get(f"/v1/responses/{begun.json['id']}").json
+    assert (shown["status"], shown["model"]) == ("completed", "prod")
+    assert begun.headers["X-Model"] == job["model"] == "support@1"
+
+
 def test_all_choices_of_a_request_come_from_one_version(
     api: Api, registry: AdapterRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
