@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from worker.engine.config import RunnerConfig
 from worker.engine.device.errors import device_errors
 from worker.engine.kv_cache.budget import affordable_sequences
 from worker.engine.lora import AdapterWeights
-from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedAdapter, UnsupportedModelError
+from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedModelError
+from worker.engine.runners.transformers.adapters import RowAdapters
 from worker.engine.runners.transformers.cache import SequenceCache
 from worker.engine.sequence import BASE_ADAPTER
 
@@ -25,8 +27,9 @@ SINGLE_ROW_MODEL_TYPES = frozenset({"gpt_neo"})
 class TransformersRunner:
     """A `ModelRunner` for a `PreTrainedModel`.
 
-    All decode rows form one forward; each prefill row is a separate forward, so that rows are never padded. A block
-    holds a whole sequence.
+    All decode rows form one forward, whatever their adapters; each prefill row is a separate forward, so that rows are
+    never padded. A block holds a whole sequence. A row's logits are the same in every batch up to the rounding of
+    torch's products; adding an adapter to other rows does not change a bit of it.
 
     Args:
         model: in evaluation mode, on its device.
@@ -37,7 +40,6 @@ class TransformersRunner:
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
     """
 
-    adapters = frozenset({BASE_ADAPTER})
     max_draft_tokens = 0
     can_overlap = False
 
@@ -53,6 +55,7 @@ class TransformersRunner:
         self._device, self._dtype = model.device, model.dtype
         self._windows = attention_windows(text_config)
         self._batches_decodes = text_config.model_type not in SINGLE_ROW_MODEL_TYPES
+        self._adapters = RowAdapters(model)
         self._cache = SequenceCache(self.num_blocks, config.context_length)
         # Logits for all tokens of a prompt would be the largest tensor of the step.
         has_option = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -68,21 +71,27 @@ class TransformersRunner:
         with device_errors(), torch.inference_mode():
             self._cache.copy(source, target, num_tokens)
 
-    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:  # noqa: ARG002 - as `ModelRunner`
-        """As `ModelRunner.prepare_adapter`; this runner computes the base model only."""
-        raise UnsupportedAdapter("The runner computes the base model only.")
+    @property
+    def adapters(self) -> Collection[str]:
+        """As `ModelRunner.adapters`."""
+        return self._adapters.ids
 
-    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:  # noqa: ARG002
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:
+        """As `ModelRunner.prepare_adapter`."""
+        with device_errors(), torch.inference_mode():
+            return self._adapters.prepare(weights)
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
         """As `ModelRunner.add_adapter`."""
-        raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner.")
+        self._adapters.add(adapter_id, prepared)
 
     def remove_adapter(self, adapter_id: str) -> None:
         """As `ModelRunner.remove_adapter`."""
-        raise ValueError(f"There is no adapter {adapter_id!r}.")
+        self._adapters.remove(adapter_id)
 
     def close(self) -> None:
         """Free model and cache."""
-        del self._model, self._cache
+        del self._model, self._cache, self._adapters
 
     def _forward(self, rows: list[Row]) -> Tensor:
         logits: dict[int, Tensor] = {}  # by block
@@ -98,7 +107,15 @@ class TransformersRunner:
         others = [[row] for row in rows if len(row.token_ids) > 1]
         if not self._batches_decodes:
             return others + [[row] for row in decodes]
-        return [*others, sorted(decodes, key=_block)] if decodes else others
+        return others + self._decode_groups(sorted(decodes, key=_block))
+
+    def _decode_groups(self, rows: list[Row]) -> list[list[Row]]:
+        """Group rows with one token: all together, except those whose adapters need forwards of their own."""
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            own = BASE_ADAPTER if self._adapters.keeps_rows_apart(row.adapter) else row.adapter
+            groups.setdefault(own, []).append(row)
+        return list(groups.values())
 
     def _compute(self, rows: list[Row]) -> Tensor:
         """Run one forward; return the logits after each row's last token: [rows, vocab_size]."""
@@ -109,14 +126,15 @@ class TransformersRunner:
         starts = torch.tensor([[row.start] for row in rows], device=self._device)
         positions = starts + torch.arange(token_ids.shape[1], device=self._device)  # [rows, tokens]
         self._cache.set_rows([_block(row) for row in rows], positions)
-        logits: Tensor = self._model(
-            input_ids=token_ids,
-            position_ids=positions,
-            attention_mask=self._masks(positions),
-            past_key_values=self._cache,
-            use_cache=True,
-            **self._options,
-        ).logits
+        with self._adapters.applied([row.adapter for row in rows]):
+            logits: Tensor = self._model(
+                input_ids=token_ids,
+                position_ids=positions,
+                attention_mask=self._masks(positions),
+                past_key_values=self._cache,
+                use_cache=True,
+                **self._options,
+            ).logits
         return logits[:, -1]
 
     def _masks(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
