@@ -18,10 +18,18 @@ STRUCTS = {
     "slm_norm": library.NativeNorm,
     "slm_layer": library.NativeLayer,
     "slm_model": library.NativeModel,
+    "slm_lora_part": library.NativeLoraPart,
+    "slm_lora": library.NativeLora,
+    "slm_lora_embedding": library.NativeLoraEmbedding,
+    "slm_adapter": library.NativeAdapter,
     "slm_row": library.NativeRow,
 }
 CONSTANTS = {
     "SLM_BLOCK_TOKENS": library.BLOCK_TOKENS,
+    "SLM_LORA_PANEL_ROWS": library.LORA_PANEL_ROWS,
+    "SLM_MAX_LORA_PARTS": library.MAX_LORA_PARTS,
+    "SLM_LORA_FP32": library.LoraFormat.FP32,
+    "SLM_LORA_BF16": library.LoraFormat.BF16,
     "SLM_FP32": library.Precision.FP32,
     "SLM_INT8": library.Precision.INT8,
     "SLM_RMS_NORM": NormKind.RMS_NORM,

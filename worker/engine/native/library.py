@@ -10,6 +10,8 @@ from pathlib import Path
 from worker.engine.native.errors import BuildFailed
 
 BLOCK_TOKENS = 64
+LORA_PANEL_ROWS = 16
+MAX_LORA_PARTS = 3
 
 
 class Precision(IntEnum):
@@ -25,6 +27,13 @@ class EmbeddingKind(IntEnum):
     FP32 = 0
     BF16 = 1
     PANELS = 2
+
+
+class LoraFormat(IntEnum):
+    """Number format of an adapter's matrices."""
+
+    FP32 = 0
+    BF16 = 1
 
 
 class NativeLinear(ctypes.Structure):
@@ -63,12 +72,51 @@ class NativeModel(ctypes.Structure):
     ]
 
 
+class NativeLoraPart(ctypes.Structure):
+    """`struct slm_lora_part`."""
+
+    _fields_ = [
+        ("b", c_void_p),
+        *((name, c_int32) for name in ("first_row", "num_rows", "first_rank", "rank")),
+    ]
+
+
+class NativeLora(ctypes.Structure):
+    """`struct slm_lora`."""
+
+    _fields_ = [
+        ("a", c_void_p),
+        ("num_panels", c_int32),
+        ("num_parts", c_int32),
+        ("parts", NativeLoraPart * MAX_LORA_PARTS),
+    ]
+
+
+class NativeLoraEmbedding(ctypes.Structure):
+    """`struct slm_lora_embedding`."""
+
+    _fields_ = [("columns", c_void_p), ("part", NativeLoraPart)]
+
+
+class NativeAdapter(ctypes.Structure):
+    """`struct slm_adapter`."""
+
+    _fields_ = [
+        ("format", c_int32),
+        ("max_ranks", c_int32),
+        ("embedding", NativeLoraEmbedding),
+        ("position_embedding", NativeLoraEmbedding),
+        ("matrices", POINTER(NativeLora)),
+    ]
+
+
 class NativeRow(ctypes.Structure):
     """`struct slm_row`."""
 
     _fields_ = [
         *((name, c_int32) for name in ("num_tokens", "start", "num_logits", "reserved")),
         ("block_table", c_void_p),
+        ("adapter", c_void_p),
     ]
 
 
@@ -78,6 +126,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "slm_pack_rows": (c_int32, [c_char_p, c_int32, c_void_p, c_void_p, c_int32, c_int32, c_int32]),
     "slm_block_size": (c_size_t, [POINTER(NativeModel), c_char_p]),
     "slm_create": (c_void_p, [POINTER(NativeModel), c_char_p, c_void_p, c_int32, c_int32, c_int32]),
+    "slm_reserve_ranks": (c_int32, [c_void_p, c_int32]),
     "slm_forward": (None, [c_void_p, POINTER(NativeRow), c_int32, c_void_p, c_void_p]),
     "slm_linear_forward": (None, [c_void_p, POINTER(NativeLinear), c_void_p, c_int32, c_void_p]),
     "slm_destroy": (None, [c_void_p]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor
 from worker.engine.config import RunnerConfig
 from worker.engine.kv_cache.budget import affordable_blocks
 from worker.engine.lora import AdapterWeights
-from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedAdapter
+from worker.engine.model_runner import OutOfMemoryError, PreparedAdapter, Row
+from worker.engine.native.adapter import PackedAdapter
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.library import (
     BLOCK_TOKENS,
+    LoraFormat,
     NativeLinear,
     NativeRow,
     Precision,
@@ -39,6 +41,7 @@ MAX_DRAFT_TOKENS = 3  # draft tokens; verifying them together costs less than on
 # the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
 WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
+LORA_FORMATS = {"fp32": LoraFormat.FP32, "int8": LoraFormat.BF16}
 
 
 class NativeRunner:
@@ -48,8 +51,8 @@ class NativeRunner:
 
     Args:
         model_config: the model's `PreTrainedConfig`.
-        tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them); a model's
-            `state_dict()`, or a mapping that loads on access.
+        tensors: the checkpoint's tensors by their names in transformers, without adapters; a model's `state_dict()`, or
+            a mapping that loads on access.
         config: its limits and resources. The calling thread is one of `num_threads`; the others sleep between steps.
             Most of `kv_bytes` is allocated only as tokens are written.
         precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
@@ -63,7 +66,6 @@ class NativeRunner:
         MemoryError: there is not enough memory.
     """
 
-    adapters = frozenset({BASE_ADAPTER})
     block_tokens = BLOCK_TOKENS
     max_draft_tokens = MAX_DRAFT_TOKENS
     can_overlap = False
@@ -91,6 +93,8 @@ class NativeRunner:
             kernels=self.kernels,
             threads=config.num_threads,
         )
+        self._lora_format = LORA_FORMATS[precision]
+        self._adapters: dict[str, PackedAdapter | None] = {BASE_ADAPTER: None}
         self.vocab_size = self._model.architecture.vocab_size
         self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
         self._max_row_blocks = _blocks_for(config.context_length)
@@ -142,7 +146,8 @@ class NativeRunner:
             A view of the runner's buffer, which the next forward overwrites.
 
         Raises:
-            ValueError: a row has no token, a token outside the vocabulary, or too few blocks. Nothing was computed.
+            ValueError: a row has no token, an unknown adapter, a token outside the vocabulary, or too few blocks.
+                Nothing was computed.
         """
         for row in rows:
             self._check(row)
@@ -156,21 +161,41 @@ class NativeRunner:
         begin = self._cache.address
         ctypes.memmove(begin + target * self.block_bytes, begin + source * self.block_bytes, self.block_bytes)
 
-    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:  # noqa: ARG002 - as `ModelRunner`
-        """As `ModelRunner.prepare_adapter`; this runner computes the base model only."""
-        raise UnsupportedAdapter("The runner computes the base model only.")
+    @property
+    def adapters(self) -> Collection[str]:
+        """As `ModelRunner.adapters`."""
+        return self._adapters.keys()
 
-    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:  # noqa: ARG002
+    def prepare_adapter(self, weights: AdapterWeights) -> PackedAdapter:
+        """As `ModelRunner.prepare_adapter`: pack the matrices."""
+        try:
+            return PackedAdapter(weights, self._model.shapes, self._lora_format)
+        except OSError as err:
+            raise OutOfMemoryError(f"There is not enough memory for the adapter: {err}") from err
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
         """As `ModelRunner.add_adapter`."""
-        raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner.")
+        if adapter_id in self._adapters:
+            raise ValueError(f"There is an adapter {adapter_id!r} already.")
+        if not isinstance(prepared, PackedAdapter) or prepared.is_closed:
+            raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner, or was closed.")
+        if not self._library.slm_reserve_ranks(self._handle, prepared.max_ranks):
+            raise OutOfMemoryError(f"There is not enough memory for an adapter of {prepared.max_ranks} ranks.")
+        self._adapters[adapter_id] = prepared
 
     def remove_adapter(self, adapter_id: str) -> None:
         """As `ModelRunner.remove_adapter`."""
-        raise ValueError(f"There is no adapter {adapter_id!r}.")
+        adapter = self._adapters.get(adapter_id)
+        if adapter is None:
+            raise ValueError(f"There is no adapter {adapter_id!r}.")
+        del self._adapters[adapter_id]
+        adapter.close()
 
     def close(self) -> None:
         """Stop the threads and free all memory."""
         self._library.slm_destroy(self._handle)
+        for adapter_id in self._adapters.keys() - {BASE_ADAPTER}:
+            self.remove_adapter(adapter_id)
         self._cache.close()
         self._model.close()
         del self._logits
@@ -182,6 +207,8 @@ class NativeRunner:
         if row.num_draft_tokens > self.max_draft_tokens:
             raise ValueError(f"A row has {row.num_draft_tokens} draft tokens; the limit is {self.max_draft_tokens}.")
         row.check_tokens(self.vocab_size)
+        if row.adapter not in self._adapters:
+            raise ValueError(f"A row has the adapter {row.adapter!r}, which was not added.")
         if not _blocks_for(row.start + len(row.token_ids)) <= len(row.blocks) <= self._max_row_blocks:
             raise ValueError(
                 f"A row has {len(row.blocks)} blocks for {row.start} + {len(row.token_ids)} tokens; "
@@ -199,6 +226,8 @@ class NativeRunner:
             native.num_tokens, native.start = len(row.token_ids), row.start
             native.num_logits = row.num_logits
             native.block_table = self._write_table(index, row.blocks)
+            adapter = self._adapters[row.adapter]
+            native.adapter = None if adapter is None else adapter.address
             num_tokens = end
         self._library.slm_forward(
             *(self._handle, self._rows, len(rows), ctypes.addressof(self._token_ids)),

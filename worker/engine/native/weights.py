@@ -14,6 +14,7 @@ from worker.engine.checkpoints.architecture import Architecture, Layer, Linear, 
 from worker.engine.checkpoints.checkpoint import Checkpoint
 from worker.engine.checkpoints.rotary import rotary_tables
 from worker.engine.model_runner import UnsupportedModelError
+from worker.engine.native.adapter import HEAD, BaseMatrix, BaseShapes
 from worker.engine.native.library import (
     EmbeddingKind,
     NativeLayer,
@@ -35,7 +36,7 @@ class PackedModel:
 
     Args:
         config: the model's `PreTrainedConfig`.
-        tensors: the checkpoint's tensors by their names in transformers, adapters merged. Each is read once (twice if
+        tensors: the checkpoint's tensors by their names in transformers, without adapters. Each is read once (twice if
             embedding and head are tied) and not kept, so a mapping that loads on access saves memory.
         context_length: number of positions in the position tables.
         kernels: name of the kernel set to pack for.
@@ -65,6 +66,7 @@ class PackedModel:
         self._kernels = kernels.encode()
         self._referenced: list[Tensor] = []  # tensors outside the packed memory that `native` points to
         self._next_offset = 0
+        self._matrices: list[BaseMatrix] = []
         self._memory = Memory(sum(self._packed_size(linear) for linear in _linears(self.architecture)))
         try:
             with ThreadPoolExecutor(threads) as self._pool:
@@ -73,6 +75,15 @@ class PackedModel:
             self.close()
             raise
         del self._checkpoint, self._pool
+
+    @property
+    def shapes(self) -> BaseShapes:
+        """What an adapter can adapt."""
+        parts = self.architecture
+        num_entries = {parts.embedding: parts.vocab_size}
+        if parts.position_embedding is not None:
+            num_entries[parts.position_embedding] = self.native.context_length
+        return BaseShapes(self._matrices, parts.embedding, parts.position_embedding, parts.hidden_size, num_entries)
 
     @property
     def packed_bytes(self) -> int:
@@ -128,6 +139,8 @@ class PackedModel:
         address = self._memory.address + self._next_offset
         self._next_offset += self._packed_size(linear)
         sizes = self._pack_modules(linear, address)
+        names = (HEAD,) if linear is self.architecture.head else linear.modules
+        self._matrices.append(BaseMatrix(linear.columns, dict(zip(names, sizes, strict=True))))
         return NativeLinear(panels=address, bias=self._bias(linear, sizes), rows=linear.rows, columns=linear.columns)
 
     def _pack_modules(self, linear: Linear, address: int) -> list[int]:

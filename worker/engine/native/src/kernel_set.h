@@ -1,5 +1,6 @@
 /* The function table of a kernel set. Included last by each kernels_*.c, after its vectors, int8 products and name. */
 #include "fp32_product.h"
+#include "lora_product.h"
 #include "row_operations.h"
 
 #define EXACT_CACHE {.item_size = sizeof(float), .convert = exact_convert, .multiply = exact_multiply}
@@ -31,6 +32,8 @@ const struct kernels KERNEL_SET = {
                   .packed_row_size = int8_head_packed_row_size,
                   .encode = int8_head_encode,
                   .multiply = int8_head_multiply},
+    .lora = {[SLM_LORA_FP32] = {.pair_size = LORA_PAIR_SIZE(0), .shrink = exact_shrink, .expand = exact_expand},
+             [SLM_LORA_BF16] = {.pair_size = LORA_PAIR_SIZE(1), .shrink = short_shrink, .expand = short_expand}},
     .exact_cache = EXACT_CACHE,
     .short_cache = SHORT_CACHE,
     .rms_norm = rms_norm,

@@ -16,6 +16,7 @@
 #define GROUP_COLUMNS 64 /* input columns that share one int8 weight scale per output row */
 #define MAX_TILE_ROWS 8
 #define PACKED_ROW_ALIGNMENT 64
+#define MAX_GROUP_ROWS 4 /* rows that are multiplied together with an adapter */
 
 /* A range of memory to prefetch. */
 struct prefetch_range {
@@ -70,11 +71,24 @@ struct cache_format {
                      const struct panels *panels, float *out, size_t stride);
 };
 
+/* The products of LoRA adapters in one number format, with panels of PANEL_ROWS rows (slm_native.h). The order of each
+ * sum depends on nothing but the number of columns. */
+struct lora_format {
+    size_t pair_size; /* of two columns of a panel, in bytes */
+    /* out[num_rows][num_panels * PANEL_ROWS] = x[num_rows][columns] . panels; `columns` is a multiple of 16. */
+    void (*shrink)(const float *x, int32_t num_rows, const char *panels, int32_t num_panels, int32_t columns,
+                   float *out, size_t stride);
+    /* y[num_rows][num_outputs] += u[num_rows][rank] . panels; `rank` is even. num_rows <= MAX_GROUP_ROWS */
+    void (*expand)(const float *u, size_t stride, int32_t num_rows, const char *panels, int32_t rank,
+                   int32_t num_outputs, float *const *y);
+};
+
 struct kernels {
     const char *name;
     struct product fp32, int8;
     struct cache_format exact_cache;
     struct cache_format short_cache; /* for int8 models: half floats if the set converts them in one instruction */
+    struct lora_format lora[2]; /* by enum slm_lora_format */
     struct product int8_head; /* int8 with the set's most precise activations: errors of the head affect the logits */
 
     /* out[n] = x / rms(x) * weight */

@@ -1,6 +1,5 @@
 #include "linear.h"
 
-#define PACKED_ROWS_PER_TASK 128 /* rows of 2,048 activations stay in a core's L2 cache while the panels are streamed */
 #define MAX_PANELS_PER_TASK 16
 #define TASKS_PER_MEMBER 8 /* enough to balance the load if a core is shared with other processes */
 
@@ -63,7 +62,8 @@ static void multiply_panel(const struct linear_call *call, int32_t first_packed_
 
 /* A task multiplies some panels with some packed rows: a panel stays in the L1 cache while the rows are streamed. */
 void linear_phase(struct member *self, const struct linear_call *call) {
-    const int32_t num_panels = divide_up(call->linear->rows, call->product->panel_rows);
+    const int32_t num_rows = call->linear->rows, panel_rows = call->product->panel_rows;
+    const int32_t num_panels = divide_up(num_rows, panel_rows);
     const int32_t wanted = num_panels / (member_pool_size(self) * TASKS_PER_MEMBER);
     const int32_t panels_per_task = wanted < 1 ? 1 : min_int(wanted, MAX_PANELS_PER_TASK);
     const int32_t tasks_per_block = divide_up(num_panels, panels_per_task);
@@ -75,5 +75,8 @@ void linear_phase(struct member *self, const struct linear_call *call) {
         int32_t end_panel = min_int(first_panel + panels_per_task, num_panels);
         for (int32_t panel = first_panel; panel < end_panel; panel++)
             multiply_panel(call, first_packed_row, end_packed_row, panel);
+        if (call->lora != NULL)
+            lora_expand(call->lora, task / tasks_per_block, first_panel * panel_rows,
+                        min_int(end_panel * panel_rows, num_rows), call->y, (size_t)num_rows);
     }
 }

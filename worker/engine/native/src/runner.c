@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "int8_panel.h"
 #include "linear.h"
+#include "lora.h"
 #include "pack.h"
 
 #define TASKS_PER_THREAD 2 /* minimum for the attention of a chunk */
@@ -19,9 +20,12 @@ struct slm_runner {
 
     /* The current step, prepared before the thread pool starts. */
     const int32_t *token_ids;
-    int32_t num_tokens;
+    int32_t num_tokens, max_tokens;
     int32_t *positions;           /* [max_tokens] */
     const int32_t **block_tables; /* [max_tokens] */
+    const struct slm_adapter **adapters; /* [max_tokens]: the tokens' adapters, NULL for the bare base */
+    struct row_groups all_groups, logit_groups; /* of all tokens, and of those that need logits */
+    char *is_grouped; /* [max_tokens]: used while tokens are grouped */
     int32_t *first_partials;      /* [max_tokens] */
     int32_t *num_partials;        /* [max_tokens] */
     int32_t *all_tokens;          /* [max_tokens]: 0, 1, 2, ... */
@@ -36,6 +40,8 @@ struct slm_runner {
     float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens that need logits */
     char *packed_rows;        /* [max_tokens]: packed rows, the inputs of the next linear layer */
     float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
+    float *shrunk;            /* [max_tokens][max_ranks]: the adapters' a . x */
+    int32_t max_ranks;
     struct partial *partials; /* [max_partials] */
     float *partial_sums;
     struct softmax_state *partial_states;
@@ -52,7 +58,18 @@ struct active_tokens {
     int32_t num;
     const int32_t *tokens; /* [num] */
     float *hidden;         /* [num][hidden_size] */
+    const struct row_groups *groups;
 };
+
+/* A matrix of the model, with its index in the adapters. */
+struct matrix {
+    const struct slm_linear *linear;
+    const struct product *product;
+    int32_t index;
+};
+
+/* The order of an adapter's matrices of a layer. */
+enum layer_matrix { QUERY_KEY_VALUE, ATTENTION_OUTPUT, MLP_INPUT, MLP_OUTPUT, LAYER_MATRICES };
 
 static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
 
@@ -90,8 +107,14 @@ static void embed_token(const struct slm_model *model, int32_t token_id, int32_t
 
 static void embed_phase(struct slm_runner *runner, struct member *self) {
     const size_t size = (size_t)runner->model.hidden_size;
-    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;)
-        embed_token(&runner->model, runner->token_ids[t], runner->positions[t], runner->hidden + (size_t)t * size);
+    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
+        const struct slm_adapter *adapter = runner->adapters[t];
+        float *hidden = runner->hidden + (size_t)t * size;
+        embed_token(&runner->model, runner->token_ids[t], runner->positions[t], hidden);
+        if (adapter == NULL) continue;
+        lora_embed(runner->kernels, adapter->format, &adapter->embedding, runner->token_ids[t], hidden);
+        lora_embed(runner->kernels, adapter->format, &adapter->position_embedding, runner->positions[t], hidden);
+    }
 }
 
 static void apply_norm(const struct slm_runner *runner, const struct slm_norm *norm, const float *x, float *out) {
@@ -107,25 +130,51 @@ static void encode(const struct slm_runner *runner, const struct product *produc
     product->encode(x, columns, runner->packed_rows + (size_t)packed_row * product->packed_row_size(columns));
 }
 
-/* packed rows = norm(hidden), encoded for a product */
+static struct lora_call lora_call(const struct slm_runner *runner, const struct active_tokens *active,
+                                  const struct matrix *matrix) {
+    return (struct lora_call){.kernels = runner->kernels,
+                              .groups = active->groups,
+                              .matrix = matrix->index,
+                              .shrunk = runner->shrunk,
+                              .stride = (size_t)runner->max_ranks};
+}
+
+/* packed rows = x[group->num_rows][columns], the inputs of a matrix; also multiplies them with the adapter's a. */
+static void store_inputs(const struct slm_runner *runner, const struct matrix *matrix,
+                         const struct active_tokens *active, const struct row_group *group, const float *x) {
+    const struct lora_call call = lora_call(runner, active, matrix);
+    const int32_t columns = matrix->linear->columns;
+    for (int32_t r = 0; r < group->num_rows; r++)
+        encode(runner, matrix->product, x + r * columns, columns, active->groups->rows[group->first + r]);
+    lora_shrink(&call, group, x, columns);
+}
+
+/* inputs of a matrix = norm(hidden) */
 static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm,
-                       const struct product *product, const struct active_tokens *active, float *scratch) {
+                       const struct matrix *matrix, const struct active_tokens *active, float *scratch) {
     const int32_t size = runner->model.hidden_size;
-    for (int32_t i; (i = member_next_task(self, active->num)) >= 0;) {
-        apply_norm(runner, norm, active->hidden + (size_t)i * (size_t)size, scratch);
-        encode(runner, product, scratch, size, i);
+    for (int32_t g; (g = member_next_task(self, active->groups->num_groups)) >= 0;) {
+        const struct row_group *group = &active->groups->groups[g];
+        const int32_t *rows = active->groups->rows + group->first;
+        for (int32_t r = 0; r < group->num_rows; r++)
+            apply_norm(runner, norm, active->hidden + (size_t)rows[r] * (size_t)size, scratch + r * size);
+        store_inputs(runner, matrix, active, group, scratch);
     }
 }
 
-static void matrix_phase(struct slm_runner *runner, struct member *self, const struct product *product,
-                         const struct slm_linear *linear, int32_t num_packed_rows, float *y, int32_t adds) {
-    struct linear_call call = {.product = product,
+/* y (+)= matrix . inputs, with the adapters of the active tokens */
+static void matrix_phase(struct slm_runner *runner, struct member *self, const struct matrix *matrix,
+                         const struct active_tokens *active, float *y, int32_t adds) {
+    const struct lora_call lora = lora_call(runner, active, matrix);
+    const struct slm_linear *linear = matrix->linear;
+    struct linear_call call = {.product = matrix->product,
                                .linear = linear,
-                               .panel_size = panel_size(product, runner->model.precision, linear->columns),
+                               .panel_size = panel_size(matrix->product, runner->model.precision, linear->columns),
                                .packed_rows = runner->packed_rows,
-                               .num_packed_rows = num_packed_rows,
+                               .num_packed_rows = active->num,
                                .adds = adds,
-                               .y = y};
+                               .y = y,
+                               .lora = active->groups->has_adapters ? &lora : NULL};
     linear_phase(self, &call);
 }
 
@@ -170,70 +219,99 @@ static void attention_phase(struct slm_runner *runner, struct member *self, int3
     }
 }
 
-/* packed rows = attention, merged from its partial results; copies the residual streams of the active tokens */
-static void merge_phase(struct slm_runner *runner, struct member *self, const struct active_tokens *active,
-                        float *scratch) {
-    const int32_t columns = runner->model.num_heads * runner->model.head_size;
+/* inputs of a matrix = attention, merged from its partial results; copies the residual streams of the active tokens */
+static void merge_phase(struct slm_runner *runner, struct member *self, const struct matrix *matrix,
+                        const struct active_tokens *active, float *scratch) {
     const size_t size = (size_t)runner->model.hidden_size;
-    for (int32_t i; (i = member_next_task(self, active->num)) >= 0;) {
-        const int32_t t = active->tokens[i];
-        attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
-                         scratch);
-        encode(runner, runner->product, scratch, columns, i);
-        if (active->hidden != runner->hidden)
-            memcpy(active->hidden + (size_t)i * size, runner->hidden + (size_t)t * size, size * sizeof(float));
+    for (int32_t g; (g = member_next_task(self, active->groups->num_groups)) >= 0;) {
+        const struct row_group *group = &active->groups->groups[g];
+        const int32_t *rows = active->groups->rows + group->first;
+        for (int32_t r = 0; r < group->num_rows; r++) {
+            const int32_t t = active->tokens[rows[r]];
+            attention_finish(&runner->attention, runner->partials + runner->first_partials[t],
+                             runner->num_partials[t], scratch + r * matrix->linear->columns);
+            if (active->hidden != runner->hidden)
+                memcpy(active->hidden + (size_t)rows[r] * size, runner->hidden + (size_t)t * size,
+                       size * sizeof(float));
+        }
+        store_inputs(runner, matrix, active, group, scratch);
     }
 }
 
-/* packed rows = activation(wide) */
-static void activation_phase(struct slm_runner *runner, struct member *self, int32_t num_packed_rows, float *scratch) {
-    const struct slm_model *model = &runner->model;
-    const int32_t size = model->intermediate_size;
-    for (int32_t i; (i = member_next_task(self, num_packed_rows)) >= 0;) {
-        const float *x = runner->wide + (size_t)i * (size_t)mlp_columns(model);
-        if (model->mlp_kind == SLM_SWIGLU)
-            runner->kernels->swiglu(x, x + size, size, scratch);
-        else
-            runner->kernels->gelu_tanh(x, size, scratch);
-        encode(runner, runner->product, scratch, size, i);
+static void activate(const struct slm_runner *runner, const float *x, float *out) {
+    const int32_t size = runner->model.intermediate_size;
+    if (runner->model.mlp_kind == SLM_SWIGLU)
+        runner->kernels->swiglu(x, x + size, size, out);
+    else
+        runner->kernels->gelu_tanh(x, size, out);
+}
+
+/* inputs of a matrix = activation(wide) */
+static void activation_phase(struct slm_runner *runner, struct member *self, const struct matrix *matrix,
+                             const struct active_tokens *active, float *scratch) {
+    const size_t columns = (size_t)mlp_columns(&runner->model);
+    for (int32_t g; (g = member_next_task(self, active->groups->num_groups)) >= 0;) {
+        const struct row_group *group = &active->groups->groups[g];
+        const int32_t *rows = active->groups->rows + group->first;
+        for (int32_t r = 0; r < group->num_rows; r++)
+            activate(runner, runner->wide + (size_t)rows[r] * columns, scratch + r * matrix->linear->columns);
+        store_inputs(runner, matrix, active, group, scratch);
     }
 }
 
 static struct active_tokens all_tokens(const struct slm_runner *runner) {
-    return (struct active_tokens){.num = runner->num_tokens, .tokens = runner->all_tokens, .hidden = runner->hidden};
+    return (struct active_tokens){.num = runner->num_tokens,
+                                  .tokens = runner->all_tokens,
+                                  .hidden = runner->hidden,
+                                  .groups = &runner->all_groups};
 }
 
 static struct active_tokens logit_tokens(const struct slm_runner *runner) {
-    return (struct active_tokens){
-        .num = runner->num_logits, .tokens = runner->logit_tokens, .hidden = runner->logit_hidden};
+    return (struct active_tokens){.num = runner->num_logits,
+                                  .tokens = runner->logit_tokens,
+                                  .hidden = runner->logit_hidden,
+                                  .groups = &runner->logit_groups};
+}
+
+static struct matrix layer_matrix(const struct slm_runner *runner, const struct slm_linear *linear,
+                                  int32_t layer_index, enum layer_matrix index) {
+    return (struct matrix){
+        .linear = linear, .product = runner->product, .index = layer_index * LAYER_MATRICES + (int32_t)index};
 }
 
 /* The last layer computes keys and values of all tokens, but the rest only for tokens that need logits. */
 static void layer_phases(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
     const struct slm_layer *layer = &runner->model.layers[layer_index];
-    const struct product *product = runner->product;
     const int32_t is_last = layer_index == runner->model.num_layers - 1;
     const struct active_tokens all = all_tokens(runner), active = is_last ? logit_tokens(runner) : all;
-    norm_phase(runner, self, &layer->attention_norm, product, &all, scratch);
-    matrix_phase(runner, self, product, &layer->query_key_value, all.num, runner->wide, 0);
+    const struct matrix query_key_value = layer_matrix(runner, &layer->query_key_value, layer_index, QUERY_KEY_VALUE);
+    const struct matrix attention_output =
+        layer_matrix(runner, &layer->attention_output, layer_index, ATTENTION_OUTPUT);
+    const struct matrix mlp_input = layer_matrix(runner, &layer->mlp_input, layer_index, MLP_INPUT);
+    const struct matrix mlp_output = layer_matrix(runner, &layer->mlp_output, layer_index, MLP_OUTPUT);
+    norm_phase(runner, self, &layer->attention_norm, &query_key_value, &all, scratch);
+    matrix_phase(runner, self, &query_key_value, &all, runner->wide, 0);
     cache_phase(runner, self, layer, layer_index);
     attention_phase(runner, self, layer_index, is_last, scratch);
-    merge_phase(runner, self, &active, scratch);
-    matrix_phase(runner, self, product, &layer->attention_output, active.num, active.hidden, 1);
-    norm_phase(runner, self, &layer->mlp_norm, product, &active, scratch);
-    matrix_phase(runner, self, product, &layer->mlp_input, active.num, runner->wide, 0);
-    activation_phase(runner, self, active.num, scratch);
-    matrix_phase(runner, self, product, &layer->mlp_output, active.num, active.hidden, 1);
+    merge_phase(runner, self, &attention_output, &active, scratch);
+    matrix_phase(runner, self, &attention_output, &active, active.hidden, 1);
+    norm_phase(runner, self, &layer->mlp_norm, &mlp_input, &active, scratch);
+    matrix_phase(runner, self, &mlp_input, &active, runner->wide, 0);
+    activation_phase(runner, self, &mlp_output, &active, scratch);
+    matrix_phase(runner, self, &mlp_output, &active, active.hidden, 1);
 }
 
 static void run_step(void *context, struct member *self) {
     struct slm_runner *runner = context;
     void *scratch = runner->scratch + (size_t)member_index(self) * runner->scratch_size;
     const struct active_tokens active = logit_tokens(runner);
+    const struct matrix head = {.linear = &runner->model.head,
+                                .product = runner->head_product,
+                                .index = runner->model.num_layers * LAYER_MATRICES};
     embed_phase(runner, self);
     for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, self, i, scratch);
-    norm_phase(runner, self, &runner->model.final_norm, runner->head_product, &active, scratch);
-    matrix_phase(runner, self, runner->head_product, &runner->model.head, active.num, runner->logits, 0);
+    norm_phase(runner, self, &runner->model.final_norm, &head, &active, scratch);
+    matrix_phase(runner, self, &head, &active, runner->logits, 0);
 }
 
 /* Preparation of a step. */
@@ -286,6 +364,7 @@ static int32_t add_row(struct slm_runner *runner, const struct slm_row *row, int
     for (int32_t t = 0; t < row->num_tokens; t++) {
         runner->positions[first_token + t] = row->start + t;
         runner->block_tables[first_token + t] = row->block_table;
+        runner->adapters[first_token + t] = row->adapter;
         runner->first_partials[first_token + t] = partial;
         partial += runner->num_partials[first_token + t];
     }
@@ -294,12 +373,21 @@ static int32_t add_row(struct slm_runner *runner, const struct slm_row *row, int
     return partial;
 }
 
+/* Group rows so that all threads have groups. */
+static void group(struct slm_runner *runner, struct row_groups *groups, const int32_t *tokens, int32_t num_rows) {
+    const int32_t wanted = num_rows / (TASKS_PER_THREAD * thread_pool_size(runner->pool));
+    group_rows(groups, runner->adapters, tokens, num_rows, max_int(1, min_int(wanted, MAX_GROUP_ROWS)),
+               runner->is_grouped);
+}
+
 void slm_forward(struct slm_runner *runner, const struct slm_row *rows, int32_t num_rows, const int32_t *token_ids,
                  float *logits) {
     runner->token_ids = token_ids;
     runner->logits = logits;
     runner->num_tokens = runner->num_items = runner->num_logits = 0;
     for (int32_t i = 0, partial = 0; i < num_rows; i++) partial = add_row(runner, &rows[i], partial);
+    group(runner, &runner->all_groups, runner->all_tokens, runner->num_tokens);
+    group(runner, &runner->logit_groups, runner->logit_tokens, runner->num_logits);
     thread_pool_run(runner->pool, run_step, runner);
 }
 
@@ -309,13 +397,19 @@ static void run_linear(void *context, struct member *self) {
     const int32_t columns = call->linear->columns;
     for (int32_t r; (r = member_next_task(self, call->num_packed_rows)) >= 0;)
         encode(runner, runner->product, runner->linear_input + (size_t)r * (size_t)columns, columns, r);
-    matrix_phase(runner, self, runner->product, call->linear, call->num_packed_rows, call->y, 0);
+    linear_phase(self, call);
 }
 
 void slm_linear_forward(struct slm_runner *runner, const struct slm_linear *linear, const float *x, int32_t num_rows,
                         float *y) {
     runner->linear_input = x;
-    runner->linear_call = (struct linear_call){.linear = linear, .num_packed_rows = num_rows, .y = y};
+    runner->linear_call =
+        (struct linear_call){.product = runner->product,
+                             .linear = linear,
+                             .panel_size = panel_size(runner->product, runner->model.precision, linear->columns),
+                             .packed_rows = runner->packed_rows,
+                             .num_packed_rows = num_rows,
+                             .y = y};
     thread_pool_run(runner->pool, run_linear, runner);
 }
 
@@ -339,7 +433,7 @@ static size_t largest_packed_row(const struct slm_runner *runner) {
 static size_t scratch_size(const struct slm_runner *runner) {
     const struct slm_model *model = &runner->model;
     int32_t floats = max_int(model->num_heads * model->head_size, model->hidden_size);
-    size_t rows = (size_t)max_int(floats, model->intermediate_size) * sizeof(float);
+    size_t rows = MAX_GROUP_ROWS * (size_t)max_int(floats, model->intermediate_size) * sizeof(float);
     size_t tile = attention_scratch_size(&runner->attention);
     return ((rows > tile ? rows : tile) / PACKED_ROW_ALIGNMENT + 1) * PACKED_ROW_ALIGNMENT;
 }
@@ -350,16 +444,33 @@ static size_t count_partials(const struct slm_model *model, int32_t max_tokens, 
 }
 
 /* Returns 0 when there is no memory for it. */
+static int32_t allocate_groups(struct row_groups *groups, size_t max_tokens) {
+    groups->rows = allocate(max_tokens, sizeof *groups->rows);
+    groups->groups = allocate(max_tokens, sizeof *groups->groups);
+    groups->block_starts = allocate(max_tokens / PACKED_ROWS_PER_TASK + 2, sizeof *groups->block_starts);
+    return groups->rows && groups->groups && groups->block_starts;
+}
+
+static void free_groups(struct row_groups *groups) {
+    free(groups->rows);
+    free(groups->groups);
+    free(groups->block_starts);
+}
+
+/* Returns 0 when there is no memory for it. */
 static int32_t allocate_step(struct slm_runner *runner, size_t max_tokens, size_t max_partials) {
     runner->positions = allocate(max_tokens, sizeof *runner->positions);
     runner->block_tables = allocate(max_tokens, sizeof *runner->block_tables);
+    runner->adapters = allocate(max_tokens, sizeof *runner->adapters);
+    runner->is_grouped = allocate(max_tokens, sizeof *runner->is_grouped);
     runner->first_partials = allocate(max_tokens, sizeof *runner->first_partials);
     runner->num_partials = allocate(max_tokens, sizeof *runner->num_partials);
     runner->all_tokens = allocate(max_tokens, sizeof *runner->all_tokens);
     runner->logit_tokens = allocate(max_tokens, sizeof *runner->logit_tokens);
     runner->items = allocate(max_partials, sizeof *runner->items);
     if (!runner->positions || !runner->block_tables || !runner->first_partials || !runner->num_partials ||
-        !runner->all_tokens || !runner->logit_tokens || !runner->items)
+        !runner->all_tokens || !runner->logit_tokens || !runner->items || !runner->adapters || !runner->is_grouped ||
+        !allocate_groups(&runner->all_groups, max_tokens) || !allocate_groups(&runner->logit_groups, max_tokens))
         return 0;
     for (size_t t = 0; t < max_tokens; t++) runner->all_tokens[t] = (int32_t)t;
     return 1;
@@ -393,6 +504,7 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     struct slm_runner *runner = set == NULL ? NULL : calloc(1, sizeof *runner);
     if (runner == NULL) return NULL;
     runner->model = *model;
+    runner->max_tokens = max_tokens;
     runner->kernels = set;
     runner->product = model->precision == SLM_INT8 ? &set->int8 : &set->fp32;
     runner->head_product = model->precision == SLM_INT8 ? &set->int8_head : &set->fp32;
@@ -406,10 +518,24 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     return NULL;
 }
 
+int32_t slm_reserve_ranks(struct slm_runner *runner, int32_t max_ranks) {
+    if (max_ranks <= runner->max_ranks) return 1;
+    float *shrunk = allocate((size_t)runner->max_tokens * (size_t)max_ranks, sizeof *shrunk);
+    if (shrunk == NULL) return 0;
+    free(runner->shrunk);
+    runner->shrunk = shrunk;
+    runner->max_ranks = max_ranks;
+    return 1;
+}
+
 void slm_destroy(struct slm_runner *runner) {
     if (runner->pool != NULL) thread_pool_destroy(runner->pool);
     free(runner->positions);
     free(runner->block_tables);
+    free(runner->adapters);
+    free(runner->is_grouped);
+    free_groups(&runner->all_groups);
+    free_groups(&runner->logit_groups);
     free(runner->first_partials);
     free(runner->num_partials);
     free(runner->all_tokens);
@@ -419,6 +545,7 @@ void slm_destroy(struct slm_runner *runner) {
     free(runner->logit_hidden);
     free(runner->packed_rows);
     free(runner->wide);
+    free(runner->shrunk);
     free(runner->partials);
     free(runner->partial_sums);
     free(runner->partial_states);

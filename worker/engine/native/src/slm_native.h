@@ -4,7 +4,7 @@
  * function prints or aborts; functions that can fail return NULL or 0.
  *
  * The result for a token is bitwise the same for any batch and any chunks of its prefill: the order of all sums depends
- * only on the token's own position.
+ * only on the token's own position and adapter.
  */
 #ifndef SLM_NATIVE_H
 #define SLM_NATIVE_H
@@ -68,13 +68,55 @@ struct slm_model {
     const struct slm_layer *layers; /* [num_layers] */
 };
 
+/* LoRA adapters (Hu et al. 2021) add b . a . x to the result of a matrix. `a` and `b` are packed into panels of
+ * SLM_LORA_PANEL_ROWS of their rows, zero after the last one. A panel has pairs of columns. */
+#define SLM_LORA_PANEL_ROWS 16
+#define SLM_MAX_LORA_PARTS 3
+
+enum slm_lora_format {
+    SLM_LORA_FP32 = 0, /* a pair is float [2][SLM_LORA_PANEL_ROWS] */
+    SLM_LORA_BF16 = 1, /* a pair is upper halves of floats [SLM_LORA_PANEL_ROWS][2] */
+};
+
+/* One of the modules that form a matrix: y[first_row ...] += b . u[first_rank ...] with u = a . x. */
+struct slm_lora_part {
+    const void *b;      /* panels of [num_rows][rank] */
+    int32_t first_row;  /* multiple of SLM_LORA_PANEL_ROWS */
+    int32_t num_rows;   /* such a multiple, too, except at the end of the matrix */
+    int32_t first_rank; /* even */
+    int32_t rank;       /* even: an odd one is padded with zeros */
+};
+
+/* What an adapter adds to a matrix. */
+struct slm_lora {
+    const void *a;      /* num_panels panels of the ranks of all parts: [ranks][columns] */
+    int32_t num_panels; /* 0: the adapter does not change this matrix */
+    int32_t num_parts;
+    struct slm_lora_part parts[SLM_MAX_LORA_PARTS];
+};
+
+/* What an adapter adds to an embedding: b . a[:, token]. */
+struct slm_lora_embedding {
+    const float *columns; /* of a: [tokens or positions][part.rank], or NULL: the adapter does not change it */
+    struct slm_lora_part part;
+};
+
+struct slm_adapter {
+    int32_t format;    /* enum slm_lora_format, of all panels */
+    int32_t max_ranks; /* the largest num_panels * SLM_LORA_PANEL_ROWS */
+    struct slm_lora_embedding embedding, position_embedding;
+    /* Of each layer: query_key_value, attention_output, mlp_input, mlp_output; then of the head. */
+    const struct slm_lora *matrices; /* [4 * num_layers + 1] */
+};
+
 /* The tokens of one sequence in a step. */
 struct slm_row {
     int32_t num_tokens;
-    int32_t start;              /* position of the first token; earlier positions are in the cache */
-    int32_t num_logits;         /* how many of the last tokens get logits */
-    int32_t reserved;           /* 0 */
-    const int32_t *block_table; /* [(start + num_tokens) / SLM_BLOCK_TOKENS, rounded up]: blocks of the sequence */
+    int32_t start;                     /* position of the first token; earlier positions are in the cache */
+    int32_t num_logits;                /* how many of the last tokens get logits */
+    int32_t reserved;                  /* 0 */
+    const int32_t *block_table;        /* [(start + num_tokens) / SLM_BLOCK_TOKENS, rounded up]: blocks of the sequence */
+    const struct slm_adapter *adapter; /* NULL: the bare base */
 };
 
 struct slm_runner;
@@ -99,6 +141,9 @@ size_t slm_block_size(const struct slm_model *model, const char *kernels);
  * steps. Returns NULL if the kernel set is unknown or memory or threads are not available. */
 struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, void *cache, int32_t max_tokens,
                               int32_t max_rows, int32_t threads);
+
+/* Make room for steps with an adapter that has `max_ranks`. Not during a step. Returns 0 if there is no memory for it. */
+int32_t slm_reserve_ranks(struct slm_runner *runner, int32_t max_ranks);
 
 /* Compute one step. `token_ids` holds the tokens of all rows contiguously. `logits` is [sum of num_logits][vocab_size],
  * in the order of the tokens. */

@@ -18,6 +18,14 @@ static inline vec vec_load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_
 static inline void vec_store_half(uint16_t *p, vec v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+/* The first, or the second, bfloat16 of each pair as a float. */
+static inline vec vec_load_first(const void *pairs) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(pairs), 16));
+}
+static inline vec vec_load_second(const void *pairs) {
+    return _mm256_castsi256_ps(
+        _mm256_and_si256(_mm256_loadu_si256(pairs), _mm256_set1_epi32((int32_t)0xffff0000)));
+}
 static inline vec vec_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 
 /* value where x >= low, else 0. */

@@ -18,6 +18,13 @@ static inline vec vec_load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm2
 static inline void vec_store_half(uint16_t *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+/* The first, or the second, bfloat16 of each pair as a float. */
+static inline vec vec_load_first(const void *pairs) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(pairs), 16));
+}
+static inline vec vec_load_second(const void *pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32((int32_t)0xffff0000)));
+}
 static inline vec vec_abs(vec a) { return _mm512_abs_ps(a); }
 
 /* value where x >= low, else 0. */

@@ -10,6 +10,7 @@
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t vec_int __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vec_bits __attribute__((vector_size(4 * LANES)));
 
 static inline vec vec_load(const float *p) {
     vec v;
@@ -18,6 +19,19 @@ static inline vec vec_load(const float *p) {
 }
 
 static inline void vec_store(float *p, vec v) { memcpy(p, &v, sizeof v); }
+
+/* The first, or the second, bfloat16 of each pair as a float. */
+static inline vec vec_load_first(const void *pairs) {
+    vec_bits v;
+    memcpy(&v, pairs, sizeof v);
+    return (vec)(v << 16);
+}
+
+static inline vec vec_load_second(const void *pairs) {
+    vec_bits v;
+    memcpy(&v, pairs, sizeof v);
+    return (vec)(v & 0xffff0000);
+}
 
 static inline vec vec_set(float x) { return (vec){x, x, x, x}; }
 

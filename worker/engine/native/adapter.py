@@ -1,0 +1,196 @@
+"""Packs a LoRA adapter's matrices into the layout of the native code."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from worker.engine.lora import AdapterWeights, LoraMatrices
+from worker.engine.model_runner import UnsupportedAdapter
+from worker.engine.native.library import (
+    LORA_PANEL_ROWS,
+    MAX_LORA_PARTS,
+    LoraFormat,
+    NativeAdapter,
+    NativeLora,
+    NativeLoraEmbedding,
+    NativeLoraPart,
+)
+from worker.engine.native.memory import Memory
+
+HEAD = "lm_head"  # an adapter's name for the head, even if the head's weight is the embedding's
+ALIGNMENT = 64  # bytes, of each packed matrix
+
+_Key = tuple[str, str | int]  # which part of the adapter ("a", "b" or "columns"), and of which module or matrix
+
+
+@dataclass(frozen=True, slots=True)
+class BaseMatrix:
+    """A matrix of the base model: modules stacked by rows."""
+
+    columns: int
+    module_rows: Mapping[str, int]  # number of outputs of each module, in order
+
+
+@dataclass(frozen=True, slots=True)
+class BaseShapes:
+    """Everything in a base model that can be adapted."""
+
+    matrices: Sequence[BaseMatrix]  # in the order of `struct slm_adapter`
+    embedding: str
+    position_embedding: str | None
+    hidden_size: int
+    num_entries: Mapping[str, int]  # of each embedding: tokens, or positions in use
+
+
+class PackedAdapter:
+    """An adapter in the native layout: a `PreparedAdapter`.
+
+    Args:
+        weights: its matrices, which are copied.
+        base: shapes of the model that it adapts.
+        lora_format: number format of the packed matrices.
+
+    Raises:
+        UnsupportedAdapter: it adapts something that the native model does not have.
+        OSError: there is not enough memory.
+    """
+
+    def __init__(self, weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> None:
+        _check(weights, base)
+        tensors = dict(_pack(weights, base, lora_format))
+        self._memory = Memory(sum(map(_aligned_size, tensors.values())))
+        self._addresses = self._copy(tensors)
+        self._native = self._describe(weights, base, lora_format)
+        self.is_closed = False
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, in bytes."""
+        return self._memory.size
+
+    @property
+    def max_ranks(self) -> int:
+        """The argument for `slm_reserve_ranks`."""
+        ranks: int = self._native.max_ranks
+        return ranks
+
+    @property
+    def address(self) -> int:
+        """The address of its `struct slm_adapter`, valid until `close`."""
+        return ctypes.addressof(self._native)
+
+    def close(self) -> None:
+        """Free the memory. No step may use the adapter any more."""
+        if not self.is_closed:
+            self._memory.close()
+        self.is_closed = True
+
+    def _copy(self, tensors: Mapping[_Key, Tensor]) -> dict[_Key, int]:
+        """Copy the tensors into the memory and return their addresses."""
+        addresses: dict[_Key, int] = {}
+        address = self._memory.address
+        for key, tensor in tensors.items():
+            ctypes.memmove(address, tensor.data_ptr(), tensor.nbytes)
+            addresses[key] = address
+            address += _aligned_size(tensor)
+        return addresses
+
+    def _describe(self, weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> NativeAdapter:
+        loras = [self._lora(index, matrix, weights) for index, matrix in enumerate(base.matrices)]
+        return NativeAdapter(
+            format=lora_format,
+            max_ranks=LORA_PANEL_ROWS * max(lora.num_panels for lora in loras),
+            embedding=self._embedding(base.embedding, weights),
+            position_embedding=self._embedding(base.position_embedding, weights),
+            matrices=(NativeLora * len(loras))(*loras),
+        )
+
+    def _lora(self, index: int, matrix: BaseMatrix, weights: AdapterWeights) -> NativeLora:
+        parts: list[NativeLoraPart] = []
+        first_row = num_ranks = 0
+        for module, num_rows in matrix.module_rows.items():
+            if module in weights.modules:
+                parts.append(self._part(module, weights.modules[module], first_row, num_ranks))
+                num_ranks += parts[-1].rank
+            first_row += num_rows
+        return NativeLora(
+            a=self._addresses.get(("a", index)),
+            num_panels=-(-num_ranks // LORA_PANEL_ROWS),
+            num_parts=len(parts),
+            parts=(NativeLoraPart * MAX_LORA_PARTS)(*parts),
+        )
+
+    def _embedding(self, name: str | None, weights: AdapterWeights) -> NativeLoraEmbedding:
+        if name is None or name not in weights.embeddings:
+            return NativeLoraEmbedding()
+        part = self._part(name, weights.embeddings[name], first_row=0, first_rank=0)
+        return NativeLoraEmbedding(columns=self._addresses["columns", name], part=part)
+
+    def _part(self, module: str, matrices: LoraMatrices, first_row: int, first_rank: int) -> NativeLoraPart:
+        return NativeLoraPart(
+            b=self._addresses["b", module],
+            first_row=first_row,
+            num_rows=matrices.b.shape[0],
+            first_rank=first_rank,
+            rank=matrices.rank + matrices.rank % 2,
+        )
+
+
+def _check(weights: AdapterWeights, base: BaseShapes) -> None:
+    """Raise `UnsupportedAdapter` if the adapter does not fit the base."""
+    sizes = {module: (matrix.columns, rows) for matrix in base.matrices for module, rows in matrix.module_rows.items()}
+    for module, matrices in weights.modules.items():
+        _check_module(module, matrices.a.shape[1], matrices.b.shape[0], sizes.get(module))
+    for module, matrices in weights.embeddings.items():
+        num_entries = base.num_entries.get(module)
+        expected = None if num_entries is None else (num_entries, base.hidden_size)
+        entries = matrices.a[:, :num_entries].shape[1]  # a model may have more positions than are used
+        _check_module(module, entries, matrices.b.shape[0], expected)
+
+
+def _check_module(module: str, num_in: int, num_out: int, expected: tuple[int, int] | None) -> None:
+    if expected is None:
+        raise UnsupportedAdapter(f"The server's own kernels cannot adapt {module}.")
+    if (num_in, num_out) != expected:
+        raise UnsupportedAdapter(
+            f"The adapter's matrices of {module} map {num_in} to {num_out} numbers; "
+            f"the model's layer maps {expected[0]} to {expected[1]}."
+        )
+
+
+def _pack(weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> Iterator[tuple[_Key, Tensor]]:
+    """Yield the packed matrices in the order in which a step reads them."""
+    for name, matrices in weights.embeddings.items():
+        yield ("columns", name), _even_ranks(matrices.a[:, : base.num_entries[name]]).T.contiguous()
+        yield ("b", name), _panels(matrices.b, lora_format)
+    for index, matrix in enumerate(base.matrices):
+        adapted = {module: weights.modules[module] for module in matrix.module_rows if module in weights.modules}
+        if adapted:
+            a = torch.cat([_even_ranks(matrices.a) for matrices in adapted.values()])
+            yield ("a", index), _panels(a, lora_format)
+        for module, matrices in adapted.items():
+            yield ("b", module), _panels(matrices.b, lora_format)
+
+
+def _even_ranks(a: Tensor) -> Tensor:
+    """Add a row of zeros if there is an odd number of rows."""
+    return pad(a, (0, 0, 0, a.shape[0] % 2))
+
+
+def _panels(matrix: Tensor, lora_format: LoraFormat) -> Tensor:
+    """Return the panels of a matrix in the layout of `enum slm_lora_format`."""
+    padded = pad(matrix, (0, matrix.shape[1] % 2, 0, -matrix.shape[0] % LORA_PANEL_ROWS))
+    pairs = padded.view(-1, LORA_PANEL_ROWS, padded.shape[1] // 2, 2)
+    if lora_format == LoraFormat.BF16:
+        return pairs.bfloat16().permute(0, 2, 1, 3).contiguous()
+    return pairs.permute(0, 2, 3, 1).contiguous()
+
+
+def _aligned_size(tensor: Tensor) -> int:
+    return -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
