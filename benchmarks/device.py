@@ -50,7 +50,7 @@ class Chain:
 
     def __init__(self, runner: DeviceRunner, batch: int, context: int) -> None:
         self._runner = runner
-        self._sampler = Sampler(frozenset())
+        self._sampler = Sampler()
         self._sequences = [
             Sequence(str(index), [1], SamplingParams(seed=0, temperature=0.0, max_new_tokens=1 << 20))
             for index in range(batch)

@@ -99,6 +99,16 @@ def scripted(answers: dict[str, str], default: str | None = "?") -> Callable[[li
     return plan
 
 
+def saying(word: str) -> Callable[[list[int]], int]:
+    """A plan: answer with the word and the prompt."""
+
+    def plan(history: list[int]) -> int:
+        prompt = bytes(history[: history.index(ASSISTANT)]).decode()
+        return scripted({}, default=f"{word}: {prompt}")(history)
+
+    return plan
+
+
 def endless(text: str = "abc ") -> Callable[[list[int]], int]:
     """A plan: repeat the text until something else ends the sequence."""
 
@@ -153,7 +163,10 @@ class Gate:
 
 @dataclass
 class FakePreparedAdapter:
+    """An adapter that answers by its own plan, so that a mix-up is seen; without a plan, as the base model."""
+
     num_bytes: int
+    plan: Plan | None = None
     is_closed: bool = False
 
     def close(self) -> None:
@@ -195,13 +208,19 @@ class FakeRunner:
         self.events: list[str] = []  # "launch" for every forward, and "fetch" from a `FakeDeviceSampler`
         self.fail_with: Exception | None = None  # raised by the next forward
         self.is_closed = False
-        self.adapters = {BASE_ADAPTER}
         self._plan = plan
         self._step_delay_s = step_delay_s
         self._gate = gate
-        self._blocks: list[list[int]] = [[] for _ in range(self.num_blocks)]
+        self._plans = {BASE_ADAPTER: plan}  # by adapter
+        self._blocks: list[list[_Entry]] = [[] for _ in range(self.num_blocks)]
+        self._thread: int | None = None  # the engine's
+
+    @property
+    def adapters(self) -> set[str]:
+        return set(self._plans)
 
     def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
+        self._check_thread()
         if self._gate is not None:
             self._gate.pass_through()
         time.sleep(self._step_delay_s)
@@ -228,12 +247,14 @@ class FakeRunner:
         assert not prepared.is_closed, "it was closed"
         if adapter_id in self.adapters:
             raise ValueError(f"There is an adapter {adapter_id!r} already.")
-        self.adapters.add(adapter_id)
+        self._check_thread()
+        self._plans[adapter_id] = prepared.plan or self._plan
 
     def remove_adapter(self, adapter_id: str) -> None:
         if adapter_id == BASE_ADAPTER or adapter_id not in self.adapters:
             raise ValueError(f"There is no adapter {adapter_id!r}.")
-        self.adapters.remove(adapter_id)
+        self._check_thread()
+        del self._plans[adapter_id]
 
     def close(self) -> None:
         self.is_closed = True
@@ -245,12 +266,26 @@ class FakeRunner:
         for position, token_id in enumerate(row.token_ids, row.start):
             block = self._blocks[row.blocks[position // self.block_tokens]]
             assert position % self.block_tokens <= len(block), "the row does not continue its block"
-            block[position % self.block_tokens :] = [token_id]
-        history = [token_id for block in row.blocks for token_id in self._blocks[block]]
-        history = history[: row.start + len(row.token_ids)]
+            block[position % self.block_tokens :] = [_Entry(token_id, row.adapter)]
+        entries = [entry for block in row.blocks for entry in self._blocks[block]][: row.start + len(row.token_ids)]
+        assert {entry.adapter for entry in entries} == {row.adapter}, "the row reads another adapter's keys and values"
+        history = [entry.token_id for entry in entries]
         assert len(history) == row.start + len(row.token_ids), "the tokens before the row are missing"
         assert len(history) <= self.context_length, "the context is too short"
-        return [_logits(self._plan(history[: len(history) - num])) for num in reversed(range(row.num_logits))]
+        plan = self._plans[row.adapter]
+        return [_logits(plan(history[: len(history) - num])) for num in reversed(range(row.num_logits))]
+
+    def _check_thread(self) -> None:
+        """Only one thread may compute and change adapters."""
+        self._thread = self._thread or threading.get_ident()
+        assert self._thread == threading.get_ident(), "another thread than before"
+
+
+class _Entry(NamedTuple):
+    """The keys and values of a token."""
+
+    token_id: int
+    adapter: str
 
 
 def _with_token(row: Row, previous: Tensor | None) -> Row:
@@ -266,7 +301,6 @@ class FakeDeviceSampler(Sampler):
     """A `Sampler` that records when its tokens are fetched, and may fail at that moment."""
 
     def __init__(self, events: list[str]) -> None:
-        super().__init__(frozenset({EOS}))
         self.fail_with: Exception | None = None  # raised by the next fetch
         self._events = events
 
@@ -313,7 +347,7 @@ def fake_engine(
     runner = runner or FakeRunner(plan)
     return (OverlapEngine if runner.can_overlap else Engine)(
         runner,
-        sampler or Sampler(frozenset({tokenizer.eos_token_id})),
+        sampler or Sampler(),
         decoder=tokenizer,
         eos_token_ids=frozenset({tokenizer.eos_token_id}),
         deliver=deliver,

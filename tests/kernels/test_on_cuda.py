@@ -52,7 +52,7 @@ def nobody_waits() -> Iterator[None]:
 @pytest.mark.parametrize("kind", PARAMS)
 def test_steps_launched_without_waiting_give_the_same_results_as_one_by_one(name: str, kind: str) -> None:
     model = make_model(name)
-    sampler = Sampler(frozenset({256}))
+    sampler = Sampler()
     texts = [[index + 1, 7, 9, 11, 13] for index in range(4)]
 
     def tokens(*, is_waiting: bool) -> list[Any]:
@@ -60,6 +60,8 @@ def test_steps_launched_without_waiting_give_the_same_results_as_one_by_one(name
         runner.warm_up()
         runner.copy_block(0, 1, 4)  # libraries load their kernels at the first call
         sequences = [Sequence(str(index), texts[index], params) for index, params in enumerate(PARAMS[kind])]
+        for sequence in sequences:
+            sequence.eos_token_ids = frozenset({256})
         samples = [sampler.start(runner.forward([row(5 - index, texts[index]) for index in range(4)]), sequences)]
         samples[0].fetch()
 

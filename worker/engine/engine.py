@@ -9,17 +9,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
 from worker.engine.kv_cache.manager import KVCacheManager
-from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, Row
+from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, PreparedAdapter, Row
 from worker.engine.output.detokenizer import TokenDecoder
 from worker.engine.output.stopping import StopCriteria
 from worker.engine.output.stream import OutputStream
 from worker.engine.patience import Patience
 from worker.engine.scheduler import ScheduledBatch, Scheduler
-from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput, SequenceStatus
+from worker.engine.sequence import (
+    BASE_ADAPTER,
+    FinishReason,
+    SampledToken,
+    Sequence,
+    SequenceOutput,
+    SequenceStatus,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +36,7 @@ logger = logging.getLogger(__name__)
 Deliver = Callable[[list[SequenceOutput]], None]
 Sample = SampledToken | SLMError  # a token, or the error that ends its sequence
 NextTokens = tuple[Sequence, list[Sample]]
+T = TypeVar("T")
 
 
 class TokenSampler(Protocol):
@@ -39,18 +47,25 @@ class TokenSampler(Protocol):
         ...
 
 
+class _Answers(NamedTuple):
+    """How the tokens of a model or adapter become an answer: their text, and the tokens that end it."""
+
+    decoder: TokenDecoder
+    eos_token_ids: frozenset[int]
+
+
 class Engine:
     """Runs sequences in one continuous batch.
 
-    `submit`, `cancel`, `release`, `abort_all` and the counts may be called by any thread. They queue a request that the
-    engine thread executes at the next step boundary, so that nothing changes during a forward. All forwards run on the
-    engine thread, because CUDA graphs and the runner's cache belong to it.
+    `submit`, `cancel`, `release`, `abort_all`, `add_adapter`, `remove_adapter` and the counts may be called by any
+    thread. They queue a request that the engine thread executes at the next step boundary, so that nothing changes
+    during a forward. All forwards run on the engine thread, because CUDA graphs and the runner's cache belong to it.
 
     Args:
         runner: the model.
         sampler: chooses tokens from the runner's logits.
-        decoder: converts tokens to text.
-        eos_token_ids: tokens that end an answer.
+        decoder: converts tokens of the base model to text.
+        eos_token_ids: tokens that end an answer of the base model.
         deliver: called once per step, by the engine thread, with all outputs of the step; must not block or raise.
         on_fatal: called once, by the engine thread, if the device has failed or the engine itself is broken. Its
             sequences get no final output: replace the process, and let another engine continue them from their
@@ -71,8 +86,7 @@ class Engine:
     ) -> None:
         self._runner = runner
         self._sampler = sampler
-        self._decoder = decoder
-        self._criteria = StopCriteria(eos_token_ids, runner.context_length)
+        self._criteria = StopCriteria(runner.context_length)
         self._deliver = deliver
         self._on_fatal = on_fatal
         self._scheduler = Scheduler(
@@ -83,6 +97,7 @@ class Engine:
             short_prompt=runner.short_prompt,
             max_draft_tokens=runner.max_draft_tokens,
         )
+        self._answers = {BASE_ADAPTER: _Answers(decoder, eos_token_ids)}  # by adapter; only the engine thread writes it
         # Used only by the engine thread:
         self._streams: dict[str, OutputStream] = {}  # of the admitted sequences, by id
         self._outputs: list[SequenceOutput] = []  # of the current step
@@ -152,14 +167,14 @@ class Engine:
         Raises:
             PromptTooLong: the prompt and one token of an answer do not fit the context.
             InvalidRequest: the prompt has no token, or it or the sampling parameters have one that the model lacks.
-            AdapterNotFound: the runner has no adapter of that name.
+            AdapterNotFound: its adapter was not added.
             InternalError: a token of the answer is not in the model's vocabulary.
         """
         if sequence.num_prompt_tokens == 0:
             raise InvalidRequest("The prompt has no token.", param="prompt")
         self.check_length(sequence.num_prompt_tokens, is_exact=True)
         sequence.check_tokens(self._runner.vocab_size)
-        if sequence.adapter not in self._runner.adapters:
+        if sequence.adapter not in self._answers:
             raise AdapterNotFound(f"No adapter {sequence.adapter!r} is loaded.", param="adapter")
 
     def check_length(self, num_prompt_tokens: int, *, is_exact: bool = False) -> None:
@@ -187,7 +202,9 @@ class Engine:
             Conflict: the engine is stopping or has stopped.
         """
         self.check(sequence)
-        stream = OutputStream(sequence, self._decoder, self._criteria)
+        answers = self._answers[sequence.adapter]
+        sequence.eos_token_ids = answers.eos_token_ids
+        stream = OutputStream(sequence, answers.decoder, self._criteria)
         with self._changed:
             if sequence.sequence_id in self._ids:
                 raise InternalError(f"Sequence {sequence.sequence_id} is already in the engine.")
@@ -212,11 +229,40 @@ class Engine:
             The ids of the removed sequences: all their outputs have been delivered. The others have ended, with a
             final output that may be delivered with this step.
         """
-        released: Future[frozenset[str]] = Future()
-        self._request(partial(self._release, list(sequence_ids), released))
-        with self._changed:
-            self._changed.wait_for(lambda: released.done() or self._is_closed)
+        released = self._at_boundary(partial(self._release, list(sequence_ids)))
         return released.result() if released.done() else frozenset()
+
+    def add_adapter(
+        self, adapter_id: str, prepared: PreparedAdapter, *, decoder: TokenDecoder, eos_token_ids: frozenset[int]
+    ) -> None:
+        """Let sequences use an adapter.
+
+        Blocks until the next step boundary; must not be called from `deliver`. If it fails, the adapter is still the
+        caller's to close.
+
+        Args:
+            adapter_id: identifies its content, since cached keys and values are shared by this id.
+            prepared: the adapter, prepared by the runner.
+            decoder: converts the adapter's tokens to text.
+            eos_token_ids: tokens that end the adapter's answers.
+
+        Raises:
+            Conflict: the engine is stopping or has stopped.
+            ValueError, OutOfMemoryError: as `ModelRunner.add_adapter`.
+        """
+        answers = _Answers(decoder, eos_token_ids)
+        added = self._at_boundary(partial(self._add_adapter, adapter_id, prepared, answers))
+        if not added.done():
+            raise Conflict("The model is being unloaded.")
+        if (error := added.result()) is not None:
+            raise error
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        """Remove an adapter that no sequence uses, at the next step boundary.
+
+        What the cache keeps of its sequences remains valid: the id stands for the same content for ever.
+        """
+        self._request(partial(self._remove_adapter, adapter_id))
 
     def step(self) -> None:
         """Schedule, compute, sample, update: one token for each sequence that has finished its prefill."""
@@ -350,6 +396,19 @@ class Engine:
                 self._changed.notify_all()
             return not self._is_stopping
 
+    def _at_boundary(self, action: Callable[[], T]) -> Future[T]:
+        """Execute an action at the next step boundary, and wait for it; it is not done if the engine has stopped."""
+        future: Future[T] = Future()
+        self._request(lambda: self._fulfil(future, action()))
+        with self._changed:
+            self._changed.wait_for(lambda: future.done() or self._is_closed)
+        return future
+
+    def _fulfil(self, future: Future[T], result: T) -> None:
+        future.set_result(result)
+        with self._changed:
+            self._changed.notify_all()
+
     def _apply_requests(self) -> None:
         with self._changed:
             requests, self._requests = self._requests, []
@@ -369,13 +428,26 @@ class Engine:
         for stream in list(self._streams.values()):
             self._finish(stream, FinishReason.ERROR, error)
 
-    def _release(self, sequence_ids: list[str], released: Future[frozenset[str]]) -> None:
+    def _release(self, sequence_ids: list[str]) -> frozenset[str]:
         streams = [self._streams[name] for name in sequence_ids if name in self._streams]
         for stream in streams:
             self._forget(stream.sequence, SequenceStatus.WAITING)
-        released.set_result(frozenset(stream.sequence.sequence_id for stream in streams))
-        with self._changed:
-            self._changed.notify_all()
+        return frozenset(stream.sequence.sequence_id for stream in streams)
+
+    def _add_adapter(self, adapter_id: str, prepared: PreparedAdapter, answers: _Answers) -> Exception | None:
+        """Return the error if it cannot be added, because that concerns no sequence."""
+        try:
+            self._runner.add_adapter(adapter_id, prepared)
+        except DeviceLostError:
+            raise
+        except Exception as error:
+            return error
+        self._answers[adapter_id] = answers
+        return None
+
+    def _remove_adapter(self, adapter_id: str) -> None:
+        self._runner.remove_adapter(adapter_id)
+        del self._answers[adapter_id]
 
     # The engine thread.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -117,7 +116,7 @@ class OverlapEngine(Engine):
         super()._forget(sequence, status, is_sound=is_sound)
         sequence.num_pending, sequence.is_ending = 0, False
 
-    # Requests that remove sequences first wait for the step in flight.
+    # Requests that remove something first wait for the step in flight.
 
     def _cancel(self, sequence_id: str) -> None:
         self._settle()
@@ -127,9 +126,13 @@ class OverlapEngine(Engine):
         self._settle()
         super()._abort_all(error)
 
-    def _release(self, sequence_ids: list[str], released: Future[frozenset[str]]) -> None:
+    def _release(self, sequence_ids: list[str]) -> frozenset[str]:
         self._settle()
-        super()._release(sequence_ids, released)
+        return super()._release(sequence_ids)
+
+    def _remove_adapter(self, adapter_id: str) -> None:
+        self._settle()  # a superfluous row of its last sequence may be in flight
+        super()._remove_adapter(adapter_id)
 
 
 def _fetch(launch: _Launch) -> list[Sample]:

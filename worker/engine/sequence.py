@@ -14,7 +14,7 @@ from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.kv_cache.prefix_tree import PrefixNode
 from worker.engine.prompt_lookup import PromptLookup
 
-BASE_ADAPTER = "base"
+BASE_ADAPTER = "base"  # the bare base model; other adapters have the hash of their files as id
 
 
 class SequenceStatus(Enum):
@@ -75,7 +75,7 @@ class Sequence:
     sequence_id: str
     prompt_ids: list[int]
     params: SamplingParams
-    adapter: str = BASE_ADAPTER
+    adapter: str = BASE_ADAPTER  # its id
     output_ids: list[int] = field(default_factory=list)
     emitted_text: str = ""
     constraint: TokenConstraint | None = None  # in its initial state, even if there are committed tokens
@@ -87,6 +87,7 @@ class Sequence:
     source: int = field(default=0, init=False)  # index of the newest pending token in its step's samples
     is_ending: bool = field(default=False, init=False)  # the newest pending token is the last one that fits
     is_undecided: bool = field(default=False, init=False)  # its constraint has not yet computed the allowed tokens
+    eos_token_ids: frozenset[int] = field(default=frozenset(), init=False)  # set by the engine: those of its adapter
 
     history: TokenHistory = field(default_factory=TokenHistory, init=False)  # updated when penalties need it
     lookup: PromptLookup = field(default_factory=PromptLookup, init=False)  # updated when draft tokens need it

@@ -109,7 +109,7 @@ class EngineModel:
         engine_type = OverlapEngine if self._runner.can_overlap else Engine
         self._engine = engine_type(
             self._runner,
-            Sampler(self.eos_token_ids),
+            Sampler(),
             decoder=decoder,
             eos_token_ids=self.eos_token_ids,
             deliver=deliver,

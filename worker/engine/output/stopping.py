@@ -7,25 +7,24 @@ from dataclasses import dataclass
 from worker.engine.sequence import FinishReason, Sequence
 
 
-def end_token_ids(sequence: Sequence, eos_token_ids: frozenset[int]) -> frozenset[int]:
+def end_token_ids(sequence: Sequence) -> frozenset[int]:
     """Return the tokens that end the sequence's answer.
 
     With a constraint `ignore_eos` has no effect, because an answer that the constraint ends is complete.
     """
     ignores_eos = sequence.params.ignore_eos and sequence.constraint is None
-    return frozenset(sequence.params.stop_token_ids) | (frozenset() if ignores_eos else eos_token_ids)
+    return frozenset(sequence.params.stop_token_ids) | (frozenset() if ignores_eos else sequence.eos_token_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class StopCriteria:
-    """The stop rules that all sequences of a model share."""
+    """The stop rules of a model's sequences."""
 
-    eos_token_ids: frozenset[int]
     context_length: int
 
     def is_end(self, sequence: Sequence, token_id: int) -> bool:
         """Return whether the token ends the answer; its text is never shown."""
-        return token_id in end_token_ids(sequence, self.eos_token_ids)
+        return token_id in end_token_ids(sequence)
 
     def is_full(self, sequence: Sequence, *, num_more: int = 0) -> bool:
         """Return whether the sequence is full after `num_more` more tokens."""

@@ -47,14 +47,14 @@ def needs_processor(sequence: Sequence) -> bool:
     )
 
 
-def processor_for(sequence: Sequence, eos_token_ids: frozenset[int], vocab_size: int) -> LogitsProcessor:
+def processor_for(sequence: Sequence, vocab_size: int) -> LogitsProcessor:
     """Return the changes for the sequence's next token."""
     params = sequence.params
     seen_ids, reductions = _penalties(sequence) if params.is_penalised else (np.empty(0, np.int64), np.empty(0))
     forbidden_ids: list[int] = []
     if sequence.next_index < params.min_new_tokens:
         # A tokenizer may have end tokens that its model does not have.
-        forbidden_ids = sorted(end_id for end_id in end_token_ids(sequence, eos_token_ids) if end_id < vocab_size)
+        forbidden_ids = sorted(end_id for end_id in end_token_ids(sequence) if end_id < vocab_size)
     mask = None
     if sequence.constraint is not None:
         mask = _mask(sequence.constraint, vocab_size)

@@ -36,14 +36,7 @@ _MOST_PROBABLE = _Plan(processor=None, sampling=None, num_logprobs=None)
 
 
 class Sampler:
-    """Chooses each row's token by its sequence's settings: greedy or sampled, after `logits_processors`.
-
-    Args:
-        eos_token_ids: the tokens that are forbidden before `min_new_tokens`.
-    """
-
-    def __init__(self, eos_token_ids: frozenset[int]) -> None:
-        self._eos_token_ids = eos_token_ids
+    """Chooses each row's token by its sequence's settings: greedy or sampled, after `logits_processors`."""
 
     def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
         """Choose the next token of every sequence.
@@ -80,9 +73,7 @@ class Sampler:
         """Read one sequence's settings. An error in them ends only this sequence."""
         try:
             return _Plan(
-                processor=processor_for(sequence, self._eos_token_ids, vocab_size)
-                if needs_processor(sequence)
-                else None,
+                processor=processor_for(sequence, vocab_size) if needs_processor(sequence) else None,
                 sampling=None if sequence.params.is_greedy else _random_sampling(sequence),
                 num_logprobs=sequence.params.logprobs,
             )

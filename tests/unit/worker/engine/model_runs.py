@@ -24,7 +24,6 @@ class RecordingSampler(Sampler):
     """Keeps the logits from which each sequence's tokens were chosen."""
 
     def __init__(self) -> None:
-        super().__init__(frozenset({EOS}))
         self.logits: dict[str, list[Tensor]] = {}
 
     def start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:

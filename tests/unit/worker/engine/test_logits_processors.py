@@ -22,9 +22,15 @@ EOS = frozenset({7, 8})
 
 
 def make_sequence(
-    output_ids: list[int] | None = None, *, prompt_ids: list[int] | None = None, **params: Any
+    output_ids: list[int] | None = None,
+    *,
+    prompt_ids: list[int] | None = None,
+    eos_token_ids: frozenset[int] = EOS,
+    **params: Any,
 ) -> Sequence:
-    return Sequence("a", prompt_ids or [1, 2, 2, 3], SamplingParams(seed=0, **params), output_ids=output_ids or [])
+    sequence = Sequence("a", prompt_ids or [1, 2, 2, 3], SamplingParams(seed=0, **params), output_ids=output_ids or [])
+    sequence.eos_token_ids = eos_token_ids
+    return sequence
 
 
 def random_logits(num_rows: int = 1) -> Tensor:
@@ -33,7 +39,7 @@ def random_logits(num_rows: int = 1) -> Tensor:
 
 def edit(logits: Tensor, *sequences: Sequence) -> Tensor:
     """The logits as their sequences change them."""
-    edits = {row: processor_for(one, EOS, VOCAB_SIZE) for row, one in enumerate(sequences) if needs_processor(one)}
+    edits = {row: processor_for(one, VOCAB_SIZE) for row, one in enumerate(sequences) if needs_processor(one)}
     return apply_processors(logits, edits)
 
 
@@ -92,7 +98,7 @@ def test_an_end_token_that_ends_nothing_is_not_held_back() -> None:
 
 
 def test_an_end_token_that_the_model_does_not_have_needs_no_holding_back() -> None:
-    changes = processor_for(make_sequence(min_new_tokens=3), frozenset({7, VOCAB_SIZE}), VOCAB_SIZE)
+    changes = processor_for(make_sequence(min_new_tokens=3, eos_token_ids=frozenset({7, VOCAB_SIZE})), VOCAB_SIZE)
 
     assert (apply_processors(random_logits(), {0: changes}) == -torch.inf).nonzero().tolist() == [[0, 7]]
 

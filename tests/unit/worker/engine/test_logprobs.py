@@ -80,7 +80,7 @@ def test_sampling_settings_do_not_change_log_probabilities() -> None:
     logits = random_logits(1)
     plain = SamplingParams(seed=0, temperature=0.0, logprobs=3)
     changed = replace(plain, logit_bias={11: 100.0}, repetition_penalty=1.5, temperature=2.0, do_sample=True, top_k=2)
-    sampler = Sampler(frozenset())
+    sampler = Sampler()
 
     ((first,), (second,)) = (sampler.sample(logits, [make_sequence(params)]) for params in (plain, changed))
 

@@ -185,7 +185,9 @@ def test_sequences_removed_at_random_leave_nothing_behind(seed: int) -> None:
                 run.engine.cancel(rng.choice(names[: index + 1]))
             case 1:
                 result: Future[frozenset[str]] = Future()
-                run.engine._request(lambda result=result, name=name: run.engine._release([name], result))
+                run.engine._request(
+                    lambda result=result, name=name: run.engine._fulfil(result, run.engine._release([name]))
+                )
                 run.engine.step()
                 released |= result.result(timeout=0)
         for _ in range(rng.randint(0, 4)):
@@ -224,7 +226,7 @@ def test_a_released_sequence_has_all_its_tokens_delivered() -> None:
     delivered: list[int] = []
     result: Future[frozenset[str]] = Future()
     result.add_done_callback(lambda _: delivered.extend(run.outputs.token_ids("a")))
-    run.engine._request(lambda: run.engine._release(["a"], result))
+    run.engine._request(lambda: run.engine._fulfil(result, run.engine._release(["a"])))
     run.engine.step()
 
     assert delivered == sequence.output_ids == [*b"hello"]

@@ -18,7 +18,7 @@ from worker.engine.sequence import SampledToken, Sequence
 
 VOCAB_SIZE = 500
 EOS = 49
-SAMPLER = Sampler(frozenset({EOS}))
+SAMPLER = Sampler()
 GREEDY = SamplingParams(seed=0, temperature=0.0)
 VARIANTS = [
     GREEDY,
@@ -34,7 +34,9 @@ VARIANTS = [
 
 
 def make_sequence(params: SamplingParams, prompt_ids: list[int] | None = None, num_output_tokens: int = 0) -> Sequence:
-    return Sequence("a", prompt_ids or [1, 2, 3], params, output_ids=[4] * num_output_tokens)
+    sequence = Sequence("a", prompt_ids or [1, 2, 3], params, output_ids=[4] * num_output_tokens)
+    sequence.eos_token_ids = frozenset({EOS})
+    return sequence
 
 
 def random_logits(num_rows: int, seed: int = 0) -> Tensor:

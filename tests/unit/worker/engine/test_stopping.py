@@ -76,8 +76,9 @@ def test_without_stop_strings_nothing_is_held_back() -> None:
 )
 def test_an_end_token_stops_and_comes_before_the_length(output_ids: list[int], reason: FinishReason | None) -> None:
     sequence = Sequence("a", [5, 5, 5], SamplingParams(seed=0, max_new_tokens=4), output_ids=output_ids)
+    sequence.eos_token_ids = frozenset({9})
 
-    assert StopCriteria(frozenset({9}), context_length=100).check(sequence) is reason
+    assert StopCriteria(context_length=100).check(sequence) is reason
 
 
 @pytest.mark.parametrize(
@@ -90,27 +91,25 @@ def test_an_end_token_stops_and_comes_before_the_length(output_ids: list[int], r
     ],
 )
 def test_end_tokens_are_the_models_and_the_requests(params: SamplingParams, ends: set[int]) -> None:
-    criteria = StopCriteria(frozenset({8, 9}), context_length=100)
+    def ends_with(token: int) -> bool:
+        sequence = Sequence("a", [5], params, output_ids=[token])
+        sequence.eos_token_ids = frozenset({8, 9})
+        return StopCriteria(context_length=100).check(sequence) is FinishReason.STOP
 
-    found = {
-        token
-        for token in range(12)
-        if criteria.check(Sequence("a", [5], params, output_ids=[token])) is FinishReason.STOP
-    }
-
-    assert found == ends
+    assert {token for token in range(12) if ends_with(token)} == ends
 
 
 def test_a_constraint_ends_an_answer_even_if_end_tokens_are_ignored() -> None:
     sequence = Sequence("a", [5], SamplingParams(seed=0, ignore_eos=True), output_ids=[9])
     sequence.constraint = ScriptedConstraint()
+    sequence.eos_token_ids = frozenset({9})
 
-    assert StopCriteria(frozenset({9}), context_length=100).check(sequence) is FinishReason.STOP
+    assert StopCriteria(context_length=100).check(sequence) is FinishReason.STOP
 
 
 def test_the_end_of_the_context_ends_a_sequence() -> None:
     sequence = Sequence("a", [5, 5, 5], SamplingParams(seed=0), output_ids=[1, 2])
-    criteria = StopCriteria(frozenset(), context_length=6)
+    criteria = StopCriteria(context_length=6)
 
     assert criteria.check(sequence) is None
     sequence.output_ids.append(3)
