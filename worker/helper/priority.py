@@ -1,8 +1,10 @@
-"""Lowers the priority of processes that compete with the engine."""
+"""Lowers the priority of processes and threads that compete with the engine."""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +19,12 @@ def give_way(pid: int) -> None:
     for thread_id in _threads(pid):
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, thread_id, os.getpriority(os.PRIO_PROCESS, thread_id) + NICER)
+
+
+def give_way_in_this_thread() -> None:
+    """Lower the priority of the calling thread, where threads have their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICER)
 
 
 def _threads(pid: int) -> list[int]:

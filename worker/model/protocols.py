@@ -53,6 +53,20 @@ class Grammars(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class LoadedAdapter:
+    """An adapter in memory, or the bare base model, for the jobs that use it. `close` frees it after the last use.
+
+    `id`: the adapter of its sequences.
+    """
+
+    id: str
+    renderer: Renderer
+    grammars: Grammars
+    num_bytes: int
+    close: Callable[[], None]
+
+
 class ModelContent(NamedTuple):
     """Hashes of the files of a base model and of its adapter; None if there is no adapter."""
 
