@@ -23,14 +23,21 @@ class ConversationEncoder:
         tokenizer: a transformers tokenizer.
         template: Jinja text.
         render: a function like `render_chat`.
+        like: an encoder of the same tokenizer, to share memory with.
 
     Raises:
         TemplateError: the template fails on every conversation.
         UnspellableText, ValueError: the tokenizer cannot be used.
     """
 
-    def __init__(self, tokenizer: Any, template: str, render: RenderChat = render_chat) -> None:
-        self.texts = TextEncoder(tokenizer, template)
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str,
+        render: RenderChat = render_chat,
+        like: TextEncoder | None = None,
+    ) -> None:
+        self.texts = TextEncoder(tokenizer, template, like)
         self._template = ChatTemplate(template, _variables(tokenizer))
         self._render = render
         self._forms = content_forms(lambda messages: render(self._template, messages))

@@ -25,6 +25,7 @@ class TextEncoder:
     Args:
         tokenizer: a transformers tokenizer.
         template: the chat template with which the conversations are rendered.
+        like: an encoder of the same tokenizer with another template, to share memory with.
 
     Raises:
         TemplateError: `template` is not a valid template.
@@ -33,17 +34,18 @@ class TextEncoder:
 
     start_ids: list[int]
     """The tokens that the tokenizer adds before every text, such as a start token."""
+    encoding: Encoding
+    """Encodes texts in which the control tokens are known; `like` shares it if both have the same control tokens."""
 
-    def __init__(self, tokenizer: Any, template: str) -> None:
+    def __init__(self, tokenizer: Any, template: str, like: TextEncoder | None = None) -> None:
         self._control = ControlTokens.of(tokenizer, template)
-        make = _FastEncoding if getattr(tokenizer, "is_fast", False) else _SlowEncoding
-        self._encoding: _Encoding = make(tokenizer, self._control.names)
+        self.encoding = _encoding(tokenizer, self._control.names, like)
         self.start_ids = _start_ids(self.text_ids("a"), self.part_ids("a"))
 
     @property
     def state(self) -> str | None:
         """The tokenizer in the `tokenizers` library's JSON format; None for a tokenizer written in Python."""
-        return self._encoding.state
+        return self.encoding.state
 
     def text_ids(self, text: str, encode: Encode | None = None) -> list[int]:
         """Return the ids of a user's text, with the start and end tokens that the tokenizer adds to every text.
@@ -51,11 +53,11 @@ class TextEncoder:
         Raises:
             UnspellableText: the tokenizer has no tokens for it.
         """
-        return self._encoding.encode_whole(text, encode)
+        return self.encoding.encode_whole(text, encode)
 
     def part_ids(self, text: str) -> list[int]:
         """Return the ids of a user's text without start and end tokens. Raises like `text_ids`."""
-        return self._encoding.encode([Segment(text, is_control=False)], None)
+        return self.encoding.encode([Segment(text, is_control=False)], None)
 
     def mark(self, messages: list[Message]) -> MarkedMessages:
         """Mark the messages for rendering (`ControlTokens.mark`)."""
@@ -67,7 +69,7 @@ class TextEncoder:
 
     def segment_ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
         """Return the ids of the segments from `split`. Raises like `text_ids`."""
-        return self._encoding.encode(segments, encode)
+        return self.encoding.encode(segments, encode)
 
 
 def encode_with(tokenizer: Tokenizer, text: str, *, with_tokens_around: bool) -> list[int]:
@@ -86,13 +88,30 @@ def encode_with(tokenizer: Tokenizer, text: str, *, with_tokens_around: bool) ->
         raise UnspellableText(f"The model's tokenizer cannot encode this text: {err}") from err
 
 
-class _Encoding(Protocol):
+class Encoding(Protocol):
+    """A tokenizer that knows some control tokens; its methods are as those of `TextEncoder`."""
+
+    names: list[str]
+    """The names of the control tokens."""
+
     @property
-    def state(self) -> str | None: ...
+    def state(self) -> str | None:
+        """As `TextEncoder.state`."""
+        ...
 
-    def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]: ...
+    def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]:
+        """As `TextEncoder.segment_ids`."""
+        ...
 
-    def encode_whole(self, text: str, encode: Encode | None) -> list[int]: ...
+    def encode_whole(self, text: str, encode: Encode | None) -> list[int]:
+        """As `TextEncoder.text_ids`."""
+        ...
+
+
+def _encoding(tokenizer: Any, names: list[str], like: TextEncoder | None) -> Encoding:
+    if like is not None and like.encoding.names == names:
+        return like.encoding
+    return _FastEncoding(tokenizer, names) if getattr(tokenizer, "is_fast", False) else _SlowEncoding(tokenizer, names)
 
 
 class _FastEncoding:
@@ -103,6 +122,7 @@ class _FastEncoding:
     """
 
     def __init__(self, tokenizer: Any, names: list[str]) -> None:
+        self.names = names
         secret = secrets.token_hex(8)
         self._secret_names = {name: f"\ue000{secret}.{index}\ue001" for index, name in enumerate(names)}
         self._tokenizer = _renamed(tokenizer.backend_tokenizer, self._secret_names)
@@ -157,6 +177,7 @@ class _SlowEncoding:
     """Uses a tokenizer written in Python: encodes the text between the control tokens."""
 
     def __init__(self, tokenizer: Any, names: list[str]) -> None:
+        self.names = names
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # its methods are not guaranteed to be thread-safe
         self._ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}

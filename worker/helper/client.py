@@ -132,6 +132,12 @@ class Helper:
                 with suppress(OSError):  # it has died; the next one receives the value when it starts
                     send(self._process.link, {"configure": name, "value": value})
 
+    def forget(self, name: str) -> None:
+        """Drop a value that no later child needs."""
+        self.configure(name, None)
+        with self._lock:
+            self._configuration.pop(name, None)
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep the helper running for the duration of a `with` block. Raises `HelperClosed` if it was closed before."""

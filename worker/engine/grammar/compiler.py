@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import OrderedDict
 from concurrent.futures import Future
 from multiprocessing import Pipe
@@ -44,6 +45,7 @@ class GrammarCompiler:
         self._decoder = decoder
         self._vocab_size = vocab_size
         self._end_ids = sorted(token_id for token_id in eos_token_ids if token_id < vocab_size)
+        self._name = uuid.uuid4().hex  # of the vocabulary, in the helper
         self._vocabulary_lock = threading.Lock()
         self._is_vocabulary_sent = False
         self._lock = threading.Lock()
@@ -117,7 +119,7 @@ class GrammarCompiler:
             raise _unusable(grammar, "the model has no token to end an answer with")
         with self._helper.in_use():
             self._send_vocabulary()
-            child = self._helper.fork(GRAMMAR)
+            child = self._helper.fork(GRAMMAR + self._name)
             try:
                 send(child.link, grammar.to_dict())
                 reply: dict[str, Any] = child.receive(is_given_up)
@@ -131,9 +133,12 @@ class GrammarCompiler:
         return _Process(child)
 
     def close(self) -> None:
-        """Release the kept grammars. Answers in progress continue."""
+        """Release the kept grammars and the vocabulary. Answers in progress continue."""
         with self._lock:
             started, self._processes = self._processes, OrderedDict()
+        with self._vocabulary_lock:
+            if self._is_vocabulary_sent:
+                self._helper.forget(VOCABULARY + self._name)
         for future in started.values():
             if future.done() and future.exception() is None:
                 future.result().close()
@@ -141,7 +146,7 @@ class GrammarCompiler:
     def _send_vocabulary(self) -> None:
         with self._vocabulary_lock:
             if not self._is_vocabulary_sent:
-                self._helper.configure(VOCABULARY, self._vocabulary()._asdict())
+                self._helper.configure(VOCABULARY + self._name, self._vocabulary()._asdict())
                 self._is_vocabulary_sent = True
 
     def _vocabulary(self) -> Vocabulary:

@@ -27,7 +27,7 @@ from worker.helper.messages import receive, send
 
 STEP_WALL_S, STEP_CPU_S = 10.0, 0.2  # the worst step of a realistic grammar takes 0.02
 GRAMMAR = "grammar"  # the helper's service that follows a grammar, and what it is configured with
-VOCABULARY = "vocabulary"
+VOCABULARY = "vocabulary"  # both are followed by a name, because adapters may have their own vocabularies
 MAX_COMPILED = 48 * 2**20  # bytes; an object of 2,500 properties takes 30 MiB
 MAX_GROWTH = 64 * 2**20  # bytes, for all answers, in addition to the compiled grammar
 _ALLOCATOR = 128 * 2**20  # bytes of address space that the C library reserves for a thread

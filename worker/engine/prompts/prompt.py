@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message, render_chat
 from models.text.conversation import ConversationEncoder, text_of
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
-from models.text.text_encoder import Encode
+from models.text.text_encoder import Encode, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
 from worker.engine.prompts.token_length import TokenLength
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
@@ -38,6 +39,18 @@ class RenderedPrompt(NamedTuple):
     token_ids: list[int]
 
 
+class TokenizerParts(NamedTuple):
+    """The parts of a renderer that depend on its tokenizer, hardly on its template.
+
+    `name`: under which the helper knows the tokenizer of `texts`.
+    """
+
+    texts: TextEncoder
+    token_bytes: TokenBytes
+    length: TokenLength
+    name: str
+
+
 class PromptRenderer:
     """Renders all forms of prompts; conversations with one chat template. Thread-safe.
 
@@ -48,21 +61,27 @@ class PromptRenderer:
         tokenizer: the model's.
         adapter_dir: the adapter's folder, if there is an adapter.
         programs: runs the template, and encodes long texts; None for a trusted template and tokenizer.
+        like: the parts of a renderer with the same tokenizer, to share memory with; that renderer must live longer.
 
     Raises:
         jinja2.TemplateError, TakesTooMuch, UnspellableText, ValueError: template or tokenizer cannot be used.
     """
 
     def __init__(
-        self, tokenizer: Any, adapter_dir: Path | None = None, programs: UntrustedPrograms | None = None
+        self,
+        tokenizer: Any,
+        adapter_dir: Path | None = None,
+        programs: UntrustedPrograms | None = None,
+        like: TokenizerParts | None = None,
     ) -> None:
-        own = adapter_dir and read_chat_template(adapter_dir)
-        self.template: str = own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
+        self.template = chat_template(tokenizer, adapter_dir)
         self._tokenizer = tokenizer
         self._programs = programs
-        self._conversations = ConversationEncoder(tokenizer, self.template, partial(self._render_within, never))
-        self._token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), self._text)
-        self._length = TokenLength(tokenizer)
+        self._conversations = ConversationEncoder(
+            tokenizer, self.template, partial(self._render_within, never), like and like.texts
+        )
+        self.parts = _parts(tokenizer, self._conversations.texts, like)
+        self._is_shared = like is not None and self.parts.name == like.name
         self._is_fast = getattr(tokenizer, "is_fast", False)  # slow tokenizers encode here, in Python
 
     def render(
@@ -94,11 +113,16 @@ class PromptRenderer:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
-        return [self._token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
+        return [self.parts.token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
+
+    def close(self) -> None:
+        """Free what the helper keeps for it and no other renderer."""
+        if self._programs is not None and not self._is_shared:
+            self._programs.forget_tokenizer(self.parts.name)
 
     def _encode(self, text: str, is_given_up: IsGivenUp, check_length: CheckLength) -> list[int]:
         """Encode with the special tokens that the tokenizer adds around a text, such as a start token."""
-        check_length(self._length.min_tokens(text))
+        check_length(self.parts.length.min_tokens(text))
         try:
             return self._conversations.texts.text_ids(text, self._helper_encoding(text, is_given_up))
         except TakesTooMuch as error:
@@ -111,7 +135,7 @@ class PromptRenderer:
         texts, programs = self._conversations.texts, self._programs
         if programs is None or len(text) <= SHORT_TEXT or not self._is_fast:
             return None
-        return partial(programs.encode, lambda: texts.state, is_given_up=is_given_up)
+        return partial(programs.encode, self.parts.name, lambda: texts.state, is_given_up=is_given_up)
 
     def _decode(self, ids: Sequence[int]) -> str:
         size = len(self._tokenizer)
@@ -119,11 +143,7 @@ class PromptRenderer:
             raise InvalidRequest(
                 f"The prompt's token ids must be from 0 to {size - 1}; got {unknown[0]}.", param="prompt"
             )
-        return self._text(list(ids))
-
-    def _text(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        return text
+        return _decoded(self._tokenizer, list(ids))
 
     def _conversation(
         self, messages: list[Message], is_given_up: IsGivenUp, check_length: CheckLength
@@ -131,7 +151,7 @@ class PromptRenderer:
         try:
             segments = self._conversations.segments(messages, partial(self._render_within, is_given_up))
             text = text_of(segments)
-            check_length(self._length.min_tokens(text))
+            check_length(self.parts.length.min_tokens(text))
             return RenderedPrompt(text, self._conversations.ids(segments, self._helper_encoding(text, is_given_up)))
         except TakesTooMuch as error:
             raise InvalidRequest(f"The model cannot be used with these messages: {error}.", param="messages") from error
@@ -146,6 +166,24 @@ class PromptRenderer:
         if self._programs is None:
             return render_chat(template, messages)
         return self._programs.render_chat(template, messages, is_given_up)
+
+
+def _parts(tokenizer: Any, texts: TextEncoder, like: TokenizerParts | None) -> TokenizerParts:
+    if like is None:
+        token_bytes = TokenBytes(tokenizer, frozenset(tokenizer.all_special_ids), partial(_decoded, tokenizer))
+        return TokenizerParts(texts, token_bytes, TokenLength(tokenizer), uuid.uuid4().hex)
+    return like._replace(texts=texts, name=like.name if texts.encoding is like.texts.encoding else uuid.uuid4().hex)
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text
+
+
+def chat_template(tokenizer: Any, adapter_dir: Path | None) -> str:
+    """Return the template for conversations: the adapter's own, else the tokenizer's, else the one for training."""
+    own = adapter_dir and read_chat_template(adapter_dir)
+    return own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
 
 
 def read_chat_template(folder: Path) -> str | None:

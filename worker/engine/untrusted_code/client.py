@@ -33,8 +33,8 @@ class UntrustedPrograms:
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
         self._lock = threading.Lock()
+        self._tokenizers: set[str] = set()  # names of those that the helper has
         self._is_encoding = threading.Lock()  # one long text at a time, so that a core is left for the engine
-        self._is_tokenizer_sent = False
 
     def render_chat(self, template: ChatTemplate, messages: list[Message], is_given_up: IsGivenUp = never) -> str:
         """As `models.text.chat_template.render_chat`.
@@ -55,13 +55,20 @@ class UntrustedPrograms:
 
     def encode(
         self,
+        name: str,
         tokenizer: Callable[[], str | None],
         text: str,
         with_tokens_around: bool,
         *,
         is_given_up: IsGivenUp = never,
     ) -> list[int]:
-        """As `models.text.text_encoder.encode_with`; `tokenizer` must always return the same tokenizer.
+        """As `models.text.text_encoder.encode_with`.
+
+        Args:
+            name: the tokenizer's name; the helper keeps it under this name until `forget_tokenizer`.
+            tokenizer: returns the tokenizer, always the same for a name.
+            text, with_tokens_around: as in `encode_with`.
+            is_given_up: whether the result is no longer needed.
 
         Raises:
             UnspellableText: the tokenizer cannot encode the text.
@@ -69,10 +76,10 @@ class UntrustedPrograms:
             GivenUp: `is_given_up` became true first.
         """
         with self._lock:
-            if not self._is_tokenizer_sent:
-                self._helper.configure(TOKENIZER, tokenizer())
-                self._is_tokenizer_sent = True
-        args = {"text": text, "with_tokens_around": with_tokens_around}
+            if name not in self._tokenizers:
+                self._helper.configure(TOKENIZER + name, tokenizer())
+                self._tokenizers.add(name)
+        args = {"tokenizer": name, "text": text, "with_tokens_around": with_tokens_around}
         try:
             with holding(self._is_encoding, is_given_up):
                 reply: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
@@ -82,6 +89,13 @@ class UntrustedPrograms:
             raise UnspellableText(reply["refusal"])
         ids: list[int] = reply["ids"]
         return ids
+
+    def forget_tokenizer(self, name: str) -> None:
+        """Free a tokenizer that is no longer used."""
+        with self._lock:
+            if name in self._tokenizers:
+                self._tokenizers.remove(name)
+                self._helper.forget(TOKENIZER + name)
 
     def check_adapter(self, path: Path, base_name: str, shapes: Mapping[str, tuple[int, ...]]) -> AdapterInfo:
         """As `models.adapter.check.check_adapter`."""

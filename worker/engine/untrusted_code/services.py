@@ -21,32 +21,36 @@ RENDER_CHAT = "render_chat"
 CHECK_ADAPTER = "check_adapter"
 UNPACK_ADAPTER = "unpack_adapter"
 ENCODE = "encode"
-TOKENIZER = "tokenizer"
+TOKENIZER = "tokenizer"  # followed by a name, because adapters may have their own tokenizers
 
 
 class UntrustedServices:
     """Implements `helper.messages.Services`. Created in the helper process, never in the worker."""
 
-    _vocabulary: LLTokenizer
-    _tokenizer: Tokenizer
+    def __init__(self) -> None:
+        self._vocabularies: dict[str, LLTokenizer] = {}
+        self._tokenizers: dict[str, Tokenizer] = {}
 
     def configure(self, name: str, value: Any) -> None:
-        """Set the model's `VOCABULARY` or `TOKENIZER`, or import the modules for `PROGRAMS`.
+        """Set a `VOCABULARY` or `TOKENIZER` (None: drop it), or import the modules for `PROGRAMS`.
 
         Children inherit these imports, which take long.
         """
-        if name == VOCABULARY:
-            self._vocabulary = Vocabulary(**value).to_library()
-        elif name == TOKENIZER:
-            self._tokenizer = Tokenizer.from_str(value)
+        if value is None:
+            self._vocabularies.pop(name.removeprefix(VOCABULARY), None)
+            self._tokenizers.pop(name.removeprefix(TOKENIZER), None)
+        elif name.startswith(VOCABULARY):
+            self._vocabularies[name.removeprefix(VOCABULARY)] = Vocabulary(**value).to_library()
+        elif name.startswith(TOKENIZER):
+            self._tokenizers[name.removeprefix(TOKENIZER)] = Tokenizer.from_str(value)
         elif name == PROGRAMS:
             import_module("transformers.utils.chat_template_utils")
             import_module("models.adapter.check")
 
     def serve(self, service: str, link: Connection) -> None:
         """Run as a child for that service."""
-        if service == GRAMMAR:
-            serve_grammar(link, self._vocabulary)
+        if service.startswith(GRAMMAR):
+            serve_grammar(link, self._vocabularies[service.removeprefix(GRAMMAR)])
         else:
             serve_tasks(link, self._run)
 
@@ -63,8 +67,9 @@ class UntrustedServices:
         from models.errors import UnspellableText
         from models.text.text_encoder import encode_with
 
+        tokenizer = self._tokenizers[args["tokenizer"]]
         try:
-            return {"ids": encode_with(self._tokenizer, args["text"], with_tokens_around=args["with_tokens_around"])}
+            return {"ids": encode_with(tokenizer, args["text"], with_tokens_around=args["with_tokens_around"])}
         except UnspellableText as err:
             return {"refusal": str(err)}
 
