@@ -56,7 +56,7 @@ class WorkerReport:
     mps_available: bool = False
     error: str | None = None
     base_id: str | None = None  # hash of the base model's files that are loaded
-    adapter_id: str | None = None  # hash of the adapter's files that are loaded
+    adapter_id: str | None = None  # hash of the default adapter's files, when the model was last loaded
     adapters: list[str] = field(default_factory=list)  # ids of the adapters in memory
 
     @property

@@ -84,6 +84,11 @@ class Settings(BaseSettings):
         description="Memory limit of the key-value cache, such as 2GiB. "
         "Unset: up to 1 GiB on a CPU, most free memory on a GPU.",
     )
+    adapter_memory: ByteSize = Field(
+        ByteSize(512 * 2**20),
+        gt=0,
+        description="Memory for a worker's adapters, such as 1GiB. Above it, the least recently used idle ones go.",
+    )
     context: int = Field(
         2048,
         ge=16,

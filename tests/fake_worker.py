@@ -6,6 +6,7 @@ stopped. `FAKE_STEP_MS` is the time of an engine step; `FAKE_LOAD_ERROR` makes l
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -14,29 +15,54 @@ from pathlib import Path
 from common.errors import ModelUnavailable
 from common.observation.logs import configure_logging
 from common.settings import Settings
+from models.adapter.store import AdapterStore
+from models.errors import AdapterError
 from tests.fakes import (
     ASSISTANT,
     EOS,
     VOCAB_SIZE,
     ByteTokenizer,
+    FakePreparedAdapter,
     FakeRenderer,
     FakeRunner,
     echo,
     endless,
     fake_engine,
+    saying,
 )
 from worker.celery.app import WorkerApp
 from worker.engine.engine import Deliver
 from worker.engine.grammar.compiler import GrammarCompiler
+from worker.engine.sequence import BASE_ADAPTER
 from worker.engine.untrusted_code.services import SERVICES
 from worker.helper.client import Helper
+from worker.model.adapter_cache import AdapterCache
 from worker.model.base_facts import BaseFacts
-from worker.model.protocols import Accelerators, LoadedModel, ModelContent, ModelSpec
+from worker.model.protocols import (
+    Accelerators,
+    AdapterObserver,
+    LoadedAdapter,
+    LoadedModel,
+    ModelContent,
+    ModelSpec,
+)
 
 
 def plan(history: list[int]) -> int:
     prompt = bytes(history[: history.index(ASSISTANT)]).decode()
     return endless()(history) if prompt.startswith("endless") else echo(history)
+
+
+def read_fake_adapter(store: AdapterStore, adapter_id: str) -> FakePreparedAdapter:
+    """Read an adapter that answers with the word in its config, and is as large as it says."""
+    try:
+        config = json.loads((store.folder(adapter_id) / "adapter_config.json").read_text())
+    except AdapterError as err:
+        raise ModelUnavailable(str(err)) from err
+    time.sleep(config.get("seconds", 0))
+    if "error" in config:
+        raise ModelUnavailable(config["error"])
+    return FakePreparedAdapter(config.get("bytes", 1), saying(config["says"]))
 
 
 class FakeModelLoader:
@@ -53,17 +79,17 @@ class FakeModelLoader:
         return ModelSpec("cpu", "fake", None)
 
     def content(self) -> ModelContent:
-        """Return the content; `FAKE_ADAPTER_FILE` stands for the adapter's file."""
-        file = os.environ.get("FAKE_ADAPTER_FILE")
+        """Return the content; `FAKE_BASE_FILE` and `FAKE_ADAPTER_FILE` stand for the files of base and adapter."""
+        base, adapter = os.environ.get("FAKE_BASE_FILE"), os.environ.get("FAKE_ADAPTER_FILE")
         try:
-            return ModelContent("fake", file and Path(file).read_text())
+            return ModelContent(Path(base).read_text() if base else "fake", adapter and Path(adapter).read_text())
         except OSError as err:
             raise ModelUnavailable(f"no adapter: {err}") from err
 
     def base(self) -> BaseFacts:
         return BaseFacts("fake", "fake", {})
 
-    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None], observer: AdapterObserver) -> LoadedModel:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
             raise ModelUnavailable(message)
         time.sleep(0.3)  # long enough for the state "loading" to be visible
@@ -77,16 +103,28 @@ class FakeModelLoader:
         engine.start()
 
         helper = Helper(SERVICES)
+        grammars = GrammarCompiler(helper, ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
+        store = AdapterStore(self._settings.data_dir / "adapters")
+
+        def in_memory(adapter_id: str, num_bytes: int, free: Callable[[], None]) -> LoadedAdapter:
+            return LoadedAdapter(adapter_id, FakeRenderer(), grammars, num_bytes, free)
+
+        def load_adapter(adapter_id: str) -> LoadedAdapter:
+            prepared = read_fake_adapter(store, adapter_id)
+            engine.add_adapter(adapter_id, prepared, decoder=ByteTokenizer(), eos_token_ids=frozenset({EOS}))
+            return in_memory(adapter_id, prepared.num_bytes, lambda: engine.remove_adapter(adapter_id))
+
+        base = in_memory(BASE_ADAPTER, 0, lambda: None)
+        adapters = AdapterCache(base, load_adapter, max_bytes=self._settings.adapter_memory, observer=observer)
+        adapters.start()
 
         def close() -> None:
+            adapters.close()
             helper.close()
             engine.stop()
             runner.close()
 
-        grammars = GrammarCompiler(helper, ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
-        return LoadedModel(
-            engine, FakeRenderer(), grammars, "cpu", "float32", self._settings.context, self.content(), close
-        )
+        return LoadedModel(engine, adapters, "cpu", "float32", self._settings.context, self.content().base, close)
 
 
 _settings = Settings.from_env()

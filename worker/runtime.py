@@ -13,6 +13,7 @@ from contextlib import suppress
 from celery import Celery
 from redis.exceptions import RedisError
 
+from common.adapters.names import DEFAULT_ALIAS
 from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
 from common.errors import Cancelled
@@ -28,7 +29,6 @@ from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
 from models.adapter.store import AdapterStore
-from worker.engine.engine import Engine
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.generate import Generation
 from worker.jobs.load import ModelJobs
@@ -45,7 +45,7 @@ from worker.liveness.watchdog import Watchdog
 from worker.model.folders import AdapterFolders
 from worker.model.intake import AdapterIntake
 from worker.model.manager import ModelManager
-from worker.model.protocols import LoadedModel, ModelLoader
+from worker.model.protocols import LoadedModel, ModelContent, ModelLoader
 from worker.observation.metrics import MetricsReporter, WorkerMetrics
 from worker.observation.traces import Traces
 
@@ -70,13 +70,14 @@ class WorkerRuntime:
         self._identity = WorkerReport(id=worker_id, host=socket.gethostname(), pid=os.getpid())
         self._takes_jobs = False
         self._draining = threading.Event()
-        self._metrics = WorkerMetrics(lambda: self._engine)
+        self._metrics = WorkerMetrics(lambda: self._model_manager.status.model)
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
         store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s)
         fleet = Fleet(redis)
         self._store = store
+        self._registry = AdapterRegistry(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
@@ -94,9 +95,9 @@ class WorkerRuntime:
             outage=self.outage,
         )
         self._model_manager = ModelManager(
-            fleet, self._load, model_loader.content, self._heartbeat.publish, self.outage
+            fleet, self._load, self._content, self._pins, self._heartbeat.publish, self.outage
         )
-        intake = AdapterIntake(AdapterRegistry(redis), AdapterStore(settings.data_dir / "adapters"), model_loader.base)
+        intake = AdapterIntake(self._registry, AdapterStore(settings.data_dir / "adapters"), model_loader.base)
         uploads = Uploads(settings.data_dir / "uploads")
         self._folders = AdapterFolders(settings, intake, uploads, self.outage)
         self._control: ControlListener | None = None
@@ -183,14 +184,10 @@ class WorkerRuntime:
             error=status.error.message if status.error else None,
             dtype=model.dtype if model else None,
             context=model.context if model else None,
-            base_id=model.content.base if model else None,
-            adapter_id=model.content.adapter if model else None,
+            base_id=status.content.base if status.content else None,
+            adapter_id=status.content.adapter if status.content else None,
+            adapters=list(model.adapters.ids) if model else [],
         )
-
-    @property
-    def _engine(self) -> Engine | None:
-        model = self._model_manager.status.model
-        return None if model is None else model.engine
 
     # -- calls between the parts ---------------------------------------------------------------------------------------
 
@@ -200,9 +197,19 @@ class WorkerRuntime:
         self._identity = self._identity.but(device=spec.device, base_model=spec.base_model, lora_path=spec.lora_path)
 
     def _load(self) -> LoadedModel:
-        self._folders.register()
         self._note_model()
-        return self._model_loader.load(self._publisher.deliver, self._on_fatal)
+        return self._model_loader.load(self._publisher.deliver, self._on_fatal, self._metrics)
+
+    def _content(self) -> ModelContent:
+        """Register the base model and the adapters on the disk, and return what is there."""
+        self._folders.register()
+        return self._model_loader.content()
+
+    def _pins(self) -> list[str]:
+        """Return the ids of the adapters that aliases point to, that of `default` first."""
+        aliases = sorted(self._registry.aliases(), key=lambda alias: (alias.name != DEFAULT_ALIAS, alias.name))
+        found = [self._registry.resolve(alias.name) for alias in aliases]
+        return [one.adapter_id for one in found if one is not None and one.adapter_id]
 
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):

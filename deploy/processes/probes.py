@@ -79,9 +79,9 @@ class Probes:
         report = self._report(name)
         if report is None:
             return None
-        if report.error is not None:
-            return f"cannot load the model: {report.error}"
-        return f"has the model loaded on {report.device}" if report.holds_model else None
+        if report.holds_model:
+            return f"has the model loaded on {report.device}"
+        return None if report.error is None else f"cannot load the model: {report.error}"
 
     def _report(self, name: str) -> WorkerReport | None:
         """Return this worker's report: other workers, here or on other machines, may use the same Redis."""

@@ -108,12 +108,14 @@ def test_a_load_reads_changed_files_into_every_worker_and_says_what_changed(clus
     assert load_result(cluster)["changed"] == ["base", "adapter"]
 
 
-def test_running_jobs_keep_their_model_and_new_ones_wait_for_the_new_model(cluster: Cluster, adapter: Path) -> None:
-    cluster.start_worker("a", FAKE_ADAPTER_FILE=str(adapter), **SLOW)
+def test_running_jobs_keep_their_model_and_new_ones_wait_for_the_new_model(cluster: Cluster, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.write_text("first")
+    cluster.start_worker("a", FAKE_BASE_FILE=str(base), **SLOW)
     cluster.wait_until_taking_jobs("a")
     _, running = cluster.stream("endless", max_new_tokens=100)
     wait_for("some tokens", lambda: len(running.text) > 5)
-    adapter.write_text("second")
+    base.write_text("second")
 
     _, load = cluster.submit(JobKind.LOAD)
     wait_for("the load to begin", lambda: any(event.type is EventType.STATUS for event in load.events))

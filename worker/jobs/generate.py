@@ -11,11 +11,10 @@ from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
 from common.jobs.store import JobStore
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
-from worker.jobs.acquire import acquire
+from worker.jobs.acquire import AcquiredModel, acquire
 from worker.jobs.active import ActiveJob, Outcome
 from worker.jobs.observer import Observer
 from worker.model.manager import ModelManager
-from worker.model.protocols import LoadedModel
 from worker.observation.metrics import Timeline
 
 
@@ -23,7 +22,7 @@ from worker.observation.metrics import Timeline
 class _Request:
     """A sequence, and the model that computes it."""
 
-    model: LoadedModel
+    acquired: AcquiredModel
     prompt_text: str
     sequence: Sequence
 
@@ -50,7 +49,7 @@ class Generation:
         """
         with self._observer.attempt(job) as attempt:
             job.events.resume(self._log.read(job.id))
-            with self._model(job) as model, _prepared(job, model) as request:
+            with self._acquired(job) as acquired, _prepared(job, acquired) as request:
                 job.events.announce("Generating response...")
                 with attempt.in_engine(request.sequence) as timeline:
                     output = _compute(job, request)
@@ -58,12 +57,12 @@ class Generation:
                     self._record(job, request, output, timeline)
 
     @contextmanager
-    def _model(self, job: ActiveJob) -> Iterator[LoadedModel]:
-        """Acquire the model; if it has to be loaded first, the client is informed."""
-        with acquire(self._model_manager, job) as handle:
-            if handle.loaded_for_it:
-                job.events.announce(f"Model loaded on {handle.model.device}")
-            yield handle.model
+    def _acquired(self, job: ActiveJob) -> Iterator[AcquiredModel]:
+        """Acquire model and adapter; if one has to be loaded first, the client is informed."""
+        with acquire(self._model_manager, job) as acquired:
+            if acquired.loaded_for_it:
+                job.events.announce(f"Model loaded on {acquired.model.device}")
+            yield acquired
 
     def _record(self, job: ActiveJob, request: _Request, output: SequenceOutput, timeline: Timeline) -> None:
         """Write the answer and its last events to the store. Raises the error if the job has failed."""
@@ -75,14 +74,14 @@ class Generation:
         state = JobState.CANCELLED if cancelled else JobState.SUCCEEDED
         last = [
             job.events.token(output, is_last=True),
-            job.events.finished(state, str(output.finish_reason), request.model.device),
+            job.events.finished(state, str(output.finish_reason), request.acquired.model.device),
         ]
         end = self._store.end_cancelled if cancelled else self._store.succeed
         end(job.id, job.attempt, _result(job, request, output, timeline).to_dict(), last)
 
 
 @contextmanager
-def _prepared(job: ActiveJob, model: LoadedModel) -> Iterator[_Request]:
+def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
     """Render the prompt and compile the grammar, which is kept for the duration of the `with` block.
 
     Raises:
@@ -90,19 +89,21 @@ def _prepared(job: ActiveJob, model: LoadedModel) -> Iterator[_Request]:
         GivenUp: the job was given up meanwhile.
     """
     params = GenerateParams.from_dict(job.job.params)
-    prompt_text, prompt_ids = model.renderer.render(params.prompt, lambda: job.is_given_up, model.engine.check_length)
+    engine, adapter = acquired.model.engine, acquired.adapter
+    prompt_text, prompt_ids = adapter.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
     sequence = Sequence(
         job.sequence_id,
         prompt_ids,
         params.sampling,
+        adapter.id,
         output_ids=list(job.events.token_ids),
         emitted_text=job.events.text,
     )
-    model.engine.check(sequence)
+    engine.check(sequence)
     if params.sampling.grammar is not None:
-        sequence.constraint = model.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
+        sequence.constraint = adapter.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
     try:
-        yield _Request(model, prompt_text, sequence)
+        yield _Request(acquired, prompt_text, sequence)
     finally:
         if sequence.constraint is not None:
             sequence.constraint.close()
@@ -110,7 +111,7 @@ def _prepared(job: ActiveJob, model: LoadedModel) -> Iterator[_Request]:
 
 def _compute(job: ActiveJob, request: _Request) -> SequenceOutput | None:
     """Run the sequence to its end in the engine; return None if the job was given up before."""
-    engine, sequence = request.model.engine, request.sequence
+    engine, sequence = request.acquired.model.engine, request.sequence
     engine.submit(sequence)
     job.wait()
     if job.end_reason is not None:
@@ -129,7 +130,7 @@ def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline:
         response=text if is_exact else text.strip(),
         full_response=request.prompt_text + text,
         finish_reason=str(output.finish_reason),
-        device=request.model.device,
+        device=request.acquired.model.device,
         prompt_tokens=output.num_prompt_tokens,
         completion_tokens=output.num_output_tokens,
         first_token_ms=job.ms_since_claim(timeline.first_token_at),

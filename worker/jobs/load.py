@@ -58,7 +58,7 @@ class ModelJobs:
 
 
 def _loaded(before: list[WorkerReport], workers: list[WorkerReport]) -> dict[str, Any]:
-    failed = [worker for worker in workers if worker.state is WorkerState.FAILED]
+    failed = [worker for worker in workers if worker.error is not None]
     if failed:
         raise ModelUnavailable(f"Worker {failed[0].id} could not load the model: {failed[0].error}")
     _check_agreement(workers)

@@ -10,14 +10,13 @@ from common.jobs.job import GenerateParams
 from common.jobs.preparation import grammar_key, is_long
 from common.jobs.store import JobStore
 from worker.engine.sequence import Sequence
-from worker.jobs.acquire import loaded_model
+from worker.jobs.acquire import AcquiredModel, acquire_text
 from worker.jobs.active import ActiveJob
 from worker.model.manager import ModelManager
-from worker.model.protocols import LoadedModel
 
 
 class Preparation:
-    """Prepares one claimed generation. An unloaded model is loaded for it."""
+    """Prepares one claimed generation. An unloaded model or adapter is loaded for it."""
 
     def __init__(self, store: JobStore, model_manager: ModelManager) -> None:
         self._store = store
@@ -31,17 +30,17 @@ class Preparation:
             GivenUp: the job was given up, or the model unloaded.
             Fenced: another attempt owns the job.
         """
-        model = loaded_model(self._model_manager, job)
         params = GenerateParams.from_dict(job.job.params)
-        if is_long(job.job.params):
-            _check(job, params, model)
-        if params.sampling.grammar is not None:
-            model.grammars.prepare(params.sampling.grammar, lambda: job.is_given_up)
+        with acquire_text(self._model_manager, job) as acquired:
+            if is_long(job.job.params):
+                _check(job, params, acquired)
+            if params.sampling.grammar is not None:
+                acquired.adapter.grammars.prepare(params.sampling.grammar, lambda: job.is_given_up)
         self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar))
 
 
-def _check(job: ActiveJob, params: GenerateParams, model: LoadedModel) -> None:
+def _check(job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> None:
     """Raise `SLMError` if the engine does not accept the prompt."""
-    engine = model.engine
-    _, prompt_ids = model.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
-    engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling))
+    engine, adapter = acquired.model.engine, acquired.adapter
+    _, prompt_ids = adapter.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
+    engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling, adapter.id))

@@ -6,16 +6,15 @@ from common.errors import PromptTooLong
 from common.jobs.job import JobState, TokenizeResult
 from common.jobs.prompts import from_wire
 from common.jobs.store import JobStore
-from worker.jobs.acquire import loaded_model
+from worker.jobs.acquire import AcquiredModel, acquire_text
 from worker.jobs.active import ActiveJob
 from worker.model.manager import ModelManager
-from worker.model.protocols import LoadedModel
 
 CONTEXTS = 4  # maximum length of a text, in multiples of the model's context
 
 
 class TokenJobs:
-    """Runs one claimed tokenize job, with the tokenizer of the model. An unloaded model is loaded for it."""
+    """Runs one claimed tokenize job, with the tokenizer of its adapter. What is not loaded is loaded for it."""
 
     def __init__(self, store: JobStore, model_manager: ModelManager) -> None:
         self._store = store
@@ -29,13 +28,13 @@ class TokenJobs:
             GivenUp: the job was given up while it waited for the model.
             Fenced: another attempt owns the job.
         """
-        model = loaded_model(self._model_manager, job)
-        result = _tokenize(job, model)
+        with acquire_text(self._model_manager, job) as acquired:
+            result = _tokenize(job, acquired)
         self._store.succeed(job.id, job.attempt, result.to_dict(), [job.events.finished(JobState.SUCCEEDED)])
 
 
-def _tokenize(job: ActiveJob, model: LoadedModel) -> TokenizeResult:
-    renderer = model.renderer
+def _tokenize(job: ActiveJob, acquired: AcquiredModel) -> TokenizeResult:
+    renderer, model = acquired.adapter.renderer, acquired.model
 
     def check_length(num_tokens: int) -> None:
         limit = CONTEXTS * model.context

@@ -1,4 +1,4 @@
-"""Receives urgent messages to the workers: cancel a job, release a job, the desired state has changed."""
+"""Receives urgent messages to the workers: cancel or release a job; the desired state or the aliases have changed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ControlListener:
             self._on_cancel(message["cancel"])
         if "yield" in message:
             self._on_yield(message["yield"])
-        if "model" in message:
+        if "model" in message or "adapters" in message:
             self._on_model()
 
 

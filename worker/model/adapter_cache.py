@@ -9,29 +9,16 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from common.errors import InternalError, SLMError
 from worker.helper.given_up import GivenUp, IsGivenUp
 from worker.helper.priority import give_way_in_this_thread
-from worker.model.protocols import LoadedAdapter
+from worker.model.protocols import AdapterObserver, LoadedAdapter
 
 RECHECK_S = 0.2  # how often a waiting thread checks whether its job was given up
 RETRY_S = 10.0  # how long a failure is repeated without another try
 
 log = logging.getLogger(__name__)
-
-
-class AdapterObserver(Protocol):
-    """Counts what the cache does."""
-
-    def note_adapter_load(self, seconds: float, *, succeeded: bool) -> None:
-        """Note that a load ended."""
-        ...
-
-    def note_adapter_eviction(self) -> None:
-        """Note that an adapter was evicted."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,27 @@ from common.content import ContentHashes
 from common.cores import usable_cores
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
+from models.adapter.store import AdapterStore
 from models.base_model import BaseModelError, model_name, resolve_base_model
+from models.errors import AdapterError
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
+from worker.engine.sequence import BASE_ADAPTER
+from worker.model.adapter_cache import AdapterCache
 from worker.model.base_facts import BaseFacts
 from worker.model.folders import default_folder
-from worker.model.protocols import Accelerators, LoadedModel, ModelContent, ModelSpec
+from worker.model.protocols import (
+    Accelerators,
+    AdapterObserver,
+    LoadedAdapter,
+    LoadedModel,
+    ModelContent,
+    ModelSpec,
+)
 
 if TYPE_CHECKING:
     from worker.engine.loading.loader import EngineModel
+    from worker.engine.loading.texts import ModelText
 
 READ_ATTEMPTS = 3
 
@@ -53,6 +65,7 @@ class ConfiguredModelLoader:
         self._settings = settings
         self._hashes = ContentHashes()
         self._base: BaseFacts | None = None
+        self._store = AdapterStore(settings.data_dir / "adapters")
 
     @cached_property
     def accelerators(self) -> Accelerators:
@@ -83,8 +96,8 @@ class ConfiguredModelLoader:
         """
         lora_path = default_folder(self._settings)
         try:
-            base = self._hashes.of_folder(_folder(self._source()))
-            return ModelContent(base, None if lora_path is None else self._hashes.of_folder(ROOT / lora_path))
+            adapter_id = None if lora_path is None else self._hashes.of_folder(ROOT / lora_path)
+            return ModelContent(self._base_id(), adapter_id)
         except OSError as err:
             raise ModelUnavailable(f"The model's files cannot be read: {err}") from err
 
@@ -98,75 +111,91 @@ class ConfiguredModelLoader:
 
         source = self._source()
         try:
-            base_id = self._hashes.of_folder(_folder(source))
+            base_id = self._base_id()
             if self._base is None or self._base.id != base_id:
                 self._base = BaseFacts(public_name(self._settings.base_model), base_id, base_shapes(source))
         except (OSError, ValueError) as err:
             raise ModelUnavailable(f"The base model's files cannot be read: {err}") from err
         return self._base
 
-    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
-        """Load the base model, merge the adapter, start the engine.
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None], observer: AdapterObserver) -> LoadedModel:
+        """Load the base model and start its engine. Adapters are loaded later, when they are used or pinned.
 
         Raises:
-            ModelUnavailable: there is no such model or adapter, or they do not fit together.
+            ModelUnavailable: there is no such model.
         """
         with ExitStack() as undo:
-            model, content = self._read()
+            model, base_id = self._read()
             undo.callback(model.close)
             engine = model.start_engine(deliver, on_fatal)
             undo.pop_all()
         log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
-        return LoadedModel(
-            engine,
-            model.renderer,
-            model.grammars,
-            model.device.type,
-            model.dtype,
-            model.context_length,
-            content,
-            model.close,
-        )
+        adapters = self._adapters(model, observer)
+        adapters.start()
 
-    def _read(self) -> tuple[EngineModel, ModelContent]:
-        """Read the model and hash its files; read again if training has changed them meanwhile."""
+        def close() -> None:
+            adapters.close()
+            model.close()
+
+        return LoadedModel(engine, adapters, model.device.type, model.dtype, model.context_length, base_id, close)
+
+    def _adapters(self, model: EngineModel, observer: AdapterObserver) -> AdapterCache:
+        def load(adapter_id: str) -> LoadedAdapter:
+            try:
+                folder = self._store.folder(adapter_id)
+            except AdapterError as err:
+                raise ModelUnavailable(str(err)) from err
+            adapter = model.load_adapter(adapter_id, folder)
+            return _in_memory(adapter_id, adapter.text, adapter.num_bytes, adapter.close)
+
+        base = _in_memory(BASE_ADAPTER, model.texts.base, 0, _nothing_to_free)
+        return AdapterCache(base, load, max_bytes=self._settings.adapter_memory, observer=observer)
+
+    def _read(self) -> tuple[EngineModel, str]:
+        """Read the model and hash its files; read again if they have changed meanwhile."""
         for _ in range(READ_ATTEMPTS):
             with ThreadPoolExecutor(1) as pool:  # hashing takes as long as reading
-                hashing = pool.submit(self._content_before)
+                hashing = pool.submit(self._base_id_before)
                 model = self._read_model()
             with ExitStack() as undo:
                 undo.callback(model.close)
-                if hashing.result() in (None, content := self.content()):
+                if hashing.result() in (None, base_id := self._base_id()):
                     undo.pop_all()
-                    return model, content
+                    return model, base_id
             log.warning("the model's files changed while they were read: reading them again")
         raise ModelUnavailable("The model's files keep changing. Load the model when they are complete.")
 
-    def _content_before(self) -> ModelContent | None:
-        """Return the content before a load; None if the load still has to fetch it from the hub."""
+    def _base_id_before(self) -> str | None:
+        """Return the hash before a load; None if the load still has to fetch the files from the hub."""
         try:
-            return self.content()
-        except ModelUnavailable:
+            return self._base_id()
+        except (ModelUnavailable, OSError):
             return None
+
+    def _base_id(self) -> str:
+        return self._hashes.of_folder(_folder(self._source()))
 
     def _read_model(self) -> EngineModel:
         from worker.engine.loading.loader import load_model
 
-        settings, lora_path = self._settings, default_folder(self._settings)
-        log.info("loading base_model=%s lora_path=%s", settings.base_model, lora_path)
+        settings = self._settings
+        log.info("loading base_model=%s", settings.base_model)
         with _gc_paused():
-            return load_model(
-                self._source(),
-                engine_config(settings),
-                base_name=model_name(settings.base_model),
-                adapter_path=None if lora_path is None else ROOT / lora_path,
-            )
+            return load_model(self._source(), engine_config(settings), base_name=model_name(settings.base_model))
 
     def _source(self) -> str:
         try:
             return resolve_base_model(self._settings.base_model, self._settings.data_dir, progress=log.info)
         except BaseModelError as err:
             raise ModelUnavailable(str(err)) from err
+
+
+def _in_memory(adapter_id: str, text: ModelText, num_bytes: int, close: Callable[[], None]) -> LoadedAdapter:
+    return LoadedAdapter(adapter_id, text.renderer, text.grammars, num_bytes, close)
+
+
+def _nothing_to_free() -> None:
+    """The base model is freed with its engine."""
 
 
 def _folder(source: str) -> Path:

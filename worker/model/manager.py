@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from common.errors import InternalError, SLMError
+from common.errors import InternalError, RedisUnavailable, SLMError
 from common.fleet import Desired, Fleet, WorkerState
 from common.redis.outage import Outage
 from worker.helper.given_up import GivenUp, IsGivenUp
@@ -18,7 +18,7 @@ from worker.model.protocols import LoadedModel, ModelContent
 
 POLL_S = 2.0  # how often the desired state is read without a message that it has changed
 RECHECK_S = 0.2  # how often a waiting thread checks whether its job was given up
-_READING = "desired state not read"
+_READING, _REGISTERING, _PINNING = "desired state not read", "adapters not registered", "aliases not read"
 
 log = logging.getLogger(__name__)
 
@@ -33,23 +33,30 @@ class ModelHandle:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """The model manager's state, for the worker's report. `generation`: the newest desired state reached."""
+    """The model manager's state, for the worker's report.
+
+    `generation` is the newest desired state reached, and `content` what was on the disk then. With a model in memory,
+    `error` says why the files on the disk are not served now.
+    """
 
     state: WorkerState
     generation: int
-    model: LoadedModel | None
-    error: SLMError | None
+    model: LoadedModel | None = None
+    content: ModelContent | None = None
+    error: SLMError | None = None
 
 
 class ModelManager:
-    """Owns the model. Only its thread loads and unloads it, and loads it again if its files have changed.
+    """Owns the model. Only its thread loads and unloads it, and loads it again if the base model's files have changed.
 
-    An unload waits until all handles are released; meanwhile new jobs wait.
+    An unload waits until all handles are released; meanwhile new jobs wait. Adapters that aliases point to are pinned:
+    a load ends when they are in memory, too.
 
     Args:
         fleet: stores the desired state.
         load: returns a `LoadedModel`; raises `SLMError` if it cannot.
-        content: returns what `load` would load now; raises `SLMError` if it cannot.
+        content: registers the adapters on the disk, and returns what is there; raises `SLMError` if it cannot.
+        pins: returns the ids of the adapters to keep in memory, the most important first.
         publish: sends the worker's report; called after every change of the status.
     """
 
@@ -58,6 +65,7 @@ class ModelManager:
         fleet: Fleet,
         load: Callable[[], LoadedModel],
         content: Callable[[], ModelContent],
+        pins: Callable[[], Sequence[str]],
         publish: Callable[[], None],
         outage: Outage,
     ) -> None:
@@ -65,9 +73,10 @@ class ModelManager:
         self._fleet = fleet
         self._load = load
         self._content = content
+        self._pins = pins
         self._publish = publish
         self._changed = threading.Condition()
-        self._status = ModelStatus(WorkerState.STARTING, 0, None, None)
+        self._status = ModelStatus(WorkerState.STARTING, 0)
         self._num_handles = 0
         self._closing = False  # an unload has begun: no new handles
         self._nudged = threading.Event()
@@ -156,37 +165,70 @@ class ModelManager:
             self._outage.note_success(_READING)
             if self._must_act(desired) and not self._stopping.is_set():
                 self._follow(desired)
+            elif (model := self._status.model) is not None:
+                self._pin(model)
 
     def _must_act(self, desired: Desired) -> bool:
         return desired.generation != self._status.generation or self._status.state is WorkerState.STARTING
 
     def _follow(self, desired: Desired) -> None:
-        model, is_start = self._status.model, self._status.state is WorkerState.STARTING
         if not desired.loaded:
             if self._unload():
-                self._set_status(ModelStatus(WorkerState.UNLOADED, desired.generation, None, None))
-        elif model is not None and not self._is_outdated(model):
-            self._set_status(ModelStatus(WorkerState.READY, desired.generation, model, None))
-        elif model is None or self._unload():
-            self._set_status(ModelStatus(WorkerState.LOADING, self._status.generation, None, None))
-            self._set_status(self._loaded(desired.generation))
-            if is_start:
-                self._check_other_workers()
+                self._set_status(ModelStatus(WorkerState.UNLOADED, desired.generation))
+        elif (model := self._status.model) is not None:
+            self._refresh(model, desired.generation)
+        else:
+            self._load_new(desired.generation)
 
-    def _is_outdated(self, model: LoadedModel) -> bool:
-        """Return whether a load would read other files than those in memory, or would fail."""
-        try:
-            return self._content() != model.content
-        except SLMError as err:
-            log.warning("the model's files have changed: %s", err.message)
-            return True
+    def _refresh(self, model: LoadedModel, generation: int) -> None:
+        """Serve what is on the disk now. What cannot be read does not end the service of what is in memory."""
+        found = self._found()
+        if isinstance(found, ModelContent) and found.base != model.base_id:
+            if self._unload():
+                self._load_new(generation)
+            return
+        self._pin_and_wait(model)
+        if isinstance(found, ModelContent):
+            self._set_status(ModelStatus(WorkerState.READY, generation, model, found))
+        else:
+            self._set_status(ModelStatus(WorkerState.READY, generation, model, self._status.content, found))
+
+    def _load_new(self, generation: int) -> None:
+        is_start = self._status.state is WorkerState.STARTING
+        self._set_status(ModelStatus(WorkerState.LOADING, self._status.generation))
+        self._set_status(self._loaded(generation))
+        if is_start:
+            self._check_other_workers()
+
+    def _found(self) -> ModelContent | SLMError:
+        """Register what is on the disk and return it, or why it cannot be served. Redis may be away for a while."""
+        while True:
+            try:
+                found = self._content()
+            except SLMError as err:
+                log.error("the files on the disk are not served: %s", err.message)
+                return err
+            except RedisError as err:
+                self._outage.note_failure(_REGISTERING, err)
+                if self._stopping.wait(RECHECK_S):
+                    return RedisUnavailable("Redis does not answer.")
+            else:
+                self._outage.note_success(_REGISTERING)
+                return found
+
+    def _pin(self, model: LoadedModel) -> None:
+        self._outage.attempt(_PINNING, lambda: model.adapters.pin(self._pins()))
+
+    def _pin_and_wait(self, model: LoadedModel) -> None:
+        self._pin(model)
+        model.adapters.wait_for_pins(self._stopping.is_set)
 
     def _check_other_workers(self) -> None:
         """Let all workers check their files again if this one, which started later, found other files.
 
         Otherwise the workers would use different models until the next load.
         """
-        content = self._status.model and self._status.model.content
+        content = self._status.content
         try:
             others = [worker for worker in self._fleet.workers() if worker.holds_model]
             if content and any((worker.base_id, worker.adapter_id) != content for worker in others):
@@ -198,16 +240,25 @@ class ModelManager:
     def _loaded(self, generation: int) -> ModelStatus:
         """A boundary: any error in loading becomes the worker's reported state."""
         try:
-            return ModelStatus(WorkerState.READY, generation, self._load(), None)
+            return self._serving(self._load(), generation)
         except SLMError as err:
             log.error("model not loaded: %s", err.message)
-            return ModelStatus(WorkerState.FAILED, generation, None, err)
+            return ModelStatus(WorkerState.FAILED, generation, error=err)
         except Exception as err:
             log.exception("model not loaded")
             failure = InternalError(
                 f"Loading the model failed ({type(err).__name__}); the worker's log has the details."
             )
-            return ModelStatus(WorkerState.FAILED, generation, None, failure)
+            return ModelStatus(WorkerState.FAILED, generation, error=failure)
+
+    def _serving(self, model: LoadedModel, generation: int) -> ModelStatus:
+        """Register and pin the adapters of a new model. Raises `SLMError` if the configured one cannot be served."""
+        found = self._found()
+        if isinstance(found, SLMError):
+            model.close()
+            raise found
+        self._pin_and_wait(model)
+        return ModelStatus(WorkerState.READY, generation, model, found)
 
     def _unload(self) -> bool:
         """Wait until all handles are released and free the model; return False if the worker stops first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -67,8 +68,48 @@ class LoadedAdapter:
     close: Callable[[], None]
 
 
+class Adapters(Protocol):
+    """The adapters of a model, as `worker.model.adapter_cache.AdapterCache` implements it."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the adapters in memory."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that they take."""
+        ...
+
+    def acquire(
+        self, adapter_id: str, is_given_up: IsGivenUp, on_wait: Callable[[], None]
+    ) -> AbstractContextManager[LoadedAdapter]:
+        """Acquire an adapter for the duration of a `with` block; '' is the bare base model."""
+        ...
+
+    def pin(self, adapter_ids: Sequence[str]) -> None:
+        """Keep these adapters in memory."""
+        ...
+
+    def wait_for_pins(self, is_given_up: IsGivenUp) -> None:
+        """Wait until the pinned adapters are in memory, or cannot be."""
+        ...
+
+
+class AdapterObserver(Protocol):
+    """Told of what happens to adapters."""
+
+    def note_adapter_load(self, seconds: float, *, succeeded: bool) -> None:
+        """Note that a load ended."""
+        ...
+
+    def note_adapter_eviction(self) -> None:
+        """Note that an adapter was evicted."""
+        ...
+
+
 class ModelContent(NamedTuple):
-    """Hashes of the files of a base model and of its adapter; None if there is no adapter."""
+    """Hashes of the files of a base model and of the default adapter's folder; None if there is no such folder."""
 
     base: str
     adapter: str | None
@@ -76,15 +117,14 @@ class ModelContent(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory. `close` stops its engine and frees the memory."""
+    """A base model in memory, with its adapters. `close` stops its engine and frees the memory."""
 
     engine: Engine
-    renderer: Renderer
-    grammars: Grammars
+    adapters: Adapters
     device: str
     dtype: str
     context: int  # maximum tokens of prompt and answer
-    content: ModelContent
+    base_id: str  # hash of the base model's files
     close: Callable[[], None]
 
 
@@ -98,7 +138,7 @@ class Accelerators:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model to load, and the device to load it onto."""
+    """A base model to load, the device to load it onto, and the folder of the default adapter."""
 
     device: str
     base_model: str
@@ -133,8 +173,8 @@ class ModelLoader(Protocol):
         """
         ...
 
-    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> LoadedModel:
-        """Load the configured model and start its engine, which calls `deliver` and `on_fatal`.
+    def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None], observer: AdapterObserver) -> LoadedModel:
+        """Load the configured base model and start its engine, which calls `deliver` and `on_fatal`.
 
         Raises:
             SLMError: it cannot be loaded; the message says why and how to fix it.

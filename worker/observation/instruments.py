@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from common.observation.metrics_store import Family, Sample
-from worker.engine.engine import Engine
+from worker.model.protocols import LoadedModel
 from worker.observation.model_labels import ModelLabels, ModelSeries
 
 WAITS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -35,6 +35,9 @@ class Instruments:
         self.generation_tokens = self._counter("generation_tokens", "Tokens generated.", *OF_A_MODEL)
         self.ended = self._counter("request_success", "Ended generations, by reason.", *OF_A_MODEL, "finished_reason")
         self.of_models = ModelSeries((self.prompt_tokens, self.generation_tokens, self.ended))
+        self.adapter_loads = self._counter("adapter_loads", "Loads of adapters.", "outcome")
+        self.adapter_load_time = self._seconds("adapter_load", "From the beginning of an adapter's load to its end.")
+        self.adapter_evictions = self._counter("adapter_evictions", "Adapters evicted to make room.")
         self.redis_errors = self._counter("worker_redis_errors", "Failed attempts to reach Redis.")
         self.redis_reconnects = self._counter("worker_redis_reconnects", "Times that Redis answered again afterwards.")
 
@@ -52,23 +55,28 @@ class Instruments:
         return [_family(metric) for metric in self.registry.collect()]
 
 
-class EngineGauges(Collector):
-    """The engine's load, read on demand.
+class ModelGauges(Collector):
+    """The load of the model's engine and its adapters, read on demand.
 
     Args:
-        engine: returns the engine; None while no model is loaded.
+        model: returns the model; None while none is loaded.
         running: returns the number of generations in the engine, by model.
     """
 
-    def __init__(self, engine: Callable[[], Engine | None], running: Callable[[], Mapping[ModelLabels, int]]) -> None:
-        self._engine = engine
+    def __init__(
+        self, model: Callable[[], LoadedModel | None], running: Callable[[], Mapping[ModelLabels, int]]
+    ) -> None:
+        self._model = model
         self._running = running
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the engine's metrics; none while the model is unloaded."""
-        engine = self._engine()
-        if engine is None:
+        """Yield the metrics; none while the model is unloaded."""
+        model = self._model()
+        if model is None:
             return
+        engine = model.engine
+        yield _gauge("adapters_loaded", "Adapters in memory.", len(model.adapters.ids))
+        yield _gauge("adapter_memory_bytes", "Memory that the adapters take.", model.adapters.num_bytes)
         yield _gauge("num_requests_running", "Generations in the engine's batch.", engine.num_running)
         yield _gauge("engine_requests_waiting", "Generations that wait inside the engine.", engine.num_waiting)
         yield _gauge("kv_cache_usage_perc", "Part of the key-value cache that is in use, 0 to 1.", engine.kv_usage)
@@ -80,8 +88,8 @@ class EngineGauges(Collector):
         by_model = GaugeMetricFamily(
             "slm_adapter_requests_running", "Generations in the engine, by adapter.", labels=OF_A_MODEL
         )
-        for model, count in self._running().items():
-            by_model.add_metric(model, count)
+        for labels, count in self._running().items():
+            by_model.add_metric(labels, count)
         yield by_model
 
 

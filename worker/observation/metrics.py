@@ -17,10 +17,10 @@ from prometheus_client import Counter
 
 from common.observation.metrics_store import MetricsStore, to_wire
 from common.redis.failures import RedisTrouble
-from worker.engine.engine import Engine
 from worker.engine.sequence import Sequence, SequenceOutput
 from worker.jobs.active import ActiveJob
-from worker.observation.instruments import EngineGauges, Instruments
+from worker.model.protocols import LoadedModel
+from worker.observation.instruments import Instruments, ModelGauges
 from worker.observation.model_labels import ModelLabels
 
 REPORT_EVERY_S = 5.0  # Prometheus usually scrapes every 15 s
@@ -44,16 +44,16 @@ class WorkerMetrics:
     """One worker's metrics. Thread-safe.
 
     Args:
-        engine: returns the engine; None while no model is loaded.
+        model: returns the model; None while none is loaded.
         clock: returns seconds of the monotonic clock that the `Publisher` uses.
     """
 
-    def __init__(self, engine: Callable[[], Engine | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, model: Callable[[], LoadedModel | None], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._runs: dict[str, Timeline] = {}  # by sequence id
         self._instruments = Instruments()
-        self._instruments.registry.register(EngineGauges(engine, self._running))
+        self._instruments.registry.register(ModelGauges(model, self._running))
         self.redis_trouble = RedisTrouble(self._instruments.redis_errors.inc, self._instruments.redis_reconnects.inc)
 
     def note_claim(self, job: ActiveJob) -> None:
@@ -118,6 +118,15 @@ class WorkerMetrics:
         instruments.answer_sizes.observe(output.num_output_tokens)
         if run.first_token_at is not None:
             instruments.decode_time.observe(run.last_token_at - run.first_token_at)
+
+    def note_adapter_load(self, seconds: float, *, succeeded: bool) -> None:
+        """Note that the load of an adapter ended."""
+        self._instruments.adapter_loads.labels("succeeded" if succeeded else "failed").inc()
+        self._instruments.adapter_load_time.observe(seconds)
+
+    def note_adapter_eviction(self) -> None:
+        """Note that an adapter was evicted."""
+        self._instruments.adapter_evictions.inc()
 
     def _running(self) -> dict[ModelLabels, int]:
         with self._lock:

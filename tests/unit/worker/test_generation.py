@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +23,13 @@ from common.jobs.store import JobStore
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from tests.fakes import FakeRenderer, FakeRunner, fake_engine, scripted
-from worker.engine.sequence import SequenceOutput
+from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.generate import Generation
 from worker.jobs.observer import Observer
 from worker.jobs.publisher import Publisher
 from worker.model.manager import ModelHandle
+from worker.model.protocols import LoadedAdapter
 from worker.observation.metrics import WorkerMetrics
 from worker.observation.traces import Traces
 
@@ -82,7 +83,10 @@ class Station:
     def _borrow(self, _is_given_up: Any, on_wait: Any) -> Iterator[ModelHandle]:
         if self.was_loaded:
             on_wait()
-        serving: Any = SimpleNamespace(engine=self.engine, renderer=FakeRenderer(), grammars=None, device="cpu")
+        grammars: Any = None
+        base = LoadedAdapter(BASE_ADAPTER, FakeRenderer(), grammars, 0, lambda: None)
+        adapters = SimpleNamespace(acquire=lambda *_: nullcontext(base))
+        serving: Any = SimpleNamespace(engine=self.engine, adapters=adapters, device="cpu")
         yield ModelHandle(serving, self.was_loaded)
 
     def statuses(self) -> list[str]:

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from common.errors import ModelUnavailable
+from common.errors import ModelUnavailable, SLMError
 from common.settings import Device, Dtype
 from models.adapter.check import AdapterError, AdapterInfo
 from models.context import declared_context
@@ -26,10 +26,16 @@ from models.errors import UnspellableText
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar.compiler import GrammarCompiler
-from worker.engine.loading.lora import merge_lora
-from worker.engine.loading.tokenizer import UnusableFiles, end_token_ids, load_tokenizer, warn_if_larger
-from worker.engine.model_runner import ModelRunner
-from worker.engine.output.token_bytes import TokenBytes, fallback_bytes
+from worker.engine.loading.texts import ModelText, ModelTexts, TokenizerDecoder
+from worker.engine.loading.tokenizer import (
+    UnusableFiles,
+    declared_end_ids,
+    end_token_ids,
+    load_tokenizer,
+    warn_if_larger,
+)
+from worker.engine.lora import read_adapter
+from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, UnsupportedAdapter
 from worker.engine.overlap_engine import OverlapEngine
 from worker.engine.prompts.prompt import PromptRenderer
 from worker.engine.runners.choice import make_runner
@@ -54,44 +60,43 @@ LOAD_ERRORS = (
 )
 
 
-class TokenizerDecoder:
-    """The `TokenDecoder` of a transformers tokenizer."""
+@dataclass(frozen=True, eq=False)
+class EngineAdapter:
+    """An adapter that the engine's sequences can use. `close` removes it: no sequence uses it any more."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        added = tokenizer.added_tokens_decoder.items()
-        self.special_token_ids = frozenset({token_id for token_id, token in added if token.special})
-        self.fallback_bytes: Mapping[int, int] = fallback_bytes(tokenizer)
-        self._tokenizer = tokenizer
-        self._token_bytes = TokenBytes(tokenizer, self.special_token_ids, self.decode)
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """As `TokenDecoder.token_bytes`."""
-        return self._token_bytes.of(token_id)
-
-    def decode(self, token_ids: list[int]) -> str:
-        """As `TokenDecoder.decode`."""
-        # The clean-up of spaces depends on the following tokens, so it cannot be done token by token.
-        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+    text: ModelText
+    num_bytes: int
+    close: Callable[[], None]
 
 
 @dataclass
 class EngineModel:
-    """A model in memory, with an adapter merged into its weights if one was given. `close` frees the memory."""
+    """A base model in memory. `close` frees the memory, also that of its adapters."""
 
     config: EngineConfig
+    source: str
+    base_name: str
     model: Any
     tokenizer: Any
     renderer: PromptRenderer
-    eos_token_ids: frozenset[int]
+    declared_end_ids: frozenset[int]  # the tokens that end an answer, by the model's settings
     context_length: int  # maximum tokens of prompt and answer that the model supports
     device: torch.device
-    adapter: AdapterInfo | None
     helper: Helper
+    programs: UntrustedPrograms
+    shapes: dict[str, tuple[int, ...]] = field(init=False)  # of the weights
     dtype: str = field(init=False)  # number format of the computation; set by `start_engine`
-    grammars: GrammarCompiler = field(init=False)  # set by `start_engine`
+    texts: ModelTexts = field(init=False)  # set by `start_engine`
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.shapes = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The tokens that end an answer of the bare base model."""
+        return end_token_ids(self.declared_end_ids, self.tokenizer, self.renderer.template)
 
     def start_engine(self, deliver: Deliver, on_fatal: Callable[[Exception], None]) -> Engine:
         """Start an engine with this model; call once. See `Engine` for the arguments.
@@ -104,14 +109,13 @@ class EngineModel:
         self._runner, self.dtype = make_runner(self.model, runner_config, self.config.dtype)
         self.model = None  # the runner has taken what it needs
         _release_memory()
-        decoder = TokenizerDecoder(self.tokenizer)
-        self.grammars = GrammarCompiler(self.helper, decoder, self._runner.vocab_size, self.eos_token_ids)
+        self.texts = self._texts(self._runner.vocab_size)
         engine_type = OverlapEngine if self._runner.can_overlap else Engine
         self._engine = engine_type(
             self._runner,
             Sampler(),
-            decoder=decoder,
-            eos_token_ids=self.eos_token_ids,
+            decoder=self.texts.base.decoder,
+            eos_token_ids=self.texts.base.eos_token_ids,
             deliver=deliver,
             on_fatal=on_fatal,
             prefill_chunk=self.config.prefill_chunk,
@@ -119,11 +123,50 @@ class EngineModel:
         self._engine.start()
         return self._engine
 
+    def _texts(self, vocab_size: int) -> ModelTexts:
+        decoder, ends = TokenizerDecoder(self.tokenizer), self.eos_token_ids
+        grammars = GrammarCompiler(self.helper, decoder, vocab_size, ends)
+        base = ModelText(self.tokenizer, self.renderer, decoder, ends, grammars)
+        return ModelTexts(self.source, base, self.declared_end_ids, vocab_size, self.helper, self.programs)
+
+    def load_adapter(self, adapter_id: str, folder: Path) -> EngineAdapter:
+        """Load a LoRA adapter and add it to the engine, which runs meanwhile.
+
+        Args:
+            adapter_id: identifies its content.
+            folder: a PEFT folder.
+
+        Raises:
+            ModelUnavailable: it does not exist, or cannot be served on this base model.
+            Conflict: the engine is stopping.
+        """
+        assert self._runner is not None and self._engine is not None  # noqa: S101, PT018 - the engine was started
+        runner, engine = self._runner, self._engine
+        with _as_adapter_unavailable(folder), ExitStack() as undo:
+            text = self.texts.acquire(folder)
+            undo.callback(self.texts.release, text)
+            prepared = runner.prepare_adapter(read_adapter(self._checked(folder)))
+            undo.callback(prepared.close)
+            engine.add_adapter(adapter_id, prepared, decoder=text.decoder, eos_token_ids=text.eos_token_ids)
+            undo.pop_all()
+
+        def close() -> None:
+            engine.remove_adapter(adapter_id)
+            self.texts.release(text)
+
+        return EngineAdapter(text, prepared.num_bytes, close)
+
+    def _checked(self, folder: Path) -> AdapterInfo:
+        info = self.programs.check_adapter(folder, self.base_name, self.shapes)
+        if info.warning is not None:
+            logger.warning("%s", info.warning)
+        return info
+
     def close(self) -> None:
         """Stop the engine and return the memory to the system. The object cannot be used afterwards."""
         self.helper.close()
         if self._engine is not None:
-            self.grammars.close()
+            self.texts.close()
             self._engine.stop()
         if self._runner is not None:
             self._runner.close()
@@ -131,8 +174,8 @@ class EngineModel:
         _release_memory()
 
 
-def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_path: Path | None = None) -> EngineModel:
-    """Load a base model and merge an adapter into it, if given.
+def load_model(source: str, config: EngineConfig, *, base_name: str) -> EngineModel:
+    """Load a base model.
 
     Weights are read only from safetensors, and no code of a model is executed. A model from the hub is read from the
     local cache if it is there, so that a restart does not need the hub.
@@ -141,10 +184,9 @@ def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_pat
         source: a local folder or a hub id.
         config: how to load the model and how its engine will serve it.
         base_name: the model's name for users.
-        adapter_path: folder of a LoRA adapter that was trained on this base model.
 
     Raises:
-        ModelUnavailable: the model or device does not exist, or the adapter does not fit the base model.
+        ModelUnavailable: the model or device does not exist.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     device, device_reason = choose_device(config.device)
@@ -155,23 +197,24 @@ def load_model(source: str, config: EngineConfig, *, base_name: str, adapter_pat
         helper.configure(PROGRAMS, value=True)
         helper.start()  # in parallel with the loading
         programs = UntrustedPrograms(helper)
-        model, tokenizer = _from_pretrained(source, dtype, adapter_path)
-        adapter = None if adapter_path is None else _merge_adapter(model, adapter_path, base_name, programs)
+        model, tokenizer = _from_pretrained(source, dtype)
         _check_finite(model, source)
         warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
-        renderer = PromptRenderer(tokenizer, adapter_path, programs)
+        renderer = PromptRenderer(tokenizer, None, programs)
         model = model.to(device).eval().requires_grad_(requires_grad=False)
         undo.pop_all()
     return EngineModel(
         config=config,
+        source=source,
+        base_name=base_name,
         model=model,
         tokenizer=tokenizer,
         renderer=renderer,
-        eos_token_ids=end_token_ids(model, tokenizer, renderer.template),
+        declared_end_ids=declared_end_ids(model),
         context_length=context_limit(model.config.get_text_config(), tokenizer),
         device=device,
-        adapter=adapter,
         helper=helper,
+        programs=programs,
     )
 
 
@@ -180,20 +223,31 @@ def _as_model_unavailable(source: str, base_name: str) -> Iterator[None]:
     """Raise `ModelUnavailable` for all errors in a model's files."""
     try:
         yield
-    except AdapterError as error:
-        raise ModelUnavailable(str(error)) from error
     except UnusableFiles as error:
         raise ModelUnavailable(f"Base model {base_name!r} cannot be served: {error}") from error
     except TakesTooMuch as error:
         raise ModelUnavailable(
-            f"Base model {base_name!r} cannot be served: {error}. Put another template into {source!r} or into its "
-            "adapter's folder, as chat_template.jinja."
+            f"Base model {base_name!r} cannot be served: {error}. Put another template into {source!r}, as "
+            "chat_template.jinja."
         ) from error
     except LOAD_ERRORS as error:
         raise ModelUnavailable(
             f"Base model {base_name!r} cannot be loaded from {source!r}: {_first_line(error)} Set SLM_BASE_MODEL to a "
             "local folder with a model in safetensors format, or to a hub id that can be reached from here."
         ) from error
+
+
+@contextmanager
+def _as_adapter_unavailable(folder: Path) -> Iterator[None]:
+    """Raise `ModelUnavailable` for all errors in an adapter's files."""
+    try:
+        yield
+    except (SLMError, DeviceLostError):
+        raise
+    except AdapterError as error:
+        raise ModelUnavailable(str(error)) from error
+    except (UnusableFiles, TakesTooMuch, UnsupportedAdapter, OutOfMemoryError, *LOAD_ERRORS) as error:
+        raise ModelUnavailable(f"Adapter {str(folder)!r} cannot be served: {_first_line(error)}") from error
 
 
 def choose_device(wish: Device) -> tuple[torch.device, str]:
@@ -240,20 +294,20 @@ def context_limit(config: Any, tokenizer: Any) -> int:
     return int(limit)
 
 
-def _from_pretrained(source: str, dtype: torch.dtype, adapter_path: Path | None) -> tuple[Any, Any]:
+def _from_pretrained(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """Load model and tokenizer from the folder or the hub's cache if possible, else from the hub."""
     try:
-        return _load(source, dtype, adapter_path, local_files_only=True)
+        return _load(source, dtype, local_files_only=True)
     except (*LOAD_ERRORS, UnusableFiles):  # an incomplete cache fails in many ways
         if Path(source).is_dir():
             raise
-        return _load(source, dtype, adapter_path, local_files_only=False)
+        return _load(source, dtype, local_files_only=False)
 
 
-def _load(source: str, dtype: torch.dtype, adapter_path: Path | None, *, local_files_only: bool) -> tuple[Any, Any]:
+def _load(source: str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[Any, Any]:
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_files_only}
     config = AutoConfig.from_pretrained(source, **options)
-    tokenizer = load_tokenizer(source, adapter_path, **options)
+    tokenizer = load_tokenizer(source, **options)
     model_class: Any = AutoModelForCausalLM
     model, report = model_class.from_pretrained(
         source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
@@ -261,15 +315,6 @@ def _load(source: str, dtype: torch.dtype, adapter_path: Path | None, *, local_f
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"its weights are incomplete, {len(missing)} are missing, e.g. {missing[0]}.")
     return model, tokenizer
-
-
-def _merge_adapter(model: Any, path: Path, base_name: str, programs: UntrustedPrograms) -> AdapterInfo:
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    info = programs.check_adapter(path, base_name, shapes)
-    if info.warning is not None:
-        logger.warning("%s", info.warning)
-    merge_lora(model, info)
-    return info
 
 
 def _check_finite(model: Any, source: str) -> None:

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 # Files with a vocabulary, in the formats that transformers reads.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoken", "tekken.json")
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 # Tokens that end a turn in common chat formats, for models that do not declare them in their settings.
 CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 NAMES = ("bos_token", "eos_token")
@@ -53,13 +54,25 @@ def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any
     return tokenizer
 
 
-def end_token_ids(model: Any, tokenizer: Any, template: str) -> frozenset[int]:
-    """Return all tokens that end an answer according to the model's settings, its tokenizer or the chat template."""
+def differs(folder: Path, tokenizer: Any) -> bool:
+    """Return whether the adapter in the folder may need another tokenizer than this one of its base model."""
+    return _has_vocabulary(folder) or bool(_other_names(tokenizer, _settings(folder)))
+
+
+def declared_end_ids(model: Any) -> frozenset[int]:
+    """Return the tokens that end an answer according to the model's settings."""
     found: set[int] = set()
-    for named in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+    for named in (model.generation_config.eos_token_id, model.config.eos_token_id):
         found.update(named if isinstance(named, list) else [named] if named is not None else [])
+    return frozenset(found)
+
+
+def end_token_ids(declared: frozenset[int], tokenizer: Any, template: str) -> frozenset[int]:
+    """Return all tokens that end an answer: the declared ones, and those of the tokenizer and the chat template."""
+    own = frozenset() if tokenizer.eos_token_id is None else frozenset({tokenizer.eos_token_id})
     ids_by_token = tokenizer.added_tokens_encoder
-    return frozenset(found | {ids_by_token[end] for end in CHAT_END_TOKENS if end in template and end in ids_by_token})
+    in_template = {ids_by_token[end] for end in CHAT_END_TOKENS if end in template and end in ids_by_token}
+    return declared | own | in_template
 
 
 def warn_if_larger(tokenizer: Any, num_rows: int) -> None:
@@ -106,9 +119,16 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _set_names(tokenizer: Any, settings: Mapping[str, Any]) -> None:
     """Set the tokenizer's start and end token to those in the settings, if it has such tokens."""
-    known = tokenizer.get_vocab()
+    for name, token in _other_names(tokenizer, settings).items():
+        setattr(tokenizer, name, token)
+
+
+def _other_names(tokenizer: Any, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the start and end token in the settings if they are others than the tokenizer's, and it has them."""
+    found: dict[str, str] = {}
     for name in NAMES:
         value = settings.get(name)
         token = value.get("content") if isinstance(value, dict) else value
-        if token in known and token != getattr(tokenizer, name):
-            setattr(tokenizer, name, token)
+        if isinstance(token, str) and token != getattr(tokenizer, name):
+            found[name] = token
+    return {name: token for name, token in found.items() if token in tokenizer.get_vocab()}

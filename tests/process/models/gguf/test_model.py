@@ -183,8 +183,9 @@ def test_an_adapter_can_name_the_file_as_its_base(file: Path, tmp_path: Path) ->
     folder = resolve_base_model(str(file), tmp_path, progress=silent)
     adapter = save_adapter(tmp_path / "adapter", Path(folder), model_name(str(file)))
     assert model_name(str(file)) == "tiny"
-    model = load_model(folder, engine_config(dtype="float32"), base_name="tiny", adapter_path=adapter)
-    assert model.adapter is not None
+    model = load_model(folder, engine_config(dtype="float32"), base_name="tiny")
+    model.start_engine(lambda _: None, print)
+    assert model.load_adapter("a", adapter).num_bytes > 0
     model.close()
 
 

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import math
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +16,6 @@ import pytest
 import sentencepiece
 import torch
 import transformers
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -26,17 +24,17 @@ from common.jobs.prompts import RawText
 from common.jobs.sampling import SamplingParams
 from tests.engine_config import engine_config
 from tests.fakes import Outputs
-from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_adapter, save_model
+from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_model
 from worker.engine.loading import loader
 from worker.engine.loading.loader import (
     EngineModel,
-    TokenizerDecoder,
     choose_device,
     choose_dtype,
     context_limit,
     load_model,
 )
-from worker.engine.loading.tokenizer import end_token_ids
+from worker.engine.loading.texts import TokenizerDecoder
+from worker.engine.loading.tokenizer import declared_end_ids, end_token_ids
 from worker.engine.sequence import Sequence
 
 CHAT = "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"
@@ -51,11 +49,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(base: Path, tmp_path: Path) -> Path:
     """A copy of the model, which a test may damage."""
     return Path(shutil.copytree(base, tmp_path / "tiny-llama"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_adapter(tmp_path_factory.mktemp("adapters") / "mine", base, "tiny-llama")
 
 
 @pytest.fixture
@@ -106,35 +99,6 @@ def test_the_choice_of_device_and_number_format_is_logged_with_its_reason(
         load_model(str(base), engine_config(dtype="bfloat16"), base_name="tiny-llama").close()
 
     assert "device=cpu (as configured) dtype=torch.bfloat16 (as configured)" in caplog.text
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_an_adapter_is_merged_into_the_weights(base: Path, adapter: Path) -> None:
-    model = load_model(str(base), engine_config(), base_name="tiny-llama", adapter_path=adapter)
-
-    original = AutoModelForCausalLM.from_pretrained(base)
-    before = logits_of(original)
-    expected = logits_of(PeftModel.from_pretrained(original, adapter))
-    torch.testing.assert_close(logits_of(model.model), expected, atol=1e-4, rtol=1e-4)
-    assert (expected - before).abs().max() > 0.1
-    assert model.adapter is not None
-    assert model.adapter.rank == 4
-    model.close()
-
-
-def test_an_adapter_that_names_another_base_is_served_with_a_warning(
-    base: Path, adapter: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    load_model(str(base), engine_config(), base_name="other-base", adapter_path=adapter).close()
-
-    assert re.search("mine.*tiny-llama.*other-base", caplog.text)
-
-
-def test_an_adapter_that_does_not_fit_is_refused_with_both_names(base: Path, adapter: Path, copy: Path) -> None:
-    save_model(copy, "gpt2")
-
-    with pytest.raises(ModelUnavailable, match=r"(?s)mine.*'other'.*tiny-llama"):
-        load_model(str(copy), engine_config(), base_name="other", adapter_path=adapter)
 
 
 def test_a_folder_without_a_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -363,54 +327,6 @@ def test_a_folder_with_only_a_sentencepiece_model_is_served(roomy: Path, outputs
         run(model, outputs, "a")
 
 
-def test_an_adapter_is_served_with_its_own_tokenizer_template_and_end_token(roomy: Path, tmp_path: Path) -> None:
-    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
-    tokenizer = own_tokenizer()
-    tokenizer.save_pretrained(adapter)
-    turns = [{"role": "user", "content": "Hi"}]
-
-    with closing(load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)) as model:
-        expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-        assert model.renderer.render("Hi").token_ids == expected
-        assert expected.count(tokenizer.convert_tokens_to_ids("<|turn|>")) == 2
-        assert tokenizer.eos_token_id in model.eos_token_ids
-        assert model.tokenizer.decode([tokenizer.eos_token_id]) == "<|turn_end|>"
-
-
-def test_missing_parts_of_an_adapters_tokenizer_come_from_the_base(roomy: Path, tmp_path: Path) -> None:
-    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
-    own_tokenizer(None).save_pretrained(adapter)
-    (adapter / "tokenizer_config.json").unlink()
-
-    with closing(load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)) as model:
-        assert model.renderer.template == CHAT
-        assert (model.tokenizer.eos_token, model.tokenizer.bos_token) == ("</s>", "<s>")
-        assert len(model.tokenizer) == len(own_tokenizer())
-
-
-@pytest.mark.parametrize("named", ["<|im_end|>", {"content": "<|im_end|>", "__type": "AddedToken"}])
-def test_an_adapter_with_only_a_tokenizers_settings_names_its_end_token(
-    roomy: Path, tmp_path: Path, named: Any
-) -> None:
-    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
-    (adapter / "tokenizer_config.json").write_text(json.dumps({"eos_token": named, "bos_token": "<unheard-of>"}))
-    (adapter / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{{ eos_token }}")
-
-    with closing(load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)) as model:
-        end = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
-        assert model.renderer.render("Hi").token_ids[-1] == end
-        assert end in model.eos_token_ids
-        assert model.tokenizer.bos_token == "<s>"
-
-
-def test_an_adapters_damaged_tokenizer_is_refused_with_its_folder(roomy: Path, tmp_path: Path) -> None:
-    adapter = save_adapter(tmp_path / "own", roomy, "roomy")
-    (adapter / "tokenizer.json").write_text("{}")
-
-    with pytest.raises(ModelUnavailable, match=r"'roomy' cannot be served: The tokenizer of '.*own' cannot be loaded"):
-        load_model(str(roomy), engine_config(), base_name="roomy", adapter_path=adapter)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_missing_device_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match=r"no cuda device.*SLM_DEVICE"):
@@ -480,7 +396,7 @@ def test_every_token_that_ends_an_answer_is_found(
         generation_config=SimpleNamespace(eos_token_id=in_generation_config), config=SimpleNamespace(eos_token_id=None)
     )
 
-    assert end_token_ids(model, make_tokenizer(), template) == expected
+    assert end_token_ids(declared_end_ids(model), make_tokenizer(), template) == expected
 
 
 def test_a_tokenizers_text_omits_special_tokens() -> None:

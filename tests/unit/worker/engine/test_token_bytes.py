@@ -5,7 +5,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests.unit.worker.engine.tiny_models import make_tokenizer
-from worker.engine.loading.loader import TokenizerDecoder
+from worker.engine.loading.texts import TokenizerDecoder
 
 TEXT = "Grüße aus 東京 🎌, naïve \x00\n\t"
 
