@@ -24,6 +24,7 @@ from tests.peft_adapters import (
 )
 from tests.unit.worker.engine.tiny_models import CONFIGS as ARCHITECTURES
 from tests.unit.worker.engine.tiny_models import make_model
+from worker.engine.device.runner import DeviceRunner
 from worker.engine.lora import AdapterWeights, LoraMatrices
 from worker.engine.model_runner import ModelRunner, Row, UnsupportedAdapter
 from worker.engine.runners.transformers.runner import TransformersRunner
@@ -32,7 +33,9 @@ from worker.engine.sequence import BASE_ADAPTER
 pytestmark = IGNORED_WARNINGS
 
 CONFIG = runner_config(max_num_seqs=8, context_length=64)
+CPU: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
 RUNNERS: dict[str, Callable[[Any], ModelRunner]] = {
+    "device": lambda model: DeviceRunner(model.config, model.state_dict(), CONFIG, **CPU),
     "transformers": lambda model: TransformersRunner(model, CONFIG),
 }
 NUM_DECODED = 3

@@ -5,7 +5,7 @@ While tokens are decoded, nothing here is copied between host and device, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +14,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.engine.checkpoints.architecture import Architecture, MlpKind
+from worker.engine.device.adapters import (
+    AdapterTokens,
+    Site,
+    TorchAdapter,
+    head_site,
+    resolved_token_ids,
+    torch_adapter,
+)
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.step_inputs import StepInputs
 from worker.engine.device.weights import DecoderWeights, LayerWeights
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +39,67 @@ class PromptPart:
 
 
 class Decoder(Protocol):
-    """A model on a device."""
+    """A model on a device, and adapters in slots of 1 to `max_adapters`.
+
+    `runs` are the tokens with adapters; empty: none. A decoder that captures adapters only reads from it whether there
+    are any, and everything else from the inputs.
+    """
 
     token_multiple: int  # prompt parts begin at multiples of this
     captures_prompts: bool  # whether `prompt`, too, can be captured in a graph, which serves every number of keys
+    captures_adapters: bool  # whether a graph that was captured with any adapter serves all adapters
+    max_adapters: int
     weight_bytes: int  # minimum number of bytes that a step with logits reads
     logits_dtype: torch.dtype
 
-    def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
-        """Look up the embeddings; tokens with a source are taken from the last samples `previous`, int64 [samples]."""
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:
+        """As `ModelRunner.prepare_adapter`."""
         ...
 
-    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
+    def add_adapter(self, slot: int, prepared: PreparedAdapter) -> None:
+        """Put an adapter into a free slot."""
+        ...
+
+    def remove_adapter(self, slot: int) -> None:
+        """Free a slot that no further step uses."""
+        ...
+
+    def embed(self, inputs: StepInputs, previous: Tensor | None, runs: Sequence[AdapterTokens] = ()) -> None:
+        """Look up the embeddings; tokens with a source are taken from the last samples `previous`, int64 [samples].
+
+        It is not captured, so it reads all of `runs`.
+        """
+        ...
+
+    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor, runs: Sequence[AdapterTokens] = ()) -> None:
         """Compute one token of each sequence and its logits [tokens, vocab_size]. Token i has row i of the tables.
 
         Args:
             inputs: the inputs of the step, the same as for `embed`.
             num_keys: larger than the largest position.
             logits: receives the logits.
+            runs: the tokens with adapters.
         """
         ...
 
-    def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:
+    def prompt(
+        self, inputs: StepInputs, num_keys: int, parts: list[PromptPart], runs: Sequence[AdapterTokens] = ()
+    ) -> None:
         """Compute parts of prompts, which begin at multiples of `token_multiple`; like `decode`, without logits."""
         ...
 
-    def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
-        """Return the logits of some tokens of the last `prompt`, [n, vocab_size], in `out` [at least n, vocab_size]."""
+    def logits(self, tokens: Tensor, slots: Tensor, out: Tensor, runs: Sequence[AdapterTokens] = ()) -> Tensor:
+        """Compute the logits of some tokens of the last `prompt`.
+
+        Args:
+            tokens: [n].
+            slots: int32 [n], of their adapters.
+            out: [at least n, vocab_size], receives the logits.
+            runs: which of the n tokens have adapters.
+
+        Returns:
+            The logits, [n, vocab_size].
+        """
         ...
 
 
@@ -71,6 +115,8 @@ class TorchDecoder:
 
     token_multiple = 1
     captures_prompts = False
+    captures_adapters = False
+    max_adapters = 1 << 30
 
     def __init__(
         self, architecture: Architecture, weights: DecoderWeights, cache: PagedCache, *, max_tokens: int
@@ -79,23 +125,38 @@ class TorchDecoder:
         self._weights = weights
         self._cache = cache
         self._scale = architecture.head_size**-0.5
+        self._context_length = 0 if weights.positions is None else len(weights.positions)
+        self._adapters: dict[int, TorchAdapter] = {}  # by slot
         self._embedded = weights.embedding.new_zeros(max_tokens, architecture.hidden_size)
         self._states = torch.zeros_like(self._embedded)
         self.weight_bytes = weights.num_bytes
         self.logits_dtype = weights.embedding.dtype
 
-    def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
+    def prepare_adapter(self, weights: AdapterWeights) -> TorchAdapter:
+        """As `Decoder.prepare_adapter`."""
+        return torch_adapter(weights, self._parts, context_length=self._context_length, like=self._states)
+
+    def add_adapter(self, slot: int, prepared: PreparedAdapter) -> None:
+        """As `Decoder.add_adapter`."""
+        if not isinstance(prepared, TorchAdapter):
+            raise TypeError("The adapter was prepared by another runner.")
+        self._adapters[slot] = prepared
+
+    def remove_adapter(self, slot: int) -> None:
+        """As `Decoder.remove_adapter`."""
+        del self._adapters[slot]
+
+    def embed(self, inputs: StepInputs, previous: Tensor | None, runs: Sequence[AdapterTokens] = ()) -> None:
         """As `Decoder.embed`."""
-        token_ids = inputs.token_ids
-        if previous is not None:
-            sampled = previous[inputs.sources.clamp(min=0)].clamp(min=0).to(token_ids.dtype)
-            token_ids = torch.where(inputs.sources < 0, token_ids, sampled)
+        token_ids = resolved_token_ids(inputs.token_ids, inputs.sources, previous)
         states = functional.embedding(token_ids, self._weights.embedding)
         if self._weights.positions is not None:
             states = states + functional.embedding(inputs.positions.clamp(min=0), self._weights.positions)
         self._embedded[: len(states)].copy_(states)
+        for slot, tokens in runs:
+            self._adapters[slot].embeddings.add_to(self._embedded[tokens], token_ids[tokens], inputs.positions[tokens])
 
-    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
+    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor, runs: Sequence[AdapterTokens] = ()) -> None:
         """As `Decoder.decode`."""
         tables = inputs.tables[:, : -(-num_keys // BLOCK_TOKENS)]
         positions = inputs.positions[:, None]
@@ -103,10 +164,12 @@ class TorchDecoder:
         def attention(layer: int, queries: Tensor) -> Tensor:
             return attend(queries[:, None], *self._cache.read(layer, tables), positions, self._scale)[:, 0]
 
-        self._compute(inputs, attention)
-        self.logits(torch.arange(inputs.num_tokens, device=logits.device), logits)
+        self._compute(inputs, attention, runs)
+        self.logits(torch.arange(inputs.num_tokens, device=logits.device), inputs.slots, logits, runs)
 
-    def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:
+    def prompt(
+        self, inputs: StepInputs, num_keys: int, parts: list[PromptPart], runs: Sequence[AdapterTokens] = ()
+    ) -> None:
         """As `Decoder.prompt`."""
         num_blocks = -(-num_keys // BLOCK_TOKENS)
 
@@ -119,23 +182,48 @@ class TorchDecoder:
                 mixed[own] = attend(queries[None, own], *states, inputs.positions[None, own], self._scale)[0]
             return mixed
 
-        self._compute(inputs, attention)
+        self._compute(inputs, attention, runs)
 
-    def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
+    def logits(
+        self,
+        tokens: Tensor,
+        slots: Tensor,  # noqa: ARG002 - as `Decoder`
+        out: Tensor,
+        runs: Sequence[AdapterTokens] = (),
+    ) -> Tensor:
         """As `Decoder.logits`."""
         states = self._weights.final_norm.of(self._states.index_select(0, tokens))
-        return torch.mm(states, self._weights.head.t(), out=out[: len(tokens)])
+        torch.mm(states, self._weights.head.t(), out=out[: len(tokens)])
+        self._add(runs, head_site(self._parts), out, states)
+        return out[: len(tokens)]
 
-    def _compute(self, inputs: StepInputs, attention: Callable[[int, Tensor], Tensor]) -> None:
+    def _add(self, runs: Sequence[AdapterTokens], site: int, y: Tensor, x: Tensor) -> None:
+        """Add what the tokens' adapters do to a matrix's inputs x [tokens, columns] to its outputs y [tokens, rows]."""
+        for slot, tokens in runs:
+            self._adapters[slot].add_to(site, y[tokens], x[tokens])
+
+    def _compute(
+        self, inputs: StepInputs, attention: Callable[[int, Tensor], Tensor], runs: Sequence[AdapterTokens]
+    ) -> None:
         """Compute all layers, from `_embedded` to `_states`."""
         states = self._states[: inputs.num_tokens].copy_(self._embedded[: inputs.num_tokens])
         angles = self._angles(inputs.positions)
         blocks, offsets = _blocks_and_offsets(inputs, self._cache.unused_block)
         for index, layer in enumerate(self._weights.layers):
-            queries, keys, values = self._split(layer, layer.attention_norm.of(states), angles)
+            normed = layer.attention_norm.of(states)
+            projected = layer.query_key_value.of(normed)
+            self._add(runs, Site.QUERY_KEY_VALUE.of_layer(index), projected, normed)
+            queries, keys, values = self._split(layer, projected, angles)
             self._cache.write(index, blocks, offsets, keys, values)
-            layer.attention_output.add_to(states, attention(index, queries).flatten(1))
-            layer.mlp_output.add_to(states, self._activated(layer.mlp_input.of(layer.mlp_norm.of(states))))
+            mixed = attention(index, queries).flatten(1)
+            layer.attention_output.add_to(states, mixed)
+            self._add(runs, Site.ATTENTION_OUTPUT.of_layer(index), states, mixed)
+            normed = layer.mlp_norm.of(states)
+            inner = layer.mlp_input.of(normed)
+            self._add(runs, Site.MLP_INPUT.of_layer(index), inner, normed)
+            activated = self._activated(inner)
+            layer.mlp_output.add_to(states, activated)
+            self._add(runs, Site.MLP_OUTPUT.of_layer(index), states, activated)
 
     def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return cosines and sines at the positions, [tokens, 1, head_size]; None if positions are learned."""
@@ -147,11 +235,11 @@ class TorchDecoder:
         return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
     def _split(
-        self, layer: LayerWeights, x: Tensor, angles: tuple[Tensor, Tensor] | None
+        self, layer: LayerWeights, projected: Tensor, angles: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values of x [tokens, hidden_size]: [tokens, heads, head_size] each."""
+        """Return queries, keys and values, [tokens, heads, head_size] each, of all of them [tokens, numbers]."""
         parts = self._parts
-        heads = layer.query_key_value.of(x).view(len(x), -1, parts.head_size)
+        heads = projected.view(len(projected), -1, parts.head_size)
         queries_keys, values = torch.split(heads, [parts.num_heads + parts.num_kv_heads, parts.num_kv_heads], dim=1)
         if layer.head_norms is not None:
             queries_keys = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from worker.engine.checkpoints.architecture import Architecture, describe
 from worker.engine.checkpoints.checkpoint import Checkpoint
 from worker.engine.config import RunnerConfig
+from worker.engine.device.adapters import NO_ADAPTER, AdapterTokens, runs_of
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import Decoder, PromptPart, TorchDecoder
 from worker.engine.device.errors import device_errors
@@ -22,7 +24,7 @@ from worker.engine.device.transfers import to_device
 from worker.engine.device.weights import DecoderWeights, WeightsReader
 from worker.engine.kv_cache.budget import affordable_blocks, sequence_bytes
 from worker.engine.lora import AdapterWeights
-from worker.engine.model_runner import PreparedAdapter, Row, UnsupportedAdapter, UnsupportedModelError
+from worker.engine.model_runner import OutOfMemoryError, PreparedAdapter, Row, UnsupportedModelError
 from worker.engine.sequence import BASE_ADAPTER
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class DeviceRunner:
 
     Args:
         model_config: the model's `PreTrainedConfig`.
-        tensors: the checkpoint's tensors by their names in transformers, adapters merged (all rows use them).
+        tensors: the checkpoint's tensors by their names in transformers.
         config: its limits.
         device: where to compute.
         dtype: number format of weights, keys and values.
@@ -54,7 +56,6 @@ class DeviceRunner:
         OutOfMemoryError: the device does not have enough memory for weights and cache.
     """
 
-    adapters = frozenset({BASE_ADAPTER})
     mixed_chunk = short_prompt = MIXED_CHUNK
     block_tokens = BLOCK_TOKENS
     max_draft_tokens = 0
@@ -80,6 +81,8 @@ class DeviceRunner:
         )
         self.can_overlap = device.type == "cuda"
         self._device = device
+        self._slots = {BASE_ADAPTER: NO_ADAPTER}  # of adapters by their ids
+        self._has_captured_adapters = False
         with device_errors(), torch.inference_mode():
             weights = WeightsReader(parts, Checkpoint(parts, tensors, dtype, device)).read(model_config, context_length)
             self._cache = PagedCache(
@@ -144,17 +147,39 @@ class DeviceRunner:
         with device_errors(), torch.inference_mode():
             self._cache.copy(source, target, num_tokens)
 
-    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:  # noqa: ARG002 - as `ModelRunner`
-        """As `ModelRunner.prepare_adapter`; this runner computes the base model only."""
-        raise UnsupportedAdapter("The runner computes the base model only.")
+    @property
+    def adapters(self) -> Collection[str]:
+        """As `ModelRunner.adapters`."""
+        return self._slots.keys()
 
-    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:  # noqa: ARG002
-        """As `ModelRunner.add_adapter`."""
-        raise ValueError(f"The adapter {adapter_id!r} was not prepared by this runner.")
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:
+        """As `ModelRunner.prepare_adapter`."""
+        with device_errors(), torch.inference_mode():
+            return self._decoder.prepare_adapter(weights)
+
+    def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
+        """As `ModelRunner.add_adapter`; the first one takes longer, because steps with adapters are captured.
+
+        Raises:
+            OutOfMemoryError: also if all slots are taken.
+        """
+        if adapter_id in self._slots:
+            raise ValueError(f"There is an adapter {adapter_id!r} already.")
+        slot = next(slot for slot in count() if slot not in self._slots.values())
+        if slot > self._decoder.max_adapters:
+            raise OutOfMemoryError(f"There is room for {self._decoder.max_adapters} adapters at once.")
+        with device_errors(), torch.inference_mode():
+            self._decoder.add_adapter(slot, prepared)
+            if self._decoder.captures_adapters and not self._has_captured_adapters:
+                self._steps.warm_up(with_adapters=True)
+                self._has_captured_adapters = True
+        self._slots[adapter_id] = slot
 
     def remove_adapter(self, adapter_id: str) -> None:
         """As `ModelRunner.remove_adapter`."""
-        raise ValueError(f"There is no adapter {adapter_id!r}.")
+        if adapter_id == BASE_ADAPTER or adapter_id not in self._slots:
+            raise ValueError(f"There is no adapter {adapter_id!r}.")
+        self._decoder.remove_adapter(self._slots.pop(adapter_id))
 
     def close(self) -> None:
         """Free weights, cache and captured steps."""
@@ -195,6 +220,8 @@ class DeviceRunner:
                 raise ValueError(
                     f"A row has {row.start} + {len(row.token_ids)} tokens; it must add at least 1 and fit the context."
                 )
+            if row.adapter not in self._slots:
+                raise ValueError(f"There is no adapter {row.adapter!r}.")
             if len(row.blocks) * BLOCK_TOKENS < end:
                 raise ValueError(f"A row has {len(row.blocks)} blocks for its {end} tokens.")
         tokens = [token for row in rows for token in row.token_ids]
@@ -219,14 +246,17 @@ class DeviceRunner:
         sources = [KNOWN if row.source is None else row.source for row in rows]
         if previous is None and max(sources) >= 0:
             raise ValueError("A row's token comes from samples that were not given.")
+        slots = [self._slots[row.adapter] for row in rows]
+        runs = runs_of(slots)
         columns = (
             [row.token_ids[0] for row in rows] + [0] * num_unused,
             sources + [KNOWN] * num_unused,
             [row.start for row in rows] + [UNUSED] * num_unused,
             range(len(rows) + num_unused),
+            slots + [NO_ADAPTER] * num_unused,
         )
-        self._embed(columns, [row.blocks for row in rows] + [()] * num_unused, previous)
-        logits = self._steps.decode(len(rows) + num_unused, max(row.start for row in rows) + 1)
+        self._embed(columns, [row.blocks for row in rows] + [()] * num_unused, previous, runs)
+        logits = self._steps.decode(len(rows) + num_unused, max(row.start for row in rows) + 1, runs)
         return self._take(logits, [index for index, row in enumerate(rows) if row.needs_logits])
 
     def _prompt(self, rows: list[Row], _previous: Tensor | None) -> Tensor:
@@ -272,24 +302,39 @@ class DeviceRunner:
             begin += self._padded(len(row.token_ids))
         num_tokens = self._steps.num_tokens(begin)
         token_ids, positions, table_rows = [0] * num_tokens, [UNUSED] * num_tokens, [0] * num_tokens
+        slots = [NO_ADAPTER] * num_tokens
         for part, row in zip(parts, rows, strict=True):
             own = slice(part.begin, part.begin + part.num_tokens)
             token_ids[own] = row.token_ids
             positions[own] = range(row.start, row.start + part.num_tokens)
             table_rows[own] = [part.table_row] * part.num_tokens
-        self._embed((token_ids, [KNOWN] * num_tokens, positions, table_rows), [row.blocks for row in rows], None)
-        self._steps.prompt(num_tokens, max(row.start + len(row.token_ids) for row in rows), parts)
+            slots[own] = [self._slots[row.adapter]] * part.num_tokens
+        columns = (token_ids, [KNOWN] * num_tokens, positions, table_rows, slots)
+        runs = runs_of(slots)
+        self._embed(columns, [row.blocks for row in rows], None, runs)
+        self._steps.prompt(num_tokens, max(row.start + len(row.token_ids) for row in rows), parts, runs)
         ends = [part.begin + part.num_tokens - 1 for part, row in zip(parts, rows, strict=True) if row.needs_logits]
-        out = torch.empty(len(ends), self.vocab_size, dtype=self._logits.dtype, device=self._device)
-        return self._decoder.logits(to_device(torch.tensor(ends), self._device), out) if ends else out
+        return self._prompt_logits(ends, [slots[end] for end in ends])
+
+    def _prompt_logits(self, tokens: list[int], slots: list[int]) -> Tensor:
+        """Return the logits of some tokens of the last prompt step with their adapters."""
+        out = torch.empty(len(tokens), self.vocab_size, dtype=self._logits.dtype, device=self._device)
+        if not tokens:
+            return out
+        both = to_device(torch.tensor([tokens, slots], dtype=torch.int32), self._device)
+        return self._decoder.logits(both[0], both[1], out, runs_of(slots))
 
     def _embed(
-        self, columns: tuple[Iterable[int], ...], blocks: list[tuple[int, ...]], previous: Tensor | None
+        self,
+        columns: tuple[Iterable[int], ...],
+        blocks: list[tuple[int, ...]],
+        previous: Tensor | None,
+        runs: Sequence[AdapterTokens],
     ) -> None:
         """Copy a step's inputs to the device and look up the embeddings."""
         lists = [list(column) for column in columns]
         self._inputs.set(lists, blocks)
-        self._decoder.embed(self._inputs.views(len(lists[0]), len(blocks)), previous)
+        self._decoder.embed(self._inputs.views(len(lists[0]), len(blocks)), previous, runs)
 
     def _take(self, values: Tensor, indices: list[int]) -> Tensor:
         """Return the rows of values [n, m] with these indices; without a copy if the indices are 0, 1, 2, ..."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 KNOWN = -1  # the source of a token that is not among the last samples
 UNUSED = -1  # the position of a padding token
+NUM_COLUMNS = 5  # of a step's tokens
 COPIES = 4  # steps that may be in flight at once; the engine starts two
 
 
@@ -22,6 +23,7 @@ class StepInputs:
     sources: Tensor  # [tokens], KNOWN or an index into the last samples
     positions: Tensor  # [tokens], UNUSED or the token's position in its sequence
     table_rows: Tensor  # [tokens], the row of `tables` of its sequence
+    slots: Tensor  # [tokens], the slot of its adapter; 0, or negative for a padding token: none
     tables: Tensor  # [rows, blocks of a full sequence]: block tables
 
     @property
@@ -45,7 +47,7 @@ class InputBuffers:
         self, device: torch.device, *, max_tokens: int, max_rows: int, table_length: int, unused_block: int
     ) -> None:
         self._is_cuda = device.type == "cuda"
-        size = 4 * max_tokens + max_rows * table_length
+        size = NUM_COLUMNS * max_tokens + max_rows * table_length
         self._device_memory = torch.full((size,), UNUSED, dtype=torch.int32, device=device)
         self._unused_block = unused_block
         self._tables = np.full((max_rows, table_length), unused_block, dtype=np.int32)
@@ -66,10 +68,11 @@ class InputBuffers:
         return views
 
     def _make_views(self, num_tokens: int, num_rows: int) -> StepInputs:
-        parts = self._device_memory[: 4 * num_tokens].view(4, num_tokens)
+        begin = NUM_COLUMNS * num_tokens
+        parts = self._device_memory[:begin].view(NUM_COLUMNS, num_tokens)
         length = self._tables.shape[1]
-        tables = self._device_memory[4 * num_tokens : 4 * num_tokens + num_rows * length].view(num_rows, length)
-        return StepInputs(parts[0], parts[1], parts[2], parts[3], tables)
+        tables = self._device_memory[begin : begin + num_rows * length].view(num_rows, length)
+        return StepInputs(parts[0], parts[1], parts[2], parts[3], parts[4], tables)
 
     def clear(self) -> None:
         """Mark all tokens as padding, for steps of any size."""
@@ -79,7 +82,7 @@ class InputBuffers:
         """Copy a step's inputs to the device.
 
         Args:
-            columns: token ids, sources, positions and table rows, all of the same length.
+            columns: token ids, sources, positions, table rows and slots, all of the same length.
             blocks: the blocks of each row of the tables.
 
         Raises:
@@ -87,13 +90,14 @@ class InputBuffers:
         """
         self._update_tables(blocks)
         num_tokens, num_rows = len(columns[0]), len(blocks)
-        size = 4 * num_tokens + num_rows * self._tables.shape[1]
+        begin = NUM_COLUMNS * num_tokens
+        size = begin + num_rows * self._tables.shape[1]
         memory, event = self._memory[self._next_copy], self._copied[self._next_copy]
         if event is not None:
             event.synchronize()  # long done, unless more steps are started than there are copies
         host = memory.numpy()
-        host[: 4 * num_tokens].reshape(4, num_tokens)[:] = columns
-        host[4 * num_tokens : size] = self._tables[:num_rows].reshape(-1)
+        host[:begin].reshape(NUM_COLUMNS, num_tokens)[:] = columns
+        host[begin:size] = self._tables[:num_rows].reshape(-1)
         self._device_memory[:size].copy_(memory[:size], non_blocking=True)
         if self._is_cuda:
             event = event or torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,19 +13,23 @@ import triton
 from torch import Tensor
 
 from worker.engine.checkpoints.architecture import Architecture, MlpKind, NormKind
+from worker.engine.device.adapters import AdapterTokens, Site, head_site, resolved_token_ids
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import PromptPart
+from worker.engine.device.fused.adapters import MAX_ADAPTERS, FusedAdapter, FusedAdapters, Order
 from worker.engine.device.fused.kernels import attention, embedding, heads, linear
 from worker.engine.device.fused.packing import BLOCK, MAX_BLOCKS, SPLITS, PackedLinear, pack, paired, paired_halves
 from worker.engine.device.step_inputs import StepInputs
 from worker.engine.device.weights import DecoderWeights, LayerWeights, LinearWeights, NormWeights
-from worker.engine.model_runner import UnsupportedModelError
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter, UnsupportedModelError
 
 PROMPT_MULTIPLE = 16
 MAX_PROGRAMS = 480  # of a product; with more tokens each program computes more of them
 EIGHTS = (1, 4, 8)  # groups of eight tokens that a program can compute
 MAX_NUMBERS = 64 * 640  # states that fit in the registers of a program
 FORMATS = (torch.bfloat16, torch.float16)
+Added = tuple[Tensor, Tensor]  # what adapters add to a matrix's output, and the slots of the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class FusedLayer:
     mlp_input: PackedLinear
     mlp_output: PackedLinear
     head_norms: Tensor | None  # float32 [num_heads + num_kv_heads, head_size]
+    attention_norm: NormWeights  # for adapters, which are not folded into
+    mlp_norm: NormWeights
 
 
 class FusedDecoder:
@@ -58,6 +65,8 @@ class FusedDecoder:
 
     token_multiple = PROMPT_MULTIPLE
     captures_prompts = True
+    captures_adapters = True
+    max_adapters = MAX_ADAPTERS
     logits_dtype = torch.float32
 
     def __init__(
@@ -83,6 +92,16 @@ class FusedDecoder:
         self._sines = nothing if weights.sines is None else weights.sines.contiguous()
         self._layers = [_pack_layer(layer, parts) for layer in weights.layers]
         self._head = _pack(LinearWeights(weights.head, None), weights.final_norm)
+        self._final_norm = weights.final_norm
+        self._adapters = FusedAdapters(
+            parts,
+            weights,
+            _orders(parts, has_head_norms=weights.layers[0].head_norms is not None),
+            max_tokens=max_tokens,
+            max_rows=max_rows,
+            context_length=context_length,
+            options=self._options,
+        )
         self.weight_bytes = weights.num_bytes
         new = partial(weights.embedding.new_zeros, max_tokens)
         self._embedded = new(parts.hidden_size)
@@ -107,7 +126,19 @@ class FusedDecoder:
         self._head_options["BLOCK_TOKENS"] = BLOCK_TOKENS
         self._scale = parts.head_size**-0.5 * math.log2(math.e)
 
-    def embed(self, inputs: StepInputs, previous: Tensor | None) -> None:
+    def prepare_adapter(self, weights: AdapterWeights) -> FusedAdapter:
+        """As `Decoder.prepare_adapter`."""
+        return self._adapters.prepare(weights)
+
+    def add_adapter(self, slot: int, prepared: PreparedAdapter) -> None:
+        """As `Decoder.add_adapter`."""
+        self._adapters.add(slot, prepared)
+
+    def remove_adapter(self, slot: int) -> None:
+        """As `Decoder.remove_adapter`."""
+        self._adapters.remove(slot)
+
+    def embed(self, inputs: StepInputs, previous: Tensor | None, runs: Sequence[AdapterTokens] = ()) -> None:
         """As `Decoder.embed`."""
         nothing = inputs.sources
         embedding.embed[(inputs.num_tokens,)](
@@ -123,8 +154,13 @@ class FusedDecoder:
             HAS_PREVIOUS=previous is not None,
             HAS_POSITIONS=self._positions is not None,
         )
+        if any(self._adapters.embeddings(slot) for slot, _ in runs):
+            token_ids = resolved_token_ids(inputs.token_ids, inputs.sources, previous)
+            for slot, tokens in runs:
+                states, positions = self._embedded[tokens], inputs.positions[tokens]
+                self._adapters.embeddings(slot).add_to(states, token_ids[tokens], positions)
 
-    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor) -> None:
+    def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor, runs: Sequence[AdapterTokens] = ()) -> None:
         """As `Decoder.decode`."""
         num_tiles = -(-num_keys // attention.TILE)
 
@@ -147,10 +183,16 @@ class FusedDecoder:
                 **self._options,
             )
 
-        self._compute(inputs, attend)
-        self._write_logits(self._states, inputs.num_tokens, logits)
+        self._compute(inputs, attend, has_adapters=bool(runs))
+        self._write_logits(self._states, inputs.num_tokens, logits, inputs.slots if runs else None)
 
-    def prompt(self, inputs: StepInputs, num_keys: int, parts: list[PromptPart]) -> None:  # noqa: ARG002 - as `Decoder`
+    def prompt(
+        self,
+        inputs: StepInputs,
+        num_keys: int,  # noqa: ARG002 - as `Decoder`
+        parts: list[PromptPart],  # noqa: ARG002
+        runs: Sequence[AdapterTokens] = (),
+    ) -> None:
         """As `Decoder.prompt`."""
         group = triton.next_power_of_2(self._parts.num_heads // self._parts.num_kv_heads)
         tokens = attention.ROWS // group
@@ -171,25 +213,40 @@ class FusedDecoder:
                 **self._options,
             )
 
-        self._compute(inputs, attend)
+        self._compute(inputs, attend, has_adapters=bool(runs))
 
-    def logits(self, tokens: Tensor, out: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, slots: Tensor, out: Tensor, runs: Sequence[AdapterTokens] = ()) -> Tensor:
         """As `Decoder.logits`."""
-        self._write_logits(self._states.index_select(0, tokens), len(tokens), out)
+        self._write_logits(self._states.index_select(0, tokens), len(tokens), out, slots if runs else None)
         return out[: len(tokens)]
 
-    def _compute(self, inputs: StepInputs, attend: Any) -> None:
+    def _compute(self, inputs: StepInputs, attend: Any, *, has_adapters: bool) -> None:
         """Compute all layers, from `_embedded` to `_states`."""
+
+        def added(site: Site, x: Tensor, norm: NormWeights | None = None) -> Added | None:
+            return self._added(site.of_layer(index), x, norm, slots, inputs.num_tokens)
+
+        slots = inputs.slots if has_adapters else None
         states = self._embedded
         for index, layer in enumerate(self._layers):
-            self._project(inputs, index, layer, states)
+            self._project(inputs, index, layer, states, added(Site.QUERY_KEY_VALUE, states, layer.attention_norm))
             attend(index)
-            self._add(layer.attention_output, self._mixed, states, inputs.num_tokens)
+            mixed = added(Site.ATTENTION_OUTPUT, self._mixed)
+            self._add(layer.attention_output, self._mixed, states, inputs.num_tokens, mixed)
             states = self._states
-            self._feed_forward(layer, inputs.num_tokens)
-            self._add(layer.mlp_output, self._activated, states, inputs.num_tokens)
+            self._feed_forward(layer, inputs.num_tokens, added(Site.MLP_INPUT, states, layer.mlp_norm))
+            activated = added(Site.MLP_OUTPUT, self._activated)
+            self._add(layer.mlp_output, self._activated, states, inputs.num_tokens, activated)
 
-    def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor) -> None:
+    def _added(
+        self, site: int, x: Tensor, norm: NormWeights | None, slots: Tensor | None, num_tokens: int
+    ) -> Added | None:
+        """Compute what adapters add to a matrix's output; None without slots."""
+        if slots is None:
+            return None
+        return self._adapters.multiply(site, x, norm, slots, num_tokens), slots
+
+    def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor, added: Added | None) -> None:
         """Compute the queries, and store keys and values in the cache."""
         arguments = (
             *(self._cosines, self._sines, inputs.positions, inputs.table_rows, inputs.tables),
@@ -201,8 +258,9 @@ class FusedDecoder:
                 linear.query_key_value,
                 layer.query_key_value,
                 inputs.num_tokens,
-                (states, *_added(layer.query_key_value), *arguments),
+                (states, *_parts_of(layer.query_key_value), *arguments),
                 (inputs.tables.shape[1], self._parts.norm_epsilon),
+                added,
                 NORM=self._norm,
                 IS_ROTARY=is_rotary,
                 **self._head_options,
@@ -212,8 +270,9 @@ class FusedDecoder:
             linear.normed_product,
             layer.query_key_value,
             inputs.num_tokens,
-            (states, *_added(layer.query_key_value), self._projected),
+            (states, *_parts_of(layer.query_key_value), self._projected),
             (self._parts.norm_epsilon,),
+            added,
             NORM=self._norm,
             NUM_ROWS=self._projected.shape[1],
             ACTIVATION=linear.NO_ACTIVATION,
@@ -230,7 +289,7 @@ class FusedDecoder:
             **self._options,
         )
 
-    def _add(self, matrix: PackedLinear, x: Tensor, before: Tensor, num_tokens: int) -> None:
+    def _add(self, matrix: PackedLinear, x: Tensor, before: Tensor, num_tokens: int, added: Added | None) -> None:
         """Set the states to those before plus a product."""
         self._launch(
             linear.add_product,
@@ -238,29 +297,32 @@ class FusedDecoder:
             num_tokens,
             (x, matrix.weight, matrix.weight if matrix.bias is None else matrix.bias, before, self._states),
             (),
+            added,
             NUM_ROWS=self._parts.hidden_size,
         )
 
-    def _feed_forward(self, layer: FusedLayer, num_tokens: int) -> None:
+    def _feed_forward(self, layer: FusedLayer, num_tokens: int, added: Added | None) -> None:
         """Compute the first matrix of the feed-forward part and the activation after it."""
         self._launch(
             linear.normed_product,
             layer.mlp_input,
             num_tokens,
-            (self._states, *_added(layer.mlp_input), self._activated),
+            (self._states, *_parts_of(layer.mlp_input), self._activated),
             (self._parts.norm_epsilon,),
+            added,
             NORM=self._norm,
             NUM_ROWS=self._parts.intermediate_size,
             ACTIVATION=linear.SWIGLU if self._parts.mlp_kind is MlpKind.SWIGLU else linear.GELU,
         )
 
-    def _write_logits(self, states: Tensor, num_tokens: int, out: Tensor) -> None:
+    def _write_logits(self, states: Tensor, num_tokens: int, out: Tensor, slots: Tensor | None) -> None:
         self._launch(
             linear.normed_product,
             self._head,
             num_tokens,
-            (states, *_added(self._head), out),
+            (states, *_parts_of(self._head), out),
             (self._parts.norm_epsilon,),
+            self._added(head_site(self._parts), states, self._final_norm, slots, num_tokens),
             NORM=self._norm,
             NUM_ROWS=self._parts.vocab_size,
             ACTIVATION=linear.NO_ACTIVATION,
@@ -273,17 +335,20 @@ class FusedDecoder:
         num_tokens: int,
         tensors: tuple[Tensor, ...],
         numbers: tuple[float, ...],
+        added: Added | None,
         **options: int,
     ) -> None:
         """Launch a kernel of `linear` over all tiles of a matrix."""
         eights = _eights(matrix.num_tiles, num_tokens, matrix.padded_columns)
         kernel[(matrix.num_tiles, -(-num_tokens // (8 * eights)))](
             *tensors,
+            *((matrix.weight, matrix.weight) if added is None else added),
             num_tokens,
             *numbers,
             NUM_COLUMNS=matrix.num_columns,
             PADDED=matrix.padded_columns,
             HAS_BIAS=matrix.bias is not None,
+            HAS_ADAPTERS=added is not None,
             SPLITS=SPLITS,
             N8=eights,
             num_warps=SPLITS,
@@ -316,7 +381,7 @@ def _check(parts: Architecture, dtype: torch.dtype) -> None:
         raise UnsupportedModelError(f"No fused kernels for {', '.join(wrong)}.")
 
 
-def _added(matrix: PackedLinear) -> tuple[Tensor, Tensor, Tensor]:
+def _parts_of(matrix: PackedLinear) -> tuple[Tensor, Tensor, Tensor]:
     """Return the matrix, its bias and the sums of its rows; a placeholder for those that it does not have."""
     weight = matrix.weight
     return (
@@ -332,21 +397,31 @@ def _pack(matrix: LinearWeights, norm: NormWeights | None) -> PackedLinear:
     return pack(matrix.weight, bias=matrix.bias, norm=norm.weight, norm_bias=norm.bias)
 
 
-def _pack_layer(layer: LayerWeights, parts: Architecture) -> FusedLayer:
-    query_key_value, mlp_input = layer.query_key_value, layer.mlp_input
-    if layer.head_norms is None:
-        size = parts.head_size
-        query_key_value = _reordered(query_key_value, partial(paired_halves, head_size=size))
+def _orders(parts: Architecture, *, has_head_norms: bool) -> dict[Site, Order]:
+    """Return the orders in which the kernels need the rows of matrices; those of others stay as they are."""
+    orders: dict[Site, Order] = {}
+    if not has_head_norms:
+        orders[Site.QUERY_KEY_VALUE] = partial(paired_halves, head_size=parts.head_size)
     if parts.mlp_kind is MlpKind.SWIGLU:
-        mlp_input = _reordered(mlp_input, lambda rows: paired(*rows.chunk(2)))
+        orders[Site.MLP_INPUT] = lambda rows: paired(*rows.chunk(2))
+    return orders
+
+
+def _pack_layer(layer: LayerWeights, parts: Architecture) -> FusedLayer:
+    orders = _orders(parts, has_head_norms=layer.head_norms is not None)
     return FusedLayer(
-        query_key_value=_pack(query_key_value, layer.attention_norm),
+        query_key_value=_pack(_ordered(layer.query_key_value, orders, Site.QUERY_KEY_VALUE), layer.attention_norm),
         attention_output=_pack(layer.attention_output, None),
-        mlp_input=_pack(mlp_input, layer.mlp_norm),
+        mlp_input=_pack(_ordered(layer.mlp_input, orders, Site.MLP_INPUT), layer.mlp_norm),
         mlp_output=_pack(layer.mlp_output, None),
         head_norms=None if layer.head_norms is None else layer.head_norms.float().contiguous(),
+        attention_norm=layer.attention_norm,
+        mlp_norm=layer.mlp_norm,
     )
 
 
-def _reordered(matrix: LinearWeights, order: Any) -> LinearWeights:
+def _ordered(matrix: LinearWeights, orders: Mapping[Site, Order], site: Site) -> LinearWeights:
+    if site not in orders:
+        return matrix
+    order = orders[site]
     return LinearWeights(order(matrix.weight), None if matrix.bias is None else order(matrix.bias))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from worker.engine.device.fused.kernels.adapters import load_added
 from worker.engine.device.fused.kernels.heads import load_angles, load_blocks, store_heads
 from worker.engine.device.fused.kernels.warps import sum_of_four, sum_of_warps
 
@@ -23,7 +24,7 @@ GELU = tl.constexpr(1)
 SWIGLU = tl.constexpr(2)
 # Arguments that change from step to step and must not cause a recompilation.
 COUNTS = ["num_tokens", "table_length"]
-INPUTS = ["positions", "table_rows", "tables"]
+INPUTS = ["positions", "table_rows", "tables", "slots"]
 
 
 @triton.jit
@@ -245,23 +246,29 @@ def _pairs_of_rows(
     return low, high
 
 
-@triton.jit(do_not_specialize=["num_tokens"])
+@triton.jit(do_not_specialize=["num_tokens"], do_not_specialize_on_alignment=["slots"])
 def add_product(
     x,
     weights,
     bias,
     before,
     out,
+    added,
+    slots,
     num_tokens,
     NUM_ROWS: tl.constexpr,
     NUM_COLUMNS: tl.constexpr,
     PADDED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    HAS_ADAPTERS: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, NUM_ROWS] = before + x [tokens, NUM_COLUMNS] times the matrix, plus bias; `out` may be `before`."""
+    """out [tokens, NUM_ROWS] = before + x [tokens, NUM_COLUMNS] times the matrix, plus bias; `out` may be `before`.
+
+    With `HAS_ADAPTERS` here and in the others, plus `added`, the result of `adapters.multiply_up`.
+    """
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     row, token = tile * 16 + tl.arange(0, 16), first + tl.arange(0, N8 * 8)
@@ -271,16 +278,20 @@ def add_product(
     states = tl.load(before + places, mask=is_there, other=0.0).to(tl.float32)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8)
     states += _rows(product, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
+    if HAS_ADAPTERS:
+        states += load_added(added, slots, row, token, num_tokens, NUM_ROWS)
     tl.store(out + places, states.to(out.dtype.element_ty), mask=is_there)
 
 
-@triton.jit(do_not_specialize=["num_tokens"])
+@triton.jit(do_not_specialize=["num_tokens"], do_not_specialize_on_alignment=["slots"])
 def normed_product(
     x,
     weights,
     bias,
     row_sums,
     out,
+    added,
+    slots,
     num_tokens,
     epsilon,
     NUM_ROWS: tl.constexpr,
@@ -288,6 +299,7 @@ def normed_product(
     PADDED: tl.constexpr,
     NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    HAS_ADAPTERS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
@@ -301,17 +313,23 @@ def normed_product(
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     _wait(PDL)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
+    token = first + tl.arange(0, N8 * 8)
     if ACTIVATION == SWIGLU:
         gates, ups = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+        if HAS_ADAPTERS:
+            row = tile * 16 + tl.arange(0, 8)
+            gates += load_added(added, slots, row, token, num_tokens, 2 * NUM_ROWS)
+            ups += load_added(added, slots, row + 8, token, num_tokens, 2 * NUM_ROWS)
         values = gates * tl.sigmoid(gates) * ups
         row = tile * 8 + tl.arange(0, 8)
     else:
         values = _rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+        row = tile * 16 + tl.arange(0, 16)
+        if HAS_ADAPTERS:
+            values += load_added(added, slots, row, token, num_tokens, NUM_ROWS)
         if ACTIVATION == GELU:
             inner = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice the argument of tanh
             values *= tl.sigmoid(inner)
-        row = tile * 16 + tl.arange(0, 16)
-    token = first + tl.arange(0, N8 * 8)
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     places = out + token[None, :].to(tl.int64) * NUM_ROWS + row[:, None]
     tl.store(places, values.to(out.dtype.element_ty), mask=is_there)
@@ -331,6 +349,8 @@ def query_key_value(
     queries,
     keys,
     values,
+    added,
+    slots,
     num_tokens,
     table_length,
     epsilon,
@@ -338,6 +358,7 @@ def query_key_value(
     PADDED: tl.constexpr,
     NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    HAS_ADAPTERS: tl.constexpr,
     IS_ROTARY: tl.constexpr,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -363,6 +384,11 @@ def query_key_value(
     _wait(PDL)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     low, high = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
+    if HAS_ADAPTERS:
+        NUM_ROWS: tl.constexpr = (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_SIZE
+        row, tokens = tile * 16 + tl.arange(0, 8), first + tl.arange(0, N8 * 8)
+        low += load_added(added, slots, row, tokens, num_tokens, NUM_ROWS)
+        high += load_added(added, slots, row + 8, tokens, num_tokens, NUM_ROWS)
     numbers, out = (pair, token, position, counts), (queries, keys, values)
     store_heads(
         low, high, head, numbers, angle, block, out, IS_ROTARY, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS
