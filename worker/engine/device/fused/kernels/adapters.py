@@ -124,7 +124,7 @@ def multiply_up(
         tl.extra.cuda.gdc_wait()
     slot, entry = _entry(slots, table, token, site, NUM_SITES)
     if slot > 0:
-        rank = tl.load(entry + 2).to(tl.int32)
+        rank = tl.multiple_of(tl.load(entry + 2).to(tl.int32), RANKS)
         matrix = anchor + tl.load(entry + 1) * UNIT
         inner = x + (token * NUM_PARTS + part) * MAX_RANK
         sums = tl.zeros((ROWS,), tl.float32)
