@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import fakeredis
 import pytest
@@ -17,7 +19,7 @@ from common.fleet import Fleet, WorkerReport
 from common.observation.metrics_store import MetricsStore
 from common.settings import ROOT
 from tests.fakes import Outputs, fake_engine
-from worker.observation.instruments import EngineGauges, Instruments
+from worker.observation.instruments import Instruments, ModelGauges
 from worker.observation.metrics import MetricsReporter, to_wire
 from worker.observation.model_labels import ModelLabels
 
@@ -35,7 +37,9 @@ def redis() -> Iterator[Redis]:
 def used_instruments() -> Instruments:
     """A worker's metrics, each with a series."""
     made = Instruments()
-    made.registry.register(EngineGauges(lambda: fake_engine(Outputs()), lambda: {SUPPORT: 1}))
+    model: Any = SimpleNamespace(engine=fake_engine(Outputs()), adapters=SimpleNamespace(ids=("one",), num_bytes=1))
+    made.registry.register(ModelGauges(lambda: model, lambda: {SUPPORT: 1}))
+    made.adapter_loads.labels("failed").inc()
     for counter in (made.prompt_tokens, made.generation_tokens):
         counter.labels(*SUPPORT).inc()
     made.ended.labels(*SUPPORT, "stop").inc()

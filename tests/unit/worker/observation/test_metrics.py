@@ -211,8 +211,21 @@ def test_the_engines_load_is_read_on_demand(redis: Redis) -> None:
         gate.wait_until_blocked()
         found = series(metrics.to_wire())
     assert found["slm_num_requests_running"] == 1
+    assert (found["slm_adapters_loaded"], found["slm_adapter_memory_bytes"]) == (2, 5000)
     assert found['slm_adapter_requests_running{adapter="base",base="smol"}'] == 1
     assert 0 < found["slm_kv_cache_usage_perc"] <= 1
+
+
+def test_loads_and_evictions_of_adapters_are_counted(metrics: WorkerMetrics) -> None:
+    for succeeded in (True, True, False):
+        metrics.note_adapter_load(0.3, succeeded=succeeded)
+    metrics.note_adapter_eviction()
+
+    found = series(metrics.to_wire())
+    assert found['slm_adapter_loads_total{outcome="succeeded"}'] == 2
+    assert found['slm_adapter_loads_total{outcome="failed"}'] == 1
+    assert found["slm_adapter_load_seconds_count"] == 3
+    assert found["slm_adapter_evictions_total"] == 1
 
 
 def test_without_a_model_there_is_no_load(metrics: WorkerMetrics) -> None:
