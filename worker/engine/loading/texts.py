@@ -15,6 +15,7 @@ from worker.engine.loading.tokenizer import (
     VOCABULARIES,
     differs,
     end_token_ids,
+    is_copy,
     load_tokenizer,
     warn_if_larger,
 )
@@ -95,6 +96,7 @@ class ModelTexts:
         self._programs = programs
         self._lock = threading.Lock()
         self._shared: dict[str, _Shared] = {}  # by the hash of the files
+        self._equal: set[str] = set()  # hashes of files that were found to give the base model's text
 
     def acquire(self, folder: Path) -> ModelText:
         """Return the text of an adapter; `release` it when the adapter is no longer in memory.
@@ -107,8 +109,13 @@ class ModelTexts:
             return self.base
         key = _hash(files)
         with self._lock:
+            if key in self._equal:
+                return self.base
             if key not in self._shared:
-                self._shared[key] = _Shared(self._text(folder))
+                if (text := self._text(folder)) is self.base:
+                    self._equal.add(key)
+                    return text
+                self._shared[key] = _Shared(text)
             self._shared[key].num_users += 1
             return self._shared[key].text
 
@@ -154,7 +161,8 @@ class ModelTexts:
     def _tokenizer(self, folder: Path) -> Any:
         """Return the adapter's tokenizer, which is the base model's object if both are equal."""
         base = self.base.tokenizer
-        if not differs(folder, base):
+        # Python is held for up to half a second while a tokenizer is loaded, so a copy is recognised by its files.
+        if not differs(folder, base) or is_copy(folder, Path(self._source)):
             return base
         tokenizer = load_tokenizer(self._source, folder, trust_remote_code=False, local_files_only=True)
         if _are_equal(tokenizer, base):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ logger = logging.getLogger(__name__)
 
 # Files with a vocabulary, in the formats that transformers reads.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoken", "tekken.json")
-SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+_JSON, _TABLES = "tokenizer.json", ("special_tokens_map.json", "added_tokens.json")
+SETTINGS = ("tokenizer_config.json", "chat_template.jinja", *_TABLES)
+# Fields of tokenizer_config.json. Some are written by one version of transformers and not by another.
+_WITHOUT_EFFECT = frozenset(
+    ("chat_template", "backend", "is_local", "local_files_only", "name_or_path", "tokenizer_class", "model_max_length")
+)
 # Tokens that end a turn in common chat formats, for models that do not declare them in their settings.
 CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 NAMES = ("bos_token", "eos_token")
@@ -57,6 +63,23 @@ def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any
 def differs(folder: Path, tokenizer: Any) -> bool:
     """Return whether the adapter in the folder may need another tokenizer than this one of its base model."""
     return _has_vocabulary(folder) or bool(_other_names(tokenizer, _settings(folder)))
+
+
+def is_copy(folder: Path, base: Path) -> bool:
+    """Return whether the tokenizer in a folder has the files of the base model's, apart from its chat template.
+
+    False does not mean that it is another tokenizer.
+    """
+    files = [file for pattern in (*VOCABULARIES, *_TABLES) for file in folder.glob(pattern)]
+    if not (files and (folder / _JSON).is_file() and _settings(folder)):
+        return False
+    is_same = all((base / file.name).is_file() and cmp(file, base / file.name, shallow=False) for file in files)
+    return is_same and _meaning(_settings(folder)) == _meaning(_settings(base))
+
+
+def _meaning(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that may have an effect here."""
+    return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
 
 
 def declared_end_ids(model: Any) -> frozenset[int]:

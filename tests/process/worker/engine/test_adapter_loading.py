@@ -198,13 +198,32 @@ def test_an_adapter_without_a_tokenizer_shares_everything_with_its_base(
     assert served.model.load_adapter("mine", make_adapter("mine")).text is served.model.texts.base
 
 
-def test_an_adapter_with_the_bases_own_files_shares_everything_with_it(
-    served: Served, make_adapter: Callable[..., Path]
+def test_an_adapter_with_a_copy_of_the_bases_tokenizer_shares_it_without_loading_it(
+    served: Served, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.engine.loading.texts.load_tokenizer", None)
+    whole = make_adapter("whole", make_tokenizer(CHAT))
+    templated = make_adapter("templated", make_tokenizer("<{{ messages[0]['content'] }}>"))
+    assert (templated / "tokenizer.json").is_file()
+
+    assert served.model.load_adapter("whole", whole).text is served.model.texts.base
+    text = served.model.load_adapter("templated", templated).text
+    assert text.tokenizer is served.model.tokenizer
+    assert text.renderer.render("Hi").text == "<Hi>"
+
+
+def test_an_equal_tokenizer_is_recognised_and_compared_only_once(
+    served: Served, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_adapter("mine", make_tokenizer(CHAT))
-    assert (folder / "tokenizer.json").is_file()
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text())))  # the same in other bytes
 
-    assert served.model.load_adapter("mine", folder).text is served.model.texts.base
+    adapter = served.model.load_adapter("mine", folder)
+    assert adapter.text is served.model.texts.base
+    adapter.close()
+    monkeypatch.setattr("worker.engine.loading.texts.load_tokenizer", None)
+    assert served.model.load_adapter("again", folder).text is served.model.texts.base
 
 
 def test_an_adapter_with_its_own_template_shares_the_tokenizer(
