@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from common.adapters.names import version_name
@@ -72,6 +71,7 @@ class AdapterFolders:
         self._lock = threading.Lock()
         self._complaints: dict[Path, str] = {}  # what was logged about a folder
         self._seen: _Stamps | None = None  # the stamps that the last registration saw
+        self._present: _Stamps | None = None  # those of the last poll
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slm-adapter-folders", daemon=True)
 
@@ -86,7 +86,7 @@ class AdapterFolders:
             redis.exceptions.RedisError: Redis cannot be reached.
         """
         with self._lock:
-            self._seen = self._stamps()
+            stamps, self._seen = self._stamps(), None
             base = self._intake.base()
             registry = self._intake.registry
             registry.note_base(base.name, base.id)
@@ -97,6 +97,7 @@ class AdapterFolders:
                 registry.set_default(version_name(registered.name, registered.number))
             elif default is None or registry.resolve("") is None:
                 registry.set_default(base.name)
+            self._seen = stamps
 
     def start(self) -> None:
         """Start to register changes, and to delete the files that nobody needs any more."""
@@ -139,22 +140,22 @@ class AdapterFolders:
         return frozenset(_stamps(adapter_folders(self._settings)))
 
     def _run(self) -> None:
-        earlier = self._seen
+        self._present = self._seen
         while not self._stopping.wait(POLL_S):
-            stamps = self._stamps()
-            is_complete = stamps == earlier  # nobody is writing at this moment
-            earlier = stamps
-            self._outage.attempt("adapters not registered", partial(self._follow, is_complete and stamps != self._seen))
+            self._outage.attempt("adapters not registered", self._poll)
 
-    def _follow(self, has_changed: bool) -> None:
+    def _poll(self) -> None:
         """A boundary: a folder or disk that cannot be read must not end the thread."""
         try:
-            if has_changed or self._intake.registry.resolve("") is None:
+            earlier, self._present = self._present, self._stamps()
+            is_complete = self._present == earlier  # nobody is writing at this moment
+            if (is_complete and self._present != self._seen) or self._intake.registry.resolve("") is None:
                 self.register()
             self._intake.tidy()
             self._uploads.tidy()
         except (SLMError, OSError) as err:
             log.warning("the folders of adapters could not be registered: %s", err)
+            self._seen = self._present  # tries again when they change
 
 
 def _stamps(folders: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+from redis.exceptions import RedisError
 
 from common.adapters.records import Resolved, VersionFacts
 from common.adapters.registry import AdapterRegistry
@@ -198,6 +199,25 @@ def test_changes_are_noticed(machine: Machine, run: Callable[[AdapterFolders], N
     write_adapter(machine.root / "shelf" / "new", 3.0)
     wait_until(lambda: machine.registry.names() == ["cpu_lora_out", "new"])
     wait_until(lambda: machine.registry.alias("default").target == "cpu_lora_out@2")
+
+
+def test_a_change_while_redis_is_away_is_registered_later(
+    machine: Machine, run: Callable[[AdapterFolders], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = machine.folders()
+    folders.register()
+    run(folders)
+    failures = []
+
+    def fail(*_: object) -> None:
+        failures.append(1)
+        raise RedisError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.registry, "note_base", fail)
+        write_adapter(machine.root / "shelf" / "new", 3.0)
+        wait_until(lambda: len(failures) > 2)
+    wait_until(lambda: machine.registry.names() == ["new"])
 
 
 def test_a_deleted_default_comes_back(machine: Machine, run: Callable[[AdapterFolders], None]) -> None:
