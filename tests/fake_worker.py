@@ -17,6 +17,7 @@ from common.observation.logs import configure_logging
 from common.settings import Settings
 from models.adapter.store import AdapterStore
 from models.errors import AdapterError
+from tests.adapter_files import SHAPES
 from tests.fakes import (
     ASSISTANT,
     EOS,
@@ -54,7 +55,7 @@ def plan(history: list[int]) -> int:
 
 
 def read_fake_adapter(store: AdapterStore, adapter_id: str) -> FakePreparedAdapter:
-    """Read an adapter that answers with the word in its config, and is as large as it says."""
+    """Read an adapter that begins its answers with the word in its config (else its id), and is as large as that says."""
     try:
         config = json.loads((store.folder(adapter_id) / "adapter_config.json").read_text())
     except AdapterError as err:
@@ -62,7 +63,7 @@ def read_fake_adapter(store: AdapterStore, adapter_id: str) -> FakePreparedAdapt
     time.sleep(config.get("seconds", 0))
     if "error" in config:
         raise ModelUnavailable(config["error"])
-    return FakePreparedAdapter(config.get("bytes", 1), saying(config["says"]))
+    return FakePreparedAdapter(config.get("bytes", 1), saying(config.get("says", adapter_id)))
 
 
 class FakeModelLoader:
@@ -87,7 +88,8 @@ class FakeModelLoader:
             raise ModelUnavailable(f"no adapter: {err}") from err
 
     def base(self) -> BaseFacts:
-        return BaseFacts("fake", "fake", {})
+        """Return the facts; with `FAKE_ADAPTERS`, adapters of `tests.adapter_files` fit."""
+        return BaseFacts("fake", "fake", SHAPES if "FAKE_ADAPTERS" in os.environ else {})
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None], observer: AdapterObserver) -> LoadedModel:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
