@@ -23,6 +23,7 @@ from worker.engine.device.cache import BLOCK_TOKENS
 from worker.engine.device.graphs import Step, StepCapture
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.device.steps import doublings
+from worker.engine.lora import AdapterWeights, LoraMatrices
 from worker.engine.model_runner import CacheTooSmall, DeviceLostError, OutOfMemoryError, Row, UnsupportedModelError
 from worker.engine.runners.check import RunnerCheck
 from worker.engine.sequence import Sequence
@@ -264,6 +265,27 @@ def test_a_decode_row_takes_its_token_from_the_last_samples(device: torch.device
     )
     with pytest.raises(ValueError, match="samples that were not given"):
         runner.forward(rows)
+
+
+def test_a_token_from_the_last_samples_goes_through_the_adapters_embedding(device: torch.device) -> None:
+    runner = make_runner(make_model("gpt2"), device)
+    generator = torch.Generator().manual_seed(0)
+    embedding = LoraMatrices(torch.randn(2, 258, generator=generator), torch.randn(32, 2, generator=generator))
+    runner.add_adapter("one", runner.prepare_adapter(AdapterWeights({}, {"transformer.wte": embedding})))
+
+    def decode(token_id: int, *, source: int | None, adapter: str) -> Tensor:
+        for block, text in enumerate([[1, 2, 3], [4, 5]]):
+            runner.forward([row(block, text, needs_logits=False)])
+        step = [row(0, [token_id], 3, source=source)._replace(adapter=adapter), row(1, [70], 2)]
+        return runner.forward(step, None if source is None else torch.tensor([50, 60], device=device)).clone()
+
+    expected = decode(60, source=None, adapter="one")
+    found = decode(0, source=1, adapter="one")
+
+    assert torch.equal(found, expected)
+    bare = decode(60, source=None, adapter="base")
+    assert torch.equal(found[1], bare[1])
+    assert not torch.allclose(found[0], bare[0], atol=0.1)
 
 
 @pytest.mark.parametrize("is_copied", [False, True])

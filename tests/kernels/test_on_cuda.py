@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 
 from common.jobs.sampling import SamplingParams
 from tests.kernels.test_device_runner import make_runner, row
+from tests.peft_adapters import IGNORED_WARNINGS, save_adapter
 from tests.unit.worker.engine.model_runs import PROMPTS, Run, generate, greedy
 from tests.unit.worker.engine.test_random_choice import SETTINGS, make_choice
 from tests.unit.worker.engine.tiny_models import make_model
@@ -22,7 +25,7 @@ from worker.engine.sampling.random_sampling import draw
 from worker.engine.sampling.sampler import Sampler
 from worker.engine.sequence import Sequence
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"), *IGNORED_WARNINGS]
 
 CUDA = torch.device("cuda")
 GREEDY = SamplingParams(seed=0, temperature=0.0)
@@ -110,6 +113,46 @@ def test_captured_steps_compute_the_same_as_plain_ones(name: str, dtype: torch.d
         found.append(torch.stack(logits).float())
 
     torch.testing.assert_close(found[0], found[1], atol=1e-4 if dtype is torch.float32 else 0.05, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_captured_steps_with_adapters_compute_the_same_as_plain_ones(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    targets = {"target_modules": "all-linear"}
+    saved = [save_adapter(partial(make_model, name), tmp_path / str(seed), seed=seed, **targets) for seed in range(2)]
+    found = []
+    for capturer in (None, PlainSteps()):
+        runner = make_runner(make_model(name).to(dtype), CUDA, max_num_seqs=5, capturer=capturer)
+        for adapter_id, one in zip(("a", "b"), saved, strict=True):
+            runner.add_adapter(adapter_id, runner.prepare_adapter(one.weights))
+        blocks = {0: "a", 2: "base", 3: "b"}
+        for block, adapter in blocks.items():
+            runner.forward([row(block, [block + 1, 5, 6], needs_logits=False)._replace(adapter=adapter)])
+        steps = [
+            [row(block, [position], position)._replace(adapter=adapter) for block, adapter in blocks.items()]
+            for position in range(3, 40)
+        ]
+        found.append(torch.stack([runner.forward(rows).clone() for rows in steps]).float())
+
+    torch.testing.assert_close(found[0], found[1], atol=1e-4 if dtype is torch.float32 else 0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_with_adapters_do_not_wait_for_the_device(dtype: torch.dtype, tmp_path: Path) -> None:
+    saved = save_adapter(partial(make_model, "llama"), tmp_path, target_modules=["q_proj", "up_proj", "embed_tokens"])
+    runner = make_runner(make_model("llama").to(dtype), CUDA, max_num_seqs=4)
+    runner.add_adapter("a", runner.prepare_adapter(saved.weights))
+
+    def step(position: int) -> None:
+        runner.forward([row(0, [7], position)._replace(adapter="a"), row(1, [7], position)])
+        runner.forward([row(2, [7, 8, 9])._replace(adapter="a"), row(3, [7, 8])])
+
+    step(0)  # libraries load their kernels at the first call
+    with nobody_waits():
+        for position in range(1, 5):
+            step(position)
 
 
 def test_steps_can_be_captured_while_other_threads_use_the_device() -> None:

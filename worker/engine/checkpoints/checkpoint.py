@@ -16,7 +16,7 @@ class Checkpoint:
 
     Args:
         architecture: architecture of the model.
-        tensors: by their names in transformers, adapters merged; a model's `state_dict()`, or a mapping that loads on
+        tensors: by their names in transformers; a model's `state_dict()`, or a mapping that loads on
             access. No tensor is kept.
         dtype: target number format.
         device: target device. Tensors that already have this device and format are not copied.
