@@ -82,7 +82,7 @@ def test_ranks_and_modules_can_differ_within_a_step(model, make_runner, all_kern
             torch.testing.assert_close(logits[i], expected, atol=2e-4, rtol=0, msg=f"{kernels} {i}")
 
 
-def test_int8_models_compute_adapters_in_bfloat16(model, make_runner, all_kernels):
+def test_adapters_of_int8_models_lose_no_more_than_the_base(model, make_runner, all_kernels):
     weights = random_adapter(model, 16)
     change = adapted_logits(model, weights, prompt(LENGTH))[-1] - model(torch.tensor([prompt(LENGTH)])).logits[0, -1]
     for kernels in all_kernels:

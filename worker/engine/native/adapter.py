@@ -186,10 +186,22 @@ def _even_ranks(a: Tensor) -> Tensor:
 def _panels(matrix: Tensor, lora_format: LoraFormat) -> Tensor:
     """Return the panels of a matrix in the layout of `enum slm_lora_format`."""
     padded = pad(matrix, (0, matrix.shape[1] % 2, 0, -matrix.shape[0] % LORA_PANEL_ROWS))
+    if lora_format == LoraFormat.INT8:
+        return _int8_panels(padded)
     pairs = padded.view(-1, LORA_PANEL_ROWS, padded.shape[1] // 2, 2)
     if lora_format == LoraFormat.BF16:
         return pairs.bfloat16().permute(0, 2, 1, 3).contiguous()
     return pairs.permute(0, 2, 3, 1).contiguous()
+
+
+def _int8_panels(matrix: Tensor) -> Tensor:
+    """Round each row to multiples of its own scale, which the panel begins with."""
+    num_panels, columns = len(matrix) // LORA_PANEL_ROWS, matrix.shape[1]
+    scales = matrix.abs().amax(1, keepdim=True) / 127
+    values = (matrix / scales.clamp(min=torch.finfo(torch.float32).tiny)).round().to(torch.int8)
+    by_column = values.view(num_panels, LORA_PANEL_ROWS, columns).permute(0, 2, 1)
+    heads = scales.view(num_panels, LORA_PANEL_ROWS).view(torch.int8)
+    return torch.cat([heads, by_column.reshape(num_panels, -1)], dim=1)
 
 
 def _aligned_size(tensor: Tensor) -> int:

@@ -34,6 +34,7 @@ class LoraFormat(IntEnum):
 
     FP32 = 0
     BF16 = 1
+    INT8 = 2
 
 
 class NativeLinear(ctypes.Structure):

@@ -41,7 +41,6 @@ MAX_DRAFT_TOKENS = 3  # draft tokens; verifying them together costs less than on
 # the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
 WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
-LORA_FORMATS = {"fp32": LoraFormat.FP32, "int8": LoraFormat.BF16}
 
 
 class NativeRunner:
@@ -93,7 +92,7 @@ class NativeRunner:
             kernels=self.kernels,
             threads=config.num_threads,
         )
-        self._lora_format = LORA_FORMATS[precision]
+        self._lora_format = _lora_format(precision, self.kernels)
         self._adapters: dict[str, PackedAdapter | None] = {BASE_ADAPTER: None}
         self.vocab_size = self._model.architecture.vocab_size
         self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
@@ -240,6 +239,14 @@ class NativeRunner:
         begin = index * self._max_row_blocks
         self._tables[begin : begin + len(blocks)] = list(blocks)
         return ctypes.addressof(self._tables) + begin * ctypes.sizeof(ctypes.c_int32)
+
+
+def _lora_format(precision: str, kernels: str) -> LoraFormat:
+    """Return the number format of adapters: exact for an exact model, else small, since steps wait for memory."""
+    if precision == "fp32":
+        return LoraFormat.FP32
+    # Without vector instructions for it, widening bytes to floats takes longer than reading twice as many.
+    return LoraFormat.BF16 if kernels == "portable" else LoraFormat.INT8
 
 
 def _choose_kernels(available: list[str], wanted: str | None) -> str:

@@ -19,7 +19,6 @@
 /* 6 * 2 sums, 6 * 2 totals, two weights of a part and an activation must fit in 32 registers */
 #define INT8_TILE_ROWS 6
 #define INT8_HEAD_TILE_ROWS (INT8_TILE_ROWS / 2)
-#define CACHE_LINE 64 /* bytes */
 #define PART_COLUMNS 32
 #define PARTS_PER_GROUP (GROUP_COLUMNS / PART_COLUMNS)
 
@@ -91,6 +90,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
     const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / CACHE_LINE * CACHE_LINE + CACHE_LINE;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
+    int32_t line = 0;
     __m512 totals[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
     for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) totals[r][p] = _mm512_setzero_ps();
@@ -105,6 +105,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
             const char *values = packed_rows + part * PART_COLUMNS;
             for (size_t i = 0; i < ahead_per_part; i += CACHE_LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
             ahead.start += ahead_per_part;
+            for (int32_t end = ahead.num_lines * (part + 1) / int8_parts(columns); line < end; line++)
+                _mm_prefetch(ahead.lines[line], _MM_HINT_T1);
 #pragma GCC unroll 8
             for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
                 __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);

@@ -18,10 +18,15 @@
 #define PACKED_ROW_ALIGNMENT 64
 #define MAX_GROUP_ROWS 4 /* rows that are multiplied together with an adapter */
 
-/* A range of memory to prefetch. */
+#define CACHE_LINE 64 /* bytes */
+#define MAX_LINES_AHEAD 256
+
+/* Memory to prefetch: a range, and scattered cache lines. */
 struct prefetch_range {
     const char *start;
     size_t size;
+    const char *const *lines; /* [num_lines] */
+    int32_t num_lines;
 };
 
 /* An fp32 panel is float [columns][PANEL_ROWS].
@@ -74,6 +79,7 @@ struct cache_format {
 /* The products of LoRA adapters in one number format, with panels of PANEL_ROWS rows (slm_native.h). The order of each
  * sum depends on nothing but the number of columns. */
 struct lora_format {
+    size_t head_size; /* of the scales at the start of a panel, in bytes */
     size_t pair_size; /* of two columns of a panel, in bytes */
     /* out[num_rows][num_panels * PANEL_ROWS] = x[num_rows][columns] . panels; `columns` is a multiple of 16. */
     void (*shrink)(const float *x, int32_t num_rows, const char *panels, int32_t num_panels, int32_t columns,
@@ -88,7 +94,7 @@ struct kernels {
     struct product fp32, int8;
     struct cache_format exact_cache;
     struct cache_format short_cache; /* for int8 models: half floats if the set converts them in one instruction */
-    struct lora_format lora[2]; /* by enum slm_lora_format */
+    struct lora_format lora[3];      /* by enum slm_lora_format */
     struct product int8_head; /* int8 with the set's most precise activations: errors of the head affect the logits */
 
     /* out[n] = x / rms(x) * weight */

@@ -16,8 +16,8 @@ struct linear_call {
     size_t panel_size;
     const char *packed_rows; /* [num_packed_rows], encoded with linear->columns */
     int32_t num_packed_rows;
-    int32_t adds; /* 1: add to y, 0: overwrite it */
-    float *y;     /* [num_packed_rows][linear->rows] */
+    int32_t adds;                 /* 1: add to y, 0: overwrite it */
+    float *y;                     /* [num_packed_rows][linear->rows] */
     const struct lora_call *lora; /* NULL: no row has an adapter */
 };
 

@@ -53,32 +53,71 @@ void lora_shrink(const struct lora_call *call, const struct row_group *group, co
                                                        call->stride);
 }
 
-/* Add a part's product to the outputs first_output .. end_output - 1 of a group's rows, as far as they are the part's. */
-static void expand_part(const struct lora_call *call, const struct row_group *group, const struct slm_lora_part *part,
-                        int32_t first_output, int32_t end_output, float *y, size_t stride) {
-    const struct lora_format *format = &call->kernels->lora[group->adapter->format];
-    const int32_t first = max_int(first_output, part->first_row);
-    const int32_t end = min_int(end_output, part->first_row + part->num_rows);
-    if (first >= end) return;
-    const size_t panel_size = (size_t)(part->rank / 2) * format->pair_size;
-    const char *panels = (const char *)part->b + (size_t)((first - part->first_row) / PANEL_ROWS) * panel_size;
-    float *targets[MAX_GROUP_ROWS];
-    for (int32_t r = 0; r < group->num_rows; r++)
-        targets[r] = y + (size_t)call->groups->rows[group->first + r] * stride + first;
-    format->expand(call->shrunk + (size_t)group->first * call->stride + part->first_rank, call->stride,
-                   group->num_rows, panels, part->rank, end - first, targets);
+/* The panels of a part for some outputs. */
+struct panel_range {
+    const char *start;
+    size_t size; /* in bytes */
+    int32_t first_output, num_outputs;
+};
+
+/* Return the panels of those outputs that are the part's; without outputs if none are. */
+static struct panel_range part_panels(const struct lora_format *format, const struct slm_lora_part *part,
+                                      struct block_outputs outputs) {
+    const int32_t first = max_int(outputs.first, part->first_row), skipped = first - part->first_row;
+    const int32_t num = min_int(outputs.end, part->first_row + part->num_rows) - first;
+    if (num <= 0) return (struct panel_range){.start = NULL};
+    const size_t panel_size = format->head_size + (size_t)(part->rank / 2) * format->pair_size;
+    return (struct panel_range){.start = (const char *)part->b + (size_t)(skipped / PANEL_ROWS) * panel_size,
+                                .size = (size_t)((num + PANEL_ROWS - 1) / PANEL_ROWS) * panel_size,
+                                .first_output = first,
+                                .num_outputs = num};
 }
 
-void lora_expand(const struct lora_call *call, int32_t block, int32_t first_output, int32_t end_output, float *y,
-                 size_t stride) {
+static void expand_part(const struct lora_call *call, const struct row_group *group, const struct slm_lora_part *part,
+                        struct block_outputs outputs, float *y, size_t stride) {
+    const struct lora_format *format = &call->kernels->lora[group->adapter->format];
+    const struct panel_range panels = part_panels(format, part, outputs);
+    if (panels.num_outputs == 0) return;
+    float *targets[MAX_GROUP_ROWS];
+    for (int32_t r = 0; r < group->num_rows; r++)
+        targets[r] = y + (size_t)call->groups->rows[group->first + r] * stride + panels.first_output;
+    format->expand(call->shrunk + (size_t)group->first * call->stride + part->first_rank, call->stride, group->num_rows,
+                   panels.start, part->rank, panels.num_outputs, targets);
+}
+
+void lora_expand(const struct lora_call *call, struct block_outputs outputs, float *y, size_t stride) {
     const struct row_groups *groups = call->groups;
-    for (int32_t g = groups->block_starts[block]; g < groups->block_starts[block + 1]; g++) {
+    for (int32_t g = groups->block_starts[outputs.block]; g < groups->block_starts[outputs.block + 1]; g++) {
         const struct row_group *group = &groups->groups[g];
         if (group->adapter == NULL) continue;
         const struct slm_lora *lora = &group->adapter->matrices[call->matrix];
-        for (int32_t p = 0; p < lora->num_parts; p++)
-            expand_part(call, group, &lora->parts[p], first_output, end_output, y, stride);
+        for (int32_t p = 0; p < lora->num_parts; p++) expand_part(call, group, &lora->parts[p], outputs, y, stride);
     }
+}
+
+/* Append the lines of a group to a list, as far as there is room; return their number then. */
+static int32_t add_lines(const struct lora_call *call, const struct slm_adapter *adapter, struct block_outputs outputs,
+                         const char **lines, int32_t num_lines) {
+    const struct slm_lora *lora = &adapter->matrices[call->matrix];
+    for (int32_t p = 0; p < lora->num_parts; p++) {
+        const struct panel_range panels = part_panels(&call->kernels->lora[adapter->format], &lora->parts[p], outputs);
+        for (size_t i = 0; i < panels.size && num_lines < MAX_LINES_AHEAD; i += CACHE_LINE)
+            lines[num_lines++] = panels.start + i;
+    }
+    return num_lines;
+}
+
+int32_t lora_lines(const struct lora_call *call, struct block_outputs outputs, int32_t share, int32_t num_shares,
+                   const char **lines) {
+    const struct row_groups *groups = call->groups;
+    const int32_t start = groups->block_starts[outputs.block];
+    const int32_t num_groups = groups->block_starts[outputs.block + 1] - start;
+    int32_t num_lines = 0;
+    for (int32_t g = num_groups * share / num_shares; g < num_groups * (share + 1) / num_shares; g++) {
+        const struct slm_adapter *adapter = groups->groups[start + g].adapter;
+        if (adapter != NULL) num_lines = add_lines(call, adapter, outputs, lines, num_lines);
+    }
+    return num_lines;
 }
 
 void lora_embed(const struct kernels *kernels, int32_t format, const struct slm_lora_embedding *embedding,

@@ -43,10 +43,18 @@ void group_rows(struct row_groups *groups, const struct slm_adapter *const *adap
 /* u of a group's rows = a . x[num_rows][columns] */
 void lora_shrink(const struct lora_call *call, const struct row_group *group, const float *x, int32_t columns);
 
-/* y[rows][stride] += b . u, for outputs first_output .. end_output - 1 of the rows of a block. first_output is a multiple
- * of PANEL_ROWS. */
-void lora_expand(const struct lora_call *call, int32_t block, int32_t first_output, int32_t end_output, float *y,
-                 size_t stride);
+/* Some outputs of a matrix for the rows of a block. `first` is a multiple of PANEL_ROWS. */
+struct block_outputs {
+    int32_t block, first, end;
+};
+
+/* y[rows][stride] += b . u */
+void lora_expand(const struct lora_call *call, struct block_outputs outputs, float *y, size_t stride);
+
+/* List cache lines that lora_expand() will read: those of share `share` of `num_shares`, at most MAX_LINES_AHEAD. Returns
+ * their number. */
+int32_t lora_lines(const struct lora_call *call, struct block_outputs outputs, int32_t share, int32_t num_shares,
+                   const char **lines);
 
 /* hidden[hidden_size] += what the adapter adds to the embedding of `index` (a token or a position) */
 void lora_embed(const struct kernels *kernels, int32_t format, const struct slm_lora_embedding *embedding,

@@ -21,26 +21,26 @@ struct slm_runner {
     /* The current step, prepared before the thread pool starts. */
     const int32_t *token_ids;
     int32_t num_tokens, max_tokens;
-    int32_t *positions;           /* [max_tokens] */
-    const int32_t **block_tables; /* [max_tokens] */
-    const struct slm_adapter **adapters; /* [max_tokens]: the tokens' adapters, NULL for the bare base */
+    int32_t *positions;                         /* [max_tokens] */
+    const int32_t **block_tables;               /* [max_tokens] */
+    const struct slm_adapter **adapters;        /* [max_tokens]: the tokens' adapters, NULL for the bare base */
     struct row_groups all_groups, logit_groups; /* of all tokens, and of those that need logits */
-    char *is_grouped; /* [max_tokens]: used while tokens are grouped */
-    int32_t *first_partials;      /* [max_tokens] */
-    int32_t *num_partials;        /* [max_tokens] */
-    int32_t *all_tokens;          /* [max_tokens]: 0, 1, 2, ... */
-    int32_t *logit_tokens;        /* [max_tokens]: tokens that need logits */
+    char *is_grouped;                           /* [max_tokens]: used while tokens are grouped */
+    int32_t *first_partials;                    /* [max_tokens] */
+    int32_t *num_partials;                      /* [max_tokens] */
+    int32_t *all_tokens;                        /* [max_tokens]: 0, 1, 2, ... */
+    int32_t *logit_tokens;                      /* [max_tokens]: tokens that need logits */
     int32_t num_logits;
     float *logits;
     struct attention_item *items; /* [max_partials] */
     int32_t num_items;
 
     /* Results of the phases. */
-    float *hidden;            /* [max_tokens][hidden_size]: the residual stream */
-    float *logit_hidden;      /* [max_tokens][hidden_size]: in the last layer, of the tokens that need logits */
-    char *packed_rows;        /* [max_tokens]: packed rows, the inputs of the next linear layer */
-    float *wide;              /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
-    float *shrunk;            /* [max_tokens][max_ranks]: the adapters' a . x */
+    float *hidden;       /* [max_tokens][hidden_size]: the residual stream */
+    float *logit_hidden; /* [max_tokens][hidden_size]: in the last layer, of the tokens that need logits */
+    char *packed_rows;   /* [max_tokens]: packed rows, the inputs of the next linear layer */
+    float *wide;         /* [max_tokens][wide_columns]: queries, keys and values, or the inner layer of the MLP */
+    float *shrunk;       /* [max_tokens][max_ranks]: the adapters' a . x */
     int32_t max_ranks;
     struct partial *partials; /* [max_partials] */
     float *partial_sums;
@@ -228,8 +228,8 @@ static void merge_phase(struct slm_runner *runner, struct member *self, const st
         const int32_t *rows = active->groups->rows + group->first;
         for (int32_t r = 0; r < group->num_rows; r++) {
             const int32_t t = active->tokens[rows[r]];
-            attention_finish(&runner->attention, runner->partials + runner->first_partials[t],
-                             runner->num_partials[t], scratch + r * matrix->linear->columns);
+            attention_finish(&runner->attention, runner->partials + runner->first_partials[t], runner->num_partials[t],
+                             scratch + r * matrix->linear->columns);
             if (active->hidden != runner->hidden)
                 memcpy(active->hidden + (size_t)rows[r] * size, runner->hidden + (size_t)t * size,
                        size * sizeof(float));
@@ -273,8 +273,8 @@ static struct active_tokens logit_tokens(const struct slm_runner *runner) {
                                   .groups = &runner->logit_groups};
 }
 
-static struct matrix layer_matrix(const struct slm_runner *runner, const struct slm_linear *linear,
-                                  int32_t layer_index, enum layer_matrix index) {
+static struct matrix layer_matrix(const struct slm_runner *runner, const struct slm_linear *linear, int32_t layer_index,
+                                  enum layer_matrix index) {
     return (struct matrix){
         .linear = linear, .product = runner->product, .index = layer_index * LAYER_MATRICES + (int32_t)index};
 }

@@ -76,6 +76,8 @@ struct slm_model {
 enum slm_lora_format {
     SLM_LORA_FP32 = 0, /* a pair is float [2][SLM_LORA_PANEL_ROWS] */
     SLM_LORA_BF16 = 1, /* a pair is upper halves of floats [SLM_LORA_PANEL_ROWS][2] */
+    SLM_LORA_INT8 =
+        2, /* a pair is int8 [2][SLM_LORA_PANEL_ROWS]; a panel begins with float scales [SLM_LORA_PANEL_ROWS] */
 };
 
 /* One of the modules that form a matrix: y[first_row ...] += b . u[first_rank ...] with u = a . x. */
@@ -112,10 +114,10 @@ struct slm_adapter {
 /* The tokens of one sequence in a step. */
 struct slm_row {
     int32_t num_tokens;
-    int32_t start;                     /* position of the first token; earlier positions are in the cache */
-    int32_t num_logits;                /* how many of the last tokens get logits */
-    int32_t reserved;                  /* 0 */
-    const int32_t *block_table;        /* [(start + num_tokens) / SLM_BLOCK_TOKENS, rounded up]: blocks of the sequence */
+    int32_t start;              /* position of the first token; earlier positions are in the cache */
+    int32_t num_logits;         /* how many of the last tokens get logits */
+    int32_t reserved;           /* 0 */
+    const int32_t *block_table; /* [(start + num_tokens) / SLM_BLOCK_TOKENS, rounded up]: blocks of the sequence */
     const struct slm_adapter *adapter; /* NULL: the bare base */
 };
 

@@ -23,8 +23,10 @@ static inline vec vec_load_first(const void *pairs) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(pairs), 16));
 }
 static inline vec vec_load_second(const void *pairs) {
-    return _mm256_castsi256_ps(
-        _mm256_and_si256(_mm256_loadu_si256(pairs), _mm256_set1_epi32((int32_t)0xffff0000)));
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(pairs), _mm256_set1_epi32((int32_t)0xffff0000)));
+}
+static inline vec vec_load_int8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 static inline vec vec_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 

@@ -25,6 +25,9 @@ static inline vec vec_load_first(const void *pairs) {
 static inline vec vec_load_second(const void *pairs) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32((int32_t)0xffff0000)));
 }
+static inline vec vec_load_int8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 static inline vec vec_abs(vec a) { return _mm512_abs_ps(a); }
 
 /* value where x >= low, else 0. */

@@ -33,6 +33,10 @@ static inline vec vec_load_second(const void *pairs) {
     return (vec)(v & 0xffff0000);
 }
 
+static inline vec vec_load_int8(const int8_t *p) {
+    return __builtin_convertvector((vec_int){p[0], p[1], p[2], p[3]}, vec);
+}
+
 static inline vec vec_set(float x) { return (vec){x, x, x, x}; }
 
 static inline vec vec_add(vec a, vec b) { return a + b; }
