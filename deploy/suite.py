@@ -1,4 +1,4 @@
-"""Runs the whole test suite in two runs of pytest: the layers that can run in parallel, then the others one by one.
+"""Runs the whole test suite in two runs of pytest: the layers of quick tests, then those with many processes.
 
 Standard library only.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from deploy.bootstrap import ROOT
 
-SHARING = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native", "process")]
-IN_PARALLEL = ("-n", "logical", "--dist", "worksteal")
+QUICK = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native", "process")]
+ON_EVERY_CORE = ("-n", "logical", "--dist", "worksteal")
+TWO_FILES_AT_ONCE = ("-n", "2", "--dist", "loadfile")  # more would need too much memory: each has servers with a model
 INTERRUPTED = (2, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # a Ctrl-C, noticed by pytest or too early for that
 
 
@@ -47,7 +48,8 @@ def run_suite(run: Callable[[Sequence[str]], int], say: Callable[[str], None]) -
         The exit status: pytest's first one that is not 0, else 0.
     """
     total, statuses = Counts(), []
-    for arguments in ([*SHARING, *IN_PARALLEL], ["tests", *(f"--ignore={layer}" for layer in SHARING)]):
+    others = ["tests", *(f"--ignore={layer}" for layer in QUICK)]
+    for arguments in ([*QUICK, *ON_EVERY_CORE], [*others, *TWO_FILES_AT_ONCE]):
         status, counts = _run_one(run, arguments)
         total += counts
         statuses.append(status)

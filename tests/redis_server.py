@@ -16,6 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from deploy.redis.redis_server import durability, find_server
 from tests.free_port import free_port
 
+START_S = 90.0  # on a busy machine
+
 
 class RedisServer:
     """A server that can be killed and restarted; its data stay in `folder`. `login` is USER:PASSWORD, if required."""
@@ -39,7 +41,7 @@ class RedisServer:
         command = (str(find_server()), *self._options, *where, *durability("everysec", "512mb"))
         with (self.folder / "server.log").open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + START_S
         with Redis.from_url(self.url) as client:
             while True:
                 try:

@@ -33,9 +33,9 @@ from common.jobs.store import Claim, JobStore, WakeUp
 from common.redis import keys
 
 LAST_TOKEN = 0xD7FF  # the code points after it are surrogates, not characters
-LEASE_S = 60.0
+LEASE_S = 600.0  # longer than any test: it sends its heartbeat once
 POLL_S = 0.02
-TIMEOUT_S = 20.0  # a test that waits longer has failed
+TIMEOUT_S = 90.0  # a test that waits longer has failed; generous, for a busy machine
 
 
 class Play:

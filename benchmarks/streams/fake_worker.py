@@ -89,8 +89,9 @@ class FakeWorker:
         self._redis = redis
         self._load = load
         self._store = JobStore(redis, lambda _wake_ups: None, job_ttl_s=600)
+        slots = 2 * load.streams  # all streams have one owner, who may not have all places
         self._report = WorkerReport(
-            id="fake", host="localhost", pid=0, state=WorkerState.READY, device=DEVICE, slots=load.streams
+            id="fake", host="localhost", pid=0, state=WorkerState.READY, device=DEVICE, slots=slots
         )
         Fleet(redis).beat(self._report, ttl_s=LEASE_S)
 

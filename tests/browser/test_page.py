@@ -18,7 +18,7 @@ from tests.api_process import running_api
 from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
 from tests.free_port import free_port
 from tests.redis_server import RedisServer
-from tests.scripted_worker import Play, Script, ScriptedWorker, answer
+from tests.scripted_worker import TIMEOUT_S, Play, Script, ScriptedWorker, answer
 
 Picture = Callable[[Page, str], None]
 EVIL = '<img src=x onerror="window.broken=1"><script>window.broken=1</script> & <b>bold</b>'
@@ -35,7 +35,7 @@ def in_steps(go_on: threading.Event, *pieces: str) -> Script:
     def script(play: Play) -> None:
         play.status("Generating response...")
         play.say(pieces[0])
-        assert go_on.wait(20)
+        assert go_on.wait(TIMEOUT_S)
         play.say(*pieces[1:-1])
         play.end(pieces[-1])
 

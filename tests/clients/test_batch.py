@@ -48,7 +48,7 @@ class Folder:
     def run(self, url: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
         env = os.environ | variables
         return subprocess.run(
-            self.command(url, *options), env=env, capture_output=True, text=True, timeout=60, check=False
+            self.command(url, *options), env=env, capture_output=True, text=True, timeout=180, check=False
         )
 
 
@@ -206,7 +206,7 @@ def test_an_interrupted_batch_says_so(url: str, worker: Worker, folder: Folder) 
             wait_for("it to run", lambda: script.prompts, TIMEOUT_S)
             busy = folder.run(url)
             batch.send_signal(signal.SIGINT)
-            assert "interrupted; run the same command again" in batch.communicate(timeout=60)[1]
+            assert "interrupted; run the same command again" in batch.communicate(timeout=180)[1]
         script.released.set()
     assert batch.returncode == 130
     assert busy.returncode == 2

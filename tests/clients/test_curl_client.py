@@ -37,7 +37,7 @@ def slm(url: str, *arguments: str, stdin: str = "", **variables: str) -> str:
 def run(url: str, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(SCRIPT), *arguments]
     env = environment(url, **variables)
-    return subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_it_generates_submits_waits_and_cancels(url: str, worker: Worker) -> None:

@@ -74,7 +74,7 @@ class Script:
 
 
 def states(url: str) -> Callable[[], list[str]]:
-    return lambda: [job["status"] for job in requests.get(f"{url}/slm/jobs", timeout=10).json()["jobs"]]
+    return lambda: [job["status"] for job in requests.get(f"{url}/slm/jobs", timeout=60).json()["jobs"]]
 
 
 def test_a_mention_is_answered_in_a_message_that_grows(
@@ -149,12 +149,12 @@ def test_the_queue_position_is_shown_and_updated(discord: FakeDiscord, url: str,
     with worker(answer("never")) as idle:
         idle.stop_looking()
         ahead = []
-        while not ahead or requests.get(f"{url}/slm/jobs/{ahead[-1]}", timeout=10).json()["position"] < 2:
+        while not ahead or requests.get(f"{url}/slm/jobs/{ahead[-1]}", timeout=60).json()["position"] < 2:
             body = {"prompt": "x", "async": True}
-            ahead.append(requests.post(f"{url}/slm/generate", json=body, timeout=10).json()["job_id"])
+            ahead.append(requests.post(f"{url}/slm/generate", json=body, timeout=60).json()["job_id"])
         discord.say(alice, "Hi")
         message = discord.wait_for_message("Position in the queue: 3")
-        requests.delete(f"{url}/slm/jobs/{ahead[-1]}", timeout=10)
+        requests.delete(f"{url}/slm/jobs/{ahead[-1]}", timeout=60)
         discord.wait_for_message("Position in the queue: 2")
         discord.press_stop(alice, message)
         discord.wait_for_message("Stopped.")
@@ -256,6 +256,6 @@ def test_an_invalid_token_is_reported(discord: FakeDiscord, token: str | None, s
     env = {name: value for name, value in os.environ.items() if name != "DISCORD_TOKEN"}
     env |= {} if token is None else {"DISCORD_TOKEN": token}
     command = [sys.executable, str(LAUNCHER), discord.url]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == status
     assert complaint in done.stderr

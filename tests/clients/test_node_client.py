@@ -13,10 +13,10 @@ import pytest
 
 from common.errors import JobTimeout
 from common.settings import ROOT
+from tests import node_packages
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
-from tests.missing import need_program
 from tests.scripted_worker import TIMEOUT_S, Play, answer
 
 CLIENT = ROOT / "clients" / "node"
@@ -29,9 +29,7 @@ END = {"status": "Response complete!", "device_used": "cpu"}
 @pytest.fixture(scope="module", autouse=True)
 def _node_and_axios() -> None:
     """The clients find the axios that the tests have installed."""
-    need_program("npm")
-    if not (AXIOS / "node_modules" / "axios").is_dir():
-        subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=AXIOS, check=True, timeout=240)
+    node_packages.install(AXIOS)
 
 
 def environment(url: str, **variables: str) -> dict[str, str]:
@@ -48,7 +46,7 @@ def node(url: str, body: str) -> list[Any]:
         (async () => {{ {body} }})().catch(({{message, code}}) => out({{message, code}}));
     """
     done = subprocess.run(
-        ["node", "-e", program], env=environment(url), capture_output=True, text=True, timeout=60, check=False
+        ["node", "-e", program], env=environment(url), capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.split("\n")[:-1]]
@@ -58,7 +56,7 @@ def test_its_own_tests_pass() -> None:
     folder = Path(__file__).parent / "node"
     files = sorted(folder.glob("*.test.js"))
     assert files
-    done = subprocess.run(["node", "--test", *files], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["node", "--test", *files], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout
 
 

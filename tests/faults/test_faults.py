@@ -201,8 +201,8 @@ def test_a_finished_job_uses_a_bounded_amount_of_memory_and_expires(site: Site) 
     keys = list(site.cluster.redis.scan_iter(f"slm:job:{job_id}*"))
     assert sum(site.cluster.redis.memory_usage(key) or 0 for key in keys) < 200 * 1024
     wait_for("the record to expire", lambda: not list(site.cluster.redis.scan_iter(f"slm:job:{job_id}*")))
-    assert requests.get(f"{site.url}/slm/jobs/{job_id}", timeout=10).status_code == 404
-    wait_for("the index to forget it", lambda: not requests.get(f"{site.url}/slm/jobs", timeout=10).json()["jobs"])
+    assert requests.get(f"{site.url}/slm/jobs/{job_id}", timeout=60).status_code == 404
+    wait_for("the index to forget it", lambda: not requests.get(f"{site.url}/slm/jobs", timeout=60).json()["jobs"])
 
 
 def test_the_real_model_gives_the_same_answer_after_a_kill(site: Site) -> None:

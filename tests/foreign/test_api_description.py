@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests import node_packages
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import FOLDER, INSTALL_S, ForeignPython
-from tests.foreign.node_packages import FOLDER as NODE
-from tests.foreign.node_packages import require
 from tests.scripted_worker import answer
 
 pytestmark = pytest.mark.timeout(INSTALL_S)
 
+NODE = Path(__file__).parent / "node"
 STORY = answer("Once ", "upon ", "a time.")
 CALLS = """
 import sys
@@ -66,7 +66,7 @@ def made(described: Path, python: ForeignPython) -> Path:
 
 
 def test_redocly_finds_no_error(described: Path) -> None:
-    require("@redocly/cli")
+    node_packages.install(NODE)
     done = subprocess.run(
         ["npx", "--no-install", "redocly", "lint", "--format", "json", described],
         cwd=NODE,

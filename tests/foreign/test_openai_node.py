@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from common.errors import PromptTooLong, WorkerLost
 from common.jobs.sampling import GrammarKind
+from tests import node_packages
 from tests.foreign.conftest import Site
-from tests.foreign.node_packages import FOLDER, require
 from tests.scripted_worker import Play, answer
 
+FOLDER = Path(__file__).parent / "node"
 PREAMBLE = """
 const {OpenAI} = require('openai');
-const client = new OpenAI({maxRetries: 0, timeout: 20000});
-const wrong = new OpenAI({maxRetries: 0, timeout: 20000, apiKey: 'wrong'});
+const client = new OpenAI({maxRetries: 0, timeout: 90000});
+const wrong = new OpenAI({maxRetries: 0, timeout: 90000, apiKey: 'wrong'});
 const ask = {model: 'gpt2', messages: [{role: 'user', content: 'Hi'}]};
 const out = (value) => console.log(JSON.stringify(value));
 const refused = (call) => call.then(out, (err) => out([err.constructor.name, err.status ?? null, err.code, err.param]));
@@ -27,7 +29,7 @@ STORY = answer("Once ", "upon ", "a time.")
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
-    require("openai")
+    node_packages.install(FOLDER)
 
 
 def node(site: Site, program: str) -> list[object]:
@@ -38,7 +40,7 @@ def node(site: Site, program: str) -> list[object]:
         env=os.environ | site.variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -25,10 +25,11 @@ PACKAGES, MODULES = 4, 60
 ENSURE = """
 import sys
 from pathlib import Path
-from deploy.bootstrap import SetupError, ensure
+from deploy import bootstrap
+bootstrap.ROOT = Path(sys.argv[1]).parent  # which it locks: another test may be setting up an environment
 try:
-    ensure([Path(sys.argv[1])], Path(sys.argv[2]))
-except SetupError as err:
+    bootstrap.ensure([Path(sys.argv[1])], Path(sys.argv[2]))
+except bootstrap.SetupError as err:
     sys.exit(str(err))
 """
 
@@ -108,7 +109,7 @@ def _kill(started: subprocess.Popen[str], number: signal.Signals) -> None:
     """Signal only the process, and check that everything it started ends without it."""
     below = psutil.Process(started.pid).children(recursive=True)
     started.send_signal(number)
-    started.communicate(timeout=60)
+    started.communicate(timeout=180)
     if sys.platform == "linux":
         psutil.wait_procs(below, timeout=30)
         assert not [process for process in below if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -17,8 +17,8 @@ import requests
 
 from common.settings import ROOT
 from models import default_model
+from tests import node_packages
 from tests.free_port import free_port
-from tests.missing import need_program
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import running_server
 
@@ -109,8 +109,7 @@ def test_the_curl_examples_work_as_printed(server: Server) -> None:
 
 
 def test_the_axios_client_works_as_printed(server: Server) -> None:
-    need_program("npm")
-    run("npm", "install", "--no-audit", "--no-fund", cwd=NODE)
+    node_packages.install(NODE)
     output = run("node", "-e", here(example("javascript", "axios"), server), cwd=NODE)
     assert "message: 'Model loaded successfully on cpu'" in output
 
@@ -198,7 +197,7 @@ def test_without_a_worker_the_server_says_so_at_once(server: Server) -> None:
     wait_for("the worker to be gone", lambda: not server.info()["workers"])
     for path in ("/slm/generate", "/slm/stream", "/slm/load"):
         body = {} if path == "/slm/load" else {"prompt": "Hello"}
-        answer = requests.post(server.url + path, json=body, timeout=5)
+        answer = requests.post(server.url + path, json=body, timeout=30)
         assert answer.status_code == 503
         assert answer.headers["Retry-After"]
         assert answer.json()["code"] == "no_worker"

@@ -40,14 +40,14 @@ def flower(redis_url: str, folder: Path, basic_auth: str) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        requests.get(url, timeout=10)
+        requests.get(url, timeout=60)
     except requests.ConnectionError:
         return False
     return True
 
 
 def status(url: str, login: tuple[str, str] | None) -> int:
-    return requests.get(f"{url}/workers", auth=login, timeout=10).status_code
+    return requests.get(f"{url}/workers", auth=login, timeout=60).status_code
 
 
 def test_it_reads_the_embedded_redis_by_the_address_in_the_data_folder(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_it_reads_the_embedded_redis_by_the_address_in_the_data_folder(tmp_path:
     with own_redis.running(server, claim.inherited):
         claim.announce(server.url)
         with flower(server.url, tmp_path, "ops:good") as url:
-            assert requests.get(f"{url}/broker", auth=("ops", "good"), timeout=10).ok
+            assert requests.get(f"{url}/broker", auth=("ops", "good"), timeout=60).ok
     claim.release()
     log = (tmp_path / "flower.log").read_text()
     assert (tmp_path / "data" / BROKER_URL).read_text() == RedisAddress.parse(server.url).broker_url

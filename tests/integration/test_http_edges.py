@@ -18,7 +18,7 @@ from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer
 from tests.scripted_worker import ScriptedWorker, answer
 
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 MANY_BYTES = 30_000_000  # far more than the sockets' buffers
 BODY = b'{"prompt": "Hi"}'
 JSON = {"Content-Type": "application/json"}

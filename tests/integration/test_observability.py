@@ -24,7 +24,7 @@ from tests.free_port import free_port
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 SECRETS = ("the prompt that nobody logs", "whsec_" + "c2VjcmV0" * 4, "the-key")
 
 

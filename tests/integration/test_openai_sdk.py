@@ -21,7 +21,7 @@ from tests.processes import wait_for
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 
-TIMEOUT_S = 20
+TIMEOUT_S = 90
 MODEL = "gpt2"
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -233,7 +233,7 @@ def test_the_job_of_a_client_that_leaves_is_cancelled(client: OpenAI, api: ApiPr
     with worker(real_redis, Play.run_until_cancelled):
         with pytest.raises(openai.APITimeoutError):
             client.with_options(max_retries=0, timeout=1.0).chat.completions.create(model=MODEL, messages=HI)
-        wait_for("the job's end", lambda: statuses(api) == ["cancelled"], 10)
+        wait_for("the job's end", lambda: statuses(api) == ["cancelled"], TIMEOUT_S)
 
 
 def statuses(api: ApiProcess) -> list[str]:

@@ -72,7 +72,7 @@ def answers(url: str) -> bool:
 @pytest.mark.parametrize("kind", [socket, password, tls])
 def test_a_job_goes_through_the_api_celery_and_a_worker(kind: object, tmp_path: Path) -> None:
     with kind(tmp_path) as url, served(url, tmp_path) as base:  # type: ignore[operator]
-        answer = requests.post(f"{base}/slm/generate", json={"prompt": "hello"}, timeout=60)
+        answer = requests.post(f"{base}/slm/generate", json={"prompt": "hello"}, timeout=180)
         assert answer.json()["response"] == "hello"
 
 

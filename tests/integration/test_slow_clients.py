@@ -15,7 +15,7 @@ import requests
 from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer
 
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 NUM_SLOW = 200
 HEAD = b"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -111,7 +111,7 @@ def test_an_unreadable_message_is_dropped_and_the_worker_continues(cluster: Clus
     worker = start_worker(cluster)
     for name, raw in RUBBISH.items():
         cluster.redis.lpush(QUEUE, raw)
-        wait_for(f"the worker to take {name}", lambda: not cluster.redis.llen(QUEUE), timeout_s=20)
+        wait_for(f"the worker to take {name}", lambda: not cluster.redis.llen(QUEUE))
         assert worker.is_running(), name
         assert_serves(cluster, worker)
 
@@ -225,7 +225,7 @@ def test_a_worker_that_starts_while_redis_refuses_waits_too(server: RedisServer,
 
 def assert_said_once(worker: Process) -> None:
     """There is one line at its beginning and one at its end, and no other warning."""
-    wait_for("the line that it is over", lambda: "Redis can be used again" in worker.log.read_text(), timeout_s=20)
+    wait_for("the line that it is over", lambda: "Redis can be used again" in worker.log.read_text())
     log = worker.log.read_text()
     assert log.count("Redis cannot be used") == log.count("Redis can be used again") == 1, log
     assert len(re.findall(r"(WARNING|ERROR|CRITICAL) +(?!py\.warnings)", log)) == 2, log

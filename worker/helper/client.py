@@ -173,8 +173,18 @@ class Helper:
             return Overloaded("The worker is overloaded; try again.", retry_after_s=RETRY_S)
         return OverLimit("takes too long" if ended_by == signal.SIGPROF else "needs too much memory")
 
-    def call(self, task: str, args: Any, limits: Limits, is_given_up: IsGivenUp = never) -> Any:
+    def call(
+        self, task: str, args: Any, limits: Limits, is_given_up: IsGivenUp = never, *, is_long: bool = False
+    ) -> Any:
         """Run a task in a child and return its result.
+
+        Args:
+            task: its name.
+            args: its arguments.
+            limits: of its child.
+            is_given_up: whether the result is no longer needed.
+            is_long: whether it computes for long. It then gets a new child, so that the idle ones are left for short
+                tasks, which would otherwise wait for a fork.
 
         Raises:
             OverLimit: the task exceeded a limit.
@@ -184,7 +194,7 @@ class Helper:
             SLMError: raised by the task.
         """
         with self.in_use(), holding(self._task_permits, is_given_up):
-            reply = self._run_task({"task": task, "args": args, "limits": asdict(limits)}, is_given_up)
+            reply = self._run_task({"task": task, "args": args, "limits": asdict(limits)}, is_given_up, is_long)
         if "error" in reply:
             raise SLMError.from_dict(reply["error"])
         return reply["value"]
@@ -204,8 +214,8 @@ class Helper:
         process.link.close()
         _wait_or_kill(process.popen)
 
-    def _run_task(self, request: dict[str, Any], is_given_up: IsGivenUp) -> dict[str, Any]:
-        child = self._ready_child(request)
+    def _run_task(self, request: dict[str, Any], is_given_up: IsGivenUp, is_long: bool) -> dict[str, Any]:
+        child = self._ready_child(request, is_long)
         try:
             reply: dict[str, Any] = child.receive(is_given_up)
         except (EOFError, OSError):
@@ -219,10 +229,10 @@ class Helper:
             self._idle.append(child)
         return reply
 
-    def _ready_child(self, request: dict[str, Any]) -> Child:
+    def _ready_child(self, request: dict[str, Any], is_new: bool) -> Child:
         """Return a child that has received the request; idle children may have died."""
         while True:
-            child = self._idle_child() or self.fork(TASKS)
+            child = (None if is_new else self._idle_child()) or self.fork(TASKS)
             with suppress(OSError):
                 send(child.link, request)
                 return child

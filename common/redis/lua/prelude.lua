@@ -3,6 +3,7 @@
 
 local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free capacity: hides a wake-up message's latency (3-5 ms)
 local MAX_PREPARING = 3  -- jobs that each worker prepares at once; queue.py has the same number
+local PLACES_PER_RESERVED = 32  -- of that many places, one is kept free for other owners
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -166,6 +167,55 @@ local function next_to_prepare(limit)
   return first
 end
 
+local MAX_LOOKED_AT = 100  -- jobs of a flow that are examined for one that somebody reads
+
+-- Return the flow's first job that somebody reads; if there is none, its first job.
+local function first_of_flow(lane, flow)
+  local ids = redis.call('ZRANGE', flow_key(lane, flow), 0, MAX_LOOKED_AT - 1)
+  for _, id in ipairs(ids) do
+    if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 0 then return id end
+  end
+  return ids[1]
+end
+
+-- Return the first job in the queue of an owner with fewer than `most` jobs dispatched or running. Jobs that nobody
+-- reads wait even for jobs that may not start: they have yielded to those, and would start and yield forever.
+local function first_below(lane, most)
+  local pending, counts = lane_key(lane, 'pending'), dispatched_by_owner(lane)
+  local function may_start(id) return (counts[redis.call('HGET', job_key(id), 'owner') or ''] or 0) < most end
+  local next_id = redis.call('ZRANGE', pending, 0, 0)[1]
+  if not next_id or may_start(next_id) then return next_id end  -- the usual case: do not look at every flow
+  local has_read_jobs = redis.call('ZCOUNT', pending, '-inf', UNREAD_DELAY) > 0
+  local first, order = nil, has_read_jobs and UNREAD_DELAY or math.huge
+  for _, flow in ipairs(redis.call('SMEMBERS', lane_key(lane, 'flows'))) do
+    local id = first_of_flow(lane, flow)
+    local its_order = id and tonumber(redis.call('ZSCORE', pending, id)) or math.huge
+    if its_order < order and may_start(id) then
+      first, order = id, its_order
+    end
+  end
+  return first
+end
+
+-- Return the next job to generate. One owner may not have all places, so that another need not wait for one of its
+-- jobs to end. A small fleet keeps none free, because each place is a large part of it; nor does one with a single
+-- owner.
+local function next_to_generate(limit, room)
+  local capacity = limit - DISPATCHED_AHEAD
+  local has_others = redis.call('HLEN', 'slm:api_keys') > 1
+  local reserved = has_others and math.floor(capacity / PLACES_PER_RESERVED) or 0
+  if reserved == 0 or room > DISPATCHED_AHEAD + reserved then
+    return redis.call('ZRANGE', lane_key('generate', 'pending'), 0, 0)[1]
+  end
+  return first_below('generate', capacity - reserved)
+end
+
+local function next_job(lane, limit, room)
+  if lane == 'prepare' then return next_to_prepare(limit) end
+  if lane == 'generate' then return next_to_generate(limit, room) end
+  return redis.call('ZRANGE', lane_key(lane, 'pending'), 0, 0)[1]
+end
+
 -- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, model, base, id, ...: the caller sends the
 -- wake-up messages.
 local function dispatch(lane, now)
@@ -173,7 +223,7 @@ local function dispatch(lane, now)
   local room = limit - redis.call('ZCARD', dispatched) - redis.call('ZCARD', lane_key(lane, 'leases'))
   local wake_ups = {}
   while room > 0 do
-    local id = lane == 'prepare' and next_to_prepare(limit) or lane ~= 'prepare' and redis.call('ZRANGE', pending, 0, 0)[1]
+    local id = next_job(lane, limit, room)
     if not id then break end
     -- Do not dispatch an unread job ahead of free capacity: while it waited, it would make others yield.
     local is_early = lane == 'generate' and room <= DISPATCHED_AHEAD

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.settings import ROOT
-from deploy.suite import SHARING, run_suite
+from deploy.suite import QUICK, run_suite
 
 Run = Callable[[Sequence[str]], int]
 
@@ -67,7 +67,7 @@ def test_after_ctrl_c_nothing_more_runs(status: int) -> None:
 def test_every_test_is_in_exactly_one_of_the_runs() -> None:
     run = Pytest(0, 0)
     run_suite(run, lambda _: None)
-    together, alone = run.runs
-    assert [one for one in together if one.startswith("tests/")] == SHARING
-    assert [one.removeprefix("--ignore=") for one in alone if one.startswith("--ignore=")] == SHARING
-    assert [layer for layer in SHARING if not (ROOT / layer).is_dir()] == []
+    quick, others = run.runs
+    assert [one for one in quick if one.startswith("tests/")] == QUICK
+    assert [one.removeprefix("--ignore=") for one in others if one.startswith("--ignore=")] == QUICK
+    assert [layer for layer in QUICK if not (ROOT / layer).is_dir()] == []

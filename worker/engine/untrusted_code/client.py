@@ -82,7 +82,7 @@ class UntrustedPrograms:
         args = {"tokenizer": name, "text": text, "with_tokens_around": with_tokens_around}
         try:
             with holding(self._is_encoding, is_given_up):
-                reply: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up)
+                reply: dict[str, Any] = self._helper.call(ENCODE, args, ENCODING, is_given_up, is_long=True)
         except OverLimit as err:
             raise TakesTooMuch(f"its tokenizer {err}") from err
         if "refusal" in reply:

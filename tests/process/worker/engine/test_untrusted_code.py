@@ -231,12 +231,12 @@ def test_long_texts_are_encoded_one_at_a_time(helper: Helper, monkeypatch: pytes
     renderer = PromptRenderer(byte_level(), None, UntrustedPrograms(helper))
     running, most, call = 0, 0, helper.call
 
-    def counted(*args: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         nonlocal running, most
         running += 1
         most = max(most, running)
         try:
-            return call(*args)
+            return call(*args, **options)
         finally:
             running -= 1
 

@@ -93,6 +93,14 @@ def test_a_child_serves_one_request_after_the_other(helper: Helper) -> None:
     assert helper.call("pids", None, PLENTY) == helper.call("pids", None, PLENTY)
 
 
+def test_a_long_task_leaves_the_idle_child_to_short_ones(helper: Helper) -> None:
+    """A fork takes longer than most tasks."""
+    idle = helper.call("pids", None, PLENTY)["child"]
+
+    assert helper.call("pids", None, PLENTY, is_long=True)["child"] != idle
+    assert idle in (child.pid for child in helper._idle)
+
+
 def test_a_tasks_refusal_reaches_the_client(helper: Helper) -> None:
     with pytest.raises(InvalidRequest, match="wrong") as refusal:
         helper.call("refuse", "wrong", PLENTY)
