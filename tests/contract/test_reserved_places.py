@@ -25,6 +25,7 @@ class Station:
         self.redis = redis
         self.store = JobStore(redis, self._start, job_ttl_s=60)
         self.attempts: dict[str, int] = {}
+        redis.hset(keys.API_KEYS, mapping={"ann": "{}", "bob": "{}"})
 
     def _start(self, wake_ups: object) -> None:
         for wake_up in wake_ups:  # type: ignore[attr-defined]
@@ -59,6 +60,13 @@ class Station:
 @pytest.fixture
 def station(redis: Redis) -> Station:
     return Station(redis)
+
+
+def test_a_server_with_a_single_owner_keeps_no_place_free(station: Station) -> None:
+    station.redis.hdel(keys.API_KEYS, "bob")
+    station.add_worker("w", PLACES_PER_RESERVED)
+    station.enter_many(60, "ann")
+    assert len(station.running()) > PLACES_PER_RESERVED - 1
 
 
 def test_an_owner_with_many_jobs_leaves_a_place_that_another_gets_at_once(station: Station) -> None:
