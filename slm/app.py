@@ -1,0 +1,35 @@
+"""All commands together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+import typer
+
+from slm.commands.keys import keys
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command. Returns the exit status: 0, 1 for an error, 2 for a wrong command, 130 if interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer may have characters that the terminal does not
+    try:
+        typer.main.get_command(_app()).main(list(arguments), prog_name="slm")
+    except SystemExit as err:
+        return err.code if isinstance(err.code, int) else 0
+    return 0
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help="Use and manage an SLM server.",
+        epilog="Exit status: 0 done; 1 an error; 2 the command is wrong; 130 interrupted.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.add_typer(keys, name="keys", no_args_is_help=True)
+    return app
