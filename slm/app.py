@@ -8,7 +8,13 @@ from io import TextIOWrapper
 
 import typer
 
+from slm.commands.adapters import adapters
+from slm.commands.aliases import aliases
+from slm.commands.chat import chat
+from slm.commands.generate import generate
+from slm.commands.jobs import jobs
 from slm.commands.keys import keys
+from slm.commands.models import models
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -31,5 +37,8 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.add_typer(keys, name="keys", no_args_is_help=True)
+    for command in (models, chat, generate):
+        app.add_typer(command)
+    for name, group in (("adapters", adapters), ("aliases", aliases), ("jobs", jobs), ("keys", keys)):
+        app.add_typer(group, name=name, no_args_is_help=True)
     return app

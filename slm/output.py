@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
+
+from slm.live_line import LiveLine
 
 _PIPE_WIDTH = 10_000  # columns: nothing is wrapped or cut off for a program
 # A terminal would obey them; a model's answer and the texts of others may contain any.
@@ -61,9 +62,15 @@ class Output:
             table.add_row(*map(_cell, row))
         self._out.print(table)
 
-    def status(self, line: str) -> Status:
-        """Return a line with a spinner, not started yet."""
-        return self.err.status(line)
+    def facts(self, facts: Mapping[str, object]) -> None:
+        """Write a line for each fact that is known."""
+        for name, value in facts.items():
+            if value is not None:
+                self.line(f"{name.replace('_', ' ') + ':':<13}{_cell(value)}")
+
+    def live_line(self, line: str) -> LiveLine:
+        """Return a line that says what is going on, if anybody watches."""
+        return LiveLine(self.err if self.is_live else None, line)
 
 
 def _console(*, stderr: bool) -> Console:
@@ -76,4 +83,6 @@ def _console(*, stderr: bool) -> Console:
 def _cell(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_cell, value)) or "-"
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     return "-" if value is None or value == "" else str(value).translate(_CONTROLS)
