@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from typing import Any
 
 import typer
 
@@ -23,13 +24,14 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an answer may have characters that the terminal does not
     try:
-        typer.main.get_command(_app()).main(list(arguments), prog_name="slm")
+        command()(list(arguments), prog_name="slm")
     except SystemExit as err:
         return err.code if isinstance(err.code, int) else 0
     return 0
 
 
-def _app() -> typer.Typer:
+def command() -> Callable[..., Any]:
+    """Return the whole command line; calling it with arguments ends in `SystemExit`."""
     app = typer.Typer(
         help="Use and manage an SLM server.",
         epilog="Exit status: 0 done; 1 an error; 2 the command is wrong; 130 interrupted.",
@@ -37,8 +39,8 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (models, chat, generate):
-        app.add_typer(command)
+    for single in (models, chat, generate):
+        app.add_typer(single)
     for name, group in (("adapters", adapters), ("aliases", aliases), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)
-    return app
+    return typer.main.get_command(app)
