@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Concatenate, ParamSpec
 
+import httpx
 import typer
 from slm_client.connection import DEFAULT_URL
 
@@ -17,7 +18,11 @@ P = ParamSpec("P")
 
 
 def _checked_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as err:
+        raise typer.BadParameter(f"{url!r} is not an address: {err}") from err
+    if parsed.scheme not in ("http", "https") or not parsed.host:
         raise typer.BadParameter(f"{url!r} is not an address such as {DEFAULT_URL}")
     return url
 

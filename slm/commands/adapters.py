@@ -108,8 +108,20 @@ def _size(num_bytes: int) -> str:
 
 @contextmanager
 def _progress(output: Output, num_bytes: int) -> Iterator[Advance]:
-    """Show how much of the upload is read, on a terminal."""
-    columns = (TextColumn("Uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    """Show how much of the upload has been read, on a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=output.err, transient=True, disable=not output.is_live) as progress:
-        task = progress.add_task("upload", total=num_bytes)
-        yield lambda count: progress.advance(task, count)
+        task = progress.add_task("Uploading", total=num_bytes)
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+            if progress.finished:
+                progress.update(task, description="Checking")  # now the server unpacks it
+
+        yield advance

@@ -44,7 +44,8 @@ def _chat(
     conversation = Conversation(fields, system)
     if sys.stdin.isatty():
         output.note(f"Talking with {fields['model']}. {HELP}")
-        for text in _typed(output):
+        prompt = "" if output.as_json or not sys.stdout.isatty() else "> "
+        for text in _typed(output, prompt):
             _take_turn(session, output, conversation, text)
     else:
         for text in filter(None, map(str.strip, sys.stdin)):
@@ -54,22 +55,22 @@ def _chat(
 
 
 def _default_model(session: Session) -> str:
-    """Return the name to ask for if the user names none: the alias `default`, else the first that the server lists."""
-    names = [str(model["id"]) for model in session.fetch(Call("GET", "/v1/models"))["data"]]
-    if not names:
-        raise CommandError("the server has no model: no worker has loaded one")
-    return "default" if "default" in names else names[0]
+    """Return the first name that the server lists: its default."""
+    models = session.fetch(Call("GET", "/v1/models"))["data"]
+    if not models:
+        raise CommandError("the server has no model yet: no worker has loaded one")
+    return str(models[0]["id"])
 
 
-def _typed(output: Output) -> Iterator[str]:
+def _typed(output: Output, prompt: str) -> Iterator[str]:
     """Yield what the user types, up to /exit or Ctrl-D."""
     import readline  # noqa: F401 - lines can be edited and called back
 
     while True:
         try:
-            text = input("> " if sys.stdout.isatty() else "").strip()
+            text = input(prompt).strip()
         except EOFError:
-            output.line("")
+            output.note("")
             return
         except KeyboardInterrupt:
             output.note("\n/exit or Ctrl-D ends.")

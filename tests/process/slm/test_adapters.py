@@ -154,7 +154,7 @@ def test_a_terminal_shows_the_progress_and_its_end(tmp_path: Path) -> None:
     with registry_server(**{"POST /slm/adapters": (201, ADDED)}) as server:
         for colours in ({}, {"NO_COLOR": "1"}):
             with terminal("adapters", "add", str(path), "--url", server.url, **colours) as screen:
-                screen.wait_for("Uploading")
+                screen.wait_for("Checking")
                 screen.wait_for("support@2 added")
                 assert screen.end() == 0
                 assert ("\x1b[3" in screen.seen) == (not colours), "a sequence that sets a colour"

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
+import requests
 from redis import Redis
+from slm_client import SLMClient
 
 from common.errors import InternalError
 from common.owners.api_keys import ApiKeyStore, Role
+from common.settings import ROOT
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
 from tests.process.slm.conftest import Command, CommandAt
+from tests.process.slm.terminal import CTRL_C, terminal
+from tests.processes import wait_for
 from tests.scripted_worker import Play, answer
 
 HEALTHY = Reply(200, b'{"status": "ok"}')
@@ -127,19 +135,73 @@ def test_a_long_wait_is_left_to_the_user(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--url", "127.0.0.1:5000"], ["--api-key", "a b"], ["--api-key", "ä"], ["-o", "x"]]
+    "options",
+    [
+        ["--url", "127.0.0.1:5000"],
+        ["--url", "http://"],
+        ["--url", "http://[::1"],
+        ["--api-key", "a b"],
+        ["--api-key", "ä"],
+        ["-o", "x"],
+    ],
 )
 def test_a_wrong_option_is_a_wrong_command(command: Command, options: list[str]) -> None:
     assert command("generate", "Hi", *options, status=2).out == ""
 
 
+@pytest.fixture
+def secret(url: str, real_redis: Redis) -> Iterator[str]:
+    """The only key of the API, which notices it, and its end, within seconds."""
+
+    def needs_key() -> bool:
+        return requests.get(f"{url}/slm/info", timeout=30).status_code == 401
+
+    created = ApiKeyStore(real_redis).create("bob", Role.USER)
+    wait_for("the API to ask for keys", needs_key)
+    yield created
+    ApiKeyStore(real_redis).revoke("bob")
+    wait_for("the API to ask for none", lambda: not needs_key())
+
+
 def test_keys_are_passed_and_asked_for(
-    slm: CommandAt, worker: Worker, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    slm: CommandAt, worker: Worker, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = ApiKeyStore(real_redis).create("bob", Role.USER)
     with worker(answer("Hello.")):
         assert "SLMCLIENT_API_KEY" in slm("generate", "Hi", status=1).err
         assert "--api-key" in slm("generate", "Hi", "--api-key", "wrong", status=1).err
         assert slm("generate", "Hi", "--api-key", secret).out == "Hello.\n"
         monkeypatch.setenv("SLMCLIENT_API_KEY", f"{secret}\n")
         assert slm("generate", "Hi").out == "Hello.\n"
+
+
+def forever(play: Play) -> None:
+    play.say("so far\n")
+    play.run_until_cancelled()
+
+
+def statuses(url: str) -> list[str]:
+    with SLMClient(url) as client:
+        return [str(job.status) for job in client.jobs()]
+
+
+def test_ctrl_c_cancels_the_job(url: str, worker: Worker) -> None:
+    with worker(forever), terminal("generate", "Hi", "--url", url) as screen:
+        screen.wait_for("so far")
+        screen.type(CTRL_C)
+        assert screen.end() == 130
+        assert "Traceback" not in screen.text
+        wait_for("the job to be cancelled", lambda: statuses(url) == ["cancelled"])
+
+
+def test_a_reader_that_goes_away_cancels_the_job(url: str, worker: Worker) -> None:
+    def script(play: Play) -> None:
+        while not play.is_cancelled:
+            play.say("again\n")
+            time.sleep(0.02)
+        play.end_cancelled()
+
+    line = f"{sys.executable} -m slm generate Hi --url {url} | head -n 2"
+    with worker(script):
+        done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        wait_for("the job to be cancelled", lambda: statuses(url) == ["cancelled"])
+    assert (done.stdout, done.stderr) == ("again\nagain\n", "")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from common.environment import ours
+from common.owners.api_keys import Limits, Role
 from common.settings import ROOT, Settings
 from deploy.setup.settings_check import check_settings
 from slm.app import command, run
+from slm.commands.keys import RoleName
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text("utf-8")
 
@@ -76,3 +79,9 @@ def test_a_server_starts_in_a_shell_with_the_commands_variables(monkeypatch: pyt
 
 def test_the_exit_statuses_are_in_the_documents() -> None:
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == ["0", "1", "2", "130"]
+
+
+def test_a_key_can_have_every_role_and_limit() -> None:
+    create = {one.name for one in COMMANDS["keys", "create"].params}
+    assert {one.value for one in RoleName} == {one.value for one in Role}
+    assert {field.name for field in fields(Limits)} <= create
