@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON: a document, or a line for each event of a stream.")]
-Name = Annotated[str, typer.Argument(show_default=False)]
 
 
 def parameters_of(function: Callable[..., Any]) -> list[Parameter]:

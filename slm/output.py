@@ -34,9 +34,33 @@ class Output:
         """Whether progress can be shown: somebody watches the standard error."""
         return self.err.is_terminal and not self.as_json
 
-    def document(self, body: Mapping[str, Any]) -> None:
-        """Write a JSON document."""
-        print(json.dumps(body, ensure_ascii=False, indent=2))
+    def result(self, body: Mapping[str, Any], text: str) -> None:
+        """Write a result: the body for a program, the text for people."""
+        if self.as_json:
+            self._document(body)
+        else:
+            self.line(text)
+
+    def listing(self, body: Mapping[str, Any], headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a list: the body for a program, a table for people, with "-" for None."""
+        if self.as_json:
+            self._document(body)
+            return
+        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*map(_cell, row))
+        self._out.print(table)
+
+    def facts(self, body: Mapping[str, Any], facts: Mapping[str, object], text: str = "") -> None:
+        """Write what is known of one thing: the body for a program; a line for each fact, and a text, for people."""
+        if self.as_json:
+            self._document(body)
+            return
+        for name, value in facts.items():
+            if value is not None:
+                self.line(f"{name.replace('_', ' ') + ':':<13}{_cell(value)}")
+        if text:
+            self.line(f"\n{text}")
 
     def event(self, body: Mapping[str, Any]) -> None:
         """Write a line of JSON at once."""
@@ -55,22 +79,12 @@ class Output:
         """Write a line to the standard error."""
         self.err.print(text.translate(_CONTROLS) if self.err.is_terminal else text, soft_wrap=True)
 
-    def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write a table, with "-" for None."""
-        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            table.add_row(*map(_cell, row))
-        self._out.print(table)
-
-    def facts(self, facts: Mapping[str, object]) -> None:
-        """Write a line for each fact that is known."""
-        for name, value in facts.items():
-            if value is not None:
-                self.line(f"{name.replace('_', ' ') + ':':<13}{_cell(value)}")
-
     def live_line(self, line: str) -> LiveLine:
         """Return a line that says what is going on, if anybody watches."""
         return LiveLine(self.err if self.is_live else None, line)
+
+    def _document(self, body: Mapping[str, Any]) -> None:
+        print(json.dumps(body, ensure_ascii=False, indent=2))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -18,6 +18,8 @@ from slm.output import Output
 from slm.server_command import server_command
 from slm.session import Session
 
+_FACTS = ("name", "version", "id", "base", "rank", "modules", "bytes", "created", "aliases", "workers", "summary")
+
 adapters = typer.Typer(help="Publish, list and delete adapters, and move aliases.")
 
 Adapter = Annotated[str, typer.Argument(metavar="NAME", help="An adapter (NAME), or one version of it (NAME@3).")]
@@ -32,21 +34,16 @@ OldAlias = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias.")]
 def _list(session: Session, output: Output) -> None:
     """List the adapters."""
     body = session.fetch(Call("GET", "/slm/adapters"))
-    if output.as_json:
-        output.document(body)
-        return
     headings = ("NAME", "NEWEST", "BASE", "RANK", "SIZE", "ALIASES", "LOADED BY")
-    output.table(headings, [_row(one) for one in body["adapters"]])
+    output.listing(body, headings, [_row(one) for one in body["adapters"]])
 
 
 @server_command(adapters, "show")
 def _show(session: Session, output: Output, name: Adapter) -> None:
     """Show an adapter with its versions, or one version of it."""
     body = session.fetch(Call("GET", _path(name)))
-    if output.as_json:
-        output.document(body)
-        return
-    output.facts({**_facts(body), "versions": [one["version"] for one in body.get("versions", [])] or None})
+    facts = {fact: body[fact] for fact in _FACTS}
+    output.facts(body, facts | {"versions": [one["version"] for one in body.get("versions", [])] or None})
 
 
 @server_command(adapters, "add")
@@ -55,21 +52,15 @@ def _add(session: Session, output: Output, path: Source, name: NewName = None) -
     source = find_adapter(path)
     with _progress(output, source.num_bytes) as advance:
         added = session.upload(name or source.name, source.send(advance), source.content_type)
-    if output.as_json:
-        output.document(added)
-    else:
-        what = "added" if added["is_new"] else "was there already"
-        output.line(f"{added['name']}@{added['version']} {what}")
+    what = "added" if added["is_new"] else "was there already"
+    output.result(added, f"{added['name']}@{added['version']} {what}")
 
 
 @server_command(adapters, "rm")
 def _remove(session: Session, output: Output, name: Adapter) -> None:
     """Delete a version, or all versions of an adapter."""
     body = session.fetch(Call("DELETE", _path(name)))
-    if output.as_json:
-        output.document(body)
-    else:
-        output.line("Deleted: " + ", ".join(f"{body['name']}@{number}" for number in body["versions"]))
+    output.result(body, "Deleted: " + ", ".join(f"{body['name']}@{number}" for number in body["versions"]))
 
 
 @server_command(adapters, "alias")
@@ -95,11 +86,6 @@ def _row(one: Mapping[str, Any]) -> tuple[object, ...]:
         _size(one["bytes"]),
         *(one[name] for name in ("aliases", "workers")),
     )
-
-
-def _facts(body: Mapping[str, Any]) -> dict[str, object]:
-    facts = ("name", "version", "id", "base", "rank", "modules", "bytes", "created", "aliases", "workers", "summary")
-    return {name: body[name] for name in facts}
 
 
 def _size(num_bytes: int) -> str:

@@ -22,20 +22,17 @@ Alias = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias.")]
 def _list(session: Session, output: Output) -> None:
     """List the aliases, with the targets that they had before."""
     body = session.fetch(Call("GET", "/slm/aliases"))
-    if output.as_json:
-        output.document(body)
-        return
     rows = [(one["name"], one["model"], one["history"]) for one in body["aliases"]]
-    output.table(("ALIAS", "TARGET", "BEFORE"), rows)
+    output.listing(body, ("ALIAS", "TARGET", "BEFORE"), rows)
 
 
 @server_command(aliases, "rm")
 def _remove(session: Session, output: Output, alias: Alias) -> None:
     """Delete an alias. What it points to stays."""
     body = session.fetch(Call("DELETE", f"/slm/aliases/{quote(alias, safe='')}"))
-    output.document(body) if output.as_json else output.line(f"Deleted {alias}.")
+    output.result(body, f"Deleted {alias}.")
 
 
 def write_alias(body: Mapping[str, Any], output: Output) -> None:
     """Write where an alias points now."""
-    output.document(body) if output.as_json else output.line(f"{body['name']} -> {body['model']}")
+    output.result(body, f"{body['name']} -> {body['model']}")

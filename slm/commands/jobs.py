@@ -27,35 +27,22 @@ Limit = Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of job
 def _list(session: Session, output: Output, limit: Limit = 20) -> None:
     """List the newest jobs; with an admin's key, everybody's."""
     body = session.fetch(call.newest(limit))
-    if output.as_json:
-        output.document(body)
-        return
-    output.table(
-        ("JOB", "KIND", "STATUS", "MODEL", "CREATED", "FINISHED"),
-        [
-            (one["job_id"], one["kind"], one["status"], one.get("model"), one["created_at"], one["finished_at"])
-            for one in body["jobs"]
-        ],
-    )
+    fields = ("job_id", "kind", "status", "model", "created_at", "finished_at")
+    rows = [[one.get(name) for name in fields] for one in body["jobs"]]
+    output.listing(body, ("JOB", "KIND", "STATUS", "MODEL", "CREATED", "FINISHED"), rows)
 
 
 @server_command(jobs, "show")
 def _show(session: Session, output: Output, job: JobId) -> None:
     """Show a job, with its answer so far."""
     body = session.fetch(call.show(job))
-    output.document(body) if output.as_json else _write(body, output)
-
-
-def _write(body: Mapping[str, Any], output: Output) -> None:
     facts = {
         **{name: body.get(name) for name in ("job_id", "kind", "status", "model", "base", "position", "attempt")},
         **{name: body[name] for name in ("created_at", "started_at", "finished_at")},
         "speed": _speed(body),
         "error": (body["error"] or {}).get("message"),
     }
-    output.facts(facts)
-    if body["text"]:
-        output.line(f"\n{body['text']}")
+    output.facts(body, facts, body["text"])
 
 
 @server_command(jobs, "watch")
@@ -79,12 +66,7 @@ def _watch(session: Session, output: Output, job: JobId) -> None:
 def _cancel(session: Session, output: Output, job: JobId) -> None:
     """Cancel a job: at once if it is queued, at its next token if it runs."""
     body = session.fetch(call.cancel(job))
-    if output.as_json:
-        output.document(body)
-    elif body["cancelling"]:
-        output.line("The job will stop at its next token.")
-    else:
-        output.line(f"The job is {body['status']}.")
+    output.result(body, "It will stop at its next token." if body["cancelling"] else f"It is {body['status']}.")
 
 
 def _speed(body: Mapping[str, Any]) -> str | None:

@@ -56,10 +56,8 @@ def _create(
         from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 
         secret = ApiKeyStore(redis).create(name, Role(role), replace(DEFAULT_LIMITS, **_given(limits)))
-        if output.as_json:
-            output.document({"name": name, "role": role, "key": secret})
-        else:
-            output.line(f"The key of {name}; it will not be shown again:\n{secret}")
+        text = f"The key of {name}; it will not be shown again:\n{secret}"
+        output.result({"name": name, "role": role, "key": secret}, text)
 
 
 def _change(*, name: KeyName, role: RoleName | None = None, as_json: Json = False, **limits: int | str | None) -> None:
@@ -69,7 +67,7 @@ def _change(*, name: KeyName, role: RoleName | None = None, as_json: Json = Fals
 
         changes = _given(limits) | ({} if role is None else {"role": Role(role)})
         changed = ApiKeyStore(redis).change(name, changes)
-        output.document(_fields(changed)) if output.as_json else output.line(_line(changed))
+        output.result(_fields(changed), _line(changed))
 
 
 @keys.command("list")
@@ -79,10 +77,8 @@ def list_keys(*, as_json: Json = False) -> None:
         from common.owners.api_keys import ApiKeyStore
 
         found = ApiKeyStore(redis).all()
-        if output.as_json:
-            output.document({"keys": [_fields(key) for key in found]})
-        else:
-            output.line("\n".join(map(_line, found)) or "There are no keys.")
+        text = "\n".join(map(_line, found)) or "There are no keys."
+        output.result({"keys": [_fields(key) for key in found]}, text)
 
 
 @keys.command("revoke")
@@ -90,10 +86,8 @@ def revoke(*, name: KeyName, as_json: Json = False) -> None:
     """Reject a key within two seconds; end its jobs and streams."""
     with _redis("revoke the key", as_json) as (redis, output):
         jobs, batches = _revoke(redis, name)
-        if output.as_json:
-            output.document({"name": name, "cancelled_jobs": jobs, "cancelled_batches": batches})
-        else:
-            output.line(f"The key of {name} is rejected within two seconds. Cancelled: {jobs} jobs, {batches} batches.")
+        text = f"The key of {name} is rejected within two seconds. Cancelled: {jobs} jobs, {batches} batches."
+        output.result({"name": name, "cancelled_jobs": jobs, "cancelled_batches": batches}, text)
 
 
 def _limit(text: str) -> int | str:

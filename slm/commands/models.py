@@ -16,8 +16,5 @@ models = typer.Typer()
 def _models(session: Session, output: Output) -> None:
     """List everything that a request can name: base models, adapters and aliases."""
     body = session.fetch(Call("GET", "/slm/models"))
-    if output.as_json:
-        output.document(body)
-        return
     rows = [(one["name"], one["kind"], one["model"], one["base"], one["workers"]) for one in body["models"]]
-    output.table(("NAME", "KIND", "STANDS FOR", "BASE", "LOADED BY"), rows)
+    output.listing(body, ("NAME", "KIND", "STANDS FOR", "BASE", "LOADED BY"), rows)

@@ -14,7 +14,7 @@ from slm.output import Output
 
 
 def test_a_table_in_a_pipe_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(as_json=False).table(("NAME", "HOSTS"), [("x" * 300, ["a", "b"]), ("[bold]y", None)])
+    Output(as_json=False).listing({}, ("NAME", "HOSTS"), [("x" * 300, ["a", "b"]), ("[bold]y", None)])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["NAME", "HOSTS"], ["x" * 300, "a,", "b"], ["[bold]y", "-"]]
 
