@@ -20,6 +20,7 @@ from slm.failures import CommandError
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _GZIP = "application/gzip"
+_GZIP_WBITS = 16 + zlib.MAX_WBITS
 _CHUNK = 1 << 20
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
 _ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -75,7 +76,7 @@ class _Folder(AdapterSource):
 
     def send(self, advance: Advance) -> Iterator[bytes]:
         """See `AdapterSource.send`. The archive is never whole in memory or on disk."""
-        compressor = zlib.compressobj(level=1, wbits=16 + zlib.MAX_WBITS)  # 16: with gzip's header
+        compressor = zlib.compressobj(wbits=_GZIP_WBITS, strategy=zlib.Z_HUFFMAN_ONLY)  # weights repeat nothing
         for part in _tar(self._files, advance):
             if compressed := compressor.compress(part):
                 yield compressed

@@ -15,7 +15,6 @@ from slm_client.errors import Forbidden, Unauthorized
 from slm.output import Output
 
 _HINTS: Mapping[str, str] = {
-    "not_found": "The server may be older than this command.",
     "job_not_found": "'slm jobs list' shows the jobs that the server still has.",
     "adapter_not_found": "'slm adapters list' shows the adapters.",
     "model_not_found": "'slm models' shows what a request can name.",
@@ -72,9 +71,11 @@ def _hint(err: ApiError) -> str | None:
     if isinstance(err, Unauthorized):
         return _KEY_HINT
     if isinstance(err, Forbidden):
-        return "This needs the key of an admin."
+        return "Pass the key of an admin with --api-key or SLMCLIENT_API_KEY."
     if err.retry_after_s is not None:
         return f"Try again in {err.retry_after_s:.0f} s."
     if err.status >= 500 and err.request_id:
         return f"The server's log has the details under the request id {err.request_id}."
+    if err.code == "not_found" and err.param is None:  # else there is the path, but not what it names
+        return "The server may be older than this command."
     return _HINTS.get(err.code)

@@ -127,7 +127,7 @@ def test_a_folder_that_is_no_adapter_is_never_sent(command: Command, tmp_path: P
     ("status", "code", "hint"),
     [
         (401, "invalid_api_key", "SLMCLIENT_API_KEY"),
-        (403, "forbidden", "the key of an admin"),
+        (403, "forbidden", "Pass the key of an admin"),
         (404, "not_found", "older than this command"),
         (409, "conflict", ""),
         (413, "body_too_large", "SLM_MAX_ADAPTER_BYTES"),

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from slm_client.errors import Forbidden, InvalidRequest, RateLimited, ServerError, Unauthorized
+from slm_client.errors import Forbidden, InvalidRequest, NotFound, RateLimited, ServerError, Unauthorized
 
 from slm import failures
 from slm.failures import CommandError
@@ -44,6 +44,8 @@ def test_an_error_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert "request id r1" in shown(ServerError("no", status=500, request_id="r1"), capsys)
     assert "SLM_MAX_ADAPTER_BYTES" in shown(InvalidRequest("no", status=413, code="body_too_large"), capsys)
     assert shown(InvalidRequest("no", status=400, code="invalid_request"), capsys) == "slm: no\n"
+    assert "older" in shown(NotFound("no", status=404, code="not_found"), capsys)
+    assert shown(NotFound("no", status=404, code="not_found", param="alias"), capsys) == "slm: no\n"
     assert shown(CommandError("no"), capsys) == "slm: no\n"
 
 
