@@ -15,6 +15,7 @@ from slm.commands.chat import chat
 from slm.commands.generate import generate
 from slm.commands.jobs import jobs
 from slm.commands.keys import keys
+from slm.commands.merge import merge
 from slm.commands.models import models
 
 
@@ -39,7 +40,7 @@ def command() -> Callable[..., Any]:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (models, chat, generate):
+    for single in (models, chat, generate, merge):
         app.add_typer(single)
     for name, group in (("adapters", adapters), ("aliases", aliases), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)

@@ -62,6 +62,11 @@ class Output:
         if text:
             self.line(f"\n{text}")
 
+    def step(self, line: str) -> None:
+        """Write what the command does next, for people who read it later."""
+        if not self.as_json:
+            self.note(line)
+
     def event(self, body: Mapping[str, Any]) -> None:
         """Write a line of JSON at once."""
         print(json.dumps(body, ensure_ascii=False), flush=True)
