@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from slm_client import Answer, ApiError, BadAnswer, ConnectionLost, Finished, JobStatus, Queued, RetryPolicy, SLMClient
-from slm_client.errors import Cancelled, InvalidRequest, JobNotFound, JobTimeout, PromptTooLong, Unavailable
+from slm_client.errors import Cancelled, InvalidRequest, JobNotFound, JobTimeout, Unavailable
 
 from common import errors
 from tests.clients.blocking import BlockingClient
@@ -194,18 +193,6 @@ def test_a_broken_stream_resumes_after_the_last_complete_event(connect: Connect)
             ("GET", "/slm/jobs/job-1/stream"),
         ]
         assert [one.headers.get("Last-Event-ID") for one in server.asked] == [None, "1", "1"]
-
-
-def test_an_error_in_openais_form_is_the_same_error(connect: Connect) -> None:
-    error = {"message": "It is too long.", "type": "t", "param": "messages", "code": "context_length_exceeded"}
-    reply = Reply(400, json.dumps({"error": error}).encode())
-    with (
-        scripted_server(reply) as server,
-        connect(server.url) as slm,
-        pytest.raises(PromptTooLong, match=r"^It is too long\.$") as caught,
-    ):
-        slm.info()
-    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
 
 
 def test_a_stream_that_ends_without_a_final_frame_is_opened_again(connect: Connect) -> None:
