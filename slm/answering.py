@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from slm_client import Finished, Frame, Queued, SLMClientError, Status, Stream, Text
+from slm_client import ConnectionLost, Finished, Frame, Queued, SLMClientError, Status, Stream, Text
 
 from slm.live_line import LiveLine
 from slm.output import Output
@@ -35,12 +35,18 @@ def answer(session: Session, output: Output, stream: Stream, answered: Answered)
 
     Raises:
         ApiError: the job failed.
+        ConnectionLost: the server did not come back.
     """
     with _cancelled_if_interrupted(session, stream), output.live_line("Sending") as waiting:
         try:
             for frame in stream:
                 answered.take(frame)
                 _show(frame, output, waiting)
+        except ConnectionLost as err:
+            where = (
+                "" if stream.job_id is None else f" 'slm jobs show {stream.job_id}' has the answer as far as it got."
+            )
+            raise ConnectionLost(f"the connection was lost and did not come back ({err}).{where}") from err
         finally:
             if answered.text and not (output.as_json or answered.text.endswith("\n")):
                 output.piece("\n")

@@ -12,11 +12,15 @@ from collections.abc import Iterator
 import pytest
 import requests
 from redis import Redis
-from slm_client import SLMClient
+from slm_client import ConnectionLost, RetryPolicy, SLMClient
 
 from common.errors import InternalError
 from common.owners.api_keys import ApiKeyStore, Role
 from common.settings import ROOT
+from slm.answering import Answered
+from slm.answering import answer as show_answer
+from slm.output import Output
+from slm.session import Session
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
@@ -107,6 +111,17 @@ def test_a_torn_stream_resumes_after_the_last_event(command: Command) -> None:
     with scripted_server(HEALTHY, torn, rest) as server:
         assert command.at(server.url)("generate", "Hi").out == "a b\n"
     assert [one.headers.get("Last-Event-ID") for one in server.asked] == [None, None, "1"]
+
+
+def test_a_server_that_does_not_come_back_is_an_error_with_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    torn = events((0, STATUS), (1, {"text": "a ", "full_text": "a", "is_complete": False}), breaks_off=True)
+    with (
+        scripted_server(torn) as server,
+        Session(server.url, None, RetryPolicy(attempts=0)) as session,
+        pytest.raises(ConnectionLost, match=r"did not come back .* 'slm jobs show job-1'"),
+    ):
+        show_answer(session, Output(as_json=False), session.stream("Hi"), Answered())
+    assert capsys.readouterr().out == "a \n"
 
 
 def test_without_a_server_it_says_how_to_start_one(command: Command, unused_url: str) -> None:
