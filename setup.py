@@ -24,7 +24,7 @@ def requirements(file: Path) -> list[str]:
 
 
 setup(
-    install_requires=requirements(REQUIREMENTS / "common.txt"),
+    install_requires=requirements(REQUIREMENTS / "cli.txt"),
     extras_require={extra: requirements(REQUIREMENTS / f"{extra}.txt") for extra in EXTRAS}
     | {"dev": sorted({*requirements(ROOT / "requirements.txt"), *requirements(REQUIREMENTS / "test.txt")})},
 )

@@ -24,7 +24,7 @@ def check_binding(settings: Settings, redis: Redis) -> None:
     raise InsecureBinding(
         f"{settings.published_host or settings.host} can be reached from other machines, and there are no API keys: "
         "anyone who connects would be an admin. Create one with "
-        "'python -m deploy.keys create --name me --role admin', or listen on this machine only (--host 127.0.0.1; "
+        "'python -m slm keys create --name me --role admin', or listen on this machine only (--host 127.0.0.1; "
         "gunicorn: -b 127.0.0.1:5000), or pass --insecure (SLM_INSECURE=true) if everybody who can reach this "
         "machine may do everything."
     )

@@ -1,4 +1,4 @@
-# The HTTP API and the command deploy.keys: no torch, no model.
+# The HTTP API and the slm command: no torch, no model.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -10,6 +10,8 @@ RUN pip install -r requirements/api.txt
 COPY common/ common/
 COPY api/ api/
 COPY deploy/ deploy/
+COPY slm/ slm/
+COPY clients/python/slm_client/ clients/python/slm_client/
 
 RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
 USER slm

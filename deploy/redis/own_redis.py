@@ -1,4 +1,4 @@
-"""Connects programs such as `deploy.keys` to the Redis with this server's data, even if the server is not running."""
+"""Connects programs such as `slm keys` to the Redis with this server's data, even if the server is not running."""
 
 from __future__ import annotations
 

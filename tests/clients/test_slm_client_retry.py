@@ -13,6 +13,7 @@ from slm_client.errors import (
     ConnectionLost,
     Forbidden,
     JobFailed,
+    PromptTooLong,
     RateLimited,
     ServerError,
     Unauthorized,
@@ -95,3 +96,10 @@ def test_an_error_without_a_code_is_classified_by_its_status(
 def test_a_date_in_retry_after_is_ignored() -> None:
     answer = httpx.Response(503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
     assert error_from_response(answer).retry_after_s is None
+
+
+def test_an_error_in_openais_form_is_the_same_error() -> None:
+    error = {"message": "It is too long.", "type": "t", "param": "messages", "code": "context_length_exceeded"}
+    found = error_from_response(httpx.Response(400, json={"error": error}))
+    assert isinstance(found, PromptTooLong)
+    assert (found.message, found.param) == ("It is too long.", "messages")

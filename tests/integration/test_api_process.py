@@ -25,7 +25,7 @@ from redis import Redis
 from api.auth.keyring import CACHE_S
 from common.owners.api_keys import ApiKeyStore, Role
 from common.redis import keys
-from deploy.keys import main as manage_keys
+from slm.app import run as run_command
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer, running_server
@@ -450,9 +450,9 @@ def test_a_revoked_key_ends_its_streams_and_jobs_within_seconds(
             assert {name: first_text(frames) for name, frames in found.items()} == dict.fromkeys(found, "so far")
             monkeypatch.setenv("SLM_REDIS_URL", redis_server.url)
             begun = time.monotonic()
-            assert manage_keys(["revoke", "--name", "root"]) == 0
+            assert run_command(["keys", "revoke", "--name", "root"]) == 0
             assert [frame["code"] for frame in found["other"]] == ["invalid_api_key"]
-            assert manage_keys(["revoke", "--name", "bob"]) == 0
+            assert run_command(["keys", "revoke", "--name", "bob"]) == 0
             assert [frame["status"] for frame in found["bob"] if "status" in frame] == ["Cancelled"]
             assert time.monotonic() - begun < AT_ONCE_S
         wait_for("the jobs to end", lambda: not real_redis.exists(keys.open_jobs("bob")), TIMEOUT_S)

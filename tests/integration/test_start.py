@@ -350,7 +350,7 @@ def test_gunicorn_serves_the_network_as_documented_if_there_are_keys(tmp_path: P
     port, env = free_port(), {"SLM_DATA_DIR": str(data_dir)}
     command = gunicorn(f"0.0.0.0:{port}")
     assert "there are no API keys" in refusal(port, env, command=command)
-    create = [sys.executable, "-m", "deploy.keys", "create", "--name", "me", "--role", "admin"]
+    create = [sys.executable, "-m", "slm", "keys", "create", "--name", "me", "--role", "admin"]
     key = subprocess.run(create, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, check=True).stdout
     with started(data_dir, command=command, port=port) as server:
         server.client = HttpClient(server.url, api_key=key.split()[-1])

@@ -19,7 +19,7 @@ from common.settings import ROOT
 from tests.unit.deploy.test_requirements import FOLDER, pinned
 
 SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE", "api/__init__.py")
-TOP_LEVEL = {"api", "common", "worker", "models", "SLMInit", "deploy"}
+TOP_LEVEL = {"api", "common", "worker", "models", "SLMInit", "deploy", "slm"}
 MAKE = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; make('.')"
 
 
@@ -54,23 +54,26 @@ def listed(*files: Path) -> set[str]:
 
 @pytest.mark.parametrize("extra", ["api", "worker", "train", "local", "tracing"])
 def test_an_extra_has_the_packages_of_the_file_of_its_name(metadata: Message, extra: str) -> None:
-    common = listed(FOLDER / "common.txt")
-    assert required(metadata, extra) == common | listed(FOLDER / f"{extra}.txt")
+    always = listed(FOLDER / "cli.txt")
+    assert required(metadata, extra) == always | listed(FOLDER / f"{extra}.txt")
 
 
 def test_a_developer_gets_everything(metadata: Message) -> None:
     assert required(metadata, "dev") == listed(ROOT / "requirements.txt", FOLDER / "test.txt")
 
 
-def test_without_extras_it_has_the_requirements_of_both_sides(metadata: Message) -> None:
-    assert required(metadata) == listed(FOLDER / "common.txt")
+def test_without_extras_it_has_the_requirements_of_both_sides_and_of_the_command(metadata: Message) -> None:
+    assert required(metadata) == listed(FOLDER / "cli.txt")
 
 
 def test_the_version_is_the_apis(metadata: Message) -> None:
     assert metadata["Version"] == __version__
 
 
-def test_every_package_of_the_server_is_in_it() -> None:
+def test_every_package_of_the_server_is_in_it_and_the_client() -> None:
     options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]["find"]
     folders = {path.parent.relative_to(ROOT) for top in TOP_LEVEL for path in (ROOT / top).rglob("__init__.py")}
-    assert set(find_packages(str(ROOT), include=options["include"])) == {".".join(folder.parts) for folder in folders}
+    found = {
+        name for where in options["where"] for name in find_packages(str(ROOT / where), include=options["include"])
+    }
+    assert found == {".".join(folder.parts) for folder in folders} | {"slm_client"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -45,7 +45,7 @@ class SLMClient:
         self._policy = retry or RetryPolicy()
         self._http = httpx.Client(**connection.setup(url, api_key), transport=transport)
 
-    def __enter__(self) -> SLMClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

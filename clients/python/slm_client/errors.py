@@ -159,6 +159,7 @@ class ServerError(ApiError):
 _BY_CODE: Mapping[str, type[ApiError]] = {
     "invalid_request": InvalidRequest,
     "prompt_too_long": PromptTooLong,
+    "context_length_exceeded": PromptTooLong,  # its name under /v1
     "invalid_api_key": Unauthorized,
     "forbidden": Forbidden,
     "rate_limit_exceeded": RateLimited,
@@ -203,6 +204,8 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 def error_from_response(response: httpx.Response) -> ApiError:
     """Return the error for an unsuccessful response, which must have been read in full."""
     body = _json_object(response)
+    if isinstance(body.get("error"), dict):
+        body = {**body["error"], "error": body["error"].get("message")}  # OpenAI's form, on the routes under /v1
     message = str(body.get("error") or f"The server answered {response.status_code} {response.reason_phrase}".strip())
     retry_after_s = _seconds(response.headers.get("Retry-After"))
     return _build(message, body, status=response.status_code, retry_after_s=retry_after_s)

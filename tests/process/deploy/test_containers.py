@@ -296,7 +296,8 @@ def test_an_image_installs_existing_requirements(dockerfile: Path) -> None:
 
 def test_the_api_image_has_neither_torch_nor_the_worker() -> None:
     dockerfile = ROOT / "deploy" / "docker" / "api.Dockerfile"
-    assert set(copied(dockerfile)) == {"requirements/", "common/", "api/", "deploy/"}
+    server = {"requirements/", "common/", "api/", "deploy/"}
+    assert set(copied(dockerfile)) == server | {"slm/", "clients/python/slm_client/"}
     assert re.findall(r"-r (\S+)", dockerfile.read_text()) == ["requirements/api.txt"]
 
 

@@ -112,13 +112,13 @@ def test_a_socket_left_by_a_killed_server_does_no_harm(data_folder: Path) -> Non
 @contextmanager
 def create_key(data_dir: Path, name: str) -> Iterator[subprocess.Popen[str]]:
     """The command that creates a key, and starts the data folder's Redis for it."""
-    command = [sys.executable, "-m", "deploy.keys", "create", "--name", name]
+    command = [sys.executable, "-m", "slm", "keys", "create", "--name", name]
     env = os.environ | {"SLM_DATA_DIR": str(data_dir)}
     yield subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def keys(data_dir: Path) -> str:
-    command = [sys.executable, "-m", "deploy.keys", "list"]
+    command = [sys.executable, "-m", "slm", "keys", "list"]
     env = os.environ | {"SLM_DATA_DIR": str(data_dir)}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 

@@ -16,9 +16,9 @@ from common.owners.batches import BatchStatus, BatchStore
 from common.owners.files import FileStore
 from common.redis.client import connect
 from common.settings import Settings
-from deploy import keys
 from deploy.data_folder import claim_data_dir
 from deploy.redis import own_redis
+from slm.app import run
 from tests.redis_server import RedisServer
 
 KEY = re.compile(r"slm_[A-Za-z0-9_-]{43}")
@@ -31,11 +31,11 @@ class Command:
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> str:
-        assert keys.main(arguments) == 0, self._capsys.readouterr().err
+        assert run(["keys", *arguments]) == 0, self._capsys.readouterr().err
         return self._capsys.readouterr().out
 
     def refused(self, *arguments: str) -> str:
-        assert keys.main(arguments) == 1
+        assert run(["keys", *arguments]) == 1
         out, err = self._capsys.readouterr()
         assert out == ""
         return err
@@ -108,14 +108,13 @@ def test_a_command_that_fails_prints_one_line(command: Command) -> None:
         command.refused("revoke", "--name", "eve"),
         command.refused("change", "--name", "eve", "--role", "admin"),
     ):
-        assert refused.startswith("Cannot ")
+        assert refused.startswith("slm: cannot ")
         assert refused.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", ""])
 def test_a_limit_that_is_not_a_number_is_refused(command: Command, number: str) -> None:
-    with pytest.raises(SystemExit):
-        keys.main(["create", "--name", "bob", "--concurrent-jobs", number])
+    assert run(["keys", "create", "--name", "bob", "--concurrent-jobs", number]) == 2
     assert command("list") == "There are no keys.\n"
 
 

@@ -1,0 +1,108 @@
+"""The connection to one server: the client of the project, and the requests that only this command makes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import httpx
+from slm_client import BadAnswer, ConnectionLost, RetryPolicy, SLMClient, Stream, connection
+from slm_client.call import ANSWER_S, CONNECT_S, GENERATION_S, SILENCE_S, Call
+from slm_client.cursor import StreamCursor
+from slm_client.errors import error_from_response
+from slm_client.job import Job
+
+_POLICY = RetryPolicy(patience_s=10.0)  # a person waits: a longer pause is theirs to decide
+
+
+class Session(SLMClient):
+    """Like `SLMClient`, with the server's JSON as it is.
+
+    Args:
+        url: the server's address.
+        api_key: the API key, if the server has keys.
+        policy: the policy for retries.
+    """
+
+    def __init__(self, url: str, api_key: str | None, policy: RetryPolicy = _POLICY) -> None:
+        super().__init__(url, api_key=api_key, retry=policy)
+        self._url = url
+
+    def reach(self) -> None:
+        """Check that a server answers, without the patience that a server which restarts deserves.
+
+        Raises:
+            ConnectionLost: nobody listens there.
+            BadAnswer: something else does.
+        """
+        try:
+            response = self._http.get("/healthz", timeout=CONNECT_S)
+        except httpx.TransportError as err:
+            raise ConnectionLost(
+                f"no server answers at {self._url} ({err}). Start one with 'python start_slm_api.py', or name another "
+                "one with --url or SLMCLIENT_URL."
+            ) from err
+        if response.status_code >= httpx.codes.BAD_GATEWAY:
+            raise error_from_response(response)  # a proxy, whose server is not there
+        if not response.is_success or connection.read(response, dict).get("status") != "ok":
+            raise BadAnswer(f"what answers at {self._url} is not an SLM server. Name another one with --url.")
+
+    def fetch(self, call: Call) -> dict[str, Any]:
+        """Send a request, with the usual retries. Returns the JSON object of the answer."""
+        return connection.read(self._send(call), dict)
+
+    def converse(self, body: Mapping[str, Any]) -> Stream:
+        """Stream the next message of a conversation. `body` is that of a chat completion."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        opening = Call("POST", "/v1/chat/completions", {**body, "stream": True}, headers, read_s=SILENCE_S)
+        return Stream(self._http, _JobOfChat(opening), self._policy)
+
+    def upload(self, name: str, archive: Iterable[bytes], content_type: str) -> dict[str, Any]:
+        """Publish an archive, given as its bytes, as the next version of adapter `name`. Returns the new version.
+
+        Raises:
+            ConnectionLost: as every request, but it is not repeated.
+        """
+        request = self._http.build_request(
+            "POST",
+            "/slm/adapters",
+            params={"name": name},
+            content=archive,
+            headers={"Content-Type": content_type},
+            timeout=httpx.Timeout(CONNECT_S, read=GENERATION_S, write=ANSWER_S),
+        )
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as err:
+            raise ConnectionLost(
+                f"the connection to {self._url} was lost during the upload ({err}). Run the command again: what the "
+                "server has already is not added twice."
+            ) from err
+        if not response.is_success:
+            raise error_from_response(response)
+        if response.status_code == httpx.codes.ACCEPTED:
+            return self._published(connection.read(response, Job.from_body).id)
+        return connection.read(response, dict)
+
+    def _published(self, job_id: str) -> dict[str, Any]:
+        """Wait for the job that publishes an upload, and return its result."""
+        self._last_look(job_id, timeout_s=None).raise_for_failure()
+        shown = self.fetch(Call("GET", f"/slm/jobs/{job_id}"))
+        return dict(shown["result"] or {})
+
+
+class _JobOfChat(StreamCursor):
+    """Opens a chat completion, but reads the job's own stream, which can be resumed."""
+
+    def opened(self, response: httpx.Response) -> bool:
+        """See `StreamCursor.opened`; the first response only has the job's id.
+
+        Raises:
+            BadAnswer: it does not have it.
+        """
+        is_opening = self.job_id is None
+        has_events = super().opened(response)
+        if self.job_id is None:
+            raise BadAnswer(f"the answer of {response.url} has no X-Job-Id.")
+        return has_events and not is_opening
