@@ -15,11 +15,8 @@ from pathlib import Path
 from common.errors import ModelUnavailable
 from common.observation.logs import configure_logging
 from common.settings import Settings
-<<<<<<< HEAD
 from models.adapter.store import AdapterStore
 from models.errors import AdapterError
-=======
->>>>>>> 2c27609 (Test publishing with real workers, one of which is killed)
 from tests.adapter_files import SHAPES
 from tests.fakes import (
     ASSISTANT,
