@@ -142,7 +142,7 @@ def test_an_upload_that_cannot_be_used_is_refused_and_leaves_nothing(
         ({"file": (BytesIO(bytes(20_001)), "a")}, 413, None),
         ({"file": (BytesIO(bytes(200_000)), "a")}, 413, None),
     ],
-    ids=str,
+    ids=["empty", "text", "another field too", "another field", "two files", "too large", "much too large"],
 )
 def test_a_wrong_form_is_refused_and_leaves_nothing(api: Api, form: Json, status: int, param: str | None) -> None:
     refused = upload(api, data=form, content_type="multipart/form-data")
