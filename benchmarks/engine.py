@@ -1,6 +1,7 @@
 """Measures the speed of the model runners alone: one step at a time, without scheduling, sampling or HTTP.
 
     python -m benchmarks.engine [--runners int8,fp32,torch,device] [--threads 2] [--loads 1x64,8x64,32x64,1x1000]
+    python -m benchmarks.engine --runners int8 --adapter-rank 16   # also with LoRA adapters
 
 First it measures the limits of the machine: bytes read per second, and operations per second of fp32 matrix products
 (torch) and of the native kernels on weights that stay in the cache. Then it measures for each runner a 1,000-token
@@ -12,6 +13,10 @@ idle machine.
 GB/s counts the weights and the cached keys and values that a step reads; the next column is its share of the machine's
 read rate. GOP/s counts two operations for every weight and token. All use the minimum time. `device` is the runner for
 accelerators: in half precision on a GPU if there is one, else on the CPU, which only checks it.
+
+With `--adapter-rank` every case is measured with adapters of all linear layers, too: one for all rows, and a different
+one for each. A second table has the speed relative to the bare base: the ratio of the median times, and the median of
+the ratios of rounds that followed each other, which other programs affect less.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ from worker.engine.config import PREFILL_CHUNK, RunnerConfig
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_cache.budget import sequence_bytes
 from worker.engine.loading.loader import choose_device, choose_dtype
+from worker.engine.lora import AdapterWeights, LoraMatrices
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
 from worker.engine.runners.transformers.runner import TransformersRunner
@@ -50,6 +56,7 @@ class Case:
     runner: ModelRunner
     sequences: range
     context: int  # tokens of every sequence before the first step; 0: a prefill
+    adapters: tuple[str, ...] = (BASE_ADAPTER,)  # of the sequences, in turn
     position: int = 0  # tokens of every sequence now
     times: list[float] = field(default_factory=list)  # s, of each step or prefill
     cpu_times: list[float] = field(default_factory=list)  # s, of all threads
@@ -57,11 +64,18 @@ class Case:
     @property
     def load(self) -> str:
         """The name of the load."""
-        return (
+        name = (
             f"decode, batch {len(self.sequences)}, context {self.context}"
             if self.context
             else "prefill of 1,000 tokens"
         )
+        if self.adapters == (BASE_ADAPTER,):
+            return name
+        return f"{name}, {'one adapter' if len(self.adapters) == 1 else f'{len(self.adapters)} adapters'}"
+
+    def adapter_of(self, sequence: int) -> str:
+        """The adapter of one of the sequences."""
+        return self.adapters[(sequence - self.sequences[0]) % len(self.adapters)]
 
     @property
     def tokens(self) -> int:
@@ -71,11 +85,11 @@ class Case:
     def run_round(self) -> None:
         """Measure some steps, or one prefill."""
         if not self.context:
-            self._measure(lambda: _prefill(self.runner, self.sequences[0], PREFILL_TOKENS))
+            self._measure(lambda: _prefill(self.runner, self.sequences[0], PREFILL_TOKENS, self.adapters[0]))
             return
         if not self.position:
             for sequence in self.sequences:
-                _prefill(self.runner, sequence, self.context)
+                _prefill(self.runner, sequence, self.context, self.adapter_of(sequence))
             self.position = self.context
         for _ in range(STEPS_PER_ROUND):
             self._measure(self._step)
@@ -89,24 +103,29 @@ class Case:
     def _step(self) -> None:
         token_ids = (self.position % 997,)
         logits = self.runner.forward(
-            [_row(self.runner, sequence, token_ids, self.position, needs_logits=True) for sequence in self.sequences]
+            [
+                _row(self.runner, sequence, token_ids, self.position, self.adapter_of(sequence), needs_logits=True)
+                for sequence in self.sequences
+            ]
         )
         wait_for(logits.device)
 
 
-def _prefill(runner: ModelRunner, sequence: int, length: int) -> None:
+def _prefill(runner: ModelRunner, sequence: int, length: int, adapter: str) -> None:
     """Prefill a sequence as the engine does, with logits after the last token."""
     for start in range(0, length, PREFILL_CHUNK):
         end = min(start + PREFILL_CHUNK, length)
         tokens = tuple((sequence + 7 * position) % 997 for position in range(start, end))
-        wait_for(runner.forward([_row(runner, sequence, tokens, start, needs_logits=end == length)]).device)
+        wait_for(runner.forward([_row(runner, sequence, tokens, start, adapter, needs_logits=end == length)]).device)
 
 
-def _row(runner: ModelRunner, sequence: int, token_ids: tuple[int, ...], start: int, *, needs_logits: bool) -> Row:
+def _row(
+    runner: ModelRunner, sequence: int, token_ids: tuple[int, ...], start: int, adapter: str, *, needs_logits: bool
+) -> Row:
     """Return a row of a sequence with blocks for the whole context."""
     count = -(-runner.context_length // runner.block_tokens)
     blocks = tuple(range(sequence * count, (sequence + 1) * count))
-    return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits)
+    return Row(blocks, token_ids, start, adapter, needs_logits=needs_logits)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -228,6 +247,58 @@ def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) ->
     return cases
 
 
+def random_adapter(model: Any, rank: int, seed: int) -> AdapterWeights:
+    """Return an adapter of all linear layers except the head, as `target_modules="all-linear"` has in peft."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings()
+    }
+    return AdapterWeights(
+        {
+            name: LoraMatrices(
+                0.02 * torch.randn(rank, layer.in_features, generator=generator),
+                0.02 * torch.randn(layer.out_features, rank, generator=generator),
+            )
+            for name, layer in layers.items()
+        },
+        {},
+    )
+
+
+def add_adapters(runner: ModelRunner, model: Any, rank: int, ids: tuple[str, ...]) -> None:
+    """Add different random adapters to a runner."""
+    for seed, adapter_id in enumerate(ids):
+        runner.add_adapter(adapter_id, runner.prepare_adapter(random_adapter(model, rank, seed)))
+
+
+def with_adapters(cases: list[Case], ids: tuple[str, ...]) -> list[tuple[Case, list[Case]]]:
+    """Return every case with those that have its load and adapters: one for all rows, and one for each row."""
+    pairs: list[tuple[Case, list[Case]]] = []
+    for case in cases:
+        count = len(case.sequences)
+        choices = [ids[:1]] if count == 1 else [ids[:1], ids[:count]]
+        pairs.append((case, [replace(case, adapters=chosen, times=[], cpu_times=[]) for chosen in choices]))
+    return pairs
+
+
+def print_ratios(pairs: list[tuple[Case, list[Case]]]) -> None:
+    """Print the speed with adapters relative to the bare base."""
+    print("\n| runner | load | ms median, base | with adapters | speed, of the medians | of neighbouring rounds |")
+    print("|---|---|---|---|---|---|")
+    for base, adapted in pairs:
+        for case in adapted:
+            medians = statistics.median(base.times), statistics.median(case.times)
+            size = STEPS_PER_ROUND if case.context else 1
+            rounds = [range(first, first + size) for first in range(0, len(case.times), size)]
+            ratios = [sum(base.times[i] for i in one) / sum(case.times[i] for i in one) for one in rounds]
+            print(
+                f"| {case.runner_name} | {case.load} | {1e3 * medians[0]:.2f} | {1e3 * medians[1]:.2f} "
+                f"| {medians[0] / medians[1]:.2f} | {statistics.median(ratios):.2f} |"
+            )
+
+
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -236,6 +307,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kernels", default=None, help="native kernel set; default: the best one for this CPU")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--loads", default="1x64,8x64,32x64,1x1000", help="batch x context, comma-separated")
+    parser.add_argument("--adapter-rank", type=int, default=0, help="measure adapters of this rank, too; 0: none")
     parser.add_argument("--rounds", type=int, default=3, help="number of measurements of every case")
     parser.add_argument("--build-dir", type=Path, default=ROOT / "data/native")
     return parser.parse_args()
@@ -261,10 +333,19 @@ def main() -> None:
         print(f"{torch.cuda.get_device_name()}: copy {limits['device'] / 1e9:.0f} GB/s")
     torch.set_num_threads(options.threads)
     cases = make_cases(runners, loads)
+    pairs: list[tuple[Case, list[Case]]] = []
+    if options.adapter_rank:
+        ids = tuple(f"adapter {index}" for index in range(max(batch for batch, _ in loads)))
+        for runner in runners.values():
+            add_adapters(runner, model, options.adapter_rank, ids)
+        pairs = with_adapters(cases, ids)
+        cases = [case for base, adapted in pairs for case in (base, *adapted)]
     for _ in range(options.rounds):
         for case in cases:
             case.run_round()
     print_table(cases, ModelSize.of(model), limits)
+    if pairs:
+        print_ratios(pairs)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def plan(history: list[int]) -> int:
 
 
 def read_fake_adapter(store: AdapterStore, adapter_id: str) -> FakePreparedAdapter:
-    """Read an adapter that begins its answers with the word in its config, else its id, and has the size given there."""
+    """Read an adapter that begins its answers with the word in its config (else its id); `bytes` is its size."""
     try:
         config = json.loads((store.folder(adapter_id) / "adapter_config.json").read_text())
     except AdapterError as err:

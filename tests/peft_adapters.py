@@ -41,6 +41,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ranks by module": ("llama", {"target_modules": ALL, "rank_pattern": {"q_proj": 2, "up_proj": 7}}),
     "alphas by module": ("llama", {"target_modules": ALL, "alpha_pattern": {r"^model.layers.1.self_attn.v_proj": 5}}),
     "one layer": ("llama", {"target_modules": ALL, "layers_to_transform": 1}),
+    "some layers by their list's name": (
+        "llama",
+        {"target_modules": ALL, "layers_to_transform": [0], "layers_pattern": "layers"},
+    ),
+    "excluded": ("llama", {"target_modules": ALL, "exclude_modules": ["gate_proj"]}),
+    "no task type": ("llama", {"target_modules": ["q_proj"], "task_type": None}),
+    "trained biases of a base that has none": ("llama", {"target_modules": ["q_proj"], "bias": "all"}),
     "a pattern": ("llama", {"target_modules": r".*layers\.1\..*(q|v)_proj"}),
     "a rank above the size": ("llama", {"target_modules": ["q_proj"], "r": 300, "lora_alpha": 600}),
     "output layer": ("llama", {"target_modules": ["q_proj", "lm_head"]}),

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from models.adapter.check import CONVERT_ADVICE, WEIGHTS_FILE
 from models.adapter.config import CONFIG_FILE
 from models.errors import AdapterError
-from worker.engine.loading.tokenizer import UnusableFiles, end_token_ids, load_tokenizer
+from worker.engine.loading.tokenizer import UnusableFiles, declared_end_ids, end_token_ids, load_tokenizer
 from worker.engine.prompts.prompt import read_chat_template
 from worker.engine.runners.check import TOLERANCES
 
@@ -210,7 +210,7 @@ def _check(model: Any, token_ids: Tensor, expected: Tensor, tolerance: float) ->
 def _save(model: Any, source: str, adapter: Path, folder: Path) -> None:
     tokenizer = load_tokenizer(source, adapter, local_files_only=Path(source).is_dir())
     tokenizer.chat_template = read_chat_template(adapter) or tokenizer.chat_template
-    ends = sorted(end_token_ids(model, tokenizer, tokenizer.chat_template or ""))
+    ends = sorted(end_token_ids(declared_end_ids(model), tokenizer, tokenizer.chat_template or ""))
     model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -109,7 +109,7 @@ model, engine, _ = load()
 
 def run(prompt, grammar, name, committed=()):
     params = SamplingParams(seed=1, temperature=0.0, max_new_tokens=100)
-    constraint = None if grammar is None else model.grammars.compile(grammar)
+    constraint = None if grammar is None else model.texts.base.grammars.compile(grammar)
     prompt_ids = model.renderer.render(prompt).token_ids
     engine.submit(Sequence(name, prompt_ids, params, output_ids=list(committed), constraint=constraint))
 
