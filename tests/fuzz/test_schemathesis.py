@@ -21,7 +21,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from api.http.upload_body import RAW_TYPES
 from api.reference.document import OPERATIONS
-from common.owners.api_keys import ApiKeyStore, Role
+from common.owners.api_keys import UNLIMITED, ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
 from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, STORY
@@ -75,7 +75,7 @@ class Asker:
 
 @pytest.fixture(scope="module")
 def secret(api: Api) -> str:
-    return ApiKeyStore(api.redis).create("root", Role.ADMIN)
+    return ApiKeyStore(api.redis).create("root", Role.ADMIN, UNLIMITED)  # each test leaves an open batch
 
 
 @pytest.fixture

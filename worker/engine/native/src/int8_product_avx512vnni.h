@@ -90,6 +90,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
     const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / CACHE_LINE * CACHE_LINE + CACHE_LINE;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
+    const int32_t parts = int8_parts(columns), lines_per_part = (ahead.num_lines + parts - 1) / parts;
     int32_t line = 0;
     __m512 totals[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
     for (int32_t r = 0; r < num_packed_rows; r++)
@@ -105,8 +106,8 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
             const char *values = packed_rows + part * PART_COLUMNS;
             for (size_t i = 0; i < ahead_per_part; i += CACHE_LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
             ahead.start += ahead_per_part;
-            for (int32_t end = ahead.num_lines * (part + 1) / int8_parts(columns); line < end; line++)
-                _mm_prefetch(ahead.lines[line], _MM_HINT_T1);
+            for (int32_t i = 0; i < lines_per_part && line < ahead.num_lines; i++)
+                _mm_prefetch(ahead.lines[line++], _MM_HINT_T1);
 #pragma GCC unroll 8
             for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
                 __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);
