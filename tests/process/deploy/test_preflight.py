@@ -86,5 +86,5 @@ def test_other_machines_are_served_only_with_keys_or_if_the_operator_says_so(
     if may_start:
         check_access(settings, redis)
     else:
-        with pytest.raises(PreflightError, match=r"no API keys.*deploy\.keys create.*--insecure"):
+        with pytest.raises(PreflightError, match=r"no API keys.*slm keys create.*--insecure"):
             check_access(settings, redis)

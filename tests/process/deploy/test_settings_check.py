@@ -58,7 +58,7 @@ def test_numbers_and_choices_that_no_setting_accepts_are_refused(monkeypatch: py
     ("name", "value", "said"),
     [
         ("SLM_PROT", "5000", "SLM_PROT is not a setting. Did you mean SLM_PORT?"),
-        ("SLM_COLOUR", "red", "SLM_COLOUR is not a setting. Known: SLM_BASE_MODEL, "),
+        ("SLM_COLOUR", "red", "SLM_COLOUR is not a setting. Known: SLM_ADAPTERS_DIR, "),
         (
             "SLM_MAX_NUM_SEQS",
             "many",
