@@ -46,7 +46,12 @@ def running_api(folder: Path, *, port: int = 0, **settings: object) -> Iterator[
     port, log = port or free_port(), folder / "api.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            COMMAND, cwd=ROOT, env=environment(port=port, **settings), stdout=out, stderr=subprocess.STDOUT
+            COMMAND,
+            cwd=ROOT,
+            env=environment(port=port, **settings),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         api = ApiProcess(f"http://127.0.0.1:{port}", process, log)

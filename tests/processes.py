@@ -43,12 +43,16 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = PATIENC
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill it; but if coverage is measured, first let it write down what it ran."""
+    """Kill it with its children; but if coverage is measured, first let it write down what it ran.
+
+    It must lead a process group of its own. Its children would go on for a second, and change the next test's Redis.
+    """
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(30)
-    process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

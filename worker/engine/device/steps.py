@@ -94,7 +94,7 @@ class Steps:
 
     def warm_up(self, *, with_adapters: bool = False) -> None:
         """Capture the steps that are needed first, largest first, because these determine the memory for all steps."""
-        start, num_before = time.perf_counter(), len(self._steps)
+        start = time.perf_counter()
         self._inputs.clear()  # an earlier step's inputs would be read with another shape
         key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]
         shapes = [("decode", num_rows, num_keys) for num_rows in self._row_counts for num_keys in key_counts]
@@ -102,7 +102,7 @@ class Steps:
             shapes += [("prompt", num_tokens, self._key_counts[-1]) for num_tokens in self._token_counts]
         for shape in reversed(shapes):
             self._captured(*shape, with_adapters=with_adapters)
-        logger.info("Prepared %d steps in %.1f s.", len(self._steps) - num_before, time.perf_counter() - start)
+        logger.info("Prepared %d steps in %.1f s.", len(shapes), time.perf_counter() - start)
 
     def _captured(self, kind: str, size: int, num_keys: int, *, with_adapters: bool) -> Step:
         key = f"{kind} with adapters" if with_adapters else kind, size, num_keys
