@@ -14,7 +14,7 @@ CONFIG_FILE = "adapter_config.json"
 # Others (pissa, olora, corda, ...) change the base weights too.
 INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "orthogonal", "eva", "mica")
 MERGE_ADVICE = (
-    "Merge it into its base with peft (model.merge_and_unload().save_pretrained(FOLDER)) and serve that folder as the "
+    "Merge it into its base with 'slm merge BASE ADAPTER OUT' (docs/command-line.md) and serve the folder OUT as the "
     "base model."
 )
 

@@ -214,7 +214,7 @@ def test_an_output_layer_of_another_vocabulary_is_refused(tmp_path: Path, shapes
     edit_weights(adapter, lambda weights: weights | {key: torch.zeros(300, 16)})
     text = refusal(adapter, shapes)
     assert "a different lm_head (shape (300, 16) instead of (257, 16)" in text
-    assert "merge_and_unload" in text
+    assert "slm merge" in text
 
 
 def test_weights_of_integers_are_refused(adapter: Path, shapes: Shapes) -> None:
@@ -272,7 +272,7 @@ def test_a_kind_of_adapter_that_is_not_served_is_refused(
 def test_a_real_dora_adapter_is_refused(tmp_path: Path, shapes: Shapes) -> None:
     text = refusal(save_adapter(tmp_path / "dora", llama(), use_dora=True), shapes)
     assert "sets use_dora" in text
-    assert "merge_and_unload" in text
+    assert "slm merge" in text
 
 
 @pytest.mark.parametrize(("text", "reason"), [("{", "the file: Invalid JSON"), ("[]", "the file: Input should be")])
