@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from api.http.upload_body import RAW_TYPES
 from api.reference import headers
 from api.reference.error_models import MODEL_CHANGE
-from api.reference.operation import FORM, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
+from api.reference.operation import BYTES, FORM, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.reference.slm_operations import ACCEPTED
 from api.schemas.adapters import (
     AdapterList,
@@ -50,7 +49,8 @@ ADAPTER_OPERATIONS = {
             "against the base model. Responds with 202 if that takes longer than `SLM_SYNC_TIMEOUT_S`."
         ),
         parameters=(NEW_NAME, headers.PREFER),
-        body=RequestBody(UploadedAdapter, {"file": "(an archive)"}, media_type=FORM, raw_types=RAW_TYPES),
+        # Archives' own types are accepted, too, but generators of clients do not know them.
+        body=RequestBody(UploadedAdapter, {"file": "(an archive)"}, media_type=FORM, raw_types=(BYTES,)),
         responses=[
             SuccessResponse("The new version.", Published, status=201, headers=headers.JOB),
             SuccessResponse("It already was the newest version of that name.", Published, headers=headers.JOB),

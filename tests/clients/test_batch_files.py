@@ -16,7 +16,7 @@ from slm_batch.item import BadPrompts, read_items
         ("{", "line 1 is not JSON"),
         ('"one"\n7', 'line 2 must be a string or an object with a "prompt"'),
         ('{"prompt": 7}', "line 1 must be"),
-        ('{"prompt": "x", "temprature": 1}', "line 1: 'temprature' is not an option; known: choice, do_sample"),
+        ('{"prompt": "x", "temprature": 1}', "line 1: 'temprature' is not an option; known: adapter, choice"),
         ('{"prompt": "x", "id": 2}\n{"prompt": "y"}', "two prompts have the id '2'"),
     ],
 )
