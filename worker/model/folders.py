@@ -40,11 +40,12 @@ def default_folder(settings: Settings) -> Path | None:
 
 
 def adapter_folders(settings: Settings) -> list[Path]:
-    """Return the folders to register; of two with the same name, the first counts."""
+    """Return the folders to register, each once; of two with the same name, the first counts."""
     named = [] if settings.lora_path is None else [ROOT / settings.lora_path]
     shelf = settings.adapters_dir and ROOT / settings.adapters_dir
     found = sorted(shelf.iterdir()) if shelf and shelf.is_dir() else []
-    return named + [folder for folder in (*found, *(ROOT / path for path in _here(settings))) if _is_adapter(folder)]
+    others = (*found, *(ROOT / path for path in _here(settings)))
+    return list(dict.fromkeys([*named, *(folder for folder in others if _is_adapter(folder))]))
 
 
 def name_of(folder: Path) -> str:

@@ -175,6 +175,17 @@ def test_an_adapter_that_the_settings_name_must_work(machine: Machine) -> None:
         machine.folders(lora_path=machine.root / "mine").register()
 
 
+@pytest.mark.parametrize("place", ["shelf/mine", "SLMInit/cpu_lora_out", "SLMInit/demo_lora"])
+def test_the_settings_may_name_a_folder_that_is_found_anyway(
+    machine: Machine, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    folder = machine.root / place
+    write_adapter(folder, 1.0)
+    machine.folders(lora_path=folder).register()
+    assert machine.registry.resolve("").model == f"{folder.name}@1"  # type: ignore[union-attr]
+    assert not caplog.records
+
+
 def test_of_two_folders_with_the_same_name_the_first_counts(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     write_adapter(machine.root / "elsewhere" / "mine", 1.0)
     write_adapter(machine.root / "shelf" / "mine", 2.0)
