@@ -67,7 +67,9 @@ class Settings(BaseSettings):
         description="Base model: the built-in default, a local folder, a GGUF file, or a hub id such as gpt2.",
     )
     lora_path: Path | None = Field(
-        None, description="LoRA adapter folder. Unset: SLMInit/cuda_lora_out, else SLMInit/cpu_lora_out, if it exists."
+        None,
+        description="LoRA adapter folder for requests without a name. "
+        "Unset: SLMInit/cuda_lora_out, else cpu_lora_out, else demo_lora.",
     )
     adapters_dir: Path | None = Field(
         None, description="Folder of LoRA adapter folders, each of which is served under its name. Unset: none."

@@ -173,7 +173,7 @@ def test_a_job_without_a_prompt_has_no_model(models: Models) -> None:
 def test_a_job_that_came_before_any_model_is_resolved_when_it_is_claimed(redis: Redis) -> None:
     models = Models(redis)
     assert [models.enter(job_id).model for job_id in "abc"] == ["", "", ""]
-    assert shown(models.claim("a").job) == ("", "", "")  # its worker uses the bare base
+    assert shown(models.crash("a")) == ("", "", "")  # its worker uses the bare base
     models.registry.note_base(BASE, "b1")
     models.publish("support")
     models.registry.set_default("support")
@@ -182,5 +182,6 @@ def test_a_job_that_came_before_any_model_is_resolved_when_it_is_claimed(redis: 
     models.registry.set_default("support")
     assert shown(models.claim("b", "w2").job) == FIRST
     assert shown(models.claim("c").job) == SECOND
+    assert shown(models.claim("a", "w2").job) == ("", "", "")  # continues what the bare base began
     listed = {job.id: shown(job) for job in models.store.newest(10)}
     assert listed == {"a": ("", "", ""), "b": FIRST, "c": SECOND}

@@ -1,6 +1,7 @@
 -- ARGV: id, worker, claim (unique for this call), lease_ms, cancelled event data (JSON), ttl_s.
 -- Returns attempt, number of events in the log, ms since the job's first start; or false if there is nothing to do.
--- A job that was accepted before any model was known is resolved now.
+-- A job that was accepted before any model was known is resolved by its first attempt: a later one must continue with
+-- the same model.
 local id, worker, claim, lease_ms, cancelled, ttl_s = unpack(ARGV)
 local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'claim', 'lane', 'model')
 local now = now_ms()
@@ -15,7 +16,7 @@ if not has_reader(id, now) then
   return false
 end
 leave_lane(id, lane)
-local model = job[5] == '' and resolve_model('')
+local model = job[5] == '' and tonumber(job[2]) < 1 and resolve_model('')
 if model then redis.call('HSET', job_key(id), 'model', model.model, 'base', model.base, 'adapter_id', model.adapter_id) end
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 if attempt > 1 then count('failovers') end
