@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from common.settings import ROOT
 
 PATIENCE_S = 60.0
+REPEAT_S = 3.0
 CTRL_C = "\x03"
 CTRL_D = "\x04"
 
@@ -35,12 +36,18 @@ class Terminal:
         """What was written, without control sequences."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
 
-    def wait_for(self, text: str) -> None:
-        """Wait until the text was written after what the last call waited for."""
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_for(self, text: str, *, repeated: str = "") -> None:
+        """Wait until the text was written after what the last call waited for.
+
+        `repeated` is typed every few seconds until then.
+        """
+        start = typed_at = time.monotonic()
         while text not in self.text[self._waited_for :]:
-            assert time.monotonic() < deadline, f"no {text!r} in {self.text!r}"
+            assert time.monotonic() < start + PATIENCE_S, f"no {text!r} in {self.text!r}"
             self._read(0.1)
+            if repeated and time.monotonic() > typed_at + REPEAT_S:
+                typed_at = time.monotonic()
+                self.type(repeated)
         self._waited_for = self.text.index(text, self._waited_for) + len(text)
 
     def type(self, text: str) -> None:
