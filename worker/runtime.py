@@ -207,8 +207,10 @@ class WorkerRuntime:
 
     def _pins(self) -> list[str]:
         """Return the ids of the adapters that aliases point to, that of `default` first."""
-        aliases = sorted(self._registry.aliases(), key=lambda alias: (alias.name != DEFAULT_ALIAS, alias.name))
-        found = [self._registry.resolve(alias.name) for alias in aliases]
+        names = sorted(
+            (alias.name for alias in self._registry.aliases()), key=lambda name: (name != DEFAULT_ALIAS, name)
+        )
+        found = self._registry.resolve_all(names)
         return [one.adapter_id for one in found if one is not None and one.adapter_id]
 
     def _cancel_id(self, job_id: str) -> None:

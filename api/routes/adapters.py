@@ -37,7 +37,7 @@ set_access(
 def list_models() -> Response:
     """List everything that a request can name."""
     registry = services().registry
-    numbers = {name: [version.number for version in registry.versions(name)] for name in registry.names()}
+    numbers = {name: [one.number for one in versions] for name, versions in registry.all_versions().items()}
     return jsonify(success=True, models=adapter_views.models(registry.known(), numbers, _surroundings()))
 
 
@@ -45,8 +45,8 @@ def list_models() -> Response:
 def list_adapters() -> Response:
     """List all adapters with their versions."""
     registry, around = services().registry, _surroundings()
-    found = [versions for name in registry.names() if (versions := registry.versions(name))]
-    return jsonify(success=True, adapters=[adapter_views.adapter(versions, around) for versions in found])
+    found = [adapter_views.adapter(versions, around) for versions in registry.all_versions().values()]
+    return jsonify(success=True, adapters=found)
 
 
 @adapters.get("/adapters/<name>")

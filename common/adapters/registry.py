@@ -6,6 +6,7 @@ to nothing: what it needs cannot be deleted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from redis import Redis
@@ -50,8 +51,11 @@ class AdapterRegistry:
 
     def resolve(self, name: str) -> Resolved | None:
         """Return what a request's name stands for; '' is the alias `default`. None: nothing has that name."""
-        found = self._resolve(name)
-        return Resolved(*found) if found else None
+        return self.resolve_all([name])[0]
+
+    def resolve_all(self, names: Sequence[str]) -> list[Resolved | None]:
+        """Return what each of several names stands for, as `resolve`, in one round trip."""
+        return [Resolved(*found) if found else None for found in self._resolve.many([(name,) for name in names])]
 
     def known(self) -> list[NamedModel]:
         """Return every name that a request can use, sorted; versions of adapters are not listed apart."""
@@ -118,18 +122,32 @@ class AdapterRegistry:
 
     def versions(self, name: str) -> list[Version]:
         """Return the versions of an adapter, oldest first; empty if there is no such adapter."""
-        found = cast(dict[str, str], self._redis.hgetall(keys.adapter(name)))
-        ids = {int(field): adapter_id for field, adapter_id in found.items() if field.isdigit()}
+        return self._versions([name])[name]
+
+    def all_versions(self) -> dict[str, list[Version]]:
+        """Return the versions of every adapter, as `versions`, by its name; an adapter without any is left out."""
+        return {name: versions for name, versions in self._versions(self.names()).items() if versions}
+
+    def _versions(self, names: Sequence[str]) -> dict[str, list[Version]]:
+        hashes = self._hashes([keys.adapter(name) for name in names])
+        ids = [{int(field): one for field, one in found.items() if field.isdigit()} for found in hashes]
+        wanted = sorted({adapter_id for numbers in ids for adapter_id in numbers.values()})
+        facts = dict(zip(wanted, self._hashes([keys.adapter_version(one) for one in wanted]), strict=True))
+        return {
+            name: [
+                Version(name, number, VersionFacts.from_hash(adapter_id, facts[adapter_id]))
+                for number, adapter_id in sorted(numbers.items())
+                if facts[adapter_id]  # else it was deleted meanwhile
+            ]
+            for name, numbers in zip(names, ids, strict=True)
+        }
+
+    def _hashes(self, names: Sequence[str]) -> list[dict[str, str]]:
+        """Read several hashes in one round trip."""
         with self._redis.pipeline() as pipe:
-            for adapter_id in ids.values():
-                pipe.hgetall(keys.adapter_version(adapter_id))
-            hashes = pipe.execute()
-        versions = [
-            Version(name, number, VersionFacts.from_hash(adapter_id, fields))
-            for (number, adapter_id), fields in zip(ids.items(), hashes, strict=True)
-            if fields  # else it was deleted meanwhile
-        ]
-        return sorted(versions, key=lambda version: version.number)
+            for name in names:
+                pipe.hgetall(name)
+            return cast(list[dict[str, str]], pipe.execute())
 
     def delete(self, name: str, number: int | None = None) -> list[int]:
         """Delete one version, or all if `number` is None; return the numbers. They are never used again.
