@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "integers.h"
+
 /* A thread's scratch memory, for `max_queries` queries. */
 struct tile {
     char *queries;                /* packed rows of head_size floats */
@@ -13,8 +15,6 @@ struct tile {
     struct softmax_state *states; /* [max_queries]: of one span */
     int32_t num_queries;
 };
-
-static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static int32_t clamp_int(int32_t value, int32_t low, int32_t high) { return value < low ? low : min_int(value, high); }
 

@@ -1,11 +1,9 @@
 #include "linear.h"
 
+#include "integers.h"
+
 #define MAX_PANELS_PER_TASK 16
 #define TASKS_PER_MEMBER 8 /* enough to balance the load if a core is shared with other processes */
-
-static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
-
-static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 /* y[n] = tile + bias (if the layer has one) + y (if the call adds) */
 static inline __attribute__((always_inline)) void store_row(const struct linear_call *call, const float *tile,

@@ -2,13 +2,10 @@
 
 #include <string.h>
 
+#include "integers.h"
 #include "linear.h"
 
 _Static_assert(PANEL_ROWS == SLM_LORA_PANEL_ROWS, "the panels of adapters are those of the kernels");
-
-static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
-
-static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
 
 /* Begin a group with a row, and add the rows of its adapter that follow before `end`. */
 static struct row_group take_group(const struct row_groups *groups, const struct slm_adapter *const *adapters,

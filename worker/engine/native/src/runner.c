@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "int8_panel.h"
+#include "integers.h"
 #include "linear.h"
 #include "lora.h"
 #include "pack.h"
@@ -70,12 +71,6 @@ struct matrix {
 
 /* The order of an adapter's matrices of a layer. */
 enum layer_matrix { QUERY_KEY_VALUE, ATTENTION_OUTPUT, MLP_INPUT, MLP_OUTPUT, LAYER_MATRICES };
-
-static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
-
-static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
-
-static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 /* How many floats the queries, keys and values of a token have. */
 static int32_t attention_columns(const struct slm_model *model) {
