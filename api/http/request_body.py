@@ -10,6 +10,7 @@ from api.schemas.shown import shown
 from common.errors import UnsupportedMediaType
 
 FORM = "multipart/form-data"
+FORM_BYTES = 65_536  # maximum size of a form without its file
 
 
 def has_body() -> bool:

@@ -8,11 +8,10 @@ from flask import request
 from werkzeug.formparser import FormDataParser
 
 from api.http.body_deadline import restart_deadline
-from api.http.request_body import FORM, refuse_compression
+from api.http.request_body import FORM, FORM_BYTES, refuse_compression
 from api.schemas.shown import shown
 from common.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
-FORM_BYTES = 65_536  # maximum size of a form without its file
 FORM_MEMORY = 524_288  # of the parser, which reads 64 KiB at once
 STRIDE = 8_388_608  # bytes that a client may send in the time for a whole ordinary body
 CHUNK = 65_536

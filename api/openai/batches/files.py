@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, services
-from api.http.request_body import require_form
+from api.http.request_body import FORM_BYTES, require_form
 from api.openai.answering import own
 from api.openai.listing import listing, page_arguments
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, FilePurpose
@@ -17,7 +17,6 @@ from common import ids
 from common.errors import BodyTooLarge, InvalidRequest
 from common.owners.files import StoredFile
 
-FORM_BYTES = 65_536  # maximum size of a form without its file
 PURPOSES = ("batch",)
 CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients accept only the second
 
