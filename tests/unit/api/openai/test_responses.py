@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from common.errors import InvalidRequest, PromptTooLong, WorkerLost
 from common.jobs.prompts import Conversation
 from common.jobs.sampling import Grammar, GrammarKind
 from common.owners.api_keys import ApiKeyStore, Role
-from tests.api_in_process import MODEL, Api
-from tests.scripted_worker import Play
+from tests.api_in_process import MODEL, REPORT, Api
+from tests.scripted_worker import TIMEOUT_S, Play
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import Seen, frames_of
 
@@ -119,9 +120,18 @@ def test_another_process_sends_the_same_events(api: Api, start_api: StartApi) ->
 
 
 def test_a_background_response_can_be_read_at_once_and_later(start_api: StartApi) -> None:
-    api = start_api(lambda play: play.end("done"))
+    may_end = threading.Event()
+
+    def script(play: Play) -> None:
+        assert may_end.wait(TIMEOUT_S)
+        play.end("done")
+
+    api = start_api(script, report=REPORT.but(slots=1))
+    for _ in range(2):  # one runs, and one is dispatched ahead
+        background(api)
     first = respond(api, background=True).json
     assert (first["status"], first["output"], first["usage"]) == ("queued", [], None)
+    may_end.set()
     stream_again(api, first["id"])
     assert api.client.get(f"/v1/responses/{first['id']}").json["status"] == "completed"
 
