@@ -23,6 +23,7 @@ from tests.unit.worker.engine.test_random_choice import SETTINGS, make_choice  #
 from tests.unit.worker.engine.tiny_models import from_config  # noqa: E402
 from worker.engine.device.cache import BLOCK_TOKENS  # noqa: E402
 from worker.engine.device.fused.packing import pack, paired, paired_halves, pieces  # noqa: E402
+from worker.engine.device.graphs import StepCapture  # noqa: E402
 from worker.engine.device.runner import DeviceRunner  # noqa: E402
 from worker.engine.model_runner import Row, UnsupportedModelError  # noqa: E402
 from worker.engine.sampling.fused import pick  # noqa: E402
@@ -70,7 +71,9 @@ def make_model(name: str, dtype: torch.dtype) -> Any:
     return model.to(dtype).float()
 
 
-def make_runner(model: Any, dtype: torch.dtype, max_num_seqs: int = 6) -> DeviceRunner:
+def make_runner(
+    model: Any, dtype: torch.dtype, max_num_seqs: int = 6, capturer: StepCapture | None = None
+) -> DeviceRunner:
     return DeviceRunner(
         model.config,
         model.state_dict(),
@@ -78,6 +81,7 @@ def make_runner(model: Any, dtype: torch.dtype, max_num_seqs: int = 6) -> Device
         device=DEVICE,
         dtype=dtype,
         is_fused=True,
+        capturer=capturer,
     )
 
 

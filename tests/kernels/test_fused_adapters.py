@@ -10,10 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine_config import runner_config
 from tests.kernels.test_fused import (
-    CONTEXT,
-    DEVICE,
     FORMATS,
     HAS_CUDA,
     assert_close,
@@ -22,6 +19,7 @@ from tests.kernels.test_fused import (
     own_logits,
     text,
 )
+from tests.kernels.test_fused import make_runner as make_fused_runner
 from tests.kernels.test_fused import row as bare_row
 from tests.peft_adapters import ALL, IGNORED_WARNINGS, SavedAdapter, save_adapter
 from worker.engine.device.fused.adapters import MAX_ADAPTERS
@@ -81,15 +79,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_runner(
     model: Any, dtype: torch.dtype, *, max_num_seqs: int = 6, capturer: StepCapture | None = None
 ) -> DeviceRunner:
-    return DeviceRunner(
-        model.config,
-        model.state_dict(),
-        runner_config(max_num_seqs=max_num_seqs, context_length=CONTEXT),
-        device=DEVICE,
-        dtype=dtype,
-        is_fused=True,
-        capturer=capturer or (None if HAS_CUDA else RecordedLaunches()),
-    )
+    return make_fused_runner(model, dtype, max_num_seqs, capturer or (None if HAS_CUDA else RecordedLaunches()))
 
 
 def row(index: int, token_ids: list[int], start: int, adapter: str, **options: Any) -> Row:

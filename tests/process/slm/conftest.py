@@ -11,6 +11,8 @@ import pytest
 
 from slm.app import run
 from tests.clients.conftest import dying_api, lasting_api, unused_url, url, worker
+from tests.clients.mortal_api import MortalApi
+from tests.scripted_worker import Play, Script
 
 __all__ = ["dying_api", "lasting_api", "unused_url", "url", "worker"]
 
@@ -77,3 +79,15 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def slm(command: Command, url: str) -> CommandAt:
     """The command, at an API with an empty Redis."""
     return command.at(url)
+
+
+def count_through_a_restart(api: MortalApi) -> Script:
+    """Return a script for an answer in whose middle the API dies and comes back."""
+
+    def script(play: Play) -> None:
+        play.say("one ", "two ")
+        api.restart()
+        api.wait_until_up()
+        play.end("three")
+
+    return script

@@ -11,7 +11,7 @@ from slm_client import SLMClient
 from common.jobs.prompts import Conversation
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
-from tests.process.slm.conftest import Command, CommandAt
+from tests.process.slm.conftest import Command, CommandAt, count_through_a_restart
 from tests.process.slm.terminal import CTRL_C, CTRL_D, terminal
 from tests.processes import wait_for
 from tests.scripted_worker import Play
@@ -74,13 +74,7 @@ def test_a_stream_continues_when_the_api_dies(
     typed.write("Count\n")
     typed.seek(0)
 
-    def script(play: Play) -> None:
-        play.say("one ", "two ")
-        dying_api.restart()
-        dying_api.wait_until_up()
-        play.end("three")
-
-    with worker(script):
+    with worker(count_through_a_restart(dying_api)):
         assert command.at(dying_api.url)("chat").out == "one two three\n"
 
 

@@ -24,7 +24,7 @@ from slm.session import Session
 from tests.clients.conftest import Worker
 from tests.clients.mortal_api import MortalApi
 from tests.clients.scripted_server import Reply, events, refused, scripted_server
-from tests.process.slm.conftest import Command, CommandAt
+from tests.process.slm.conftest import Command, CommandAt, count_through_a_restart
 from tests.process.slm.terminal import CTRL_C, terminal
 from tests.processes import wait_for
 from tests.scripted_worker import Play, answer
@@ -92,13 +92,7 @@ def test_an_answer_that_somebody_cancels_is_not_complete(slm: CommandAt, worker:
 def test_a_stream_continues_when_the_api_dies_and_comes_back(
     command: Command, dying_api: MortalApi, worker: Worker
 ) -> None:
-    def script(play: Play) -> None:
-        play.say("one ", "two ")
-        dying_api.restart()
-        dying_api.wait_until_up()
-        play.end("three")
-
-    with worker(script):
+    with worker(count_through_a_restart(dying_api)):
         assert command.at(dying_api.url)("generate", "Count").out == "one two three\n"
 
 
