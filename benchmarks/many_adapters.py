@@ -23,7 +23,7 @@ import requests
 from benchmarks.adapter_loading import save_adapter
 from common.settings import Settings
 from models.base_model import resolve_base_model
-from worker.engine.loading.base_shapes import base_shapes
+from worker.engine.loading.base_files import base_shapes
 
 PROMPT = "Tell me about bridges."
 NEW_TOKENS = 32

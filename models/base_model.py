@@ -15,7 +15,15 @@ from models import default_model
 from models.errors import BaseModelError
 from models.gguf import model as gguf_model
 
-__all__ = ["DEFAULT_BASE_MODEL", "BaseModelError", "main", "model_name", "needs_conversion", "resolve_base_model"]
+__all__ = [
+    "DEFAULT_BASE_MODEL",
+    "BaseModelError",
+    "main",
+    "model_folder",
+    "model_name",
+    "needs_conversion",
+    "resolve_base_model",
+]
 
 DEFAULT_BASE_MODEL = default_model.NAME
 
@@ -57,6 +65,22 @@ def needs_conversion(name: str, data_dir: Path) -> bool:
 def model_name(name: str) -> str:
     """Return the name that adapters record for the base model `name`; for a GGUF file, the file name without suffix."""
     return Path(name).stem if Path(name).suffix == gguf_model.SUFFIX else name
+
+
+def model_folder(source: str) -> Path:
+    """Return the folder of the model's files; for a hub id, in the hub's cache.
+
+    Raises:
+        OSError: it is not there yet.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return Path(source)
+    config = try_to_load_from_cache(source, "config.json")
+    if not isinstance(config, str):
+        raise FileNotFoundError(f"{source} is not in the hub's cache")
+    return Path(config).parent
 
 
 def _looks_like_path(name: str) -> bool:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from safetensors import safe_open
 from torch import Tensor
 
-from models.adapter.check import EMBEDDING, LINEAR, WEIGHTS_FILE, AdapterError, AdapterInfo
+from models.adapter.check import BASE_LAYER, EMBEDDING, LINEAR, WEIGHTS_FILE, AdapterError, AdapterInfo
 from models.adapter.config import MERGE_ADVICE
+
+MAX_ROUNDING = 0.01  # relative to the weight; bfloat16 rounds by up to 0.004
+
+BaseWeight = Callable[[str], "Tensor | None"]
+
+
+def _unknown(_module: str) -> Tensor | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,25 +57,47 @@ class AdapterWeights(NamedTuple):
         return sum(matrices.num_bytes for matrices in (*self.modules.values(), *self.embeddings.values()))
 
 
-def read_adapter(info: AdapterInfo) -> AdapterWeights:
+def read_adapter(info: AdapterInfo, base_weight: BaseWeight = _unknown) -> AdapterWeights:
     """Read a checked adapter's matrices into memory.
+
+    Args:
+        info: the adapter.
+        base_weight: returns a module's weight in the base model; None if it is unknown. Copies of the base's own
+            weights, which peft saves with adapters of embeddings and output layers, are ignored.
 
     Raises:
         AdapterError: it replaces weights of the base, which would concern all rows, or it has values that are not
             finite.
     """
-    if info.base_layers:
-        raise AdapterError(
-            f"Adapter {str(info.path)!r} replaces weights of the base model ({', '.join(sorted(info.base_layers))}), "
-            f"so it cannot be served beside others on the same base. {MERGE_ADVICE}"
-        )
     modules: dict[str, LoraMatrices] = {}
     embeddings: dict[str, LoraMatrices] = {}
     with safe_open(info.path / WEIGHTS_FILE, framework="pt") as tensors:
+        _check_base_layers(tensors, info, base_weight)
         for name in sorted(info.scalings):
             is_embedding = name in info.embeddings
             (embeddings if is_embedding else modules)[name] = _read(tensors, info, name, is_embedding=is_embedding)
     return AdapterWeights(modules, embeddings)
+
+
+def _check_base_layers(tensors: Any, info: AdapterInfo, base_weight: BaseWeight) -> None:
+    replaced = [
+        name
+        for name in sorted(info.base_layers)
+        if not _is_copy(tensors.get_tensor(f"base_model.model.{name}.{BASE_LAYER}"), base_weight(name))
+    ]
+    if replaced:
+        raise AdapterError(
+            f"Adapter {str(info.path)!r} replaces weights of the base model ({', '.join(replaced)}), so it cannot be "
+            f"served beside others on the same base. {MERGE_ADVICE}"
+        )
+
+
+def _is_copy(saved: Tensor, weight: Tensor | None) -> bool:
+    """Return whether two weights differ by no more than the rounding of their number formats."""
+    if weight is None:
+        return False
+    saved = saved.float()
+    return bool((saved - weight.float()).norm() <= MAX_ROUNDING * saved.norm())
 
 
 def _read(tensors: Any, info: AdapterInfo, name: str, *, is_embedding: bool) -> LoraMatrices:

@@ -10,8 +10,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """A base model: its name for requests, the hash of its files, and the shapes of its weights by their names."""
+    """A base model: its name for requests, the hash of its files, and the shapes of its weights by their names.
+
+    `source` is a local folder, or a hub id in the local cache.
+    """
 
     name: str
     id: str
     shapes: Shapes
+    source: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -112,11 +113,13 @@ def _untrusted_programs() -> Iterator[UntrustedPrograms]:
 
 
 def _checked(folder: Path, adapter_id: str, base: BaseFacts) -> VersionFacts:
+    from worker.engine.loading.base_files import base_weight
     from worker.engine.lora import read_adapter
 
     with _untrusted_programs() as programs:
         info = programs.check_adapter(folder, base.name, base.shapes)
-    read_adapter(info)  # refuses values that no answer could be computed with
+    # Refuses values that no answer could be computed with.
+    read_adapter(info, partial(base_weight, base.source))
     return VersionFacts(
         id=adapter_id,
         base=base.name,

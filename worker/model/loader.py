@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.adapters.names import public_name
@@ -17,7 +16,7 @@ from common.cores import usable_cores
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
 from models.adapter.store import AdapterStore
-from models.base_model import BaseModelError, model_name, resolve_base_model
+from models.base_model import BaseModelError, model_folder, model_name, resolve_base_model
 from models.errors import AdapterError
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
@@ -107,13 +106,13 @@ class ConfiguredModelLoader:
         Raises:
             ModelUnavailable: there is no such model.
         """
-        from worker.engine.loading.base_shapes import base_shapes
+        from worker.engine.loading.base_files import base_shapes
 
         source = self._source()
         try:
             base_id = self._base_id()
             if self._base is None or self._base.id != base_id:
-                self._base = BaseFacts(public_name(self._settings.base_model), base_id, base_shapes(source))
+                self._base = BaseFacts(public_name(self._settings.base_model), base_id, base_shapes(source), source)
         except (OSError, ValueError) as err:
             raise ModelUnavailable(f"The base model's files cannot be read: {err}") from err
         return self._base
@@ -173,7 +172,7 @@ class ConfiguredModelLoader:
             return None
 
     def _base_id(self) -> str:
-        return self._hashes.of_folder(_folder(self._source()))
+        return self._hashes.of_folder(model_folder(self._source()))
 
     def _read_model(self) -> EngineModel:
         from worker.engine.loading.loader import load_model
@@ -196,22 +195,6 @@ def _in_memory(adapter_id: str, text: ModelText, num_bytes: int, close: Callable
 
 def _nothing_to_free() -> None:
     """The base model is freed with its engine."""
-
-
-def _folder(source: str) -> Path:
-    """Return the folder of the model's files; for a hub id, in the hub's cache.
-
-    Raises:
-        OSError: it is not there yet.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    if Path(source).is_dir():
-        return Path(source)
-    config = try_to_load_from_cache(source, "config.json")
-    if not isinstance(config, str):
-        raise FileNotFoundError(f"{source} is not in the hub's cache")
-    return Path(config).parent
 
 
 @contextmanager

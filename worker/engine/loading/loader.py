@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from models.errors import UnspellableText
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar.compiler import GrammarCompiler
+from worker.engine.loading.base_files import base_weight
 from worker.engine.loading.texts import ModelText, ModelTexts, TokenizerDecoder
 from worker.engine.loading.tokenizer import (
     UnusableFiles,
@@ -145,7 +147,8 @@ class EngineModel:
         with _as_adapter_unavailable(folder), ExitStack() as undo:
             text = self.texts.acquire(folder)
             undo.callback(self.texts.release, text)
-            prepared = runner.prepare_adapter(read_adapter(self._checked(folder)))
+            weights = read_adapter(self._checked(folder), partial(base_weight, self.source))
+            prepared = runner.prepare_adapter(weights)
             undo.callback(prepared.close)
             engine.add_adapter(adapter_id, prepared, decoder=text.decoder, eos_token_ids=text.eos_token_ids)
             undo.pop_all()

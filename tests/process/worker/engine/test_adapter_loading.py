@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -113,6 +113,29 @@ def test_a_base_and_its_adapters_answer_as_in_peft_whatever_was_loaded_before(
     assert before == served.answer("after") == expected(base, None)
     assert answers == {name: expected(base, folder) for name, folder in adapters.items()}
     assert len({tuple(one) for one in (before, *answers.values())}) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_an_adapter_with_a_copy_of_the_bases_weights_answers_as_in_peft(
+    tmp_path: Path, outputs: Outputs, module: str, is_tied: bool
+) -> None:
+    config = CONFIGS["llama"]()
+    config.tie_word_embeddings = is_tied
+    torch.manual_seed(0)
+    from_config(config).save_pretrained(tmp_path / "base")
+    make_tokenizer(CHAT).save_pretrained(tmp_path / "base")
+    options = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", module], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), options).save_pretrained(tmp_path / "mine")
+    assert any("base_layer" in key for key in load_file(tmp_path / "mine" / "adapter_model.safetensors"))
+
+    model = load_model(str(tmp_path / "base"), engine_config(dtype="float32", max_num_seqs=4), base_name="base")
+    with closing(model):
+        served = Served(model, model.start_engine(outputs, print), outputs)
+        model.load_adapter("mine", tmp_path / "mine")
+        assert served.answer("a", "mine") == expected(tmp_path / "base", tmp_path / "mine")
 
 
 def test_an_adapter_that_was_closed_is_unknown_and_can_come_back(

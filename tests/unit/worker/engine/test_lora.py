@@ -95,3 +95,18 @@ def test_weights_that_replace_the_bases_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(AdapterError, match=r"replaces weights of the base model \(lm_head\).*slm merge"):
         read(folder)
+
+
+def test_copies_of_the_bases_own_weights_are_ignored_in_whatever_format_they_are_saved(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path, llama(), target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    info = check_adapter(folder, "tiny-llama", shapes_of(llama()))
+    bare = read_adapter(info)
+    weight = torch.randn(shapes_of(llama())["lm_head.weight"])
+    for copy in (weight, weight.bfloat16(), weight.half()):
+        change(folder, lambda tensors, copy=copy: tensors.update({"base_model.model.lm_head.base_layer.weight": copy}))
+        copied = check_adapter(folder, "tiny-llama", shapes_of(llama()))
+        assert copied.base_layers == {"lm_head"}
+        found = read_adapter(copied, {"lm_head": weight}.get)
+        assert found.modules.keys() == bare.modules.keys()
+    with pytest.raises(AdapterError, match=r"replaces weights of the base model \(lm_head\)"):
+        read_adapter(copied, {"lm_head": weight + 0.1 * torch.randn_like(weight)}.get)
