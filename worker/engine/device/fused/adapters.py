@@ -108,9 +108,12 @@ class FusedAdapters:
         self._num_sites = head_site(architecture) + 1
         self._anchor = self._like.new_zeros(kernels.UNIT.value)
         self._added: dict[int, FusedAdapter] = {}  # by slot
-        # The rest is made for the first adapter, and then stays, because captured steps read and write it.
-        self._max_tokens = max_tokens
-        self._table = self._down = torch.empty(0)
+        device = self._like.device
+        num_parts = max(matrix.num_parts for matrix in self._matrices)
+        self._down = torch.zeros(max_tokens, num_parts, MAX_RANK, dtype=torch.float32, device=device)
+        self._table = torch.zeros(
+            MAX_ADAPTERS + 1, self._num_sites, kernels.ENTRY.value, dtype=torch.int64, device=device
+        )
 
     def embeddings(self, slot: int) -> EmbeddingProducts:
         """Return what the adapter in the slot adds to embeddings."""
@@ -135,8 +138,6 @@ class FusedAdapters:
         """Put an adapter into a free slot."""
         if not isinstance(prepared, FusedAdapter):
             raise TypeError("The adapter was prepared by another runner.")
-        if not len(self._table):
-            self._make_buffers()
         begin = (prepared.memory.data_ptr() - self._anchor.data_ptr()) // self._anchor.itemsize
         entries = prepared.entries.clone()
         entries[:, :2] = (entries[:, :2] + begin) // kernels.UNIT.value
@@ -180,14 +181,6 @@ class FusedAdapters:
     def _matrix(self, site: int) -> Matrix:
         is_head = site == self._num_sites - 1
         return self._matrices[-1 if is_head else site % len(Site)]
-
-    def _make_buffers(self) -> None:
-        device = self._like.device
-        num_parts = max(matrix.num_parts for matrix in self._matrices)
-        self._down = torch.zeros(self._max_tokens, num_parts, MAX_RANK, dtype=torch.float32, device=device)
-        self._table = torch.zeros(
-            MAX_ADAPTERS + 1, self._num_sites, kernels.ENTRY.value, dtype=torch.int64, device=device
-        )
 
 
 def _joined(matrix: Matrix, modules: list[tuple[Place, LoraMatrices]]) -> tuple[Tensor, Tensor, int]:

@@ -26,7 +26,7 @@ from worker.engine.model_runner import PreparedAdapter, UnsupportedModelError
 
 PROMPT_MULTIPLE = 16
 MAX_PROGRAMS = 480  # of a product; with more tokens each program computes more of them
-MIN_ATTENTION_PROGRAMS = 128  # of a decode step; with fewer tokens each tile of keys has its own
+MIN_ATTENTION_PROGRAMS = 192  # of a decode step; with fewer tokens each tile of keys has its own
 EIGHTS = (1, 4, 8)  # groups of eight tokens that a program can compute
 MAX_NUMBERS = 64 * 640  # states that fit in the registers of a program
 FORMATS = (torch.bfloat16, torch.float16)
