@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from common.adapters.store import AdapterStore, UnusableFiles
 from common.errors import ModelUnavailable
 from common.observation.logs import configure_logging
 from common.settings import Settings
-from models.adapter.store import AdapterStore
-from models.errors import AdapterError
 from tests.adapter_files import SHAPES
 from tests.fakes import (
     ASSISTANT,
@@ -58,7 +57,7 @@ def read_fake_adapter(store: AdapterStore, adapter_id: str) -> FakePreparedAdapt
     """Read an adapter that begins its answers with the word in its config (else its id); `bytes` is its size."""
     try:
         config = json.loads((store.folder(adapter_id) / "adapter_config.json").read_text())
-    except AdapterError as err:
+    except UnusableFiles as err:
         raise ModelUnavailable(str(err)) from err
     time.sleep(config.get("seconds", 0))
     if "error" in config:

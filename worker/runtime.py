@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from common.adapters.names import DEFAULT_ALIAS
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.errors import Cancelled
 from common.fleet import Fleet, WorkerReport, WorkerState
@@ -28,7 +29,6 @@ from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from models.adapter.store import AdapterStore
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.generate import Generation
 from worker.jobs.load import ModelJobs

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore, Content, UnusableFiles
 from common.errors import SLMError
-from models.adapter.store import AdapterStore
 from models.errors import AdapterError
 from worker.helper.given_up import IsGivenUp
 from worker.model.base_facts import BaseFacts
@@ -54,11 +54,11 @@ class AdapterIntake:
             InvalidRequest, Conflict: as `AdapterRegistry.register`.
             GivenUp: `is_given_up` became true first.
         """
-        with self._store.locked(), self._store.scratch() as scratch:
+        with self._store.scratch() as scratch:
             with _untrusted_programs() as programs:
                 folder = programs.unpack_adapter(archive, scratch, max_bytes, is_given_up=is_given_up)
             registered = self._add(folder, name, lambda facts: self.registry.register(name, facts))
-            return registered, self.registry.facts(registered.id)
+        return registered, self.registry.facts(registered.id)
 
     def register_folder(self, name: str, folder: Path) -> Registered | None:
         """Register the present content of a folder.
@@ -68,8 +68,7 @@ class AdapterIntake:
             OSError: it cannot be read, or not be kept.
             InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None.
         """
-        with self._store.locked():
-            return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
+        return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
 
     def tidy(self) -> None:
         """Delete the files of adapters that were deleted, and what killed processes left behind."""
@@ -81,24 +80,34 @@ class AdapterIntake:
                 self._store.tidy()
 
     def _add(self, folder: Path, shown: str, register: Callable[[VersionFacts], T]) -> T:
-        """Keep an adapter, check the copy and register it; if it is refused, delete the copy again."""
-        adapter_id = self._store.keep(folder)
-        kept = self._store.folder(adapter_id)
+        """Check a copy of the adapter, then keep and register it; the store is locked for the last step only."""
+        with self._store.copied(folder) as content:
+            try:
+                facts = self._facts(content.folder, content.id)
+            except AdapterError as err:
+                raise AdapterError(str(err).replace(repr(str(content.folder)), repr(shown))) from err
+            with self._store.locked():
+                return self._kept(content, partial(register, facts))
+
+    def _kept(self, content: Content, register: Callable[[], T]) -> T:
+        """Add the content to the store and register it; if that is refused, delete it again."""
         try:
-            return register(self._facts(kept, adapter_id))
-        except (AdapterError, SLMError) as err:
-            if self.registry.facts(adapter_id) is None:
-                self._store.remove(adapter_id)
-            if isinstance(err, AdapterError):
-                raise AdapterError(str(err).replace(repr(str(kept)), repr(shown))) from err
+            self._store.put(content)
+        except UnusableFiles as err:
+            raise AdapterError(str(err)) from err
+        try:
+            return register()
+        except SLMError:
+            if self.registry.facts(content.id) is None:
+                self._store.remove(content.id)
             raise
 
-    def _facts(self, kept: Path, adapter_id: str) -> VersionFacts:
+    def _facts(self, folder: Path, adapter_id: str) -> VersionFacts:
         base = self.base()
         known = self.registry.facts(adapter_id)
         if known is not None and (known.base, known.base_id) == (base.name, base.id):
             return known
-        return _checked(kept, adapter_id, base)
+        return _checked(folder, adapter_id, base)
 
 
 @contextmanager

@@ -11,13 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from common.adapters.names import public_name
+from common.adapters.store import AdapterStore, UnusableFiles
 from common.content import ContentHashes
 from common.cores import usable_cores
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
-from models.adapter.store import AdapterStore
 from models.base_model import BaseModelError, model_folder, model_name, resolve_base_model
-from models.errors import AdapterError
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
 from worker.engine.sequence import BASE_ADAPTER
@@ -142,7 +141,7 @@ class ConfiguredModelLoader:
         def load(adapter_id: str) -> LoadedAdapter:
             try:
                 folder = self._store.folder(adapter_id)
-            except AdapterError as err:
+            except UnusableFiles as err:
                 raise ModelUnavailable(str(err)) from err
             adapter = model.load_adapter(adapter_id, folder)
             return _in_memory(adapter_id, adapter.text, adapter.num_bytes, adapter.close)
