@@ -73,7 +73,7 @@ def upload_adapter() -> Response:
     with uploads.receive() as upload:
         receive_file(upload.file, services().settings.max_adapter_bytes)
     begin_work()  # only now, so that a slow client does not delay others
-    job = NewJob(caller().owner, JobKind.PUBLISH, {"name": name, "upload": upload.id}, JobOptions())
+    job = NewJob(caller().owner, JobKind.PUBLISH, {"name": name, "upload": upload.id}, JobOptions(), upload.id)
     try:
         return submit_job(job) if wants_no_wait() else run_job(job)
     except SLMError:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.content import SUFFIXES, ContentHashes
+from common.content import SUFFIXES, ContentHashes, files_of, hash_of
 
 _PRIVATE = 0o700
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 class UnusableFiles(Exception):
@@ -30,6 +32,14 @@ class Content:
 
     id: str
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """A private file in the store's file system, and the SHA-256 of its content in hex."""
+
+    path: Path
+    sha256: str
 
 
 class AdapterStore:
@@ -61,7 +71,11 @@ class AdapterStore:
         """Return the files of an adapter, sorted by name; empty if it is not here. Does not read them."""
         if not (folder := self._folder / adapter_id).is_dir():
             return []
-        return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+        return files_of(folder)
+
+    def has(self, adapter_id: str) -> bool:
+        """Return whether an adapter is here. Does not check its files."""
+        return (self._folder / adapter_id).is_dir()
 
     def ids(self) -> set[str]:
         """Return the ids of all adapters that are here."""
@@ -114,6 +128,26 @@ class AdapterStore:
                     raise UnusableFiles(f"The files are those of {found[:12]}, not of adapter {adapter_id[:12]}.")
                 with self.locked():
                     self.put(Content(adapter_id, scratch))
+
+    def assemble(self, files: Mapping[str, HashedFile]) -> str:
+        """Add the adapter that has files of these names, which stay where they are; return its id.
+
+        Raises:
+            UnusableFiles: a name is not one that an adapter's file has, or a file does not exist.
+        """
+        if wrong := [name for name in files if not _FILE_NAME.fullmatch(name) or Path(name).suffix not in SUFFIXES]:
+            raise UnusableFiles(f"{wrong[0][:80]!r} is not a name of an adapter's file.")
+        adapter_id = hash_of({name: file.sha256 for name, file in files.items()})
+        with self.scratch() as scratch:
+            for name, file in files.items():
+                try:
+                    os.link(file.path, scratch / name)
+                except FileNotFoundError as err:
+                    raise UnusableFiles(f"The file {name!r} with the hash {file.sha256} has not been sent.") from err
+            _sync_files(scratch)
+            with self.locked():
+                self.put(Content(adapter_id, scratch))
+        return adapter_id
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -193,10 +227,9 @@ def _is_abandoned(partial: Path) -> bool:
 
 def _copied(source: Path, target: Path) -> str:
     """Copy the files that count to an empty folder, down to the disk; return the hash of the copies."""
-    for path in sorted(source.iterdir()):
-        if path.suffix in SUFFIXES and path.is_file():
-            with path.open("rb") as content, open(target / path.name, "xb", opener=_private) as file:
-                shutil.copyfileobj(content, file)
+    for path in files_of(source):
+        with path.open("rb") as content, open(target / path.name, "xb", opener=_private) as file:
+            shutil.copyfileobj(content, file)
     _sync_files(target)
     return ContentHashes().of_folder(target)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore, Content, UnusableFiles
+from common.adapters.tidying import tidy
 from common.errors import SLMError
 from models.errors import AdapterError
 from worker.helper.given_up import IsGivenUp
@@ -35,12 +36,20 @@ class AdapterIntake:
         registry: the names and versions.
         store: the files.
         base: returns the facts about the base model that this worker serves.
+        offer: makes a version available to the workers of other hosts: takes its id and folder.
     """
 
-    def __init__(self, registry: AdapterRegistry, store: AdapterStore, base: Callable[[], BaseFacts]) -> None:
+    def __init__(
+        self,
+        registry: AdapterRegistry,
+        store: AdapterStore,
+        base: Callable[[], BaseFacts],
+        offer: Callable[[str, Path], None] = lambda _id, _folder: None,
+    ) -> None:
         self.registry = registry
         self.base = base
         self._store = store
+        self._offer = offer
 
     def publish(
         self, name: str, archive: Path, *, max_bytes: int, is_given_up: IsGivenUp
@@ -71,23 +80,28 @@ class AdapterIntake:
         return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
 
     def tidy(self) -> None:
-        """Delete the files of adapters that were deleted, and what killed processes left behind."""
-        deleted = self.registry.deleted_ids()
-        if self._store.ids() & deleted or self._store.has_leftovers():
-            with self._store.locked():
-                for adapter_id in self._store.ids() & self.registry.deleted_ids():
-                    self._store.remove(adapter_id)
-                self._store.tidy()
+        """Delete the files that nobody needs any more."""
+        tidy(self._store, self.registry)
 
     def _add(self, folder: Path, shown: str, register: Callable[[VersionFacts], T]) -> T:
-        """Check a copy of the adapter, then keep and register it; the store is locked for the last step only."""
+        """Check a copy of the adapter, then keep and register it; the store is locked for that step only.
+
+        It is offered before, so that nobody asks for what cannot be had, and again after that, because the API may have
+        deleted it between as an adapter that nobody needs.
+        """
         with self._store.copied(folder) as content:
             try:
                 facts = self._facts(content.folder, content.id)
             except AdapterError as err:
                 raise AdapterError(str(err).replace(repr(str(content.folder)), repr(shown))) from err
+            is_new = self.registry.facts(content.id) is None
+            if is_new:
+                self._offer(content.id, content.folder)
             with self._store.locked():
-                return self._kept(content, partial(register, facts))
+                registered = self._kept(content, partial(register, facts))
+            if is_new:
+                self._offer(content.id, self._store.folder(content.id))
+            return registered
 
     def _kept(self, content: Content, register: Callable[[], T]) -> T:
         """Add the content to the store and register it; if that is refused, delete it again."""

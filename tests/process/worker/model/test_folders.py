@@ -45,7 +45,8 @@ class Machine:
 
     def folders(self, **settings: object) -> AdapterFolders:
         given = Settings(**{"base_model": "SmolLM2-135M-Instruct", "adapters_dir": self.root / "shelf"} | settings)  # type: ignore[arg-type]
-        return AdapterFolders(given, self.intake, self.uploads, Outage(logging.getLogger("test")))
+        outage = Outage(logging.getLogger("test"))
+        return AdapterFolders(given, self.intake, lambda: self.uploads.tidy(lambda _: False), outage)
 
     def versions(self, name: str) -> list[int]:
         return [version.number for version in self.registry.versions(name)]
