@@ -120,4 +120,6 @@ def delete_alias(alias: str) -> Response:
 
 def _surroundings() -> Surroundings:
     workers = services().overview.workers()
-    return Surroundings(services().registry.aliases(), workers if caller().is_admin else without_internals(workers))
+    is_admin = caller().is_admin
+    workers = workers if is_admin else without_internals(workers)
+    return Surroundings(services().registry.aliases(), workers, is_admin=is_admin)
