@@ -44,7 +44,7 @@ class AdapterRegistry:
     def note_base(self, name: str, base_id: str) -> None:
         """Record a base model that workers serve, and the hash of its files."""
         self._redis.hset(keys.BASES, name, base_id)
-        self._redis.hsetnx(keys.BASES_CREATED, name, str(cast(tuple[int, int], self._redis.time())[0]))
+        self._redis.hsetnx(keys.BASES_CREATED, name, str(self._redis.time()[0]))
 
     def bases(self) -> dict[str, str]:
         """Return the base models: name -> hash of its files."""

@@ -139,7 +139,7 @@ class ConfiguredModelLoader:
 
     def _adapters(self, model: EngineModel, observer: AdapterObserver) -> AdapterCache:
         def load(adapter_id: str) -> LoadedAdapter:
-            adapter = model.load_adapter(adapter_id, self._files.folder(adapter_id))
+            adapter = model.load_adapter(adapter_id, self._files.folder(adapter_id), never_changes=True)
             return _in_memory(adapter_id, adapter.text, adapter.num_bytes, adapter.close)
 
         base = _in_memory(BASE_ADAPTER, model.texts.base, 0, _nothing_to_free)
