@@ -15,10 +15,11 @@ from common.fleet import WorkerReport
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The aliases, and the live workers."""
+    """The aliases, the live workers, and whether the reader is an admin."""
 
     aliases: Sequence[Alias]
     workers: Sequence[WorkerReport]
+    is_admin: bool
 
     def aliases_of(self, model: str) -> list[str]:
         """Return the aliases that point to a version or a base model."""
@@ -35,7 +36,7 @@ class Surroundings:
 
 
 def version(name: str, number: int, facts: VersionFacts, around: Surroundings) -> bodies.AdapterVersion:
-    """Describe a version of an adapter."""
+    """Describe a version of an adapter. Its training's summary may quote the data, so only admins see that."""
     return bodies.AdapterVersion(
         name=name,
         version=number,
@@ -45,7 +46,7 @@ def version(name: str, number: int, facts: VersionFacts, around: Surroundings) -
         modules=list(facts.modules),
         bytes=facts.bytes,
         created=iso(facts.created_ms),
-        summary=dict(facts.summary) or None,
+        summary=(dict(facts.summary) or None) if around.is_admin else None,
         aliases=around.aliases_of(version_name(name, number)),
         workers=around.workers_with(facts.base, facts.id),
     )
@@ -88,7 +89,7 @@ def alias(one: Alias, *, is_admin: bool) -> bodies.Alias:
 def published(result: dict[str, Any], *, job_id: str, succeeded: bool) -> bodies.Published:
     """Describe what a publish job has registered, as it was at that time."""
     facts = VersionFacts.from_dict(result["facts"])
-    described = version(result["name"], result["version"], facts, Surroundings((), ()))
+    described = version(result["name"], result["version"], facts, Surroundings((), (), is_admin=True))
     return bodies.Published(
         **described, success=succeeded, message=result["message"], is_new=result["is_new"], job_id=job_id
     )

@@ -43,8 +43,10 @@ from api.routes.reference import reference
 from api.routes.slm import slm
 from api.routes.tokens import tokens
 from api.routes.usage import usage
+from api.routes.worker_files import worker_files
 from api.service import JobService
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.fleet import Fleet
 from common.jobs.event_log import EventLog
@@ -100,7 +102,7 @@ def create_app(
     register_error_handlers(app)
     for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches):
+    for blueprint in (openai, responses, files, batches, worker_files):
         app.register_blueprint(blueprint)
     return app
 
@@ -144,5 +146,6 @@ def _services(
         BatchStore(redis, ttl_s=settings.file_ttl_s),
         AdapterRegistry(redis),
         Uploads(settings.data_dir / "uploads"),
+        AdapterStore(settings.data_dir / "adapters"),
         Fingerprints(fleet.workers),
     )

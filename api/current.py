@@ -20,6 +20,7 @@ from api.observation.starvation import Starvation
 from api.overview import Overview
 from api.service import JobService
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.observation import context
 from common.owners.batches import BatchStore
@@ -51,6 +52,7 @@ class Services:
     batches: BatchStore
     registry: AdapterRegistry
     uploads: Uploads
+    adapter_store: AdapterStore
     fingerprints: Fingerprints
 
 

@@ -13,6 +13,12 @@ from api.http.request_body import has_body
 from common.errors import Forbidden, SLMError, Unauthorized
 from common.observation import context
 
+_NEEDS = {
+    Access.USER: "A worker's API key may only be used by a worker.",
+    Access.WORKER: "This needs a worker's API key.",
+    Access.ADMIN: "This needs an admin's API key.",
+}
+
 
 def register_gate(app: Flask) -> None:
     """Check every request; must be registered after the hook that gives a request its id."""
@@ -71,8 +77,12 @@ def identify(access: Access | None) -> None:
     context.add(owner=caller().owner)
     if caller() is ANONYMOUS and not services().settings.insecure and _is_foreign():
         raise Forbidden("Without API keys, this server rejects requests from other sites and under other host names.")
-    if access is not Access.USER and not caller().is_admin:
-        raise Forbidden("This needs an admin's API key.")
+    if not caller().is_admin and access is not _own_access():
+        raise Forbidden(_NEEDS[access or Access.ADMIN])
+
+
+def _own_access() -> Access:
+    return Access.WORKER if caller().is_worker else Access.USER
 
 
 def is_admin() -> bool:

@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -35,12 +35,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to submit: its owner, kind, parameters and options."""
+    """A job to submit: its owner, kind, parameters, options and id."""
 
     owner: str
     kind: JobKind
     params: dict[str, Any]
     options: JobOptions
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def can_be_resumed(self) -> bool:
@@ -138,7 +139,7 @@ class JobService:
 
     def submit(self, job: NewJob) -> AcceptedJob:
         """Submit a job that the client does not follow."""
-        submitted = self._enter(str(uuid.uuid4()), job)
+        submitted = self._enter(job)
         if submitted.repeated:
             record = self._store.get(submitted.job_id)
             return AcceptedJob(
@@ -152,10 +153,10 @@ class JobService:
 
     def start(self, job: NewJob) -> LiveJob:
         """Submit a job and follow it. The subscription is made first, so that no event is missed."""
-        job_id = str(uuid.uuid4())
+        job_id = job.id
         with ExitStack() as undo:
             follower = undo.enter_context(self._log.follow(job_id))
-            submitted = self._enter(job_id, job)
+            submitted = self._enter(job)
             if submitted.repeated:
                 return self._follow(self._store.get(submitted.job_id), is_repeat=True)
             undo.pop_all()
@@ -187,13 +188,13 @@ class JobService:
         self._open.add(job)
         return job
 
-    def _enter(self, job_id: str, job: NewJob) -> Submitted:
+    def _enter(self, job: NewJob) -> Submitted:
         if self._is_stopping and not self.is_repeat(job):
             raise _stopping()
         if job.kind.takes_prompt:
             self._check_length(prompts.length(prompts.from_wire(job.params)))
         return self._store.submit(
-            job_id,
+            job.id,
             job.kind,
             job.params,
             owner=job.owner,
@@ -302,6 +303,10 @@ class JobService:
         if record.needs_reader:
             self._readers.touch(job_id)
         return self._view(record)
+
+    def is_open(self, job_id: str) -> bool:
+        """Return whether there is a job of that id, of any owner, that has not ended."""
+        return self._store.is_open(job_id)
 
     def view(self, job_id: str) -> JobView:
         """Return the current state of a job of any owner.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from celery import Celery
 from flask import Flask
@@ -16,6 +17,7 @@ from api.openai.batches.driver import BatchDriver
 from api.pulse import Pulse
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
+from common.adapters.tidying import tidy
 from common.binding import check_binding
 from common.jobs.webhook_queue import WebhookQueue
 from common.observation.logs import configure_logging
@@ -51,16 +53,23 @@ def create_app() -> Flask:
     )
     services: Services = app.extensions[EXTENSION]
     services.starvation.start()
-    services.uploads.tidy()
     Pulse(
         {
             "presence of the API not recorded": services.jobs.note_presence,
+            "files not deleted": lambda: _tidy(services),
             "revoked keys not checked": lambda: services.jobs.end_revoked(services.keyring.now),
         }
     ).start()
     _start_webhooks(services, redis, settings)
     BatchDriver(services.batches, services.files, services.jobs, services.registry, services.fingerprints).start()
     return app
+
+
+def _tidy(services: Services) -> None:
+    """Delete what nobody needs any more; workers do it, too, but those of other hosts do not see these folders."""
+    services.uploads.tidy(services.jobs.is_open)
+    with suppress(OSError):
+        tidy(services.adapter_store, services.registry)
 
 
 def _check_binding(settings: Settings, redis: Redis) -> None:

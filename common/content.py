@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 # The files that loading a model may read: weights, settings, tokenizers, templates; not pictures, notes, checkpoints.
 SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"})
 _Stamp = tuple[int, ...]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files that count, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+
+
+def hash_of(files: Mapping[str, str]) -> str:
+    """Return the hash, in hex, of a folder with files of these names and hashes."""
+    lines = "".join(f"{digest} {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class ContentHashes:
@@ -23,9 +35,7 @@ class ContentHashes:
         Raises:
             OSError: a file cannot be read.
         """
-        files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
-        lines = "".join(f"{self._of_file(file)} {file.name}\n" for file in files)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return hash_of({file.name: self._of_file(file) for file in files_of(folder)})
 
     def _of_file(self, file: Path) -> str:
         stamp = _stamp(file)

@@ -7,6 +7,7 @@ import re
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 FILE_ID = f"file-{UUID}(-output|-errors)?"
 BATCH_ID = f"batch_{UUID}"
+SHA256 = "[0-9a-f]{64}"
 RESPONSE_ID = f"resp_{UUID}"
 
 

@@ -23,7 +23,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "SLM_"
-SECRETS = {"redis_url", "webhook_secret"}  # their values are never displayed
+SECRETS = {"redis_url", "webhook_secret", "worker_key"}  # their values are never displayed
 SECRETS_DIR = Path("/run/secrets")
 
 # As browsers send it: "null" for a page opened from a file. "*" allows all.
@@ -151,6 +151,15 @@ class Settings(BaseSettings):
     )
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks to private addresses. Only for servers that trust every client."
+    )
+    api_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="Address of the API for a worker that does not share its data folder, such as "
+        "http://10.0.0.5:5000. Unset: they share it.",
+    )
+    worker_key: SecretStr | None = Field(
+        None, description="API key with the role worker, which such a worker sends to the API."
     )
     redis_fsync: Literal["everysec", "always"] = Field(
         "everysec",

@@ -12,6 +12,7 @@ import typer
 from slm.commands.adapters import adapters
 from slm.commands.aliases import aliases
 from slm.commands.chat import chat
+from slm.commands.export import export
 from slm.commands.generate import generate
 from slm.commands.jobs import jobs
 from slm.commands.keys import keys
@@ -40,7 +41,7 @@ def command() -> Callable[..., Any]:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (models, chat, generate, merge):
+    for single in (models, chat, generate, merge, export):
         app.add_typer(single)
     for name, group in (("adapters", adapters), ("aliases", aliases), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)

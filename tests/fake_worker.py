@@ -15,8 +15,6 @@ from pathlib import Path
 from common.errors import ModelUnavailable
 from common.observation.logs import configure_logging
 from common.settings import Settings
-from models.adapter.store import AdapterStore
-from models.errors import AdapterError
 from tests.adapter_files import SHAPES
 from tests.fakes import (
     ASSISTANT,
@@ -38,6 +36,7 @@ from worker.engine.sequence import BASE_ADAPTER
 from worker.engine.untrusted_code.services import SERVICES
 from worker.helper.client import Helper
 from worker.model.adapter_cache import AdapterCache
+from worker.model.adapter_files import AdapterFiles
 from worker.model.base_facts import BaseFacts
 from worker.model.protocols import (
     Accelerators,
@@ -54,12 +53,9 @@ def plan(history: list[int]) -> int:
     return endless()(history) if prompt.startswith("endless") else echo(history)
 
 
-def read_fake_adapter(store: AdapterStore, adapter_id: str) -> FakePreparedAdapter:
+def read_fake_adapter(files: AdapterFiles, adapter_id: str) -> FakePreparedAdapter:
     """Read an adapter that begins its answers with the word in its config (else its id); `bytes` is its size."""
-    try:
-        config = json.loads((store.folder(adapter_id) / "adapter_config.json").read_text())
-    except AdapterError as err:
-        raise ModelUnavailable(str(err)) from err
+    config = json.loads((files.folder(adapter_id) / "adapter_config.json").read_text())
     time.sleep(config.get("seconds", 0))
     if "error" in config:
         raise ModelUnavailable(config["error"])
@@ -106,18 +102,25 @@ class FakeModelLoader:
 
         helper = Helper(SERVICES)
         grammars = GrammarCompiler(helper, ByteTokenizer(), VOCAB_SIZE, frozenset({EOS}))
-        store = AdapterStore(self._settings.data_dir / "adapters")
+        files = AdapterFiles.from_settings(self._settings)
 
         def in_memory(adapter_id: str, num_bytes: int, free: Callable[[], None]) -> LoadedAdapter:
             return LoadedAdapter(adapter_id, FakeRenderer(), grammars, num_bytes, free)
 
         def load_adapter(adapter_id: str) -> LoadedAdapter:
-            prepared = read_fake_adapter(store, adapter_id)
+            prepared = read_fake_adapter(files, adapter_id)
             engine.add_adapter(adapter_id, prepared, decoder=ByteTokenizer(), eos_token_ids=frozenset({EOS}))
             return in_memory(adapter_id, prepared.num_bytes, lambda: engine.remove_adapter(adapter_id))
 
         base = in_memory(BASE_ADAPTER, 0, lambda: None)
-        adapters = AdapterCache(base, load_adapter, max_bytes=self._settings.adapter_memory, observer=observer)
+        adapters = AdapterCache(
+            base,
+            load_adapter,
+            max_bytes=self._settings.adapter_memory,
+            observer=observer,
+            is_here=files.is_here,
+            fetch=files.fetch,
+        )
         adapters.start()
 
         def close() -> None:

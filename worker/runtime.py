@@ -28,7 +28,6 @@ from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
-from models.adapter.store import AdapterStore
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.generate import Generation
 from worker.jobs.load import ModelJobs
@@ -42,6 +41,8 @@ from worker.jobs.tokenize import TokenJobs
 from worker.liveness.control import ControlListener
 from worker.liveness.heartbeat import Heartbeat
 from worker.liveness.watchdog import Watchdog
+from worker.model.adapter_files import AdapterFiles
+from worker.model.archives import Archives
 from worker.model.folders import AdapterFolders
 from worker.model.intake import AdapterIntake
 from worker.model.manager import ModelManager
@@ -97,9 +98,10 @@ class WorkerRuntime:
         self._model_manager = ModelManager(
             fleet, self._load, self._content, self._pins, self._heartbeat.publish, self.outage
         )
-        intake = AdapterIntake(self._registry, AdapterStore(settings.data_dir / "adapters"), model_loader.base)
+        files = AdapterFiles.from_settings(settings)
+        intake = AdapterIntake(self._registry, files.store, model_loader.base, files.offer)
         uploads = Uploads(settings.data_dir / "uploads")
-        self._folders = AdapterFolders(settings, intake, uploads, self.outage)
+        self._folders = AdapterFolders(settings, intake, lambda: uploads.tidy(store.is_open), self.outage)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
@@ -107,7 +109,8 @@ class WorkerRuntime:
         jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient))
-        publishing = PublishJobs(jobs, intake, uploads, max_bytes=settings.max_adapter_bytes)
+        archives = Archives(uploads, files.api)
+        publishing = PublishJobs(jobs, intake, archives, max_bytes=settings.max_adapter_bytes)
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,

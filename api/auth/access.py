@@ -19,6 +19,7 @@ class Access(StrEnum):
 
     PUBLIC = "public"  # everybody, even without a key
     USER = "user"  # everybody with a key
+    WORKER = "worker"  # workers of other hosts
     ADMIN = "admin"
 
 

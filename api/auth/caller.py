@@ -11,12 +11,14 @@ from common.owners import api_keys
 class Caller:
     """The sender of a request. `owner` owns their jobs; an admin may also read and change the jobs of others.
 
-    `key` is the digest of the caller's API key; empty if no key was required.
+    A worker of another host may use only the routes for workers. `key` is the digest of the caller's API key; empty if
+    no key was required.
     """
 
     owner: str
     is_admin: bool
     key: str = ""
+    is_worker: bool = False
 
     def may_see(self, owner: str) -> bool:
         """Return whether the caller may see the jobs of that owner."""

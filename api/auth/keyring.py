@@ -82,4 +82,4 @@ class Keyring:
 
 
 def _caller(key: ApiKey) -> Caller:
-    return Caller(key.name, is_admin=key.role is Role.ADMIN, key=key.digest)
+    return Caller(key.name, key.role is Role.ADMIN, key.digest, key.role is Role.WORKER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from flask import request
 from werkzeug.formparser import FormDataParser
@@ -11,6 +11,9 @@ from api.http.body_deadline import restart_deadline
 from api.http.request_body import FORM, FORM_BYTES, refuse_compression
 from api.schemas.shown import shown
 from common.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 FORM_MEMORY = 524_288  # of the parser, which reads 64 KiB at once
 STRIDE = 8_388_608  # bytes that a client may send in the time for a whole ordinary body
@@ -25,7 +28,7 @@ RAW_TYPES = (
 )
 
 
-def receive_file(file: BinaryIO, max_bytes: int) -> None:
+def receive_file(file: SupportsWrite[bytes], max_bytes: int) -> None:
     """Write the uploaded file to `file`: the request's body, or the part `file` of a multipart form.
 
     Raises:
@@ -52,7 +55,7 @@ def receive_file(file: BinaryIO, max_bytes: int) -> None:
 class _Sink:
     """Takes the bytes of the file. Each `STRIDE` of them gives the client more time."""
 
-    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+    def __init__(self, file: SupportsWrite[bytes], max_bytes: int) -> None:
         self.size = 0
         self.is_taken = False  # by a part of a form
         self._file = file
@@ -64,7 +67,8 @@ class _Sink:
             raise BodyTooLarge(f"The file must not be larger than {self._max_bytes} bytes")
         if before // STRIDE != self.size // STRIDE:
             restart_deadline(request.environ)
-        return self._file.write(chunk)
+        self._file.write(chunk)
+        return len(chunk)
 
     def seek(self, _offset: int) -> int:
         """Do nothing; werkzeug goes back to the beginning of a part that it has written."""

@@ -7,14 +7,13 @@ from api.schemas.openai.models import ModelObject
 from common.adapters.names import DEFAULT_ALIAS, public_name
 from common.adapters.records import Resolved
 
-CREATED = 0  # the real time is unknown, but OpenAI's clients require one
-
 
 def all_models() -> list[ModelObject]:
     """Return all models: first the default, because many clients offer the first one."""
     contexts = _contexts()
     known = sorted(services().registry.known(), key=lambda model: (model.name != DEFAULT_ALIAS, model.name))
-    return [_object(model.name, model.resolved, contexts) for model in known]
+    created = services().registry.created([model.resolved for model in known])
+    return [_object(one.name, one.resolved, when, contexts) for one, when in zip(known, created, strict=True)]
 
 
 def model(name: str) -> ModelObject:
@@ -27,7 +26,8 @@ def model(name: str) -> ModelObject:
     resolved = registry.resolve(name)
     if resolved is None:
         raise registry.unknown(name)
-    return _object(name, resolved, _contexts())
+    [created] = registry.created([resolved])
+    return _object(name, resolved, created, _contexts())
 
 
 def _contexts() -> dict[str, int]:
@@ -36,12 +36,12 @@ def _contexts() -> dict[str, int]:
     return {public_name(one.base_model): one.context for one in workers if one.base_model and one.context}
 
 
-def _object(name: str, resolved: Resolved, contexts: dict[str, int]) -> ModelObject:
+def _object(name: str, resolved: Resolved, created: int, contexts: dict[str, int]) -> ModelObject:
     """Return the model object, with vLLM's additional fields."""
     return ModelObject(
         id=name,
         object="model",
-        created=CREATED,
+        created=created,
         owned_by="slm",
         root=resolved.model,
         parent=resolved.base if resolved.adapter_id else None,

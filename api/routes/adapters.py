@@ -73,7 +73,7 @@ def upload_adapter() -> Response:
     with uploads.receive() as upload:
         receive_file(upload.file, services().settings.max_adapter_bytes)
     begin_work()  # only now, so that a slow client does not delay others
-    job = NewJob(caller().owner, JobKind.PUBLISH, {"name": name, "upload": upload.id}, JobOptions())
+    job = NewJob(caller().owner, JobKind.PUBLISH, {"name": name, "upload": upload.id}, JobOptions(), upload.id)
     try:
         return submit_job(job) if wants_no_wait() else run_job(job)
     except SLMError:
@@ -120,4 +120,6 @@ def delete_alias(alias: str) -> Response:
 
 def _surroundings() -> Surroundings:
     workers = services().overview.workers()
-    return Surroundings(services().registry.aliases(), workers if caller().is_admin else without_internals(workers))
+    is_admin = caller().is_admin
+    workers = workers if is_admin else without_internals(workers)
+    return Surroundings(services().registry.aliases(), workers, is_admin=is_admin)

@@ -45,7 +45,7 @@ class AdapterVersion(ResponseModel):
     modules: Annotated[list[str], Field(description="kinds of the base model's modules that it adapts")]
     bytes: Annotated[Count, Field(description="size of its files")]
     created: Annotated[Time, Field(description="when this content was first registered")]
-    summary: Annotated[dict[str, Any] | None, Field(description="the summary that its training wrote")]
+    summary: Annotated[dict[str, Any] | None, Field(description="for admins: the summary that its training wrote")]
     aliases: Annotated[list[str], Field(description="the aliases that point to this version")]
     workers: Workers
 

@@ -44,10 +44,23 @@ class AdapterRegistry:
     def note_base(self, name: str, base_id: str) -> None:
         """Record a base model that workers serve, and the hash of its files."""
         self._redis.hset(keys.BASES, name, base_id)
+        self._redis.hsetnx(keys.BASES_CREATED, name, str(self._redis.time()[0]))
 
     def bases(self) -> dict[str, str]:
         """Return the base models: name -> hash of its files."""
         return cast(dict[str, str], self._redis.hgetall(keys.BASES))
+
+    def created(self, models: Sequence[Resolved]) -> list[int]:
+        """Return when each of these models was registered (seconds since the epoch); 0 if that is unknown."""
+        with self._redis.pipeline() as pipe:
+            for model in models:
+                if model.adapter_id:
+                    pipe.hget(keys.adapter_version(model.adapter_id), "created_ms")
+                else:
+                    pipe.hget(keys.BASES_CREATED, model.base)
+            found = cast(list[str | None], pipe.execute())
+        divisors = (1000 if model.adapter_id else 1 for model in models)
+        return [int(text or 0) // divisor for text, divisor in zip(found, divisors, strict=True)]
 
     def resolve(self, name: str) -> Resolved | None:
         """Return what a request's name stands for; '' is the alias `default`. None: nothing has that name."""

@@ -302,6 +302,13 @@ class JobStore:
             raise JobNotFound(f"There is no job {job_id!r}.")
         return JobRecord.from_hash(cast(dict[str, str], fields))
 
+    def is_open(self, job_id: str) -> bool:
+        """Return whether there is a job of that id that has not ended."""
+        try:
+            return not self.get(job_id).state.is_terminal
+        except JobNotFound:
+            return False
+
     def newest(self, limit: int, *, owner: str | None = None) -> list[JobRecord]:
         """Return up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
         index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)

@@ -27,6 +27,7 @@ class Role(StrEnum):
     """The permissions of a key."""
 
     USER = "user"  # generate, and read and cancel their own jobs
+    WORKER = "worker"  # a worker of another host: read and add the files of adapters, and nothing else
     ADMIN = "admin"  # everything
 
 

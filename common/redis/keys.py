@@ -47,7 +47,7 @@ slm:batches:<owner>     zset    the owner's batches, by creation (s)
 slm:batches:open        zset    the batches that have not ended, by creation (s)
 slm:batches:open:<o>    zset    those of one owner, by the time (s) at which their record expires
 slm:batches:driver      string  the API process that drives them
-slm:grammar:<digest>    string  exists while the grammar is known to need no preparation (`preparation.py`)
+slm:grammar:<digest>:<id> string exists while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it runs at once
 slm:awake               hash    per kind (worker, api), in ms: the last heartbeat, the start of the run of heartbeats
@@ -57,6 +57,7 @@ slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation
 slm:bases               hash    the base models that workers serve: name -> hash of the files
+slm:bases:created       hash    base model -> when workers first served it (s since the epoch)
 slm:adapters            set     the names of all adapters
 slm:adapter:<name>      hash    version number -> id of its content; and `last`, the highest number ever given, and
                                 `folder`, the content that was last registered from the folder of that name
@@ -77,6 +78,7 @@ RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
 BASES = f"{PREFIX}bases"
+BASES_CREATED = f"{PREFIX}bases:created"
 ADAPTERS = f"{PREFIX}adapters"
 DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
 ALIASES = f"{PREFIX}aliases"
@@ -136,9 +138,9 @@ def open_jobs(owner: str) -> str:
     return f"{PREFIX}jobs:open:{owner}"
 
 
-def grammar(digest: str) -> str:
-    """Return the key that exists if the grammar needs no preparation."""
-    return f"{PREFIX}grammar:{digest}"
+def grammar(digest: str, adapter_id: str) -> str:
+    """Return the key that exists if the grammar needs no preparation for that adapter ('': the bare base)."""
+    return f"{PREFIX}grammar:{digest}:{adapter_id}"
 
 
 def adapter(name: str) -> str:

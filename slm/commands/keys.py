@@ -42,6 +42,7 @@ class RoleName(StrEnum):
     """The roles, known without loading Redis's client."""
 
     USER = "user"
+    WORKER = "worker"
     ADMIN = "admin"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from redis import Redis
@@ -206,10 +207,17 @@ def test_a_version_that_an_open_batch_needs_stays(redis: Redis, registry: Adapte
 def test_nothing_is_deleted_while_it_is_unknown_what_a_batch_names(redis: Redis, registry: AdapterRegistry) -> None:
     registry.register("support", facts("a1"))
     redis.hset(keys.batch("b"), mapping={"status": "validating", "models": "{}"})
-    redis.zadd(keys.OPEN_BATCHES, {"b": 1})
+    redis.zadd(keys.OPEN_BATCHES, {"b": time.time()})
     with pytest.raises(Conflict, match="'support' is needed by the open batch b"):
         registry.delete("support", 1)
     redis.hset(keys.batch("b"), "status", "in_progress")
+    assert registry.delete("support", 1) == [1]
+
+
+def test_a_batch_that_is_stuck_in_its_validation_holds_nothing(redis: Redis, registry: AdapterRegistry) -> None:
+    registry.register("support", facts("a1"))
+    redis.hset(keys.batch("b"), mapping={"status": "validating", "models": '{"support": "support@1"}'})
+    redis.zadd(keys.OPEN_BATCHES, {"b": time.time() - 3600})
     assert registry.delete("support", 1) == [1]
 
 

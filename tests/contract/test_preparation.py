@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from common.errors import InvalidRequest, QueueFull
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events
@@ -46,12 +48,13 @@ class Station:
         kind: JobKind = JobKind.GENERATE,
         max_queue: int = 1000,
         bulk: bool = False,
+        model: str = "",
     ) -> int:
         sampling: dict[str, Any] = {"max_new_tokens": 10}
         if grammar is not None:
             sampling["grammar"] = {"kind": grammar.kind.value, "source": grammar.source}
         params = {"prompt": prompt} | ({} if kind is JobKind.TOKENIZE else {"sampling": sampling})
-        options = JobOptions(bulk=bulk)
+        options = JobOptions(bulk=bulk, model=model)
         return self.store.submit(name, kind, params, owner=owner, max_queue=max_queue, options=options).position
 
     def lane(self, name: str) -> Lane:
@@ -128,13 +131,29 @@ def test_the_preparation_of_another_attempt_is_refused(station: Station) -> None
 
 def test_a_grammar_is_prepared_once(station: Station) -> None:
     station.submit("a", grammar=GRAMMAR)
-    station.prepare("a", grammar_key(GRAMMAR))
+    station.prepare("a", grammar_key(GRAMMAR, ""))
 
     station.submit("b", grammar=GRAMMAR)
     station.submit("c", grammar=Grammar(GrammarKind.REGEX, "b+"))
     station.submit("d", grammar=GRAMMAR, prompt=LONG)
 
     assert [station.lane(name) for name in "bcd"] == [Lane.GENERATE, Lane.PREPARE, Lane.PREPARE]
+
+
+def test_a_grammar_is_prepared_for_each_adapter(station: Station) -> None:
+    registry = AdapterRegistry(station.redis)
+    for name in ("one", "two"):
+        registry.register(name, VersionFacts(name * 10, "smol"))
+    station.submit("a", grammar=GRAMMAR)
+    station.prepare("a", grammar_key(GRAMMAR, ""))
+
+    station.submit("b", grammar=GRAMMAR, model="one")
+    assert station.lane("b") is Lane.PREPARE, "its vocabulary may be another one"
+    station.prepare("b", grammar_key(GRAMMAR, station.store.get("b").adapter_id))
+
+    station.submit("c", grammar=GRAMMAR, model="one")
+    station.submit("d", grammar=GRAMMAR, model="two")
+    assert [station.lane(name) for name in "cd"] == [Lane.GENERATE, Lane.PREPARE]
 
 
 def test_jobs_without_preparation_do_not_wait_for_preparations(station: Station) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from common.adapters.records import VersionFacts
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore
 from common.errors import ModelUnavailable
 from common.jobs.events import EventType
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobOptions
-from models.adapter.store import AdapterStore
 from tests.processes import Cluster, Reader, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
@@ -47,10 +47,10 @@ def publish(cluster: Cluster, registry: AdapterRegistry, tmp_path: Path) -> Publ
         folder = tmp_path / f"source-{next(numbers)}"
         folder.mkdir()
         (folder / "adapter_config.json").write_text(json.dumps({"says": name} | config))
-        with store.locked():
-            adapter_id = store.keep(folder)
-        registry.register(name, VersionFacts(adapter_id, "fake"))
-        return adapter_id
+        with store.copied(folder) as content, store.locked():
+            store.put(content)
+        registry.register(name, VersionFacts(content.id, "fake"))
+        return content.id
 
     return one
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.jobs.job import JobKind, JobRecord, JobState
-from models.adapter.store import AdapterStore
 from tests.adapter_files import packed, write_adapter
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import RedisServer

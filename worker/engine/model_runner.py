@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +68,23 @@ class PreparedAdapter(Protocol):
 
     def close(self) -> None:
         """Free the memory of an adapter that was never added; afterwards it cannot be added."""
+        ...
+
+
+@runtime_checkable
+class KeepsPreparedAdapters(Protocol):
+    """A runner that can keep prepared adapters in files, from which they need not be checked and prepared again."""
+
+    def restore_adapter(self, folder: Path) -> PreparedAdapter | None:
+        """Return an adapter that was kept in its folder by a runner of the same kind and base; None if none was.
+
+        Raises:
+            OutOfMemoryError: there is not enough memory.
+        """
+        ...
+
+    def keep_adapter(self, prepared: PreparedAdapter, folder: Path) -> None:
+        """Keep an adapter that this runner has prepared in its folder; log it if that fails."""
         ...
 
 

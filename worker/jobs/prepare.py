@@ -36,7 +36,7 @@ class Preparation:
                 _check(job, params, acquired)
             if params.sampling.grammar is not None:
                 acquired.adapter.grammars.prepare(params.sampling.grammar, lambda: job.is_given_up)
-        self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar))
+        self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar, job.job.adapter_id))
 
 
 def _check(job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> None:

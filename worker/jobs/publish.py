@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from common.adapters.records import Registered, VersionFacts
-from common.adapters.uploads import Uploads
 from common.errors import Conflict, InvalidRequest, SLMError
 from common.jobs.job import JobState
 from common.jobs.store import JobStore
 from models.errors import AdapterError
 from worker.helper.given_up import GivenUp
 from worker.jobs.active import ActiveJob, Outcome
+from worker.model.archives import Archives
 from worker.model.intake import AdapterIntake
 
 CHECKING = "Checking the adapter..."
@@ -20,10 +20,10 @@ CHECKING = "Checking the adapter..."
 class PublishJobs:
     """Runs one claimed publish job. The model need not be loaded."""
 
-    def __init__(self, store: JobStore, intake: AdapterIntake, uploads: Uploads, *, max_bytes: int) -> None:
+    def __init__(self, store: JobStore, intake: AdapterIntake, archives: Archives, *, max_bytes: int) -> None:
         self._store = store
         self._intake = intake
-        self._uploads = uploads
+        self._archives = archives
         self._max_bytes = max_bytes
 
     def run(self, job: ActiveJob) -> None:
@@ -40,20 +40,14 @@ class PublishJobs:
         try:
             result = self._published(job, upload)
         except SLMError:
-            self._uploads.remove(upload)
+            self._archives.remove(upload)
             raise
         last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]
         self._store.succeed(job.id, job.attempt, result, last)
-        self._uploads.remove(upload)
+        self._archives.remove(upload)
 
     def _published(self, job: ActiveJob, upload: str) -> dict[str, Any]:
-        archive = self._uploads.path(upload)
-        if not archive.is_file():
-            raise InvalidRequest(
-                "The uploaded file is no longer there, or not on this worker's machine: all processes must share "
-                "SLM_DATA_DIR. Upload it again.",
-                param="file",
-            )
+        archive = self._archives.path(upload)
         try:
             registered, facts = self._intake.publish(
                 job.job.params["name"], archive, max_bytes=self._max_bytes, is_given_up=lambda: job.is_given_up
@@ -62,7 +56,7 @@ class PublishJobs:
             raise InvalidRequest(str(err), param="file") from err
         except GivenUp:
             if job.outcome is not Outcome.RELEASED:  # cancelled: no other attempt needs it
-                self._uploads.remove(upload)
+                self._archives.remove(upload)
             raise
         if facts is None:
             raise Conflict(f"{registered.name}@{registered.number} was deleted meanwhile.")

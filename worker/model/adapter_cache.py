@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from common.errors import InternalError, SLMError
 from worker.helper.given_up import GivenUp, IsGivenUp
 from worker.helper.priority import give_way_in_this_thread
+from worker.model.fetches import Fetches
+from worker.model.pins import Pins
 from worker.model.protocols import AdapterObserver, LoadedAdapter
 
 RECHECK_S = 0.2  # how often a waiting thread checks whether its job was given up
@@ -37,6 +39,7 @@ class AdapterCache:
     Args:
         base: the bare base model, which is always there.
         load: loads an adapter by its id, and adds it to the engine; raises `SLMError` if it cannot.
+        is_here, fetch: as in `Fetches`. An adapter is loaded when its files are here.
         max_bytes: the budget (`SLM_ADAPTER_MEMORY`).
         observer: told of loads and evictions.
         clock: returns seconds; monotonic.
@@ -49,6 +52,8 @@ class AdapterCache:
         *,
         max_bytes: int,
         observer: AdapterObserver,
+        is_here: Callable[[str], bool] = lambda _: True,
+        fetch: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base
@@ -56,14 +61,13 @@ class AdapterCache:
         self._max_bytes = max_bytes
         self._observer = observer
         self._clock = clock
+        self._fetches = Fetches(is_here, fetch, self._note_fetch)
         self._changed = threading.Condition()
         self._loaded: OrderedDict[str, LoadedAdapter] = OrderedDict()  # the most recently used last
         self._users: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()  # jobs that wait for an adapter, in the order of their first
         self._failures: dict[str, _Failure] = {}
-        self._pins: tuple[str, ...] = ()
-        self._pins_ahead: deque[str] = deque()  # those that have not been loaded yet
-        self._pinned: set[str] = set()
+        self._pins = Pins()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="slm-adapters", daemon=True)
 
@@ -122,19 +126,18 @@ class AdapterCache:
     def pin(self, adapter_ids: Sequence[str]) -> None:
         """Load these adapters and keep them, in this order as far as the budget goes; free others as needed.
 
-        Adapters that no longer need to be kept are not evicted before there is something else to keep.
+        One that cannot be loaded is tried again after a while. Adapters that no longer need to be kept are not evicted
+        before there is something else to keep.
         """
         with self._changed:
-            if self._pins == (pins := tuple(dict.fromkeys(adapter_ids))):
-                return
-            self._pins, self._pins_ahead, self._pinned = pins, deque(pins), set()
-            self._changed.notify_all()
+            if self._pins.replace(adapter_ids):
+                self._changed.notify_all()
 
     def wait_for_pins(self, is_given_up: IsGivenUp) -> None:
         """Wait until each pinned adapter was loaded, or has failed, or does not fit the budget."""
         while not is_given_up():
             with self._changed:
-                if self._closing or self._changed.wait_for(lambda: not self._pins_ahead, RECHECK_S):
+                if self._closing or self._changed.wait_for(lambda: not self._pins.ahead, RECHECK_S):
                     return
 
     # -- the jobs' threads ---------------------------------------------------------------------------------------------
@@ -181,20 +184,26 @@ class AdapterCache:
                     return lambda: self._evict(victim)
                 if (wanted := self._first_wanted()) is not None:
                     return lambda: self._load_and_note(wanted)
-                if self._pins_ahead:
-                    return lambda pin=self._pins_ahead[0]: self._load_pin(pin)  # type: ignore[misc]
-                self._changed.wait()
+                if (pin := self._next_pin()) is not None:
+                    return lambda: self._load_pin(pin)
+                self._changed.wait(RECHECK_S if self._pins.awaits_retry else None)
         return None
 
     def _first_wanted(self) -> str | None:
-        wanted = (one for one in self._waiting if one not in self._loaded and self._failure_of(one) is None)
-        return next(wanted, None)
+        wanted = [one for one in self._waiting if one not in self._loaded and self._failure_of(one) is None]
+        return next(filter(self._fetches.is_ready, wanted), None)
+
+    def _next_pin(self) -> str | None:
+        pin = self._pins.next(self._clock())
+        if pin is None or pin in self._loaded or self._failure_of(pin) or self._fetches.is_ready(pin):
+            return pin
+        return None
 
     def _victim(self) -> str | None:
         """Return the adapter to evict; None if there is room, or no adapter that may be evicted."""
         if self._total() <= self._max_bytes:
             return None
-        kept = self._pinned.union(self._pins_ahead, self._users, self._waiting, [next(reversed(self._loaded))])
+        kept = self._pins.kept.union(self._pins.ahead, self._users, self._waiting, [next(reversed(self._loaded))])
         return next((one for one in self._loaded if one not in kept), None)
 
     def _evict(self, adapter_id: str) -> None:
@@ -232,6 +241,12 @@ class AdapterCache:
                 f"Loading the adapter failed ({type(err).__name__}); the worker's log has the details."
             )
 
+    def _note_fetch(self, adapter_id: str, error: SLMError | None) -> None:
+        with self._changed:
+            if error is not None:
+                self._note_failure(adapter_id, error)
+            self._changed.notify_all()
+
     def _note_failure(self, adapter_id: str, error: SLMError) -> None:
         now = self._clock()
         self._failures = {one: failure for one, failure in self._failures.items() if now < failure.until}
@@ -241,18 +256,17 @@ class AdapterCache:
         if adapter_id not in self._loaded and self._failure_of(adapter_id) is None:
             self._load_and_note(adapter_id)
         with self._changed:
-            if self._pins_ahead and self._pins_ahead[0] == adapter_id:  # else there are other pins by now
-                self._pins_ahead.popleft()
+            if self._pins.note(adapter_id, self._clock(), is_loaded=adapter_id in self._loaded):
                 self._keep(adapter_id)
                 self._changed.notify_all()
 
     def _keep(self, adapter_id: str) -> None:
         if adapter_id not in self._loaded:
             return
-        if self._total(self._pinned | {adapter_id}) > self._max_bytes:
+        if self._total(self._pins.kept | {adapter_id}) > self._max_bytes:
             log.warning("adapter %s is not kept in memory: SLM_ADAPTER_MEMORY is too small for all aliases", adapter_id)
             return
-        self._pinned.add(adapter_id)
+        self._pins.kept.add(adapter_id)
 
     def _total(self, adapter_ids: set[str] | None = None) -> int:
         wanted = self._loaded if adapter_ids is None else adapter_ids

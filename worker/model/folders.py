@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from common.adapters.names import version_name
 from common.adapters.records import Registered
-from common.adapters.uploads import Uploads
 from common.errors import ModelUnavailable, SLMError
 from common.redis.outage import Outage
 from common.settings import ROOT, Settings
@@ -64,10 +63,12 @@ def _is_adapter(folder: Path) -> bool:
 class AdapterFolders:
     """Registers folders and keeps the alias `default` up to date; `start` makes it notice changes by itself."""
 
-    def __init__(self, settings: Settings, intake: AdapterIntake, uploads: Uploads, outage: Outage) -> None:
+    def __init__(
+        self, settings: Settings, intake: AdapterIntake, tidy_uploads: Callable[[], None], outage: Outage
+    ) -> None:
         self._settings = settings
         self._intake = intake
-        self._uploads = uploads
+        self._tidy_uploads = tidy_uploads
         self._outage = outage
         self._lock = threading.Lock()
         self._complaints: dict[Path, str] = {}  # what was logged about a folder
@@ -153,7 +154,7 @@ class AdapterFolders:
             if (is_complete and self._present != self._seen) or self._intake.registry.resolve("") is None:
                 self.register()
             self._intake.tidy()
-            self._uploads.tidy()
+            self._tidy_uploads()
         except (SLMError, OSError) as err:
             log.warning("the folders of adapters could not be registered: %s", err)
             self._seen = self._present  # tries again when they change

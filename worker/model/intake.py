@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore, Content, UnusableFiles
+from common.adapters.tidying import tidy
 from common.errors import SLMError
-from models.adapter.store import AdapterStore
 from models.errors import AdapterError
 from worker.helper.given_up import IsGivenUp
 from worker.model.base_facts import BaseFacts
@@ -35,12 +36,20 @@ class AdapterIntake:
         registry: the names and versions.
         store: the files.
         base: returns the facts about the base model that this worker serves.
+        offer: makes a version available to the workers of other hosts: takes its id and folder.
     """
 
-    def __init__(self, registry: AdapterRegistry, store: AdapterStore, base: Callable[[], BaseFacts]) -> None:
+    def __init__(
+        self,
+        registry: AdapterRegistry,
+        store: AdapterStore,
+        base: Callable[[], BaseFacts],
+        offer: Callable[[str, Path], None] = lambda _id, _folder: None,
+    ) -> None:
         self.registry = registry
         self.base = base
         self._store = store
+        self._offer = offer
 
     def publish(
         self, name: str, archive: Path, *, max_bytes: int, is_given_up: IsGivenUp
@@ -54,11 +63,11 @@ class AdapterIntake:
             InvalidRequest, Conflict: as `AdapterRegistry.register`.
             GivenUp: `is_given_up` became true first.
         """
-        with self._store.locked(), self._store.scratch() as scratch:
+        with self._store.scratch() as scratch:
             with _untrusted_programs() as programs:
                 folder = programs.unpack_adapter(archive, scratch, max_bytes, is_given_up=is_given_up)
             registered = self._add(folder, name, lambda facts: self.registry.register(name, facts))
-            return registered, self.registry.facts(registered.id)
+        return registered, self.registry.facts(registered.id)
 
     def register_folder(self, name: str, folder: Path) -> Registered | None:
         """Register the present content of a folder.
@@ -68,37 +77,51 @@ class AdapterIntake:
             OSError: it cannot be read, or not be kept.
             InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None.
         """
-        with self._store.locked():
-            return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
+        return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
 
     def tidy(self) -> None:
-        """Delete the files of adapters that were deleted, and what killed processes left behind."""
-        deleted = self.registry.deleted_ids()
-        if self._store.ids() & deleted or self._store.has_leftovers():
-            with self._store.locked():
-                for adapter_id in self._store.ids() & self.registry.deleted_ids():
-                    self._store.remove(adapter_id)
-                self._store.tidy()
+        """Delete the files that nobody needs any more."""
+        tidy(self._store, self.registry)
 
     def _add(self, folder: Path, shown: str, register: Callable[[VersionFacts], T]) -> T:
-        """Keep an adapter, check the copy and register it; if it is refused, delete the copy again."""
-        adapter_id = self._store.keep(folder)
-        kept = self._store.folder(adapter_id)
+        """Check a copy of the adapter, then keep and register it; the store is locked for that step only.
+
+        It is offered before, so that nobody asks for what cannot be had, and again after that, because the API may have
+        deleted it between as an adapter that nobody needs.
+        """
+        with self._store.copied(folder) as content:
+            try:
+                facts = self._facts(content.folder, content.id)
+            except AdapterError as err:
+                raise AdapterError(str(err).replace(repr(str(content.folder)), repr(shown))) from err
+            is_new = self.registry.facts(content.id) is None
+            if is_new:
+                self._offer(content.id, content.folder)
+            with self._store.locked():
+                registered = self._kept(content, partial(register, facts))
+            if is_new:
+                self._offer(content.id, self._store.folder(content.id))
+            return registered
+
+    def _kept(self, content: Content, register: Callable[[], T]) -> T:
+        """Add the content to the store and register it; if that is refused, delete it again."""
         try:
-            return register(self._facts(kept, adapter_id))
-        except (AdapterError, SLMError) as err:
-            if self.registry.facts(adapter_id) is None:
-                self._store.remove(adapter_id)
-            if isinstance(err, AdapterError):
-                raise AdapterError(str(err).replace(repr(str(kept)), repr(shown))) from err
+            self._store.put(content)
+        except UnusableFiles as err:
+            raise AdapterError(str(err)) from err
+        try:
+            return register()
+        except SLMError:
+            if self.registry.facts(content.id) is None:
+                self._store.remove(content.id)
             raise
 
-    def _facts(self, kept: Path, adapter_id: str) -> VersionFacts:
+    def _facts(self, folder: Path, adapter_id: str) -> VersionFacts:
         base = self.base()
         known = self.registry.facts(adapter_id)
         if known is not None and (known.base, known.base_id) == (base.name, base.id):
             return known
-        return _checked(kept, adapter_id, base)
+        return _checked(folder, adapter_id, base)
 
 
 @contextmanager

@@ -15,13 +15,12 @@ from common.content import ContentHashes
 from common.cores import usable_cores
 from common.errors import ModelUnavailable
 from common.settings import ROOT, Settings
-from models.adapter.store import AdapterStore
 from models.base_model import BaseModelError, model_folder, model_name, resolve_base_model
-from models.errors import AdapterError
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
 from worker.engine.sequence import BASE_ADAPTER
 from worker.model.adapter_cache import AdapterCache
+from worker.model.adapter_files import AdapterFiles
 from worker.model.base_facts import BaseFacts
 from worker.model.folders import default_folder
 from worker.model.protocols import (
@@ -64,7 +63,7 @@ class ConfiguredModelLoader:
         self._settings = settings
         self._hashes = ContentHashes()
         self._base: BaseFacts | None = None
-        self._store = AdapterStore(settings.data_dir / "adapters")
+        self._files = AdapterFiles.from_settings(settings)
 
     @cached_property
     def accelerators(self) -> Accelerators:
@@ -140,15 +139,18 @@ class ConfiguredModelLoader:
 
     def _adapters(self, model: EngineModel, observer: AdapterObserver) -> AdapterCache:
         def load(adapter_id: str) -> LoadedAdapter:
-            try:
-                folder = self._store.folder(adapter_id)
-            except AdapterError as err:
-                raise ModelUnavailable(str(err)) from err
-            adapter = model.load_adapter(adapter_id, folder)
+            adapter = model.load_adapter(adapter_id, self._files.folder(adapter_id), never_changes=True)
             return _in_memory(adapter_id, adapter.text, adapter.num_bytes, adapter.close)
 
         base = _in_memory(BASE_ADAPTER, model.texts.base, 0, _nothing_to_free)
-        return AdapterCache(base, load, max_bytes=self._settings.adapter_memory, observer=observer)
+        return AdapterCache(
+            base,
+            load,
+            max_bytes=self._settings.adapter_memory,
+            observer=observer,
+            is_here=self._files.is_here,
+            fetch=self._files.fetch,
+        )
 
     def _read(self) -> tuple[EngineModel, str]:
         """Read the model and hash its files; read again if they have changed meanwhile."""

@@ -1,6 +1,7 @@
 -- ARGV: name, number ('' for all versions).
 -- Returns 'ok', number, ... of the deleted versions; 'unknown'; or what needs a version ('alias', 'job' or 'batch'), the
 -- version and the name or id of what needs it.
+local VALIDATED_S = 600  -- a batch that is still being validated then is stuck
 local KEEP_MS = 30 * DAY_MS  -- how long the workers of all hosts have to delete the files
 write_even_when_full()
 local name, only = unpack(ARGV)
@@ -28,10 +29,13 @@ for _, lane in ipairs({'prepare', 'generate', 'control'}) do
     end
   end
 end
-for _, batch in ipairs(redis.call('ZRANGE', 'slm:batches:open', 0, -1)) do
+local open = redis.call('ZRANGE', 'slm:batches:open', 0, -1, 'WITHSCORES')
+for i = 1, #open, 2 do
+  local batch, is_new = open[i], tonumber(open[i + 1]) > now_ms() / 1000 - VALIDATED_S
   local record = redis.call('HMGET', 'slm:batch:' .. batch, 'status', 'models')
-  if record[1] == 'validating' then return {'batch', name, batch} end  -- its lines may name any version
-  for _, model in pairs(cjson.decode(record[2] or '{}')) do
+  if record[1] == 'validating' and is_new then return {'batch', name, batch} end  -- its lines may name any version
+  local models = record[1] ~= 'validating' and cjson.decode(record[2] or '{}') or {}  -- until then all that exist
+  for _, model in pairs(models) do
     if versions[model] then return {'batch', model, batch} end
   end
 end

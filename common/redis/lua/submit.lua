@@ -12,8 +12,6 @@ local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 
 local option = {}
 for i = 16, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
-local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation) == 0
-if needs_preparation then lane = 'prepare' end
 
 local function found(status, known)
   local job = redis.call('HMGET', job_key(known), 'lane', 'model')
@@ -38,6 +36,8 @@ if model then
 elseif option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
   return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}}
 end
+local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation .. (option.adapter_id or '')) == 0
+if needs_preparation then lane = 'prepare' end
 if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
 end

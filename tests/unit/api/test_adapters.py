@@ -168,6 +168,14 @@ def facts(adapter_id: str, **more: Any) -> VersionFacts:
     return VersionFacts(adapter_id, "gpt2", "b5a4d58c", 16, ("c_attn",), 1234, **more)
 
 
+def test_only_admins_see_the_summary_of_a_training(api: Api, redis: Redis, registry: AdapterRegistry) -> None:
+    registry.register("support", facts("a1", summary={"samples": ["A customer's question"]}))
+    keys = {role: ApiKeyStore(redis).create(role.value, role) for role in (Role.USER, Role.ADMIN)}
+    for path in ("/slm/adapters/support", "/slm/adapters/support@1"):
+        seen = {role: api.client.get(path, headers={"X-API-Key": key}).json["summary"] for role, key in keys.items()}
+        assert seen == {Role.USER: None, Role.ADMIN: {"samples": ["A customer's question"]}}
+
+
 def test_an_adapter_is_shown_with_its_versions_aliases_and_workers(
     start_api: StartApi, registry: AdapterRegistry, data_dir: Path
 ) -> None:

@@ -39,7 +39,7 @@ def test_the_commands_are_these() -> None:
         "jobs": {"cancel", "list", "show", "watch"},
         "keys": {"change", "create", "list", "revoke"},
     }
-    single = {(name,) for name in ("chat", "generate", "merge", "models")}
+    single = {(name,) for name in ("chat", "export", "generate", "merge", "models")}
     assert COMMANDS.keys() == single | {(group, name) for group, names in groups.items() for name in names}
 
 

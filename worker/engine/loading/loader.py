@@ -37,7 +37,14 @@ from worker.engine.loading.tokenizer import (
     warn_if_larger,
 )
 from worker.engine.lora import read_adapter
-from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, UnsupportedAdapter
+from worker.engine.model_runner import (
+    DeviceLostError,
+    KeepsPreparedAdapters,
+    ModelRunner,
+    OutOfMemoryError,
+    PreparedAdapter,
+    UnsupportedAdapter,
+)
 from worker.engine.overlap_engine import OverlapEngine
 from worker.engine.prompts.prompt import PromptRenderer
 from worker.engine.runners.choice import make_runner
@@ -131,12 +138,13 @@ class EngineModel:
         base = ModelText(self.tokenizer, self.renderer, decoder, ends, grammars)
         return ModelTexts(self.source, base, self.declared_end_ids, vocab_size, self.helper, self.programs)
 
-    def load_adapter(self, adapter_id: str, folder: Path) -> EngineAdapter:
+    def load_adapter(self, adapter_id: str, folder: Path, *, never_changes: bool = False) -> EngineAdapter:
         """Load a LoRA adapter and add it to the engine, which runs meanwhile.
 
         Args:
             adapter_id: identifies its content.
             folder: a PEFT folder.
+            never_changes: whether its content never changes; then the prepared adapter is kept in it for the next load.
 
         Raises:
             ModelUnavailable: it does not exist, or cannot be served on this base model.
@@ -147,8 +155,7 @@ class EngineModel:
         with _as_adapter_unavailable(folder), ExitStack() as undo:
             text = self.texts.acquire(folder)
             undo.callback(self.texts.release, text)
-            weights = read_adapter(self._checked(folder), partial(base_weight, self.source))
-            prepared = runner.prepare_adapter(weights)
+            prepared = self._prepared(runner, folder) if never_changes else self._newly_prepared(runner, folder)
             undo.callback(prepared.close)
             engine.add_adapter(adapter_id, prepared, decoder=text.decoder, eos_token_ids=text.eos_token_ids)
             undo.pop_all()
@@ -158,6 +165,24 @@ class EngineModel:
             self.texts.release(text)
 
         return EngineAdapter(text, prepared.num_bytes, close)
+
+    def _prepared(self, runner: ModelRunner, folder: Path) -> PreparedAdapter:
+        """Check and prepare an adapter, or restore it if a worker has done so before."""
+        if not isinstance(runner, KeepsPreparedAdapters):
+            return self._newly_prepared(runner, folder)
+        if (kept := runner.restore_adapter(folder)) is not None:
+            return kept
+        info = self._checked(folder)
+        prepared = self._from_files(runner, info)
+        if not info.base_layers:  # these are compared with the base's own weights each time
+            runner.keep_adapter(prepared, folder)
+        return prepared
+
+    def _newly_prepared(self, runner: ModelRunner, folder: Path) -> PreparedAdapter:
+        return self._from_files(runner, self._checked(folder))
+
+    def _from_files(self, runner: ModelRunner, info: AdapterInfo) -> PreparedAdapter:
+        return runner.prepare_adapter(read_adapter(info, partial(base_weight, self.source)))
 
     def _checked(self, folder: Path) -> AdapterInfo:
         info = self.programs.check_adapter(folder, self.base_name, self.shapes)

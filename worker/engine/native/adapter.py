@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from worker.engine.native.library import (
     NativeLoraPart,
 )
 from worker.engine.native.memory import Memory
+from worker.engine.native.packed_file import PackedLayout, read_packed, write_packed
 
 HEAD = "lm_head"  # an adapter's name for the head, even if the head's weight is the embedding's
 ALIGNMENT = 64  # bytes, of each packed matrix
@@ -49,25 +51,55 @@ class BaseShapes:
 
 
 class PackedAdapter:
-    """An adapter in the native layout: a `PreparedAdapter`.
+    """An adapter in the native layout: a `PreparedAdapter`. `pack` and `read` create it.
 
     Args:
-        weights: its matrices, which are copied.
+        layout: its matrices in the memory.
+        memory: the packed matrices, which it owns.
         base: shapes of the model that it adapts.
         lora_format: number format of the packed matrices.
-
-    Raises:
-        UnsupportedAdapter: it adapts something that the native model does not have.
-        OSError: there is not enough memory.
     """
 
-    def __init__(self, weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> None:
+    def __init__(self, layout: PackedLayout, memory: Memory, base: BaseShapes, lora_format: LoraFormat) -> None:
+        self._layout = layout
+        self._memory = memory
+        self._addresses = _addresses(layout, memory.address)
+        self._native = self._describe(base, lora_format)
+        self.is_closed = False
+
+    @classmethod
+    def pack(cls, weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> PackedAdapter:
+        """Pack an adapter's matrices, which are copied.
+
+        Raises:
+            UnsupportedAdapter: it adapts something that the native model does not have.
+            OSError: there is not enough memory.
+        """
         _check(weights, base)
         tensors = dict(_pack(weights, base, lora_format))
-        self._memory = Memory(sum(map(_aligned_size, tensors.values())))
-        self._addresses = self._copy(tensors)
-        self._native = self._describe(weights, base, lora_format)
-        self.is_closed = False
+        layout = PackedLayout(
+            [(*key, _aligned_size(tensor)) for key, tensor in tensors.items()],
+            _shapes(weights.modules),
+            _shapes(weights.embeddings),
+        )
+        memory = Memory(sum(size for _, _, size in layout.tensors))
+        for tensor, address in zip(tensors.values(), _addresses(layout, memory.address).values(), strict=True):
+            ctypes.memmove(address, tensor.data_ptr(), tensor.nbytes)
+        return cls(layout, memory, base, lora_format)
+
+    @classmethod
+    def read(cls, file: Path, base: BaseShapes, lora_format: LoraFormat) -> PackedAdapter | None:
+        """Read what `write` has written for the same base and format; None if there is no such file.
+
+        Raises:
+            OSError: there is not enough memory.
+        """
+        found = read_packed(file)
+        return None if found is None else cls(*found, base, lora_format)
+
+    def write(self, file: Path) -> None:
+        """Write it to a file. Raises `OSError`."""
+        write_packed(file, self._layout, self._memory)
 
     @property
     def num_bytes(self) -> int:
@@ -91,32 +123,22 @@ class PackedAdapter:
             self._memory.close()
         self.is_closed = True
 
-    def _copy(self, tensors: Mapping[_Key, Tensor]) -> dict[_Key, int]:
-        """Copy the tensors into the memory and return their addresses."""
-        addresses: dict[_Key, int] = {}
-        address = self._memory.address
-        for key, tensor in tensors.items():
-            ctypes.memmove(address, tensor.data_ptr(), tensor.nbytes)
-            addresses[key] = address
-            address += _aligned_size(tensor)
-        return addresses
-
-    def _describe(self, weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> NativeAdapter:
-        loras = [self._lora(index, matrix, weights) for index, matrix in enumerate(base.matrices)]
+    def _describe(self, base: BaseShapes, lora_format: LoraFormat) -> NativeAdapter:
+        loras = [self._lora(index, matrix) for index, matrix in enumerate(base.matrices)]
         return NativeAdapter(
             format=lora_format,
             max_ranks=LORA_PANEL_ROWS * max(lora.num_panels for lora in loras),
-            embedding=self._embedding(base.embedding, weights),
-            position_embedding=self._embedding(base.position_embedding, weights),
+            embedding=self._embedding(base.embedding),
+            position_embedding=self._embedding(base.position_embedding),
             matrices=(NativeLora * len(loras))(*loras),
         )
 
-    def _lora(self, index: int, matrix: BaseMatrix, weights: AdapterWeights) -> NativeLora:
+    def _lora(self, index: int, matrix: BaseMatrix) -> NativeLora:
         parts: list[NativeLoraPart] = []
         first_row = num_ranks = 0
         for module, num_rows in matrix.module_rows.items():
-            if module in weights.modules:
-                parts.append(self._part(module, weights.modules[module], first_row, num_ranks))
+            if module in self._layout.modules:
+                parts.append(self._part(module, self._layout.modules[module], first_row, num_ranks))
                 num_ranks += parts[-1].rank
             first_row += num_rows
         return NativeLora(
@@ -126,20 +148,34 @@ class PackedAdapter:
             parts=(NativeLoraPart * MAX_LORA_PARTS)(*parts),
         )
 
-    def _embedding(self, name: str | None, weights: AdapterWeights) -> NativeLoraEmbedding:
-        if name is None or name not in weights.embeddings:
+    def _embedding(self, name: str | None) -> NativeLoraEmbedding:
+        if name is None or name not in self._layout.embeddings:
             return NativeLoraEmbedding()
-        part = self._part(name, weights.embeddings[name], first_row=0, first_rank=0)
+        part = self._part(name, self._layout.embeddings[name], first_row=0, first_rank=0)
         return NativeLoraEmbedding(columns=self._addresses["columns", name], part=part)
 
-    def _part(self, module: str, matrices: LoraMatrices, first_row: int, first_rank: int) -> NativeLoraPart:
+    def _part(self, module: str, shape: tuple[int, int], first_row: int, first_rank: int) -> NativeLoraPart:
+        rank, num_rows = shape
         return NativeLoraPart(
             b=self._addresses["b", module],
             first_row=first_row,
-            num_rows=matrices.b.shape[0],
+            num_rows=num_rows,
             first_rank=first_rank,
-            rank=matrices.rank + matrices.rank % 2,
+            rank=rank + rank % 2,
         )
+
+
+def _addresses(layout: PackedLayout, begin: int) -> dict[_Key, int]:
+    """Return the address of each packed matrix."""
+    addresses: dict[_Key, int] = {}
+    for part, name, size in layout.tensors:
+        addresses[part, name] = begin
+        begin += size
+    return addresses
+
+
+def _shapes(modules: Mapping[str, LoraMatrices]) -> dict[str, tuple[int, int]]:
+    return {name: (matrices.rank, matrices.b.shape[0]) for name, matrices in modules.items()}
 
 
 def _check(weights: AdapterWeights, base: BaseShapes) -> None:

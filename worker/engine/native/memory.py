@@ -29,6 +29,10 @@ class Memory:
         with contextlib.suppress(OSError, ValueError):  # the pages are then populated on first write
             self._map.madvise(_MADV_POPULATE_WRITE, 0, size)
 
+    def view(self) -> memoryview:
+        """Return the memory as bytes; the view must be gone before `close`."""
+        return memoryview(self._map)
+
     def close(self) -> None:
         """Free the memory. It must not be used afterwards."""
         del self._start

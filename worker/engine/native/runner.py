@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,6 +30,7 @@ from worker.engine.native.library import (
     load_library,
 )
 from worker.engine.native.memory import Memory
+from worker.engine.native.packed_file import VERSION
 from worker.engine.native.weights import PackedModel
 from worker.engine.sequence import BASE_ADAPTER
 
@@ -168,9 +172,30 @@ class NativeRunner:
     def prepare_adapter(self, weights: AdapterWeights) -> PackedAdapter:
         """As `ModelRunner.prepare_adapter`: pack the matrices."""
         try:
-            return PackedAdapter(weights, self._model.shapes, self._lora_format)
+            return PackedAdapter.pack(weights, self._model.shapes, self._lora_format)
         except OSError as err:
             raise OutOfMemoryError(f"There is not enough memory for the adapter: {err}") from err
+
+    def restore_adapter(self, folder: Path) -> PackedAdapter | None:
+        """As `KeepsPreparedAdapters.restore_adapter`."""
+        try:
+            return PackedAdapter.read(folder / self._packed_name, self._model.shapes, self._lora_format)
+        except OSError as err:
+            raise OutOfMemoryError(f"There is not enough memory for the adapter: {err}") from err
+
+    def keep_adapter(self, prepared: PreparedAdapter, folder: Path) -> None:
+        """As `KeepsPreparedAdapters.keep_adapter`."""
+        assert isinstance(prepared, PackedAdapter)  # noqa: S101 - of this runner
+        try:
+            prepared.write(folder / self._packed_name)
+        except OSError as err:
+            logger.warning("A packed adapter was not kept in %s: %s", folder, err)
+
+    @cached_property
+    def _packed_name(self) -> str:
+        """The name of an adapter's file; adapters of another base or number format have others."""
+        described = f"{VERSION} {self._lora_format.name} {self._model.shapes}"
+        return f"packed-{hashlib.sha256(described.encode()).hexdigest()[:16]}.bin"
 
     def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
         """As `ModelRunner.add_adapter`."""

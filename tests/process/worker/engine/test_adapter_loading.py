@@ -24,6 +24,8 @@ from tests.fakes import Outputs
 from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_adapter, save_model
 from worker.engine.engine import Engine
 from worker.engine.loading.loader import EngineAdapter, EngineModel, load_model
+from worker.engine.lora import AdapterWeights
+from worker.engine.model_runner import PreparedAdapter
 from worker.engine.prompts.prompt import SHORT_TEXT
 from worker.engine.sequence import Sequence
 
@@ -382,3 +384,29 @@ def save_gpt2_adapter(folder: Path, base: Path) -> Path:
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn"], fan_in_fan_out=True)
     get_peft_model(model, config).save_pretrained(folder)
     return folder
+
+
+def test_an_adapter_that_never_changes_is_checked_and_prepared_once(
+    served: Served, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, weights, kept = served.model._runner, list[AdapterWeights](), list[Path]()
+    assert runner is not None
+    prepare = runner.prepare_adapter
+
+    def prepare_and_note(found: AdapterWeights) -> PreparedAdapter:
+        weights.append(found)
+        return prepare(found)
+
+    monkeypatch.setattr(runner, "prepare_adapter", prepare_and_note)
+    monkeypatch.setattr(runner, "keep_adapter", lambda _, folder: kept.append(folder), raising=False)
+    monkeypatch.setattr(runner, "restore_adapter", lambda _: prepare(weights[0]) if kept else None, raising=False)
+    folder = make_adapter("one")
+    answers = []
+    for number in range(2):
+        adapter = served.model.load_adapter("one", folder, never_changes=True)
+        answers.append(served.answer(f"answer {number}", "one"))
+        adapter.close()
+    assert (len(weights), kept) == (1, [folder])
+    assert answers[0] == answers[1]
+    served.model.load_adapter("one", folder).close()
+    assert len(weights) == 2, "its files may have changed"

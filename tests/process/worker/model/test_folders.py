@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from redis.exceptions import RedisError
 
 from common.adapters.records import Resolved, VersionFacts
 from common.adapters.registry import AdapterRegistry
+from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.errors import ModelUnavailable
 from common.redis.outage import Outage
 from common.settings import Settings
-from models.adapter.store import AdapterStore
 from tests.adapter_files import SHAPES, write_adapter
 from worker.model import folders as module
+from worker.model import intake as intake_module
 from worker.model.base_facts import BaseFacts
 from worker.model.folders import AdapterFolders, name_of
 from worker.model.intake import AdapterIntake
@@ -43,7 +45,8 @@ class Machine:
 
     def folders(self, **settings: object) -> AdapterFolders:
         given = Settings(**{"base_model": "SmolLM2-135M-Instruct", "adapters_dir": self.root / "shelf"} | settings)  # type: ignore[arg-type]
-        return AdapterFolders(given, self.intake, self.uploads, Outage(logging.getLogger("test")))
+        outage = Outage(logging.getLogger("test"))
+        return AdapterFolders(given, self.intake, lambda: self.uploads.tidy(lambda _: False), outage)
 
     def versions(self, name: str) -> list[int]:
         return [version.number for version in self.registry.versions(name)]
@@ -273,3 +276,19 @@ def test_a_lost_registry_is_filled_again(machine: Machine, run: Callable[[Adapte
     run(folders)
     machine.registry._redis.flushall()
     wait_until(lambda: machine.versions("mine") == [1] and machine.registry.resolve("") is not None)
+
+
+def test_the_store_can_change_while_an_adapter_is_checked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def checked(_folder: Path, adapter_id: str, base: BaseFacts) -> VersionFacts:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(take_turn).result(DEADLINE_S)
+        return VersionFacts(adapter_id, base.name, base.id)
+
+    def take_turn() -> None:
+        with AdapterStore(machine.root / "data" / "adapters").locked():
+            pass
+
+    monkeypatch.setattr(intake_module, "_checked", checked)
+    registered = machine.intake.register_folder("mine", write_adapter(machine.root / "mine"))
+    assert registered is not None
+    assert machine.store.ids() == {registered.id}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -46,6 +47,18 @@ def test_everything_that_a_request_can_name_is_listed_with_what_it_stands_for(ap
     ]
     for model in listing["data"]:
         assert api.client.get(f"/v1/models/{model['id']}").json == model
+
+
+def test_a_model_was_created_when_it_was_registered(api: Api, registry: AdapterRegistry, redis: Redis) -> None:
+    listed = {model["id"]: model["created"] for model in api.client.get("/v1/models").json["data"]}
+    assert all(abs(created - time.time()) < 600 for created in listed.values())
+
+    redis.hset(keys.adapter_version("a1"), "created_ms", 1_700_000_000_999)
+    redis.hset(keys.BASES_CREATED, "gpt2", 1_600_000_000)
+    registry.note_base("gpt2", "other files")
+    listed = {model["id"]: model["created"] for model in api.client.get("/v1/models").json["data"]}
+    assert (listed["prod"], listed["gpt2"], listed["plain"]) == (1_700_000_000, 1_600_000_000, 1_600_000_000)
+    assert api.client.get("/v1/models/support@1").json["created"] == 1_700_000_000
 
 
 @pytest.mark.usefixtures("registry")

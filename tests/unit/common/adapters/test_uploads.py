@@ -49,13 +49,15 @@ def test_a_removed_upload_is_gone(uploads: Uploads) -> None:
 
 
 def test_tidying_up_takes_only_what_nobody_needs(tmp_path: Path, uploads: Uploads) -> None:
-    uploads.tidy()
-    old, new = receive(uploads), receive(uploads)
-    os.utime(uploads.path(old), (0, time.time() - KEEP_S - 1))
+    uploads.tidy(lambda _: False)
+    old, new, waiting = receive(uploads), receive(uploads), receive(uploads)
+    for one in (old, waiting):
+        os.utime(uploads.path(one), (0, time.time() - KEEP_S - 1))
     killed = tmp_path / "uploads" / "x.partial"
     killed.write_text("arch")
     with uploads.receive() as upload:
-        Uploads(tmp_path / "uploads").tidy()
+        Uploads(tmp_path / "uploads").tidy(lambda job_id: job_id == waiting)
         assert not killed.exists()
     assert (uploads.path(old).exists(), uploads.path(new).exists()) == (False, True)
     assert uploads.path(upload.id).exists()
+    assert uploads.path(waiting).exists(), "the job with this id is still open"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from common.errors import InternalError, ModelUnavailable, SLMError
 from tests.processes import wait_for
 from worker.helper.given_up import GivenUp, never
 from worker.model.adapter_cache import RETRY_S, AdapterCache
+from worker.model.pins import FIRST_RETRY_S
 from worker.model.protocols import LoadedAdapter
 
 SIZES = {"small": 10, "other": 10, "third": 10, "large": 45, "huge": 500}
@@ -290,3 +292,60 @@ def test_random_uses_never_lose_an_adapter_in_use(disk: Disk, cache: AdapterCach
     assert not failures
     until("the budget to be kept", lambda: cache.num_bytes <= BUDGET)
     assert disk.counts["evictions"] > 0
+
+
+def test_a_pin_that_could_not_be_loaded_is_tried_again(cache: AdapterCache, disk: Disk) -> None:
+    disk.errors["small"] = ModelUnavailable("The disk is away.")
+    cache.pin(["small", "other"])
+    cache.wait_for_pins(never)
+    assert cache.ids == ("other",)
+
+    disk.now = FIRST_RETRY_S + 1
+    until("the second try", lambda: disk.loads.count("small") == 2)
+    del disk.errors["small"]
+    time.sleep(0.5)
+    assert disk.loads.count("small") == 2, "each further pause is longer"
+
+    disk.now += 2 * FIRST_RETRY_S + 1
+    until("the third try", lambda: cache.ids == ("other", "small"))
+    use(cache, "large")
+    assert cache.ids == ("large", "other", "small"), "it is kept from now on"
+
+
+def test_an_adapter_that_must_be_fetched_does_not_delay_others(disk: Disk) -> None:
+    here, gate, fetched = {"other"}, threading.Event(), list[str]()
+
+    def fetch(adapter_id: str) -> None:
+        fetched.append(adapter_id)
+        assert gate.wait(10)
+        here.add(adapter_id)
+
+    cache = AdapterCache(
+        disk.adapter("base", ignore), disk.load, max_bytes=BUDGET, observer=disk, is_here=here.__contains__, fetch=fetch
+    )
+    cache.start()
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(use, cache, "small") for _ in range(3)]
+        until("the fetch to begin", lambda: fetched)
+        assert use(cache, "other") == "other"
+        gate.set()
+        assert [one.result(10) for one in waiting] == ["small"] * 3
+    assert fetched == ["small"]
+    cache.close()
+
+
+def test_a_fetch_that_fails_fails_only_its_own_requests(disk: Disk) -> None:
+    def fetch(adapter_id: str) -> None:
+        raise ModelUnavailable(f"{adapter_id} is nowhere.") if adapter_id == "small" else OSError("The disk is full.")
+
+    cache = AdapterCache(
+        disk.adapter("base", ignore), disk.load, max_bytes=BUDGET, observer=disk, is_here="third".__eq__, fetch=fetch
+    )
+    cache.start()
+    cache.pin(["small", "third"])
+    cache.wait_for_pins(never)
+    for adapter_id, words in (("small", "small is nowhere"), ("other", r"Fetching it failed \(OSError\)")):
+        with pytest.raises(SLMError, match=words):
+            use(cache, adapter_id)
+    assert use(cache, "third") == "third"
+    cache.close()

@@ -6,19 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from common.adapters.store import AdapterStore
 from common.settings import ROOT
-from models.adapter.store import AdapterStore
 
 
 def test_what_a_killed_process_left_is_no_adapter_and_is_tidied_up(tmp_path: Path) -> None:
     killed = """
 import os, signal, sys
 from pathlib import Path
-from models.adapter.store import AdapterStore
+from common.adapters.store import AdapterStore
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 store = AdapterStore(Path(sys.argv[1]))
-with store.locked():
-    store.keep(Path(sys.argv[2]))
+with store.copied(Path(sys.argv[2])):
+    pass
 """
     folder, source = tmp_path / "adapters", tmp_path / "source"
     source.mkdir()
@@ -31,5 +31,6 @@ with store.locked():
     with store.locked():
         store.tidy()
     assert [path.name for path in folder.iterdir()] == [".lock"]
-    with store.locked():
-        assert store.folder(store.keep(source)).is_dir()
+    with store.copied(source) as content, store.locked():
+        store.put(content)
+    assert store.folder(content.id).is_dir()

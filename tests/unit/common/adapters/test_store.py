@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from common.adapters.store import AdapterStore, UnusableFiles
 from common.content import ContentHashes
-from models.adapter.store import AdapterStore
-from models.errors import AdapterError
 
 
 @pytest.fixture
@@ -30,8 +31,9 @@ def store(tmp_path: Path) -> AdapterStore:
 
 
 def keep(store: AdapterStore, source: Path) -> str:
-    with store.locked():
-        return store.keep(source)
+    with store.copied(source) as content, store.locked():
+        store.put(content)
+    return content.id
 
 
 def test_the_files_that_count_are_kept_under_their_hash(store: AdapterStore, source: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_later_change_of_the_source_is_another_adapter(store: AdapterStore, so
 
 def test_an_absent_adapter_is_an_error(store: AdapterStore) -> None:
     assert store.ids() == set()
-    with pytest.raises(AdapterError, match="adapter aaaaaaaaaaaa are not in"):
+    with pytest.raises(UnusableFiles, match="adapter aaaaaaaaaaaa are not in"):
         store.folder("a" * 64)
 
 
@@ -78,7 +80,7 @@ def test_damage_is_found_and_repaired(tmp_path: Path, store: AdapterStore, sourc
     else:
         (weights.parent / "extra.json").write_text("{}")
     for reader in (store, AdapterStore(tmp_path / "data" / "adapters")):
-        with pytest.raises(AdapterError, match="are damaged"):
+        with pytest.raises(UnusableFiles, match="are damaged"):
             reader.folder(adapter_id)
     assert keep(store, source) == adapter_id
     assert (store.folder(adapter_id) / "adapter_model.safetensors").read_bytes() == b"weights"
@@ -102,3 +104,56 @@ def test_a_failed_copy_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         keep(store, source)
     assert [path.name for path in (tmp_path / "data" / "adapters").iterdir()] == [".lock"]
+
+
+def test_the_content_that_is_already_there_must_still_be_there(store: AdapterStore, source: Path) -> None:
+    keep(store, source)
+    with store.copied(source) as content, store.locked():
+        store.remove(content.id)
+        with pytest.raises(UnusableFiles, match="were deleted meanwhile"):
+            store.put(content)
+
+
+def test_an_adapter_is_received_whole_or_not_at_all(tmp_path: Path, store: AdapterStore, source: Path) -> None:
+    adapter_id = ContentHashes().of_folder(source)
+
+    def fill(folder: Path) -> None:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (folder / name).write_bytes((source / name).read_bytes())
+
+    def fill_wrongly(folder: Path) -> None:
+        fill(folder)
+        (folder / "adapter_config.json").write_text("[]")
+
+    with pytest.raises(UnusableFiles, match="not of adapter"):
+        store.receive(adapter_id, fill_wrongly)
+    with pytest.raises(ConnectionError):
+        store.receive(adapter_id, lambda _: (_ for _ in ()).throw(ConnectionError()))
+    assert [path.name for path in (tmp_path / "data" / "adapters").iterdir()] == [".lock"]
+    store.receive(adapter_id, fill)
+    store.receive(adapter_id, fill_wrongly)  # it is there already
+    assert [path.name for path in store.files(adapter_id)] == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_of_all_that_receive_an_adapter_one_fetches_it(tmp_path: Path, store: AdapterStore, source: Path) -> None:
+    adapter_id, fills = ContentHashes().of_folder(source), list[Path]()
+
+    def fill(folder: Path) -> None:
+        fills.append(folder)
+        time.sleep(0.2)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (folder / name).write_bytes((source / name).read_bytes())
+
+    stores = [store, store, AdapterStore(tmp_path / "data" / "adapters")]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda one: one.receive(adapter_id, fill), stores))
+    assert len(fills) == 1
+
+
+def test_a_copy_in_use_is_no_leftover(store: AdapterStore) -> None:
+    with store.scratch() as folder:
+        assert not store.has_leftovers()
+        with store.locked():
+            store.tidy()
+        assert folder.is_dir()
+    assert not folder.exists()
