@@ -9,10 +9,11 @@ from hashlib import sha256
 
 from flask import request
 
-from api.current import caller, services
+from api.current import caller, note_ignored, services
 from api.http.disconnect import has_disconnected
 from api.http.request_body import json_text
 from api.schemas.generation import GenerateBody
+from api.schemas.ignored import ignored_in
 from api.schemas.job_options import Body, RequestOptions
 from api.schemas.json_object import json_object
 from api.schemas.parsing import SLM, parse
@@ -21,6 +22,7 @@ from api.schemas.strict import Strict
 from api.schemas.webhook_target import Target
 from api.service import NewJob
 from api.webhooks.addresses import is_public, literal
+from common.adapters.names import DEFAULT_ALIAS
 from common.errors import Cancelled, InvalidRequest
 from common.jobs.job import JobKind
 from common.jobs.store import JobOptions
@@ -46,6 +48,7 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """
     text = json_text()
     body = parse(schema, json_object(text) if text.strip() else {}, SLM)
+    note_ignored(ignored_in(body))
     is_async = body.run_async or wants_no_wait()
     options = _options(body, is_async=is_async)
     if key := idempotency_key():
@@ -96,14 +99,17 @@ def fingerprint(body: Strict) -> str:
 
 
 def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOptions:
-    """Return the options of a generation with the model of that name. Raises `InvalidRequest`."""
+    """Return the options of a generation with the model of that name. Raises `InvalidRequest`.
+
+    Only a job without a name is accepted before any worker has reported its models.
+    """
     return JobOptions(
         bulk=wanted.priority == "bulk",
         ttl_s=wanted.ttl,
         timeout_s=wanted.timeout,
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
         webhook_url=_webhook_url(wanted),
-        model=model,
+        model="" if model == DEFAULT_ALIAS else model,
     )
 
 

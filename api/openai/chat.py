@@ -9,18 +9,15 @@ from pydantic import Field, model_validator
 from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import SamplingBody
+from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
 from api.schemas.grammar import ResponseFormat
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
-from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.sampling import MAX_LOGPROBS
-
-NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
 
 class ChatBody(SamplingBody):
@@ -36,9 +33,9 @@ class ChatBody(SamplingBody):
     )
     max_tokens: Annotated[
         NewTokens | None, Meaning("Maximum number of tokens of the answer; the model's context also applies.")
-    ] = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    ] = Field(None, description=LIMIT)
     max_completion_tokens: Annotated[NewTokens | None, Meaning("OpenAI's newer name for `max_tokens`.")] = Field(
-        None, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
+        None, description=LIMIT
     )
     logprobs: bool = Field(False, description="true or false")
     top_logprobs: Annotated[int | None, Meaning("With `logprobs`, the number of alternatives for each token.")] = Field(
@@ -62,7 +59,7 @@ class ChatBody(SamplingBody):
     @property
     def max_new_tokens(self) -> int:
         """The maximum number of tokens of an answer."""
-        return self.max_completion_tokens or self.max_tokens or MAX_NEW_TOKENS
+        return limited(self.max_completion_tokens or self.max_tokens or UNLIMITED)
 
 
 class Chat(Endpoint[ChatBody]):

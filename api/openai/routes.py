@@ -10,20 +10,17 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import caller, note_job, open_stream, services
 from api.http.disconnect import watch_client
-from api.http.request_body import json_text
 from api.jobs.request import check_connected, job_options
 from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
 from api.openai import models
-from api.openai.answering import keyed
+from api.openai.answering import keyed, read_body
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, ResponseHeader
 from api.openai.generations import Generations
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
-from api.schemas.json_object import json_object
 from api.schemas.openai.models import ModelList
-from api.schemas.parsing import OPENAI, parse
 from api.service import NewJob
 from common.errors import SLMError
 from common.jobs.job import JobKind, JobRecord
@@ -59,7 +56,7 @@ def complete_text() -> Response:
 
 
 def _complete(endpoint: Endpoint[B]) -> Response:
-    body = parse(endpoint.schema, json_object(json_text()), OPENAI)
+    body = read_body(endpoint.schema)
     new = _new_jobs(endpoint, body)
     if body.stream:
         open_stream()

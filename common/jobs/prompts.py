@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Message = dict[str, str]  # role, content
+Message = dict[str, str]  # role, content; perhaps name
 
 
 @dataclass(frozen=True, slots=True)

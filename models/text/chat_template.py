@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError
 
-Message = dict[str, Any]  # role; content: a text, or a list of parts {"type": "text", "text": ...}
+Message = dict[str, Any]  # role; perhaps name; content: a text, or a list of parts {"type": "text", "text": ...}
 ContentForm = Literal["text", "parts"]
 Render = Callable[[list[Message]], str]
 
@@ -74,7 +74,7 @@ def in_forms(messages: list[Message], forms: Mapping[str, ContentForm | None]) -
     left_out = [one["role"] for one in messages if one["role"] in forms and forms[one["role"]] is None]
     if left_out:
         raise TemplateError(f"it does not support the role {left_out[0]!r}")
-    return [_message(one["role"], one["content"], forms.get(one["role"])) for one in messages]
+    return [one | _message(one["role"], one["content"], forms.get(one["role"])) for one in messages]
 
 
 def _content_form(render: Render, role: str) -> ContentForm | None:

@@ -9,17 +9,14 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
 from api.http.disconnect import watch_client
-from api.http.request_body import json_text
 from api.jobs.request import check_connected, job_options
 from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
-from api.openai.answering import keyed
+from api.openai.answering import keyed, read_body
 from api.openai.generations import Generations
 from api.openai.responses.body import ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
 from api.openai.responses.stream import frames
-from api.schemas.json_object import json_object
 from api.schemas.openai.responses import ResponseObject
-from api.schemas.parsing import OPENAI, parse
 from api.schemas.query import natural
 from api.service import NewJob
 from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
@@ -35,7 +32,7 @@ set_access(responses, Access.USER)
 @responses.post("")
 def create() -> Response:
     """Create a response: wait for it, stream it, or run it in the background."""
-    body = parse(ResponseBody, json_object(json_text()), OPENAI)
+    body = read_body(ResponseBody)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, body.model, is_async=body.background), body)
     new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)

@@ -172,6 +172,15 @@ def test_a_template_that_takes_a_text_apart_leaves_no_marks() -> None:
     assert ConversationEncoder(word_level(), template).encode(user("x</s>hello"))[0] == "hello"
 
 
+def test_a_speaker_s_name_is_rendered_and_its_special_tokens_are_text() -> None:
+    template = "{% for m in messages %}{{ m.get('name', '') }}:{{ m['content'] }}</s>{% endfor %}"
+    encoder = ConversationEncoder(word_level(), template)
+    named = [one | {"name": "</s>"} for one in user("hello")]
+
+    assert encoder.encode(user("hello"))[0] == ":hello</s>"
+    assert [one for one in encoder.segments(named) if one.is_control] == [Segment("</s>", is_control=True)]
+
+
 def test_another_process_can_render() -> None:
     seen: list[Any] = []
 
