@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,6 @@ from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
-from api.schemas.grammar import ResponseFormat
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
@@ -41,7 +40,6 @@ class ChatBody(SamplingBody):
     top_logprobs: Annotated[int | None, Meaning("With `logprobs`, the number of alternatives for each token.")] = Field(
         None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
     )
-    response_format: ResponseFormat | None = Field(None, description="an object with a type")
 
     @model_validator(mode="after")
     def _has_one_limit(self) -> ChatBody:
@@ -74,12 +72,11 @@ class Chat(Endpoint[ChatBody]):
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
         prompt, seed = conversation(body.messages), body.drawn_seed()
-        more: dict[str, Any] = {
-            "grammar": None if body.response_format is None else body.response_format.grammar,
-            "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
-        }
+        logprobs = (body.top_logprobs or 0) if body.logprobs else None
         return [
-            GenerateParams(prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
+            GenerateParams(
+                prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, logprobs=logprobs)
+            )
             for index in range(body.n)
         ]
 

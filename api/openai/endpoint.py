@@ -41,6 +41,10 @@ class Endpoint(ABC, Generic[B]):
     def __init__(self, schema: type[B]) -> None:
         self.schema = schema
 
+    def names_of(self, body: B) -> dict[str, str]:
+        """Return the names under which the request has the fields that a worker's error can name."""
+        return {**self.names, **body.form_names}
+
     @abstractmethod
     def params(self, body: B) -> list[GenerateParams]:
         """Return one generation per choice; the choices of a prompt are adjacent."""

@@ -72,7 +72,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
                 return _answer(endpoint, body, header, generations)
             generations.raise_early_error(FIRST_EVENT_WAIT_S)
         except SLMError as err:
-            raise err.renamed(endpoint.names) from err
+            raise err.renamed(endpoint.names_of(body)) from err
         at_error.pop_all()
     stream = ChunkStream(endpoint, body, header, generations)
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)

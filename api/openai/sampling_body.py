@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from api.schemas.answer_form import AnswerForm
 from api.schemas.ignored import IgnoredFields
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
@@ -65,7 +66,7 @@ class OpenAIBody(IgnoredFields):
         return max(self.top_p, LEAST_TOP_P)
 
 
-class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
+class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
     """The fields of completions and chat completions: also vLLM's fields and the job options (`RequestOptions`)."""
 
     n: Annotated[int, Meaning("Number of answers to each prompt.")] = Field(
@@ -107,10 +108,11 @@ class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
 
     def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
         """Return the sampling parameters of one choice; `more` are the values that differ between the endpoints."""
-        return self.sampling(
-            seed=seed % (MAX_SEED + 1),
-            min_new_tokens=self.min_tokens,
-            top_p=self.usable_top_p,
-            top_k=max(self.top_k, 0),
-            **more,
-        )
+        ours = {
+            "seed": seed % (MAX_SEED + 1),
+            "min_new_tokens": self.min_tokens,
+            "top_p": self.usable_top_p,
+            "top_k": max(self.top_k, 0),
+            "grammar": self.form,
+        }
+        return self.sampling(**(ours | more))

@@ -47,7 +47,7 @@ class ChunkStream(Generic[B]):
                 yield from self._ending()
         except SLMError as err:
             self._generations.give_up(err)
-            yield data_frame(errors.body(err.renamed(self._endpoint.names)))
+            yield data_frame(errors.body(err.renamed(self._endpoint.names_of(self._body))))
         except RedisError as err:
             yield data_frame(errors.body(explain(err)))
 
