@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from api.openai.choices import GeneratedChoice
+from api.jobs.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited

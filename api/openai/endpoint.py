@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from api.openai.choices import GeneratedChoice, usage
+from api.jobs.choices import GeneratedChoice, usage
 from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
 from api.schemas.openai.chat import ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, FinishReason

@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from redis.exceptions import RedisError
 
+from api.jobs.choices import usage
+from api.jobs.generations import Generations, Update, failure
 from api.jobs.sse import HEARTBEAT
 from api.openai import errors
-from api.openai.choices import usage
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
-from api.openai.generations import Generations, Update, failure
 from api.openai.logprobs import TokenScale
 from api.openai.sampling_body import SamplingBody
 from common.errors import SLMError

@@ -10,7 +10,7 @@ from werkzeug.routing import Rule
 
 from api import __version__
 from api.auth.access import Access, access_of
-from api.openai.errors import PATH_PREFIX
+from api.error_shapes import SHAPES, SLM, shape_of
 from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
@@ -20,7 +20,6 @@ from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, R
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
-from api.schemas.errors import Error, OpenAIError
 from api.schemas.jobs import Webhook
 from common.errors import HeadTooLarge, SLMError
 
@@ -162,15 +161,15 @@ def _event(model: type) -> Schema:
 
 
 def _failures(rule: Rule, operation: Operation, access: Access) -> Json:
-    is_openai = rule.rule.startswith(PATH_PREFIX)
+    shape = shape_of(rule.rule)
     kinds: set[type[SLMError]] = {*OF_EVERY, *operation.errors}
-    if not is_openai:  # this error occurs before the path is known, and always has the form of `/slm`
+    if shape is SLM:  # this error occurs before the path is known, and always has the form of `/slm`
         kinds.add(HeadTooLarge)
     if access is not Access.PUBLIC:
         kinds |= {*GATE}
     if operation.body is not None:
         kinds |= {*BODY}
-    return error_responses(kinds, is_openai=is_openai)
+    return error_responses(kinds, shape)
 
 
 def _webhook() -> Json:
@@ -190,7 +189,7 @@ def _webhook() -> Json:
 def _components() -> Json:
     bodies = {one.body.model: one.body for one in OPERATIONS.values() if one.body is not None}
     responses = {success.model for one in OPERATIONS.values() for success in one.responses if success.model is not None}
-    models_sent: set[type] = {*responses, Error, OpenAIError, Webhook}
+    models_sent: set[type] = {*responses, *(shape.model for shape in SHAPES), Webhook}
     return {
         "schemas": component_schemas(bodies.values(), sorted(models_sent, key=lambda model: model.__name__)),
         "headers": {

@@ -19,9 +19,9 @@ from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
 from api.fingerprints import Fingerprints
+from api.jobs.choices import GeneratedChoice
 from api.openai import errors
 from api.openai.batches.request import ENDPOINTS, BatchLine, check_lines, read_line, read_request
-from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Json, ResponseHeader
 from api.openai.sampling_body import SamplingBody
 from api.schemas.openai.batches import LineError

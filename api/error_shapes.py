@@ -1,0 +1,47 @@
+"""The shapes in which the APIs that the server speaks send their errors, by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.jobs import response_bodies
+from api.openai import errors as openai
+from api.schemas.errors import Error, OpenAIError
+from common.errors import SLMError
+
+
+def _no_headers(_err: SLMError) -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """The shape of an API's errors.
+
+    Args:
+        prefixes: how its paths begin.
+        model: the body, for the reference.
+        code_path: where the body has the error's code; empty if it has none.
+        body: returns the body, from the error and the request's id.
+        headers: returns additional headers.
+    """
+
+    prefixes: tuple[str, ...]
+    model: type
+    code_path: tuple[str, ...]
+    body: Callable[[SLMError, str], Mapping[str, Any]]
+    headers: Callable[[SLMError], dict[str, str]] = _no_headers
+
+
+SLM = ErrorShape(("/",), Error, ("code",), response_bodies.error)
+OPENAI = ErrorShape(
+    ("/v1/", *openai.ROOT_PATHS), OpenAIError, ("error", "code"), lambda err, _: openai.body(err), openai.headers
+)
+SHAPES = (OPENAI, SLM)  # the first one whose prefix fits
+
+
+def shape_of(path: str) -> ErrorShape:
+    """Return the shape of errors under that path."""
+    return next(shape for shape in SHAPES if path.startswith(shape.prefixes))
