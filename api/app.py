@@ -44,6 +44,7 @@ from api.routes.slm import slm
 from api.routes.tokens import tokens
 from api.routes.usage import usage
 from api.service import JobService
+from api.vllm.routes import vllm
 from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
 from common.fleet import Fleet
@@ -100,7 +101,7 @@ def create_app(
     register_error_handlers(app)
     for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches):
+    for blueprint in (openai, responses, files, batches, vllm):
         app.register_blueprint(blueprint)
     return app
 

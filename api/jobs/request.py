@@ -99,18 +99,20 @@ def fingerprint(body: Strict) -> str:
 
 
 def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOptions:
-    """Return the options of a generation with the model of that name. Raises `InvalidRequest`.
-
-    Only a job without a name is accepted before any worker has reported its models.
-    """
+    """Return the options of a generation with the model of that name. Raises `InvalidRequest`."""
     return JobOptions(
         bulk=wanted.priority == "bulk",
         ttl_s=wanted.ttl,
         timeout_s=wanted.timeout,
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
         webhook_url=_webhook_url(wanted),
-        model="" if model == DEFAULT_ALIAS else model,
+        model=model_named(model),
     )
+
+
+def model_named(name: str) -> str:
+    """Return the name for a job's options: none for the default, which can be resolved later than all other names."""
+    return "" if name == DEFAULT_ALIAS else name
 
 
 def _webhook_url(wanted: RequestOptions) -> str | None:

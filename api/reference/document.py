@@ -20,13 +20,14 @@ from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, R
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
+from api.reference.vllm_operations import VLLM_OPERATIONS
 from api.schemas.jobs import Webhook
 from common.errors import HeadTooLarge, SLMError
 
 Json = dict[str, Any]
 
 OPERATIONS: dict[str, Operation] = (
-    SLM_OPERATIONS | ADAPTER_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
+    SLM_OPERATIONS | ADAPTER_OPERATIONS | OPENAI_OPERATIONS | VLLM_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
