@@ -10,6 +10,7 @@ from api.jobs.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
+from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
@@ -19,7 +20,7 @@ from common.jobs.job import GenerateParams
 from common.jobs.sampling import MAX_LOGPROBS
 
 
-class ChatBody(SamplingBody):
+class ChatBody(SamplingBody, ChatEnding):
     """The body of a chat completion. Without a limit the answer may fill the context."""
 
     messages: Annotated[
@@ -71,7 +72,7 @@ class Chat(Endpoint[ChatBody]):
 
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
-        prompt, seed = conversation(body.messages), body.drawn_seed()
+        prompt, seed = conversation(body.messages, body.ending), body.drawn_seed()
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         return [
             GenerateParams(

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.schemas.ignored import IGNORED
 from api.schemas.strict import Strict
-from common.jobs.prompts import Conversation
+from common.jobs.prompts import Conversation, Ending
 
 MAX_MESSAGES = 4096
 
@@ -75,9 +75,9 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def conversation(messages: Sequence[Message]) -> Conversation:
+def conversation(messages: Sequence[Message], ending: Ending = Ending.NEW_TURN) -> Conversation:
     """Return the prompt with these messages."""
-    return Conversation(tuple(map(_as_prompt, messages)))
+    return Conversation(tuple(map(_as_prompt, messages)), ending=ending)
 
 
 def _as_prompt(message: Message) -> dict[str, str]:

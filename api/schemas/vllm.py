@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.response_model import Count, ResponseModel
@@ -20,7 +21,7 @@ class _TokensBody(Strict):
     model: str = Field(DEFAULT_ALIAS, min_length=1, description="the name of a model that GET /v1/models lists")
 
 
-class VllmTokenizeBody(_TokensBody):
+class VllmTokenizeBody(_TokensBody, ChatEnding):
     """Body of `POST /tokenize`: a text, or the messages of a chat."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
@@ -47,7 +48,7 @@ class VllmTokenizeBody(_TokensBody):
 
     def to_prompt(self) -> Prompt:
         """Return the prompt."""
-        return RawText(self.prompt or "") if self.messages is None else conversation(self.messages)
+        return RawText(self.prompt or "") if self.messages is None else conversation(self.messages, self.ending)
 
 
 class VllmDetokenizeBody(_TokensBody):

@@ -138,7 +138,7 @@ WRONG: dict[str, tuple[Json, dict[str, list[Any]]]] = {
 def is_beyond_json_schema(field: str, value: Any) -> bool:
     """Whether JSON Schema cannot express what is wrong with the value.
 
-    Lone surrogates, the depth and the length of nested values, a bound that another field sets; and a line
+    Lone surrogates, the depth and the length of nested values, a rule about another field; and a line
     end after a number, which Python's `$` ignores.
     """
     text = json.dumps(value)
@@ -147,6 +147,7 @@ def is_beyond_json_schema(field: str, value: Any) -> bool:
         or len(text) > 65_536
         or text.count("{") > 100
         or (field == "min_new_tokens" and value == 101)
+        or (field == "continue_final_message" and value is True)
         or (field == "seed" and isinstance(value, float))
         or (field == "logit_bias" and value == {"1\n": 1})
     )

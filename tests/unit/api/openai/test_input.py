@@ -71,6 +71,8 @@ CHAT = SHARED | {
     "max_completion_tokens": [*NO_NUMBER, 0, -2, 0.5],
     "messages": [1, "Hi", {}, []],
     "logprobs": [0, 1, "true"],
+    "continue_final_message": [0, "x", True],
+    "add_generation_prompt": [0, "x", {}],
     "top_logprobs": [*NO_NUMBER, -1, 21, 0.5],
 }
 COMPLETION = SHARED | {
@@ -108,6 +110,7 @@ NESTED: list[tuple[dict[str, Any], str]] = [
     ({"guided_json": "[]"}, "guided_json"),
     ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
     ({"response_format": {"type": "json_object"}, "grammar": "x"}, "grammar"),
+    ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
     ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
 ]
 UNSUPPORTED = ["tools", "tool_choice", "functions", "audio", "prediction", "suffix"]
