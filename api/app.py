@@ -28,6 +28,7 @@ from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
 from api.observation.starvation import Starvation
+from api.ollama.routes import ollama
 from api.openai.batches.files import files
 from api.openai.batches.routes import batches
 from api.openai.responses.routes import responses
@@ -101,7 +102,7 @@ def create_app(
     register_error_handlers(app)
     for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches, vllm):
+    for blueprint in (openai, responses, files, batches, vllm, ollama):
         app.register_blueprint(blueprint)
     return app
 

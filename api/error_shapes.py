@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.jobs import response_bodies
+from api.ollama import errors as ollama
 from api.openai import errors as openai
 from api.schemas.errors import Error, OpenAIError
+from api.schemas.ollama.responses import OllamaError
 from common.errors import SLMError
 
 
@@ -39,7 +41,8 @@ SLM = ErrorShape(("/",), Error, ("code",), response_bodies.error)
 OPENAI = ErrorShape(
     ("/v1/", *openai.ROOT_PATHS), OpenAIError, ("error", "code"), lambda err, _: openai.body(err), openai.headers
 )
-SHAPES = (OPENAI, SLM)  # the first one whose prefix fits
+OLLAMA = ErrorShape(("/api/",), OllamaError, (), lambda err, _: ollama.body(err))
+SHAPES = (OPENAI, OLLAMA, SLM)  # the first one whose prefix fits
 
 
 def shape_of(path: str) -> ErrorShape:

@@ -115,9 +115,11 @@ set_access(sse, Access.USER)
 sse.add_url_rule("/slm/jobs/<job_id>/stream", endpoint="stream", view_func=sse.stream)
 
 
-def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:
+def stream_response(
+    frames: Iterator[str], on_close: Callable[[], None], mimetype: str = "text/event-stream"
+) -> Response:
     """Return a streaming response; `on_close` is called at its end, or when the client disconnects."""
-    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
+    response = Response(frames, mimetype=mimetype, headers=HEADERS)
     # Not in a generator's `finally`, which does not run if the generator was never started.
     response.call_on_close(on_close)
     response.call_on_close(watch_client(request.environ, on_close))

@@ -15,6 +15,7 @@ from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
+from api.reference.ollama_operations import OLLAMA_OPERATIONS
 from api.reference.openai_operations import OPENAI_OPERATIONS
 from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, RequestBody, Schema, SuccessResponse, Tag
 from api.reference.schema_writer import REF, component_schemas
@@ -27,7 +28,13 @@ from common.errors import HeadTooLarge, SLMError
 Json = dict[str, Any]
 
 OPERATIONS: dict[str, Operation] = (
-    SLM_OPERATIONS | ADAPTER_OPERATIONS | OPENAI_OPERATIONS | VLLM_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
+    SLM_OPERATIONS
+    | ADAPTER_OPERATIONS
+    | OPENAI_OPERATIONS
+    | VLLM_OPERATIONS
+    | OLLAMA_OPERATIONS
+    | BATCH_OPERATIONS
+    | SERVER_OPERATIONS
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
@@ -36,6 +43,7 @@ TAGS = {
     Tag.MODEL: "The model and the workers.",
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
+    Tag.OLLAMA: "The same for clients of Ollama's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
     Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
     Tag.PAGES: "Pages for people.",

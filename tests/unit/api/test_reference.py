@@ -25,6 +25,17 @@ from api.schemas.errors import Error, OpenAIError
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quarantine, Webhook
+from api.schemas.ollama.responses import (
+    OllamaChat,
+    OllamaChatLine,
+    OllamaError,
+    OllamaGenerated,
+    OllamaGeneratedLine,
+    OllamaLoadedList,
+    OllamaShown,
+    OllamaTags,
+    OllamaVersion,
+)
 from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
@@ -299,6 +310,12 @@ ANSWERS: dict[str, type] = {
     "unload": ModelChanged,
     "usage": Account,
     "webhook": Webhook,
+    "ollama/chat": OllamaChat,
+    "ollama/generate": OllamaGenerated,
+    "ollama/ps": OllamaLoadedList,
+    "ollama/show": OllamaShown,
+    "ollama/tags": OllamaTags,
+    "ollama/version": OllamaVersion,
     "openai/batch": BatchObject,
     "openai/batch_completed": BatchObject,
     "openai/batch_failed": BatchObject,
@@ -316,6 +333,8 @@ ANSWERS: dict[str, type] = {
     "openai/response": ResponseObject,
     "openai/response_queued": ResponseObject,
 }
+ERRORS: dict[str, type] = {"": Error, "openai": OpenAIError, "ollama": OllamaError}  # by folder
+LINES: dict[str, type] = {"ollama/chat": OllamaChatLine, "ollama/generate": OllamaGeneratedLine}
 LINES_OF_FILES = {"openai/batch_output", "openai/batch_errors"}
 STREAMS: dict[str, type] = {
     "stream": Frame,
@@ -337,14 +356,20 @@ def read(name: str) -> str:
 
 
 def model_of_answer(name: str) -> type:
-    if name.startswith("error_"):
-        return Error
-    return OpenAIError if name.startswith("openai/error_") else ANSWERS[name]
+    folder, _, file = name.rpartition("/")
+    return ERRORS[folder] if file.startswith("error_") else ANSWERS[name]
 
 
 @pytest.mark.parametrize("name", golden("json"))
 def test_an_answer_has_the_fields_that_are_described_and_no_others(name: str) -> None:
     TypeAdapter(model_of_answer(name)).validate_json(read(f"{name}.json"))
+
+
+@pytest.mark.parametrize("name", golden("ndjson"))
+def test_a_line_has_the_fields_that_are_described_and_no_others(name: str) -> None:
+    model = TypeAdapter(LINES[name])
+    for line in read(f"{name}.ndjson").splitlines():
+        model.validate_json(line)
 
 
 @pytest.mark.parametrize("name", golden("sse"))
