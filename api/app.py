@@ -8,6 +8,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from redis import Redis
 
+from api.anthropic.routes import anthropic
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
@@ -102,7 +103,7 @@ def create_app(
     register_error_handlers(app)
     for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches, vllm, ollama):
+    for blueprint in (openai, responses, files, batches, vllm, ollama, anthropic):
         app.register_blueprint(blueprint)
     return app
 

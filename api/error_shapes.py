@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from api.anthropic import errors as anthropic
 from api.jobs import response_bodies
 from api.ollama import errors as ollama
 from api.openai import errors as openai
+from api.schemas.anthropic.responses import AnthropicError
 from api.schemas.errors import Error, OpenAIError
 from api.schemas.ollama.responses import OllamaError
 from common.errors import SLMError
@@ -42,7 +44,8 @@ OPENAI = ErrorShape(
     ("/v1/", *openai.ROOT_PATHS), OpenAIError, ("error", "code"), lambda err, _: openai.body(err), openai.headers
 )
 OLLAMA = ErrorShape(("/api/",), OllamaError, (), lambda err, _: ollama.body(err))
-SHAPES = (OPENAI, OLLAMA, SLM)  # the first one whose prefix fits
+ANTHROPIC = ErrorShape((anthropic.PATH,), AnthropicError, ("error", "type"), anthropic.body, openai.headers)
+SHAPES = (ANTHROPIC, OPENAI, OLLAMA, SLM)  # the first one whose prefix fits
 
 
 def shape_of(path: str) -> ErrorShape:

@@ -23,6 +23,7 @@ class GeneratedChoice:
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    stop_string: str | None  # which ended the answer
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
 
     @classmethod
@@ -45,6 +46,7 @@ class GeneratedChoice:
             finish_reason=cast(FinishReason, result.finish_reason),
             prompt_tokens=result.prompt_tokens,
             completion_tokens=result.completion_tokens,
+            stop_string=result.stop_string,
             logprobs=result.logprobs,
         )
 

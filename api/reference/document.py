@@ -13,6 +13,7 @@ from api.auth.access import Access, access_of
 from api.error_shapes import SHAPES, SLM, shape_of
 from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
+from api.reference.anthropic_operations import ANTHROPIC_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.ollama_operations import OLLAMA_OPERATIONS
@@ -33,6 +34,7 @@ OPERATIONS: dict[str, Operation] = (
     | OPENAI_OPERATIONS
     | VLLM_OPERATIONS
     | OLLAMA_OPERATIONS
+    | ANTHROPIC_OPERATIONS
     | BATCH_OPERATIONS
     | SERVER_OPERATIONS
 )  # by endpoint
@@ -44,6 +46,7 @@ TAGS = {
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
     Tag.OLLAMA: "The same for clients of Ollama's API.",
+    Tag.ANTHROPIC: "The same for clients of Anthropic's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
     Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
     Tag.PAGES: "Pages for people.",

@@ -27,6 +27,7 @@ class Tag(StrEnum):
     ADAPTERS = "Adapters"
     OPENAI = "OpenAI"
     OLLAMA = "Ollama"
+    ANTHROPIC = "Anthropic"
     BATCHES = "Batches"
     OPERATE = "Operate"
     PAGES = "Pages"

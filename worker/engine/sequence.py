@@ -198,6 +198,7 @@ class SequenceOutput:
     finish_reason: FinishReason | None = None
     error: SLMError | None = None
     logprobs: tuple[TokenLogprobs, ...] | None = None
+    stop_string: str | None = None  # which ended the answer
 
 
 def _unknown(token_ids: Collection[int], vocab_size: int) -> int | None:

@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
+from api.schemas.anthropic.responses import AnthropicAnswer, AnthropicError, AnthropicFrame, TokenCount
 from api.schemas.errors import Error, OpenAIError
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
@@ -310,6 +311,8 @@ ANSWERS: dict[str, type] = {
     "unload": ModelChanged,
     "usage": Account,
     "webhook": Webhook,
+    "anthropic/message": AnthropicAnswer,
+    "anthropic/count_tokens": TokenCount,
     "ollama/chat": OllamaChat,
     "ollama/generate": OllamaGenerated,
     "ollama/ps": OllamaLoadedList,
@@ -333,11 +336,13 @@ ANSWERS: dict[str, type] = {
     "openai/response": ResponseObject,
     "openai/response_queued": ResponseObject,
 }
-ERRORS: dict[str, type] = {"": Error, "openai": OpenAIError, "ollama": OllamaError}  # by folder
+# by folder:
+ERRORS: dict[str, type] = {"": Error, "openai": OpenAIError, "ollama": OllamaError, "anthropic": AnthropicError}
 LINES: dict[str, type] = {"ollama/chat": OllamaChatLine, "ollama/generate": OllamaGeneratedLine}
 LINES_OF_FILES = {"openai/batch_output", "openai/batch_errors"}
 STREAMS: dict[str, type] = {
     "stream": Frame,
+    "anthropic/message": AnthropicFrame,
     "openai/chat": ChatFrame,
     "openai/chat_logprobs": ChatCompletion,
     "openai/completion_logprobs": Completion,

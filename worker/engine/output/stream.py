@@ -105,6 +105,7 @@ class OutputStream:
             finish_reason=finish_reason,
             error=error,
             logprobs=None if self.sequence.params.logprobs is None else logprobs,
+            stop_string=self._matcher.found,
         )
 
     def _read(self, text: str) -> None:
