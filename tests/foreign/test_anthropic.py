@@ -1,11 +1,13 @@
-"""Anthropic's own package for Python."""
+"""Anthropic's own packages for Python and Node."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests import node_packages
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import INSTALL_S, ForeignPython
+from tests.foreign.test_openai_node import FOLDER, node
 from tests.scripted_worker import Play, answer
 
 pytestmark = pytest.mark.timeout(INSTALL_S)
@@ -75,3 +77,26 @@ refused(lambda: anthropic.Anthropic(base_url=url, api_key="wrong", max_retries=0
 """
     with site.worker(STORY):
         assert run(python, program) == [["NotFoundError", 404], ["BadRequestError", 400], ["AuthenticationError", 401]]
+
+
+NODE = """
+const Anthropic = require('@anthropic-ai/sdk').default;
+const baseURL = process.env.OPENAI_BASE_URL.replace('/v1', '');
+const client = new Anthropic({baseURL, apiKey: process.env.OPENAI_API_KEY, maxRetries: 0, timeout: 90000});
+const ask = {model: 'gpt2', max_tokens: 9, messages: [{role: 'user', content: 'Hi'}]};
+const out = (value) => console.log(JSON.stringify(value));
+"""
+
+
+def test_the_package_for_node(site: Site) -> None:
+    program = """
+        const said = await client.messages.create(ask);
+        out([said.content[0].text, said.stop_reason, said.usage.output_tokens]);
+        const last = await client.messages.stream(ask).finalMessage();
+        out([last.content[0].text, last.stop_reason, last.usage.output_tokens]);
+        await client.messages.create({...ask, model: 'gpt-5'}).catch((err) => out([err.constructor.name, err.status]));
+    """
+    node_packages.install(FOLDER)
+    story = ["Once upon a time.", "end_turn", 3]
+    with site.worker(STORY):
+        assert node(site, program, NODE) == [story, story, ["NotFoundError", 404]]

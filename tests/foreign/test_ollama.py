@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-
 import pytest
 
 from common.jobs.sampling import GrammarKind
 from tests import node_packages
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import INSTALL_S, ForeignPython
-from tests.foreign.test_openai_node import FOLDER
+from tests.foreign.test_openai_node import FOLDER, node
 from tests.scripted_worker import Play, answer
 
 pytestmark = pytest.mark.timeout(INSTALL_S)
@@ -116,37 +112,27 @@ const headers = {Authorization: `Bearer ${process.env.OPENAI_API_KEY}`};
 const client = new Ollama({host: process.env.OPENAI_BASE_URL.replace('/v1', ''), headers});
 const messages = [{role: 'user', content: 'Hi'}];
 const out = (value) => console.log(JSON.stringify(value));
-(async () => {
-    out((await client.list()).models.map((model) => model.name));
-    const whole = await client.chat({model: 'gpt2', messages, options: {temperature: 0}});
-    out([whole.message.content, whole.done_reason]);
-    const pieces = [];
-    const stream = await client.chat({model: 'gpt2', messages, stream: true});
-    for await (const piece of stream) pieces.push(piece.message.content);
-    out(pieces);
-    out((await client.generate({model: 'gpt2', prompt: 'Hi', format: 'json'})).response);
-    await client.show({model: 'gpt-5'}).catch((err) => out([err.name, err.status_code]));
-})();
 """
 
 
 def test_the_package_for_node(site: Site) -> None:
+    program = """
+        out((await client.list()).models.map((model) => model.name));
+        const whole = await client.chat({model: 'gpt2', messages, options: {temperature: 0}});
+        out([whole.message.content, whole.done_reason]);
+        const pieces = [];
+        const stream = await client.chat({model: 'gpt2', messages, stream: true});
+        for await (const piece of stream) pieces.push(piece.message.content);
+        out(pieces);
+        out((await client.generate({model: 'gpt2', prompt: 'Hi', format: 'json'})).response);
+        await client.show({model: 'gpt-5'}).catch((err) => out([err.name, err.status_code]));
+    """
     node_packages.install(FOLDER)
     with site.worker(STORY):
-        done = subprocess.run(
-            ["node", "-e", NODE],
-            cwd=FOLDER,
-            env=os.environ | site.variables,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        ["default:latest", "gpt2:latest"],
-        ["Once upon a time.", "stop"],
-        ["Once ", "upon ", "a time.", ""],
-        "Once upon a time.",
-        ["ResponseError", 404],
-    ]
+        assert node(site, program, NODE) == [
+            ["default:latest", "gpt2:latest"],
+            ["Once upon a time.", "stop"],
+            ["Once ", "upon ", "a time.", ""],
+            "Once upon a time.",
+            ["ResponseError", 404],
+        ]
