@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from api.anthropic import errors
 from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations, Update, failure
-from api.openai.stream import event_comment, position_comment
+from api.jobs.sse import event_comment, position_comment
 from api.schemas.anthropic.responses import (
     AnthropicAnswer,
     AnthropicText,

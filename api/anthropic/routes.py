@@ -7,10 +7,9 @@ from flask import Blueprint, Response, jsonify
 from api.anthropic.answers import NAMES, MessageStream, whole
 from api.auth.access import Access, set_access
 from api.current import caller, request_id, services
-from api.jobs.request import job_options
+from api.jobs.request import job_options, keyed, read_body
 from api.jobs.running import completed, opened, run_to_end
 from api.jobs.sse import stream_response
-from api.openai.answering import keyed, read_body
 from api.schemas.anthropic.requests import CountTokensBody, MessagesBody
 from api.schemas.anthropic.responses import TokenCount
 from api.schemas.job_options import RequestOptions

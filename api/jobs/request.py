@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import TypeVar
 
 from flask import request
 
@@ -16,7 +17,7 @@ from api.schemas.generation import GenerateBody
 from api.schemas.ignored import ignored_in
 from api.schemas.job_options import Body, RequestOptions
 from api.schemas.json_object import json_object
-from api.schemas.parsing import SLM, parse
+from api.schemas.parsing import OPENAI, SLM, parse
 from api.schemas.prompt_body import PromptBody
 from api.schemas.strict import Strict
 from api.schemas.webhook_target import Target
@@ -26,6 +27,8 @@ from common.adapters.names import DEFAULT_ALIAS
 from common.errors import Cancelled, InvalidRequest
 from common.jobs.job import JobKind
 from common.jobs.store import JobOptions
+
+B = TypeVar("B", bound=Strict)
 
 _SANE_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -58,6 +61,13 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     return JobRequest(job, is_async)
 
 
+def read_body(schema: type[B]) -> B:
+    """Parse the body of the current request, as all APIs but `/slm` do. Raises like `json_text` and `parse`."""
+    body = parse(schema, json_object(json_text()), OPENAI)
+    note_ignored(ignored_in(body))
+    return body
+
+
 def check_connected(job: NewJob) -> None:
     """Check that the client is still there. Call it just before a job is submitted: the request may have waited.
 
@@ -76,6 +86,14 @@ def _options(body: Body, *, is_async: bool) -> JobOptions:
         grace_s = None if is_async else services().settings.reader_grace_s
         return JobOptions(reader_grace_s=grace_s, model=body.chosen_model)
     return JobOptions()
+
+
+def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:
+    """Return the options with the request's Idempotency-Key, if any; each of its jobs has its own key made from it."""
+    key = idempotency_key()
+    if key is None:
+        return options
+    return replace(options, idempotency_key=f"{key}#{index}" if index else key, fingerprint=fingerprint(body))
 
 
 def wants_no_wait() -> bool:

@@ -9,12 +9,11 @@ from flask import Blueprint, Response, jsonify
 from api import __version__
 from api.auth.access import Access, set_access
 from api.current import caller, services
-from api.jobs.request import job_options, model_named
+from api.jobs.request import job_options, keyed, model_named, read_body
 from api.jobs.running import completed, opened
 from api.jobs.sse import stream_response
 from api.ollama import models
 from api.ollama.answers import line, lines, loaded, names_of, whole
-from api.openai.answering import keyed, read_body
 from api.schemas.job_options import RequestOptions
 from api.schemas.ollama.requests import OllamaBody, OllamaChatBody, OllamaGenerateBody, ShowBody
 from api.schemas.ollama.responses import OllamaLoadedList, OllamaTags, OllamaVersion

@@ -8,11 +8,10 @@ from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
 from api.current import caller, services
-from api.jobs.request import job_options
+from api.jobs.request import job_options, keyed, read_body
 from api.jobs.running import completed, opened
 from api.jobs.sse import stream_response
 from api.openai import models
-from api.openai.answering import keyed, read_body
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, ResponseHeader

@@ -8,9 +8,8 @@ from api import __version__
 from api.auth.access import Access, set_access
 from api.current import caller, services
 from api.gate import is_admin
-from api.jobs.request import model_named
+from api.jobs.request import model_named, read_body
 from api.jobs.running import run_to_end
-from api.openai.answering import read_body
 from api.schemas.server import Health
 from api.schemas.vllm import Version, VllmDetokenizeBody, VllmText, VllmTokenizeBody, VllmTokens
 from api.service import NewJob

@@ -6,10 +6,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
-from api.jobs.request import job_options
+from api.jobs.request import job_options, keyed, read_body
 from api.jobs.running import completed, opened
 from api.jobs.sse import stream_response
-from api.openai.answering import keyed, read_body
 from api.openai.responses.body import ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
 from api.openai.responses.stream import frames
