@@ -84,6 +84,7 @@ class Play:
         *,
         finish_reason: str = "stop",
         stop_string: str | None = None,
+        cached_tokens: int = 0,
         logprobs: Sequence[TokenLogprobs] | None = None,
     ) -> None:
         """Emit the last piece and end the job."""
@@ -91,7 +92,7 @@ class Play:
             self._token(piece, is_last=True, logprobs=logprobs),
             self._finished(JobState.SUCCEEDED, finish_reason),
         ]
-        self._store.succeed(self.job.id, self._attempt, self._result(finish_reason, stop_string), last)
+        self._store.succeed(self.job.id, self._attempt, self._result(finish_reason, stop_string, cached_tokens), last)
 
     def end_cancelled(self) -> None:
         last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
@@ -128,7 +129,7 @@ class Play:
         device = self.report.device if finish_reason else None  # as for a load job
         return events.finished(next(self._seq), state, finish_reason, device)
 
-    def _result(self, finish_reason: str, stop_string: str | None = None) -> dict[str, Any]:
+    def _result(self, finish_reason: str, stop_string: str | None = None, cached_tokens: int = 0) -> dict[str, Any]:
         text = "".join(self._pieces)
         return GenerateResult(
             response=text.strip(),
@@ -140,6 +141,7 @@ class Play:
             first_token_ms=1.5,
             logprobs=self._logprobs,
             stop_string=stop_string,
+            cached_tokens=cached_tokens,
         ).to_dict()
 
     def _rendered(self) -> str:

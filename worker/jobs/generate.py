@@ -136,4 +136,5 @@ def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline:
         first_token_ms=job.ms_since_claim(timeline.first_token_at),
         logprobs=job.events.logprobs,
         stop_string=output.stop_string,
+        cached_tokens=output.num_cached_tokens,
     )

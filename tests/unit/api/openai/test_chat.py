@@ -291,3 +291,12 @@ def test_the_answer_can_continue_the_last_message(
     prompt = seen.params[0].prompt
     assert isinstance(prompt, Conversation)
     assert (prompt.ending, len(prompt.messages)) == (ending, 2)
+
+
+def test_usage_has_the_cached_tokens_of_each_prompt_once(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.end("ok", cached_tokens=5))
+    assert chat(api, n=2).json["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    last = data_of(chat(api, n=2, stream=True, stream_options={"include_usage": True}))[-1]
+    assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    response = api.client.post("/v1/responses", json={"input": "Hi"}).json
+    assert response["usage"]["input_tokens_details"]["cached_tokens"] == 5
