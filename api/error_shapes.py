@@ -25,7 +25,7 @@ class ErrorShape:
     """The shape of an API's errors.
 
     Args:
-        prefixes: how its paths begin.
+        prefixes: how its paths begin, or whole paths.
         model: the body, for the reference.
         code_path: where the body has the error's code; empty if it has none.
         body: returns the body, from the error and the request's id.
@@ -44,10 +44,16 @@ OPENAI = ErrorShape(
     ("/v1/", *openai.ROOT_PATHS), OpenAIError, ("error", "code"), lambda err, _: openai.body(err), openai.headers
 )
 OLLAMA = ErrorShape(("/api/",), OllamaError, (), lambda err, _: ollama.body(err))
-ANTHROPIC = ErrorShape((anthropic.PATH,), AnthropicError, ("error", "type"), anthropic.body, openai.headers)
+ANTHROPIC = ErrorShape(
+    (anthropic.PATH, f"{anthropic.PATH}/"), AnthropicError, ("error", "type"), anthropic.body, openai.headers
+)
 SHAPES = (ANTHROPIC, OPENAI, OLLAMA, SLM)  # the first one whose prefix fits
 
 
 def shape_of(path: str) -> ErrorShape:
     """Return the shape of errors under that path."""
-    return next(shape for shape in SHAPES if path.startswith(shape.prefixes))
+    return next(shape for shape in SHAPES if _covers(shape, path))
+
+
+def _covers(shape: ErrorShape, path: str) -> bool:
+    return any(path == prefix or (prefix.endswith("/") and path.startswith(prefix)) for prefix in shape.prefixes)

@@ -40,16 +40,6 @@ def _generation(id_: str, summary: str, body: RequestBody, model: type, of_line:
     )
 
 
-def _no_embeddings(id_: str) -> Operation:
-    return Operation(
-        id=id_,
-        tag=Tag.OLLAMA,
-        summary="Refuse: the server has no model for embeddings",
-        responses=[],
-        errors=(errors.InvalidRequest,),
-    )
-
-
 OLLAMA_OPERATIONS = {
     "ollama.chat": _generation(
         "ollamaChat",
@@ -84,5 +74,4 @@ OLLAMA_OPERATIONS = {
     "ollama.version": simple(
         "ollamaVersion", Tag.OLLAMA, "Return the server's version", SuccessResponse("The version.", OllamaVersion)
     ),
-    "ollama.embed": _no_embeddings("ollamaEmbed"),
 }
