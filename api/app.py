@@ -8,6 +8,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from redis import Redis
 
+from api.anthropic.routes import anthropic
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
@@ -28,6 +29,7 @@ from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
 from api.observation.spans import ServerSpans
 from api.observation.starvation import Starvation
+from api.ollama.routes import ollama
 from api.openai.batches.files import files
 from api.openai.batches.routes import batches
 from api.openai.responses.routes import responses
@@ -45,6 +47,7 @@ from api.routes.tokens import tokens
 from api.routes.usage import usage
 from api.routes.worker_files import worker_files
 from api.service import JobService
+from api.vllm.routes import vllm
 from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
@@ -102,7 +105,7 @@ def create_app(
     register_error_handlers(app)
     for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches, worker_files):
+    for blueprint in (openai, responses, files, batches, vllm, ollama, anthropic, worker_files):
         app.register_blueprint(blueprint)
     return app
 

@@ -117,6 +117,11 @@ def end_work() -> None:
         g.work = None
 
 
+def note_ignored(fields: list[str]) -> None:
+    """Name the fields of the body that the server ignores in the response's headers."""
+    g.ignored_fields = fields
+
+
 def note_job(job_id: str, model: str, *, is_repeat: bool) -> None:
     """Name a submitted job and its model in the response's headers, and whether the job existed before.
 

@@ -11,8 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from api.auth.rates import Allowance
 from api.current import note_allowance, request_id, services
-from api.jobs import response_bodies
-from api.openai import errors as openai_errors
+from api.error_shapes import shape_of
 from common import errors
 from common.errors import InternalError, Overloaded, RateLimitExceeded, RedisUnavailable, SLMError
 from common.redis.client import explain
@@ -31,9 +30,9 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _answer(err: SLMError) -> Response:
-    is_openai = request.path.startswith(openai_errors.PATH_PREFIX)
-    response = jsonify(openai_errors.body(err) if is_openai else response_bodies.error(err, request_id()))
-    response.headers.update(openai_errors.headers(err) if is_openai else {})
+    shape = shape_of(request.path)
+    response = jsonify(shape.body(err, request_id()))
+    response.headers.update(shape.headers(err))
     response.status_code = err.status
     if err.retry_after_s is not None:
         response.headers["Retry-After"] = str(err.retry_after_s)

@@ -78,13 +78,21 @@ class Play:
         """Emit one token event with log probabilities."""
         self._emit([self._token(piece, logprobs=logprobs)])
 
-    def end(self, piece: str, *, finish_reason: str = "stop", logprobs: Sequence[TokenLogprobs] | None = None) -> None:
+    def end(
+        self,
+        piece: str,
+        *,
+        finish_reason: str = "stop",
+        stop_string: str | None = None,
+        cached_tokens: int = 0,
+        logprobs: Sequence[TokenLogprobs] | None = None,
+    ) -> None:
         """Emit the last piece and end the job."""
         last = [
             self._token(piece, is_last=True, logprobs=logprobs),
             self._finished(JobState.SUCCEEDED, finish_reason),
         ]
-        self._store.succeed(self.job.id, self._attempt, self._result(finish_reason), last)
+        self._store.succeed(self.job.id, self._attempt, self._result(finish_reason, stop_string, cached_tokens), last)
 
     def end_cancelled(self) -> None:
         last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
@@ -121,7 +129,7 @@ class Play:
         device = self.report.device if finish_reason else None  # as for a load job
         return events.finished(next(self._seq), state, finish_reason, device)
 
-    def _result(self, finish_reason: str) -> dict[str, Any]:
+    def _result(self, finish_reason: str, stop_string: str | None = None, cached_tokens: int = 0) -> dict[str, Any]:
         text = "".join(self._pieces)
         return GenerateResult(
             response=text.strip(),
@@ -132,6 +140,8 @@ class Play:
             completion_tokens=len(self._pieces),
             first_token_ms=1.5,
             logprobs=self._logprobs,
+            stop_string=stop_string,
+            cached_tokens=cached_tokens,
         ).to_dict()
 
     def _rendered(self) -> str:

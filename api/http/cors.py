@@ -6,7 +6,7 @@ from flask import Flask, Response, request
 
 METHODS = "GET, HEAD, POST, PUT, DELETE"
 EXPOSED = (
-    "Location, X-Request-Id, X-Job-Id, X-Model, Idempotency-Replayed, Retry-After, Last-Event-ID, "
+    "Location, X-Request-Id, X-Job-Id, X-Model, X-Ignored-Fields, Idempotency-Replayed, Retry-After, Last-Event-ID, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 PREFLIGHT_S = 600  # how long a browser caches the permission

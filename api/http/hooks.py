@@ -22,7 +22,7 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def register_hooks(app: Flask) -> None:
-    """Register the hooks: request ids, and response headers with the id, the job and protection for browsers."""
+    """Register the hooks: request ids, and response headers with the id, the job, ignored fields, and protection."""
     app.before_request(_take_request_id)
     app.after_request(_add_headers)
 
@@ -43,6 +43,8 @@ def _add_headers(response: Response) -> Response:
         response.headers["Location"] = f"/slm/jobs/{job_id}"
     if model := g.get("model"):
         response.headers["X-Model"] = quote(model, safe="@/ ")  # a base model can have any name
+    if ignored := g.get("ignored_fields"):
+        response.headers["X-Ignored-Fields"] = ", ".join(ignored)
     if g.get("is_repeat"):
         response.headers["Idempotency-Replayed"] = "true"
     return response

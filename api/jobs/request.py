@@ -6,24 +6,29 @@ import json
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import TypeVar
 
 from flask import request
 
-from api.current import caller, services
+from api.current import caller, note_ignored, services
 from api.http.disconnect import has_disconnected
 from api.http.request_body import json_text
 from api.schemas.generation import GenerateBody
+from api.schemas.ignored import ignored_in
 from api.schemas.job_options import Body, RequestOptions
 from api.schemas.json_object import json_object
-from api.schemas.parsing import SLM, parse
+from api.schemas.parsing import OPENAI, SLM, parse
 from api.schemas.prompt_body import PromptBody
 from api.schemas.strict import Strict
 from api.schemas.webhook_target import Target
 from api.service import NewJob
 from api.webhooks.addresses import is_public, literal
+from common.adapters.names import DEFAULT_ALIAS
 from common.errors import Cancelled, InvalidRequest
 from common.jobs.job import JobKind
 from common.jobs.store import JobOptions
+
+B = TypeVar("B", bound=Strict)
 
 _SANE_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -46,6 +51,7 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     """
     text = json_text()
     body = parse(schema, json_object(text) if text.strip() else {}, SLM)
+    note_ignored(ignored_in(body))
     is_async = body.run_async or wants_no_wait()
     options = _options(body, is_async=is_async)
     if key := idempotency_key():
@@ -53,6 +59,13 @@ def read_job_request(kind: JobKind, schema: type[Body]) -> JobRequest:
     job = NewJob(caller().owner, kind, body.to_params(), options)
     check_connected(job)
     return JobRequest(job, is_async)
+
+
+def read_body(schema: type[B]) -> B:
+    """Parse the body of the current request, as all APIs but `/slm` do. Raises like `json_text` and `parse`."""
+    body = parse(schema, json_object(json_text()), OPENAI)
+    note_ignored(ignored_in(body))
+    return body
 
 
 def check_connected(job: NewJob) -> None:
@@ -73,6 +86,14 @@ def _options(body: Body, *, is_async: bool) -> JobOptions:
         grace_s = None if is_async else services().settings.reader_grace_s
         return JobOptions(reader_grace_s=grace_s, model=body.chosen_model)
     return JobOptions()
+
+
+def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:
+    """Return the options with the request's Idempotency-Key, if any; each of its jobs has its own key made from it."""
+    key = idempotency_key()
+    if key is None:
+        return options
+    return replace(options, idempotency_key=f"{key}#{index}" if index else key, fingerprint=fingerprint(body))
 
 
 def wants_no_wait() -> bool:
@@ -103,8 +124,13 @@ def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOpt
         timeout_s=wanted.timeout,
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
         webhook_url=_webhook_url(wanted),
-        model=model,
+        model=model_named(model),
     )
+
+
+def model_named(name: str) -> str:
+    """Return the name for a job's options: none for the default, which can be resolved later than all other names."""
+    return "" if name == DEFAULT_ALIAS else name
 
 
 def _webhook_url(wanted: RequestOptions) -> str | None:

@@ -21,7 +21,7 @@ from api.jobs.frames import FrameWriter, position_frame
 from api.jobs.live_job import LiveJob
 from api.schemas.query import parse_last_event_id
 from common.errors import ServerStopping, SLMError
-from common.jobs.events import Event
+from common.jobs.events import Event, EventType
 from common.jobs.store import QueuePosition
 
 FIRST_EVENT_WAIT_S = 2.0  # how long the status line of a new stream waits for the job's first event
@@ -115,10 +115,24 @@ set_access(sse, Access.USER)
 sse.add_url_rule("/slm/jobs/<job_id>/stream", endpoint="stream", view_func=sse.stream)
 
 
-def stream_response(frames: Iterator[str], on_close: Callable[[], None]) -> Response:
+def stream_response(
+    frames: Iterator[str], on_close: Callable[[], None], mimetype: str = "text/event-stream"
+) -> Response:
     """Return a streaming response; `on_close` is called at its end, or when the client disconnects."""
-    response = Response(frames, mimetype="text/event-stream", headers=HEADERS)
+    response = Response(frames, mimetype=mimetype, headers=HEADERS)
     # Not in a generator's `finally`, which does not run if the generator was never started.
     response.call_on_close(on_close)
     response.call_on_close(watch_client(request.environ, on_close))
     return response
+
+
+def position_comment(found: QueuePosition) -> str:
+    """Return a comment with the job's queue position."""
+    return f": queued, position {found.position}\n\n"
+
+
+def event_comment(event: Event) -> str:
+    """Return a comment with a queued or status event."""
+    if event.type is EventType.QUEUED:
+        return f": queued, position {event.data['position']}\n\n"
+    return f": {event.data['status']}\n\n"

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from api.openai.choices import GeneratedChoice
+from api.jobs.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import SamplingBody
-from api.schemas.grammar import ResponseFormat
+from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
+from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
-from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.sampling import MAX_LOGPROBS
 
-NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
-
-class ChatBody(SamplingBody):
+class ChatBody(SamplingBody, ChatEnding):
     """The body of a chat completion. Without a limit the answer may fill the context."""
 
     messages: Annotated[
@@ -36,15 +33,14 @@ class ChatBody(SamplingBody):
     )
     max_tokens: Annotated[
         NewTokens | None, Meaning("Maximum number of tokens of the answer; the model's context also applies.")
-    ] = Field(None, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    ] = Field(None, description=LIMIT)
     max_completion_tokens: Annotated[NewTokens | None, Meaning("OpenAI's newer name for `max_tokens`.")] = Field(
-        None, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
+        None, description=LIMIT
     )
     logprobs: bool = Field(False, description="true or false")
     top_logprobs: Annotated[int | None, Meaning("With `logprobs`, the number of alternatives for each token.")] = Field(
         None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
     )
-    response_format: ResponseFormat | None = Field(None, description="an object with a type")
 
     @model_validator(mode="after")
     def _has_one_limit(self) -> ChatBody:
@@ -62,7 +58,7 @@ class ChatBody(SamplingBody):
     @property
     def max_new_tokens(self) -> int:
         """The maximum number of tokens of an answer."""
-        return self.max_completion_tokens or self.max_tokens or MAX_NEW_TOKENS
+        return limited(self.max_completion_tokens or self.max_tokens or UNLIMITED)
 
 
 class Chat(Endpoint[ChatBody]):
@@ -76,13 +72,12 @@ class Chat(Endpoint[ChatBody]):
 
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
-        prompt, seed = conversation(body.messages), body.drawn_seed()
-        more: dict[str, Any] = {
-            "grammar": None if body.response_format is None else body.response_format.grammar,
-            "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
-        }
+        prompt, seed = conversation(body.messages, body.ending), body.drawn_seed()
+        logprobs = (body.top_logprobs or 0) if body.logprobs else None
         return [
-            GenerateParams(prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
+            GenerateParams(
+                prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, logprobs=logprobs)
+            )
             for index in range(body.n)
         ]
 

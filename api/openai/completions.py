@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from api.openai.choices import GeneratedChoice
+from api.jobs.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import MAX_CHOICES, SamplingBody, TokenId
+from api.openai.sampling_body import LIMIT, MAX_CHOICES, NewTokens, SamplingBody, TokenId, limited
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
 from api.schemas.openai.completions import CompletionChoice
-from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
@@ -35,9 +34,7 @@ class CompletionBody(SamplingBody):
         | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR]
         | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR]
     ) = Field(description=f"a non-empty string, a list of token ids, or a list of at most {MAX_CHOICES} of either")
-    max_tokens: int = Field(
-        DEFAULT_MAX_TOKENS, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}"
-    )
+    max_tokens: NewTokens = Field(DEFAULT_MAX_TOKENS, description=LIMIT)
     echo: Annotated[bool, Meaning("Whether the answer begins with the prompt's text.")] = Field(
         False, description="true or false"
     )
@@ -93,7 +90,8 @@ class Completions(Endpoint[CompletionBody]):
         seed = body.drawn_seed()
         return [
             GenerateParams(
-                prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_tokens, logprobs=body.logprobs)
+                prompt,
+                body.choice_sampling(seed + index, max_new_tokens=limited(body.max_tokens), logprobs=body.logprobs),
             )
             for prompt in body.prompts
             for index in range(body.n)

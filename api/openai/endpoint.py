@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from api.openai.choices import GeneratedChoice, usage
+from api.jobs.choices import GeneratedChoice, usage
 from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
 from api.schemas.openai.chat import ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, FinishReason
@@ -40,6 +40,10 @@ class Endpoint(ABC, Generic[B]):
 
     def __init__(self, schema: type[B]) -> None:
         self.schema = schema
+
+    def names_of(self, body: B) -> dict[str, str]:
+        """Return the names under which the request has the fields that a worker's error can name."""
+        return {**self.names, **body.form_names}
 
     @abstractmethod
     def params(self, body: B) -> list[GenerateParams]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.schemas.errors import OpenAIError, OpenAIErrorBody
 from common.errors import SLMError
 
-PATH_PREFIX = "/v1/"
+ROOT_PATHS = ("/tokenize", "/detokenize", "/version")  # of vLLM's server, beside those under `/v1`
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {"prompt_too_long": "context_length_exceeded"}  # codes for which OpenAI has its own names
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TypeVar
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
-from api.current import caller, note_job, open_stream, services
-from api.http.disconnect import watch_client
-from api.http.request_body import json_text
-from api.jobs.request import check_connected, job_options
-from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
+from api.current import caller, services
+from api.jobs.request import job_options, keyed, read_body
+from api.jobs.running import completed, opened
+from api.jobs.sse import stream_response
 from api.openai import models
-from api.openai.answering import keyed
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
 from api.openai.endpoint import Endpoint, ResponseHeader
-from api.openai.generations import Generations
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
-from api.schemas.json_object import json_object
 from api.schemas.openai.models import ModelList
-from api.schemas.parsing import OPENAI, parse
 from api.service import NewJob
-from common.errors import SLMError
 from common.jobs.job import JobKind, JobRecord
 
 B = TypeVar("B", bound=SamplingBody)
@@ -59,25 +52,13 @@ def complete_text() -> Response:
 
 
 def _complete(endpoint: Endpoint[B]) -> Response:
-    body = parse(endpoint.schema, json_object(json_text()), OPENAI)
-    new = _new_jobs(endpoint, body)
-    if body.stream:
-        open_stream()
-    check_connected(new[0])
-    generations = Generations(services().jobs, caller(), new)
-    first = generations.first
-    note_job(first.id, first.model, is_repeat=first.is_repeat)
-    with ExitStack() as at_error:
-        at_error.push(generations)
-        header = _header(body, services().jobs.get(first.id, caller()))
-        try:
-            if not body.stream:
-                return _answer(endpoint, body, header, generations)
-            generations.raise_early_error(FIRST_EVENT_WAIT_S)
-        except SLMError as err:
-            raise err.renamed(endpoint.names) from err
-        at_error.pop_all()
-    stream = ChunkStream(endpoint, body, header, generations)
+    body = read_body(endpoint.schema)
+    new, names = _new_jobs(endpoint, body), endpoint.names_of(body)
+    if not body.stream:
+        record, choices = completed(new, names)
+        return jsonify(endpoint.answer(body, _header(body, record), choices))
+    record, generations = opened(new, names)
+    stream = ChunkStream(endpoint, body, _header(body, record), generations)
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
 
 
@@ -89,12 +70,6 @@ def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
         NewJob(caller().owner, kind, params.to_dict(), keyed(options, body, index))
         for index, params in enumerate(endpoint.params(body))
     ]
-
-
-def _answer(endpoint: Endpoint[B], body: B, header: ResponseHeader, generations: Generations) -> Response:
-    with ExitStack() as at_end:
-        at_end.callback(watch_client(request.environ, generations.abandon))
-        return jsonify(endpoint.answer(body, header, generations.wait()))
 
 
 def _header(body: SamplingBody, record: JobRecord) -> ResponseHeader:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from api.schemas.answer_form import AnswerForm
+from api.schemas.ignored import IgnoredFields
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
 from api.schemas.sampling import MAX_BIASES, MAX_NEW_TOKENS, MAX_SEED, MAX_STOP_TOKENS, Bias, SamplingFields
 from api.schemas.strict import FIRST_ERROR, Strict, at_most
+from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
 from common.jobs.sampling import SamplingParams
 
@@ -21,24 +24,41 @@ TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
+UNLIMITED = -1  # of the number of tokens
+LIMIT = f"an integer from 1 to {MAX_NEW_TOKENS}, or -1 for no limit"
+
+
+def _not_zero(limit: int) -> int:
+    if limit == 0:
+        raise ValueError(f"must be {LIMIT}; got 0")
+    return limit
+
+
+NewTokens = Annotated[
+    int, Field(ge=-1, le=MAX_NEW_TOKENS, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)
+]
+
+
+def limited(limit: int) -> int:
+    """Return the maximum number of tokens for the worker."""
+    return MAX_NEW_TOKENS if limit == UNLIMITED else limit
+
+
 class StreamOptions(Strict):
     """`stream_options`."""
 
     include_usage: bool = False
 
 
-class OpenAIBody(Strict):
+class OpenAIBody(IgnoredFields):
     """The fields of all generation requests under `/v1`, with OpenAI's defaults."""
 
-    model: Annotated[str, Meaning("The model to use.")] = Field(
-        min_length=1, description="the name of a model that GET /v1/models lists"
+    model: Annotated[str, Meaning("The model to use; if it is missing, the alias `default`.")] = Field(
+        DEFAULT_ALIAS, min_length=1, description="the name of a model that GET /v1/models lists"
     )
     temperature: float = Field(1.0, ge=0, le=2, description="a number from 0 to 2")
     top_p: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
     stream: Annotated[bool, Meaning("Whether to stream the answer.")] = Field(False, description="true or false")
-    user: Annotated[str | None, Meaning("For the client's own use; the server ignores it.")] = Field(
-        None, description="a string"
-    )
 
     @property
     def usable_top_p(self) -> float:
@@ -46,7 +66,7 @@ class OpenAIBody(Strict):
         return max(self.top_p, LEAST_TOP_P)
 
 
-class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
+class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
     """The fields of completions and chat completions: also vLLM's fields and the job options (`RequestOptions`)."""
 
     n: Annotated[int, Meaning("Number of answers to each prompt.")] = Field(
@@ -63,6 +83,9 @@ class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
     logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)] = Field(
         default_factory=dict,
         description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
+    )
+    stop: str | Annotated[list[str], Field(max_length=8), FIRST_ERROR] = Field(
+        default_factory=list, description="a string or a list of at most 8 strings; an empty string has no effect"
     )
     stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS), FIRST_ERROR] = Field(
         default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
@@ -85,10 +108,11 @@ class SamplingBody(OpenAIBody, SamplingFields, RequestOptions):
 
     def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
         """Return the sampling parameters of one choice; `more` are the values that differ between the endpoints."""
-        return self.sampling(
-            seed=seed % (MAX_SEED + 1),
-            min_new_tokens=self.min_tokens,
-            top_p=self.usable_top_p,
-            top_k=max(self.top_k, 0),
-            **more,
-        )
+        ours = {
+            "seed": seed % (MAX_SEED + 1),
+            "min_new_tokens": self.min_tokens,
+            "top_p": self.usable_top_p,
+            "top_k": max(self.top_k, 0),
+            "grammar": self.form,
+        }
+        return self.sampling(**(ours | more))

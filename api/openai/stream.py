@@ -8,16 +8,15 @@ from typing import Any, Generic, TypeVar
 
 from redis.exceptions import RedisError
 
-from api.jobs.sse import HEARTBEAT
+from api.jobs.choices import usage
+from api.jobs.generations import Generations, Update, failure
+from api.jobs.sse import HEARTBEAT, event_comment, position_comment
 from api.openai import errors
-from api.openai.choices import usage
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
-from api.openai.generations import Generations, Update, failure
 from api.openai.logprobs import TokenScale
 from api.openai.sampling_body import SamplingBody
 from common.errors import SLMError
 from common.jobs.events import Event, EventType
-from common.jobs.store import QueuePosition
 from common.redis.client import explain
 
 DONE = "data: [DONE]\n\n"
@@ -47,7 +46,7 @@ class ChunkStream(Generic[B]):
                 yield from self._ending()
         except SLMError as err:
             self._generations.give_up(err)
-            yield data_frame(errors.body(err.renamed(self._endpoint.names)))
+            yield data_frame(errors.body(err.renamed(self._endpoint.names_of(self._body))))
         except RedisError as err:
             yield data_frame(errors.body(explain(err)))
 
@@ -92,15 +91,3 @@ class ChunkStream(Generic[B]):
 def data_frame(data: Mapping[str, Any]) -> str:
     """Return a frame without an event name."""
     return f"data: {json.dumps(data)}\n\n"
-
-
-def position_comment(found: QueuePosition) -> str:
-    """Return a comment with the job's queue position."""
-    return f": queued, position {found.position}\n\n"
-
-
-def event_comment(event: Event) -> str:
-    """Return a comment with a queued or status event."""
-    if event.type is EventType.QUEUED:
-        return f": queued, position {event.data['position']}\n\n"
-    return f": {event.data['status']}\n\n"

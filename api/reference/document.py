@@ -10,24 +10,33 @@ from werkzeug.routing import Rule
 
 from api import __version__
 from api.auth.access import Access, access_of
-from api.openai.errors import PATH_PREFIX
+from api.error_shapes import SHAPES, SLM, shape_of
 from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
+from api.reference.anthropic_operations import ANTHROPIC_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
+from api.reference.ollama_operations import OLLAMA_OPERATIONS
 from api.reference.openai_operations import OPENAI_OPERATIONS
 from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, RequestBody, Schema, SuccessResponse, Tag
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
-from api.schemas.errors import Error, OpenAIError
+from api.reference.vllm_operations import VLLM_OPERATIONS
 from api.schemas.jobs import Webhook
 from common.errors import HeadTooLarge, SLMError
 
 Json = dict[str, Any]
 
 OPERATIONS: dict[str, Operation] = (
-    SLM_OPERATIONS | ADAPTER_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
+    SLM_OPERATIONS
+    | ADAPTER_OPERATIONS
+    | OPENAI_OPERATIONS
+    | VLLM_OPERATIONS
+    | OLLAMA_OPERATIONS
+    | ANTHROPIC_OPERATIONS
+    | BATCH_OPERATIONS
+    | SERVER_OPERATIONS
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
@@ -36,6 +45,8 @@ TAGS = {
     Tag.MODEL: "The model and the workers.",
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
+    Tag.OLLAMA: "The same for clients of Ollama's API.",
+    Tag.ANTHROPIC: "The same for clients of Anthropic's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
     Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
     Tag.PAGES: "Pages for people.",
@@ -162,15 +173,15 @@ def _event(model: type) -> Schema:
 
 
 def _failures(rule: Rule, operation: Operation, access: Access) -> Json:
-    is_openai = rule.rule.startswith(PATH_PREFIX)
+    shape = shape_of(rule.rule)
     kinds: set[type[SLMError]] = {*OF_EVERY, *operation.errors}
-    if not is_openai:  # this error occurs before the path is known, and always has the form of `/slm`
+    if shape is SLM:  # this error occurs before the path is known, and always has the form of `/slm`
         kinds.add(HeadTooLarge)
     if access is not Access.PUBLIC:
         kinds |= {*GATE}
     if operation.body is not None:
         kinds |= {*BODY}
-    return error_responses(kinds, is_openai=is_openai)
+    return error_responses(kinds, shape)
 
 
 def _webhook() -> Json:
@@ -190,7 +201,7 @@ def _webhook() -> Json:
 def _components() -> Json:
     bodies = {one.body.model: one.body for one in OPERATIONS.values() if one.body is not None}
     responses = {success.model for one in OPERATIONS.values() for success in one.responses if success.model is not None}
-    models_sent: set[type] = {*responses, Error, OpenAIError, Webhook}
+    models_sent: set[type] = {*responses, *(shape.model for shape in SHAPES), Webhook}
     return {
         "schemas": component_schemas(bodies.values(), sorted(models_sent, key=lambda model: model.__name__)),
         "headers": {

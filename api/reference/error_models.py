@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from api.openai import errors as openai_errors
+from api.error_shapes import ErrorShape
 from api.reference.headers import ALWAYS, RATE
 from api.reference.operation import JSON, Schema
 from common import errors
@@ -39,36 +39,48 @@ MODEL_CHANGE = (
 )
 
 
-def error_responses(kinds: Iterable[type[SLMError]], *, is_openai: bool) -> dict[str, Any]:
+def error_responses(kinds: Iterable[type[SLMError]], shape: ErrorShape) -> dict[str, Any]:
     """Return the response objects of the errors, by status."""
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, kind.code))
     return {
-        str(status): _answer(list(group), is_openai=is_openai)
-        for status, group in groupby(ordered, key=lambda kind: kind.status)
+        str(status): _answer(list(group), shape) for status, group in groupby(ordered, key=lambda kind: kind.status)
     }
 
 
-def _answer(kinds: list[type[SLMError]], *, is_openai: bool) -> dict[str, Any]:
-    codes = [openai_errors.body(kind(""))["error"]["code"] if is_openai else kind.code for kind in kinds]
+def _answer(kinds: list[type[SLMError]], shape: ErrorShape) -> dict[str, Any]:
+    codes = [_code(kind, shape) for kind in kinds]
     meanings = [f"- `{code}`: {_first_line(kind)}" for code, kind in zip(codes, kinds, strict=True)]
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _headers(kinds[0].status, is_openai)}
-    schema = _openai_schema(codes) if is_openai else _schema(codes)
-    return {"description": "\n".join(meanings), "headers": headers, "content": {JSON: {"schema": schema}}}
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _headers(kinds[0], shape)}
+    return {
+        "description": "\n".join(meanings),
+        "headers": headers,
+        "content": {JSON: {"schema": _schema(codes, shape)}},
+    }
+
+
+def _code(kind: type[SLMError], shape: ErrorShape) -> str:
+    """Return the code as the shape has it; our own if it has none."""
+    value: Any = shape.body(kind(""), "")
+    for name in shape.code_path:
+        value = value[name]
+    return str(value) if shape.code_path else kind.code
 
 
 def _first_line(kind: type[SLMError]) -> str:
     return (kind.__doc__ or "").partition("\n")[0]
 
 
-def _headers(status: int, is_openai: bool) -> list[str]:
+def _headers(kind: type[SLMError], shape: ErrorShape) -> list[str]:
     of_status = {401: ["WWW-Authenticate"], 429: ["Retry-After", *RATE], 503: ["Retry-After"]}
-    return [*ALWAYS, *of_status.get(status, []), *(["X-Should-Retry"] if is_openai else [])]
+    return [*ALWAYS, *of_status.get(kind.status, []), *shape.headers(kind(""))]
 
 
-def _schema(codes: list[str]) -> Schema:
-    return {"allOf": [{"$ref": "#/components/schemas/Error"}, {"properties": {"code": {"enum": codes}}}]}
-
-
-def _openai_schema(codes: list[str]) -> Schema:
-    only_codes = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
-    return {"allOf": [{"$ref": "#/components/schemas/OpenAIError"}, only_codes]}
+def _schema(codes: list[str], shape: ErrorShape) -> Schema:
+    """Return the schema of the body with only these codes."""
+    whole: Schema = {"$ref": f"#/components/schemas/{shape.model.__name__}"}
+    if not shape.code_path:
+        return whole
+    only: Schema = {"enum": sorted(set(codes))}
+    for name in reversed(shape.code_path):
+        only = {"properties": {name: only}}
+    return {"allOf": [whole, only]}

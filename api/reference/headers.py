@@ -42,6 +42,10 @@ RESPONSE_HEADERS: dict[str, tuple[Schema, str]] = {
         {"type": "string"},
         "The model of the job: a version of an adapter such as `support@3`, or a base model; percent-encoded.",
     ),
+    "X-Ignored-Fields": (
+        {"type": "string"},
+        "The fields of your request that cannot change the answer and were ignored, such as `user, messages[].id`.",
+    ),
     "Location": ({"type": "string", "format": "uri-reference"}, "The URL of the job."),
     "Idempotency-Replayed": (
         {"const": "true"},
@@ -64,4 +68,5 @@ RESPONSE_HEADERS: dict[str, tuple[Schema, str]] = {
 ALWAYS = ("X-Request-Id",)
 JOB = ("X-Job-Id", "X-Model", "Location")
 REPEATABLE = (*JOB, "Idempotency-Replayed")
+GENERATING = (*REPEATABLE, "X-Ignored-Fields")
 RATE = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")

@@ -71,12 +71,12 @@ OPENAI_OPERATIONS = {
             dialect=OPENAI,
         ),
         responses=[
-            SuccessResponse("The message.", ChatCompletion, headers=headers.REPEATABLE),
+            SuccessResponse("The message.", ChatCompletion, headers=headers.GENERATING),
             SuccessResponse(
                 CHUNKS,
                 ChatFrame,
                 media_types=(EVENTS,),
-                headers=headers.REPEATABLE,
+                headers=headers.GENERATING,
                 example=CHAT_STREAM,
             ),
         ],
@@ -93,8 +93,8 @@ OPENAI_OPERATIONS = {
             dialect=OPENAI,
         ),
         responses=[
-            SuccessResponse("The text.", Completion, headers=headers.REPEATABLE),
-            SuccessResponse(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.REPEATABLE),
+            SuccessResponse("The text.", Completion, headers=headers.GENERATING),
+            SuccessResponse(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.GENERATING),
         ],
         errors=COMPLETING,
     ),
@@ -124,8 +124,8 @@ OPENAI_OPERATIONS = {
             dialect=OPENAI,
         ),
         responses=[
-            SuccessResponse("The response.", ResponseObject, headers=headers.REPEATABLE),
-            replace(RESPONSE_STREAM, headers=headers.REPEATABLE),
+            SuccessResponse("The response.", ResponseObject, headers=headers.GENERATING),
+            replace(RESPONSE_STREAM, headers=headers.GENERATING),
         ],
         errors=COMPLETING,
     ),

@@ -15,7 +15,7 @@ from common.errors import SLMError
 
 Schema = dict[str, Any]  # a JSON schema
 JSON, BYTES, FORM = "application/json", "application/octet-stream", "multipart/form-data"
-EVENTS, HTML = "text/event-stream", "text/html"
+EVENTS, LINES, HTML = "text/event-stream", "application/x-ndjson", "text/html"
 
 
 class Tag(StrEnum):
@@ -26,6 +26,8 @@ class Tag(StrEnum):
     MODEL = "Model"
     ADAPTERS = "Adapters"
     OPENAI = "OpenAI"
+    OLLAMA = "Ollama"
+    ANTHROPIC = "Anthropic"
     BATCHES = "Batches"
     OPERATE = "Operate"
     PAGES = "Pages"

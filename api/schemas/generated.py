@@ -81,6 +81,7 @@ class PromptMessage(ResponseModel):
 
     role: str
     content: str
+    name: NotRequired[str]
 
 
 PromptAsSent = str | list[PromptMessage] | list[int]

@@ -62,23 +62,35 @@ class JsonSchema(Strict):
         return schema_grammar(self.definition)
 
 
-class ResponseFormat(Strict):
-    """`response_format`."""
+def _response_format_rule() -> dict[str, Any]:
+    """Return the JSON Schema rules of `ResponseFormat`: which of its fields each type has."""
+    is_object = {"properties": {"type": {"const": "json_object"}}}
+    no_schema = {"properties": {"schema": NULL}}
+    return {"allOf": [only_if_json_schema("json_schema"), {"if": is_object, "else": no_schema}]}
 
-    model_config = ConfigDict(json_schema_extra=only_if_json_schema("json_schema"))
+
+class ResponseFormat(Strict):
+    """`response_format`. A `json_object` may have llama.cpp's `schema`."""
+
+    model_config = ConfigDict(json_schema_extra=_response_format_rule())
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    definition: Schema | None = Field(None, alias="schema")
 
     @model_validator(mode="after")
     def _has_schema_if_required(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError('must have json_schema if, and only if, its type is "json_schema"')
+        if self.definition is not None and self.type != "json_object":
+            raise ValueError('can only have schema if its type is "json_object"')
         return self
 
     @property
     def grammar(self) -> Grammar | None:
         """The grammar for the worker; None if any answer is allowed."""
+        if self.definition is not None:
+            return schema_grammar(self.definition)
         if self.json_schema is not None:
             return self.json_schema.grammar
         return Grammar(GrammarKind.JSON_OBJECT) if self.type == "json_object" else None

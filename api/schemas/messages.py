@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from api.schemas.ignored import IGNORED
 from api.schemas.strict import Strict
-from common.jobs.prompts import Conversation
+from common.jobs.prompts import Conversation, Ending
 
 MAX_MESSAGES = 4096
 
@@ -49,11 +50,20 @@ Content = Annotated[
 
 
 class Message(Strict):
-    """One message. Fields may be null, because clients send earlier responses back unchanged."""
+    """One message. Fields may be null, because clients send earlier responses back unchanged.
+
+    The last fields are those of an answer, of this server or of another, that is sent back.
+    """
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
     content: Content = Field(description="a string or a list of text parts")
+    name: str | None = Field(
+        None, min_length=1, max_length=64, description="the speaker's name, for templates that show it"
+    )
+    id: Annotated[str | None, IGNORED] = None
+    annotations: Annotated[list[Any] | None, IGNORED] = None
+    reasoning_content: Annotated[str | None, IGNORED] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +75,11 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def conversation(messages: Sequence[Message]) -> Conversation:
+def conversation(messages: Sequence[Message], ending: Ending = Ending.NEW_TURN) -> Conversation:
     """Return the prompt with these messages."""
-    return Conversation(tuple({"role": _ROLES.get(one.role, one.role), "content": one.content} for one in messages))
+    return Conversation(tuple(map(_as_prompt, messages)), ending=ending)
+
+
+def _as_prompt(message: Message) -> dict[str, str]:
+    name = {} if message.name is None else {"name": message.name}
+    return {"role": _ROLES.get(message.role, message.role), "content": message.content} | name

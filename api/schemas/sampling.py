@@ -75,6 +75,6 @@ class SamplingFields(Strict):
         """Return the parameters of one answer; `more` are values that the body has under other names or must change."""
         shared = {name: getattr(self, name) for name in SamplingFields.model_fields}
         shared["logit_bias"] = {int(token): bias for token, bias in self.logit_bias.items()}
-        shared["stop"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        shared["stop"] = tuple(filter(None, [self.stop] if isinstance(self.stop, str) else self.stop))
         shared["stop_token_ids"] = tuple(self.stop_token_ids)
         return SamplingParams(**(shared | more))

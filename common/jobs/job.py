@@ -100,6 +100,7 @@ class GenerateResult:
     """The result of a generation. Counts are tokens; `first_token_ms` counts from the claim of the last attempt.
 
     `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None if they were not requested.
+    `stop_string` is the one that ended the answer; `cached_tokens` of the prompt's tokens did not have to be computed.
     """
 
     response: str
@@ -110,13 +111,13 @@ class GenerateResult:
     completion_tokens: int
     first_token_ms: float | None
     logprobs: list[Any] | None = None
+    stop_string: str | None = None
+    cached_tokens: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; `from_dict` reads it back."""
-        wire = asdict(self)
-        if self.logprobs is None:
-            del wire["logprobs"]
-        return wire
+        """Return the JSON form; `from_dict` reads it back. The last fields are included only if they are set."""
+        unset = [name for name in ("logprobs", "stop_string") if getattr(self, name) is None]
+        return {name: value for name, value in asdict(self).items() if name not in unset}
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-Message = dict[str, str]  # role, content
+Message = dict[str, str]  # role, content; perhaps name
+
+
+class Ending(StrEnum):
+    """How a rendered conversation ends."""
+
+    NEW_TURN = "new_turn"  # with the header of the assistant's next message
+    CONTINUE = "continue"  # within the last message, which the answer continues
+    CLOSED = "closed"  # after the last message, without a header
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages that the model's chat template combines; the assistant speaks next."""
+    """Messages that the model's chat template combines."""
 
     messages: tuple[Message, ...]
+    ending: Ending = Ending.NEW_TURN
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +44,10 @@ Prompt = str | Conversation | RawText | TokenIds  # a plain string is an instruc
 
 
 def to_wire(prompt: Prompt) -> dict[str, Any]:
-    """Return the JSON form, with one key named after the prompt's form; `from_wire` reads it back."""
+    """Return the JSON form, whose first key is named after the prompt's form; `from_wire` reads it back."""
     match prompt:
-        case Conversation(messages):
-            return {"messages": list(messages)}
+        case Conversation(messages, ending=ending):
+            return {"messages": list(messages)} | ({} if ending is Ending.NEW_TURN else {"ending": ending.value})
         case RawText(text):
             return {"raw_text": text}
         case TokenIds(ids):
@@ -49,7 +59,7 @@ def to_wire(prompt: Prompt) -> dict[str, Any]:
 def from_wire(wire: Mapping[str, Any]) -> Prompt:
     """Read the prompt from a larger JSON object. Raises `KeyError` if it has none."""
     if "messages" in wire:
-        return Conversation(tuple(wire["messages"]))
+        return Conversation(tuple(wire["messages"]), ending=Ending(wire.get("ending", Ending.NEW_TURN)))
     if "raw_text" in wire:
         return RawText(wire["raw_text"])
     if "token_ids" in wire:
@@ -77,5 +87,5 @@ def length(prompt: Prompt) -> int:
 
 def as_sent(prompt: Prompt) -> str | list[Message] | list[int]:
     """Return the value that the client sent."""
-    (value,) = to_wire(prompt).values()
+    value, *_ = to_wire(prompt).values()
     return value  # type: ignore[no-any-return]

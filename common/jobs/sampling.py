@@ -19,6 +19,7 @@ class GrammarKind(StrEnum):
     JSON_SCHEMA = "json_schema"  # the source is the schema's JSON text
     REGEX = "regex"  # the source is the expression that the whole answer matches
     CHOICE = "choice"  # the source is a JSON list of the allowed answers
+    GBNF = "gbnf"  # the source is a grammar in llama.cpp's form
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Grammar:
     @property
     def field(self) -> str:
         """The field of a request that sets this grammar."""
-        is_regex_or_choice = self.kind in (GrammarKind.REGEX, GrammarKind.CHOICE)
-        return self.kind.value if is_regex_or_choice else "response_format"
+        own = {GrammarKind.REGEX: "regex", GrammarKind.CHOICE: "choice", GrammarKind.GBNF: "grammar"}
+        return own.get(self.kind, "response_format")
 
     def to_dict(self) -> dict[str, str]:
         """Return the JSON form; `from_dict` reads it back."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError
 
-Message = dict[str, Any]  # role; content: a text, or a list of parts {"type": "text", "text": ...}
+Message = dict[str, Any]  # role; perhaps name; content: a text, or a list of parts {"type": "text", "text": ...}
 ContentForm = Literal["text", "parts"]
 Render = Callable[[list[Message]], str]
 
@@ -24,14 +24,17 @@ _PROBES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A template as plain data: its Jinja text and the variables it may use, such as `bos_token`."""
+    """A template as plain data: its Jinja text and the variables it may use, such as `bos_token`.
+
+    The variables can also set how the conversation ends: `add_generation_prompt`, `continue_final_message`.
+    """
 
     source: str
-    variables: Mapping[str, str]
+    variables: Mapping[str, Any]
 
 
 def render_chat(template: ChatTemplate, messages: list[Message]) -> str:
-    """Return the conversation as text, followed by the header of the assistant's next turn.
+    """Return the conversation as text, by default followed by the header of the assistant's next turn.
 
     Raises:
         TemplateError: the template rejects the messages or fails; the text says why.
@@ -41,7 +44,9 @@ def render_chat(template: ChatTemplate, messages: list[Message]) -> str:
     render: Any = render_jinja_template  # its annotation says that it returns a text
     try:
         (text,), _ = render(
-            conversations=[messages], chat_template=template.source, add_generation_prompt=True, **template.variables
+            conversations=[messages],
+            chat_template=template.source,
+            **({"add_generation_prompt": True} | dict(template.variables)),
         )
     except (TemplateError, MemoryError):
         raise
@@ -74,7 +79,7 @@ def in_forms(messages: list[Message], forms: Mapping[str, ContentForm | None]) -
     left_out = [one["role"] for one in messages if one["role"] in forms and forms[one["role"]] is None]
     if left_out:
         raise TemplateError(f"it does not support the role {left_out[0]!r}")
-    return [_message(one["role"], one["content"], forms.get(one["role"])) for one in messages]
+    return [one | _message(one["role"], one["content"], forms.get(one["role"])) for one in messages]
 
 
 def _content_form(render: Render, role: str) -> ContentForm | None:

@@ -11,6 +11,8 @@ from models.text.chat_template import Message, literals
 
 _PRIVATE = range(0xE000, 0x110000)  # starts with the private use characters, which have no meaning
 
+_TYPED = ("content", "name")  # the parts of a message that a user writes
+
 
 class Segment(NamedTuple):
     """A part of a rendered conversation: one control token written by the template, or text."""
@@ -48,8 +50,10 @@ class ControlTokens:
 
     def mark(self, messages: list[Message]) -> MarkedMessages:
         """Mark the names in the messages' texts. A template that splits a text may leave marks without a name."""
-        mark = _unused_character(text for message in messages for text in _texts(message["content"]))
-        return MarkedMessages([one | {"content": self._marked(one["content"], mark)} for one in messages], mark)
+        typed = [{part: one[part] for part in _TYPED if part in one} for one in messages]
+        mark = _unused_character(text for parts in typed for part in parts.values() for text in _texts(part))
+        marked = [{part: self._marked(text, mark) for part, text in parts.items()} for parts in typed]
+        return MarkedMessages([one | parts for one, parts in zip(messages, marked, strict=True)], mark)
 
     def split(self, rendered: str, mark: str) -> list[Segment]:
         """Split a rendered conversation. Marked names are text; the segments together are the text without marks."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from models.text.chat_template import ChatTemplate, Message, content_forms, in_forms, render_chat
@@ -11,6 +12,8 @@ from models.text.prompt_template import INSTRUCTION_TEMPLATE
 from models.text.text_encoder import Encode, TextEncoder
 
 RenderChat = Callable[[ChatTemplate, list[Message]], str]
+
+NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
 class ConversationEncoder:
@@ -53,14 +56,22 @@ class ConversationEncoder:
         segments = self.segments(messages)
         return text_of(segments), self.ids(segments)
 
-    def segments(self, messages: list[Message], render: RenderChat | None = None) -> list[Segment]:
+    def segments(
+        self,
+        messages: list[Message],
+        render: RenderChat | None = None,
+        variables: Mapping[str, Any] = NOTHING_MORE,
+    ) -> list[Segment]:
         """Return the conversation's text as segments for `ids`. `render` replaces the renderer for this call.
+
+        `variables` are more variables for the template.
 
         Raises:
             TemplateError: the template omits or rejects a message, or fails.
         """
         marked = self.texts.mark(in_forms(messages, self._forms))
-        return self.texts.split((render or self._render)(self._template, marked.messages), marked.mark)
+        template = ChatTemplate(self._template.source, dict(self._template.variables) | dict(variables))
+        return self.texts.split((render or self._render)(template, marked.messages), marked.mark)
 
     def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
         """Return the ids of a conversation; `encode` is as in `TextEncoder`.

@@ -32,10 +32,10 @@ def _installed() -> None:
     node_packages.install(FOLDER)
 
 
-def node(site: Site, program: str) -> list[object]:
+def node(site: Site, program: str, preamble: str = PREAMBLE) -> list[object]:
     """What the program's `out` was given, one JSON value after the other."""
     done = subprocess.run(
-        ["node", "-e", f"{PREAMBLE}\n(async () => {{ {program} }})()"],
+        ["node", "-e", f"{preamble}\n(async () => {{ {program} }})()"],
         cwd=FOLDER,
         env=os.environ | site.variables,
         capture_output=True,

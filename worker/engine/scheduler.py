@@ -187,6 +187,7 @@ class Scheduler:
             if new_copies is None:
                 break
             copies += new_copies
+            sequence.note_cached()
             self.waiting.remove(sequence)
             sequence.status = SequenceStatus.RUNNING
             self.running.append(sequence)

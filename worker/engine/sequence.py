@@ -83,6 +83,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
     prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that is in the prefix tree
     num_computed_tokens: int = field(default=0, init=False)  # tokens with keys and values in the blocks
+    num_cached_tokens: int | None = field(default=None, init=False)  # of the prompt, when it was first admitted
     num_pending: int = field(default=0, init=False)  # tokens after `output_ids` that are sampled, but not known yet
     source: int = field(default=0, init=False)  # index of the newest pending token in its step's samples
     is_ending: bool = field(default=False, init=False)  # the newest pending token is the last one that fits
@@ -96,6 +97,11 @@ class Sequence:
     def num_prompt_tokens(self) -> int:
         """Length of the prompt."""
         return len(self.prompt_ids)
+
+    def note_cached(self) -> None:
+        """Remember how much of the prompt was shared instead of computed; only the first call counts."""
+        if self.num_cached_tokens is None:
+            self.num_cached_tokens = min(self.num_computed_tokens, self.num_prompt_tokens)
 
     @property
     def num_output_tokens(self) -> int:
@@ -198,6 +204,8 @@ class SequenceOutput:
     finish_reason: FinishReason | None = None
     error: SLMError | None = None
     logprobs: tuple[TokenLogprobs, ...] | None = None
+    stop_string: str | None = None  # which ended the answer
+    num_cached_tokens: int = 0  # tokens of the prompt that did not have to be computed
 
 
 def _unknown(token_ids: Collection[int], vocab_size: int) -> int | None:

@@ -135,4 +135,6 @@ def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline:
         completion_tokens=output.num_output_tokens,
         first_token_ms=job.ms_since_claim(timeline.first_token_at),
         logprobs=job.events.logprobs,
+        stop_string=output.stop_string,
+        cached_tokens=output.num_cached_tokens,
     )

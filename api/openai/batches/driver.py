@@ -19,16 +19,16 @@ from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
 from api.fingerprints import Fingerprints
+from api.jobs.choices import GeneratedChoice
 from api.openai import errors
 from api.openai.batches.request import ENDPOINTS, BatchLine, check_lines, read_line, read_request
-from api.openai.choices import GeneratedChoice
 from api.openai.endpoint import Json, ResponseHeader
 from api.openai.sampling_body import SamplingBody
 from api.schemas.openai.batches import LineError
 from api.service import JobService, NewJob
 from common.adapters.names import split_version
 from common.adapters.registry import AdapterRegistry
-from common.errors import InternalError, JobNotFound, ModelNotFound, NotFound, SLMError
+from common.errors import InternalError, InvalidRequest, JobNotFound, ModelNotFound, NotFound, SLMError
 from common.jobs.job import JobKind, JobRecord
 from common.jobs.store import JobOptions
 from common.owners.batches import Batch, BatchStatus, BatchStore
@@ -160,7 +160,7 @@ class BatchDriver:
         except SLMError as err:
             if err.retryable:
                 return False
-            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names))
+            self._note_error(batch, number, line, _in_names_of(line, err))
         else:
             self._batches.note_jobs(batch.id, number, job_ids)
         return True
@@ -191,7 +191,7 @@ class BatchDriver:
         try:
             answer = self._answer(line, records)
         except SLMError as err:
-            self._note_error(batch, number, line, err.renamed(ENDPOINTS[line.url].names), records[0].id)
+            self._note_error(batch, number, line, _in_names_of(line, err), records[0].id)
         else:
             result = _result(batch, number, line, 200, answer, records[0].id)
             self._batches.note_result(batch.id, number, result, is_error=False)
@@ -250,6 +250,14 @@ class BatchDriver:
 
 def _owner_of(batch: Batch) -> Caller:
     return Caller(batch.owner, is_admin=False)
+
+
+def _in_names_of(line: BatchLine, err: SLMError) -> SLMError:
+    """Return the error with the names that the line's request has for the fields."""
+    try:
+        return err.renamed(ENDPOINTS[line.url].names_of(read_request(line)))
+    except InvalidRequest as refused:
+        return refused
 
 
 def _options(batch: Batch, number: int, index: int, body: SamplingBody) -> JobOptions:

@@ -16,6 +16,7 @@ from api.schemas.json_object import json_object
 from api.schemas.openai.batches import LineError
 from api.schemas.parsing import OPENAI, parse
 from api.schemas.strict import Strict
+from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
 
 MAX_LINES = 50_000
@@ -73,7 +74,7 @@ def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> CheckedLines
         except InvalidRequest as err:
             found.errors.append(_error(number, err.code, err.message, err.param))
         else:
-            found.models.add(str(line.body.get("model")))
+            found.models.add(str(line.body.get("model") or DEFAULT_ALIAS))
         if len(found.errors) == MAX_ERRORS:
             break
     if found.total == 0:

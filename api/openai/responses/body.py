@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from api.openai.sampling_body import OpenAIBody
 from api.schemas.grammar import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
+from api.schemas.ignored import IGNORED
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
@@ -27,8 +28,7 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), at_
 class InputMessage(Message):
     """A message. A message of an earlier response may be sent back unchanged."""
 
-    id: str | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    status: Annotated[Literal["in_progress", "completed", "incomplete"] | None, IGNORED] = None
 
 
 class TextFormat(Strict):
@@ -61,6 +61,7 @@ class TextOptions(Strict):
     """`text`."""
 
     format: TextFormat = TextFormat(type="text")
+    verbosity: Annotated[str | None, IGNORED] = None
 
 
 class ResponseBody(OpenAIBody, RequestOptions):
@@ -82,6 +83,9 @@ class ResponseBody(OpenAIBody, RequestOptions):
     )
     metadata: Annotated[Metadata, Meaning("Stored with the response and returned with it.")] = Field(
         default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
+    )
+    user: Annotated[str | None, Meaning("For the client's own use; returned with the response.")] = Field(
+        None, description="a string"
     )
     background: Annotated[
         bool, Meaning("Whether to respond immediately, while the response is generated in the background.")

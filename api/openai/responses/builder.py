@@ -193,7 +193,7 @@ def _part(text: str) -> OutputText:
 def _usage(result: GenerateResult) -> ResponseUsage:
     return ResponseUsage(
         input_tokens=result.prompt_tokens,
-        input_tokens_details=InputDetails(cached_tokens=0, cache_write_tokens=0),
+        input_tokens_details=InputDetails(cached_tokens=result.cached_tokens, cache_write_tokens=0),
         output_tokens=result.completion_tokens,
         output_tokens_details=OutputDetails(reasoning_tokens=0),
         total_tokens=result.prompt_tokens + result.completion_tokens,

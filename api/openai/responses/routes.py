@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
-from api.http.disconnect import watch_client
-from api.http.request_body import json_text
-from api.jobs.request import check_connected, job_options
-from api.jobs.sse import FIRST_EVENT_WAIT_S, stream_response
-from api.openai.answering import keyed
-from api.openai.generations import Generations
+from api.jobs.request import job_options, keyed, read_body
+from api.jobs.running import completed, opened
+from api.jobs.sse import stream_response
 from api.openai.responses.body import ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
 from api.openai.responses.stream import frames
-from api.schemas.json_object import json_object
 from api.schemas.openai.responses import ResponseObject
-from api.schemas.parsing import OPENAI, parse
 from api.schemas.query import natural
 from api.service import NewJob
-from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
+from common.errors import InvalidRequest, JobNotFound, NotFound
 from common.jobs.job import JobKind, JobRecord
 
 NAMES = {"prompt": "input", "messages": "input", "response_format": "text.format"}  # see `Endpoint.names`
@@ -35,7 +28,7 @@ set_access(responses, Access.USER)
 @responses.post("")
 def create() -> Response:
     """Create a response: wait for it, stream it, or run it in the background."""
-    body = parse(ResponseBody, json_object(json_text()), OPENAI)
+    body = read_body(ResponseBody)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, body.model, is_async=body.background), body)
     new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)
@@ -80,31 +73,12 @@ def _leave_alone(new: NewJob) -> Response:
 
 
 def _stay(body: ResponseBody, new: NewJob) -> Response:
-    if body.stream:
-        open_stream()
-    check_connected(new)
-    generations = Generations(services().jobs, caller(), [new])
-    first = generations.first
-    note_job(first.id, first.model, is_repeat=first.is_repeat)
-    with ExitStack() as at_error:
-        at_error.push(generations)
-        try:
-            if not body.stream:
-                return _wait(generations)
-            generations.raise_early_error(FIRST_EVENT_WAIT_S)
-        except SLMError as err:
-            raise err.renamed(NAMES) from err
-        record = services().jobs.get(generations.first.id, caller())
-        at_error.pop_all()
+    if not body.stream:
+        record, _ = completed([new], NAMES)
+        return jsonify(_object(services().jobs.get(record.id, caller())))
+    record, generations = opened([new], NAMES)
     updates = generations.first.event_stream(pulse_s=services().settings.heartbeat_s)
     return stream_response(frames(_builder(record), updates), generations.close)
-
-
-def _wait(generations: Generations) -> Response:
-    with ExitStack() as at_end:
-        at_end.callback(watch_client(request.environ, generations.abandon))
-        generations.wait()
-    return jsonify(_object(services().jobs.get(generations.first.id, caller())))
 
 
 def _find(response_id: str) -> JobRecord:

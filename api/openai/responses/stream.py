@@ -8,11 +8,10 @@ from typing import cast
 
 from redis.exceptions import RedisError
 
-from api.jobs.sse import HEARTBEAT
+from api.jobs.generations import Update
+from api.jobs.sse import HEARTBEAT, event_comment, position_comment
 from api.openai import errors
-from api.openai.generations import Update
 from api.openai.responses.builder import ResponseBuilder
-from api.openai.stream import event_comment, position_comment
 from api.schemas.errors import OpenAIErrorBody
 from api.schemas.openai.responses import FailureEvent, ResponseStreamEvent
 from common.errors import SLMError

@@ -13,6 +13,18 @@ from api.schemas.response_model import Count, ResponseModel, UnixTime
 FinishReason = Literal["stop", "length"]
 
 
+class PromptDetails(ResponseModel):
+    """Details about the prompt's tokens."""
+
+    cached_tokens: Annotated[int, Field(ge=0, description="tokens that an earlier request's prompt already had")]
+
+
+class ChatUsage(TokenCounts):
+    """The numbers of tokens of prompts and answers."""
+
+    prompt_tokens_details: PromptDetails
+
+
 class ChatScored(ResponseModel):
     """A token and the natural logarithm of its probability, before all sampling settings."""
 
@@ -59,7 +71,7 @@ class ChatCompletion(ResponseModel):
     created: UnixTime
     model: str
     choices: list[ChatChoice]
-    usage: TokenCounts
+    usage: ChatUsage
     system_fingerprint: Annotated[str, Field(description="changes if the model, its files or the device change")]
 
 
@@ -89,7 +101,7 @@ class ChatChunk(ResponseModel):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: NotRequired[
-        Annotated[TokenCounts | None, Field(description="with `include_usage`: null except in the last chunk")]
+        Annotated[ChatUsage | None, Field(description="with `include_usage`: null except in the last chunk")]
     ]
 
 

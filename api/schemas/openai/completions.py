@@ -7,8 +7,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, RootModel
 
 from api.schemas.errors import OpenAIError
-from api.schemas.generated import TokenCounts
-from api.schemas.openai.chat import FinishReason
+from api.schemas.openai.chat import ChatUsage, FinishReason
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 
@@ -39,9 +38,7 @@ class Completion(ResponseModel):
     model: str
     choices: list[CompletionChoice]
     usage: NotRequired[
-        Annotated[
-            TokenCounts | None, Field(description="missing in the chunks of a stream, except with `include_usage`")
-        ]
+        Annotated[ChatUsage | None, Field(description="missing in the chunks of a stream, except with `include_usage`")]
     ]
     system_fingerprint: str
 

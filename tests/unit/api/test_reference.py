@@ -21,10 +21,22 @@ from werkzeug.routing import Rule
 from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
+from api.schemas.anthropic.responses import AnthropicAnswer, AnthropicError, AnthropicFrame, TokenCount
 from api.schemas.errors import Error, OpenAIError
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quarantine, Webhook
+from api.schemas.ollama.responses import (
+    OllamaChat,
+    OllamaChatLine,
+    OllamaError,
+    OllamaGenerated,
+    OllamaGeneratedLine,
+    OllamaLoadedList,
+    OllamaShown,
+    OllamaTags,
+    OllamaVersion,
+)
 from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
@@ -41,7 +53,7 @@ from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai import test_input, test_responses
 
 GOLDEN = ROOT / "tests" / "golden"
-NOT_DESCRIBED = {"static", "worker_files"}  # parts of the pages; for the server's own workers
+NOT_DESCRIBED = {"static", "worker_files", "ollama.embed"}  # pages; for the server's own workers; only refuses
 
 Json = dict[str, Any]
 
@@ -144,7 +156,7 @@ WRONG: dict[str, tuple[Json, dict[str, list[Any]]]] = {
 def is_beyond_json_schema(field: str, value: Any) -> bool:
     """Whether JSON Schema cannot express what is wrong with the value.
 
-    Lone surrogates, the depth and the length of nested values, a bound that another field sets; and a line
+    Lone surrogates, the depth and the length of nested values, a rule about another field; and a line
     end after a number, which Python's `$` ignores.
     """
     text = json.dumps(value)
@@ -153,6 +165,7 @@ def is_beyond_json_schema(field: str, value: Any) -> bool:
         or len(text) > 65_536
         or text.count("{") > 100
         or (field == "min_new_tokens" and value == 101)
+        or (field == "continue_final_message" and value is True)
         or (field == "seed" and isinstance(value, float))
         or (field == "logit_bias" and value == {"1\n": 1})
     )
@@ -304,6 +317,14 @@ ANSWERS: dict[str, type] = {
     "unload": ModelChanged,
     "usage": Account,
     "webhook": Webhook,
+    "anthropic/message": AnthropicAnswer,
+    "anthropic/count_tokens": TokenCount,
+    "ollama/chat": OllamaChat,
+    "ollama/generate": OllamaGenerated,
+    "ollama/ps": OllamaLoadedList,
+    "ollama/show": OllamaShown,
+    "ollama/tags": OllamaTags,
+    "ollama/version": OllamaVersion,
     "openai/batch": BatchObject,
     "openai/batch_completed": BatchObject,
     "openai/batch_failed": BatchObject,
@@ -321,9 +342,13 @@ ANSWERS: dict[str, type] = {
     "openai/response": ResponseObject,
     "openai/response_queued": ResponseObject,
 }
+# by folder:
+ERRORS: dict[str, type] = {"": Error, "openai": OpenAIError, "ollama": OllamaError, "anthropic": AnthropicError}
+LINES: dict[str, type] = {"ollama/chat": OllamaChatLine, "ollama/generate": OllamaGeneratedLine}
 LINES_OF_FILES = {"openai/batch_output", "openai/batch_errors"}
 STREAMS: dict[str, type] = {
     "stream": Frame,
+    "anthropic/message": AnthropicFrame,
     "openai/chat": ChatFrame,
     "openai/chat_logprobs": ChatCompletion,
     "openai/completion_logprobs": Completion,
@@ -342,14 +367,20 @@ def read(name: str) -> str:
 
 
 def model_of_answer(name: str) -> type:
-    if name.startswith("error_"):
-        return Error
-    return OpenAIError if name.startswith("openai/error_") else ANSWERS[name]
+    folder, _, file = name.rpartition("/")
+    return ERRORS[folder] if file.startswith("error_") else ANSWERS[name]
 
 
 @pytest.mark.parametrize("name", golden("json"))
 def test_an_answer_has_the_fields_that_are_described_and_no_others(name: str) -> None:
     TypeAdapter(model_of_answer(name)).validate_json(read(f"{name}.json"))
+
+
+@pytest.mark.parametrize("name", golden("ndjson"))
+def test_a_line_has_the_fields_that_are_described_and_no_others(name: str) -> None:
+    model = TypeAdapter(LINES[name])
+    for line in read(f"{name}.ndjson").splitlines():
+        model.validate_json(line)
 
 
 @pytest.mark.parametrize("name", golden("sse"))

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from common.errors import InvalidRequest
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
@@ -99,7 +100,7 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
     """
     if len(grammar.source) > MAX_GRAMMAR_CHARS:
         raise InvalidRequest(f"{grammar.field} must have at most {MAX_GRAMMAR_CHARS} characters", param=grammar.field)
-    matcher = LLMatcher(tokenizer, f"{_OPTIONS}\nstart: {_lark(grammar)}", log_level=0, limits=_LIMITS)
+    matcher = LLMatcher(tokenizer, f"{_OPTIONS}\n{_lark(grammar)}", log_level=0, limits=_LIMITS)
     matcher.compute_bitmask()  # the first mask takes longest, and shows whether any answer is possible
     if matcher.is_error():
         reason = _reason(matcher.get_error())
@@ -108,22 +109,32 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
 
 
 def _lark(grammar: Grammar) -> str:
-    """Return the grammar in the library's own language."""
+    """Return the grammar in the library's own language, without the line of its options."""
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
-            return _json_lark({"type": "object"})
+            return f"start: {_json_lark({'type': 'object'})}"
         case GrammarKind.JSON_SCHEMA:
-            return _json_lark(json.loads(grammar.source))
+            return f"start: {_json_lark(json.loads(grammar.source))}"
         case GrammarKind.REGEX:
-            return _regex_lark(grammar.source)
+            return f"start: {_regex_lark(grammar.source)}"
         case GrammarKind.CHOICE:
-            return _regex_lark("|".join(map(re.escape, json.loads(grammar.source))))
+            return f"start: {_regex_lark('|'.join(map(re.escape, json.loads(grammar.source))))}"
+        case GrammarKind.GBNF:
+            return _gbnf_lark(grammar.source)
 
 
 def _regex_lark(expression: str) -> str:
     if (len(expression) - len(expression.rstrip("\\"))) % 2:  # the library ignores it
         raise InvalidRequest("regex cannot be used: it ends with a backslash that escapes nothing", param="regex")
     return f"/{regex_to_lark(expression, use_ascii='d')}/"
+
+
+def _gbnf_lark(source: str) -> str:
+    """Convert the grammar; the converter's first line only sets options."""
+    try:
+        return str(gbnf_to_lark(source)).partition("\n")[2]
+    except Exception as err:  # the converter raises nothing more special
+        raise InvalidRequest(f"grammar cannot be used: {_reason(str(err))}", param="grammar") from err
 
 
 def _json_lark(schema: dict[str, object]) -> str:

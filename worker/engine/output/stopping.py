@@ -51,6 +51,7 @@ class StopStringMatcher:
 
     def __init__(self, stop_strings: tuple[str, ...]) -> None:
         self._automata = [_Automaton(stop) for stop in stop_strings if stop]
+        self.found: str | None = None  # the stop string that was completed
 
     @property
     def num_held(self) -> int:
@@ -67,9 +68,10 @@ class StopStringMatcher:
         if not self._automata:
             return None
         for index, char in enumerate(text):
-            completed = [len(automaton.stop) for automaton in self._automata if automaton.advance(char)]
+            completed = [automaton.stop for automaton in self._automata if automaton.advance(char)]
             if completed:
-                return index + 1 - max(completed)
+                self.found = max(completed, key=len)
+                return index + 1 - len(self.found)
         return None
 
 

@@ -105,6 +105,8 @@ class OutputStream:
             finish_reason=finish_reason,
             error=error,
             logprobs=None if self.sequence.params.logprobs is None else logprobs,
+            stop_string=self._matcher.found,
+            num_cached_tokens=self.sequence.num_cached_tokens or 0,
         )
 
     def _read(self, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
-from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
+from common.jobs.prompts import Conversation, Ending, Prompt, RawText, TokenIds
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message, render_chat
 from models.text.conversation import ConversationEncoder, text_of
@@ -25,6 +25,11 @@ from worker.helper.given_up import IsGivenUp, never
 
 CheckLength = Callable[[int], None]
 
+_ENDINGS: dict[Ending, dict[str, bool]] = {  # as variables of a template
+    Ending.NEW_TURN: {},
+    Ending.CONTINUE: {"add_generation_prompt": False, "continue_final_message": True},
+    Ending.CLOSED: {"add_generation_prompt": False},
+}
 SHORT_TEXT = 16_384  # characters; encoded within 10 ms
 
 
@@ -106,10 +111,11 @@ class PromptRenderer:
             case TokenIds(ids):
                 check_length(len(ids))
                 return RenderedPrompt(self._decode(ids), list(ids))
-            case Conversation(messages):
-                return self._conversation(list(messages), is_given_up, check_length)
+            case Conversation():
+                return self._conversation(prompt, is_given_up, check_length)
             case instruction:
-                return self._conversation([{"role": "user", "content": instruction}], is_given_up, check_length)
+                one = Conversation(({"role": "user", "content": instruction},))
+                return self._conversation(one, is_given_up, check_length)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
@@ -145,11 +151,11 @@ class PromptRenderer:
             )
         return _decoded(self._tokenizer, list(ids))
 
-    def _conversation(
-        self, messages: list[Message], is_given_up: IsGivenUp, check_length: CheckLength
-    ) -> RenderedPrompt:
+    def _conversation(self, prompt: Conversation, is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
         try:
-            segments = self._conversations.segments(messages, partial(self._render_within, is_given_up))
+            segments = self._conversations.segments(
+                list(prompt.messages), partial(self._render_within, is_given_up), _ENDINGS[prompt.ending]
+            )
             text = text_of(segments)
             check_length(self.parts.length.min_tokens(text))
             return RenderedPrompt(text, self._conversations.ids(segments, self._helper_encoding(text, is_given_up)))

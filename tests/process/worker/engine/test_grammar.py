@@ -48,6 +48,10 @@ def regex(source: str) -> Grammar:
     return Grammar(GrammarKind.REGEX, source)
 
 
+def gbnf(source: str) -> Grammar:
+    return Grammar(GrammarKind.GBNF, source)
+
+
 def choice(*answers: str) -> Grammar:
     return Grammar(GrammarKind.CHOICE, json.dumps(answers))
 
@@ -173,6 +177,19 @@ def test_every_end_token_can_end_an_answer_and_none_counts_as_text() -> None:
     assert allowed(read(constraint, "a")) == {*b"abcdefghijklmnopqrstuvwxyz", EOS}
 
 
+ARITHMETIC = r"""
+root  ::= (expr "=" term "\n")+
+expr  ::= term ([-+*/] term)*
+term  ::= num | "(" expr ")"
+num   ::= [0-9]+   # digits
+"""
+
+
+def test_a_grammar_of_llama_cpp_is_followed() -> None:
+    assert takes(compiled(gbnf(ARITHMETIC)), "1+(2*3)=7\n")
+    assert ord("x") not in allowed(read(compiled(gbnf(ARITHMETIC)), "(1"))
+
+
 def test_special_tokens_are_not_text() -> None:
     assert allowed(compiled(regex("(.|\n)+"))) & ByteTokenizer.special_token_ids == set()
 
@@ -194,6 +211,11 @@ def test_a_client_cannot_set_the_librarys_options() -> None:
         (regex(r"(a)\1"), "regex", "backreferences are not supported"),
         (regex("a" * (MAX_GRAMMAR_CHARS + 1)), "regex", "at most 65536 characters"),
         (NOTHING, "regex", "no answer fits it"),
+        (gbnf("root = x"), "grammar", "Expected ::="),
+        (gbnf('start ::= "a"'), "grammar", "No 'root' rule found"),
+        (gbnf("root ::= missing"), "grammar", "Rule 'missing' not found"),
+        (gbnf("root ::= " + "(" * 2000), "grammar", "cannot be used"),
+        (gbnf("root ::= root"), "grammar", "no answer fits it"),
         (schema({"type": "strng"}), "response_format", "Invalid type: strng"),
         (schema({"type": "array", "uniqueItems": True}), "response_format", r'Unimplemented keys: \["uniqueItems"\]'),
         (

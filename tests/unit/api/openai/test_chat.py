@@ -8,13 +8,13 @@ import pytest
 from redis import Redis
 
 from common.errors import Cancelled, InvalidRequest, PromptTooLong, WorkerLost
-from common.jobs.prompts import Conversation
+from common.jobs.prompts import Conversation, Ending
 from common.jobs.sampling import Grammar, GrammarKind
 from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
-from tests.unit.api.openai.conftest import Seen, blocks_of, chat, data_of, frames_of
+from tests.unit.api.openai.conftest import MESSAGES, Seen, blocks_of, chat, data_of, frames_of
 
 
 def test_the_answer_is_the_model_s_text_unchanged(start_api: StartApi) -> None:
@@ -271,3 +271,32 @@ def test_a_request_that_is_sent_again_under_its_key_gets_the_same_choices(start_
 def test_the_service_s_own_fields_are_accepted_too(api: Api) -> None:
     job_id = chat(api, priority="bulk", ttl=60, timeout=60).headers["X-Job-Id"]
     assert api.redis.hget(f"slm:job:{job_id}", "bulk") == "1"
+
+
+@pytest.mark.parametrize(
+    ("body", "ending"),
+    [
+        ({}, Ending.NEW_TURN),
+        ({"add_generation_prompt": True}, Ending.NEW_TURN),
+        ({"add_generation_prompt": False}, Ending.CLOSED),
+        ({"continue_final_message": True}, Ending.CONTINUE),
+        ({"continue_final_message": True, "add_generation_prompt": False}, Ending.CONTINUE),
+    ],
+)
+def test_the_answer_can_continue_the_last_message(
+    start_api: StartApi, seen: Seen, body: dict[str, Any], ending: Ending
+) -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": "Sure, "}]
+    assert chat(start_api(seen), messages=messages, **body).status_code == 200
+    prompt = seen.params[0].prompt
+    assert isinstance(prompt, Conversation)
+    assert (prompt.ending, len(prompt.messages)) == (ending, 2)
+
+
+def test_usage_has_the_cached_tokens_of_each_prompt_once(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.end("ok", cached_tokens=5))
+    assert chat(api, n=2).json["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    last = data_of(chat(api, n=2, stream=True, stream_options={"include_usage": True}))[-1]
+    assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    response = api.client.post("/v1/responses", json={"input": "Hi"}).json
+    assert response["usage"]["input_tokens_details"]["cached_tokens"] == 5

@@ -17,33 +17,63 @@ from tests.unit.api.openai.conftest import chat, complete
 
 NO_TEXT: list[Any] = [1, True, {}, 0.5]
 NO_NUMBER: list[Any] = [True, "1", [], {}]
-SHARED: dict[str, list[Any]] = {
-    "model": [*NO_TEXT, ""],
-    "n": [*NO_NUMBER, 0, -1, 129, 1.5],
-    "stream": [1, "true", []],
-    "stream_options": [1, "x", [], True],
-    "temperature": [*NO_NUMBER, -0.1, 2.1],
-    "top_p": [*NO_NUMBER, -0.1, 1.1],
-    "stop": [*NO_TEXT, "", [""], ["a"] * 9],
-    "seed": [*NO_NUMBER, 0.5, 2**63],
-    "presence_penalty": [*NO_NUMBER, -2.1, 2.1],
-    "frequency_penalty": [*NO_NUMBER, -2.1, 2.1],
-    "logit_bias": [1, "x", [], {str(i): 0 for i in range(1025)}],
-    "user": [*NO_TEXT],
-    "top_k": [*NO_NUMBER, -2, 1_000_001, 0.5],
-    "min_p": [*NO_NUMBER, -0.1, 1.1],
-    "repetition_penalty": [*NO_NUMBER, 0, 101],
-    "ignore_eos": [0, "true"],
-    "min_tokens": [*NO_NUMBER, -1, 0.5],
-    "stop_token_ids": [1, "x", [0] * 65],
-    "max_tokens": [*NO_NUMBER, 0, -1, 0.5, 1_048_577],
+IGNORED: dict[str, list[Any]] = {
+    "user": [1, True, {}, []],
+    "safety_identifier": [1, []],
+    "store": [1, "true", []],
+    "metadata": [1, "x", []],
+    "service_tier": [1, []],
+    "prompt_cache_key": [1, []],
+    "prompt_cache_retention": [1, []],
+    "verbosity": [1, []],
+    "reasoning_effort": [1, []],
+    "reasoning": [1, "x", []],
+    "modalities": [1, "text", [], ["audio"], ["text", "audio"], ["text", "text"]],
+    "include": [1, "x", ["message.output_text.logprobs"], [1]],
+    "truncation": [1, "auto"],
+    "best_of": [0, 2, "1", []],
 }
+FORM: dict[str, list[Any]] = {
+    "response_format": [1, "json_object", []],
+    "structured_outputs": [1, "x", []],
+    "guided_json": [1, []],
+    "guided_regex": [1, "", []],
+    "guided_choice": [1, [], [""], [1]],
+    "guided_grammar": [1, "", []],
+    "grammar": [1, "", []],
+    "json_schema": [1, "{}", []],
+}
+SHARED: dict[str, list[Any]] = (
+    IGNORED
+    | FORM
+    | {
+        "model": [*NO_TEXT, ""],
+        "n": [*NO_NUMBER, 0, -1, 129, 1.5],
+        "stream": [1, "true", []],
+        "stream_options": [1, "x", [], True],
+        "temperature": [*NO_NUMBER, -0.1, 2.1],
+        "top_p": [*NO_NUMBER, -0.1, 1.1],
+        "stop": [*NO_TEXT, [1], ["a"] * 9],
+        "seed": [*NO_NUMBER, 0.5, 2**63],
+        "presence_penalty": [*NO_NUMBER, -2.1, 2.1],
+        "frequency_penalty": [*NO_NUMBER, -2.1, 2.1],
+        "logit_bias": [1, "x", [], {str(i): 0 for i in range(1025)}],
+        "top_k": [*NO_NUMBER, -2, 1_000_001, 0.5],
+        "min_p": [*NO_NUMBER, -0.1, 1.1],
+        "repetition_penalty": [*NO_NUMBER, 0, 101],
+        "ignore_eos": [0, "true"],
+        "min_tokens": [*NO_NUMBER, -1, 0.5],
+        "stop_token_ids": [1, "x", [0] * 65],
+        "max_tokens": [*NO_NUMBER, 0, -2, 0.5, 1_048_577],
+    }
+)
 CHAT = SHARED | {
-    "max_completion_tokens": [*NO_NUMBER, 0, 0.5],
+    "max_completion_tokens": [*NO_NUMBER, 0, -2, 0.5],
     "messages": [1, "Hi", {}, []],
     "logprobs": [0, 1, "true"],
+    "continue_final_message": [0, "x", True],
+    "add_generation_prompt": [0, "x", {}],
     "top_logprobs": [*NO_NUMBER, -1, 21, 0.5],
-    "response_format": [1, "json_object", []],
 }
 COMPLETION = SHARED | {
     "prompt": [1, "", [], {}, [""], [[]], ["a", 1], [1, "a"], [True], [-1], [["a"]]],
@@ -59,7 +89,10 @@ NESTED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
-    ({"messages": [{"role": "user", "content": "x", "name": "x"}]}, "messages[0].name"),
+    ({"messages": [{"role": "user", "content": "x", "name": 1}]}, "messages[0].name"),
+    ({"messages": [{"role": "user", "content": "x", "audio": {}}]}, "messages[0].audio"),
+    ({"reasoning": {"effort": 1}}, "reasoning.effort"),
+    ({"reasoning": {"other": "x"}}, "reasoning.other"),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages"),
     ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
     ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"),
@@ -69,9 +102,18 @@ NESTED: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
+    ({"response_format": {"type": "text", "schema": {}}}, "response_format"),
+    ({"structured_outputs": {}}, "structured_outputs"),
+    ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs"),
+    ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
+    ({"guided_json": "x"}, "guided_json"),
+    ({"guided_json": "[]"}, "guided_json"),
+    ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+    ({"response_format": {"type": "json_object"}, "grammar": "x"}, "grammar"),
+    ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
     ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
 ]
-UNSUPPORTED = ["tools", "tool_choice", "functions", "audio", "modalities", "store", "metadata", "best_of", "suffix"]
+UNSUPPORTED = ["tools", "tool_choice", "functions", "audio", "prediction", "suffix"]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.api_in_process import MODEL, REPORT, Api
 from tests.scripted_worker import TIMEOUT_S, Play
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import Seen, frames_of
+from tests.unit.api.openai.test_input import IGNORED
 
 Json = dict[str, Any]
 
@@ -223,7 +224,7 @@ def test_the_id_is_the_job_s(api: Api) -> None:
     assert answer.json["id"] == f"resp_{answer.headers['X-Job-Id']}"
 
 
-WRONG: dict[str, list[Any]] = {
+WRONG: dict[str, list[Any]] = IGNORED | {
     "model": [1, ""],
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
@@ -258,7 +259,7 @@ def test_a_wrong_value_is_refused_by_name(api: Api, field: str, value: Any) -> N
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
-        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"text": {"verbosity": 1}}, "text.verbosity"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"background": True, "on_disconnect": "cancel"}, "on_disconnect"),
     ],

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from models.errors import UnspellableText
 from models.text.chat_template import render_chat
 from models.text.control_tokens import ControlTokens, Segment
-from models.text.conversation import ConversationEncoder
+from models.text.conversation import ConversationEncoder, text_of
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
 from models.text.text_encoder import TextEncoder
 from tests.small_tokenizers import SPECIAL, TOKENIZERS, byte_level, slow, word_level
@@ -170,6 +170,39 @@ def test_a_template_that_takes_a_text_apart_leaves_no_marks() -> None:
     template = "{% for m in messages %}{{ m['content'].split('</s>')[-1] }}{% endfor %}"
 
     assert ConversationEncoder(word_level(), template).encode(user("x</s>hello"))[0] == "hello"
+
+
+def test_a_speaker_s_name_is_rendered_and_its_special_tokens_are_text() -> None:
+    template = "{% for m in messages %}{{ m.get('name', '') }}:{{ m['content'] }}</s>{% endfor %}"
+    encoder = ConversationEncoder(word_level(), template)
+    named = [one | {"name": "</s>"} for one in user("hello")]
+
+    assert encoder.encode(user("hello"))[0] == ":hello</s>"
+    assert [one for one in encoder.segments(named) if one.is_control] == [Segment("</s>", is_control=True)]
+
+
+CHATML = (
+    "{% for m in messages %}<s>{{ m['role'] }}:{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant:{% endif %}"
+)
+NEW_TURN: dict[str, bool] = {}
+CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
+
+
+@pytest.mark.parametrize(
+    ("variables", "end"),
+    [
+        (NEW_TURN, "hello</s><s>assistant:"),
+        ({"add_generation_prompt": False}, "hello</s>"),
+        (CONTINUED, "<s>assistant:hello"),
+    ],
+)
+def test_a_conversation_can_end_within_its_last_message(variables: dict[str, bool], end: str) -> None:
+    messages = [*user("a"), {"role": "assistant", "content": "hello"}]
+
+    segments = ConversationEncoder(word_level(), CHATML).segments(messages, None, variables)
+
+    assert text_of(segments).endswith(end)
 
 
 def test_another_process_can_render() -> None:

@@ -679,3 +679,17 @@ def test_every_token_of_the_model_can_be_named(start_engine: StartEngine) -> Non
     params = SamplingParams(seed=0, logit_bias={0: 1.0, VOCAB_SIZE - 1: -1.0}, stop_token_ids=(0, VOCAB_SIZE - 1))
 
     start_engine().check(Sequence("a", fake_prompt("Hi"), params))
+
+
+# The cache
+
+
+def test_the_last_output_says_how_much_of_the_prompt_was_cached(outputs: Outputs) -> None:
+    engine = fake_engine(outputs, runner=FakeRunner(block_tokens=4))
+    for name, prompt in (("a", "once upon a time"), ("b", "once upon a time"), ("c", "other")):
+        engine.submit(make_sequence(name, prompt))
+        while not outputs.finals(name):
+            engine.step()
+    cached = [outputs.finals(name)[0].num_cached_tokens for name in "abc"]
+    assert cached[0] == cached[2] == 0
+    assert 4 <= cached[1] < outputs.finals("b")[0].num_prompt_tokens

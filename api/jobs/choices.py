@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from api.schemas.generated import TokenCounts
-from api.schemas.openai.chat import FinishReason
+from api.schemas.openai.chat import ChatUsage, FinishReason, PromptDetails
 from common.errors import Cancelled
 from common.jobs import events
 from common.jobs.events import Event
@@ -23,6 +22,8 @@ class GeneratedChoice:
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int  # of the prompt
+    stop_string: str | None  # which ended the answer
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
 
     @classmethod
@@ -45,12 +46,19 @@ class GeneratedChoice:
             finish_reason=cast(FinishReason, result.finish_reason),
             prompt_tokens=result.prompt_tokens,
             completion_tokens=result.completion_tokens,
+            cached_tokens=result.cached_tokens,
+            stop_string=result.stop_string,
             logprobs=result.logprobs,
         )
 
 
-def usage(choices: Sequence[GeneratedChoice], per_prompt: int) -> TokenCounts:
+def usage(choices: Sequence[GeneratedChoice], per_prompt: int) -> ChatUsage:
     """Count the tokens of a request. A prompt counts once for its choices, which are adjacent."""
     prompt = sum(choice.prompt_tokens for choice in choices[::per_prompt])
     completion = sum(choice.completion_tokens for choice in choices)
-    return TokenCounts(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    return ChatUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptDetails(cached_tokens=sum(one.cached_tokens for one in choices[::per_prompt])),
+    )

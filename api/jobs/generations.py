@@ -13,8 +13,8 @@ from types import TracebackType
 from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
+from api.jobs.choices import GeneratedChoice
 from api.jobs.live_job import WAIT_PULSE_S, LiveJob
-from api.openai.choices import GeneratedChoice
 from api.service import JobService, NewJob
 from common.errors import Cancelled, JobNotFound, ServerStopping, SLMError
 from common.jobs.events import Event, EventType

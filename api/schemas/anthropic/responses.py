@@ -1,0 +1,124 @@
+"""The bodies of responses under `/v1/messages`, and the events of their streams."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field, RootModel
+
+from api.schemas.response_model import Count, ResponseModel
+
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence"]
+
+
+class AnthropicErrorBody(ResponseModel):
+    """The error."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(ResponseModel):
+    """The body of every error response under `/v1/messages`, and the data of an `error` event."""
+
+    type: Literal["error"]
+    error: AnthropicErrorBody
+    request_id: NotRequired[str]
+
+
+class AnthropicText(ResponseModel):
+    """The answer's text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class AnthropicUsage(ResponseModel):
+    """The numbers of tokens. At the beginning of a stream they are 0; its `message_delta` has them."""
+
+    input_tokens: Count
+    output_tokens: Count
+
+
+class AnthropicAnswer(ResponseModel):
+    """The assistant's message."""
+
+    id: Annotated[str, Field(description="`msg_` and the job's id")]
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[AnthropicText]
+    stop_reason: StopReason | None
+    stop_sequence: Annotated[str | None, Field(description="the one that ended the answer")]
+    usage: AnthropicUsage
+
+
+class TokenCount(ResponseModel):
+    """The number of tokens of a prompt."""
+
+    input_tokens: Count
+
+
+class MessageStart(ResponseModel):
+    """The message begins."""
+
+    type: Literal["message_start"]
+    message: AnthropicAnswer
+
+
+class BlockStart(ResponseModel):
+    """A block of the message begins."""
+
+    type: Literal["content_block_start"]
+    index: Count
+    content_block: AnthropicText
+
+
+class TextDelta(ResponseModel):
+    """A piece of text."""
+
+    type: Literal["text_delta"]
+    text: str
+
+
+class BlockDelta(ResponseModel):
+    """The next piece of a block."""
+
+    type: Literal["content_block_delta"]
+    index: Count
+    delta: TextDelta
+
+
+class BlockStop(ResponseModel):
+    """A block has ended."""
+
+    type: Literal["content_block_stop"]
+    index: Count
+
+
+class MessageEnd(ResponseModel):
+    """Why the message has ended."""
+
+    stop_reason: StopReason
+    stop_sequence: str | None
+
+
+class MessageDelta(ResponseModel):
+    """The message has ended."""
+
+    type: Literal["message_delta"]
+    delta: MessageEnd
+    usage: AnthropicUsage
+
+
+class Bare(ResponseModel):
+    """The stream is alive, or has ended."""
+
+    type: Literal["ping", "message_stop"]
+
+
+StreamEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | Bare | AnthropicError
+
+
+class AnthropicFrame(RootModel[StreamEvent]):
+    """The data of an event of a streamed message."""

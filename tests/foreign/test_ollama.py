@@ -1,0 +1,138 @@
+"""Ollama's own packages for Python and Node."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.jobs.sampling import GrammarKind
+from tests import node_packages
+from tests.foreign.conftest import Site
+from tests.foreign.foreign_python import INSTALL_S, ForeignPython
+from tests.foreign.test_openai_node import FOLDER, node
+from tests.scripted_worker import Play, answer
+
+pytestmark = pytest.mark.timeout(INSTALL_S)
+
+STORY = answer("Once ", "upon ", "a time.")
+CLIENT = """
+import os
+import ollama
+
+client = ollama.Client(
+    host=os.environ["OPENAI_BASE_URL"].removesuffix("/v1"),
+    headers={"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]},
+    timeout=60,
+)
+HI = [{"role": "user", "content": "Hi"}]
+
+def refused(call):
+    try:
+        call()
+    except ollama.ResponseError as err:
+        out([err.status_code, err.error])
+"""
+
+
+def run(python: ForeignPython, program: str) -> list[object]:
+    return python.run(CLIENT + program)
+
+
+def test_the_models(site: Site, python: ForeignPython) -> None:
+    program = """
+out([model.model for model in client.list().models])
+shown = client.show("gpt2")
+out([shown.capabilities, shown.details.format])
+out([model.model for model in client.ps().models])
+"""
+    with site.worker(STORY):
+        names = ["default:latest", "gpt2:latest"]
+        assert run(python, program) == [names, [["completion"], "safetensors"], ["gpt2:latest"]]
+
+
+def test_a_chat_whole_and_streamed(site: Site, python: ForeignPython) -> None:
+    program = """
+whole = client.chat("gpt2", HI, options={"temperature": 0, "num_ctx": 2048}, keep_alive="5m")
+out([whole.message.role, whole.message.content, whole.done, whole.done_reason, whole.eval_count])
+pieces = list(client.chat("gpt2:latest", [*HI, whole.message, *HI], stream=True))
+out([piece.message.content for piece in pieces])
+out([pieces[-1].done, pieces[-1].total_duration >= 0])
+"""
+    with site.worker(STORY):
+        story = ["Once ", "upon ", "a time.", ""]
+        whole = ["assistant", "Once upon a time.", True, "stop", 3]
+        assert run(python, program) == [whole, story, [True, True]]
+
+
+def test_a_generation_whole_streamed_and_asynchronous(site: Site, python: ForeignPython) -> None:
+    program = """
+import asyncio
+
+out(client.generate("gpt2", "Hi", system="Be brief").response)
+out([piece.response for piece in client.generate("gpt2", "Hi", stream=True)])
+out(client.generate("gpt2", keep_alive=0).done_reason)
+
+async def story():
+    other = ollama.AsyncClient(host=str(client._client.base_url), headers=dict(client._client.headers))
+    return [piece.response async for piece in await other.generate("gpt2", "Hi", stream=True)]
+
+out(asyncio.run(story()))
+"""
+    with site.worker(STORY):
+        pieces = ["Once ", "upon ", "a time.", ""]
+        assert run(python, program) == ["Once upon a time.", pieces, "load", pieces]
+
+
+def test_a_format_and_errors(site: Site, python: ForeignPython) -> None:
+    kinds: list[GrammarKind] = []
+
+    def keep(play: Play) -> None:
+        grammar = play.params.sampling.grammar
+        kinds.append(grammar.kind if grammar else GrammarKind.CHOICE)
+        play.end("{}")
+
+    program = """
+client.chat("gpt2", HI, format="json")
+client.chat("gpt2", HI, format={"type": "object"})
+refused(lambda: client.chat("gpt-5", HI))
+refused(lambda: client.embed("gpt2", "Hi"))
+refused(lambda: client.chat("gpt2", [{"role": "user", "content": "Hi", "images": [b"x"]}]))
+"""
+    with site.worker(keep):
+        (unknown, no_embeddings, no_images) = run(python, program)
+    assert kinds == [GrammarKind.JSON_OBJECT, GrammarKind.JSON_SCHEMA]
+    assert isinstance(unknown, list)
+    assert unknown[0] == 404
+    assert "embeddings" in str(no_embeddings)
+    assert "images" in str(no_images)
+
+
+NODE = """
+const {Ollama} = require('ollama');
+const headers = {Authorization: `Bearer ${process.env.OPENAI_API_KEY}`};
+const client = new Ollama({host: process.env.OPENAI_BASE_URL.replace('/v1', ''), headers});
+const messages = [{role: 'user', content: 'Hi'}];
+const out = (value) => console.log(JSON.stringify(value));
+"""
+
+
+def test_the_package_for_node(site: Site) -> None:
+    program = """
+        out((await client.list()).models.map((model) => model.name));
+        const whole = await client.chat({model: 'gpt2', messages, options: {temperature: 0}});
+        out([whole.message.content, whole.done_reason]);
+        const pieces = [];
+        const stream = await client.chat({model: 'gpt2', messages, stream: true});
+        for await (const piece of stream) pieces.push(piece.message.content);
+        out(pieces);
+        out((await client.generate({model: 'gpt2', prompt: 'Hi', format: 'json'})).response);
+        await client.show({model: 'gpt-5'}).catch((err) => out([err.name, err.status_code]));
+    """
+    node_packages.install(FOLDER)
+    with site.worker(STORY):
+        assert node(site, program, NODE) == [
+            ["default:latest", "gpt2:latest"],
+            ["Once upon a time.", "stop"],
+            ["Once ", "upon ", "a time.", ""],
+            "Once upon a time.",
+            ["ResponseError", 404],
+        ]

@@ -1,0 +1,162 @@
+"""Anthropic's API: what reaches the worker, and the answers, whole and as events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from common.errors import InvalidRequest
+from common.jobs.prompts import Conversation, Ending
+from common.jobs.sampling import Grammar, GrammarKind
+from tests.api_in_process import MODEL, Api
+from tests.scripted_worker import Play
+from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai.conftest import MESSAGES, Seen, frames_of
+
+Json = dict[str, Any]
+USER = {"role": "user", "content": "Hi"}
+
+
+def create(api: Api, **body: Any) -> TestResponse:
+    return api.client.post("/v1/messages", json={"model": MODEL, "messages": MESSAGES, "max_tokens": 9} | body)
+
+
+def events_of(stream: TestResponse) -> list[Json]:
+    found = []
+    for frame in frames_of(stream):
+        name, data = frame.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        found.append(event)
+    return found
+
+
+def test_a_message(api: Api) -> None:
+    answer = create(api)
+    assert answer.json["content"] == [{"type": "text", "text": "Once upon a time."}]
+    assert (answer.json["role"], answer.json["stop_reason"], answer.json["stop_sequence"]) == (
+        "assistant",
+        "end_turn",
+        None,
+    )
+    assert answer.json["usage"]["output_tokens"] == 3
+    assert answer.json["id"] == f"msg_{answer.headers['X-Job-Id']}"
+
+
+def test_its_events(api: Api) -> None:
+    events = events_of(create(api, stream=True))
+    assert [event["type"] for event in events] == [
+        "message_start",
+        "content_block_start",
+        *["content_block_delta"] * 3,
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    deltas = [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"]
+    assert "".join(deltas) == "Once upon a time."
+    assert events[-2]["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
+    assert events[-2]["usage"]["output_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ({"finish_reason": "length"}, ("max_tokens", None)),
+        ({"stop_string": "x"}, ("stop_sequence", "x")),
+        ({}, ("end_turn", None)),
+    ],
+)
+def test_the_stop_reasons(start_api: StartApi, end: Json, expected: tuple[str, str | None]) -> None:
+    api = start_api(lambda play: play.end("ok", **end))
+    whole = create(api, stop_sequences=["x"]).json
+    *_, delta, _ = events_of(create(api, stop_sequences=["x"], stream=True))
+    assert (whole["stop_reason"], whole["stop_sequence"]) == expected
+    assert (delta["delta"]["stop_reason"], delta["delta"]["stop_sequence"]) == expected
+
+
+def test_what_reaches_the_worker(start_api: StartApi, seen: Seen) -> None:
+    api = start_api(seen)
+    blocks = [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "you"}]
+    schema = {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "low"}
+    answer = create(
+        api,
+        system=[{"type": "text", "text": "Be brief"}],
+        messages=[{"role": "user", "content": blocks}],
+        temperature=0,
+        top_p=0,
+        top_k=7,
+        stop_sequences=["x"],
+        output_config=schema,
+        thinking={"type": "disabled"},
+        metadata={"user_id": "ann"},
+        service_tier="auto",
+    )
+    prompt, sampling = seen.params[0].prompt, seen.params[0].sampling
+    system = {"role": "system", "content": "Be brief"}
+    assert prompt == Conversation((system, {"role": "user", "content": "Hi\nyou"}))
+    assert (sampling.max_new_tokens, sampling.temperature, sampling.top_k, sampling.stop) == (9, 0, 7, ("x",))
+    assert sampling.is_greedy
+    assert sampling.grammar == Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object"}')
+    named = "messages[].content[].cache_control, metadata, output_config.effort, service_tier, thinking"
+    assert answer.headers["X-Ignored-Fields"] == named
+
+
+def test_the_answer_continues_a_message_of_the_assistant(start_api: StartApi, seen: Seen) -> None:
+    begun = [USER, {"role": "assistant", "content": "Sure, "}]
+    create(start_api(seen), messages=begun)
+    assert seen.params[0].prompt == Conversation(tuple(begun), ending=Ending.CONTINUE)
+
+
+def test_an_answer_can_be_sent_back(api: Api) -> None:
+    said = create(api).json
+    again = [USER, {"role": said["role"], "content": said["content"]}, USER]
+    assert create(api, messages=again).status_code == 200
+
+
+def test_the_tokens_are_counted(api: Api) -> None:
+    def count(**body: Any) -> int:
+        answer = api.client.post("/v1/messages/count_tokens", json={"model": MODEL, "messages": MESSAGES} | body)
+        return int(answer.json["input_tokens"])
+
+    assert count(system="Be brief") > count() > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "messages[0].content[0]"),
+        ({"tools": [{"name": "x"}]}, "tools"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "thinking"),
+        ({"output_config": {"format": {"type": "xml"}}}, "output_config.format"),
+        ({"frequency_penalty": 1}, "frequency_penalty"),
+    ],
+)
+def test_errors_name_the_field(api: Api, body: Json, named: str) -> None:
+    answer = create(api, **body)
+    assert (answer.status_code, answer.json["type"]) == (400, "error")
+    assert answer.json["error"]["type"] == "invalid_request_error"
+    assert named in answer.json["error"]["message"]
+
+
+def test_other_errors_have_anthropic_s_types(api: Api) -> None:
+    assert create(api, model="gpt-5").json["error"]["type"] == "not_found_error"
+    assert create(api, model="gpt-5").status_code == 404
+
+
+def test_a_failing_stream_ends_with_an_error(start_api: StartApi) -> None:
+    def late(play: Play) -> None:
+        play.say("a")
+        play.fail(InvalidRequest("It cannot be followed.", param="response_format"))
+
+    last = events_of(create(start_api(late), stream=True))[-1]
+    assert (last["type"], last["error"]) == (
+        "error",
+        {"type": "invalid_request_error", "message": "It cannot be followed."},
+    )

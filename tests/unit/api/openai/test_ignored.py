@@ -1,0 +1,145 @@
+"""Fields that cannot change the answer are accepted, and named in a header."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from api.openai.chat import ChatBody
+from api.openai.responses.body import ResponseBody
+from api.schemas.ignored import IgnoredFields, is_ignored
+from api.schemas.messages import Message
+from common.jobs.prompts import Conversation
+from common.settings import ROOT
+from tests.api_in_process import Api
+from tests.unit.api.conftest import StartApi
+from tests.unit.api.openai.conftest import MESSAGES, Seen, chat, complete
+
+HARMLESS: dict[str, list[Any]] = {
+    "user": ["ann"],
+    "safety_identifier": ["ann"],
+    "store": [True, False],
+    "metadata": [{}, {"a": "b"}],
+    "service_tier": ["auto", "flex"],
+    "prompt_cache_key": ["x"],
+    "prompt_cache_retention": ["24h"],
+    "verbosity": ["low"],
+    "reasoning_effort": ["none", "high"],
+    "reasoning": [{}, {"effort": "low"}, {"effort": None, "summary": "auto"}],
+    "modalities": [["text"]],
+    "include": [[], ["reasoning.encrypted_content"]],
+    "truncation": ["disabled"],
+    "best_of": [1],
+}
+CASES = [(field, value) for field, values in HARMLESS.items() for value in values]
+
+
+def test_every_ignored_field_is_tried_here() -> None:
+    assert HARMLESS.keys() == IgnoredFields.model_fields.keys()
+
+
+@pytest.mark.parametrize(("field", "value"), CASES)
+def test_a_harmless_field_is_accepted_and_named(shared_api: Api, field: str, value: Any) -> None:
+    for answer in (chat(shared_api, **{field: value}), complete(shared_api, **{field: value})):
+        assert (answer.status_code, answer.headers["X-Ignored-Fields"]) == (200, field)
+
+
+@pytest.mark.parametrize(("field", "value"), CASES)
+def test_a_response_accepts_it_and_names_it_unless_it_has_an_effect(shared_api: Api, field: str, value: Any) -> None:
+    answer = shared_api.client.post("/v1/responses", json={"input": "Hi", field: value})
+    named = field if is_ignored(ResponseBody, field) else None
+    assert (answer.status_code, answer.headers.get("X-Ignored-Fields")) == (200, named)
+
+
+def test_a_response_uses_what_it_returns() -> None:
+    assert {name for name in HARMLESS if not is_ignored(ResponseBody, name)} == {"user", "store", "metadata"}
+
+
+def test_a_stream_names_them_too(shared_api: Api) -> None:
+    answer = chat(shared_api, stream=True, user="ann", store=False)
+    assert answer.headers["X-Ignored-Fields"] == "store, user"
+    answer.close()
+
+
+def test_a_request_without_them_has_no_such_header(shared_api: Api) -> None:
+    assert "X-Ignored-Fields" not in chat(shared_api, temperature=0.5).headers
+
+
+def test_a_null_is_a_missing_field(shared_api: Api) -> None:
+    assert "X-Ignored-Fields" not in chat(shared_api, **dict.fromkeys(HARMLESS)).headers
+
+
+def test_an_answer_of_any_server_can_be_sent_back(shared_api: Api) -> None:
+    earlier = {
+        "role": "assistant",
+        "content": "Hello",
+        "id": "msg_1",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+        "reasoning_content": "Hm",
+    }
+    answer = chat(shared_api, messages=[*MESSAGES, earlier, earlier, *MESSAGES])
+    assert answer.status_code == 200
+    named = ["messages[].annotations", "messages[].id", "messages[].reasoning_content"]
+    assert answer.headers["X-Ignored-Fields"].split(", ") == named
+
+
+def test_our_own_answers_can_be_sent_back_whole(shared_api: Api) -> None:
+    said = chat(shared_api).json["choices"][0]["message"]
+    assert chat(shared_api, messages=[*MESSAGES, said, *MESSAGES]).status_code == 200
+    response = shared_api.client.post("/v1/responses", json={"input": "Hi"}).json
+    again = {"input": [{"role": "user", "content": "Hi"}, *response["output"]]}
+    sent_back = ("metadata", "store", "temperature", "text", "top_p", "truncation", "user", "background", "model")
+    again |= {name: response[name] for name in sent_back}
+    assert shared_api.client.post("/v1/responses", json=again).status_code == 200
+
+
+def test_a_speaker_s_name_reaches_the_template(start_api: StartApi, seen: Seen) -> None:
+    chat(start_api(seen), messages=[{"role": "user", "content": "Hi", "name": "ann"}])
+    assert seen.params[0].prompt == Conversation(({"role": "user", "content": "Hi", "name": "ann"},))
+
+
+def test_an_empty_stop_string_stops_nothing(start_api: StartApi, seen: Seen) -> None:
+    api = start_api(seen)
+    chat(api, stop="")
+    chat(api, stop=["", "x"])
+    assert [params.sampling.stop for params in seen.params] == [(), ("x",)]
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_minus_one_is_no_limit(start_api: StartApi, seen: Seen, field: str) -> None:
+    api = start_api(seen)
+    chat(api, **{field: -1})
+    chat(api)
+    assert seen.params[0].sampling.max_new_tokens == seen.params[1].sampling.max_new_tokens
+    if field == "max_tokens":
+        complete(api, max_tokens=-1)
+        assert seen.params[2].sampling.max_new_tokens == seen.params[1].sampling.max_new_tokens
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+def test_without_a_model_the_default_answers(shared_api: Api, path: str) -> None:
+    body = (
+        {"messages": MESSAGES} if path == "chat/completions" else {"prompt" if path == "completions" else "input": "Hi"}
+    )
+    answer = shared_api.client.post(f"/v1/{path}", json=body)
+    assert (answer.status_code, answer.json["model"]) == (200, "default")
+    assert answer.headers["X-Model"] == "cuda_lora_out@1"
+
+
+def test_a_job_for_the_default_waits_for_the_first_model(start_api: StartApi, redis: Redis) -> None:
+    api = start_api()
+    redis.delete("slm:bases", "slm:aliases")
+    assert chat(api, model="default").status_code == 200
+
+
+def test_every_ignored_field_is_documented() -> None:
+    text = (ROOT / "docs" / "openai.md").read_text("utf-8")
+    of_messages = [name for name in Message.model_fields if is_ignored(Message, name)]
+    missing = [name for name in (*IgnoredFields.model_fields, *of_messages) if f"`{name}" not in text]
+    assert missing == []
+    assert ChatBody.model_fields.keys() >= IgnoredFields.model_fields.keys()

@@ -1,0 +1,53 @@
+"""vLLM's routes outside of `/v1`. The scripted worker's tokens are characters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api import __version__
+from common.fleet import WorkerState
+from tests.api_in_process import Api
+from tests.unit.api.conftest import StartApi
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def test_health_and_version(start_api: StartApi) -> None:
+    api = start_api()
+    assert (api.client.get("/health").status_code, api.client.get("/health").json) == (200, {"status": "ok"})
+    assert api.client.get("/version").json == {"version": __version__}
+    api.worker.report = api.worker.report.but(state=WorkerState.LOADING)
+    api.worker.beat()
+    assert api.client.get("/health").status_code == 503
+
+
+def test_a_text_becomes_tokens_and_a_text_again(shared_api: Api) -> None:
+    tokens = shared_api.client.post("/tokenize", json={"model": "default", "prompt": "Hi"})
+    assert tokens.json == {"count": 2, "max_model_len": 2048, "tokens": [72, 105], "token_strs": None}
+    assert tokens.headers["X-Model"] == "cuda_lora_out@1"
+    assert shared_api.client.post("/detokenize", json={"tokens": [72, 105]}).json == {"prompt": "Hi"}
+
+
+def test_a_chat_and_the_texts_of_its_tokens(shared_api: Api) -> None:
+    answer = shared_api.client.post("/tokenize", json={"messages": HI, "return_token_strs": True}).json
+    assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
+    assert "Hi" in "".join(answer["token_strs"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("tokenize", {}, "prompt"),
+        ("tokenize", {"prompt": "a", "messages": HI}, "prompt"),
+        ("tokenize", {"prompt": "a", "add_special_tokens": False}, "add_special_tokens"),
+        ("tokenize", {"prompt": "a", "model": "gpt-5"}, "model"),
+        ("detokenize", {}, "tokens"),
+        ("detokenize", {"tokens": [0xFFFFF]}, "tokens"),
+    ],
+)
+def test_errors_have_openai_s_shape(shared_api: Api, path: str, body: dict[str, Any], param: str) -> None:
+    answer = shared_api.client.post(f"/{path}", json=body)
+    assert answer.status_code in (400, 404)
+    assert (answer.json["error"].keys(), answer.json["error"]["param"]) == ({"message", "type", "param", "code"}, param)
