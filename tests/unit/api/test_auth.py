@@ -77,7 +77,7 @@ def test_nothing_is_public_but_health_and_the_pages(api: Api) -> None:
     public = {endpoint for endpoint in endpoints if access_of(app, endpoint) is Access.PUBLIC}
     asks_by_itself = {"metrics.show_metrics"}  # shows little while no key can be looked up
     pages = {"static", "pages.index", "pages.docs", "reference.document"}
-    assert public - asks_by_itself == pages | {"health.healthz", "health.readyz"}
+    assert public - asks_by_itself == pages | {"health.healthz", "health.readyz", "vllm.health"}
 
 
 def test_only_admins_see_the_metrics(guarded: Guarded) -> None:
