@@ -3,10 +3,11 @@
 Rule of this folder: no torch, no transformers. Tokenizers and chat templates come in through `Conversations`.
 """
 
-from training.data.encoding import Encoder, Row
+from training.data.encoding import Encoder, PreferenceRow, Refused, Row
 from training.data.examples import Conversation, Dataset, Example, Message, Preference
 from training.data.faults import DatasetFaults, Fault
 from training.data.reading import read_dataset
+from training.data.report import Plan, Report, check
 from training.data.splitting import split
 from training.data.writing import write_dataset
 
@@ -18,8 +19,13 @@ __all__ = [
     "Example",
     "Fault",
     "Message",
+    "Plan",
     "Preference",
+    "PreferenceRow",
+    "Refused",
+    "Report",
     "Row",
+    "check",
     "read_dataset",
     "split",
     "write_dataset",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from training.data.examples import Message, Role
-from training.data.faults import Misfit
-from training.data.values import expect_fields, shown, text
+from training.data.faults import Misfit, gather
+from training.data.values import expect_known, field, shown, text
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 KNOWN = frozenset({"role", "content", "name", "weight"})
@@ -49,7 +50,7 @@ def only_answer(value: Any, *path: str | int) -> str:
 def _messages(value: Any, *path: str | int) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise Misfit(f'must be a list of messages like {{"role": "user", "content": "..."}}, not {shown(value)}', *path)
-    return tuple(_message(one, *path, index) for index, one in enumerate(value))
+    return tuple(gather(*(partial(_message, one, *path, index) for index, one in enumerate(value))))
 
 
 def _message(value: Any, *path: str | int) -> Message:
@@ -58,13 +59,13 @@ def _message(value: Any, *path: str | int) -> Message:
     fields = {name: one for name, one in value.items() if one is not None}  # exported responses have nulls
     if used := [name for name in TOOL_FIELDS if name in fields]:
         raise Misfit("calls of tools cannot be trained; write what the assistant says as content", *path, used[0])
-    try:
-        expect_fields(fields, ("role", "content"), KNOWN)
-    except Misfit as err:
-        raise err.inside(*path) from err
-    role = _role(fields["role"], *path, "role")
+    _, role, content = gather(
+        lambda: expect_known(fields, KNOWN, *path),
+        lambda: _role(field(fields, "role", *path), *path, "role"),
+        lambda: _content(field(fields, "content", *path), *path, "content"),
+    )
     weight = _weight(fields.get("weight"), role, *path, "weight")
-    return Message(role, _content(fields["content"], *path, "content"), role == "assistant" and weight == 1)
+    return Message(cast(Role, role), cast(str, content), role == "assistant" and weight == 1)
 
 
 def _role(value: Any, *path: str | int) -> Role:
@@ -73,7 +74,7 @@ def _role(value: Any, *path: str | int) -> Role:
     return ROLES[value]
 
 
-def _weight(value: Any, role: Role, *path: str | int) -> int:
+def _weight(value: Any, role: Any, *path: str | int) -> int:
     if value is None:
         return 1
     if isinstance(value, bool) or value not in (0, 1):
@@ -86,7 +87,7 @@ def _weight(value: Any, role: Role, *path: str | int) -> int:
 def _content(value: Any, *path: str | int) -> str:
     if not isinstance(value, list):
         return text(value, *path)
-    parts = [_part(one, *path, index) for index, one in enumerate(cast(Sequence[Any], value))]
+    parts = gather(*(partial(_part, one, *path, index) for index, one in enumerate(cast(Sequence[Any], value))))
     return text("\n".join(parts), *path)
 
 

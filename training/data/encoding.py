@@ -6,11 +6,16 @@ the token that ends it. The name of a special token in a dataset is plain text, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
 
-from training.data.examples import Conversation, Message, Preference
+from jinja2 import TemplateError
+
+from models.errors import DatasetError, UnspellableText
+from training.data.examples import Conversation, Example, Message, Preference
 
 
 class Texts(Protocol):
@@ -57,16 +62,32 @@ class PreferenceRow:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
 
+class Refused(DatasetError):
+    """An example cannot be encoded: the chat template or the tokenizer of the model does not accept it."""
+
+
+class Sized(NamedTuple):
+    """The size of an example: how many sequences, tokens of the longest, all tokens, tokens that the loss counts."""
+
+    rows: int
+    longest: int
+    total: int
+    learned: int
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Encodes examples with one tokenizer and one chat template.
+    """Encodes examples with one tokenizer and one chat template. Its methods raise `Refused`.
 
-    Its methods raise `TemplateError` if the template rejects the messages and `UnspellableText` if the tokenizer has
-    no tokens for a text.
+    Args:
+        conversations: encodes prompts.
+        end_id: the token that ends a response.
+        decode: from token ids to text, with the names of special tokens; only needed for `render`.
     """
 
     conversations: Conversations
     end_id: int
+    decode: Callable[[list[int]], str] = str
 
     def rows(self, conversation: Conversation) -> list[Row]:
         """Return the sequences of a conversation.
@@ -85,13 +106,40 @@ class Encoder:
         prompt = self.prompt_ids(preference.prompt)
         return PreferenceRow(prompt, self.response_ids(preference.chosen), self.response_ids(preference.rejected))
 
+    def size(self, example: Example) -> Sized:
+        """Return the size of an example."""
+        if isinstance(example, Conversation):
+            rows = self.rows(example)
+            lengths = [len(row) for row in rows]
+            return Sized(len(rows), max(lengths), sum(lengths), sum(sum(row.loss) for row in rows))
+        one = self.preference(example)
+        learned = len(one.chosen) + len(one.rejected)
+        return Sized(1, len(one), 2 * len(one.prompt) + learned, learned)
+
+    def render(self, example: Example) -> list[list[tuple[str, bool]]]:
+        """Return the sequences as text in parts, each with whether the loss counts it.
+
+        A preference pair gives two sequences, that of the better response first.
+        """
+        if isinstance(example, Conversation):
+            return [self._parts(row) for row in self.rows(example)]
+        one = self.preference(example)
+        learned = (one.chosen, one.rejected)
+        return [[(self.decode(one.prompt), False), (self.decode(answer), True)] for answer in learned]
+
+    def _parts(self, row: Row) -> list[tuple[str, bool]]:
+        spans = groupby(zip(row.ids, row.loss, strict=True), key=lambda pair: pair[1])
+        return [(self.decode([token for token, _ in span]), loss) for loss, span in spans]
+
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a prompt, as in serving."""
-        return self.conversations.encode([one.to_dict() for one in messages])[1]
+        with _refusing():
+            return self.conversations.encode([one.to_dict() for one in messages])[1]
 
     def response_ids(self, text: str) -> list[int]:
         """Return the ids of a response with the token that ends it."""
-        return [*self.conversations.texts.part_ids(text), self.end_id]
+        with _refusing():
+            return [*self.conversations.texts.part_ids(text), self.end_id]
 
     @staticmethod
     def _add(rows: list[Row], prompt: list[int], response: list[int]) -> None:
@@ -100,3 +148,13 @@ class Encoder:
             before = rows.pop().loss
             loss[: len(before)] = before
         rows.append(Row(prompt + response, loss + [True] * len(response)))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except TemplateError as err:
+        raise Refused(f"the model's chat template refuses these messages: {err}") from err
+    except UnspellableText as err:
+        raise Refused(str(err)) from err

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from models.errors import DatasetError
 
 MAX_FAULTS = 100  # of those that are listed; all of them are counted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,27 @@ class DatasetFaults(DatasetError):
 
 
 class Misfit(Exception):
-    """A value is not as its format says; `path` leads to it from the row."""
+    """A value is not as its format says; `path` leads to it from the record. `all` are this and further ones."""
 
-    def __init__(self, message: str, *path: str | int) -> None:
+    def __init__(self, message: str, *path: str | int, others: Sequence[Misfit] = ()) -> None:
         super().__init__(message)
         self.path = path
+        self.all: tuple[Misfit, ...] = (self, *others)
 
-    def inside(self, *path: str | int) -> Misfit:
-        """Return the misfit as seen from further outside."""
-        return Misfit(str(self), *path, *self.path)
+
+def gather(*reads: Callable[[], T]) -> list[T]:
+    """Call each function and return the results. Raises `Misfit` with everything that any of them found."""
+    found: list[T] = []
+    misfits: list[Misfit] = []
+    for read in reads:
+        try:
+            found.append(read())
+        except Misfit as err:
+            misfits += err.all
+    if misfits:
+        first, *others = misfits
+        raise Misfit(str(first), *first.path, others=others)
+    return found
 
 
 def field_name(path: Sequence[str | int]) -> str | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from training.data.chat import messages_of, only_answer, prompt_of
 from training.data.examples import Conversation, Example, Message, Preference, pair
-from training.data.faults import Misfit
-from training.data.values import expect_fields, text_at
-
-NOTES = frozenset({"id", "metadata"})  # fields that every format may have and no model sees
+from training.data.faults import Misfit, gather
+from training.data.values import NOTES, expect_known, field, text, text_at
 
 Fields = Mapping[str, Any]
 
@@ -32,52 +31,66 @@ class Format:
 
     def example_of(self, fields: Fields) -> Example:
         """Read a record. Raises `Misfit`."""
-        expect_fields(fields, self.required, self.known | NOTES)
-        return self.read(fields)
+        _, example = gather(lambda: expect_known(fields, self.known | NOTES), lambda: self.read(fields))
+        return cast(Example, example)
 
 
 def _instruction(fields: Fields) -> Conversation:
-    return pair(text_at(fields, "instruction"), text_at(fields, "response"))
+    return pair(*gather(lambda: text_at(fields, "instruction"), lambda: text_at(fields, "response")))
 
 
 def _alpaca(fields: Fields) -> Conversation:
-    instruction, extra = text_at(fields, "instruction"), text_at(fields, "input", may_be_empty=True, default="")
-    return pair(f"{instruction}\n\n{extra}" if extra.strip() else instruction, text_at(fields, "output"))
+    instruction, extra, output = gather(
+        lambda: text_at(fields, "instruction"),
+        lambda: text(fields.get("input", ""), "input", may_be_empty=True),
+        lambda: text_at(fields, "output"),
+    )
+    return pair(f"{instruction}\n\n{extra}" if extra.strip() else instruction, output)
 
 
 def _prompt_completion(fields: Fields) -> Conversation:
-    prompt = prompt_of(fields["prompt"], "prompt")
-    answer = Message("assistant", only_answer(fields["completion"], "completion"), is_learned=True)
-    return Conversation((*prompt, answer))
+    prompt, answer = _prompt_and_answers(fields, "completion")
+    return Conversation((*prompt, Message("assistant", answer, is_learned=True)))
 
 
 def _chat(fields: Fields) -> Conversation:
-    return Conversation(messages_of(fields["messages"], "messages"))
+    return Conversation(messages_of(field(fields, "messages"), "messages"))
 
 
 def _preference(fields: Fields) -> Preference:
-    return _compared(
-        prompt_of(fields["prompt"], "prompt"),
-        only_answer(fields["chosen"], "chosen"),
-        only_answer(fields["rejected"], "rejected"),
-        "rejected",
-    )
+    prompt, chosen, rejected = _prompt_and_answers(fields, "chosen", "rejected")
+    return _compared(prompt, chosen, rejected, "rejected")
+
+
+def _prompt_and_answers(fields: Fields, *names: str) -> Any:
+    return gather(partial(_prompt, fields), *(partial(_answer, fields, name) for name in names))
+
+
+def _prompt(fields: Fields) -> Any:
+    return prompt_of(field(fields, "prompt"), "prompt")
+
+
+def _answer(fields: Fields, name: str) -> Any:
+    return only_answer(field(fields, name), name)
 
 
 def _openai_preference(fields: Fields) -> Preference:
-    source = fields["input"]
-    if not isinstance(source, dict):
-        raise Misfit('must be an object like {"messages": [...]}', "input")
-    try:
-        expect_fields(source, ("messages",), frozenset({"messages"}))
-    except Misfit as err:
-        raise err.inside("input") from err
-    return _compared(
-        prompt_of(source["messages"], "input", "messages"),
-        only_answer(fields["preferred_output"], "preferred_output"),
-        only_answer(fields["non_preferred_output"], "non_preferred_output"),
-        "non_preferred_output",
+    better, worse = "preferred_output", "non_preferred_output"
+    prompt, chosen, rejected = gather(
+        partial(_input, fields), partial(_answer, fields, better), partial(_answer, fields, worse)
     )
+    return _compared(prompt, chosen, rejected, worse)
+
+
+def _input(fields: Fields) -> Any:
+    value = field(fields, "input")
+    if not isinstance(value, dict):
+        raise Misfit('must be an object like {"messages": [...]}', "input")
+    _, prompt = gather(
+        lambda: expect_known(value, frozenset({"messages"}), "input"),
+        lambda: prompt_of(field(value, "messages", "input"), "input", "messages"),
+    )
+    return prompt
 
 
 def _compared(prompt: tuple[Message, ...], chosen: str, rejected: str, field: str) -> Preference:

@@ -10,7 +10,7 @@ from math import ceil
 from training.data.examples import Example
 
 LIKE = 0.8  # the share of common words from which two texts are near duplicates
-MAX_COMPARED = 50  # texts that one rare word leads to; bounds the time for texts that are all alike
+MAX_COMPARED = 16  # texts that one rare word leads to; bounds the time for texts that are all alike
 
 _WORD = re.compile(r"\w+")
 
@@ -67,12 +67,9 @@ def near_duplicates(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     for index, own in enumerate(words):
         rarest = sorted(own, key=lambda word: (frequency[word], word))[: len(own) - ceil(LIKE * len(own)) + 1]
         for other in {one for word in rarest for one in seen[word]}:
-            if _is_like(own, words[other]):
+            both = len(own & words[other])
+            if both >= LIKE * (len(own) + len(words[other]) - both):
                 yield other, index
         for word in rarest:
             if len(seen[word]) < MAX_COMPARED:
                 seen[word].append(index)
-
-
-def _is_like(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= LIKE * len(one | other)

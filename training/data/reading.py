@@ -67,8 +67,8 @@ def _examples(records: Iterable[Record], form: Format | None, first: int) -> Ite
         try:
             yield _example(record, form, first), record.line
         except Misfit as err:
-            line, column = record.place(err.path)
-            yield Fault(line, column, field_name(err.path), f"{err}")
+            for one in err.all:
+                yield Fault(*record.place(one.path), field_name(one.path), str(one))
 
 
 def _example(record: Record, form: Format | None, first: int) -> Example:

@@ -13,8 +13,9 @@ from io import StringIO
 from typing import Any, NoReturn
 
 from training.data.faults import Fault
-from training.data.formats import BY_NAME, NOTES, complete_format
+from training.data.formats import BY_NAME, complete_format
 from training.data.json_places import find
+from training.data.values import NOTES
 
 CSV_DELIMITERS = ",;\t"
 IN_CSV = ("instruction", "alpaca", "prompt_completion", "preference")  # formats whose fields are all texts
@@ -181,7 +182,9 @@ def _header_fault(line: int, names: list[str]) -> Fault | None:
 def _csv_record(line: int, cells: list[str], names: list[str]) -> Record | Fault:
     if len(cells) != len(names):
         column = min(len(cells), len(names)) + 1
-        message = f"the row has {len(cells)} cells but the header {len(names)}; put texts with a delimiter in quotes"
+        message = (
+            f"expected {len(names)} cells as in the header, found {len(cells)}; put texts with a delimiter in quotes"
+        )
         return Fault(line, column, None, message)
     columns = {name: number for number, name in enumerate(names, start=1)}
     value = dict(zip(names, cells, strict=True))
@@ -200,7 +203,8 @@ def _csv_rows(text: str) -> Iterator[tuple[int, list[str]] | Fault]:
         except StopIteration:
             return
         except csv.Error as err:
-            yield Fault(line, 1, None, f"not valid CSV: {err}; the rest of the file cannot be read")
+            reason = "a quote is never closed" if "unexpected end" in str(err) else str(err)
+            yield Fault(line, 1, None, f"not valid CSV: {reason}; the rest of the file cannot be read")
             return
         if any(map(str.strip, cells)):
             yield line, cells

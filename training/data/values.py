@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from training.data.faults import Misfit
+from training.data.faults import Misfit, gather
+
+NOTES = frozenset({"id", "metadata"})  # fields that every record may have and no model sees
 
 
-def expect_fields(fields: Mapping[str, Any], required: Iterable[str], known: frozenset[str]) -> None:
-    """Check the names of the fields. Raises `Misfit`."""
-    if missing := [name for name in required if name not in fields]:
-        raise Misfit("this field is missing", missing[0])
-    if unknown := [name for name in fields if name not in known]:
-        allowed = ", ".join(sorted(known - {"id", "metadata"}))
-        raise Misfit(f"this field is unknown here; known: {allowed}; put notes into 'metadata'", unknown[0])
+def expect_known(fields: Mapping[str, Any], known: frozenset[str], *path: str | int) -> None:
+    """Check that there are no other fields. Raises `Misfit`."""
+    if len(unknown := fields.keys() - known):
+        message = f"this field is unknown here; known: {', '.join(sorted(known - NOTES))}; put notes into 'metadata'"
+        gather(*(partial(_refuse, message, *path, name) for name in fields if name in unknown))
 
 
-def text_at(fields: Mapping[str, Any], name: str, *, may_be_empty: bool = False, default: str | None = None) -> str:
+def _refuse(message: str, *path: str | int) -> None:
+    raise Misfit(message, *path)
+
+
+def field(fields: Mapping[str, Any], name: str, *path: str | int) -> Any:
+    """Return the value of a field; `path` leads to the object. Raises `Misfit` if there is none."""
+    if name not in fields:
+        raise Misfit("this field is missing", *path, name)
+    return fields[name]
+
+
+def text_at(fields: Mapping[str, Any], name: str) -> str:
     """Return the text of a field. Raises `Misfit`."""
-    value = fields.get(name, default)
-    return text(value, name, may_be_empty=may_be_empty)
+    return text(field(fields, name), name)
 
 
 def text(value: Any, *path: str | int, may_be_empty: bool = False) -> str:
