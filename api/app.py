@@ -34,6 +34,7 @@ from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
 from api.routes.adapters import adapters
+from api.routes.datasets import datasets
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.metrics import metrics as metrics_routes
@@ -98,7 +99,20 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
+    for blueprint in (
+        slm,
+        tokens,
+        adapters,
+        datasets,
+        jobs,
+        quarantine,
+        usage,
+        sse,
+        health,
+        metrics_routes,
+        reference,
+        pages,
+    ):
         app.register_blueprint(blueprint)
     for blueprint in (openai, responses, files, batches):
         app.register_blueprint(blueprint)

@@ -23,6 +23,7 @@ from common.jobs.job import JobKind
 from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.observation.tracing import start_tracing
+from common.owners.files import FileStore
 from common.queue import QUEUE, SPARE_THREADS, Dispatcher
 from common.redis.client import connect
 from common.redis.outage import Outage
@@ -30,6 +31,7 @@ from common.redis.subscriber import Subscriber
 from common.settings import Settings
 from models.adapter.store import AdapterStore
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.check_dataset import DatasetJobs
 from worker.jobs.generate import Generation
 from worker.jobs.load import ModelJobs
 from worker.jobs.observer import Observer
@@ -108,6 +110,7 @@ class WorkerRuntime:
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient))
         publishing = PublishJobs(jobs, intake, uploads, max_bytes=settings.max_adapter_bytes)
+        files = FileStore(self._patient, ttl_s=settings.file_ttl_s)
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,
@@ -115,6 +118,7 @@ class WorkerRuntime:
             JobKind.UNLOAD: model_jobs.run,
             JobKind.PUBLISH: publishing.run,
             JobKind.TOKENIZE: TokenJobs(jobs, self._model_manager).run,
+            JobKind.CHECK_DATASET: DatasetJobs(jobs, files, self._model_manager).run,
         }
         prepare = Preparation(jobs, self._model_manager).run
         self._runner = JobRunner(jobs, self._jobs, run, prepare, worker_id=worker_id, lease_s=settings.lease_s)

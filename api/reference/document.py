@@ -14,6 +14,7 @@ from api.openai.errors import PATH_PREFIX
 from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
+from api.reference.dataset_operations import DATASET_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.openai_operations import OPENAI_OPERATIONS
 from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, RequestBody, Schema, SuccessResponse, Tag
@@ -27,7 +28,7 @@ from common.errors import HeadTooLarge, SLMError
 Json = dict[str, Any]
 
 OPERATIONS: dict[str, Operation] = (
-    SLM_OPERATIONS | ADAPTER_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
+    SLM_OPERATIONS | ADAPTER_OPERATIONS | DATASET_OPERATIONS | OPENAI_OPERATIONS | BATCH_OPERATIONS | SERVER_OPERATIONS
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
@@ -35,6 +36,7 @@ TAGS = {
     Tag.JOBS: "Every request for work becomes a job, which can be shown, streamed from anywhere, and cancelled.",
     Tag.MODEL: "The model and the workers.",
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
+    Tag.DATASETS: "What models are trained on, and what people say about their answers.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
     Tag.OPERATE: "Health, metrics, and jobs that were set aside.",

@@ -25,6 +25,7 @@ class Tag(StrEnum):
     JOBS = "Jobs"
     MODEL = "Model"
     ADAPTERS = "Adapters"
+    DATASETS = "Datasets"
     OPENAI = "OpenAI"
     BATCHES = "Batches"
     OPERATE = "Operate"

@@ -29,6 +29,11 @@ class Fault:
         """Return the fault for a report."""
         return asdict(self)
 
+    def __post_init__(self) -> None:
+        for name in ("field", "message"):  # a field's name may contain half of a surrogate pair
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, text.encode(errors="replace").decode())
+
     def __str__(self) -> str:
         subject = f"{self.field}: " if self.field else ""
         return f"line {self.line}, column {self.column}: {subject}{self.message}"

@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
+from api.schemas.datasets import Report
 from api.schemas.errors import Error, OpenAIError
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
@@ -338,6 +339,8 @@ def read(name: str) -> str:
 def model_of_answer(name: str) -> type:
     if name.startswith("error_"):
         return Error
+    if name.startswith("datasets/"):
+        return Report
     return OpenAIError if name.startswith("openai/error_") else ANSWERS[name]
 
 

@@ -144,3 +144,8 @@ def test_every_accepted_dataset_round_trips(rows: list[tuple[str, str, bool]], l
     ]
     dataset = read(*({"messages": one} for one in turns))
     assert read_dataset(write_dataset(dataset), name="again").examples == dataset.examples
+
+
+def test_a_fault_can_always_be_written() -> None:
+    (fault,) = faults_of(b'{"instruction": "A", "response": "B", "\\ud83d": 1}\n{"instruction": "C", "response": "D"}')
+    assert fault.encode().startswith(b"line 1, column 49: ?: this field is unknown")

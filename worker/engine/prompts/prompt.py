@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message, render_chat
 from models.text.conversation import ConversationEncoder, text_of
+from models.text.plain_tokenizer import TokenizerState
 from models.text.saved_template import chat_template
 from models.text.text_encoder import Encode, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
 from worker.engine.prompts.token_length import TokenLength
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
+from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
 from worker.helper.given_up import IsGivenUp, never
 
 CheckLength = Callable[[int], None]
@@ -113,6 +116,22 @@ class PromptRenderer:
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         return [self.parts.token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
+
+    def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp = never) -> dict[str, Any]:
+        """Check a dataset with this tokenizer and template, which replace those of `wanted`.
+
+        Raises:
+            InvalidRequest: as `worker.engine.untrusted_code.datasets.check_dataset`, or the check exceeds a limit.
+            GivenUp: `is_given_up` became true first.
+        """
+        state = TokenizerState.of(self._tokenizer)
+        asked = replace(wanted, template=self.template, tokenizer=None if state is None else state.to_dict())
+        if self._programs is None:
+            return check_dataset(asked)
+        try:
+            return self._programs.check_dataset(asked, is_given_up)
+        except TakesTooMuch as error:
+            raise InvalidRequest(f"The dataset cannot be checked: {error}.", param="file_id") from error
 
     def close(self) -> None:
         """Free what the helper keeps for it and no other renderer."""
