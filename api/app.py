@@ -35,6 +35,7 @@ from api.openai.routes import openai
 from api.overview import Overview
 from api.routes.adapters import adapters
 from api.routes.datasets import datasets
+from api.routes.feedback import feedback
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.metrics import metrics as metrics_routes
@@ -52,6 +53,7 @@ from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
 from common.owners.api_keys import ApiKeyStore
 from common.owners.batches import BatchStore
+from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
@@ -99,22 +101,9 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (
-        slm,
-        tokens,
-        adapters,
-        datasets,
-        jobs,
-        quarantine,
-        usage,
-        sse,
-        health,
-        metrics_routes,
-        reference,
-        pages,
-    ):
+    for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches):
+    for blueprint in (openai, responses, files, batches, datasets, feedback):
         app.register_blueprint(blueprint)
     return app
 
@@ -156,6 +145,7 @@ def _services(
         Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
+        FeedbackStore(redis, ttl_s=settings.feedback_ttl_s),
         AdapterRegistry(redis),
         Uploads(settings.data_dir / "uploads"),
         Fingerprints(fleet.workers),

@@ -23,6 +23,7 @@ from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
 from common.observation import context
 from common.owners.batches import BatchStore
+from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
 from common.settings import Settings
 
@@ -49,6 +50,7 @@ class Services:
     starvation: Starvation
     files: FileStore
     batches: BatchStore
+    feedback: FeedbackStore
     registry: AdapterRegistry
     uploads: Uploads
     fingerprints: Fingerprints

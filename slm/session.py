@@ -103,6 +103,10 @@ class Session(SLMClient):
                 response = self._post("/slm/datasets/check", json=wanted)
             return self._result(response)
 
+    def content(self, file_id: str) -> bytes:
+        """Return the content of a file on the server."""
+        return self._send(Call("GET", f"/v1/files/{file_id}/content")).content
+
     @contextmanager
     def _uploaded(self, name: str, content: bytes) -> Iterator[str]:
         """Keep a dataset as a file for the duration of a `with` block; yields its id."""

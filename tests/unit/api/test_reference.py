@@ -239,8 +239,18 @@ def test_the_example_of_a_body_works(start_api: StartApi, data_dir: Path, operat
     examples = {one["name"]: one["example"] for one in operation["parameters"] if "example" in one}
     query = {name: example for name, example in examples.items() if f"{{{name}}}" not in path}
     sent = as_sent(api, media_type, content["example"])
+    if "job_id" in examples or operation_id == "makeDatasetOfFeedback":
+        examples["job_id"] = judged_job(api)
     answer = api.client.open(path.format_map(examples), method=method, query_string=query, **sent)
     assert answer.status_code in (200, 201), answer.text
+
+
+def judged_job(api: Api) -> str:
+    """The id of an ended job with feedback."""
+    job_id: str = api.client.post("/slm/generate", json={"prompt": "Hi"}).json["job_id"]
+    said = {"correction": "Ho", "tags": ["geography"]}
+    assert api.client.post(f"/slm/jobs/{job_id}/feedback", json=said).status_code == 200
+    return job_id
 
 
 def described_body(operation: Json) -> tuple[str, Json]:
