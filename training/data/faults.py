@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from models.errors import DatasetError
 
 MAX_FAULTS = 100  # of those that are listed; all of them are counted
+MAX_CHARS = 500  # of a message, which may quote a template's own
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Fault:
     def __post_init__(self) -> None:
         for name in ("field", "message"):  # a field's name may contain half of a surrogate pair
             if (text := getattr(self, name)) is not None:
-                object.__setattr__(self, name, text.encode(errors="replace").decode())
+                object.__setattr__(self, name, text[:MAX_CHARS].encode(errors="replace").decode())
 
     def __str__(self) -> str:
         subject = f"{self.field}: " if self.field else ""

@@ -10,6 +10,7 @@ from math import ceil
 from training.data.examples import Example
 
 LIKE = 0.8  # the share of common words from which two texts are near duplicates
+MAX_CANDIDATES = 64  # texts that one is compared with, those first that share most of its rare words
 MAX_COMPARED = 16  # texts that one rare word leads to; bounds the time for texts that are all alike
 
 _WORD = re.compile(r"\w+")
@@ -66,7 +67,8 @@ def near_duplicates(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     seen: defaultdict[str, list[int]] = defaultdict(list)
     for index, own in enumerate(words):
         rarest = sorted(own, key=lambda word: (frequency[word], word))[: len(own) - ceil(LIKE * len(own)) + 1]
-        for other in {one for word in rarest for one in seen[word]}:
+        candidates = Counter(one for word in rarest for one in seen[word])
+        for other, _ in candidates.most_common(MAX_CANDIDATES):
             both = len(own & words[other])
             if both >= LIKE * (len(own) + len(words[other]) - both):
                 yield other, index

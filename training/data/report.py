@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -16,9 +16,7 @@ from training.data.splitting import Split, split_groups
 
 MAX_LINES = 100  # of those that are listed; all of them are counted
 NUM_RENDERED = 3
-MAX_RENDERED_CHARS = 20_000  # of one part
-
-Parts = list[dict[str, Any]]
+MAX_RENDERED_CHARS = 20_000  # of one sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,19 +216,22 @@ def _rendered(dataset: Dataset, encoder: Encoder | None) -> Sequence[dict[str, A
     found: list[dict[str, Any]] = []
     for example, line in zip(dataset.examples[:NUM_RENDERED], dataset.lines, strict=False):
         try:
-            found += [{"line": line, "parts": _shortened(parts)} for parts in encoder.render(example)]
+            sequences = encoder.render(example)[:NUM_RENDERED]
+            found += [{"line": line, "parts": list(_shortened(parts))} for parts in sequences]
         except Refused:
             continue  # it is among the faults
     return found
 
 
-def _shortened(parts: Iterable[tuple[str, bool]]) -> Parts:
-    return [{"text": _shown(text), "loss": loss} for text, loss in parts]
-
-
-def _shown(text: str) -> str:
-    left_out = len(text) - MAX_RENDERED_CHARS
-    return text if left_out <= 0 else f"{text[:MAX_RENDERED_CHARS]} ... ({left_out} more characters)"
+def _shortened(parts: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
+    """Yield the first `MAX_RENDERED_CHARS` of a sequence, and how many more there are."""
+    room = MAX_RENDERED_CHARS
+    for text, loss in parts:
+        if room > 0:
+            yield {"text": text[:room], "loss": loss}
+        room -= len(text)
+    if room < 0:
+        yield {"text": f"... ({-room} more characters)", "loss": False}
 
 
 def _estimate(sizes: dict[int, Sized] | None, training: Dataset, plan: Plan) -> dict[str, Any] | None:

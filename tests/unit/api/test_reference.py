@@ -21,8 +21,9 @@ from werkzeug.routing import Rule
 from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
-from api.schemas.datasets import Report
+from api.schemas.datasets import DatasetReport, Report
 from api.schemas.errors import Error, OpenAIError
+from api.schemas.feedback import DeletedFeedback, FeedbackDataset, ShownFeedback
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quarantine, Webhook
@@ -293,6 +294,10 @@ def test_the_reference_needs_no_key(api: Api, redis: Redis) -> None:
 ANSWERS: dict[str, type] = {
     "accepted": Accepted,
     "cancel": Cancellation,
+    "check_dataset": DatasetReport,
+    "feedback": ShownFeedback,
+    "feedback_dataset": FeedbackDataset,
+    "feedback_deleted": DeletedFeedback,
     "generate": Generated,
     "healthz": Health,
     "info": Info,

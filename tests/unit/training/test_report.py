@@ -58,3 +58,9 @@ def test_a_given_held_out_part_is_read_and_its_faults_are_listed() -> None:
     assert found["held_out"]["source"] == "given"
     assert [one["field"] for one in found["held_out"]["faults"]] == ["completion"]
     assert found["usable"] is False
+
+
+def test_a_long_example_is_not_shown_to_its_end() -> None:
+    first, _ = report(("A", "x" * 30_000), ("B", "C"))["examples_rendered"]
+    assert sum(len(part["text"]) for part in first["parts"][:2]) == 20_000
+    assert first["parts"][2] == {"text": "... (10020 more characters)", "loss": False}

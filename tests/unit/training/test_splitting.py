@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from training.data import Dataset, split
@@ -59,3 +61,8 @@ def test_labels_of_a_classification_do_not_keep_it_together() -> None:
 def test_near_duplicates_share_four_fifths_of_their_words() -> None:
     texts = ["the red cat sat down", "down sat the red cat now", "the red dog ran away", "", "the red cat sat up here"]
     assert list(near_duplicates(texts)) == [(0, 1)]
+
+
+def test_long_texts_that_share_many_words_are_compared_with_few_others() -> None:
+    texts = [" ".join(map(str, random.Random(one).sample(range(4000), 800))) for one in range(100)]
+    assert list(near_duplicates([*texts, texts[0]])) == [(0, 100)]

@@ -28,7 +28,7 @@ from worker.helper.limits import Limits, OverLimit
 RENDERING = Limits(wall_s=120.0, cpu_s=2.0, memory=256 * 2**20)
 ENCODING = Limits(wall_s=120.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
 CHECKING = Limits(wall_s=120.0, cpu_s=2.0, memory=512 * 2**20)  # headers of files, and patterns on every module's name
-DATASETS = Limits(wall_s=600.0, cpu_s=240.0, memory=4 * 2**30)  # of files up to `SLM_MAX_FILE_BYTES`
+DATASETS = Limits(wall_s=600.0, cpu_s=120.0, memory=4 * 2**30)  # of files up to `SLM_MAX_FILE_BYTES`
 UNPACKING = Limits(wall_s=600.0, cpu_s=120.0, memory=512 * 2**20)  # of archives up to `SLM_MAX_ADAPTER_BYTES`
 
 
