@@ -3,7 +3,7 @@
 Rule of this folder: no torch, no transformers. Tokenizers and chat templates come in through `Conversations`.
 """
 
-from training.data.encoding import Encoder, PreferenceRow, Refused, Row
+from training.data.encoding import Encoder, PreferenceRow, Row
 from training.data.examples import Conversation, Dataset, Example, Message, Preference
 from training.data.faults import DatasetFaults, Fault
 from training.data.reading import read_dataset
@@ -22,7 +22,6 @@ __all__ = [
     "Plan",
     "Preference",
     "PreferenceRow",
-    "Refused",
     "Report",
     "Row",
     "check",

@@ -6,15 +6,11 @@ the token that ends it. The name of a special token in a dataset is plain text, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
-from jinja2 import TemplateError
-
-from models.errors import DatasetError, UnspellableText
 from training.data.examples import Conversation, Example, Message, Preference
 
 
@@ -62,10 +58,6 @@ class PreferenceRow:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
 
-class Refused(DatasetError):
-    """An example cannot be encoded: the chat template or the tokenizer of the model does not accept it."""
-
-
 class Sized(NamedTuple):
     """The size of an example: how many sequences, tokens of the longest, all tokens, tokens that the loss counts."""
 
@@ -77,7 +69,10 @@ class Sized(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Encodes examples with one tokenizer and one chat template. Its methods raise `Refused`.
+    """Encodes examples with one tokenizer and one chat template.
+
+    Its methods raise `TemplateError` if the template rejects the messages and `UnspellableText` if the tokenizer has
+    no tokens for a text.
 
     Args:
         conversations: encodes prompts.
@@ -133,13 +128,11 @@ class Encoder:
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a prompt, as in serving."""
-        with _refusing():
-            return self.conversations.encode([one.to_dict() for one in messages])[1]
+        return self.conversations.encode([one.to_dict() for one in messages])[1]
 
     def response_ids(self, text: str) -> list[int]:
         """Return the ids of a response with the token that ends it."""
-        with _refusing():
-            return [*self.conversations.texts.part_ids(text), self.end_id]
+        return [*self.conversations.texts.part_ids(text), self.end_id]
 
     @staticmethod
     def _add(rows: list[Row], prompt: list[int], response: list[int]) -> None:
@@ -148,13 +141,3 @@ class Encoder:
             before = rows.pop().loss
             loss[: len(before)] = before
         rows.append(Row(prompt + response, loss + [True] * len(response)))
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except TemplateError as err:
-        raise Refused(f"the model's chat template refuses these messages: {err}") from err
-    except UnspellableText as err:
-        raise Refused(str(err)) from err

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from training.data.encoding import Encoder, Refused, Sized
+from jinja2 import TemplateError
+
+from models.errors import UnspellableText
+from training.data.encoding import Encoder, Sized
 from training.data.examples import Dataset, Example
 from training.data.faults import MAX_FAULTS, Fault
 from training.data.likeness import Groups, near_duplicates, normalised, prompt_text
@@ -145,7 +148,9 @@ def _sizes(dataset: Dataset, encoder: Encoder | None) -> tuple[dict[int, Sized] 
     for example, line in zip(dataset.examples, dataset.lines, strict=True):
         try:
             sizes[line] = encoder.size(example)
-        except Refused as err:
+        except TemplateError as err:
+            faults.append(Fault(line, 1, None, f"the model's chat template refuses these messages: {err}"))
+        except UnspellableText as err:
             faults.append(Fault(line, 1, None, str(err)))
     return sizes, faults
 
@@ -218,7 +223,7 @@ def _rendered(dataset: Dataset, encoder: Encoder | None) -> Sequence[dict[str, A
         try:
             sequences = encoder.render(example)[:NUM_RENDERED]
             found += [{"line": line, "parts": list(_shortened(parts))} for parts in sequences]
-        except Refused:
+        except (TemplateError, UnspellableText):
             continue  # it is among the faults
     return found
 
