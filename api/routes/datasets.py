@@ -56,7 +56,7 @@ def _read(raw: bytes) -> tuple[DatasetOptions, dict[str, Any]]:
         return _checked(parse(DatasetOptions, _query(), SLM)), {"content": raw.decode("utf-8", "surrogateescape")}
     body = parse(DatasetCheckBody, _query() | fields, SLM)
     if body.data is not None:
-        return _checked(body), {"content": json.dumps(body.data)}
+        return _checked(body), {"content": "\n".join(map(json.dumps, body.data))}
     _check_file(body.file_id, "file_id")
     return _checked(body), {"file_id": body.file_id}
 

@@ -21,6 +21,8 @@ MAX_LINES = 100  # of those that are listed; all of them are counted
 NUM_RENDERED = 3
 MAX_RENDERED_CHARS = 20_000  # of one sequence
 
+Sizes = dict[Example, Sized]  # empty if there is no tokenizer
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -113,8 +115,8 @@ def check(
         count=len(dataset),
         kind=_kind(dataset),
         faults=sorted([*faults, *refused], key=lambda one: (one.line, one.column)),
-        tokens=_tokens(sizes),
-        too_long=_too_long(sizes, wanted.max_length),
+        tokens=_tokens(dataset, sizes),
+        too_long=_too_long(dataset, sizes, wanted.max_length),
         duplicates=_duplicates(dataset),
         held_out=_held_out(parts, testing is not None) | _listed(testing_faults),
         overlap=_overlap(parts),
@@ -139,15 +141,15 @@ def _parts(dataset: Dataset, testing: Dataset | None, seed: int) -> Split:
     return split_groups(dataset, seed)
 
 
-def _sizes(dataset: Dataset, encoder: Encoder | None) -> tuple[dict[int, Sized] | None, list[Fault]]:
-    """Return the size of each example by its line, and the faults of those that cannot be encoded."""
-    if encoder is None:
-        return None, []
-    sizes: dict[int, Sized] = {}
+def _sizes(dataset: Dataset, encoder: Encoder | None) -> tuple[Sizes, list[Fault]]:
+    """Return the sizes of the examples, and the faults of those that cannot be encoded."""
+    sizes: Sizes = {}
     faults: list[Fault] = []
+    if encoder is None:
+        return sizes, faults
     for example, line in zip(dataset.examples, dataset.lines, strict=True):
         try:
-            sizes[line] = encoder.size(example)
+            sizes[example] = sizes.get(example) or encoder.size(example)
         except TemplateError as err:
             faults.append(Fault(line, 1, None, f"the model's chat template refuses these messages: {err}"))
         except UnspellableText as err:
@@ -155,25 +157,27 @@ def _sizes(dataset: Dataset, encoder: Encoder | None) -> tuple[dict[int, Sized] 
     return sizes, faults
 
 
-def _tokens(sizes: dict[int, Sized] | None) -> dict[str, int] | None:
+def _tokens(dataset: Dataset, sizes: Sizes) -> dict[str, int] | None:
     if not sizes:
         return None
-    longest = sorted(one.longest for one in sizes.values())
+    found = [sizes[one] for one in dataset.examples if one in sizes]
+    longest = sorted(one.longest for one in found)
     return {
         "min": longest[0],
         "median": longest[len(longest) // 2],
         "p95": longest[ceil(0.95 * len(longest)) - 1],
         "max": longest[-1],
-        "total": sum(one.total for one in sizes.values()),
-        "learned": sum(one.learned for one in sizes.values()),
+        "total": sum(one.total for one in found),
+        "learned": sum(one.learned for one in found),
     }
 
 
-def _too_long(sizes: dict[int, Sized] | None, max_length: int) -> dict[str, Any] | None:
+def _too_long(dataset: Dataset, sizes: Sizes, max_length: int) -> dict[str, Any] | None:
     if not sizes:
         return None
-    lines = [line for line, one in sizes.items() if one.longest > max_length]
-    share = round(len(lines) / len(sizes), 4)
+    known = [(sizes[one], line) for one, line in zip(dataset.examples, dataset.lines, strict=True) if one in sizes]
+    lines = [line for size, line in known if size.longest > max_length]
+    share = round(len(lines) / len(known), 4)
     return {"max_length": max_length, "count": len(lines), "share": share, "lines": lines[:MAX_LINES]}
 
 
@@ -239,10 +243,10 @@ def _shortened(parts: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
         yield {"text": f"... ({-room} more characters)", "loss": False}
 
 
-def _estimate(sizes: dict[int, Sized] | None, training: Dataset, plan: Plan) -> dict[str, Any] | None:
+def _estimate(sizes: Sizes, training: Dataset, plan: Plan) -> dict[str, Any] | None:
     if not sizes:
         return None
-    used = [sizes[line] for line in training.lines if line in sizes and sizes[line].longest <= plan.max_length]
+    used = [size for one in training.examples if (size := sizes.get(one)) and size.longest <= plan.max_length]
     tokens = round(plan.epochs * sum(one.total for one in used))
     return {
         "steps": ceil(plan.epochs * ceil(sum(one.rows for one in used) / plan.batch_size)),

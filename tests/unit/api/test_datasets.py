@@ -57,6 +57,11 @@ def test_a_bad_dataset_is_a_report_and_no_error(api: Api) -> None:
     assert [(one["line"], one["column"]) for one in answer.json["faults"]] == [(1, 18)]
 
 
+def test_the_line_of_an_example_in_the_body_is_its_number(api: Api) -> None:
+    answer = api.client.post(CHECK, json={"data": [*ROWS, {"instruction": "A"}]})
+    assert [(one["line"], one["field"]) for one in answer.json["faults"]] == [(4, "response")]
+
+
 def test_options_are_in_the_query_of_a_bare_dataset(api: Api) -> None:
     answer = api.client.post(f"{CHECK}?max_length=20&model=gpt2", data=LINES, content_type="application/jsonl")
     assert (answer.json["too_long"]["max_length"], answer.json["model"]) == (20, "gpt2")

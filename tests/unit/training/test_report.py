@@ -64,3 +64,9 @@ def test_a_long_example_is_not_shown_to_its_end() -> None:
     first, _ = report(("A", "x" * 30_000), ("B", "C"))["examples_rendered"]
     assert sum(len(part["text"]) for part in first["parts"][:2]) == 20_000
     assert first["parts"][2] == {"text": "... (10020 more characters)", "loss": False}
+
+
+def test_examples_on_one_line_are_counted_apart() -> None:
+    rows = [{"instruction": "A", "response": "x" * one} for one in (1, 2, 3)]
+    found = check(json.dumps(rows).encode(), letter_encoder(), plan).to_json()
+    assert (found["tokens"]["min"], found["tokens"]["max"], found["tokens"]["total"]) == (21, 23, 66)
