@@ -50,7 +50,7 @@ slm:batches:driver      string  the API process that drives them
 slm:feedback:job:<id>   hash    feedback on a job, with its prompt and answer (fields: `feedback.Feedback`)
 slm:feedback:by_time    zset    jobs with feedback, by the time (ms) of the feedback
 slm:feedback:of:<owner> zset    those of one owner
-slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner
+slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner; '' -> the sum
 slm:grammar:<digest>    string  exists while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it runs at once
