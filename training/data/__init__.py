@@ -6,8 +6,9 @@ Rule of this folder: no torch, no transformers. Tokenizers and chat templates co
 from training.data.encoding import Encoder, PreferenceRow, Row
 from training.data.examples import Conversation, Dataset, Example, Message, Preference
 from training.data.faults import DatasetFaults, Fault
+from training.data.lengths import Plan
 from training.data.reading import read_dataset
-from training.data.report import Plan, Report, check
+from training.data.report import Report, check
 from training.data.splitting import split
 from training.data.writing import write_dataset
 

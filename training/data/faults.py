@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from models.errors import DatasetError
 
 MAX_FAULTS = 100  # of those that are listed; all of them are counted
+MAX_LINES = 100  # line numbers in a list
 MAX_CHARS = 500  # of a message, which may quote a template's own
 
 T = TypeVar("T")

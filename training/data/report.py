@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
-from jinja2 import TemplateError
-
-from models.errors import UnspellableText
-from training.data.encoding import Encoder, Sized
-from training.data.examples import Dataset, Example
-from training.data.faults import MAX_FAULTS, Fault
-from training.data.likeness import Groups, near_duplicates, normalised, prompt_text
+from training.data.encoding import Encoder
+from training.data.examples import Dataset
+from training.data.faults import MAX_FAULTS, MAX_LINES, Fault
+from training.data.lengths import Plan, estimate, sizes_of, token_lengths, too_long
 from training.data.reading import MIN_EXAMPLES, read_leniently
+from training.data.rendering import rendered
+from training.data.repetition import duplicates, overlap
 from training.data.splitting import Split, split_groups
-
-MAX_LINES = 100  # of those that are listed; all of them are counted
-NUM_RENDERED = 3
-MAX_RENDERED_CHARS = 20_000  # of one sequence
-
-Sizes = dict[Example, Sized]  # empty if there is no tokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a training would use the dataset. `tokens_per_s` is the speed that the estimate assumes."""
-
-    epochs: float
-    batch_size: int
-    max_length: int
-    tokens_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +90,20 @@ def check(
     if testing is not None and len(testing) and len(dataset) and testing.is_preference != dataset.is_preference:
         testing_faults.append(Fault(1, 1, None, f"this is {_kind(testing)}, but the training data {_kind(dataset)}"))
     parts = _parts(dataset, testing, seed)
-    sizes, refused = _sizes(dataset, encoder)
+    sizes, refused = sizes_of(dataset, encoder)
     wanted = plan(parts.training)
     return Report(
         format=dataset.format,
         count=len(dataset),
         kind=_kind(dataset),
         faults=sorted([*faults, *refused], key=lambda one: (one.line, one.column)),
-        tokens=_tokens(dataset, sizes),
-        too_long=_too_long(dataset, sizes, wanted.max_length),
-        duplicates=_duplicates(dataset),
+        tokens=token_lengths(dataset, sizes),
+        too_long=too_long(dataset, sizes, wanted.max_length),
+        duplicates=duplicates(dataset),
         held_out=_held_out(parts, testing is not None) | _listed(testing_faults),
-        overlap=_overlap(parts),
-        rendered=_rendered(dataset, encoder),
-        estimate=_estimate(sizes, parts.training, wanted),
+        overlap=overlap(parts),
+        rendered=rendered(dataset, encoder),
+        estimate=estimate(sizes, parts.training, wanted),
     )
 
 
@@ -141,58 +123,6 @@ def _parts(dataset: Dataset, testing: Dataset | None, seed: int) -> Split:
     return split_groups(dataset, seed)
 
 
-def _sizes(dataset: Dataset, encoder: Encoder | None) -> tuple[Sizes, list[Fault]]:
-    """Return the sizes of the examples, and the faults of those that cannot be encoded."""
-    sizes: Sizes = {}
-    faults: list[Fault] = []
-    if encoder is None:
-        return sizes, faults
-    for example, line in zip(dataset.examples, dataset.lines, strict=True):
-        try:
-            sizes[example] = sizes.get(example) or encoder.size(example)
-        except TemplateError as err:
-            faults.append(Fault(line, 1, None, f"the model's chat template refuses these messages: {err}"))
-        except UnspellableText as err:
-            faults.append(Fault(line, 1, None, str(err)))
-    return sizes, faults
-
-
-def _tokens(dataset: Dataset, sizes: Sizes) -> dict[str, int] | None:
-    if not sizes:
-        return None
-    found = [sizes[one] for one in dataset.examples if one in sizes]
-    longest = sorted(one.longest for one in found)
-    return {
-        "min": longest[0],
-        "median": longest[len(longest) // 2],
-        "p95": longest[ceil(0.95 * len(longest)) - 1],
-        "max": longest[-1],
-        "total": sum(one.total for one in found),
-        "learned": sum(one.learned for one in found),
-    }
-
-
-def _too_long(dataset: Dataset, sizes: Sizes, max_length: int) -> dict[str, Any] | None:
-    if not sizes:
-        return None
-    known = [(sizes[one], line) for one, line in zip(dataset.examples, dataset.lines, strict=True) if one in sizes]
-    lines = [line for size, line in known if size.longest > max_length]
-    share = round(len(lines) / len(known), 4)
-    return {"max_length": max_length, "count": len(lines), "share": share, "lines": lines[:MAX_LINES]}
-
-
-def _duplicates(dataset: Dataset) -> dict[str, Any]:
-    groups = Groups(len(dataset))
-    groups.join_equal(_said(one) for one in dataset.examples)
-    found = [[dataset.lines[index] for index in group] for group in groups.members() if len(group) > 1]
-    return {"count": sum(map(len, found)) - len(found), "groups": [one[:MAX_LINES] for one in found[:MAX_LINES]]}
-
-
-def _said(example: Example) -> tuple[str, ...]:
-    rejected = getattr(example, "rejected", "")
-    return prompt_text(example), normalised(example.response), normalised(rejected)
-
-
 def _held_out(parts: Split, is_given: bool) -> dict[str, Any]:
     count, total = len(parts.held_out), len(parts.held_out) + len(parts.training)
     return {
@@ -201,58 +131,4 @@ def _held_out(parts: Split, is_given: bool) -> dict[str, Any]:
         "share": round(count / total, 4) if total else 0.0,
         "lines": list(parts.held_out.lines[:MAX_LINES]),
         "grouped_by": None if is_given else parts.grouped_by,
-    }
-
-
-def _overlap(parts: Split) -> dict[str, Any]:
-    """Find the held-out questions that are also asked in training, in the same or nearly the same words."""
-    if parts.grouped_by in ("response and wording", "wording"):
-        return {"count": 0, "examples": []}  # such questions were kept on one side
-    examples = [*parts.training.examples, *parts.held_out.examples]
-    first = len(parts.training)
-    leaks: dict[int, int] = {}
-    for one, other in near_duplicates([prompt_text(example) for example in examples]):
-        if one < first <= other:
-            leaks.setdefault(other - first, one)
-    shown = sorted(leaks.items())[:MAX_LINES]
-    lines = [{"line": parts.held_out.lines[one], "training_line": parts.training.lines[other]} for one, other in shown]
-    return {"count": len(leaks), "examples": lines}
-
-
-def _rendered(dataset: Dataset, encoder: Encoder | None) -> Sequence[dict[str, Any]]:
-    if encoder is None:
-        return []
-    found: list[dict[str, Any]] = []
-    for example, line in zip(dataset.examples[:NUM_RENDERED], dataset.lines, strict=False):
-        try:
-            sequences = encoder.render(example)[:NUM_RENDERED]
-            found += [{"line": line, "parts": list(_shortened(parts))} for parts in sequences]
-        except (TemplateError, UnspellableText):
-            continue  # it is among the faults
-    return found
-
-
-def _shortened(parts: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
-    """Yield the first `MAX_RENDERED_CHARS` of a sequence, and how many more there are."""
-    room = MAX_RENDERED_CHARS
-    for text, loss in parts:
-        if room > 0:
-            yield {"text": text[:room], "loss": loss}
-        room -= len(text)
-    if room < 0:
-        yield {"text": f"... ({-room} more characters)", "loss": False}
-
-
-def _estimate(sizes: Sizes, training: Dataset, plan: Plan) -> dict[str, Any] | None:
-    if not sizes:
-        return None
-    used = [size for one in training.examples if (size := sizes.get(one)) and size.longest <= plan.max_length]
-    tokens = round(plan.epochs * sum(one.total for one in used))
-    return {
-        "steps": ceil(plan.epochs * ceil(sum(one.rows for one in used) / plan.batch_size)),
-        "epochs": plan.epochs,
-        "batch_size": plan.batch_size,
-        "tokens": tokens,
-        "tokens_per_s": plan.tokens_per_s,
-        "seconds": round(tokens / plan.tokens_per_s),
     }
