@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from training.data.examples import Dataset, Example
 from training.data.faults import DatasetFaults, Fault, Misfit, field_name
 from training.data.formats import BY_NAME, FORMATS, Format, closest_format, complete_format
-from training.data.records import Record, read_records
+from training.data.record import Record
+from training.data.records import read_records
 
 MIN_EXAMPLES = 2  # one to train on and one to test with
 
