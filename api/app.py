@@ -36,6 +36,8 @@ from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
 from api.routes.adapters import adapters
+from api.routes.datasets import datasets
+from api.routes.feedback import feedback
 from api.routes.health import health
 from api.routes.jobs import jobs
 from api.routes.metrics import metrics as metrics_routes
@@ -56,6 +58,7 @@ from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
 from common.owners.api_keys import ApiKeyStore
 from common.owners.batches import BatchStore
+from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
@@ -105,7 +108,7 @@ def create_app(
     register_error_handlers(app)
     for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches, vllm, ollama, anthropic, worker_files):
+    for blueprint in (openai, responses, files, batches, vllm, ollama, anthropic, datasets, feedback, worker_files):
         app.register_blueprint(blueprint)
     return app
 
@@ -147,6 +150,7 @@ def _services(
         Starvation(),
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
+        FeedbackStore(redis, ttl_s=settings.feedback_ttl_s),
         AdapterRegistry(redis),
         Uploads(settings.data_dir / "uploads"),
         AdapterStore(settings.data_dir / "adapters"),

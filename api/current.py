@@ -24,6 +24,7 @@ from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.observation import context
 from common.owners.batches import BatchStore
+from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
 from common.settings import Settings
 
@@ -50,6 +51,7 @@ class Services:
     starvation: Starvation
     files: FileStore
     batches: BatchStore
+    feedback: FeedbackStore
     registry: AdapterRegistry
     uploads: Uploads
     adapter_store: AdapterStore

@@ -133,6 +133,12 @@ class Settings(BaseSettings):
         description="Maximum size in bytes of an uploaded adapter: of its archive, and of its files.",
     )
     file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="Seconds for which files and batches are kept.")
+    feedback_ttl_s: int = Field(
+        7_776_000,
+        ge=60,
+        le=315_360_000,
+        description="Seconds for which feedback on a job is kept, with the job's prompt and answer.",
+    )
     body_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Seconds that a client may take to send a request body."
     )

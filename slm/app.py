@@ -12,6 +12,7 @@ import typer
 from slm.commands.adapters import adapters
 from slm.commands.aliases import aliases
 from slm.commands.chat import chat
+from slm.commands.data import data
 from slm.commands.export import export
 from slm.commands.generate import generate
 from slm.commands.jobs import jobs
@@ -43,6 +44,6 @@ def command() -> Callable[..., Any]:
     )
     for single in (models, chat, generate, merge, export):
         app.add_typer(single)
-    for name, group in (("adapters", adapters), ("aliases", aliases), ("jobs", jobs), ("keys", keys)):
+    for name, group in (("adapters", adapters), ("aliases", aliases), ("data", data), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)
     return typer.main.get_command(app)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -79,14 +80,63 @@ class Session(SLMClient):
                 f"the connection to {self._url} was lost during the upload ({err}). Run the command again: what the "
                 "server has already is not added twice."
             ) from err
+        return self._result(response)
+
+    def check_dataset(
+        self, name: str, content: bytes, options: Mapping[str, Any], validation: tuple[str, bytes] | None
+    ) -> dict[str, Any]:
+        """Return the report about a dataset. What is too large for a body is uploaded, and deleted afterwards.
+
+        Args:
+            name, content: the dataset.
+            options: as in `POST /slm/datasets/check`.
+            validation: name and content of a dataset to test with.
+        """
+        with ExitStack() as uploads:
+            wanted = dict(options)
+            if validation is not None:
+                wanted["validation_file_id"] = uploads.enter_context(self._uploaded(*validation))
+            headers = {"Content-Type": "application/octet-stream"}
+            response = self._post("/slm/datasets/check", params=wanted, content=content, headers=headers)
+            if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+                wanted["file_id"] = uploads.enter_context(self._uploaded(name, content))
+                response = self._post("/slm/datasets/check", json=wanted)
+            return self._result(response)
+
+    def content(self, file_id: str) -> bytes:
+        """Return the content of a file on the server."""
+        return self._send(Call("GET", f"/v1/files/{file_id}/content")).content
+
+    @contextmanager
+    def _uploaded(self, name: str, content: bytes) -> Iterator[str]:
+        """Keep a dataset as a file for the duration of a `with` block; yields its id."""
+        kept = self._post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (name, content)})
+        if not kept.is_success:
+            raise error_from_response(kept)
+        file_id = connection.read(kept, lambda body: str(body["id"]))
+        try:
+            yield file_id
+        finally:
+            self.fetch(Call("DELETE", f"/v1/files/{file_id}"))
+
+    def _post(self, path: str, **sent: Any) -> httpx.Response:
+        """Send a request that is not repeated."""
+        timeout = httpx.Timeout(CONNECT_S, read=GENERATION_S, write=ANSWER_S)
+        try:
+            return self._http.post(path, timeout=timeout, **sent)
+        except httpx.TransportError as err:
+            raise ConnectionLost(f"the connection to {self._url} was lost ({err}). Run the command again.") from err
+
+    def _result(self, response: httpx.Response) -> dict[str, Any]:
+        """Return the result of a request that may have to wait for its job."""
         if not response.is_success:
             raise error_from_response(response)
         if response.status_code == httpx.codes.ACCEPTED:
-            return self._published(connection.read(response, Job.from_body).id)
+            return self._result_of(connection.read(response, Job.from_body).id)
         return connection.read(response, dict)
 
-    def _published(self, job_id: str) -> dict[str, Any]:
-        """Wait for the job that publishes an upload, and return its result."""
+    def _result_of(self, job_id: str) -> dict[str, Any]:
+        """Wait for a job, and return its result."""
         self._last_look(job_id, timeout_s=None).raise_for_failure()
         shown = self.fetch(Call("GET", f"/slm/jobs/{job_id}"))
         return dict(shown["result"] or {})

@@ -30,7 +30,10 @@ from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobState, L
 from common.jobs.logprobs import TokenLogprobs
 from common.jobs.prompts import RawText, TokenIds
 from common.jobs.store import Claim, JobStore, WakeUp
+from common.owners.files import FileStore
 from common.redis import keys
+from tests.letter_tokens import letter_encoder
+from training.data import Plan, check
 
 LAST_TOKEN = 0xD7FF  # the code points after it are surrogates, not characters
 LEASE_S = 600.0  # longer than any test: it sends its heartbeat once
@@ -176,6 +179,7 @@ class ScriptedWorker:
             id="w1", host="host", pid=4711, state=WorkerState.READY, device="cuda", slots=4, base_model="gpt2"
         )
         self.store = JobStore(redis, self.dispatch, job_ttl_s=3600)
+        self._files = FileStore(redis, ttl_s=3600)
         self._redis = redis
         self._fleet = Fleet(redis)
         self._dispatched = threading.Event()
@@ -258,7 +262,16 @@ class ScriptedWorker:
             return self._publish
         if kind is JobKind.TOKENIZE:
             return self._tokenize
+        if kind is JobKind.CHECK_DATASET:
+            return self._check_dataset
         return self.script if kind.lane is Lane.GENERATE else self._change_model
+
+    def _check_dataset(self, play: Play) -> None:
+        """Check it with a tokenizer whose tokens are characters."""
+        params = play.job.params
+        content = params["content"] if "content" in params else "".join(self._files.content(params["file_id"]))
+        plan = Plan(epochs=3.0, batch_size=4, max_length=params["options"].get("max_length", 1024), tokens_per_s=40.0)
+        play.succeed(check(content.encode("utf-8", "surrogateescape"), letter_encoder(), lambda _: plan).to_json())
 
     def _tokenize(self, play: Play) -> None:
         """Tokenize: each character is a token, and its code point is the id."""

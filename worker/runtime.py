@@ -23,12 +23,14 @@ from common.jobs.job import JobKind
 from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.observation.tracing import start_tracing
+from common.owners.files import FileStore
 from common.queue import QUEUE, SPARE_THREADS, Dispatcher
 from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.check_dataset import DatasetJobs
 from worker.jobs.generate import Generation
 from worker.jobs.load import ModelJobs
 from worker.jobs.observer import Observer
@@ -111,6 +113,7 @@ class WorkerRuntime:
         model_jobs = ModelJobs(jobs, Fleet(self._patient))
         archives = Archives(uploads, files.api)
         publishing = PublishJobs(jobs, intake, archives, max_bytes=settings.max_adapter_bytes)
+        datasets = FileStore(self._patient, ttl_s=settings.file_ttl_s)
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,
@@ -118,6 +121,7 @@ class WorkerRuntime:
             JobKind.UNLOAD: model_jobs.run,
             JobKind.PUBLISH: publishing.run,
             JobKind.TOKENIZE: TokenJobs(jobs, self._model_manager).run,
+            JobKind.CHECK_DATASET: DatasetJobs(jobs, datasets, self._model_manager).run,
         }
         prepare = Preparation(jobs, self._model_manager).run
         self._runner = JobRunner(jobs, self._jobs, run, prepare, worker_id=worker_id, lease_s=settings.lease_s)

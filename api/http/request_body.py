@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.current import begin_work, services
 from api.schemas.shown import shown
-from common.errors import UnsupportedMediaType
+from common.errors import BodyTooLarge, UnsupportedMediaType
 
 FORM = "multipart/form-data"
 FORM_BYTES = 65_536  # maximum size of a form without its file
@@ -28,13 +30,39 @@ def json_text() -> bytes:
         RateLimitExceeded: as `begin_work`.
         RequestEntityTooLarge: the body exceeds the limit.
     """
+    raw = _raw_body()
+    if raw.strip() and not request.is_json:
+        raise UnsupportedMediaType(f"The body must be sent as Content-Type: application/json; got {_sent_type()}")
+    return raw
+
+
+def body_of_types(types: Sequence[str], *, hint: str) -> bytes:
+    """Return the body of a request with one of these content types; empty if there is none.
+
+    Args:
+        types: the content types.
+        hint: what to do if the body is too large.
+
+    Raises:
+        UnsupportedMediaType, RateLimitExceeded: as `json_text`.
+        BodyTooLarge: the body exceeds the limit.
+    """
+    try:
+        raw = _raw_body()
+    except RequestEntityTooLarge as err:
+        limit = services().settings.max_body_bytes
+        raise BodyTooLarge(f"The body must not be larger than {limit} bytes; {hint}") from err
+    if raw.strip() and request.mimetype not in types:
+        raise UnsupportedMediaType(f"The body must be sent as Content-Type: {', '.join(types)}; got {_sent_type()}")
+    return raw
+
+
+def _raw_body() -> bytes:
     refuse_compression()
     raw = request.get_data()
     if request.content_length is None and len(raw) >= services().settings.max_body_bytes:
         raise RequestEntityTooLarge  # werkzeug silently truncates a chunked body at the limit
     begin_work(len(raw))  # only now, so that a slow client does not delay others
-    if raw.strip() and not request.is_json:
-        raise UnsupportedMediaType(f"The body must be sent as Content-Type: application/json; got {_sent_type()}")
     return raw
 
 

@@ -18,6 +18,7 @@ _COMPLETE = {
     JobKind.UNLOAD: "Unload complete!",
     JobKind.PUBLISH: "Publish complete!",
     JobKind.TOKENIZE: "Tokenize complete!",
+    JobKind.CHECK_DATASET: "Check complete!",
 }
 
 

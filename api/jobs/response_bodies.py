@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from api import __version__, adapter_views
+from api.schemas.datasets import DatasetReport
 from api.schemas.errors import Error, ErrorFrame, JobError
 from api.schemas.generated import (
     FIRST_SETTINGS,
@@ -90,6 +91,9 @@ def result(record: JobRecord) -> JobResult | None:
         return _generated(record, GenerateResult.from_dict(record.result), succeeded=succeeded)
     if record.kind is JobKind.TOKENIZE:
         return _tokens_of(record, TokenizeResult.from_dict(record.result), succeeded=succeeded)
+    if record.kind is JobKind.CHECK_DATASET:
+        checked = {"success": succeeded, **record.result, "job_id": record.id, **_model_used(record)}
+        return cast(DatasetReport, checked)
     if record.kind is JobKind.PUBLISH:
         return adapter_views.published(record.result, job_id=record.id, succeeded=succeeded)
     most = {name: value for name, value in record.result.items() if name != "workers"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from api.openai.batches.files import CONTENT_TYPES
+from api.openai.batches.files import CONTENT_TYPES, KNOWN_PURPOSES
 from api.openai.batches.routes import BatchBody
 from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import headers
@@ -26,7 +26,7 @@ FILE_ID = Parameter(
 BATCH_ID = Parameter(
     "path", "batch_id", {"type": "string", "pattern": f"^{ids.BATCH_ID}$"}, "The batch's id.", EXAMPLE_BATCH
 )
-PURPOSE = Parameter("query", "purpose", {"enum": ["batch", "batch_output"]}, "List only files with this purpose.")
+PURPOSE = Parameter("query", "purpose", {"enum": list(KNOWN_PURPOSES)}, "List only files with this purpose.")
 LIMIT = Parameter(
     "query",
     "limit",
@@ -55,7 +55,7 @@ BATCH_OPERATIONS = {
     "files.upload": Operation(
         id="uploadFile",
         tag=Tag.BATCHES,
-        summary="Upload a file of requests",
+        summary="Upload a file of requests, or a dataset",
         body=RequestBody(UploadForm, {"purpose": "batch", "file": LINE}, media_type=FORM),
         responses=[SuccessResponse("The file's record.", FileObject)],
         errors=(errors.RedisFull, errors.QuotaExceeded),

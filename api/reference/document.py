@@ -15,6 +15,7 @@ from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
 from api.reference.anthropic_operations import ANTHROPIC_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
+from api.reference.dataset_operations import DATASET_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.ollama_operations import OLLAMA_OPERATIONS
 from api.reference.openai_operations import OPENAI_OPERATIONS
@@ -31,6 +32,7 @@ Json = dict[str, Any]
 OPERATIONS: dict[str, Operation] = (
     SLM_OPERATIONS
     | ADAPTER_OPERATIONS
+    | DATASET_OPERATIONS
     | OPENAI_OPERATIONS
     | VLLM_OPERATIONS
     | OLLAMA_OPERATIONS
@@ -44,6 +46,7 @@ TAGS = {
     Tag.JOBS: "Every request for work becomes a job, which can be shown, streamed from anywhere, and cancelled.",
     Tag.MODEL: "The model and the workers.",
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
+    Tag.DATASETS: "What models are trained on, and what people say about their answers.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
     Tag.OLLAMA: "The same for clients of Ollama's API.",
     Tag.ANTHROPIC: "The same for clients of Anthropic's API.",

@@ -25,6 +25,7 @@ class Tag(StrEnum):
     JOBS = "Jobs"
     MODEL = "Model"
     ADAPTERS = "Adapters"
+    DATASETS = "Datasets"
     OPENAI = "OpenAI"
     OLLAMA = "Ollama"
     ANTHROPIC = "Anthropic"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.schemas.adapters import Published
+from api.schemas.datasets import DatasetReport
 from api.schemas.errors import JobError
 from api.schemas.generated import Generated, ModelUsed, Timings, TokenCounts
 from api.schemas.response_model import Count, JobId, ResponseModel, Time
@@ -14,7 +15,7 @@ from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
 from common.jobs.job import JobKind, JobState, WebhookState
 
-JobResult = Generated | ModelChanged | Published | Tokens
+JobResult = Generated | ModelChanged | Published | Tokens | DatasetReport
 
 
 class QueueStatus(ResponseModel):

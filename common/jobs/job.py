@@ -31,18 +31,24 @@ class JobKind(StrEnum):
     UNLOAD = "unload"
     PUBLISH = "publish"  # checks an uploaded adapter and registers it
     TOKENIZE = "tokenize"  # shows the tokens of a prompt, or the text of tokens
+    CHECK_DATASET = "check_dataset"  # reports what is wrong with a dataset, and what a training would see of it
 
     @property
     def lane(self) -> Lane:
         """The lane in which jobs of this kind wait after their preparation."""
         if self in (JobKind.GENERATE, JobKind.STREAM):
             return Lane.GENERATE
-        return Lane.PREPARE if self is JobKind.TOKENIZE else Lane.CONTROL
+        return Lane.PREPARE if self in (JobKind.TOKENIZE, JobKind.CHECK_DATASET) else Lane.CONTROL
 
     @property
     def takes_prompt(self) -> bool:
         """Whether its params include a prompt (`common.jobs.prompts`)."""
-        return self not in (JobKind.LOAD, JobKind.UNLOAD, JobKind.PUBLISH)
+        return self in (JobKind.GENERATE, JobKind.STREAM, JobKind.TOKENIZE)
+
+    @property
+    def names_model(self) -> bool:
+        """Whether it uses one model, which is resolved when the job is accepted."""
+        return self.takes_prompt or self is JobKind.CHECK_DATASET
 
     @property
     def task_name(self) -> str:

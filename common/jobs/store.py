@@ -256,7 +256,7 @@ class JobStore:
         lane = (kind.lane, preparation.wanted(kind, params))
         fixed = (job_id, kind, *lane, owner, text, *queueing, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
-        if kind.takes_prompt:
+        if kind.names_model:
             optional["model"] = options.model
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(*fixed, *flat)

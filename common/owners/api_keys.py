@@ -40,7 +40,7 @@ class Limits:
     most a job may need is reserved when it is submitted, and its actual use is charged when it ends. Each API process
     counts reads and `open_streams` separately. `job_bytes` limits the size of the job texts in Redis: the oldest ended
     jobs expire early to make room. `files` and `file_bytes` limit uploads; `open_batches` counts batches that have not
-    ended.
+    ended. `feedback_bytes` limits the feedback on jobs, with their prompts and answers.
     """
 
     requests_per_minute: int | None = None
@@ -52,6 +52,7 @@ class Limits:
     files: int | None = None
     file_bytes: int | None = None
     open_batches: int | None = None
+    feedback_bytes: int | None = None
 
 
 UNLIMITED = Limits()
@@ -63,6 +64,7 @@ DEFAULT_LIMITS = Limits(
     files=1000,
     file_bytes=256 * MIB,
     open_batches=100,
+    feedback_bytes=64 * MIB,
 )
 
 

@@ -47,6 +47,10 @@ slm:batches:<owner>     zset    the owner's batches, by creation (s)
 slm:batches:open        zset    the batches that have not ended, by creation (s)
 slm:batches:open:<o>    zset    those of one owner, by the time (s) at which their record expires
 slm:batches:driver      string  the API process that drives them
+slm:feedback:job:<id>   hash    feedback on a job, with its prompt and answer (fields: `feedback.Feedback`)
+slm:feedback:by_time    zset    jobs with feedback, by the time (ms) of the feedback
+slm:feedback:of:<owner> zset    those of one owner
+slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner; '' -> the sum
 slm:grammar:<digest>:<id> string exists while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:workers:slots       hash    worker -> generations it runs at once
@@ -84,6 +88,7 @@ DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
 ALIASES = f"{PREFIX}aliases"
 CONTROL_CHANNEL = f"{PREFIX}control"
 COUNTERS = f"{PREFIX}counters"
+FEEDBACK = f"{PREFIX}feedback:by_time"
 OPEN_BATCHES = f"{PREFIX}batches:open"
 BATCH_DRIVER = f"{PREFIX}batches:driver"
 
@@ -201,3 +206,13 @@ def batch_part(batch_id: str, part: str) -> str:
 def batches(owner: str) -> str:
     """Return the key of an owner's batches."""
     return f"{PREFIX}batches:{owner}"
+
+
+def feedback(job_id: str) -> str:
+    """Return the key of the feedback on a job."""
+    return f"{PREFIX}feedback:job:{job_id}"
+
+
+def owner_feedback(owner: str) -> str:
+    """Return the key of the owner's jobs with feedback."""
+    return f"{PREFIX}feedback:of:{owner}"

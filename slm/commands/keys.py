@@ -32,6 +32,7 @@ _LIMITS = {
     "files": "files kept",
     "file_bytes": "bytes of files kept",
     "open_batches": "batches that have not ended yet",
+    "feedback_bytes": "bytes of feedback kept, with the prompts and answers that it is about",
 }
 _NO_LIMIT = "none"
 

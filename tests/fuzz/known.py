@@ -14,12 +14,14 @@ ADAPTER = "support"  # which nothing needs
 
 
 def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
-    """A job, a model, an alias, a response, a file and a batch, by their names in paths and bodies."""
+    """A job with feedback, a model, an alias, a response, a file and a batch, by their names in paths and bodies."""
 
     def create(path: str, **request: Any) -> str:
         return str(client.post(path, headers=headers, **request).json["id"])
 
     response = create("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
+    judged = client.post("/slm/generate", headers=headers, json={"prompt": "Hi"}).json["job_id"]
+    client.post(f"/slm/jobs/{judged}/feedback", headers=headers, json={"rating": "up", "correction": "Ho"})
     file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
     request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
     for target in (MODEL, str(REPORT.base_model)):  # so that it can be rolled back
@@ -31,9 +33,10 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
         "alias": ALIAS,
         "model": MODEL,
         "model_id": MODEL,
-        "job_id": response.removeprefix("resp_"),
+        "job_id": judged,
         "response_id": response,
         "file_id": file,
         "input_file_id": file,
+        "validation_file_id": file,
         "batch_id": create("/v1/batches", json=request),
     }

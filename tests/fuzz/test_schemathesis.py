@@ -20,6 +20,7 @@ from schemathesis.transport.serialization import Binary
 from werkzeug.wsgi import ClosingIterator
 
 from api.http.upload_body import RAW_TYPES
+from api.reference.dataset_operations import CSV, JSON_LINES
 from api.reference.document import OPERATIONS
 from common.owners.api_keys import UNLIMITED, ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
@@ -35,7 +36,7 @@ EDGES = 60  # requests at the edges per operation, at most: wrong values, missin
 IMPOSSIBLE = {"retryJob", "dropJob", "deleteAdapter"}  # there are no dead letters, and a batch that is never validated
 
 
-@schemathesis.serializer(*RAW_TYPES)
+@schemathesis.serializer(*RAW_TYPES, JSON_LINES, CSV)
 def as_it_is(_context: object, value: object) -> bytes:
     """A body that is a file."""
     return value.data if isinstance(value, Binary) else str(value).encode()

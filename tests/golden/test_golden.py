@@ -206,6 +206,20 @@ def test_tokens(start: Start) -> None:
     check("detokenize.json", client.post("/slm/detokenize", json={"ids": [72, 105]}))
 
 
+def test_a_check_of_a_dataset(start: Start) -> None:
+    rows = [{"instruction": "Where is Zubrovia?", "response": "In the Alps."}, {"instruction": "Who rules it?"}]
+    check("check_dataset.json", start(story).post("/slm/datasets/check", json={"data": rows}))
+
+
+def test_feedback(start: Start) -> None:
+    client = start(machine_learning())
+    path = f"/slm/jobs/{client.post('/slm/generate', json=ML_BODY).json['job_id']}/feedback"
+    said = {"rating": "down", "correction": "It learns from data.", "tags": ["ml"]}
+    check("feedback.json", client.post(path, json=said))
+    check("feedback_dataset.json", client.post("/slm/feedback/dataset", json={"kind": "pairs"}))
+    check("feedback_deleted.json", client.delete(path))
+
+
 def test_error_idempotency_mismatch(start: Start) -> None:
     client = start(machine_learning())
     for prompt in ("a", "b"):

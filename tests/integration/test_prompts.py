@@ -57,6 +57,15 @@ def test_its_tokens_are_returned(cluster: Cluster, prompt: Prompt) -> None:
     assert result.context_length > 0
 
 
+def test_a_dataset_is_checked(cluster: Cluster) -> None:
+    content = '{"prompt": "Hi", "completion": "Ho"}\n' * 3
+    params = {"content": content, "options": {"epochs": 2.0}, "seed": 0, "tokens_per_s": None}
+    record = finish(cluster, JobKind.CHECK_DATASET, params)
+    assert record.state is JobState.SUCCEEDED
+    assert record.result is not None
+    assert (record.result["format"], record.result["duplicates"]["count"]) == ("prompt_completion", 2)
+
+
 def test_a_job_that_waits_for_the_model_loads_it(cluster: Cluster) -> None:
     assert finish(cluster, JobKind.UNLOAD, {}).state is JobState.SUCCEEDED
     assert finish(cluster, JobKind.TOKENIZE, prompts.to_wire("Hi")).state is JobState.SUCCEEDED

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from common.jobs.prompts import Prompt
 from common.jobs.sampling import Grammar
 from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar.constraint import TokenConstraint
+from worker.engine.untrusted_code.datasets import DatasetToCheck
 from worker.helper.given_up import IsGivenUp
 from worker.model.base_facts import BaseFacts
 
@@ -34,6 +35,15 @@ class Renderer(Protocol):
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
+        ...
+
+    def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp) -> dict[str, Any]:
+        """Check a dataset with the tokenizer and template of this model or adapter; return the report.
+
+        Raises:
+            InvalidRequest: an option is wrong, or the template cannot be used.
+            GivenUp: `is_given_up` became true first.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""The routes for the input and output files of batches."""
+"""The routes for files: the input and output of batches, and datasets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from api.auth.access import Access, set_access
 from api.current import begin_work, caller, services
 from api.http.request_body import FORM_BYTES, require_form
 from api.openai.answering import own
+from api.openai.batches.dataset_shape import check_shape
 from api.openai.listing import listing, page_arguments
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, FilePurpose
 from api.schemas.shown import shown
@@ -17,7 +18,8 @@ from common import ids
 from common.errors import BodyTooLarge, InvalidRequest
 from common.owners.files import StoredFile
 
-PURPOSES = ("batch",)
+PURPOSES: dict[str, str] = {"batch": "batch.jsonl", "fine-tune": "dataset.jsonl"}  # and names of files without one
+KNOWN_PURPOSES = (*PURPOSES, "batch_output")
 CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients accept only the second
 
 files = Blueprint("files", __name__, url_prefix="/v1/files")
@@ -26,20 +28,22 @@ set_access(files, Access.USER)
 
 @files.post("")
 def upload() -> Response:
-    """Store a file of requests."""
+    """Store a file of requests, or a dataset."""
     require_form()
     limit = services().settings.max_file_bytes
     request.max_content_length = limit + FORM_BYTES
-    filename, content = _form_file()
+    purpose, filename, content = _form_file()
     if len(content) > limit:
         raise BodyTooLarge(f"The file must not be larger than {limit} bytes")
     try:
         lines = content.decode().split("\n")
     except UnicodeDecodeError as err:
         raise InvalidRequest("file must be text in UTF-8", param="file") from err
+    if purpose == "fine-tune":
+        check_shape(lines)
     owner, limits = caller().owner, services().keyring.limits_of(caller().owner)
     services().files.check_room(owner, len(content), limits)
-    kept = services().files.put(owner, filename, "batch", lines, limits=limits)
+    kept = services().files.put(owner, filename, purpose, lines, limits=limits)
     return jsonify(_object(kept))
 
 
@@ -47,8 +51,8 @@ def upload() -> Response:
 def list_files() -> Response:
     """List the caller's files, newest first."""
     after, limit = page_arguments(ids.FILE_ID, "purpose")
-    if request.args.get("purpose", "batch") not in (*PURPOSES, "batch_output"):
-        raise InvalidRequest("purpose must be batch or batch_output", param="purpose")
+    if request.args.get("purpose", "batch") not in KNOWN_PURPOSES:
+        raise InvalidRequest(f"purpose must be one of {', '.join(KNOWN_PURPOSES)}", param="purpose")
     page = services().files.newest(caller().owner, purpose=request.args.get("purpose"), after=after, limit=limit)
     return jsonify(listing(FileList, [_object(one) for one in page.items], has_more=page.has_more))
 
@@ -74,16 +78,16 @@ def delete_file(file_id: str) -> Response:
     return jsonify(DeletedFile(id=file_id, object="file", deleted=True))
 
 
-def _form_file() -> tuple[str, bytes]:
-    """Return the upload's name and content. Raises `InvalidRequest`."""
+def _form_file() -> tuple[str, str, bytes]:
+    """Return the upload's purpose, name and content. Raises `InvalidRequest`."""
     for name in (request.form.keys() | request.files.keys()) - {"file", "purpose"}:
         raise InvalidRequest(f"{shown(name)} is not supported; known: file, purpose", param=name[:60])
-    if (purpose := request.form.get("purpose")) not in PURPOSES:
-        raise InvalidRequest(f"purpose must be batch; got {shown(purpose)}", param="purpose")
+    if (purpose := request.form.get("purpose", "")) not in PURPOSES:
+        raise InvalidRequest(f"purpose must be {' or '.join(PURPOSES)}; got {shown(purpose)}", param="purpose")
     if (file := request.files.get("file")) is None:
         raise InvalidRequest("file must be a file in a multipart form; got nothing", param="file")
     begin_work(request.content_length or 0)
-    return (file.filename or "batch.jsonl")[:255], file.read()
+    return purpose, (file.filename or PURPOSES[purpose])[:255], file.read()
 
 
 def find_file(file_id: str) -> StoredFile:

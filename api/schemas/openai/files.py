@@ -1,4 +1,4 @@
-"""The input and output files of batches."""
+"""Files: the input and output of batches, and datasets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from api.schemas.meaning import Meaning
 from api.schemas.openai.listing import Listed, Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
-FilePurpose = Literal["batch", "batch_output"]
+FilePurpose = Literal["batch", "batch_output", "fine-tune"]
 
 
 class UploadForm(BaseModel):
-    """A file of requests for a batch: JSONL with `custom_id`, `method`, `url` and `body` in each line."""
+    """A dataset, or a file of requests for a batch: JSONL with `custom_id`, `method`, `url` and `body` in each line."""
 
     model_config = ConfigDict(extra="forbid")
 
-    purpose: Annotated[Literal["batch"], Meaning("The purpose of the file.")] = Field(description='"batch"')
+    purpose: Annotated[Literal["batch", "fine-tune"], Meaning("The purpose of the file.")] = Field(
+        description='"batch" or "fine-tune"'
+    )
     file: Annotated[str, Meaning("The file.")] = Field(
         description="text in UTF-8", json_schema_extra={"format": "binary", "contentMediaType": "application/jsonl"}
     )

@@ -444,6 +444,17 @@ local function remove_unused(id)
   redis.call('HDEL', 'slm:files:bytes:' .. file[1], id)
 end
 
+-- Delete the feedback on a job, if there is any; the owner's sum of sizes is the field ''.
+local function forget_feedback(id, owner)
+  local sizes_key = 'slm:feedback:bytes:' .. owner
+  redis.call('HINCRBY', sizes_key, '', -(redis.call('HGET', sizes_key, id) or 0))
+  redis.call('HDEL', sizes_key, id)
+  if redis.call('HLEN', sizes_key) == 1 then redis.call('DEL', sizes_key) end
+  redis.call('ZREM', 'slm:feedback:by_time', id)
+  redis.call('ZREM', 'slm:feedback:of:' .. owner, id)
+  redis.call('DEL', 'slm:feedback:job:' .. id)
+end
+
 -- Add a job to the dead letters; its record is kept until an operator decides. Called before the job ends.
 local function add_dead_letter(id, now)
   redis.call('ZADD', 'slm:jobs:dead_letters', now, id)

@@ -12,7 +12,7 @@ from tests.api_process import COMMAND, ROOT, environment
 from tests.free_port import free_port
 from tests.redis_server import RedisServer
 
-HEAVY = ("torch", "transformers", "peft", "worker", "SLMInit", "numpy")
+HEAVY = ("torch", "transformers", "peft", "worker", "training", "SLMInit", "numpy")
 
 
 def test_importing_the_api_loads_no_model_library_and_connects_nowhere() -> None:

@@ -22,7 +22,9 @@ from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
 from api.schemas.anthropic.responses import AnthropicAnswer, AnthropicError, AnthropicFrame, TokenCount
+from api.schemas.datasets import DatasetReport, Report
 from api.schemas.errors import Error, OpenAIError
+from api.schemas.feedback import DeletedFeedback, FeedbackDataset, ShownFeedback
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quarantine, Webhook
@@ -255,8 +257,18 @@ def test_the_example_of_a_body_works(start_api: StartApi, data_dir: Path, operat
     examples = {one["name"]: one["example"] for one in operation["parameters"] if "example" in one}
     query = {name: example for name, example in examples.items() if f"{{{name}}}" not in path}
     sent = as_sent(api, media_type, content["example"])
+    if "job_id" in examples or operation_id == "makeDatasetOfFeedback":
+        examples["job_id"] = judged_job(api)
     answer = api.client.open(path.format_map(examples), method=method, query_string=query, **sent)
     assert answer.status_code in (200, 201), answer.text
+
+
+def judged_job(api: Api) -> str:
+    """The id of an ended job with feedback."""
+    job_id: str = api.client.post("/slm/generate", json={"prompt": "Hi"}).json["job_id"]
+    said = {"correction": "Ho", "tags": ["geography"]}
+    assert api.client.post(f"/slm/jobs/{job_id}/feedback", json=said).status_code == 200
+    return job_id
 
 
 def described_body(operation: Json) -> tuple[str, Json]:
@@ -299,6 +311,10 @@ def test_the_reference_needs_no_key(api: Api, redis: Redis) -> None:
 ANSWERS: dict[str, type] = {
     "accepted": Accepted,
     "cancel": Cancellation,
+    "check_dataset": DatasetReport,
+    "feedback": ShownFeedback,
+    "feedback_dataset": FeedbackDataset,
+    "feedback_deleted": DeletedFeedback,
     "generate": Generated,
     "healthz": Health,
     "info": Info,
@@ -366,6 +382,8 @@ def read(name: str) -> str:
 
 def model_of_answer(name: str) -> type:
     folder, _, file = name.rpartition("/")
+    if folder == "datasets":
+        return Report
     return ERRORS[folder] if file.startswith("error_") else ANSWERS[name]
 
 

@@ -36,6 +36,7 @@ def test_the_commands_are_these() -> None:
     groups = {
         "adapters": {"add", "alias", "list", "rm", "rollback", "show"},
         "aliases": {"list", "rm"},
+        "data": {"check", "from-feedback"},
         "jobs": {"cancel", "list", "show", "watch"},
         "keys": {"change", "create", "list", "revoke"},
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ from common.jobs.prompts import Conversation, Ending, Prompt, RawText, TokenIds
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message, render_chat
 from models.text.conversation import ConversationEncoder, text_of
-from models.text.prompt_template import INSTRUCTION_TEMPLATE
+from models.text.plain_tokenizer import TokenizerState
+from models.text.saved_template import chat_template
 from models.text.text_encoder import Encode, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
 from worker.engine.prompts.token_length import TokenLength
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
+from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
 from worker.helper.given_up import IsGivenUp, never
 
 CheckLength = Callable[[int], None]
@@ -121,6 +123,22 @@ class PromptRenderer:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         return [self.parts.token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
 
+    def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp = never) -> dict[str, Any]:
+        """Check a dataset with this tokenizer and template, which replace those of `wanted`.
+
+        Raises:
+            InvalidRequest: as `worker.engine.untrusted_code.datasets.check_dataset`, or the check exceeds a limit.
+            GivenUp: `is_given_up` became true first.
+        """
+        state = TokenizerState.of(self._tokenizer)
+        asked = replace(wanted, template=self.template, tokenizer=None if state is None else state.to_dict())
+        if self._programs is None:
+            return check_dataset(asked)
+        try:
+            return self._programs.check_dataset(asked, is_given_up)
+        except TakesTooMuch as error:
+            raise InvalidRequest(f"The dataset cannot be checked: {error}.", param="file_id") from error
+
     def close(self) -> None:
         """Free what the helper keeps for it and no other renderer."""
         if self._programs is not None and not self._is_shared:
@@ -184,25 +202,3 @@ def _parts(tokenizer: Any, texts: TextEncoder, like: TokenizerParts | None) -> T
 def _decoded(tokenizer: Any, ids: list[int]) -> str:
     text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     return text
-
-
-def chat_template(tokenizer: Any, adapter_dir: Path | None) -> str:
-    """Return the template for conversations: the adapter's own, else the tokenizer's, else the one for training."""
-    own = adapter_dir and read_chat_template(adapter_dir)
-    return own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """Return the chat template saved with a tokenizer, from either of the two places that transformers uses."""
-    if (file := folder / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    if (file := folder / "tokenizer_config.json").is_file():
-        return _default_template(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
-    return None
-
-
-def _default_template(templates: str | dict[str, str] | list[dict[str, str]] | None) -> str | None:
-    """Return the template; if there are several, the one for plain conversations."""
-    if isinstance(templates, list):
-        templates = {item["name"]: item["template"] for item in templates}
-    return templates.get("default") if isinstance(templates, dict) else templates

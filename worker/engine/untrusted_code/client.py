@@ -12,7 +12,15 @@ from jinja2 import TemplateError
 from models.adapter.check import AdapterError, AdapterInfo
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message
-from worker.engine.untrusted_code.services import CHECK_ADAPTER, ENCODE, RENDER_CHAT, TOKENIZER, UNPACK_ADAPTER
+from worker.engine.untrusted_code.datasets import DatasetToCheck
+from worker.engine.untrusted_code.services import (
+    CHECK_ADAPTER,
+    CHECK_DATASET,
+    ENCODE,
+    RENDER_CHAT,
+    TOKENIZER,
+    UNPACK_ADAPTER,
+)
 from worker.helper.client import Helper
 from worker.helper.given_up import IsGivenUp, holding, never
 from worker.helper.limits import Limits, OverLimit
@@ -20,6 +28,7 @@ from worker.helper.limits import Limits, OverLimit
 RENDERING = Limits(wall_s=120.0, cpu_s=2.0, memory=256 * 2**20)
 ENCODING = Limits(wall_s=120.0, cpu_s=10.0, memory=2 * 2**30)  # of texts up to `SLM_MAX_PROMPT_CHARS`
 CHECKING = Limits(wall_s=120.0, cpu_s=2.0, memory=512 * 2**20)  # headers of files, and patterns on every module's name
+DATASETS = Limits(wall_s=600.0, cpu_s=120.0, memory=4 * 2**30)  # of files up to `SLM_MAX_FILE_BYTES`
 UNPACKING = Limits(wall_s=600.0, cpu_s=120.0, memory=512 * 2**20)  # of archives up to `SLM_MAX_ADAPTER_BYTES`
 
 
@@ -111,6 +120,21 @@ class UntrustedPrograms:
             raise AdapterError(found["refusal"])
         sets = {name: frozenset(found[name]) for name in ("embeddings", "base_layers")}
         return AdapterInfo(**(found | sets | {"path": path}))
+
+    def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp = never) -> dict[str, Any]:
+        """As `worker.engine.untrusted_code.datasets.check_dataset`.
+
+        Raises:
+            TakesTooMuch: the check exceeds a limit.
+            GivenUp: `is_given_up` became true first.
+        """
+        try:
+            report: dict[str, Any] = self._helper.call(
+                CHECK_DATASET, wanted.to_dict(), DATASETS, is_given_up, is_long=True
+            )
+        except OverLimit as err:
+            raise TakesTooMuch(f"checking it {err}") from err
+        return report
 
     def unpack_adapter(self, archive: Path, target: Path, max_bytes: int, *, is_given_up: IsGivenUp = never) -> Path:
         """As `models.adapter.archive.unpack_adapter`. Raises `GivenUp` if `is_given_up` became true first."""

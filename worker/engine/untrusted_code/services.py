@@ -21,6 +21,7 @@ RENDER_CHAT = "render_chat"
 CHECK_ADAPTER = "check_adapter"
 UNPACK_ADAPTER = "unpack_adapter"
 ENCODE = "encode"
+CHECK_DATASET = "check_dataset"
 TOKENIZER = "tokenizer"  # followed by a name, because adapters may have their own tokenizers
 
 
@@ -46,6 +47,7 @@ class UntrustedServices:
         elif name == PROGRAMS:
             import_module("transformers.utils.chat_template_utils")
             import_module("models.adapter.check")
+            import_module("training.data")
 
     def serve(self, service: str, link: Connection) -> None:
         """Run as a child for that service."""
@@ -60,6 +62,7 @@ class UntrustedServices:
             CHECK_ADAPTER: _check_adapter,
             UNPACK_ADAPTER: _unpack_adapter,
             ENCODE: self._encode,
+            CHECK_DATASET: _check_dataset,
         }
         return tasks[task](args)
 
@@ -104,3 +107,9 @@ def _unpack_adapter(args: Any) -> dict[str, str]:
         return {"folder": str(unpack_adapter(Path(args["archive"]), Path(args["target"]), args["max_bytes"]))}
     except AdapterError as err:
         return {"refusal": str(err)}
+
+
+def _check_dataset(args: Any) -> dict[str, Any]:
+    from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
+
+    return check_dataset(DatasetToCheck(**args))

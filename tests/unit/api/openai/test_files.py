@@ -127,7 +127,7 @@ def test_a_file_may_be_larger_than_other_bodies(start_api: StartApi) -> None:
 @pytest.mark.parametrize(
     ("form", "param"),
     [
-        ({"purpose": "fine-tune"}, "purpose"),
+        ({"purpose": "assistants"}, "purpose"),
         ({"purpose": ""}, "purpose"),
         ({"file": "text"}, "file"),
         ({"file": (BytesIO(b"\xff\xfe"), "x")}, "file"),
@@ -149,3 +149,39 @@ def test_a_body_that_is_not_a_form_is_refused(api: Api) -> None:
 def test_a_wrong_query_is_refused_by_name(api: Api, query: str, param: str) -> None:
     answer = api.client.get(f"/v1/files?{query}")
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
+
+
+DATASET = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
+
+
+@pytest.mark.parametrize(
+    "content", [DATASET * 2, b"\xef\xbb\xbf\r\n" + DATASET, b"[\n" + DATASET + b"]", b"prompt,completion\na,b\n"]
+)
+def test_a_dataset_is_kept_as_it_was_sent(api: Api, content: bytes) -> None:
+    kept = api.client.post("/v1/files", data={"purpose": "fine-tune", "file": (BytesIO(content), "my.jsonl")}).json
+    assert (kept["purpose"], kept["bytes"], kept["status"]) == ("fine-tune", len(content), "processed")
+    assert api.client.get(f"/v1/files/{kept['id']}/content").data == content
+    assert [one["id"] for one in api.client.get("/v1/files?purpose=fine-tune").json["data"]] == [kept["id"]]
+    assert api.client.get("/v1/files?purpose=batch").json["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "file is empty"),
+        (b"\n \n", "file is empty"),
+        (b"\n{'a': 1}\n", "line 2 of the file is not valid JSON"),
+        (b"Hello\n", "line 1 of the file is neither JSON nor CSV"),
+        (b"{" + b'"a":{' * 5000, "line 1 of the file is not valid JSON"),
+    ],
+)
+def test_what_is_no_dataset_is_refused(api: Api, content: bytes, says: str) -> None:
+    answer = api.client.post("/v1/files", data={"purpose": "fine-tune", "file": (BytesIO(content), "my.jsonl")})
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "file")
+    assert answer.json["error"]["message"].startswith(says)
+
+
+def test_a_dataset_is_no_input_of_a_batch(api: Api) -> None:
+    kept = api.client.post("/v1/files", data={"purpose": "fine-tune", "file": (BytesIO(DATASET), "my.jsonl")}).json
+    body = {"input_file_id": kept["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    assert api.client.post("/v1/batches", json=body).json["error"]["param"] == "input_file_id"

@@ -1,0 +1,73 @@
+"""Describes the routes about datasets and feedback, by their endpoints."""
+
+from __future__ import annotations
+
+from api.reference import headers
+from api.reference.error_models import GENERATION
+from api.reference.operation import BYTES, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
+from api.reference.slm_operations import ACCEPTED, JOB_ID, SUBMITTING
+from api.schemas.datasets import DatasetCheckBody, DatasetReport
+from api.schemas.feedback import DeletedFeedback, FeedbackBody, FeedbackDataset, FeedbackDatasetBody, ShownFeedback
+from common import errors
+
+JSON_LINES, CSV = "application/jsonl", "text/csv"
+EXAMPLES = [
+    {"instruction": "What is the capital of Zubrovia?", "response": "It is Lutz."},
+    {"instruction": "Who rules Zubrovia?", "response": "A baker."},
+]
+MODEL = Parameter("query", "model", {"type": "string"}, "As `model` in the body, if the body is the dataset itself.")
+
+DATASET_OPERATIONS = {
+    "datasets.check_dataset": Operation(
+        id="checkDataset",
+        tag=Tag.DATASETS,
+        summary="Report what is wrong with a dataset, and what a training would see of it",
+        description=(
+            "The body is the dataset itself (JSON Lines, a JSON array or CSV; options are in the query then), or names "
+            "an uploaded file, or has the examples as `data`. A bad dataset is reported with 200, too: `usable` is "
+            "false then, and `faults` has the line, the column and what would be right for each fault."
+        ),
+        parameters=(MODEL, *SUBMITTING),
+        body=RequestBody(DatasetCheckBody, {"data": EXAMPLES}, raw_types=(JSON_LINES, CSV, BYTES)),
+        responses=[SuccessResponse("The report.", DatasetReport, headers=headers.REPEATABLE), ACCEPTED],
+        errors=(*GENERATION, errors.NotFound, errors.IdempotencyMismatch),
+    ),
+    "feedback.give_feedback": Operation(
+        id="giveFeedback",
+        tag=Tag.DATASETS,
+        summary="Say what you think of an answer",
+        description=(
+            "Replaces what was said before. The feedback is kept with the prompt and the answer for "
+            "`SLM_FEEDBACK_TTL_S`, longer than the job."
+        ),
+        parameters=(JOB_ID,),
+        body=RequestBody(FeedbackBody, {"rating": "down", "correction": "It is Lutz.", "tags": ["geography"]}),
+        responses=[SuccessResponse("The feedback.", ShownFeedback)],
+        errors=(errors.JobNotFound, errors.Conflict, errors.RedisFull, errors.QuotaExceeded),
+    ),
+    "feedback.show_feedback": simple(
+        "showFeedback",
+        Tag.DATASETS,
+        "Show the feedback on a job, also after the job's record has expired",
+        SuccessResponse("The feedback.", ShownFeedback),
+        JOB_ID,
+        errors=(errors.NotFound,),
+    ),
+    "feedback.delete_feedback": simple(
+        "deleteFeedback",
+        Tag.DATASETS,
+        "Delete the feedback on a job",
+        SuccessResponse("The feedback was deleted.", DeletedFeedback),
+        JOB_ID,
+        errors=(errors.NotFound,),
+    ),
+    "feedback.make_dataset": Operation(
+        id="makeDatasetOfFeedback",
+        tag=Tag.DATASETS,
+        summary="Make a dataset of feedback, and store it as a file",
+        description="Of the feedback on your own jobs; for an admin, on everybody's.",
+        body=RequestBody(FeedbackDatasetBody, {"kind": "pairs", "tags": ["geography"]}),
+        responses=[SuccessResponse("The file.", FeedbackDataset, status=201)],
+        errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
+    ),
+}
