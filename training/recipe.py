@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
     from training.data import Dataset
 
 AUTO = "auto"  # as a value: the default
+MIN_SEEN = 108  # examples in all epochs together, below which the facts of a small set are not learned
+MAX_EPOCHS = 20
+PREFERENCE_FACTOR = 0.1  # DPO compares with where the model began, and leaves it quickly
+
+
+class _Size(NamedTuple):
+    """The defaults for datasets of fewer than `examples` examples."""
+
+    examples: float
+    batch_size: int
+    epochs: int
+    learning_rate: float
+
+
+SIZES = (_Size(1000, 4, 3, 3e-4), _Size(5000, 8, 2, 3e-4), _Size(math.inf, 8, 2, 2e-4))
 
 
 class Recipe(BaseModel):
@@ -32,7 +48,7 @@ class Recipe(BaseModel):
     patience: Annotated[int, Field(ge=0)] = 3  # evaluations without improvement before an early stop; 0: never
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10  # of the held-out examples over the whole run
     save_steps: Annotated[int, Field(ge=1)] | None = None  # steps between checkpoints; None: with every evaluation
-    replay: Annotated[float, Field(ge=0, le=10)] = 0.0  # general examples mixed in per example, against forgetting
+    replay: Annotated[float, Field(ge=0, le=10)] = 2.0  # general examples mixed in per example, as far as there are
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1  # `dpo`: how closely the model stays to where it began
 
     @classmethod
@@ -48,7 +64,7 @@ class Recipe(BaseModel):
             RecipeError: a name is unknown or a value invalid; it names the field.
         """
         given = {name: value for name, value in (overrides or {}).items() if value is not None and value != AUTO}
-        defaults = _defaults(len(dataset.examples))
+        defaults = _defaults(len(dataset), is_preference=dataset.is_preference)
         factor = given.pop("learning_rate_multiplier", None)
         if factor is not None:
             defaults["learning_rate"] *= _factor(factor)
@@ -57,15 +73,18 @@ class Recipe(BaseModel):
         except ValidationError as err:
             raise _readable(err) from err
 
+    def steps(self, rows: int) -> int:
+        """Return the steps of a run over this many rows, if it does not stop early."""
+        return self.max_steps or math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
-def _defaults(examples: int) -> dict[str, Any]:
-    """Return the values that depend on the size: small sets need many passes to take enough steps."""
-    batch_size = 4 if examples < 1000 else 8
-    steps_per_epoch = max(1, -(-examples // batch_size))
+
+def _defaults(examples: int, *, is_preference: bool) -> dict[str, Any]:
+    """Return the values that depend on the size. A small set needs many passes for enough steps."""
+    size = next(one for one in SIZES if examples < one.examples)
     return {
-        "epochs": float(min(20, max(2, round(100 / steps_per_epoch)))),
-        "learning_rate": 5e-4 if examples < 1000 else 2e-4,
-        "batch_size": batch_size,
+        "epochs": float(min(MAX_EPOCHS, max(size.epochs, math.ceil(MIN_SEEN / max(1, examples))))),
+        "learning_rate": size.learning_rate * (PREFERENCE_FACTOR if is_preference else 1),
+        "batch_size": size.batch_size,
     }
 
 
