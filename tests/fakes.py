@@ -20,6 +20,8 @@ from torch import Tensor
 
 from common.errors import SLMError
 from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
+from common.jobs.sampling import Grammar
+from common.jobs.tools import HERMES
 from worker.engine.config import PREFILL_CHUNK
 from worker.engine.engine import Deliver, Engine
 from worker.engine.lora import AdapterWeights
@@ -72,6 +74,12 @@ class FakeRenderer:
             case instruction:
                 text = instruction
         return RenderedPrompt(text, fake_prompt(text))
+
+    tool_form = HERMES
+    marker_id = None
+
+    def in_form(self, grammar: Grammar) -> Grammar:
+        return grammar
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         return [ByteTokenizer().decode([token_id]) for token_id in ids]

@@ -69,8 +69,8 @@ class Play:
         _, cancelled = self._store.renew([(self.job.id, self._attempt)], lease_s=LEASE_S)
         return bool(cancelled)
 
-    def status(self, line: str) -> None:
-        self._emit([events.status(next(self._seq), line)])
+    def status(self, line: str, tool_form: str | None = None) -> None:
+        self._emit([events.status(next(self._seq), line, tool_form)])
 
     def say(self, *pieces: str) -> None:
         """Emit one token event per piece, all in one write."""

@@ -15,8 +15,12 @@ from common.jobs.job import GenerateResult, JobRecord, JobState
 
 @dataclass(frozen=True, slots=True)
 class GeneratedChoice:
-    """One successful generation. `text` is the exact answer, and `prompt_text` the prompt as the model saw it."""
+    """One successful generation. `text` is the exact answer, and `prompt_text` the prompt as the model saw it.
 
+    `tool_form` is the name of the `ToolForm` of its calls; None if it cannot have any.
+    """
+
+    job_id: str
     text: str
     prompt_text: str
     finish_reason: FinishReason
@@ -25,6 +29,7 @@ class GeneratedChoice:
     cached_tokens: int  # of the prompt
     stop_string: str | None  # which ended the answer
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
+    tool_form: str | None
 
     @classmethod
     def of(cls, record: JobRecord, log: Sequence[Event]) -> GeneratedChoice:
@@ -41,6 +46,7 @@ class GeneratedChoice:
         result = GenerateResult.from_dict(record.result)
         text = events.committed(log)[1]
         return cls(
+            job_id=record.id,
             text=text,
             prompt_text=result.full_response.removesuffix(text),
             finish_reason=cast(FinishReason, result.finish_reason),
@@ -49,6 +55,7 @@ class GeneratedChoice:
             cached_tokens=result.cached_tokens,
             stop_string=result.stop_string,
             logprobs=result.logprobs,
+            tool_form=events.tool_form(log),
         )
 
 

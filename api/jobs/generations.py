@@ -66,6 +66,11 @@ class Generations:
         """The number of choices."""
         return len(self._jobs)
 
+    @property
+    def job_ids(self) -> list[str]:
+        """The ids of the jobs, one per choice."""
+        return [job.id for job in self._jobs]
+
     def wait(self) -> list[GeneratedChoice]:
         """Wait until all jobs have ended; return their results.
 

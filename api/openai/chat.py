@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -10,17 +11,38 @@ from api.jobs.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
+from api.openai.tools.reader import (
+    Arguments,
+    Call,
+    CallBegin,
+    Content,
+    Delta,
+    PlainReader,
+    ToolReader,
+    calls_in,
+)
+from api.openai.tools.use import ToolUse, tool_use
 from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
-from api.schemas.openai.chat import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, FinishReason
+from api.schemas.openai.chat import (
+    ChatChoice,
+    ChatChunkChoice,
+    ChatDelta,
+    ChatFunction,
+    ChatFunctionDelta,
+    ChatMessage,
+    ChatToolCall,
+    FinishReason,
+)
 from api.schemas.strict import FIRST_ERROR
+from api.schemas.tools import ToolFields
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.sampling import MAX_LOGPROBS
 
 
-class ChatBody(SamplingBody, ChatEnding):
+class ChatBody(SamplingBody, ToolFields, ChatEnding):
     """The body of a chat completion. Without a limit the answer may fill the context."""
 
     messages: Annotated[
@@ -56,6 +78,12 @@ class ChatBody(SamplingBody, ChatEnding):
         return self
 
     @property
+    def tool_use(self) -> ToolUse:
+        """The use of tools."""
+        several = not self.functions and self.parallel_tool_calls is not False
+        return tool_use(self.declared, self.chosen, self.form, several=several)
+
+    @property
     def max_new_tokens(self) -> int:
         """The maximum number of tokens of an answer."""
         return limited(self.max_completion_tokens or self.max_tokens or UNLIMITED)
@@ -70,36 +98,83 @@ class Chat(Endpoint[ChatBody]):
     chunk_name = "chat.completion.chunk"
     names: ClassVar = {"prompt": "messages"}
 
+    def names_of(self, body: ChatBody) -> dict[str, str]:
+        """See `Endpoint.names_of`."""
+        return super().names_of(body) | ({"tools": "functions"} if body.functions else {})
+
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
-        prompt, seed = conversation(body.messages, body.ending), body.drawn_seed()
-        logprobs = (body.top_logprobs or 0) if body.logprobs else None
+        use, seed = body.tool_use, body.drawn_seed()
+        prompt = conversation(body.messages, body.ending, use.shown)
+        more: dict[str, Any] = {
+            "grammar": use.grammar,
+            "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
+        }
+        more |= {"stop": ()} if use.must_call else {}
         return [
-            GenerateParams(
-                prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, logprobs=logprobs)
-            )
+            GenerateParams(prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
             for index in range(body.n)
         ]
 
+    def reader(self, body: ChatBody, job_id: str) -> PlainReader:
+        """See `Endpoint.reader`."""
+        return ToolReader(job_id) if body.tool_use.can_call else PlainReader()
+
     def choice(self, body: ChatBody, index: int, choice: GeneratedChoice) -> ChatChoice:
         """See `Endpoint.choice`."""
-        del body
-        message = ChatMessage(role="assistant", content=choice.text, refusal=None)
+        reader = self.reader(body, choice.job_id)
+        message = _message(body, [*reader.read_whole(choice.text, choice.tool_form)])
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
-        return ChatChoice(index=index, message=message, logprobs=scored, finish_reason=choice.finish_reason)
+        reason = _finish_reason(body, choice.finish_reason, has_calls=reader.has_calls)
+        return ChatChoice(index=index, message=message, logprobs=scored, finish_reason=reason)
 
     def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
         """Return the role."""
-        del body
-        return _delta(index, {"role": "assistant", "content": ""})
+        return _delta(index, {"role": "assistant", "content": None if body.tool_use.can_call else ""})
 
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChatChunkChoice:
+    def piece(self, body: ChatBody, index: int, delta: Delta, scored: ScoredTokens | None) -> ChatChunkChoice:
         """See `Endpoint.piece`."""
-        return _delta(index, {"content": text}, scored=scored)
+        return _delta(index, _chunk_delta(body, delta), scored=scored)
 
-    def closing(self, index: int, finish_reason: FinishReason) -> ChatChunkChoice:
+    def closing(self, body: ChatBody, index: int, finish_reason: FinishReason, *, has_calls: bool) -> ChatChunkChoice:
         """See `Endpoint.closing`."""
-        return _delta(index, {}, finish_reason)
+        return _delta(index, {}, _finish_reason(body, finish_reason, has_calls=has_calls))
+
+
+def _message(body: ChatBody, deltas: Sequence[Delta]) -> ChatMessage:
+    text = "".join(one.text for one in deltas if isinstance(one, Content))
+    calls = calls_in(deltas)
+    message = ChatMessage(role="assistant", content=text if text or not calls else None, refusal=None)
+    if calls and body.functions:
+        return message | {"function_call": _function(calls[0])}
+    if calls:
+        message["tool_calls"] = [ChatToolCall(id=call.id, type="function", function=_function(call)) for call in calls]
+    return message
+
+
+def _function(call: Call) -> ChatFunction:
+    return ChatFunction(name=call.name, arguments=call.arguments)
+
+
+def _chunk_delta(body: ChatBody, delta: Delta) -> ChatDelta:
+    match delta:
+        case Content(text):
+            return {"content": text}
+        case CallBegin(index, call_id, name) if not body.functions:
+            function: ChatFunctionDelta = {"name": name, "arguments": ""}
+            return {"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]}
+        case Arguments(index, text) if not body.functions:
+            return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+        case CallBegin(_, _, name):
+            return {"function_call": {"name": name, "arguments": ""}}
+        case Arguments(_, text):
+            return {"function_call": {"arguments": text}}
+
+
+def _finish_reason(body: ChatBody, reason: FinishReason, *, has_calls: bool) -> FinishReason:
+    if not has_calls or reason != "stop":
+        return reason
+    return "function_call" if body.functions else "tool_calls"
 
 
 def _delta(

@@ -10,6 +10,7 @@ from api.jobs.choices import GeneratedChoice
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import LIMIT, MAX_CHOICES, NewTokens, SamplingBody, TokenId, limited
+from api.openai.tools.reader import Content, Delta
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
 from api.schemas.openai.completions import CompletionChoice
@@ -107,12 +108,16 @@ class Completions(Endpoint[CompletionBody]):
         prompt = body.prompts[index // body.n]
         return _choice(index, prompt.text) if body.echo and isinstance(prompt, RawText) else None
 
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> CompletionChoice:
+    def piece(self, body: CompletionBody, index: int, delta: Delta, scored: ScoredTokens | None) -> CompletionChoice:
         """See `Endpoint.piece`."""
-        return _choice(index, text, scored=scored)
+        del body
+        return _choice(index, delta.text if isinstance(delta, Content) else "", scored=scored)
 
-    def closing(self, index: int, finish_reason: FinishReason) -> CompletionChoice:
+    def closing(
+        self, body: CompletionBody, index: int, finish_reason: FinishReason, *, has_calls: bool
+    ) -> CompletionChoice:
         """See `Endpoint.closing`."""
+        del body, has_calls
         return _choice(index, "", finish_reason)
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from api.jobs.choices import GeneratedChoice, usage
 from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
+from api.openai.tools.reader import Delta, PlainReader
 from api.schemas.openai.chat import ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, FinishReason
 from api.schemas.openai.completions import Completion, CompletionChoice
 from common.jobs.job import GenerateParams
@@ -57,13 +58,18 @@ class Endpoint(ABC, Generic[B]):
     def opening(self, body: B, index: int) -> ChunkChoice | None:
         """Return the chunk before the first token of a choice in a stream; None if there is none."""
 
+    def reader(self, body: B, job_id: str) -> PlainReader:
+        """Return a reader of the answer of this job."""
+        del body, job_id
+        return PlainReader()
+
     @abstractmethod
-    def piece(self, index: int, text: str, scored: ScoredTokens | None) -> ChunkChoice:
+    def piece(self, body: B, index: int, delta: Delta, scored: ScoredTokens | None) -> ChunkChoice:
         """Return the next chunk of a choice; `scored` are its tokens if log probabilities were requested."""
 
     @abstractmethod
-    def closing(self, index: int, finish_reason: FinishReason) -> ChunkChoice:
-        """Return the last chunk of a choice."""
+    def closing(self, body: B, index: int, finish_reason: FinishReason, *, has_calls: bool) -> ChunkChoice:
+        """Return the last chunk of a choice; `has_calls`: whether its answer calls tools."""
 
     def answer(
         self, body: B, header: ResponseHeader, choices: Sequence[GeneratedChoice]

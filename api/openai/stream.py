@@ -13,10 +13,11 @@ from api.jobs.generations import Generations, Update, failure
 from api.jobs.sse import HEARTBEAT, event_comment, position_comment
 from api.openai import errors
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
-from api.openai.logprobs import TokenScale
+from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import SamplingBody
+from api.openai.tools.reader import Content, Delta
 from common.errors import SLMError
-from common.jobs.events import Event, EventType
+from common.jobs.events import Event, EventType, tool_form
 from common.redis.client import explain
 
 DONE = "data: [DONE]\n\n"
@@ -33,6 +34,7 @@ class ChunkStream(Generic[B]):
         self._generations = generations
         self._num_open = generations.count
         self._scales = [TokenScale() for _ in range(generations.count)]
+        self._readers = [endpoint.reader(body, job_id) for job_id in generations.job_ids]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
         """Yield the frames up to `[DONE]`. An error ends them without it, to show that the answer is incomplete."""
@@ -63,19 +65,36 @@ class ChunkStream(Generic[B]):
     def _of_event(self, index: int, event: Event) -> str:
         match event.type:
             case EventType.TOKEN:
-                return self._piece(index, event)
+                return self._pieces(index, event)
             case EventType.FINISHED:
-                self._num_open -= 1
-                return self._chunk(self._endpoint.closing(index, event.data["finish_reason"]))
+                return self._closing(index, event)
             case _:
+                self._note_form(index, event)
                 return event_comment(event)
 
-    def _piece(self, index: int, event: Event) -> str:
-        """Return a chunk; empty if the event is, because the bytes of a character can span several tokens."""
-        text, scored = event.data["text"], None
+    def _note_form(self, index: int, event: Event) -> None:
+        if (form := tool_form([event])) is not None:
+            self._readers[index].expect(form)
+
+    def _pieces(self, index: int, event: Event) -> str:
+        """Return the event's chunks; none if it is empty, because the bytes of a character can span several tokens."""
+        scored = None
         if wire := event.data.get("logprobs"):
             scored = self._scales[index].take(wire)
-        return self._chunk(self._endpoint.piece(index, text, scored)) if text or scored else ""
+        deltas = [one for one in self._readers[index].read(event.data["text"]) if one != Content("")]
+        if not deltas and scored:
+            deltas = [Content("")]
+        return "".join(self._piece(index, one, None if number else scored) for number, one in enumerate(deltas))
+
+    def _closing(self, index: int, event: Event) -> str:
+        self._num_open -= 1
+        reader = self._readers[index]
+        rest = "".join(self._piece(index, one, None) for one in reader.end())
+        reason = event.data["finish_reason"]
+        return rest + self._chunk(self._endpoint.closing(self._body, index, reason, has_calls=reader.has_calls))
+
+    def _piece(self, index: int, delta: Delta, scored: ScoredTokens | None) -> str:
+        return self._chunk(self._endpoint.piece(self._body, index, delta, scored))
 
     def _ending(self) -> Iterator[str]:
         if self._body.include_usage:

@@ -82,6 +82,8 @@ class PromptMessage(ResponseModel):
     role: str
     content: str
     name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
 
 
 PromptAsSent = str | list[PromptMessage] | list[int]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.schemas.ignored import IGNORED
-from api.schemas.strict import Strict
+from api.schemas.strict import FIRST_ERROR, Strict
 from common.jobs.prompts import Conversation, Ending
+from common.jobs.prompts import Message as PromptMessage
 
 MAX_MESSAGES = 4096
 
@@ -49,14 +51,19 @@ Content = Annotated[
 ]
 
 
-class Message(Strict):
-    """One message. Fields may be null, because clients send earlier responses back unchanged.
+class SentBack(Strict):
+    """An object whose fields may be null, because clients send earlier answers back unchanged."""
 
-    The last fields are those of an answer, of this server or of another, that is sent back.
-    """
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: Any) -> Any:
+        return {name: value for name, value in fields.items() if value is not None} if _is_object(fields) else fields
+
+
+class MessageFields(SentBack):
+    """The fields of all messages but the role. The last ones are those of an answer that is sent back."""
 
     type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
     content: Content = Field(description="a string or a list of text parts")
     name: str | None = Field(
         None, min_length=1, max_length=64, description="the speaker's name, for templates that show it"
@@ -65,21 +72,88 @@ class Message(Strict):
     annotations: Annotated[list[Any] | None, IGNORED] = None
     reasoning_content: Annotated[str | None, IGNORED] = None
 
+
+class CalledFunction(SentBack):
+    """The call of a function in an earlier answer; `arguments` is a JSON text."""
+
+    name: str = Field(min_length=1)
+    arguments: str
+
+    def to_prompt(self, call_id: str) -> dict[str, Any]:
+        """Return the call for the prompt."""
+        function = {"name": self.name, "arguments": arguments_of(self.arguments)}
+        return {"id": call_id, "type": "function", "function": function}
+
+
+class ToolCall(SentBack):
+    """A call of a tool in an earlier answer."""
+
+    id: str = Field(min_length=1)
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: Annotated[int | None, IGNORED] = None  # of a chunk
+
+
+class Message(MessageFields):
+    """One message of a chat: also answers with calls of tools, and their results."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    tool_calls: Annotated[list[ToolCall], FIRST_ERROR] = Field(default_factory=list)
+    tool_call_id: str | None = Field(None, min_length=1)
+    function_call: CalledFunction | None = None
+
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, fields: Any) -> Any:
-        return {name: value for name, value in fields.items() if value is not None} if _is_object(fields) else fields
+    def _calls_need_no_content(cls, fields: Any) -> Any:
+        has_calls = _is_object(fields) and bool(fields.get("tool_calls") or fields.get("function_call"))
+        return fields | {"content": ""} if has_calls and fields.get("content") is None else fields
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Message:
+        if self.role != "assistant" and (self.tool_calls or self.function_call is not None):
+            raise ValueError("must have the role assistant to have tool_calls or function_call")
+        needed = {"tool": "tool_call_id", "function": "name"}.get(self.role)
+        if needed is not None and getattr(self, needed) is None:
+            raise ValueError(f"must have {needed}, because its role is {self.role!r}")
+        return self
+
+    def to_prompt(self) -> PromptMessage:
+        """Return the message for the prompt. A function's result belongs to the call before it."""
+        if self.role in ("tool", "function"):
+            call_id = {"tool_call_id": self.tool_call_id or FUNCTION_CALL}
+            return {"role": "tool", "content": self.content} | call_id | _name(self.name)
+        calls = [call.function.to_prompt(call.id) for call in self.tool_calls]
+        calls += [] if self.function_call is None else [self.function_call.to_prompt(FUNCTION_CALL)]
+        return prompt_message(self, self.role) | ({"tool_calls": calls} if calls else {})
+
+
+FUNCTION_CALL = "function_call"  # stands for the id of a call in the older form, which has none
 
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def conversation(messages: Sequence[Message], ending: Ending = Ending.NEW_TURN) -> Conversation:
-    """Return the prompt with these messages."""
-    return Conversation(tuple(map(_as_prompt, messages)), ending=ending)
+def arguments_of(text: str) -> Any:
+    """Return the object in a JSON text, for templates that write it; the text if it is not a JSON object."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
 
 
-def _as_prompt(message: Message) -> dict[str, str]:
-    name = {} if message.name is None else {"name": message.name}
-    return {"role": _ROLES.get(message.role, message.role), "content": message.content} | name
+def conversation(
+    messages: Sequence[Message], ending: Ending = Ending.NEW_TURN, tools: Sequence[dict[str, Any]] = ()
+) -> Conversation:
+    """Return the prompt with these messages and tools."""
+    return Conversation(tuple(message.to_prompt() for message in messages), tuple(tools), ending)
+
+
+def prompt_message(message: MessageFields, role: str) -> PromptMessage:
+    """Return the message for the prompt."""
+    return {"role": _ROLES.get(role, role), "content": message.content} | _name(message.name)
+
+
+def _name(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"name": name}

@@ -5,7 +5,7 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
 
     type      data                                                     terminal
     queued    position (1 = next in the queue)                         no
-    status    status (a line for people)                               no
+    status    status (a line for people), tool_form? (of the calls)    no
     token     text (new piece), ids (the tokens it commits), is_last,  no
               logprobs? (`TokenLogprobs` of each, in wire form)
     finished  state (succeeded/cancelled), finish_reason, device       yes
@@ -55,9 +55,17 @@ class Event:
         return cls(seq=int(wire["id"]), type=EventType(wire["type"]), data=wire["data"])
 
 
-def status(seq: int, line: str) -> Event:
-    """Return a status event: a line for people about the progress."""
-    return Event(seq, EventType.STATUS, {"status": line})
+def status(seq: int, line: str, tool_form: str | None = None) -> Event:
+    """Return a status event: a line for people about the progress.
+
+    `tool_form` is the name of the `ToolForm` of the answer that follows, if it may call tools.
+    """
+    return Event(seq, EventType.STATUS, {"status": line} | ({} if tool_form is None else {"tool_form": tool_form}))
+
+
+def tool_form(events: Iterable[Event]) -> str | None:
+    """Return the name of the `ToolForm` of the answer; None if it cannot call tools."""
+    return next((event.data["tool_form"] for event in events if "tool_form" in event.data), None)
 
 
 def token(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-Message = dict[str, str]  # role, content; perhaps name
+# role, content; perhaps name; of an assistant also tool_calls (in OpenAI's form, the arguments as an object if they are
+# one), of a tool also tool_call_id
+Message = dict[str, Any]
 
 
 class Ending(StrEnum):
@@ -20,9 +23,10 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages that the model's chat template combines."""
+    """Messages that the model's chat template combines; `tools` are those that the answer may call, in OpenAI's form."""
 
     messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
     ending: Ending = Ending.NEW_TURN
 
 
@@ -46,8 +50,11 @@ Prompt = str | Conversation | RawText | TokenIds  # a plain string is an instruc
 def to_wire(prompt: Prompt) -> dict[str, Any]:
     """Return the JSON form, whose first key is named after the prompt's form; `from_wire` reads it back."""
     match prompt:
-        case Conversation(messages, ending=ending):
-            return {"messages": list(messages)} | ({} if ending is Ending.NEW_TURN else {"ending": ending.value})
+        case Conversation(messages, tools, ending):
+            more = ({"tools": list(tools)} if tools else {}) | (
+                {} if ending is Ending.NEW_TURN else {"ending": ending.value}
+            )
+            return {"messages": list(messages)} | more
         case RawText(text):
             return {"raw_text": text}
         case TokenIds(ids):
@@ -59,7 +66,8 @@ def to_wire(prompt: Prompt) -> dict[str, Any]:
 def from_wire(wire: Mapping[str, Any]) -> Prompt:
     """Read the prompt from a larger JSON object. Raises `KeyError` if it has none."""
     if "messages" in wire:
-        return Conversation(tuple(wire["messages"]), ending=Ending(wire.get("ending", Ending.NEW_TURN)))
+        ending = Ending(wire.get("ending", Ending.NEW_TURN))
+        return Conversation(tuple(wire["messages"]), tuple(wire.get("tools", ())), ending)
     if "raw_text" in wire:
         return RawText(wire["raw_text"])
     if "token_ids" in wire:
@@ -75,8 +83,9 @@ def is_in(wire: Mapping[str, Any]) -> bool:
 def length(prompt: Prompt) -> int:
     """Return the length of the prompt in characters or tokens, as the client sent it."""
     match prompt:
-        case Conversation(messages):
-            return sum(len(message["content"]) for message in messages)
+        case Conversation(messages, tools):
+            calls = [message["tool_calls"] for message in messages if "tool_calls" in message]
+            return sum(len(message["content"]) for message in messages) + sum(map(_json_length, [*calls, *tools]))
         case RawText(text):
             return len(text)
         case TokenIds(ids):
@@ -89,3 +98,7 @@ def as_sent(prompt: Prompt) -> str | list[Message] | list[int]:
     """Return the value that the client sent."""
     value, *_ = to_wire(prompt).values()
     return value  # type: ignore[no-any-return]
+
+
+def _json_length(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False))

@@ -20,6 +20,7 @@ class GrammarKind(StrEnum):
     REGEX = "regex"  # the source is the expression that the whole answer matches
     CHOICE = "choice"  # the source is a JSON list of the allowed answers
     GBNF = "gbnf"  # the source is a grammar in llama.cpp's form
+    TOOLS = "tools"  # the source is `ToolRules` in JSON form
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,12 @@ class Grammar:
     @property
     def field(self) -> str:
         """The field of a request that sets this grammar."""
-        own = {GrammarKind.REGEX: "regex", GrammarKind.CHOICE: "choice", GrammarKind.GBNF: "grammar"}
+        own = {
+            GrammarKind.REGEX: "regex",
+            GrammarKind.CHOICE: "choice",
+            GrammarKind.GBNF: "grammar",
+            GrammarKind.TOOLS: "tools",
+        }
         return own.get(self.kind, "response_format")
 
     def to_dict(self) -> dict[str, str]:

@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError
 
-Message = dict[str, Any]  # role; perhaps name; content: a text, or a list of parts {"type": "text", "text": ...}
+# role; perhaps name; content: a text, or a list of parts {"type": "text", "text": ...}; for tools as in
+# `common.jobs.prompts`
+Message = dict[str, Any]
+Tool = dict[str, Any]  # in OpenAI's form
 ContentForm = Literal["text", "parts"]
 Render = Callable[[list[Message]], str]
 
@@ -24,7 +27,7 @@ _PROBES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A template as plain data: its Jinja text and the variables it may use, such as `bos_token`.
+    """A template as plain data: its Jinja text and the variables it may use, such as `bos_token` and `tools`.
 
     The variables can also set how the conversation ends: `add_generation_prompt`, `continue_final_message`.
     """

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from typing import Any, NamedTuple
 
-from models.text.chat_template import Message, literals
+from models.text.chat_template import Message, Tool, literals
 
 _PRIVATE = range(0xE000, 0x110000)  # starts with the private use characters, which have no meaning
-
-_TYPED = ("content", "name")  # the parts of a message that a user writes
 
 
 class Segment(NamedTuple):
@@ -22,10 +20,11 @@ class Segment(NamedTuple):
 
 
 class MarkedMessages(NamedTuple):
-    """Messages in which each control token's name is between two marks, a character that occurs in none of them."""
+    """Messages and tools in which each control token's name is between two marks, a character that occurs in none."""
 
     messages: list[Message]
     mark: str
+    tools: list[Tool]
 
 
 class ControlTokens:
@@ -48,12 +47,11 @@ class ControlTokens:
         control = [one.content for one in added if one.special or (one.content in written and one.content.strip())]
         return cls([*control, *tokenizer.all_special_tokens])
 
-    def mark(self, messages: list[Message]) -> MarkedMessages:
-        """Mark the names in the messages' texts. A template that splits a text may leave marks without a name."""
-        typed = [{part: one[part] for part in _TYPED if part in one} for one in messages]
-        mark = _unused_character(text for parts in typed for part in parts.values() for text in _texts(part))
-        marked = [{part: self._marked(text, mark) for part, text in parts.items()} for parts in typed]
-        return MarkedMessages([one | parts for one, parts in zip(messages, marked, strict=True)], mark)
+    def mark(self, messages: list[Message], tools: Sequence[Tool] = ()) -> MarkedMessages:
+        """Mark the names in the texts. A template that splits a text may leave marks without a name."""
+        mark = _unused_character(_texts([messages, *tools]))
+        marked = [self._marked(one, mark) | {"role": one["role"]} for one in messages]
+        return MarkedMessages(marked, mark, [self._marked(tool, mark) for tool in tools])
 
     def split(self, rendered: str, mark: str) -> list[Segment]:
         """Split a rendered conversation. Marked names are text; the segments together are the text without marks."""
@@ -72,19 +70,28 @@ class ControlTokens:
         segments.append(Segment(text.getvalue() + rendered[end:], is_control=False))
         return [segment for segment in segments if segment.text]
 
-    def _marked(self, content: Any, mark: str) -> Any:
-        if isinstance(content, list):
-            return [part | {"text": self._marked(part["text"], mark)} for part in content]
-        names = self._present_in(content)
-        return re.sub(names, lambda match: f"{mark}{match[0]}{mark}", content) if names else content
+    def _marked(self, value: Any, mark: str) -> Any:
+        if isinstance(value, dict):
+            return {self._marked(key, mark): self._marked(one, mark) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self._marked(one, mark) for one in value]
+        names = self._present_in(value) if isinstance(value, str) else ""
+        return re.sub(names, lambda match: f"{mark}{match[0]}{mark}", value) if names else value
 
     def _present_in(self, text: str) -> str:
         """Return a pattern of the names in the text, longest first. A vocabulary may have thousands of names."""
         return "|".join(re.escape(name) for name in self.names if name in text)
 
 
-def _texts(content: Any) -> list[str]:
-    return [part["text"] for part in content] if isinstance(content, list) else [content]
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 def _unused_character(texts: Iterable[str]) -> str:

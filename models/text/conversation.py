@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from models.text.chat_template import ChatTemplate, Message, content_forms, in_forms, render_chat
+from models.text.chat_template import ChatTemplate, Message, Tool, content_forms, in_forms, render_chat
 from models.text.control_tokens import Segment
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
 from models.text.text_encoder import Encode, TextEncoder
@@ -61,16 +61,18 @@ class ConversationEncoder:
         messages: list[Message],
         render: RenderChat | None = None,
         variables: Mapping[str, Any] = NOTHING_MORE,
+        tools: Sequence[Tool] = (),
     ) -> list[Segment]:
         """Return the conversation's text as segments for `ids`. `render` replaces the renderer for this call.
 
-        `variables` are more variables for the template.
+        `variables` are more variables for the template, as are `tools`, whose texts come from a client.
 
         Raises:
             TemplateError: the template omits or rejects a message, or fails.
         """
-        marked = self.texts.mark(in_forms(messages, self._forms))
-        template = ChatTemplate(self._template.source, dict(self._template.variables) | dict(variables))
+        marked = self.texts.mark(in_forms(messages, self._forms), tools)
+        shown = {"tools": marked.tools} if marked.tools else {}
+        template = ChatTemplate(self._template.source, {**self._template.variables, **variables, **shown})
         return self.texts.split((render or self._render)(template, marked.messages), marked.mark)
 
     def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:

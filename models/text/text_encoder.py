@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
 from models.errors import UnspellableText
-from models.text.chat_template import Message
+from models.text.chat_template import Message, Tool
 from models.text.control_tokens import ControlTokens, MarkedMessages, Segment
 
 Encode = Callable[[str, bool], list[int]]  # (text, whether to add start and end tokens) -> ids
@@ -59,9 +59,9 @@ class TextEncoder:
         """Return the ids of a user's text without start and end tokens. Raises like `text_ids`."""
         return self.encoding.encode([Segment(text, is_control=False)], None)
 
-    def mark(self, messages: list[Message]) -> MarkedMessages:
-        """Mark the messages for rendering (`ControlTokens.mark`)."""
-        return self._control.mark(messages)
+    def mark(self, messages: list[Message], tools: Sequence[Tool] = ()) -> MarkedMessages:
+        """Mark messages and tools for rendering (`ControlTokens.mark`)."""
+        return self._control.mark(messages, tools)
 
     def split(self, rendered: str, mark: str) -> list[Segment]:
         """Split a conversation rendered from marked messages into text and control tokens."""

@@ -6,6 +6,7 @@ continue after their last frame.
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -221,6 +222,38 @@ def test_the_real_model_gives_the_same_answer_after_a_kill(site: Site) -> None:
     worker.signal(signal.SIGKILL)
     site.start_worker("b", "worker.app", **env)
     assert [stream.to_end() for stream in streams] == undisturbed
+
+
+def test_a_call_of_a_tool_is_the_same_after_a_kill_inside_it(site: Site) -> None:
+    env = {"SLM_DTYPE": "float32", "SLM_DATA_DIR": str(ROOT / "data")}
+    worker = site.start_worker("a", "worker.app", **env)
+    undisturbed = "".join(arguments(site))
+    pieces = arguments(site)
+    begin = [next(pieces) for _ in range(8)]
+    worker.signal(signal.SIGKILL)
+    site.start_worker("b", "worker.app", **env)
+    assert "".join([*begin, *pieces]) == undisturbed
+    assert json.loads(undisturbed)["text"]
+
+
+def arguments(site: Site) -> Iterator[str]:
+    """Stream the pieces of a call's arguments."""
+    text = {"type": "string", "minLength": 60, "maxLength": 90}
+    parameters = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    body = {
+        "model": "default",
+        "messages": [{"role": "user", "content": "Write Ada a letter about the sea."}],
+        "tools": [{"type": "function", "function": {"name": "write", "parameters": parameters}}],
+        "tool_choice": {"type": "function", "function": {"name": "write"}},
+        "seed": 7,
+        "stream": True,
+    }
+    with requests.post(f"{site.url}/v1/chat/completions", json=body, stream=True, timeout=120) as answer:
+        for line in answer.iter_lines():
+            if line.startswith(b"data: {"):
+                (choice,) = json.loads(line[6:])["choices"]
+                yield from (call["function"]["arguments"] for call in choice["delta"].get("tool_calls", ()))
+    assert choice["finish_reason"] == "tool_calls"
 
 
 def test_streams_survive_random_kills() -> None:

@@ -15,7 +15,7 @@ from common.owners.api_keys import ApiKeyStore, Role
 from common.redis.client import connect
 from tests.api_process import running_api
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt
-from tests.foreign.foreign_python import ForeignPython, foreign_python
+from tests.foreign.foreign_python import AGENTS, AGENTS_FOLDER, FOLDER, HERE, ForeignPython, foreign_python
 from tests.redis_server import running_server
 from tests.scripted_worker import Script, ScriptedWorker
 from worker.engine.sequence import Sequence
@@ -60,5 +60,13 @@ def too_long() -> PromptTooLong:
 @pytest.fixture(scope="package")
 def python(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignPython]:
     """The interpreter with LangChain and LiteLLM."""
-    with foreign_python(tmp_path_factory.mktemp("python") / "log", **site.variables) as python:
+    with foreign_python(HERE, FOLDER, tmp_path_factory.mktemp("python") / "log", **site.variables) as python:
+        yield python
+
+
+@pytest.fixture(scope="package")
+def agents(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignPython]:
+    """The interpreter with frameworks for agents."""
+    log = tmp_path_factory.mktemp("agents") / "log"
+    with foreign_python(AGENTS, AGENTS_FOLDER, log, **site.variables) as python:
         yield python

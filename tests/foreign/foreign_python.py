@@ -13,9 +13,9 @@ from typing import Any
 from deploy import bootstrap
 
 HERE = Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
-CONSTRAINTS = HERE / "constraints.txt"
+AGENTS = HERE / "agents"
 FOLDER = bootstrap.VENV / "foreign"
+AGENTS_FOLDER = bootstrap.VENV / "foreign-agents"
 INSTALL_S = 900  # of a test: the first one downloads 100 MB
 SILENCE = {  # no telemetry, and nothing is fetched
     "HF_HUB_OFFLINE": "1",
@@ -23,6 +23,8 @@ SILENCE = {  # no telemetry, and nothing is fetched
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
+    "OPENAI_AGENTS_DISABLE_TRACING": "1",
+    "PYTHONWARNINGS": "ignore",
 }
 
 
@@ -59,9 +61,16 @@ class ForeignPython:
 
 
 @contextmanager
-def foreign_python(log: Path, **variables: str) -> Iterator[ForeignPython]:
-    """Start it with these environment variables, after installing missing packages."""
-    python = ForeignPython(bootstrap.ensure([REQUIREMENTS], FOLDER), log, variables)
+def foreign_python(requirements: Path, folder: Path, log: Path, **variables: str) -> Iterator[ForeignPython]:
+    """Start that of the environment in `folder`, after installing missing packages.
+
+    Args:
+        requirements: the folder of `requirements.txt` and `constraints.txt`.
+        folder: the environment.
+        log: the file for what the packages print.
+        variables: environment variables.
+    """
+    python = ForeignPython(bootstrap.ensure([requirements / "requirements.txt"], folder), log, variables)
     try:
         yield python
     finally:

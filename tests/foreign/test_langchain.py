@@ -115,7 +115,7 @@ def test_errors_are_the_classes_that_it_knows(site: Site, python: ForeignPython,
 refused(lambda: chat(temperature=9).invoke("Hi"))
 refused(lambda: chat(model="gpt-5").invoke("Hi"))
 refused(lambda: chat(api_key="wrong").invoke("Hi"))
-refused(lambda: chat().bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]).invoke("Hi"))
+refused(lambda: chat().bind_tools([{"type": "web_search"}]).invoke("Hi"))
 refused(lambda: chat().invoke("Hi"))
 """
     with site.worker(lambda play: play.fail(too_long)):

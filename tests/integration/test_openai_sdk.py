@@ -12,10 +12,12 @@ import pytest
 import requests
 from openai import OpenAI
 from openai.types import Batch
+from pydantic import BaseModel
 from redis import Redis
 
 from common.errors import JobTimeout, PromptTooLong, WorkerLost
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
+from common.jobs.prompts import Conversation
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
@@ -239,3 +241,64 @@ def test_the_job_of_a_client_that_leaves_is_cancelled(client: OpenAI, api: ApiPr
 def statuses(api: ApiProcess) -> list[str]:
     """Without asking for a job itself, which would count as reading it."""
     return [job["status"] for job in requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]]
+
+
+class GetWeather(BaseModel):
+    """Tells the weather of a city."""
+
+    city: str
+
+
+CALL = ('<tool_call>\n{"name": "GetWeather", "arguments": {', '"city": "Paris"', "}}\n</tool_call>")
+
+
+def test_calls_of_tools_are_parsed(client: OpenAI, real_redis: Redis) -> None:
+    tool = openai.pydantic_function_tool(GetWeather)
+    with worker(real_redis, answer(*CALL)):
+        done = client.chat.completions.parse(model=MODEL, messages=HI, tools=[tool], tool_choice="required")
+    (call,) = done.choices[0].message.tool_calls or ()
+    assert call.function.parsed_arguments == GetWeather(city="Paris")
+    assert (done.choices[0].finish_reason, done.choices[0].message.content) == ("tool_calls", None)
+
+
+def test_a_stream_of_calls_has_their_events(client: OpenAI, real_redis: Redis) -> None:
+    tool = openai.pydantic_function_tool(GetWeather)
+    with (
+        worker(real_redis, answer(*CALL)),
+        client.chat.completions.stream(model=MODEL, messages=HI, tools=[tool]) as stream,
+    ):
+        events = list(stream)
+    deltas = [event for event in events if event.type == "tool_calls.function.arguments.delta"]
+    (done,) = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+    assert "".join(event.arguments_delta for event in deltas) == done.arguments == '{"city": "Paris"}'
+    assert done.parsed_arguments == GetWeather(city="Paris")
+
+
+def test_a_conversation_with_a_tool(client: OpenAI, real_redis: Redis) -> None:
+    def script(play: Play) -> None:
+        prompt = play.params.prompt
+        assert isinstance(prompt, Conversation)
+        last = prompt.messages[-1]
+        play.end(f"It says {last['content']}." if last["role"] == "tool" else "".join(CALL))
+
+    tools = [openai.pydantic_function_tool(GetWeather)]
+    with worker(real_redis, script):
+        first = client.chat.completions.create(model=MODEL, messages=HI, tools=tools).choices[0].message
+        assert first.tool_calls
+        result = {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "rain"}
+        again = client.chat.completions.create(model=MODEL, messages=[*HI, first, result], tools=tools)
+    assert again.choices[0].message.content == "It says rain."
+
+
+def test_calls_in_responses(client: OpenAI, real_redis: Redis) -> None:
+    tools = [openai.pydantic_function_tool(GetWeather)["function"] | {"type": "function"}]
+    with worker(real_redis, answer(*CALL)):
+        done = client.responses.parse(model=MODEL, input="Hi", tools=tools)
+        with client.responses.stream(model=MODEL, input="Hi", tools=tools) as stream:
+            deltas = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+            final = stream.get_final_response()
+    for response in (done, final):
+        (item,) = response.output
+        assert item.type == "function_call"
+        assert item.arguments == '{"city": "Paris"}'
+    assert "".join(deltas) == '{"city": "Paris"}'

@@ -95,13 +95,16 @@ def test_every_route_is_documented() -> None:
     assert {rule for rule in rules if f"{rule}`" not in page} == set()
 
 
+PIN = r"^([\w-]+)(?:\[\w+\])?==(\S+)$"
+
+
 def pinned() -> dict[str, set[str]]:
     """The versions of the foreign clients' packages with which the tests run, by package."""
     foreign = ROOT / "tests" / "foreign"
     node = json.loads((foreign / "node" / "package.json").read_text("utf-8"))["dependencies"]
     found: dict[str, set[str]] = {}
-    for file in (foreign / "requirements.txt", ROOT / "requirements" / "test.txt"):
-        for name, version in re.findall(r"^([\w-]+)==(\S+)$", file.read_text("utf-8"), re.MULTILINE):
+    for file in (*foreign.rglob("requirements.txt"), ROOT / "requirements" / "test.txt"):
+        for name, version in re.findall(PIN, file.read_text("utf-8"), re.MULTILINE):
             found.setdefault(name, set()).add(version)
     for name, version in node.items():
         found.setdefault(name, set()).add(version)
@@ -113,7 +116,8 @@ def test_every_client_in_the_list_is_tested_with_its_version() -> None:
     rows = re.findall(r"^\| \[?`([^`]+)`.*? \| ([\d.]+) \|.*\| `(tests/[^`]+)` \|$", page, re.MULTILINE)
     assert len(rows) >= 9
     assert [row for row in rows if row[1] not in pinned()[row[0]] or not (ROOT / row[2]).is_file()] == []
-    tried = {*re.findall(r"^([\w-]+)==", (ROOT / "tests/foreign/requirements.txt").read_text("utf-8"), re.MULTILINE)}
+    files = (ROOT / "tests" / "foreign").rglob("requirements.txt")
+    tried = {name for file in files for name, _ in re.findall(PIN, file.read_text("utf-8"), re.MULTILINE)}
     assert tried <= {name for name, _, _ in rows}
 
 

@@ -12,6 +12,7 @@ from common.jobs.logprobs import TokenLogprobs
 from common.jobs.sampling import SamplingParams
 from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.kv_cache.prefix_tree import PrefixNode
+from worker.engine.output.call_marker import CallMarker
 from worker.engine.prompt_lookup import PromptLookup
 
 BASE_ADAPTER = "base"  # the bare base model; other adapters have the hash of their files as id
@@ -79,6 +80,7 @@ class Sequence:
     output_ids: list[int] = field(default_factory=list)
     emitted_text: str = ""
     constraint: TokenConstraint | None = None  # in its initial state, even if there are committed tokens
+    calls: CallMarker | None = None  # where the calls of tools begin, if it may have any
     status: SequenceStatus = field(default=SequenceStatus.WAITING, init=False)
     blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
     prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that is in the prefix tree

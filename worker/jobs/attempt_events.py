@@ -43,21 +43,21 @@ class AttemptEvents:
         for event in earlier:
             self._note(event)
 
-    def announce(self, text: str) -> None:
-        """Publish a status event, unless an attempt has already published the same text.
+    def announce(self, text: str, tool_form: str | None = None) -> None:
+        """Publish a status event (`events.status`), unless an attempt has already published the same text.
 
         Raises:
             Fenced: another attempt owns the job.
         """
         if text in self._statuses:
             return
-        (next_seq,) = self._store.emit([(self._job_id, self._attempt, [self.status(text)])])
+        (next_seq,) = self._store.emit([(self._job_id, self._attempt, [self.status(text, tool_form)])])
         if next_seq < 0:
             raise Fenced(self._job_id)
 
-    def status(self, text: str) -> Event:
+    def status(self, text: str, tool_form: str | None = None) -> Event:
         """Return a status event, with a text for people."""
-        return self._note(events.status(self._take_seq(), text))
+        return self._note(events.status(self._take_seq(), text, tool_form))
 
     def token(self, output: SequenceOutput, *, is_last: bool = False) -> Event:
         """Return the event of new tokens."""

@@ -9,22 +9,26 @@ from dataclasses import dataclass
 from common.errors import JobTimeout
 from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
+from common.jobs.sampling import Grammar, GrammarKind
 from common.jobs.store import JobStore
+from worker.engine.output.call_marker import CallMarker
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.jobs.acquire import AcquiredModel, acquire
 from worker.jobs.active import ActiveJob, Outcome
 from worker.jobs.observer import Observer
 from worker.model.manager import ModelManager
+from worker.model.protocols import Renderer
 from worker.observation.metrics import Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A sequence, and the model that computes it."""
+    """A sequence, and the model that computes it. `tool_form`: of its calls, if it may have any."""
 
     acquired: AcquiredModel
     prompt_text: str
     sequence: Sequence
+    tool_form: str | None
 
 
 class Generation:
@@ -50,7 +54,7 @@ class Generation:
         with self._observer.attempt(job) as attempt:
             job.events.resume(self._log.read(job.id))
             with self._acquired(job) as acquired, _prepared(job, acquired) as request:
-                job.events.announce("Generating response...")
+                job.events.announce("Generating response...", request.tool_form)
                 with attempt.in_engine(request.sequence) as timeline:
                     output = _compute(job, request)
                 if output is not None:
@@ -100,13 +104,22 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
         emitted_text=job.events.text,
     )
     engine.check(sequence)
-    if params.sampling.grammar is not None:
-        sequence.constraint = adapter.grammars.compile(params.sampling.grammar, lambda: job.is_given_up)
+    grammar = params.sampling.grammar
+    sequence.calls = _call_marker(grammar, adapter.renderer)
+    if grammar is not None:
+        sequence.constraint = adapter.grammars.compile(adapter.renderer.in_form(grammar), lambda: job.is_given_up)
     try:
-        yield _Request(acquired, prompt_text, sequence)
+        tool_form = None if sequence.calls is None else sequence.calls.form.name
+        yield _Request(acquired, prompt_text, sequence, tool_form)
     finally:
         if sequence.constraint is not None:
             sequence.constraint.close()
+
+
+def _call_marker(grammar: Grammar | None, renderer: Renderer) -> CallMarker | None:
+    if grammar is None or grammar.kind is not GrammarKind.TOOLS:
+        return None
+    return CallMarker(renderer.tool_form, renderer.marker_id)
 
 
 def _compute(job: ActiveJob, request: _Request) -> SequenceOutput | None:

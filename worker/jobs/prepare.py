@@ -35,7 +35,8 @@ class Preparation:
             if is_long(job.job.params):
                 _check(job, params, acquired)
             if params.sampling.grammar is not None:
-                acquired.adapter.grammars.prepare(params.sampling.grammar, lambda: job.is_given_up)
+                grammar = acquired.adapter.renderer.in_form(params.sampling.grammar)
+                acquired.adapter.grammars.prepare(grammar, lambda: job.is_given_up)
         self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar, job.job.adapter_id))
 
 

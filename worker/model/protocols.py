@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from common.jobs.prompts import Prompt
 from common.jobs.sampling import Grammar
+from common.jobs.tools import ToolForm
 from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.untrusted_code.datasets import DatasetToCheck
@@ -31,6 +32,20 @@ class Renderer(Protocol):
             InvalidRequest: the model does not accept the prompt.
             GivenUp: `is_given_up` became true first.
         """
+        ...
+
+    @property
+    def tool_form(self) -> ToolForm:
+        """The form in which the model writes calls of tools."""
+        ...
+
+    @property
+    def marker_id(self) -> int | None:
+        """The token of the marker of calls, if it is a special token."""
+        ...
+
+    def in_form(self, grammar: Grammar) -> Grammar:
+        """Return the grammar with the form of the model's calls, if it is one of tools."""
         ...
 
     def tokens(self, ids: Sequence[int]) -> list[str]:

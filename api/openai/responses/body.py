@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from api.openai.responses.tools import FunctionCallItem, FunctionCallOutput, ResponseToolFields
 from api.openai.sampling_body import OpenAIBody
+from api.openai.tools.use import ToolUse, tool_use
 from api.schemas.grammar import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
 from api.schemas.ignored import IGNORED
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
-from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.messages import MAX_MESSAGES, MessageFields, prompt_message
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
 from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation
+from common.jobs.prompts import Message as PromptMessage
 from common.jobs.sampling import Grammar, GrammarKind, SamplingParams
+
+
+def _kind(item: Any) -> str:
+    """Return the tag of an input item; a message needs no type."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    return {"function_call": "Call", "function_call_output": "Output"}.get(str(kind), "Message")
+
 
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), at_most(16)]
 
 
-class InputMessage(Message):
+class InputMessage(MessageFields):
     """A message. A message of an earlier response may be sent back unchanged."""
 
+    role: Literal["system", "developer", "user", "assistant"]
     status: Annotated[Literal["in_progress", "completed", "incomplete"] | None, IGNORED] = None
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("Message")]
+    | Annotated[FunctionCallItem, Tag("Call")]
+    | Annotated[FunctionCallOutput, Tag("Output")],
+    Discriminator(_kind),
+]
 
 
 class TextFormat(Strict):
@@ -64,14 +84,14 @@ class TextOptions(Strict):
     verbosity: Annotated[str | None, IGNORED] = None
 
 
-class ResponseBody(OpenAIBody, RequestOptions):
+class ResponseBody(OpenAIBody, ResponseToolFields, RequestOptions):
     """OpenAI's fields and the job options (`RequestOptions`). Without a limit the answer may fill the context."""
 
     input: Annotated[
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
+        | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
         Meaning("The input: a text, or the conversation so far."),
-    ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages")
+    ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages and calls")
     instructions: Annotated[str | None, Meaning("A system message before the input.")] = Field(
         None, description="a string"
     )
@@ -104,23 +124,47 @@ class ResponseBody(OpenAIBody, RequestOptions):
 
     def to_params(self) -> GenerateParams:
         """Return the generation; its notes are the request's fields that the response object repeats."""
-        return GenerateParams(self._prompt(), self._sampling(), {"response": self._notes()})
+        use = self._tool_use
+        notes = self._notes() | (self.tools_said_back() if use.can_call else {})
+        return GenerateParams(self._prompt(use.shown), self._sampling(use.grammar), {"response": notes})
 
-    def _prompt(self) -> Conversation:
-        given = [Message(role="user", content=self.input)] if isinstance(self.input, str) else list(self.input)
-        first = [Message(role="system", content=self.instructions)] if self.instructions is not None else []
-        return conversation([*first, *given])
+    @property
+    def _tool_use(self) -> ToolUse:
+        several = self.parallel_tool_calls is not False
+        return tool_use(self.tools, self.chosen, self.text.format.grammar, several=several)
 
-    def _sampling(self) -> SamplingParams:
+    def _prompt(self, tools: Sequence[dict[str, Any]]) -> Conversation:
+        first = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
+        given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else _messages(self.input)
+        return Conversation((*first, *given), tuple(tools))
+
+    def _sampling(self, grammar: Grammar | None) -> SamplingParams:
         return SamplingParams(
             seed=secrets.randbelow(MAX_SEED),
             max_new_tokens=self.max_output_tokens or MAX_NEW_TOKENS,
             temperature=self.temperature,
             top_p=self.usable_top_p,
-            grammar=self.text.format.grammar,
+            grammar=grammar,
         )
 
     def _notes(self) -> dict[str, Any]:
         repeated = {"model", "instructions", "max_output_tokens", "temperature", "top_p", "metadata", "user"}
         kept = self.model_dump(include=repeated | {"background", "store"})
         return kept | {"text": self.text.model_dump(by_alias=True, exclude_none=True)}
+
+
+def _messages(items: Sequence[InputItem]) -> list[PromptMessage]:
+    """Return the messages of the prompt; adjacent calls belong to one message, with the text before them."""
+    written: list[PromptMessage] = []
+    for item in items:
+        if isinstance(item, FunctionCallItem):
+            _add_call(written, item)
+        else:
+            written.append(prompt_message(item, item.role) if isinstance(item, InputMessage) else item.to_prompt())
+    return written
+
+
+def _add_call(written: list[PromptMessage], call: FunctionCallItem) -> None:
+    if not written or written[-1]["role"] != "assistant":
+        written.append({"role": "assistant", "content": ""})
+    written[-1]["tool_calls"] = [*written[-1].get("tool_calls", ()), call.to_prompt()]

@@ -7,20 +7,15 @@ same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from api.openai import errors
+from api.openai.responses.output import Output
+from api.openai.tools.reader import Delta, PlainReader, ToolReader
 from api.schemas.openai.responses import (
     Incomplete,
     InputDetails,
-    ItemEvent,
-    ItemEventType,
-    ItemStatus,
     OutputDetails,
-    OutputMessage,
-    OutputText,
-    PartEvent,
-    PartEventType,
     ResponseError,
     ResponseEvent,
     ResponseEventType,
@@ -30,7 +25,7 @@ from api.schemas.openai.responses import (
     ResponseUsage,
 )
 from common.errors import SLMError
-from common.jobs.events import Event, EventType
+from common.jobs.events import Event, EventType, tool_form
 from common.jobs.job import GenerateResult, JobRecord, JobState
 
 ID_PREFIX = "resp_"
@@ -52,8 +47,8 @@ class ResponseBuilder:
         self._reload = reload
         self._next_number = 0
         self._status: ResponseStatus = "queued" if self._notes["background"] else "in_progress"
-        self._text = ""
-        self._item_status: ItemStatus | None = None  # None: there is no output yet
+        self._output = Output(record.id, self._number)
+        self._reader = ToolReader(record.id) if "tools" in self._notes else PlainReader()
         self._error: ResponseError | None = None
         self._incomplete: Incomplete | None = None
         self._usage: ResponseUsage | None = None
@@ -70,8 +65,10 @@ class ResponseBuilder:
             return []
         written = self._begin()
         match event.type:
+            case EventType.STATUS:
+                self._note_form(event)
             case EventType.TOKEN:
-                written += self._piece(event.data["text"])
+                written += self._add(self._reader.read(event.data["text"]))
             case EventType.FINISHED:
                 written += self._finish(event)
             case EventType.ERROR:
@@ -93,14 +90,14 @@ class ResponseBuilder:
             max_output_tokens=self._notes["max_output_tokens"],
             metadata=self._notes["metadata"],
             model=self._notes["model"],
-            output=[] if self._item_status is None else [self._item(self._item_status, [_part(self._text)])],
-            parallel_tool_calls=False,
+            output=self._output.items(),
+            parallel_tool_calls=self._notes.get("parallel_tool_calls", False),
             previous_response_id=None,
             store=self._notes["store"],
             temperature=self._notes["temperature"],
             text=self._notes["text"],
-            tool_choice="none",
-            tools=[],
+            tool_choice=self._notes.get("tool_choice", "none"),
+            tools=self._notes.get("tools", []),
             top_p=self._notes["top_p"],
             truncation="disabled",
             usage=self._usage,
@@ -113,36 +110,19 @@ class ResponseBuilder:
         self._status = "in_progress"
         return [self._with_response("response.in_progress")]
 
-    def _piece(self, text: str) -> list[ResponseStreamEvent]:
-        written = [] if self._item_status else self._open_item()
-        if text:
-            self._text += text
-            written.append(self._in_part("response.output_text.delta", delta=text, logprobs=[]))
-        return written
+    def _note_form(self, event: Event) -> None:
+        if (form := tool_form([event])) is not None:
+            self._reader.expect(form)
 
-    def _open_item(self) -> list[ResponseStreamEvent]:
-        self._item_status = "in_progress"
-        return [
-            self._with_item("response.output_item.added", self._item(self._item_status, [])),
-            self._in_part("response.content_part.added", part=_part("")),
-        ]
-
-    def _close_item(self, status: ItemStatus) -> list[ResponseStreamEvent]:
-        if self._item_status is None:
-            return []
-        self._item_status = status
-        return [
-            self._in_part("response.output_text.done", text=self._text, logprobs=[]),
-            self._in_part("response.content_part.done", part=_part(self._text)),
-            self._with_item("response.output_item.done", self._item(status, [_part(self._text)])),
-        ]
+    def _add(self, deltas: list[Delta]) -> list[ResponseStreamEvent]:
+        return [written for delta in deltas for written in self._output.add(delta)]
 
     def _finish(self, event: Event) -> list[ResponseStreamEvent]:
         record = self._reload()
         if record.result is not None:
             self._usage = _usage(GenerateResult.from_dict(record.result))
         is_whole = event.data["state"] == JobState.SUCCEEDED and event.data["finish_reason"] != "length"
-        written = self._close_item("completed" if is_whole else "incomplete")
+        written = self._add(self._reader.end()) + self._output.close("completed" if is_whole else "incomplete")
         if event.data["state"] == JobState.CANCELLED:
             self._status = "cancelled"
         elif is_whole:
@@ -157,25 +137,8 @@ class ResponseBuilder:
         error = errors.body(err)["error"]
         self._error = ResponseError(code=error["code"], message=error["message"])
         self._status = "failed"
-        if self._item_status is not None:
-            self._item_status = "incomplete"
+        self._output.fail()
         return [self._with_response("response.failed")]
-
-    def _item(self, status: ItemStatus, content: list[OutputText]) -> OutputMessage:
-        return OutputMessage(id=f"msg_{self._job_id}", type="message", status=status, role="assistant", content=content)
-
-    def _with_item(self, kind: ItemEventType, item: OutputMessage) -> ItemEvent:
-        return ItemEvent(type=kind, sequence_number=self._number(), output_index=0, item=item)
-
-    def _in_part(self, kind: PartEventType, **content: Any) -> PartEvent:
-        event = PartEvent(
-            type=kind,
-            sequence_number=self._number(),
-            item_id=f"msg_{self._job_id}",
-            output_index=0,
-            content_index=0,
-        )
-        return cast(PartEvent, {**event, **content})
 
     def _with_response(self, kind: ResponseEventType) -> ResponseEvent:
         return ResponseEvent(type=kind, sequence_number=self._number(), response=self.to_dict())
@@ -184,10 +147,6 @@ class ResponseBuilder:
         number = self._next_number
         self._next_number += 1
         return number
-
-
-def _part(text: str) -> OutputText:
-    return OutputText(type="output_text", text=text, annotations=[], logprobs=[])
 
 
 def _usage(result: GenerateResult) -> ResponseUsage:

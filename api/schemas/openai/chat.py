@@ -10,7 +10,7 @@ from api.schemas.errors import OpenAIError
 from api.schemas.generated import TokenCounts
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 class PromptDetails(ResponseModel):
@@ -46,12 +46,29 @@ class ChatLogprobs(ResponseModel):
     refusal: None
 
 
+class ChatFunction(ResponseModel):
+    """A called function."""
+
+    name: str
+    arguments: Annotated[str, Field(description="a JSON text; incomplete if `finish_reason` is `length`")]
+
+
+class ChatToolCall(ResponseModel):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: ChatFunction
+
+
 class ChatMessage(ResponseModel):
     """The assistant's message."""
 
     role: Literal["assistant"]
-    content: str
+    content: Annotated[str | None, Field(description="null if the answer has only calls of tools")]
     refusal: None
+    tool_calls: NotRequired[list[ChatToolCall]]
+    function_call: NotRequired[Annotated[ChatFunction, Field(description="if the request had `functions`")]]
 
 
 class ChatChoice(ResponseModel):
@@ -75,11 +92,29 @@ class ChatCompletion(ResponseModel):
     system_fingerprint: Annotated[str, Field(description="changes if the model, its files or the device change")]
 
 
+class ChatFunctionDelta(ResponseModel):
+    """The new part of a called function; only the first has the name."""
+
+    name: NotRequired[str]
+    arguments: NotRequired[str]
+
+
+class ChatToolCallDelta(ResponseModel):
+    """The new part of a call; only the first has id and type."""
+
+    index: Count
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: ChatFunctionDelta
+
+
 class ChatDelta(ResponseModel):
     """The new part of a message."""
 
     role: NotRequired[Literal["assistant"]]
-    content: NotRequired[str]
+    content: NotRequired[str | None]
+    tool_calls: NotRequired[list[ChatToolCallDelta]]
+    function_call: NotRequired[ChatFunctionDelta]
 
 
 class ChatChunkChoice(ResponseModel):

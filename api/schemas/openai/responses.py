@@ -25,6 +25,7 @@ PartEventType = Literal[
     "response.output_text.delta",
     "response.output_text.done",
 ]
+ArgumentsEventType = Literal["response.function_call_arguments.delta", "response.function_call_arguments.done"]
 Number = Annotated[int, Field(ge=0, description="dense from 0; a stream can be resumed after it")]
 
 
@@ -45,6 +46,20 @@ class OutputMessage(ResponseModel):
     status: ItemStatus
     role: Literal["assistant"]
     content: list[OutputText]
+
+
+class FunctionCall(ResponseModel):
+    """A call of a function."""
+
+    id: str
+    type: Literal["function_call"]
+    status: ItemStatus
+    arguments: Annotated[str, Field(description="a JSON text; incomplete if `status` is")]
+    call_id: Annotated[str, Field(description="of the call's result, a `function_call_output`")]
+    name: str
+
+
+OutputItem = OutputMessage | FunctionCall
 
 
 class ResponseError(ResponseModel):
@@ -98,14 +113,14 @@ class ResponseObject(ResponseModel):
     max_output_tokens: int | None
     metadata: dict[str, str]
     model: str
-    output: list[OutputMessage]
-    parallel_tool_calls: Literal[False]
+    output: list[OutputItem]
+    parallel_tool_calls: Annotated[bool, Field(description="false without tools")]
     previous_response_id: None
     store: bool
     temperature: float
     text: dict[str, Any]
-    tool_choice: Literal["none"]
-    tools: Annotated[list[Any], Field(max_length=0)]
+    tool_choice: Annotated[str | dict[str, Any], Field(description="as in the request; `none` without tools")]
+    tools: list[dict[str, Any]]
     top_p: float
     truncation: Literal["disabled"]
     usage: ResponseUsage | None
@@ -121,12 +136,12 @@ class ResponseEvent(ResponseModel):
 
 
 class ItemEvent(ResponseModel):
-    """A message begins or ends."""
+    """A message or a call begins or ends."""
 
     type: ItemEventType
     sequence_number: Number
     output_index: Count
-    item: OutputMessage
+    item: OutputItem
 
 
 class PartEvent(ResponseModel):
@@ -143,6 +158,18 @@ class PartEvent(ResponseModel):
     logprobs: NotRequired[list[dict[str, Any]]]
 
 
+class ArgumentsEvent(ResponseModel):
+    """The arguments of a call get more text, or end."""
+
+    type: ArgumentsEventType
+    sequence_number: Number
+    item_id: str
+    output_index: Count
+    delta: NotRequired[Annotated[str, Field(description="the next piece")]]
+    name: NotRequired[str]
+    arguments: NotRequired[Annotated[str, Field(description="all of them")]]
+
+
 class FailureEvent(ResponseModel):
     """The stream has failed, but not the response: the client can resume after the last event."""
 
@@ -152,7 +179,7 @@ class FailureEvent(ResponseModel):
     code: str
 
 
-ResponseStreamEvent = ResponseEvent | ItemEvent | PartEvent
+ResponseStreamEvent = ResponseEvent | ItemEvent | PartEvent | ArgumentsEvent
 
 
 class ResponseFrame(RootModel[ResponseStreamEvent | FailureEvent]):

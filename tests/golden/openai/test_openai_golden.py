@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -24,6 +25,17 @@ from tests.unit.api.openai.test_files import upload
 
 FOLDER = Path(__file__).parent
 CREATED = re.compile(r'("(?:created|[a-z_]+_at)": )\d+')
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Tells the weather",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
 
 Start = Callable[..., Api]
 
@@ -50,6 +62,13 @@ def failing(play: Play) -> None:
     play.fail(WorkerLost("The job's workers died 3 times; it will not be tried again."))
 
 
+def calling(play: Play) -> None:
+    play.say(
+        "I look it up.", "\n<tool_call>\n", '{"name": "weather", "arguments": {"city": ', '"Paris"}}\n</tool_call>'
+    )
+    play.end('\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>')
+
+
 @pytest.fixture
 def api(start: Start) -> Api:
     return start(machine_learning())
@@ -68,6 +87,12 @@ def test_chat(api: Api) -> None:
 
 def test_chat_with_several_choices(start: Start) -> None:
     check("chat_choices.json", chat(start(lambda play: play.end("One.", finish_reason="length")), n=2))
+
+
+def test_chat_with_tools(start: Start) -> None:
+    api = start(calling)
+    check("chat_tools.json", chat(api, tools=TOOLS))
+    check("chat_tools.sse", chat(api, tools=TOOLS, stream=True))
 
 
 def test_log_probabilities(start: Start) -> None:
@@ -98,6 +123,13 @@ def test_response_in_the_background(api: Api) -> None:
     url = f"/v1/responses/{begun.json['id']}?stream=true"
     api.client.get(url).get_data()  # after its end, no queue position comes in between
     check("response_resumed.sse", api.client.get(f"{url}&starting_after=6"))
+
+
+def test_response_with_tools(start: Start) -> None:
+    api = start(calling)
+    body = {"model": MODEL, "input": "Hi", "tools": [{"type": "function", **TOOLS[0]["function"]}]}
+    check("response_tools.json", api.client.post("/v1/responses", json=body))
+    check("response_tools.sse", api.client.post("/v1/responses", json=body | {"stream": True}))
 
 
 def test_response_that_fails(start: Start) -> None:

@@ -18,6 +18,8 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from common.errors import InvalidRequest
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
+from common.jobs.tools import ToolRules
+from worker.engine.grammar.tool_lark import tool_lark
 
 # The library's limits per step. Most grammars reach these before the limits of the process.
 _LIMITS = LLParserLimits(
@@ -121,6 +123,16 @@ def _lark(grammar: Grammar) -> str:
             return f"start: {_regex_lark('|'.join(map(re.escape, json.loads(grammar.source))))}"
         case GrammarKind.GBNF:
             return _gbnf_lark(grammar.source)
+        case GrammarKind.TOOLS:
+            rules = ToolRules.of(grammar)
+            return tool_lark(rules, None if rules.content is None else _content_lark(Grammar.from_dict(rules.content)))
+
+
+def _content_lark(grammar: Grammar) -> str:
+    """Return the grammar as a single expression, for an answer that may call tools instead."""
+    if grammar.kind is GrammarKind.GBNF:
+        raise InvalidRequest("grammar cannot be used together with tools", param="grammar")
+    return _lark(grammar).removeprefix("start: ")
 
 
 def _regex_lark(expression: str) -> str:

@@ -46,8 +46,10 @@ class Detokenizer:
     the rest of it shows nothing.
     """
 
-    def __init__(self, decoder: TokenDecoder, prompt_ids: list[int]) -> None:
+    def __init__(self, decoder: TokenDecoder, prompt_ids: list[int], shown_id: int | None = None) -> None:
+        """`shown_id` is a special token that is a part of the text."""
         self._decoder = decoder
+        self._shown_id = shown_id
         self._window = _context(decoder, prompt_ids)
         self._boundary = len(self._window)  # all tokens before it are fully shown
         self._shown = decoder.decode(self._window)  # the part of the window's text that has been shown
@@ -57,6 +59,8 @@ class Detokenizer:
 
     def push(self, token_id: int) -> str:
         """Append a token; return the text that is now certain, which may be empty."""
+        if token_id == self._shown_id:
+            return self.flush() + self._decoder.token_bytes(token_id).decode()
         if token_id in self._decoder.special_token_ids:
             return ""
         byte = self._decoder.fallback_bytes.get(token_id)

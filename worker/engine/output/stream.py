@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.errors import InternalError, SLMError
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
+from worker.engine.output.call_marker import CallDetector
 from worker.engine.output.detokenizer import Detokenizer, TokenDecoder
 from worker.engine.output.stopping import StopCriteria, StopStringMatcher
 from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
@@ -26,7 +27,9 @@ class OutputStream:
         self.finish_reason: FinishReason | None = None
         self._decoder = decoder
         self._criteria = criteria
-        self._detokenizer = Detokenizer(decoder, sequence.prompt_ids)
+        self._calls = None if sequence.calls is None else CallDetector(sequence.calls)
+        shown_id = None if sequence.calls is None else sequence.calls.token_id
+        self._detokenizer = Detokenizer(decoder, sequence.prompt_ids, shown_id)
         self._matcher = StopStringMatcher(sequence.params.stop)
         self._unsent_ids: list[int] = []
         self._unsent_text = ""
@@ -83,7 +86,8 @@ class OutputStream:
 
     def take(self) -> SequenceOutput | None:
         """Return the visible output since the last call; None if there is no token or no text to show yet."""
-        num_visible = len(self._unsent_text) - self._matcher.num_held
+        num_held = 0 if self._is_in_calls else self._matcher.num_held
+        num_visible = len(self._unsent_text) - num_held
         return self._output(num_visible) if num_visible > 0 and self._unsent_ids else None
 
     def take_final(self, error: SLMError | None = None) -> SequenceOutput:
@@ -112,15 +116,21 @@ class OutputStream:
     def _read(self, text: str) -> None:
         """Add decoded text; a stop string ends the sequence and is removed together with all text after it.
 
-        The text of the first `min_new_tokens` tokens cannot be part of a stop string.
+        The text of the first `min_new_tokens` tokens cannot be part of a stop string, nor can a call of a tool.
         """
+        if self._calls is not None:
+            self._calls.read(text)
         must_continue = self.sequence.num_output_tokens <= self.sequence.params.min_new_tokens
-        begin = None if must_continue else self._matcher.feed(text)
+        begin = None if must_continue or self._is_in_calls else self._matcher.feed(text)
         if begin is None:
             self._unsent_text += text
             return
         self._unsent_text = (self._unsent_text + text)[: len(self._unsent_text) + begin]
         self.finish_reason = FinishReason.STOP
+
+    @property
+    def _is_in_calls(self) -> bool:
+        return self._calls is not None and self._calls.has_begun
 
     def _replay(self) -> None:
         """Rebuild the state of an earlier attempt after its committed tokens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +13,17 @@ from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
 from common.jobs.prompts import Conversation, Ending, Prompt, RawText, TokenIds
+from common.jobs.sampling import Grammar
+from common.jobs.tools import HERMES, ToolForm
 from models.errors import UnspellableText
-from models.text.chat_template import ChatTemplate, Message, render_chat
+from models.text.chat_template import ChatTemplate, Message, Tool, render_chat
+from models.text.control_tokens import Segment
 from models.text.conversation import ConversationEncoder, text_of
 from models.text.plain_tokenizer import TokenizerState
 from models.text.saved_template import chat_template
 from models.text.text_encoder import Encode, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
+from worker.engine.prompts import tools
 from worker.engine.prompts.token_length import TokenLength
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
 from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
@@ -119,6 +123,37 @@ class PromptRenderer:
                 one = Conversation(({"role": "user", "content": instruction},))
                 return self._conversation(one, is_given_up, check_length)
 
+    @property
+    def tool_form(self) -> ToolForm:
+        """The form in which the model writes calls of tools."""
+        return self._template_form or HERMES
+
+    def in_form(self, grammar: Grammar) -> Grammar:
+        """Return the grammar with the form of the model's calls, if it is one of tools."""
+        return tools.in_form(grammar, self.tool_form, self.marker_id)
+
+    @cached_property
+    def marker_id(self) -> int | None:
+        """The token of the marker of calls, if it is a special token; its text is a part of the answer."""
+        special = self._tokenizer.added_tokens_decoder.items()
+        marker = self.tool_form.marker
+        return next((token_id for token_id, token in special if token.special and token.content == marker), None)
+
+    @cached_property
+    def _template_form(self) -> ToolForm | None:
+        """The form of calls that the template renders; None if it renders none. Found at the first use."""
+        return tools.template_form(self._probe)
+
+    @cached_property
+    def _has_system(self) -> bool:
+        return tools.accepts_system(self._probe)
+
+    def _probe(self, messages: list[Message], shown: Sequence[Tool]) -> str:
+        try:
+            return text_of(self._conversations.segments(messages, tools=shown))
+        except TakesTooMuch as error:
+            raise TemplateError(str(error)) from error
+
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         return [self.parts.token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
@@ -169,11 +204,19 @@ class PromptRenderer:
             )
         return _decoded(self._tokenizer, list(ids))
 
+    def _segments(self, prompt: Conversation, is_given_up: IsGivenUp) -> list[Segment]:
+        """Return the rendered conversation; its tools are rendered by the template if it can."""
+        messages, shown = list(prompt.messages), prompt.tools
+        if _uses_tools(prompt) and self._template_form is not None:
+            messages = tools.in_template_form(messages)
+        elif _uses_tools(prompt):
+            messages, shown = tools.in_preamble_form(messages, shown, has_system=self._has_system), ()
+        render = partial(self._render_within, is_given_up)
+        return self._conversations.segments(messages, render, _ENDINGS[prompt.ending], shown)
+
     def _conversation(self, prompt: Conversation, is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
         try:
-            segments = self._conversations.segments(
-                list(prompt.messages), partial(self._render_within, is_given_up), _ENDINGS[prompt.ending]
-            )
+            segments = self._segments(prompt, is_given_up)
             text = text_of(segments)
             check_length(self.parts.length.min_tokens(text))
             return RenderedPrompt(text, self._conversations.ids(segments, self._helper_encoding(text, is_given_up)))
@@ -190,6 +233,10 @@ class PromptRenderer:
         if self._programs is None:
             return render_chat(template, messages)
         return self._programs.render_chat(template, messages, is_given_up)
+
+
+def _uses_tools(prompt: Conversation) -> bool:
+    return bool(prompt.tools) or any(one["role"] == "tool" or "tool_calls" in one for one in prompt.messages)
 
 
 def _parts(tokenizer: Any, texts: TextEncoder, like: TokenizerParts | None) -> TokenizerParts:

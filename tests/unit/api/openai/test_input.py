@@ -33,6 +33,8 @@ IGNORED: dict[str, list[Any]] = {
     "truncation": [1, "auto"],
     "best_of": [0, 2, "1", []],
 }
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
+CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 FORM: dict[str, list[Any]] = {
     "response_format": [1, "json_object", []],
     "structured_outputs": [1, "x", []],
@@ -74,17 +76,49 @@ CHAT = SHARED | {
     "continue_final_message": [0, "x", True],
     "add_generation_prompt": [0, "x", {}],
     "top_logprobs": [*NO_NUMBER, -1, 21, 0.5],
+    "tools": [1, {}, ["x"], [{}], [{"type": "web_search"}], [{"type": "function"}], [TOOL] * 2],
+    "tool_choice": [1, "any", "required", {"type": "function", "function": {"name": "x"}}],
+    "parallel_tool_calls": [1, "x"],
+    "functions": [1, {}, [TOOL], [{"name": "a b"}], [{"name": ""}], [{"name": "f", "parameters": []}]],
+    "function_call": [1, "required", {"name": "x"}],
 }
 COMPLETION = SHARED | {
     "prompt": [1, "", [], {}, [""], [[]], ["a", 1], [1, "a"], [True], [-1], [["a"]]],
     "echo": [0, "x"],
     "logprobs": [*NO_NUMBER, -1, 21, 0.5],
 }
+NOT_IN_COMPLETIONS = ["tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"]
 NESTED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [1]}, "messages[0]"),
-    ({"messages": [{}]}, "messages[0].role"),
+    ({"messages": [{"content": "x"}]}, "messages[0].role"),
+    ({"tool_choice": {}}, "tool_choice.type"),
+    ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
+    ({"function_call": {}}, "function_call.name"),
     ({"messages": [{"role": "user"}]}, "messages[0].content"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "other", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
+    ({"messages": [{"role": "function", "content": "x"}]}, "messages[0]"),
+    ({"messages": [{"role": "tool", "tool_call_id": "x"}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages[0]"),
+    ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].id"),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f"}}]}]},
+        "messages[0].tool_calls[0].function.arguments",
+    ),
+    ({"tools": [TOOL, {"type": "function", "function": {}}]}, "tools[1].function.name"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 1}}]}, "tools[0].function.parameters"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]},
+        "tools[0].function.parameters",
+    ),
+    ({"tools": [TOOL], "functions": [{"name": "g"}]}, "functions"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+    ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call"),
+    (
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
+        "tool_choice.allowed_tools.tools",
+    ),
     ({"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": 1}]}, "messages[1].content"),
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages[0].content"),
@@ -113,7 +147,7 @@ NESTED: list[tuple[dict[str, Any], str]] = [
     ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
     ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
 ]
-UNSUPPORTED = ["tools", "tool_choice", "functions", "audio", "prediction", "suffix"]
+UNSUPPORTED = ["audio", "prediction", "suffix"]
 
 
 @pytest.fixture
@@ -163,6 +197,12 @@ def test_what_is_not_supported_is_refused_by_name(api: Api, field: str) -> None:
     for answer in (chat(api, **{field: []}), complete(api, **{field: []})):
         assert (answer.status_code, answer.json["error"]["param"]) == (400, field)
         assert "is not supported" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("field", NOT_IN_COMPLETIONS)
+def test_completions_have_no_tools(api: Api, field: str) -> None:
+    answer = complete(api, **{field: []})
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, field)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"model": NaN}'])

@@ -15,6 +15,7 @@ from api.schemas.job_options import RequestOptions
 from common.errors import InvalidRequest, PromptTooLong, WorkerLost
 from common.jobs.prompts import Conversation
 from common.jobs.sampling import Grammar, GrammarKind
+from common.jobs.tools import ToolRules
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import MODEL, REPORT, Api
 from tests.scripted_worker import TIMEOUT_S, Play
@@ -226,6 +227,9 @@ def test_the_id_is_the_job_s(api: Api) -> None:
 
 WRONG: dict[str, list[Any]] = IGNORED | {
     "model": [1, ""],
+    "tools": [1, {}, [1], [{}]],
+    "tool_choice": [1, "any", "required"],
+    "parallel_tool_calls": [1, "x"],
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
     "max_output_tokens": [0, "1", True, 1.5],
@@ -254,7 +258,12 @@ def test_a_wrong_value_is_refused_by_name(api: Api, field: str, value: Any) -> N
     ("body", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"tools": []}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.name"),
+        ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": "a", "output": 1}]}, "input[0].output"),
         ({"background": True, "store": False}, "store"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
@@ -282,3 +291,99 @@ def test_unsupported_values_are_refused_by_path(api: Api, body: Json, param: str
 def test_a_wrong_query_is_refused_by_name(api: Api, query: str, param: str) -> None:
     answer = api.client.get(f"/v1/responses/{respond(api).json['id']}?{query}")
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
+
+
+TOOL: Json = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
+CALLS = 'Well.\n<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
+
+
+def calling(play: Play) -> None:
+    play.say(*CALLS[:-1])
+    play.end(CALLS[-1])
+
+
+def test_a_call_is_an_item_of_its_own(start_api: StartApi) -> None:
+    answer = respond(start_api(calling), tools=[TOOL], tool_choice="required", parallel_tool_calls=False).json
+    job_id = answer["id"].removeprefix("resp_")
+    message, call = answer["output"]
+    assert message["content"][0]["text"] == "Well."
+    assert call == {
+        "id": f"fc_{job_id}_0",
+        "type": "function_call",
+        "status": "completed",
+        "arguments": "{}",
+        "call_id": f"call_{job_id}_0",
+        "name": "weather",
+    }
+    assert answer["tools"] == [TOOL | {"description": None}]
+    assert (answer["tool_choice"], answer["parallel_tool_calls"]) == ("required", False)
+
+
+def test_a_stream_of_calls_ends_each_item_before_the_next(start_api: StartApi) -> None:
+    api = start_api(calling)
+    events = events_of(respond(api, tools=[TOOL], stream=True))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    items = [event for event in events if "output_item" in event["type"]]
+    assert [(one["type"].rpartition(".")[2], one["output_index"], one["item"]["type"]) for one in items] == [
+        ("added", 0, "message"),
+        ("done", 0, "message"),
+        ("added", 1, "function_call"),
+        ("done", 1, "function_call"),
+    ]
+    deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == "{}"
+    (done,) = [event for event in events if event["type"] == "response.function_call_arguments.done"]
+    assert (done["arguments"], done["name"]) == ("{}", "weather")
+    assert events[-1]["response"]["output"] == [items[1]["item"], items[3]["item"]]
+
+
+def test_a_stream_of_calls_can_be_resumed_anywhere(start_api: StartApi) -> None:
+    api = start_api(calling)
+    events = events_of(respond(api, tools=[TOOL], stream=True))
+    response_id = events[0]["response"]["id"]
+    for after in range(0, len(events) - 1, 5):
+        assert stream_again(api, response_id, starting_after=after) == events[after + 1 :]
+
+
+def test_calls_and_results_are_input(start_api: StartApi, seen: Seen) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}", "id": "fc_1", "status": None}
+    items = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Well."},
+        call | {"status": "completed", "unknown_but_null": None},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "Rain"}]},
+    ]
+    assert respond(start_api(seen), input=items, tools=[TOOL]).status_code == 200
+    prompt = seen.params[0].prompt
+    assert isinstance(prompt, Conversation)
+    function = {"name": "weather", "arguments": {}}
+    assert prompt.messages[1:] == (
+        {
+            "role": "assistant",
+            "content": "Well.",
+            "tool_calls": [{"id": "c", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "Rain", "tool_call_id": "c"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "must_call"),
+    [
+        ("required", True),
+        ({"type": "function", "name": "weather"}, True),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]}, False),
+    ],
+)
+def test_the_choice_of_tools(start_api: StartApi, seen: Seen, choice: Any, must_call: bool) -> None:
+    assert respond(start_api(seen), tools=[TOOL], tool_choice=choice).json["tool_choice"] == choice
+    grammar = seen.params[0].sampling.grammar
+    assert grammar is not None
+    assert ToolRules.of(grammar).must_call is must_call
+
+
+@pytest.mark.parametrize("body", [{"tools": []}, {"tool_choice": "auto"}, {"tool_choice": "none", "tools": [TOOL]}])
+def test_without_a_tool_to_call_a_response_is_a_plain_one(start_api: StartApi, seen: Seen, body: Json) -> None:
+    answer = respond(start_api(seen), **body).json
+    assert seen.params[0].sampling.grammar is None
+    assert (answer["tools"], answer["tool_choice"]) == ([], "none")

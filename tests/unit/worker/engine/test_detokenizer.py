@@ -94,6 +94,15 @@ def test_special_tokens_are_skipped_and_split_no_character() -> None:
     assert pieces_of(ByteTokenizer(), [65, EOS, first, ASSISTANT, second]) == ["A", "", "", "", "é", ""]
 
 
+def test_a_special_token_can_be_a_part_of_the_text() -> None:
+    first, second = "é".encode()
+    detokenizer = Detokenizer(ByteTokenizer(), [], shown_id=ASSISTANT)
+
+    pieces = [detokenizer.push(token_id) for token_id in [65, first, second, EOS, ASSISTANT, 66]]
+
+    assert pieces == ["A", "", "é", "", "<|assistant|>", "B"]
+
+
 def test_the_first_tokens_space_is_shown_if_text_precedes_it() -> None:
     decoder = byte_fallback_bpe()
     word = decoder.tokenizer.token_to_id("▁aus")

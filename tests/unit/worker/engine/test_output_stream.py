@@ -6,9 +6,11 @@ import pytest
 
 from common.errors import InvalidRequest
 from common.jobs.sampling import SamplingParams
+from common.jobs.tools import HERMES, LLAMA, ToolForm
 from tests.fakes import EOS, FakeRunner, Outputs, fake_engine, fake_prompt, scripted
 from tests.unit.worker.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.grammar.constraint import TokenConstraint
+from worker.engine.output.call_marker import CallMarker
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -17,12 +19,16 @@ GREEDY = SamplingParams(seed=0, temperature=0.0)
 
 
 def answer(
-    text: str, params: SamplingParams, constraint: TokenConstraint | None = None, committed: bytes = b""
+    text: str,
+    params: SamplingParams,
+    constraint: TokenConstraint | None = None,
+    committed: bytes = b"",
+    calls: CallMarker | None = None,
 ) -> list[SequenceOutput]:
     """Return an engine's outputs for a model that answers with the text and then ends."""
     outputs = Outputs()
     engine = fake_engine(outputs, runner=FakeRunner(scripted({"Hi": text})))
-    sequence = Sequence("a", fake_prompt("Hi"), params, constraint=constraint)
+    sequence = Sequence("a", fake_prompt("Hi"), params, constraint=constraint, calls=calls)
     sequence.output_ids, sequence.emitted_text = list(committed), committed.decode()
     engine.submit(sequence)
     while not outputs.finals("a"):
@@ -123,3 +129,42 @@ def test_a_constraint_that_cannot_continue_only_ends_its_sequence() -> None:
     assert isinstance(outputs.finals("a")[0].error, InvalidRequest)
     assert outputs.text("b") == "Hello"
     assert engine.kv_usage == 0.0
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "shown"),
+    [
+        (HERMES, f"Hi {CALL}", f"Hi {CALL}"),
+        (HERMES, "Hi <tool_call {", "Hi <tool_call "),
+        (HERMES, f"{{{CALL}", ""),
+        (LLAMA, '{"name": "f", "parameters": {}}', ""),
+        (LLAMA, '. {"name": "f"}', ". "),
+    ],
+)
+def test_a_stop_string_ends_text_but_no_call(form: ToolForm, text: str, shown: str) -> None:
+    params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=100, stop=("{", "}}"))
+
+    outputs = answer(text, params, calls=CallMarker(form, None))
+
+    assert "".join(output.text for output in outputs) == shown
+
+
+def test_in_a_call_no_text_is_held_back_for_a_stop_string() -> None:
+    params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=100, stop=("</tool_call>x",))
+
+    outputs = answer(CALL, params, calls=CallMarker(HERMES, None))
+
+    assert [output.text for output in outputs if output.text][-len("</tool_call>") :] == [*"</tool_call>"]
+
+
+@pytest.mark.parametrize("num_committed", range(0, len(CALL), 7))
+def test_an_answer_that_is_continued_in_a_call_ends_in_the_same_place(num_committed: int) -> None:
+    params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=100, stop=("}}",))
+    committed = CALL.encode()[:num_committed]
+
+    outputs = answer(CALL, params, committed=committed, calls=CallMarker(HERMES, None))
+
+    assert committed.decode() + "".join(output.text for output in outputs) == CALL

@@ -1,0 +1,169 @@
+"""The output of a response: a message and calls of functions, which grow with the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from api.openai.tools.reader import Arguments, CallBegin, Content, Delta
+from api.schemas.openai.responses import (
+    ArgumentsEvent,
+    ArgumentsEventType,
+    FunctionCall,
+    ItemEvent,
+    ItemEventType,
+    ItemStatus,
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    PartEvent,
+    PartEventType,
+    ResponseStreamEvent,
+)
+
+
+@dataclass(slots=True)
+class _Message:
+    """The answer's text."""
+
+    id: str
+    status: ItemStatus = "in_progress"
+    text: str = ""
+
+    def item(self) -> OutputMessage:
+        return self._item([_part(self.text)])
+
+    def empty(self) -> OutputMessage:
+        return self._item([])
+
+    def _item(self, content: list[OutputText]) -> OutputMessage:
+        return OutputMessage(id=self.id, type="message", status=self.status, role="assistant", content=content)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of a function."""
+
+    id: str
+    call_id: str
+    name: str
+    status: ItemStatus = "in_progress"
+    arguments: str = ""
+
+    def item(self) -> FunctionCall:
+        return FunctionCall(
+            id=self.id,
+            type="function_call",
+            status=self.status,
+            arguments=self.arguments,
+            call_id=self.call_id,
+            name=self.name,
+        )
+
+
+class Output:
+    """Collects the items, and returns the events of each change.
+
+    Args:
+        job_id: the generation's, from which the ids of the items are made.
+        number: returns the number of the next event.
+    """
+
+    def __init__(self, job_id: str, number: Callable[[], int]) -> None:
+        self._job_id = job_id
+        self._number = number
+        self._items: list[_Message | _Call] = []
+
+    def items(self) -> list[OutputItem]:
+        """Return the items so far."""
+        return [one.item() for one in self._items]
+
+    def add(self, delta: Delta) -> list[ResponseStreamEvent]:
+        """Add the next part of the answer."""
+        match delta:
+            case Content(text):
+                return self._add_text(text)
+            case CallBegin():
+                return self._open_call(delta)
+            case Arguments(_, text):
+                return self._add_arguments(text)
+
+    def close(self, status: ItemStatus) -> list[ResponseStreamEvent]:
+        """End the last item."""
+        if not self._items:
+            return []
+        last = self._items[-1]
+        last.status = status
+        return self._end_of_message(last) if isinstance(last, _Message) else self._end_of_call(last)
+
+    def fail(self) -> None:
+        """Mark the last item as incomplete."""
+        if self._items:
+            self._items[-1].status = "incomplete"
+
+    def _add_text(self, text: str) -> list[ResponseStreamEvent]:
+        written = [] if self._items else self._open_message()
+        message = self._items[-1]
+        if text and isinstance(message, _Message):
+            message.text += text
+            written.append(self._in_part(message, "response.output_text.delta", delta=text, logprobs=[]))
+        return written
+
+    def _open_message(self) -> list[ResponseStreamEvent]:
+        message = _Message(f"msg_{self._job_id}")
+        self._items.append(message)
+        return [
+            self._with_item("response.output_item.added", message.empty()),
+            self._in_part(message, "response.content_part.added", part=_part("")),
+        ]
+
+    def _end_of_message(self, message: _Message) -> list[ResponseStreamEvent]:
+        return [
+            self._in_part(message, "response.output_text.done", text=message.text, logprobs=[]),
+            self._in_part(message, "response.content_part.done", part=_part(message.text)),
+            self._with_item("response.output_item.done", message.item()),
+        ]
+
+    def _open_call(self, begin: CallBegin) -> list[ResponseStreamEvent]:
+        written = self.close("completed")
+        call = _Call(f"fc_{self._job_id}_{begin.index}", begin.id, begin.name)
+        self._items.append(call)
+        return [*written, self._with_item("response.output_item.added", call.item())]
+
+    def _add_arguments(self, text: str) -> list[ResponseStreamEvent]:
+        call = self._items[-1]
+        assert isinstance(call, _Call)  # noqa: S101 - arguments follow the beginning of their call
+        call.arguments += text
+        return [self._of_arguments(call, "response.function_call_arguments.delta", delta=text)]
+
+    def _end_of_call(self, call: _Call) -> list[ResponseStreamEvent]:
+        done = self._of_arguments(
+            call, "response.function_call_arguments.done", name=call.name, arguments=call.arguments
+        )
+        return [done, self._with_item("response.output_item.done", call.item())]
+
+    def _with_item(self, kind: ItemEventType, item: OutputItem) -> ItemEvent:
+        return ItemEvent(type=kind, sequence_number=self._number(), output_index=self._index, item=item)
+
+    def _in_part(self, message: _Message, kind: PartEventType, **content: Any) -> PartEvent:
+        event = PartEvent(
+            type=kind,
+            sequence_number=self._number(),
+            item_id=message.id,
+            output_index=self._index,
+            content_index=0,
+        )
+        return cast(PartEvent, {**event, **content})
+
+    def _of_arguments(self, call: _Call, kind: ArgumentsEventType, **content: Any) -> ArgumentsEvent:
+        event = ArgumentsEvent(type=kind, sequence_number=self._number(), item_id=call.id, output_index=self._index)
+        return cast(ArgumentsEvent, {**event, **content})
+
+    @property
+    def _index(self) -> int:
+        return len(self._items) - 1
+
+
+def _part(text: str) -> OutputText:
+    return OutputText(type="output_text", text=text, annotations=[], logprobs=[])
