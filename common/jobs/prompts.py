@@ -23,7 +23,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages that the model's chat template combines; `tools` are what the answer may call, in OpenAI's form."""
+    """Messages for the model's chat template; `tools` are those that the answer may call, in OpenAI's form."""
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()

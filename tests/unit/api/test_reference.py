@@ -166,6 +166,8 @@ def is_beyond_json_schema(field: str, value: Any) -> bool:
         or text.count("{") > 100
         or (field == "min_new_tokens" and value == 101)
         or (field == "continue_final_message" and value is True)
+        or (field in ("tool_choice", "function_call") and (value == "required" or '"name": "x"' in text))  # of no tool
+        or (field == "tools" and text.count('"name": "f"') == 2)
         or (field == "seed" and isinstance(value, float))
         or (field == "logit_bias" and value == {"1\n": 1})
     )
@@ -349,11 +351,13 @@ ANSWERS: dict[str, type] = {
     "openai/chat": ChatCompletion,
     "openai/chat_choices": ChatCompletion,
     "openai/chat_logprobs": ChatCompletion,
+    "openai/chat_tools": ChatCompletion,
     "openai/completion_logprobs": Completion,
     "openai/completion": Completion,
     "openai/model": ModelObject,
     "openai/models": ModelList,
     "openai/response": ResponseObject,
+    "openai/response_tools": ResponseObject,
     "openai/response_queued": ResponseObject,
 }
 # by folder:
