@@ -13,8 +13,12 @@ from typing import Literal
 
 from redis import Redis
 
+from common.adapters.names import public_name
+from common.jobs.job import Lane
 from common.redis import keys
-from common.redis.scripts import Script
+from common.redis.scripts import Argument, Script
+
+MAX_PREPARING = 3  # jobs that each worker prepares at once
 
 
 class WorkerState(StrEnum):
@@ -58,6 +62,21 @@ class WorkerReport:
     base_id: str | None = None  # hash of the base model's files that are loaded
     adapter_id: str | None = None  # hash of the default adapter's files, when the model was last loaded
     adapters: list[str] = field(default_factory=list)  # ids of the adapters in memory
+    base: str = ""  # the base model's name for requests; "": `base_model`, without its folder
+    has_own_lanes: bool = False  # only jobs of its base come to it, because the server has several
+
+    @property
+    def base_name(self) -> str:
+        """The base model's name for requests."""
+        return self.base or public_name(self.base_model or "")
+
+    @property
+    def lanes(self) -> dict[str, int]:
+        """The names of the lanes whose jobs it runs -> how many of them at once. Control jobs take no place."""
+        suffix = f":{self.base}" if self.has_own_lanes else ""
+        preparing = MAX_PREPARING if self.slots else 0
+        own = {Lane.GENERATE: self.slots, Lane.PREPARE: preparing, Lane.CONTROL: 0}
+        return {f"{lane}{suffix}": places for lane, places in own.items()} | {Lane.CONTROL.value: 0}
 
     @property
     def holds_model(self) -> bool:
@@ -113,7 +132,8 @@ class Fleet:
 
     def beat(self, report: WorkerReport, *, ttl_s: float) -> None:
         """Publish a worker's report; it counts as alive for `ttl_s` seconds."""
-        self._beat(report.id, int(ttl_s * 1000), report.slots, report.to_json())
+        lanes: list[Argument] = [part for pair in report.lanes.items() for part in pair]
+        self._beat(report.id, int(ttl_s * 1000), report.to_json(), *lanes)
 
     def leave(self, worker_id: str) -> None:
         """Remove a worker that shuts down normally."""

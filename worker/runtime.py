@@ -23,7 +23,7 @@ from common.jobs.job import JobKind
 from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.observation.tracing import start_tracing
-from common.queue import QUEUE, SPARE_THREADS, Dispatcher
+from common.queue import SPARE_THREADS, Dispatcher, worker_queues
 from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
@@ -81,7 +81,7 @@ class WorkerRuntime:
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
-        self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
+        self._watchdog = Watchdog(redis, worker_queues(""), self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
             fleet,

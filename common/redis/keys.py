@@ -16,6 +16,8 @@ slm:lane:<l>:abandoned  set     those of them that run and can make room for oth
 slm:lane:<l>:yielding   zset    those that were asked to make room, by time (ms)
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) at which it expires
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
+slm:lane:<l>:places     hash    worker -> jobs of this lane that it runs at once
+slm:lanes               set     the names of all lanes (`job.Lane`)
 slm:jobs:order          counter arrival number of the latest job
 slm:jobs:dead_letters   zset    the dead letters: jobs that were set aside because their workers died, by time (ms)
 slm:webhooks:due:<o>    zset    an owner's ended jobs with an unsent webhook, by the time (ms) of the next attempt
@@ -49,7 +51,6 @@ slm:batches:open:<o>    zset    those of one owner, by the time (s) at which the
 slm:batches:driver      string  the API process that drives them
 slm:grammar:<digest>    string  exists while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
-slm:workers:slots       hash    worker -> generations it runs at once
 slm:awake               hash    per kind (worker, api), in ms: the last heartbeat, the start of the run of heartbeats
                                 without a gap, and how long a pause counts as a gap; and the workers' lease_ms
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
@@ -77,6 +78,7 @@ RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
 MODEL = f"{PREFIX}model"
 BASES = f"{PREFIX}bases"
+LANES = f"{PREFIX}lanes"
 ADAPTERS = f"{PREFIX}adapters"
 DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
 ALIASES = f"{PREFIX}aliases"

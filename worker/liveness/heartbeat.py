@@ -10,7 +10,6 @@ from redis.exceptions import RedisError
 
 from common.fleet import Fleet, WorkerReport
 from common.jobs.store import JobStore
-from common.queue import QUEUE
 from common.redis.outage import Outage
 from worker.jobs.active import ActiveJob, ActiveJobs
 from worker.liveness.watchdog import Watchdog
@@ -59,7 +58,7 @@ class Heartbeat:
         self._duties: dict[str, Callable[[], object]] = {
             _BEATING: self._beat,
             "leases not renewed": self._renew,
-            "dead workers' jobs not looked for": lambda: store.reap(QUEUE),
+            "dead workers' jobs not looked for": store.reap,
             "queue not watched": watchdog.check,
             "metrics not reported": metrics.report,
         }
