@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from common.adapters.names import public_name
 from common.errors import ModelUnavailable, NoWorker
@@ -14,11 +14,15 @@ from common.jobs.store import NO_WORKER_RETRY_S, JobStore
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live workers, and the numbers of waiting and running generations."""
+    """The live workers, and the numbers of waiting and running generations.
+
+    `bases`: the same of each base model by its name, if the server has several.
+    """
 
     workers: Sequence[WorkerReport]
     waiting: int
     running: int
+    bases: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
@@ -45,7 +49,19 @@ class Overview:
 
     def snapshot(self) -> Snapshot:
         """Return the current state."""
-        return Snapshot(self._fleet.workers(), self._store.depth(Lane.GENERATE), self._store.running(Lane.GENERATE))
+        workers, metrics = self._fleet.workers(), self._store.metrics()
+        lanes = {lane for lane in metrics.waiting if Lane.of(lane) is Lane.GENERATE}
+        counts = {lane: (metrics.waiting[lane], metrics.running[lane]) for lane in lanes}
+        bases = {base: f"{Lane.GENERATE}:{base}" for base in sorted({one.base for one in workers if one.has_own_lanes})}
+        return Snapshot(
+            workers,
+            sum(waiting for waiting, _ in counts.values()),
+            sum(running for _, running in counts.values()),
+            bases={
+                base: Snapshot([one for one in workers if one.base == base], *counts[lane])
+                for base, lane in bases.items()
+            },
+        )
 
     def workers(self) -> list[WorkerReport]:
         """Return the reports of the live workers."""

@@ -34,9 +34,9 @@ _TRANSPORT = {
 log = logging.getLogger(__name__)
 
 
-def worker_queues(base: str) -> tuple[str, ...]:
+def worker_queues(base: str) -> list[str]:
     """Return the Celery queues of a worker: `base` is its base model if that has its own queue, else empty."""
-    return (f"{QUEUE}.{base}" if base else QUEUE, CONTROL_QUEUE)
+    return [f"{QUEUE}.{base}" if base else QUEUE, CONTROL_QUEUE]
 
 
 def configure(app: Celery, settings: Settings) -> Celery:
@@ -44,7 +44,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
     app.conf.update(
         broker_url=RedisAddress.parse(settings.required_redis_url()).broker_url,
         task_default_queue=QUEUE,
-        task_queues=[Queue(name, no_ack=True) for name in worker_queues("")],
+        task_queues=[Queue(name, no_ack=True) for name in worker_queues(settings.lane_base)],
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

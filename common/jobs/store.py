@@ -35,7 +35,7 @@ from common.jobs import events, preparation
 from common.jobs.events import Event
 from common.jobs.fair_share import BULK_DELAY, cost_of
 from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
-from common.jobs.queue_metrics import read_queue_metrics
+from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
 from common.observation import context
 from common.owners.api_keys import UNLIMITED, Limits
 from common.redis import keys
@@ -173,6 +173,7 @@ class JobStore:
         self._submit, self._claim, self._renew = Script(redis, "submit"), Script(redis, "claim"), Script(redis, "renew")
         self._emit, self._finish, self._cancel = Script(redis, "emit"), Script(redis, "finish"), Script(redis, "cancel")
         self._release, self._reap = Script(redis, "release"), Script(redis, "reap")
+        self._adopt = Script(redis, "adopt")
         self._dispatch_due, self._drop = Script(redis, "dispatch"), Script(redis, "drop")
         self._api_beat, self._positions = Script(redis, "api_beat"), Script(redis, "positions")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
@@ -259,7 +260,7 @@ class JobStore:
         lane = (kind.lane, preparation.wanted(kind, params))
         fixed = (job_id, kind, *lane, owner, text, *queueing, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
-        if kind.takes_prompt:
+        if kind.takes_prompt or options.model:
             optional["model"] = options.model
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
@@ -384,13 +385,17 @@ class JobStore:
         counted = cast(dict[str, str], self._redis.hgetall(keys.usage(owner)))
         return {name: int(counted.get(name, 0)) for name in ("jobs", "prompt_tokens", "completion_tokens")}
 
+    def metrics(self) -> QueueMetrics:
+        """Return how many jobs wait and run in each lane."""
+        return read_queue_metrics(self._redis)
+
     def depth(self, lane: Lane) -> int:
         """Return how many jobs with that need wait, for all base models together."""
-        return sum(count for name, count in read_queue_metrics(self._redis).waiting.items() if Lane.of(name) is lane)
+        return _total(self.metrics().waiting, lane)
 
     def running(self, lane: Lane) -> int:
         """Return how many jobs with that need workers have claimed, for all base models together."""
-        return sum(count for name, count in read_queue_metrics(self._redis).running.items() if Lane.of(name) is lane)
+        return _total(self.metrics().running, lane)
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
@@ -484,6 +489,19 @@ class JobStore:
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
         self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *wires)))
 
+    def adopt(self, base: str, lane_base: str, *, is_default: bool) -> None:
+        """Move the waiting jobs of a base model into the lanes of its workers; its workers call it.
+
+        Jobs wait elsewhere if the server had only one base model before, or several, or if they were accepted before
+        any base was known. The workers of the default base take the latter.
+
+        Args:
+            base: the base model's name.
+            lane_base: the same if it has its own lanes, else empty.
+            is_default: whether it is the server's default.
+        """
+        self._dispatch(_wake_ups(self._adopt(base, lane_base, int(is_default), BULK_DELAY)))
+
     def dispatch_due(self) -> None:
         """Dispatch the jobs that are next, after the capacity of the workers has changed."""
         self._dispatch(_wake_ups(self._dispatch_due()))
@@ -514,6 +532,10 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
             return _mismatch()
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _total(counts: Mapping[str, int], lane: Lane) -> int:
+    return sum(count for name, count in counts.items() if Lane.of(name) is lane)
 
 
 def _mismatch() -> IdempotencyMismatch:

@@ -56,7 +56,9 @@ slm:awake               hash    per kind (worker, api), in ms: the last heartbea
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
-slm:model               hash    the desired state: loaded (0/1), generation
+slm:model               hash    the desired state: loaded (0/1), generation; and idle_ms, since when workers with
+                                SLM_KEEP_ALIVE_S have seen no job
+slm:model:<base>        hash    the same of each base model, if the server has several
 slm:bases               hash    the base models that workers serve: name -> hash of the files
 slm:adapters            set     the names of all adapters
 slm:adapter:<name>      hash    version number -> id of its content; and `last`, the highest number ever given, and
@@ -76,7 +78,6 @@ JOB_INDEX = f"{PREFIX}jobs:index"
 DEAD_LETTERS = f"{PREFIX}jobs:dead_letters"
 RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
-MODEL = f"{PREFIX}model"
 BASES = f"{PREFIX}bases"
 LANES = f"{PREFIX}lanes"
 ADAPTERS = f"{PREFIX}adapters"
@@ -151,6 +152,11 @@ def adapter(name: str) -> str:
 def adapter_version(adapter_id: str) -> str:
     """Return the key of the facts about an adapter version's content."""
     return f"{PREFIX}adapter_version:{adapter_id}"
+
+
+def model(base: str) -> str:
+    """Return the key of the desired state of a base model; `base` is empty if the server has only one."""
+    return f"{PREFIX}model:{base}" if base else f"{PREFIX}model"
 
 
 def starts(lane: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from redis import Redis
 
@@ -12,7 +14,7 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events
 from common.jobs.job import JobKind, JobState, Lane
 from common.jobs.queue_metrics import read_queue_metrics
-from common.jobs.store import STALE_MESSAGE_MS, Claim, JobOptions, JobStore, Submitted, WakeUp
+from common.jobs.store import Claim, JobOptions, JobStore, Submitted, WakeUp
 from common.redis import keys
 
 LEASE_S = 5.0
@@ -47,7 +49,7 @@ class Bases:
     def enter(
         self,
         job_id: str,
-        params: dict[str, object],
+        params: Mapping[str, object],
         model: str,
         owner: str = "me",
         kind: JobKind = JobKind.GENERATE,
@@ -169,10 +171,8 @@ def test_a_lost_wake_up_message_is_noticed_although_another_base_has_messages(ba
     bases.submit("s", "smol")
     bases.dispatched()
     bases.redis.lpush("slm.smol", "message of s")
-    for base in ("chat", "smol"):
-        for job_id in bases.redis.zrange(keys.dispatched(f"generate:{base}"), 0, -1):
-            bases.redis.zadd(keys.dispatched(f"generate:{base}"), {job_id: 1}, gt=False)
-    assert STALE_MESSAGE_MS > 1
+    for job_id, base in (("c", "chat"), ("s", "smol")):
+        bases.redis.zadd(keys.dispatched(f"generate:{base}"), {job_id: 1})  # long ago
     bases.store.reap()
     assert bases.dispatched() == {"c": "slm.chat"}
 
@@ -194,3 +194,133 @@ def test_a_worker_that_leaves_takes_its_places_with_it(bases: Bases) -> None:
     bases.redis.zadd("slm:workers", {"w-smol": 1})
     assert bases.fleet.workers() == []
     assert not bases.redis.exists("slm:lane:generate:smol:places")
+
+
+def test_an_owners_running_jobs_on_one_base_count_on_the_others(bases: Bases) -> None:
+    """While both wait for `chat`, the one who also uses `smol` comes as much later as that costs."""
+    for number in range(SLOTS + 1):
+        bases.submit(f"full{number}", "chat", owner="carl")  # no place is free
+        bases.submit(f"ann-smol{number}", "smol", owner="ann")
+    for number in range(7):
+        bases.submit(f"ann{number}", "chat", owner="ann")
+        bases.submit(f"bob{number}", "chat", owner="bob")
+    assert bases.pending("chat")[:8] == ["bob0", "bob1", "bob2", "bob3", "ann0", "bob4", "bob5", "bob6"]
+
+
+def test_without_use_of_other_bases_owners_alternate(bases: Bases) -> None:
+    for number in range(SLOTS + 1):
+        bases.submit(f"full{number}", "chat", owner="carl")
+    for number in range(3):
+        bases.submit(f"ann{number}", "chat", owner="ann")
+    for number in range(3):
+        bases.submit(f"bob{number}", "chat", owner="bob")
+    assert bases.pending("chat") == ["ann0", "bob0", "ann1", "bob1", "ann2", "bob2"]
+
+
+def test_use_of_another_base_counts_only_while_it_lasts(bases: Bases) -> None:
+    bases.submit("used", "smol", owner="ann")
+    bases.succeed(bases.claim("used"))
+    for number in range(SLOTS + 1):
+        bases.submit(f"full{number}", "chat", owner="carl")
+    bases.submit("ann", "chat", owner="ann")
+    bases.submit("bob", "chat", owner="bob")
+    assert bases.pending("chat") == ["ann", "bob"]
+
+
+class TestAdoption:
+    """Jobs that wait in lanes that nobody serves any more."""
+
+    def test_jobs_of_one_base_model_go_on_after_others_were_added(self, redis: Redis) -> None:
+        store, fleet = JobStore(redis, lambda _: None, job_ttl_s=60), Fleet(redis)
+        AdapterRegistry(redis).note_base("smol", "b")
+        before = WorkerReport(id="w", host="h", pid=1, state=WorkerState.READY, slots=1)
+        fleet.beat(before, ttl_s=60)
+        for name in "abc":
+            options = JobOptions(model="smol")
+            store.submit(name, JobKind.GENERATE, {"prompt": name}, owner="me", max_queue=9, options=options)
+        fleet.leave("w")
+        bases = Bases(redis)
+        bases.store.adopt("chat", "chat", is_default=False)
+        assert bases.dispatched() == {}
+        bases.store.adopt("smol", "smol", is_default=True)
+        assert bases.dispatched() == dict.fromkeys("abc", "slm.smol")
+        assert [bases.claim(name).job.base for name in "abc"] == ["smol"] * 3
+
+    def test_and_after_they_were_removed_again(self, bases: Bases) -> None:
+        bases.submit("c", "chat")
+        bases.submit("s", "smol")
+        for base in ("smol", "chat"):
+            bases.fleet.leave(f"w-{base}")
+        bases.dispatched()
+        bases.fleet.beat(WorkerReport(id="w", host="h", pid=1, state=WorkerState.READY, slots=1), ttl_s=60)
+        bases.store.adopt("smol", "", is_default=True)
+        assert bases.dispatched() == {"s": "slm"}
+        assert bases.redis.hget(keys.job("c"), "lane") == "generate:chat", "it waits for a worker of its base"
+
+    def test_a_served_lane_keeps_its_jobs(self, bases: Bases) -> None:
+        bases.submit("s", "smol")
+        bases.dispatched()
+        bases.store.adopt("smol", "", is_default=True)
+        assert bases.dispatched() == {}
+
+    def test_a_job_accepted_before_any_base_was_known_goes_to_the_default_base(self, redis: Redis) -> None:
+        store, fleet = JobStore(redis, lambda _: None, job_ttl_s=60), Fleet(redis)
+        starting = WorkerReport(id="w-chat", host="h", pid=1, base="chat", has_own_lanes=True)
+        fleet.beat(starting, ttl_s=60)
+        for name in "ab":
+            store.submit(name, JobKind.GENERATE, {"prompt": name}, owner="me", max_queue=9)
+        bases = Bases(redis)
+        bases.store.adopt("chat", "chat", is_default=False)
+        assert bases.dispatched() == {}
+        bases.store.adopt("smol", "smol", is_default=True)
+        assert bases.dispatched() == dict.fromkeys("ab", "slm.smol")
+        assert bases.claim("a").job.model == "smol"
+
+
+def test_each_base_has_its_own_desired_state(bases: Bases) -> None:
+    smol, chat = bases.fleet.of("smol"), bases.fleet.of("chat")
+    chat.set_desired(loaded=False)
+    assert (smol.desired().loaded, chat.desired().loaded) == (True, False)
+    assert [one.id for one in chat.workers_of_base()] == ["w-chat"]
+    assert len(bases.fleet.workers_of_base()) == 2
+
+
+def test_an_idle_base_is_unloaded(bases: Bases) -> None:
+    chat = bases.fleet.of("chat")
+    assert not chat.unload_if_idle(60)
+    bases.redis.hset("slm:model:chat", "idle_ms", 1)  # long ago
+    assert chat.unload_if_idle(60)
+    assert not chat.desired().loaded
+    assert bases.fleet.of("smol").desired().loaded
+    assert not chat.unload_if_idle(60), "it is unloaded already"
+    chat.require_model()
+    assert not chat.unload_if_idle(60), "the time starts anew"
+
+
+@pytest.mark.parametrize("params", [{"prompt": "a"}, LONG])
+def test_a_base_with_a_job_is_not_idle(bases: Bases, params: dict[str, object]) -> None:
+    chat = bases.fleet.of("chat")
+    bases.redis.hset("slm:model:chat", "idle_ms", 1)
+    bases.enter("a", params, "chat")
+    assert not chat.unload_if_idle(60)
+    bases.claim("a")
+    assert not chat.unload_if_idle(60)
+    assert not bases.redis.hexists("slm:model:chat", "idle_ms")
+
+
+def test_a_job_that_ran_between_two_heartbeats_counts(bases: Bases) -> None:
+    chat = bases.fleet.of("chat")
+    bases.submit("a", "chat")
+    bases.succeed(bases.claim("a"))
+    bases.redis.hset("slm:model:chat", "idle_ms", 1)
+    assert not chat.unload_if_idle(60)
+    assert chat.unload_if_idle(0)
+
+
+def test_load_jobs_of_a_base_go_to_its_workers(bases: Bases) -> None:
+    bases.submit("load", "chat-tuned", kind=JobKind.LOAD)
+    assert bases.dispatched() == {"load": "slm.chat"}
+    assert bases.store.get("load").base == "chat"
+    bases.fleet.leave("w-chat")
+    with pytest.raises(NoWorker):
+        bases.submit("load2", "chat", kind=JobKind.LOAD)

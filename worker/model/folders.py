@@ -32,8 +32,11 @@ _Stamps = frozenset[tuple[str, int, int, int]]
 def default_folder(settings: Settings) -> Path | None:
     """Return the folder of the adapter that requests without a name get, relative to `ROOT`; None if there is none.
 
-    It is the one in the settings, else the first that was trained here, else the shipped one.
+    It is the one in the settings, else the first that was trained here, else the shipped one. Only the first of several
+    base models has one.
     """
+    if settings.own_base != settings.bases[0]:
+        return None
     if settings.lora_path is not None:
         return settings.lora_path
     return next((Path(path) for path in _here(settings) if _is_adapter(ROOT / path)), None)
@@ -41,7 +44,8 @@ def default_folder(settings: Settings) -> Path | None:
 
 def adapter_folders(settings: Settings) -> list[Path]:
     """Return the folders to register, each once; of two with the same name, the first counts."""
-    named = [] if settings.lora_path is None else [ROOT / settings.lora_path]
+    is_first = settings.own_base == settings.bases[0]
+    named = [ROOT / settings.lora_path] if is_first and settings.lora_path is not None else []
     shelf = settings.adapters_dir and ROOT / settings.adapters_dir
     found = sorted(shelf.iterdir()) if shelf and shelf.is_dir() else []
     others = (*found, *(ROOT / path for path in _here(settings)))
@@ -69,6 +73,7 @@ class AdapterFolders:
         self._intake = intake
         self._uploads = uploads
         self._outage = outage
+        self._serves_default = settings.own_base == settings.bases[0]
         self._lock = threading.Lock()
         self._complaints: dict[Path, str] = {}  # what was logged about a folder
         self._seen: _Stamps | None = None  # the stamps that the last registration saw
@@ -96,7 +101,7 @@ class AdapterFolders:
             registered = None if default is None else found.get(ROOT / default)
             if registered is not None:
                 registry.set_default(version_name(registered.name, registered.number))
-            elif default is None or registry.resolve("") is None:
+            elif self._serves_default and (default is None or registry.resolve("") is None):
                 registry.set_default(base.name)
             self._seen = stamps
 
@@ -150,7 +155,8 @@ class AdapterFolders:
         try:
             earlier, self._present = self._present, self._stamps()
             is_complete = self._present == earlier  # nobody is writing at this moment
-            if (is_complete and self._present != self._seen) or self._intake.registry.resolve("") is None:
+            lacks_default = self._serves_default and self._intake.registry.resolve("") is None
+            if (is_complete and self._present != self._seen) or lacks_default:
                 self.register()
             self._intake.tidy()
             self._uploads.tidy()

@@ -1,5 +1,5 @@
--- ARGV: id, attempt, what it needs now (job.py: Lane), delay (tokens), key that marks its grammar as needing no preparation (may be empty),
--- remember_s. Moves a prepared job into the queue of its kind.
+-- ARGV: id, attempt, what it needs now (job.py: Lane), delay (tokens), key that marks its grammar as needing no
+-- preparation (may be empty), remember_s. Moves a prepared job into the queue of its kind.
 -- Returns 1 and the wake-up messages to send; -1 if another attempt owns the job.
 write_even_when_full()
 local id, attempt, need, delay, grammar, remember_s = unpack(ARGV)

@@ -72,7 +72,7 @@ local function is_served(lane, now) return service_of(lane, now) > 0 end
 -- Return the lane for jobs of a base: its own, or the common one if its workers have none of their own.
 local function lane_of_base(need, base, now)
   local own = lane_name(need, base)
-  return is_served(own, now) and own or need
+  return is_served('generate', now) and not is_served(own, now) and need or own
 end
 
 -- Return how many jobs of a lane may be dispatched or running at once.
@@ -81,6 +81,17 @@ local function lane_limit(lane, now)
   if need == 'control' then return math.huge end
   local _, places = service_of(lane, now)
   return need == 'generate' and places + DISPATCHED_AHEAD or places
+end
+
+local function model_key(base) return base == '' and 'slm:model' or 'slm:model:' .. base end
+
+-- Change the desired state of a base model; returns its generation.
+local function desire(base, loaded)
+  redis.call('HSET', model_key(base), 'loaded', loaded)
+  redis.call('HDEL', model_key(base), 'idle_ms')
+  local generation = redis.call('HINCRBY', model_key(base), 'generation', 1)
+  redis.call('PUBLISH', 'slm:control', cjson.encode({model = generation}))
+  return generation
 end
 
 -- Forget a worker that has left or died.
@@ -316,10 +327,26 @@ local function enqueue(id, lane)
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
 
--- Set a job's order in a lane: the virtual time when its owner's last job there ends (fair_share.py). Bulk jobs come
--- `delay` later, so they wait but never starve. The fraction orders jobs with the same virtual start by arrival.
+-- Return the tokens of a flow's jobs that are dispatched or running for the same need on other base models.
+local function cost_elsewhere(lane, flow)
+  local need, cost = parts_of(lane), 0
+  for _, other in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
+    if other ~= lane and parts_of(other) == need then
+      for _, what in ipairs({'dispatched', 'leases'}) do
+        for _, id in ipairs(redis.call('ZRANGE', lane_key(other, what), 0, -1)) do
+          if flow_of(id) == flow then cost = cost + (redis.call('HGET', job_key(id), 'cost') or 0) end
+        end
+      end
+    end
+  end
+  return cost
+end
+
+-- Set a job's order in a lane: the virtual time when its owner's last job there ends (fair_share.py), and as much later
+-- as the owner's running jobs on other bases cost. Bulk jobs come `delay` later, so they wait but never starve. The
+-- fraction orders jobs with the same virtual start by arrival.
 local function assign_order(id, lane, flow, delay)
-  local start = virtual_start(lane, flow)
+  local start = virtual_start(lane, flow) + cost_elsewhere(lane, flow)
   local arrival = redis.call('HGET', job_key(id), 'arrival') % 1000 / 1000
   redis.call('HSET', job_key(id), 'virtual_start', string.format('%.0f', start),
     'order', string.format('%.4f', start + delay + arrival))

@@ -1,11 +1,11 @@
--- ARGV: id, kind, what it needs (job.py: Lane), preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens),
--- ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter that this job repeats (each
--- of these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional
--- fields (store.py: JobOptions). The field `model` is the name that the client requested; the record gets what it
--- stands for now.
+-- ARGV: id, kind, what it needs (job.py: Lane), preparation (preparation.py), owner, params (JSON), cost (tokens),
+-- max_queue, delay (tokens), ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter
+-- that this job repeats (each of these four may be empty), whether the owner must have an API key (0/1), then field,
+-- value, ... of the optional fields (store.py: JobOptions). The field `model` is the name that the client requested; the
+-- record gets what it stands for now.
 -- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; then of an
--- accepted job its lane and model, of a job that finds a full queue its lane, and if too few tokens are left: the most the job may need, how many are left today, and how
--- many of those are reserved for other jobs.
+-- accepted job its lane and model, of a job that finds a full queue its lane, and if too few tokens are left: the most
+-- the job may need, how many are left today, and how many of those are reserved for other jobs.
 local RESERVED_RETRY_S = 2  -- it is unknown which of the owner's jobs ends first, and when
 local id, kind, need, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
 local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
