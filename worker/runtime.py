@@ -42,6 +42,7 @@ from worker.jobs.tokenize import TokenJobs
 from worker.liveness.control import ControlListener
 from worker.liveness.heartbeat import Heartbeat
 from worker.liveness.watchdog import Watchdog
+from worker.model.base_choice import BaseChoice
 from worker.model.folders import AdapterFolders
 from worker.model.intake import AdapterIntake
 from worker.model.manager import ModelManager
@@ -106,7 +107,8 @@ class WorkerRuntime:
         )
         intake = AdapterIntake(self._registry, AdapterStore(settings.data_dir / "adapters"), model_loader.base)
         uploads = Uploads(settings.data_dir / "uploads")
-        self._folders = AdapterFolders(settings, intake, uploads, self.outage)
+        choice = BaseChoice(settings, model_loader.base)
+        self._folders = AdapterFolders(settings, intake, uploads, self.outage, is_elsewhere=choice.names_another)
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
@@ -114,7 +116,7 @@ class WorkerRuntime:
         jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient, settings.lane_base), settings.bases[0].name)
-        publishing = PublishJobs(jobs, intake, uploads, max_bytes=settings.max_adapter_bytes)
+        publishing = PublishJobs(jobs, intake, uploads, choice, max_bytes=settings.max_adapter_bytes)
         run = {
             JobKind.GENERATE: generation.run,
             JobKind.STREAM: generation.run,

@@ -80,7 +80,7 @@ def _of_workers(workers: Sequence[WorkerReport]) -> Iterable[Metric]:
     for state in WorkerState:
         by_state.add_metric([state.value], sum(one.state is state for one in workers))
     for one in workers:
-        slots.add_metric([one.id], one.slots)
+        slots.add_sample(slots.name, {"worker": one.id} | ({"base": one.base} if one.base else {}), one.slots)
     return [by_state, slots]
 
 

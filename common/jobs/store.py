@@ -452,19 +452,20 @@ class JobStore:
             raise LogGap(job_id)
         self._dispatch(_wake_ups(due))
 
-    def advance(self, job: JobRecord, attempt: int, grammar_key: str) -> None:
-        """Put a prepared job into the queue of its kind.
+    def advance(self, job: JobRecord, attempt: int, grammar_key: str = "", *, base: str = "") -> None:
+        """Put a prepared job into the queue of its kind, or any job into the queue of another base model.
 
         Args:
-            job: the job that was claimed for its preparation.
+            job: the job that was claimed.
             attempt: this worker's attempt.
             grammar_key: `preparation.grammar_key` of its grammar, which needs no preparation from now on; may be empty.
+            base: the other base model; empty to keep the job's.
 
         Raises:
             Fenced: another attempt owns the job.
         """
         delay = BULK_DELAY if job.bulk else 0
-        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S)
+        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S, base)
         if code == _FENCED:
             raise Fenced(job.id)
         self._dispatch(_wake_ups(due))

@@ -103,7 +103,7 @@ class Stack:
         return [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S, signal.SIGTERM)]
 
     def _worker(self, number: int, base: Base) -> tuple[str, ...]:
-        name = f"{base.name}-{number}" if self.settings.models else str(number)
+        name = f"-{base.name}-{number}" if self.settings.models else str(number)
         return worker(f"slm{name}-{self.installation}", self.settings.log_level)
 
     def _told(self, base: Base) -> dict[str, str]:

@@ -73,7 +73,7 @@ class Bases:
         return found
 
     def pending(self, base: str) -> list[str]:
-        return list(self.redis.zrange(keys.pending(f"generate:{base}"), 0, -1))
+        return [str(job_id) for job_id in self.redis.zrange(keys.pending(f"generate:{base}"), 0, -1)]
 
 
 @pytest.fixture

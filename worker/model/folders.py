@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,9 +66,20 @@ def _is_adapter(folder: Path) -> bool:
 
 
 class AdapterFolders:
-    """Registers folders and keeps the alias `default` up to date; `start` makes it notice changes by itself."""
+    """Registers folders and keeps the alias `default` up to date; `start` makes it notice changes by itself.
 
-    def __init__(self, settings: Settings, intake: AdapterIntake, uploads: Uploads, outage: Outage) -> None:
+    `is_elsewhere` returns whether the adapter in a folder belongs to another base model of the server.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        intake: AdapterIntake,
+        uploads: Uploads,
+        outage: Outage,
+        is_elsewhere: Callable[[Path], bool] = lambda _folder: False,
+    ) -> None:
+        self._is_elsewhere = is_elsewhere
         self._settings = settings
         self._intake = intake
         self._uploads = uploads
@@ -119,6 +130,8 @@ class AdapterFolders:
         taken: set[str] = set()
         for folder in adapter_folders(self._settings):
             name = name_of(folder)
+            if not self._is_named(folder) and self._is_elsewhere(folder):
+                continue
             try:
                 if name in taken:
                     raise AdapterError(f"an earlier folder has the name {name!r}.")
@@ -134,8 +147,12 @@ class AdapterFolders:
                     log.info("adapter %s is the content of %s", version_name(name, registered.number), folder)
         return found
 
+    def _is_named(self, folder: Path) -> bool:
+        """Return whether it is the folder in `SLM_LORA_PATH`."""
+        return self._settings.lora_path is not None and folder == ROOT / self._settings.lora_path
+
     def _complain(self, folder: Path, text: str) -> None:
-        if self._settings.lora_path is not None and folder == ROOT / self._settings.lora_path:
+        if self._is_named(folder):
             raise ModelUnavailable(text)
         if self._complaints.get(folder) != text:
             self._complaints[folder] = text

@@ -43,11 +43,17 @@ class AdapterIntake:
         self._store = store
 
     def publish(
-        self, name: str, archive: Path, *, max_bytes: int, is_given_up: IsGivenUp
+        self,
+        name: str,
+        archive: Path,
+        *,
+        max_bytes: int,
+        is_given_up: IsGivenUp,
+        check_base: Callable[[Path, UntrustedPrograms], None] = lambda _folder, _programs: None,
     ) -> tuple[Registered, VersionFacts | None]:
         """Register the adapter in an archive as the newest version of `name`; return it with its facts.
 
-        The facts are None if it was deleted meanwhile.
+        The facts are None if it was deleted meanwhile. `check_base` gets the unpacked adapter before it is checked.
 
         Raises:
             AdapterError: the archive or the adapter cannot be used.
@@ -57,6 +63,7 @@ class AdapterIntake:
         with self._store.locked(), self._store.scratch() as scratch:
             with _untrusted_programs() as programs:
                 folder = programs.unpack_adapter(archive, scratch, max_bytes, is_given_up=is_given_up)
+                check_base(folder, programs)
             registered = self._add(folder, name, lambda facts: self.registry.register(name, facts))
             return registered, self.registry.facts(registered.id)
 
