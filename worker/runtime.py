@@ -105,7 +105,10 @@ class WorkerRuntime:
         self._model_manager = ModelManager(
             fleet, self._load, self._content, self._pins, self._heartbeat.publish, self.outage
         )
-        intake = AdapterIntake(self._registry, AdapterStore(settings.data_dir / "adapters"), model_loader.base)
+        others = {base.name for base in settings.bases} - {settings.own_base.name}
+        intake = AdapterIntake(
+            self._registry, AdapterStore(settings.data_dir / "adapters"), model_loader.base, other_bases=others
+        )
         uploads = Uploads(settings.data_dir / "uploads")
         choice = BaseChoice(settings, model_loader.base)
         self._folders = AdapterFolders(settings, intake, uploads, self.outage, is_elsewhere=choice.names_another)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
-from common.errors import SLMError
+from common.errors import Conflict, SLMError
 from models.adapter.store import AdapterStore
 from models.errors import AdapterError
 from worker.helper.given_up import IsGivenUp
@@ -35,9 +35,18 @@ class AdapterIntake:
         registry: the names and versions.
         store: the files.
         base: returns the facts about the base model that this worker serves.
+        other_bases: the names of the server's other base models.
     """
 
-    def __init__(self, registry: AdapterRegistry, store: AdapterStore, base: Callable[[], BaseFacts]) -> None:
+    def __init__(
+        self,
+        registry: AdapterRegistry,
+        store: AdapterStore,
+        base: Callable[[], BaseFacts],
+        *,
+        other_bases: Collection[str] = (),
+    ) -> None:
+        self._other_bases = other_bases
         self.registry = registry
         self.base = base
         self._store = store
@@ -57,14 +66,14 @@ class AdapterIntake:
 
         Raises:
             AdapterError: the archive or the adapter cannot be used.
-            InvalidRequest, Conflict: as `AdapterRegistry.register`.
+            InvalidRequest, Conflict: as `AdapterRegistry.register`; or the content belongs to another base model.
             GivenUp: `is_given_up` became true first.
         """
         with self._store.locked(), self._store.scratch() as scratch:
             with _untrusted_programs() as programs:
                 folder = programs.unpack_adapter(archive, scratch, max_bytes, is_given_up=is_given_up)
                 check_base(folder, programs)
-            registered = self._add(folder, name, lambda facts: self.registry.register(name, facts))
+            registered = self._add(folder, name, lambda facts: self._register(name, facts))
             return registered, self.registry.facts(registered.id)
 
     def register_folder(self, name: str, folder: Path) -> Registered | None:
@@ -73,10 +82,26 @@ class AdapterIntake:
         Raises:
             AdapterError: it is no adapter, or does not fit the base model.
             OSError: it cannot be read, or not be kept.
-            InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None.
+            InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None. It is also
+                the answer if the content belongs to another base model.
         """
         with self._store.locked():
-            return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
+            return self._add(folder, str(folder), lambda facts: self._register_folder(name, facts))
+
+    def _register(self, name: str, facts: VersionFacts) -> Registered:
+        if owner := self._owner(facts.id):
+            raise Conflict(
+                f"These files are an adapter of the base model {owner!r} already. Delete it there first.", param="base"
+            )
+        return self.registry.register(name, facts)
+
+    def _register_folder(self, name: str, facts: VersionFacts) -> Registered | None:
+        return None if self._owner(facts.id) else self.registry.register_folder(name, facts)
+
+    def _owner(self, adapter_id: str) -> str | None:
+        """Return the other base model of the server to which that content belongs; None if there is none."""
+        known = self.registry.facts(adapter_id)
+        return known.base if known is not None and known.base in self._other_bases else None
 
     def tidy(self) -> None:
         """Delete the files of adapters that were deleted, and what killed processes left behind."""
