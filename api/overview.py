@@ -54,7 +54,7 @@ class Overview:
         workers, metrics = self.workers(), self._store.metrics()
         lanes = {lane for lane in metrics.waiting if Lane.of(lane) is Lane.GENERATE}
         counts = {lane: (metrics.waiting[lane], metrics.running[lane]) for lane in lanes}
-        bases = {base: f"{Lane.GENERATE}:{base}" for base in sorted({one.base for one in workers if one.has_own_lanes})}
+        bases = {base: f"{Lane.GENERATE}:{base}" for base in sorted({one.base for one in workers if one.base})}
         return Snapshot(
             workers,
             sum(waiting for waiting, _ in counts.values()),
@@ -67,7 +67,7 @@ class Overview:
 
     def workers(self) -> list[WorkerReport]:
         """Return the reports of the live workers, those of the default base model first."""
-        return sorted(self._fleet.workers(), key=lambda one: one.base != self._settings.lane_base)
+        return sorted(self._fleet.workers(), key=lambda one: one.base != self._settings.lane_bases[0])
 
     def check_ready(self, *, in_full: bool) -> None:
         """Return if a generation could start now. The error has all details only if `in_full`, for admins.

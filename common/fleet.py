@@ -62,8 +62,7 @@ class WorkerReport:
     base_id: str | None = None  # hash of the base model's files that are loaded
     adapter_id: str | None = None  # hash of the default adapter's files, when the model was last loaded
     adapters: list[str] = field(default_factory=list)  # ids of the adapters in memory
-    base: str = ""  # the base model's name for requests; "": `base_model`, without its folder
-    has_own_lanes: bool = False  # only jobs of its base come to it, because the server has several
+    base: str = ""  # the name of its base model if the server has several: then it only runs jobs of that one
 
     @property
     def base_name(self) -> str:
@@ -73,7 +72,7 @@ class WorkerReport:
     @property
     def lanes(self) -> dict[str, int]:
         """The names of the lanes whose jobs it runs -> how many of them at once. Control jobs take no place."""
-        suffix = f":{self.base}" if self.has_own_lanes else ""
+        suffix = f":{self.base}" if self.base else ""
         preparing = MAX_PREPARING if self.slots else 0
         own = {Lane.GENERATE: self.slots, Lane.PREPARE: preparing, Lane.CONTROL: 0}
         return {f"{lane}{suffix}": places for lane, places in own.items()} | {Lane.CONTROL.value: 0}

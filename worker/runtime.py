@@ -68,13 +68,7 @@ class WorkerRuntime:
     def __init__(self, app: Celery, settings: Settings, model_loader: ModelLoader, worker_id: str) -> None:
         self._settings = settings
         self._model_loader = model_loader
-        self._identity = WorkerReport(
-            id=worker_id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            base=settings.lane_base,
-            has_own_lanes=bool(settings.lane_base),
-        )
+        self._identity = WorkerReport(worker_id, socket.gethostname(), os.getpid(), base=settings.lane_base)
         self._takes_jobs = False
         self._draining = threading.Event()
         self._metrics = WorkerMetrics(lambda: self._model_manager.status.model)

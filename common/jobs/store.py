@@ -270,6 +270,8 @@ class JobStore:
             )
         if outcome == "no_model":
             raise self._registry.unknown(options.model)
+        if outcome == "no_worker":
+            raise _no_worker(*details)
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
         self._dispatch(_wake_ups(due))
@@ -527,12 +529,16 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_key":
             return Unauthorized("This API key is not valid; it may have been revoked.")
-        case "no_worker":
-            return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":
             return _mismatch()
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _no_worker(base: str) -> NoWorker:
+    """Return the error for a job that nobody could take; `base` is its base model if only that has no worker."""
+    who = f"No worker of the base model {base!r}" if base else "No worker"
+    return NoWorker(f"{who} is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
 
 
 def _total(counts: Mapping[str, int], lane: Lane) -> int:

@@ -39,7 +39,7 @@ class Bases:
 
     def beat(self, base: str, slots: int = SLOTS) -> None:
         report = WorkerReport(id=f"w-{base}", host="h", pid=1, state=WorkerState.READY, slots=slots, base=base)
-        self.fleet.beat(report.but(has_own_lanes=True), ttl_s=60)
+        self.fleet.beat(report, ttl_s=60)
 
     def submit(
         self, job_id: str, model: str = "", owner: str = "me", kind: JobKind = JobKind.GENERATE, max_queue: int = 100
@@ -124,7 +124,7 @@ def test_a_full_queue_of_one_base_does_not_refuse_jobs_of_another(bases: Bases) 
 def test_a_job_is_refused_if_its_base_has_no_live_worker(bases: Bases) -> None:
     bases.fleet.leave("w-chat")
     for model in ("chat", "chat-tuned"):
-        with pytest.raises(NoWorker):
+        with pytest.raises(NoWorker, match="No worker of the base model 'chat' is alive"):
             bases.submit("a", model)
     assert bases.submit("b", "smol").position == 0
 
@@ -265,7 +265,7 @@ class TestAdoption:
 
     def test_a_job_accepted_before_any_base_was_known_goes_to_the_default_base(self, redis: Redis) -> None:
         store, fleet = JobStore(redis, lambda _: None, job_ttl_s=60), Fleet(redis)
-        starting = WorkerReport(id="w-chat", host="h", pid=1, base="chat", has_own_lanes=True)
+        starting = WorkerReport(id="w-chat", host="h", pid=1, base="chat")
         fleet.beat(starting, ttl_s=60)
         for name in "ab":
             store.submit(name, JobKind.GENERATE, {"prompt": name}, owner="me", max_queue=9)

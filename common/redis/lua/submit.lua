@@ -4,8 +4,9 @@
 -- value, ... of the optional fields (store.py: JobOptions). The field `model` is the name that the client requested; the
 -- record gets what it stands for now.
 -- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; then of an
--- accepted job its lane and model, of a job that finds a full queue its lane, and if too few tokens are left: the most
--- the job may need, how many are left today, and how many of those are reserved for other jobs.
+-- accepted job its lane and model, of a job that finds a full queue its lane, of one whose base has no worker although
+-- others have the base, and if too few tokens are left: the most the job may need, how many are left today, and how many
+-- of those are reserved for other jobs.
 local RESERVED_RETRY_S = 2  -- it is unknown which of the owner's jobs ends first, and when
 local id, kind, need, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
 local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
@@ -36,7 +37,7 @@ local model = option.model and resolve_model(option.model)
 if model then
   for field, value in pairs(model) do option[field] = value end
 elseif option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
-  return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}}
+  return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}, ''}
 end
 if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
@@ -53,7 +54,9 @@ if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
 -- A job whose base is not known yet waits in the common lane until a worker of the default base adopts it.
 local lane = option.base and lane_of_base(need, option.base, now) or need
-if not is_served(option.base and lane or 'control', now) then return {'no_worker', id, 0, {}} end
+if not is_served(option.base and lane or 'control', now) then
+  return {'no_worker', id, 0, {}, is_served('control', now) and option.base or ''}
+end
 local flow = flow_name(owner, option.bulk)
 if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}, lane} end
 
