@@ -1,6 +1,7 @@
 """Tests and measures the device runner on this machine's GPU: decode steps compared with the memory's speed.
 
     python -m benchmarks.device [--batches 1,64] [--context 256] [--steps 200] [--skip-tests] [--random]
+    python -m benchmarks.device --adapter-rank 16   # also with LoRA adapters
 
 First come the tests that need the device. Then for each model (the default one, and a random one of GPT-2's size) come
 the check of the results that every load makes, the time to capture the CUDA graphs, and the decode steps: a chain in
@@ -9,7 +10,8 @@ engine. The steps are measured with and without graphs.
 
 The limit is the time to read all weights and the cached keys and values once, at the measured rate of a large copy
 within the device's memory. Host ms is the time to launch a step: if it is longer than the step, the device waits for
-the host. Without a GPU everything runs on the CPU, which only checks this program.
+the host. With `--adapter-rank` the steps are measured with LoRA adapters of all linear layers, too: one for all rows,
+and a different one for each row. Without a GPU everything runs on the CPU, which only checks this program.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
-from benchmarks.engine import ROOT, ModelSize, copy_rate, wait_for
+from benchmarks.engine import ROOT, ModelSize, add_adapters, copy_rate, wait_for
 from common.jobs.sampling import SamplingParams
 from worker.engine.config import RunnerConfig
 from worker.engine.device.graphs import PlainSteps, StepCapture
@@ -46,10 +48,14 @@ class Chain:
         runner: a runner that nothing else uses.
         batch: the number of sequences.
         context: the initial number of tokens of each sequence.
+        adapters: of the sequences, in turn.
     """
 
-    def __init__(self, runner: DeviceRunner, batch: int, context: int) -> None:
+    def __init__(
+        self, runner: DeviceRunner, batch: int, context: int, adapters: tuple[str, ...] = (BASE_ADAPTER,)
+    ) -> None:
         self._runner = runner
+        self._adapters = adapters
         self._sampler = Sampler()
         self._sequences = [
             Sequence(str(index), [1], SamplingParams(seed=0, temperature=0.0, max_new_tokens=1 << 20))
@@ -80,7 +86,8 @@ class Chain:
         """Return a row of a sequence with blocks for the whole context."""
         count = -(-self._runner.context_length // self._runner.block_tokens)
         blocks = tuple(range(index * count, (index + 1) * count))
-        return Row(blocks, token_ids, start, BASE_ADAPTER, needs_logits=needs_logits, source=source)
+        adapter = self._adapters[index % len(self._adapters)]
+        return Row(blocks, token_ids, start, adapter, needs_logits=needs_logits, source=source)
 
 
 def measure(chain: Chain, steps: int, device: torch.device) -> tuple[float, float]:
@@ -133,6 +140,22 @@ def measure_model(name: str, model: Any, options: argparse.Namespace, rate: floa
             f"| {batch} | {1e3 * seconds:.3f} | {1e3 * host:.3f} | {batch / seconds:.0f} | {1e3 * limit:.3f} "
             f"| {limit / seconds:.0%} | {1e3 * without:.3f} |"
         )
+    if options.adapter_rank:
+        measure_adapters(runner, model, batches, options)
+
+
+def measure_adapters(runner: DeviceRunner, model: Any, batches: list[int], options: argparse.Namespace) -> None:
+    """Print the milliseconds per step without adapters, with one, and with a different one for each row."""
+    ids = tuple(f"adapter {index}" for index in range(max(batches)))
+    start = time.perf_counter()
+    add_adapters(runner, model, options.adapter_rank, ids)
+    print(f"{len(ids)} adapters of rank {options.adapter_rank} added in {time.perf_counter() - start:.1f} s")
+    print("| batch | ms, base | one adapter | all different |")
+    print("|---|---|---|---|")
+    for batch in batches:
+        chains = [Chain(runner, batch, options.context, chosen) for chosen in ((BASE_ADAPTER,), ids[:1], ids[:batch])]
+        times = [measure(chain, options.steps, model.device)[0] for chain in chains]
+        print(f"| {batch} | {' | '.join(f'{1e3 * one:.3f}' for one in times)} |")
 
 
 def default_model(options: argparse.Namespace) -> Any:
@@ -155,6 +178,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=256, help="tokens of each sequence before the first step")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--adapter-rank", type=int, default=0, help="measure adapters of this rank, too; 0: none")
     parser.add_argument("--random", action="store_true", help="read only the model's sizes and use random weights")
     return parser.parse_args()
 

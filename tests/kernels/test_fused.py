@@ -23,7 +23,7 @@ from tests.unit.worker.engine.test_random_choice import SETTINGS, make_choice  #
 from tests.unit.worker.engine.tiny_models import from_config  # noqa: E402
 from worker.engine.device.cache import BLOCK_TOKENS  # noqa: E402
 from worker.engine.device.fused.packing import pack, paired, paired_halves, pieces  # noqa: E402
-from worker.engine.device.graphs import StepCapture  # noqa: E402
+from worker.engine.device.graphs import PlainSteps, StepCapture  # noqa: E402
 from worker.engine.device.runner import DeviceRunner  # noqa: E402
 from worker.engine.model_runner import Row, UnsupportedModelError  # noqa: E402
 from worker.engine.sampling.fused import pick  # noqa: E402
@@ -143,6 +143,19 @@ def test_a_long_prompt_is_computed_in_several_steps(dtype: torch.dtype, monkeypa
     assert_close(found, own_logits(model, texts), dtype)
 
 
+def test_attention_gives_the_same_bits_in_one_program_or_one_for_each_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    dtype = FORMATS[0]
+    runner = make_runner(make_model("llama", dtype), dtype, capturer=PlainSteps())
+    runner.forward([row(0, text(0, 130), needs_logits=False)])
+
+    logits = []
+    for min_programs in (0, 1000):
+        monkeypatch.setattr("worker.engine.device.fused.decoder.MIN_ATTENTION_PROGRAMS", min_programs)
+        logits.append(runner.forward([row(0, [7], 130)]).clone())
+
+    assert torch.equal(*logits)
+
+
 @on_cuda
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "wide"])
@@ -215,6 +228,14 @@ def test_tokens_are_drawn_as_on_a_cpu(settings: dict[str, Any], vocab_size: int)
     ]
     allowed = zip(draw(logits, choices).tolist(), *(draw(logits, one).tolist() for one in near), strict=True)
     assert all(token in ones for token, ones in zip(tokens.tolist(), allowed, strict=True))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_zeros_of_both_signs_tie() -> None:
+    logits = torch.tensor([[0.0, -1.0, -0.0, 0.0, -2.0, -0.0]]).expand(50, -1).contiguous()
+    choices = [make_choice(index, top_k=1) for index in range(len(logits))]
+
+    assert set(pick(logits.to(DEVICE), choices).tolist()) == {0, 2, 3, 5}
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -216,7 +216,6 @@ def test_a_rank_beyond_the_kernels_is_refused(rank: int) -> None:
 
 def test_there_are_limited_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = make_runner(make_model("llama", FORMATS[0]), FORMATS[0])
-    monkeypatch.setattr(runner._steps, "warm_up", lambda *, with_adapters: None)
     matrices = LoraMatrices(torch.ones(1, 96), torch.ones(96, 1))
     weights = AdapterWeights({"model.layers.0.self_attn.q_proj": matrices}, {})
     for index in range(MAX_ADAPTERS):

@@ -82,7 +82,6 @@ class DeviceRunner:
         self.can_overlap = device.type == "cuda"
         self._device = device
         self._slots = {BASE_ADAPTER: NO_ADAPTER}  # of adapters by their ids
-        self._has_captured_adapters = False
         with device_errors(), torch.inference_mode():
             weights = WeightsReader(parts, Checkpoint(parts, tensors, dtype, device)).read(model_config, context_length)
             self._cache = PagedCache(
@@ -158,7 +157,7 @@ class DeviceRunner:
             return self._decoder.prepare_adapter(weights)
 
     def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
-        """As `ModelRunner.add_adapter`; the first one takes longer, because steps with adapters are captured.
+        """As `ModelRunner.add_adapter`.
 
         Raises:
             OutOfMemoryError: also if all slots are taken.
@@ -170,9 +169,6 @@ class DeviceRunner:
             raise OutOfMemoryError(f"There is room for {self._decoder.max_adapters} adapters at once.")
         with device_errors(), torch.inference_mode():
             self._decoder.add_adapter(slot, prepared)
-            if self._decoder.captures_adapters and not self._has_captured_adapters:
-                self._steps.warm_up(with_adapters=True)
-                self._has_captured_adapters = True
         self._slots[adapter_id] = slot
 
     def remove_adapter(self, adapter_id: str) -> None:

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 
 from torch import Tensor
 
@@ -92,17 +93,21 @@ class Steps:
             keys = self._key_counts[bisect_left(self._key_counts, num_keys)]
             self._decoder.prompt(self._inputs.views(num_tokens, len(parts)), keys, parts, runs)
 
-    def warm_up(self, *, with_adapters: bool = False) -> None:
-        """Capture the steps that are needed first, largest first, because these determine the memory for all steps."""
+    def warm_up(self) -> None:
+        """Capture the steps that are needed first, largest first, because these determine the memory for all steps.
+
+        If steps with adapters can be captured, they are, too: the first adapter may come while others generate.
+        """
         start = time.perf_counter()
         self._inputs.clear()  # an earlier step's inputs would be read with another shape
         key_counts = [count for count in self._key_counts if count <= MAX_WARM_KEYS] or self._key_counts[:1]
         shapes = [("decode", num_rows, num_keys) for num_rows in self._row_counts for num_keys in key_counts]
         if self._decoder.captures_prompts:
             shapes += [("prompt", num_tokens, self._key_counts[-1]) for num_tokens in self._token_counts]
-        for shape in reversed(shapes):
+        kinds = [False, True] if self._decoder.captures_adapters else [False]
+        for shape, with_adapters in product(reversed(shapes), kinds):
             self._captured(*shape, with_adapters=with_adapters)
-        logger.info("Prepared %d steps in %.1f s.", len(shapes), time.perf_counter() - start)
+        logger.info("Prepared %d steps in %.1f s.", len(shapes) * len(kinds), time.perf_counter() - start)
 
     def _captured(self, kind: str, size: int, num_keys: int, *, with_adapters: bool) -> Step:
         key = f"{kind} with adapters" if with_adapters else kind, size, num_keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -30,8 +30,9 @@ from worker.engine.model_runner import PreparedAdapter, UnsupportedAdapter
 
 MAX_ADAPTERS = 255
 MAX_RANK = 512
-RANK_PROGRAMS = 4  # programs that share the ranks of a token
-MAX_COLUMNS, ROWS = 512, 64  # that a program computes at once
+RANK_PROGRAMS = 2  # programs that share the ranks of a token
+MAX_COLUMNS = 1024  # that a program computes at once
+NUM_WARPS = 8
 
 Order = Callable[[Tensor], Tensor]  # from the order of the modules' rows to that of the packed matrix
 
@@ -49,6 +50,14 @@ class Matrix:
     def num_rows(self) -> int:
         """Its rows, of all parts."""
         return len(self.row_parts)
+
+
+class Down(NamedTuple):
+    """The products of tokens with the matrices A of their adapters, for the kernel that adds those with B."""
+
+    tensors: tuple[Tensor, ...]  # `down`, `row_parts`, `slots`, `table` and `anchor` of the kernels
+    site: int
+    options: Mapping[str, int]
 
 
 class FusedAdapter:
@@ -77,7 +86,6 @@ class FusedAdapters:
         weights: on the device.
         orders: of the rows of packed matrices; default: that of the modules.
         max_tokens: maximum tokens of a step.
-        max_rows: maximum tokens with logits.
         context_length: maximum tokens of a sequence.
         options: of the kernel launches.
     """
@@ -89,7 +97,6 @@ class FusedAdapters:
         orders: Mapping[Site, Order],
         *,
         max_tokens: int,
-        max_rows: int,
         context_length: int,
         options: Mapping[str, Any],
     ) -> None:
@@ -101,9 +108,12 @@ class FusedAdapters:
         self._num_sites = head_site(architecture) + 1
         self._anchor = self._like.new_zeros(kernels.UNIT.value)
         self._added: dict[int, FusedAdapter] = {}  # by slot
-        # The rest is made for the first adapter, and then stays, because captured steps read and write it.
-        self._sizes = max_tokens, max_rows
-        self._table = self._inner = self._outer = torch.empty(0)
+        device = self._like.device
+        num_parts = max(matrix.num_parts for matrix in self._matrices)
+        self._down = torch.zeros(max_tokens, num_parts, MAX_RANK, dtype=torch.float32, device=device)
+        self._table = torch.zeros(
+            MAX_ADAPTERS + 1, self._num_sites, kernels.ENTRY.value, dtype=torch.int64, device=device
+        )
 
     def embeddings(self, slot: int) -> EmbeddingProducts:
         """Return what the adapter in the slot adds to embeddings."""
@@ -128,8 +138,6 @@ class FusedAdapters:
         """Put an adapter into a free slot."""
         if not isinstance(prepared, FusedAdapter):
             raise TypeError("The adapter was prepared by another runner.")
-        if not len(self._table):
-            self._make_buffers()
         begin = (prepared.memory.data_ptr() - self._anchor.data_ptr()) // self._anchor.itemsize
         entries = prepared.entries.clone()
         entries[:, :2] = (entries[:, :2] + begin) // kernels.UNIT.value
@@ -140,8 +148,8 @@ class FusedAdapters:
         """Free a slot and the adapter's memory."""
         del self._added[slot]
 
-    def multiply(self, site: int, x: Tensor, norm: NormWeights | None, slots: Tensor, num_tokens: int) -> Tensor:
-        """Compute what adapters add to a matrix's output.
+    def multiply_down(self, site: int, x: Tensor, norm: NormWeights | None, slots: Tensor, num_tokens: int) -> Down:
+        """Multiply tokens by the matrices A of their adapters; the next call overwrites the result.
 
         Args:
             site: index of the matrix.
@@ -149,47 +157,30 @@ class FusedAdapters:
             norm: the norm before the matrix.
             slots: int32 [tokens].
             num_tokens: how many tokens to compute.
-
-        Returns:
-            float32 [tokens, rows in the packed order], only written where a token has an adapter; the next call
-            overwrites it.
         """
         matrix = self._matrix(site)
-        shared = {"NUM_SITES": self._num_sites, "MAX_RANK": MAX_RANK, **self._options}
         kernels.multiply_down[(num_tokens, matrix.num_parts, RANK_PROGRAMS)](
             x,
             x if norm is None else norm.weight,
             x if norm is None or norm.bias is None else norm.bias,
-            *(slots, self._table, self._anchor, self._inner, site, 0.0 if norm is None else norm.epsilon),
+            *(slots, self._table, self._anchor, self._down, site, 0.0 if norm is None else norm.epsilon),
+            NUM_SITES=self._num_sites,
             NUM_COLUMNS=matrix.num_columns,
             COLUMNS=min(MAX_COLUMNS, triton.next_power_of_2(matrix.num_columns)),
+            MAX_RANK=MAX_RANK,
             NORM=_norm_kind(norm),
-            **shared,
+            num_warps=NUM_WARPS,
+            **self._options,
         )
-        kernels.multiply_up[(num_tokens, -(-matrix.num_rows // ROWS))](
-            *(self._inner, matrix.row_parts, slots, self._table, self._anchor, self._outer, site),
-            NUM_PARTS=matrix.num_parts,
-            NUM_ROWS=matrix.num_rows,
-            ROWS=ROWS,
-            **shared,
+        return Down(
+            (self._down, matrix.row_parts, slots, self._table, self._anchor),
+            site,
+            {"NUM_SITES": self._num_sites, "NUM_PARTS": matrix.num_parts, "MAX_RANK": MAX_RANK},
         )
-        return self._outer
 
     def _matrix(self, site: int) -> Matrix:
         is_head = site == self._num_sites - 1
         return self._matrices[-1 if is_head else site % len(Site)]
-
-    def _make_buffers(self) -> None:
-        max_tokens, max_rows = self._sizes
-        *layer, head = (matrix.num_rows for matrix in self._matrices)
-        device = self._like.device
-        size = max(max_tokens * max(layer), max_rows * head)
-        num_parts = max(matrix.num_parts for matrix in self._matrices)
-        self._outer = torch.zeros(size, dtype=torch.float32, device=device)
-        self._inner = torch.zeros(max_tokens, num_parts, MAX_RANK, dtype=torch.float32, device=device)
-        self._table = torch.zeros(
-            MAX_ADAPTERS + 1, self._num_sites, kernels.ENTRY.value, dtype=torch.int64, device=device
-        )
 
 
 def _joined(matrix: Matrix, modules: list[tuple[Place, LoraMatrices]]) -> tuple[Tensor, Tensor, int]:

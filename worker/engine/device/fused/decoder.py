@@ -16,7 +16,7 @@ from worker.engine.checkpoints.architecture import Architecture, MlpKind, NormKi
 from worker.engine.device.adapters import AdapterTokens, Site, head_site, resolved_token_ids
 from worker.engine.device.cache import BLOCK_TOKENS, PagedCache
 from worker.engine.device.decoder import PromptPart
-from worker.engine.device.fused.adapters import MAX_ADAPTERS, FusedAdapter, FusedAdapters, Order
+from worker.engine.device.fused.adapters import MAX_ADAPTERS, Down, FusedAdapter, FusedAdapters, Order
 from worker.engine.device.fused.kernels import attention, embedding, heads, linear
 from worker.engine.device.fused.packing import BLOCK, MAX_BLOCKS, SPLITS, PackedLinear, pack, paired, paired_halves
 from worker.engine.device.step_inputs import StepInputs
@@ -26,10 +26,11 @@ from worker.engine.model_runner import PreparedAdapter, UnsupportedModelError
 
 PROMPT_MULTIPLE = 16
 MAX_PROGRAMS = 480  # of a product; with more tokens each program computes more of them
+MIN_ATTENTION_PROGRAMS = 192  # of a decode step; with fewer tokens each tile of keys has its own
 EIGHTS = (1, 4, 8)  # groups of eight tokens that a program can compute
 MAX_NUMBERS = 64 * 640  # states that fit in the registers of a program
 FORMATS = (torch.bfloat16, torch.float16)
-Added = tuple[Tensor, Tensor]  # what adapters add to a matrix's output, and the slots of the tokens
+NO_ADAPTERS = {"NUM_SITES": 1, "NUM_PARTS": 1, "MAX_RANK": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,6 @@ class FusedDecoder:
             weights,
             _orders(parts, has_head_norms=weights.layers[0].head_norms is not None),
             max_tokens=max_tokens,
-            max_rows=max_rows,
             context_length=context_length,
             options=self._options,
         )
@@ -162,10 +162,12 @@ class FusedDecoder:
 
     def decode(self, inputs: StepInputs, num_keys: int, logits: Tensor, runs: Sequence[AdapterTokens] = ()) -> None:
         """As `Decoder.decode`."""
-        num_tiles = -(-num_keys // attention.TILE)
+        num_heads = self._parts.num_kv_heads
+        is_split = inputs.num_tokens * num_heads < MIN_ATTENTION_PROGRAMS
+        num_tiles = -(-num_keys // attention.TILE) if is_split else 1
 
         def attend(layer: int) -> None:
-            attention.decode_attention[(inputs.num_tokens, self._parts.num_kv_heads, num_tiles)](
+            attention.decode_attention[(inputs.num_tokens, num_heads, num_tiles)](
                 self._queries,
                 self._cache.keys[layer],
                 self._cache.values[layer],
@@ -179,6 +181,7 @@ class FusedDecoder:
                 inputs.tables.shape[1],
                 self._max_tiles,
                 self._scale,
+                IS_SPLIT=is_split,
                 **self._attention_options,
                 **self._options,
             )
@@ -223,30 +226,28 @@ class FusedDecoder:
     def _compute(self, inputs: StepInputs, attend: Any, *, has_adapters: bool) -> None:
         """Compute all layers, from `_embedded` to `_states`."""
 
-        def added(site: Site, x: Tensor, norm: NormWeights | None = None) -> Added | None:
-            return self._added(site.of_layer(index), x, norm, slots, inputs.num_tokens)
+        def down(site: Site, x: Tensor, norm: NormWeights | None = None) -> Down | None:
+            return self._down(site.of_layer(index), x, norm, slots, inputs.num_tokens)
 
         slots = inputs.slots if has_adapters else None
         states = self._embedded
         for index, layer in enumerate(self._layers):
-            self._project(inputs, index, layer, states, added(Site.QUERY_KEY_VALUE, states, layer.attention_norm))
+            self._project(inputs, index, layer, states, down(Site.QUERY_KEY_VALUE, states, layer.attention_norm))
             attend(index)
-            mixed = added(Site.ATTENTION_OUTPUT, self._mixed)
+            mixed = down(Site.ATTENTION_OUTPUT, self._mixed)
             self._add(layer.attention_output, self._mixed, states, inputs.num_tokens, mixed)
             states = self._states
-            self._feed_forward(layer, inputs.num_tokens, added(Site.MLP_INPUT, states, layer.mlp_norm))
-            activated = added(Site.MLP_OUTPUT, self._activated)
+            self._feed_forward(layer, inputs.num_tokens, down(Site.MLP_INPUT, states, layer.mlp_norm))
+            activated = down(Site.MLP_OUTPUT, self._activated)
             self._add(layer.mlp_output, self._activated, states, inputs.num_tokens, activated)
 
-    def _added(
+    def _down(
         self, site: int, x: Tensor, norm: NormWeights | None, slots: Tensor | None, num_tokens: int
-    ) -> Added | None:
-        """Compute what adapters add to a matrix's output; None without slots."""
-        if slots is None:
-            return None
-        return self._adapters.multiply(site, x, norm, slots, num_tokens), slots
+    ) -> Down | None:
+        """Multiply by the matrices A of adapters; None without slots."""
+        return None if slots is None else self._adapters.multiply_down(site, x, norm, slots, num_tokens)
 
-    def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor, added: Added | None) -> None:
+    def _project(self, inputs: StepInputs, index: int, layer: FusedLayer, states: Tensor, down: Down | None) -> None:
         """Compute the queries, and store keys and values in the cache."""
         arguments = (
             *(self._cosines, self._sines, inputs.positions, inputs.table_rows, inputs.tables),
@@ -260,7 +261,7 @@ class FusedDecoder:
                 inputs.num_tokens,
                 (states, *_parts_of(layer.query_key_value), *arguments),
                 (inputs.tables.shape[1], self._parts.norm_epsilon),
-                added,
+                down,
                 NORM=self._norm,
                 IS_ROTARY=is_rotary,
                 **self._head_options,
@@ -272,7 +273,7 @@ class FusedDecoder:
             inputs.num_tokens,
             (states, *_parts_of(layer.query_key_value), self._projected),
             (self._parts.norm_epsilon,),
-            added,
+            down,
             NORM=self._norm,
             NUM_ROWS=self._projected.shape[1],
             ACTIVATION=linear.NO_ACTIVATION,
@@ -289,7 +290,7 @@ class FusedDecoder:
             **self._options,
         )
 
-    def _add(self, matrix: PackedLinear, x: Tensor, before: Tensor, num_tokens: int, added: Added | None) -> None:
+    def _add(self, matrix: PackedLinear, x: Tensor, before: Tensor, num_tokens: int, down: Down | None) -> None:
         """Set the states to those before plus a product."""
         self._launch(
             linear.add_product,
@@ -297,11 +298,11 @@ class FusedDecoder:
             num_tokens,
             (x, matrix.weight, matrix.weight if matrix.bias is None else matrix.bias, before, self._states),
             (),
-            added,
+            down,
             NUM_ROWS=self._parts.hidden_size,
         )
 
-    def _feed_forward(self, layer: FusedLayer, num_tokens: int, added: Added | None) -> None:
+    def _feed_forward(self, layer: FusedLayer, num_tokens: int, down: Down | None) -> None:
         """Compute the first matrix of the feed-forward part and the activation after it."""
         self._launch(
             linear.normed_product,
@@ -309,7 +310,7 @@ class FusedDecoder:
             num_tokens,
             (self._states, *_parts_of(layer.mlp_input), self._activated),
             (self._parts.norm_epsilon,),
-            added,
+            down,
             NORM=self._norm,
             NUM_ROWS=self._parts.intermediate_size,
             ACTIVATION=linear.SWIGLU if self._parts.mlp_kind is MlpKind.SWIGLU else linear.GELU,
@@ -322,7 +323,7 @@ class FusedDecoder:
             num_tokens,
             (states, *_parts_of(self._head), out),
             (self._parts.norm_epsilon,),
-            self._added(head_site(self._parts), states, self._final_norm, slots, num_tokens),
+            self._down(head_site(self._parts), states, self._final_norm, slots, num_tokens),
             NORM=self._norm,
             NUM_ROWS=self._parts.vocab_size,
             ACTIVATION=linear.NO_ACTIVATION,
@@ -335,20 +336,22 @@ class FusedDecoder:
         num_tokens: int,
         tensors: tuple[Tensor, ...],
         numbers: tuple[float, ...],
-        added: Added | None,
+        down: Down | None,
         **options: int,
     ) -> None:
         """Launch a kernel of `linear` over all tiles of a matrix."""
         eights = _eights(matrix.num_tiles, num_tokens, matrix.padded_columns)
         kernel[(matrix.num_tiles, -(-num_tokens // (8 * eights)))](
             *tensors,
-            *((matrix.weight, matrix.weight) if added is None else added),
+            *((matrix.weight,) * 5 if down is None else down.tensors),
+            0 if down is None else down.site,
             num_tokens,
             *numbers,
             NUM_COLUMNS=matrix.num_columns,
             PADDED=matrix.padded_columns,
             HAS_BIAS=matrix.bias is not None,
-            HAS_ADAPTERS=added is not None,
+            HAS_ADAPTERS=down is not None,
+            **(NO_ADAPTERS if down is None else down.options),
             SPLITS=SPLITS,
             N8=eights,
             num_warps=SPLITS,

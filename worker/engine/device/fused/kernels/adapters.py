@@ -1,9 +1,12 @@
-"""Products of tokens with the matrices of their adapters; every program computes one token.
+"""Products of tokens with the matrices of their adapters.
 
-So the order of each sum does not depend on the batch. The matrices are found through a table on the device, so a graph
-that was captured with some adapters serves all others. An entry of the table [slots, NUM_SITES, ENTRY] says where A
-[parts, rank, columns] and B [rows, rank] of a matrix begin, in units of `UNIT` numbers from `anchor`, and their rank, a
-multiple of `RANKS`; 0 if the adapter does not change this matrix.
+`multiply_down` computes A x for each token; the kernels of the base's matrices add B (A x) to their own results. No sum
+depends on the batch: a program of `multiply_down` computes one token, and `added_rows` adds the ranks in their order.
+The matrices are found through a table on the device, so a graph that was captured with some adapters serves all others.
+An entry of the table [slots, NUM_SITES, ENTRY] says where A [parts, rank, columns] and B [rows, rank] of a matrix
+begin, in units of `UNIT` numbers from `anchor`, and their rank, a multiple of `RANKS`; 0 if the adapter does not change
+this matrix. Nothing writes the slots, the table or the matrices during a step, so they are read before the wait for the
+previous kernel.
 """
 
 from __future__ import annotations
@@ -13,34 +16,43 @@ import triton.language as tl
 
 ENTRY = tl.constexpr(3)
 UNIT = tl.constexpr(16)
-RANKS = tl.constexpr(16)  # that a program computes at once
+RANKS = tl.constexpr(16)  # that a program of `multiply_down` computes at once
+WORD_RANKS = tl.constexpr(4)  # ranks of B in a word of 64 bits
 NO_NORM = tl.constexpr(0)  # as in `linear`
 LAYER_NORM = tl.constexpr(2)
 
 
 @triton.jit
-def _entry(slots, table, token, site, NUM_SITES: tl.constexpr):
-    """Return the token's slot, and the entry of its adapter in the table."""
-    slot = tl.load(slots + token)
-    return slot, table + (tl.maximum(slot, 0).to(tl.int64) * NUM_SITES + site) * ENTRY
+def _add_columns(sums, moments, values, state, norm_weight, norm_bias, column, is_there, NORM: tl.constexpr):
+    """Add some columns to the sums: A times the state, its norm's weights, and its norm's biases; [RANKS] each."""
+    products, of_weights, of_biases = sums
+    total, squares = moments
+    factors = values.to(tl.float32)
+    if NORM:
+        squares += tl.sum(state * state, axis=0)
+        weight = tl.load(norm_weight + column, mask=is_there, other=0.0).to(tl.float32)
+        if NORM == LAYER_NORM:
+            total += tl.sum(state, axis=0)
+            bias = tl.load(norm_bias + column, mask=is_there, other=0.0).to(tl.float32)
+            of_weights += tl.sum(factors * weight[None, :], axis=1)
+            of_biases += tl.sum(factors * bias[None, :], axis=1)
+        state *= weight
+    products += tl.sum(factors * state[None, :], axis=1)
+    return (products, of_weights, of_biases), (total, squares)
 
 
 @triton.jit
-def _norm(x, token, epsilon, NUM_COLUMNS: tl.constexpr, COLUMNS: tl.constexpr, NORM: tl.constexpr):
-    """Return the mean that the norm subtracts from the token's states, and its factor."""
-    sums = tl.zeros((COLUMNS,), tl.float32)
-    squares = tl.zeros((COLUMNS,), tl.float32)
-    for begin in range(0, NUM_COLUMNS, COLUMNS):
-        column = begin + tl.arange(0, COLUMNS)
-        state = tl.load(x + token * NUM_COLUMNS + column, mask=column < NUM_COLUMNS, other=0.0).to(tl.float32)
-        sums += state
-        squares += state * state
-    variance = tl.sum(squares, axis=0) / NUM_COLUMNS
-    mean = 0.0
+def _normed(sums, moments, NUM_COLUMNS: tl.constexpr, epsilon, NORM: tl.constexpr):
+    """Return A times the normed states from the sums of `_add_columns`."""
+    products, of_weights, of_biases = sums
+    variance = moments[1] / NUM_COLUMNS
     if NORM == LAYER_NORM:
-        mean = tl.sum(sums, axis=0) / NUM_COLUMNS
+        mean = moments[0] / NUM_COLUMNS
         variance -= mean * mean
-    return mean, tl.rsqrt(variance + epsilon)
+        products -= mean * of_weights
+    if NORM:
+        products *= tl.rsqrt(variance + epsilon)
+    return products + of_biases
 
 
 @triton.jit(do_not_specialize=["site"], do_not_specialize_on_alignment=["slots"])
@@ -63,82 +75,84 @@ def multiply_down(
 ):
     """out [tokens, parts, MAX_RANK] = A times norm(x) of the tokens with adapters, x [tokens, NUM_COLUMNS].
 
-    Programs are (token, part, n): together n = 0, 1, ... compute all ranks.
+    Programs are (token, part, n): together n = 0, 1, ... compute all ranks. The norm's factor and mean are applied to
+    the sums over the columns, so x is read once.
     """
     token, part, first = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2) * RANKS
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-    slot, entry = _entry(slots, table, token, site, NUM_SITES)
+    slot = tl.load(slots + token)
+    entry = table + (tl.maximum(slot, 0).to(tl.int64) * NUM_SITES + site) * ENTRY
     rank = 0
     if slot > 0:
         rank = tl.load(entry + 2).to(tl.int32)
-    if first < rank:
-        matrix = anchor + tl.load(entry) * UNIT + part * rank * NUM_COLUMNS
-        mean, factor = 0.0, 1.0
-        if NORM:
-            mean, factor = _norm(x, token, epsilon, NUM_COLUMNS, COLUMNS, NORM)
-        for begin in range(first, rank, tl.num_programs(2) * RANKS):
-            row = begin + tl.arange(0, RANKS)
-            sums = tl.zeros((RANKS,), tl.float32)
-            for left in range(0, NUM_COLUMNS, COLUMNS):
-                column = left + tl.arange(0, COLUMNS)
-                is_there = column < NUM_COLUMNS
-                state = tl.load(x + token * NUM_COLUMNS + column, mask=is_there, other=0.0).to(tl.float32)
-                if NORM:
-                    state = (state - mean) * factor
-                    state *= tl.load(norm_weight + column, mask=is_there, other=0.0).to(tl.float32)
-                if NORM == LAYER_NORM:
-                    state += tl.load(norm_bias + column, mask=is_there, other=0.0).to(tl.float32)
-                pointers = matrix + row[:, None] * NUM_COLUMNS + column[None, :]
-                values = tl.load(pointers, mask=is_there[None, :], other=0.0).to(tl.float32)
-                sums += tl.sum(values * state[None, :], axis=1)
-            tl.store(out + (token * tl.num_programs(1) + part) * MAX_RANK + row, sums)
-
-
-@triton.jit(do_not_specialize=["site"], do_not_specialize_on_alignment=["slots"])
-def multiply_up(
-    x,
-    row_parts,
-    slots,
-    table,
-    anchor,
-    out,
-    site,
-    NUM_SITES: tl.constexpr,
-    NUM_PARTS: tl.constexpr,
-    NUM_ROWS: tl.constexpr,
-    ROWS: tl.constexpr,
-    MAX_RANK: tl.constexpr,
-    PDL: tl.constexpr,
-):
-    """out [tokens, NUM_ROWS] = B times x of the tokens with adapters, x [tokens, NUM_PARTS, MAX_RANK].
-
-    Programs are (token, block of ROWS rows). Row i takes part `row_parts[i]` of x.
-    """
-    token, row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    is_row = row < NUM_ROWS
-    part = tl.load(row_parts + row, mask=is_row, other=0)
+    places = anchor + tl.load(entry) * UNIT + part * rank * NUM_COLUMNS + tl.arange(0, RANKS)[:, None] * NUM_COLUMNS
+    column = tl.arange(0, COLUMNS)
+    is_there = (column < NUM_COLUMNS) & (first < rank)
+    values = tl.load(places + first * NUM_COLUMNS + column[None, :], mask=is_there[None, :], other=0.0)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    slot, entry = _entry(slots, table, token, site, NUM_SITES)
-    if slot > 0:
-        rank = tl.multiple_of(tl.load(entry + 2).to(tl.int32), RANKS)
-        matrix = anchor + tl.load(entry + 1) * UNIT
-        inner = x + (token * NUM_PARTS + part) * MAX_RANK
-        sums = tl.zeros((ROWS,), tl.float32)
-        for begin in range(0, rank, RANKS):
-            column = begin + tl.arange(0, RANKS)
-            pointers = matrix + row[:, None].to(tl.int64) * rank + column[None, :]
-            values = tl.load(pointers, mask=is_row[:, None], other=0.0).to(tl.float32)
-            sums += tl.sum(values * tl.load(inner[:, None] + column[None, :]), axis=1)
-        tl.store(out + token * NUM_ROWS + row, sums, mask=is_row)
+    for begin in range(first, rank, tl.num_programs(2) * RANKS):
+        sums = tl.zeros((RANKS,), tl.float32), tl.zeros((RANKS,), tl.float32), tl.zeros((RANKS,), tl.float32)
+        moments = tl.zeros((), tl.float32), tl.zeros((), tl.float32)
+        for left in range(0, NUM_COLUMNS, COLUMNS):
+            column = left + tl.arange(0, COLUMNS)
+            is_there = column < NUM_COLUMNS
+            if (begin > first) | (left > 0):
+                values = tl.load(places + begin * NUM_COLUMNS + column[None, :], mask=is_there[None, :], other=0.0)
+            state = tl.load(x + token * NUM_COLUMNS + column, mask=is_there, other=0.0).to(tl.float32)
+            sums, moments = _add_columns(sums, moments, values, state, norm_weight, norm_bias, column, is_there, NORM)
+        products = _normed(sums, moments, NUM_COLUMNS, epsilon, NORM)
+        row = begin + tl.arange(0, RANKS)
+        tl.store(out + (token * tl.num_programs(1) + part) * MAX_RANK + row, products)
 
 
 @triton.jit
-def load_added(added, slots, row, token, num_tokens, NUM_ROWS: tl.constexpr):
-    """Load the result of `multiply_up` for rows [rows] of tokens [tokens], [rows, tokens]; 0 without an adapter."""
+def load_entries(slots, table, site, token, num_tokens, NUM_SITES: tl.constexpr):
+    """Return where the matrices B of tokens [tokens] begin, and their ranks; 0 without an adapter."""
     slot = tl.load(slots + token, mask=token < num_tokens, other=0)
-    is_there = (slot > 0)[None, :] & (row < NUM_ROWS)[:, None]
-    return tl.load(added + token[None, :].to(tl.int64) * NUM_ROWS + row[:, None], mask=is_there, other=0.0)
+    entry = table + (slot.to(tl.int64) * NUM_SITES + site) * ENTRY
+    begin = tl.load(entry + 1, mask=slot > 0, other=0)
+    return begin * UNIT, tl.load(entry + 2, mask=slot > 0, other=0).to(tl.int32)
+
+
+@triton.jit
+def added_rows(
+    entries,
+    down,
+    row_parts,
+    anchor,
+    row,
+    token,
+    ROWS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    NUM_ROWS: tl.constexpr,
+    NUM_PARTS: tl.constexpr,
+    MAX_RANK: tl.constexpr,
+):
+    """Return what the tokens' adapters add to rows of a matrix's result: [ROWS, TOKENS].
+
+    Args:
+        entries: the result of `load_entries`.
+        down: the result of `multiply_down`.
+        row_parts: the part of each row.
+        anchor: where the places of matrices are counted from.
+        row: [ROWS], all in one part.
+        token: [TOKENS].
+    """
+    begin, rank = entries
+    first = tl.min(row, axis=0)
+    part = tl.load(row_parts + first, mask=first < NUM_ROWS, other=0)
+    inner = down + (token.to(tl.int64) * NUM_PARTS + part) * MAX_RANK
+    words = (anchor + begin).to(tl.pointer_type(tl.int64), bitcast=True)
+    words = words[None, :] + row[:, None].to(tl.int64) * (rank // WORD_RANKS)[None, :]
+    added = tl.zeros((ROWS, TOKENS), tl.float32)
+    for index in range(0, tl.max(rank, axis=0), RANKS):
+        is_there = index < rank
+        for step in tl.static_range(RANKS // WORD_RANKS):  # so that all loads are issued before the first sum
+            places = words + (index // WORD_RANKS + step)
+            word = tl.load(places, mask=is_there[None, :] & (row < NUM_ROWS)[:, None], other=0)
+            for within in tl.static_range(WORD_RANKS):
+                factor = (word >> (16 * within)).to(tl.int16).to(anchor.dtype.element_ty, bitcast=True).to(tl.float32)
+                value = tl.load(inner + index + step * WORD_RANKS + within, mask=is_there, other=0.0)
+                added += factor * value[None, :]
+    return added

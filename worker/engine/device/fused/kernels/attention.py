@@ -175,12 +175,14 @@ def decode_attention(
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     SIZE: tl.constexpr,
+    IS_SPLIT: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Compute out [tokens, NUM_HEADS, HEAD_SIZE] for one token of each sequence; programs are (token, key head, tile).
 
-    The program that ends last for its token and head merges the tiles. All keys and values except the newest are in the
-    cache before the previous kernel has ended.
+    With `IS_SPLIT` the program that ends last for its token and head merges the tiles; otherwise one program computes
+    all tiles, which is faster if there are enough tokens for all multiprocessors. All keys and values except the newest
+    are in the cache before the previous kernel has ended.
 
     Args:
         keys: [blocks, NUM_KV_HEADS, 32, HEAD_SIZE].
@@ -211,9 +213,7 @@ def decode_attention(
         pointers = out + (token * NUM_HEADS + head * GROUP + row[:, None]) * HEAD_SIZE + size[None, :]
         is_row = (row < GROUP)[:, None] & (size < HEAD_SIZE)[None, :]
         num_tiles = last // 128 + 1
-        if num_tiles == 1:
-            tl.store(pointers, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
-        else:
+        if IS_SPLIT & (num_tiles > 1):
             begin = (token * NUM_KV_HEADS + head) * max_tiles
             cells = partial_mixed + begin * 16 * SIZE + row[:, None] * SIZE + size[None, :]
             scores = partial_scores + begin * 32 + row
@@ -234,6 +234,22 @@ def decode_attention(
                     mixed, largest, total = _merge(mixed, largest, total, more, its_largest, its_total)
                 tl.store(pointers, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
                 tl.store(counters + token * NUM_KV_HEADS + head, 0)
+        else:
+            for index in range(1, num_tiles):
+                rows = _first_rows(tables, table_row, table_length, index, last, head, NUM_KV_HEADS)
+                key_tile = _load_keys(keys, rows, index, 0, last + 1, HEAD_SIZE, SIZE)
+                value_tile = _load_values(values, rows, index, 0, last + 1, HEAD_SIZE, SIZE)
+                more, its_largest, its_total = _attend(
+                    query,
+                    _arranged_keys(key_tile, SIZE),
+                    _arranged_values(value_tile, SIZE),
+                    index,
+                    last + row * 0,
+                    scale,
+                    SIZE,
+                )
+                mixed, largest, total = _merge(mixed, largest, total, more, its_largest, its_total)
+            tl.store(pointers, (mixed / total[:, None]).to(out.dtype.element_ty), mask=is_row)
 
 
 @triton.jit(do_not_specialize=["table_length"], do_not_specialize_on_alignment=INPUTS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from worker.engine.device.fused.kernels.adapters import load_added
+from worker.engine.device.fused.kernels.adapters import added_rows, load_entries
 from worker.engine.device.fused.kernels.heads import load_angles, load_blocks, store_heads
 from worker.engine.device.fused.kernels.warps import sum_of_four, sum_of_warps
 
@@ -23,7 +23,7 @@ NO_ACTIVATION = tl.constexpr(0)
 GELU = tl.constexpr(1)
 SWIGLU = tl.constexpr(2)
 # Arguments that change from step to step and must not cause a recompilation.
-COUNTS = ["num_tokens", "table_length"]
+COUNTS = ["num_tokens", "table_length", "site"]
 INPUTS = ["positions", "table_rows", "tables", "slots"]
 
 
@@ -246,52 +246,66 @@ def _pairs_of_rows(
     return low, high
 
 
-@triton.jit(do_not_specialize=["num_tokens"], do_not_specialize_on_alignment=["slots"])
+@triton.jit(do_not_specialize=["num_tokens", "site"], do_not_specialize_on_alignment=["slots"])
 def add_product(
     x,
     weights,
     bias,
     before,
     out,
-    added,
+    down,
+    row_parts,
     slots,
+    table,
+    anchor,
+    site,
     num_tokens,
     NUM_ROWS: tl.constexpr,
     NUM_COLUMNS: tl.constexpr,
     PADDED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_ADAPTERS: tl.constexpr,
+    NUM_SITES: tl.constexpr,
+    NUM_PARTS: tl.constexpr,
+    MAX_RANK: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """out [tokens, NUM_ROWS] = before + x [tokens, NUM_COLUMNS] times the matrix, plus bias; `out` may be `before`.
 
-    With `HAS_ADAPTERS` here and in the others, plus `added`, the result of `adapters.multiply_up`.
+    With `HAS_ADAPTERS` here and in the others, plus what the tokens' adapters add, for `down`, the result of
+    `adapters.multiply_down`.
     """
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
     row, token = tile * 16 + tl.arange(0, 16), first + tl.arange(0, N8 * 8)
     places = token[None, :] * NUM_ROWS + row[:, None]
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
+    if HAS_ADAPTERS:
+        entries = load_entries(slots, table, site, token, num_tokens, NUM_SITES)
     _wait(PDL)
     states = tl.load(before + places, mask=is_there, other=0.0).to(tl.float32)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8)
     states += _rows(product, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
     if HAS_ADAPTERS:
-        states += load_added(added, slots, row, token, num_tokens, NUM_ROWS)
+        states += added_rows(entries, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
     tl.store(out + places, states.to(out.dtype.element_ty), mask=is_there)
 
 
-@triton.jit(do_not_specialize=["num_tokens"], do_not_specialize_on_alignment=["slots"])
+@triton.jit(do_not_specialize=["num_tokens", "site"], do_not_specialize_on_alignment=["slots"])
 def normed_product(
     x,
     weights,
     bias,
     row_sums,
     out,
-    added,
+    down,
+    row_parts,
     slots,
+    table,
+    anchor,
+    site,
     num_tokens,
     epsilon,
     NUM_ROWS: tl.constexpr,
@@ -300,6 +314,9 @@ def normed_product(
     NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_ADAPTERS: tl.constexpr,
+    NUM_SITES: tl.constexpr,
+    NUM_PARTS: tl.constexpr,
+    MAX_RANK: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
@@ -311,22 +328,30 @@ def normed_product(
     """
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
+    token = first + tl.arange(0, N8 * 8)
+    if HAS_ADAPTERS:
+        entries = load_entries(slots, table, site, token, num_tokens, NUM_SITES)
     _wait(PDL)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
-    token = first + tl.arange(0, N8 * 8)
     if ACTIVATION == SWIGLU:
         gates, ups = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         if HAS_ADAPTERS:
             row = tile * 16 + tl.arange(0, 8)
-            gates += load_added(added, slots, row, token, num_tokens, 2 * NUM_ROWS)
-            ups += load_added(added, slots, row + 8, token, num_tokens, 2 * NUM_ROWS)
+            gates += added_rows(
+                entries, down, row_parts, anchor, row, token, 8, N8 * 8, 2 * NUM_ROWS, NUM_PARTS, MAX_RANK
+            )
+            ups += added_rows(
+                entries, down, row_parts, anchor, row + 8, token, 8, N8 * 8, 2 * NUM_ROWS, NUM_PARTS, MAX_RANK
+            )
         values = gates * tl.sigmoid(gates) * ups
         row = tile * 8 + tl.arange(0, 8)
     else:
         values = _rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         row = tile * 16 + tl.arange(0, 16)
         if HAS_ADAPTERS:
-            values += load_added(added, slots, row, token, num_tokens, NUM_ROWS)
+            values += added_rows(
+                entries, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+            )
         if ACTIVATION == GELU:
             inner = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice the argument of tanh
             values *= tl.sigmoid(inner)
@@ -349,8 +374,12 @@ def query_key_value(
     queries,
     keys,
     values,
-    added,
+    down,
+    row_parts,
     slots,
+    table,
+    anchor,
+    site,
     num_tokens,
     table_length,
     epsilon,
@@ -359,6 +388,9 @@ def query_key_value(
     NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_ADAPTERS: tl.constexpr,
+    NUM_SITES: tl.constexpr,
+    NUM_PARTS: tl.constexpr,
+    MAX_RANK: tl.constexpr,
     IS_ROTARY: tl.constexpr,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -381,14 +413,16 @@ def query_key_value(
     counts = (position >= 0) & (pair >= 0)
     angle = load_angles(cosines, sines, position, pair, counts, IS_ROTARY, HEAD_SIZE)
     block = load_blocks(table_rows, tables, table_length, token, position, BLOCK_TOKENS)
+    if HAS_ADAPTERS:
+        entries = load_entries(slots, table, site, first + tl.arange(0, N8 * 8), num_tokens, NUM_SITES)
     _wait(PDL)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     low, high = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     if HAS_ADAPTERS:
         NUM_ROWS: tl.constexpr = (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_SIZE
         row, tokens = tile * 16 + tl.arange(0, 8), first + tl.arange(0, N8 * 8)
-        low += load_added(added, slots, row, tokens, num_tokens, NUM_ROWS)
-        high += load_added(added, slots, row + 8, tokens, num_tokens, NUM_ROWS)
+        low += added_rows(entries, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        high += added_rows(entries, down, row_parts, anchor, row + 8, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
     numbers, out = (pair, token, position, counts), (queries, keys, values)
     store_heads(
         low, high, head, numbers, angle, block, out, IS_ROTARY, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS

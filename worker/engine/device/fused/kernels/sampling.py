@@ -13,7 +13,8 @@ import triton.language as tl
 @triton.jit
 def _load(logits, block, BLOCK: tl.constexpr, VOCAB_SIZE: tl.constexpr):
     token = block * BLOCK + tl.arange(0, BLOCK)
-    return tl.load(logits + token, mask=token < VOCAB_SIZE, other=float("-inf")).to(tl.float32)
+    values = tl.load(logits + token, mask=token < VOCAB_SIZE, other=float("-inf")).to(tl.float32)
+    return tl.where(values == 0.0, 0.0, values)  # -0.0 and 0.0 tie, but their bits do not
 
 
 @triton.jit
