@@ -69,8 +69,11 @@ end
 
 local function is_served(lane, now) return service_of(lane, now) > 0 end
 
+local OF_BASES = {generate = true, prepare = true, control = true}  -- the needs that the workers of a base meet
+
 -- Return the lane for jobs of a base: its own, or the common one if its workers have none of their own.
 local function lane_of_base(need, base, now)
+  if not OF_BASES[need] then return need end
   local own = lane_name(need, base)
   return is_served('generate', now) and not is_served(own, now) and need or own
 end

@@ -55,7 +55,8 @@ local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full
 -- A job whose base is not known yet waits in the common lane until a worker of the default base adopts it.
 local lane = option.base and lane_of_base(need, option.base, now) or need
 if not is_served(option.base and lane or 'control', now) then
-  return {'no_worker', id, 0, {}, is_served('control', now) and option.base or ''}
+  local _, its_base = parts_of(lane)
+  return {'no_worker', id, 0, {}, is_served('control', now) and its_base or ''}
 end
 local flow = flow_name(owner, option.bulk)
 if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}, lane} end
