@@ -1,10 +1,11 @@
 """Measures the time to the first token on one base model while another one, with a worker of its own, is fully loaded.
 
-    SLM_MODELS="first=SmolLM2-135M-Instruct; second=/models/copy" SLM_THREADS=1 python start_slm_api.py
-    python -m benchmarks.two_bases [--url http://127.0.0.1:5000] [--first first] [--second second] [--clients 32]
+    export SLM_MODELS="first=SmolLM2-135M-Instruct; second=/models/copy"
+    SLM_THREADS=1 SLM_READER_GRACE_S=1 python start_slm_api.py
+    python -m benchmarks.two_bases [--url http://127.0.0.1:5000] [--first first] [--second second] [--clients 31]
 
 Streams one short answer after another from the first base: in turns while the second is idle, while it has `--clients`
-endless streams, and, for comparison, while the first base itself has them.
+long streams, and, for comparison, while the first base itself has them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def load(url: str, model: str | None, clients: int) -> Iterator[None]:
     stop.set()
     for thread in threads:
         thread.join()
+    while requests.get(f"{url}/slm/info", timeout=60).json()["queue"]["running"]:
+        time.sleep(0.1)  # streams that were left go on until their readers' grace has ended
 
 
 def measure(args: argparse.Namespace) -> dict[str, list[float]]:
