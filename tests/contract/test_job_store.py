@@ -544,6 +544,16 @@ def test_an_unread_job_gives_its_capacity_to_a_waiting_one(station: Station, yie
     assert set(station.dispatched()) == {first, second}
 
 
+def test_a_job_that_was_asked_to_yield_is_not_asked_twice_if_a_reader_comes_and_goes(station: Station) -> None:
+    for name in "abc":
+        station.submit(name, reader_grace_s=60.0)
+        station.claim(name)
+    for is_read in (False, True, False):
+        station.store.note_readers({"b": is_read}, 60.0)
+    assert station.redis.zrange("slm:lane:generate:yielding", 0, -1) == ["b"]
+    assert not station.redis.exists("slm:lane:generate:abandoned")
+
+
 def test_a_job_that_is_read_again_keeps_its_capacity_and_its_position(station: Station, yields: Yields) -> None:
     for name in "abcdef":
         station.submit(name, reader_grace_s=30)

@@ -577,7 +577,9 @@ end
 local function abandon(id, lane)
   if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
   redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_score(id, lane), id)
-  if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
+  if redis.call('HGET', job_key(id), 'state') ~= 'running' then return end
+  if redis.call('ZSCORE', lane_key(lane, 'yielding'), id) then return end  -- it was asked to yield before a reader came
+  redis.call('SADD', lane_key(lane, 'abandoned'), id)
 end
 
 -- Handle the return of a reader.
