@@ -8,7 +8,7 @@ from typing import Any
 
 from api.schemas import adapters as bodies
 from api.times import iso
-from common.adapters.names import public_name, split_version, version_name
+from common.adapters.names import split_version, version_name
 from common.adapters.records import Alias, ModelKind, NamedModel, Version, VersionFacts
 from common.fleet import WorkerReport
 
@@ -30,7 +30,7 @@ class Surroundings:
         return [
             one.id
             for one in self.workers
-            if one.holds_model and public_name(one.base_model or "") == base
+            if one.holds_model and one.base_name == base
             if not adapter_id or adapter_id in one.adapters
         ]
 

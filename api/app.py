@@ -138,7 +138,7 @@ def _services(
         settings,
         redis,
         jobs,
-        Overview(fleet, store),
+        Overview(fleet, store, settings),
         keyring,
         Rates.of_all_processes(redis, "requests"),
         Rates.of_this_process("read-only requests"),

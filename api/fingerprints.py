@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-from common.adapters.names import public_name
 from common.fleet import WorkerReport
 from common.jobs.job import JobRecord
 
@@ -50,4 +49,4 @@ class Fingerprints:
 
 
 def _serves(worker: WorkerReport, base: str) -> bool:
-    return worker.base_model is not None and base in ("", public_name(worker.base_model))
+    return worker.base_model is not None and base in ("", worker.base_name)

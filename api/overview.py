@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from common.adapters.names import public_name
 from common.errors import ModelUnavailable, NoWorker
-from common.fleet import Fleet, WorkerReport
+from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.job import Lane
 from common.jobs.store import NO_WORKER_RETRY_S, JobStore
+from common.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live workers, and the numbers of waiting and running generations."""
+    """The live workers, and the numbers of waiting and running generations.
+
+    `bases`: the same of each base model by its name, if the server has several.
+    """
 
     workers: Sequence[WorkerReport]
     waiting: int
     running: int
+    bases: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
@@ -39,28 +44,45 @@ def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
 class Overview:
     """Reads the fleet and the queue. Every method may raise `redis.exceptions.RedisError`."""
 
-    def __init__(self, fleet: Fleet, store: JobStore) -> None:
+    def __init__(self, fleet: Fleet, store: JobStore, settings: Settings) -> None:
         self._fleet = fleet
+        self._settings = settings
         self._store = store
 
     def snapshot(self) -> Snapshot:
         """Return the current state."""
-        return Snapshot(self._fleet.workers(), self._store.depth(Lane.GENERATE), self._store.running(Lane.GENERATE))
+        workers, metrics = self.workers(), self._store.metrics()
+        lanes = {lane for lane in metrics.waiting if Lane.of(lane) is Lane.GENERATE}
+        counts = {lane: (metrics.waiting[lane], metrics.running[lane]) for lane in lanes}
+        bases = {base: f"{Lane.GENERATE}:{base}" for base in sorted({one.base for one in workers if one.base})}
+        return Snapshot(
+            workers,
+            sum(waiting for waiting, _ in counts.values()),
+            sum(running for _, running in counts.values()),
+            bases={
+                base: Snapshot([one for one in workers if one.base == base], *counts[lane])
+                for base, lane in bases.items()
+            },
+        )
 
     def workers(self) -> list[WorkerReport]:
-        """Return the reports of the live workers."""
-        return self._fleet.workers()
+        """Return the reports of the live workers, those of the default base model first."""
+        return sorted(self._fleet.workers(), key=lambda one: one.base != self._settings.lane_bases[0])
 
     def check_ready(self, *, in_full: bool) -> None:
         """Return if a generation could start now. The error has all details only if `in_full`, for admins.
 
         Raises:
             NoWorker: no worker is alive.
-            ModelUnavailable: workers are alive, but none has the model loaded.
+            ModelUnavailable: workers are alive, but none has the model loaded, and with `SLM_KEEP_ALIVE_S` none of them
+                has only unloaded it until the next request.
         """
-        workers = self._fleet.workers() if in_full else without_internals(self._fleet.workers())
+        workers = self.workers() if in_full else without_internals(self.workers())
         if not workers:
             raise NoWorker("No worker is alive.", retry_after_s=NO_WORKER_RETRY_S)
-        if not any(one.holds_model for one in workers):
+        loads_on_demand = self._settings.keep_alive_s is not None and any(
+            one.state is WorkerState.UNLOADED for one in workers
+        )
+        if not loads_on_demand and not any(one.holds_model for one in workers):
             states = ", ".join(f"{one.id} is {one.state.value}" for one in workers)
             raise ModelUnavailable(f"No worker has the model loaded: {states}.", retry_after_s=NO_WORKER_RETRY_S)

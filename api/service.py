@@ -148,7 +148,7 @@ class JobService:
         return self._accepted(submitted)
 
     def _accepted(self, submitted: Submitted) -> AcceptedJob:
-        position = self._store.position_at(submitted.position)
+        position = self._store.position_at(submitted.position, submitted.lane)
         return AcceptedJob(submitted.job_id, JobState.QUEUED, position, is_repeat=False, model=submitted.model)
 
     def start(self, job: NewJob) -> LiveJob:

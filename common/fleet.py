@@ -13,8 +13,12 @@ from typing import Literal
 
 from redis import Redis
 
+from common.adapters.names import public_name
+from common.jobs.job import Lane
 from common.redis import keys
-from common.redis.scripts import Script
+from common.redis.scripts import Argument, Script
+
+MAX_PREPARING = 3  # jobs that each worker prepares at once
 
 
 class WorkerState(StrEnum):
@@ -58,6 +62,20 @@ class WorkerReport:
     base_id: str | None = None  # hash of the base model's files that are loaded
     adapter_id: str | None = None  # hash of the default adapter's files, when the model was last loaded
     adapters: list[str] = field(default_factory=list)  # ids of the adapters in memory
+    base: str = ""  # the name of its base model if the server has several: then it only runs jobs of that one
+
+    @property
+    def base_name(self) -> str:
+        """The base model's name for requests."""
+        return self.base or public_name(self.base_model or "")
+
+    @property
+    def lanes(self) -> dict[str, int]:
+        """The names of the lanes whose jobs it runs -> how many of them at once. Control jobs take no place."""
+        suffix = f":{self.base}" if self.base else ""
+        preparing = MAX_PREPARING if self.slots else 0
+        own = {Lane.GENERATE: self.slots, Lane.PREPARE: preparing, Lane.CONTROL: 0}
+        return {f"{lane}{suffix}": places for lane, places in own.items()} | {Lane.CONTROL.value: 0}
 
     @property
     def holds_model(self) -> bool:
@@ -80,16 +98,27 @@ class WorkerReport:
 
 
 class Fleet:
-    """Reads and writes the desired state and the live workers in Redis. Every method may raise `RedisError`."""
+    """Reads and writes the desired state and the live workers in Redis. Every method may raise `RedisError`.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        redis: connection (with `decode_responses`).
+        base: the base model whose desired state this is; empty if the server has only one.
+    """
+
+    def __init__(self, redis: Redis, base: str = "") -> None:
         self._redis = redis
+        self.base = base
         self._desire, self._beat = Script(redis, "desire"), Script(redis, "beat")
         self._leave, self._workers = Script(redis, "leave"), Script(redis, "workers")
+        self._unload_idle = Script(redis, "unload_idle")
+
+    def of(self, base: str) -> Fleet:
+        """Return the fleet with the desired state of another base model."""
+        return Fleet(self._redis, base)
 
     def desired(self) -> Desired:
         """Return the desired state; by default the model is loaded."""
-        loaded, generation = self._redis.hmget(keys.MODEL, "loaded", "generation")
+        loaded, generation = self._redis.hmget(keys.model(self.base), "loaded", "generation")
         return Desired(loaded=loaded != "0", generation=int(generation or 0))
 
     def set_desired(self, *, loaded: bool) -> Desired:
@@ -108,12 +137,17 @@ class Fleet:
         return self._set(loaded=True, only_if="same")
 
     def _set(self, *, loaded: bool, only_if: Literal["", "different", "same"] = "") -> Desired:
-        now_loaded, generation = self._desire(int(loaded), only_if)
+        now_loaded, generation = self._desire(self.base, int(loaded), only_if)
         return Desired(loaded=bool(now_loaded), generation=int(generation))
+
+    def unload_if_idle(self, keep_alive_s: float) -> bool:
+        """Have the workers unload the model if no job has needed it for that long; return whether that was so."""
+        return bool(self._unload_idle(self.base, int(keep_alive_s * 1000)))
 
     def beat(self, report: WorkerReport, *, ttl_s: float) -> None:
         """Publish a worker's report; it counts as alive for `ttl_s` seconds."""
-        self._beat(report.id, int(ttl_s * 1000), report.slots, report.to_json())
+        lanes: list[Argument] = [part for pair in report.lanes.items() for part in pair]
+        self._beat(report.id, int(ttl_s * 1000), report.to_json(), *lanes)
 
     def leave(self, worker_id: str) -> None:
         """Remove a worker that shuts down normally."""
@@ -122,3 +156,7 @@ class Fleet:
     def workers(self) -> list[WorkerReport]:
         """Return the reports of the live workers, oldest heartbeat first."""
         return [WorkerReport.from_json(text) for text in self._workers()]
+
+    def workers_of_base(self) -> list[WorkerReport]:
+        """Return the reports of the live workers that serve this base model."""
+        return [one for one in self.workers() if not self.base or one.base == self.base]

@@ -15,13 +15,14 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
+from common.fleet import MAX_PREPARING
 from common.jobs.store import WakeUp
 from common.observation.logs import fields
 from common.redis.address import RedisAddress
 from common.settings import Settings
 
 QUEUE = "slm"
-MAX_PREPARING = 3  # jobs that each worker prepares at once; lua/prelude.lua has the same number
+CONTROL_QUEUE = f"{QUEUE}.control"  # jobs that any worker can run
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
@@ -33,12 +34,17 @@ _TRANSPORT = {
 log = logging.getLogger(__name__)
 
 
+def worker_queues(base: str) -> list[str]:
+    """Return the Celery queues of a worker: `base` is its base model if that has its own queue, else empty."""
+    return [f"{QUEUE}.{base}" if base else QUEUE, CONTROL_QUEUE]
+
+
 def configure(app: Celery, settings: Settings) -> Celery:
     """Configure the Celery application of the API or of a worker, and return it; makes no connection."""
     app.conf.update(
         broker_url=RedisAddress.parse(settings.required_redis_url()).broker_url,
         task_default_queue=QUEUE,
-        task_queues=[Queue(QUEUE, no_ack=True)],
+        task_queues=[Queue(name, no_ack=True) for name in worker_queues(settings.lane_base)],
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -72,7 +78,7 @@ class Dispatcher:
                     wake_up.kind.task_name,
                     args=[wake_up.job_id],
                     task_id=wake_up.job_id,
-                    queue=QUEUE,
+                    queue=wake_up.queue,
                     retry=False,
                     kwargsrepr=_shown(wake_up),
                 )

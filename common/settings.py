@@ -9,11 +9,13 @@ import base64
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.adapters.names import public_name
+from common.bases import Base, parse_bases
 from common.environment import rename_old
 from common.network import is_loopback
 from common.redis.address import RedisAddress
@@ -65,6 +67,20 @@ class Settings(BaseSettings):
         "SmolLM2-135M-Instruct",
         min_length=1,
         description="Base model: the built-in default, a local folder, a GGUF file, or a hub id such as gpt2.",
+    )
+    models: str | None = Field(
+        None,
+        description="Several base models, as in smol=SmolLM2-135M-Instruct; chat=/models/qwen,workers=2. "
+        "The first is the default. Unset: only SLM_BASE_MODEL.",
+    )
+    worker_base: str | None = Field(
+        None, description="Name of the base model in SLM_MODELS that a worker serves. Unset: the first."
+    )
+    keep_alive_s: float | None = Field(
+        None,
+        gt=0,
+        le=31_536_000,
+        description="Seconds without a job after which a base model is unloaded, until the next request. Unset: never.",
     )
     lora_path: Path | None = Field(
         None,
@@ -184,6 +200,49 @@ class Settings(BaseSettings):
             RedisAddress.parse(url)
         return url
 
+    @field_validator("models")
+    @classmethod
+    def _are_bases(cls, models: str | None) -> str | None:
+        if models is not None:
+            _parsed(models)
+        return models
+
+    @field_validator("worker_base")
+    @classmethod
+    def _is_one_of_them(cls, name: str | None, info: ValidationInfo) -> str | None:
+        models: str | None = info.data.get("models")
+        names = [base.name for base in _parsed(models)] if models else []
+        if name is not None and name not in names:
+            known = f"one of the names in SLM_MODELS: {', '.join(names)}" if names else "unset, because SLM_MODELS is"
+            raise ValueError(f"it must be {known}")
+        return name
+
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        """The base models of the server; the first is the default."""
+        return _parsed(self.models) if self.models else (Base(public_name(self.base_model), self.base_model),)
+
+    @property
+    def own_base(self) -> Base:
+        """The base model of this process, if it is a worker."""
+        return next((base for base in self.bases if base.name == self.worker_base), self.bases[0])
+
+    @property
+    def lane_base(self) -> str:
+        """The base model whose lanes this process serves, if it is a worker; empty if there is only one."""
+        return self.own_base.name if self.models else ""
+
+    @property
+    def lane_bases(self) -> tuple[str, ...]:
+        """The `lane_base` of every worker of the server."""
+        return tuple(base.name for base in self.bases) if self.models else ("",)
+
+    def of_worker(self) -> Settings:
+        """Return the settings of this process as a worker: the model is that of its base."""
+        base = self.own_base
+        changes = {"base_model": base.source, "device": base.device or self.device, "dtype": base.dtype or self.dtype}
+        return self.model_copy(update=changes)
+
     @field_validator("webhook_secret")
     @classmethod
     def _is_a_key(cls, secret: SecretStr | None) -> SecretStr | None:
@@ -248,6 +307,10 @@ class Settings(BaseSettings):
             value = "***" if field in SECRETS else repr(first["input"])
             message = f"{ENV_PREFIX}{field.upper()} has the value {value}: {first['msg']}."
             raise SettingsError(message) from None  # the cause would show every value
+
+
+def _parsed(models: str) -> tuple[Base, ...]:
+    return parse_bases(models, devices=get_args(Device), dtypes=get_args(Dtype))
 
 
 def _listed(text: str | None) -> list[str]:

@@ -6,7 +6,6 @@ python -m models.base_model [--base-model NAME] [--data-dir DIR]
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,30 +136,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--base-model",
-        default=os.environ.get("SLM_BASE_MODEL") or DEFAULT_BASE_MODEL,
-        help="built-in default, local folder, GGUF file or hub id (default: %(default)s)",
+        help="built-in default, local folder, GGUF file or hub id (default: all in SLM_MODELS, else SLM_BASE_MODEL)",
     )
     parser.add_argument("--data-dir", type=Path, help="folder with models/ (default: SLM_DATA_DIR or data/)")
     return parser
 
 
-def _default_data_dir() -> Path:
-    from common.settings import Settings
-
-    return Settings.from_env().data_dir
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare the base model and print its location. Returns the exit status."""
+    """Prepare the base models and print where they are. Returns the exit status."""
     args = _parser().parse_args(argv)
+    wanted, data_dir = [args.base_model], args.data_dir
+    if args.base_model is None or data_dir is None:
+        from common.settings import Settings
+
+        settings = Settings.from_env()
+        wanted = [args.base_model] if args.base_model else [base.source for base in settings.bases]
+        data_dir = data_dir or settings.data_dir
     try:
-        source = resolve_base_model(
-            args.base_model, args.data_dir or _default_data_dir(), progress=lambda line: print(line, flush=True)
-        )
+        for name in wanted:
+            source = resolve_base_model(name, data_dir, progress=lambda line: print(line, flush=True))
+            print(f"Base model {name}: {source}")
     except BaseModelError as err:
         print(err, file=sys.stderr)
         return 1
-    print(f"Base model {args.base_model}: {source}")
     return 0
 
 

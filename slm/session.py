@@ -59,8 +59,10 @@ class Session(SLMClient):
         opening = Call("POST", "/v1/chat/completions", {**body, "stream": True}, headers, read_s=SILENCE_S)
         return Stream(self._http, _JobOfChat(opening), self._policy)
 
-    def upload(self, name: str, archive: Iterable[bytes], content_type: str) -> dict[str, Any]:
+    def upload(self, name: str, archive: Iterable[bytes], content_type: str, base: str | None = None) -> dict[str, Any]:
         """Publish an archive, given as its bytes, as the next version of adapter `name`. Returns the new version.
+
+        `base` is the name of its base model; None: the server finds out.
 
         Raises:
             ConnectionLost: as every request, but it is not repeated.
@@ -68,7 +70,7 @@ class Session(SLMClient):
         request = self._http.build_request(
             "POST",
             "/slm/adapters",
-            params={"name": name},
+            params={"name": name} | ({} if base is None else {"base": base}),
             content=archive,
             headers={"Content-Type": content_type},
             timeout=httpx.Timeout(CONNECT_S, read=GENERATION_S, write=ANSWER_S),

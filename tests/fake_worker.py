@@ -85,7 +85,7 @@ class FakeModelLoader:
 
     def base(self) -> BaseFacts:
         """Return the facts; with `FAKE_ADAPTERS`, adapters of `tests.adapter_files` fit."""
-        return BaseFacts("fake", "fake", SHAPES if "FAKE_ADAPTERS" in os.environ else {})
+        return BaseFacts(self._settings.lane_base or "fake", "fake", SHAPES if "FAKE_ADAPTERS" in os.environ else {})
 
     def load(self, deliver: Deliver, on_fatal: Callable[[Exception], None], observer: AdapterObserver) -> LoadedModel:
         if message := os.environ.get("FAKE_LOAD_ERROR"):
@@ -132,6 +132,6 @@ class FakeModelLoader:
         return LoadedModel(engine, adapters, "cpu", "float32", self._settings.context, self.content().base, close)
 
 
-_settings = Settings.from_env()
+_settings = Settings.from_env().of_worker()
 configure_logging(_settings.log_level, _settings.log_format)
 app = WorkerApp(_settings, FakeModelLoader(_settings))

@@ -26,7 +26,7 @@ def _from_env() -> WorkerApp:
     from worker.model.loader import ConfiguredModelLoader
 
     try:
-        settings = Settings.from_env()
+        settings = Settings.from_env().of_worker()
         check_tracing(settings)
         settings.required_redis_url()
     except SettingsError as err:

@@ -24,7 +24,7 @@ from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.observation.tracing import start_tracing
 from common.owners.files import FileStore
-from common.queue import QUEUE, SPARE_THREADS, Dispatcher
+from common.queue import SPARE_THREADS, Dispatcher, worker_queues
 from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
@@ -45,6 +45,7 @@ from worker.liveness.heartbeat import Heartbeat
 from worker.liveness.watchdog import Watchdog
 from worker.model.adapter_files import AdapterFiles
 from worker.model.archives import Archives
+from worker.model.base_choice import BaseChoice
 from worker.model.folders import AdapterFolders
 from worker.model.intake import AdapterIntake
 from worker.model.manager import ModelManager
@@ -70,7 +71,7 @@ class WorkerRuntime:
     def __init__(self, app: Celery, settings: Settings, model_loader: ModelLoader, worker_id: str) -> None:
         self._settings = settings
         self._model_loader = model_loader
-        self._identity = WorkerReport(id=worker_id, host=socket.gethostname(), pid=os.getpid())
+        self._identity = WorkerReport(worker_id, socket.gethostname(), os.getpid(), base=settings.lane_base)
         self._takes_jobs = False
         self._draining = threading.Event()
         self._metrics = WorkerMetrics(lambda: self._model_manager.status.model)
@@ -78,13 +79,13 @@ class WorkerRuntime:
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
         store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s)
-        fleet = Fleet(redis)
-        self._store = store
+        fleet = Fleet(redis, settings.lane_base)
+        self._store, self._fleet = store, fleet
         self._registry = AdapterRegistry(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
-        self._watchdog = Watchdog(redis, QUEUE, self._is_free, self._on_stall)
+        self._watchdog = Watchdog(redis, worker_queues(settings.lane_base), self._is_free, self._on_stall)
         self._heartbeat = Heartbeat(
             store,
             fleet,
@@ -94,6 +95,7 @@ class WorkerRuntime:
             on_fenced=self._fence,
             on_cancel=self._cancel,
             watchdog=self._watchdog,
+            others={"waiting jobs not adopted": self._adopt_jobs, "idle model not unloaded": self._unload_if_idle},
             metrics=MetricsReporter(MetricsStore(redis), worker_id, self._metrics.to_wire),
             outage=self.outage,
         )
@@ -101,18 +103,26 @@ class WorkerRuntime:
             fleet, self._load, self._content, self._pins, self._heartbeat.publish, self.outage
         )
         files = AdapterFiles.from_settings(settings)
-        intake = AdapterIntake(self._registry, files.store, model_loader.base, files.offer)
+        others = {base.name for base in settings.bases} - {settings.own_base.name}
+        intake = AdapterIntake(self._registry, files.store, model_loader.base, files.offer, other_bases=others)
         uploads = Uploads(settings.data_dir / "uploads")
-        self._folders = AdapterFolders(settings, intake, lambda: uploads.tidy(store.is_open), self.outage)
+        choice = BaseChoice(settings, model_loader.base)
+        self._folders = AdapterFolders(
+            settings,
+            intake,
+            lambda: uploads.tidy(store.is_open),
+            self.outage,
+            is_elsewhere=choice.names_another,
+        )
         self._control: ControlListener | None = None
         self._tracer = start_tracing(settings, "slm-worker")
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
         self._patient = PatientRedis(redis, self.outage)
         jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
-        model_jobs = ModelJobs(jobs, Fleet(self._patient))
+        model_jobs = ModelJobs(jobs, Fleet(self._patient, settings.lane_base), settings.bases[0].name)
         archives = Archives(uploads, files.api)
-        publishing = PublishJobs(jobs, intake, archives, max_bytes=settings.max_adapter_bytes)
+        publishing = PublishJobs(jobs, intake, archives, choice, max_bytes=settings.max_adapter_bytes)
         datasets = FileStore(self._patient, ttl_s=settings.file_ttl_s)
         run = {
             JobKind.GENERATE: generation.run,
@@ -148,7 +158,8 @@ class WorkerRuntime:
         self._folders.start()
         self._takes_jobs = True
         self._heartbeat.publish()
-        with suppress(RedisError):  # the reaper does it too
+        with suppress(RedisError):  # the heartbeat and the reaper do it too
+            self._adopt_jobs()
             self._store.dispatch_due()
 
     def begin_drain(self, grace_s: float | None = None) -> None:
@@ -218,7 +229,18 @@ class WorkerRuntime:
             (alias.name for alias in self._registry.aliases()), key=lambda name: (name != DEFAULT_ALIAS, name)
         )
         found = self._registry.resolve_all(names)
-        return [one.adapter_id for one in found if one is not None and one.adapter_id]
+        own = self._settings.lane_base
+        return [one.adapter_id for one in found if one is not None and one.adapter_id and own in ("", one.base)]
+
+    def _adopt_jobs(self) -> None:
+        """Take over the jobs of this base model that wait where no worker looks."""
+        if self._takes_jobs and not self._draining.is_set():
+            own = self._settings.own_base
+            self._store.adopt(own.name, self._settings.lane_base, is_default=own == self._settings.bases[0])
+
+    def _unload_if_idle(self) -> None:
+        if self._settings.keep_alive_s is not None and self._takes_jobs:
+            self._fleet.unload_if_idle(self._settings.keep_alive_s)
 
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):

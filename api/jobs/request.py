@@ -19,6 +19,7 @@ from api.schemas.job_options import Body, RequestOptions
 from api.schemas.json_object import json_object
 from api.schemas.parsing import OPENAI, SLM, parse
 from api.schemas.prompt_body import PromptBody
+from api.schemas.server import ModelBody
 from api.schemas.strict import Strict
 from api.schemas.webhook_target import Target
 from api.service import NewJob
@@ -85,7 +86,7 @@ def _options(body: Body, *, is_async: bool) -> JobOptions:
     if isinstance(body, PromptBody):
         grace_s = None if is_async else services().settings.reader_grace_s
         return JobOptions(reader_grace_s=grace_s, model=body.chosen_model)
-    return JobOptions()
+    return JobOptions(model=(body.model or "") if isinstance(body, ModelBody) else "")
 
 
 def keyed(options: JobOptions, body: Strict, index: int = 0) -> JobOptions:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from api import __version__, adapter_views
+from api.overview import Snapshot
 from api.schemas.datasets import DatasetReport
 from api.schemas.errors import Error, ErrorFrame, JobError
 from api.schemas.generated import (
@@ -35,7 +36,7 @@ from api.schemas.jobs import (
     Webhook,
     WebhookStatus,
 )
-from api.schemas.server import Info, ModelChanged, Queue, Worker
+from api.schemas.server import Info, ModelChanged, Queue, ServedBase, Worker
 from api.schemas.tokens import Tokens
 from api.service import JobView, Usage
 from api.times import iso
@@ -268,20 +269,35 @@ def cancellation(job_id: str, state: JobState) -> Cancellation:
     return Cancellation(success=True, job_id=job_id, status=state, cancelling=state is JobState.RUNNING)
 
 
-def info(workers: Sequence[WorkerReport], *, waiting: int, running: int) -> Info:
-    """Return the description of the server; the facts about the model come from a worker that has loaded it, if any."""
+def info(snapshot: Snapshot, workers: Sequence[WorkerReport]) -> Info:
+    """Return the description of the server; the facts about the model come from a worker that has loaded it, if any.
+
+    `workers` are those of the snapshot as the caller may see them.
+    """
     source = next((one for one in workers if one.holds_model), workers[0] if workers else None)
-    return Info(
+    described = Info(
         model_loaded=any(one.holds_model for one in workers),
         device=source.device if source else None,
         base_model=source.base_model if source else None,
         lora_path=source.lora_path if source else None,
         cuda_available=any(one.cuda_available for one in workers),
         mps_available=any(one.mps_available for one in workers),
-        queue=Queue(waiting=waiting, running=running),
+        queue=Queue(waiting=snapshot.waiting, running=snapshot.running),
         adapters=_adapters(workers),
         workers=[_worker(one) for one in workers],
         version=__version__,
+    )
+    if snapshot.bases:
+        described["bases"] = [_base(name, one, workers) for name, one in snapshot.bases.items()]
+    return described
+
+
+def _base(name: str, found: Snapshot, workers: Sequence[WorkerReport]) -> ServedBase:
+    return ServedBase(
+        name=name,
+        model_loaded=any(one.holds_model for one in found.workers),
+        queue=Queue(waiting=found.waiting, running=found.running),
+        workers=[one.id for one in workers if one.base == name],
     )
 
 

@@ -47,10 +47,9 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
     waiting = GaugeMetricFamily("slm_num_requests_waiting", "Jobs waiting in the queue.", labels=["lane"])
     running = GaugeMetricFamily("slm_jobs_running", "Jobs claimed by a worker.", labels=["lane"])
     ended = CounterMetricFamily("slm_jobs", "Jobs that ended.", labels=["kind", "state"])
-    for lane, count in queue.waiting.items():
-        waiting.add_metric([lane.value], count)
-    for lane, count in queue.running.items():
-        running.add_metric([lane.value], count)
+    for family, counts in ((waiting, queue.waiting), (running, queue.running)):
+        for lane, count in counts.items():
+            family.add_sample(family.name, _lane_labels(lane), count)
     for (kind, state), count in queue.ended.items():
         ended.add_metric([kind, state], count)
     happened = queue.happened
@@ -69,13 +68,19 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
     ]
 
 
+def _lane_labels(lane: str) -> dict[str, str]:
+    """Return the labels of a lane: its need, and if the base models have their own lanes, the base."""
+    need, _, base = lane.partition(":")
+    return {"lane": need, "base": base} if base else {"lane": need}
+
+
 def _of_workers(workers: Sequence[WorkerReport]) -> Iterable[Metric]:
     by_state = GaugeMetricFamily("slm_workers", "Live workers, by their state.", labels=["state"])
     slots = GaugeMetricFamily("slm_worker_slots", "Generations the worker runs at once.", labels=["worker"])
     for state in WorkerState:
         by_state.add_metric([state.value], sum(one.state is state for one in workers))
     for one in workers:
-        slots.add_metric([one.id], one.slots)
+        slots.add_sample(slots.name, {"worker": one.id} | ({"base": one.base} if one.base else {}), one.slots)
     return [by_state, slots]
 
 

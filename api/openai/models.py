@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.current import services
 from api.schemas.openai.models import ModelObject
-from common.adapters.names import DEFAULT_ALIAS, public_name
+from common.adapters.names import DEFAULT_ALIAS
 from common.adapters.records import Resolved
 
 
@@ -33,7 +33,7 @@ def model(name: str) -> ModelObject:
 def _contexts() -> dict[str, int]:
     """Return the context of each base model that a worker has loaded."""
     workers = services().overview.workers()
-    return {public_name(one.base_model): one.context for one in workers if one.base_model and one.context}
+    return {one.base_name: one.context for one in workers if one.base_model and one.context}
 
 
 def _object(name: str, resolved: Resolved, created: int, contexts: dict[str, int]) -> ModelObject:

@@ -30,6 +30,13 @@ ADAPTER = Parameter(
     "support",
 )
 NEW_NAME = Parameter("query", "name", _NAME, "The adapter's name (required).", "support")
+BASE = Parameter(
+    "query",
+    "base",
+    {"type": "string"},
+    "The base model, if the server has several and the adapter fits more than one.",
+    "gpt2",
+)
 ALIAS = Parameter("path", "alias", _NAME, "The alias.", "prod")
 
 
@@ -48,7 +55,7 @@ ADAPTER_OPERATIONS = {
             "The body is a tar, tar.gz or zip archive of a PEFT folder, or a form with such a file. A worker checks it "
             "against the base model. Responds with 202 if that takes longer than `SLM_SYNC_TIMEOUT_S`."
         ),
-        parameters=(NEW_NAME, headers.PREFER),
+        parameters=(NEW_NAME, BASE, headers.PREFER),
         # Archives' own types are accepted, too, but generators of clients do not know them.
         body=RequestBody(UploadedAdapter, {"file": "(an archive)"}, media_type=FORM, raw_types=(BYTES,)),
         responses=[

@@ -73,12 +73,13 @@ def upload_adapter() -> Response:
     with uploads.receive() as upload:
         receive_file(upload.file, services().settings.max_adapter_bytes)
     begin_work()  # only now, so that a slow client does not delay others
-    job = NewJob(caller().owner, JobKind.PUBLISH, {"name": name, "upload": upload.id}, JobOptions(), upload.id)
+    options = JobOptions(model=request.args.get("base", ""))
+    job = NewJob(caller().owner, JobKind.PUBLISH, {"name": name, "upload": upload.id}, options, upload.id)
     try:
         return submit_job(job) if wants_no_wait() else run_job(job)
-    except SLMError:
+    except SLMError as err:
         uploads.remove(upload.id)
-        raise
+        raise err.renamed({"model": "base"}) from err
 
 
 @adapters.delete("/adapters/<name>")

@@ -24,7 +24,7 @@ def info() -> Response:
     """Describe the server, its model and its workers."""
     snapshot = services().overview.snapshot()
     workers = snapshot.workers if caller().is_admin else without_internals(snapshot.workers)
-    return jsonify(response_bodies.info(workers, waiting=snapshot.waiting, running=snapshot.running))
+    return jsonify(response_bodies.info(snapshot, workers))
 
 
 @slm.post("/load")

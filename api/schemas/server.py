@@ -7,12 +7,21 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 
 from api.schemas.job_options import Body
+from api.schemas.meaning import Meaning
+from api.schemas.prompt_body import MAX_NAME_CHARS, ModelName
 from api.schemas.response_model import Count, JobId, ResponseModel
 from common.fleet import WorkerState
 
 
 class ModelBody(Body):
     """Body of `POST /slm/load` and `/slm/unload`."""
+
+    model: Annotated[
+        ModelName | None,
+        Meaning(
+            "The base model to load or unload; for an adapter or alias, its base. If it is missing, the default base."
+        ),
+    ] = Field(None, description=f"the name of a model, of at most {MAX_NAME_CHARS} characters")
 
 
 class WorkerOutcome(ResponseModel):
@@ -49,6 +58,15 @@ class Queue(ResponseModel):
     running: Count
 
 
+class ServedBase(ResponseModel):
+    """One of several base models of the server."""
+
+    name: str
+    model_loaded: bool
+    queue: Queue
+    workers: Annotated[list[str], Field(description="the ids of its live workers")]
+
+
 class Worker(ResponseModel):
     """A live worker."""
 
@@ -73,6 +91,7 @@ class Info(ResponseModel):
     mps_available: bool
     queue: Queue
     adapters: list[str]
+    bases: NotRequired[Annotated[list[ServedBase], Field(description="only if the server has several base models")]]
     workers: list[Worker]
     version: str
 

@@ -4,6 +4,9 @@ The queue is start-time fair queueing (Goyal, Vin and Cheng, 1996) in `lua/prelu
 when its owner's previous job ends, but never in the past, and the queue is ordered by these start times. The distance
 between two jobs of one owner is their cost, so an owner with few jobs in the queue is served soon, no matter how many
 jobs others have submitted.
+
+Each base model has its own queue with its own virtual time. The cost of an owner's jobs that run on other bases at that
+moment is added to a new job's start.
 """
 
 from __future__ import annotations

@@ -15,11 +15,21 @@ from common.jobs.sampling import SamplingParams
 
 
 class Lane(StrEnum):
-    """A separate queue; the number of dispatched jobs is limited per lane (`lua/prelude.lua`)."""
+    """What jobs need from a worker. Jobs with different needs wait in separate queues, the lanes.
+
+    The name of a lane in Redis is its need, and with several base models `:` and the base (`generate:chat`). The
+    workers' reports say how many jobs of each lane they run at once (`fleet.WorkerReport.lanes`), and each lane belongs
+    to one Celery queue (`queue_of` in `lua/prelude.lua`).
+    """
 
     GENERATE = "generate"  # limited by the workers' free capacity
     PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that take no capacity
     CONTROL = "control"  # unlimited: its jobs take no capacity
+
+    @classmethod
+    def of(cls, name: str) -> Lane:
+        """Return the need of the lane with that name."""
+        return cls(name.partition(":")[0])
 
 
 class JobKind(StrEnum):
@@ -199,7 +209,7 @@ class JobRecord:
 
     id: str
     kind: JobKind
-    lane: Lane  # where it waits or runs now: `PREPARE` while it has to be prepared, else its kind's lane
+    lane: Lane  # what it needs now: `PREPARE` while it has to be prepared, else its kind's lane
     owner: str
     params: dict[str, Any]
     state: JobState
@@ -240,7 +250,7 @@ class JobRecord:
         return cls(
             id=fields["id"],
             kind=JobKind(fields["kind"]),
-            lane=Lane(fields["lane"]),
+            lane=Lane.of(fields["lane"]),
             owner=fields["owner"],
             params=json.loads(fields.get("params", "{}")) | _notes(fields.get("notes")),
             state=JobState(fields["state"]),

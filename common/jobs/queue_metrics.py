@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from redis import Redis
 
@@ -13,18 +14,18 @@ from common.redis import keys
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """The queue's metrics. `waiting` and `running` are jobs by lane; the counters began with the first job."""
+    """The queue's metrics. `waiting` and `running` are jobs by the name of their lane; counters never reset."""
 
-    waiting: Mapping[Lane, int]
-    running: Mapping[Lane, int]
+    waiting: Mapping[str, int]
+    running: Mapping[str, int]
     dead_letters: int  # number of dead letters now
     ended: Mapping[tuple[str, str], int]  # counters by (kind, state)
     happened: Mapping[str, int]  # counters of failovers, crashes and quarantined
 
 
 def read_queue_metrics(redis: Redis) -> QueueMetrics:
-    """Read the metrics in one round trip. May raise `redis.exceptions.RedisError`."""
-    lanes = list(Lane)
+    """Read the metrics. May raise `redis.exceptions.RedisError`."""
+    lanes = sorted({*Lane, *cast(set[str], redis.smembers(keys.LANES))})
     with redis.pipeline(transaction=False) as pipe:
         for lane in lanes:
             pipe.zcard(keys.pending(lane))

@@ -35,6 +35,7 @@ from common.jobs import events, preparation
 from common.jobs.events import Event
 from common.jobs.fair_share import BULK_DELAY, cost_of
 from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
+from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
 from common.observation import context
 from common.owners.api_keys import UNLIMITED, Limits
 from common.redis import keys
@@ -64,12 +65,13 @@ class LogGap(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """A Celery wake-up message that is due; `model` and `base` as in `JobRecord`."""
+    """A Celery wake-up message that is due, for a worker of `queue`; `model` and `base` as in `JobRecord`."""
 
     job_id: str
     kind: JobKind
     model: str = ""
     base: str = ""
+    queue: str = "slm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +111,13 @@ class JobOptions:
 class Submitted:
     """The result of a submit. `position` 0: dispatched. `repeated`: the Idempotency-Key belongs to this earlier job.
 
-    `model` as in `JobRecord`.
+    `lane` is the name of its lane, and `model` as in `JobRecord`.
     """
 
     job_id: str
     position: int
     repeated: bool
+    lane: str = Lane.GENERATE
     model: str = ""
 
 
@@ -170,8 +173,9 @@ class JobStore:
         self._submit, self._claim, self._renew = Script(redis, "submit"), Script(redis, "claim"), Script(redis, "renew")
         self._emit, self._finish, self._cancel = Script(redis, "emit"), Script(redis, "finish"), Script(redis, "cancel")
         self._release, self._reap = Script(redis, "release"), Script(redis, "reap")
+        self._adopt = Script(redis, "adopt")
         self._dispatch_due, self._drop = Script(redis, "dispatch"), Script(redis, "drop")
-        self._api_beat = Script(redis, "api_beat")
+        self._api_beat, self._positions = Script(redis, "api_beat"), Script(redis, "positions")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
         self._registry = AdapterRegistry(redis)
 
@@ -256,16 +260,18 @@ class JobStore:
         lane = (kind.lane, preparation.wanted(kind, params))
         fixed = (job_id, kind, *lane, owner, text, *queueing, self._job_ttl_s, *most, retried, int(needs_key))
         optional = options.fields(owner) | _origin() | ({"notes": json.dumps(notes)} if notes else {})
-        if kind.names_model:
+        if kind.names_model or options.model:
             optional["model"] = options.model
         flat = [part for pair in optional.items() for part in pair]
         outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
         if outcome == "queue_full":
             raise QueueFull(
-                f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after()
+                f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after(*details)
             )
         if outcome == "no_model":
             raise self._registry.unknown(options.model)
+        if outcome == "no_worker":
+            raise _no_worker(*details)
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
         self._dispatch(_wake_ups(due))
@@ -329,34 +335,29 @@ class JobStore:
         Jobs that must be prepared first count after all jobs that only wait for free capacity.
         """
         ids = list(job_ids)
-        rate, ranks = self._read_queue(ids)
+        now_ms, lanes, positions, *starts = self._positions(*ids)
+        rates = {lane: _start_rate(now_ms, started) for lane, started in zip(starts[::2], starts[1::2], strict=True)}
         return {
-            job_id: QueuePosition(rank + 1, _estimate(rank + 1, rate))
-            for job_id, rank in zip(ids, ranks, strict=True)
-            if rank is not None
+            job_id: QueuePosition(position, _estimate(position, rates[lane]))
+            for job_id, lane, position in zip(ids, lanes, positions, strict=True)
+            if position
         }
 
-    def position_at(self, position: int) -> QueuePosition:
-        """Return the given position with its estimated wait."""
-        return QueuePosition(position, _estimate(position, self._read_queue([])[0])) if position else QueuePosition(0)
+    def position_at(self, position: int, lane: str = Lane.GENERATE) -> QueuePosition:
+        """Return the given position in a lane, or in the one before it, with its estimated wait."""
+        return QueuePosition(position, _estimate(position, self._rate(lane))) if position else QueuePosition(0)
 
-    def _read_queue(self, job_ids: Sequence[str]) -> tuple[float | None, list[int | None]]:
-        """Return how many generations start per second, if known, and the jobs' ranks, from 0."""
+    def _rate(self, lane: str) -> float | None:
+        """Return how many generations of the lane's base start per second, if known."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.lrange(keys.starts(Lane.GENERATE), 0, -1)
-            pipe.zcard(keys.pending(Lane.GENERATE))
-            for job_id in job_ids:
-                pipe.zrank(keys.pending(Lane.GENERATE), job_id)
-                pipe.zrank(keys.pending(Lane.PREPARE), job_id)
-            (seconds, micros), starts, num_waiting, *found = pipe.execute()
-        pairs = zip(found[::2], found[1::2], strict=True)
-        ranks = [rank if late is None else num_waiting + late for rank, late in pairs]
-        return _start_rate(seconds + micros / 1e6, [int(start) / 1000 for start in starts]), ranks
+            pipe.lrange(keys.starts(lane.replace(Lane.of(lane), Lane.GENERATE, 1)), 0, -1)
+            (seconds, micros), starts = pipe.execute()
+        return _start_rate(seconds * 1000 + micros / 1000, starts)
 
-    def _retry_after(self) -> int:
+    def _retry_after(self, lane: str) -> int:
         """Return after how many seconds a full queue will have room again."""
-        return max(1, round(self.position_at(1).estimated_wait_s or NO_WORKER_RETRY_S))
+        return max(1, round(self.position_at(1, lane).estimated_wait_s or NO_WORKER_RETRY_S))
 
     def note_readers(self, is_read: Mapping[str, bool], grace_s: float) -> None:
         """Record for each job whether somebody reads it, or its last reader has just left.
@@ -393,13 +394,17 @@ class JobStore:
         counted = cast(dict[str, str], self._redis.hgetall(keys.usage(owner)))
         return {name: int(counted.get(name, 0)) for name in ("jobs", "prompt_tokens", "completion_tokens")}
 
+    def metrics(self) -> QueueMetrics:
+        """Return how many jobs wait and run in each lane."""
+        return read_queue_metrics(self._redis)
+
     def depth(self, lane: Lane) -> int:
-        """Return how many jobs wait in the queue."""
-        return int(self._redis.zcard(keys.pending(lane)))
+        """Return how many jobs with that need wait, for all base models together."""
+        return _total(self.metrics().waiting, lane)
 
     def running(self, lane: Lane) -> int:
-        """Return how many jobs workers have claimed."""
-        return int(self._redis.zcard(keys.leases(lane)))
+        """Return how many jobs with that need workers have claimed, for all base models together."""
+        return _total(self.metrics().running, lane)
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
@@ -456,19 +461,20 @@ class JobStore:
             raise LogGap(job_id)
         self._dispatch(_wake_ups(due))
 
-    def advance(self, job: JobRecord, attempt: int, grammar_key: str) -> None:
-        """Put a prepared job into the queue of its kind.
+    def advance(self, job: JobRecord, attempt: int, grammar_key: str = "", *, base: str = "") -> None:
+        """Put a prepared job into the queue of its kind, or any job into the queue of another base model.
 
         Args:
-            job: the job that was claimed for its preparation.
+            job: the job that was claimed.
             attempt: this worker's attempt.
             grammar_key: `preparation.grammar_key` of its grammar, which needs no preparation from now on; may be empty.
+            base: the other base model; empty to keep the job's.
 
         Raises:
             Fenced: another attempt owns the job.
         """
         delay = BULK_DELAY if job.bulk else 0
-        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S)
+        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S, base)
         if code == _FENCED:
             raise Fenced(job.id)
         self._dispatch(_wake_ups(due))
@@ -484,21 +490,31 @@ class JobStore:
             raise Fenced(job_id)
         self._dispatch(_wake_ups(due))
 
-    def reap(self, queue: str) -> None:
+    def reap(self) -> None:
         """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it."""
         errors = [
             WorkerLost(f"The job's workers died {MAX_CRASHES} times; it will not be tried again."),
             JobExpired("The job waited longer than its ttl."),
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
-        for lane in Lane:
-            due = self._reap(lane, MAX_CRASHES, STALE_MESSAGE_MS, queue, self._job_ttl_s, *wires)
-            self._dispatch(_wake_ups(due))
+        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *wires)))
+
+    def adopt(self, base: str, lane_base: str, *, is_default: bool) -> None:
+        """Move the waiting jobs of a base model into the lanes of its workers; its workers call it.
+
+        Jobs wait elsewhere if the server had only one base model before, or several, or if they were accepted before
+        any base was known. The workers of the default base take the latter.
+
+        Args:
+            base: the base model's name.
+            lane_base: the same if it has its own lanes, else empty.
+            is_default: whether it is the server's default.
+        """
+        self._dispatch(_wake_ups(self._adopt(base, lane_base, int(is_default), BULK_DELAY)))
 
     def dispatch_due(self) -> None:
         """Dispatch the jobs that are next, after the capacity of the workers has changed."""
-        for lane in (Lane.GENERATE, Lane.PREPARE):
-            self._dispatch(_wake_ups(self._dispatch_due(lane)))
+        self._dispatch(_wake_ups(self._dispatch_due()))
 
 
 def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: Sequence[int]) -> SLMError:
@@ -520,12 +536,20 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
         case "no_key":
             return Unauthorized("This API key is not valid; it may have been revoked.")
-        case "no_worker":
-            return NoWorker("No worker is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
         case "mismatch":
             return _mismatch()
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _no_worker(base: str) -> NoWorker:
+    """Return the error for a job that nobody could take; `base` is its base model if only that has no worker."""
+    who = f"No worker of the base model {base!r}" if base else "No worker"
+    return NoWorker(f"{who} is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
+
+
+def _total(counts: Mapping[str, int], lane: Lane) -> int:
+    return sum(count for name, count in counts.items() if Lane.of(name) is lane)
 
 
 def _mismatch() -> IdempotencyMismatch:
@@ -547,10 +571,11 @@ def _origin() -> dict[str, Argument]:
     return {name: found[name] for name in ("request_id", "traceparent") if name in found}
 
 
-def _start_rate(now: float, starts: Sequence[float]) -> float | None:
+def _start_rate(now_ms: float, starts_ms: Sequence[str]) -> float | None:
     """Return the starts per second over the recent start times, given newest first; None if there are too few."""
-    recent = [start for start in starts if now - start <= RATE_WINDOW_S]
-    return None if len(recent) < 2 else len(recent) / max(now - recent[-1], 0.001)
+    ages = [(now_ms - int(start)) / 1000 for start in starts_ms]
+    recent = [age for age in ages if age <= RATE_WINDOW_S]
+    return None if len(recent) < 2 else len(recent) / max(recent[-1], 0.001)
 
 
 def _estimate(position: int, rate: float | None) -> float | None:
@@ -559,8 +584,8 @@ def _estimate(position: int, rate: float | None) -> float | None:
 
 
 def _wake_ups(flat: Sequence[str]) -> list[WakeUp]:
-    parts = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
-    return [WakeUp(job_id, JobKind(kind), model, base) for job_id, kind, model, base in parts]
+    parts = zip(*(flat[part::5] for part in range(5)), strict=True)
+    return [WakeUp(job_id, JobKind(kind), model, base, queue) for job_id, kind, model, base, queue in parts]
 
 
 def _flat(batch: Sequence[Event]) -> list[str]:

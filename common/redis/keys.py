@@ -16,6 +16,8 @@ slm:lane:<l>:abandoned  set     those of them that run and can make room for oth
 slm:lane:<l>:yielding   zset    those that were asked to make room, by time (ms)
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) at which it expires
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
+slm:lane:<l>:places     hash    worker -> jobs of this lane that it runs at once
+slm:lanes               set     the names of all lanes (`job.Lane`)
 slm:jobs:order          counter arrival number of the latest job
 slm:jobs:dead_letters   zset    the dead letters: jobs that were set aside because their workers died, by time (ms)
 slm:webhooks:due:<o>    zset    an owner's ended jobs with an unsent webhook, by the time (ms) of the next attempt
@@ -53,13 +55,14 @@ slm:feedback:of:<owner> zset    those of one owner
 slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner; '' -> the sum
 slm:grammar:<digest>:<id> string exists while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
-slm:workers:slots       hash    worker -> generations it runs at once
 slm:awake               hash    per kind (worker, api), in ms: the last heartbeat, the start of the run of heartbeats
                                 without a gap, and how long a pause counts as a gap; and the workers' lease_ms
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
-slm:model               hash    the desired state: loaded (0/1), generation
+slm:model               hash    the desired state: loaded (0/1), generation; and idle_ms, since when workers with
+                                SLM_KEEP_ALIVE_S have seen no job
+slm:model:<base>        hash    the same of each base model, if the server has several
 slm:bases               hash    the base models that workers serve: name -> hash of the files
 slm:bases:created       hash    base model -> when workers first served it (s since the epoch)
 slm:adapters            set     the names of all adapters
@@ -80,9 +83,9 @@ JOB_INDEX = f"{PREFIX}jobs:index"
 DEAD_LETTERS = f"{PREFIX}jobs:dead_letters"
 RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
-MODEL = f"{PREFIX}model"
 BASES = f"{PREFIX}bases"
 BASES_CREATED = f"{PREFIX}bases:created"
+LANES = f"{PREFIX}lanes"
 ADAPTERS = f"{PREFIX}adapters"
 DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
 ALIASES = f"{PREFIX}aliases"
@@ -156,6 +159,11 @@ def adapter(name: str) -> str:
 def adapter_version(adapter_id: str) -> str:
     """Return the key of the facts about an adapter version's content."""
     return f"{PREFIX}adapter_version:{adapter_id}"
+
+
+def model(base: str) -> str:
+    """Return the key of the desired state of a base model; `base` is empty if the server has only one."""
+    return f"{PREFIX}model:{base}" if base else f"{PREFIX}model"
 
 
 def starts(lane: str) -> str:

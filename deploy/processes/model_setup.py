@@ -30,8 +30,8 @@ class ModelProgress:
         return f"{self._step} {self._share}".rstrip()
 
 
-def make_model(stack: Stack) -> None:
-    """Download or convert the model in a separate process, because that needs torch.
+def make_model(stack: Stack, model: str) -> None:
+    """Download or convert a base model in a separate process, because that needs torch.
 
     The process ends with this one, or keeps the data folder's lock until it has ended.
 
@@ -40,10 +40,10 @@ def make_model(stack: Stack) -> None:
     """
     progress, log = ModelProgress(), stack.logs / "model.log"
     with (
-        Stage(f"Model {stack.settings.base_model}", progress.__str__),
+        Stage(f"Model {model}", progress.__str__),
         log.open("a", encoding="utf-8", buffering=1) as kept,
         subprocess.Popen(
-            tied(module(*MODEL)),
+            tied(module(*MODEL, "--base-model", model)),
             cwd=ROOT,
             env=stack.environment(os.environ),
             stdin=subprocess.DEVNULL,

@@ -43,7 +43,8 @@ class Probes:
         from redis.exceptions import RedisError
 
         try:
-            self._fleet.require_model()
+            for base in self._stack.settings.lane_bases:
+                self._fleet.of(base).require_model()
         except RedisError:
             return None
         return "answers"

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from redis import Redis
@@ -96,9 +97,16 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     paths: dict[str, object] = {"data_dir": settings.data_dir.absolute()}
     if settings.lora_path is not None:
         paths["lora_path"] = settings.lora_path.absolute()
-    if settings.base_model != DEFAULT_BASE_MODEL and Path(settings.base_model).exists():
-        paths["base_model"] = str(Path(settings.base_model).absolute())
+    paths["base_model"] = _absolute_model(settings.base_model)
+    if settings.models:
+        paths["models"] = "; ".join(
+            replace(base, source=_absolute_model(base.source)).to_text() for base in settings.bases
+        )
     return settings.model_copy(update=paths)
+
+
+def _absolute_model(source: str) -> str:
+    return str(Path(source).absolute()) if source != DEFAULT_BASE_MODEL and Path(source).exists() else source
 
 
 def _redis(settings: Settings) -> EmbeddedRedis | None:
@@ -110,14 +118,15 @@ def _redis(settings: Settings) -> EmbeddedRedis | None:
 
 
 def _get_model(prepared: Stack) -> None:
-    """Prepare the base model, or raise the reason why that is not possible."""
-    settings = prepared.settings
-    if needs_conversion(settings.base_model, settings.data_dir):
-        make_model(prepared)
-    try:
-        resolve_base_model(settings.base_model, settings.data_dir, progress=say)
-    except BaseModelError as err:
-        raise PreflightError(str(err)) from err
+    """Prepare every base model, or raise the reason why that is not possible."""
+    data_dir = prepared.settings.data_dir
+    for base in prepared.settings.bases:
+        if needs_conversion(base.source, data_dir):
+            make_model(prepared, base.source)
+        try:
+            resolve_base_model(base.source, data_dir, progress=say)
+        except BaseModelError as err:
+            raise PreflightError(str(err)) from err
 
 
 def supervise(prepared: Stack, *, debug: bool) -> None:

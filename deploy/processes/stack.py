@@ -8,7 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from common.bases import Base
 from common.cores import usable_cores
 from common.environment import ours
 from common.settings import ROOT, Settings
@@ -67,9 +69,20 @@ class Stack:
         return self.settings.data_dir / "logs"
 
     @property
+    def worker_bases(self) -> dict[str, Base]:
+        """The names of the worker processes -> the base model that each serves."""
+        if not self.settings.models:
+            return {f"worker-{number}": self.settings.own_base for number in range(1, self.workers + 1)}
+        return {
+            f"worker-{base.name}-{number}": base
+            for base in self.settings.bases
+            for number in range(1, (base.workers or self.workers) + 1)
+        }
+
+    @property
     def worker_names(self) -> list[str]:
         """The names of the worker processes."""
-        return [f"worker-{number}" for number in range(1, self.workers + 1)]
+        return list(self.worker_bases)
 
     def children(self) -> list[ChildSpec]:
         """Return the processes in the order in which they start. Redis stops last.
@@ -79,8 +92,8 @@ class Stack:
         """
         drain_s = self.settings.drain_s + self.settings.lease_s + GRACE_MARGIN_S
         workers = [
-            self._child(name, module(*self._worker(number)), _SERVER_STOPS, drain_s)
-            for number, name in enumerate(self.worker_names, start=1)
+            self._child(name, module(*self._worker(number, base)), _SERVER_STOPS, drain_s, env=self._told(base))
+            for number, (name, base) in enumerate(self.worker_bases.items(), start=1)
         ]
         return [*self._redis(), self._child("api", module(*self.api), _SERVER_STOPS, drain_s), *workers]
 
@@ -89,8 +102,13 @@ class Stack:
             return []
         return [self._child("redis", self.redis.command(), _REDIS_STOPS, REDIS_GRACE_S, signal.SIGTERM)]
 
-    def _worker(self, number: int) -> tuple[str, ...]:
-        return worker(f"slm{number}-{self.installation}", self.settings.log_level)
+    def _worker(self, number: int, base: Base) -> tuple[str, ...]:
+        name = f"-{base.name}-{number}" if self.settings.models else str(number)
+        return worker(f"slm{name}-{self.installation}", self.settings.log_level)
+
+    def _told(self, base: Base) -> dict[str, str]:
+        """Return the variable that tells a worker its base model."""
+        return {"SLM_WORKER_BASE": base.name} if self.settings.models else {}
 
     def _child(
         self,
@@ -99,11 +117,12 @@ class Stack:
         stop_order: int,
         grace_s: float,
         orphan_signal: signal.Signals = signal.SIGKILL,
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> ChildSpec:
         return ChildSpec(
             name=name,
             argv=argv,
-            env=self.environment(os.environ),
+            env={**self.environment(os.environ), **env},
             folder=ROOT,
             log=self.logs / f"{name}.log",
             stop_order=stop_order,
@@ -118,11 +137,13 @@ class Stack:
             "SLM_REDIS_URL": self.redis_url,
             "SLM_DATA_DIR": str(self.settings.data_dir),
             "SLM_BASE_MODEL": self.settings.base_model,
+            "SLM_MODELS": self.settings.models or "",
             "SLM_LORA_PATH": str(self.settings.lora_path or ""),
             "PYTHONUNBUFFERED": "1",
         }
-        if self.workers > 1 and not base.get("SLM_THREADS"):
-            decided["SLM_THREADS"] = str(max(1, usable_cores() // self.workers))
+        num_workers = len(self.worker_bases)
+        if num_workers > 1 and not base.get("SLM_THREADS"):
+            decided["SLM_THREADS"] = str(max(1, usable_cores() // num_workers))
         return ours(base) | decided
 
 

@@ -89,7 +89,7 @@ def check_adapter(path: Path, base_name: str, base_model_shapes: Mapping[str, tu
 
 def _base_warning(named: str | None, path: Path, base_name: str) -> str | None:
     """Return a warning if the adapter names another base. At this point its weights are known to fit."""
-    if not named or _short_name(named) == _short_name(base_name):
+    if not named or short_name(named) == short_name(base_name):
         return None
     return (
         f"Adapter {str(path)!r} says that it was trained on {named!r}. Its weights fit the base model {base_name!r}, "
@@ -97,7 +97,7 @@ def _base_warning(named: str | None, path: Path, base_name: str) -> str | None:
     )
 
 
-def _short_name(name: str) -> str:
+def short_name(name: str) -> str:
     """Return the machine-independent part of a name: the last part of a folder or hub id."""
     parts = [part for part in re.split(r"[/\\]", name) if part]
     if len(parts) > 2 and parts[-2] == "snapshots":  # models--org--name/snapshots/commit, as in the hub's cache

@@ -24,6 +24,9 @@ adapters = typer.Typer(help="Publish, list and delete adapters, and move aliases
 
 Adapter = Annotated[str, typer.Argument(metavar="NAME", help="An adapter (NAME), or one version of it (NAME@3).")]
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="A PEFT folder, or a tar.gz or zip archive of one.")]
+BaseName = Annotated[
+    str | None, typer.Option("--base", metavar="BASE", help="Its base model. Default: the server finds out.")
+]
 NewName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Default: the name of PATH.")]
 Alias = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias; it is made if there is none.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="A base model, an adapter (NAME or NAME@3) or an alias.")]
@@ -47,11 +50,11 @@ def _show(session: Session, output: Output, name: Adapter) -> None:
 
 
 @server_command(adapters, "add")
-def _add(session: Session, output: Output, path: Source, name: NewName = None) -> None:
+def _add(session: Session, output: Output, path: Source, name: NewName = None, base: BaseName = None) -> None:
     """Upload an adapter as the next version of its name."""
     source = find_adapter(path)
     with _progress(output, source.num_bytes) as advance:
-        added = session.upload(name or source.name, source.send(advance), source.content_type)
+        added = session.upload(name or source.name, source.send(advance), source.content_type, base)
     what = "added" if added["is_new"] else "was there already"
     output.result(added, f"{added['name']}@{added['version']} {what}")
 

@@ -141,6 +141,7 @@ class RegistryHistories(RuleBasedStateMachine):
         resolved = self.registry.resolve(f"{name}@{number}")
         if resolved is not None:
             self.redis.hset(keys.job(job), "model", resolved.model)
+            self.redis.sadd(keys.LANES, "generate")
             self.redis.zadd(keys.leases("generate"), {job: 1})
             self.jobs[job] = resolved.model
 

@@ -180,12 +180,13 @@ def test_what_does_not_exist_cannot_be_deleted(registry: AdapterRegistry, name: 
         registry.delete(name, number)
 
 
-@pytest.mark.parametrize("lane", ["prepare", "generate", "control"])
+@pytest.mark.parametrize("lane", ["prepare", "generate:chat", "control"])
 @pytest.mark.parametrize("place", ["pending", "dispatched", "leases"])
 def test_a_version_that_an_open_job_needs_stays(redis: Redis, registry: AdapterRegistry, lane: str, place: str) -> None:
     registry.register("support", facts("a1"))
     registry.register("support", facts("a2"))
     redis.hset(keys.job("j"), mapping={"model": "support@1", "adapter_id": "a1"})
+    redis.sadd(keys.LANES, lane)
     redis.zadd(f"slm:lane:{lane}:{place}", {"j": 1})
     for number in (1, None):
         with pytest.raises(Conflict, match="'support@1' is needed by the open job j"):

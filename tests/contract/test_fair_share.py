@@ -13,7 +13,6 @@ from common.jobs import events
 from common.jobs.fair_share import BULK_DELAY
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import Claim, JobOptions, JobStore
-from common.queue import QUEUE
 from common.redis import keys
 
 LANE = "generate"
@@ -127,7 +126,7 @@ def test_a_job_that_is_put_back_keeps_its_position(counter: Counter) -> None:
     claim = counter.claim()
     waiting = counter.waiting()
     counter.redis.zadd(keys.leases(LANE), {claim.job.id: 0})
-    counter.store.reap(QUEUE)
+    counter.store.reap()
     assert counter.dispatched[-1] == claim.job.id
     assert counter.waiting() == waiting
 

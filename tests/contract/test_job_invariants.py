@@ -30,7 +30,6 @@ from common.jobs import events
 from common.jobs.events import Event, EventType
 from common.jobs.job import JobKind, JobRecord, JobState
 from common.jobs.store import MAX_CRASHES, Claim, Fenced, JobOptions, JobStore, LogGap, WakeUp
-from common.queue import QUEUE
 from common.redis import keys
 
 SLOTS = 2
@@ -130,7 +129,7 @@ class JobHistories(RuleBasedStateMachine):
         if before.state is not JobState.RUNNING:
             return
         self.redis.zadd(keys.leases(LANE), {name: 0})
-        self.store.reap(QUEUE)
+        self.store.reap()
         crashes = 0 if self.has_progress(before) else before.crashes
         if crashes + 1 >= MAX_CRASHES:
             self.note_end(name, JobState.FAILED)
@@ -145,7 +144,7 @@ class JobHistories(RuleBasedStateMachine):
         if waits:
             self.redis.zadd(f"slm:lane:{LANE}:deadlines", {name: 0})
             self.note_end(name, JobState.FAILED)
-        self.store.reap(QUEUE)
+        self.store.reap()
 
     @rule(name=jobs)
     def cancel(self, name: str) -> None:
@@ -166,7 +165,7 @@ class JobHistories(RuleBasedStateMachine):
     def message_is_lost(self) -> None:
         for name in self.redis.zrange(keys.dispatched(LANE), 0, -1):
             self.redis.zadd(keys.dispatched(LANE), {name: 0})
-        self.store.reap(QUEUE)
+        self.store.reap()
 
     @rule()
     def redis_forgets_the_scripts(self) -> None:

@@ -26,7 +26,7 @@ from common.jobs.job import JobKind, JobState
 from common.jobs.store import MAX_CRASHES, Claim, Fenced, JobOptions, JobStore, LogGap, QueuePosition, Submitted, WakeUp
 from common.jobs.webhook_queue import Shares, WebhookQueue
 from common.owners.api_keys import Limits
-from common.queue import QUEUE
+from common.queue import CONTROL_QUEUE, QUEUE
 from common.redis import keys
 
 LEASE_S = 5.0
@@ -126,7 +126,7 @@ def test_load_and_unload_do_not_wait_for_generations(station: Station) -> None:
         station.submit(name)
     station.dispatched()
     assert station.submit("load", JobKind.LOAD) == 0
-    assert station.wake_ups == [WakeUp("load", JobKind.LOAD)]
+    assert station.wake_ups == [WakeUp("load", JobKind.LOAD, queue=CONTROL_QUEUE)]
 
 
 def test_more_capacity_dispatches_more_jobs(station: Station) -> None:
@@ -200,7 +200,7 @@ def test_an_older_attempt_is_fenced_off(station: Station) -> None:
     old = station.claim("a", "w1")
     station.store.emit([("a", old.attempt, [events.token(0, "one", [1])])])
     station.expire_leases()
-    station.store.reap(QUEUE)
+    station.store.reap()
     new = station.claim("a", "w2")
     assert (new.attempt, new.next_seq) == (2, 1)
 
@@ -255,7 +255,7 @@ def test_an_ended_job_expires_with_its_log(station: Station) -> None:
     assert 0 < station.redis.ttl(keys.log("a")) <= TTL_S
     station.redis.zadd("slm:jobs:expiry", {"a": 0})
     station.redis.delete(keys.job("a"), keys.log("a"))
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.store.newest(10) == []
     assert station.redis.zcard(keys.JOB_INDEX) == 0
 
@@ -314,7 +314,7 @@ def test_a_dead_workers_job_returns_to_its_queue_position(station: Station) -> N
     station.claim("a")
     station.dispatched()
     station.expire_leases()
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.dispatched() == ["a"]  # before d and e, which came later
     assert station.store.get("a").state is JobState.QUEUED
     assert station.claim("a", "w2").attempt == 2
@@ -325,7 +325,7 @@ def test_a_job_whose_workers_died_too_often_fails(station: Station) -> None:
     for _ in range(MAX_CRASHES):
         station.claim("a")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     record = station.store.get("a")
     assert record.state is JobState.FAILED
     assert isinstance(record.error, WorkerLost)
@@ -339,14 +339,14 @@ def test_a_lease_that_expired_while_the_server_was_away_is_not_a_crash(station: 
     station.expire_leases()
     long_ago = now_ms(station.redis) - 120_000
     station.redis.hset("slm:awake", "worker:last", long_ago)  # and there was no heartbeat until now
-    station.store.reap(QUEUE)
+    station.store.reap()
     station.with_capacity(2)  # a heartbeat
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.store.get("a").state is JobState.RUNNING
     assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), set())
     station.expire_leases()
     station.redis.hset("slm:awake", "worker:since", long_ago)  # a lease later
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.store.get("a").crashes == 1
 
 
@@ -358,7 +358,7 @@ def test_crashes_are_counted_from_the_last_attempt_that_brought_a_token(station:
         if batch:
             station.store.emit([("a", claim.attempt, batch)])
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
         return station.store.get("a").crashes
 
     assert crash(events.status(0, "Generating response...")) == 1
@@ -385,10 +385,10 @@ def test_a_lost_wake_up_is_dispatched_again_when_the_queue_is_empty(station: Sta
     station.dispatched()
     station.redis.zadd(keys.dispatched("generate"), {"a": 0})
     station.redis.lpush(QUEUE, "a message that nobody took yet")
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.dispatched() == []
     station.redis.delete(QUEUE)
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.dispatched() == ["a"]
 
 
@@ -413,7 +413,7 @@ def test_an_expired_job_leaves_its_owners_listing(station: Station) -> None:
         station.succeed(station.claim(name))
     station.redis.zadd("slm:jobs:expiry", {"a": 0})
     station.redis.delete(keys.job("a"), keys.log("a"))
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.redis.zrange(keys.owner_index("ann"), 0, -1) == ["b"]
     assert station.redis.hgetall("slm:jobs:owners") == {"b": "ann"}
 
@@ -465,13 +465,13 @@ def test_a_job_that_waited_too_long_expires(station: Station) -> None:
     for name in "abcd":
         station.submit(name, ttl_s=60)
     station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"c": 0, "d": 0})
-    station.store.reap(QUEUE)
+    station.store.reap()
     for name in "cd":  # dispatched and pending
         assert isinstance(station.store.get(name).error, JobExpired)
         assert station.store.claim(name, "w1", lease_s=LEASE_S) is None
     station.claim("a")
     station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"b": 0})
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.store.get("a").state is JobState.RUNNING  # it does not wait any more
 
 
@@ -544,6 +544,16 @@ def test_an_unread_job_gives_its_capacity_to_a_waiting_one(station: Station, yie
     assert set(station.dispatched()) == {first, second}
 
 
+def test_a_job_that_was_asked_to_yield_is_not_asked_twice_if_a_reader_comes_and_goes(station: Station) -> None:
+    for name in "abc":
+        station.submit(name, reader_grace_s=60.0)
+        station.claim(name)
+    for is_read in (False, True, False):
+        station.store.note_readers({"b": is_read}, 60.0)
+    assert station.redis.zrange("slm:lane:generate:yielding", 0, -1) == ["b"]
+    assert not station.redis.exists("slm:lane:generate:abandoned")
+
+
 def test_a_job_that_is_read_again_keeps_its_capacity_and_its_position(station: Station, yields: Yields) -> None:
     for name in "abcdef":
         station.submit(name, reader_grace_s=30)
@@ -571,7 +581,7 @@ def test_an_unread_job_does_not_make_room_for_another_unread_one(station: Statio
     leave(station, *"abcd")
     (asked,) = yields.take()  # one cannot run, and nobody knows which
     station.store.release(asked, attempts[asked])
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert (yields.take(), station.dispatched()) == ([], [])
 
 
@@ -579,10 +589,10 @@ def test_a_waiting_job_unread_for_its_grace_is_cancelled_before_it_starts(statio
     for name in "abcd":
         station.submit(name, reader_grace_s=30)
     leave(station, "d")
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.store.get("d").state is JobState.QUEUED
     station.redis.delete(keys.reader("d"))
-    station.store.reap(QUEUE)
+    station.store.reap()
     assert station.store.get("d").state is JobState.CANCELLED
     assert not list(station.redis.scan_iter("slm:lane:generate:unread"))
 
@@ -654,7 +664,7 @@ def test_a_poisonous_job_is_set_aside_until_an_operator_drops_it(station: Statio
     for _ in range(MAX_CRASHES):
         station.claim("a")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     assert [job.id for job in station.store.dead_letters()] == ["a"]
     assert station.redis.ttl(keys.job("a")) == -1  # it stays
     station.store.drop("a")
@@ -671,7 +681,7 @@ def test_a_retried_job_leaves_the_dead_letters_as_the_new_one_enters(station: St
     for _ in range(MAX_CRASHES):
         station.claim("a")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     station.dispatched()
     assert station.store.retry("a", "b", max_queue=10) == Submitted("b", 0, repeated=False)
     assert station.dispatched() == ["b"]
@@ -687,7 +697,7 @@ def test_tokens_are_counted_once_whatever_happens_to_the_job(station: Station) -
     old = station.claim("a")
     station.store.emit([("a", old.attempt, [events.token(0, "one two", [1, 2])])])
     station.expire_leases()
-    station.store.reap(QUEUE)
+    station.store.reap()
     new = station.claim("a", "w2")
     result = {"prompt_tokens": 5, "completion_tokens": 3}
     last = [events.token(1, "three", [3], is_last=True), events.finished(2, JobState.SUCCEEDED, "stop", "cpu")]
@@ -740,7 +750,7 @@ def test_however_a_job_ends_its_webhook_is_due(station: Station) -> None:
     for _ in range(MAX_CRASHES):
         station.claim("poison")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     due = {"done", "failed", "stopped", "queued", "expired", "poison", "unread"}
     assert set(station.redis.zrange(DUE, 0, -1)) == due
     assert {name for name in due if station.redis.ttl(keys.job(name)) != -1} == set()
@@ -755,7 +765,7 @@ def test_a_record_expires_when_nothing_needs_it_any_more(station: Station) -> No
         for _ in range(MAX_CRASHES):
             station.claim(name)
             station.expire_leases()
-            station.store.reap(QUEUE)
+            station.store.reap()
     leased = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=60)}
     queue.note_failed(leased["a"], "x")
     station.store.drop("b")
@@ -804,7 +814,7 @@ def test_the_jobs_of_an_owner_are_counted_however_they_end(station: Station) -> 
     for _ in range(MAX_CRASHES):
         station.claim("poison")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     assert station.redis.smembers(open_jobs) == {"handed"}
 
 
@@ -865,7 +875,7 @@ def test_however_a_job_ends_its_reservation_is_released(station: Station, end: s
             station.store.fail("a", station.claim("a").attempt, [events.error(0, WorkerLost("x"))])
         case "expired":
             station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"a": 0})
-            station.store.reap(QUEUE)
+            station.store.reap()
         case "unread":
             station.redis.delete(keys.reader("a"))
             assert station.store.claim("a", "w1", lease_s=LEASE_S) is None
@@ -873,7 +883,7 @@ def test_however_a_job_ends_its_reservation_is_released(station: Station, end: s
             for _ in range(MAX_CRASHES):
                 station.claim("a")
                 station.expire_leases()
-                station.store.reap(QUEUE)
+                station.store.reap()
     assert not station.redis.exists("slm:tokens:me:reserved")
 
 
@@ -897,7 +907,7 @@ def make_old(station: Station) -> None:
     for name in station.redis.zrange("slm:jobs:expiry", 0, -1):
         station.redis.delete(keys.job(name), keys.log(name))
         station.redis.zadd("slm:jobs:expiry", {name: 0})
-    station.store.reap(QUEUE)
+    station.store.reap()
 
 
 def test_a_job_without_output_does_not_keep_its_request(station: Station) -> None:
@@ -913,7 +923,7 @@ def test_a_job_without_output_does_not_keep_its_request(station: Station) -> Non
     station.redis.delete(keys.reader("unread"))
     assert station.store.claim("unread", "w1", lease_s=LEASE_S) is None
     station.redis.zadd(keys.PREFIX + "lane:generate:deadlines", {"expired": 0})
-    station.store.reap(QUEUE)
+    station.store.reap()
     for name in names:
         assert station.store.get(name).state.is_terminal
         assert station.redis.hget(keys.job(name), "params") is None
@@ -931,7 +941,7 @@ def test_a_dead_letter_keeps_its_request_until_it_is_dropped(station: Station) -
     for _ in range(MAX_CRASHES):
         station.claim("a")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     assert station.store.get("a").params == {"prompt": "a"}
     station.store.drop("a")
     assert station.store.get("a").params == {}
@@ -1007,7 +1017,7 @@ def test_every_counted_byte_is_subtracted_in_the_end(station: Station) -> None:
     for _ in range(MAX_CRASHES):
         station.claim("poison")
         station.expire_leases()
-        station.store.reap(QUEUE)
+        station.store.reap()
     station.store.drop("poison")
     assert kept(station) > 0
     make_old(station)

@@ -21,7 +21,6 @@ from common.errors import AdapterNotFound, Conflict, ModelNotFound, NotFound, No
 from common.jobs import events
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import Claim, JobOptions
-from common.queue import QUEUE
 from common.redis import keys
 from tests.contract.test_job_store import Station
 
@@ -121,7 +120,7 @@ class JobHistories(RuleBasedStateMachine):
             job_id = data.draw(st.sampled_from(sorted(self.claims)))
             lane = self.claims.pop(job_id).job.lane
             self.redis.zadd(keys.leases(lane), {job_id: 0})
-            self.store.reap(QUEUE)
+            self.store.reap()
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:

@@ -11,7 +11,6 @@ from common.errors import ModelNotFound, NoWorker
 from common.jobs import events
 from common.jobs.job import JobKind, JobRecord
 from common.jobs.store import MAX_CRASHES, Submitted, WakeUp
-from common.queue import QUEUE
 from common.redis import keys
 from tests.contract.test_job_store import Station
 
@@ -38,7 +37,7 @@ class Models(Station):
     def crash(self, job_id: str) -> JobRecord:
         record = self.claim(job_id).job
         self.expire_leases()
-        self.store.reap(QUEUE)
+        self.store.reap()
         return record
 
 

@@ -10,14 +10,13 @@ from redis import Redis
 from common.adapters.records import VersionFacts
 from common.adapters.registry import AdapterRegistry
 from common.errors import InvalidRequest, QueueFull
-from common.fleet import Fleet, WorkerReport, WorkerState
+from common.fleet import MAX_PREPARING, Fleet, WorkerReport, WorkerState
 from common.jobs import events
 from common.jobs.fair_share import BULK_DELAY
 from common.jobs.job import JobKind, JobState, Lane
 from common.jobs.preparation import LONG_PROMPT, grammar_key
 from common.jobs.sampling import Grammar, GrammarKind
 from common.jobs.store import Claim, Fenced, JobOptions, JobStore, QueuePosition
-from common.queue import MAX_PREPARING, QUEUE
 from common.redis import keys
 
 LONG = "x" * (LONG_PROMPT + 1)
@@ -251,7 +250,7 @@ def test_a_job_whose_worker_dies_is_prepared_by_another(station: Station) -> Non
     station.claim("a")
     station.redis.zadd(keys.leases(Lane.PREPARE), {"a": 0})
 
-    station.store.reap(QUEUE)
+    station.store.reap()
 
     assert station.lane("a") is Lane.PREPARE
     assert station.claim("a").attempt == 1
@@ -268,9 +267,3 @@ def test_a_job_can_be_cancelled_before_during_and_after_its_preparation(station:
 
     assert station.store.depth(Lane.PREPARE) == 0
     assert station.store.depth(Lane.GENERATE) == 0
-
-
-def test_lua_and_python_agree_on_how_many_jobs_a_worker_prepares() -> None:
-    from common.redis.scripts import _source
-
-    assert f"local MAX_PREPARING = {MAX_PREPARING} " in _source("prelude")

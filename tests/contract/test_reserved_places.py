@@ -9,7 +9,6 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobOptions, JobStore
-from common.queue import QUEUE
 from common.redis import keys
 
 LANE = "generate"
@@ -128,7 +127,7 @@ def test_an_unread_job_that_yielded_does_not_start_again_before_the_jobs_that_ar
     station.store.release("bob", station.attempts["bob"])
 
     for _ in range(3):
-        station.store.reap(QUEUE)
+        station.store.reap()
     assert station.attempts["bob"] == 1
 
     station.store.note_readers({"bob": True}, GRACE_S)

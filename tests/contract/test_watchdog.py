@@ -17,7 +17,7 @@ class Kennel:
         self.is_free = True
         self.fires = 0
         self.redis = redis
-        self.dog = Watchdog(redis, QUEUE, lambda: self.is_free, self._fire, lambda: self.now)
+        self.dog = Watchdog(redis, [QUEUE, "slm.other"], lambda: self.is_free, self._fire, lambda: self.now)
 
     def _fire(self) -> None:
         self.fires += 1

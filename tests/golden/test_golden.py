@@ -23,7 +23,6 @@ from api.webhooks.message import body_of
 from common.errors import ModelUnavailable, PromptTooLong
 from common.fleet import WorkerReport, WorkerState
 from common.jobs.store import MAX_CRASHES, JobStore
-from common.queue import QUEUE
 from common.redis import keys
 from tests import api_in_process
 from tests.processes import wait_for
@@ -187,7 +186,7 @@ def test_dead_letters(start: Start, redis: Redis) -> None:
     for _ in range(MAX_CRASHES):
         wait_for("the job to run", lambda: redis.zscore(keys.leases("generate"), job))
         redis.zadd(keys.leases("generate"), {job: 0})
-        store.reap(QUEUE)
+        store.reap()
     check("quarantine.json", client.get("/slm/quarantine"))
     client.post(f"/slm/jobs/{job}/retry")
     check("error_conflict.json", client.post(f"/slm/jobs/{job}/retry"))

@@ -48,7 +48,7 @@ def used_instruments() -> Instruments:
 
 def exposed(redis: Redis) -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of each metric of /metrics."""
-    Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1), ttl_s=60)
+    Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, base="smol"), ttl_s=60)
     redis.hset("slm:counters", "jobs:generate:succeeded", 1)
     MetricsReporter(MetricsStore(redis), "w", lambda: to_wire(used_instruments().families())).report()
     registry, api = CollectorRegistry(), ApiMetrics()

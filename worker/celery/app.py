@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from common.jobs.job import JobKind
-from common.queue import configure
+from common.queue import configure, worker_queues
 from common.settings import Settings
 from worker.celery.bootstep import RuntimeStep
 from worker.model.protocols import ModelLoader
@@ -21,6 +21,9 @@ class WorkerApp(Celery):
         super().__init__("slm", set_as_current=False)
         self._runtime_parts = (settings, model_loader)
         configure(self, settings)
+        self.amqp.queues.select(
+            worker_queues(settings.lane_base)
+        )  # else it also consumes the queues to which it sends messages
         self.conf.worker_pool = "worker.celery.pool:TaskPool"
         self.conf.worker_consumer = "worker.celery.consumer:PatientConsumer"
         self.steps["worker"].add(RuntimeStep)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from common.errors import Conflict, ModelUnavailable
+from common.errors import Conflict, ModelUnavailable, NoWorker
 from common.fleet import Desired, Fleet, WorkerReport, WorkerState
 from common.jobs.job import JobKind, JobState
-from common.jobs.store import JobStore
+from common.jobs.store import NO_WORKER_RETRY_S, JobStore
 from worker.helper.given_up import GivenUp
 from worker.jobs.acquire import LOADING
 from worker.jobs.active import ActiveJob
@@ -18,43 +18,56 @@ TIMEOUT_S = 600.0  # a worker that has not reached the state by then never will
 
 
 class ModelJobs:
-    """Runs one claimed load or unload job. Any worker can run it for all, even without a model."""
+    """Runs one claimed load or unload job. Any worker can run it for all, even without a model or for another base.
 
-    def __init__(self, store: JobStore, fleet: Fleet) -> None:
+    Args:
+        store: the jobs.
+        fleet: that of this worker's base model.
+        default_base: the base model of jobs that name none, if the server has several.
+    """
+
+    def __init__(self, store: JobStore, fleet: Fleet, default_base: str) -> None:
         self._store = store
         self._fleet = fleet
+        self._default_base = default_base
 
     def run(self, job: ActiveJob) -> None:
         """Run the job to its end or until it is given up.
 
         Raises:
             ModelUnavailable: a worker could not load the model, did not report in time, or loaded different files.
+            NoWorker: no worker of the base model is alive.
             Conflict: a later request reversed the desired state.
             GivenUp: the job was given up while waiting.
             Fenced: another attempt owns the job.
         """
         loading = job.job.kind is JobKind.LOAD
-        before = self._fleet.workers()
+        fleet = self._fleet.of(job.job.base or self._default_base) if self._fleet.base else self._fleet
+        before = fleet.workers_of_base()
+        if not before:
+            raise NoWorker(f"No worker of the base model {fleet.base!r} is alive.", retry_after_s=NO_WORKER_RETRY_S)
         job.events.announce(LOADING if loading else "Unloading SLM model...")
-        workers = self._wait_for_all(job, self._fleet.set_desired(loaded=loading))
+        workers = _wait_for_all(job, fleet, fleet.set_desired(loaded=loading))
         result = _loaded(before, workers) if loading else _unloaded(workers)
         last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]
         self._store.succeed(job.id, job.attempt, result, last)
 
-    def _wait_for_all(self, job: ActiveJob, wanted: Desired) -> list[WorkerReport]:
-        deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
-            workers = [worker for worker in self._fleet.workers() if worker.state is not WorkerState.DRAINING]
-            if workers and all(worker.generation >= wanted.generation for worker in workers):
-                self._check_still_wanted(wanted)
-                return workers
-            if job.wait(POLL_S):
-                raise GivenUp
-        raise ModelUnavailable(f"Not every worker answered within {TIMEOUT_S:.0f} s; GET /slm/info shows them.")
 
-    def _check_still_wanted(self, wanted: Desired) -> None:
-        if self._fleet.desired().loaded != wanted.loaded:
-            raise Conflict("A later request has reversed this one: the model is being loaded or unloaded again.")
+def _wait_for_all(job: ActiveJob, fleet: Fleet, wanted: Desired) -> list[WorkerReport]:
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        workers = [worker for worker in fleet.workers_of_base() if worker.state is not WorkerState.DRAINING]
+        if workers and all(worker.generation >= wanted.generation for worker in workers):
+            _check_still_wanted(fleet, wanted)
+            return workers
+        if job.wait(POLL_S):
+            raise GivenUp
+    raise ModelUnavailable(f"Not every worker answered within {TIMEOUT_S:.0f} s; GET /slm/info shows them.")
+
+
+def _check_still_wanted(fleet: Fleet, wanted: Desired) -> None:
+    if fleet.desired().loaded != wanted.loaded:
+        raise Conflict("A later request has reversed this one: the model is being loaded or unloaded again.")
 
 
 def _loaded(before: list[WorkerReport], workers: list[WorkerReport]) -> dict[str, Any]:

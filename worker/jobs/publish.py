@@ -12,6 +12,7 @@ from models.errors import AdapterError
 from worker.helper.given_up import GivenUp
 from worker.jobs.active import ActiveJob, Outcome
 from worker.model.archives import Archives
+from worker.model.base_choice import BaseChoice, OtherBase
 from worker.model.intake import AdapterIntake
 
 CHECKING = "Checking the adapter..."
@@ -20,14 +21,19 @@ CHECKING = "Checking the adapter..."
 class PublishJobs:
     """Runs one claimed publish job. The model need not be loaded."""
 
-    def __init__(self, store: JobStore, intake: AdapterIntake, archives: Archives, *, max_bytes: int) -> None:
+    def __init__(
+        self, store: JobStore, intake: AdapterIntake, archives: Archives, choice: BaseChoice, *, max_bytes: int
+    ) -> None:
         self._store = store
+        self._choice = choice
         self._intake = intake
         self._archives = archives
         self._max_bytes = max_bytes
 
     def run(self, job: ActiveJob) -> None:
-        """Run the job to its end. The upload is deleted, unless another attempt needs it.
+        """Run the job to its end, or hand it over to the workers of the adapter's base model.
+
+        The upload is deleted, unless another attempt needs it.
 
         Raises:
             InvalidRequest: the archive or the adapter cannot be used; the text says what would be right.
@@ -39,6 +45,9 @@ class PublishJobs:
         upload: str = job.job.params["upload"]
         try:
             result = self._published(job, upload)
+        except OtherBase as other:
+            self._store.advance(job.job, job.attempt, base=other.base)
+            return
         except SLMError:
             self._archives.remove(upload)
             raise
@@ -50,7 +59,11 @@ class PublishJobs:
         archive = self._archives.path(upload)
         try:
             registered, facts = self._intake.publish(
-                job.job.params["name"], archive, max_bytes=self._max_bytes, is_given_up=lambda: job.is_given_up
+                job.job.params["name"],
+                archive,
+                max_bytes=self._max_bytes,
+                is_given_up=lambda: job.is_given_up,
+                **({} if job.job.base else {"check_base": self._choice.check_is_own}),
             )
         except AdapterError as err:
             raise InvalidRequest(str(err), param="file") from err

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from redis.exceptions import RedisError
 
 from common.fleet import Fleet, WorkerReport
 from common.jobs.store import JobStore
-from common.queue import QUEUE
 from common.redis.outage import Outage
 from worker.jobs.active import ActiveJob, ActiveJobs
 from worker.liveness.watchdog import Watchdog
@@ -31,6 +31,7 @@ class Heartbeat:
         on_cancel: called with an active job that is to be cancelled (again at each beat, until it ends).
         watchdog: checked at every beat.
         metrics: reports at every beat.
+        others: more duties at every beat, by what to say if Redis fails them.
         outage: notes failures of Redis; the next beat tries again.
     """
 
@@ -46,6 +47,7 @@ class Heartbeat:
         on_cancel: Callable[[ActiveJob], None],
         watchdog: Watchdog,
         metrics: MetricsReporter,
+        others: Mapping[str, Callable[[], object]] = MappingProxyType({}),
         outage: Outage,
     ) -> None:
         self._store = store
@@ -59,9 +61,10 @@ class Heartbeat:
         self._duties: dict[str, Callable[[], object]] = {
             _BEATING: self._beat,
             "leases not renewed": self._renew,
-            "dead workers' jobs not looked for": lambda: store.reap(QUEUE),
+            "dead workers' jobs not looked for": store.reap,
             "queue not watched": watchdog.check,
             "metrics not reported": metrics.report,
+            **others,
         }
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slm-heartbeat", daemon=True)

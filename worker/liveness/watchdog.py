@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from redis import Redis
 
@@ -18,7 +18,7 @@ class Watchdog:
 
     Args:
         redis: holds the wake-up messages.
-        queue: key of the Celery queue.
+        queues: keys of the worker's Celery queues.
         is_free: returns whether the worker has a thread for another job.
         on_stall: called once, after the worker has been stalled for `STALL_S`.
         clock: seconds; monotonic.
@@ -27,13 +27,13 @@ class Watchdog:
     def __init__(
         self,
         redis: Redis,
-        queue: str,
+        queues: Sequence[str],
         is_free: Callable[[], bool],
         on_stall: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
-        self._queue = queue
+        self._queues = queues
         self._is_free = is_free
         self._on_stall = on_stall
         self._clock = clock
@@ -46,7 +46,7 @@ class Watchdog:
 
     def check(self) -> None:
         """Check once. May raise `redis.exceptions.RedisError`."""
-        if not self._is_free() or not self._redis.llen(self._queue):
+        if not self._is_free() or not any(self._redis.llen(queue) for queue in self._queues):
             self._stalled_since = None
             return
         if self._stalled_since is None:

@@ -31,8 +31,11 @@ _Stamps = frozenset[tuple[str, int, int, int]]
 def default_folder(settings: Settings) -> Path | None:
     """Return the folder of the adapter that requests without a name get, relative to `ROOT`; None if there is none.
 
-    It is the one in the settings, else the first that was trained here, else the shipped one.
+    It is the one in the settings, else the first that was trained here, else the shipped one. Only the first of several
+    base models has one.
     """
+    if settings.own_base != settings.bases[0]:
+        return None
     if settings.lora_path is not None:
         return settings.lora_path
     return next((Path(path) for path in _here(settings) if _is_adapter(ROOT / path)), None)
@@ -40,7 +43,8 @@ def default_folder(settings: Settings) -> Path | None:
 
 def adapter_folders(settings: Settings) -> list[Path]:
     """Return the folders to register, each once; of two with the same name, the first counts."""
-    named = [] if settings.lora_path is None else [ROOT / settings.lora_path]
+    is_first = settings.own_base == settings.bases[0]
+    named = [ROOT / settings.lora_path] if is_first and settings.lora_path is not None else []
     shelf = settings.adapters_dir and ROOT / settings.adapters_dir
     found = sorted(shelf.iterdir()) if shelf and shelf.is_dir() else []
     others = (*found, *(ROOT / path for path in _here(settings)))
@@ -61,15 +65,25 @@ def _is_adapter(folder: Path) -> bool:
 
 
 class AdapterFolders:
-    """Registers folders and keeps the alias `default` up to date; `start` makes it notice changes by itself."""
+    """Registers folders and keeps the alias `default` up to date; `start` makes it notice changes by itself.
+
+    `is_elsewhere` returns whether the adapter in a folder belongs to another base model of the server.
+    """
 
     def __init__(
-        self, settings: Settings, intake: AdapterIntake, tidy_uploads: Callable[[], None], outage: Outage
+        self,
+        settings: Settings,
+        intake: AdapterIntake,
+        tidy_uploads: Callable[[], None],
+        outage: Outage,
+        is_elsewhere: Callable[[Path], bool] = lambda _folder: False,
     ) -> None:
+        self._is_elsewhere = is_elsewhere
         self._settings = settings
         self._intake = intake
         self._tidy_uploads = tidy_uploads
         self._outage = outage
+        self._serves_default = settings.own_base == settings.bases[0]
         self._lock = threading.Lock()
         self._complaints: dict[Path, str] = {}  # what was logged about a folder
         self._seen: _Stamps | None = None  # the stamps that the last registration saw
@@ -97,7 +111,7 @@ class AdapterFolders:
             registered = None if default is None else found.get(ROOT / default)
             if registered is not None:
                 registry.set_default(version_name(registered.name, registered.number))
-            elif default is None or registry.resolve("") is None:
+            elif self._serves_default and (default is None or registry.resolve("") is None):
                 registry.set_default(base.name)
             self._seen = stamps
 
@@ -115,6 +129,8 @@ class AdapterFolders:
         taken: set[str] = set()
         for folder in adapter_folders(self._settings):
             name = name_of(folder)
+            if not self._is_named(folder) and self._is_elsewhere(folder):
+                continue
             try:
                 if name in taken:
                     raise AdapterError(f"an earlier folder has the name {name!r}.")
@@ -130,8 +146,12 @@ class AdapterFolders:
                     log.info("adapter %s is the content of %s", version_name(name, registered.number), folder)
         return found
 
+    def _is_named(self, folder: Path) -> bool:
+        """Return whether it is the folder in `SLM_LORA_PATH`."""
+        return self._settings.lora_path is not None and folder == ROOT / self._settings.lora_path
+
     def _complain(self, folder: Path, text: str) -> None:
-        if self._settings.lora_path is not None and folder == ROOT / self._settings.lora_path:
+        if self._is_named(folder):
             raise ModelUnavailable(text)
         if self._complaints.get(folder) != text:
             self._complaints[folder] = text
@@ -151,7 +171,8 @@ class AdapterFolders:
         try:
             earlier, self._present = self._present, self._stamps()
             is_complete = self._present == earlier  # nobody is writing at this moment
-            if (is_complete and self._present != self._seen) or self._intake.registry.resolve("") is None:
+            lacks_default = self._serves_default and self._intake.registry.resolve("") is None
+            if (is_complete and self._present != self._seen) or lacks_default:
                 self.register()
             self._intake.tidy()
             self._tidy_uploads()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore, Content, UnusableFiles
 from common.adapters.tidying import tidy
-from common.errors import SLMError
+from common.errors import Conflict, SLMError
 from models.errors import AdapterError
 from worker.helper.given_up import IsGivenUp
 from worker.model.base_facts import BaseFacts
@@ -37,6 +37,7 @@ class AdapterIntake:
         store: the files.
         base: returns the facts about the base model that this worker serves.
         offer: makes a version available to the workers of other hosts: takes its id and folder.
+        other_bases: the names of the server's other base models.
     """
 
     def __init__(
@@ -45,29 +46,39 @@ class AdapterIntake:
         store: AdapterStore,
         base: Callable[[], BaseFacts],
         offer: Callable[[str, Path], None] = lambda _id, _folder: None,
+        *,
+        other_bases: Collection[str] = (),
     ) -> None:
+        self._other_bases = other_bases
         self.registry = registry
         self.base = base
         self._store = store
         self._offer = offer
 
     def publish(
-        self, name: str, archive: Path, *, max_bytes: int, is_given_up: IsGivenUp
+        self,
+        name: str,
+        archive: Path,
+        *,
+        max_bytes: int,
+        is_given_up: IsGivenUp,
+        check_base: Callable[[Path, UntrustedPrograms], None] = lambda _folder, _programs: None,
     ) -> tuple[Registered, VersionFacts | None]:
         """Register the adapter in an archive as the newest version of `name`; return it with its facts.
 
-        The facts are None if it was deleted meanwhile.
+        The facts are None if it was deleted meanwhile. `check_base` gets the unpacked adapter before it is checked.
 
         Raises:
             AdapterError: the archive or the adapter cannot be used.
-            InvalidRequest, Conflict: as `AdapterRegistry.register`.
+            InvalidRequest, Conflict: as `AdapterRegistry.register`; or the content belongs to another base model.
             GivenUp: `is_given_up` became true first.
         """
         with self._store.scratch() as scratch:
             with _untrusted_programs() as programs:
                 folder = programs.unpack_adapter(archive, scratch, max_bytes, is_given_up=is_given_up)
-            registered = self._add(folder, name, lambda facts: self.registry.register(name, facts))
-        return registered, self.registry.facts(registered.id)
+                check_base(folder, programs)
+            registered = self._add(folder, name, lambda facts: self._register(name, facts))
+            return registered, self.registry.facts(registered.id)
 
     def register_folder(self, name: str, folder: Path) -> Registered | None:
         """Register the present content of a folder.
@@ -75,9 +86,25 @@ class AdapterIntake:
         Raises:
             AdapterError: it is no adapter, or does not fit the base model.
             OSError: it cannot be read, or not be kept.
-            InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None.
+            InvalidRequest, Conflict: as `AdapterRegistry.register_folder`, which also explains None. It is also
+                the answer if the content belongs to another base model.
         """
-        return self._add(folder, str(folder), lambda facts: self.registry.register_folder(name, facts))
+        return self._add(folder, str(folder), lambda facts: self._register_folder(name, facts))
+
+    def _register(self, name: str, facts: VersionFacts) -> Registered:
+        if owner := self._owner(facts.id):
+            raise Conflict(
+                f"These files are an adapter of the base model {owner!r} already. Delete it there first.", param="base"
+            )
+        return self.registry.register(name, facts)
+
+    def _register_folder(self, name: str, facts: VersionFacts) -> Registered | None:
+        return None if self._owner(facts.id) else self.registry.register_folder(name, facts)
+
+    def _owner(self, adapter_id: str) -> str | None:
+        """Return the other base model of the server to which that content belongs; None if there is none."""
+        known = self.registry.facts(adapter_id)
+        return known.base if known is not None and known.base in self._other_bases else None
 
     def tidy(self) -> None:
         """Delete the files that nobody needs any more."""

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from common.adapters.names import public_name
 from common.content import ContentHashes
 from common.cores import usable_cores
 from common.errors import ModelUnavailable
@@ -111,7 +110,7 @@ class ConfiguredModelLoader:
         try:
             base_id = self._base_id()
             if self._base is None or self._base.id != base_id:
-                self._base = BaseFacts(public_name(self._settings.base_model), base_id, base_shapes(source), source)
+                self._base = BaseFacts(self._settings.own_base.name, base_id, base_shapes(source), source)
         except (OSError, ValueError) as err:
             raise ModelUnavailable(f"The base model's files cannot be read: {err}") from err
         return self._base

@@ -230,7 +230,7 @@ class ModelManager:
         """
         content = self._status.content
         try:
-            others = [worker for worker in self._fleet.workers() if worker.holds_model]
+            others = [worker for worker in self._fleet.workers_of_base() if worker.holds_model]
             if content and any((worker.base_id, worker.adapter_id) != content for worker in others):
                 log.warning("other workers' models differ from the files here: all workers load from disk again")
                 self._fleet.refresh()

@@ -21,7 +21,7 @@ for i = 1, #aliases, 2 do
   local target = cjson.decode(aliases[i + 1]).target
   if versions[target] then return {'alias', target, aliases[i]} end
 end
-for _, lane in ipairs({'prepare', 'generate', 'control'}) do
+for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
   for _, what in ipairs({'pending', 'dispatched', 'leases'}) do
     for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do
       local model = redis.call('HGET', job_key(id), 'model')

@@ -16,8 +16,11 @@ if not has_reader(id, now) then
   return false
 end
 leave_lane(id, lane)
+local _, base = parts_of(lane)
 local model = job[5] == '' and tonumber(job[2]) < 1 and resolve_model('')
-if model then redis.call('HSET', job_key(id), 'model', model.model, 'base', model.base, 'adapter_id', model.adapter_id) end
+if model and (base == '' or base == model.base) then
+  redis.call('HSET', job_key(id), 'model', model.model, 'base', model.base, 'adapter_id', model.adapter_id)
+end
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 if attempt > 1 then count('failovers') end
 redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', claim,

@@ -1,2 +1,2 @@
--- ARGV: lane.  Dispatches jobs and returns the wake-up messages to send.
-return dispatch(ARGV[1], now_ms())
+-- Dispatches the jobs that are next in every lane, and returns the wake-up messages to send.
+return dispatch_all(redis.call('SMEMBERS', 'slm:lanes'), now_ms())

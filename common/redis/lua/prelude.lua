@@ -2,7 +2,6 @@
 -- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
 
 local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free capacity: hides a wake-up message's latency (3-5 ms)
-local MAX_PREPARING = 3  -- jobs that each worker prepares at once; queue.py has the same number
 local PLACES_PER_RESERVED = 32  -- of that many places, one is kept free for other owners
 
 local function now_ms()
@@ -39,15 +38,69 @@ local function live_workers(now)
   return redis.call('ZRANGEBYSCORE', 'slm:workers', now, '+inf')
 end
 
+-- The name of a lane: what its jobs need (`generate`, `prepare`, `control`, ...), and if the workers of a base model
+-- have their own lanes, the base: `generate:chat`. Returns both; without a base, ''.
+local function parts_of(lane) return string.match(lane, '^([^:]+):?(.*)$') end
+
+local function lane_name(need, base) return base == '' and need or need .. ':' .. base end
+
+-- Return the lane of the same base for another need.
+local function sibling(lane, need)
+  local _, base = parts_of(lane)
+  return lane_name(need, base)
+end
+
+-- Return the Celery queue of the workers that serve a lane.
+local function queue_of(lane)
+  local need, base = parts_of(lane)
+  if base ~= '' then return 'slm.' .. base end
+  return (need == 'generate' or need == 'prepare') and 'slm' or 'slm.' .. need
+end
+
+-- Return how many live workers serve a lane, and how many places they have: jobs that they run at once.
+local function service_of(lane, now)
+  local workers, places = 0, 0
+  for _, worker in ipairs(live_workers(now)) do
+    local own = redis.call('HGET', lane_key(lane, 'places'), worker)
+    if own then workers, places = workers + 1, places + own end
+  end
+  return workers, places
+end
+
+local function is_served(lane, now) return service_of(lane, now) > 0 end
+
+local OF_BASES = {generate = true, prepare = true, control = true}  -- the needs that the workers of a base meet
+
+-- Return the lane for jobs of a base: its own, or the common one if its workers have none of their own.
+local function lane_of_base(need, base, now)
+  if not OF_BASES[need] then return need end
+  local own = lane_name(need, base)
+  return is_served('generate', now) and not is_served(own, now) and need or own
+end
+
 -- Return how many jobs of a lane may be dispatched or running at once.
 local function lane_limit(lane, now)
-  if lane == 'control' then return math.huge end
-  local capacity, workers = 0, 0
-  for _, worker in ipairs(live_workers(now)) do
-    local own = tonumber(redis.call('HGET', 'slm:workers:slots', worker) or '0')
-    capacity, workers = capacity + own, workers + (own > 0 and 1 or 0)
-  end
-  return lane == 'prepare' and workers * MAX_PREPARING or capacity + DISPATCHED_AHEAD
+  local need = parts_of(lane)
+  if need == 'control' then return math.huge end
+  local _, places = service_of(lane, now)
+  return need == 'generate' and places + DISPATCHED_AHEAD or places
+end
+
+local function model_key(base) return base == '' and 'slm:model' or 'slm:model:' .. base end
+
+-- Change the desired state of a base model; returns its generation.
+local function desire(base, loaded)
+  redis.call('HSET', model_key(base), 'loaded', loaded)
+  redis.call('HDEL', model_key(base), 'idle_ms')
+  local generation = redis.call('HINCRBY', model_key(base), 'generation', 1)
+  redis.call('PUBLISH', 'slm:control', cjson.encode({model = generation}))
+  return generation
+end
+
+-- Forget a worker that has left or died.
+local function forget_worker(worker)
+  redis.call('ZREM', 'slm:workers', worker)
+  for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do redis.call('HDEL', lane_key(lane, 'places'), worker) end
 end
 
 -- Return the name of a flow: the jobs of one owner and priority. See fair_share.py.
@@ -154,11 +207,11 @@ local function dispatched_by_owner(lane)
 end
 
 -- Return the next job to prepare. One owner may not have all of them, because a useless preparation may last seconds.
-local function next_to_prepare(limit)
-  local dispatched = dispatched_by_owner('prepare')
+local function next_to_prepare(lane, limit)
+  local dispatched = dispatched_by_owner(lane)
   local most, first, order = math.max(1, limit - 1), nil, math.huge
-  for _, flow in ipairs(redis.call('SMEMBERS', lane_key('prepare', 'flows'))) do
-    local id, its_order = unpack(redis.call('ZRANGE', flow_key('prepare', flow), 0, 0, 'WITHSCORES'))
+  for _, flow in ipairs(redis.call('SMEMBERS', lane_key(lane, 'flows'))) do
+    local id, its_order = unpack(redis.call('ZRANGE', flow_key(lane, flow), 0, 0, 'WITHSCORES'))
     local owner = id and redis.call('HGET', job_key(id), 'owner') or ''
     if id and (dispatched[owner] or 0) < most and tonumber(its_order) < order then
       first, order = id, tonumber(its_order)
@@ -200,25 +253,27 @@ end
 -- Return the next job to generate. One owner may not have all places, so that another need not wait for one of its
 -- jobs to end. A small fleet keeps none free, because each place is a large part of it; nor does one with a single
 -- owner.
-local function next_to_generate(limit, room)
+local function next_to_generate(lane, limit, room)
   local capacity = limit - DISPATCHED_AHEAD
   local has_others = redis.call('HLEN', 'slm:api_keys') > 1
   local reserved = has_others and math.floor(capacity / PLACES_PER_RESERVED) or 0
   if reserved == 0 or room > DISPATCHED_AHEAD + reserved then
-    return redis.call('ZRANGE', lane_key('generate', 'pending'), 0, 0)[1]
+    return redis.call('ZRANGE', lane_key(lane, 'pending'), 0, 0)[1]
   end
-  return first_below('generate', capacity - reserved)
+  return first_below(lane, capacity - reserved)
 end
 
 local function next_job(lane, limit, room)
-  if lane == 'prepare' then return next_to_prepare(limit) end
-  if lane == 'generate' then return next_to_generate(limit, room) end
+  local need = parts_of(lane)
+  if need == 'prepare' then return next_to_prepare(lane, limit) end
+  if need == 'generate' then return next_to_generate(lane, limit, room) end
   return redis.call('ZRANGE', lane_key(lane, 'pending'), 0, 0)[1]
 end
 
--- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, model, base, id, ...: the caller sends the
--- wake-up messages.
+-- Dispatch jobs: take the next ones out of `pending`. Returns id, kind, model, base, Celery queue, id, ...: the caller
+-- sends the wake-up messages.
 local function dispatch(lane, now)
+  local is_generation = parts_of(lane) == 'generate'
   local pending, dispatched, limit = lane_key(lane, 'pending'), lane_key(lane, 'dispatched'), lane_limit(lane, now)
   local room = limit - redis.call('ZCARD', dispatched) - redis.call('ZCARD', lane_key(lane, 'leases'))
   local wake_ups = {}
@@ -226,17 +281,26 @@ local function dispatch(lane, now)
     local id = next_job(lane, limit, room)
     if not id then break end
     -- Do not dispatch an unread job ahead of free capacity: while it waited, it would make others yield.
-    local is_early = lane == 'generate' and room <= DISPATCHED_AHEAD
+    local is_early = is_generation and room <= DISPATCHED_AHEAD
     if is_early and redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then break end
     redis.call('ZREM', pending, id)
     leave_flow(id, lane)
     note_dispatch(id, lane)
     redis.call('ZADD', dispatched, now, id)
     local job = redis.call('HMGET', job_key(id), 'kind', 'model', 'base')
-    for _, value in ipairs({id, job[1], job[2] or '', job[3] or ''}) do wake_ups[#wake_ups + 1] = value end
+    for _, value in ipairs({id, job[1], job[2] or '', job[3] or '', queue_of(lane)}) do wake_ups[#wake_ups + 1] = value end
     room = room - 1
   end
-  if lane == 'generate' then ask_to_yield(lane, now) end
+  if is_generation then ask_to_yield(lane, now) end
+  return wake_ups
+end
+
+-- Dispatch the jobs of several lanes; returns as `dispatch`.
+local function dispatch_all(lanes, now)
+  local wake_ups = {}
+  for _, lane in ipairs(lanes) do
+    for _, value in ipairs(dispatch(lane, now)) do wake_ups[#wake_ups + 1] = value end
+  end
   return wake_ups
 end
 
@@ -244,7 +308,8 @@ end
 -- free capacity.
 local function queue_position(id, lane)
   local rank = redis.call('ZRANK', lane_key(lane, 'pending'), id)
-  local ahead = lane == 'prepare' and redis.call('ZCARD', lane_key('generate', 'pending')) or 0
+  local is_preparation = parts_of(lane) == 'prepare'
+  local ahead = is_preparation and redis.call('ZCARD', lane_key(sibling(lane, 'generate'), 'pending')) or 0
   return rank and rank + 1 + ahead or 0
 end
 
@@ -259,15 +324,32 @@ end
 -- Put a job into the queue, with its deadline if it has one.
 local function enqueue(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
+  redis.call('SADD', 'slm:lanes', lane)
   redis.call('ZADD', lane_key(lane, 'pending'), queue_score(id, lane), id)
   join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
 end
 
--- Set a job's order in a lane: the virtual time when its owner's last job there ends (fair_share.py). Bulk jobs come
--- `delay` later, so they wait but never starve. The fraction orders jobs with the same virtual start by arrival.
+-- Return the tokens of a flow's jobs that are dispatched or running for the same need on other base models.
+local function cost_elsewhere(lane, flow)
+  local need, cost = parts_of(lane), 0
+  for _, other in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
+    if other ~= lane and parts_of(other) == need then
+      for _, what in ipairs({'dispatched', 'leases'}) do
+        for _, id in ipairs(redis.call('ZRANGE', lane_key(other, what), 0, -1)) do
+          if flow_of(id) == flow then cost = cost + (redis.call('HGET', job_key(id), 'cost') or 0) end
+        end
+      end
+    end
+  end
+  return cost
+end
+
+-- Set a job's order in a lane: the virtual time when its owner's last job there ends (fair_share.py), and as much later
+-- as the owner's running jobs on other bases cost. Bulk jobs come `delay` later, so they wait but never starve. The
+-- fraction orders jobs with the same virtual start by arrival.
 local function assign_order(id, lane, flow, delay)
-  local start = virtual_start(lane, flow)
+  local start = virtual_start(lane, flow) + cost_elsewhere(lane, flow)
   local arrival = redis.call('HGET', job_key(id), 'arrival') % 1000 / 1000
   redis.call('HSET', job_key(id), 'virtual_start', string.format('%.0f', start),
     'order', string.format('%.4f', start + delay + arrival))
@@ -506,7 +588,9 @@ end
 local function abandon(id, lane)
   if redis.call('SADD', lane_key(lane, 'unread'), id) == 0 then return end
   redis.call('ZADD', lane_key(lane, 'pending'), 'XX', queue_score(id, lane), id)
-  if redis.call('HGET', job_key(id), 'state') == 'running' then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
+  if redis.call('HGET', job_key(id), 'state') ~= 'running' then return end
+  if redis.call('ZSCORE', lane_key(lane, 'yielding'), id) then return end  -- it was asked to yield before a reader came
+  redis.call('SADD', lane_key(lane, 'abandoned'), id)
 end
 
 -- Handle the return of a reader.

@@ -1,13 +1,14 @@
--- ARGV: id, kind, lane, preparation (preparation.py), owner, params (JSON), cost (tokens), max_queue, delay (tokens),
--- ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter that this job repeats (each
--- of these four may be empty), whether the owner must have an API key (0/1), then field, value, ... of the optional
--- fields (store.py: JobOptions). The field `model` is the name that the client requested; the record gets what it
--- stands for now.
+-- ARGV: id, kind, what it needs (job.py: Lane), preparation (preparation.py), owner, params (JSON), cost (tokens),
+-- max_queue, delay (tokens), ttl_s, the owner's limits of open jobs, tokens per day and stored bytes, the dead letter
+-- that this job repeats (each of these four may be empty), whether the owner must have an API key (0/1), then field,
+-- value, ... of the optional fields (store.py: JobOptions). The field `model` is the name that the client requested; the
+-- record gets what it stands for now.
 -- Returns status, the job's id, position (seconds to wait if too few tokens are left), wake-up messages; then of an
--- accepted job its model, and if too few tokens are left: the most the job may need, how many are left today, and how
--- many of those are reserved for other jobs.
+-- accepted job its lane and model, of a job that finds a full queue its lane, of one whose base has no worker although
+-- others have the base, and if too few tokens are left: the most the job may need, how many are left today, and how many
+-- of those are reserved for other jobs.
 local RESERVED_RETRY_S = 2  -- it is unknown which of the owner's jobs ends first, and when
-local id, kind, lane, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
+local id, kind, need, preparation, owner, params, cost, max_queue, delay, ttl_s = unpack(ARGV, 1, 10)
 local most_jobs, most_tokens, most_bytes, retried, needs_key = unpack(ARGV, 11, 15)
 local option = {}
 for i = 16, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
@@ -15,7 +16,7 @@ local now = now_ms()
 
 local function found(status, known)
   local job = redis.call('HMGET', job_key(known), 'lane', 'model')
-  return {status, known, queue_position(known, job[1]), {}, job[2] or ''}
+  return {status, known, queue_position(known, job[1]), {}, job[1], job[2] or ''}
 end
 
 if redis.call('EXISTS', job_key(id)) == 1 then return found('ok', id) end  -- sent twice
@@ -34,10 +35,10 @@ local model = option.model and resolve_model(option.model)
 if model then
   for field, value in pairs(model) do option[field] = value end
 elseif option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
-  return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}}
+  return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}, ''}
 end
 local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation .. (option.adapter_id or '')) == 0
-if needs_preparation then lane = 'prepare' end
+if needs_preparation then need = 'prepare' end
 if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
 end
@@ -51,9 +52,14 @@ if most_tokens ~= '' then
 end
 if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
-if #live_workers(now) == 0 then return {'no_worker', id, 0, {}} end
+-- A job whose base is not known yet waits in the common lane until a worker of the default base adopts it.
+local lane = option.base and lane_of_base(need, option.base, now) or need
+if not is_served(option.base and lane or 'control', now) then
+  local _, its_base = parts_of(lane)
+  return {'no_worker', id, 0, {}, is_served('control', now) and its_base or ''}
+end
 local flow = flow_name(owner, option.bulk)
-if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}} end
+if not has_room(lane, flow, tonumber(max_queue)) then return {'queue_full', id, 0, {}, lane} end
 
 -- The preparation is attempt 0.
 redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'lane', lane, 'owner', owner, 'params', params,
@@ -74,4 +80,4 @@ enqueue(id, lane)
 local wake_ups = dispatch(lane, now)
 local position = queue_position(id, lane)
 if position > 0 then append(id, 'queued', '{"position": ' .. position .. '}') end
-return {'ok', id, position, wake_ups, option.model or ''}
+return {'ok', id, position, wake_ups, lane, option.model or ''}

@@ -1,8 +1,7 @@
 -- Returns the reports of the live workers; removes dead ones.
 local now = now_ms()
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'slm:workers', '-inf', '(' .. now)) do
-  redis.call('ZREM', 'slm:workers', worker)
-  redis.call('HDEL', 'slm:workers:slots', worker)
+  forget_worker(worker)
 end
 local reports = {}
 for _, worker in ipairs(live_workers(now)) do

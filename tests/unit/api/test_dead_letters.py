@@ -7,7 +7,6 @@ import time
 import pytest
 
 from common.jobs.store import MAX_CRASHES
-from common.queue import QUEUE
 from common.redis import keys
 from tests.api_in_process import Api
 from tests.scripted_worker import Play, answer
@@ -36,7 +35,7 @@ def kill_worker(api: Api, job_id: str) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     api.redis.zadd(keys.leases("generate"), {job_id: 0})
-    api.worker.store.reap(QUEUE)
+    api.worker.store.reap()
 
 
 @pytest.fixture

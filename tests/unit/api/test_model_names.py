@@ -11,7 +11,6 @@ from api.webhooks.message import body_of
 from common.adapters.records import VersionFacts
 from common.adapters.registry import AdapterRegistry
 from common.jobs.store import MAX_CRASHES, JobStore
-from common.queue import QUEUE
 from common.redis import keys
 from tests.api_in_process import Api
 from tests.processes import wait_for
@@ -146,7 +145,7 @@ def test_a_retried_dead_letter_keeps_its_version(start_api: StartApi) -> None:
     for _ in range(MAX_CRASHES):
         wait_for("the job to run", lambda: api.redis.zscore(keys.leases("generate"), job_id))
         api.redis.zadd(keys.leases("generate"), {job_id: 0})
-        store.reap(QUEUE)
+        store.reap()
     assert model_of(api.client.get("/slm/quarantine").json["jobs"][0]) == FIRST
     retried = api.client.post(f"/slm/jobs/{job_id}/retry")
     assert retried.headers["X-Model"] == "support@1"

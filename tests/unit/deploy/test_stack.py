@@ -148,3 +148,36 @@ def test_the_welcome_shows_what_to_try_next(tmp_path: Path) -> None:
         assert f"http://127.0.0.1:8080{path}" in text
     assert f'CELERY_BROKER_URL="$(cat {tmp_path}/broker.url)" {sys.executable} -m celery flower' in text
     assert str(tmp_path / "logs") in text
+
+
+BASES = "smol=SmolLM2-135M-Instruct; chat=/models/qwen,workers=2"
+
+
+def test_each_base_model_gets_its_workers(tmp_path: Path) -> None:
+    made = make_stack(tmp_path, models=BASES)
+    workers = {child.name: child for child in made.children() if child.name.startswith("worker")}
+    assert {name: child.env["SLM_WORKER_BASE"] for name, child in workers.items()} == {
+        "worker-smol-1": "smol",
+        "worker-chat-1": "chat",
+        "worker-chat-2": "chat",
+    }
+    hosts = [child.argv[child.argv.index("--hostname") + 1] for child in workers.values()]
+    assert hosts == ["slm-smol-1-abc123@%h", "slm-chat-2-abc123@%h", "slm-chat-3-abc123@%h"]
+    assert {child.env["SLM_MODELS"] for child in workers.values()} == {BASES}
+    assert "SLM_WORKER_BASE" not in made.children()[1].env, "the API serves all"
+
+
+def test_the_number_of_workers_counts_for_bases_without_one_of_their_own(tmp_path: Path) -> None:
+    assert make_stack(tmp_path, workers=2, models=BASES).worker_names == [
+        "worker-smol-1",
+        "worker-smol-2",
+        "worker-chat-1",
+        "worker-chat-2",
+    ]
+
+
+def test_one_base_model_is_started_as_ever(tmp_path: Path) -> None:
+    worker = make_stack(tmp_path).children()[-1]
+    assert worker.name == "worker-1"
+    assert worker.argv[worker.argv.index("--hostname") + 1] == "slm1-abc123@%h"
+    assert "SLM_WORKER_BASE" not in worker.env

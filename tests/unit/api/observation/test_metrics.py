@@ -110,7 +110,7 @@ def test_failovers_crashes_and_dead_letters_are_counted(api: Api, redis: Redis) 
         claim = store.claim(job_id, "w", lease_s=60)
         assert claim is not None
         redis.zadd("slm:lane:generate:leases", {job_id: 1})  # its lease has run out
-        store.reap("slm")
+        store.reap()
     found = scrape(api)
     assert found["slm_failovers_total"] == 2
     assert found["slm_job_crashes_total"] == 3
