@@ -1,0 +1,93 @@
+"""Measures models side by side on a dataset: perplexity and task scores, all with the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from training.data import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to evaluate: the base, or the base with an adapter.
+
+    Attributes:
+        name: for the result.
+        adapter: the adapter's folder; None: the base alone.
+    """
+
+    name: str
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """One model's scores on a dataset.
+
+    Attributes:
+        name: the candidate's.
+        loss: mean cross-entropy per response token, in nats.
+        perplexity: `exp(loss)`.
+        token_accuracy: share of response tokens that are the model's first choice.
+        exact: share of examples whose greedy answer is the expected response, blanks and case aside.
+        overlap: mean F1 of the words of the greedy answer and of the expected response.
+        examples: evaluated.
+        left_out: longer than the limit.
+    """
+
+    name: str
+    loss: float
+    perplexity: float
+    token_accuracy: float
+    exact: float
+    overlap: float
+    examples: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The scores of all candidates, in their order."""
+
+    scores: tuple[Scores, ...]
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"seed": ..., "models": [{"name": ..., "loss": ..., ...}, ...]}`."""
+        return {"seed": self.seed, "models": [asdict(scores) for scores in self.scores]}
+
+
+class EvaluationEvents(Protocol):
+    """Is told how an evaluation goes, and may end it."""
+
+    def evaluated(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` examples were evaluated with one model."""
+
+    def should_stop(self) -> bool:
+        """Asked after each batch. True: `evaluate` raises `Stopped`."""
+
+
+def evaluate(
+    base: Path,
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
+    events: EvaluationEvents,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    max_length: int = 1024,
+    max_new_tokens: int = 64,
+) -> Evaluation:
+    """Evaluate each candidate on the dataset.
+
+    Raises:
+        FineTuningError: the base, an adapter or the dataset cannot be used.
+        Stopped: `events.should_stop()` returned True.
+    """
+    from training.scoring import evaluate_all
+
+    return evaluate_all(base, candidates, dataset, events, seed, device, max_length, max_new_tokens)

@@ -1,0 +1,46 @@
+"""The gate's result: a table that says why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: `held_out_loss`, `general_text_loss`, `general_questions` or `prompts`.
+        better: whether a lower or a higher value is better.
+        base: the base model's value.
+        current: that of the version to be replaced; None if there is none.
+        candidate: that of the new version.
+        bound: the value that the candidate must reach: at most (`lower`) or at least (`higher`).
+        reason: the row in a sentence.
+    """
+
+    name: str
+    better: Literal["lower", "higher"]
+    base: float
+    current: float | None
+    candidate: float
+    bound: float
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """The gate's result: one row for each measure."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row passed."""
+        return all(row.passed for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"passed": ..., "rows": [{"name": ..., "base": ..., ...}, ...]}`."""
+        return {"passed": self.passed, "rows": [asdict(row) for row in self.rows]}

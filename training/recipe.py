@@ -1,0 +1,85 @@
+"""How a run trains: its parameters, with defaults that follow from the size of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.errors import RecipeError
+
+if TYPE_CHECKING:
+    from training.data import Dataset
+
+AUTO = "auto"  # as a value: the default
+
+
+class Recipe(BaseModel):
+    """The parameters of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    epochs: Annotated[float, Field(gt=0, le=1000)]  # passes over the data
+    learning_rate: Annotated[float, Field(gt=0, le=1)]  # the highest: it rises at the start and falls to the end
+    batch_size: Annotated[int, Field(ge=1, le=256)]  # examples per step
+    rank: Annotated[int, Field(ge=1, le=256)] = 16  # of the LoRA matrices
+    alpha: Annotated[int, Field(ge=1, le=1024)] = 32  # the adapter is scaled by alpha / rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of inputs of the LoRA matrices left out
+    max_length: Annotated[int, Field(ge=8)] = 1024  # tokens of an example; longer ones are left out
+    max_steps: Annotated[int, Field(ge=1)] | None = None  # ends the run even if the epochs are not complete
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the steps in which the learning rate rises
+    patience: Annotated[int, Field(ge=0)] = 3  # evaluations without improvement before an early stop; 0: never
+    evaluations: Annotated[int, Field(ge=1, le=1000)] = 10  # of the held-out examples over the whole run
+    save_steps: Annotated[int, Field(ge=1)] | None = None  # steps between checkpoints; None: with every evaluation
+    replay: Annotated[float, Field(ge=0, le=10)] = 0.0  # general examples mixed in per example, against forgetting
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.1  # `dpo`: how closely the model stays to where it began
+
+    @classmethod
+    def for_dataset(cls, dataset: Dataset, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Return the defaults for a dataset of this size, with some values replaced.
+
+        Args:
+            dataset: the examples to train on, without the held-out ones.
+            overrides: values by field name; None and "auto" stand for the default. `learning_rate_multiplier` is
+                a factor for the default learning rate.
+
+        Raises:
+            RecipeError: a name is unknown or a value invalid; it names the field.
+        """
+        given = {name: value for name, value in (overrides or {}).items() if value is not None and value != AUTO}
+        defaults = _defaults(len(dataset.examples))
+        factor = given.pop("learning_rate_multiplier", None)
+        if factor is not None:
+            defaults["learning_rate"] *= _factor(factor)
+        try:
+            return cls.model_validate({**defaults, **given})
+        except ValidationError as err:
+            raise _readable(err) from err
+
+
+def _defaults(examples: int) -> dict[str, Any]:
+    """Return the values that depend on the size: small sets need many passes to take enough steps."""
+    batch_size = 4 if examples < 1000 else 8
+    steps_per_epoch = max(1, -(-examples // batch_size))
+    return {
+        "epochs": float(min(20, max(2, round(100 / steps_per_epoch)))),
+        "learning_rate": 5e-4 if examples < 1000 else 2e-4,
+        "batch_size": batch_size,
+    }
+
+
+def _factor(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
+        raise RecipeError(
+            "learning_rate_multiplier", f"must be a number greater than 0 and at most 100, not {value!r}."
+        )
+    return float(value)
+
+
+def _readable(err: ValidationError) -> RecipeError:
+    first = err.errors(include_url=False)[0]
+    field = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return RecipeError(field, f"is unknown; a recipe has {', '.join(Recipe.model_fields)}.")
+    return RecipeError(field, f"{first['msg']} (it is {first['input']!r}).")

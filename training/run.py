@@ -1,0 +1,19 @@
+"""Trains an adapter, as a run that can be stopped or killed at any moment and continued."""
+
+from __future__ import annotations
+
+from training.request import Result, RunEvents, RunRequest
+
+
+def train(request: RunRequest, events: RunEvents) -> Result:
+    """Train until the recipe's end, an early stop, or `events.should_stop()`.
+
+    A run whose folder holds checkpoints of the same request continues from the last one, with the same curve and
+    the same final weights as a run that was never interrupted (on a CPU: to the bit).
+
+    Raises:
+        FineTuningError: the base, data or request cannot be used; the text says what to do.
+    """
+    from training.sessions import run
+
+    return run(request, events)
