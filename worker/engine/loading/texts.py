@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.text.saved_template import chat_template
 from worker.engine.grammar.compiler import GrammarCompiler
 from worker.engine.loading.tokenizer import (
     SETTINGS,
@@ -20,7 +21,7 @@ from worker.engine.loading.tokenizer import (
     warn_if_larger,
 )
 from worker.engine.output.token_bytes import TokenBytes, fallback_bytes
-from worker.engine.prompts.prompt import PromptRenderer, chat_template
+from worker.engine.prompts.prompt import PromptRenderer
 from worker.engine.untrusted_code.client import UntrustedPrograms
 from worker.helper.client import Helper
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message, render_chat
 from models.text.conversation import ConversationEncoder, text_of
-from models.text.prompt_template import INSTRUCTION_TEMPLATE
+from models.text.saved_template import chat_template
 from models.text.text_encoder import Encode, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
 from worker.engine.prompts.token_length import TokenLength
@@ -178,25 +177,3 @@ def _parts(tokenizer: Any, texts: TextEncoder, like: TokenizerParts | None) -> T
 def _decoded(tokenizer: Any, ids: list[int]) -> str:
     text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     return text
-
-
-def chat_template(tokenizer: Any, adapter_dir: Path | None) -> str:
-    """Return the template for conversations: the adapter's own, else the tokenizer's, else the one for training."""
-    own = adapter_dir and read_chat_template(adapter_dir)
-    return own or _default_template(tokenizer.chat_template) or INSTRUCTION_TEMPLATE
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """Return the chat template saved with a tokenizer, from either of the two places that transformers uses."""
-    if (file := folder / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    if (file := folder / "tokenizer_config.json").is_file():
-        return _default_template(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
-    return None
-
-
-def _default_template(templates: str | dict[str, str] | list[dict[str, str]] | None) -> str | None:
-    """Return the template; if there are several, the one for plain conversations."""
-    if isinstance(templates, list):
-        templates = {item["name"]: item["template"] for item in templates}
-    return templates.get("default") if isinstance(templates, dict) else templates
