@@ -17,6 +17,7 @@ RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" --constraint requiremen
 
 COPY common/ common/
 COPY models/ models/
+COPY training/ training/
 COPY SLMInit/ SLMInit/
 COPY worker/ worker/
 

@@ -19,7 +19,7 @@ from common.settings import ROOT
 from tests.unit.deploy.test_requirements import FOLDER, pinned
 
 SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE", "api/__init__.py")
-TOP_LEVEL = {"api", "common", "worker", "models", "SLMInit", "deploy", "slm"}
+TOP_LEVEL = {"api", "common", "worker", "models", "training", "SLMInit", "deploy", "slm"}
 MAKE = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; make('.')"
 
 

@@ -20,7 +20,7 @@ PAGES = sorted(
 )
 HISTORY = {"CHANGELOG.md", "log.md"}  # they name deleted files
 TEST_NAME = re.compile(r"`(test_\w+)`")
-PATH = re.compile(r"`((?:api|benchmarks|common|deploy|SLMInit|tests|worker)/[\w./-]+\.\w+)`")
+PATH = re.compile(r"`((?:api|benchmarks|common|deploy|SLMInit|tests|training|worker)/[\w./-]+\.\w+)`")
 
 
 def prose(page: Path) -> str:
