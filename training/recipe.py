@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -56,6 +57,10 @@ class Recipe(BaseModel):
             return cls.model_validate({**defaults, **given})
         except ValidationError as err:
             raise _readable(err) from err
+
+    def steps(self, rows: int) -> int:
+        """Return the steps of a run over this many rows, if it does not stop early."""
+        return self.max_steps or math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
 
 def _defaults(examples: int) -> dict[str, Any]:

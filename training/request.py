@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from training.curve import Point
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -45,38 +46,18 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """The state of a run after an optimizer step. A loss is the mean cross-entropy per response token, in nats.
+class Progress(Point):
+    """The state of a run after a step.
 
     Attributes:
-        step: the steps taken, from 1; the evaluation before training is step 0.
         steps: the steps of the whole run, if it does not stop early.
-        epoch: passes over the data.
-        loss: of this step's batch; None at step 0.
-        accuracy: share of response tokens that were the model's first choice (`dpo`: of pairs ranked right).
-        held_out_loss: if the held-out examples were evaluated after this step.
-        held_out_accuracy: likewise.
-        tokens: trained so far, padding excluded.
-        tokens_per_s: since the process began the run.
-        seconds_left: an estimate; None before the first step.
+        tokens_per_s: since this process began to train.
+        seconds_left: an estimate; None before the first step of this process.
     """
 
-    step: int
     steps: int
-    epoch: float
-    loss: float | None
-    accuracy: float | None
-    learning_rate: float
-    held_out_loss: float | None
-    held_out_accuracy: float | None
-    tokens: int
     tokens_per_s: float
     seconds_left: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields that have a value."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +111,9 @@ class Result:
         adapter: the folder with the adapter; None if the run was stopped and can continue.
         steps: steps taken, over all processes that worked on the run.
         best_step: the step that the adapter is from.
-        curves: the progress of every step, over all processes, in order.
-        tokens: trained over all processes, padding excluded.
+        curve: the points of all steps, over all processes, in order; step 0 is the untrained model.
+        tokens: trained, over all processes, padding excluded.
+        left_out: examples longer than the limit.
         resumed_from: the step that this process continued from; None: from the beginning.
         seconds: of this process.
     """
@@ -139,12 +121,13 @@ class Result:
     adapter: Path | None
     steps: int
     best_step: int
-    curves: tuple[Progress, ...]
+    curve: tuple[Point, ...]
     tokens: int
+    left_out: int
     resumed_from: int | None
     seconds: float
 
     @property
     def held_out_losses(self) -> Mapping[int, float]:
         """The held-out loss by step, with that of the untrained model as step 0."""
-        return {point.step: point.held_out_loss for point in self.curves if point.held_out_loss is not None}
+        return {point.step: point.held_out_loss for point in self.curve if point.held_out_loss is not None}

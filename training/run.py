@@ -9,11 +9,12 @@ def train(request: RunRequest, events: RunEvents) -> Result:
     """Train until the recipe's end, an early stop, or `events.should_stop()`.
 
     A run whose folder holds checkpoints of the same request continues from the last one, with the same curve and
-    the same final weights as a run that was never interrupted (on a CPU: to the bit).
+    the same final weights as a run that was never interrupted (on a CPU: to the bit). The adapter is that of the step
+    with the lowest held-out loss.
 
     Raises:
-        FineTuningError: the base, data or request cannot be used; the text says what to do.
+        FineTuningError: the base, the data or the request cannot be used; the text says what to do.
     """
-    from training.sessions import run
+    from training.supervision import supervise  # loads torch
 
-    return run(request, events)
+    return supervise(request, events)

@@ -1,0 +1,96 @@
+"""How likely a model finds given tokens, and what it answers without sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from training.data import Row
+
+BATCH_TOKENS = 2048  # of one forward pass, padding included; bounds the memory of the logits
+MAX_BATCH = 32  # prompts answered together
+
+
+class Likelihood(NamedTuple):
+    """Sums over the tokens of a row that the loss counts."""
+
+    loss: float  # nats
+    correct: int  # tokens that are the model's first choice
+    tokens: int
+
+
+@torch.no_grad()
+def likelihoods(model: Any, rows: Sequence[Row], after_batch: Callable[[int], None]) -> list[Likelihood]:
+    """Return the likelihood of each row, in order.
+
+    Args:
+        after_batch: called with the number of rows done after each forward pass; its exceptions are passed on.
+    """
+    found: dict[int, Likelihood] = {}
+    for batch in _batches(rows):
+        found |= dict(zip(batch, _batch_likelihoods(model, [rows[index] for index in batch]), strict=True))
+        after_batch(len(found))
+    return [found[index] for index in range(len(rows))]
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Yield the rows' indices in batches of rows of similar length."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda one: len(rows[one])):
+        if batch and (len(batch) + 1) * len(rows[index]) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _batch_likelihoods(model: Any, rows: Sequence[Row]) -> list[Likelihood]:
+    longest = max(len(row) for row in rows)
+    ids = _padded([row.ids for row in rows], longest, model.device)
+    counted = _padded([list(map(int, row.loss)) for row in rows], longest, model.device)[:, 1:].bool()
+    mask = _padded([[1] * len(row) for row in rows], longest, model.device)
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+    targets = ids[:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), targets, reduction="none")
+    correct = (logits.argmax(-1) == targets) & counted
+    sums = (losses * counted).double().sum(1), correct.sum(1), counted.sum(1)
+    return [Likelihood(float(loss), int(right), int(count)) for loss, right, count in zip(*sums, strict=True)]
+
+
+def _padded(rows: Sequence[list[int]], length: int, device: Any) -> torch.Tensor:
+    return torch.tensor([row + [0] * (length - len(row)) for row in rows], device=device)
+
+
+@torch.no_grad()
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    after_batch: Callable[[int], None],
+) -> list[str]:
+    """Return the greedy answer to each prompt, given as token ids. Calls `after_batch` like `likelihoods`."""
+    texts: list[str] = []
+    for start in range(0, len(prompts), MAX_BATCH):
+        texts += _batch_answers(model, tokenizer, prompts[start : start + MAX_BATCH], max_new_tokens)
+        after_batch(len(texts))
+    return texts
+
+
+def _batch_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+    longest = max(map(len, prompts))
+    end = tokenizer.eos_token_id
+    ids = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
+    made = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=end,
+        eos_token_id=end,
+    )
+    return [str(tokenizer.decode(one[longest:], skip_special_tokens=True)).strip() for one in made]

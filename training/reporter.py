@@ -1,0 +1,121 @@
+"""Steers a run between its steps: evaluates, saves, reports and stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from training.checkpoints import Checkpoints
+from training.curve import Point, best_step, has_stopped_improving, points
+from training.recipe import Recipe
+from training.request import Checkpoint, Progress, RunEvents, Sample
+
+SAVE_S = 60.0  # a crash loses at most about this much work
+
+
+def is_over(state: TrainerState, recipe: Recipe) -> bool:
+    """Return whether a run has ended, by its steps or because it stopped improving."""
+    curve = [*points(state.log_history)]
+    return bool(state.global_step >= state.max_steps) or has_stopped_improving(curve, recipe.patience)
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Evaluates every so many steps, keeps checkpoints, and tells `events`.
+
+    Nothing that it does changes what is trained: a run with other pauses gives the same weights.
+
+    Args:
+        sample: makes a sample of what the model answers now.
+        can_evaluate: whether there are held-out examples.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoints: Checkpoints,
+        events: RunEvents,
+        sample: Callable[[int], Sample],
+        *,
+        can_evaluate: bool,
+    ) -> None:
+        self.was_stopped = False
+        self._recipe = recipe
+        self._checkpoints = checkpoints
+        self._events = events
+        self._sample = sample
+        self._can_evaluate = can_evaluate
+        self._began = self._saved = time.monotonic()
+        self._first: tuple[int, int] = (0, 0)  # steps and tokens when this process began
+        self._reported = 0
+
+    def on_train_begin(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+        """Remember where this process begins."""
+        self._began = self._saved = time.monotonic()
+        self._first = (state.global_step, state.num_input_tokens_seen)
+        self._reported = state.global_step
+
+    def on_step_begin(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+        """Report the step before."""
+        self._report(state)
+
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_options: Any) -> TrainerControl:
+        """Decide what happens before the next step."""
+        is_last = state.global_step >= state.max_steps
+        is_due = is_last or state.global_step % self._evaluate_every(state) == 0
+        self.was_stopped = not is_last and self._events.should_stop()
+        control.should_evaluate = is_due and self._can_evaluate
+        control.should_save = is_due or self.was_stopped or self._should_save(state)
+        control.should_training_stop = is_last or self.was_stopped
+        return control
+
+    def on_evaluate(self, _args: Any, state: TrainerState, control: TrainerControl, **_options: Any) -> TrainerControl:
+        """End the run if it no longer improves, and show what the model answers."""
+        if state.global_step == 0:
+            return control
+        self._events.sample(self._sample(state.global_step))
+        if is_over(state, self._recipe):
+            control.should_training_stop = True
+        return control
+
+    def on_save(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+        """Put the checkpoint in its place, and delete older ones."""
+        self._report(state)
+        best = best_step([*points(state.log_history)])
+        folder = self._checkpoints.accept(state.global_step)
+        self._checkpoints.keep_only_last_and(best)
+        self._saved = time.monotonic()
+        self._events.checkpoint(Checkpoint(state.global_step, folder, is_best=best == state.global_step))
+
+    def on_train_end(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+        """Report the last step."""
+        self._report(state)
+
+    def _evaluate_every(self, state: TrainerState) -> int:
+        return max(1, int(state.max_steps) // self._recipe.evaluations)
+
+    def _should_save(self, state: TrainerState) -> bool:
+        every = self._recipe.save_steps
+        if every is not None:
+            return bool(state.global_step % every == 0)
+        return time.monotonic() - self._saved >= SAVE_S
+
+    def _report(self, state: TrainerState) -> None:
+        """Report the last step, once: after its evaluation, so that one report has both losses."""
+        if state.global_step > self._reported:
+            self._reported = state.global_step
+            *_, last = points(state.log_history[-2:])  # the step's own row and its evaluation's
+            self._events.step(self._progress(last, state))
+
+    def _progress(self, point: Point, state: TrainerState) -> Progress:
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        steps, tokens = state.global_step - self._first[0], state.num_input_tokens_seen - self._first[1]
+        return Progress(
+            **{field.name: getattr(point, field.name) for field in fields(point)},
+            steps=state.max_steps,
+            tokens_per_s=round(tokens / seconds, 1),
+            seconds_left=round(seconds / steps * (state.max_steps - state.global_step), 1) if steps else None,
+        )
