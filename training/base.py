@@ -70,6 +70,7 @@ def load_weights(base: Base, device: str) -> Any:
     """
     try:
         with without_deprecations():
-            return AutoModelForCausalLM.from_pretrained(base.source, dtype=torch.float32).to(device)
+            model: Any = AutoModelForCausalLM.from_pretrained(base.source, dtype=torch.float32)
+            return model.to(device)
     except (OSError, ValueError) as err:
         raise BaseModelError(f"Base model {base.name!r} cannot be loaded: {err}") from err

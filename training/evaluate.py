@@ -33,10 +33,10 @@ class Scores:
         loss: mean cross-entropy per response token, in nats.
         perplexity: `exp(loss)`.
         token_accuracy: share of response tokens that are the model's first choice.
-        exact: share of examples whose greedy answer is the expected response, blanks and case aside.
+        exact: share of examples with a greedy answer of the same words as the expected response.
         overlap: mean F1 of the words of the greedy answer and of the expected response.
         examples: evaluated.
-        left_out: longer than the limit.
+        left_out: examples longer than the limit, for which there are only answers.
     """
 
     name: str
@@ -61,14 +61,29 @@ class Evaluation:
         return {"seed": self.seed, "models": [asdict(scores) for scores in self.scores]}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds an evaluation.
+
+    Attributes:
+        examples: evaluated at most, chosen by the seed.
+        tokens: of an example; longer ones have no loss.
+        answer_tokens: of a greedy answer.
+    """
+
+    examples: int = 200
+    tokens: int = 1024
+    answer_tokens: int = 64
+
+
 class EvaluationEvents(Protocol):
     """Is told how an evaluation goes, and may end it."""
 
     def evaluated(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` examples were evaluated with one model."""
+        """`done` of `total` texts of the part `name` are measured."""
 
     def should_stop(self) -> bool:
-        """Asked after each batch. True: `evaluate` raises `Stopped`."""
+        """Asked after each batch. True: `Stopped` is raised."""
 
 
 def evaluate(
@@ -77,17 +92,16 @@ def evaluate(
     dataset: Dataset,
     events: EvaluationEvents,
     *,
+    limits: Limits | None = None,
     seed: int = 0,
     device: str = "cpu",
-    max_length: int = 1024,
-    max_new_tokens: int = 64,
 ) -> Evaluation:
-    """Evaluate each candidate on the dataset.
+    """Evaluate each candidate on the same examples of the dataset.
 
     Raises:
         FineTuningError: the base, an adapter or the dataset cannot be used.
         Stopped: `events.should_stop()` returned True.
     """
-    from training.scoring import evaluate_all
+    from training.scoring import evaluate_all  # loads torch
 
-    return evaluate_all(base, candidates, dataset, events, seed, device, max_length, max_new_tokens)
+    return evaluate_all(base, candidates, dataset, events, limits or Limits(), seed, device)

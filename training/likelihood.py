@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from training.data import Row
+
+AfterBatch = Callable[[int, int], None]  # is told how many rows of how many are done; its exceptions are passed on
 
 BATCH_TOKENS = 2048  # of one forward pass, padding included; bounds the memory of the logits
 MAX_BATCH = 32  # prompts answered together
@@ -22,16 +24,12 @@ class Likelihood(NamedTuple):
 
 
 @torch.no_grad()
-def likelihoods(model: Any, rows: Sequence[Row], after_batch: Callable[[int], None]) -> list[Likelihood]:
-    """Return the likelihood of each row, in order.
-
-    Args:
-        after_batch: called with the number of rows done after each forward pass; its exceptions are passed on.
-    """
+def likelihoods(model: Any, rows: Sequence[Row], after_batch: AfterBatch) -> list[Likelihood]:
+    """Return the likelihood of each row, in order."""
     found: dict[int, Likelihood] = {}
     for batch in _batches(rows):
         found |= dict(zip(batch, _batch_likelihoods(model, [rows[index] for index in batch]), strict=True))
-        after_batch(len(found))
+        after_batch(len(found), len(rows))
     return [found[index] for index in range(len(rows))]
 
 
@@ -70,13 +68,13 @@ def answers(
     tokenizer: Any,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
-    after_batch: Callable[[int], None],
+    after_batch: AfterBatch,
 ) -> list[str]:
-    """Return the greedy answer to each prompt, given as token ids. Calls `after_batch` like `likelihoods`."""
+    """Return the greedy answer to each prompt, which is given as token ids."""
     texts: list[str] = []
     for start in range(0, len(prompts), MAX_BATCH):
         texts += _batch_answers(model, tokenizer, prompts[start : start + MAX_BATCH], max_new_tokens)
-        after_batch(len(texts))
+        after_batch(len(texts), len(prompts))
     return texts
 
 
@@ -94,3 +92,9 @@ def _batch_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max
         eos_token_id=end,
     )
     return [str(tokenizer.decode(one[longest:], skip_special_tokens=True)).strip() for one in made]
+
+
+def mean_loss(found: Iterable[Likelihood]) -> float:
+    """Return the mean loss over all counted tokens."""
+    each = list(found)
+    return sum(one.loss for one in each) / max(1, sum(one.tokens for one in each))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.checkpoints import Checkpoints
 from training.curve import Point, best_step, has_stopped_improving, points
@@ -23,7 +23,7 @@ def is_over(state: TrainerState, recipe: Recipe) -> bool:
     return bool(state.global_step >= state.max_steps) or has_stopped_improving(curve, recipe.patience)
 
 
-class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class Reporter(TrainerCallback):
     """Evaluates every so many steps, keeps checkpoints, and tells `events`.
 
     Nothing that it does changes what is trained: a run with other pauses gives the same weights.
@@ -52,17 +52,23 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._first: tuple[int, int] = (0, 0)  # steps and tokens when this process began
         self._reported = 0
 
-    def on_train_begin(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Remember where this process begins."""
         self._began = self._saved = time.monotonic()
         self._first = (state.global_step, state.num_input_tokens_seen)
         self._reported = state.global_step
 
-    def on_step_begin(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Report the step before."""
         self._report(state)
 
-    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_options: Any) -> TrainerControl:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
         """Decide what happens before the next step."""
         is_last = state.global_step >= state.max_steps
         is_due = is_last or state.global_step % self._evaluate_every(state) == 0
@@ -72,7 +78,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         control.should_training_stop = is_last or self.was_stopped
         return control
 
-    def on_evaluate(self, _args: Any, state: TrainerState, control: TrainerControl, **_options: Any) -> TrainerControl:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
         """End the run if it no longer improves, and show what the model answers."""
         if state.global_step == 0:
             return control
@@ -81,7 +89,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
             control.should_training_stop = True
         return control
 
-    def on_save(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put the checkpoint in its place, and delete older ones."""
         self._report(state)
         best = best_step([*points(state.log_history)])
@@ -90,7 +98,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._saved = time.monotonic()
         self._events.checkpoint(Checkpoint(state.global_step, folder, is_best=best == state.global_step))
 
-    def on_train_end(self, _args: Any, state: TrainerState, _control: Any, **_options: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Report the last step."""
         self._report(state)
 

@@ -122,7 +122,7 @@ def _sample(model: Any, request: RunRequest, base: Base, step: int) -> Sample:
     example = (request.validation or request.dataset).examples[0]
     ids = base.encoder(request.start_from).prompt_ids(example.prompt)
     model.eval()
-    answer = answers(model, base.tokenizer, [ids], SAMPLE_TOKENS, lambda _done: None)[0]
+    answer = answers(model, base.tokenizer, [ids], SAMPLE_TOKENS, lambda _done, _total: None)[0]
     return Sample(step, example.prompt[-1].content, example.response, answer)
 
 

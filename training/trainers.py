@@ -11,7 +11,10 @@ import torch
 from datasets import Dataset as Table
 from datasets import disable_progress_bars
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from training.lora import save_adapter
 from training.recipe import Recipe
@@ -50,11 +53,11 @@ class _AdapterOnly:
         """Do nothing."""
 
 
-class SupervisedTrainer(_AdapterOnly, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class SupervisedTrainer(_AdapterOnly, SFTTrainer):
     """Trains on rows of `input_ids` and `labels`, which TRL leaves as they are."""
 
 
-class PreferenceTrainer(_AdapterOnly, DPOTrainer):  # type: ignore[misc]
+class PreferenceTrainer(_AdapterOnly, DPOTrainer):
     """Trains on rows of `prompt_ids`, `chosen_ids` and `rejected_ids`."""
 
     def _prepare_dataset(self, dataset: Table, *_args: Any, **_options: Any) -> Table:

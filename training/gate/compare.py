@@ -39,7 +39,7 @@ def compare(
         FineTuningError: a folder or the data cannot be used.
         Stopped: `events.should_stop()` returned True.
     """
-    from training.gate.measure import measure_all
+    from training.gate.measure import measure_all  # loads torch
     from training.gate.verdict import judge
 
     return judge(measure_all(base, candidate, current, held_out, prompts, events, device, max_length))

@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+Better = Literal["lower", "higher"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One comparison.
 
     Attributes:
-        name: `held_out_loss`, `general_text_loss`, `general_questions` or `prompts`.
+        name: a field of `Measures`: `held_out`, `general_text`, `general_questions` or `prompts`.
         better: whether a lower or a higher value is better.
         base: the base model's value.
         current: that of the version to be replaced; None if there is none.
         candidate: that of the new version.
         bound: the value that the candidate must reach: at most (`lower`) or at least (`higher`).
-        reason: the row in a sentence.
+        reason: what the candidate must be.
     """
 
     name: str
-    better: Literal["lower", "higher"]
+    better: Better
     base: float
     current: float | None
     candidate: float
