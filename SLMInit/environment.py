@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "matplotlib", "pydantic_settings")
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "matplotlib", "pydantic_settings")
 
 
 def ensure_packages(argv: Sequence[str], root: Path = ROOT) -> None:

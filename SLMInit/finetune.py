@@ -1,179 +1,117 @@
-"""Fine-tunes a base model with LoRA on an instruction dataset, from the options to the finished output folder."""
+"""Fine-tunes a base model on a dataset, from the options to the finished output folder."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Sequence
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoTokenizer
 
 from common.cores import usable_cores
 from models.base_model import model_name, resolve_base_model
-from models.context import declared_context
-from models.errors import BaseModelError, DatasetError, TrainingError
-from models.text.prompt_template import INSTRUCTION_TEMPLATE
-from SLMInit.checkpoints import Checkpoints
-from SLMInit.dataset import read_pairs, split
+from models.errors import DatasetError, TrainingError
+from SLMInit.console import Console
 from SLMInit.defaults import read_settings
-from SLMInit.encoding import Row, encode
-from SLMInit.lora_model import describe_lora, load_lora_model
 from SLMInit.options import TrainingOptions
-from SLMInit.report import Summary, draw_loss, package_versions, write_summary
-from SLMInit.trainer import LoraTrainer, build_trainer
-
-Progress = Callable[[str], None]
+from SLMInit.plot import draw_loss
+from training.card import write_card
+from training.checkpoints import Checkpoints
+from training.data import Dataset, read_dataset, split
+from training.gate import GateReport, compare
+from training.recipe import Recipe
+from training.request import Result, RunRequest
+from training.run import train
 
 MAX_THREADS = 16  # a small model gains nothing from more threads, and the rest of the machine stays usable
-
-# A run can only resume from a checkpoint with the same values: they determine the adapter or the order of the data.
-FIXED_BY_CHECKPOINT = ("rank", "alpha", "batch_size", "max_length", "seed")
-HYPERPARAMETERS = (*FIXED_BY_CHECKPOINT, "learning_rate", "epochs", "max_steps")
+RUN_FOLDER = "run"  # in the output folder
 
 
 @dataclass(frozen=True, slots=True)
-class _Base:
-    """A base model, ready to be loaded."""
+class Outcome:
+    """A finished training: its result, and the gate's if it was asked."""
 
-    name: str  # the name recorded in its adapters
-    source: str  # folder or hub id for from_pretrained
-    tokenizer: Any  # with the training prompt as its chat template
-    context: int | None  # tokens; None: no known limit
+    result: Result
+    gate: GateReport | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The encoded dataset."""
+def finetune(options: TrainingOptions, console: Console) -> Outcome:
+    """Train an adapter, and write it with its card and a plot of the loss to `options.output`.
 
-    train: Sequence[Row]
-    held_out: Sequence[Row]
-    left_out: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """A finished training."""
-
-    trainer: LoraTrainer
-    resumed_from: Path | None
-    loss_before: float
-    loss_after: float
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """The Trainer's log plus the evaluation before the first step, which the Trainer does not log."""
-        return [{"step": 0, "eval_loss": self.loss_before}, *self.trainer.state.log_history]
-
-
-def finetune(options: TrainingOptions, *, progress: Progress) -> Summary:
-    """Train an adapter and write it with its tokenizer, `summary.json` and `loss.png` to `options.output`.
-
-    Checkpoints are written to `<output>/checkpoints` during the run; the adapter is written at the end, so an
-    interrupted run does not touch an earlier run's adapter.
+    The run's checkpoints are in `<output>/run`. An interrupted run does not touch an earlier run's adapter.
 
     Raises:
         FineTuningError: the dataset, base model or options are not usable; the text says what to do.
     """
-    started = time.monotonic()
-    torch.set_num_threads(options.threads or min(usable_cores(), MAX_THREADS))
-    base = _prepare_base(options, progress)
-    data = _prepare_data(options, base, progress)
-    checkpoints = Checkpoints(options.output / "checkpoints")
-    checkpoint = _start(checkpoints, options, base, data)
-    result = _train(options, base, data, checkpoints.folder, checkpoint, progress)
-    result.trainer.save_model(str(options.output))
-    base.tokenizer.save_pretrained(options.output)
-    summary = _summarise(options, base, data, result, duration_s=time.monotonic() - started)
-    write_summary(summary, options.output)
-    draw_loss(result.history, summary, options.output)
-    return summary
+    content = _read(options.data)
+    request = _request(options, content)
+    _begin(request.folder, is_continued=options.resume)
+    _announce(request)
+    result = train(request, console)
+    gate = None if options.skip_gate else _judge(request, result, console)
+    write_card(request, result, gate, hashlib.sha256(content).hexdigest())
+    draw_loss(result.curve, result.best_step, f"{request.base_name} on {options.data.name}", _adapter(result))
+    shutil.copytree(_adapter(result), options.output, dirs_exist_ok=True)
+    return Outcome(result, gate)
 
 
-def _prepare_base(options: TrainingOptions, progress: Progress) -> _Base:
-    name = options.base_model or read_settings().base_model
-    source = resolve_base_model(name, options.data_dir or read_settings().data_dir, progress=progress)
+def _read(file: Path) -> bytes:
     try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as err:
-        raise BaseModelError(f"Base model {name!r}: its config or tokenizer cannot be loaded: {err}") from err
-    if tokenizer.eos_token_id is None:
-        raise TrainingError(f"Base model {name!r}: its tokenizer has no end-of-text token to end a response with.")
-    tokenizer.chat_template = INSTRUCTION_TEMPLATE
-    return _Base(model_name(name), source, tokenizer, declared_context(config))
+        return file.read_bytes()
+    except OSError as err:
+        raise DatasetError(f"{file}: the dataset cannot be read: {err.strerror}.") from err
 
 
-def _prepare_data(options: TrainingOptions, base: _Base, progress: Progress) -> _Data:
-    pairs = read_pairs(options.data)
-    limit = min(options.max_length, base.context or options.max_length)
-    train, held_out = (encode(part, base.tokenizer, limit) for part in split(pairs, options.seed))
-    left_out = len(pairs) - len(train) - len(held_out)
-    if not train or not held_out:
-        raise DatasetError(
-            f"{options.data}: {left_out} of {len(pairs)} pairs are longer than {limit} tokens (--max-length), which "
-            "leaves too few pairs to train on and to test with."
-        )
-    progress(f"{len(train)} pairs to train on, {len(held_out)} held out, {left_out} skipped (over {limit} tokens)")
-    return _Data(train, held_out, left_out, hashlib.sha256(options.data.read_bytes()).hexdigest())
-
-
-def _start(checkpoints: Checkpoints, options: TrainingOptions, base: _Base, data: _Data) -> Path | None:
-    """Return the checkpoint to resume from, or None for a new run."""
-    identity = {"base model": base.name, "data": data.sha256} | {
-        name: getattr(options, name) for name in FIXED_BY_CHECKPOINT
-    }
-    if options.resume:
-        return checkpoints.resume(identity)
-    checkpoints.begin(identity)
-    return None
-
-
-def _train(
-    options: TrainingOptions, base: _Base, data: _Data, folder: Path, checkpoint: Path | None, progress: Progress
-) -> _Result:
-    model = load_lora_model(base.source, base.name, options)
-    progress(describe_lora(model))
-    trainer = build_trainer(model, options, folder, data.train, data.held_out, base.tokenizer.eos_token_id)
-    before = _evaluate(trainer)
-    progress(f"Evaluation loss before: {before:.3f}")
-    if checkpoint:
-        progress(f"Continuing from {checkpoint.name}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    after = _evaluate(trainer)
-    progress(f"Evaluation loss after:  {after:.3f}")
-    return _Result(trainer, checkpoint, before, after)
-
-
-def _evaluate(trainer: LoraTrainer) -> float:
-    """Return the loss on the held-out pairs; taken from the trainer's log if the run ended with an evaluation."""
-    last = trainer.state.log_history[-2:]
-    for row in last:
-        if "eval_loss" in row and row["step"] == trainer.state.global_step > 0:
-            return float(row["eval_loss"])
-    return float(trainer.evaluate()["eval_loss"])
-
-
-def _summarise(options: TrainingOptions, base: _Base, data: _Data, result: _Result, *, duration_s: float) -> Summary:
-    state = result.trainer.state
-    return Summary(
-        base_model=base.name,
+def _request(options: TrainingOptions, content: bytes) -> RunRequest:
+    training, held_out = _data(options, content)
+    name = options.base_model or read_settings().base_model
+    base = resolve_base_model(name, options.data_dir or read_settings().data_dir, progress=print)
+    return RunRequest(
+        base=Path(base),
+        base_name=model_name(name),
+        dataset=training,
+        validation=held_out,
+        recipe=Recipe.for_dataset(training, options.recipe),
+        folder=options.output / RUN_FOLDER,
+        seed=options.seed,
+        method="dpo" if training.is_preference else "supervised",
         device=options.device,
-        data=options.data.name,
-        data_sha256=data.sha256,
-        pairs_trained=len(data.train),
-        pairs_held_out=len(data.held_out),
-        pairs_left_out=data.left_out,
-        steps=state.global_step,
-        epochs=round(state.epoch or 0.0, 2),
-        resumed_from=result.resumed_from.name if result.resumed_from else None,
-        eval_loss_before=round(result.loss_before, 4),
-        eval_loss_after=round(result.loss_after, 4),
-        duration_s=round(duration_s, 1),
-        options={name: getattr(options, name) for name in HYPERPARAMETERS},
-        versions=package_versions(),
+        threads=options.threads or min(usable_cores(), MAX_THREADS),
     )
+
+
+def _data(options: TrainingOptions, content: bytes) -> tuple[Dataset, Dataset]:
+    dataset = read_dataset(content, name=str(options.data))
+    if options.validation is None:
+        return split(dataset, options.seed)
+    return dataset, read_dataset(_read(options.validation), name=str(options.validation))
+
+
+def _begin(folder: Path, *, is_continued: bool) -> None:
+    checkpoints = Checkpoints(folder / "checkpoints")
+    if not is_continued:
+        checkpoints.discard()
+    elif checkpoints.last() is None:
+        raise TrainingError(f"Nothing to resume: {folder} has no checkpoint. Start without --resume.")
+
+
+def _announce(request: RunRequest) -> None:
+    recipe = request.recipe
+    print(f"{len(request.dataset)} examples to train on, {len(request.validation or ())} held out")
+    print(
+        f"LoRA of rank {recipe.rank} on all linear layers, {recipe.epochs:g} epochs in batches of {recipe.batch_size}, "
+        f"learning rate {recipe.learning_rate:g}",
+        flush=True,
+    )
+
+
+def _judge(request: RunRequest, result: Result, console: Console) -> GateReport:
+    held_out = request.validation or request.dataset
+    report = compare(request.base, _adapter(result), None, held_out, (), console, device=request.device)
+    console.gate(report)
+    return report
+
+
+def _adapter(result: Result) -> Path:
+    if result.adapter is None:
+        raise TrainingError("The run was stopped.")
+    return result.adapter

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Device = Literal["cpu", "cuda"]
 
@@ -15,29 +15,47 @@ FOLDER = Path(__file__).resolve().parent
 DEFAULT_DATA = FOLDER / "data" / "instructions.jsonl"
 OUTPUT = {"cpu": FOLDER / "cpu_lora_out", "cuda": FOLDER / "cuda_lora_out"}
 MAX_RANK = 256
-MAX_LENGTH = {"cpu": 256, "cuda": 1024}  # tokens per pair
+RECIPE = (
+    *("epochs", "max_steps", "batch_size", "learning_rate", "rank", "alpha", "dropout", "max_length", "save_steps"),
+    "patience",
+)
+"""The options that are fields of a recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
-    """The options of one training run. If `base_model` or `data_dir` is None, the server's setting applies."""
+    """The options of one training run.
+
+    What is None follows from the dataset (`training.recipe`), or from the server's settings (`base_model`, `data_dir`).
+    """
 
     device: Device
     output: Path
-    max_length: int  # tokens per pair, prompt and response together
     data: Path = DEFAULT_DATA
+    validation: Path | None = None
     base_model: str | None = None
     data_dir: Path | None = None
-    epochs: float = 3.0
-    max_steps: int | None = None  # ends the run even if `epochs` are not complete
-    batch_size: int = 4
-    learning_rate: float = 2e-3
-    rank: int = 8
-    alpha: int = 16
-    save_steps: int = 20
+    epochs: float | None = None
+    max_steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    rank: int | None = None
+    alpha: int | None = None
+    dropout: float | None = None
+    max_length: int | None = None
+    save_steps: int | None = None
+    patience: int | None = None
     threads: int | None = None
     seed: int = 0
     resume: bool = False
+    skip_gate: bool = False
+    publish: str | None = None
+    force: bool = False
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The values for `Recipe.for_dataset`; None for those that were not given."""
+        return {name: getattr(self, name) for name in RECIPE}
 
 
 def parse_options(device: Device, argv: Sequence[str]) -> TrainingOptions:
@@ -47,49 +65,65 @@ def parse_options(device: Device, argv: Sequence[str]) -> TrainingOptions:
 
 def default_options(device: Device) -> TrainingOptions:
     """Return the options of the device's script without arguments."""
-    return TrainingOptions(device=device, output=OUTPUT[device], max_length=MAX_LENGTH[device])
+    return TrainingOptions(device=device, output=OUTPUT[device])
 
 
 def _parser(device: Device) -> argparse.ArgumentParser:
-    default = default_options(device)
     script = {"cpu": "cudaInit_cpu.py", "cuda": "cudaInit.py"}[device]
     parser = argparse.ArgumentParser(
         prog=script,
-        description=f"Fine-tune a small language model with LoRA on the {device.upper()}.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=f"Fine-tune a small language model with LoRA on the {device.upper()}. "
+        "What you do not set follows from the size of the dataset.",
     )
+    _add_files(parser, default_options(device))
+    _add_recipe(parser)
+    _add_run(parser)
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser, default: TrainingOptions) -> None:
     add = parser.add_argument
-    add("--data", type=Path, default=default.data, help='JSONL file with one {"instruction", "response"} per line')
+    add("--data", type=Path, default=default.data, help="the dataset: JSONL, JSON or CSV (default: %(default)s)")
+    add("--validation", type=Path, help="a dataset held out for the evaluation (default: a tenth of --data)")
     add(
-        "--base-model",
-        help="built-in name, folder, GGUF file or hub id; None: SLM_BASE_MODEL or the built-in default",
+        "--base-model", help="built-in name, folder, GGUF file or hub id (default: SLM_BASE_MODEL, or the built-in one)"
     )
     add(
-        "--output", type=Path, default=default.output, help="folder for the adapter, checkpoints, loss plot and summary"
+        "--output",
+        type=Path,
+        default=default.output,
+        help="folder for the adapter, its card, the loss plot and the checkpoints (default: %(default)s)",
     )
-    add("--epochs", type=_positive_number, default=default.epochs, help="passes over the data")
+    add("--data-dir", type=Path, help="folder with models/ (default: SLM_DATA_DIR, or the project's data/)")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--epochs", type=_positive_number, help="passes over the data")
     add("--max-steps", type=_whole(1), help="stop after this many steps, even if --epochs asks for more")
-    add("--batch-size", type=_whole(1), default=default.batch_size, help="pairs per step")
-    add("--learning-rate", type=_positive_number, default=default.learning_rate, help="peak learning rate")
-    add("--rank", type=_whole(1, MAX_RANK), default=default.rank, help="LoRA rank, the size of the adapter")
-    add("--alpha", type=_whole(1), default=default.alpha, help="LoRA alpha; the adapter is scaled by alpha / rank")
-    add(
-        "--max-length",
-        type=_whole(8),
-        default=default.max_length,
-        help="maximum tokens of a pair; longer pairs are skipped",
-    )
-    add("--save-steps", type=_whole(1), default=default.save_steps, help="steps between checkpoints")
-    add("--threads", type=_whole(1), help="CPU threads; None: all available cores")
+    add("--batch-size", type=_whole(1), help="examples per step")
+    add("--learning-rate", type=_positive_number, help="peak learning rate")
+    add("--rank", type=_whole(1, MAX_RANK), help="LoRA rank, the size of the adapter")
+    add("--alpha", type=_whole(1), help="LoRA alpha; the adapter is scaled by alpha / rank")
+    add("--dropout", type=_share, help="share of the inputs of the LoRA matrices left out while training")
+    add("--max-length", type=_whole(8), help="maximum tokens of an example; longer examples are left out")
+    add("--save-steps", type=_whole(1), help="steps between checkpoints (default: a minute)")
+    add("--patience", type=_whole(0), help="evaluations without improvement before an early stop; 0: never")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--threads", type=_whole(1), help="CPU threads (default: all available cores)")
     add(
         "--seed",
         type=_whole(0),
-        default=default.seed,
-        help="seed for the held-out pairs, the order and the initial weights",
+        default=0,
+        help="seed for the held-out examples, the order and the initial weights (default: 0)",
     )
     add("--resume", action="store_true", help="continue from the last checkpoint in the output folder")
-    add("--data-dir", type=Path, help="folder with models/; None: SLM_DATA_DIR or the project's data/")
-    return parser
+    add("--skip-gate", action="store_true", help="do not compare the result with the base model")
+    add("--publish", metavar="NAME", help="publish to a running server under this name, if the gate passes")
+    add("--force", action="store_true", help="publish even if the gate refuses")
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -109,4 +143,11 @@ def _positive_number(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not greater than 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
     return value

@@ -25,6 +25,7 @@ def run(device: Device, argv: list[str]) -> int:
     ensure_packages(argv)
     # Threads that spin while waiting make training several times slower if another program also uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # a run uses one GPU
     options = parse_options(device, argv[1:])
     if device == "cuda" and not _has_cuda():
         print("cudaInit.py: PyTorch finds no CUDA GPU. Train on the CPU: python cudaInit_cpu.py", file=sys.stderr)
@@ -39,15 +40,21 @@ def _has_cuda() -> bool:
 
 
 def _finetune(options: TrainingOptions) -> int:
+    from SLMInit.console import Console
     from SLMInit.finetune import finetune
+    from SLMInit.publish import advice, publish
 
     try:
-        summary = finetune(options, progress=lambda line: print(line, flush=True))
+        outcome = finetune(options, Console())
+        result = outcome.result
+        print(f"{result.steps} steps in {result.seconds:.0f} s; that of step {result.best_step} is in {options.output}")
+        if options.publish:
+            publish(options, outcome)
     except FineTuningError as err:
         print(err, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"Interrupted. Add --resume to continue from the last checkpoint in {options.output}.", file=sys.stderr)
         return INTERRUPTED
-    print(f"{summary.steps} steps in {summary.duration_s:.0f} s. The adapter is in {options.output}")
+    print(advice(options))
     return 0

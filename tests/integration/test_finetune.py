@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,14 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from common.settings import Settings
 from models.adapter.check import check_adapter
 from models.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from tests.sliminit_models import EOS, gpt2, llama, save
+from tests.sliminit_models import EOS, llama, save
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "SLMInit"
 PAIRS = [
@@ -58,39 +57,32 @@ def train(base: Path, data: Path, output: Path, *options: str) -> str:
 def test_a_run_leaves_an_adapter_that_can_be_served_and_trained_further(tmp_path: Path, data: Path) -> None:
     base, output = save(llama(), tmp_path / "tiny"), tmp_path / "out"
     said = train(base, data, output, "--max-steps", "3")
-    assert "LoRA of rank 2 on q_proj, v_proj" in said
+    assert "LoRA of rank 2 on all linear layers" in said
+    assert "general_questions" in said, "the table of the gate"
+    assert f"slm adapters add {output} --name NAME" in said
 
-    for file in ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "tokenizer.json"):
+    for file in ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "card.json", "README.md"):
         assert (output / file).is_file()
     assert (output / "loss.png").read_bytes().startswith(b"\x89PNG")
-    summary = json.loads((output / "summary.json").read_text())
-    assert (summary["steps"], summary["resumed_from"], summary["base_model"]) == (3, None, str(base))
-    assert (summary["pairs_trained"], summary["pairs_held_out"]) == (5, 1)
-    assert summary["eval_loss_after"] != summary["eval_loss_before"]
-    assert {folder.name for folder in (output / "checkpoints").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-3"}
+    card = json.loads((output / "card.json").read_text())
+    assert (card["steps"], card["base"], card["recipe"]["rank"]) == (3, str(base), 2)
+    assert (card["data"]["examples_trained"], card["data"]["examples_held_out"]) == (5, 1)
+    assert card["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert card["held_out_loss"]["after"] != card["held_out_loss"]["before"]
+    assert [row["name"] for row in card["gate"]["rows"]] == ["held_out", "general_text", "general_questions"]
 
     shapes = {name: tuple(weight.shape) for name, weight in llama().state_dict().items()}
     assert check_adapter(output, str(base), shapes).rank == 2
-    tokenizer = AutoTokenizer.from_pretrained(output)
+    template = (output / "chat_template.jinja").read_text()
     turns = [{"role": "user", "content": "Say one"}, {"role": "assistant", "content": "one!"}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = AutoTokenizer.from_pretrained(base).apply_chat_template(turns, tokenize=False, chat_template=template)
     assert text == f"### Instruction:\nSay one\n\n### Response:\none!{EOS}"
 
-    three_steps = load_file(output / "adapter_model.safetensors")
-    said = train(base, data, output, "--max-steps", "5", "--resume")
-    assert "Continuing from checkpoint-3" in said
-    resumed = json.loads((output / "summary.json").read_text())
-    assert (resumed["steps"], resumed["resumed_from"]) == (5, "checkpoint-3")
-    assert resumed["eval_loss_before"] == summary["eval_loss_before"]
-    five_steps = load_file(output / "adapter_model.safetensors")
-    assert any(not torch.equal(weight, three_steps[name]) for name, weight in five_steps.items())
-
-
-def test_gpt2_is_trained_on_its_own_layers_and_other_settings_do_not_resume(tmp_path: Path, data: Path) -> None:
-    base, output = save(gpt2(), tmp_path / "tiny-gpt2"), tmp_path / "out"
-    assert "LoRA of rank 2 on c_attn" in train(base, data, output, "--max-steps", "1")
-    shapes = {name: tuple(weight.shape) for name, weight in gpt2().state_dict().items()}
-    assert set(check_adapter(output, "tiny-gpt2", shapes).ranks) == {f"transformer.h.{n}.attn.c_attn" for n in (0, 1)}
+    train(base, data, output, "--max-steps", "5", "--resume", "--skip-gate")
+    resumed = json.loads((output / "card.json").read_text())
+    assert (resumed["steps"], resumed["gate"]) == (5, None)
+    assert resumed["held_out_loss"]["before"] == card["held_out_loss"]["before"]
+    assert resumed["curve"][:4] == card["curve"][:4]
 
     options = ("--base-model", base, "--data", data, "--output", output, "--batch-size", "1", "--resume")
     done = run("cudaInit_cpu.py", *options, "--rank", "4")
@@ -99,12 +91,24 @@ def test_gpt2_is_trained_on_its_own_layers_and_other_settings_do_not_resume(tmp_
     assert "Traceback" not in done.stderr
 
 
-def test_a_bad_line_of_the_users_data_stops_the_script_in_one_line(tmp_path: Path) -> None:
+def test_an_adapter_that_the_gate_refuses_is_not_published(tmp_path: Path, data: Path) -> None:
+    base, output = save(llama(), tmp_path / "tiny"), tmp_path / "out"
+    options = ("--base-model", base, "--data", data, "--output", output, "--learning-rate", "1", "--max-steps", "4")
+    done = run("cudaInit_cpu.py", *options, "--threads", "1", "--publish", "words")
+    assert done.returncode == 1, done.stdout
+    assert "no: must be lower than the base's" in done.stdout
+    assert "Not published: the gate refuses this adapter" in done.stderr
+    assert (output / "adapter_model.safetensors").is_file()
+
+
+def test_a_bad_line_of_the_users_data_stops_the_script_with_its_place(tmp_path: Path) -> None:
     data = tmp_path / "mine.jsonl"
     data.write_text('{"instruction": "A?", "response": "B."}\n{"instruction": "A?"}\n')
     done = run("cudaInit_cpu.py", "--base-model", save(llama(), tmp_path / "tiny"), "--data", data)
     assert done.returncode == 1
-    assert done.stderr.endswith(f"{data}, line 2: the field 'response' is missing.\n")
+    assert "line 2, column" in done.stderr
+    assert "response" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_cuda_the_cuda_script_points_to_the_cpu_script() -> None:
