@@ -28,16 +28,18 @@ RUN_FOLDER = "run"  # in the output folder
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished training: its result, and the gate's if it was asked."""
+    """A finished training: its result, the gate's if it was asked, and whether the adapter was taken."""
 
     result: Result
     gate: GateReport | None
+    is_taken: bool
 
 
 def finetune(options: TrainingOptions, console: Console) -> Outcome:
     """Train an adapter, and write it with its card and a plot of the loss to `options.output`.
 
-    The run's checkpoints are in `<output>/run`. An interrupted run does not touch an earlier run's adapter.
+    The run is in `<output>/run`. A run that is interrupted, or refused by the gate, does not touch an earlier run's
+    adapter, because servers on this machine serve what is in the output folder.
 
     Raises:
         FineTuningError: the dataset, base model or options are not usable; the text says what to do.
@@ -50,8 +52,10 @@ def finetune(options: TrainingOptions, console: Console) -> Outcome:
     gate = None if options.skip_gate else _judge(request, result, console)
     write_card(request, result, gate, hashlib.sha256(content).hexdigest())
     draw_loss(result.curve, result.best_step, f"{request.base_name} on {options.data.name}", _adapter(result))
-    shutil.copytree(_adapter(result), options.output, dirs_exist_ok=True)
-    return Outcome(result, gate)
+    is_taken = gate is None or gate.passed or options.force
+    if is_taken:
+        shutil.copytree(_adapter(result), options.output, dirs_exist_ok=True)
+    return Outcome(result, gate, is_taken)
 
 
 def _read(file: Path) -> bytes:

@@ -8,32 +8,17 @@ from pathlib import Path
 
 from models.errors import FineTuningError
 from SLMInit.environment import ROOT
-from SLMInit.finetune import Outcome
 from SLMInit.options import OUTPUT, TrainingOptions
 
 
-def publish(options: TrainingOptions, outcome: Outcome) -> None:
+def publish(options: TrainingOptions) -> None:
     """Publish the adapter to a running server (SLMCLIENT_URL), as `slm adapters add` does.
 
     Raises:
-        FineTuningError: the gate refuses, or the server does.
+        FineTuningError: the server does not take it.
     """
-    if outcome.gate is not None and not outcome.gate.passed and not options.force:
-        raise FineTuningError(
-            f"Not published: the gate refuses this adapter (see the table). It is in {options.output}; --publish NAME "
-            "--force --resume publishes it all the same."
-        )
-    command = [
-        sys.executable,
-        "-m",
-        "slm",
-        "adapters",
-        "add",
-        str(options.output.resolve()),
-        "--name",
-        str(options.publish),
-    ]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    add = ["-m", "slm", "adapters", "add", str(options.output.resolve()), "--name", str(options.publish)]
+    if subprocess.run([sys.executable, *add], cwd=ROOT, check=False).returncode:
         raise FineTuningError(f"Not published: the server did not take it. The adapter is in {options.output}.")
 
 

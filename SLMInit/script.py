@@ -47,9 +47,14 @@ def _finetune(options: TrainingOptions) -> int:
     try:
         outcome = finetune(options, Console())
         result = outcome.result
-        print(f"{result.steps} steps in {result.seconds:.0f} s; that of step {result.best_step} is in {options.output}")
+        print(f"{result.steps} steps in {result.seconds:.0f} s; the best is step {result.best_step}.")
+        if not outcome.is_taken:
+            print(f"The gate refuses this adapter: see the table. It is in {result.adapter}.", file=sys.stderr)
+            print("Add --resume --force to take it all the same.", file=sys.stderr)
+            return 1
+        print(f"The adapter is in {options.output}")
         if options.publish:
-            publish(options, outcome)
+            publish(options)
     except FineTuningError as err:
         print(err, file=sys.stderr)
         return 1

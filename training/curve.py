@@ -13,6 +13,8 @@ _ACCURACY = ("mean_token_accuracy", "rewards/accuracies")  # of SFT and of DPO; 
 
 Log = Mapping[str, Any]
 
+CHANCE = 0.5  # nats: about how far the losses of single examples lie apart
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -57,16 +59,44 @@ def points(log: Iterable[Log]) -> Iterator[Point]:
             yield _point(step, row)
 
 
-def best_step(curve: Sequence[Point]) -> int:
-    """Return the trained step with the lowest held-out loss; the last one if nothing was held out."""
-    evaluated = [point for point in curve if point.step > 0 and point.held_out_loss is not None]
-    return min(evaluated, key=lambda point: point.held_out_loss or 0.0).step if evaluated else curve[-1].step
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which step is kept, and when a run no longer improves.
+
+    The loss of few held-out examples moves by chance: two of them cannot tell that step 20 is better than step 40. So
+    of the steps as good as the best, up to a tolerance, the last one is kept. The tolerance shrinks with the number
+    of examples, and is at most half of what training has gained.
+
+    Attributes:
+        examples: held out.
+        patience: evaluations that are not as good as the best, after which the run ends; 0: it goes on.
+    """
+
+    examples: int
+    patience: int
+
+    def best_step(self, curve: Sequence[Point]) -> int:
+        """Return the last trained step that is as good as the best; the last step if nothing was held out."""
+        losses = _held_out(curve)
+        bound = self._bound(curve)
+        return max((step for step, loss in losses if loss <= bound), default=curve[-1].step)
+
+    def has_stopped_improving(self, curve: Sequence[Point]) -> bool:
+        """Return whether the last evaluations have all not been as good as the best."""
+        recent = _held_out(curve)[-self.patience :] if self.patience else []
+        return 0 < self.patience == len(recent) and min(loss for _, loss in recent) > self._bound(curve)
+
+    def _bound(self, curve: Sequence[Point]) -> float:
+        """Return the highest loss that is as good as the best."""
+        best = min((loss for _, loss in _held_out(curve)), default=0.0)
+        before = curve[0].held_out_loss if curve[0].step == 0 else None
+        chance = CHANCE / math.sqrt(max(1, self.examples))
+        return best + (chance if before is None else min(chance, max(0.0, (before - best) / 2)))
 
 
-def has_stopped_improving(curve: Sequence[Point], patience: int) -> bool:
-    """Return whether the last `patience` evaluations have all not been better than the best before; 0: never."""
-    losses = [point.held_out_loss for point in curve if point.step > 0 and point.held_out_loss is not None]
-    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
+def _held_out(curve: Sequence[Point]) -> list[tuple[int, float]]:
+    """Return the trained steps that were evaluated, with their held-out loss."""
+    return [(point.step, point.held_out_loss) for point in curve if point.step > 0 and point.held_out_loss is not None]
 
 
 def _point(step: int, row: Log) -> Point:

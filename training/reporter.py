@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.checkpoints import Checkpoints
-from training.curve import Point, best_step, has_stopped_improving, points
+from training.curve import Choice, Point, points
 from training.recipe import Recipe
 from training.request import Checkpoint, Progress, RunEvents, Sample
 
 SAVE_S = 60.0  # a crash loses at most about this much work
-
-
-def is_over(state: TrainerState, recipe: Recipe) -> bool:
-    """Return whether a run has ended, by its steps or because it stopped improving."""
-    curve = [*points(state.log_history)]
-    return bool(state.global_step >= state.max_steps) or has_stopped_improving(curve, recipe.patience)
 
 
 class Reporter(TrainerCallback):
@@ -29,8 +23,9 @@ class Reporter(TrainerCallback):
     Nothing that it does changes what is trained: a run with other pauses gives the same weights.
 
     Args:
+        choice: says which step is the best, and when to end.
+        before: the point of the untrained model, if it was evaluated.
         sample: makes a sample of what the model answers now.
-        can_evaluate: whether there are held-out examples.
     """
 
     def __init__(
@@ -38,16 +33,17 @@ class Reporter(TrainerCallback):
         recipe: Recipe,
         checkpoints: Checkpoints,
         events: RunEvents,
+        choice: Choice,
+        before: Sequence[Point],
         sample: Callable[[int], Sample],
-        *,
-        can_evaluate: bool,
     ) -> None:
         self.was_stopped = False
         self._recipe = recipe
         self._checkpoints = checkpoints
         self._events = events
         self._sample = sample
-        self._can_evaluate = can_evaluate
+        self._choice = choice
+        self._before = before
         self._began = self._saved = time.monotonic()
         self._first: tuple[int, int] = (0, 0)  # steps and tokens when this process began
         self._reported = 0
@@ -73,7 +69,7 @@ class Reporter(TrainerCallback):
         is_last = state.global_step >= state.max_steps
         is_due = is_last or state.global_step % self._evaluate_every(state) == 0
         self.was_stopped = not is_last and self._events.should_stop()
-        control.should_evaluate = is_due and self._can_evaluate
+        control.should_evaluate = is_due and self._choice.examples > 0
         control.should_save = is_due or self.was_stopped or self._should_save(state)
         control.should_training_stop = is_last or self.was_stopped
         return control
@@ -85,14 +81,14 @@ class Reporter(TrainerCallback):
         if state.global_step == 0:
             return control
         self._events.sample(self._sample(state.global_step))
-        if is_over(state, self._recipe):
+        if self._choice.has_stopped_improving(self._curve(state)):
             control.should_training_stop = True
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put the checkpoint in its place, and delete older ones."""
         self._report(state)
-        best = best_step([*points(state.log_history)])
+        best = self._choice.best_step(self._curve(state))
         folder = self._checkpoints.accept(state.global_step)
         self._checkpoints.keep_only_last_and(best)
         self._saved = time.monotonic()
@@ -103,6 +99,9 @@ class Reporter(TrainerCallback):
     ) -> None:
         """Report the last step."""
         self._report(state)
+
+    def _curve(self, state: TrainerState) -> list[Point]:
+        return [*self._before, *points(state.log_history)]
 
     def _evaluate_every(self, state: TrainerState) -> int:
         return max(1, int(state.max_steps) // self._recipe.evaluations)

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from models.errors import DatasetError
 from models.text.saved_template import TEMPLATE_FILE
 from training.base import Base, load_weights, read_base
 from training.checkpoints import STATE_FILE, Checkpoints, move_whole, write_whole
-from training.curve import Point, best_step, points
+from training.curve import Choice, Point, points
 from training.data import Dataset
 from training.likelihood import answers
 from training.lora import load_adapter, new_adapter
 from training.quiet import without_deprecations
-from training.reporter import Reporter, is_over
+from training.reporter import Reporter
 from training.request import Progress, Result, RunEvents, RunRequest, Sample
 from training.rows import TrainerRow, trainer_rows
 from training.trainers import Setup, build_trainer
@@ -57,7 +58,7 @@ def supervise(request: RunRequest, events: RunEvents) -> Result:
     state = _read_state(checkpoints.last())
     resumed_from = state.global_step or None
     state.max_steps = request.recipe.steps(len(rows.train))
-    if not is_over(state, request.recipe):
+    if not _is_over(state, _choice(request, rows), checkpoints):
         with without_deprecations():
             state = _train(request, base, rows, checkpoints, events)
     return _result(request, base, rows, checkpoints, state, resumed_from, seconds=time.monotonic() - began)
@@ -75,13 +76,6 @@ def _encode(request: RunRequest, base: Base) -> _Rows:
 def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoints, events: RunEvents) -> TrainerState:
     """Train from the last checkpoint, or from the beginning, until the run is over or stopped."""
     model = _adapted(request, base)
-    reporter = Reporter(
-        request.recipe,
-        checkpoints,
-        events,
-        lambda step: _sample(model, request, base, step),
-        can_evaluate=bool(rows.held_out),
-    )
     setup = Setup(
         method=request.method,
         recipe=request.recipe,
@@ -92,14 +86,33 @@ def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoint
         seed=request.seed,
         device=request.device,
     )
-    trainer = build_trainer(model, setup, reporter)
+    trainer = build_trainer(model, setup)
     last = checkpoints.last()
     if last is None and rows.held_out:
         _evaluate_before(trainer, checkpoints, events, request.recipe.steps(len(rows.train)))
+    before = _read_before(checkpoints)
+    choice = _choice(request, rows)
+    sample = partial(_sample, model, request, base)
+    trainer.add_callback(Reporter(request.recipe, checkpoints, events, choice, before, sample))
     set_seed(request.seed)  # so that the evaluation has no influence
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     state: TrainerState = trainer.state
     return state
+
+
+def _choice(request: RunRequest, rows: _Rows) -> Choice:
+    return Choice(len(rows.held_out), request.recipe.patience)
+
+
+def _is_over(state: TrainerState, choice: Choice, checkpoints: Checkpoints) -> bool:
+    """Return whether a run has ended, by its steps or because it stopped improving."""
+    if not state.log_history:
+        return False
+    return state.global_step >= state.max_steps or choice.has_stopped_improving(_curve(state, checkpoints))
+
+
+def _curve(state: TrainerState, checkpoints: Checkpoints) -> list[Point]:
+    return [*_read_before(checkpoints), *points(state.log_history)]
 
 
 def _adapted(request: RunRequest, base: Base) -> Any:
@@ -136,16 +149,16 @@ def _result(
     *,
     seconds: float,
 ) -> Result:
-    curve = [*points(state.log_history)]
-    best = best_step(curve)
+    choice, curve = _choice(request, rows), _curve(state, checkpoints)
+    best = choice.best_step(curve)
     adapter = None
-    if is_over(state, request.recipe):
+    if _is_over(state, choice, checkpoints):
         adapter = _put_together(checkpoints.of(best), base.template(request.start_from), request.folder)
     return Result(
         adapter=adapter,
         steps=state.global_step,
         best_step=best,
-        curve=(*_read_before(checkpoints), *curve),
+        curve=tuple(curve),
         tokens=state.num_input_tokens_seen,
         left_out=rows.left_out,
         resumed_from=resumed_from,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset as Table
 from datasets import disable_progress_bars
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
@@ -65,8 +65,8 @@ class PreferenceTrainer(_AdapterOnly, DPOTrainer):
         return dataset
 
 
-def build_trainer(model: Any, setup: Setup, callback: TrainerCallback) -> Any:
-    """Return a trainer that logs each step and leaves it to the callback when to evaluate, to save and to stop."""
+def build_trainer(model: Any, setup: Setup) -> Any:
+    """Return a trainer that logs each step, and leaves it to a callback when to evaluate, to save and to stop."""
     disable_progress_bars()
     kind = SupervisedTrainer if setup.method == "supervised" else PreferenceTrainer
     trainer = kind(
@@ -78,7 +78,6 @@ def build_trainer(model: Any, setup: Setup, callback: TrainerCallback) -> Any:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(callback)
     return trainer
 
 

@@ -56,7 +56,7 @@ def train(base: Path, data: Path, output: Path, *options: str) -> str:
 
 def test_a_run_leaves_an_adapter_that_can_be_served_and_trained_further(tmp_path: Path, data: Path) -> None:
     base, output = save(llama(), tmp_path / "tiny"), tmp_path / "out"
-    said = train(base, data, output, "--max-steps", "3")
+    said = train(base, data, output, "--max-steps", "3", "--force")
     assert "LoRA of rank 2 on all linear layers" in said
     assert "general_questions" in said, "the table of the gate"
     assert f"slm adapters add {output} --name NAME" in said
@@ -91,14 +91,16 @@ def test_a_run_leaves_an_adapter_that_can_be_served_and_trained_further(tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_an_adapter_that_the_gate_refuses_is_not_published(tmp_path: Path, data: Path) -> None:
+def test_an_adapter_that_the_gate_refuses_is_not_served(tmp_path: Path, data: Path) -> None:
     base, output = save(llama(), tmp_path / "tiny"), tmp_path / "out"
     options = ("--base-model", base, "--data", data, "--output", output, "--learning-rate", "1", "--max-steps", "4")
     done = run("cudaInit_cpu.py", *options, "--threads", "1", "--publish", "words")
     assert done.returncode == 1, done.stdout
     assert "no: must be lower than the base's" in done.stdout
-    assert "Not published: the gate refuses this adapter" in done.stderr
-    assert (output / "adapter_model.safetensors").is_file()
+    assert "The gate refuses this adapter" in done.stderr
+    assert "--resume --force" in done.stderr
+    assert not (output / "adapter_model.safetensors").exists()
+    assert (output / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_a_bad_line_of_the_users_data_stops_the_script_with_its_place(tmp_path: Path) -> None:

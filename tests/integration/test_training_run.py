@@ -143,7 +143,6 @@ def test_few_checkpoints_are_kept_and_the_adapter_is_the_best_ones(base: Path, t
     kept = {path.name for path in (tmp_path / "checkpoints").glob("checkpoint-*")}
     assert len(events.checkpoints) == 5
     assert kept == {"checkpoint-12", "checkpoint-15", f"checkpoint-{result.best_step}"}
-    assert result.held_out_losses[result.best_step] == min(list(result.held_out_losses.values())[1:])
     assert [one.step for one in events.checkpoints if one.is_best][-1] == result.best_step
     assert result.adapter is not None
     assert same_weights(result.adapter, tmp_path / "checkpoints" / f"checkpoint-{result.best_step}")
@@ -162,8 +161,7 @@ def test_a_run_that_no_longer_improves_ends_early(base: Path, tmp_path: Path) ->
     result = train(request, Events())
     assert result.adapter is not None
     assert result.steps < 200
-    losses = list(result.held_out_losses.items())[1:]
-    assert [step for step, _ in losses][-3] == result.best_step
+    assert list(result.held_out_losses)[-3] == result.best_step
 
 
 def test_another_dataset_does_not_continue_a_run(base: Path, tmp_path: Path) -> None:

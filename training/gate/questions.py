@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-SHIPPED = Path(__file__).resolve().parent / "shipped"
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Question:
 
 def general_text() -> str:
     """Return plain English about several everyday subjects."""
-    return (SHIPPED / "text.txt").read_text(encoding="utf-8")
+    return (HERE / "general_text.txt").read_text(encoding="utf-8")
 
 
 def general_questions() -> list[Question]:
     """Return the shipped questions."""
-    lines = (SHIPPED / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (HERE / "general_questions.jsonl").read_text(encoding="utf-8").splitlines()
     return [_question(**json.loads(line)) for line in lines]
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from models.errors import TrainingError
-from training.curve import best_step, has_stopped_improving, points
+from training.curve import Choice, Point, points
 
 LOG = [
     {
@@ -52,14 +52,34 @@ def test_a_loss_that_is_no_number_ends_the_run(bad: float) -> None:
         list(points([{"step": 3, "loss": bad}]))
 
 
-def test_the_best_step_has_the_lowest_held_out_loss() -> None:
-    assert best_step([*points(evaluated(3.0, 2.0, 2.5))]) == 2
-    assert best_step([*points(LOG[:2])]) == 2, "without evaluations, the last"
+def curve(*losses: float, before: float | None = None) -> list[Point]:
+    first = [] if before is None else [{"step": 0, "eval_loss": before}]
+    return [*points([*first, *evaluated(*losses)])]
 
 
-def test_a_run_stops_improving_when_no_recent_evaluation_is_the_best() -> None:
-    curve = [*points(evaluated(3.0, 2.0, 2.5, 2.0))]
-    assert has_stopped_improving(curve, 2)
-    assert not has_stopped_improving(curve, 3)
-    assert not has_stopped_improving(curve, 0), "never"
-    assert not has_stopped_improving([*points(evaluated(3.0))], 1)
+MANY, FEW = Choice(examples=10_000, patience=2), Choice(examples=4, patience=2)
+
+
+def test_with_many_held_out_examples_the_best_step_has_the_lowest_loss() -> None:
+    assert MANY.best_step(curve(3.0, 2.0, 2.1)) == 2
+
+
+def test_with_few_held_out_examples_the_last_step_that_is_about_as_good_is_kept() -> None:
+    assert FEW.best_step(curve(3.0, 2.0, 2.1, 2.2, 2.3)) == 4, "the tolerance is 0.5 / sqrt(4)"
+
+
+def test_the_tolerance_is_at_most_half_of_what_training_has_gained() -> None:
+    assert FEW.best_step(curve(2.0, 2.04, 2.06, before=2.1)) == 2
+    assert FEW.best_step(curve(2.2, 2.3, before=2.1)) == 1, "nothing was gained"
+
+
+def test_without_held_out_examples_the_last_step_is_kept() -> None:
+    assert Choice(0, 3).best_step([*points(LOG[:2])]) == 2
+
+
+def test_a_run_stops_improving_when_no_recent_evaluation_is_as_good_as_the_best() -> None:
+    assert MANY.has_stopped_improving(curve(3.0, 2.0, 2.5, 2.4))
+    assert not MANY.has_stopped_improving(curve(3.0, 2.0, 2.5, 2.001))
+    assert not FEW.has_stopped_improving(curve(3.0, 2.0, 2.2, 2.1))
+    assert not Choice(10_000, 0).has_stopped_improving(curve(3.0, 2.0, 2.5, 2.4)), "never"
+    assert not MANY.has_stopped_improving(curve(3.0))
