@@ -23,6 +23,13 @@ class Likelihood(NamedTuple):
     tokens: int
 
 
+class Answer(NamedTuple):
+    """A greedy answer; incomplete if it reached the limit of tokens."""
+
+    text: str
+    is_complete: bool
+
+
 @torch.no_grad()
 def likelihoods(model: Any, rows: Sequence[Row], after_batch: AfterBatch) -> list[Likelihood]:
     """Return the likelihood of each row, in order."""
@@ -69,16 +76,16 @@ def answers(
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     after_batch: AfterBatch,
-) -> list[str]:
+) -> list[Answer]:
     """Return the greedy answer to each prompt, which is given as token ids."""
-    texts: list[str] = []
+    found: list[Answer] = []
     for start in range(0, len(prompts), MAX_BATCH):
-        texts += _batch_answers(model, tokenizer, prompts[start : start + MAX_BATCH], max_new_tokens)
-        after_batch(len(texts), len(prompts))
-    return texts
+        found += _batch_answers(model, tokenizer, prompts[start : start + MAX_BATCH], max_new_tokens)
+        after_batch(len(found), len(prompts))
+    return found
 
 
-def _batch_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+def _batch_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Answer]:
     longest = max(map(len, prompts))
     end = tokenizer.eos_token_id
     ids = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
@@ -91,7 +98,12 @@ def _batch_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max
         pad_token_id=end,
         eos_token_id=end,
     )
-    return [str(tokenizer.decode(one[longest:], skip_special_tokens=True)).strip() for one in made]
+    return [_answer(tokenizer, one[longest:].tolist()) for one in made]
+
+
+def _answer(tokenizer: Any, ids: list[int]) -> Answer:
+    text = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    return Answer(text, is_complete=tokenizer.eos_token_id in ids)
 
 
 def mean_loss(found: Iterable[Likelihood]) -> float:

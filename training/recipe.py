@@ -48,6 +48,7 @@ class Recipe(BaseModel):
     patience: Annotated[int, Field(ge=0)] = 3  # evaluations without improvement before an early stop; 0: never
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10  # of the held-out examples over the whole run
     save_steps: Annotated[int, Field(ge=1)] | None = None  # steps between checkpoints; None: with every evaluation
+    replay: Annotated[float, Field(ge=0, le=10)] = 1.0  # general examples mixed in per example, as far as there are
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1  # `dpo`: how closely the model stays to where it began
 
     @classmethod

@@ -62,6 +62,7 @@ def _scores(version: Version, dataset: Dataset, events: EvaluationEvents, length
     found = likelihoods(version.model, rows, meter(events, f"{version.name}: loss"))
     prompts = [version.encoder.prompt_ids(one.prompt)[-length:] for one in dataset.examples]
     given = answers(version.model, version.tokenizer, prompts, answer_tokens, meter(events, f"{version.name}: answers"))
+    texts = [one.text for one in given]
     expected = [one.response for one in dataset.examples]
     loss = mean_loss(found)
     return Scores(
@@ -69,8 +70,8 @@ def _scores(version: Version, dataset: Dataset, events: EvaluationEvents, length
         loss=loss,
         perplexity=math.exp(min(loss, 700)),  # a float ends at exp(709)
         token_accuracy=sum(one.correct for one in found) / sum(one.tokens for one in found),
-        exact=_mean([float(words(one) == words(other)) for one, other in zip(given, expected, strict=True)]),
-        overlap=_mean([overlap(one, other) for one, other in zip(given, expected, strict=True)]),
+        exact=_mean([float(words(one) == words(other)) for one, other in zip(texts, expected, strict=True)]),
+        overlap=_mean([overlap(one, other) for one, other in zip(texts, expected, strict=True)]),
         examples=len(dataset),
         left_out=left_out,
     )

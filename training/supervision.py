@@ -27,6 +27,7 @@ from training.data import Dataset
 from training.likelihood import answers
 from training.lora import load_adapter, new_adapter
 from training.quiet import without_deprecations
+from training.replay import read_replay, write_replay
 from training.reporter import Reporter
 from training.request import Progress, Result, RunEvents, RunRequest, Sample
 from training.rows import TrainerRow, trainer_rows
@@ -57,7 +58,7 @@ def supervise(request: RunRequest, events: RunEvents) -> Result:
     checkpoints.begin(_identity(request))
     state = _read_state(checkpoints.last())
     resumed_from = state.global_step or None
-    state.max_steps = request.recipe.steps(len(rows.train))
+    state.max_steps = request.recipe.steps(len(rows.train) + len(read_replay(_replay_file(checkpoints))))
     if not _is_over(state, _choice(request, rows), checkpoints):
         with without_deprecations():
             state = _train(request, base, rows, checkpoints, events)
@@ -76,10 +77,11 @@ def _encode(request: RunRequest, base: Base) -> _Rows:
 def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoints, events: RunEvents) -> TrainerState:
     """Train from the last checkpoint, or from the beginning, until the run is over or stopped."""
     model = _adapted(request, base)
+    train = [*rows.train, *_replay(request, base, model, checkpoints)]
     setup = Setup(
         method=request.method,
         recipe=request.recipe,
-        train=rows.train,
+        train=train,
         held_out=rows.held_out,
         tokenizer=base.tokenizer,
         checkpoints=checkpoints.unfinished,
@@ -89,7 +91,7 @@ def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoint
     trainer = build_trainer(model, setup)
     last = checkpoints.last()
     if last is None and rows.held_out:
-        _evaluate_before(trainer, checkpoints, events, request.recipe.steps(len(rows.train)))
+        _evaluate_before(trainer, checkpoints, events, request.recipe.steps(len(train)))
     before = _read_before(checkpoints)
     choice = _choice(request, rows)
     sample = partial(_sample, model, request, base)
@@ -98,6 +100,19 @@ def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoint
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     state: TrainerState = trainer.state
     return state
+
+
+def _replay(request: RunRequest, base: Base, model: Any, checkpoints: Checkpoints) -> list[TrainerRow]:
+    """Return the rows of the general examples, which are made once per run."""
+    file = _replay_file(checkpoints)
+    if not file.is_file():
+        write_replay(file, request, model, base)
+    rows, _ = trainer_rows(read_replay(file), base.encoder(request.start_from), base.limit(request.recipe.max_length))
+    return rows
+
+
+def _replay_file(checkpoints: Checkpoints) -> Path:
+    return checkpoints.folder / "replay.json"
 
 
 def _choice(request: RunRequest, rows: _Rows) -> Choice:
@@ -135,7 +150,7 @@ def _sample(model: Any, request: RunRequest, base: Base, step: int) -> Sample:
     example = (request.validation or request.dataset).examples[0]
     ids = base.encoder(request.start_from).prompt_ids(example.prompt)
     model.eval()
-    answer = answers(model, base.tokenizer, [ids], SAMPLE_TOKENS, lambda _done, _total: None)[0]
+    answer = answers(model, base.tokenizer, [ids], SAMPLE_TOKENS, lambda _done, _total: None)[0].text
     return Sample(step, example.prompt[-1].content, example.response, answer)
 
 

@@ -110,7 +110,7 @@ def test_answers_do_not_depend_on_the_batch(base: Path) -> None:
     prompts = [[70, 71, 72], [80], [90, 91]]
 
     def answered(some: list[list[int]]) -> list[str]:
-        return answers(model, read.tokenizer, some, 6, lambda _done, _total: None)
+        return [one.text for one in answers(model, read.tokenizer, some, 6, lambda _done, _total: None)]
 
     assert answered(prompts) == [answered([one])[0] for one in prompts]
 

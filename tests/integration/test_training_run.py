@@ -66,13 +66,22 @@ def dataset() -> tuple[Dataset, Dataset]:
 
 def request_for(base: Path, folder: Path, **recipe: object) -> RunRequest:
     training, held_out = dataset()
-    values = {"epochs": 3, "rank": 2, "alpha": 4, "dropout": 0.1, "learning_rate": 0.01, "batch_size": 2, **recipe}
+    values = {
+        "replay": 0,
+        "epochs": 3,
+        "rank": 2,
+        "alpha": 4,
+        "dropout": 0.1,
+        "learning_rate": 0.01,
+        "batch_size": 2,
+        **recipe,
+    }
     return RunRequest(
         base=base,
         base_name="tiny",
         dataset=training,
         validation=held_out,
-        recipe=Recipe.for_dataset(training, {"evaluations": 5, **values}),
+        recipe=Recipe.for_dataset(training, {"evaluations": 5, **values, **recipe}),
         folder=folder,
         threads=1,
     )

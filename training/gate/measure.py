@@ -126,8 +126,8 @@ def _prompts(version: Version, prompts: Sequence[FixedPrompt], after: AfterBatch
     if not prompts:
         return None
     ids = [_prompt(version.encoder, one.prompt) for one in prompts]
-    texts = answers(version.model, version.tokenizer, ids, ANSWER_TOKENS, after)
-    return sum(map(is_good, prompts, texts)) / len(prompts)
+    given = answers(version.model, version.tokenizer, ids, ANSWER_TOKENS, after)
+    return sum(is_good(prompt, one.text) for prompt, one in zip(prompts, given, strict=True)) / len(prompts)
 
 
 def is_good(prompt: FixedPrompt, answer: str) -> bool:
