@@ -32,6 +32,7 @@ from api.observation.starvation import Starvation
 from api.ollama.routes import ollama
 from api.openai.batches.files import files
 from api.openai.batches.routes import batches
+from api.openai.fine_tuning.routes import fine_tuning
 from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
@@ -46,6 +47,7 @@ from api.routes.quarantine import quarantine
 from api.routes.reference import reference
 from api.routes.slm import slm
 from api.routes.tokens import tokens
+from api.routes.training import training
 from api.routes.usage import usage
 from api.routes.worker_files import worker_files
 from api.service import JobService
@@ -62,6 +64,7 @@ from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
 from common.redis.subscriber import Subscriber
 from common.settings import Settings
+from common.training.trainers import Trainers
 
 if TYPE_CHECKING:
     from common.observation.otel import Tracer
@@ -106,9 +109,34 @@ def create_app(
     register_cors(app, settings.allowed_origins)
     register_gate(app)
     register_error_handlers(app)
-    for blueprint in (slm, tokens, adapters, jobs, quarantine, usage, sse, health, metrics_routes, reference, pages):
+    for blueprint in (
+        slm,
+        tokens,
+        training,
+        adapters,
+        jobs,
+        quarantine,
+        usage,
+        sse,
+        health,
+        metrics_routes,
+        reference,
+        pages,
+    ):
         app.register_blueprint(blueprint)
-    for blueprint in (openai, responses, files, batches, vllm, ollama, anthropic, datasets, feedback, worker_files):
+    for blueprint in (
+        openai,
+        responses,
+        files,
+        batches,
+        fine_tuning,
+        vllm,
+        ollama,
+        anthropic,
+        datasets,
+        feedback,
+        worker_files,
+    ):
         app.register_blueprint(blueprint)
     return app
 
@@ -138,7 +166,7 @@ def _services(
         settings,
         redis,
         jobs,
-        Overview(fleet, store, settings),
+        Overview(fleet, Trainers(redis), store, settings),
         keyring,
         Rates.of_all_processes(redis, "requests"),
         Rates.of_this_process("read-only requests"),

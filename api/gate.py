@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flask import Flask, Response, current_app, g, request
 
 from api.auth.access import Access, access_of
@@ -16,6 +18,7 @@ from common.observation import context
 _NEEDS = {
     Access.USER: "A worker's API key may only be used by a worker.",
     Access.WORKER: "This needs a worker's API key.",
+    Access.TRAINER: "This needs an API key of an admin, or one with the role trainer.",
     Access.ADMIN: "This needs an admin's API key.",
 }
 
@@ -77,12 +80,14 @@ def identify(access: Access | None) -> None:
     context.add(owner=caller().owner)
     if caller() is ANONYMOUS and not services().settings.insecure and _is_foreign():
         raise Forbidden("Without API keys, this server rejects requests from other sites and under other host names.")
-    if not caller().is_admin and access is not _own_access():
+    if not caller().is_admin and access not in _own_access():
         raise Forbidden(_NEEDS[access or Access.ADMIN])
 
 
-def _own_access() -> Access:
-    return Access.WORKER if caller().is_worker else Access.USER
+def _own_access() -> Collection[Access]:
+    if caller().is_worker:
+        return (Access.WORKER,)
+    return (Access.USER, Access.TRAINER) if caller().may_train else (Access.USER,)
 
 
 def is_admin() -> bool:

@@ -11,6 +11,16 @@ from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.job import Lane
 from common.jobs.store import NO_WORKER_RETRY_S, JobStore
 from common.settings import Settings
+from common.training.trainers import Trainers
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCounts:
+    """The numbers of live trainers, and of waiting and running training runs and evaluations."""
+
+    trainers: int = 0
+    waiting: int = 0
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,7 @@ class Snapshot:
     waiting: int
     running: int
     bases: Mapping[str, Snapshot] = field(default_factory=dict)
+    training: TrainingCounts = TrainingCounts()
 
 
 def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
@@ -44,8 +55,9 @@ def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
 class Overview:
     """Reads the fleet and the queue. Every method may raise `redis.exceptions.RedisError`."""
 
-    def __init__(self, fleet: Fleet, store: JobStore, settings: Settings) -> None:
+    def __init__(self, fleet: Fleet, trainers: Trainers, store: JobStore, settings: Settings) -> None:
         self._fleet = fleet
+        self._trainers = trainers
         self._settings = settings
         self._store = store
 
@@ -63,6 +75,9 @@ class Overview:
                 base: Snapshot([one for one in workers if one.base == base], *counts[lane])
                 for base, lane in bases.items()
             },
+            training=TrainingCounts(
+                len(self._trainers.live()), metrics.waiting[Lane.TRAIN], metrics.running[Lane.TRAIN]
+            ),
         )
 
     def workers(self) -> list[WorkerReport]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,14 +19,16 @@ from api.http.concurrency import ConcurrencyLimiter
 from api.jobs.live_job import LiveJob
 from api.jobs.queue_position import DISPATCHED, PositionWatch, QueueWatcher
 from api.jobs.readers import Readers
+from api.training.progress import latest_progress, recent_events
 from common import ids
-from common.errors import InvalidRequest, JobNotFound, PromptTooLong, ServerStopping, Unauthorized
+from common.errors import Conflict, InvalidRequest, JobNotFound, PromptTooLong, ServerStopping, Unauthorized
 from common.jobs import events, prompts
 from common.jobs.event_log import EventLog
 from common.jobs.events import Event
 from common.jobs.job import GenerateResult, JobKind, JobRecord, JobState, Lane
 from common.jobs.store import JobOptions, JobStore, QueuePosition, Submitted
 from common.owners.api_keys import ANONYMOUS, Limits
+from common.owners.collection import Page
 
 RESTART_S = 5  # about the time until the API is back
 
@@ -65,11 +67,15 @@ class AcceptedJob:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """The current state of a job. `queue_position` is None unless it is queued; `text` is the answer so far."""
+    """The current state of a job. `queue_position` is None unless it is queued; `text` is the answer so far.
+
+    `progress` is that of a training run or an evaluation.
+    """
 
     record: JobRecord
     queue_position: QueuePosition | None
     text: str
+    progress: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,11 +322,43 @@ class JobService:
         """
         return self._view(self._store.get(job_id))
 
+    def pause(self, job_id: str, caller: Caller) -> JobState:
+        """Set a training run aside: a queued one now, a running one after its current step. Returns its state.
+
+        Raises:
+            JobNotFound: the job does not exist, or is not the caller's.
+            Conflict: it is no training run, or has ended.
+        """
+        return _still_open(self._store.pause(self._run(job_id, caller).id), job_id)
+
+    def resume(self, job_id: str, caller: Caller) -> JobState:
+        """Queue a paused training run again; return its state. Raises as `pause`."""
+        return _still_open(self._store.resume(self._run(job_id, caller).id), job_id)
+
+    def _run(self, job_id: str, caller: Caller) -> JobRecord:
+        record = self.get(job_id, caller)
+        if record.kind is not JobKind.TRAIN:
+            raise Conflict(f"Job {job_id} is no training run; only these can be paused.")
+        return record
+
+    def recent_events(self, job_id: str) -> list[Event]:
+        """Return the latest events of a job of any owner."""
+        return recent_events(self._log, job_id)
+
+    def training_runs(
+        self, owner: str, *, after: str | None, limit: int, is_wanted: Callable[[JobRecord], bool]
+    ) -> Page[JobRecord]:
+        """Return the owner's training runs that follow `after`, newest first; only those that are wanted."""
+        return self._store.training_runs(owner, after=after, limit=limit, is_wanted=is_wanted)
+
     def logged_events(self, job_id: str) -> list[Event]:
         """Return the events so far of a job of any owner."""
         return self._log.read(job_id)
 
     def _view(self, record: JobRecord) -> JobView:
+        if record.kind.lane is Lane.TRAIN:
+            progress = latest_progress(recent_events(self._log, record.id))
+            return JobView(record, self._queue_position(record), "", progress)
         return JobView(record, self._queue_position(record), self._text(record).strip())
 
     def _text(self, record: JobRecord) -> str:
@@ -372,6 +410,12 @@ class JobService:
 
 def _stopping() -> ServerStopping:
     return ServerStopping("The server is being restarted; try again.", retry_after_s=RESTART_S)
+
+
+def _still_open(state: JobState, job_id: str) -> JobState:
+    if state.is_terminal:
+        raise Conflict(f"Job {job_id} has already {'been cancelled' if state is JobState.CANCELLED else state.value}.")
+    return state
 
 
 def _check_form(job_id: str) -> None:

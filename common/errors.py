@@ -30,6 +30,7 @@ SLMError                     code                 HTTP  retryable
 ├── JobTimeout               job_timeout          503   no     the job ran longer than its `timeout`
 ├── JobLost                  job_lost             503   yes    the job store lost the job, or its record expired
 ├── WorkerLost               worker_lost          500   yes    the job's workers died `MAX_CRASHES` times
+├── TrainingFailed           training_failed      500   no     a training run or an evaluation could not go on
 └── InternalError            internal_error       500   no     a bug; the details are in the log only
 
 Between processes an error travels as the dict of `SLMError.to_dict` (in a job's record and its `error` event);
@@ -255,6 +256,12 @@ class WorkerLost(SLMError):
     """Every attempt of the job ended with the death of its worker."""
 
     code, status, retryable = "worker_lost", 500, True
+
+
+class TrainingFailed(SLMError):
+    """A training run or an evaluation could not go on."""
+
+    code = "training_failed"
 
 
 class InternalError(SLMError):

@@ -9,6 +9,9 @@ FILE_ID = f"file-{UUID}(-output|-errors)?"
 BATCH_ID = f"batch_{UUID}"
 SHA256 = "[0-9a-f]{64}"
 RESPONSE_ID = f"resp_{UUID}"
+FINE_TUNING_ID = f"ftjob-{UUID}"
+FINE_TUNING_EVENT_ID = f"ftevent-{UUID}-[0-9]{{1,9}}"
+FINE_TUNING_CHECKPOINT_ID = f"ftckpt-{UUID}-[0-9]{{1,9}}"
 
 
 def has_form(text: str, form: str) -> bool:

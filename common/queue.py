@@ -16,6 +16,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from common.fleet import MAX_PREPARING
+from common.jobs.job import Lane
 from common.jobs.store import WakeUp
 from common.observation.logs import fields
 from common.redis.address import RedisAddress
@@ -23,6 +24,7 @@ from common.settings import Settings
 
 QUEUE = "slm"
 CONTROL_QUEUE = f"{QUEUE}.control"  # jobs that any worker can run
+TRAIN_QUEUE = f"{QUEUE}.{Lane.TRAIN}"  # the trainers'
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery

@@ -148,6 +148,29 @@ class Settings(BaseSettings):
         le=17_179_869_184,
         description="Maximum size in bytes of an uploaded adapter: of its archive, and of its files.",
     )
+    trainer: bool = Field(True, description="Whether the server also starts a process that trains adapters.")
+    train_device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
+        description="Device for training: auto (the first GPU, else the CPU), cpu, mps, cuda or cuda:1.",
+    )
+    train_threads: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="CPU threads for training. 0: all cores that it may use.",
+    )
+    train_nice: int = Field(
+        19, ge=0, le=19, description="Priority of training on the CPU: 19 is the lowest, 0 is that of serving."
+    )
+    train_disk: ByteSize = Field(
+        ByteSize(10 * 2**30),
+        gt=0,
+        description="Maximum size of the folders of all training runs, such as 20GiB.",
+    )
+    train_ttl_s: int = Field(
+        604_800, ge=60, le=31_536_000, description="Seconds for which an ended training run can still be read."
+    )
     file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="Seconds for which files and batches are kept.")
     feedback_ttl_s: int = Field(
         7_776_000,

@@ -19,6 +19,7 @@ from slm.commands.jobs import jobs
 from slm.commands.keys import keys
 from slm.commands.merge import merge
 from slm.commands.models import models
+from slm.commands.train import train
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,7 +43,7 @@ def command() -> Callable[..., Any]:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (models, chat, generate, merge, export):
+    for single in (models, chat, generate, train, merge, export):
         app.add_typer(single)
     for name, group in (("adapters", adapters), ("aliases", aliases), ("data", data), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)

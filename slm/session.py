@@ -109,13 +109,17 @@ class Session(SLMClient):
         """Return the content of a file on the server."""
         return self._send(Call("GET", f"/v1/files/{file_id}/content")).content
 
-    @contextmanager
-    def _uploaded(self, name: str, content: bytes) -> Iterator[str]:
-        """Keep a dataset as a file for the duration of a `with` block; yields its id."""
+    def send_dataset(self, name: str, content: bytes) -> str:
+        """Store a dataset on the server; return the file's id."""
         kept = self._post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (name, content)})
         if not kept.is_success:
             raise error_from_response(kept)
-        file_id = connection.read(kept, lambda body: str(body["id"]))
+        return connection.read(kept, lambda body: str(body["id"]))
+
+    @contextmanager
+    def _uploaded(self, name: str, content: bytes) -> Iterator[str]:
+        """Keep a dataset as a file for the duration of a `with` block; yields its id."""
+        file_id = self.send_dataset(name, content)
         try:
             yield file_id
         finally:

@@ -32,6 +32,7 @@ from common.jobs.prompts import RawText, TokenIds
 from common.jobs.store import Claim, JobStore, WakeUp
 from common.owners.files import FileStore
 from common.redis import keys
+from common.training.trainers import TrainerReport, Trainers
 from tests.letter_tokens import letter_encoder
 from training.data import Plan, check
 
@@ -96,6 +97,16 @@ class Play:
             self._finished(JobState.SUCCEEDED, finish_reason),
         ]
         self._store.succeed(self.job.id, self._attempt, self._result(finish_reason, stop_string, cached_tokens), last)
+
+    def step(self, step: int, steps: int) -> None:
+        """Emit the progress of a training run, and a checkpoint."""
+        facts = {"step": step, "steps": steps, "loss": 2.0 / step, "held_out_loss": 3.0 / step, "seconds_left": 60.0}
+        self._emit(
+            [
+                events.progress(next(self._seq), f"Step {step} of {steps}", time.time(), facts),
+                events.checkpoint(next(self._seq), time.time(), step, is_best=True),
+            ]
+        )
 
     def end_cancelled(self) -> None:
         last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
@@ -167,13 +178,82 @@ def answer(*pieces: str) -> Script:
     return play
 
 
+TRAINED: dict[str, Any] = {
+    "message": "support@1 is now the newest version",
+    "published": True,
+    "version": 1,
+    "adapter_id": "7" * 64,
+    "facts": None,
+    "folder": "adapter",
+    "base": "gpt2",
+    "method": "supervised",
+    "seed": 0,
+    "recipe": {"epochs": 5.0, "batch_size": 4, "learning_rate": 0.0005, "beta": 0.1},
+    "examples": 18,
+    "held_out": 2,
+    "steps": 2,
+    "best_step": 2,
+    "trained_tokens": 400,
+    "curves": [{"step": 1, "steps": 2, "loss": 2.0}, {"step": 2, "steps": 2, "loss": 1.0, "held_out_loss": 1.5}],
+    "gate": {
+        "passed": True,
+        "rows": [
+            {
+                "name": "held_out",
+                "better": "lower",
+                "base": 3.0,
+                "current": None,
+                "candidate": 1.5,
+                "bound": 3.0,
+                "passed": True,
+                "reason": "the held-out loss fell from 3.0 to 1.5",
+            }
+        ],
+    },
+}
+EVALUATED_SCORES = {
+    "loss": 2.0,
+    "perplexity": 7.39,
+    "token_accuracy": 0.5,
+    "exact": 0.25,
+    "overlap": 0.4,
+    "examples": 2,
+    "left_out": 0,
+}
+
+
+def trained(**changes: Any) -> Script:
+    """Return a script of a training run with two steps and a checkpoint, whose result has these changes."""
+
+    def play(play: Play) -> None:
+        play.status("Checking the dataset...")
+        for step in (1, 2):
+            play.step(step, 2)
+        play.succeed(TRAINED | changes)
+
+    return play
+
+
+def train_or_evaluate(play: Play) -> None:
+    """A script for any job of a trainer."""
+    if play.job.kind is JobKind.TRAIN:
+        trained()(play)
+        return
+    models = [{**EVALUATED_SCORES, "name": one["name"], "model": one["model"]} for one in play.job.params["models"]]
+    play.succeed({"message": "models evaluated", "seed": 0, "examples": 2, "models": models})
+
+
 class ScriptedWorker:
-    """Runs `script` for each generation, each in its own thread; handles load and unload by itself."""
+    """Runs `script` for each generation, each in its own thread; handles load and unload by itself.
+
+    It is a trainer, too, and runs `training` for each training run and evaluation.
+    """
 
     def __init__(
         self, redis: Redis, script: Script, *, report: WorkerReport | None = None, uploads: Path = Path()
     ) -> None:
         self.script = script
+        self.training: Script = train_or_evaluate
         self.uploads = Uploads(uploads)
         self.report = report or WorkerReport(
             id="w1", host="host", pid=4711, state=WorkerState.READY, device="cuda", slots=4, base_model="gpt2"
@@ -182,6 +262,7 @@ class ScriptedWorker:
         self._files = FileStore(redis, ttl_s=3600)
         self._redis = redis
         self._fleet = Fleet(redis)
+        self._trainers = Trainers(redis)
         self._dispatched = threading.Event()
         self._stopping = threading.Event()
         self._done_looking = threading.Event()
@@ -221,10 +302,12 @@ class ScriptedWorker:
 
     def beat(self) -> None:
         self._fleet.beat(self.report, ttl_s=LEASE_S)
+        self._trainers.beat(TrainerReport(self.report.id, "host", 4712, "cpu"), ttl_s=LEASE_S)
 
     def leave(self) -> None:
         """Leave the list of workers."""
         self._fleet.leave(self.report.id)
+        self._trainers.leave(self.report.id)
 
     def stop_looking(self) -> None:
         """Claim no more jobs, so that Redis can be stopped; claimed jobs continue."""
@@ -264,6 +347,8 @@ class ScriptedWorker:
             return self._tokenize
         if kind is JobKind.CHECK_DATASET:
             return self._check_dataset
+        if kind.lane is Lane.TRAIN:
+            return self.training
         return self.script if kind.lane is Lane.GENERATE else self._change_model
 
     def _check_dataset(self, play: Play) -> None:
@@ -289,9 +374,8 @@ class ScriptedWorker:
 
     def _publish(self, play: Play) -> None:
         """Register an upload without looking at it, except that "broken" is refused."""
-        name, upload = play.job.params["name"], play.job.params["upload"]
-        content = self.uploads.path(upload).read_bytes()
-        self.uploads.remove(upload)
+        name, run = play.job.params["name"], play.job.params.get("run")
+        content = run.encode() if run else self._uploaded(play.job.params["upload"])
         play.status("Checking the adapter...")
         if content == b"broken":
             play.fail(InvalidRequest("The archive cannot be read.", param="file"))
@@ -299,6 +383,8 @@ class ScriptedWorker:
         registry = AdapterRegistry(self._redis)
         facts = VersionFacts(sha256(content).hexdigest(), "gpt2", "b5a4d58c", 8, ("c_attn",), len(content))
         registered = registry.register(name, facts)
+        if run:
+            self.store.amend_result(run, {"published": True, "version": registered.number, "adapter_id": facts.id})
         play.succeed(
             {
                 "message": f"{name}@{registered.number} is now the newest version",
@@ -308,6 +394,11 @@ class ScriptedWorker:
                 "facts": (registry.facts(facts.id) or facts).to_dict(),
             }
         )
+
+    def _uploaded(self, upload: str) -> bytes:
+        content = self.uploads.path(upload).read_bytes()
+        self.uploads.remove(upload)
+        return content
 
     def _change_model(self, play: Play) -> None:
         is_load = play.job.kind is JobKind.LOAD

@@ -86,17 +86,21 @@ class WorkerRuntime:
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
         self._watchdog = Watchdog(redis, worker_queues(settings.lane_base), self._is_free, self._on_stall)
+        metrics = MetricsReporter(MetricsStore(redis), worker_id, self._metrics.to_wire)
         self._heartbeat = Heartbeat(
             store,
-            fleet,
             self._jobs,
             lease_s=settings.lease_s,
-            report=self.report,
+            beat=lambda: fleet.beat(self.report(), ttl_s=settings.lease_s),
+            leave=lambda: fleet.leave(worker_id),
             on_fenced=self._fence,
             on_cancel=self._cancel,
-            watchdog=self._watchdog,
-            others={"waiting jobs not adopted": self._adopt_jobs, "idle model not unloaded": self._unload_if_idle},
-            metrics=MetricsReporter(MetricsStore(redis), worker_id, self._metrics.to_wire),
+            duties={
+                "queue not watched": self._watchdog.check,
+                "metrics not reported": metrics.report,
+                "waiting jobs not adopted": self._adopt_jobs,
+                "idle model not unloaded": self._unload_if_idle,
+            },
             outage=self.outage,
         )
         self._model_manager = ModelManager(
@@ -122,7 +126,8 @@ class WorkerRuntime:
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient, settings.lane_base), settings.bases[0].name)
         archives = Archives(uploads, files.api)
-        publishing = PublishJobs(jobs, intake, archives, choice, max_bytes=settings.max_adapter_bytes)
+        runs = settings.data_dir / "training"
+        publishing = PublishJobs(jobs, intake, archives, runs, choice, max_bytes=settings.max_adapter_bytes)
         datasets = FileStore(self._patient, ttl_s=settings.file_ttl_s)
         run = {
             JobKind.GENERATE: generation.run,
@@ -144,7 +149,11 @@ class WorkerRuntime:
         self._heartbeat.publish()  # seen by the API before the slow imports
         self._subscriber.start()
         self._control = ControlListener(
-            self._subscriber, on_cancel=self._cancel_id, on_yield=self._release_id, on_model=self._model_manager.nudge
+            self._subscriber,
+            on_cancel=self._cancel_id,
+            on_yield=self._release_id,
+            on_pause=_no_run,
+            on_model=self._model_manager.nudge,
         )
         self._control.start()
         self._publisher.start()
@@ -288,3 +297,7 @@ class WorkerRuntime:
         force = threading.Timer(grace_s + FORCE_AFTER_S, os._exit, [1])
         force.daemon = True
         force.start()
+
+
+def _no_run(_job_id: str) -> None:
+    """Pause nothing: workers do not train."""

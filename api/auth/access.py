@@ -20,6 +20,7 @@ class Access(StrEnum):
     PUBLIC = "public"  # everybody, even without a key
     USER = "user"  # everybody with a key
     WORKER = "worker"  # workers of other hosts
+    TRAINER = "trainer"  # admins, and everybody whose key has the role `trainer`
     ADMIN = "admin"
 
 

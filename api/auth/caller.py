@@ -11,18 +11,19 @@ from common.owners import api_keys
 class Caller:
     """The sender of a request. `owner` owns their jobs; an admin may also read and change the jobs of others.
 
-    A worker of another host may use only the routes for workers. `key` is the digest of the caller's API key; empty if
-    no key was required.
+    `may_train`: whether they may train adapters. A worker of another host may use only the routes for workers. `key` is
+    the digest of the caller's API key; empty if no key was required.
     """
 
     owner: str
     is_admin: bool
     key: str = ""
     is_worker: bool = False
+    may_train: bool = False
 
     def may_see(self, owner: str) -> bool:
         """Return whether the caller may see the jobs of that owner."""
         return self.is_admin or owner == self.owner
 
 
-ANONYMOUS = Caller(owner=api_keys.ANONYMOUS, is_admin=True)  # everybody, on a server without keys
+ANONYMOUS = Caller(owner=api_keys.ANONYMOUS, is_admin=True, may_train=True)  # everybody, on a server without keys

@@ -82,4 +82,11 @@ class Keyring:
 
 
 def _caller(key: ApiKey) -> Caller:
-    return Caller(key.name, key.role is Role.ADMIN, key.digest, key.role is Role.WORKER)
+    is_admin = key.role is Role.ADMIN
+    return Caller(
+        key.name,
+        is_admin=is_admin,
+        key=key.digest,
+        is_worker=key.role is Role.WORKER,
+        may_train=is_admin or key.role is Role.TRAINER,
+    )

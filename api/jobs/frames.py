@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from api.jobs.response_bodies import error_fields, logprobs
 from api.schemas.errors import ErrorFrame
-from api.schemas.frames import EndFrame, FrameData, StatusFrame, TextFrame
+from api.schemas.frames import (
+    CheckpointFrame,
+    EndFrame,
+    FrameData,
+    ProgressFrame,
+    SampleFrame,
+    StatusFrame,
+    TextFrame,
+)
+from api.schemas.training import TrainingCheckpoint, TrainingProgress, TrainingSample
 from common.errors import SLMError
 from common.jobs.events import Event, EventType
 from common.jobs.job import JobKind, JobState
@@ -19,6 +28,8 @@ _COMPLETE = {
     JobKind.PUBLISH: "Publish complete!",
     JobKind.TOKENIZE: "Tokenize complete!",
     JobKind.CHECK_DATASET: "Check complete!",
+    JobKind.TRAIN: "Training complete!",
+    JobKind.EVALUATE: "Evaluation complete!",
 }
 
 
@@ -50,6 +61,14 @@ class FrameWriter:
                 return StatusFrame(status=event.data["status"])
             case EventType.TOKEN:
                 return self._text_frame(event.data)
+            case EventType.PROGRESS:
+                progress = cast(TrainingProgress, event.data)
+                return ProgressFrame(status=event.data["status"], progress=progress)
+            case EventType.SAMPLE:
+                return SampleFrame(status="Sample", sample=cast(TrainingSample, event.data))
+            case EventType.CHECKPOINT:
+                line = f"Checkpoint at step {event.data['step']}"
+                return CheckpointFrame(status=line, checkpoint=cast(TrainingCheckpoint, event.data))
             case EventType.FINISHED:
                 return EndFrame(status=self._last_line(event), device_used=event.data["device"])
             case EventType.ERROR:

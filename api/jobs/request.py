@@ -124,7 +124,7 @@ def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOpt
         ttl_s=wanted.ttl,
         timeout_s=wanted.timeout,
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
-        webhook_url=_webhook_url(wanted),
+        webhook_url=webhook_url(wanted.webhook_url),
         model=model_named(model),
     )
 
@@ -134,9 +134,13 @@ def model_named(name: str) -> str:
     return "" if name == DEFAULT_ALIAS else name
 
 
-def _webhook_url(wanted: RequestOptions) -> str | None:
-    """Return the URL after the checks that are possible now; a host name is looked up when the message is sent."""
-    if wanted.webhook_url is None:
+def webhook_url(url: str | None) -> str | None:
+    """Return the URL after the checks that are possible now; a host name is looked up when the message is sent.
+
+    Raises:
+        InvalidRequest: this server sends no webhooks, or none to that address.
+    """
+    if url is None:
         return None
     settings = services().settings
     if settings.webhook_secret is None:
@@ -144,10 +148,10 @@ def _webhook_url(wanted: RequestOptions) -> str | None:
             "webhook_url cannot be used: this server has no SLM_WEBHOOK_SECRET to sign webhooks with",
             param="webhook_url",
         )
-    address = literal(Target.parse(wanted.webhook_url).host)
+    address = literal(Target.parse(url).host)
     if address is not None and not is_public(address) and not settings.webhook_allow_private:
         raise InvalidRequest(f"webhook_url must lead to a public address; got {address}", param="webhook_url")
-    return wanted.webhook_url
+    return url
 
 
 def _reader_grace_s(wanted: RequestOptions, *, is_async: bool) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,14 +31,16 @@ from api.schemas.jobs import (
     JobList,
     JobResult,
     JobSummary,
+    OfTraining,
     Quarantine,
     QuarantinedJob,
     QueueStatus,
     Webhook,
     WebhookStatus,
 )
-from api.schemas.server import Info, ModelChanged, Queue, ServedBase, Worker
+from api.schemas.server import Info, ModelChanged, Queue, ServedBase, Training, Worker
 from api.schemas.tokens import Tokens
+from api.schemas.training import Evaluated, RunState, Trained, TrainingProgress
 from api.service import JobView, Usage
 from api.times import iso
 from common.errors import SLMError
@@ -97,9 +100,19 @@ def result(record: JobRecord) -> JobResult | None:
         return cast(DatasetReport, checked)
     if record.kind is JobKind.PUBLISH:
         return adapter_views.published(record.result, job_id=record.id, succeeded=succeeded)
+    if record.kind is JobKind.TRAIN:
+        return _trained(record, record.result, succeeded=succeeded)
+    if record.kind is JobKind.EVALUATE:
+        return cast(Evaluated, {"success": succeeded, **record.result, "job_id": record.id})
     most = {name: value for name, value in record.result.items() if name != "workers"}
     changed = {"success": succeeded, **most, "job_id": record.id, "workers": record.result["workers"]}
     return cast(ModelChanged, changed)
+
+
+def _trained(record: JobRecord, result: Mapping[str, Any], *, succeeded: bool) -> Trained:
+    repeated = {name: result[name] for name in get_annotations(Trained) if name in result}
+    name = record.params["name"]
+    return cast(Trained, {"success": succeeded, **repeated, "name": name, "job_id": record.id})
 
 
 def _tokens_of(record: JobRecord, result: TokenizeResult, *, succeeded: bool) -> Tokens:
@@ -181,6 +194,9 @@ def _between(start_ms: int | None, end_ms: int | None) -> int | None:
 def job(view: JobView) -> Job:
     """Return all details of a job."""
     record = view.record
+    progress = OfTraining()
+    if record.kind.lane is Lane.TRAIN:
+        progress["progress"] = cast("TrainingProgress | None", view.progress)
     return Job(
         success=True,
         job_id=record.id,
@@ -197,6 +213,7 @@ def job(view: JobView) -> Job:
         timings=timings(record),
         webhook=_webhook(record),
         **_model_used(record),
+        **progress,
     )
 
 
@@ -269,6 +286,11 @@ def cancellation(job_id: str, state: JobState) -> Cancellation:
     return Cancellation(success=True, job_id=job_id, status=state, cancelling=state is JobState.RUNNING)
 
 
+def run_state(job_id: str, state: JobState) -> RunState:
+    """Return the body of the response to a pause or a resumption."""
+    return RunState(success=True, job_id=job_id, status=state)
+
+
 def info(snapshot: Snapshot, workers: Sequence[WorkerReport]) -> Info:
     """Return the description of the server; the facts about the model come from a worker that has loaded it, if any.
 
@@ -283,6 +305,9 @@ def info(snapshot: Snapshot, workers: Sequence[WorkerReport]) -> Info:
         cuda_available=any(one.cuda_available for one in workers),
         mps_available=any(one.mps_available for one in workers),
         queue=Queue(waiting=snapshot.waiting, running=snapshot.running),
+        training=Training(
+            trainers=snapshot.training.trainers, waiting=snapshot.training.waiting, running=snapshot.training.running
+        ),
         adapters=_adapters(workers),
         workers=[_worker(one) for one in workers],
         version=__version__,

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
 from common.observation.metrics_store import Family, MetricsStore
+from common.training.trainers import TrainerReport, Trainers
 
 
 class FleetMetrics(Collector):
@@ -25,10 +26,11 @@ class FleetMetrics(Collector):
         try:
             queue = read_queue_metrics(self._redis)
             workers = Fleet(self._redis).workers()
-            metrics = MetricsStore(self._redis).read([one.id for one in workers])
+            trainers = Trainers(self._redis).live()
+            metrics = MetricsStore(self._redis).read([*(one.id for one in workers), *(one.id for one in trainers)])
         except RedisError:
             return [_redis_up(0)]
-        return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_merged(metrics)]
+        return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_of_trainers(trainers), *_merged(metrics)]
 
 
 class NoFleet(Collector):
@@ -82,6 +84,14 @@ def _of_workers(workers: Sequence[WorkerReport]) -> Iterable[Metric]:
     for one in workers:
         slots.add_sample(slots.name, {"worker": one.id} | ({"base": one.base} if one.base else {}), one.slots)
     return [by_state, slots]
+
+
+def _of_trainers(trainers: Sequence[TrainerReport]) -> Iterable[Metric]:
+    busy = sum(one.job_id is not None for one in trainers)
+    return [
+        GaugeMetricFamily("slm_training_trainers", "Live trainers.", value=len(trainers)),
+        GaugeMetricFamily("slm_training_trainers_busy", "Trainers that run a job.", value=busy),
+    ]
 
 
 def _merged(by_worker: Mapping[str, Sequence[Family]]) -> Iterable[Metric]:

@@ -23,6 +23,7 @@ from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, R
 from api.reference.schema_writer import REF, component_schemas
 from api.reference.server_operations import SERVER_OPERATIONS
 from api.reference.slm_operations import SLM_OPERATIONS
+from api.reference.training_operations import TRAINING_OPERATIONS
 from api.reference.vllm_operations import VLLM_OPERATIONS
 from api.schemas.jobs import Webhook
 from common.errors import HeadTooLarge, SLMError
@@ -33,6 +34,7 @@ OPERATIONS: dict[str, Operation] = (
     SLM_OPERATIONS
     | ADAPTER_OPERATIONS
     | DATASET_OPERATIONS
+    | TRAINING_OPERATIONS
     | OPENAI_OPERATIONS
     | VLLM_OPERATIONS
     | OLLAMA_OPERATIONS
@@ -47,12 +49,17 @@ TAGS = {
     Tag.MODEL: "The model and the workers.",
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
     Tag.DATASETS: "What models are trained on, and what people say about their answers.",
+    Tag.TRAIN: "Train adapters from datasets, judge them, and compare models.",
     Tag.OPENAI: "The same for clients of OpenAI's API.",
     Tag.OLLAMA: "The same for clients of Ollama's API.",
     Tag.ANTHROPIC: "The same for clients of Anthropic's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
     Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
     Tag.PAGES: "Pages for people.",
+}
+_REQUIRED = {
+    Access.ADMIN: "Requires an admin's key.",
+    Access.TRAINER: "Requires the key of an admin, or one with the role `trainer`.",
 }
 _PATH_PART = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
@@ -104,12 +111,12 @@ def _group_order(item: tuple[str, Json]) -> int:
 
 
 def _operation(rule: Rule, operation: Operation, access: Access) -> Json:
-    needs_admin = "Requires an admin's key." if access is Access.ADMIN else ""
+    required = _REQUIRED.get(access, "")
     written: Json = {
         "operationId": operation.id,
         "tags": [operation.tag.value],
         "summary": operation.summary,
-        "description": " ".join(filter(None, [operation.description, needs_admin])),
+        "description": " ".join(filter(None, [operation.description, required])),
         "security": [] if access is Access.PUBLIC else SECURITY,
         "parameters": [_parameter(one) for one in (*operation.parameters, headers.REQUEST_ID)],
         "responses": _successes(rule, operation, access) | _failures(rule, operation, access),

@@ -12,7 +12,7 @@ from api.schemas.meaning import Meaning
 
 
 def meanings_in(models: Iterable[type[BaseModel]]) -> dict[str, str]:
-    """Return the meanings by field name; a name has the same meaning in all bodies."""
+    """Return the meanings by field name, which those fields of other bodies share that have none of their own."""
     return {
         field.alias or name: mark.text
         for model in models

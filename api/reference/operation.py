@@ -26,6 +26,7 @@ class Tag(StrEnum):
     MODEL = "Model"
     ADAPTERS = "Adapters"
     DATASETS = "Datasets"
+    TRAIN = "Train"
     OPENAI = "OpenAI"
     OLLAMA = "Ollama"
     ANTHROPIC = "Anthropic"

@@ -67,7 +67,7 @@ def component_schemas(bodies: Iterable[RequestBody], responses: Iterable[type]) 
     meanings = meanings_in(body.model for body in bodies)
     for body in bodies:
         name = body.model.__name__
-        schema = explained(body.model, schemas[name], meanings)
+        schema = explained(body.model, schemas[name], meanings | meanings_in([body.model]))
         schemas[name] = with_nulls(schema) if body.dialect.null_is_missing else without_nulls(schema)
     for name in schemas.keys() & {Message.__name__, InputMessage.__name__}:
         schemas[name] = with_nulls(schemas[name])

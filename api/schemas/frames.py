@@ -9,6 +9,7 @@ from pydantic import Field, RootModel
 from api.schemas.errors import ErrorFrame
 from api.schemas.generated import ScoredToken
 from api.schemas.response_model import ResponseModel
+from api.schemas.training import TrainingCheckpoint, TrainingProgress, TrainingSample
 
 
 class StatusFrame(ResponseModel):
@@ -35,7 +36,28 @@ class EndFrame(ResponseModel):
     device_used: str | None
 
 
-FrameData = TextFrame | StatusFrame | EndFrame | ErrorFrame
+class ProgressFrame(ResponseModel):
+    """A line for people, and the progress of a training run or an evaluation."""
+
+    status: str
+    progress: TrainingProgress
+
+
+class SampleFrame(ResponseModel):
+    """A line for people, and what the model in training answers now."""
+
+    status: str
+    sample: TrainingSample
+
+
+class CheckpointFrame(ResponseModel):
+    """A line for people, and the checkpoint that a training run has reached."""
+
+    status: str
+    checkpoint: TrainingCheckpoint
+
+
+FrameData = TextFrame | StatusFrame | ProgressFrame | SampleFrame | CheckpointFrame | EndFrame | ErrorFrame
 
 
 class Frame(RootModel[FrameData]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 
@@ -13,9 +13,10 @@ from api.schemas.generated import Generated, ModelUsed, Timings, TokenCounts
 from api.schemas.response_model import Count, JobId, ResponseModel, Time
 from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
+from api.schemas.training import Evaluated, Trained, TrainingProgress
 from common.jobs.job import JobKind, JobState, WebhookState
 
-JobResult = Generated | ModelChanged | Published | Tokens | DatasetReport
+JobResult = Generated | ModelChanged | Published | Tokens | DatasetReport | Trained | Evaluated
 
 
 class QueueStatus(ResponseModel):
@@ -53,7 +54,13 @@ class WebhookStatus(ResponseModel):
     last_error: str | None
 
 
-class Job(QueueStatus, JobSummary):
+class OfTraining(ResponseModel):
+    """The progress of a training run or an evaluation; missing in other jobs."""
+
+    progress: NotRequired[Annotated[TrainingProgress | None, Field(description="null before it starts")]]
+
+
+class Job(QueueStatus, JobSummary, OfTraining):
     """All details of a job."""
 
     success: Literal[True]

@@ -67,6 +67,14 @@ class ServedBase(ResponseModel):
     workers: Annotated[list[str], Field(description="the ids of its live workers")]
 
 
+class Training(ResponseModel):
+    """The live trainers, and the numbers of waiting and running training runs and evaluations."""
+
+    trainers: Count
+    waiting: Count
+    running: Count
+
+
 class Worker(ResponseModel):
     """A live worker."""
 
@@ -90,6 +98,7 @@ class Info(ResponseModel):
     cuda_available: bool
     mps_available: bool
     queue: Queue
+    training: Training
     adapters: list[str]
     bases: NotRequired[Annotated[list[ServedBase], Field(description="only if the server has several base models")]]
     workers: list[Worker]

@@ -8,6 +8,10 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
     status    status (a line for people), tool_form? (of the calls)    no
     token     text (new piece), ids (the tokens it commits), is_last,  no
               logprobs? (`TokenLogprobs` of each, in wire form)
+    progress  of a training run or an evaluation: status (a line for   no
+              people), at (s since the epoch), and what `progress` lists
+    sample    step, prompt, expected, response, at                     no
+    checkpoint step, is_best, at: from here a run can be continued     no
     finished  state (succeeded/cancelled), finish_reason, device       yes
     error     code, message, param?                                    yes
 """
@@ -15,7 +19,7 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,6 +35,9 @@ class EventType(StrEnum):
     QUEUED = "queued"
     STATUS = "status"
     TOKEN = "token"  # noqa: S105 - a language model's token, not a secret
+    PROGRESS = "progress"
+    SAMPLE = "sample"
+    CHECKPOINT = "checkpoint"
     FINISHED = "finished"
     ERROR = "error"
 
@@ -83,6 +90,28 @@ def token(
     data = {"text": text, "ids": list(ids), "is_last": is_last}
     requested = {} if logprobs is None else {"logprobs": [one.to_wire() for one in logprobs]}
     return Event(seq, EventType.TOKEN, data | requested)
+
+
+def progress(seq: int, line: str, at: float, facts: Mapping[str, Any]) -> Event:
+    """Return a progress event.
+
+    Args:
+        seq: its number.
+        line: for people.
+        at: seconds since the epoch.
+        facts: of a run `training.request.Progress.to_json`; of an evaluation `model`, `done` and `total`.
+    """
+    return Event(seq, EventType.PROGRESS, {"status": line, "at": round(at, 3), **facts})
+
+
+def sample(seq: int, at: float, facts: Mapping[str, Any]) -> Event:
+    """Return a sample event: what the model that is being trained answers now."""
+    return Event(seq, EventType.SAMPLE, {"at": round(at, 3), **facts})
+
+
+def checkpoint(seq: int, at: float, step: int, *, is_best: bool) -> Event:
+    """Return a checkpoint event; a run that reached one made progress, whatever happens to its trainer."""
+    return Event(seq, EventType.CHECKPOINT, {"at": round(at, 3), "step": step, "is_best": is_best})
 
 
 def finished(seq: int, state: JobState, finish_reason: str | None = None, device: str | None = None) -> Event:

@@ -25,6 +25,7 @@ class Lane(StrEnum):
     GENERATE = "generate"  # limited by the workers' free capacity
     PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that take no capacity
     CONTROL = "control"  # unlimited: its jobs take no capacity
+    TRAIN = "train"  # limited by the number of trainers: each runs one job at a time
 
     @classmethod
     def of(cls, name: str) -> Lane:
@@ -42,12 +43,16 @@ class JobKind(StrEnum):
     PUBLISH = "publish"  # checks an uploaded adapter and registers it
     TOKENIZE = "tokenize"  # shows the tokens of a prompt, or the text of tokens
     CHECK_DATASET = "check_dataset"  # reports what is wrong with a dataset, and what a training would see of it
+    TRAIN = "train"  # trains an adapter, judges it and publishes it
+    EVALUATE = "evaluate"  # measures models side by side on a dataset
 
     @property
     def lane(self) -> Lane:
         """The lane in which jobs of this kind wait after their preparation."""
         if self in (JobKind.GENERATE, JobKind.STREAM):
             return Lane.GENERATE
+        if self in (JobKind.TRAIN, JobKind.EVALUATE):
+            return Lane.TRAIN
         return Lane.PREPARE if self in (JobKind.TOKENIZE, JobKind.CHECK_DATASET) else Lane.CONTROL
 
     @property
@@ -58,7 +63,7 @@ class JobKind(StrEnum):
     @property
     def names_model(self) -> bool:
         """Whether it uses one model, which is resolved when the job is accepted."""
-        return self.takes_prompt or self is JobKind.CHECK_DATASET
+        return self.takes_prompt or self in (JobKind.CHECK_DATASET, JobKind.TRAIN)
 
     @property
     def task_name(self) -> str:
@@ -74,11 +79,13 @@ class JobState(StrEnum):
           │ └──release, reap─┘
           └──cancel──> cancelled
 
-    A terminal state is entered once and never left.
+    A training run that is queued or running can also be paused; when it is resumed, it is queued again. A terminal
+    state is entered once and never left.
     """
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -86,7 +93,7 @@ class JobState(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
 from common.observation import context
 from common.owners.api_keys import UNLIMITED, Limits
+from common.owners.collection import Page, page_of
 from common.redis import keys
 from common.redis.scripts import Argument, Script, or_empty
 
@@ -78,6 +79,8 @@ class WakeUp:
 class JobOptions:
     """The options of a job. Times are in seconds; None means no limit.
 
+    `keep_s`: how long the ended job can still be read; None: as long as the store keeps jobs.
+
     `reader_grace_s`: the job is cancelled if nobody reads it for that long (`note_readers`); None: never.
     `webhook_url`: where to send the webhook when the job has ended (`webhook_queue`).
     `model`: the name that the client requested; "": the alias `default`. Jobs without a prompt use no model.
@@ -92,6 +95,7 @@ class JobOptions:
     fingerprint: str = ""
     webhook_url: str | None = None
     model: str = ""
+    keep_s: int | None = None
 
     def fields(self, owner: str) -> dict[str, Argument]:
         """Return the fields that `submit.lua` stores in the job's record."""
@@ -103,6 +107,7 @@ class JobOptions:
             "idempotency": keys.idempotency(owner, self.idempotency_key) if self.idempotency_key else None,
             "fingerprint": self.fingerprint if self.idempotency_key else None,
             "webhook_url": self.webhook_url,
+            "keep_s": self.keep_s,
         }
         return {name: value for name, value in wanted.items() if value is not None}
 
@@ -176,6 +181,9 @@ class JobStore:
         self._adopt = Script(redis, "adopt")
         self._dispatch_due, self._drop = Script(redis, "dispatch"), Script(redis, "drop")
         self._api_beat, self._positions = Script(redis, "api_beat"), Script(redis, "positions")
+        self._pause, self._resume = Script(redis, "pause"), Script(redis, "resume")
+        self._amend = Script(redis, "amend_result")
+        self._set_aside = Script(redis, "set_aside")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
         self._registry = AdapterRegistry(redis)
 
@@ -271,7 +279,7 @@ class JobStore:
         if outcome == "no_model":
             raise self._registry.unknown(options.model)
         if outcome == "no_worker":
-            raise _no_worker(*details)
+            raise _no_worker(kind, *details)
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
         self._dispatch(_wake_ups(due))
@@ -283,7 +291,25 @@ class JobStore:
         Raises:
             JobNotFound: the job does not exist.
         """
-        answer = self._cancel(job_id, self._job_ttl_s, _CANCELLED)
+        return self._changed(job_id, self._cancel(job_id, self._job_ttl_s, _CANCELLED))
+
+    def pause(self, job_id: str) -> JobState:
+        """Set a training run aside: a queued one now, a running one after its current step. Returns its state.
+
+        Raises:
+            JobNotFound: the job does not exist.
+        """
+        return self._changed(job_id, self._pause(job_id))
+
+    def resume(self, job_id: str) -> JobState:
+        """Queue a paused training run again; return its state. A run that was never paused is not changed.
+
+        Raises:
+            JobNotFound: the job does not exist.
+        """
+        return self._changed(job_id, self._resume(job_id))
+
+    def _changed(self, job_id: str, answer: Any) -> JobState:
         if not answer:
             raise JobNotFound(f"There is no job {job_id!r}.")
         self._dispatch(_wake_ups(answer[1]))
@@ -319,6 +345,21 @@ class JobStore:
         """Return up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
         index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
         return self._summaries(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
+
+    def training_runs(
+        self, owner: str, *, after: str | None, limit: int, is_wanted: Callable[[JobRecord], bool]
+    ) -> Page[JobRecord]:
+        """Return the owner's training runs that follow `after`, newest first; only those that are wanted."""
+
+        def find(job_id: str) -> JobRecord | None:
+            fields = cast(dict[str, str], self._redis.hgetall(keys.job(job_id)))
+            return JobRecord.from_hash(fields) if fields else None
+
+        return page_of(self._redis, keys.training(owner), find, after=after, limit=limit, is_wanted=is_wanted)
+
+    def amend_result(self, job_id: str, changes: Mapping[str, Any]) -> None:
+        """Change some values of a succeeded job's result; nothing happens if its record has expired."""
+        self._amend(job_id, json.dumps(dict(changes)))
 
     def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return the jobs' records without params and results, which can be large."""
@@ -490,6 +531,21 @@ class JobStore:
             raise Fenced(job_id)
         self._dispatch(_wake_ups(due))
 
+    def set_aside(self, job_id: str, attempt: int) -> None:
+        """Pause a running training run, as `pause` requested; if it was resumed meanwhile, return it to the queue.
+
+        Raises:
+            Fenced: another attempt owns the job.
+        """
+        code, due = self._set_aside(job_id, attempt)
+        if code == _FENCED:
+            raise Fenced(job_id)
+        self._dispatch(_wake_ups(due))
+
+    def is_to_pause(self, job_id: str) -> bool:
+        """Return whether a running training run is to be set aside."""
+        return bool(self._redis.hexists(keys.job(job_id), "pause"))
+
     def reap(self) -> None:
         """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it."""
         errors = [
@@ -542,9 +598,10 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
             return Conflict(f"Job {retried!r} is not in quarantine.")
 
 
-def _no_worker(base: str) -> NoWorker:
+def _no_worker(kind: JobKind, base: str) -> NoWorker:
     """Return the error for a job that nobody could take; `base` is its base model if only that has no worker."""
     who = f"No worker of the base model {base!r}" if base else "No worker"
+    who = "No trainer (SLM_TRAINER)" if kind.lane is Lane.TRAIN else who
     return NoWorker(f"{who} is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
 
 

@@ -28,6 +28,7 @@ class Role(StrEnum):
 
     USER = "user"  # generate, and read and cancel their own jobs
     WORKER = "worker"  # a worker of another host: read and add the files of adapters, and nothing else
+    TRAINER = "trainer"  # the same, and train adapters and publish them
     ADMIN = "admin"  # everything
 
 

@@ -59,6 +59,9 @@ slm:awake               hash    per kind (worker, api), in ms: the last heartbea
                                 without a gap, and how long a pause counts as a gap; and the workers' lease_ms
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
+slm:trainer:<id>        string  the trainer's last report (JSON: `trainers.TrainerReport`)
+slm:jobs:paused         set     training runs that were paused
+slm:training:<owner>    zset    an owner's training runs that can still be read, by creation (ms)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
 slm:model               hash    the desired state: loaded (0/1), generation; and idle_ms, since when workers with
                                 SLM_KEEP_ALIVE_S have seen no job
@@ -72,8 +75,8 @@ slm:adapter_version:<id> hash   the content of an adapter version (fields: `reco
 slm:adapters:deleted    zset    contents that no name has any more, by the time (ms) of the deletion
 slm:aliases             hash    alias -> JSON: `records.Alias`
 slm:subscriber:<id>     channel on which a process wakes its own subscription's thread
-slm:control             channel commands to all workers: {"cancel": job_id}, {"yield": job_id}, {"model": generation} or
-                                {"adapters": true} when names, versions or aliases have changed
+slm:control             channel commands to workers and trainers: {"cancel": job_id}, {"yield": job_id}, {"pause":
+                                job_id}, {"model": generation}; {"adapters": true}: names, versions or aliases changed
 """
 
 from __future__ import annotations
@@ -184,6 +187,11 @@ def dispatched(lane: str) -> str:
 def leases(lane: str) -> str:
     """Return the key of the lane's running jobs."""
     return f"{PREFIX}lane:{lane}:leases"
+
+
+def training(owner: str) -> str:
+    """Return the key of an owner's training runs."""
+    return f"{PREFIX}training:{owner}"
 
 
 def file(file_id: str) -> str:

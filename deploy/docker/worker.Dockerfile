@@ -1,8 +1,11 @@
-# The Celery worker with torch and transformers. The service `model` uses it, too.
+# The Celery worker with torch and transformers. The services `model` and `trainer` use it, too.
 FROM python:3.11-slim-bookworm
 
 # The package index for torch. This one has the CPU build; https://pypi.org/simple has the CUDA build (compose.gpu.yaml).
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+# What the image of the trainer needs besides: -r requirements/train.txt
+ARG EXTRA_REQUIREMENTS=
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
@@ -13,7 +16,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 # torch first, without its dependencies: the second step finds it installed and gets them from the usual index.
 COPY requirements/ requirements/
 RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" --constraint requirements/constraints.txt torch \
-    && pip install -r requirements/worker.txt
+    && pip install -r requirements/worker.txt ${EXTRA_REQUIREMENTS}
 
 COPY common/ common/
 COPY models/ models/

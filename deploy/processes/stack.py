@@ -1,4 +1,4 @@
-"""The processes of a server on one machine: Redis, the API, N workers. The containers run the same commands."""
+"""The processes of a server on one machine: Redis, the API, N workers, a trainer. Containers run the same commands."""
 
 from __future__ import annotations
 
@@ -40,6 +40,24 @@ def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
     # Mingle and gossip are only for revokes and chords, which are not used; they would delay the first job by a second.
     alone = ("--without-mingle", "--without-gossip")
     return ("celery", "-A", "worker.app", "worker", "--hostname", f"{name}@%h", *alone, "--loglevel", log_level)
+
+
+def trainer(name: str = "trainer1", log_level: str = "INFO") -> tuple[str, ...]:
+    """Return the module and arguments of a trainer. Trainers on the same host and Redis need different names."""
+    alone = ("--without-mingle", "--without-gossip")
+    pool = ("--pool", "solo", "--queues", "slm.train")
+    return (
+        "celery",
+        "-A",
+        "worker.training.app",
+        "worker",
+        *pool,
+        "--hostname",
+        f"{name}@%h",
+        *alone,
+        "--loglevel",
+        log_level,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +113,14 @@ class Stack:
             self._child(name, module(*self._worker(number, base)), _SERVER_STOPS, drain_s, env=self._told(base))
             for number, (name, base) in enumerate(self.worker_bases.items(), start=1)
         ]
-        return [*self._redis(), self._child("api", module(*self.api), _SERVER_STOPS, drain_s), *workers]
+        api = self._child("api", module(*self.api), _SERVER_STOPS, drain_s)
+        return [*self._redis(), api, *workers, *self._trainer(drain_s)]
+
+    def _trainer(self, grace_s: float) -> list[ChildSpec]:
+        if not self.settings.trainer:
+            return []
+        command = module(*trainer(f"trainer1-{self.installation}", self.settings.log_level))
+        return [self._child("trainer", command, _SERVER_STOPS, grace_s)]
 
     def _redis(self) -> list[ChildSpec]:
         if self.redis is None:

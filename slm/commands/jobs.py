@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
+from urllib.parse import quote
 
 import typer
-from slm_client import Frame, Text, call
+from slm_client import call
+from slm_client.call import GENERATION_S, Call
 
-from slm.answering import event, waiting_line
-from slm.failures import CommandError
-from slm.live_line import LiveLine
 from slm.output import Output
-from slm.rate import Rate
 from slm.server_command import server_command
 from slm.session import Session
+from slm.watching import speed, watch
 
 jobs = typer.Typer(help="List, show, watch and cancel jobs.")
 
@@ -39,7 +36,8 @@ def _show(session: Session, output: Output, job: JobId) -> None:
     facts = {
         **{name: body.get(name) for name in ("job_id", "kind", "status", "model", "base", "position", "attempt")},
         **{name: body[name] for name in ("created_at", "started_at", "finished_at")},
-        "speed": _speed(body),
+        "speed": speed(body),
+        "progress": (body.get("progress") or {}).get("status"),
         "error": (body["error"] or {}).get("message"),
     }
     output.facts(body, facts, body["text"])
@@ -49,17 +47,31 @@ def _show(session: Session, output: Output, job: JobId) -> None:
 def _watch(session: Session, output: Output, job: JobId) -> None:
     """Follow a job: its position in the queue, then its speed. Ctrl-C stops watching, not the job."""
     session.fetch(call.show(job))  # a wrong id is refused before there is anything to watch
-    with output.live_line("Connecting") as live:
-        watcher = _Watcher(output, live)
-        for frame in session.follow(job):
-            watcher.take(frame)
-    body = session.fetch(call.show(job))
-    if output.as_json:
-        output.event({"type": "job", **body})
-    else:
-        output.line(" ".join(filter(None, (body["status"], _speed(body)))))
-    if body["status"] == "cancelled":
-        raise CommandError("the job was cancelled")
+    body = watch(session, output, job)
+    if not output.as_json:
+        output.line(" ".join(filter(None, (body["status"], speed(body)))))
+
+
+@server_command(jobs, "pause")
+def _pause(session: Session, output: Output, job: JobId) -> None:
+    """Set a training run aside: at once if it is queued, after its current step if it runs."""
+    body = session.fetch(Call("POST", f"{_path(job)}/pause"))
+    is_late = body["status"] == "running"
+    output.result(body, "It will pause after its current step." if is_late else f"It is {body['status']}.")
+
+
+@server_command(jobs, "resume")
+def _resume(session: Session, output: Output, job: JobId) -> None:
+    """Queue a paused training run again."""
+    body = session.fetch(Call("POST", f"{_path(job)}/resume"))
+    output.result(body, f"It is {body['status']}.")
+
+
+@server_command(jobs, "publish")
+def _publish(session: Session, output: Output, job: JobId) -> None:
+    """Publish the adapter of a training run that the gate has refused."""
+    body = session.fetch(Call("POST", f"{_path(job)}/publish", read_s=GENERATION_S))
+    output.result(body, f"{body['name']}@{body['version']} is published.")
 
 
 @server_command(jobs, "cancel")
@@ -69,46 +81,5 @@ def _cancel(session: Session, output: Output, job: JobId) -> None:
     output.result(body, "It will stop at its next token." if body["cancelling"] else f"It is {body['status']}.")
 
 
-def _speed(body: Mapping[str, Any]) -> str | None:
-    """Return the tokens of an ended generation and its speed; None for other jobs."""
-    usage, run_ms = (body["result"] or {}).get("usage"), body["timings"]["run_ms"]
-    if not usage or not run_ms:
-        return None
-    count = usage["completion_tokens"]
-    return f"{count} tokens in {run_ms / 1000:.1f} s ({1000 * count / run_ms:.1f} tokens/s)"
-
-
-class _Watcher:
-    """Shows the state of a job in one line of a terminal, or writes a line for each change."""
-
-    def __init__(self, output: Output, live: LiveLine) -> None:
-        self._output = output
-        self._live = live
-        self._rate = Rate()
-        self._pieces = 0
-
-    def take(self, frame: Frame) -> None:
-        """Show what has changed."""
-        if self._output.as_json:
-            self._output.event(event(frame))
-        elif isinstance(frame, Text):
-            self._count()
-        elif (line := waiting_line(frame)) is not None:
-            self._say(line)
-
-    def _count(self) -> None:
-        """Count a piece of text, which is a token or a few."""
-        self._pieces += 1
-        self._rate.note(time.monotonic())
-        per_s = self._rate.per_s
-        speed = "" if per_s is None else f", about {per_s:.1f} tokens/s"
-        if self._live.is_shown:
-            self._live.show(f"Running, about {self._pieces} tokens{speed}")
-        elif self._pieces == 1:
-            self._say("Running")
-
-    def _say(self, line: str) -> None:
-        if self._live.is_shown:
-            self._live.show(line)
-        else:
-            self._output.line(line)
+def _path(job: str) -> str:
+    return f"/slm/jobs/{quote(job, safe='')}"

@@ -44,6 +44,7 @@ class RoleName(StrEnum):
 
     USER = "user"
     WORKER = "worker"
+    TRAINER = "trainer"
     ADMIN = "admin"
 
 
@@ -173,7 +174,7 @@ def _fields(key: ApiKey) -> dict[str, Any]:
 
 
 def _line(key: ApiKey) -> str:
-    return f"{key.name:<20} {key.role.value:<6} {_limits_text(key.limits)}"
+    return f"{key.name:<20} {key.role.value:<7} {_limits_text(key.limits)}"
 
 
 def _limits_text(limits: Limits) -> str:

@@ -18,10 +18,12 @@ from api.observation.metrics import ApiMetrics
 from common.fleet import Fleet, WorkerReport
 from common.observation.metrics_store import MetricsStore
 from common.settings import ROOT
+from common.training.trainers import TrainerReport, Trainers
 from tests.fakes import Outputs, fake_engine
 from worker.observation.instruments import Instruments, ModelGauges
 from worker.observation.metrics import MetricsReporter, to_wire
 from worker.observation.model_labels import ModelLabels
+from worker.training.metrics import TrainerMetrics
 
 SUPPORT = ModelLabels("support@3", "smol")
 DOCUMENT = (ROOT / "docs" / "observability.md").read_text()
@@ -51,6 +53,10 @@ def exposed(redis: Redis) -> dict[str, tuple[str, frozenset[str]]]:
     Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, base="smol"), ttl_s=60)
     redis.hset("slm:counters", "jobs:generate:succeeded", 1)
     MetricsReporter(MetricsStore(redis), "w", lambda: to_wire(used_instruments().families())).report()
+    Trainers(redis).beat(TrainerReport("t", "h", 1, "cpu"), ttl_s=60)
+    of_training = TrainerMetrics()
+    of_training.end("train", "succeeded")
+    MetricsReporter(MetricsStore(redis), "t", of_training.to_wire).report()
     registry, api = CollectorRegistry(), ApiMetrics()
     exchange = Exchange({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
     api.begin(exchange)

@@ -5,13 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from celery import bootsteps
 from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
-from worker.runtime import WorkerRuntime
+
+class Runtime(Protocol):
+    """The parts of a process behind Celery."""
+
+    def start(self, interrupted: Callable[[], bool]) -> None:
+        """Start; return when it can take messages, or as soon as `interrupted` returns True."""
+
+    def begin_drain(self) -> None:
+        """Take no more jobs. Returns immediately."""
+
+    def stop(self) -> None:
+        """Stop."""
 
 
 class RuntimeStep(bootsteps.StartStopStep):
@@ -21,7 +33,7 @@ class RuntimeStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        self._runtime: WorkerRuntime = parent.app.make_runtime(parent.hostname)
+        self._runtime: Runtime = parent.app.make_runtime(parent.hostname)
         worker_shutting_down.connect(self._on_shutting_down, weak=False)
         worker_shutdown.connect(_end_process, weak=False)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.errors import SLMError
@@ -49,9 +50,23 @@ class AttemptEvents:
         Raises:
             Fenced: another attempt owns the job.
         """
-        if text in self._statuses:
-            return
-        (next_seq,) = self._store.emit([(self._job_id, self._attempt, [self.status(text, tool_form)])])
+        if text not in self._statuses:
+            self._emit(self.status(text, tool_form))
+
+    def progress(self, line: str, facts: Mapping[str, Any]) -> None:
+        """Publish the progress of a training run or an evaluation. Raises as `announce`."""
+        self._emit(events.progress(self._take_seq(), line, time.time(), facts))
+
+    def sample(self, facts: Mapping[str, Any]) -> None:
+        """Publish what a model in training answers now. Raises as `announce`."""
+        self._emit(events.sample(self._take_seq(), time.time(), facts))
+
+    def checkpoint(self, step: int, *, is_best: bool) -> None:
+        """Publish that the run can be continued from here. Raises as `announce`."""
+        self._emit(events.checkpoint(self._take_seq(), time.time(), step, is_best=is_best))
+
+    def _emit(self, event: Event) -> None:
+        (next_seq,) = self._store.emit([(self._job_id, self._attempt, [event])])
         if next_seq < 0:
             raise Fenced(self._job_id)
 

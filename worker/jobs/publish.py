@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from common.adapters.records import Registered, VersionFacts
@@ -19,11 +21,19 @@ CHECKING = "Checking the adapter..."
 
 
 class PublishJobs:
-    """Runs one claimed publish job. The model need not be loaded."""
+    """Runs one claimed publish job: of an upload, or of a training run in the folder `runs`. Needs no loaded model."""
 
     def __init__(
-        self, store: JobStore, intake: AdapterIntake, archives: Archives, choice: BaseChoice, *, max_bytes: int
+        self,
+        store: JobStore,
+        intake: AdapterIntake,
+        archives: Archives,
+        runs: Path,
+        choice: BaseChoice,
+        *,
+        max_bytes: int,
     ) -> None:
+        self._runs = runs
         self._store = store
         self._choice = choice
         self._intake = intake
@@ -42,6 +52,9 @@ class PublishJobs:
             Fenced: another attempt owns the job.
         """
         job.events.announce(CHECKING)
+        if "run" in job.job.params:
+            self._publish_run(job)
+            return
         upload: str = job.job.params["upload"]
         try:
             result = self._published(job, upload)
@@ -51,9 +64,27 @@ class PublishJobs:
         except SLMError:
             self._archives.remove(upload)
             raise
+        self._succeed(job, result)
+        self._archives.remove(upload)
+
+    def _publish_run(self, job: ActiveJob) -> None:
+        """Publish the adapter of a training run that was kept, and note it in the run's result."""
+        run: str = job.job.params["run"]
+        folder = self._runs / run / job.job.params["folder"]
+        if not folder.is_dir():
+            raise Conflict(f"The files of the training run {run} are not on this worker's machine any more.")
+        try:
+            result = _result(*self._intake.publish_folder(job.job.params["name"], folder))
+        except AdapterError as err:
+            raise InvalidRequest(str(err)) from err
+        noted = {"published": True, "version": result["version"], "adapter_id": result["facts"]["id"]}
+        self._store.amend_result(run, noted)
+        self._succeed(job, result)
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+    def _succeed(self, job: ActiveJob, result: dict[str, Any]) -> None:
         last = [job.events.status(result["message"]), job.events.finished(JobState.SUCCEEDED)]
         self._store.succeed(job.id, job.attempt, result, last)
-        self._archives.remove(upload)
 
     def _published(self, job: ActiveJob, upload: str) -> dict[str, Any]:
         archive = self._archives.path(upload)
@@ -71,12 +102,12 @@ class PublishJobs:
             if job.outcome is not Outcome.RELEASED:  # cancelled: no other attempt needs it
                 self._archives.remove(upload)
             raise
-        if facts is None:
-            raise Conflict(f"{registered.name}@{registered.number} was deleted meanwhile.")
         return _result(registered, facts)
 
 
-def _result(registered: Registered, facts: VersionFacts) -> dict[str, Any]:
+def _result(registered: Registered, facts: VersionFacts | None) -> dict[str, Any]:
+    if facts is None:
+        raise Conflict(f"{registered.name}@{registered.number} was deleted meanwhile.")
     verb = "is now" if registered.is_new else "already was"
     return {
         "message": f"{registered.name}@{registered.number} {verb} the newest version",

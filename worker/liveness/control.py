@@ -1,4 +1,4 @@
-"""Receives urgent messages to the workers: cancel or release a job; the desired state or the aliases have changed."""
+"""Receives urgent messages to workers and trainers: end a job, release it, pause it; the model or an alias changed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class ControlListener:
         *,
         on_cancel: Callable[[str], None],
         on_yield: Callable[[str], None],
+        on_pause: Callable[[str], None],
         on_model: Callable[[], None],
     ) -> None:
         self._listener = subscriber.listen(keys.CONTROL_CHANNEL)
         self._on_cancel = on_cancel
         self._on_yield = on_yield
+        self._on_pause = on_pause
         self._on_model = on_model
         self._thread = threading.Thread(target=self._run, name="slm-control", daemon=True)
 
@@ -57,6 +59,8 @@ class ControlListener:
             self._on_cancel(message["cancel"])
         if "yield" in message:
             self._on_yield(message["yield"])
+        if "pause" in message:
+            self._on_pause(message["pause"])
         if "model" in message or "adapters" in message:
             self._on_model()
 

@@ -21,7 +21,7 @@ from worker.model.base_facts import BaseFacts
 if TYPE_CHECKING:
     from worker.engine.untrusted_code.client import UntrustedPrograms
 
-SUMMARY_FILE = "summary.json"  # of the training that made the adapter
+SUMMARY_FILES = ("card.json", "summary.json")  # of the training that made the adapter; the first that is there counts
 MAX_SUMMARY = 32_768  # bytes
 
 T = TypeVar("T")
@@ -79,6 +79,17 @@ class AdapterIntake:
                 check_base(folder, programs)
             registered = self._add(folder, name, lambda facts: self._register(name, facts))
             return registered, self.registry.facts(registered.id)
+
+    def publish_folder(self, name: str, folder: Path) -> tuple[Registered, VersionFacts | None]:
+        """Register the adapter in a folder as `publish` does.
+
+        Raises:
+            AdapterError: it is no adapter, or does not fit the base model.
+            OSError: it cannot be read, or not be kept.
+            InvalidRequest, Conflict: as `AdapterRegistry.register`.
+        """
+        registered = self._add(folder, name, lambda facts: self._register(name, facts))
+        return registered, self.registry.facts(registered.id)
 
     def register_folder(self, name: str, folder: Path) -> Registered | None:
         """Register the present content of a folder.
@@ -177,13 +188,14 @@ def _checked(folder: Path, adapter_id: str, base: BaseFacts) -> VersionFacts:
         rank=info.rank,
         modules=tuple(sorted({module.rpartition(".")[2] for module in info.ranks})),
         bytes=sum(path.stat().st_size for path in folder.iterdir()),
-        summary=_summary(folder / SUMMARY_FILE),
+        summary=_summary(folder),
     )
 
 
-def _summary(file: Path) -> Mapping[str, Any]:
+def _summary(folder: Path) -> Mapping[str, Any]:
     """Return the summary of the training; empty if there is none that can be shown."""
-    if not file.is_file() or file.stat().st_size > MAX_SUMMARY:
+    file = next((folder / name for name in SUMMARY_FILES if (folder / name).is_file()), None)
+    if file is None or file.stat().st_size > MAX_SUMMARY:
         return {}
     try:
         found = json.loads(file.read_bytes(), parse_constant=lambda _: None)

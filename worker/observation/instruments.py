@@ -52,7 +52,7 @@ class Instruments:
 
     def families(self) -> list[Family]:
         """Return all metrics with their current values."""
-        return [_family(metric) for metric in self.registry.collect()]
+        return [family_of(metric) for metric in self.registry.collect()]
 
 
 class ModelGauges(Collector):
@@ -97,7 +97,7 @@ def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"slm_{name}", meaning, value=value)
 
 
-def _family(metric: Metric) -> Family:
+def family_of(metric: Metric) -> Family:
     """Convert a metric, without its creation times, which would double the number of series."""
     samples = [Sample(sample.name, dict(sample.labels), sample.value) for sample in metric.samples]
     current = [sample for sample in samples if not sample.name.endswith("_created")]

@@ -16,6 +16,7 @@ class JobStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"  # only training runs
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -40,7 +41,7 @@ class Job:
     @property
     def is_over(self) -> bool:
         """Whether the job has ended."""
-        return self.status not in (JobStatus.QUEUED, JobStatus.RUNNING)
+        return self.status not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Job:

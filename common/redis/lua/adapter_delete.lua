@@ -21,14 +21,20 @@ for i = 1, #aliases, 2 do
   local target = cjson.decode(aliases[i + 1]).target
   if versions[target] then return {'alias', target, aliases[i]} end
 end
-for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
-  for _, what in ipairs({'pending', 'dispatched', 'leases'}) do
-    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do
-      local model = redis.call('HGET', job_key(id), 'model')
-      if model and versions[model] then return {'job', model, id} end
-    end
+local function needed_by(ids)
+  for _, id in ipairs(ids) do
+    local model = redis.call('HGET', job_key(id), 'model')
+    if model and versions[model] then return {'job', model, id} end
   end
 end
+for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
+  for _, what in ipairs({'pending', 'dispatched', 'leases'}) do
+    local needed = needed_by(redis.call('ZRANGE', lane_key(lane, what), 0, -1))
+    if needed then return needed end
+  end
+end
+local needed = needed_by(redis.call('SMEMBERS', 'slm:jobs:paused'))
+if needed then return needed end
 local open = redis.call('ZRANGE', 'slm:batches:open', 0, -1, 'WITHSCORES')
 for i = 1, #open, 2 do
   local batch, is_new = open[i], tonumber(open[i + 1]) > now_ms() / 1000 - VALIDATED_S

@@ -1,5 +1,5 @@
 -- ARGV: id, ttl_s, data of the terminal event (JSON).  Returns the state and the wake-up messages; false for an unknown
--- job. Ends a queued job; flags a running job, which its worker ends at the next token.
+-- job. Ends a queued or paused job; flags a running job, which its worker ends at the next token.
 local id, ttl_s, last = unpack(ARGV)
 local job = redis.call('HMGET', job_key(id), 'state', 'lane')
 if not job[1] then return false end
@@ -8,7 +8,7 @@ if job[1] == 'running' then
   redis.call('PUBLISH', 'slm:control', cjson.encode({cancel = id}))
   return {'running', {}}
 end
-if job[1] ~= 'queued' then return {job[1], {}} end
+if job[1] ~= 'queued' and job[1] ~= 'paused' then return {job[1], {}} end
 
 local now = now_ms()
 cancel_queued(id, job[2], last, now, ttl_s)

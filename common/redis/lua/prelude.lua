@@ -382,9 +382,19 @@ local function schedule_webhook(id, now)
   redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
 end
 
+-- Set a training run aside until it is resumed. Its checkpoints stay.
+local function set_aside(id, lane)
+  leave_lane(id, lane)
+  redis.call('HSET', job_key(id), 'state', 'paused')
+  redis.call('HDEL', job_key(id), 'worker', 'claim', 'pause')
+  redis.call('SADD', 'slm:jobs:paused', id)
+  append(id, 'status', '{"status": "Paused"}')
+end
+
 -- Enter a terminal state. Call before the terminal event is appended: readers that see the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
+  redis.call('SREM', 'slm:jobs:paused', id)
   redis.call('SREM', lane_key(lane, 'unread'), id)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
@@ -411,6 +421,7 @@ end
 -- in the dead letters: this is called again when that ends.
 local function expire(id, now, ttl_s)
   if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', 'slm:jobs:dead_letters', id) then return end
+  ttl_s = redis.call('HGET', job_key(id), 'keep_s') or ttl_s
   redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)
@@ -432,6 +443,7 @@ local function unlist(id)
   local owner = redis.call('HGET', 'slm:jobs:owners', id)
   if owner then
     redis.call('ZREM', 'slm:jobs:index:' .. owner, id)
+    redis.call('ZREM', 'slm:training:' .. owner, id)
     redis.call('HINCRBY', 'slm:owners:bytes', owner, -(redis.call('HGET', 'slm:jobs:bytes', id) or 0))
   end
   redis.call('HDEL', 'slm:jobs:owners', id)
@@ -581,7 +593,7 @@ end
 
 local function is_over(id)
   local state = redis.call('HGET', job_key(id), 'state')
-  return state ~= 'queued' and state ~= 'running'
+  return state ~= 'queued' and state ~= 'running' and state ~= 'paused'
 end
 
 -- Handle the loss of the last reader: the job waits after others, and yields if they need the capacity.
@@ -600,11 +612,12 @@ local function reclaim(id, lane)
   redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
--- Return whether the current attempt of a job has emitted a token.
+-- Return whether the current attempt of a job has emitted a token, or written a checkpoint.
 local function made_progress(id)
   local first = redis.call('HGET', job_key(id), 'attempt_seq') or 0
   for _, message in ipairs(redis.call('LRANGE', log_key(id), first, -1)) do
-    if cjson.decode(message).type == 'token' then return true end
+    local kind = cjson.decode(message).type
+    if kind == 'token' or kind == 'checkpoint' then return true end
   end
   return false
 end

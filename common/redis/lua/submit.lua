@@ -54,7 +54,7 @@ if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
 -- A job whose base is not known yet waits in the common lane until a worker of the default base adopts it.
 local lane = option.base and lane_of_base(need, option.base, now) or need
-if not is_served(option.base and lane or 'control', now) then
+if not is_served((option.base or need == 'train') and lane or 'control', now) then
   local _, its_base = parts_of(lane)
   return {'no_worker', id, 0, {}, is_served('control', now) and its_base or ''}
 end
@@ -74,6 +74,7 @@ if option.idempotency then
   redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
 end
 list(id, owner, now)
+if kind == 'train' then redis.call('ZADD', 'slm:training:' .. owner, now, id) end
 add_bytes(id, #params)
 if retried ~= '' then drop(retried, now, ttl_s) end
 enqueue(id, lane)

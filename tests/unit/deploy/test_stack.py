@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from common.queue import TRAIN_QUEUE
 from common.settings import ROOT, Settings
 from deploy.processes import stack
 from deploy.processes.stack import Stack
@@ -26,13 +27,13 @@ def make_stack(tmp_path: Path, *, workers: int = 1, external: bool = False, **se
 
 def test_redis_starts_first_and_stops_last(tmp_path: Path) -> None:
     children = make_stack(tmp_path, workers=2).children()
-    assert [child.name for child in children] == ["redis", "api", "worker-1", "worker-2"]
-    assert [child.stop_order for child in children] == [1, 0, 0, 0]
+    assert [child.name for child in children] == ["redis", "api", "worker-1", "worker-2", "trainer"]
+    assert [child.stop_order for child in children] == [1, 0, 0, 0, 0]
 
 
 def test_an_external_redis_is_neither_started_nor_renamed(tmp_path: Path) -> None:
     outside = make_stack(tmp_path, external=True)
-    assert [child.name for child in outside.children()] == ["api", "worker-1"]
+    assert [child.name for child in outside.children()] == ["api", "worker-1", "trainer"]
     assert {child.env["SLM_REDIS_URL"] for child in outside.children()} == {EXTERNAL}
 
 
@@ -64,7 +65,7 @@ def test_redis_respects_its_memory_limit(tmp_path: Path) -> None:
 
 
 def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_path: Path) -> None:
-    _, api, worker = make_stack(tmp_path).children()
+    _, api, worker, _ = make_stack(tmp_path).children()
     assert api.folder == worker.folder == ROOT
     assert api.argv == (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
     celery = (
@@ -73,10 +74,16 @@ def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_
     assert worker.argv == (sys.executable, *celery.split())
 
 
+def test_a_trainer_can_be_left_out_and_reads_only_its_own_queue(tmp_path: Path) -> None:
+    trainer = make_stack(tmp_path).children()[-1]
+    assert trainer.argv[trainer.argv.index("--queues") + 1] == TRAIN_QUEUE
+    assert trainer.argv[trainer.argv.index("--hostname") + 1] == "trainer1-abc123@%h"
+    assert "trainer" not in [child.name for child in make_stack(tmp_path, trainer=False).children()]
+
+
 def test_every_worker_of_a_host_has_its_own_name_also_among_installations(tmp_path: Path) -> None:
-    hostnames = {
-        child.argv[child.argv.index("--hostname") + 1] for child in make_stack(tmp_path, workers=3).children()[2:]
-    }
+    _, _, *workers = make_stack(tmp_path, workers=3, trainer=False).children()
+    hostnames = {child.argv[child.argv.index("--hostname") + 1] for child in workers}
     assert hostnames == {"slm1-abc123@%h", "slm2-abc123@%h", "slm3-abc123@%h"}
 
 
@@ -89,13 +96,13 @@ def test_no_command_line_contains_a_password(tmp_path: Path, external: bool) -> 
 
 
 def test_the_grace_covers_draining_and_releasing(tmp_path: Path) -> None:
-    _, api, worker = make_stack(tmp_path, drain_s=60, lease_s=10).children()
+    _, api, worker, _ = make_stack(tmp_path, drain_s=60, lease_s=10).children()
     assert worker.stop_grace_s > 70
     assert api.stop_grace_s > 60
 
 
 def test_processes_without_a_supervisor_are_killed_after_redis_has_written_its_log(tmp_path: Path) -> None:
-    redis, api, worker = make_stack(tmp_path).children()
+    redis, api, worker, _ = make_stack(tmp_path).children()
     assert api.orphan_signal == worker.orphan_signal == signal.SIGKILL
     assert redis.orphan_signal == signal.SIGTERM
 
@@ -177,7 +184,7 @@ def test_the_number_of_workers_counts_for_bases_without_one_of_their_own(tmp_pat
 
 
 def test_one_base_model_is_started_as_ever(tmp_path: Path) -> None:
-    worker = make_stack(tmp_path).children()[-1]
+    worker = make_stack(tmp_path, trainer=False).children()[-1]
     assert worker.name == "worker-1"
     assert worker.argv[worker.argv.index("--hostname") + 1] == "slm1-abc123@%h"
     assert "SLM_WORKER_BASE" not in worker.env

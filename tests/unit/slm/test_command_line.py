@@ -37,10 +37,10 @@ def test_the_commands_are_these() -> None:
         "adapters": {"add", "alias", "list", "rm", "rollback", "show"},
         "aliases": {"list", "rm"},
         "data": {"check", "from-feedback"},
-        "jobs": {"cancel", "list", "show", "watch"},
+        "jobs": {"cancel", "list", "pause", "publish", "resume", "show", "watch"},
         "keys": {"change", "create", "list", "revoke"},
     }
-    single = {(name,) for name in ("chat", "export", "generate", "merge", "models")}
+    single = {(name,) for name in ("chat", "eval", "export", "generate", "merge", "models", "train")}
     assert COMMANDS.keys() == single | {(group, name) for group, names in groups.items() for name in names}
 
 

@@ -1,0 +1,1 @@
+"""Training runs in the form of OpenAI's fine-tuning jobs."""

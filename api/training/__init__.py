@@ -1,0 +1,1 @@
+"""Training runs and evaluations, whichever route they came through."""

@@ -1,0 +1,52 @@
+"""Stores the reports of the live trainers, the processes that run training and evaluation jobs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from redis import Redis
+
+from common.redis.scripts import Script
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerReport:
+    """The report of one trainer. `job_id` is the job that it runs; `device` is as in the settings."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    job_id: str | None = None
+    takes_jobs: bool = True
+
+    def to_json(self) -> str:
+        """Return the JSON form; `from_json` reads it back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainerReport:
+        """Parse the JSON form."""
+        return cls(**json.loads(text))
+
+
+class Trainers:
+    """Reads and writes the live trainers in Redis. Every method may raise `RedisError`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._beat, self._leave = Script(redis, "trainer_beat"), Script(redis, "trainer_leave")
+        self._trainers = Script(redis, "trainers")
+
+    def beat(self, report: TrainerReport, *, ttl_s: float) -> None:
+        """Publish a trainer's report; it counts as alive for `ttl_s` seconds."""
+        self._beat(report.id, int(ttl_s * 1000), int(report.takes_jobs), report.to_json())
+
+    def leave(self, trainer_id: str) -> None:
+        """Remove a trainer that shuts down normally."""
+        self._leave(trainer_id)
+
+    def live(self) -> list[TrainerReport]:
+        """Return the reports of the trainers that take jobs, oldest heartbeat first."""
+        return [TrainerReport.from_json(text) for text in self._trainers()]

@@ -1,0 +1,1 @@
+"""The process that computes one attempt of a training or evaluation job; `python -m worker.training.child`."""

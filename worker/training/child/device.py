@@ -1,0 +1,20 @@
+"""Chooses the device and the threads of this process."""
+
+from __future__ import annotations
+
+from common.cores import usable_cores
+from common.settings import Settings
+
+
+def device_of(settings: Settings) -> str:
+    """Return the torch device to train on."""
+    if settings.train_device != "auto":
+        return settings.train_device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def threads_of(settings: Settings) -> int:
+    """Return the number of CPU threads."""
+    return settings.train_threads or usable_cores()
