@@ -63,7 +63,7 @@ ADAPTER_OPERATIONS = {
             SuccessResponse("It already was the newest version of that name.", Published, headers=headers.JOB),
             ACCEPTED,
         ],
-        errors=(*MODEL_CHANGE, errors.QueueFull),
+        errors=(*MODEL_CHANGE, errors.QueueFull, errors.ModelNotFound),
     ),
     "adapters.show_adapter": simple(
         "showAdapter",

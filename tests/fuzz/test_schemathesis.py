@@ -56,6 +56,7 @@ class Asker:
         self._api = api
         self._headers = {"Authorization": f"Bearer {secret}"}
         self._numbers = itertools.count()
+        api.client.post("/slm/load", headers=self._headers)  # an earlier operation may have unloaded the model
         self._known = known_names(api.client, **self._headers)
         self.statuses: list[int] = []
 

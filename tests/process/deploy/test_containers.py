@@ -191,7 +191,14 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
     documented = dict(re.findall(r"^# (SLM_\w+)=(.*)$", text, re.MULTILINE))
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     defaults |= {"data_dir": "data", "lora_path": "", "webhook_secret": "", "published_host": "", "kv_memory": ""}
-    defaults |= {"adapters_dir": "", "models": "", "worker_base": "", "keep_alive_s": ""}
+    defaults |= {
+        "api_url": "",
+        "worker_key": "",
+        "adapters_dir": "",
+        "models": "",
+        "worker_base": "",
+        "keep_alive_s": "",
+    }
     defaults |= {"cors_origins": "", "otlp_endpoint": "", "redis_url": "", "redis_memory": ""}
     assert documented == {f"{ENV_PREFIX}{name}".upper(): str(default) for name, default in defaults.items()}
     for name, field in Settings.model_fields.items():

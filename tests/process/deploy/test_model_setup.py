@@ -28,11 +28,11 @@ def test_the_line_shows_the_step_and_its_progress() -> None:
 def test_an_unavailable_model_gives_one_line_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(model_setup, "MODEL", ("models.base_model", "--base-model", "./no/such/folder"))
+    monkeypatch.setattr(model_setup, "MODEL", ("models.base_model",))
     claim = claim_data_dir(tmp_path)
     stack = Stack(Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0"), 1, None, claim.inherited, "abc123")
     with pytest.raises(PreflightError, match=r"the folder does not exist.*model\.log") as caught:
-        make_model(stack)
+        make_model(stack, "./no/such/folder")
     claim.release()
     assert "\n" not in str(caught.value)
     assert "the folder does not exist" in (tmp_path / "logs" / "model.log").read_text()

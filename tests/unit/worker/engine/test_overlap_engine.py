@@ -26,7 +26,7 @@ from tests.fakes import (
 )
 from worker.engine.engine import Engine
 from worker.engine.model_runner import DeviceLostError, OutOfMemoryError
-from worker.engine.sequence import FinishReason, Sequence
+from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 
 GREEDY = SamplingParams(seed=0, temperature=0.0)
 
@@ -157,6 +157,11 @@ def outputs_of(seed: int, *, can_overlap: bool, num_blocks: int) -> tuple[Output
     return outputs, engine
 
 
+def without_cached(outputs: list[SequenceOutput]) -> list[SequenceOutput]:
+    """How much of a prompt was in the cache depends on when the sequence was admitted."""
+    return [replace(one, num_cached_tokens=0) for one in outputs]
+
+
 @pytest.mark.parametrize("num_blocks", [9, 40], ids=["preempting", "roomy"])
 @pytest.mark.parametrize("seed", range(6))
 def test_every_sequence_gets_the_same_tokens_as_from_an_engine_that_waits(seed: int, num_blocks: int) -> None:
@@ -165,7 +170,7 @@ def test_every_sequence_gets_the_same_tokens_as_from_an_engine_that_waits(seed: 
     outputs, engine = outputs_of(seed, can_overlap=True, num_blocks=num_blocks)
 
     for name in (sequence.sequence_id for sequence in some_sequences(seed)):
-        assert outputs.of(name) == expected.of(name)
+        assert without_cached(outputs.of(name)) == without_cached(expected.of(name))
     assert engine.kv_usage == 0
     assert (engine.num_preemptions > 0) == (num_blocks == 9)
 
