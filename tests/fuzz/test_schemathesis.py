@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 SEED = 20_261_122
 DRAWN = 8  # valid requests per operation
 EDGES = 60  # requests at the edges per operation, at most: wrong values, missing fields, other methods
-IMPOSSIBLE = {"retryJob", "dropJob", "deleteAdapter"}  # there are no dead letters, and a batch that is never validated
+NEED_A_RUN = {"pauseRun", "resumeRun", "publishRun"}
+NEED_A_FINE_TUNING_JOB = {
+    *("showFineTuningJob", "cancelFineTuningJob", "pauseFineTuningJob", "resumeFineTuningJob"),
+    *("listFineTuningEvents", "listFineTuningCheckpoints"),
+}
+# There are no dead letters, no runs, no drawn file is a dataset, and one batch is never validated.
+IMPOSSIBLE = {
+    *("retryJob", "dropJob", "deleteAdapter", "createFineTuningJob", "evaluate"),
+    *NEED_A_RUN,
+    *NEED_A_FINE_TUNING_JOB,
+}
 
 
 @schemathesis.serializer(*RAW_TYPES, JSON_LINES, CSV)
