@@ -21,8 +21,8 @@ for i = 1, #aliases, 2 do
   local target = cjson.decode(aliases[i + 1]).target
   if versions[target] then return {'alias', target, aliases[i]} end
 end
-local function needed_by(ids)
-  for _, id in ipairs(ids) do
+local function needed_by(jobs)
+  for _, id in ipairs(jobs) do
     local model = redis.call('HGET', job_key(id), 'model')
     if model and versions[model] then return {'job', model, id} end
   end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ from common.owners.files import FileStore
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play, trained
 from tests.unit.api.conftest import wait_until
+
+UNKNOWN = "6f1c3f0e-6a5e-4c1b-9d7b-0f4e0d1c2b3a"
 
 Json = dict[str, Any]
 JOBS = "/v1/fine_tuning/jobs"
@@ -174,8 +175,8 @@ def test_jobs_are_listed_newest_first_page_by_page_and_by_metadata(api: Api, fil
 @pytest.mark.parametrize(
     ("sent", "status", "param"),
     [
-        ({"training_file": f"file-{uuid.uuid4()}"}, 404, "training_file"),
-        ({"validation_file": f"file-{uuid.uuid4()}"}, 404, "validation_file"),
+        ({"training_file": f"file-{UNKNOWN}"}, 404, "training_file"),
+        ({"validation_file": f"file-{UNKNOWN}"}, 404, "validation_file"),
         ({"model": "unknown"}, 404, "model"),
         ({"suffix": "gpt2"}, 409, "suffix"),
         ({"suffix": "no spaces"}, 400, "suffix"),
@@ -205,7 +206,7 @@ def test_dpo_and_a_fine_tuned_model_to_continue(api: Api, file: str, redis: Redi
     assert job["model"] == f"{MODEL}@1"
 
 
-@pytest.mark.parametrize("job_id", [f"ftjob-{uuid.uuid4()}", "ftjob-x", str(uuid.uuid4())])
+@pytest.mark.parametrize("job_id", [f"ftjob-{UNKNOWN}", "ftjob-x", UNKNOWN])
 def test_an_unknown_job_is_not_found(api: Api, job_id: str) -> None:
     for path in (job_id, f"{job_id}/events", f"{job_id}/checkpoints"):
         assert api.client.get(f"{JOBS}/{path}").status_code == 404
