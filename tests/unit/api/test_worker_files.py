@@ -63,7 +63,12 @@ def adapter_id(tmp_path: Path, files: dict[str, bytes]) -> str:
 def test_only_workers_and_admins_may_use_them(client: WorkerClient) -> None:
     path = f"/slm/worker/uploads/{UPLOAD}"
     found = {role: client.open("GET", path, role) for role in Role}
-    assert {role: one.status_code for role, one in found.items()} == {Role.USER: 403, Role.WORKER: 404, Role.ADMIN: 404}
+    assert {role: one.status_code for role, one in found.items()} == {
+        Role.USER: 403,
+        Role.WORKER: 404,
+        Role.TRAINER: 403,
+        Role.ADMIN: 404,
+    }
     assert found[Role.USER].json["error"] == "This needs a worker's API key."
 
 
