@@ -114,7 +114,7 @@ def test_load_and_unload_concern_one_base(bases: Bases) -> None:
     assert {one["name"]: one["model_loaded"] for one in info["bases"]} == {"first": True, "second": False}
     assert bases.post("/slm/load", model="nope").json()["code"] == "model_not_found"
     bases.generate("second")
-    assert bases.states("second") == {"ready"}
+    wait_for("both workers of the base", lambda: bases.states("second") == {"ready"})
 
 
 def test_an_adapter_is_published_for_the_base_that_it_names_or_fits(bases: Bases, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SLMClientError
     ├── Unavailable         queue_full, no_worker, redis_unavailable, redis_full, overloaded, server_stopping,
     │   │                   request_timeout
     │   └── ModelUnavailable  model_unavailable
-    ├── JobFailed           worker_lost, job_lost
+    ├── JobFailed           worker_lost, job_lost, training_failed
     │   ├── JobExpired      job_expired
     │   └── JobTimeout      job_timeout
     └── ServerError         internal_error, and errors of a proxy in between
@@ -187,6 +187,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "job_timeout": JobTimeout,
     "worker_lost": JobFailed,
     "job_lost": JobFailed,
+    "training_failed": JobFailed,
     "internal_error": ServerError,
 }
 _BY_STATUS: Mapping[int, type[ApiError]] = {
