@@ -113,7 +113,7 @@ def idempotency_key() -> str | None:
 
 def fingerprint(body: Strict) -> str:
     """Return a hash of the fields that the client set, in any order; a repeated request must have the same."""
-    sent = json.dumps(body.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False), sort_keys=True)
+    sent = json.dumps(body.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=True)
     return sha256(f"{request.method} {request.path}\n{sent}".encode()).hexdigest()
 
 

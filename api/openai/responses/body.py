@@ -26,8 +26,8 @@ from common.jobs.sampling import Grammar, GrammarKind, SamplingParams
 
 
 def _kind(item: Any) -> str:
-    """Return the tag of an input item; a message needs no type."""
-    kind = item.get("type") if isinstance(item, dict) else None
+    """Return the tag of an input item, as it was sent or as it was read; a message needs no type."""
+    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
     return {"function_call": "Call", "function_call_output": "Output"}.get(str(kind), "Message")
 
 
