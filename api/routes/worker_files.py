@@ -16,7 +16,7 @@ from api.schemas.json_object import json_object
 from api.schemas.parsing import SLM, parse
 from api.schemas.worker_files import AdapterFilesBody
 from common import ids
-from common.adapters.store import HashedFile, UnusableFiles
+from common.adapters.store import AdapterFilesError, HashedFile
 from common.errors import InvalidRequest, NotFound
 
 worker_files = Blueprint("worker_files", __name__, url_prefix="/slm/worker")
@@ -52,7 +52,7 @@ def add_adapter(adapter_id: str) -> Response:
         sent = {name: HashedFile(uploads.path(digest), digest) for name, digest in body.files.items()}
         try:
             store.assemble(sent)
-        except UnusableFiles as err:
+        except AdapterFilesError as err:
             raise InvalidRequest(str(err), param="files") from err
     return jsonify(success=True, id=adapter_id)
 

@@ -22,7 +22,7 @@ _PRIVATE = 0o700
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
-class UnusableFiles(Exception):
+class AdapterFilesError(Exception):
     """The files of an adapter are not here, or are not those that its id stands for; the text says which."""
 
 
@@ -56,13 +56,13 @@ class AdapterStore:
         """Return the folder of an adapter, after checking its files unless they were checked before.
 
         Raises:
-            UnusableFiles: the adapter is not here, or its files were damaged.
+            AdapterFilesError: the adapter is not here, or its files were damaged.
         """
         found = self._folder / adapter_id
         if not found.is_dir():
-            raise UnusableFiles(f"The files of adapter {adapter_id[:12]} are not in {str(self._folder)!r}.")
+            raise AdapterFilesError(f"The files of adapter {adapter_id[:12]} are not in {str(self._folder)!r}.")
         if not self._is_intact(adapter_id):
-            raise UnusableFiles(
+            raise AdapterFilesError(
                 f"The files of adapter {adapter_id[:12]} in {str(found)!r} are damaged: upload it again."
             )
         return found
@@ -97,18 +97,19 @@ class AdapterStore:
             yield Content(_copied(source, scratch), scratch)
 
     def put(self, content: Content) -> None:
-        """Add what `copied` has yielded. Call it while `locked`.
+        """Add what `copied` has yielded, unless another process was faster. Call it while `locked`.
 
         Raises:
-            UnusableFiles: it was deleted from the store meanwhile.
+            AdapterFilesError: it was deleted from the store meanwhile.
         """
         target = self._folder / content.id
         if content.folder != target:
-            shutil.rmtree(target, ignore_errors=True)
-            content.folder.rename(target)
-            _sync(self._folder)
+            if not self._is_intact(content.id):  # otherwise somebody may be reading it
+                shutil.rmtree(target, ignore_errors=True)
+                content.folder.rename(target)
+                _sync(self._folder)
         elif not target.is_dir():
-            raise UnusableFiles(f"The files of adapter {content.id[:12]} were deleted meanwhile. Publish it again.")
+            raise AdapterFilesError(f"The files of adapter {content.id[:12]} were deleted meanwhile. Publish it again.")
 
     def receive(self, adapter_id: str, fill: Callable[[Path], None]) -> None:
         """Add an adapter whose files `fill` writes to an empty folder; do nothing if it is here by then.
@@ -116,7 +117,7 @@ class AdapterStore:
         Of several processes that receive the same adapter, one calls `fill` while the others wait.
 
         Raises:
-            UnusableFiles: the files are others than those of the adapter.
+            AdapterFilesError: the files are others than those of the adapter.
         """
         with self._receiving(adapter_id):
             if adapter_id in self.ids() and self._is_intact(adapter_id):
@@ -125,7 +126,7 @@ class AdapterStore:
                 fill(scratch)
                 _sync_files(scratch)
                 if (found := ContentHashes().of_folder(scratch)) != adapter_id:
-                    raise UnusableFiles(f"The files are those of {found[:12]}, not of adapter {adapter_id[:12]}.")
+                    raise AdapterFilesError(f"The files are those of {found[:12]}, not of adapter {adapter_id[:12]}.")
                 with self.locked():
                     self.put(Content(adapter_id, scratch))
 
@@ -133,17 +134,19 @@ class AdapterStore:
         """Add the adapter that has files of these names, which stay where they are; return its id.
 
         Raises:
-            UnusableFiles: a name is not one that an adapter's file has, or a file does not exist.
+            AdapterFilesError: a name is not one that an adapter's file has, or a file does not exist.
         """
         if wrong := [name for name in files if not _FILE_NAME.fullmatch(name) or Path(name).suffix not in SUFFIXES]:
-            raise UnusableFiles(f"{wrong[0][:80]!r} is not a name of an adapter's file.")
+            raise AdapterFilesError(f"{wrong[0][:80]!r} is not a name of an adapter's file.")
         adapter_id = hash_of({name: file.sha256 for name, file in files.items()})
         with self.scratch() as scratch:
             for name, file in files.items():
                 try:
                     os.link(file.path, scratch / name)
                 except FileNotFoundError as err:
-                    raise UnusableFiles(f"The file {name!r} with the hash {file.sha256} has not been sent.") from err
+                    raise AdapterFilesError(
+                        f"The file {name!r} with the hash {file.sha256} has not been sent."
+                    ) from err
             _sync_files(scratch)
             with self.locked():
                 self.put(Content(adapter_id, scratch))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from common.adapters.store import AdapterStore, UnusableFiles
+from common.adapters.store import AdapterFilesError, AdapterStore
 from common.errors import ModelUnavailable
 from common.settings import Settings
 from worker.model.api_files import ApiFiles
@@ -40,7 +40,7 @@ class AdapterFiles:
         """
         try:
             return self.store.folder(adapter_id)
-        except UnusableFiles as err:
+        except AdapterFilesError as err:
             if self.api is None:
                 raise ModelUnavailable(str(err)) from err
         self.fetch(adapter_id)
@@ -56,7 +56,7 @@ class AdapterFiles:
             return
         try:
             self.store.receive(adapter_id, partial(self.api.fetch_adapter, adapter_id))
-        except (UnusableFiles, ModelUnavailable, OSError) as err:
+        except (AdapterFilesError, ModelUnavailable, OSError) as err:
             raise ModelUnavailable(f"Its files cannot be fetched from the API: {err}") from err
 
     def offer(self, adapter_id: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
-from common.adapters.store import AdapterStore, Content, UnusableFiles
+from common.adapters.store import AdapterFilesError, AdapterStore, Content
 from common.adapters.tidying import tidy
 from common.errors import Conflict, SLMError
 from models.errors import AdapterError
@@ -135,18 +135,18 @@ class AdapterIntake:
             is_new = self.registry.facts(content.id) is None
             if is_new:
                 self._offer(content.id, content.folder)
-            with self._store.locked():
-                registered = self._kept(content, partial(register, facts))
-            if is_new:
-                self._offer(content.id, self._store.folder(content.id))
+            try:
+                with self._store.locked():
+                    registered = self._kept(content, partial(register, facts))
+                if is_new:
+                    self._offer(content.id, self._store.folder(content.id))
+            except AdapterFilesError as err:
+                raise AdapterError(str(err)) from err
             return registered
 
     def _kept(self, content: Content, register: Callable[[], T]) -> T:
         """Add the content to the store and register it; if that is refused, delete it again."""
-        try:
-            self._store.put(content)
-        except UnusableFiles as err:
-            raise AdapterError(str(err)) from err
+        self._store.put(content)
         try:
             return register()
         except SLMError:

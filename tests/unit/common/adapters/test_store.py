@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.adapters.store import AdapterStore, UnusableFiles
+from common.adapters.store import AdapterFilesError, AdapterStore
 from common.content import ContentHashes
 
 
@@ -55,6 +55,17 @@ def test_keeping_the_same_content_again_changes_nothing(store: AdapterStore, sou
     assert store.folder(keep(store, source)).stat() == before
 
 
+def test_of_two_that_keep_the_same_content_the_slower_leaves_the_folder_in_place(
+    store: AdapterStore, source: Path
+) -> None:
+    with store.copied(source) as first, store.copied(source) as second, store.locked():
+        store.put(first)
+        with (store.folder(first.id) / "adapter_config.json").open() as reader:
+            before = os.fstat(reader.fileno()).st_ino
+        store.put(second)
+    assert (store.folder(first.id) / "adapter_config.json").stat().st_ino == before
+
+
 def test_a_later_change_of_the_source_is_another_adapter(store: AdapterStore, source: Path) -> None:
     first = keep(store, source)
     (source / "adapter_config.json").write_text('{"r": 8}')
@@ -65,7 +76,7 @@ def test_a_later_change_of_the_source_is_another_adapter(store: AdapterStore, so
 
 def test_an_absent_adapter_is_an_error(store: AdapterStore) -> None:
     assert store.ids() == set()
-    with pytest.raises(UnusableFiles, match="adapter aaaaaaaaaaaa are not in"):
+    with pytest.raises(AdapterFilesError, match="adapter aaaaaaaaaaaa are not in"):
         store.folder("a" * 64)
 
 
@@ -80,7 +91,7 @@ def test_damage_is_found_and_repaired(tmp_path: Path, store: AdapterStore, sourc
     else:
         (weights.parent / "extra.json").write_text("{}")
     for reader in (store, AdapterStore(tmp_path / "data" / "adapters")):
-        with pytest.raises(UnusableFiles, match="are damaged"):
+        with pytest.raises(AdapterFilesError, match="are damaged"):
             reader.folder(adapter_id)
     assert keep(store, source) == adapter_id
     assert (store.folder(adapter_id) / "adapter_model.safetensors").read_bytes() == b"weights"
@@ -110,7 +121,7 @@ def test_the_content_that_is_already_there_must_still_be_there(store: AdapterSto
     keep(store, source)
     with store.copied(source) as content, store.locked():
         store.remove(content.id)
-        with pytest.raises(UnusableFiles, match="were deleted meanwhile"):
+        with pytest.raises(AdapterFilesError, match="were deleted meanwhile"):
             store.put(content)
 
 
@@ -125,7 +136,7 @@ def test_an_adapter_is_received_whole_or_not_at_all(tmp_path: Path, store: Adapt
         fill(folder)
         (folder / "adapter_config.json").write_text("[]")
 
-    with pytest.raises(UnusableFiles, match="not of adapter"):
+    with pytest.raises(AdapterFilesError, match="not of adapter"):
         store.receive(adapter_id, fill_wrongly)
     with pytest.raises(ConnectionError):
         store.receive(adapter_id, lambda _: (_ for _ in ()).throw(ConnectionError()))
