@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from api.openai.batches.files import CONTENT_TYPES, KNOWN_PURPOSES
 from api.openai.batches.routes import BatchBody
-from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import headers
 from api.reference.operation import FORM, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
+from api.reference.paging import LIMIT, after
 from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, UploadForm
 from api.schemas.parsing import OPENAI
@@ -27,17 +27,6 @@ BATCH_ID = Parameter(
     "path", "batch_id", {"type": "string", "pattern": f"^{ids.BATCH_ID}$"}, "The batch's id.", EXAMPLE_BATCH
 )
 PURPOSE = Parameter("query", "purpose", {"enum": list(KNOWN_PURPOSES)}, "List only files with this purpose.")
-LIMIT = Parameter(
-    "query",
-    "limit",
-    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "Maximum number of items to list.",
-    10,
-)
-
-
-def _after(one: Parameter) -> Parameter:
-    return Parameter("query", "after", one.schema, "The `last_id` of the previous page.")
 
 
 def _listing(id_: str, summary: str, model: type, *parameters: Parameter) -> Operation:
@@ -60,7 +49,7 @@ BATCH_OPERATIONS = {
         responses=[SuccessResponse("The file's record.", FileObject)],
         errors=(errors.RedisFull, errors.QuotaExceeded),
     ),
-    "files.list_files": _listing("listFiles", "List your files", FileList, _after(FILE_ID), LIMIT, PURPOSE),
+    "files.list_files": _listing("listFiles", "List your files", FileList, after(ids.FILE_ID), LIMIT, PURPOSE),
     "files.show_file": _of_one(FILE_ID, "showFile", "Show a file's record", SuccessResponse("The record.", FileObject)),
     "files.read_file": _of_one(
         FILE_ID, "readFile", "Read a file", SuccessResponse("Its exact content.", media_types=CONTENT_TYPES)
@@ -81,7 +70,7 @@ BATCH_OPERATIONS = {
         responses=[SuccessResponse("The batch.", BatchObject)],
         errors=(errors.NotFound, errors.RedisFull, errors.QuotaExceeded),
     ),
-    "batches.list_batches": _listing("listBatches", "List your batches", BatchList, _after(BATCH_ID), LIMIT),
+    "batches.list_batches": _listing("listBatches", "List your batches", BatchList, after(ids.BATCH_ID), LIMIT),
     "batches.show_batch": _of_one(
         BATCH_ID,
         "showBatch",

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.openai.fine_tuning.body import FineTuningBody
-from api.openai.listing import DEFAULT_LIMIT, MAX_LIMIT
 from api.reference import headers
 from api.reference.error_models import ENTERING, MODEL_CHANGE
 from api.reference.operation import Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
+from api.reference.paging import LIMIT, after
 from api.reference.slm_operations import ACCEPTED, JOB_ID
 from api.schemas.adapters import Published
 from api.schemas.openai.fine_tuning import FineTuningCheckpoints, FineTuningEvents, FineTuningJob, FineTuningJobs
@@ -25,13 +25,6 @@ PAIRS = [
 ]
 FINE_TUNING_JOB = Parameter(
     "path", "job_id", {"type": "string", "pattern": f"^{ids.FINE_TUNING_ID}$"}, "The job's id.", EXAMPLE_JOB
-)
-LIMIT = Parameter(
-    "query",
-    "limit",
-    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "Maximum number of items to list.",
-    10,
 )
 SUBMITTED = (*ENTERING, errors.QueueFull, errors.ModelNotFound, errors.NotFound, errors.IdempotencyMismatch)
 
@@ -60,15 +53,11 @@ def _of_one(id_: str, summary: str, *more: type[SLMError]) -> Operation:
     return simple(id_, Tag.TRAIN, summary, success, FINE_TUNING_JOB, errors=(errors.NotFound, *more))
 
 
-def _listing(id_: str, summary: str, model: type, after: str, parameters: Sequence[Parameter] = ()) -> Operation:
-    """Describe a route that returns pages."""
-    last = Parameter(
-        "query", "after", {"type": "string", "pattern": f"^{after}$"}, "The `last_id` of the previous page."
-    )
+def _listing(id_: str, summary: str, model: type, ids_: str, parameters: Sequence[Parameter] = ()) -> Operation:
+    """Describe a route that returns pages of items with such ids."""
     page = SuccessResponse("A page of the list.", model)
-    return simple(
-        id_, Tag.TRAIN, summary, page, *parameters, last, LIMIT, errors=(errors.InvalidRequest, errors.NotFound)
-    )
+    paging = (after(ids_), LIMIT)
+    return simple(id_, Tag.TRAIN, summary, page, *parameters, *paging, errors=(errors.InvalidRequest, errors.NotFound))
 
 
 _JOB = (FINE_TUNING_JOB,)
