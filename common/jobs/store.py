@@ -496,10 +496,14 @@ class JobStore:
         code, due = self._finish(
             job_id, attempt, last[0].seq, state, field, json.dumps(outcome), self._job_ttl_s, *_flat(last)
         )
-        if code == _FENCED:
-            raise Fenced(job_id)
         if code == _GAP:
             raise LogGap(job_id)
+        self._leave(job_id, code, due)
+
+    def _leave(self, job_id: str, code: int, due: list[str]) -> None:
+        """Dispatch the jobs that can start because an attempt has left its job; raise `Fenced` if it was another's."""
+        if code == _FENCED:
+            raise Fenced(job_id)
         self._dispatch(_wake_ups(due))
 
     def advance(self, job: JobRecord, attempt: int, grammar_key: str = "", *, base: str = "") -> None:
@@ -515,10 +519,8 @@ class JobStore:
             Fenced: another attempt owns the job.
         """
         delay = BULK_DELAY if job.bulk else 0
-        code, due = self._advance(job.id, attempt, job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S, base)
-        if code == _FENCED:
-            raise Fenced(job.id)
-        self._dispatch(_wake_ups(due))
+        fixed = (job.kind.lane, delay, grammar_key, preparation.REMEMBERED_S, base)
+        self._leave(job.id, *self._advance(job.id, attempt, *fixed))
 
     def release(self, job_id: str, attempt: int) -> None:
         """Return a running job to its old position in the queue.
@@ -526,10 +528,7 @@ class JobStore:
         Raises:
             Fenced: another attempt owns the job.
         """
-        code, due = self._release(job_id, attempt)
-        if code == _FENCED:
-            raise Fenced(job_id)
-        self._dispatch(_wake_ups(due))
+        self._leave(job_id, *self._release(job_id, attempt))
 
     def set_aside(self, job_id: str, attempt: int) -> None:
         """Pause a running training run, as `pause` requested; if it was resumed meanwhile, return it to the queue.
@@ -537,10 +536,7 @@ class JobStore:
         Raises:
             Fenced: another attempt owns the job.
         """
-        code, due = self._set_aside(job_id, attempt)
-        if code == _FENCED:
-            raise Fenced(job_id)
-        self._dispatch(_wake_ups(due))
+        self._leave(job_id, *self._set_aside(job_id, attempt))
 
     def is_to_pause(self, job_id: str) -> bool:
         """Return whether a running training run is to be set aside."""
