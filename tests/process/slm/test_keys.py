@@ -54,7 +54,7 @@ def test_a_key_is_shown_once_and_works(command: Command, redis_server: RedisServ
     (kept,) = ApiKeyStore(connect(redis_server.url)).all()
     assert kept.digest == digest(secret)
     listed = command("list")
-    assert listed == f"{'bob':<20} user   60 requests per minute, 1000 tokens per day\n"
+    assert listed == f"{'bob':<20} {'user':<7} 60 requests per minute, 1000 tokens per day\n"
 
 
 def test_a_key_is_changed_and_revoked(command: Command) -> None:
