@@ -114,6 +114,7 @@ def test_several_api_processes_report_their_sum_and_a_dead_one_disappears(
         for _ in range(count):
             requests.get(f"{url}/slm/info", timeout=TIMEOUT_S)
         asked = 'slm_http_requests_total{method="GET",route="/slm/info",status="200"}'
+        wait_for("the last request to be counted, after its answer", lambda: scrape(url)[asked] == count)
         assert [scrape(url)[asked] for _ in range(10)] == [count] * 10, "from whichever process"
         with socket.create_connection(("127.0.0.1", port)) as half_sent:
             half_sent.sendall(b"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
