@@ -12,6 +12,7 @@ from api.schemas.adapters import (
     AliasList,
     DeletedAdapter,
     DeletedAlias,
+    DeletedModel,
     ModelNames,
     Published,
     ShownAdapter,
@@ -37,12 +38,21 @@ BASE = Parameter(
     "The base model, if the server has several and the adapter fits more than one.",
     "gpt2",
 )
+BASE_MODEL = Parameter("path", "name", {"type": "string"}, "The base model.", "gpt2")
 ALIAS = Parameter("path", "alias", _NAME, "The alias.", "prod")
 
 
 ADAPTER_OPERATIONS = {
     "adapters.list_models": simple(
         "listNames", Tag.ADAPTERS, "List everything that a request can name", SuccessResponse("The names.", ModelNames)
+    ),
+    "adapters.delete_model": simple(
+        "deleteModel",
+        Tag.ADAPTERS,
+        "Forget a base model, unless a worker serves it, or an alias, adapter, open job or open batch needs it",
+        SuccessResponse("The base model is no longer known.", DeletedModel),
+        BASE_MODEL,
+        errors=(errors.NotFound, errors.Conflict),
     ),
     "adapters.list_adapters": simple(
         "listAdapters", Tag.ADAPTERS, "List all adapters with their versions", SuccessResponse("The list.", AdapterList)

@@ -18,7 +18,7 @@ from api.schemas.json_object import json_object
 from api.schemas.parsing import SLM, parse
 from api.service import NewJob
 from common.adapters.names import split_version
-from common.errors import InvalidRequest, SLMError
+from common.errors import Conflict, InvalidRequest, SLMError
 from common.jobs.job import JobKind
 from common.jobs.store import JobOptions
 
@@ -39,6 +39,16 @@ def list_models() -> Response:
     registry = services().registry
     numbers = {name: [one.number for one in versions] for name, versions in registry.all_versions().items()}
     return jsonify(success=True, models=adapter_views.models(registry.known(), numbers, _surroundings()))
+
+
+@adapters.delete("/models/<path:name>")
+def delete_model(name: str) -> Response:
+    """Forget a base model that no worker serves any more."""
+    serving = [worker.id for worker in services().overview.workers() if worker.base_name == name]
+    if serving:
+        raise Conflict(f"{name!r} is served by the worker {serving[0]}. Nothing was deleted.", param="name")
+    services().registry.forget_base(name)
+    return jsonify(success=True, name=name)
 
 
 @adapters.get("/adapters")

@@ -111,6 +111,13 @@ class AliasList(ResponseModel):
     aliases: list[Alias]
 
 
+class DeletedModel(ResponseModel):
+    """The base model is no longer known."""
+
+    success: Literal[True]
+    name: str
+
+
 class DeletedAlias(ResponseModel):
     """The alias was deleted."""
 

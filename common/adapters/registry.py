@@ -37,7 +37,7 @@ class AdapterRegistry:
         self._register, self._delete = Script(redis, "adapter_register"), Script(redis, "adapter_delete")
         self._set, self._rollback = Script(redis, "alias_set"), Script(redis, "alias_rollback")
         self._remove, self._resolve = Script(redis, "alias_delete"), Script(redis, "resolve")
-        self._known = Script(redis, "models")
+        self._known, self._forget = Script(redis, "models"), Script(redis, "base_delete")
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -49,6 +49,20 @@ class AdapterRegistry:
     def bases(self) -> dict[str, str]:
         """Return the base models: name -> hash of its files."""
         return cast(dict[str, str], self._redis.hgetall(keys.BASES))
+
+    def forget_base(self, name: str) -> None:
+        """Forget a base model that workers no longer serve. A worker that does serve it records it again.
+
+        Raises:
+            NotFound: there is no such base model.
+            Conflict: an alias, an adapter, an open job or an open batch needs it; nothing was changed.
+        """
+        status, *user = self._forget(name)
+        if status == "unknown":
+            names = ", ".join(sorted(self.bases())[:_SHOWN])
+            raise NotFound(f"There is no base model {name[:80]!r}. There are: {names or 'none'}.", param="name")
+        if status != "ok":
+            raise Conflict(f"{name!r} is needed by {_described(status, *user)}. Nothing was deleted.", param="name")
 
     def created(self, models: Sequence[Resolved]) -> list[int]:
         """Return when each of these models was registered (seconds since the epoch); 0 if that is unknown."""
@@ -262,4 +276,4 @@ def _taken(name: str, kind: str, param: str) -> Conflict:
 
 
 def _described(kind: str, user: str) -> str:
-    return f"the {kind} {user!r}" if kind == "alias" else f"the open {kind} {user}"
+    return f"the open {kind} {user}" if kind in ("job", "batch") else f"the {kind} {user!r}"

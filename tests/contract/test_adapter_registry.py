@@ -165,6 +165,35 @@ def test_a_deleted_version_is_gone_and_its_number_is_not_reused(redis: Redis, re
     assert registry.deleted_ids() == {"a1"}
 
 
+def test_a_base_model_that_nothing_needs_can_be_forgotten(registry: AdapterRegistry) -> None:
+    registry.note_base("old", "b2")
+    registry.forget_base("old")
+    assert registry.bases() == {"smol": "b1"}
+    assert registry.created([Resolved("old", "old", "")]) == [0]
+    registry.register("old", facts())  # the name is free again
+    with pytest.raises(NotFound, match="There are: smol"):
+        registry.forget_base("old")
+
+
+def test_a_base_model_that_something_needs_stays(redis: Redis, registry: AdapterRegistry) -> None:
+    registry.note_base("other", "b2")
+    registry.set_alias("prod", "smol", set_by="")
+    redis.hset(keys.job("j"), mapping={"model": "smol", "adapter_id": ""})
+    redis.sadd(keys.LANES, "generate")
+    redis.zadd("slm:lane:generate:pending", {"j": 1})
+    registry.register("support", facts("a1"))
+    for user, leave in (
+        ("the alias 'prod'", lambda: registry.delete_alias("prod")),
+        ("the adapter 'support'", lambda: registry.delete("support")),
+        ("the open job j", lambda: redis.delete("slm:lane:generate:pending")),
+    ):
+        with pytest.raises(Conflict, match=f"'smol' is needed by {user}"):
+            registry.forget_base("smol")
+        leave()
+    registry.forget_base("smol")
+    assert registry.bases() == {"other": "b2"}
+
+
 def test_content_that_another_name_holds_stays(registry: AdapterRegistry) -> None:
     registry.register("support", facts("a1"))
     registry.register("copy", facts("a1"))

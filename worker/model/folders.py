@@ -171,14 +171,18 @@ class AdapterFolders:
         try:
             earlier, self._present = self._present, self._stamps()
             is_complete = self._present == earlier  # nobody is writing at this moment
-            lacks_default = self._serves_default and self._intake.registry.resolve("") is None
-            if (is_complete and self._present != self._seen) or lacks_default:
+            if (is_complete and self._present != self._seen) or self._lacks_names():
                 self.register()
             self._intake.tidy()
             self._tidy_uploads()
         except (SLMError, OSError) as err:
             log.warning("the folders of adapters could not be registered: %s", err)
             self._seen = self._present  # tries again when they change
+
+    def _lacks_names(self) -> bool:
+        """Return whether somebody has deleted the base model or the alias `default`, which this worker serves."""
+        base, default = self._intake.registry.resolve_all([self._settings.own_base.name, ""])
+        return base is None or (self._serves_default and default is None)
 
 
 def _stamps(folders: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:

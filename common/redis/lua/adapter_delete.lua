@@ -1,7 +1,6 @@
 -- ARGV: name, number ('' for all versions).
 -- Returns 'ok', number, ... of the deleted versions; 'unknown'; or what needs a version ('alias', 'job' or 'batch'), the
 -- version and the name or id of what needs it.
-local VALIDATED_S = 600  -- a batch that is still being validated then is stuck
 local KEEP_MS = 30 * DAY_MS  -- how long the workers of all hosts have to delete the files
 write_even_when_full()
 local name, only = unpack(ARGV)
@@ -16,38 +15,14 @@ for i = 1, #fields, 2 do
 end
 if #numbers == 0 then return {'unknown'} end
 
-local aliases = redis.call('HGETALL', 'slm:aliases')
-for i = 1, #aliases, 2 do
-  local target = cjson.decode(aliases[i + 1]).target
-  if versions[target] then return {'alias', target, aliases[i]} end
-end
-local function needed_by(jobs)
-  for _, id in ipairs(jobs) do
-    local model = redis.call('HGET', job_key(id), 'model')
-    if model and versions[model] then return {'job', model, id} end
-  end
-end
-for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
-  for _, what in ipairs({'pending', 'dispatched', 'leases'}) do
-    local needed = needed_by(redis.call('ZRANGE', lane_key(lane, what), 0, -1))
-    if needed then return needed end
-  end
-end
-local needed = needed_by(redis.call('SMEMBERS', 'slm:jobs:paused'))
-if needed then return needed end
-local open = redis.call('ZRANGE', 'slm:batches:open', 0, -1, 'WITHSCORES')
-for i = 1, #open, 2 do
-  local batch, is_new = open[i], tonumber(open[i + 1]) > now_ms() / 1000 - VALIDATED_S
-  local record = redis.call('HMGET', 'slm:batch:' .. batch, 'status', 'models')
-  if record[1] == 'validating' and is_new then return {'batch', name, batch} end  -- its lines may name any version
-  local models = record[1] ~= 'validating' and cjson.decode(record[2] or '{}') or {}  -- until then all that exist
-  for _, model in pairs(models) do
-    if versions[model] then return {'batch', model, batch} end
-  end
-end
+local alias, target = alias_of(versions)
+if alias then return {'alias', target, alias} end
+local kind, user, version = open_user_of(versions, name)
+if kind then return {kind, version, user} end
 
 redis.call('HDEL', key, unpack(numbers))
 if not newest_version(name) then redis.call('SREM', 'slm:adapters', name) end
+local aliases = redis.call('HGETALL', 'slm:aliases')
 for i = 1, #aliases, 2 do  -- a roll-back must not return to a deleted version
   local alias, left = cjson.decode(aliases[i + 1]), {}
   for _, target in ipairs(alias.history or {}) do

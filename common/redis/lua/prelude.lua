@@ -684,6 +684,51 @@ local function kind_of(name)
   if redis.call('SISMEMBER', 'slm:adapters', name) == 1 then return 'adapter' end
 end
 
+-- Return the alias that points to one of these models (a set of names), and which of them; or nil.
+local function alias_of(models)
+  local aliases = redis.call('HGETALL', 'slm:aliases')
+  for i = 1, #aliases, 2 do
+    local target = cjson.decode(aliases[i + 1]).target
+    if models[target] then return aliases[i], target end
+  end
+end
+
+local function job_of(models, jobs)
+  for _, id in ipairs(jobs) do
+    local model = redis.call('HGET', job_key(id), 'model')
+    if model and models[model] then return 'job', id, model end
+  end
+end
+
+local VALIDATED_S = 600  -- a batch that is still being validated then is stuck
+
+local function open_batch_of(models, name)
+  local open = redis.call('ZRANGE', 'slm:batches:open', 0, -1, 'WITHSCORES')
+  for i = 1, #open, 2 do
+    local batch, is_new = open[i], tonumber(open[i + 1]) > now_ms() / 1000 - VALIDATED_S
+    local record = redis.call('HMGET', 'slm:batch:' .. batch, 'status', 'models')
+    if record[1] == 'validating' and is_new then return 'batch', batch, name end  -- its lines may name anything
+    local named = record[1] ~= 'validating' and cjson.decode(record[2] or '{}') or {}  -- until then all that exist
+    for _, model in pairs(named) do
+      if models[model] then return 'batch', batch, model end
+    end
+  end
+end
+
+-- Return the open job or batch that needs one of these models (a set of names): 'job' or 'batch', its id, and the
+-- model; or nil. `name` stands for the models of a batch that was not read yet.
+local function open_user_of(models, name)
+  for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
+    for _, place in ipairs({'pending', 'dispatched', 'leases'}) do
+      local kind, id, model = job_of(models, redis.call('ZRANGE', lane_key(lane, place), 0, -1))
+      if kind then return kind, id, model end
+    end
+  end
+  local kind, id, model = job_of(models, redis.call('SMEMBERS', 'slm:jobs:paused'))
+  if kind then return kind, id, model end
+  return open_batch_of(models, name)
+end
+
 -- Store an alias; an empty table would become an object, so an empty history is left out.
 local function write_alias(name, alias)
   if alias.history and #alias.history == 0 then alias.history = nil end

@@ -220,6 +220,16 @@ def test_every_name_is_listed(api: Api, registry: AdapterRegistry) -> None:
 # -- deletion ----------------------------------------------------------------------------------------------------------
 
 
+def test_only_a_base_model_that_no_worker_serves_can_be_forgotten(api: Api, registry: AdapterRegistry) -> None:
+    registry.note_base("org/old", "b2")
+    assert api.client.delete("/slm/models/org/old").json == {"success": True, "name": "org/old"}
+    assert "org/old" not in registry.bases()
+    served = api.client.delete("/slm/models/gpt2")
+    assert served.status_code == 409
+    assert "'gpt2' is served by the worker slm1@host" in served.json["error"]
+    assert api.client.delete("/slm/models/nothing").status_code == 404
+
+
 def test_a_version_and_an_adapter_can_be_deleted(api: Api, registry: AdapterRegistry) -> None:
     for number in range(3):
         registry.register("support", facts(f"a{number}"))

@@ -244,6 +244,16 @@ def test_a_deleted_default_comes_back(machine: Machine, run: Callable[[AdapterFo
     assert machine.registry.alias("default").set_by == ""
 
 
+def test_a_served_base_that_was_forgotten_comes_back(machine: Machine, run: Callable[[AdapterFolders], None]) -> None:
+    folders = machine.folders()
+    folders.register()
+    run(folders)
+    machine.registry.note_base("other", "b2")
+    machine.registry.set_alias("default", "other", set_by="ann")
+    machine.registry.forget_base("smol")
+    wait_until(lambda: "smol" in machine.registry.bases())
+
+
 def test_the_files_of_a_deleted_adapter_are_deleted(machine: Machine, run: Callable[[AdapterFolders], None]) -> None:
     folder = write_adapter(machine.root / "shelf" / "old", 1.0)
     write_adapter(machine.root / "shelf" / "other", 2.0)
