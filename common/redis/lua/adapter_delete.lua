@@ -15,8 +15,8 @@ for i = 1, #fields, 2 do
 end
 if #numbers == 0 then return {'unknown'} end
 
-local alias, target = alias_of(versions)
-if alias then return {'alias', target, alias} end
+local pointing, needed = alias_of(versions)
+if pointing then return {'alias', needed, pointing} end
 local kind, user, version = open_user_of(versions, name)
 if kind then return {kind, version, user} end
 
