@@ -13,6 +13,7 @@ from slm.commands.adapters import adapters
 from slm.commands.aliases import aliases
 from slm.commands.chat import chat
 from slm.commands.data import data
+from slm.commands.doctor import doctor
 from slm.commands.export import export
 from slm.commands.generate import generate
 from slm.commands.jobs import jobs
@@ -43,7 +44,7 @@ def command() -> Callable[..., Any]:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (models, chat, generate, train, merge, export):
+    for single in (models, chat, generate, train, merge, export, doctor):
         app.add_typer(single)
     for name, group in (("adapters", adapters), ("aliases", aliases), ("data", data), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)

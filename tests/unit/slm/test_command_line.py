@@ -40,7 +40,7 @@ def test_the_commands_are_these() -> None:
         "jobs": {"cancel", "list", "pause", "publish", "resume", "show", "watch"},
         "keys": {"change", "create", "list", "revoke"},
     }
-    single = {(name,) for name in ("chat", "eval", "export", "generate", "merge", "models", "train")}
+    single = {(name,) for name in ("chat", "doctor", "eval", "export", "generate", "merge", "models", "train")}
     assert COMMANDS.keys() == single | {(group, name) for group, names in groups.items() for name in names}
 
 

@@ -1,0 +1,101 @@
+"""All checks, in the order in which a server needs things."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from common.binding import InsecureBinding, check_binding
+from common.redis.client import connect
+from common.settings import Settings, SettingsError
+from deploy.data_folder import announced_redis
+from deploy.doctor.finding import Finding, ok, problem, warning
+from deploy.doctor.job_store import check_job_store
+from deploy.doctor.machine import Machine, check_machine
+from deploy.redis.redis_server import find_server
+from deploy.setup.preflight import PreflightError, check_port_free
+
+
+def examine() -> Iterator[Finding]:
+    """Check the settings in the environment, this machine, and Redis if it runs; yield what each check has found."""
+    yield ok("Python", sys.version.split()[0])
+    try:
+        settings = Settings.from_env()
+    except SettingsError as err:
+        yield problem("settings", str(err), "Correct the variable; docs/settings.md lists all.")
+        return
+    yield ok("settings", "valid")
+    yield _data_folder(settings.data_dir)
+    yield from check_machine(Machine.here(settings.data_dir), device=settings.device)
+    yield from (_model(base.source, settings.data_dir) for base in settings.bases)
+    yield from _running(settings)
+
+
+def _data_folder(folder: Path) -> Finding:
+    shown = str(folder)
+    if not folder.exists():
+        return ok("data folder", f"{shown} (not created yet)")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        advice = "Set SLM_DATA_DIR to a folder that this user can write."
+        return problem("data folder", f"{shown} is no folder that can be written", advice)
+    return ok("data folder", shown)
+
+
+def _model(source: str, data_dir: Path) -> Finding:
+    if Path(source).exists() or (data_dir / "models" / source).is_dir():
+        return ok("model", source)
+    if source.startswith(("/", ".", "~")):
+        return problem("model", f"{source} does not exist", "Correct SLM_BASE_MODEL or SLM_MODELS.")
+    return ok("model", f"{source} (not here yet; the first start fetches it)")
+
+
+def _running(settings: Settings) -> Iterator[Finding]:
+    """Check the Redis of the settings, or of the running server, and whether a server can listen."""
+    try:
+        url = settings.redis_url or announced_redis(settings.data_dir)
+    except PreflightError as err:
+        yield warning("Redis", str(err), "Run this again.")
+        return
+    if url is None:
+        yield _embedded_redis()
+        yield _port(settings)
+        return
+    is_own = settings.redis_url is None
+    try:
+        with connect(url, retries=0) as redis:
+            yield from check_job_store(redis)
+            yield _access(settings, redis)
+    except (RedisError, ValueError) as err:
+        yield problem("Redis", f"does not answer ({err})", "Start it, or correct SLM_REDIS_URL.")
+    yield ok("server", f"runs with the data folder {settings.data_dir}") if is_own else _port(settings)
+
+
+def _embedded_redis() -> Finding:
+    try:
+        return ok("Redis", f"will be started: {find_server().name}")
+    except PreflightError as err:
+        return problem("Redis", "there is none", str(err))
+
+
+def _access(settings: Settings, redis: Redis) -> Finding:
+    try:
+        check_binding(settings, redis)
+    except InsecureBinding as err:
+        return problem("access", "open to other machines", str(err))
+    if settings.insecure:
+        advice = "Create API keys with 'slm keys create', and unset SLM_INSECURE."
+        return warning("access", "everybody who reaches the server may do everything (SLM_INSECURE)", advice)
+    return ok("access", f"{settings.published_host or settings.host}")
+
+
+def _port(settings: Settings) -> Finding:
+    try:
+        check_port_free(settings.host, settings.port)
+    except PreflightError as err:
+        return warning("port", f"{settings.port} is in use, perhaps by this server", str(err))
+    return ok("port", f"{settings.port} is free")

@@ -1,0 +1,184 @@
+"""Checks the machine: memory, disk, limits, processor, compiler and GPU."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from deploy.doctor.finding import Finding, ok, warning
+from deploy.doctor.finding import problem as problem_found
+
+GIB = 2**30
+MEMORY = 2 * GIB  # Redis, the API and a worker with the default model in int8
+DISK = 2 * GIB  # the environment and the default model
+FILES = 4096  # an open stream needs one
+_NVIDIA_SMI_S = 10
+
+KERNELS = (  # of the CPU, best first, by the flags that they need
+    ("AVX-512 VNNI", {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"}),
+    ("AVX2", {"avx2", "fma", "f16c"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the checks look at.
+
+    Attributes:
+        memory: bytes that this machine or its container has.
+        free_disk: bytes free in the data folder.
+        open_files: that a process may have.
+        cores: that this process may use.
+        architecture: as `platform.machine` says, in lower case.
+        cpu_flags: as Linux names them; empty on other systems.
+        compiler: path of the C compiler; None if there is none.
+        gpus: the names of NVIDIA GPUs.
+        torch_cuda: the CUDA version that torch was built for; None for a CPU build, '' if torch is not installed.
+    """
+
+    memory: int
+    free_disk: int
+    open_files: int
+    cores: int
+    architecture: str
+    cpu_flags: Collection[str]
+    compiler: str | None
+    gpus: tuple[str, ...]
+    torch_cuda: str | None
+
+    @classmethod
+    def here(cls, data_dir: Path) -> Machine:
+        """Look at this machine. The data folder need not exist."""
+        return cls(
+            memory=_memory(),
+            free_disk=shutil.disk_usage(_existing(data_dir)).free,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            cores=_cores(),
+            architecture=platform.machine().lower(),
+            cpu_flags=_cpu_flags(),
+            compiler=shutil.which(os.environ.get("CC") or "cc"),
+            gpus=_gpus(),
+            torch_cuda=_torch_cuda(),
+        )
+
+
+def check_machine(machine: Machine, *, device: str) -> Iterator[Finding]:
+    """Check the machine for a server with the setting `device`."""
+    yield _memory_finding(machine.memory)
+    yield _disk_finding(machine.free_disk)
+    yield _files_finding(machine.open_files)
+    yield ok("cores", f"{machine.cores}")
+    if device in ("auto", "cuda"):
+        yield from _gpu_findings(machine, is_needed=device == "cuda")
+    if device == "cpu" or (device == "auto" and not machine.gpus):
+        yield from _cpu_findings(machine)
+
+
+def _memory_finding(memory: int) -> Finding:
+    found = f"{memory / GIB:.1f} GiB"
+    if memory < MEMORY:
+        return warning("memory", found, f"The default model needs about {MEMORY / GIB:.0f} GiB in all processes.")
+    return ok("memory", found)
+
+
+def _disk_finding(free: int) -> Finding:
+    found = f"{free / GIB:.1f} GiB free in the data folder"
+    if free < DISK:
+        return warning("disk", found, "Free some space, or set SLM_DATA_DIR to a folder on another disk.")
+    return ok("disk", found)
+
+
+def _files_finding(limit: int) -> Finding:
+    if 0 <= limit < FILES:  # negative: no limit
+        advice = f"Each open stream needs one: 'ulimit -n {FILES}' or more, or LimitNOFILE= in a systemd unit."
+        return warning("open files", f"at most {limit} per process", advice)
+    return ok("open files", "no limit" if limit < 0 else f"at most {limit} per process")
+
+
+def _cpu_findings(machine: Machine) -> Iterator[Finding]:
+    if machine.compiler is None:
+        advice = "Without one the model runs several times slower. Install one, such as Debian's package gcc."
+        yield warning("C compiler", "there is none", advice)
+    else:
+        yield ok("C compiler", machine.compiler)
+    if machine.architecture in ("x86_64", "amd64") and machine.cpu_flags:
+        name = next((name for name, needed in KERNELS if needed <= set(machine.cpu_flags)), None)
+        if name is None:
+            advice = "int8 runs with portable code here. A CPU with AVX2 (2013 and later) is much faster."
+            yield warning("processor", "has no AVX2", advice)
+        else:
+            yield ok("processor", f"int8 with {name}")
+    else:
+        yield ok("processor", machine.architecture)
+
+
+def _gpu_findings(machine: Machine, *, is_needed: bool) -> Iterator[Finding]:
+    if not machine.gpus and is_needed:
+        yield problem_found("GPU", "there is none", "Set SLM_DEVICE to auto, or install NVIDIA's driver (nvidia-smi).")
+    elif not machine.gpus:
+        yield ok("GPU", "there is none; the CPU is used")
+    elif machine.torch_cuda is None:
+        advice = "torch was built for CPUs only. Install a build for CUDA: https://pytorch.org/get-started/locally"
+        report = problem_found if is_needed else warning
+        yield report("GPU", ", ".join(machine.gpus), advice)
+    else:
+        yield ok("GPU", ", ".join(machine.gpus))
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def _memory() -> int:
+    """Return the memory of the machine, or the limit of the container (cgroup v2), in bytes."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    return min(machine, int(limit)) if limit.isdigit() else machine
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_flags() -> frozenset[str]:
+    found = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def _gpus() -> tuple[str, ...]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+
+
+def _torch_cuda() -> str | None:
+    """Read it from torch's file: importing torch takes seconds."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return ""
+    found = re.search(r"^cuda[^=]*= '([^']+)'", _read(Path(spec.origin).with_name("version.py")), re.MULTILINE)
+    return found[1] if found else None
+
+
+def _read(path: str | Path) -> str:
+    """Return the text of a file; empty if it cannot be read."""
+    try:
+        return Path(path).read_text("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,109 @@
+"""`slm doctor`, on a real Redis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from common.owners.api_keys import ApiKeyStore, Role
+from slm.app import run
+from tests.free_port import free_port
+from tests.redis_server import RedisServer
+
+Levels = dict[str, str]
+
+
+class Doctor:
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *, status: int = 0) -> Levels:
+        assert run(["doctor", "--json"]) == status
+        return {one["check"]: one["level"] for one in json.loads(self._capsys.readouterr().out)["findings"]}
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Doctor:
+    monkeypatch.setenv("SLM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SLM_PORT", str(free_port()))
+    return Doctor(capsys)
+
+
+@pytest.fixture
+def redis(real_redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Redis:
+    monkeypatch.setenv("SLM_REDIS_URL", redis_server.url)
+    return real_redis
+
+
+def test_a_machine_without_a_server_is_ready_for_one(doctor: Doctor, tmp_path: Path) -> None:
+    found = doctor()
+    assert "problem" not in found.values()
+    assert found["Redis"] == found["port"] == "ok"
+    assert not (tmp_path / "data").exists(), "nothing is changed"
+
+
+def test_a_redis_that_evicts_jobs_is_a_problem(doctor: Doctor, redis: Redis) -> None:
+    assert doctor()["Redis policy"] == "ok"
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert doctor(status=1)["Redis policy"] == "problem"
+    finally:
+        redis.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_full_redis_and_one_without_a_limit_are_worth_a_change(doctor: Doctor, redis: Redis) -> None:
+    before = str(redis.config_get("maxmemory")["maxmemory"])
+    try:
+        for limit, level in ((0, "warning"), (int(redis.info()["used_memory"] * 1.1), "warning"), (2**33, "ok")):
+            redis.config_set("maxmemory", limit)
+            assert doctor()["Redis memory"] == level, limit
+    finally:
+        redis.config_set("maxmemory", before)
+
+
+def test_a_redis_that_forgets_is_worth_a_change(doctor: Doctor, redis: Redis) -> None:
+    before = str(redis.config_get("appendonly")["appendonly"])
+    try:
+        redis.config_set("appendonly", "no")
+        assert doctor()["Redis on disk"] == "warning"
+    finally:
+        redis.config_set("appendonly", before)
+
+
+def test_an_open_server_is_a_problem_until_there_are_keys(
+    doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLM_PUBLISHED_HOST", "192.0.2.1")
+    assert doctor(status=1)["access"] == "problem"
+    ApiKeyStore(redis).create("me", Role.ADMIN)
+    assert doctor()["access"] == "ok"
+    monkeypatch.setenv("SLM_INSECURE", "true")
+    assert doctor()["access"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "check"),
+    [
+        ("SLM_REDIS_URL", "redis://127.0.0.1:1", "Redis"),
+        ("SLM_BASE_MODEL", "/nowhere/model", "model"),
+        ("SLM_MAX_QUEUE", "none", "settings"),
+        ("SLM_DATA_DIR", __file__, "data folder"),
+    ],
+    ids=["redis", "model", "settings", "folder"],
+)
+def test_what_keeps_a_server_from_starting_is_a_problem(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    found = doctor(status=1)
+    assert [name for name, level in found.items() if level == "problem"] == [check]
+
+
+def test_people_read_lines_with_advice(capsys: pytest.CaptureFixture[str], doctor: Doctor) -> None:
+    assert doctor()
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["ok", "Python"]
