@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
 from typing import Any, TypeVar
 
 import psutil
@@ -23,7 +22,7 @@ from common.errors import InternalError, Overloaded, SLMError
 from common.settings import ROOT
 from worker.helper.given_up import POLL_S, GivenUp, IsGivenUp, holding, never
 from worker.helper.limits import Limits, OverLimit
-from worker.helper.messages import receive, send
+from worker.helper.messages import receive, send, send_descriptor
 from worker.helper.priority import give_way
 
 TASKS = "tasks"  # the service of the children that run the tasks of `Helper.call`
@@ -279,7 +278,7 @@ def _started(services: str) -> _Process:
 
 def _fork(link: Connection, service: str, theirs: Connection) -> int:
     send(link, {"fork": service})
-    send_handle(link, theirs.fileno(), None)
+    send_descriptor(link, theirs.fileno())
     pid: int = receive(link)
     return pid
 

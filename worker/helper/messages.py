@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
 
 
@@ -27,3 +29,16 @@ def send(link: Connection, message: Any) -> None:
 def receive(link: Connection) -> Any:
     """Wait for the next message. Raises `EOFError` or `OSError` if the other end is closed."""
     return json.loads(link.recv_bytes())
+
+
+def send_descriptor(link: Connection, descriptor: int) -> None:
+    """Send a file descriptor; the other end calls `multiprocessing.reduction.recv_handle`.
+
+    `send_handle` makes a socket of the link. While Celery stops, it sets a default timeout for new sockets, and one
+    with a timeout makes the link non-blocking, too: the next `receive` would fail instead of waiting.
+
+    Raises:
+        OSError: the other end is closed.
+    """
+    send_handle(link, descriptor, None)
+    os.set_blocking(link.fileno(), True)

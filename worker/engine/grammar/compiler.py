@@ -8,7 +8,6 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InvalidRequest, Overloaded, SLMError
@@ -19,7 +18,7 @@ from worker.engine.grammar.process_constraint import GrammarConstraint
 from worker.helper.client import Child, Helper, HelperClosed
 from worker.helper.given_up import GivenUp, IsGivenUp, never, wait_for
 from worker.helper.limits import OverLimit
-from worker.helper.messages import send
+from worker.helper.messages import send, send_descriptor
 
 if TYPE_CHECKING:
     from worker.engine.output.detokenizer import TokenDecoder
@@ -182,7 +181,7 @@ class _Process:
         ours, theirs = Pipe()
         with theirs, self._lock:
             send(self.child.link, "open")
-            send_handle(self.child.link, theirs.fileno(), None)
+            send_descriptor(self.child.link, theirs.fileno())
         return ours
 
     def close(self) -> None:

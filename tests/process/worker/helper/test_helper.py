@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -80,6 +81,16 @@ class Gate:
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     return Gate(tmp_path)
+
+
+def test_a_task_runs_while_celery_stops(helper: Helper) -> None:
+    """Celery sets a default timeout for new sockets then."""
+    earlier = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(5.0)
+    try:
+        assert helper.call("echo", "stopping", PLENTY) == "stopping"
+    finally:
+        socket.setdefaulttimeout(earlier)
 
 
 def test_a_task_runs_in_a_child_of_the_helper(helper: Helper) -> None:
