@@ -28,7 +28,7 @@ from common.jobs import events, prompts
 from common.jobs.events import Event
 from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult
 from common.jobs.logprobs import TokenLogprobs
-from common.jobs.prompts import RawText, TokenIds
+from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from common.jobs.store import Claim, JobStore, WakeUp
 from common.owners.files import FileStore
 from common.redis import keys
@@ -162,6 +162,10 @@ class Play:
         if isinstance(self.params.prompt, RawText):
             return self.params.prompt.text
         return f"### Instruction:\n{self.prompt}\n\n### Response:\n"
+
+
+def _tools_in(prompt: Prompt) -> str:
+    return str(prompt.tools) if isinstance(prompt, Conversation) and prompt.tools else ""
 
 
 Script = Callable[[Play], None]
@@ -368,7 +372,7 @@ class ScriptedWorker:
             case TokenIds(ids):
                 text = "".join(map(chr, ids))
             case _:
-                text = str(prompts.as_sent(sent))
+                text = str(prompts.as_sent(sent)) + _tools_in(sent)
         result = TokenizeResult(text, list(text), list(map(ord, text)), self.report.context or 2048)
         play.succeed(result.to_dict())
 

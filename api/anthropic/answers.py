@@ -8,42 +8,46 @@ from collections.abc import Iterator
 from redis.exceptions import RedisError
 
 from api.anthropic import errors
+from api.anthropic.content import BlockStream, blocks
 from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations, Update, failure
 from api.jobs.sse import event_comment, position_comment
+from api.jobs.tool_reader import PlainReader, ToolReader
+from api.schemas.anthropic.requests import MessagesBody
 from api.schemas.anthropic.responses import (
     AnthropicAnswer,
-    AnthropicText,
     AnthropicUsage,
     Bare,
-    BlockDelta,
-    BlockStart,
-    BlockStop,
     MessageDelta,
     MessageEnd,
     MessageStart,
     StopReason,
     StreamEvent,
-    TextDelta,
 )
 from common.errors import SLMError
 from common.jobs.events import Event, EventType
-from common.jobs.job import JobRecord
 from common.redis.client import explain
 
 ID_PREFIX = "msg_"
 NAMES = {"prompt": "messages", "response_format": "output_config"}  # the worker's names of fields -> the request's
 
 
-def whole(job_id: str, model: str, choice: GeneratedChoice) -> AnthropicAnswer:
+def reader_of(body: MessagesBody, job_id: str) -> PlainReader:
+    """Return a reader of the answer of this job."""
+    return ToolReader(job_id) if body.can_call else PlainReader()
+
+
+def whole(body: MessagesBody, choice: GeneratedChoice) -> AnthropicAnswer:
     """Return the complete message."""
-    end = _end(choice)
+    reader = reader_of(body, choice.job_id)
+    deltas = reader.read_whole(choice.text, choice.tool_form)
+    end = _end(choice, has_calls=reader.has_calls)
     return AnthropicAnswer(
-        id=f"{ID_PREFIX}{job_id}",
+        id=f"{ID_PREFIX}{choice.job_id}",
         type="message",
         role="assistant",
-        model=model,
-        content=[AnthropicText(type="text", text=choice.text)],
+        model=body.model,
+        content=blocks(deltas),
         stop_reason=end["stop_reason"],
         stop_sequence=end["stop_sequence"],
         usage=_usage(choice),
@@ -54,26 +58,28 @@ class MessageStream:
     """Writes the events of one message. Comments report the queue position.
 
     Args:
-        record: the job.
-        model: the name that the client sent.
+        body: the request.
+        job_id: its job's id.
         generations: the one job of the request.
         request_id: the request's id, for errors.
     """
 
-    def __init__(self, record: JobRecord, model: str, generations: Generations, request_id: str) -> None:
-        self._job_id = record.id
-        self._model = model
+    def __init__(self, body: MessagesBody, job_id: str, generations: Generations, request_id: str) -> None:
+        self._job_id = job_id
+        self._model = body.model
         self._generations = generations
         self._request_id = request_id
+        self._reader = reader_of(body, job_id)
+        self._blocks = BlockStream()
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
         """Yield the events up to `message_stop`, or to `error`."""
         try:
-            yield from map(_frame, self._opening())
+            yield _frame(self._opening())
             for _, update in self._generations.event_stream(pulse_s=pulse_s):
                 if (error := failure(update)) is not None:
                     raise error
-                yield _written(update)
+                yield self._written(update)
             yield from map(_frame, self._closing(self._generations.choices()[0]))
         except SLMError as err:
             self._generations.give_up(err)
@@ -81,7 +87,7 @@ class MessageStream:
         except RedisError as err:
             yield _frame(errors.body(explain(err), self._request_id))
 
-    def _opening(self) -> list[StreamEvent]:
+    def _opening(self) -> StreamEvent:
         message = AnthropicAnswer(
             id=f"{ID_PREFIX}{self._job_id}",
             type="message",
@@ -92,37 +98,30 @@ class MessageStream:
             stop_sequence=None,
             usage=AnthropicUsage(input_tokens=0, output_tokens=0),
         )
-        block = AnthropicText(type="text", text="")
-        return [
-            MessageStart(type="message_start", message=message),
-            BlockStart(type="content_block_start", index=0, content_block=block),
-        ]
+        return MessageStart(type="message_start", message=message)
+
+    def _written(self, update: Update) -> str:
+        if not isinstance(update, Event):
+            return _frame(Bare(type="ping")) if update is None else position_comment(update)
+        events = [event for delta in self._reader.take(update) for event in self._blocks.add(delta)]
+        comment = event_comment(update) if update.type in (EventType.QUEUED, EventType.STATUS) else ""
+        return comment + "".join(map(_frame, events))
 
     def _closing(self, choice: GeneratedChoice) -> list[StreamEvent]:
+        end = _end(choice, has_calls=self._reader.has_calls)
         return [
-            BlockStop(type="content_block_stop", index=0),
-            MessageDelta(type="message_delta", delta=_end(choice), usage=_usage(choice)),
+            *self._blocks.close(),
+            MessageDelta(type="message_delta", delta=end, usage=_usage(choice)),
             Bare(type="message_stop"),
         ]
 
 
-def _written(update: Update) -> str:
-    if not isinstance(update, Event):
-        return _frame(Bare(type="ping")) if update is None else position_comment(update)
-    match update.type:
-        case EventType.TOKEN:
-            text = update.data["text"]
-            piece = BlockDelta(type="content_block_delta", index=0, delta=TextDelta(type="text_delta", text=text))
-            return _frame(piece) if text else ""
-        case EventType.FINISHED:
-            return ""
-    return event_comment(update)
-
-
-def _end(choice: GeneratedChoice) -> MessageEnd:
-    reason: StopReason = "max_tokens" if choice.finish_reason == "length" else "end_turn"
+def _end(choice: GeneratedChoice, *, has_calls: bool) -> MessageEnd:
+    reason: StopReason = "tool_use" if has_calls else "end_turn"
     if choice.stop_string is not None:
         reason = "stop_sequence"
+    if choice.finish_reason == "length":
+        reason = "max_tokens"
     return MessageEnd(stop_reason=reason, stop_sequence=choice.stop_string)
 
 

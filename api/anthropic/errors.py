@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.schemas.anthropic.responses import AnthropicError, AnthropicErrorBody
+from api.schemas.anthropic.responses import AnthropicError, AnthropicErrorBody, ErrorDetails
 from common.errors import SLMError
 
 PATH = "/v1/messages"
@@ -14,9 +14,14 @@ _TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+# With these details, Anthropic's runners of tools go on without threads: they send all messages in each request.
+_WITHOUT_THREADS = ErrorDetails(error_code="thread_unsupported_request", unsupported=["thread"])
 
 
 def body(err: SLMError, request_id: str) -> AnthropicError:
     """Return the error object."""
     kind = _TYPES.get(err.status, "invalid_request_error" if err.status < 500 else "api_error")
-    return AnthropicError(type="error", error=AnthropicErrorBody(type=kind, message=err.message), request_id=request_id)
+    error = AnthropicErrorBody(type=kind, message=err.message)
+    if err.param == "thread":
+        error["details"] = _WITHOUT_THREADS
+    return AnthropicError(type="error", error=error, request_id=request_id)

@@ -30,10 +30,10 @@ def create_message() -> Response:
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     new = [NewJob(caller().owner, kind, body.to_params().to_dict(), options)]
     if not body.stream:
-        record, (choice,) = completed(new, NAMES)
-        return jsonify(whole(record.id, body.model, choice))
+        _, (choice,) = completed(new, NAMES)
+        return jsonify(whole(body, choice))
     record, generations = opened(new, NAMES)
-    stream = MessageStream(record, body.model, generations, request_id())
+    stream = MessageStream(body, record.id, generations, request_id())
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations, failure
+from api.jobs.tool_reader import Content, Delta, PlainReader, ToolReader, calls_in, object_of
 from api.ollama import errors
 from api.schemas.ollama.requests import OllamaBody, OllamaChatBody
+from api.schemas.ollama.responses import OllamaCall, OllamaFunctionCall
 from api.times import iso
 from common.errors import SLMError
 from common.jobs.events import Event, EventType
@@ -22,9 +25,11 @@ NS_OF_MS = 1_000_000
 Json = dict[str, Any]
 
 
-def whole(body: OllamaBody, text: str, record: JobRecord) -> Json:
+def whole(body: OllamaBody, choice: GeneratedChoice, record: JobRecord) -> Json:
     """Return the complete answer of an ended job."""
-    return _part(body, text) | _end(record)
+    deltas = _reader(body, choice.job_id).read_whole(choice.text, choice.tool_form)
+    text = "".join(one.text for one in deltas if isinstance(one, Content))
+    return _part(body, text, _calls(deltas)) | _end(record)
 
 
 def loaded(body: OllamaBody) -> Json:
@@ -43,12 +48,13 @@ def lines(
         reload: reads the record of the job after its end.
         pulse_s: how long to wait for the job in one go.
     """
+    writer = _LineWriter(body, generations.first.id, reload)
     try:
         for _, update in generations.event_stream(pulse_s=pulse_s):
             if (error := failure(update)) is not None:
                 raise error
-            if isinstance(update, Event) and (part := _of_event(body, update, reload)) is not None:
-                yield line(part)
+            if isinstance(update, Event):
+                yield from map(line, writer.write(update))
     except SLMError as err:
         generations.give_up(err)
         yield line(errors.body(err.renamed(names_of(body))))
@@ -67,17 +73,42 @@ def names_of(body: OllamaBody) -> dict[str, str]:
     return prompt | {"response_format": "format"}
 
 
-def _of_event(body: OllamaBody, event: Event, reload: Callable[[], JobRecord]) -> Json | None:
-    match event.type:
-        case EventType.TOKEN if event.data["text"]:
-            return _part(body, event.data["text"])
-        case EventType.FINISHED:
-            return _part(body, "") | _end(reload())
-    return None
+class _LineWriter:
+    """Writes the lines of one stream. The calls of tools, which come after all text, are whole at the answer's end."""
+
+    def __init__(self, body: OllamaBody, job_id: str, reload: Callable[[], JobRecord]) -> None:
+        self._body = body
+        self._reload = reload
+        self._reader = _reader(body, job_id)
+        self._deltas: list[Delta] = []
+
+    def write(self, event: Event) -> list[Json]:
+        """Return the lines for an event of the job."""
+        deltas = self._reader.take(event)
+        self._deltas += deltas
+        lines = [_part(self._body, one.text) for one in deltas if isinstance(one, Content) and one.text]
+        return lines + self._ending() if event.type is EventType.FINISHED else lines
+
+    def _ending(self) -> list[Json]:
+        calls = _calls(self._deltas)
+        return [_part(self._body, "", calls)] * bool(calls) + [_part(self._body, "") | _end(self._reload())]
 
 
-def _part(body: OllamaBody, text: str) -> Json:
-    said: Json = {"message": {"role": "assistant", "content": text}}
+def _reader(body: OllamaBody, job_id: str) -> PlainReader:
+    return ToolReader(job_id) if body.can_call else PlainReader()
+
+
+def _calls(deltas: Sequence[Delta]) -> list[OllamaCall]:
+    whole = [(call, arguments) for call in calls_in(deltas) if (arguments := object_of(call)) is not None]
+    return [
+        OllamaCall(id=call.id, function=OllamaFunctionCall(index=index, name=call.name, arguments=arguments))
+        for index, (call, arguments) in enumerate(whole)
+    ]
+
+
+def _part(body: OllamaBody, text: str, calls: Sequence[OllamaCall] = ()) -> Json:
+    called = {"tool_calls": list(calls)} if calls else {}
+    said: Json = {"message": {"role": "assistant", "content": text} | called}
     shown = said if isinstance(body, OllamaChatBody) else {"response": text}
     return {"model": body.model, "created_at": iso(int(time.time() * 1000)), **shown, "done": False}
 

@@ -40,7 +40,7 @@ def shown(name: str) -> OllamaShown:
         template="",
         details=_details(found),
         model_info={"general.architecture": "slm", "general.basename": found["root"], **context},
-        capabilities=["completion"],
+        capabilities=["completion", "tools"],
         modified_at=iso(found["created"] * 1000),
     )
 

@@ -77,7 +77,7 @@ def _answer(body: OllamaBody) -> Response:
     jobs = services().jobs
     if not body.stream:
         record, (choice,) = completed(new, names)
-        return jsonify(whole(body, choice.text, jobs.get(record.id, caller())))
+        return jsonify(whole(body, choice, jobs.get(record.id, caller())))
     record, generations = opened(new, names)
     owner = caller()
     written = lines(body, generations, lambda: jobs.get(record.id, owner), pulse_s=services().settings.heartbeat_s)

@@ -8,10 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.jobs.choices import GeneratedChoice
-from api.openai.endpoint import Endpoint
-from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
-from api.openai.tools.reader import (
+from api.jobs.tool_reader import (
     Arguments,
     Call,
     CallBegin,
@@ -21,7 +18,9 @@ from api.openai.tools.reader import (
     ToolReader,
     calls_in,
 )
-from api.openai.tools.use import ToolUse, tool_use
+from api.openai.endpoint import Endpoint
+from api.openai.logprobs import ScoredTokens, TokenScale
+from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
 from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
@@ -36,6 +35,7 @@ from api.schemas.openai.chat import (
     FinishReason,
 )
 from api.schemas.strict import FIRST_ERROR
+from api.schemas.tool_use import ToolUse, tool_use
 from api.schemas.tools import ToolFields
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from api.jobs.choices import GeneratedChoice
+from api.jobs.tool_reader import Content, Delta
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import LIMIT, MAX_CHOICES, NewTokens, SamplingBody, TokenId, limited
-from api.openai.tools.reader import Content, Delta
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
 from api.schemas.openai.completions import CompletionChoice

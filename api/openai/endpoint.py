@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from api.jobs.choices import GeneratedChoice, usage
+from api.jobs.tool_reader import Delta, PlainReader
 from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
-from api.openai.tools.reader import Delta, PlainReader
 from api.schemas.openai.chat import ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, FinishReason
 from api.schemas.openai.completions import Completion, CompletionChoice
 from common.jobs.job import GenerateParams

@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 from api.jobs.choices import usage
 from api.jobs.generations import Generations, Update, failure
 from api.jobs.sse import HEARTBEAT, event_comment, position_comment
+from api.jobs.tool_reader import Content, Delta
 from api.openai import errors
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import SamplingBody
-from api.openai.tools.reader import Content, Delta
 from common.errors import SLMError
 from common.jobs.events import Event, EventType, tool_form
 from common.redis.client import explain

@@ -26,12 +26,15 @@ def _of_object(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+ObjectSchema = Annotated[Schema, AfterValidator(_of_object)]
+
+
 class FunctionDefinition(Strict):
     """A function that the answer may call. If `strict`, a schema that cannot be followed completely is refused."""
 
     name: FunctionName
     description: str | None = None
-    parameters: Annotated[Schema, AfterValidator(_of_object)] | None = None
+    parameters: ObjectSchema | None = None
     strict: bool | None = None
 
     @property

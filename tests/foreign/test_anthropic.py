@@ -7,6 +7,7 @@ import pytest
 from tests import node_packages
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import INSTALL_S, ForeignPython
+from tests.foreign.test_agents import SAID, works
 from tests.foreign.test_openai_node import FOLDER, node
 from tests.scripted_worker import Play, answer
 
@@ -72,11 +73,47 @@ out([said.stop_reason, said.stop_sequence])
 def test_errors(site: Site, python: ForeignPython) -> None:
     program = """
 refused(lambda: client.messages.create(**ask | {"model": "gpt-5"}))
-refused(lambda: client.messages.create(**ask, tools=[{"name": "x", "input_schema": {"type": "object"}}]))
+refused(lambda: client.messages.create(**ask, tools=[{"type": "bash_20250124", "name": "bash"}]))
 refused(lambda: anthropic.Anthropic(base_url=url, api_key="wrong", max_retries=0).messages.create(**ask))
 """
     with site.worker(STORY):
         assert run(python, program) == [["NotFoundError", 404], ["BadRequestError", 400], ["AuthenticationError", 401]]
+
+
+def test_tools(site: Site, python: ForeignPython) -> None:
+    program = """
+from anthropic import beta_tool
+
+tools = [{"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]
+asked = ask | {"tools": tools}
+said = client.messages.create(**asked, tool_choice={"type": "any", "disable_parallel_tool_use": True})
+out([said.stop_reason, said.content[0].name, said.content[0].input])
+with client.messages.stream(**asked, tool_choice={"type": "tool", "name": "get_weather"}) as stream:
+    out("".join(event.partial_json for event in stream if event.type == "input_json"))
+    out(stream.get_final_message().content[0].input)
+result = {"type": "tool_result", "tool_use_id": said.content[0].id, "content": "It rains in Paris."}
+again = [*HI, said.to_param(), {"role": "user", "content": [result]}]
+out(client.messages.create(**asked | {"messages": again}).content[0].text)
+count = client.messages.count_tokens
+out(count(model="gpt2", messages=HI, tools=tools).input_tokens > count(model="gpt2", messages=HI).input_tokens)
+
+@beta_tool
+def get_weather(city: str) -> str:
+    "Get the weather of a city."
+    return f"It rains in {city}."
+
+out(client.beta.messages.tool_runner(**ask, tools=[get_weather]).until_done().content[0].text)
+"""
+    paris = {"city": "Paris"}
+    with site.worker(works):
+        assert run(python, program) == [
+            ["tool_use", "get_weather", paris],
+            '{"city": "Paris"}',
+            paris,
+            SAID,
+            True,
+            SAID,
+        ]
 
 
 NODE = """
@@ -100,3 +137,17 @@ def test_the_package_for_node(site: Site) -> None:
     story = ["Once upon a time.", "end_turn", 3]
     with site.worker(STORY):
         assert node(site, program, NODE) == [story, story, ["NotFoundError", 404]]
+
+
+def test_tools_of_the_package_for_node(site: Site) -> None:
+    program = """
+        const tools = [{name: 'get_weather', input_schema: {type: 'object', properties: {city: {type: 'string'}}}}];
+        const said = await client.messages.stream({...ask, tools}).finalMessage();
+        out([said.stop_reason, said.content[0].name, said.content[0].input]);
+        const result = {type: 'tool_result', tool_use_id: said.content[0].id, content: 'It rains in Paris.'};
+        const more = [{role: said.role, content: said.content}, {role: 'user', content: [result]}];
+        out((await client.messages.create({...ask, tools, messages: [...ask.messages, ...more]})).content[0].text);
+    """
+    node_packages.install(FOLDER)
+    with site.worker(works):
+        assert node(site, program, NODE) == [["tool_use", "get_weather", {"city": "Paris"}], SAID]

@@ -8,6 +8,7 @@ from common.jobs.sampling import GrammarKind
 from tests import node_packages
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import INSTALL_S, ForeignPython
+from tests.foreign.test_agents import SAID, works
 from tests.foreign.test_openai_node import FOLDER, node
 from tests.scripted_worker import Play, answer
 
@@ -46,7 +47,7 @@ out([model.model for model in client.ps().models])
 """
     with site.worker(STORY):
         names = ["default:latest", "gpt2:latest"]
-        assert run(python, program) == [names, [["completion"], "safetensors"], ["gpt2:latest"]]
+        assert run(python, program) == [names, [["completion", "tools"], "safetensors"], ["gpt2:latest"]]
 
 
 def test_a_chat_whole_and_streamed(site: Site, python: ForeignPython) -> None:
@@ -106,6 +107,29 @@ refused(lambda: client.chat("gpt2", [{"role": "user", "content": "Hi", "images":
     assert "images" in str(no_images)
 
 
+def test_tools(site: Site, python: ForeignPython) -> None:
+    program = """
+def get_weather(city: str) -> str:
+    \'\'\'Get the weather of a city.
+
+    Args:
+        city: the city
+    \'\'\'
+    return f"It rains in {city}."
+
+said = client.chat("gpt2", HI, tools=[get_weather]).message
+called = said.tool_calls[0].function
+out([said.content, called.name, called.arguments])
+result = {"role": "tool", "tool_name": called.name, "content": get_weather(**called.arguments)}
+out(client.chat("gpt2", [*HI, said, result], tools=[get_weather]).message.content)
+pieces = [piece.message for piece in client.chat("gpt2", HI, tools=[get_weather], stream=True)]
+out([[call.function.name for call in piece.tool_calls or ()] for piece in pieces])
+"""
+    with site.worker(works):
+        calls = [["get_weather"], []]
+        assert run(python, program) == [["", "get_weather", {"city": "Paris"}], SAID, calls]
+
+
 NODE = """
 const {Ollama} = require('ollama');
 const headers = {Authorization: `Bearer ${process.env.OPENAI_API_KEY}`};
@@ -136,3 +160,18 @@ def test_the_package_for_node(site: Site) -> None:
             "Once upon a time.",
             ["ResponseError", 404],
         ]
+
+
+def test_tools_of_the_package_for_node(site: Site) -> None:
+    program = """
+        const parameters = {type: 'object', properties: {city: {type: 'string'}}};
+        const tools = [{type: 'function', function: {name: 'get_weather', description: 'Get it', parameters}}];
+        const said = (await client.chat({model: 'gpt2', messages, tools})).message;
+        out(said.tool_calls[0].function);
+        const result = {role: 'tool', tool_name: 'get_weather', content: 'It rains in Paris.'};
+        out((await client.chat({model: 'gpt2', messages: [...messages, said, result], tools})).message.content);
+    """
+    node_packages.install(FOLDER)
+    with site.worker(works):
+        called = {"index": 0, "name": "get_weather", "arguments": {"city": "Paris"}}
+        assert node(site, program, NODE) == [called, SAID]

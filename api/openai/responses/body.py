@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from api.openai.responses.tools import FunctionCallItem, FunctionCallOutput, ResponseToolFields
 from api.openai.sampling_body import OpenAIBody
-from api.openai.tools.use import ToolUse, tool_use
 from api.schemas.grammar import SCHEMA_NAME, Schema, only_if_json_schema, schema_grammar
 from api.schemas.ignored import IGNORED
 from api.schemas.job_options import RequestOptions
@@ -19,6 +18,7 @@ from api.schemas.messages import MAX_MESSAGES, MessageFields, prompt_message
 from api.schemas.metadata import METADATA, Metadata
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
 from api.schemas.strict import FIRST_ERROR, Strict
+from api.schemas.tool_use import ToolUse, tool_use
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from api.jobs.tool_reader import Delta, PlainReader, ToolReader
 from api.openai import errors
 from api.openai.responses.output import Output
-from api.openai.tools.reader import Delta, PlainReader, ToolReader
 from api.schemas.openai.responses import (
     Incomplete,
     InputDetails,

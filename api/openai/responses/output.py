@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from api.openai.tools.reader import Arguments, CallBegin, Content, Delta
+from api.jobs.tool_reader import Arguments, CallBegin, Content, Delta
 from api.schemas.openai.responses import (
     ArgumentsEvent,
     ArgumentsEventType,

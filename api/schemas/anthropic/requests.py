@@ -5,43 +5,46 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from api.schemas.anthropic.blocks import Blocks, Content, misplaced, said_by_assistant, said_by_user, text_of
+from api.schemas.anthropic.tools import AnthropicToolFields
 from api.schemas.grammar import SCHEMA_BOUNDS, Schema, schema_grammar
 from api.schemas.ignored import IGNORED
 from api.schemas.meaning import Meaning
-from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.messages import MAX_MESSAGES
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
 from api.schemas.strict import FIRST_ERROR, Strict
+from api.schemas.tool_use import ToolUse, tool_use
 from common.adapters.names import DEFAULT_ALIAS
+from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
-from common.jobs.prompts import Conversation, Ending
-from common.jobs.sampling import SamplingParams
+from common.jobs.prompts import Conversation, Ending, Message
+from common.jobs.sampling import Grammar, SamplingParams
 
 LEAST_TOP_P = 1e-9  # keeps only the most probable token, which is the meaning of 0
-
-
-class TextBlock(Strict):
-    """A text of a message. A block of an earlier answer may be sent back unchanged."""
-
-    type: Literal["text"]
-    text: str
-    cache_control: Annotated[dict[str, Any] | None, IGNORED] = None
-    citations: Annotated[list[Any] | None, IGNORED] = None
-
-
-Content = str | Annotated[list[TextBlock], Field(min_length=1), FIRST_ERROR]
 
 
 class AnthropicMessage(Strict):
     """A message of the conversation."""
 
     role: Literal["user", "assistant"]
-    content: Content
+    content: Blocks
 
-    def to_message(self) -> Message:
-        """Return the message as the other APIs have it."""
-        return Message(role=self.role, content=_text(self.content))
+    @model_validator(mode="after")
+    def _has_its_own_blocks(self) -> AnthropicMessage:
+        if kind := misplaced(self.role, self.content):
+            raise ValueError(f"must not have a block of the type {kind!r}, because its role is {self.role!r}")
+        return self
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether it calls tools."""
+        return any("tool_calls" in written for written in self.to_prompt())
+
+    def to_prompt(self) -> list[Message]:
+        """Return the messages for the prompt."""
+        return said_by_user(self.content) if self.role == "user" else said_by_assistant(self.content)
 
 
 class OutputFormat(Strict):
@@ -64,7 +67,7 @@ class NoThinking(Strict):
     type: Literal["disabled"]
 
 
-class CountTokensBody(Strict):
+class CountTokensBody(AnthropicToolFields):
     """Body of `POST /v1/messages/count_tokens`."""
 
     model: str = Field(DEFAULT_ALIAS, min_length=1, description="the name of a model that GET /v1/models lists")
@@ -81,12 +84,25 @@ class CountTokensBody(Strict):
         dict[str, Any] | None, IGNORED, Meaning("Accepted and ignored: known beginnings are always shared.")
     ] = Field(None, description="an object")
 
+    @model_validator(mode="after")
+    def _has_results_of_its_calls(self) -> CountTokensBody:
+        if self.messages[-1].has_calls:
+            raise InvalidRequest("messages must go on with the results of the last calls", param="messages")
+        return self
+
     def to_prompt(self) -> Conversation:
         """Return the conversation; the answer continues a last message of the assistant."""
-        system = [] if self.system is None else [Message(role="system", content=_text(self.system))]
+        return self._prompt(self.tool_use(None))
+
+    def tool_use(self, content: Grammar | None) -> ToolUse:
+        """Return the use of tools; `content` is the grammar of an answer without calls."""
+        return tool_use(self.functions, self.chosen, content, several=self.allows_several_calls)
+
+    def _prompt(self, use: ToolUse) -> Conversation:
+        system = [] if self.system is None else [{"role": "system", "content": text_of(self.system)}]
+        said = [written for one in self.messages for written in one.to_prompt()]
         is_begun = self.messages[-1].role == "assistant"
-        messages = [*system, *(one.to_message() for one in self.messages)]
-        return conversation(messages, Ending.CONTINUE if is_begun else Ending.NEW_TURN)
+        return Conversation((*system, *said), use.shown, Ending.CONTINUE if is_begun else Ending.NEW_TURN)
 
 
 class MessagesBody(CountTokensBody):
@@ -106,20 +122,22 @@ class MessagesBody(CountTokensBody):
     metadata: Annotated[dict[str, Any] | None, IGNORED] = Field(None, description="an object")
     service_tier: Annotated[str | None, IGNORED] = Field(None, description="a string")
 
+    @property
+    def can_call(self) -> bool:
+        """Whether the answer may call tools."""
+        return bool(self.tools) and self.chosen.mode != "none"
+
     def to_params(self) -> GenerateParams:
         """Return the generation."""
         form = None if self.output_config is None else self.output_config.format
+        use = self.tool_use(None if form is None else schema_grammar(form.definition))
         sampling = SamplingParams(
             seed=secrets.randbelow(MAX_SEED),
             max_new_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=max(self.top_p, LEAST_TOP_P),
             top_k=self.top_k,
-            stop=tuple(filter(None, self.stop_sequences)),
-            grammar=None if form is None else schema_grammar(form.definition),
+            stop=() if use.must_call else tuple(filter(None, self.stop_sequences)),
+            grammar=use.grammar,
         )
-        return GenerateParams(self.to_prompt(), sampling)
-
-
-def _text(content: str | list[TextBlock]) -> str:
-    return content if isinstance(content, str) else "\n".join(block.text for block in content)
+        return GenerateParams(self._prompt(use), sampling)

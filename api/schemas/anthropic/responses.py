@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, RootModel
 
 from api.schemas.response_model import Count, ResponseModel
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+
+
+class ErrorDetails(ResponseModel):
+    """What a client can do without."""
+
+    error_code: Literal["thread_unsupported_request"]
+    unsupported: list[str]
 
 
 class AnthropicErrorBody(ResponseModel):
@@ -16,6 +23,7 @@ class AnthropicErrorBody(ResponseModel):
 
     type: str
     message: str
+    details: NotRequired[Annotated[ErrorDetails, Field(description="if a client asked for a thread")]]
 
 
 class AnthropicError(ResponseModel):
@@ -33,6 +41,20 @@ class AnthropicText(ResponseModel):
     text: str
 
 
+class AnthropicToolUse(ResponseModel):
+    """A call of a tool."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: Annotated[
+        dict[str, Any], Field(description="empty if the answer ends inside the call; in a stream its deltas have it")
+    ]
+
+
+AnthropicBlock = AnthropicText | AnthropicToolUse
+
+
 class AnthropicUsage(ResponseModel):
     """The numbers of tokens. At the beginning of a stream they are 0; its `message_delta` has them."""
 
@@ -47,7 +69,7 @@ class AnthropicAnswer(ResponseModel):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: list[AnthropicText]
+    content: list[AnthropicBlock]
     stop_reason: StopReason | None
     stop_sequence: Annotated[str | None, Field(description="the one that ended the answer")]
     usage: AnthropicUsage
@@ -71,7 +93,7 @@ class BlockStart(ResponseModel):
 
     type: Literal["content_block_start"]
     index: Count
-    content_block: AnthropicText
+    content_block: AnthropicBlock
 
 
 class TextDelta(ResponseModel):
@@ -81,12 +103,19 @@ class TextDelta(ResponseModel):
     text: str
 
 
+class InputDelta(ResponseModel):
+    """A piece of a call's input."""
+
+    type: Literal["input_json_delta"]
+    partial_json: Annotated[str, Field(description="all pieces together are the JSON text")]
+
+
 class BlockDelta(ResponseModel):
     """The next piece of a block."""
 
     type: Literal["content_block_delta"]
     index: Count
-    delta: TextDelta
+    delta: TextDelta | InputDelta
 
 
 class BlockStop(ResponseModel):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from api.schemas.grammar import SCHEMA_BOUNDS, Schema, schema_grammar
 from api.schemas.ignored import IGNORED
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
+from api.schemas.ollama.messages import Nothing, OllamaMessage, in_prompt_form
 from api.schemas.ollama.options import OllamaOptions
 from api.schemas.strict import FIRST_ERROR, Strict
+from api.schemas.tool_use import ToolUse, tool_use
+from api.schemas.tools import ALL_TOOLS, MAX_TOOLS, ChatTool, FunctionDefinition, check_choice
+from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation, Ending, Prompt, RawText
 from common.jobs.sampling import Grammar, GrammarKind
 
 LATEST = ":latest"  # the tag that Ollama's clients add to a name without one
-
-Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
 class _ModelBody(Strict):
@@ -59,8 +61,18 @@ class _GenerationBody(_ModelBody):
     ] = Field(None, description="false")
 
     @property
+    def can_call(self) -> bool:
+        """Whether the answer may call tools."""
+        return False
+
+    @property
     def grammar(self) -> Grammar | None:
         """The grammar for the worker; None if any answer is allowed."""
+        return self.form
+
+    @property
+    def form(self) -> Grammar | None:
+        """The grammar of an answer without calls of tools."""
         if isinstance(self.format, dict):
             return schema_grammar(self.format)
         return Grammar(GrammarKind.JSON_OBJECT) if self.format == "json" else None
@@ -79,15 +91,6 @@ class _GenerationBody(_ModelBody):
         """Whether there is nothing to answer: the client only wants the model to be loaded."""
 
 
-class OllamaMessage(Message):
-    """A message of a chat. An answer may be sent back unchanged."""
-
-    content: str = Field("", description="a string")
-    images: Nothing = Field(default_factory=list, description="missing or empty: only text is supported")
-    tool_calls: Nothing = Field(default_factory=list, description="missing or empty")
-    thinking: Annotated[str | None, IGNORED] = None
-
-
 class OllamaChatBody(_GenerationBody):
     """Body of `POST /api/chat`."""
 
@@ -96,14 +99,43 @@ class OllamaChatBody(_GenerationBody):
         max_length=MAX_MESSAGES,
         description=f"a list of at most {MAX_MESSAGES} messages, each an object",
     )
-    tools: Annotated[Nothing, Meaning("Not supported here yet.")] = Field(
-        default_factory=list, description="missing or empty"
+    tools: Annotated[list[ChatTool], FIRST_ERROR, Meaning("Functions that the answer may call.")] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description=f"a list of at most {MAX_TOOLS} tools"
     )
+
+    @model_validator(mode="after")
+    def _names_its_tools(self) -> OllamaChatBody:
+        check_choice(self._functions, ALL_TOOLS, "tools", "tools")
+        return self
+
+    @model_validator(mode="after")
+    def _has_results_of_its_calls(self) -> OllamaChatBody:
+        if self.messages and self.messages[-1].tool_calls:
+            raise InvalidRequest("messages must go on with the results of the last calls", param="messages")
+        return self
+
+    @property
+    def _functions(self) -> list[FunctionDefinition]:
+        return [tool.function for tool in self.tools]
+
+    @property
+    def _tool_use(self) -> ToolUse:
+        return tool_use(self._functions, ALL_TOOLS, self.form, several=True)
+
+    @property
+    def can_call(self) -> bool:
+        """See `_GenerationBody.can_call`."""
+        return bool(self.tools)
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """See `_GenerationBody.grammar`."""
+        return self._tool_use.grammar
 
     def to_prompt(self) -> Conversation:
         """Return the conversation; the answer continues a last message of the assistant."""
-        is_begun = self.messages[-1].role == "assistant"
-        return conversation(self.messages, Ending.CONTINUE if is_begun else Ending.NEW_TURN)
+        ending = Ending.CONTINUE if self.messages[-1].role == "assistant" else Ending.NEW_TURN
+        return Conversation(tuple(in_prompt_form(self.messages)), self._tool_use.shown, ending)
 
     @property
     def is_empty(self) -> bool:

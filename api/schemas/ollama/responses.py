@@ -93,11 +93,27 @@ class OllamaTimings(ResponseModel):
     eval_duration: NotRequired[Nanoseconds]
 
 
+class OllamaFunctionCall(ResponseModel):
+    """A called function; `index` counts the calls of the answer."""
+
+    index: Count
+    name: str
+    arguments: dict[str, Any]
+
+
+class OllamaCall(ResponseModel):
+    """A call of a tool."""
+
+    id: str
+    function: OllamaFunctionCall
+
+
 class OllamaSaid(ResponseModel):
-    """The assistant's message, or the next piece of it."""
+    """The assistant's message, or the next piece of it. A call comes whole; one that was cut off is left out."""
 
     role: Literal["assistant"]
     content: str
+    tool_calls: NotRequired[list[OllamaCall]]
 
 
 class OllamaChat(OllamaTimings):

@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from common.errors import WorkerLost
 from tests.api_in_process import MODEL, Api, api_in_process
 from tests.golden import test_golden
+from tests.golden.openai.test_openai_golden import calling
 from tests.golden.test_golden import machine_learning
 from tests.scripted_worker import Play
 
@@ -49,6 +50,13 @@ def test_messages(start: Start) -> None:
     check("message.json", create(api))
     check("message.sse", create(api, stream=True))
     check("count_tokens.json", api.client.post("/v1/messages/count_tokens", json={"messages": HI}))
+
+
+def test_messages_with_tools(start: Start) -> None:
+    api = start(calling)
+    tools = [{"name": "weather", "input_schema": {"type": "object"}}]
+    check("message_tools.json", create(api, tools=tools))
+    check("message_tools.sse", create(api, tools=tools, stream=True))
 
 
 def test_errors(start: Start) -> None:

@@ -12,6 +12,7 @@ from werkzeug import Response
 
 from tests.api_in_process import MODEL, Api, api_in_process
 from tests.golden import test_golden
+from tests.golden.openai.test_openai_golden import calling
 from tests.golden.test_golden import machine_learning
 
 FOLDER = Path(__file__).parent
@@ -44,6 +45,15 @@ def test_answers(api: Api) -> None:
         body = {"model": MODEL} | ({"messages": HI} if name == "chat" else {"prompt": "Hi"})
         check(f"{name}.json", api.client.post(f"/api/{name}", json=body | {"stream": False}))
         check(f"{name}.ndjson", api.client.post(f"/api/{name}", json=body))
+
+
+def test_a_chat_with_tools() -> None:
+    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    with api_in_process(redis, calling, report=test_golden.REPORT) as api:
+        for name, stream in (("chat_tools.json", False), ("chat_tools.ndjson", True)):
+            body = {"model": MODEL, "messages": HI, "tools": tools, "stream": stream}
+            check(name, api.client.post("/api/chat", json=body))
 
 
 def test_errors(api: Api) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from api.openai.tools.reader import Call, Content, ToolReader, calls_in
+from api.jobs.tool_reader import Call, Content, ToolReader, calls_in
 from common.errors import InvalidRequest
 from common.jobs.sampling import Grammar, GrammarKind
 from common.jobs.tools import FORMS, Function, ToolRules

@@ -132,7 +132,6 @@ def test_the_tokens_are_counted(api: Api) -> None:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "messages[0].content[0]"),
-        ({"tools": [{"name": "x"}]}, "tools"),
         ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "thinking"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format"),
         ({"frequency_penalty": 1}, "frequency_penalty"),
@@ -160,3 +159,9 @@ def test_a_failing_stream_ends_with_an_error(start_api: StartApi) -> None:
         "error",
         {"type": "invalid_request_error", "message": "It cannot be followed."},
     )
+
+
+def test_a_request_for_a_thread_is_refused_as_clients_expect_that_go_on_without(api: Api) -> None:
+    error = create(api, thread={"type": "create"}).json["error"]
+    assert error["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert "'thread' is not supported" in error["message"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.openai.tools.reader import Arguments, CallBegin, Content, Delta, ToolReader
+from api.jobs.tool_reader import Arguments, CallBegin, Content, Delta, ToolReader
 
 PARIS = '{"city": "Pa\\"ri}s", "at": {"x": [1, {}]}}'
 HERMES = f'<tool_call>\n{{"name": "weather", "arguments": {PARIS}}}\n</tool_call>'

@@ -6,11 +6,14 @@ follows a job, from its beginning, reads the same.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from common.jobs.events import Event, EventType, tool_form
 from common.jobs.tools import FORMS, HERMES
 
 _HEADER = re.compile(r'\{"name": "([^"\\]*)", "(?:arguments|parameters)": ')
@@ -61,6 +64,15 @@ def calls_in(deltas: Sequence[Delta]) -> list[Call]:
     return [Call(one.id, one.name, "".join(texts[one.index])) for one in deltas if isinstance(one, CallBegin)]
 
 
+def object_of(call: Call) -> dict[str, Any] | None:
+    """Return the arguments of a call; None if the answer ends inside it."""
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
 class PlainReader:
     """Reads an answer that cannot call tools."""
 
@@ -75,6 +87,17 @@ class PlainReader:
 
     def end(self) -> list[Delta]:
         """Return what was held back, after the last piece."""
+        return []
+
+    def take(self, event: Event) -> list[Delta]:
+        """Read the next event of the job's log; return what it adds to the answer."""
+        if (form := tool_form([event])) is not None:
+            self.expect(form)
+        match event.type:
+            case EventType.TOKEN:
+                return self.read(event.data["text"])
+            case EventType.FINISHED:
+                return self.end()
         return []
 
     def read_whole(self, text: str, tool_form: str | None) -> list[Delta]:
