@@ -1,6 +1,7 @@
-"""Runs the whole test suite in two runs of pytest: the layers of quick tests, then those with many processes.
+"""Runs the whole test suite in two runs of pytest at once: the tests that wait for processes, and those that compute.
 
-Standard library only.
+Tests of the first kind leave the cores idle for half of their time. Those of the second kind fill it, at a lower
+priority. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,13 +14,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from deploy.bootstrap import ROOT
 
-QUICK = [f"tests/{layer}" for layer in ("unit", "golden", "contract", "fuzz", "kernels", "native", "process")]
+# Those with the longest tests first, so that no long one is left for the end.
+WAITING = [f"tests/{layer}" for layer in ("faults", "integration", "browser", "foreign", "clients", "process")]
+FOUR_AT_ONCE = ("-n", "4", "--dist", "worksteal")  # more would need too much memory: they start servers with a model
 ON_EVERY_CORE = ("-n", "logical", "--dist", "worksteal")
-TWO_FILES_AT_ONCE = ("-n", "2", "--dist", "loadfile")  # more would need too much memory: each has servers with a model
+LOW_PRIORITY = ("nice", "-n", "5")
 INTERRUPTED = (2, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # a Ctrl-C, noticed by pytest or too early for that
+
+
+class Child(Protocol):
+    """A process, as in `subprocess`."""
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit status, or minus the signal that ended it."""
+        ...
+
+
+class Start(Protocol):
+    """Starts pytest."""
+
+    def __call__(self, arguments: Sequence[str], output: BinaryIO | None = None) -> Child:
+        """Start a run. If it is in the background, `output` is the file that it prints to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,36 +57,37 @@ class Counts:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def run_suite(run: Callable[[Sequence[str]], int], say: Callable[[str], None]) -> int:
-    """Run every test, and say the total counts at the end.
-
-    Args:
-        run: runs pytest with the given arguments and returns its exit status.
-        say: shows a line.
+def run_suite(start: Start, say: Callable[[str], None]) -> int:
+    """Run every test. What the run in the background printed is said at the end, and then the total counts.
 
     Returns:
-        The exit status: pytest's first one that is not 0, else 0.
+        The exit status: that of an interrupted run, else pytest's first one that is not 0, else 0.
     """
-    total, statuses = Counts(), []
-    others = ["tests", *(f"--ignore={layer}" for layer in QUICK)]
-    for arguments in ([*QUICK, *ON_EVERY_CORE], [*others, *TWO_FILES_AT_ONCE]):
-        status, counts = _run_one(run, arguments)
-        total += counts
-        statuses.append(status)
-        if status in INTERRUPTED:
-            break
-    say(str(total))
-    return next(filter(None, statuses), 0)
+    others = ["tests", *(f"--ignore={layer}" for layer in WAITING), *ON_EVERY_CORE]
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+b") as output:
+        computing, waiting = Path(folder) / "computing.xml", Path(folder) / "waiting.xml"
+        children = [
+            start([*others, f"--junit-xml={computing}"], output),
+            start([*WAITING, *FOUR_AT_ONCE, f"--junit-xml={waiting}"]),
+        ]
+        statuses = [_status(child) for child in children]
+        output.seek(0)
+        say(output.read().decode(errors="replace"))
+        say(str(_counts(statuses[0], computing) + _counts(statuses[1], waiting)))
+    return next((status for status in statuses if status in INTERRUPTED), next(filter(None, statuses), 0))
 
 
-def _run_one(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> tuple[int, Counts]:
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        status = run([*arguments, f"--junit-xml={report}"])
-        counts = _read(report) if report.exists() else Counts()
+def _status(child: Child) -> int:
+    """Wait for pytest's exit status, or 128 plus the signal that ended it."""
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+def _counts(status: int, report: Path) -> Counts:
+    counts = _read(report) if report.exists() else Counts()
     if status and not counts.failed:
-        counts += Counts(failed=1)  # pytest was interrupted or crashed, which must not look like a success
-    return status, counts
+        return counts + Counts(failed=1)  # pytest was interrupted or crashed, which must not look like a success
+    return counts
 
 
 def _read(report: Path) -> Counts:
@@ -79,20 +100,26 @@ def _count(suite: ET.Element) -> Counts:
     return Counts(total - skipped - sum(bad), sum(bad), skipped)
 
 
-def run_pytest(python: Path, arguments: Sequence[str]) -> int:
-    """Run pytest in the project's folder. Returns its exit status, or 128 plus the signal that ended it."""
-    child = subprocess.Popen([str(python), "-m", "pytest", *arguments], cwd=ROOT)
-    with _signals_for(child):
-        status = child.wait()
-    return status if status >= 0 else 128 - status
-
-
 @contextmanager
-def _signals_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Forward SIGTERM to the child. A Ctrl-C reaches the child directly, and this process waits for its summary."""
-    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate()), signal.signal(signal.SIGINT, lambda *_: None)
+def pytest_of(python: Path) -> Iterator[Start]:
+    """Yield a starter of pytest with this Python. In the block SIGTERM is forwarded to everything that it started.
+
+    A Ctrl-C reaches them directly, and this process waits for their summaries.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(arguments: Sequence[str], output: BinaryIO | None = None) -> Child:
+        command = [*(LOW_PRIORITY if output else ()), str(python), "-m", "pytest", *arguments]
+        children.append(subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output and subprocess.STDOUT))
+        return children[-1]
+
+    def terminate(*_: object) -> None:
+        for child in children:
+            child.terminate()
+
+    before = signal.signal(signal.SIGTERM, terminate), signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        yield
+        yield start
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])

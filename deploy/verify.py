@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if asked.pytest_arguments:
         _become_pytest(python, asked.pytest_arguments)
-    return suite.run_suite(partial(suite.run_pytest, python), print)
+    with suite.pytest_of(python) as start:
+        return suite.run_suite(start, print)
 
 
 def _parser() -> argparse.ArgumentParser:
