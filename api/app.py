@@ -77,9 +77,9 @@ YEAR_S = 31_536_000
 
 class _App(Flask):
     def get_send_file_max_age(self, filename: str | None) -> int | None:
-        """Let browsers keep a vendored file for a year, because its name includes its version."""
-        is_vendored = filename is not None and filename.startswith("vendor/")
-        return YEAR_S if is_vendored else super().get_send_file_max_age(filename)
+        """Let browsers keep a file for a year if its name includes its version or a hash of its content."""
+        is_versioned = filename is not None and filename.startswith(("vendor/", "app/assets/"))
+        return YEAR_S if is_versioned else super().get_send_file_max_age(filename)
 
 
 def create_app(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.owners import api_keys
+from common.owners.api_keys import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,15 @@ class Caller:
     key: str = ""
     is_worker: bool = False
     may_train: bool = False
+
+    @property
+    def role(self) -> Role:
+        """The role of the caller's key; without keys, that of an admin."""
+        if self.is_admin:
+            return Role.ADMIN
+        if self.is_worker:
+            return Role.WORKER
+        return Role.TRAINER if self.may_train else Role.USER
 
     def may_see(self, owner: str) -> bool:
         """Return whether the caller may see the jobs of that owner."""

@@ -50,6 +50,7 @@ from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobRecord, 
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from common.jobs.sampling import SamplingParams
 from common.jobs.store import QueuePosition
+from common.owners.api_keys import Role
 
 
 def error_fields(err: SLMError, request_id: str) -> ErrorFrame:
@@ -254,11 +255,12 @@ def dropped(job_id: str) -> Dropped:
     return Dropped(success=True, job_id=job_id)
 
 
-def usage(account: Usage) -> Account:
-    """Return the totals of an owner's ended jobs."""
+def usage(account: Usage, role: Role) -> Account:
+    """Return an owner, their role, and the totals of their ended jobs."""
     return Account(
         success=True,
         owner=account.owner,
+        role=role,
         jobs=account.jobs,
         **_tokens(account.prompt_tokens, account.completion_tokens),
     )

@@ -14,5 +14,5 @@ set_access(usage, Access.USER)
 
 @usage.get("/slm/usage")
 def show_usage() -> Response:
-    """Return the totals of the caller's ended jobs."""
-    return jsonify(response_bodies.usage(services().jobs.usage(caller().owner)))
+    """Return who the caller is, and the totals of their ended jobs."""
+    return jsonify(response_bodies.usage(services().jobs.usage(caller().owner), caller().role))

@@ -15,6 +15,7 @@ from api.schemas.server import ModelChanged
 from api.schemas.tokens import Tokens
 from api.schemas.training import Evaluated, Trained, TrainingProgress
 from common.jobs.job import JobKind, JobState, WebhookState
+from common.owners.api_keys import Role
 
 JobResult = Generated | ModelChanged | Published | Tokens | DatasetReport | Trained | Evaluated
 
@@ -113,6 +114,7 @@ class Account(TokenCounts):
 
     success: Literal[True]
     owner: str
+    role: Annotated[Role, Field(description="of the caller's key; without keys, everybody is an admin")]
     jobs: Count
 
 

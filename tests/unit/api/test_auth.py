@@ -313,7 +313,8 @@ def test_lists_and_usage_belong_to_the_caller(guarded: Guarded) -> None:
     listed = {who: {job["job_id"] for job in guarded.ask(who, "GET", "/slm/jobs").json["jobs"]} for who in jobs}
     assert listed == {"ann": {jobs["ann"]}, "bob": {jobs["bob"]}, "root": set(jobs.values())}
     used = guarded.ask("ann", "GET", "/slm/usage").json
-    assert (used["owner"], used["jobs"]) == ("ann", 1)
+    assert (used["owner"], used["role"], used["jobs"]) == ("ann", "user", 1)
+    assert guarded.ask("root", "GET", "/slm/usage").json["role"] == "admin"
 
 
 def test_an_idempotency_key_belongs_to_its_owner(guarded: Guarded) -> None:

@@ -116,12 +116,13 @@ def test_a_job_that_is_not_a_dead_letter_cannot_be_retried_or_dropped(start_api:
 def test_usage_counts_what_ended(start_api: StartApi) -> None:
     api = start_api()
     empty = {"jobs": 0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    assert api.client.get("/slm/usage").json == {"success": True, "owner": "anonymous"} | empty
+    assert api.client.get("/slm/usage").json == {"success": True, "owner": "anonymous", "role": "admin"} | empty
     api.generate(prompt="one two")
     api.stream(prompt="three").get_data()
     assert api.client.get("/slm/usage").json == {
         "success": True,
         "owner": "anonymous",
+        "role": "admin",
         "jobs": 2,
         "prompt_tokens": 3,
         "completion_tokens": 6,

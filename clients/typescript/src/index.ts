@@ -1,0 +1,10 @@
+export { SlmClient } from "./client.js";
+export { SlmError, UNREACHABLE } from "./errors.js";
+export { type Followed, type FollowOptions, followJob, isLast } from "./follow.js";
+export { Generations, type SubmitOptions } from "./generations.js";
+export { type ClientOptions, Http, type RequestOptions } from "./http.js";
+export { Jobs } from "./jobs.js";
+export { Models } from "./models.js";
+export { readEvents, type ServerSentEvent } from "./sse.js";
+export { Training } from "./training.js";
+export type * from "./types.js";
