@@ -110,7 +110,9 @@ def _announce(request: RunRequest) -> None:
 
 def _judge(request: RunRequest, result: Result, console: Console) -> GateReport:
     held_out = request.validation or request.dataset
-    report = compare(request.base, _adapter(result), None, held_out, (), console, device=request.device)
+    report = compare(
+        request.base, _adapter(result), None, request.dataset, held_out, (), console, device=request.device
+    )
     console.gate(report)
     return report
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.data import Dataset
 
 AUTO = "auto"  # as a value: the default
-MIN_SEEN = 108  # examples in all epochs together, below which the facts of a small set are not learned
+MIN_SEEN = 160  # examples in all epochs together, below which the facts of a small set are not learned
 MAX_EPOCHS = 20
 PREFERENCE_FACTOR = 0.1  # DPO compares with where the model began, and leaves it quickly
 
@@ -28,7 +28,7 @@ class _Size(NamedTuple):
     learning_rate: float
 
 
-SIZES = (_Size(1000, 4, 3, 3e-4), _Size(5000, 8, 2, 3e-4), _Size(math.inf, 8, 2, 2e-4))
+SIZES = (_Size(100, 4, 3, 1e-3), _Size(1000, 4, 3, 5e-4), _Size(5000, 8, 2, 3e-4), _Size(math.inf, 8, 2, 2e-4))
 
 
 class Recipe(BaseModel):
@@ -48,7 +48,7 @@ class Recipe(BaseModel):
     patience: Annotated[int, Field(ge=0)] = 3  # evaluations without improvement before an early stop; 0: never
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10  # of the held-out examples over the whole run
     save_steps: Annotated[int, Field(ge=1)] | None = None  # steps between checkpoints; None: with every evaluation
-    replay: Annotated[float, Field(ge=0, le=10)] = 2.0  # general examples mixed in per example, as far as there are
+    anchor: Annotated[float, Field(ge=0, le=100)] = 4.0  # how firmly general texts hold the model to its base; 0: not
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1  # `dpo`: how closely the model stays to where it began
 
     @classmethod

@@ -20,14 +20,15 @@ from models.adapter.check import WEIGHTS_FILE
 from models.adapter.config import CONFIG_FILE
 from models.errors import DatasetError
 from models.text.saved_template import TEMPLATE_FILE
+from training.anchor import Anchor
 from training.base import Base, load_weights, read_base
 from training.checkpoints import STATE_FILE, Checkpoints, move_whole, write_whole
 from training.curve import Choice, Point, points
 from training.data import Dataset
+from training.general import general_sequences
 from training.likelihood import answers
 from training.lora import load_adapter, new_adapter
 from training.quiet import without_deprecations
-from training.replay import read_replay, write_replay
 from training.reporter import Reporter
 from training.request import Progress, Result, RunEvents, RunRequest, Sample
 from training.rows import TrainerRow, trainer_rows
@@ -58,7 +59,7 @@ def supervise(request: RunRequest, events: RunEvents) -> Result:
     checkpoints.begin(_identity(request))
     state = _read_state(checkpoints.last())
     resumed_from = state.global_step or None
-    state.max_steps = request.recipe.steps(len(rows.train) + len(read_replay(_replay_file(checkpoints))))
+    state.max_steps = request.recipe.steps(len(rows.train))
     if not _is_over(state, _choice(request, rows), checkpoints):
         with without_deprecations():
             state = _train(request, base, rows, checkpoints, events)
@@ -77,21 +78,21 @@ def _encode(request: RunRequest, base: Base) -> _Rows:
 def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoints, events: RunEvents) -> TrainerState:
     """Train from the last checkpoint, or from the beginning, until the run is over or stopped."""
     model = _adapted(request, base)
-    train = [*rows.train, *_replay(request, base, model, checkpoints)]
     setup = Setup(
         method=request.method,
         recipe=request.recipe,
-        train=train,
+        train=rows.train,
         held_out=rows.held_out,
         tokenizer=base.tokenizer,
         checkpoints=checkpoints.unfinished,
         seed=request.seed,
         device=request.device,
+        anchor=_anchor(request, base),
     )
     trainer = build_trainer(model, setup)
     last = checkpoints.last()
     if last is None and rows.held_out:
-        _evaluate_before(trainer, checkpoints, events, request.recipe.steps(len(train)))
+        _evaluate_before(trainer, checkpoints, events, request.recipe.steps(len(rows.train)))
     before = _read_before(checkpoints)
     choice = _choice(request, rows)
     sample = partial(_sample, model, request, base)
@@ -102,17 +103,13 @@ def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoint
     return state
 
 
-def _replay(request: RunRequest, base: Base, model: Any, checkpoints: Checkpoints) -> list[TrainerRow]:
-    """Return the rows of the general examples, which are made once per run."""
-    file = _replay_file(checkpoints)
-    if not file.is_file():
-        write_replay(file, request, model, base)
-    rows, _ = trainer_rows(read_replay(file), base.encoder(request.start_from), base.limit(request.recipe.max_length))
-    return rows
-
-
-def _replay_file(checkpoints: Checkpoints) -> Path:
-    return checkpoints.folder / "replay.json"
+def _anchor(request: RunRequest, base: Base) -> Anchor | None:
+    """Return what holds the model to the base. Preference pairs need none: DPO does that itself."""
+    weight = request.recipe.anchor
+    if request.method != "supervised" or not weight:
+        return None
+    sequences = general_sequences(base.encoder(request.start_from), base.limit(request.recipe.max_length))
+    return Anchor(sequences, weight, request.seed) if sequences else None
 
 
 def _choice(request: RunRequest, rows: _Rows) -> Choice:

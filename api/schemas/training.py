@@ -134,7 +134,7 @@ class RunState(ResponseModel):
 class GateRow(ResponseModel):
     """One comparison of the new version with the base model and with the version that it replaces."""
 
-    name: Annotated[str, Field(description="held_out, general_text, general_questions or prompts")]
+    name: Annotated[str, Field(description="trained, held_out, general_text, general_questions or prompts")]
     better: Literal["lower", "higher"]
     base: float
     current: Annotated[float | None, Field(description="of the version that it replaces; null if there is none")]

@@ -20,6 +20,7 @@ from training.data import Row, read_dataset
 from training.errors import Stopped
 from training.evaluate import Candidate, Limits, evaluate
 from training.gate import FixedPrompt, compare
+from training.gate.verdict import BY_HEART_SHARE
 from training.likelihood import answers, likelihoods
 from training.recipe import Recipe
 from training.request import Result, RunRequest
@@ -116,20 +117,21 @@ def test_answers_do_not_depend_on_the_batch(base: Path) -> None:
 
 
 def test_the_gate_passes_what_learned_and_refuses_what_did_not(base: Path, result: Result, tmp_path: Path) -> None:
-    _, held_out = dataset()
+    data, held_out = dataset()
     prompts = (FixedPrompt("Say one twice", expected=("no model says this",)),)
     watcher = Watcher()
-    report = compare(base, adapter(result), None, held_out, prompts, watcher)
+    report = compare(base, adapter(result), None, data, held_out, prompts, watcher)
     rows = {row.name: row for row in report.rows}
-    assert list(rows) == ["held_out", "general_text", "general_questions", "prompts"]
+    assert list(rows) == ["trained", "held_out", "general_text", "general_questions", "prompts"]
+    assert (rows["trained"].bound, rows["trained"].passed) == (BY_HEART_SHARE, False), "too small to learn by heart"
     assert rows["held_out"].passed
     assert rows["held_out"].candidate < rows["held_out"].base
     assert rows["prompts"].candidate == 0.0
     assert watcher.parts["candidate: general questions"] == (160, 160)
 
     worse = train(request_for(base, tmp_path, max_steps=1, learning_rate=1e-6, dropout=0.0), Events())
-    report = compare(base, adapter(worse), adapter(result), held_out, (), Watcher())
-    row = report.rows[0]
+    report = compare(base, adapter(worse), adapter(result), data, held_out, (), Watcher())
+    row = report.rows[1]
     assert (report.passed, row.passed) == (False, False)
     assert row.current == pytest.approx(rows["held_out"].candidate, rel=1e-5)
 
@@ -154,9 +156,9 @@ def test_an_evaluation_stops_when_it_is_asked(base: Path) -> None:
 def test_the_card_says_what_the_adapter_is_and_belongs_to_its_content(
     base: Path, request_of_run: RunRequest, result: Result
 ) -> None:
-    _, held_out = dataset()
+    data, held_out = dataset()
     before = ContentHashes().of_folder(adapter(result))
-    report = compare(base, adapter(result), None, held_out, (), Watcher())
+    report = compare(base, adapter(result), None, data, held_out, (), Watcher())
     card = json.loads(write_card(request_of_run, result, report, "ab" * 32).read_text())
     assert (card["base"], card["seed"], card["steps"], card["data"]["sha256"]) == ("tiny", 0, 40, "ab" * 32)
     assert card["held_out_loss"]["after"] == result.held_out_losses[result.best_step]
@@ -183,8 +185,10 @@ def test_preference_pairs_are_trained_by_dpo_and_continue_like_other_runs(base: 
     losses = whole.held_out_losses
     assert losses[0] == pytest.approx(math.log(2), rel=1e-3), "nothing is preferred before training"
     assert losses[whole.best_step] < losses[0]
-    report = compare(base, adapter(whole), None, pairs, (), Watcher())
-    assert report.rows[0].candidate < report.rows[0].base
+    report = compare(base, adapter(whole), None, pairs, pairs, (), Watcher())
+    trained, held_out = report.rows[:2]
+    assert (trained.bound, trained.passed) == (trained.base, True)
+    assert held_out.candidate < held_out.base
 
 
 def test_training_goes_on_from_an_adapter(base: Path, result: Result, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def dataset() -> tuple[Dataset, Dataset]:
 def request_for(base: Path, folder: Path, **recipe: object) -> RunRequest:
     training, held_out = dataset()
     values = {
-        "replay": 0,
+        "anchor": 0,
         "epochs": 3,
         "rank": 2,
         "alpha": 4,

@@ -18,6 +18,7 @@ def compare(
     base: Path,
     candidate: Path,
     current: Path | None,
+    trained: Dataset,
     held_out: Dataset,
     prompts: Sequence[FixedPrompt],
     events: EvaluationEvents,
@@ -31,7 +32,8 @@ def compare(
         base: the base model's folder.
         candidate: the new adapter's folder.
         current: the folder of the adapter that it would replace; None if there is none.
-        held_out: examples that the candidate was not trained on.
+        trained: examples that the candidate was trained on.
+        held_out: examples that it was not trained on.
         prompts: the user's own; may be empty.
         events: is told of the progress, and may end it.
 
@@ -39,7 +41,9 @@ def compare(
         FineTuningError: a folder or the data cannot be used.
         Stopped: `events.should_stop()` returned True.
     """
-    from training.gate.measure import measure_all  # loads torch
+    from training.gate.measure import Examples, measure_all  # loads torch
     from training.gate.verdict import judge
 
-    return judge(measure_all(base, candidate, current, held_out, prompts, events, device, max_length))
+    return judge(
+        measure_all(base, candidate, current, Examples(trained, held_out), prompts, events, device, max_length)
+    )

@@ -22,6 +22,16 @@ from training.versions import Version, meter, versions
 
 TEXT_PART = 256  # tokens; the general text is measured in parts of this length
 ANSWER_TOKENS = 256  # of an answer to one of the user's prompts
+MAX_TRAINED = 100  # trained examples that are measured
+BY_HEART = 40  # a dataset of fewer examples is there to be learned by heart
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The examples that the candidate was trained on, and those that it was not."""
+
+    trained: Dataset
+    held_out: Dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +39,8 @@ class Measures:
     """One version's values.
 
     Attributes:
+        trained: of the trained examples, the share of response tokens that are the model's first choice; of preference
+            pairs, the share with the chosen response likelier per token than the rejected one.
         held_out: mean loss per response token, in nats; of preference pairs, how much likelier (nats per token) the
             rejected response is than the chosen one. Lower is better in both cases.
         general_text: mean loss per token, in nats.
@@ -36,6 +48,7 @@ class Measures:
         prompts: share of the user's prompts with a good answer; None if there are none.
     """
 
+    trained: float
     held_out: float
     general_text: float
     general_questions: float
@@ -44,20 +57,24 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The measures of all versions; `current` is None if nothing is replaced."""
+    """The measures of all versions; `current` is None if nothing is replaced.
+
+    `by_heart` says whether the dataset is so small that its responses are to be learned word for word.
+    """
 
     base: Measures
     current: Measures | None
     candidate: Measures
     num_questions: int
     num_prompts: int
+    by_heart: bool
 
 
 def measure_all(
     base: Path,
     candidate: Path,
     current: Path | None,
-    held_out: Dataset,
+    examples: Examples,
     prompts: Sequence[FixedPrompt],
     events: EvaluationEvents,
     device: str,
@@ -71,33 +88,53 @@ def measure_all(
         Candidate("candidate", candidate),
     ]
     limit = read.limit(max_length)
-    found = {one.name: _measure(one, held_out, prompts, events, limit) for one in versions(read, models, device)}
-    return Comparison(found["base"], found.get("current"), found["candidate"], len(general_questions()), len(prompts))
+    found = {one.name: _measure(one, examples, prompts, events, limit) for one in versions(read, models, device)}
+    return Comparison(
+        found["base"],
+        found.get("current"),
+        found["candidate"],
+        num_questions=len(general_questions()),
+        num_prompts=len(prompts),
+        by_heart=len(examples.trained) < BY_HEART and not examples.trained.is_preference,
+    )
 
 
 def _measure(
-    version: Version, held_out: Dataset, prompts: Sequence[FixedPrompt], events: EvaluationEvents, limit: int
+    version: Version, examples: Examples, prompts: Sequence[FixedPrompt], events: EvaluationEvents, limit: int
 ) -> Measures:
     return Measures(
-        held_out=_held_out(version, held_out, limit, meter(events, f"{version.name}: held-out examples")),
+        trained=_trained(version, examples.trained, limit, meter(events, f"{version.name}: trained examples")),
+        held_out=_held_out(version, examples.held_out, limit, meter(events, f"{version.name}: held-out examples")),
         general_text=_text(version, meter(events, f"{version.name}: general text")),
         general_questions=_questions(version, meter(events, f"{version.name}: general questions")),
         prompts=_prompts(version, prompts, meter(events, f"{version.name}: your prompts")),
     )
 
 
+def _trained(version: Version, dataset: Dataset, limit: int, after: AfterBatch) -> float:
+    some = dataset.only(range(min(MAX_TRAINED, len(dataset))))
+    if some.is_preference:
+        differences = _differences(version, some, limit, after)
+        return sum(one < 0 for one in differences) / max(1, len(differences))
+    rows, _ = conversation_rows(some, version.encoder, limit)
+    found = likelihoods(version.model, rows, after)
+    return sum(one.correct for one in found) / max(1, sum(one.tokens for one in found))
+
+
 def _held_out(version: Version, dataset: Dataset, limit: int, after: AfterBatch) -> float:
     if dataset.is_preference:
-        return _preference(version, dataset, limit, after)
+        differences = _differences(version, dataset, limit, after)
+        return sum(differences) / max(1, len(differences))
     rows, _ = conversation_rows(dataset, version.encoder, limit)
     return mean_loss(likelihoods(version.model, rows, after))
 
 
-def _preference(version: Version, dataset: Dataset, limit: int, after: AfterBatch) -> float:
+def _differences(version: Version, dataset: Dataset, limit: int, after: AfterBatch) -> list[float]:
+    """Return for each preference pair how much likelier (nats per token) the rejected response is."""
     pairs, _ = preference_rows(dataset, version.encoder, limit)
     rows = [_response(pair.prompt, ids) for pair in pairs for ids in (pair.chosen, pair.rejected)]
     losses = [one.loss / one.tokens for one in likelihoods(version.model, rows, after)]
-    return (sum(losses[::2]) - sum(losses[1::2])) / max(1, len(pairs))
+    return [chosen - rejected for chosen, rejected in zip(losses[::2], losses[1::2], strict=True)]
 
 
 def _text(version: Version, after: AfterBatch) -> float:

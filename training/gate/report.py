@@ -13,7 +13,7 @@ class Row:
     """One comparison.
 
     Attributes:
-        name: a field of `Measures`: `held_out`, `general_text`, `general_questions` or `prompts`.
+        name: a field of `Measures`: `trained`, `held_out`, `general_text`, `general_questions` or `prompts`.
         better: whether a lower or a higher value is better.
         base: the base model's value.
         current: that of the version to be replaced; None if there is none.

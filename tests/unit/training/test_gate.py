@@ -11,12 +11,14 @@ from training.gate.prompts import FixedPrompt
 from training.gate.questions import general_questions, general_text
 from training.gate.verdict import QUESTIONS_MARGIN, TEXT_MARGIN, judge
 
-BASE = Measures(held_out=3.0, general_text=2.7, general_questions=0.9, prompts=0.5)
-BETTER = dataclasses.replace(BASE, held_out=1.0)
+BASE = Measures(trained=0.4, held_out=3.0, general_text=2.7, general_questions=0.9, prompts=0.5)
+BETTER = dataclasses.replace(BASE, trained=0.95, held_out=1.0)
 
 
-def failed(candidate: Measures, current: Measures | None = None, base: Measures = BASE) -> list[str]:
-    report = judge(Comparison(base, current, candidate, num_questions=40, num_prompts=2))
+def failed(
+    candidate: Measures, current: Measures | None = None, base: Measures = BASE, *, by_heart: bool = True
+) -> list[str]:
+    report = judge(Comparison(base, current, candidate, num_questions=40, num_prompts=2, by_heart=by_heart))
     names = [row.name for row in report.rows if not row.passed]
     assert report.passed == (not names)
     return names
@@ -27,12 +29,20 @@ def test_a_better_candidate_without_harm_passes() -> None:
 
 
 def test_a_candidate_that_learned_nothing_fails() -> None:
-    assert failed(BASE) == ["held_out"]
-    assert failed(dataclasses.replace(BASE, held_out=3.1)) == ["held_out"]
+    assert failed(BASE) == ["trained", "held_out"]
+    assert failed(BASE, by_heart=False) == ["held_out"]
+    assert failed(dataclasses.replace(BETTER, held_out=3.1)) == ["held_out"]
+
+
+def test_a_candidate_that_learned_a_style_but_no_facts_fails_if_the_dataset_is_small() -> None:
+    style = dataclasses.replace(BETTER, trained=0.85)
+    assert failed(style) == ["trained"]
+    assert failed(style, by_heart=False) == []
+    assert failed(dataclasses.replace(style, trained=0.39), by_heart=False) == ["trained"]
 
 
 def test_a_candidate_must_not_be_worse_than_the_version_that_it_replaces() -> None:
-    current = dataclasses.replace(BASE, held_out=0.9)
+    current = dataclasses.replace(BETTER, held_out=0.9)
     assert failed(BETTER, current) == ["held_out"]
     assert failed(current, current) == [], "as good is good enough"
 
@@ -54,13 +64,14 @@ def test_the_users_prompts_must_be_answered_as_well_as_before() -> None:
     assert failed(dataclasses.replace(BETTER, prompts=0.0)) == ["prompts"]
     assert failed(dataclasses.replace(BETTER, prompts=0.5), dataclasses.replace(BETTER, prompts=1.0)) == ["prompts"]
     none = dataclasses.replace(BASE, prompts=None)
-    assert failed(dataclasses.replace(none, held_out=1.0), base=none) == []
+    assert failed(dataclasses.replace(BETTER, prompts=None), base=none) == []
 
 
 def test_the_report_says_why() -> None:
-    report = judge(Comparison(BASE, None, BASE, num_questions=40, num_prompts=0)).to_json()
+    report = judge(Comparison(BASE, None, BASE, num_questions=40, num_prompts=0, by_heart=True)).to_json()
     assert report["passed"] is False
-    assert report["rows"][0] == {
+    assert [row["name"] for row in report["rows"]][:2] == ["trained", "held_out"]
+    assert report["rows"][1] == {
         "name": "held_out",
         "better": "lower",
         "base": 3.0,

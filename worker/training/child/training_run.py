@@ -79,6 +79,7 @@ class TrainingRun:
             request.base,
             adapter,
             self._versions.newest(self._spec.name, request.base_name),
+            request.dataset,
             request.validation,
             prompts,
             EvaluationReports(self._reporter, "Comparing"),
