@@ -316,8 +316,8 @@ class FakeDeviceSampler(Sampler):
         self.fail_with: Exception | None = None  # raised by the next fetch
         self._events = events
 
-    def start(self, logits: Tensor, sequences: list[Generation]) -> _FakeSamples:
-        return _FakeSamples(super().start(logits, sequences), self)
+    def start(self, logits: Tensor, sequences: list[Generation], nums_drafts: list[int] | None = None) -> _FakeSamples:
+        return _FakeSamples(super().start(logits, sequences, nums_drafts), self)
 
     def note_fetch(self) -> None:
         self._events.append("fetch")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from itertools import accumulate
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
@@ -42,8 +42,13 @@ T = TypeVar("T")
 class TokenSampler(Protocol):
     """The interface of `sampler.Sampler` that the engine needs."""
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
-        """Return the next token of each sequence, or an error that ends only that sequence."""
+    def sample(
+        self, logits: Tensor, sequences: list[Sequence], nums_drafts: list[int] | None = None
+    ) -> list[SampledToken | SLMError]:
+        """Return a token for each row, or an error that ends only its sequence.
+
+        `nums_drafts` says how many draft tokens of its sequence come before each row's token.
+        """
         ...
 
 
@@ -294,29 +299,19 @@ class Engine:
     def _compute(self, batch: ScheduledBatch) -> list[NextTokens]:
         logits = self._runner.forward(batch.rows)
         if batch.has_draft_tokens:
-            ends = accumulate(row.num_logits for row in batch.rows)
-            return [
-                (sequence, self._check_draft_tokens(sequence, row, logits[end - row.num_logits : end]))
-                for sequence, row, end in zip(batch.sequences, batch.rows, ends, strict=True)
-            ]
+            return self._check_draft_tokens(batch, logits)
         samples = self._sampler.sample(logits, batch.sampled)
         return [(sequence, [sample]) for sequence, sample in zip(batch.sampled, samples, strict=True)]
 
-    def _check_draft_tokens(self, sequence: Sequence, row: Row, logits: Tensor) -> list[Sample]:
-        """Return the sequence's next tokens: the accepted draft tokens, and the first token after them.
+    def _check_draft_tokens(self, batch: ScheduledBatch, logits: Tensor) -> list[NextTokens]:
+        """Return each sequence's next tokens: the accepted draft tokens, and the first token after them.
 
-        Each is sampled as without draft tokens, from logits [row.num_logits, vocab_size] after the tokens before it.
+        Each is sampled as without draft tokens, from the logits after the tokens before it.
         """
-        samples: list[Sample] = []
-        try:
-            for index, draft_token in enumerate([*row.token_ids[1:], None]):
-                samples += self._sampler.sample(logits[index : index + 1], [sequence])
-                if not isinstance(sample := samples[-1], SampledToken) or sample.token_id != draft_token:
-                    return samples
-                sequence.num_pending += 1
-        finally:
-            sequence.num_pending = 0
-        return samples
+        rows = [(sequence, row) for sequence, row in zip(batch.sequences, batch.rows, strict=True) if row.needs_logits]
+        owners = [sequence for sequence, row in rows for _ in range(row.num_logits)]
+        samples = iter(self._sampler.sample(logits, owners, [num for _, row in rows for num in range(row.num_logits)]))
+        return [(sequence, _accepted(row, list(islice(samples, row.num_logits)))) for sequence, row in rows]
 
     def _update(self, results: list[NextTokens]) -> None:
         for sequence, samples in results:
@@ -477,6 +472,14 @@ class Engine:
         self._apply_requests()
         self._abort_all(Conflict("The model was unloaded while this ran."))
         self._deliver_outputs()
+
+
+def _accepted(row: Row, samples: list[Sample]) -> list[Sample]:
+    """Return the samples up to the first one that is not the row's draft token."""
+    for index, draft_token in enumerate(row.draft_tokens):
+        if not isinstance(sample := samples[index], SampledToken) or sample.token_id != draft_token:
+            return samples[: index + 1]
+    return samples
 
 
 def _failed(batch: ScheduledBatch, reason: str) -> list[NextTokens]:

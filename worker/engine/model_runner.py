@@ -52,6 +52,11 @@ class Row(NamedTuple):
         """How many of the last tokens need logits: the draft tokens and the token before them."""
         return 1 + self.num_draft_tokens if self.needs_logits else 0
 
+    @property
+    def draft_tokens(self) -> tuple[int, ...]:
+        """The draft tokens."""
+        return self.token_ids[len(self.token_ids) - self.num_draft_tokens :]
+
     def check_tokens(self, vocab_size: int) -> None:
         """Raise `ValueError` if a token is not in the vocabulary, because table lookups do not check it."""
         if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocab_size:

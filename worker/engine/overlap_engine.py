@@ -31,7 +31,7 @@ class StartedSamples(Protocol):
 class OverlapSampler(TokenSampler, Protocol):
     """The interface of `sampler.Sampler` that the engine needs."""
 
-    def start(self, logits: Tensor, sequences: list[Sequence]) -> StartedSamples:
+    def start(self, logits: Tensor, sequences: list[Sequence], nums_drafts: list[int] | None = None) -> StartedSamples:
         """As `sample`, without waiting. The pending tokens of the sequences are not known."""
         ...
 

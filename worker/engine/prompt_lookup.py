@@ -8,6 +8,7 @@ for one token if reading the weights takes most of the time. So every accepted d
 from __future__ import annotations
 
 LONGEST, SHORTEST = 3, 2  # tokens that must match; a match of a single token predicts too little
+MAX_LOOKED_UP = 3  # draft tokens of a sequence in a step; more are too rarely right
 
 
 class PromptLookup:

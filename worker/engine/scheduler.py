@@ -12,7 +12,8 @@ from worker.engine.sequence import Sequence, SequenceStatus
 
 ANY_TOKEN = 0  # placeholder for a token that is not known yet
 MIXED_SHARE = 0.75  # prompt tokens per decoding token: more would slow decoding by more than a factor of two
-MAX_DRAFTING = 2  # sequences; with more of them computing takes longer than reading the weights
+# Sequences. With more of them, computing takes longer than reading the weights, so a rejected draft token costs time.
+MAX_LOOKING_UP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,10 @@ class _Budget:
 class Scheduler:
     """Schedules first come, first served, at step boundaries, as far as the cache has room.
 
-    Every running sequence that has finished its prefill decodes in every step, unless it waits for its constraint. If
-    there are very few sequences, and no prefills, they add draft tokens. If the cache is full, the youngest sequences
-    are preempted: they free their blocks and are computed again later. Prefills share `prefill_chunk` tokens per step,
+    Every running sequence that has finished its prefill decodes in every step, unless it waits for its constraint. It
+    adds the tokens that its constraint forces as draft tokens. If there are very few sequences, and no prefills, the
+    others look for draft tokens, too. If the cache is full, the youngest sequences are preempted: they free their
+    blocks and are computed again later. Prefills share `prefill_chunk` tokens per step,
     oldest first. Together with decoding sequences, long prompts get at most `mixed_chunk` tokens per prompt, or three
     tokens for four decoding ones if that is more: so they slow decoding by less than a factor of two. A short prompt
     causes only a single pause, so it is computed in one step.
@@ -115,13 +117,14 @@ class Scheduler:
         batch = ScheduledBatch(copies=self._admit())
         counts = [sequence.num_uncomputed_tokens for sequence in self.running]
         budget = self._budget(counts.count(1), sum(count > 1 for count in counts))
-        may_draft = counts.count(1) == len(counts) <= MAX_DRAFTING
+        may_look_up = counts.count(1) == len(counts) <= MAX_LOOKING_UP
         for sequence in list(self.running):
             count = sequence.num_uncomputed_tokens
+            is_decoding = count == 1
             if count > 1:
                 count = budget.take(count, is_long=count > self._short_prompt)
             if count and self._make_room(sequence, sequence.num_computed_tokens + count):
-                draft_tokens = self._draft_tokens(sequence) if may_draft else []
+                draft_tokens = self._draft_tokens(sequence, may_look_up=may_look_up) if is_decoding else []
                 batch.sequences.append(sequence)
                 batch.rows.append(_row(sequence, count, draft_tokens))
         return batch
@@ -200,16 +203,16 @@ class Scheduler:
         for_long = min(self._prefill_chunk, max(self._mixed_chunk, int(MIXED_SHARE * num_decoding)) * num_prefilling)
         return _Budget(min(self._prefill_chunk, max(for_long, self._short_prompt)), for_long)
 
-    def _draft_tokens(self, sequence: Sequence) -> list[int]:
+    def _draft_tokens(self, sequence: Sequence, *, may_look_up: bool) -> list[int]:
         """Return draft tokens for the sequence, as far as there is room for them and one more token."""
         count = min(
             self._max_draft_tokens,
             sequence.params.max_new_tokens - sequence.num_output_tokens - 1,
             self._cache.context_length - sequence.num_tokens - 1,
         )
-        if count <= 0 or sequence.reads_history:
+        if count <= 0:
             return []
-        draft_tokens = sequence.draft_tokens(count)
+        draft_tokens = sequence.draft_tokens(count, may_look_up=may_look_up)
         return draft_tokens if self._cache.extend(sequence, sequence.num_tokens + len(draft_tokens)) else []
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:

@@ -13,7 +13,7 @@ from common.jobs.sampling import SamplingParams
 from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.kv_cache.prefix_tree import PrefixNode
 from worker.engine.output.call_marker import CallMarker
-from worker.engine.prompt_lookup import PromptLookup
+from worker.engine.prompt_lookup import MAX_LOOKED_UP, PromptLookup
 
 BASE_ADAPTER = "base"  # the bare base model; other adapters have the hash of their files as id
 
@@ -155,9 +155,16 @@ class Sequence:
         if (unknown := _unknown(self.output_ids, vocab_size)) is not None:
             raise InternalError(f"Token {unknown} is not in the model's vocabulary of {vocab_size}.")
 
-    def draft_tokens(self, count: int) -> list[int]:
-        """Return `count` draft tokens, or none."""
-        return self.lookup.draft_tokens(self.all_ids(), count)
+    def draft_tokens(self, count: int, *, may_look_up: bool) -> list[int]:
+        """Return up to `count` draft tokens: those that its constraint forces, or those that followed its last ones.
+
+        With penalties the next token depends on the one before.
+        """
+        if self.params.is_penalised:
+            return []
+        if self.constraint is not None:
+            return self.constraint.draft_tokens(count)
+        return self.lookup.draft_tokens(self.all_ids(), min(count, MAX_LOOKED_UP)) if may_look_up else []
 
     def uncomputed_ids(self, count: int) -> tuple[int, ...]:
         """Return the next `count` token ids to compute."""

@@ -37,14 +37,19 @@ class TokenConstraint(Protocol):
         """Whether the answer must end here."""
         ...
 
-    def allowed(self, mask: Tensor) -> None:
-        """Mark every token that may come next.
+    def draft_tokens(self, count: int) -> list[int]:
+        """Return up to `count` tokens that probably come next, because the constraint leaves only one text."""
+        ...
+
+    def allowed(self, mask: Tensor, num_drafts: int = 0) -> None:
+        """Mark every token that may come next, or after the first `num_drafts` draft tokens.
 
         This includes end-of-sequence tokens: the answer can end only if they are marked.
 
         Args:
             mask: int32, [ceil(vocab_size / 32)], all 0, on the CPU; token t is bit t % 32 of word t // 32. Grammar
                 libraries fill this format.
+            num_drafts: at most as many as `draft_tokens` has returned.
         """
         ...
 

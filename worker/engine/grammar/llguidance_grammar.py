@@ -20,6 +20,7 @@ from common.errors import InvalidRequest
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 from common.jobs.tools import ToolRules
 from worker.engine.grammar.tool_lark import tool_lark
+from worker.engine.kv_cache.prefix_tree import common_length
 
 # The library's limits per step. Most grammars reach these before the limits of the process.
 _LIMITS = LLParserLimits(
@@ -62,14 +63,28 @@ class GrammarState:
         self._matcher = matcher
         self._field = field
         self._seconds_left = START_S
+        self._ahead: list[int] = []  # tokens that the library has read, although the answer may continue otherwise
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer must end here."""
+        """Whether the answer must end here, or after the tokens that `look_ahead` has read."""
         return self._matcher.is_stopped()
 
     def advance(self, token_ids: Sequence[int]) -> None:
         """Append these tokens. Raises `InvalidRequest` if they are not allowed."""
+        ahead, self._ahead = self._ahead, []
+        num_right = common_length(ahead, token_ids)
+        self._seconds_left += TOKEN_S * len(token_ids)
+        if num_right < len(ahead) and not self._matcher.rollback(len(ahead) - num_right):
+            raise self._failure(_reason(self._matcher.get_error()))
+        self._read(token_ids[num_right:])
+
+    def look_ahead(self, token_id: int) -> None:
+        """Read a token that probably comes next; `advance` takes it back if another one comes. Raises as `advance`."""
+        self._ahead.append(token_id)
+        self._read([token_id])
+
+    def _read(self, token_ids: Sequence[int]) -> None:
         if not self._matcher.consume_tokens(list(token_ids)):
             raise self._failure(_reason(self._matcher.get_error()))
 
@@ -81,7 +96,7 @@ class GrammarState:
         """
         begin = time.thread_time()
         mask = self._matcher.compute_bitmask()
-        self._seconds_left += TOKEN_S - (time.thread_time() - begin)
+        self._seconds_left -= time.thread_time() - begin
         if self._matcher.is_error():  # the mask would then allow the answer to end
             raise self._failure(_reason(self._matcher.get_error()))
         if self._seconds_left < 0:

@@ -2,8 +2,7 @@
 
 On its link it first answers {"kind", "source"} with {} or {"error"} (of an `SLMError`). After that it receives "open"
 messages, each with a pipe for one answer. On each such pipe it sends the initial state, then receives token ids (32
-bits each) and replies with the new state: a byte (`AnswerStatus`), and the mask of allowed tokens or the text of an
-error.
+bits each) and replies with the new state (`AnswerState`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import random
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import IntEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 
@@ -21,6 +19,7 @@ from llguidance import LLMatcher, LLTokenizer
 from common.errors import InvalidRequest, SLMError
 from common.jobs.sampling import Grammar
 from worker.engine.grammar.deep_stack import STACK_BYTES, call_with_deep_stack
+from worker.engine.grammar.forced_tokens import FollowedAnswer, ForcedTokens
 from worker.engine.grammar.llguidance_grammar import GrammarState, compile_grammar
 from worker.helper.limits import Limits, limit_memory, limited, limited_time, resident_bytes
 from worker.helper.messages import receive, send
@@ -35,14 +34,6 @@ COMPILING = Limits(wall_s=60.0, cpu_s=1.0, memory=STACK_BYTES + _ALLOCATOR + 64 
 _WALKS, _STEPS = 2, 32  # random answers that are tried, and their length in tokens
 
 
-class AnswerStatus(IntEnum):
-    """Whether an answer continues."""
-
-    CONTINUES = 0
-    COMPLETE = 1
-    FAILED = 2
-
-
 def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
     """Serve until the link and the pipes of all answers are closed."""
     grammar = Grammar.from_dict(receive(link))
@@ -53,7 +44,7 @@ def serve_grammar(link: Connection, tokenizer: LLTokenizer) -> None:
         return
     send(link, {})
     limit_memory(MAX_GROWTH)
-    _Answers(link, matcher, grammar.field).serve()
+    _Answers(link, matcher, grammar.field, ForcedTokens(tokenizer)).serve()
 
 
 def _compiled(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
@@ -95,14 +86,15 @@ def _some_token(mask: bytes, rng: random.Random) -> int | None:
 class _Answers:
     """The open answers that follow the grammar."""
 
-    def __init__(self, link: Connection, matcher: LLMatcher, field: str) -> None:
+    def __init__(self, link: Connection, matcher: LLMatcher, field: str, forced_tokens: ForcedTokens) -> None:
         self._link: Connection | None = link
         self._matcher = matcher
         self._field = field
-        self._states: dict[Connection, GrammarState] = {}
+        self._forced_tokens = forced_tokens
+        self._followed: dict[Connection, FollowedAnswer] = {}
 
     def serve(self) -> None:
-        while links := [*self._states, *([self._link] if self._link else [])]:
+        while links := [*self._followed, *([self._link] if self._link else [])]:
             for ready in wait(links):
                 if ready is self._link:
                     self._open(self._link)
@@ -116,7 +108,8 @@ class _Answers:
             self._link = None
             return
         answer = Connection(recv_handle(link))
-        self._states[answer] = GrammarState(self._matcher.deep_copy(), self._field)
+        state = GrammarState(self._matcher.deep_copy(), self._field)
+        self._followed[answer] = FollowedAnswer(state, self._forced_tokens)
         self._reply(answer, list)
 
     def _continue(self, answer: Connection) -> None:
@@ -126,18 +119,8 @@ class _Answers:
         try:
             token_ids = next_tokens()
             with limited_time(STEP_WALL_S, STEP_CPU_S):
-                state = _next_state(self._states[answer], token_ids)
-            answer.send_bytes(state)
+                state = self._followed[answer].append(token_ids)
+            answer.send_bytes(state.to_bytes())
         except (EOFError, OSError):  # the answer has ended
-            del self._states[answer]
+            del self._followed[answer]
             answer.close()
-
-
-def _next_state(state: GrammarState, token_ids: Sequence[int]) -> bytes:
-    try:
-        state.advance(token_ids)
-        if state.is_complete:
-            return bytes([AnswerStatus.COMPLETE])
-        return bytes([AnswerStatus.CONTINUES]) + state.allowed()
-    except InvalidRequest as err:
-        return bytes([AnswerStatus.FAILED]) + err.message.encode()

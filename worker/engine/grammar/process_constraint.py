@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.errors import InvalidRequest
-from worker.engine.grammar.process import AnswerStatus
+from worker.engine.grammar.answer_state import AnswerState, AnswerStatus
+from worker.engine.kv_cache.prefix_tree import common_length
 from worker.helper.client import Child
 
 if TYPE_CHECKING:
@@ -33,15 +34,24 @@ class GrammarConstraint:
         self._field = field
         self._asked_at = time.monotonic()
         self._num_awaited = 1  # the process sends the initial state without being asked
-        self._status = AnswerStatus.CONTINUES
-        self._mask = b""
+        self._state = AnswerState([], AnswerStatus.CONTINUES, b"")  # its `forced` loses each token that has come
+        self._unsent: list[int] = []  # forced tokens that have come
 
     def advance(self, token_ids: Sequence[int]) -> None:
-        """As `TokenConstraint.advance`."""
+        """As `TokenConstraint.advance`. The process is not asked about tokens that it has foreseen."""
+        num_foreseen = common_length(self.draft_tokens(len(token_ids)), token_ids)
+        self._unsent += token_ids[:num_foreseen]
+        del self._state.forced[:num_foreseen]
+        if num_foreseen < len(token_ids):
+            self._ask(token_ids[num_foreseen:])
+
+    def _ask(self, token_ids: Sequence[int]) -> None:
         self._asked_at = time.monotonic()
         self._num_awaited += 1
+        self._state.forced.clear()
+        unsent, self._unsent = self._unsent, []
         try:
-            self._link.send_bytes(array("i", token_ids))
+            self._link.send_bytes(array("i", [*unsent, *token_ids]))
         except OSError:  # it has died; `is_known` will report it
             return
 
@@ -52,25 +62,36 @@ class GrammarConstraint:
                 if not self._link.poll(timeout_s):
                     self._child.watch(self._asked_at)
                     return False
-                self._note(self._link.recv_bytes())
+                self._state = AnswerState.from_bytes(self._link.recv_bytes())
+                self._num_awaited -= 1
             except (EOFError, OSError):
                 raise self._failure("it takes too long, or needs too much memory, to follow") from None
+            if self._status is AnswerStatus.FAILED:
+                raise InvalidRequest(self._state.rest.decode(), param=self._field)
         return True
 
-    def _note(self, state: bytes) -> None:
-        if state[0] == AnswerStatus.FAILED:
-            raise InvalidRequest(state[1:].decode(), param=self._field)
-        self._status, self._mask = AnswerStatus(state[0]), state[1:]
-        self._num_awaited -= 1
+    @property
+    def _status(self) -> AnswerStatus:
+        return AnswerStatus.CONTINUES if self._state.forced else self._state.status
 
     @property
     def is_complete(self) -> bool:
         """As `TokenConstraint.is_complete`."""
         return self._status is AnswerStatus.COMPLETE
 
-    def allowed(self, mask: Tensor) -> None:
+    def draft_tokens(self, count: int) -> list[int]:
+        """As `TokenConstraint.draft_tokens`."""
+        forced = self._state.forced
+        num_usable = len(forced) if self._state.status is AnswerStatus.CONTINUES else len(forced) - 1
+        return [token_ids[0] for token_ids in forced[: max(0, min(count, num_usable))]]
+
+    def allowed(self, mask: Tensor, num_drafts: int = 0) -> None:
         """As `TokenConstraint.allowed`."""
-        mask.numpy()[:] = np.frombuffer(self._mask, dtype=np.int32, count=len(mask))  # the library appends a word
+        forced, words = self._state.forced, mask.numpy()
+        if num_drafts == len(forced):
+            words[:] = np.frombuffer(self._state.rest, dtype=np.int32, count=len(mask))  # the library appends a word
+        for token_id in forced[num_drafts] if num_drafts < len(forced) else ():
+            words[token_id // 32] |= np.uint32(1 << token_id % 32).astype(np.int32)
 
     def close(self) -> None:
         """As `TokenConstraint.close`."""

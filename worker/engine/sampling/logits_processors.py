@@ -36,28 +36,28 @@ class LogitsProcessor:
     mask: Tensor | None  # the allowed tokens, as marked by `TokenConstraint`
 
 
-def needs_processor(sequence: Sequence) -> bool:
-    """Return whether any logits processor applies to the sequence's next token."""
+def needs_processor(sequence: Sequence, num_drafts: int = 0) -> bool:
+    """Return whether any logits processor applies to the token after the sequence's first `num_drafts` draft tokens."""
     params = sequence.params
     return (
         params.is_penalised
         or bool(params.logit_bias)
-        or sequence.next_index < params.min_new_tokens
+        or sequence.next_index + num_drafts < params.min_new_tokens
         or sequence.constraint is not None
     )
 
 
-def processor_for(sequence: Sequence, vocab_size: int) -> LogitsProcessor:
-    """Return the changes for the sequence's next token."""
+def processor_for(sequence: Sequence, vocab_size: int, num_drafts: int = 0) -> LogitsProcessor:
+    """Return the changes for the token after the sequence's first `num_drafts` draft tokens."""
     params = sequence.params
     seen_ids, reductions = _penalties(sequence) if params.is_penalised else (np.empty(0, np.int64), np.empty(0))
     forbidden_ids: list[int] = []
-    if sequence.next_index < params.min_new_tokens:
+    if sequence.next_index + num_drafts < params.min_new_tokens:
         # A tokenizer may have end tokens that its model does not have.
         forbidden_ids = sorted(end_id for end_id in end_token_ids(sequence) if end_id < vocab_size)
     mask = None
     if sequence.constraint is not None:
-        mask = _mask(sequence.constraint, vocab_size)
+        mask = _mask(sequence.constraint, vocab_size, num_drafts)
         forbidden_ids = forbidden_ids if _is_free(mask, forbidden_ids) else []
     return LogitsProcessor(
         seen_ids=seen_ids,
@@ -78,10 +78,10 @@ def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float6
     return np.array(history.ids), params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
 
 
-def _mask(constraint: TokenConstraint, vocab_size: int) -> Tensor:
-    """Return the tokens that the constraint allows next."""
+def _mask(constraint: TokenConstraint, vocab_size: int, num_drafts: int) -> Tensor:
+    """Return the tokens that the constraint allows after its first `num_drafts` draft tokens."""
     mask = torch.zeros(-(-vocab_size // _WORD), dtype=torch.int32)
-    constraint.allowed(mask)
+    constraint.allowed(mask, num_drafts)
     return mask
 
 

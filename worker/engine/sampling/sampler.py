@@ -38,19 +38,22 @@ _MOST_PROBABLE = _Plan(processor=None, sampling=None, num_logprobs=None)
 class Sampler:
     """Chooses each row's token by its sequence's settings: greedy or sampled, after `logits_processors`."""
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken | SLMError]:
-        """Choose the next token of every sequence.
+    def sample(
+        self, logits: Tensor, sequences: list[Sequence], nums_drafts: list[int] | None = None
+    ) -> list[SampledToken | SLMError]:
+        """Choose a token for each row.
 
         Args:
             logits: [len(sequences), vocab_size], any float type; not modified.
             sequences: the owners of the rows.
+            nums_drafts: how many draft tokens of its sequence come before each row's token; default: none.
 
         Returns:
-            One entry per sequence: the token, or an error that ends only that sequence.
+            One entry per row: the token, or an error that ends only its sequence.
         """
-        return self.start(logits, sequences).fetch()
+        return self.start(logits, sequences, nums_drafts).fetch()
 
-    def start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
+    def start(self, logits: Tensor, sequences: list[Sequence], nums_drafts: list[int] | None = None) -> Samples:
         """As `sample`, but on a CUDA device it waits for neither the logits nor the tokens before `fetch`.
 
         Constraints and penalties are evaluated now, so sequences that have them must know all their tokens.
@@ -60,21 +63,23 @@ class Sampler:
             OutOfMemoryError: fewer rows may work.
         """
         with device_errors():
-            return self._start(logits, sequences)
+            return self._start(logits, list(zip(sequences, nums_drafts or [0] * len(sequences), strict=True)))
 
-    def _start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
-        if all(_takes_most_probable(sequence) for sequence in sequences):
+    def _start(self, logits: Tensor, rows: list[tuple[Sequence, int]]) -> Samples:
+        if all(_takes_most_probable(sequence, num_drafts) for sequence, num_drafts in rows):
             return _most_probable(logits)
-        planned = [self._plan(sequence, logits.shape[-1]) for sequence in sequences]
+        planned = [self._plan(sequence, num_drafts, logits.shape[-1]) for sequence, num_drafts in rows]
         errors = {row: plan for row, plan in enumerate(planned) if isinstance(plan, SLMError)}
         return _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in planned], errors)
 
-    def _plan(self, sequence: Sequence, vocab_size: int) -> _Plan | SLMError:
+    def _plan(self, sequence: Sequence, num_drafts: int, vocab_size: int) -> _Plan | SLMError:
         """Read one sequence's settings. An error in them ends only this sequence."""
         try:
             return _Plan(
-                processor=processor_for(sequence, vocab_size) if needs_processor(sequence) else None,
-                sampling=None if sequence.params.is_greedy else _random_sampling(sequence),
+                processor=processor_for(sequence, vocab_size, num_drafts)
+                if needs_processor(sequence, num_drafts)
+                else None,
+                sampling=None if sequence.params.is_greedy else _random_sampling(sequence, num_drafts),
                 num_logprobs=sequence.params.logprobs,
             )
         except SLMError as error:
@@ -84,18 +89,19 @@ class Sampler:
             return InternalError("The sampling parameters cannot be used.")
 
 
-def _takes_most_probable(sequence: Sequence) -> bool:
-    return sequence.params.is_greedy and sequence.params.logprobs is None and not needs_processor(sequence)
+def _takes_most_probable(sequence: Sequence, num_drafts: int) -> bool:
+    params = sequence.params
+    return params.is_greedy and params.logprobs is None and not needs_processor(sequence, num_drafts)
 
 
-def _random_sampling(sequence: Sequence) -> RandomSampling:
+def _random_sampling(sequence: Sequence, num_drafts: int) -> RandomSampling:
     params = sequence.params
     return RandomSampling(
         temperature=float(params.temperature),
         top_k=int(params.top_k),
         top_p=float(params.top_p),
         min_p=float(params.min_p),
-        point=random_at(params.seed, sequence.next_index),
+        point=random_at(params.seed, sequence.next_index + num_drafts),
     )
 
 

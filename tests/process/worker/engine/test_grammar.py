@@ -75,7 +75,11 @@ class LocalConstraint:
         self._state.advance(unread)
         return True
 
-    def allowed(self, mask: torch.Tensor) -> None:
+    def draft_tokens(self, _count: int) -> list[int]:
+        return []
+
+    def allowed(self, mask: torch.Tensor, num_drafts: int = 0) -> None:
+        assert not num_drafts
         mask.numpy()[:] = np.frombuffer(self._state.allowed(), dtype=np.int32, count=len(mask))
 
     def close(self) -> None:

@@ -26,10 +26,10 @@ class RecordingSampler(Sampler):
     def __init__(self) -> None:
         self.logits: dict[str, list[Tensor]] = {}
 
-    def start(self, logits: Tensor, sequences: list[Sequence]) -> Samples:
+    def start(self, logits: Tensor, sequences: list[Sequence], nums_drafts: list[int] | None = None) -> Samples:
         for row, sequence in zip(logits.clone(), sequences, strict=True):
             self.logits.setdefault(sequence.sequence_id, []).append(row)
-        return super().start(logits, sequences)
+        return super().start(logits, sequences, nums_drafts)
 
     def logits_of(self, name: str, count: int) -> Tensor:
         """The first rows; an overlap engine may have computed one too many."""

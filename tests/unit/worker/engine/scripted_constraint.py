@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -41,9 +42,13 @@ class ScriptedConstraint:
         self.num_looks = 0 if is_known else self.num_looks + 1
         return is_known
 
-    def allowed(self, mask: Tensor) -> None:
+    def draft_tokens(self, count: int) -> list[int]:
+        rest = self._allowed[len(self.accepted) : len(self.accepted) + count]
+        return [min(tokens) for tokens in takewhile(lambda tokens: len(tokens) == 1, rest)]
+
+    def allowed(self, mask: Tensor, num_drafts: int = 0) -> None:
         assert self.is_known(0.0)
-        for token_id in self._allowed[len(self.accepted)]:
+        for token_id in self._allowed[len(self.accepted) + num_drafts]:
             mask[token_id // 32] |= torch.tensor(1, dtype=torch.int32) << token_id % 32
 
     def advance(self, token_ids: Sequence[int]) -> None:
