@@ -58,6 +58,7 @@ from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.conversations.conversation import Quota
 from common.conversations.store import ConversationStore
+from common.embedding.embedders import Embedders
 from common.fleet import Fleet
 from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
@@ -152,7 +153,7 @@ def _services(
     grace_s = settings.reader_grace_s
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
-    fleet = Fleet(redis)
+    fleet, embedders = Fleet(redis), Embedders(redis)
     keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
     watcher, presence = QueueWatcher(store.queue_positions), Presence()
     read_limiter, short_limiter = ConcurrencyLimiter(presence), ConcurrencyLimiter(presence, only_beside_others=True)
@@ -170,7 +171,7 @@ def _services(
         settings,
         redis,
         jobs,
-        Overview(fleet, Trainers(redis), store, settings),
+        Overview(fleet, Trainers(redis), embedders, store, settings),
         keyring,
         Rates.of_all_processes(redis, "requests"),
         Rates.of_this_process("read-only requests"),
@@ -188,6 +189,7 @@ def _services(
         Uploads(settings.data_dir / "uploads"),
         AdapterStore(settings.data_dir / "adapters"),
         Fingerprints(fleet.workers),
+        embedders,
     )
 
 

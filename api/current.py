@@ -23,6 +23,7 @@ from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.conversations.store import ConversationStore
+from common.embedding.embedders import Embedders
 from common.observation import context
 from common.owners.batches import BatchStore
 from common.owners.feedback import FeedbackStore
@@ -58,6 +59,7 @@ class Services:
     uploads: Uploads
     adapter_store: AdapterStore
     fingerprints: Fingerprints
+    embedders: Embedders
 
 
 def services() -> Services:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.adapters.names import public_name
+from common.embedding.embedders import Embedders
 from common.errors import ModelUnavailable, NoWorker
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.job import Lane
+from common.jobs.queue_metrics import QueueMetrics
 from common.jobs.store import NO_WORKER_RETRY_S, JobStore
 from common.settings import Settings
 from common.training.trainers import Trainers
@@ -24,10 +26,21 @@ class TrainingCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingCounts:
+    """The model for embeddings, the number of its live embedders, and of waiting and running jobs."""
+
+    model: str
+    embedders: int
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The live workers, and the numbers of waiting and running generations.
 
-    `bases`: the same of each base model by its name, if the server has several.
+    `bases`: the same of each base model by its name, if the server has several. `embedding`: None without a model for
+    embeddings.
     """
 
     workers: Sequence[WorkerReport]
@@ -35,6 +48,7 @@ class Snapshot:
     running: int
     bases: Mapping[str, Snapshot] = field(default_factory=dict)
     training: TrainingCounts = TrainingCounts()
+    embedding: EmbeddingCounts | None = None
 
 
 def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
@@ -55,9 +69,12 @@ def without_internals(workers: Sequence[WorkerReport]) -> list[WorkerReport]:
 class Overview:
     """Reads the fleet and the queue. Every method may raise `redis.exceptions.RedisError`."""
 
-    def __init__(self, fleet: Fleet, trainers: Trainers, store: JobStore, settings: Settings) -> None:
+    def __init__(
+        self, fleet: Fleet, trainers: Trainers, embedders: Embedders, store: JobStore, settings: Settings
+    ) -> None:
         self._fleet = fleet
         self._trainers = trainers
+        self._embedders = embedders
         self._settings = settings
         self._store = store
 
@@ -78,7 +95,15 @@ class Overview:
             training=TrainingCounts(
                 len(self._trainers.live()), metrics.waiting[Lane.TRAIN], metrics.running[Lane.TRAIN]
             ),
+            embedding=self._embedding(metrics),
         )
+
+    def _embedding(self, metrics: QueueMetrics) -> EmbeddingCounts | None:
+        live = self._embedders.live()
+        model = live[0].model if live else self._settings.embed_name
+        if model is None:
+            return None
+        return EmbeddingCounts(model, len(live), metrics.waiting[Lane.EMBED], metrics.running[Lane.EMBED])
 
     def workers(self) -> list[WorkerReport]:
         """Return the reports of the live workers, those of the default base model first."""

@@ -10,7 +10,7 @@ from common.adapters.names import DEFAULT_ALIAS, is_name
 
 MAX_WORKERS = 64
 EXAMPLE = "smol=SmolLM2-135M-Instruct; chat=/models/qwen,workers=2,device=cpu,dtype=int8"
-_RESERVED = (DEFAULT_ALIAS, "control", "train")  # an alias, and the Celery queues slm.control and slm.train
+_RESERVED = (DEFAULT_ALIAS, "control", "train", "embed")  # an alias, and Celery queues such as slm.control
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from common.settings import Settings
 QUEUE = "slm"
 CONTROL_QUEUE = f"{QUEUE}.control"  # jobs that any worker can run
 TRAIN_QUEUE = f"{QUEUE}.{Lane.TRAIN}"  # the trainers'
+EMBED_QUEUE = f"{QUEUE}.{Lane.EMBED}"  # the embedders'
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery

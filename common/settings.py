@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from pydantic import ByteSize, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common.adapters.names import public_name
+from common.adapters.names import is_name, public_name
 from common.bases import Base, parse_bases
 from common.environment import rename_old
 from common.network import is_loopback
@@ -171,6 +171,23 @@ class Settings(BaseSettings):
     train_ttl_s: int = Field(
         604_800, ge=60, le=31_536_000, description="Seconds for which an ended training run can still be read."
     )
+    embed_model: str | None = Field(
+        None,
+        min_length=1,
+        description="Model for embeddings: a sentence-transformers folder, or the name of one in data/models. "
+        "Unset: none.",
+    )
+    embed_device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
+        description="Device for embeddings: auto (the first GPU, else the CPU), cpu, mps, cuda or cuda:1.",
+    )
+    embed_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="CPU threads for embeddings. 0: all cores that the process may use.",
+    )
     file_ttl_s: int = Field(604_800, ge=60, le=31_536_000, description="Seconds for which files and batches are kept.")
     feedback_ttl_s: int = Field(
         7_776_000,
@@ -259,6 +276,29 @@ class Settings(BaseSettings):
     def bases(self) -> tuple[Base, ...]:
         """The base models of the server; the first is the default."""
         return _parsed(self.models) if self.models else (Base(public_name(self.base_model), self.base_model),)
+
+    @field_validator("embed_model")
+    @classmethod
+    def _has_its_own_name(cls, source: str | None, info: ValidationInfo) -> str | None:
+        data = info.data
+        models: str | None = data.get("models")
+        sources = [base.name for base in _parsed(models)] if models else [data.get("base_model", "")]
+        if source is not None and Path(source).name in {public_name(one) for one in sources}:
+            raise ValueError("it must not have the name of a base model")
+        return source
+
+    @property
+    def embed_folder(self) -> Path | None:
+        """The folder of the model for embeddings: the one named, or that of the name among the models."""
+        if self.embed_model is None:
+            return None
+        named = self.data_dir / "models" / self.embed_model
+        return named if is_name(self.embed_model) and named.is_dir() else Path(self.embed_model).expanduser()
+
+    @property
+    def embed_name(self) -> str | None:
+        """The name of the model for embeddings in requests."""
+        return None if self.embed_model is None else Path(self.embed_model).name
 
     @property
     def own_base(self) -> Base:

@@ -5,6 +5,7 @@ FineTuningError
 ├── DatasetError       a line of the instruction dataset is not valid
 ├── TrainingError      the training cannot start as requested, e.g. nothing to resume from
 ├── UnspellableText    a tokenizer has no tokens for a text
+├── EncoderError       a folder has no model for embeddings that can be used
 └── AdapterError       an adapter cannot be served on top of its base model
 """
 
@@ -33,3 +34,7 @@ class UnspellableText(FineTuningError):
 
 class AdapterError(FineTuningError):
     """An adapter cannot be served on top of its base model; the text names both."""
+
+
+class EncoderError(FineTuningError):
+    """A folder has no model for embeddings that can be used; the text names the folder."""

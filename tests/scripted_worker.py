@@ -9,6 +9,7 @@ It finds its jobs in Redis, so it also serves an API that runs in another proces
 from __future__ import annotations
 
 import itertools
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,9 @@ from common.adapters.names import public_name
 from common.adapters.records import VersionFacts
 from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
-from common.errors import InvalidRequest, SLMError
+from common.embedding.embedders import EmbedderReport, Embedders
+from common.embedding.task import EmbedParams, EmbedResult
+from common.errors import InvalidRequest, PromptTooLong, SLMError
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events, prompts
 from common.jobs.events import Event
@@ -247,10 +250,31 @@ def train_or_evaluate(play: Play) -> None:
     play.succeed({"message": "models evaluated", "seed": 0, "examples": 2, "models": models})
 
 
+DIMENSIONS = 4  # of the scripted embedder's vectors
+ENCODER = EmbedderReport("e1", "host", 4713, "cpu", "tiny-encoder", "f" * 64, DIMENSIONS, 32, 1024, 1_700_000_000)
+
+
+def embed(play: Play) -> None:
+    """A script for any job of an embedder: the length of an input is its number of tokens, and its vector's first half.
+
+    It refuses inputs with more tokens than its model has, as an embedder does.
+    """
+    params = EmbedParams.from_dict(play.job.params)
+    lengths = [min(len(one), ENCODER.max_tokens) if params.truncate else len(one) for one in params.inputs]
+    for index, length in enumerate(lengths):
+        if length > ENCODER.max_tokens:
+            play.fail(PromptTooLong(f"input[{index}] has {length} tokens.", param=f"input[{index}]"))
+            return
+    rows = [[length / 2, 0.1, -1 / 3, 0.0][: params.dimensions] for length in lengths]
+    vectors = b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
+    play.succeed(EmbedResult(vectors, len(rows[0]), sum(lengths)).to_dict())
+
+
 class ScriptedWorker:
     """Runs `script` for each generation, each in its own thread; handles load and unload by itself.
 
-    It is a trainer, too, and runs `training` for each training run and evaluation.
+    It is a trainer, too, and runs `training` for each training run and evaluation; and after `serve_embeddings` an
+    embedder.
     """
 
     def __init__(
@@ -308,6 +332,10 @@ class ScriptedWorker:
         self._fleet.beat(self.report, ttl_s=LEASE_S)
         self._trainers.beat(TrainerReport(self.report.id, "host", 4712, "cpu"), ttl_s=LEASE_S)
 
+    def serve_embeddings(self) -> None:
+        """Count as an embedder from now on."""
+        Embedders(self._redis).beat(ENCODER, ttl_s=LEASE_S)
+
     def leave(self) -> None:
         """Leave the list of workers."""
         self._fleet.leave(self.report.id)
@@ -353,6 +381,8 @@ class ScriptedWorker:
             return self._check_dataset
         if kind.lane is Lane.TRAIN:
             return self.training
+        if kind is JobKind.EMBED:
+            return embed
         return self.script if kind.lane is Lane.GENERATE else self._change_model
 
     def _check_dataset(self, play: Play) -> None:

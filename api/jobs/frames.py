@@ -30,6 +30,7 @@ _COMPLETE = {
     JobKind.CHECK_DATASET: "Check complete!",
     JobKind.TRAIN: "Training complete!",
     JobKind.EVALUATE: "Evaluation complete!",
+    JobKind.EMBED: "Embedding complete!",
 }
 
 

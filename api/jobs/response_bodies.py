@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 from api import __version__, adapter_views
 from api.overview import Snapshot
 from api.schemas.datasets import DatasetReport
+from api.schemas.embedded import Embedded, numbers
 from api.schemas.errors import Error, ErrorFrame, JobError
 from api.schemas.generated import (
     FIRST_SETTINGS,
@@ -38,11 +40,12 @@ from api.schemas.jobs import (
     Webhook,
     WebhookStatus,
 )
-from api.schemas.server import Info, ModelChanged, Queue, ServedBase, Training, Worker
+from api.schemas.server import Embedding, Info, ModelChanged, Queue, ServedBase, Training, Worker
 from api.schemas.tokens import Tokens
 from api.schemas.training import Evaluated, RunState, Trained, TrainingProgress
 from api.service import JobView, Usage
 from api.times import iso
+from common.embedding.task import EmbedResult
 from common.errors import SLMError
 from common.fleet import WorkerReport
 from common.jobs import prompts
@@ -105,6 +108,8 @@ def result(record: JobRecord) -> JobResult | None:
         return _trained(record, record.result, succeeded=succeeded)
     if record.kind is JobKind.EVALUATE:
         return cast(Evaluated, {"success": succeeded, **record.result, "job_id": record.id})
+    if record.kind is JobKind.EMBED:
+        return _embedded(record, EmbedResult.from_dict(record.result), succeeded=succeeded)
     most = {name: value for name, value in record.result.items() if name != "workers"}
     changed = {"success": succeeded, **most, "job_id": record.id, "workers": record.result["workers"]}
     return cast(ModelChanged, changed)
@@ -114,6 +119,17 @@ def _trained(record: JobRecord, result: Mapping[str, Any], *, succeeded: bool) -
     repeated = {name: result[name] for name in get_annotations(Trained) if name in result}
     name = record.params["name"]
     return cast(Trained, {"success": succeeded, **repeated, "name": name, "job_id": record.id})
+
+
+def _embedded(record: JobRecord, result: EmbedResult, *, succeeded: bool) -> Embedded:
+    return Embedded(
+        success=succeeded,
+        embeddings=[numbers(row) for row in result.rows()],
+        dimensions=result.dimensions,
+        job_id=record.id,
+        usage=_tokens(result.prompt_tokens, 0),
+        **_model_used(record),
+    )
 
 
 def _tokens_of(record: JobRecord, result: TokenizeResult, *, succeeded: bool) -> Tokens:
@@ -314,6 +330,8 @@ def info(snapshot: Snapshot, workers: Sequence[WorkerReport]) -> Info:
         workers=[_worker(one) for one in workers],
         version=__version__,
     )
+    if snapshot.embedding is not None:
+        described["embedding"] = cast(Embedding, asdict(snapshot.embedding))
     if snapshot.bases:
         described["bases"] = [_base(name, one, workers) for name, one in snapshot.bases.items()]
     return described

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
+from common.embedding.embedders import Embedders
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
 from common.observation.metrics_store import Family, MetricsStore
@@ -27,10 +28,13 @@ class FleetMetrics(Collector):
             queue = read_queue_metrics(self._redis)
             workers = Fleet(self._redis).workers()
             trainers = Trainers(self._redis).live()
-            metrics = MetricsStore(self._redis).read([*(one.id for one in workers), *(one.id for one in trainers)])
+            embedders = Embedders(self._redis).live()
+            ids = [*(one.id for one in workers), *(one.id for one in trainers), *(one.id for one in embedders)]
+            metrics = MetricsStore(self._redis).read(ids)
         except RedisError:
             return [_redis_up(0)]
-        return [_redis_up(1), *_of_queue(queue), *_of_workers(workers), *_of_trainers(trainers), *_merged(metrics)]
+        of_processes = [*_of_workers(workers), *_of_trainers(trainers), _of_embedders(len(embedders))]
+        return [_redis_up(1), *_of_queue(queue), *of_processes, *_merged(metrics)]
 
 
 class NoFleet(Collector):
@@ -92,6 +96,10 @@ def _of_trainers(trainers: Sequence[TrainerReport]) -> Iterable[Metric]:
         GaugeMetricFamily("slm_training_trainers", "Live trainers.", value=len(trainers)),
         GaugeMetricFamily("slm_training_trainers_busy", "Trainers that run a job.", value=busy),
     ]
+
+
+def _of_embedders(count: int) -> Metric:
+    return GaugeMetricFamily("slm_embedding_embedders", "Live embedders.", value=count)
 
 
 def _merged(by_worker: Mapping[str, Sequence[Family]]) -> Iterable[Metric]:

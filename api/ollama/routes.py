@@ -1,8 +1,6 @@
-"""Ollama's routes: models, chats, generations."""
+"""Ollama's routes: models, chats, generations, embeddings."""
 
 from __future__ import annotations
-
-from typing import NoReturn
 
 from flask import Blueprint, Response, jsonify
 
@@ -14,11 +12,18 @@ from api.jobs.running import completed, opened
 from api.jobs.sse import stream_response
 from api.ollama import models
 from api.ollama.answers import line, lines, loaded, names_of, whole
+from api.ollama.embeddings import many, single
 from api.schemas.job_options import RequestOptions
-from api.schemas.ollama.requests import OllamaBody, OllamaChatBody, OllamaGenerateBody, ShowBody
+from api.schemas.ollama.requests import (
+    OllamaBody,
+    OllamaChatBody,
+    OllamaEmbedBody,
+    OllamaEmbeddingsBody,
+    OllamaGenerateBody,
+    ShowBody,
+)
 from api.schemas.ollama.responses import OllamaLoadedList, OllamaTags, OllamaVersion
 from api.service import NewJob
-from common.errors import InvalidRequest
 from common.jobs.job import JobKind
 
 NDJSON = "application/x-ndjson"
@@ -64,9 +69,15 @@ def generate() -> Response:
 
 
 @ollama.post("/embed")
-def embed() -> NoReturn:
-    """Refuse: there is no model for embeddings."""
-    raise InvalidRequest("This server has no model for embeddings; its models generate text.", param="model")
+def embed() -> Response:
+    """Return the vectors of texts."""
+    return jsonify(many(read_body(OllamaEmbedBody)))
+
+
+@ollama.post("/embeddings")
+def embeddings() -> Response:
+    """Return the vector of one text: the older form of `/api/embed`."""
+    return jsonify(single(read_body(OllamaEmbeddingsBody)))
 
 
 def _answer(body: OllamaBody) -> Response:

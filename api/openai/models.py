@@ -1,11 +1,16 @@
-"""Lists the models that requests can name: base models, adapters and aliases, as the registry has them."""
+"""Lists the models that requests can name: base models, adapters and aliases, as the registry has them.
+
+The model for embeddings is the last one.
+"""
 
 from __future__ import annotations
 
 from api.current import services
+from api.embedding.model import served
 from api.schemas.openai.models import ModelObject
 from common.adapters.names import DEFAULT_ALIAS
 from common.adapters.records import Resolved
+from common.embedding.embedders import EmbedderReport
 
 
 def all_models() -> list[ModelObject]:
@@ -13,7 +18,9 @@ def all_models() -> list[ModelObject]:
     contexts = _contexts()
     known = sorted(services().registry.known(), key=lambda model: (model.name != DEFAULT_ALIAS, model.name))
     created = services().registry.created([model.resolved for model in known])
-    return [_object(one.name, one.resolved, when, contexts) for one, when in zip(known, created, strict=True)]
+    listed = [_object(one.name, one.resolved, when, contexts) for one, when in zip(known, created, strict=True)]
+    encoder = served()
+    return listed if encoder is None else [*listed, _encoder(encoder)]
 
 
 def model(name: str) -> ModelObject:
@@ -22,12 +29,26 @@ def model(name: str) -> ModelObject:
     Raises:
         ModelNotFound: no model has that name.
     """
-    registry = services().registry
+    registry, encoder = services().registry, served()
+    if encoder is not None and encoder.model == name:
+        return _encoder(encoder)
     resolved = registry.resolve(name)
     if resolved is None:
         raise registry.unknown(name)
     [created] = registry.created([resolved])
     return _object(name, resolved, created, _contexts())
+
+
+def _encoder(report: EmbedderReport) -> ModelObject:
+    return ModelObject(
+        id=report.model,
+        object="model",
+        created=report.started,
+        owned_by="slm",
+        root=report.model,
+        parent=None,
+        max_model_len=report.max_tokens,
+    )
 
 
 def _contexts() -> dict[str, int]:

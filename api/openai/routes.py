@@ -1,4 +1,4 @@
-"""The routes for models, chat completions and completions."""
+"""The routes for models, chat completions, completions and embeddings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from api.jobs.sse import stream_response
 from api.openai import models
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
+from api.openai.embeddings import embeddings_answer
 from api.openai.endpoint import Endpoint, ResponseHeader
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
@@ -49,6 +50,12 @@ def complete_chat() -> Response:
 def complete_text() -> Response:
     """Continue a text, whole or as a stream."""
     return _complete(COMPLETIONS)
+
+
+@openai.post("/embeddings")
+def embed() -> Response:
+    """Return the vectors of texts."""
+    return embeddings_answer()
 
 
 def _complete(endpoint: Endpoint[B]) -> Response:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from api.reference import headers
 from api.reference.error_models import GENERATION
 from api.reference.operation import LINES, Operation, RequestBody, SuccessResponse, Tag, simple
-from api.schemas.ollama.requests import OllamaChatBody, OllamaGenerateBody, ShowBody
+from api.schemas.ollama.requests import (
+    OllamaChatBody,
+    OllamaEmbedBody,
+    OllamaEmbeddingsBody,
+    OllamaGenerateBody,
+    ShowBody,
+)
 from api.schemas.ollama.responses import (
     OllamaChat,
     OllamaChatLine,
+    OllamaEmbedded,
+    OllamaEmbedding,
     OllamaGenerated,
     OllamaGeneratedLine,
     OllamaLoadedList,
@@ -20,6 +28,8 @@ from api.schemas.parsing import OPENAI
 from common import errors
 
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
+EXAMPLE_ENCODER = "all-MiniLM-L6-v2"
+NEEDS_ENCODER = "Needs a model for embeddings (`SLM_EMBED_MODEL`)."
 ANSWERING = (*GENERATION, errors.IdempotencyMismatch)
 ONE_PER_LINE = "One object per line, the last with `done`. An error is the last line."
 
@@ -58,6 +68,26 @@ OLLAMA_OPERATIONS = {
         RequestBody(OllamaGenerateBody, {"model": EXAMPLE_MODEL, "prompt": "Tell me a joke"}, dialect=OPENAI),
         OllamaGenerated,
         OllamaGeneratedLine,
+    ),
+    "ollama.embed": Operation(
+        id="ollamaEmbed",
+        tag=Tag.OLLAMA,
+        summary="Return the vectors of texts",
+        description=NEEDS_ENCODER,
+        parameters=(headers.IDEMPOTENCY_KEY,),
+        body=RequestBody(OllamaEmbedBody, {"model": EXAMPLE_ENCODER, "input": ["Good morning"]}, dialect=OPENAI),
+        responses=[SuccessResponse("The vectors.", OllamaEmbedded, headers=headers.GENERATING)],
+        errors=ANSWERING,
+    ),
+    "ollama.embeddings": Operation(
+        id="ollamaEmbeddings",
+        tag=Tag.OLLAMA,
+        summary="Return the vector of one text: the older form of `/api/embed`",
+        description=NEEDS_ENCODER,
+        parameters=(headers.IDEMPOTENCY_KEY,),
+        body=RequestBody(OllamaEmbeddingsBody, {"model": EXAMPLE_ENCODER, "prompt": "Good morning"}, dialect=OPENAI),
+        responses=[SuccessResponse("The vector.", OllamaEmbedding, headers=headers.GENERATING)],
+        errors=ANSWERING,
     ),
     "ollama.tags": simple("ollamaTags", Tag.OLLAMA, "List the models", SuccessResponse("The models.", OllamaTags)),
     "ollama.ps": simple(

@@ -12,6 +12,7 @@ from api.reference.error_models import GENERATION
 from api.reference.operation import EVENTS, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
+from api.schemas.openai.embeddings import EmbeddingBody, EmbeddingList
 from api.schemas.openai.models import ModelList, ModelObject
 from api.schemas.openai.responses import ResponseFrame, ResponseObject
 from api.schemas.parsing import OPENAI
@@ -96,6 +97,16 @@ OPENAI_OPERATIONS = {
             SuccessResponse("The text.", Completion, headers=headers.GENERATING),
             SuccessResponse(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.GENERATING),
         ],
+        errors=COMPLETING,
+    ),
+    "openai.embed": Operation(
+        id="createEmbeddings",
+        tag=Tag.OPENAI,
+        summary="Return the vectors of texts",
+        description="Needs a model for embeddings (`SLM_EMBED_MODEL`).",
+        parameters=(headers.IDEMPOTENCY_KEY,),
+        body=RequestBody(EmbeddingBody, {"input": ["Good morning", "Guten Morgen"]}, dialect=OPENAI),
+        responses=[SuccessResponse("The vectors.", EmbeddingList, headers=headers.GENERATING)],
         errors=COMPLETING,
     ),
     "openai.list_models": simple(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from api.schemas.adapters import Published
 from api.schemas.datasets import DatasetReport
+from api.schemas.embedded import Embedded
 from api.schemas.errors import JobError
 from api.schemas.generated import Generated, ModelUsed, Timings, TokenCounts
 from api.schemas.response_model import Count, JobId, ResponseModel, Time
@@ -17,7 +18,7 @@ from api.schemas.training import Evaluated, Trained, TrainingProgress
 from common.jobs.job import JobKind, JobState, WebhookState
 from common.owners.api_keys import Role
 
-JobResult = Generated | ModelChanged | Published | Tokens | DatasetReport | Trained | Evaluated
+JobResult = Generated | ModelChanged | Published | Tokens | DatasetReport | Trained | Evaluated | Embedded
 
 
 class QueueStatus(ResponseModel):

@@ -75,6 +75,15 @@ class Training(ResponseModel):
     running: Count
 
 
+class Embedding(ResponseModel):
+    """The model for embeddings, its live embedders, and the numbers of waiting and running jobs."""
+
+    model: str
+    embedders: Count
+    waiting: Count
+    running: Count
+
+
 class Worker(ResponseModel):
     """A live worker."""
 
@@ -100,6 +109,7 @@ class Info(ResponseModel):
     queue: Queue
     training: Training
     adapters: list[str]
+    embedding: NotRequired[Annotated[Embedding, Field(description="only if there is a model for embeddings")]]
     bases: NotRequired[Annotated[list[ServedBase], Field(description="only if the server has several base models")]]
     workers: list[Worker]
     version: str

@@ -26,6 +26,7 @@ class Lane(StrEnum):
     PREPARE = "prepare"  # a few at once: preparations (`preparation.py`) and jobs that take no capacity
     CONTROL = "control"  # unlimited: its jobs take no capacity
     TRAIN = "train"  # limited by the number of trainers: each runs one job at a time
+    EMBED = "embed"  # limited by the places of the embedders
 
     @classmethod
     def of(cls, name: str) -> Lane:
@@ -45,6 +46,7 @@ class JobKind(StrEnum):
     CHECK_DATASET = "check_dataset"  # reports what is wrong with a dataset, and what a training would see of it
     TRAIN = "train"  # trains an adapter, judges it and publishes it
     EVALUATE = "evaluate"  # measures models side by side on a dataset
+    EMBED = "embed"  # computes the vectors of texts
 
     @property
     def lane(self) -> Lane:
@@ -53,6 +55,8 @@ class JobKind(StrEnum):
             return Lane.GENERATE
         if self in (JobKind.TRAIN, JobKind.EVALUATE):
             return Lane.TRAIN
+        if self is JobKind.EMBED:
+            return Lane.EMBED
         return Lane.PREPARE if self in (JobKind.TOKENIZE, JobKind.CHECK_DATASET) else Lane.CONTROL
 
     @property

@@ -612,7 +612,7 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
 def _no_worker(kind: JobKind, base: str) -> NoWorker:
     """Return the error for a job that nobody could take; `base` is its base model if only that has no worker."""
     who = f"No worker of the base model {base!r}" if base else "No worker"
-    who = "No trainer (SLM_TRAINER)" if kind.lane is Lane.TRAIN else who
+    who = {Lane.TRAIN: "No trainer (SLM_TRAINER)", Lane.EMBED: "No embedder (SLM_EMBED_MODEL)"}.get(kind.lane, who)
     return NoWorker(f"{who} is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
 
 

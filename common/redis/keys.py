@@ -68,6 +68,7 @@ slm:awake               hash    per kind (worker, api), in ms: the last heartbea
 slm:worker:<id>         string  the worker's last report (JSON: `fleet.WorkerReport`)
 slm:worker:<id>:metrics string  the worker's metrics (JSON: `metrics_store`)
 slm:trainer:<id>        string  the trainer's last report (JSON: `trainers.TrainerReport`)
+slm:embedder:<id>       string  the embedder's last report (JSON: `embedders.EmbedderReport`)
 slm:jobs:paused         set     training runs that were paused
 slm:training:<owner>    zset    an owner's training runs that can still be read, by creation (ms)
 slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failovers, crashes, quarantined
@@ -83,8 +84,9 @@ slm:adapter_version:<id> hash   the content of an adapter version (fields: `reco
 slm:adapters:deleted    zset    contents that no name has any more, by the time (ms) of the deletion
 slm:aliases             hash    alias -> JSON: `records.Alias`
 slm:subscriber:<id>     channel on which a process wakes its own subscription's thread
-slm:control             channel commands to workers and trainers: {"cancel": job_id}, {"yield": job_id}, {"pause":
-                                job_id}, {"model": generation}; {"adapters": true}: names, versions or aliases changed
+slm:control             channel commands to workers, trainers and embedders: {"cancel": job_id}, {"yield": job_id},
+                                {"pause": job_id}, {"model": generation}; {"adapters": true}: names, versions or aliases
+                                changed
 """
 
 from __future__ import annotations

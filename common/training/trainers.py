@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from redis import Redis
 
-from common.redis.scripts import Script
+from common.jobs.job import Lane
+from common.specialists import Specialists
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,16 @@ class Trainers:
     """Reads and writes the live trainers in Redis. Every method may raise `RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._beat, self._leave = Script(redis, "trainer_beat"), Script(redis, "trainer_leave")
-        self._trainers = Script(redis, "trainers")
+        self._trainers = Specialists(redis, "trainer", Lane.TRAIN)
 
     def beat(self, report: TrainerReport, *, ttl_s: float) -> None:
         """Publish a trainer's report; it counts as alive for `ttl_s` seconds."""
-        self._beat(report.id, int(ttl_s * 1000), int(report.takes_jobs), report.to_json())
+        self._trainers.beat(report.id, report.to_json(), places=int(report.takes_jobs), ttl_s=ttl_s)
 
     def leave(self, trainer_id: str) -> None:
         """Remove a trainer that shuts down normally."""
-        self._leave(trainer_id)
+        self._trainers.leave(trainer_id)
 
     def live(self) -> list[TrainerReport]:
         """Return the reports of the trainers that take jobs, oldest heartbeat first."""
-        return [TrainerReport.from_json(text) for text in self._trainers()]
+        return [TrainerReport.from_json(text) for text in self._trainers.reports()]

@@ -30,6 +30,8 @@ from deploy.redis.redis_server import EmbeddedRedis
 from deploy.setup import preflight
 from deploy.setup.preflight import PreflightError
 from models.base_model import DEFAULT_BASE_MODEL, BaseModelError, needs_conversion, resolve_base_model
+from models.encoder import read_encoder
+from models.errors import EncoderError
 
 
 def serve(options: StartOptions) -> int:
@@ -75,6 +77,7 @@ def prepare(options: StartOptions) -> Stack:
     api = stack.API if options.gunicorn is None else stack.api(options.gunicorn)
     prepared = Stack(settings, options.workers, _redis(settings), claim.inherited, installation, api)
     _check_access(prepared)
+    _check_encoder(settings)
     claim.announce(prepared.redis_url)
     _get_model(prepared)
     return prepared
@@ -92,12 +95,24 @@ def _check_access(prepared: Stack) -> None:
         preflight.check_access(prepared.settings, redis)
 
 
+def _check_encoder(settings: Settings) -> None:
+    """Check the description of the model for embeddings, if there is one; its process loads the weights."""
+    if settings.embed_folder is None:
+        return
+    try:
+        read_encoder(settings.embed_folder)
+    except EncoderError as err:
+        raise PreflightError(str(err)) from err
+
+
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Resolve paths against the user's current folder: the processes run in the project's folder."""
     paths: dict[str, object] = {"data_dir": settings.data_dir.absolute()}
     if settings.lora_path is not None:
         paths["lora_path"] = settings.lora_path.absolute()
     paths["base_model"] = _absolute_model(settings.base_model)
+    if settings.embed_folder is not None:
+        paths["embed_model"] = str(settings.embed_folder.absolute())
     if settings.models:
         paths["models"] = "; ".join(
             replace(base, source=_absolute_model(base.source)).to_text() for base in settings.bases

@@ -1,4 +1,7 @@
-"""The processes of a server on one machine: Redis, the API, N workers, a trainer. Containers run the same commands."""
+"""The processes of a server on one machine: Redis, the API, N workers, a trainer, an embedder.
+
+Containers run the same commands.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,13 @@ def trainer(name: str = "trainer1", log_level: str = "INFO") -> tuple[str, ...]:
     )
 
 
+def embedder(name: str = "embedder1", log_level: str = "INFO") -> tuple[str, ...]:
+    """Return the module and arguments of an embedder. Embedders on the same host and Redis need different names."""
+    alone = ("--without-mingle", "--without-gossip")
+    queue = ("--queues", "slm.embed", "--hostname", f"{name}@%h")
+    return ("celery", "-A", "worker.embedding.app", "worker", *queue, *alone, "--loglevel", log_level)
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """Everything that is decided before the first process starts.
@@ -114,13 +124,19 @@ class Stack:
             for number, (name, base) in enumerate(self.worker_bases.items(), start=1)
         ]
         api = self._child("api", module(*self.api), _SERVER_STOPS, drain_s)
-        return [*self._redis(), api, *workers, *self._trainer(drain_s)]
+        return [*self._redis(), api, *workers, *self._trainer(drain_s), *self._embedder(drain_s)]
 
     def _trainer(self, grace_s: float) -> list[ChildSpec]:
         if not self.settings.trainer:
             return []
         command = module(*trainer(f"trainer1-{self.installation}", self.settings.log_level))
         return [self._child("trainer", command, _SERVER_STOPS, grace_s)]
+
+    def _embedder(self, grace_s: float) -> list[ChildSpec]:
+        if self.settings.embed_model is None:
+            return []
+        command = module(*embedder(f"embedder1-{self.installation}", self.settings.log_level))
+        return [self._child("embedder", command, _SERVER_STOPS, grace_s)]
 
     def _redis(self) -> list[ChildSpec]:
         if self.redis is None:
@@ -163,6 +179,7 @@ class Stack:
             "SLM_DATA_DIR": str(self.settings.data_dir),
             "SLM_BASE_MODEL": self.settings.base_model,
             "SLM_MODELS": self.settings.models or "",
+            "SLM_EMBED_MODEL": self.settings.embed_model or "",
             "SLM_LORA_PATH": str(self.settings.lora_path or ""),
             "PYTHONUNBUFFERED": "1",
         }

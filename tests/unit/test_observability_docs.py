@@ -15,11 +15,14 @@ from redis import Redis
 from api.observation.exchange import Exchange
 from api.observation.fleet_metrics import FleetMetrics
 from api.observation.metrics import ApiMetrics
+from common.embedding.embedders import Embedders
 from common.fleet import Fleet, WorkerReport
 from common.observation.metrics_store import MetricsStore
 from common.settings import ROOT
 from common.training.trainers import TrainerReport, Trainers
 from tests.fakes import Outputs, fake_engine
+from tests.scripted_worker import ENCODER
+from worker.embedding.metrics import EmbedderMetrics
 from worker.observation.instruments import Instruments, ModelGauges
 from worker.observation.metrics import MetricsReporter, to_wire
 from worker.observation.model_labels import ModelLabels
@@ -57,6 +60,8 @@ def exposed(redis: Redis) -> dict[str, tuple[str, frozenset[str]]]:
     of_training = TrainerMetrics()
     of_training.end("train", "succeeded")
     MetricsReporter(MetricsStore(redis), "t", of_training.to_wire).report()
+    Embedders(redis).beat(ENCODER, ttl_s=60)
+    MetricsReporter(MetricsStore(redis), ENCODER.id, EmbedderMetrics(lambda: 0).to_wire).report()
     registry, api = CollectorRegistry(), ApiMetrics()
     exchange = Exchange({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
     api.begin(exchange)

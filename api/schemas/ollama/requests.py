@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from api.schemas.ollama.options import OllamaOptions
 from api.schemas.strict import FIRST_ERROR, Strict
 from api.schemas.tool_use import ToolUse, tool_use
 from api.schemas.tools import ALL_TOOLS, MAX_TOOLS, ChatTool, FunctionDefinition, check_choice
+from common.embedding.task import MAX_INPUTS, EmbedParams
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation, Ending, Prompt, RawText
@@ -178,3 +179,40 @@ class OllamaGenerateBody(_GenerationBody):
 
 
 OllamaBody = OllamaChatBody | OllamaGenerateBody
+
+
+class _VectorBody(_ModelBody):
+    options: Annotated[
+        dict[str, Any] | None, IGNORED, Meaning("Accepted and ignored: none of them changes a vector.")
+    ] = Field(None, description="an object")
+    keep_alive: Annotated[
+        str | int | float | None, IGNORED, Meaning("Accepted and ignored: the server decides which models stay loaded.")
+    ] = Field(None, description="a duration")
+
+
+class OllamaEmbedBody(_VectorBody):
+    """Body of `POST /api/embed`."""
+
+    input: Annotated[
+        str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_INPUTS), FIRST_ERROR],
+        Meaning("Each text gets a vector."),
+    ] = Field("", description=f"a string, or a list of at most {MAX_INPUTS} non-empty strings")
+    truncate: Annotated[bool, Meaning("Whether texts with too many tokens are cut; otherwise they are an error.")] = (
+        Field(True, description="true or false")
+    )
+    dimensions: int | None = Field(None, ge=1, description="a whole number from 1 to the length of the model's vectors")
+
+    def to_params(self) -> EmbedParams:
+        """Return the parameters of the job."""
+        inputs = filter(None, [self.input]) if isinstance(self.input, str) else self.input
+        return EmbedParams(tuple(inputs), dimensions=self.dimensions, truncate=self.truncate)
+
+
+class OllamaEmbeddingsBody(_VectorBody):
+    """Body of `POST /api/embeddings`."""
+
+    prompt: str = Field("", description="a string")
+
+    def to_params(self) -> EmbedParams:
+        """Return the parameters of the job."""
+        return EmbedParams((self.prompt,), truncate=True)

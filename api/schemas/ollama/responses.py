@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, RootModel
 
+from api.schemas.embedded import Vector
 from api.schemas.response_model import Count, ResponseModel, Time
 
 Nanoseconds = Annotated[int, Field(ge=0, description="nanoseconds")]
@@ -42,7 +43,10 @@ class OllamaModel(ResponseModel):
     model: str
     modified_at: Time
     size: Count
-    digest: Annotated[str, Field(description="SHA-256; of an adapter's files, or of a base model's name")]
+    digest: Annotated[
+        str,
+        Field(description="SHA-256; of an adapter's or encoder's files, or of a base model's name"),
+    ]
     details: OllamaDetails
 
 
@@ -73,7 +77,10 @@ class OllamaShown(ResponseModel):
     parameters: str
     template: str
     details: OllamaDetails
-    model_info: Annotated[dict[str, Any], Field(description="with `slm.context_length`, if it is known")]
+    model_info: Annotated[
+        dict[str, Any],
+        Field(description="with `slm.context_length`, if it is known; for embeddings also `slm.embedding_length`"),
+    ]
     capabilities: list[str]
     modified_at: Time
 
@@ -106,6 +113,22 @@ class OllamaCall(ResponseModel):
 
     id: str
     function: OllamaFunctionCall
+
+
+class OllamaEmbedded(ResponseModel):
+    """The vectors of all inputs, in their order."""
+
+    model: str
+    embeddings: list[Vector]
+    total_duration: Nanoseconds
+    load_duration: Annotated[int, Field(ge=0, description="nanoseconds in the queue")]
+    prompt_eval_count: Annotated[Count, Field(description="the number of tokens of all inputs")]
+
+
+class OllamaEmbedding(ResponseModel):
+    """The vector of a text."""
+
+    embedding: Vector
 
 
 class OllamaSaid(ResponseModel):

@@ -10,7 +10,7 @@ from api.schemas.response_model import ResponseModel, UnixTime
 
 
 class ModelObject(ResponseModel):
-    """A model that a request can name: a base model, an adapter, a version of one, or an alias."""
+    """A model that a request can name: a base model, an adapter, a version of one, an alias, or one for embeddings."""
 
     id: str
     object: Literal["model"]

@@ -206,8 +206,9 @@ local function dispatched_by_owner(lane)
   return counts
 end
 
--- Return the next job to prepare. One owner may not have all of them, because a useless preparation may last seconds.
-local function next_to_prepare(lane, limit)
+-- Return the next job of a lane in which one owner may not have all places: a useless preparation may last seconds, and
+-- so may the vectors of thousands of texts.
+local function next_shared(lane, limit)
   local dispatched = dispatched_by_owner(lane)
   local most, first, order = math.max(1, limit - 1), nil, math.huge
   for _, flow in ipairs(redis.call('SMEMBERS', lane_key(lane, 'flows'))) do
@@ -265,7 +266,7 @@ end
 
 local function next_job(lane, limit, room)
   local need = parts_of(lane)
-  if need == 'prepare' then return next_to_prepare(lane, limit) end
+  if need == 'prepare' or need == 'embed' then return next_shared(lane, limit) end
   if need == 'generate' then return next_to_generate(lane, limit, room) end
   return redis.call('ZRANGE', lane_key(lane, 'pending'), 0, 0)[1]
 end

@@ -39,10 +39,10 @@ end
 if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:dead_letters', retried) then
   return {'not_quarantined', id, 0, {}}
 end
-local model = option.model and resolve_model(option.model)
+local model = need ~= 'embed' and option.model and resolve_model(option.model)  -- an encoder has only its own name
 if model then
   for field, value in pairs(model) do option[field] = value end
-elseif option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
+elseif need ~= 'embed' and option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
   return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}, ''}
 end
 local place = option.place and cjson.decode(option.place)
@@ -70,7 +70,7 @@ if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {
 local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
 -- A job whose base is not known yet waits in the common lane until a worker of the default base adopts it.
 local lane = option.base and lane_of_base(need, option.base, now) or need
-if not is_served((option.base or need == 'train') and lane or 'control', now) then
+if not is_served((option.base or OF_BASES[need] == nil) and lane or 'control', now) then
   local _, its_base = parts_of(lane)
   return {'no_worker', id, 0, {}, is_served('control', now) and its_base or ''}
 end

@@ -59,3 +59,10 @@ def test_a_chat_with_tools() -> None:
 def test_errors(api: Api) -> None:
     check("error_model_not_found.json", api.client.post("/api/show", json={"model": "gpt-5"}))
     check("error_embed.json", api.client.post("/api/embed", json={"model": MODEL, "input": "x"}))
+
+
+def test_embeddings(api: Api) -> None:
+    api.worker.serve_embeddings()
+    check("embed.json", api.client.post("/api/embed", json={"model": "tiny-encoder", "input": ["a", "abc"]}))
+    check("embeddings.json", api.client.post("/api/embeddings", json={"model": "tiny-encoder", "prompt": "a"}))
+    check("show_encoder.json", api.client.post("/api/show", json={"model": "tiny-encoder"}))

@@ -18,7 +18,7 @@ from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.api_in_process import MODEL, Api, api_in_process
 from tests.golden import test_golden
 from tests.golden.test_golden import machine_learning
-from tests.scripted_worker import Play
+from tests.scripted_worker import Play, answer
 from tests.unit.api.openai.conftest import chat, complete
 from tests.unit.api.openai.test_batches import begin, drive_to_the_end, line
 from tests.unit.api.openai.test_files import upload
@@ -177,3 +177,16 @@ def test_no_golden_file_is_left_over() -> None:
     source = Path(__file__).read_text("utf-8")
     for file in FOLDER.glob("*.[js]s*"):
         assert f'"{file.name}"' in source, f"{file.name} is compared with nothing"
+
+
+def test_embeddings(start: Start) -> None:
+    api = start(answer("x"))
+    api.worker.serve_embeddings()
+    body = {"model": "tiny-encoder", "input": ["a", "abc"]}
+    check("embeddings.json", api.client.post("/v1/embeddings", json=body))
+    check("embeddings_base64.json", api.client.post("/v1/embeddings", json=body | {"encoding_format": "base64"}))
+    check("error_embedding.json", api.client.post("/v1/embeddings", json=body | {"input": ["a", "b" * 33]}))
+
+
+def test_embeddings_without_a_model(start: Start) -> None:
+    check("error_no_encoder.json", start(answer("x")).client.post("/v1/embeddings", json={"input": "a"}))

@@ -62,7 +62,13 @@ def copied(dockerfile: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("service", "module"),
-    [("api", stack.API), ("worker", stack.worker()), ("trainer", stack.trainer()), ("model", stack.MODEL)],
+    [
+        ("api", stack.API),
+        ("worker", stack.worker()),
+        ("trainer", stack.trainer()),
+        ("embedder", stack.embedder()),
+        ("model", stack.MODEL),
+    ],
 )
 def test_containers_run_the_commands_of_a_start_on_one_machine(
     services: dict[str, Any], service: str, module: tuple[str, ...]
@@ -126,7 +132,7 @@ def test_redis_accepts_only_clients_with_the_generated_url(tmp_path: Path, monke
             stranger.ping()
 
 
-@pytest.mark.parametrize("service", ["redis", "api", "worker", "trainer", "flower"])
+@pytest.mark.parametrize("service", ["redis", "api", "worker", "trainer", "embedder", "flower"])
 def test_services_that_need_the_password_wait_for_it_and_read_it(services: dict[str, Any], service: str) -> None:
     assert f"secret:{SECRETS_DIR}:ro" in services[service]["volumes"]
     assert services["secret"]["entrypoint"] == ["sh", "/draw-secret.sh", str(SECRETS_DIR)]

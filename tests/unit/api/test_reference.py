@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
+from api.reference.ollama_operations import EXAMPLE_ENCODER
 from api.schemas.anthropic.responses import AnthropicAnswer, AnthropicError, AnthropicFrame, TokenCount
 from api.schemas.conversations import (
     ConversationDeleted,
@@ -60,12 +61,13 @@ from common.owners.api_keys import ApiKeyStore, Role
 from common.owners.files import FileStore
 from common.settings import ROOT
 from tests.api_in_process import MODEL, Api
+from tests.scripted_worker import ENCODER
 from tests.unit.api import test_bad_input
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai import test_input, test_responses
 
 GOLDEN = ROOT / "tests" / "golden"
-NOT_DESCRIBED = {"static", "worker_files", "ollama.embed"}  # pages; for the server's own workers; only refuses
+NOT_DESCRIBED = {"static", "worker_files"}  # pages; for the server's own workers
 
 Json = dict[str, Any]
 
@@ -305,7 +307,9 @@ def as_sent(api: Api, media_type: str, example: Json) -> Json:
     """The example with the names of an existing model and file."""
     if media_type == "multipart/form-data":
         return {"data": example | {"file": (io.BytesIO(example["file"].encode()), "a.jsonl")}}
-    known: Json = {"model": MODEL} if "model" in example else {}
+    api.worker.serve_embeddings()
+    names = {EXAMPLE_ENCODER: ENCODER.model}
+    known: Json = {"model": names.get(example["model"], MODEL)} if "model" in example else {}
     if "training_file" in example:
         lines = ['{"prompt": "a", "completion": "b"}', '{"prompt": "c", "completion": "d"}']
         known["training_file"] = FileStore(api.redis, ttl_s=60).put("anonymous", "a.jsonl", "fine-tune", lines).id

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.queue import TRAIN_QUEUE
+from common.queue import EMBED_QUEUE, TRAIN_QUEUE
 from common.settings import ROOT, Settings
 from deploy.processes import stack
 from deploy.processes.stack import Stack
@@ -72,6 +72,14 @@ def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_
         "-m celery -A worker.app worker --hostname slm1-abc123@%h --without-mingle --without-gossip --loglevel INFO"
     )
     assert worker.argv == (sys.executable, *celery.split())
+
+
+def test_an_embedder_starts_if_there_is_a_model_for_it(tmp_path: Path) -> None:
+    *_, embedder = make_stack(tmp_path, embed_model="/models/minilm").children()
+    assert embedder.name == "embedder"
+    assert embedder.env["SLM_EMBED_MODEL"] == "/models/minilm"
+    assert embedder.argv[embedder.argv.index("--queues") + 1] == EMBED_QUEUE
+    assert "embedder" not in [child.name for child in make_stack(tmp_path).children()]
 
 
 def test_a_trainer_can_be_left_out_and_reads_only_its_own_queue(tmp_path: Path) -> None:

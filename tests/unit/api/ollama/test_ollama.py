@@ -174,7 +174,6 @@ def test_errors_are_ollama_s(start_api: StartApi) -> None:
     assert (chat(api, model="gpt-5").status_code, chat(api, model="gpt-5").json.keys()) == (404, {"error"})
     assert chat(api).json == {"error": "It has 9 tokens."}
     assert api.client.get("/api/nothing").json == {"error": "There is nothing at /api/nothing"}
-    assert "embeddings" in api.client.post("/api/embed", json={"model": MODEL, "input": "x"}).json["error"]
 
 
 def test_a_failing_stream_ends_with_the_error(start_api: StartApi) -> None:

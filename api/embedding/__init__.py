@@ -1,0 +1,1 @@
+"""Embeddings, as the routes of all APIs request them."""

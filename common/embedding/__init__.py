@@ -1,0 +1,1 @@
+"""Embeddings: what their jobs ask for and return, and the processes that run them."""

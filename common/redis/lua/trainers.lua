@@ -1,7 +1,0 @@
--- Returns the reports of the live trainers.
-local reports = {}
-for _, worker in ipairs(live_workers(now_ms())) do
-  local report = redis.call('GET', 'slm:trainer:' .. worker)
-  if report then reports[#reports + 1] = report end
-end
-return reports
