@@ -37,6 +37,7 @@ from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
 from api.routes.adapters import adapters
+from api.routes.conversations import conversations
 from api.routes.datasets import datasets
 from api.routes.feedback import feedback
 from api.routes.health import health
@@ -55,6 +56,8 @@ from api.vllm.routes import vllm
 from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
+from common.conversations.conversation import Quota
+from common.conversations.store import ConversationStore
 from common.fleet import Fleet
 from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
@@ -135,6 +138,7 @@ def create_app(
         anthropic,
         datasets,
         feedback,
+        conversations,
         worker_files,
     ):
         app.register_blueprint(blueprint)
@@ -179,8 +183,14 @@ def _services(
         FileStore(redis, ttl_s=settings.file_ttl_s),
         BatchStore(redis, ttl_s=settings.file_ttl_s),
         FeedbackStore(redis, ttl_s=settings.feedback_ttl_s),
+        _conversations(settings, redis),
         AdapterRegistry(redis),
         Uploads(settings.data_dir / "uploads"),
         AdapterStore(settings.data_dir / "adapters"),
         Fingerprints(fleet.workers),
     )
+
+
+def _conversations(settings: Settings, redis: Redis) -> ConversationStore:
+    quota = Quota(settings.max_conversations, settings.max_messages, int(settings.conversation_memory))
+    return ConversationStore(redis, quota=quota, ttl_s=settings.conversation_ttl_s)

@@ -22,6 +22,7 @@ from api.service import JobService
 from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
+from common.conversations.store import ConversationStore
 from common.observation import context
 from common.owners.batches import BatchStore
 from common.owners.feedback import FeedbackStore
@@ -52,6 +53,7 @@ class Services:
     files: FileStore
     batches: BatchStore
     feedback: FeedbackStore
+    conversations: ConversationStore
     registry: AdapterRegistry
     uploads: Uploads
     adapter_store: AdapterStore

@@ -57,6 +57,7 @@ def create_app() -> Flask:
         {
             "presence of the API not recorded": services.jobs.note_presence,
             "files not deleted": lambda: _tidy(services),
+            "old conversations not deleted": services.conversations.tidy,
             "revoked keys not checked": lambda: services.jobs.end_revoked(services.keyring.now),
         }
     ).start()

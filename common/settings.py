@@ -178,6 +178,21 @@ class Settings(BaseSettings):
         le=315_360_000,
         description="Seconds for which feedback on a job is kept, with the job's prompt and answer.",
     )
+    max_conversations: int = Field(
+        10_000, ge=0, le=1_000_000, description="Maximum number of conversations that an owner may keep."
+    )
+    max_messages: int = Field(
+        5000, ge=1, le=100_000, description="Maximum number of messages in a conversation, with all of its branches."
+    )
+    conversation_memory: ByteSize = Field(
+        ByteSize(64 * 2**20), gt=0, description="Maximum size of an owner's conversations together, such as 64MiB."
+    )
+    conversation_ttl_s: int = Field(
+        0,
+        ge=0,
+        le=315_360_000,
+        description="Seconds for which a conversation is kept after its latest change. 0: until it is deleted.",
+    )
     body_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Seconds that a client may take to send a request body."
     )

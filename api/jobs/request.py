@@ -13,6 +13,7 @@ from flask import request
 from api.current import caller, note_ignored, services
 from api.http.disconnect import has_disconnected
 from api.http.request_body import json_text
+from api.schemas.conversation_place import ConversationPlace
 from api.schemas.generation import GenerateBody
 from api.schemas.ignored import ignored_in
 from api.schemas.job_options import Body, RequestOptions
@@ -25,7 +26,8 @@ from api.schemas.webhook_target import Target
 from api.service import NewJob
 from api.webhooks.addresses import is_public, literal
 from common.adapters.names import DEFAULT_ALIAS
-from common.errors import Cancelled, InvalidRequest
+from common.conversations.conversation import AnswerPlace
+from common.errors import Cancelled, InvalidRequest, NotFound
 from common.jobs.job import JobKind
 from common.jobs.store import JobOptions
 
@@ -126,7 +128,21 @@ def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOpt
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
         webhook_url=webhook_url(wanted.webhook_url),
         model=model_named(model),
+        place=_place(wanted.conversation),
     )
+
+
+def _place(wanted: str | ConversationPlace | None) -> AnswerPlace | None:
+    """Return where the answer is kept. Raises `NotFound` if there is no such conversation of the caller."""
+    if wanted is None:
+        return None
+    place = ConversationPlace(id=wanted) if isinstance(wanted, str) else wanted
+    found = services().conversations.find(place.id)
+    if found.owner != caller().owner:
+        raise NotFound("There is no such conversation of yours.", param="conversation")
+    parent = found.leaf_id if place.follows_shown else place.parent_id or ""
+    quota = services().conversations.quota
+    return AnswerPlace(found.id, parent, quota.messages, quota.bytes)
 
 
 def model_named(name: str) -> str:
@@ -162,5 +178,6 @@ def _reader_grace_s(wanted: RequestOptions, *, is_async: bool) -> float | None:
             "got 'cancel'",
             param="on_disconnect",
         )
-    goes_on = is_async or wanted.on_disconnect == "continue"
+    is_kept = wanted.conversation is not None and wanted.on_disconnect is None
+    goes_on = is_async or is_kept or wanted.on_disconnect == "continue"
     return None if goes_on else services().settings.reader_grace_s

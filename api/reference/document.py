@@ -15,6 +15,7 @@ from api.reference import headers
 from api.reference.adapter_operations import ADAPTER_OPERATIONS
 from api.reference.anthropic_operations import ANTHROPIC_OPERATIONS
 from api.reference.batch_operations import BATCH_OPERATIONS
+from api.reference.conversation_operations import CONVERSATION_OPERATIONS
 from api.reference.dataset_operations import DATASET_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.ollama_operations import OLLAMA_OPERATIONS
@@ -33,6 +34,7 @@ Json = dict[str, Any]
 OPERATIONS: dict[str, Operation] = (
     SLM_OPERATIONS
     | ADAPTER_OPERATIONS
+    | CONVERSATION_OPERATIONS
     | DATASET_OPERATIONS
     | TRAINING_OPERATIONS
     | OPENAI_OPERATIONS
@@ -46,6 +48,7 @@ SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 TAGS = {
     Tag.GENERATE: "Generate answers, whole or as streams.",
     Tag.JOBS: "Every request for work becomes a job, which can be shown, streamed from anywhere, and cancelled.",
+    Tag.CONVERSATIONS: "Conversations that the server keeps: trees of messages, with the answers of jobs.",
     Tag.MODEL: "The model and the workers.",
     Tag.ADAPTERS: "Everything that a request can name: base models, adapters and their versions, aliases.",
     Tag.DATASETS: "What models are trained on, and what people say about their answers.",

@@ -23,6 +23,7 @@ class Tag(StrEnum):
 
     GENERATE = "Generate"
     JOBS = "Jobs"
+    CONVERSATIONS = "Conversations"
     MODEL = "Model"
     ADAPTERS = "Adapters"
     DATASETS = "Datasets"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from api.schemas.conversation_place import ConversationId, ConversationPlace
 from api.schemas.meaning import Meaning
 from api.schemas.shown import shown
 from api.schemas.strict import Strict
 from api.schemas.webhook_target import MAX_URL_CHARS, URL_FORM, URL_PATTERN, Target
+from common.errors import InvalidRequest
 
 MAX_WAIT_S = 86_400
 
@@ -49,6 +51,19 @@ class RequestOptions(Strict):
         Literal["cancel", "continue"] | None,
         Meaning("Whether the job is cancelled or continues when nobody reads it any more."),
     ] = Field(None, description='"cancel" or "continue"')
+    conversation: Annotated[
+        ConversationId | ConversationPlace | None,
+        Meaning(
+            "The conversation in which the answer is kept, as the message `msg_` and the job's id: after the message "
+            "that is shown last, or after the message `parent_id`. The job then continues when nobody reads it."
+        ),
+    ] = Field(None, description="the id of a conversation, or an object with an id and the parent_id of a message")
+
+    @model_validator(mode="after")
+    def _may_be_kept(self) -> RequestOptions:
+        if self.conversation is not None and getattr(self, "store", None) is False:
+            raise InvalidRequest("store must not be false if the answer is kept in a conversation", param="store")
+        return self
 
 
 class Body(Strict):

@@ -27,15 +27,18 @@ class Dialect:
         null_is_missing: a field that is null counts as missing; otherwise it is rejected.
         names_inner_fields: an error names the value by its path, such as `messages[0].content`; otherwise by the field
             of the body that contains it.
+        null_is_value: null is a value of its own, for fields whose type allows it.
         unknown: the words of an error about a field that the model does not have.
     """
 
     null_is_missing: bool
     names_inner_fields: bool
     unknown: str
+    null_is_value: bool = False
 
 
 SLM = Dialect(null_is_missing=False, names_inner_fields=False, unknown="is not a field")
+SLM_WITH_NULLS = Dialect(null_is_missing=False, names_inner_fields=True, unknown="is not a field", null_is_value=True)
 OPENAI = Dialect(null_is_missing=True, names_inner_fields=True, unknown="is not supported")
 
 
@@ -55,6 +58,8 @@ def parse(schema: type[B], fields: Mapping[str, Any], dialect: Dialect) -> B:
         if dialect.names_inner_fields:
             raise _wrong_inside(err, given, known) from err
         raise _wrong(str(err.errors(include_url=False)[0]["loc"][0]), given, known) from err
+    if dialect.null_is_value:
+        return body
     if nulls := [name for name, value in given.items() if value is None]:
         raise _wrong(nulls[0], given, known)
     return body

@@ -238,6 +238,7 @@ class JobRecord:
     base: str = ""  # the name of the base model
     adapter_id: str = ""  # the id of the adapter's version; "": the bare base
     request_id: str | None = None  # of the request that submitted it
+    writes: tuple[str, str] | None = None  # the conversation and the message that keep its answer
     traceparent: str | None = None  # parent span of that request (W3C Trace Context), if tracing is on
 
     @property
@@ -279,6 +280,7 @@ class JobRecord:
             base=fields.get("base", ""),
             adapter_id=fields.get("adapter_id", ""),
             request_id=fields.get("request_id"),
+            writes=(fields["conversation"], fields["message"]) if "message" in fields else None,
             traceparent=fields.get("traceparent"),
         )
 

@@ -18,11 +18,13 @@ from typing import Any, cast
 from redis import Redis
 
 from common.adapters.registry import AdapterRegistry
+from common.conversations.conversation import AnswerPlace
 from common.errors import (
     Conflict,
     IdempotencyMismatch,
     JobExpired,
     JobNotFound,
+    NotFound,
     NoWorker,
     QueueFull,
     QuotaExceeded,
@@ -84,6 +86,8 @@ class JobOptions:
     `reader_grace_s`: the job is cancelled if nobody reads it for that long (`note_readers`); None: never.
     `webhook_url`: where to send the webhook when the job has ended (`webhook_queue`).
     `model`: the name that the client requested; "": the alias `default`. Jobs without a prompt use no model.
+    `place`: the message of a conversation that the job writes, in which the answer outlives the job.
+    `rewrites`: the conversation and the message that the job writes again, if there still is such a message.
     `idempotency_key`: the same key of the same owner finds the first job again; a different `fingerprint` is refused.
     """
 
@@ -96,6 +100,8 @@ class JobOptions:
     webhook_url: str | None = None
     model: str = ""
     keep_s: int | None = None
+    place: AnswerPlace | None = None
+    rewrites: tuple[str, str] | None = None
 
     def fields(self, owner: str) -> dict[str, Argument]:
         """Return the fields that `submit.lua` stores in the job's record."""
@@ -109,6 +115,8 @@ class JobOptions:
             "webhook_url": self.webhook_url,
             "keep_s": self.keep_s,
         }
+        wanted |= {} if self.place is None else self.place.fields()
+        wanted |= {} if self.rewrites is None else dict(zip(("conversation", "message"), self.rewrites, strict=True))
         return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -211,6 +219,7 @@ class JobStore:
             RateLimitExceeded: the owner has reached the limit of jobs or of tokens.
             QuotaExceeded: the owner's open jobs take all the bytes allowed; ended jobs make room.
             IdempotencyMismatch: the key was used with another request.
+            NotFound: there is no such conversation of the owner, or no such message in it.
         """
         return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
 
@@ -246,6 +255,7 @@ class JobStore:
             timeout_s=_s_or_none(old.timeout_ms),
             webhook_url=None if old.webhook is None else old.webhook.url,
             model=old.model,
+            rewrites=old.writes,
         )
         return self._enter(new_id, old.kind, old.params, old.owner, max_queue, options, UNLIMITED, retried=job_id)
 
@@ -586,6 +596,11 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
         case "too_many_bytes":
             message = f"Your jobs' texts may take up {limits.job_bytes} bytes; there is no room until other jobs end."
             return QuotaExceeded(message, retry_after_s=TOO_MANY_BYTES_RETRY_S, limit=limits.job_bytes)
+        case "no_conversation" | "no_parent":
+            what = "message to answer" if outcome == "no_parent" else "conversation of yours"
+            return NotFound(f"There is no such {what}.", param="conversation")
+        case "conversation_messages" | "conversation_bytes":
+            return QuotaExceeded("The conversation has no room for another message; delete some.", param="conversation")
         case "no_key":
             return Unauthorized("This API key is not valid; it may have been revoked.")
         case "mismatch":

@@ -53,6 +53,14 @@ slm:feedback:job:<id>   hash    feedback on a job, with its prompt and answer (f
 slm:feedback:by_time    zset    jobs with feedback, by the time (ms) of the feedback
 slm:feedback:of:<owner> zset    those of one owner
 slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner; '' -> the sum
+slm:conversation:<id>   hash    a conversation (fields: `conversation.Conversation`), and `last`, its latest number
+slm:conversation:<id>:tree hash message -> its number, when it was created (ms), the message before it (may be empty)
+slm:conversation:<id>:messages hash message -> what was written (JSON: `conversation.Written`)
+slm:conversation:<id>:answers hash message -> the job that writes it, and its answer when it has ended (JSON:
+                                `conversation.Answer`)
+slm:conversations:of:<o> zset   an owner's conversations, by the time (ms) of their latest change
+slm:conversations:by_time zset  those of all owners
+slm:conversations:bytes hash    owner -> the size (bytes) of all of their conversations
 slm:grammar:<digest>:<id> string exists while the grammar is known to need no preparation (`preparation.py`)
 slm:workers             zset    workers, by the time (ms) until which they count as alive
 slm:awake               hash    per kind (worker, api), in ms: the last heartbeat, the start of the run of heartbeats
@@ -232,3 +240,18 @@ def feedback(job_id: str) -> str:
 def owner_feedback(owner: str) -> str:
     """Return the key of the owner's jobs with feedback."""
     return f"{PREFIX}feedback:of:{owner}"
+
+
+def conversation(conversation_id: str) -> str:
+    """Return the key of a conversation's record."""
+    return f"{PREFIX}conversation:{conversation_id}"
+
+
+def conversation_part(conversation_id: str, part: str) -> str:
+    """Return the key of a part of a conversation: tree, messages or answers."""
+    return f"{PREFIX}conversation:{conversation_id}:{part}"
+
+
+def conversations(owner: str) -> str:
+    """Return the key of an owner's conversations."""
+    return f"{PREFIX}conversations:of:{owner}"

@@ -273,3 +273,26 @@ def test_no_golden_file_is_left_over() -> None:
     source = Path(__file__).read_text("utf-8")
     for file in FOLDER.glob("*.[js]s*"):
         assert f'"{file.name}"' in source, f"{file.name} is compared with nothing"
+
+
+def test_conversations(start: Start) -> None:
+    client = start(machine_learning())
+    about = {
+        "title": "Learning",
+        "system_prompt": "Be brief.",
+        "settings": {"temperature": 0.5},
+        "metadata": {"a": "b"},
+    }
+    saved = client.post("/slm/conversations", json=about)
+    check("conversation_saved.json", saved)
+    path = f"/slm/conversations/{saved.json['id']}"
+    asked = client.post(f"{path}/messages", json={"role": "user", "content": ML})
+    check("conversation_message.json", asked)
+    client.post("/slm/generate", json=ML_BODY | {"conversation": saved.json["id"]})
+    check("conversation.json", client.get(path))
+    check("conversations.json", client.get("/slm/conversations"))
+    check("conversations_found.json", client.get("/slm/conversations?q=subset"))
+    check("conversation_export.json", client.get(f"{path}/export"))
+    check("conversation_export.md", client.get(f"{path}/export?format=markdown"))
+    check("conversation_message_deleted.json", client.delete(f"{path}/messages/{asked.json['id']}"))
+    check("conversation_deleted.json", client.delete(path))

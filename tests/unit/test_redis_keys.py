@@ -16,6 +16,7 @@ _KEY = re.compile(rf"'slm:[^']*'(?:\s*\.\.\s*{_OPERAND})*")
 _SHORTHANDS = {  # the scripts' functions that build keys, and their results
     rf"\bjob_key{_ARGUMENTS}": "'slm:job:' .. id",
     rf"\bfile_key{_ARGUMENTS}": "'slm:file:' .. id",
+    rf"\bconversation_key{_ARGUMENTS}": "'slm:conversation:' .. id",
     rf"\bwebhooks_key{_ARGUMENTS}": "'slm:webhooks:due:' .. owner",
     rf"\bflow_key{_ARGUMENTS}": "'slm:lane:' .. lane .. ':flow:' .. flow",
     r"\blane_key\([\w'.\[\]]+, ": "'slm:lane:' .. lane .. ':' .. (",

@@ -23,7 +23,7 @@ MAX_LINES = 50_000
 MAX_ERRORS = 100  # reported about a rejected file
 ENDPOINTS: dict[str, Endpoint[Any]] = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS)}
 
-_NOT_IN_BATCHES = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url")
+_NOT_IN_BATCHES = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url", "conversation")
 
 
 class BatchLine(Strict):

@@ -13,9 +13,9 @@ from api.http.request_body import json_text
 from api.openai.answering import own
 from api.openai.batches.files import find_file
 from api.openai.listing import listing, page_arguments
-from api.openai.responses.body import Metadata
 from api.schemas.json_object import json_object
 from api.schemas.meaning import Meaning
+from api.schemas.metadata import Metadata
 from api.schemas.openai.batches import BatchList, BatchObject, LineError, LineErrors, RequestCounts
 from api.schemas.parsing import OPENAI, parse
 from api.schemas.strict import Strict

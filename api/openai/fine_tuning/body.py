@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from api.openai.responses.body import Metadata
 from api.schemas.meaning import Meaning
+from api.schemas.metadata import Metadata
 from api.schemas.strict import Strict
 from common.adapters.names import FORM
 from common.errors import InvalidRequest

@@ -16,8 +16,9 @@ from api.schemas.ignored import IGNORED
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, MessageFields, prompt_message
+from api.schemas.metadata import METADATA, Metadata
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
-from api.schemas.strict import FIRST_ERROR, Strict, at_most
+from api.schemas.strict import FIRST_ERROR, Strict
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation
@@ -29,11 +30,6 @@ def _kind(item: Any) -> str:
     """Return the tag of an input item, as it was sent or as it was read; a message needs no type."""
     kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
     return {"function_call": "Call", "function_call_output": "Output"}.get(str(kind), "Message")
-
-
-MetadataKey = Annotated[str, Field(max_length=64)]
-MetadataValue = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), at_most(16)]
 
 
 class InputMessage(MessageFields):
@@ -102,7 +98,7 @@ class ResponseBody(OpenAIBody, ResponseToolFields, RequestOptions):
         TextOptions(), description="an object with a format"
     )
     metadata: Annotated[Metadata, Meaning("Stored with the response and returned with it.")] = Field(
-        default_factory=dict, description="an object of at most 16 strings of 512 characters, with names of 64"
+        default_factory=dict, description=METADATA
     )
     user: Annotated[str | None, Meaning("For the client's own use; returned with the response.")] = Field(
         None, description="a string"

@@ -35,5 +35,6 @@ class GenerateOptions(TypedDict, total=False):
     timeout: float
     webhook_url: str
     on_disconnect: Literal["cancel", "continue"]
+    conversation: str | dict[str, Any]
     model: str
     adapter: str

@@ -15,5 +15,5 @@ append_from(id, tonumber(first_seq), 8)
 add_bytes(id, 2 * #outcome + BYTES_PER_EVENT * redis.call('LLEN', log_key(id)))  -- twice: the log has the texts, too
 expire(id, now, ttl_s)
 local usage = cjson.decode(outcome)
-account(id, usage.prompt_tokens or 0, usage.completion_tokens or committed_tokens(id))
+settle(id, usage.prompt_tokens or 0, usage.completion_tokens or committed_tokens(id))
 return {1, dispatch(job[3], now)}

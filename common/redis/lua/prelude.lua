@@ -511,13 +511,106 @@ local function committed_tokens(id)
   return tokens
 end
 
+local function conversation_key(id) return 'slm:conversation:' .. id end
+
+local BYTES_PER_MESSAGE = 200  -- overhead of a message in a conversation, without its text
+
+-- Note that a conversation has changed, and count the bytes that were added to it.
+local function note_conversation(id, bytes, now)
+  local key = conversation_key(id)
+  local owner = redis.call('HGET', key, 'owner')
+  redis.call('HSET', key, 'updated_ms', now)
+  redis.call('HINCRBY', key, 'bytes', bytes)
+  redis.call('HINCRBY', 'slm:conversations:bytes', owner, bytes)
+  redis.call('ZADD', 'slm:conversations:of:' .. owner, now, id)
+  redis.call('ZADD', 'slm:conversations:by_time', now, id)
+end
+
+-- Return the limit that more bytes or messages in a conversation would exceed; '' if none. A limit may be empty.
+local function exceeded(id, messages, bytes, most_messages, most_bytes)
+  local key = conversation_key(id)
+  if most_messages ~= '' and redis.call('HLEN', key .. ':tree') + messages > tonumber(most_messages) then
+    return 'messages'
+  end
+  local taken = redis.call('HGET', 'slm:conversations:bytes', redis.call('HGET', key, 'owner')) or 0
+  return most_bytes ~= '' and bytes > 0 and taken + bytes > tonumber(most_bytes) and 'bytes' or ''
+end
+
+-- Add a message (JSON) to a conversation after its parent ('': none), and show it.
+local function add_message(id, message, parent, created, text, now)
+  local key = conversation_key(id)
+  local number = redis.call('HINCRBY', key, 'last', 1)
+  redis.call('HSET', key .. ':tree', message, number .. ' ' .. created .. ' ' .. parent)
+  redis.call('HSET', key .. ':messages', message, text)
+  redis.call('HSET', key, 'leaf', message)
+  note_conversation(id, #text + BYTES_PER_MESSAGE, now)
+end
+
+local function has_message(id, message)
+  return redis.call('HEXISTS', conversation_key(id) .. ':tree', message) == 1
+end
+
+-- Let a job write a message of a conversation.
+local function begin_answer(id, conversation, message, now)
+  local text = cjson.encode({job_id = id})
+  redis.call('HSET', job_key(id), 'conversation', conversation, 'message', message)
+  redis.call('HSET', conversation_key(conversation) .. ':answers', message, text)
+  note_conversation(conversation, #text, now)
+end
+
+-- Return the text in an ended job's log, and the form of its calls of tools if it may have any.
+local function logged_answer(id)
+  local pieces, tool_form = {}, nil
+  for _, message in ipairs(redis.call('LRANGE', log_key(id), 0, -1)) do
+    local event = cjson.decode(message)
+    if event.type == 'token' then pieces[#pieces + 1] = event.data.text end
+    tool_form = tool_form or event.data.tool_form
+  end
+  return table.concat(pieces), tool_form
+end
+
+-- Keep the answer of an ended job in its conversation, where it outlives the job. Call after the job's last event.
+local function keep_answer(id)
+  local job = redis.call('HMGET', job_key(id), 'conversation', 'message', 'state', 'result', 'error', 'model')
+  if not job[1] or not has_message(job[1], job[2]) then return end  -- in no conversation, or deleted meanwhile
+  local answers, result = conversation_key(job[1]) .. ':answers', cjson.decode(job[4] or '{}')
+  local text, tool_form = logged_answer(id)
+  local answer = cjson.encode({
+    job_id = id, state = job[3], text = text, tool_form = tool_form, error = job[5] or nil, model = job[6] or nil,
+    finish_reason = result.finish_reason, prompt_tokens = result.prompt_tokens,
+    completion_tokens = result.completion_tokens,
+  })
+  local more = #answer - redis.call('HSTRLEN', answers, job[2])
+  redis.call('HSET', answers, job[2], answer)
+  note_conversation(job[1], more, now_ms())
+end
+
+-- Delete a conversation. Its running jobs continue, but write to it no more.
+local function forget_conversation(id)
+  local key = conversation_key(id)
+  local owner, bytes = unpack(redis.call('HMGET', key, 'owner', 'bytes'))
+  if not owner then return end
+  if redis.call('HINCRBY', 'slm:conversations:bytes', owner, -(bytes or 0)) <= 0 then
+    redis.call('HDEL', 'slm:conversations:bytes', owner)
+  end
+  redis.call('ZREM', 'slm:conversations:of:' .. owner, id)
+  redis.call('ZREM', 'slm:conversations:by_time', id)
+  redis.call('UNLINK', key, key .. ':tree', key .. ':messages', key .. ':answers')
+end
+
+-- Charge an ended job and keep its answer. Called once per job, after its last event.
+local function settle(id, prompt_tokens, completion_tokens)
+  account(id, prompt_tokens, completion_tokens)
+  keep_answer(id)
+end
+
 -- Fail a job that has no worker with an error (JSON).
 local function fail(id, lane, err, now, ttl_s)
   redis.call('HSET', job_key(id), 'error', err)
   close(id, lane, 'failed', now)
   append(id, 'error', err)
   expire(id, now, ttl_s)
-  account(id, 0, committed_tokens(id))
+  settle(id, 0, committed_tokens(id))
 end
 
 -- Cancel a queued job; `last` is the data of its terminal event (JSON).
@@ -525,7 +618,7 @@ local function cancel_queued(id, lane, last, now, ttl_s)
   close(id, lane, 'cancelled', now)
   append(id, 'finished', last)
   expire(id, now, ttl_s)
-  account(id, 0, committed_tokens(id))
+  settle(id, 0, committed_tokens(id))
 end
 
 local function file_key(id) return 'slm:file:' .. id end

@@ -14,6 +14,14 @@ local option = {}
 for i = 16, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
+-- Return why a job of the owner cannot write a message at that place of a conversation; '' if it can.
+local function obstacle_to_answer(conversation, place)
+  if redis.call('HGET', conversation_key(conversation), 'owner') ~= owner then return 'no_conversation' end
+  if place.parent ~= '' and not has_message(conversation, place.parent) then return 'no_parent' end
+  local limit = exceeded(conversation, 1, BYTES_PER_MESSAGE, place.most_messages, place.most_bytes)
+  return limit == '' and '' or 'conversation_' .. limit
+end
+
 local function found(status, known)
   local job = redis.call('HMGET', job_key(known), 'lane', 'model')
   return {status, known, queue_position(known, job[1]), {}, job[1], job[2] or ''}
@@ -36,6 +44,14 @@ if model then
   for field, value in pairs(model) do option[field] = value end
 elseif option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
   return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}, ''}
+end
+local place = option.place and cjson.decode(option.place)
+option.place = nil
+if place then
+  local obstacle = obstacle_to_answer(option.conversation, place)
+  if obstacle ~= '' then return {obstacle, id, 0, {}} end
+elseif option.conversation and not has_message(option.conversation, option.message) then
+  option.conversation, option.message = nil, nil  -- the message of a dead letter was deleted meanwhile
 end
 local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation .. (option.adapter_id or '')) == 0
 if needs_preparation then need = 'prepare' end
@@ -74,6 +90,11 @@ if option.idempotency then
   redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
 end
 list(id, owner, now)
+if place then
+  option.message = 'msg_' .. id
+  add_message(option.conversation, option.message, place.parent, now, '{"role": "assistant", "content": ""}', now)
+end
+if option.message then begin_answer(id, option.conversation, option.message, now) end
 if kind == 'train' then redis.call('ZADD', 'slm:training:' .. owner, now, id) end
 add_bytes(id, #params)
 if retried ~= '' then drop(retried, now, ttl_s) end

@@ -22,6 +22,15 @@ from api.auth.access import Access, access_of
 from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
 from api.schemas.anthropic.responses import AnthropicAnswer, AnthropicError, AnthropicFrame, TokenCount
+from api.schemas.conversations import (
+    ConversationDeleted,
+    ConversationList,
+    ConversationSaved,
+    ConversationThread,
+    ExportedConversation,
+    MessageSaved,
+    MessagesDeleted,
+)
 from api.schemas.datasets import DatasetReport, Report
 from api.schemas.errors import Error, OpenAIError
 from api.schemas.feedback import DeletedFeedback, FeedbackDataset, ShownFeedback
@@ -263,6 +272,8 @@ def test_the_example_of_a_body_works(start_api: StartApi, data_dir: Path, operat
     sent = as_sent(api, media_type, content["example"])
     if "job_id" in examples or operation_id == "makeDatasetOfFeedback":
         examples["job_id"] = judged_job(api)
+    if "conversation_id" in examples:
+        examples |= begun_conversation(api)
     answer = api.client.open(path.format_map(examples), method=method, query_string=query, **sent)
     assert answer.status_code in (200, 201, 202), answer.text
 
@@ -273,6 +284,14 @@ def judged_job(api: Api) -> str:
     said = {"correction": "Ho", "tags": ["geography"]}
     assert api.client.post(f"/slm/jobs/{job_id}/feedback", json=said).status_code == 200
     return job_id
+
+
+def begun_conversation(api: Api) -> dict[str, str]:
+    """The ids of a conversation and of its only message."""
+    conversation_id = api.client.post("/slm/conversations").json["id"]
+    said = {"role": "user", "content": "Hi"}
+    message = api.client.post(f"/slm/conversations/{conversation_id}/messages", json=said)
+    return {"conversation_id": conversation_id, "message_id": message.json["id"]}
 
 
 def described_body(operation: Json) -> tuple[str, Json]:
@@ -321,6 +340,14 @@ ANSWERS: dict[str, type] = {
     "accepted": Accepted,
     "cancel": Cancellation,
     "check_dataset": DatasetReport,
+    "conversation": ConversationThread,
+    "conversation_deleted": ConversationDeleted,
+    "conversation_export": ExportedConversation,
+    "conversation_message": MessageSaved,
+    "conversation_message_deleted": MessagesDeleted,
+    "conversation_saved": ConversationSaved,
+    "conversations": ConversationList,
+    "conversations_found": ConversationList,
     "feedback": ShownFeedback,
     "feedback_dataset": FeedbackDataset,
     "feedback_deleted": DeletedFeedback,

@@ -1,0 +1,1 @@
+"""Keeps conversations in Redis: trees of messages, some of which jobs write."""

@@ -1,0 +1,2 @@
+-- ARGV: id.  Deletes a conversation.
+forget_conversation(ARGV[1])
