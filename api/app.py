@@ -32,6 +32,7 @@ from api.observation.starvation import Starvation
 from api.ollama.routes import ollama
 from api.openai.batches.files import files
 from api.openai.batches.routes import batches
+from api.openai.conversations.routes import openai_conversations
 from api.openai.fine_tuning.routes import fine_tuning
 from api.openai.responses.routes import responses
 from api.openai.routes import openai
@@ -139,6 +140,7 @@ def create_app(
         datasets,
         feedback,
         conversations,
+        openai_conversations,
         worker_files,
     ):
         app.register_blueprint(blueprint)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from api.openai.conversations.items import ITEM_ID
+from api.openai.conversations.routes import ItemsBody, OpenAIConversationBody, OpenAIConversationChange
 from api.reference.operation import Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
+from api.reference.paging import LIMIT, after
 from api.routes.conversations import DEFAULT_LIMIT, MAX_LIMIT, MAX_QUERY_CHARS
 from api.schemas.conversations import (
     ConversationBody,
@@ -18,7 +21,8 @@ from api.schemas.conversations import (
     MessageSaved,
     MessagesDeleted,
 )
-from api.schemas.parsing import SLM_WITH_NULLS
+from api.schemas.openai.conversations import ConversationObject, DeletedConversation, ItemList, ShownItem
+from api.schemas.parsing import OPENAI, SLM_WITH_NULLS
 from common import errors, ids
 
 MARKDOWN = "text/markdown"
@@ -36,6 +40,9 @@ MESSAGE_ID = Parameter(
     {"type": "string", "pattern": f"^{ids.MESSAGE_ID}$"},
     "The message's id.",
     f"msg_{EXAMPLE_ID}",
+)
+ITEM = Parameter(
+    "path", "item_id", {"type": "string", "pattern": f"^{ITEM_ID}$"}, "The item's id.", f"msg_{EXAMPLE_ID}"
 )
 PAGE = (
     Parameter(
@@ -177,5 +184,81 @@ CONVERSATION_OPERATIONS = {
             SuccessResponse("The messages that are shown as Markdown.", media_types=(MARKDOWN,)),
         ],
         errors=(errors.InvalidRequest, errors.NotFound),
+    ),
+    "openai_conversations.create": Operation(
+        id="createOpenAIConversation",
+        tag=Tag.CONVERSATIONS,
+        summary="Create a conversation, in OpenAI's form",
+        body=RequestBody(
+            OpenAIConversationBody,
+            {"items": [{"role": "user", "content": "Can penguins fly?"}], "metadata": {"topic": "birds"}},
+            OPENAI,
+            is_required=False,
+        ),
+        responses=[SuccessResponse("The conversation.", ConversationObject)],
+        errors=WRITING,
+    ),
+    "openai_conversations.show": simple(
+        "showOpenAIConversation",
+        Tag.CONVERSATIONS,
+        "Show a conversation, in OpenAI's form",
+        SuccessResponse("The conversation.", ConversationObject),
+        CONVERSATION_ID,
+        errors=(errors.NotFound,),
+    ),
+    "openai_conversations.update": Operation(
+        id="changeOpenAIConversation",
+        tag=Tag.CONVERSATIONS,
+        summary="Change a conversation's metadata",
+        parameters=(CONVERSATION_ID,),
+        body=RequestBody(OpenAIConversationChange, {"metadata": {"topic": "penguins"}}, OPENAI),
+        responses=[SuccessResponse("The conversation.", ConversationObject)],
+        errors=(errors.NotFound, *WRITING),
+    ),
+    "openai_conversations.delete": simple(
+        "deleteOpenAIConversation",
+        Tag.CONVERSATIONS,
+        "Delete a conversation, in OpenAI's form",
+        SuccessResponse("The conversation was deleted.", DeletedConversation),
+        CONVERSATION_ID,
+        errors=(errors.NotFound,),
+    ),
+    "openai_conversations.append": Operation(
+        id="createItems",
+        tag=Tag.CONVERSATIONS,
+        summary="Append items to a conversation",
+        parameters=(CONVERSATION_ID,),
+        body=RequestBody(ItemsBody, {"items": [{"role": "user", "content": "Can penguins fly?"}]}, OPENAI),
+        responses=[SuccessResponse("The new items.", ItemList)],
+        errors=(errors.NotFound, *WRITING),
+    ),
+    "openai_conversations.list_items": simple(
+        "listItems",
+        Tag.CONVERSATIONS,
+        "List the items of a conversation that are shown",
+        SuccessResponse("A page, the newest first.", ItemList),
+        CONVERSATION_ID,
+        LIMIT,
+        after(ITEM_ID),
+        Parameter("query", "order", {"enum": ["asc", "desc"], "default": "desc"}, "The order of the items."),
+        errors=(errors.InvalidRequest, errors.NotFound),
+    ),
+    "openai_conversations.show_item": simple(
+        "showItem",
+        Tag.CONVERSATIONS,
+        "Show an item",
+        SuccessResponse("The item.", ShownItem),
+        CONVERSATION_ID,
+        ITEM,
+        errors=(errors.NotFound,),
+    ),
+    "openai_conversations.delete_item": simple(
+        "deleteItem",
+        Tag.CONVERSATIONS,
+        "Delete an item; those after it are kept",
+        SuccessResponse("The conversation.", ConversationObject),
+        CONVERSATION_ID,
+        ITEM,
+        errors=(errors.NotFound,),
     ),
 }

@@ -302,3 +302,21 @@ def test_calls_in_responses(client: OpenAI, real_redis: Redis) -> None:
         assert item.type == "function_call"
         assert item.arguments == '{"city": "Paris"}'
     assert "".join(deltas) == '{"city": "Paris"}'
+
+
+def test_conversations(client: OpenAI, story: ScriptedWorker) -> None:
+    made = client.conversations.create(items=[{"role": "user", "content": "Hi"}], metadata={"topic": "birds"})
+    assert client.conversations.retrieve(made.id).metadata == {"topic": "birds"}
+    assert client.conversations.update(made.id, metadata={"topic": "bees"}).metadata == {"topic": "bees"}
+    client.chat.completions.create(model=MODEL, messages=HI, extra_body={"conversation": made.id})
+    call = {"type": "function_call", "call_id": "c1", "name": "now", "arguments": "{}"}
+    added = client.conversations.items.create(made.id, items=[call])  # type: ignore[list-item]
+    assert [item.type for item in added.data] == ["function_call"]
+    listed = list(client.conversations.items.list(made.id, order="asc", limit=2))  # of two pages
+    assert [item.type for item in listed] == ["message", "message", "function_call"]
+    answer = client.conversations.items.retrieve(str(listed[1].id), conversation_id=made.id)
+    assert answer == listed[1]
+    assert answer.type == "message"
+    assert [part.text for part in answer.content if part.type == "output_text"] == ["Once upon a time."]
+    assert client.conversations.items.delete(str(listed[2].id), conversation_id=made.id).id == made.id
+    assert client.conversations.delete(made.id).deleted

@@ -173,6 +173,19 @@ def test_a_prompt_that_is_too_long(start: Start) -> None:
     check("error_context_length.json", chat(start(lambda play: play.fail(too_long))))
 
 
+def test_conversations(api: Api) -> None:
+    call = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c1", "output": "Sunny"}
+    items = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, call, output]
+    made = api.client.post("/v1/conversations", json={"items": items, "metadata": {"a": "b"}})
+    check("conversation.json", made)
+    path = f"/v1/conversations/{made.json['id']}"
+    listed = api.client.get(f"{path}/items?order=asc")
+    check("conversation_items.json", listed)
+    check("conversation_item.json", api.client.get(f"{path}/items/{listed.json['first_id']}"))
+    check("conversation_deleted.json", api.client.delete(path))
+
+
 def test_no_golden_file_is_left_over() -> None:
     source = Path(__file__).read_text("utf-8")
     for file in FOLDER.glob("*.[js]s*"):

@@ -1,0 +1,93 @@
+"""Translates between the messages of a conversation and OpenAI's items."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from api.conversation_views import status
+from api.openai.responses.body import InputItem, InputMessage
+from api.openai.responses.tools import FunctionCallItem
+from api.openai.tools.reader import Content, ToolReader, calls_in
+from api.schemas.openai.conversations import CallItem, CallOutputItem, Item, MessageItem
+from common import ids
+from common.conversations.conversation import Message, NewMessage, Role, Thread, Written, answer_id
+
+ITEM_ID = f"(msg|fc|fco)_{ids.UUID}(_[0-9]{{1,3}})?"
+_UUID = re.compile(ids.UUID)
+
+
+def items_of(messages: Sequence[Message]) -> list[Item]:
+    """Return the items of messages; an answer with calls of tools has several."""
+    return [item for message in messages for item in _items(message)]
+
+
+def message_of(thread: Thread, item_id: str) -> Message | None:
+    """Return the message that an item is a part of; None if there is none."""
+    found = _UUID.search(item_id) if ids.has_form(item_id, ITEM_ID) else None
+    return None if found is None else thread.find(answer_id(found[0]))
+
+
+def new_messages(given: Sequence[InputItem]) -> list[NewMessage]:
+    """Return the messages to append for items of a request."""
+    return [NewMessage(answer_id(str(uuid.uuid4())), _written(item)) for item in given]
+
+
+def _written(item: InputItem) -> Written:
+    if isinstance(item, InputMessage):
+        role = "system" if item.role == "developer" else item.role
+        return Written(cast(Role, role), item.content, item.name)
+    if isinstance(item, FunctionCallItem):
+        function = {"name": item.name, "arguments": item.arguments}
+        return Written("assistant", "", tool_calls=[{"id": item.call_id, "type": "function", "function": function}])
+    return Written("tool", item.output, tool_call_id=item.call_id)
+
+
+def _items(message: Message) -> Iterator[Item]:
+    suffix = message.id.removeprefix("msg_")
+    written, state = message.written, status(message)
+    if written.role == "tool":
+        yield CallOutputItem(
+            id=f"fco_{suffix}",
+            type="function_call_output",
+            status=state,
+            call_id=written.tool_call_id or "",
+            output=written.content,
+        )
+        return
+    text, calls = _parts(message)
+    if text or not calls:
+        yield _message(message, text)
+    for index, (call_id, name, arguments) in enumerate(calls):
+        yield CallItem(
+            id=f"fc_{suffix}_{index}",
+            type="function_call",
+            status=state,
+            call_id=call_id,
+            name=name,
+            arguments=arguments,
+        )
+
+
+def _parts(message: Message) -> tuple[str, list[tuple[str, str, str]]]:
+    """Return the text of a message and its calls of tools: id, name and arguments of each."""
+    answer, written = message.answer, message.written
+    if answer is None or written.is_edited or answer.tool_form is None:
+        text = message.text if answer is None else message.text.strip()
+        functions = [(call["id"], call["function"]) for call in written.tool_calls]
+        return text, [(call_id, one["name"], one["arguments"]) for call_id, one in functions]
+    deltas = ToolReader(answer.job_id).read_whole(answer.text, answer.tool_form)
+    text = "".join(one.text for one in deltas if isinstance(one, Content))
+    return text.strip(), [(call.id, call.name, call.arguments) for call in calls_in(deltas)]
+
+
+def _message(message: Message, text: str) -> MessageItem:
+    role, state = message.written.role, status(message)
+    part: dict[str, Any] = {"type": "input_text", "text": text}
+    if role == "assistant":
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    content = [] if state == "in_progress" else [part]
+    kind = cast(Any, role)
+    return MessageItem(id=message.id, type="message", status=state, role=kind, content=content)
