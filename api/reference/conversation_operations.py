@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.openai.conversations.items import ITEM_ID
 from api.openai.conversations.routes import ItemsBody, OpenAIConversationBody, OpenAIConversationChange
+from api.reference import headers
 from api.reference.operation import Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.reference.paging import LIMIT, after
 from api.routes.conversations import DEFAULT_LIMIT, MAX_LIMIT, MAX_QUERY_CHARS
@@ -26,7 +27,7 @@ from api.schemas.parsing import OPENAI, SLM_WITH_NULLS
 from common import errors, ids
 
 MARKDOWN = "text/markdown"
-EXAMPLE_ID = "3f2b8c1e-5d47-4a90-9b6e-0c1d2e3f4a5b"
+EXAMPLE_ID = headers.EXAMPLE_JOB
 CONVERSATION_ID = Parameter(
     "path",
     "conversation_id",
@@ -96,6 +97,7 @@ CONVERSATION_OPERATIONS = {
         id="createConversation",
         tag=Tag.CONVERSATIONS,
         summary="Create an empty conversation",
+        parameters=(headers.IDEMPOTENCY_KEY,),
         body=RequestBody(ConversationBody, TITLED, SLM_WITH_NULLS, is_required=False),
         responses=[SuccessResponse("The conversation.", ConversationSaved, status=201)],
         errors=WRITING,
@@ -150,7 +152,7 @@ CONVERSATION_OPERATIONS = {
             "Answers of the model need no such request: a generation with the field `conversation` keeps its answer by "
             "itself."
         ),
-        parameters=(CONVERSATION_ID,),
+        parameters=(CONVERSATION_ID, headers.IDEMPOTENCY_KEY),
         body=RequestBody(MessageBody, {"role": "user", "content": "Can penguins fly?"}, SLM_WITH_NULLS),
         responses=[SuccessResponse("The message.", MessageSaved, status=201)],
         errors=(errors.NotFound, errors.Conflict, *WRITING),

@@ -14,6 +14,7 @@ from api import conversation_views as views
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, services
 from api.http.request_body import json_text
+from api.jobs.request import idempotency_key
 from api.schemas.conversations import (
     AboutConversation,
     ConversationBody,
@@ -36,6 +37,7 @@ from common.conversations.search import search
 from common.conversations.store import About, unknown_message
 from common.errors import InvalidRequest, NotFound
 
+NAMESPACE = uuid.UUID("0b1f3f0e-7b0c-4a57-9d3c-3a1f6f4f6a11")  # of ids that are made from an Idempotency-Key
 DEFAULT_LIMIT, MAX_LIMIT, MAX_QUERY_CHARS = 20, 100, 200
 
 conversations = Blueprint("conversations", __name__, url_prefix="/slm/conversations")
@@ -45,8 +47,9 @@ set_access(conversations, Access.USER)
 @conversations.post("")
 def create() -> Response:
     """Create an empty conversation."""
-    body = _body(ConversationBody)
-    return _saved(services().conversations.create(caller().owner, _about(body)), 201)
+    body, owner = _body(ConversationBody), caller().owner
+    known = f"conv_{_uuid(owner)}"
+    return _saved(services().conversations.create(owner, _about(body), conversation_id=known), 201)
 
 
 @conversations.get("")
@@ -105,7 +108,7 @@ def append(conversation_id: str) -> Response:
     """Append a message."""
     body = _body(MessageBody)
     parent = (body.parent_id or "") if "parent_id" in body.model_fields_set else None
-    message_id = _new_id() if body.job_id is None else answer_id(body.job_id)
+    message_id = answer_id(body.job_id or _uuid(conversation_id))
     new = NewMessage(message_id, _written(body), parent, body.job_id)
     services().conversations.append(_find(conversation_id).id, [new])
     return _message(conversation_id, message_id, 201)
@@ -164,6 +167,12 @@ def _body(schema: type[B]) -> B:
 
 def _new_id() -> str:
     return answer_id(str(uuid.uuid4()))
+
+
+def _uuid(scope: str) -> str:
+    """Return a new UUID; for the same Idempotency-Key in the same scope always the same."""
+    key = idempotency_key()
+    return str(uuid.uuid4() if key is None else uuid.uuid5(NAMESPACE, f"{scope}\n{key}"))
 
 
 def _about(body: AboutConversation) -> About:

@@ -70,13 +70,17 @@ class ConversationStore:
         self._cut, self._delete = Script(redis, "conversation_cut"), Script(redis, "conversation_delete")
         self._tidy = Script(redis, "conversation_tidy")
 
-    def create(self, owner: str, about: About, messages: Sequence[NewMessage] = ()) -> str:
+    def create(
+        self, owner: str, about: About, messages: Sequence[NewMessage] = (), conversation_id: str | None = None
+    ) -> str:
         """Create a conversation and return its id. The messages have parents among them, or follow each other.
+
+        An id that is given belongs to this owner; if there is such a conversation already, it stays as it is.
 
         Raises:
             QuotaExceeded: the owner has too many conversations, or they would be too large.
         """
-        conversation_id = f"conv_{uuid.uuid4()}"
+        conversation_id = conversation_id or f"conv_{uuid.uuid4()}"
         limits = (self.quota.conversations, self.quota.messages, self.quota.bytes)
         flat = [part for one in _linked(messages) for part in one]
         refusal = self._create(conversation_id, owner, *limits, len(messages), *flat, *about.flat())

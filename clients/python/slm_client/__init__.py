@@ -9,10 +9,13 @@ with SLMClient("http://127.0.0.1:5000") as slm:
 from slm_client.answer import Answer
 from slm_client.async_client import AsyncSLMClient
 from slm_client.async_stream import AsyncStream
+from slm_client.chat import ChatAnswer, ToolCall
 from slm_client.client import SLMClient
+from slm_client.conversation import Conversation, Message
 from slm_client.errors import ApiError, BadAnswer, ConnectionLost, SLMClientError
 from slm_client.frame import Finished, Frame, Queued, Status, Text
 from slm_client.job import Job, JobStatus
+from slm_client.model import Model
 from slm_client.options import GenerateOptions
 from slm_client.retry import RetryPolicy
 from slm_client.stream import Stream
@@ -23,12 +26,16 @@ __all__ = [
     "AsyncSLMClient",
     "AsyncStream",
     "BadAnswer",
+    "ChatAnswer",
     "ConnectionLost",
+    "Conversation",
     "Finished",
     "Frame",
     "GenerateOptions",
     "Job",
     "JobStatus",
+    "Message",
+    "Model",
     "Queued",
     "RetryPolicy",
     "SLMClient",
@@ -36,4 +43,5 @@ __all__ = [
     "Status",
     "Stream",
     "Text",
+    "ToolCall",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -15,6 +15,8 @@ from slm_client.options import GenerateOptions
 CONNECT_S = 10.0
 ANSWER_S = 30.0  # for requests that the server answers immediately
 GENERATION_S = 150.0  # after 120 s at the latest (SLM_SYNC_TIMEOUT_S) the server answers 202
+CHAT_S = 600.0  # a chat completion waits for its end
+CONVERSATIONS = "/slm/conversations"
 SILENCE_S = 45.0  # an open stream has a heartbeat every 15 s
 
 
@@ -78,6 +80,61 @@ def newest(limit: int) -> Call:
 def cancel(job_id: str) -> Call:
     """Cancel a job."""
     return Call("DELETE", _job(job_id))
+
+
+def models() -> Call:
+    """Get everything that a request can name."""
+    return Call("GET", "/slm/models")
+
+
+def chat(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], key: str | None) -> Call:
+    """Generate the next message of a chat, and wait for it."""
+    return _post("/v1/chat/completions", {"messages": list(messages), **options}, key, read_s=CHAT_S)
+
+
+def train(name: str, data: Sequence[Mapping[str, Any]], options: Mapping[str, Any], key: str | None) -> Call:
+    """Train an adapter in the background."""
+    return _post("/slm/train", {"name": name, "data": list(data), **options}, key)
+
+
+def create_conversation(about: Mapping[str, Any]) -> Call:
+    """Create a conversation."""
+    return _post(CONVERSATIONS, about, None)
+
+
+def conversations(limit: int, after: str | None, text: str | None) -> Call:
+    """List or search conversations."""
+    wanted = {"limit": limit, "after": after, "q": text}
+    return Call("GET", f"{CONVERSATIONS}?{urlencode({name: one for name, one in wanted.items() if one is not None})}")
+
+
+def conversation(conversation_id: str) -> Call:
+    """Get a conversation with its messages."""
+    return Call("GET", _conversation(conversation_id))
+
+
+def change_conversation(conversation_id: str, changes: Mapping[str, Any]) -> Call:
+    """Change a conversation."""
+    return Call("PATCH", _conversation(conversation_id), changes)
+
+
+def delete_conversation(conversation_id: str) -> Call:
+    """Delete a conversation."""
+    return Call("DELETE", _conversation(conversation_id))
+
+
+def append(conversation_id: str, message: Mapping[str, Any]) -> Call:
+    """Append a message."""
+    return _post(f"{_conversation(conversation_id)}/messages", message, None)
+
+
+def change_message(conversation_id: str, message_id: str, changes: Mapping[str, Any]) -> Call:
+    """Change a message."""
+    return Call("PATCH", f"{_conversation(conversation_id)}/messages/{quote(message_id, safe='')}", changes)
+
+
+def _conversation(conversation_id: str) -> str:
+    return f"{CONVERSATIONS}/{quote(conversation_id, safe='')}"
 
 
 def _job(job_id: str) -> str:

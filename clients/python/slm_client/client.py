@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -12,9 +12,12 @@ import httpx
 from slm_client import call, connection
 from slm_client.answer import Answer
 from slm_client.call import Call
+from slm_client.chat import ChatAnswer
+from slm_client.conversation import Conversation, Message
 from slm_client.cursor import StreamCursor
 from slm_client.errors import SLMClientError, error_from_response
 from slm_client.job import Job, JobStatus
+from slm_client.model import Model
 from slm_client.options import GenerateOptions
 from slm_client.patience import Patience
 from slm_client.retry import Retry, RetryPolicy
@@ -123,6 +126,60 @@ class SLMClient:
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job and return its status; RUNNING means that it will end at its next token."""
         return connection.read(self._send(call.cancel(job_id)), Job.from_body).status
+
+    def models(self) -> list[Model]:
+        """Return everything that a request can name."""
+        return connection.read(self._send(call.models()), Model.from_listing)
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None, **options: Any
+    ) -> ChatAnswer:
+        """Return the assistant's next message. Options are those of OpenAI's chat completions, such as `tools`."""
+        return connection.read(self._send(call.chat(messages, options, idempotency_key)), ChatAnswer.from_body)
+
+    def train(
+        self,
+        name: str,
+        data: Sequence[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Train the adapter `name` on examples, in the background; the server's docs/training.md has the options."""
+        return connection.read(self._send(call.train(name, data, options, idempotency_key)), Job.from_body)
+
+    def create_conversation(self, **about: Any) -> Conversation:
+        """Create a conversation: `title`, `system_prompt`, `model`, `settings`, `metadata`."""
+        return connection.read(self._send(call.create_conversation(about)), Conversation.from_body)
+
+    def conversations(
+        self, *, limit: int = 20, after: str | None = None, text: str | None = None
+    ) -> list[Conversation]:
+        """Return your conversations, the latest change first; only those with the text, if one is given."""
+        return connection.read(self._send(call.conversations(limit, after, text)), Conversation.from_listing)
+
+    def conversation(self, conversation_id: str) -> Conversation:
+        """Return a conversation with its messages."""
+        return connection.read(self._send(call.conversation(conversation_id)), Conversation.from_body)
+
+    def change_conversation(self, conversation_id: str, **changes: Any) -> Conversation:
+        """Change a conversation, or choose its `leaf_id`."""
+        response = self._send(call.change_conversation(conversation_id, changes))
+        return connection.read(response, Conversation.from_body)
+
+    def delete_conversation(self, conversation_id: str) -> None:
+        """Delete a conversation."""
+        self._send(call.delete_conversation(conversation_id))
+
+    def append(self, conversation_id: str, content: str, *, role: str = "user", **more: Any) -> Message:
+        """Append a message; `parent_id` says which it follows, if not the one that is shown last."""
+        message = {"role": role, "content": content, **more}
+        return connection.read(self._send(call.append(conversation_id, message)), Message.from_body)
+
+    def change_message(self, conversation_id: str, message_id: str, **changes: Any) -> Message:
+        """Change a message's `content` or `rating`."""
+        response = self._send(call.change_message(conversation_id, message_id, changes))
+        return connection.read(response, Message.from_body)
 
     def _send(self, wanted: Call) -> httpx.Response:
         retry = Retry(self._policy)

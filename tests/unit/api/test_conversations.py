@@ -140,6 +140,15 @@ def test_an_answer_from_before_can_be_kept(shared_api: Api) -> None:
     assert (answer.status_code, answer.json["content"]) == (201, "Once upon a time.")
 
 
+def test_what_is_sent_again_with_the_same_key_is_done_once(shared_api: Api) -> None:
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    first, second = (shared_api.client.post(PATH, json={"title": "A"}, headers=key).json["id"] for _ in range(2))
+    assert first == second
+    said = {"role": "user", "content": "Hi"}
+    ids = [shared_api.client.post(f"{PATH}/{first}/messages", json=said, headers=key).json["id"] for _ in range(2)]
+    assert [one["id"] for one in read(shared_api, first)["messages"]] == ids[:1]
+
+
 # -- branches ----------------------------------------------------------------------------------------------------------
 
 
