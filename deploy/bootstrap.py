@@ -50,7 +50,7 @@ def ensure(requirements: Sequence[Path], folder: Path = VENV) -> Path:
         SetupError: this Python cannot create environments, or pip cannot install.
     """
     if _missing(requirements, folder):
-        with _one_at_a_time() as lock:
+        with _one_at_a_time(folder) as lock:
             missing = _missing(requirements, folder)
             _make(folder)
             for file in missing:
@@ -125,9 +125,13 @@ def _mark_unfinished(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time() -> Iterator[int]:
-    """Lock the project's folder itself, so that no lock file is left over; yields the lock's descriptor."""
-    handle = os.open(ROOT, os.O_RDONLY)
+def _one_at_a_time(environment: Path) -> Iterator[int]:
+    """Lock the folder that the environment is in, so that no lock file is left over; yields the lock's descriptor."""
+    try:
+        environment.parent.mkdir(exist_ok=True)
+        handle = os.open(environment.parent, os.O_RDONLY)
+    except OSError as err:
+        raise SetupError(f"Cannot create the virtual environment {environment}: {err}") from err
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

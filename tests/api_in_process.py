@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 from flask.testing import FlaskClient
 from redis import Redis
+from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from api.app import create_app
@@ -61,6 +63,20 @@ class Api:
         return self.job(job_id)
 
 
+_builders: dict[tuple[object, ...], Callable[..., tuple[str, str]]] = {}
+_compile_builder = Rule._compile_builder
+
+
+def _builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+    """Compile each route once for all APIs of this process: it is most of the time that creating an API takes."""
+    if rule.defaults:
+        return _compile_builder(rule, append_unknown)
+    key = (rule.rule, *rule._trace, append_unknown)
+    if key not in _builders:
+        _builders[key] = _compile_builder(rule, append_unknown)
+    return _builders[key]
+
+
 @contextmanager
 def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPORT, **settings: Any) -> Iterator[Api]:
     """Start the API and its worker."""
@@ -68,10 +84,7 @@ def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPOR
     with ScriptedWorker(redis, script, report=report, uploads=made.data_dir / "uploads") as worker:
         subscriber = Subscriber(redis)
         subscriber.start()
-        yield Api(
-            create_app(made, redis=redis, dispatch=worker.dispatch, subscriber=subscriber).test_client(),
-            made,
-            worker,
-            redis,
-        )
+        with patch.object(Rule, "_compile_builder", _builder):
+            app = create_app(made, redis=redis, dispatch=worker.dispatch, subscriber=subscriber)
+        yield Api(app.test_client(), made, worker, redis)
         subscriber.stop()

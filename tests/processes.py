@@ -26,6 +26,7 @@ from common.queue import Dispatcher, configure
 from common.redis.client import connect
 from common.redis.subscriber import Subscriber
 from common.settings import ROOT, Settings
+from tests.compiled_kernels import share_kernels
 
 PATIENCE_S = 180.0  # generous: a busy machine must not fail a test
 
@@ -134,6 +135,8 @@ class Cluster:
 
     def start_worker(self, name: str, app: str = "tests.fake_worker", **env: str) -> Process:
         """Start a worker process; it may not be ready yet."""
+        if app != "tests.fake_worker":
+            share_kernels(Path((self.env | env)["SLM_DATA_DIR"]))
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "--hostname", f"{name}@%h"]
         command += ["--without-mingle", "--without-gossip", "--loglevel", "INFO"]
         return self._start(name, command, env)

@@ -63,7 +63,7 @@ class ScriptedServer:
             return self._replies.pop(0) if self._replies else refused(500, "a request that the test did not expect")
 
     def start(self) -> None:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
         self._http.shutdown()

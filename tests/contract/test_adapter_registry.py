@@ -292,11 +292,12 @@ def test_everything_that_a_request_can_name_is_known(registry: AdapterRegistry) 
 
 def test_workers_hear_of_every_change_and_of_nothing_else(redis: Redis, registry: AdapterRegistry) -> None:
     def announced() -> int:
-        return sum(1 for _ in iter(lambda: pubsub.get_message(timeout=0.05), None))
+        redis.publish(keys.CONTROL_CHANNEL, "that was all")
+        return sum(1 for _ in iter(lambda: pubsub.get_message(timeout=60)["data"], "that was all"))
 
     with redis.pubsub() as pubsub:
         pubsub.subscribe(keys.CONTROL_CHANNEL)
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=60)
         registry.register("support", facts())
         registry.register("support", facts())
         assert announced() == 1

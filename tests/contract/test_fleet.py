@@ -20,9 +20,9 @@ def test_every_request_makes_a_new_generation_and_is_announced(redis: Redis) -> 
     fleet = Fleet(redis)
     with redis.pubsub() as pubsub:
         pubsub.subscribe(keys.CONTROL_CHANNEL)
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=60)
         assert fleet.set_desired(loaded=False) == Desired(loaded=False, generation=1)
-        assert pubsub.get_message(timeout=5)["data"] == '{"model":1}'
+        assert pubsub.get_message(timeout=60)["data"] == '{"model":1}'
     assert fleet.set_desired(loaded=True) == Desired(loaded=True, generation=2)
     assert fleet.set_desired(loaded=True) == Desired(loaded=True, generation=3)
     assert fleet.desired() == Desired(loaded=True, generation=3)

@@ -176,10 +176,10 @@ def test_events_are_numbered_by_their_index_in_the_log_and_published_as_stored(s
     claim = station.claim("a")
     with station.redis.pubsub() as pubsub:
         pubsub.subscribe(keys.channel("a"))
-        assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+        assert pubsub.get_message(timeout=60)["type"] == "subscribe"
         batch = [events.status(0, "Generating response..."), events.token(1, 'H"i\n\u2028', [7, 8])]
         assert station.store.emit([("a", 1, batch)]) == [2]
-        published = [pubsub.get_message(timeout=5)["data"] for _ in batch]
+        published = [pubsub.get_message(timeout=60)["data"] for _ in batch]
     assert station.redis.lrange(keys.log("a"), 0, -1) == published
     assert station.log("a") == batch
     assert claim.next_seq == 0
@@ -228,9 +228,9 @@ def test_the_state_is_terminal_before_the_terminal_event_is_seen(station: Statio
     claim = station.claim("a")
     with station.redis.pubsub() as pubsub:
         pubsub.subscribe(keys.channel("a"))
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=60)
         station.succeed(claim)
-        assert Event.from_wire(pubsub.get_message(timeout=5)["data"]).type is EventType.FINISHED
+        assert Event.from_wire(pubsub.get_message(timeout=60)["data"]).type is EventType.FINISHED
         assert station.store.get("a").state is JobState.SUCCEEDED
 
 
@@ -294,9 +294,9 @@ def test_cancelling_a_running_job_sets_a_flag_and_notifies_its_worker(station: S
     claim = station.claim("a")
     with station.redis.pubsub() as pubsub:
         pubsub.subscribe(keys.CONTROL_CHANNEL)
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=60)
         assert station.store.cancel("a") is JobState.RUNNING
-        assert pubsub.get_message(timeout=5)["data"] == '{"cancel":"a"}'
+        assert pubsub.get_message(timeout=60)["data"] == '{"cancel":"a"}'
     assert station.store.renew([("a", claim.attempt)], lease_s=LEASE_S) == (set(), {"a"})
     station.store.end_cancelled("a", claim.attempt, None, [events.finished(0, JobState.CANCELLED, "cancelled")])
     record = station.store.get("a")
@@ -500,14 +500,15 @@ class Yields:
     """Receives the jobs that are asked to make room."""
 
     def __init__(self, redis: Redis) -> None:
-        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._redis = redis
+        self._pubsub = redis.pubsub()
         self._pubsub.subscribe(keys.CONTROL_CHANNEL)
-        self._pubsub.get_message(timeout=1)
+        self._pubsub.get_message(timeout=60)
 
     def take(self) -> list[str]:
-        found = []
-        while (message := self._pubsub.get_message(timeout=0.05)) is not None:
-            found.append(json.loads(message["data"]))
+        self._redis.publish(keys.CONTROL_CHANNEL, "that was all")
+        messages = iter(lambda: self._pubsub.get_message(timeout=60)["data"], "that was all")
+        found = [json.loads(message) for message in messages]
         return [one["yield"] for one in found if "yield" in one]
 
 

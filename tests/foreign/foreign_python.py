@@ -1,4 +1,7 @@
-"""The interpreter of the foreign environment, as a child of the tests."""
+"""The interpreter of the foreign environment, as a child of the tests.
+
+`python3 -m tests.foreign.foreign_python` installs both environments before any test asks for them.
+"""
 
 from __future__ import annotations
 
@@ -75,3 +78,8 @@ def foreign_python(requirements: Path, folder: Path, log: Path, **variables: str
         yield python
     finally:
         python.stop()
+
+
+if __name__ == "__main__":
+    for requirements, folder in ((HERE, FOLDER), (AGENTS, AGENTS_FOLDER)):
+        bootstrap.ensure([requirements / "requirements.txt"], folder)

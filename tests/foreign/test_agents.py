@@ -34,7 +34,7 @@ def get_weather(city: str) -> str:
     "Get the weather of a city."
     return f"It rains in {city}."
 
-model = ChatOpenAI(model="gpt2", timeout=20, max_retries=0)
+model = ChatOpenAI(model="gpt2", timeout=120, max_retries=0)
 """
 PYDANTIC_AI = """
 from pydantic_ai import Agent
@@ -115,7 +115,7 @@ def test_a_langchain_agent(run: Any) -> None:
     program = """
 asked = {"messages": [("user", QUESTION)]}
 for use_responses_api in (False, True):
-    agent = create_agent(ChatOpenAI(model="gpt2", timeout=20, use_responses_api=use_responses_api), [get_weather])
+    agent = create_agent(ChatOpenAI(model="gpt2", timeout=120, use_responses_api=use_responses_api), [get_weather])
     out(agent.invoke(asked)["messages"][-1].text)
 parts = [part for part, _ in create_agent(model, [get_weather]).stream(asked, stream_mode="messages")]
 out("".join(part.text for part in parts if part.type == "AIMessageChunk"))
@@ -141,7 +141,7 @@ for model in (OpenAIChatModel, OpenAIResponsesModel):
 def test_instructor(run: Any) -> None:
     program = """
 def ask(mode, **fields):
-    client = instructor.from_openai(openai.OpenAI(timeout=20), mode=mode)
+    client = instructor.from_openai(openai.OpenAI(timeout=120), mode=mode)
     return client.chat.completions.create(model="gpt2", response_model=Weather, messages=MESSAGES, **fields)
 
 out(instructor.from_openai(openai.OpenAI()).chat.completions.create(

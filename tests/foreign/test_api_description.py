@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from deploy import bootstrap
 from tests import node_packages
 from tests.foreign.conftest import Site
 from tests.foreign.foreign_python import FOLDER, INSTALL_S, ForeignPython
@@ -58,10 +59,10 @@ def made(described: Path, python: ForeignPython) -> Path:
     )
     options = ["--path", described, "--output-path", described.with_name("made"), "--config", config, "--meta", "none"]
     done = subprocess.run(
-        [FOLDER / "bin" / "openapi-python-client", "generate", "--fail-on-warning", *options],
+        [bootstrap.python_of(FOLDER), "-m", "openapi_python_client", "generate", "--fail-on-warning", *options],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -77,7 +78,7 @@ def test_redocly_finds_no_error(described: Path) -> None:
         env=os.environ | {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -22,7 +22,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel
 
 def chat(model="gpt2", **fields):
-    return ChatOpenAI(model=model, timeout=20, **{"max_retries": 0} | fields)
+    return ChatOpenAI(model=model, timeout=120, **{"max_retries": 0} | fields)
 
 def refused(call):
     try:

@@ -27,8 +27,8 @@ from tests.unit.api.conftest import SECRET, StartApi
 from tests.unit.test_docs import error_codes
 
 IDS = sorted(operation.id for operation in OPERATIONS.values())
-CASES = 65  # per operation
-STRANGERS = 15  # per operation, without a valid key
+CASES = 35  # per operation
+STRANGERS = 10  # per operation, without a valid key
 MANY = 2500  # for all operations together, at least
 
 ASKED_FOR = {"job_expired", "job_timeout"}  # a client may want its job to expire before it starts

@@ -34,6 +34,7 @@ from tests.scripted_worker import Play, Script, ScriptedWorker, answer
 TIMEOUT_S = 90
 AT_ONCE_S = 20  # on a busy machine; the grace of readers is 30 s
 NUM_TOKENS = 3000
+NUM_REQUESTS = 400
 
 
 @pytest.fixture
@@ -395,11 +396,15 @@ def test_a_stream_ends_with_an_error_frame_when_redis_comes_back_without_its_dat
 
 
 def test_an_api_without_enough_cpu_time_does_not_blame_redis(api: ApiProcess, real_redis: Redis) -> None:
-    is_over = threading.Event()
+    is_over, asking = threading.Event(), threading.Barrier(NUM_REQUESTS + 1)
     chat = {"model": "gpt2", "messages": [{"role": "user", "content": "hello " * 2000}]}
 
     def starve() -> None:
         children = psutil.Process(api.process.pid).children()
+        for child in children:
+            child.suspend()
+        asking.wait(TIMEOUT_S)
+        time.sleep(5)  # until most requests are sent, also on a busy machine
         while not is_over.is_set():
             for child in children:
                 child.suspend()
@@ -409,13 +414,14 @@ def test_an_api_without_enough_cpu_time_does_not_blame_redis(api: ApiProcess, re
             is_over.wait(0.05)
 
     def ask(_: int) -> str:
+        asking.wait(TIMEOUT_S)
         answer = requests.post(f"{api.url}/v1/chat/completions", json=chat, timeout=180)
         return "ok" if answer.ok else str(answer.json()["error"]["code"])
 
     starving = threading.Thread(target=starve)
-    with worker(real_redis, answer("x")), ThreadPoolExecutor(400) as pool:
+    with worker(real_redis, answer("x")), ThreadPoolExecutor(NUM_REQUESTS) as pool:
         starving.start()
-        outcomes = Counter(pool.map(ask, range(400)))
+        outcomes = Counter(pool.map(ask, range(NUM_REQUESTS)))
         is_over.set()
         starving.join()
     assert outcomes["overloaded"] > 0

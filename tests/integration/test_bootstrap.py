@@ -26,7 +26,6 @@ ENSURE = """
 import sys
 from pathlib import Path
 from deploy import bootstrap
-bootstrap.ROOT = Path(sys.argv[1]).parent  # which it locks: another test may be setting up an environment
 try:
     bootstrap.ensure([Path(sys.argv[1])], Path(sys.argv[2]))
 except bootstrap.SetupError as err:

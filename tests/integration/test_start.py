@@ -22,6 +22,7 @@ import requests
 from common.settings import ROOT
 from deploy.check.http_client import HttpClient, read_frames
 from models import default_model
+from tests.compiled_kernels import share_kernels
 from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
@@ -56,6 +57,7 @@ def models() -> Path:
 def new_data_dir(folder: Path, models: Path) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "models").symlink_to(models)
+    share_kernels(folder)
     return folder
 
 

@@ -23,7 +23,7 @@ def build(folder: Path, *flags: str) -> Path:
 
 
 def run(program: Path, threads: int, runs: int) -> None:
-    done = subprocess.run([program, str(threads), str(runs)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program, str(threads), str(runs)], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -50,7 +50,7 @@ def test_an_invalid_secret_is_refused_and_not_shown() -> None:
 def test_a_server_open_to_others_does_not_start_without_keys(redis_server: RedisServer) -> None:
     connect(redis_server.url).flushall()
     env = environment(redis_url=redis_server.url, published_host="192.0.2.7", port=free_port())
-    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode != 0
     assert "192.0.2.7 can be reached from other machines, and there are no API keys" in done.stderr
 
@@ -66,7 +66,7 @@ def test_a_wrong_setting_gives_one_clear_line(name: str, value: str) -> None:
 @pytest.mark.parametrize("command", [COMMAND, (sys.executable, "-m", "celery", "-A", "worker.app", "worker")])
 def test_a_process_without_the_address_of_redis_uses_none(command: tuple[str, ...]) -> None:
     env = environment(port=free_port())
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert "SLM_REDIS_URL is not set" in done.stderr
     assert "Traceback" not in done.stderr
@@ -74,6 +74,6 @@ def test_a_process_without_the_address_of_redis_uses_none(command: tuple[str, ..
 
 def test_options_of_gunicorn_in_the_environment_are_refused() -> None:
     env = environment(redis_url="redis://127.0.0.1:9/0") | {"GUNICORN_CMD_ARGS": f"--bind 0.0.0.0:{free_port()}"}
-    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert done.stderr == "GUNICORN_CMD_ARGS is set. Only SLM_ variables configure this server; unset it.\n"

@@ -85,7 +85,7 @@ def test_processes_of_a_killed_start_that_do_not_end_are_killed(
         below = int(process.stdout.readline())
         killed.release()
         claim_data_dir(tmp_path).release()
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
         wait_for("the process below it to end", lambda: has_ended(below), 10)
 
 

@@ -130,7 +130,7 @@ def test_ten_pairs_of_simultaneous_starts_never_share_a_redis(tmp_path: Path) ->
         with ExitStack() as both:
             started = [both.enter_context(create_key(folder, f"only-{folder.name}")) for folder in folders]
             for process in started:
-                _, complaint = process.communicate(timeout=60)
+                _, complaint = process.communicate(timeout=240)
                 assert process.returncode == 0, complaint
         with ThreadPoolExecutor() as pool:
             listed = list(pool.map(keys, folders))

@@ -36,7 +36,7 @@ def test_if_two_processes_start_at_once_one_makes_the_folder_and_the_other_waits
     second = _start(tmp_path, "second")
     _wait_for(tmp_path / "second-asks")
     assert not (tmp_path / "model").exists()
-    answers = [process.communicate("go on\n", timeout=30)[0].strip() for process in (first, second)]
+    answers = [process.communicate("go on\n", timeout=240)[0].strip() for process in (first, second)]
     assert answers == ["first", "first"]
     assert not (tmp_path / "made-by-second").exists()
 

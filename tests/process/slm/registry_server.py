@@ -67,7 +67,7 @@ def registry_server(**answers: tuple[int, dict[str, Any]]) -> Iterator[RegistryS
     app.add_url_rule("/<path:path>", view_func=server.answer, methods=["GET", "POST", "PUT", "DELETE"])
     http = make_server("127.0.0.1", 0, app, threaded=True)
     server.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever)
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield server

@@ -211,6 +211,6 @@ def test_a_reader_that_goes_away_cancels_the_job(url: str, worker: Worker) -> No
 
     line = f"{sys.executable} -m slm generate Hi --url {url} | head -n 2"
     with worker(script):
-        done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
         wait_for("the job to be cancelled", lambda: statuses(url) == ["cancelled"])
     assert (done.stdout, done.stderr) == ("again\nagain\n", "")

@@ -27,7 +27,7 @@ from tests.unit.api.conftest import SECRET, StartApi
 URL = "https://example.org/hook"
 DUE = "slm:webhooks:due:anonymous"
 TTL_S = 60
-PATIENCE_S = 20
+PATIENCE_S = 60
 PARAMS = GenerateParams("Hi", SamplingParams(seed=1)).to_dict()
 
 

@@ -19,7 +19,7 @@ from tests.scripted_worker import Script, answer
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 STORY = answer("Once ", "upon ", "a time.")
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 StartApi = Callable[..., Api]
 

@@ -13,7 +13,7 @@ from tests.scripted_worker import Play, answer
 from tests.unit.api.conftest import StartApi
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class PoisonousOnce:

@@ -141,7 +141,7 @@ def test_an_answer_that_takes_too_long_is_202_and_its_result_is_kept(start_api: 
 
     def script(play: Play) -> None:
         play.say("late ")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         play.end("but here")
 
     api = start_api(script, sync_timeout_s=0.2)

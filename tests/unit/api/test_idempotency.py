@@ -72,7 +72,7 @@ def test_a_repeat_waits_for_a_running_job(start_api: StartApi) -> None:
 
     def script(play: Play) -> None:
         play.say("so ")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         play.end("good")
 
     api = start_api(script)
@@ -90,7 +90,7 @@ def test_a_repeat_waits_for_a_running_job(start_api: StartApi) -> None:
         client.start()
     go_on.set()
     for client in clients:
-        client.join(20)
+        client.join(60)
     assert [one.json["response"] for one in answers] == ["so good"] * 3
     assert len(jobs(api)) == 1
     assert sum("Idempotency-Replayed" in one.headers for one in answers) == 2

@@ -37,12 +37,12 @@ def test_a_running_job_shows_its_text_so_far(start_api: StartApi) -> None:
     def script(play: Play) -> None:
         play.say(" so ", "far ")
         said.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         play.end("so good")
 
     api = start_api(script)
     job_id = api.submit()
-    assert said.wait(10)
+    assert said.wait(60)
     job = api.job(job_id)
     assert (job["status"], job["text"], job["result"]) == ("running", "so far", None)
     assert (job["finished_at"], job["timings"]["run_ms"]) == (None, None)
@@ -85,7 +85,7 @@ def test_cancelling_a_running_job_stops_it_and_keeps_what_it_has(start_api: Star
 
     api = start_api(script)
     job_id = api.submit()
-    assert said.wait(10)
+    assert said.wait(60)
     answer = api.client.delete(f"/slm/jobs/{job_id}")
     assert answer.json == {"success": True, "job_id": job_id, "status": "running", "cancelling": True}
     job = api.finish(job_id)

@@ -104,7 +104,7 @@ def test_the_echo_names_the_process_and_omits_hidden_lines(tmp_path: Path) -> No
     echo = LogEcho({"api": tmp_path / "api.log"}, is_important, say)
     echo.start()
     write(tmp_path / "api.log", "INFO fine\nERROR broken\n")
-    assert heard.wait(20)
+    assert heard.wait(60)
     echo.stop()
     assert said == ["api: ERROR broken"]
 

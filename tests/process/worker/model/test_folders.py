@@ -29,7 +29,7 @@ from worker.model.base_facts import BaseFacts
 from worker.model.folders import AdapterFolders, name_of
 from worker.model.intake import AdapterIntake
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Machine:

@@ -21,7 +21,7 @@ from tests.processes import wait_for
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 @contextmanager

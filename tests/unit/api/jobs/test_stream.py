@@ -119,7 +119,7 @@ def test_silence_is_broken_by_comments(start_api: StartApi) -> None:
 
     def script(play: Play) -> None:
         play.status("Generating response...")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         play.end("x")
 
     stream = iter(start_api(script, heartbeat_s=0.01).stream().response)
@@ -163,7 +163,7 @@ def test_a_client_that_leaves_ends_its_subscription_but_not_the_job(start_api: S
 
     def script(play: Play) -> None:
         play.say("a ")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         play.end("b")
 
     api = start_api(script)
@@ -212,7 +212,7 @@ def test_several_clients_can_read_one_running_job(start_api: StartApi) -> None:
 
     def script(play: Play) -> None:
         play.say("a ")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         play.end("b")
 
     api = start_api(script)
@@ -270,7 +270,7 @@ def test_a_client_ahead_of_the_log_waits_and_gets_the_right_full_text(start_api:
 
     def script(play: Play) -> None:
         play.say("one ")  # event 0
-        assert is_attached.wait(10)
+        assert is_attached.wait(60)
         play.say("two ", "three ")
         play.end("four")  # event 3
 
@@ -301,7 +301,7 @@ def test_a_stream_whose_job_is_lost_ends_with_an_error_frame(start_api: StartApi
 
     def script(play: Play) -> None:
         play.say("so far")
-        assert is_lost.wait(10)
+        assert is_lost.wait(60)
 
     api = start_api(script, heartbeat_s=0.05)
     body = {

@@ -81,7 +81,7 @@ def test_a_stream_is_logged_at_its_end(start_api: StartApi, access: Lines) -> No
 
     def script(play: Play) -> None:
         play.say("first")
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         play.end("last")
 
     answer = start_api(script).stream()

@@ -56,7 +56,7 @@ def test_an_open_stream_is_in_progress(start_api: StartApi) -> None:
 
     def script(play: Play) -> None:
         play.say("first")
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         play.end("last")
 
     api = start_api(script)

@@ -142,7 +142,7 @@ def test_nothing_is_added_or_removed_during_a_step(start_engine: StartEngine, ou
     assert adding.is_alive()
     assert runner.adapters == {BASE_ADAPTER}
     gate.open()
-    adding.join(10)
+    adding.join(60)
     assert runner.adapters == {BASE_ADAPTER, "mine"}
     outputs.wait_for("a")
 

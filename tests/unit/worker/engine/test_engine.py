@@ -577,7 +577,7 @@ def test_a_dead_device_ends_the_engine_without_ending_the_jobs(start_engine: Sta
     runner.fail_with = DeviceLostError("gone")
     gate.open()
 
-    assert isinstance(fatal.result(timeout=10), DeviceLostError)
+    assert isinstance(fatal.result(timeout=60), DeviceLostError)
     assert outputs.finals("a") == []
     assert engine.release(["a"]) == frozenset()
     with pytest.raises(Conflict):
@@ -594,7 +594,7 @@ def test_an_engine_whose_delivery_breaks_says_so(outputs: Outputs) -> None:
     engine.start()
     engine.submit(make_sequence("a"))
 
-    assert isinstance(fatal.result(timeout=10), ValueError)
+    assert isinstance(fatal.result(timeout=60), ValueError)
     engine.stop()
 
 

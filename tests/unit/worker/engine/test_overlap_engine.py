@@ -252,7 +252,7 @@ def test_a_device_that_dies_while_it_computes_ends_the_engine_when_the_tokens_ar
     run.sampler.fail_with = DeviceLostError("gone")
     run.engine.start()
 
-    assert isinstance(fatal.result(timeout=10), DeviceLostError)
+    assert isinstance(fatal.result(timeout=60), DeviceLostError)
     assert run.outputs.finals("a") == []
     assert run.engine.release(["a"]) == frozenset()
 

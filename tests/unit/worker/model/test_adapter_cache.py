@@ -39,7 +39,7 @@ class Disk:
     def load(self, adapter_id: str) -> LoadedAdapter:
         self.loads.append(adapter_id)
         if self.gate is not None:
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
         if adapter_id in self.errors:
             raise self.errors[adapter_id]
         assert adapter_id not in self.in_memory, "it is loaded already"
@@ -80,7 +80,7 @@ def use(cache: AdapterCache, adapter_id: str) -> str:
 
 
 def until(what: str, look: Callable[[], object]) -> None:
-    wait_for(what, lambda: look() or None, timeout_s=10)
+    wait_for(what, lambda: look() or None, timeout_s=60)
 
 
 def test_the_bare_base_is_always_there(cache: AdapterCache, disk: Disk) -> None:
@@ -317,7 +317,7 @@ def test_an_adapter_that_must_be_fetched_does_not_delay_others(disk: Disk) -> No
 
     def fetch(adapter_id: str) -> None:
         fetched.append(adapter_id)
-        assert gate.wait(10)
+        assert gate.wait(60)
         here.add(adapter_id)
 
     cache = AdapterCache(
