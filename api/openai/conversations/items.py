@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from api.conversation_views import status
-from api.openai.responses.body import InputItem, InputMessage
+from api.jobs.tool_reader import Content, ToolReader, calls_in
+from api.openai.responses.input import InputItem, InputMessage
 from api.openai.responses.tools import FunctionCallItem
-from api.openai.tools.reader import Content, ToolReader, calls_in
 from api.schemas.openai.conversations import CallItem, CallOutputItem, Item, MessageItem
 from common import ids
 from common.conversations.conversation import Message, NewMessage, Role, Thread, Written, answer_id

@@ -12,7 +12,7 @@ from api.current import begin_work, caller, services
 from api.http.request_body import json_text
 from api.openai.conversations.items import ITEM_ID, items_of, message_of, new_messages
 from api.openai.listing import listing, page_arguments
-from api.openai.responses.body import InputItem
+from api.openai.responses.input import InputItem
 from api.schemas.json_object import json_object
 from api.schemas.meaning import Meaning
 from api.schemas.metadata import METADATA, Metadata
