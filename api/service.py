@@ -372,6 +372,16 @@ class JobService:
             return None
         return self._store.queue_positions([record.id]).get(record.id, DISPATCHED)
 
+    def forget(self, job_id: str, caller: Caller) -> None:
+        """Delete the record and the events of an ended job.
+
+        Raises:
+            JobNotFound: the job does not exist, or is not the caller's.
+            Conflict: it has not ended, or its webhook was not sent yet.
+        """
+        if not self._store.forget(self.get(job_id, caller).id):
+            raise Conflict(f"Job {job_id} has not ended, or its webhook was not sent yet; try again.")
+
     def dead_letters(self) -> list[JobRecord]:
         """Return the dead letters, oldest first."""
         return self._store.dead_letters()

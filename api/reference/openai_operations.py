@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from api.openai.chat import ChatBody
 from api.openai.completions import CompletionBody
-from api.openai.responses.body import ResponseBody
-from api.reference import headers
+from api.openai.responses.body import InputTokensBody, ResponseBody
+from api.reference import headers, paging
 from api.reference.error_models import GENERATION
 from api.reference.operation import EVENTS, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.models import ModelList, ModelObject
-from api.schemas.openai.responses import ResponseFrame, ResponseObject
+from api.schemas.openai.responses import DeletedResponse, InputItemList, InputTokens, ResponseFrame, ResponseObject
 from api.schemas.parsing import OPENAI
 from common import errors, ids
 
@@ -29,6 +29,9 @@ RESPONSE_ID = Parameter(
     {"type": "string", "pattern": f"^{ids.RESPONSE_ID}$"},
     "The response's id.",
     f"resp_{headers.EXAMPLE_JOB}",
+)
+ORDER = Parameter(
+    "query", "order", {"type": "string", "enum": ["asc", "desc"], "default": "desc"}, "Oldest or newest first."
 )
 EVENTS_WANTED = (
     Parameter(
@@ -144,5 +147,30 @@ OPENAI_OPERATIONS = {
         SuccessResponse("The response with its new status.", ResponseObject),
         RESPONSE_ID,
         errors=(errors.InvalidRequest, errors.NotFound),
+    ),
+    "responses.delete": simple(
+        "deleteResponse",
+        Tag.OPENAI,
+        "Delete a response; one that is still generated is cancelled first",
+        SuccessResponse("The response was deleted.", DeletedResponse),
+        RESPONSE_ID,
+        errors=(errors.Conflict, errors.NotFound),
+    ),
+    "responses.list_input_items": Operation(
+        id="listInputItems",
+        tag=Tag.OPENAI,
+        summary="List what a response was asked",
+        description="The items of the responses that it continues come first; instructions are left out.",
+        parameters=(RESPONSE_ID, paging.after(ids.RESPONSE_ITEM_ID), paging.LIMIT, ORDER),
+        responses=[SuccessResponse("The page.", InputItemList)],
+        errors=(errors.InvalidRequest, errors.NotFound),
+    ),
+    "responses.count_input_tokens": Operation(
+        id="countInputTokens",
+        tag=Tag.OPENAI,
+        summary="Count the tokens of a response's input as the model sees it",
+        body=RequestBody(InputTokensBody, {"model": EXAMPLE_MODEL, "input": "Tell me a joke"}, dialect=OPENAI),
+        responses=[SuccessResponse("The number.", InputTokens, headers=headers.JOB)],
+        errors=(*GENERATION, errors.NotFound),
     ),
 }

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from api.openai.responses.body import InputMessage
+from api.openai.responses.input import InputMessage
 from api.reference.meanings import explained, meanings_in
 from api.reference.operation import RequestBody, Schema
 from api.reference.schema_edits import with_nulls, without_nulls

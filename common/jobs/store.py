@@ -190,7 +190,7 @@ class JobStore:
         self._dispatch_due, self._drop = Script(redis, "dispatch"), Script(redis, "drop")
         self._api_beat, self._positions = Script(redis, "api_beat"), Script(redis, "positions")
         self._pause, self._resume = Script(redis, "pause"), Script(redis, "resume")
-        self._amend = Script(redis, "amend_result")
+        self._amend, self._forget = Script(redis, "amend_result"), Script(redis, "forget")
         self._set_aside = Script(redis, "set_aside")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
         self._registry = AdapterRegistry(redis)
@@ -370,6 +370,13 @@ class JobStore:
     def amend_result(self, job_id: str, changes: Mapping[str, Any]) -> None:
         """Change some values of a succeeded job's result; nothing happens if its record has expired."""
         self._amend(job_id, json.dumps(dict(changes)))
+
+    def forget(self, job_id: str) -> bool:
+        """Delete the record and the events of an ended job; return False if it is still needed.
+
+        That is until it has ended and its webhook was sent, and while it is a dead letter.
+        """
+        return bool(self._forget(job_id))
 
     def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return the jobs' records without params and results, which can be large."""

@@ -92,7 +92,7 @@ class ResponseBuilder:
             model=self._notes["model"],
             output=self._output.items(),
             parallel_tool_calls=self._notes.get("parallel_tool_calls", False),
-            previous_response_id=None,
+            previous_response_id=self._notes.get("previous_response_id"),
             store=self._notes["store"],
             temperature=self._notes["temperature"],
             text=self._notes["text"],

@@ -32,7 +32,7 @@ class _Message:
     text: str = ""
 
     def item(self) -> OutputMessage:
-        return self._item([_part(self.text)])
+        return self._item([part(self.text)])
 
     def empty(self) -> OutputMessage:
         return self._item([])
@@ -115,13 +115,13 @@ class Output:
         self._items.append(message)
         return [
             self._with_item("response.output_item.added", message.empty()),
-            self._in_part(message, "response.content_part.added", part=_part("")),
+            self._in_part(message, "response.content_part.added", part=part("")),
         ]
 
     def _end_of_message(self, message: _Message) -> list[ResponseStreamEvent]:
         return [
             self._in_part(message, "response.output_text.done", text=message.text, logprobs=[]),
-            self._in_part(message, "response.content_part.done", part=_part(message.text)),
+            self._in_part(message, "response.content_part.done", part=part(message.text)),
             self._with_item("response.output_item.done", message.item()),
         ]
 
@@ -165,5 +165,6 @@ class Output:
         return len(self._items) - 1
 
 
-def _part(text: str) -> OutputText:
+def part(text: str) -> OutputText:
+    """Return the part of a message that has the text."""
     return OutputText(type="output_text", text=text, annotations=[], logprobs=[])

@@ -7,16 +7,22 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
 from api.jobs.request import job_options, keyed, read_body
-from api.jobs.running import completed, opened
+from api.jobs.running import completed, opened, run_to_end
 from api.jobs.sse import stream_response
-from api.openai.responses.body import ResponseBody
+from api.openai.responses import input_items
+from api.openai.responses.body import InputTokensBody, ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
+from api.openai.responses.history import asked, said
+from api.openai.responses.input import ResponseInput
 from api.openai.responses.stream import frames
-from api.schemas.openai.responses import ResponseObject
+from api.schemas.job_options import RequestOptions
+from api.schemas.openai.responses import DeletedResponse, InputTokens, ResponseObject
 from api.schemas.query import natural
 from api.service import NewJob
-from common.errors import InvalidRequest, JobNotFound, NotFound
-from common.jobs.job import JobKind, JobRecord
+from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
+from common.jobs import prompts
+from common.jobs.job import JobKind, JobRecord, TokenizeResult
+from common.jobs.prompts import Message
 
 NAMES = {"prompt": "input", "messages": "input", "response_format": "text.format"}  # see `Endpoint.names`
 CANCEL_WAIT_S = 5.0  # for a running job to reach its next token
@@ -31,7 +37,8 @@ def create() -> Response:
     body = read_body(ResponseBody)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, body.model, is_async=body.background), body)
-    new = NewJob(caller().owner, kind, body.to_params().to_dict(), options)
+    params = body.to_params(_history(body))
+    new = NewJob(caller().owner, kind, params.to_dict(), options)
     if body.background and not body.stream:
         return _leave_alone(new)
     return _stay(body, new)
@@ -58,12 +65,57 @@ def cancel(response_id: str) -> Response:
     record = _find(response_id)
     if not _is_background(record):
         raise InvalidRequest("Only a response with background: true can be cancelled.", param="response_id")
+    _end(record)
+    return jsonify(_object(record))
+
+
+@responses.delete("/<response_id>")
+def delete(response_id: str) -> Response:
+    """Delete a response; one that is still generated is cancelled first."""
+    begin_work()
+    record = _find(response_id)
+    if not record.state.is_terminal:
+        _end(record)
+    services().jobs.forget(record.id, caller())
+    return jsonify(DeletedResponse(id=response_id, object="response", deleted=True))
+
+
+@responses.get("/<response_id>/input_items")
+def list_input_items(response_id: str) -> Response:
+    """List what the response was asked."""
+    record = _find(response_id)
+    return jsonify(input_items.page(record.id, asked(record)))
+
+
+@responses.post("/input_tokens")
+def count_input_tokens() -> Response:
+    """Count the tokens of an input as the model sees it."""
+    body = read_body(InputTokensBody)
+    options = job_options(RequestOptions(), body.model, is_async=False)
+    prompt = body.to_prompt(_history(body))
+    new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(prompt), options)
+    try:
+        result = TokenizeResult.from_dict(run_to_end(new).result or {})
+    except SLMError as err:
+        raise err.renamed(NAMES) from err
+    return jsonify(InputTokens(object="response.input_tokens", input_tokens=len(result.ids)))
+
+
+def _history(body: ResponseInput) -> list[Message]:
+    """Return the messages of the response that the request continues, if any."""
+    if body.previous_response_id is None:
+        return []
+    record = _find(body.previous_response_id, "previous_response_id")
+    return said(record, services().jobs.logged_events(record.id))
+
+
+def _end(record: JobRecord) -> None:
+    """Cancel the job, and wait until it has ended or `CANCEL_WAIT_S` have passed."""
     services().jobs.cancel(record.id, caller())
     end_work()
     if (job := services().jobs.attach(record.id, -1, caller())) is not None:
         with job:
             job.wait(CANCEL_WAIT_S)
-    return jsonify(_object(record))
 
 
 def _leave_alone(new: NewJob) -> Response:
@@ -81,9 +133,9 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
     return stream_response(frames(_builder(record), updates), generations.close)
 
 
-def _find(response_id: str) -> JobRecord:
+def _find(response_id: str, param: str = "response_id") -> JobRecord:
     """Return the response's job. Raises `NotFound`, also if the response is not stored or the job is not a response."""
-    missing = NotFound(f"There is no response {response_id[:60]!r}.", param="response_id")
+    missing = NotFound(f"There is no response {response_id[:60]!r}.", param=param)
     if not response_id.startswith(ID_PREFIX):
         raise missing
     try:

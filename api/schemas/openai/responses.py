@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, RootModel
 
+from api.schemas.openai.listing import Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -62,6 +63,57 @@ class FunctionCall(ResponseModel):
 OutputItem = OutputMessage | FunctionCall
 
 
+class GivenText(ResponseModel):
+    """A text of the input."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class GivenMessage(ResponseModel):
+    """A message of the input that is not the assistant's."""
+
+    id: str
+    type: Literal["message"]
+    status: ItemStatus
+    role: Literal["system", "user"]
+    content: list[GivenText]
+
+
+class FunctionResult(ResponseModel):
+    """The result of a call."""
+
+    id: str
+    type: Literal["function_call_output"]
+    status: ItemStatus
+    call_id: str
+    output: str
+
+
+InputItem = GivenMessage | OutputMessage | FunctionCall | FunctionResult
+
+
+class InputItemList(Listing):
+    """A page of the input of a response, with the messages of those that it continues."""
+
+    data: list[InputItem]
+
+
+class DeletedResponse(ResponseModel):
+    """The response was deleted."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class InputTokens(ResponseModel):
+    """The number of tokens of a prompt."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: Count
+
+
 class ResponseError(ResponseModel):
     """Why a response failed."""
 
@@ -115,7 +167,7 @@ class ResponseObject(ResponseModel):
     model: str
     output: list[OutputItem]
     parallel_tool_calls: Annotated[bool, Field(description="false without tools")]
-    previous_response_id: None
+    previous_response_id: str | None
     store: bool
     temperature: float
     text: dict[str, Any]

@@ -132,6 +132,15 @@ def test_response_with_tools(start: Start) -> None:
     check("response_tools.sse", api.client.post("/v1/responses", json=body | {"stream": True}))
 
 
+def test_a_kept_response(api: Api) -> None:
+    first = api.client.post("/v1/responses", json={"model": MODEL, "input": "Hi"}).json["id"]
+    body = {"model": MODEL, "input": "And?", "previous_response_id": first}
+    second = api.client.post("/v1/responses", json=body).json["id"]
+    check("response_input_items.json", api.client.get(f"/v1/responses/{second}/input_items?limit=2"))
+    check("response_input_tokens.json", api.client.post("/v1/responses/input_tokens", json=body))
+    check("response_deleted.json", api.client.delete(f"/v1/responses/{second}"))
+
+
 def test_response_that_fails(start: Start) -> None:
     failed = start(failing).client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "stream": True})
     check("response_failed.sse", failed)

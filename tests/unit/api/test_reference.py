@@ -53,7 +53,7 @@ from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.files import DeletedFile, FileList, FileObject
 from api.schemas.openai.models import ModelList, ModelObject
-from api.schemas.openai.responses import ResponseFrame, ResponseObject
+from api.schemas.openai.responses import DeletedResponse, InputItemList, InputTokens, ResponseFrame, ResponseObject
 from api.schemas.server import Health, Info, ModelChanged
 from api.schemas.tokens import Tokens
 from common.owners.api_keys import ApiKeyStore, Role
@@ -368,8 +368,10 @@ ANSWERS: dict[str, type] = {
     "usage": Account,
     "webhook": Webhook,
     "anthropic/message": AnthropicAnswer,
+    "anthropic/message_tools": AnthropicAnswer,
     "anthropic/count_tokens": TokenCount,
     "ollama/chat": OllamaChat,
+    "ollama/chat_tools": OllamaChat,
     "ollama/generate": OllamaGenerated,
     "ollama/ps": OllamaLoadedList,
     "ollama/show": OllamaShown,
@@ -390,13 +392,20 @@ ANSWERS: dict[str, type] = {
     "openai/completion": Completion,
     "openai/model": ModelObject,
     "openai/models": ModelList,
+    "openai/response_deleted": DeletedResponse,
+    "openai/response_input_items": InputItemList,
+    "openai/response_input_tokens": InputTokens,
     "openai/response": ResponseObject,
     "openai/response_tools": ResponseObject,
     "openai/response_queued": ResponseObject,
 }
 # by folder:
 ERRORS: dict[str, type] = {"": Error, "openai": OpenAIError, "ollama": OllamaError, "anthropic": AnthropicError}
-LINES: dict[str, type] = {"ollama/chat": OllamaChatLine, "ollama/generate": OllamaGeneratedLine}
+LINES: dict[str, type] = {
+    "ollama/chat": OllamaChatLine,
+    "ollama/chat_tools": OllamaChatLine,
+    "ollama/generate": OllamaGeneratedLine,
+}
 LINES_OF_FILES = {"openai/batch_output", "openai/batch_errors"}
 STREAMS: dict[str, type] = {
     "stream": Frame,

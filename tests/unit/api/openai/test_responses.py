@@ -232,6 +232,7 @@ WRONG: dict[str, list[Any]] = IGNORED | {
     "parallel_tool_calls": [1, "x"],
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
+    "previous_response_id": [1, ""],
     "max_output_tokens": [0, "1", True, 1.5],
     "temperature": [-1, 2.1, "1"],
     "top_p": [-0.1, 1.1],
@@ -257,7 +258,7 @@ def test_a_wrong_value_is_refused_by_name(api: Api, field: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"conversation": "conv_1"}, "conversation"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
         ({"tool_choice": "required"}, "tool_choice"),

@@ -1,0 +1,88 @@
+"""The fields of a response's request from which its prompt is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from api.openai.responses.text_format import TextOptions
+from api.openai.responses.tools import FunctionCallItem, FunctionCallOutput, ResponseToolFields
+from api.schemas.ignored import IGNORED
+from api.schemas.meaning import Meaning
+from api.schemas.messages import MAX_MESSAGES, MessageFields, prompt_message
+from api.schemas.strict import FIRST_ERROR
+from api.schemas.tool_use import ToolUse, tool_use
+from common.jobs.prompts import Conversation
+from common.jobs.prompts import Message as PromptMessage
+
+
+def _kind(item: Any) -> str:
+    """Return the tag of an input item, as it was sent or as it was read; a message needs no type."""
+    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
+    return {"function_call": "Call", "function_call_output": "Output"}.get(str(kind), "Message")
+
+
+class InputMessage(MessageFields):
+    """A message. A message of an earlier response may be sent back unchanged."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    status: Annotated[Literal["in_progress", "completed", "incomplete"] | None, IGNORED] = None
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("Message")]
+    | Annotated[FunctionCallItem, Tag("Call")]
+    | Annotated[FunctionCallOutput, Tag("Output")],
+    Discriminator(_kind),
+]
+
+
+class ResponseInput(ResponseToolFields):
+    """The input, what comes before it, and the tools."""
+
+    input: Annotated[
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
+        Meaning("The input: a text, or the conversation so far."),
+    ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages and calls")
+    instructions: Annotated[str | None, Meaning("A system message before the input.")] = Field(
+        None, description="a string"
+    )
+    previous_response_id: Annotated[
+        str | None,
+        Meaning("A stored response, which this one continues: its input and output come first, not its instructions."),
+    ] = Field(None, min_length=1, description="the id of a response")
+    text: Annotated[TextOptions, Meaning("The form that the answer must have, such as a JSON schema.")] = Field(
+        TextOptions(), description="an object with a format"
+    )
+
+    @property
+    def tool_use(self) -> ToolUse:
+        """The use of tools."""
+        several = self.parallel_tool_calls is not False
+        return tool_use(self.tools, self.chosen, self.text.format.grammar, several=several)
+
+    def prompt(self, history: Sequence[PromptMessage], tools: Sequence[dict[str, Any]]) -> Conversation:
+        """Return the prompt: `history` are the messages of the previous response."""
+        first = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
+        given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else _messages(self.input)
+        return Conversation((*first, *history, *given), tuple(tools))
+
+
+def _messages(items: Sequence[InputItem]) -> list[PromptMessage]:
+    """Return the messages of the prompt; adjacent calls belong to one message, with the text before them."""
+    written: list[PromptMessage] = []
+    for item in items:
+        if isinstance(item, FunctionCallItem):
+            _add_call(written, item)
+        else:
+            written.append(prompt_message(item, item.role) if isinstance(item, InputMessage) else item.to_prompt())
+    return written
+
+
+def _add_call(written: list[PromptMessage], call: FunctionCallItem) -> None:
+    if not written or written[-1]["role"] != "assistant":
+        written.append({"role": "assistant", "content": ""})
+    written[-1]["tool_calls"] = [*written[-1].get("tool_calls", ()), call.to_prompt()]
