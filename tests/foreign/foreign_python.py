@@ -23,6 +23,7 @@ SILENCE = {  # no telemetry, and nothing is fetched
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
+    "HAYSTACK_TELEMETRY_ENABLED": "False",
     "OPENAI_AGENTS_DISABLE_TRACING": "1",
     "PYTHONWARNINGS": "ignore",
 }

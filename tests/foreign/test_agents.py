@@ -67,6 +67,46 @@ def get_weather(city: str) -> str:
 def agent(**fields):
     return Agent(name="a", model="gpt2", instructions="Be brief.", **fields)
 """
+AUTOGEN = """
+from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.conditions import MaxMessageTermination
+from autogen_agentchat.teams import RoundRobinGroupChat
+from autogen_ext.models.openai import OpenAIChatCompletionClient
+
+INFO = {"vision": False, "function_calling": True, "json_output": True, "structured_output": True, "family": "unknown"}
+
+async def get_weather(city: str) -> str:
+    "Get the weather of a city."
+    return f"It rains in {city}."
+
+def agent(name, **fields):
+    return AssistantAgent(name, OpenAIChatCompletionClient(model="gpt2", model_info=INFO), **fields)
+"""
+SMOLAGENTS = """
+import os
+from smolagents import OpenAIServerModel, Tool, ToolCallingAgent
+
+class GetWeather(Tool):
+    name = "get_weather"
+    description = "Get the weather of a city."
+    inputs = {"city": {"type": "string", "description": "the city"}}
+    output_type = "string"
+
+    def forward(self, city: str) -> str:
+        return f"It rains in {city}."
+
+model = OpenAIServerModel("gpt2", api_base=os.environ["OPENAI_BASE_URL"], api_key=os.environ["OPENAI_API_KEY"])
+"""
+HAYSTACK = """
+from haystack.components.agents import Agent
+from haystack.components.generators.chat import OpenAIChatGenerator
+from haystack.dataclasses import ChatMessage
+from haystack.tools import Tool
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+tool = Tool("get_weather", "Get the weather of a city.", CITY, lambda city: f"It rains in {city}.")
+ASKED = [ChatMessage.from_user(QUESTION)]
+"""
 ARGUMENTS = {"get_weather": '{"city": "Paris"}'}
 WEATHER = '{"city": "Paris", "rain": true}'
 
@@ -76,10 +116,12 @@ def works(play: Play) -> None:
     prompt, grammar = play.params.prompt, play.params.sampling.grammar
     assert isinstance(prompt, Conversation)
     last = prompt.messages[-1]
-    if grammar is None or grammar.kind != "tools":
-        return play.end(WEATHER if grammar else "No tools.")
-    if last["role"] == "tool" and not ToolRules.of(grammar).must_call:
+    if grammar is not None and grammar.kind != "tools":
+        return play.end(WEATHER)
+    if last["role"] == "tool" and (grammar is None or not ToolRules.of(grammar).must_call):
         return play.end(f"I heard: {last['content']}")
+    if grammar is None:
+        return play.end("No tools.")
     names = [one.name for one in ToolRules.of(grammar).functions]
     name = names[-1] if last["role"] == "tool" else names[0]
     play.say("<tool_call>\n", f'{{"name": "{name}", "arguments": ')
@@ -174,3 +216,46 @@ out(asyncio.run(streamed()))
 """
     kinds = ["tool_call_item", "tool_call_output_item", "message_output_item"]
     assert run(AGENTS_SDK, program) == [SAID, SAID, "Paris", [SAID, kinds]]
+
+
+def test_autogen(run: Any) -> None:
+    program = """
+async def last(running):
+    return [one async for one in running.run_stream(task=QUESTION)][-1].messages[-1].content
+
+out(asyncio.run(last(agent("ann", tools=[get_weather], reflect_on_tool_use=True))))
+out(asyncio.run(last(agent("ann", tools=[get_weather], max_tool_iterations=2, model_client_stream=True))))
+out(asyncio.run(last(agent("ann", output_content_type=Weather))).city)
+team = RoundRobinGroupChat([agent("ann"), agent("bob")], termination_condition=MaxMessageTermination(3))
+out(asyncio.run(last(team)))
+"""
+    assert run(AUTOGEN, program) == [SAID, SAID, "Paris", "No tools."]
+
+
+def test_smolagents(site: Site, agents: ForeignPython) -> None:
+    """It requires a call in each step, and the answer is one, too."""
+
+    def steps(play: Play) -> None:
+        prompt = play.params.prompt
+        assert isinstance(prompt, Conversation)
+        is_told = "It rains in Paris." in str(prompt.messages[1:])
+        if is_told:
+            return play.end('<tool_call>\n{"name": "final_answer", "arguments": {"answer": "Rain."}}\n</tool_call>')
+        return works(play)
+
+    program = """
+for stream_outputs in (False, True):
+    out(ToolCallingAgent([GetWeather()], model, verbosity_level=0, stream_outputs=stream_outputs).run(QUESTION))
+"""
+    with site.worker(steps):
+        assert agents.run(CLIENT + SMOLAGENTS + program) == ["Rain.", "Rain."]
+
+
+def test_haystack(run: Any) -> None:
+    program = """
+out(OpenAIChatGenerator(model="gpt2").run(ASKED)["replies"][0].text)
+for streaming_callback in (None, lambda chunk: None):
+    agent = Agent(chat_generator=OpenAIChatGenerator(model="gpt2"), tools=[tool], streaming_callback=streaming_callback)
+    out(agent.run(messages=ASKED)["messages"][-1].text)
+"""
+    assert run(HAYSTACK, program) == ["No tools.", SAID, SAID]

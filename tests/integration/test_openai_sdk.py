@@ -184,6 +184,18 @@ def test_a_response(client: OpenAI, story: ScriptedWorker) -> None:
     assert more.output_text == "Once upon a time."
 
 
+def test_a_kept_response(client: OpenAI, story: ScriptedWorker) -> None:
+    first = client.responses.create(model=MODEL, input="Hi")
+    second = client.responses.create(model=MODEL, input="And then?", previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    items = list(client.responses.input_items.list(second.id, limit=2, order="asc"))
+    assert [item.type for item in items] == ["message"] * 3
+    assert client.responses.input_tokens.count(model=MODEL, input="Hi").input_tokens > 0
+    client.responses.delete(second.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(second.id)
+
+
 def test_the_client_s_own_gathering_of_a_response(client: OpenAI, story: ScriptedWorker) -> None:
     with client.responses.stream(model=MODEL, input="Hi") as stream:
         assert stream.get_final_response().output_text == "Once upon a time."

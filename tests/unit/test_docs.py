@@ -116,6 +116,10 @@ def test_every_client_in_the_list_is_tested_with_its_version() -> None:
     rows = re.findall(r"^\| \[?`([^`]+)`.*? \| ([\d.]+) \|.*\| `(tests/[^`]+)` \|$", page, re.MULTILINE)
     assert len(rows) >= 9
     assert [row for row in rows if row[1] not in pinned()[row[0]] or not (ROOT / row[2]).is_file()] == []
+    applications = re.findall(r"^\| ([\w ]+) \| [^|]+ \| `(tests/[^`]+)` \|$", page, re.MULTILINE)
+    assert len(applications) >= 3
+    for name, file in applications:
+        assert f"def test_{name.lower().replace(' ', '_')}_" in (ROOT / file).read_text("utf-8")
     files = (ROOT / "tests" / "foreign").rglob("requirements.txt")
     tried = {name for file in files for name, _ in re.findall(PIN, file.read_text("utf-8"), re.MULTILINE)}
     assert tried <= {name for name, _, _ in rows}
