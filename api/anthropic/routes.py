@@ -8,15 +8,13 @@ from api.anthropic.answers import NAMES, MessageStream, whole
 from api.auth.access import Access, set_access
 from api.current import caller, request_id, services
 from api.jobs.request import job_options, keyed, read_body
-from api.jobs.running import completed, opened, run_to_end
+from api.jobs.running import completed, opened, token_count
 from api.jobs.sse import stream_response
 from api.schemas.anthropic.requests import CountTokensBody, MessagesBody
 from api.schemas.anthropic.responses import TokenCount
 from api.schemas.job_options import RequestOptions
 from api.service import NewJob
-from common.errors import SLMError
-from common.jobs import prompts
-from common.jobs.job import JobKind, TokenizeResult
+from common.jobs.job import JobKind
 
 anthropic = Blueprint("anthropic", __name__, url_prefix="/v1/messages")
 set_access(anthropic, Access.USER)
@@ -42,9 +40,4 @@ def count_tokens() -> Response:
     """Count the tokens of a conversation as the model sees it."""
     body = read_body(CountTokensBody)
     options = job_options(RequestOptions(), body.model, is_async=False)
-    new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(body.to_prompt()), options)
-    try:
-        result = TokenizeResult.from_dict(run_to_end(new).result or {})
-    except SLMError as err:
-        raise err.renamed(NAMES) from err
-    return jsonify(TokenCount(input_tokens=len(result.ids)))
+    return jsonify(TokenCount(input_tokens=token_count(body.to_prompt(), options, NAMES)))

@@ -15,7 +15,10 @@ from api.jobs.request import check_connected
 from api.jobs.sse import FIRST_EVENT_WAIT_S
 from api.service import NewJob
 from common.errors import Cancelled, SLMError
-from common.jobs.job import JobRecord
+from common.jobs import prompts
+from common.jobs.job import JobKind, JobRecord, TokenizeResult
+from common.jobs.prompts import Prompt
+from common.jobs.store import JobOptions
 
 Names = Mapping[str, str]  # the worker's names of fields -> the request's
 
@@ -68,6 +71,13 @@ def run_to_end(new: NewJob) -> JobRecord:
     if record.result is None:
         raise Cancelled("The job was cancelled.")
     return record
+
+
+def token_count(prompt: Prompt, options: JobOptions, names: Names) -> int:
+    """Return the number of tokens of a prompt as the model sees it. Raises as `run_to_end`."""
+    new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(prompt), options)
+    with _renaming(names):
+        return len(TokenizeResult.from_dict(run_to_end(new).result or {}).ids)
 
 
 def _started(new: Sequence[NewJob]) -> Generations:

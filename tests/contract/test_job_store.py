@@ -260,6 +260,19 @@ def test_an_ended_job_expires_with_its_log(station: Station) -> None:
     assert station.redis.zcard(keys.JOB_INDEX) == 0
 
 
+def test_only_an_ended_job_can_be_forgotten_and_leaves_nothing(station: Station) -> None:
+    station.submit("a")
+    assert not station.store.forget("a")
+    claim = station.claim("a")
+    assert not station.store.forget("a")
+    station.succeed(claim)
+    assert station.store.forget("a")
+    assert not station.store.forget("a")
+    assert station.redis.exists(keys.job("a"), keys.log("a")) == 0
+    assert station.store.newest(10) == []
+    station.store.reap()
+
+
 def test_a_failed_job_keeps_its_error(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
 from api.jobs.request import job_options, keyed, read_body
-from api.jobs.running import completed, opened, run_to_end
+from api.jobs.running import completed, opened, token_count
 from api.jobs.sse import stream_response
 from api.openai.responses import input_items
 from api.openai.responses.body import InputTokensBody, ResponseBody
@@ -19,9 +19,8 @@ from api.schemas.job_options import RequestOptions
 from api.schemas.openai.responses import DeletedResponse, InputTokens, ResponseObject
 from api.schemas.query import natural
 from api.service import NewJob
-from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
-from common.jobs import prompts
-from common.jobs.job import JobKind, JobRecord, TokenizeResult
+from common.errors import InvalidRequest, JobNotFound, NotFound
+from common.jobs.job import JobKind, JobRecord
 from common.jobs.prompts import Message
 
 NAMES = {"prompt": "input", "messages": "input", "response_format": "text.format"}  # see `Endpoint.names`
@@ -92,13 +91,8 @@ def count_input_tokens() -> Response:
     """Count the tokens of an input as the model sees it."""
     body = read_body(InputTokensBody)
     options = job_options(RequestOptions(), body.model, is_async=False)
-    prompt = body.to_prompt(_history(body))
-    new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(prompt), options)
-    try:
-        result = TokenizeResult.from_dict(run_to_end(new).result or {})
-    except SLMError as err:
-        raise err.renamed(NAMES) from err
-    return jsonify(InputTokens(object="response.input_tokens", input_tokens=len(result.ids)))
+    count = token_count(body.to_prompt(_history(body)), options, NAMES)
+    return jsonify(InputTokens(object="response.input_tokens", input_tokens=count))
 
 
 def _history(body: ResponseInput) -> list[Message]:
