@@ -41,6 +41,8 @@ from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quar
 from api.schemas.ollama.responses import (
     OllamaChat,
     OllamaChatLine,
+    OllamaEmbedded,
+    OllamaEmbedding,
     OllamaError,
     OllamaGenerated,
     OllamaGeneratedLine,
@@ -52,6 +54,7 @@ from api.schemas.ollama.responses import (
 from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
+from api.schemas.openai.embeddings import EmbeddingList
 from api.schemas.openai.files import DeletedFile, FileList, FileObject
 from api.schemas.openai.models import ModelList, ModelObject
 from api.schemas.openai.responses import ResponseFrame, ResponseObject
@@ -376,7 +379,10 @@ ANSWERS: dict[str, type] = {
     "ollama/chat": OllamaChat,
     "ollama/generate": OllamaGenerated,
     "ollama/ps": OllamaLoadedList,
+    "ollama/embed": OllamaEmbedded,
+    "ollama/embeddings": OllamaEmbedding,
     "ollama/show": OllamaShown,
+    "ollama/show_encoder": OllamaShown,
     "ollama/tags": OllamaTags,
     "ollama/version": OllamaVersion,
     "openai/batch": BatchObject,
@@ -392,6 +398,8 @@ ANSWERS: dict[str, type] = {
     "openai/chat_tools": ChatCompletion,
     "openai/completion_logprobs": Completion,
     "openai/completion": Completion,
+    "openai/embeddings": EmbeddingList,
+    "openai/embeddings_base64": EmbeddingList,
     "openai/model": ModelObject,
     "openai/models": ModelList,
     "openai/response": ResponseObject,
