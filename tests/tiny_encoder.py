@@ -73,7 +73,10 @@ def save_encoder(
     for path in paths:
         (folder / path).mkdir(exist_ok=True)
     write(folder / "modules.json", modules)
-    write(folder / "1_Pooling" / "config.json", pooling or {"pooling_mode_mean_tokens": True, "word_embedding_dimension": WIDTH})
+    write(
+        folder / "1_Pooling" / "config.json",
+        pooling or {"pooling_mode_mean_tokens": True, "word_embedding_dimension": WIDTH},
+    )
     if texts is not None:
         write(folder / "sentence_bert_config.json", texts)
     if prompts is not None:
