@@ -1,4 +1,4 @@
-"""Requests in the shapes that well-known applications send, as their public sources show them."""
+"""Requests in the shapes that well-known applications send."""
 
 from __future__ import annotations
 
