@@ -6,6 +6,7 @@ priority. Standard library only.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from deploy.bootstrap import ROOT
 
 # Those with the longest tests first, so that no long one is left for the end.
 WAITING = [f"tests/{layer}" for layer in ("faults", "integration", "browser", "foreign", "clients", "process")]
-FOUR_AT_ONCE = ("-n", "4", "--dist", "worksteal")  # more would need too much memory: they start servers with a model
+GIB_OF_A_TEST = 3  # one that starts servers with a model
 ON_EVERY_CORE = ("-n", "logical", "--dist", "worksteal")
 LOW_PRIORITY = ("nice", "-n", "5")
 INTERRUPTED = (2, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # a Ctrl-C, noticed by pytest or too early for that
@@ -68,13 +69,19 @@ def run_suite(start: Start, say: Callable[[str], None]) -> int:
         computing, waiting = Path(folder) / "computing.xml", Path(folder) / "waiting.xml"
         children = [
             start([*others, f"--junit-xml={computing}"], output),
-            start([*WAITING, *FOUR_AT_ONCE, f"--junit-xml={waiting}"]),
+            start([*WAITING, *_several_at_once(), f"--junit-xml={waiting}"]),
         ]
         statuses = [_status(child) for child in children]
         output.seek(0)
         say(output.read().decode(errors="replace"))
         say(str(_counts(statuses[0], computing) + _counts(statuses[1], waiting)))
     return next((status for status in statuses if status in INTERRUPTED), next(filter(None, statuses), 0))
+
+
+def _several_at_once() -> tuple[str, ...]:
+    """Let four tests wait at a time, or fewer if the machine's memory is too small for their servers."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
+    return ("-n", str(max(1, min(4, memory_gib // GIB_OF_A_TEST))), "--dist", "worksteal")
 
 
 def _status(child: Child) -> int:
