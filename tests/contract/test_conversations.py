@@ -414,6 +414,7 @@ def test_a_job_that_is_sent_twice_has_one_message(store: ConversationStore, jobs
 def test_titles_and_messages_are_searched(store: ConversationStore, jobs: JobStore, redis: Redis) -> None:
     conversation, (question,) = begun(store, "Where is ZÜRICH?")
     succeed(jobs, submit(jobs, store, conversation, question), "In Switzerland.")
+    time.sleep(0.002)  # so that it is the latest
     other = store.create("me", About(title="Zürich"))
 
     def found(text: str, owner: str = "me") -> list[tuple[str, str | None]]:
