@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI."""
+"""LangChain's ChatOpenAI and OpenAIEmbeddings."""
 
 from __future__ import annotations
 
@@ -48,6 +48,19 @@ out([message.response_metadata["finish_reason"], message.response_metadata["mode
     assert said[0] == "Once upon a time."
     assert said[2] == 3
     assert how == ["stop", "gpt2"]
+
+
+def test_embeddings_of_texts(site: Site, python: ForeignPython) -> None:
+    program = """
+from langchain_openai import OpenAIEmbeddings
+
+texts = OpenAIEmbeddings(model="tiny-encoder", check_embedding_ctx_length=False, max_retries=0)
+out([one[0] for one in texts.embed_documents(["a", "abc"])])
+out(texts.embed_query("abc")[0])
+"""
+    with site.worker(STORY) as worker:
+        worker.serve_embeddings()
+        assert run(python, program) == [[0.5, 1.5], 1.5]
 
 
 def test_a_stream_with_its_usage(site: Site, python: ForeignPython) -> None:

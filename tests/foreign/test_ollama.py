@@ -64,6 +64,20 @@ out([pieces[-1].done, pieces[-1].total_duration >= 0])
         assert run(python, program) == [whole, story, [True, True]]
 
 
+def test_embeddings(site: Site, python: ForeignPython) -> None:
+    program = """
+many = client.embed("tiny-encoder", ["a", "abc"])
+out([[list(one) for one in many.embeddings], many.prompt_eval_count])
+out(list(client.embeddings("tiny-encoder", "abc").embedding)[:1])
+refused(lambda: client.embed("tiny-encoder", "x" * 33, truncate=False))
+"""
+    with site.worker(STORY) as worker:
+        worker.serve_embeddings()
+        rest = [0.100000001, -0.333333343, 0.0]
+        vectors = [[0.5, *rest], [1.5, *rest]]
+        assert run(python, program) == [[vectors, 4], [1.5], [400, "input[0] has 33 tokens."]]
+
+
 def test_a_generation_whole_streamed_and_asynchronous(site: Site, python: ForeignPython) -> None:
     program = """
 import asyncio

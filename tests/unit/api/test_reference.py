@@ -41,6 +41,8 @@ from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quar
 from api.schemas.ollama.responses import (
     OllamaChat,
     OllamaChatLine,
+    OllamaEmbedded,
+    OllamaEmbedding,
     OllamaError,
     OllamaGenerated,
     OllamaGeneratedLine,
@@ -53,6 +55,7 @@ from api.schemas.openai.batches import BatchList, BatchObject
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.conversations import ConversationObject, DeletedConversation, ItemList, ShownItem
+from api.schemas.openai.embeddings import EmbeddingList
 from api.schemas.openai.files import DeletedFile, FileList, FileObject
 from api.schemas.openai.models import ModelList, ModelObject
 from api.schemas.openai.responses import DeletedResponse, InputItemList, InputTokens, ResponseFrame, ResponseObject
@@ -379,7 +382,10 @@ ANSWERS: dict[str, type] = {
     "ollama/chat_tools": OllamaChat,
     "ollama/generate": OllamaGenerated,
     "ollama/ps": OllamaLoadedList,
+    "ollama/embed": OllamaEmbedded,
+    "ollama/embeddings": OllamaEmbedding,
     "ollama/show": OllamaShown,
+    "ollama/show_encoder": OllamaShown,
     "ollama/tags": OllamaTags,
     "ollama/version": OllamaVersion,
     "openai/batch": BatchObject,
@@ -399,6 +405,8 @@ ANSWERS: dict[str, type] = {
     "openai/chat_tools": ChatCompletion,
     "openai/completion_logprobs": Completion,
     "openai/completion": Completion,
+    "openai/embeddings": EmbeddingList,
+    "openai/embeddings_base64": EmbeddingList,
     "openai/model": ModelObject,
     "openai/models": ModelList,
     "openai/response_deleted": DeletedResponse,
