@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MAX_INPUTS = 2048  # as OpenAI's
-MAX_VECTOR_BYTES = 8 * 2**20  # of all vectors of a job: 2048 with 1024 numbers
+MAX_VECTOR_BYTES = 4 * 2**20  # of all vectors of a job: Redis does nothing else while it stores them
 BYTES_PER_NUMBER = 4  # float32, little-endian
 KEPT_S = 60  # how long the vectors of a request that waits for them stay readable: they are large
 
