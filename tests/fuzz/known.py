@@ -14,7 +14,7 @@ ADAPTER = "support"  # which nothing needs
 
 
 def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
-    """A job with feedback, a model, an alias, a response, a file and a batch, by their names in paths and bodies."""
+    """A job with feedback, a model, an alias, a response, a conversation, a file, a batch, by their names in requests."""
 
     def create(path: str, **request: Any) -> str:
         return str(client.post(path, headers=headers, **request).json["id"])
@@ -22,6 +22,8 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
     response = create("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
     judged = client.post("/slm/generate", headers=headers, json={"prompt": "Hi"}).json["job_id"]
     client.post(f"/slm/jobs/{judged}/feedback", headers=headers, json={"rating": "up", "correction": "Ho"})
+    conversation = create("/slm/conversations", json={})
+    message = create(f"/slm/conversations/{conversation}/messages", json={"role": "user", "content": "Hi"})
     file = create("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(b"{}"), "a.jsonl")})
     request = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
     for target in (MODEL, str(REPORT.base_model)):  # so that it can be rolled back
@@ -35,6 +37,9 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
         "model_id": MODEL,
         "job_id": judged,
         "response_id": response,
+        "conversation_id": conversation,
+        "message_id": message,
+        "item_id": message,
         "file_id": file,
         "input_file_id": file,
         "validation_file_id": file,
