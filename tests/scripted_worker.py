@@ -57,6 +57,7 @@ class Play:
         self._seq = itertools.count(claim.next_seq)
         self._pieces: list[str] = []
         self._logprobs: list[Any] | None = None
+        self.prompt_logprobs: list[TokenLogprobs] | None = None
 
     @property
     def params(self) -> GenerateParams:
@@ -73,8 +74,8 @@ class Play:
         _, cancelled = self._store.renew([(self.job.id, self._attempt)], lease_s=LEASE_S)
         return bool(cancelled)
 
-    def status(self, line: str, tool_form: str | None = None) -> None:
-        self._emit([events.status(next(self._seq), line, tool_form)])
+    def status(self, line: str, tool_form: str | None = None, prompt_ids: list[int] | None = None) -> None:
+        self._emit([events.status(next(self._seq), line, tool_form, prompt_ids)])
 
     def say(self, *pieces: str) -> None:
         """Emit one token event per piece, all in one write."""
@@ -159,6 +160,7 @@ class Play:
             logprobs=self._logprobs,
             stop_string=stop_string,
             cached_tokens=cached_tokens,
+            prompt_logprobs=None if self.prompt_logprobs is None else [one.to_wire() for one in self.prompt_logprobs],
         ).to_dict()
 
     def _rendered(self) -> str:

@@ -30,6 +30,9 @@ class GeneratedChoice:
     stop_string: str | None  # which ended the answer
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
     tool_form: str | None
+    token_ids: list[int]
+    prompt_logprobs: list[Any] | None = None  # in the same form; the first one's value means nothing
+    prompt_token_ids: list[int] | None = None
 
     @classmethod
     def of(cls, record: JobRecord, log: Sequence[Event]) -> GeneratedChoice:
@@ -44,7 +47,7 @@ class GeneratedChoice:
         if record.state is not JobState.SUCCEEDED or record.result is None:
             raise Cancelled("The job was cancelled.")
         result = GenerateResult.from_dict(record.result)
-        text = events.committed(log)[1]
+        token_ids, text = events.committed(log)
         return cls(
             job_id=record.id,
             text=text,
@@ -56,6 +59,9 @@ class GeneratedChoice:
             stop_string=result.stop_string,
             logprobs=result.logprobs,
             tool_form=events.tool_form(log),
+            token_ids=token_ids,
+            prompt_logprobs=result.prompt_logprobs,
+            prompt_token_ids=events.prompt_ids(log),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field, model_validator
 
@@ -18,8 +18,8 @@ from api.jobs.tool_reader import (
     ToolReader,
     calls_in,
 )
-from api.openai.endpoint import Endpoint
-from api.openai.logprobs import ScoredTokens, TokenScale
+from api.openai.endpoint import Endpoint, Json, ResponseHeader
+from api.openai.logprobs import ScoredTokens, TokenScale, prompt_logprobs
 from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
 from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
@@ -27,6 +27,7 @@ from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.openai.chat import (
     ChatChoice,
     ChatChunkChoice,
+    ChatCompletion,
     ChatDelta,
     ChatFunction,
     ChatFunctionDelta,
@@ -102,6 +103,19 @@ class Chat(Endpoint[ChatBody]):
         """See `Endpoint.names_of`."""
         return super().names_of(body) | ({"tools": "functions"} if body.functions else {})
 
+    def answer(self, body: ChatBody, header: ResponseHeader, choices: Sequence[GeneratedChoice]) -> ChatCompletion:
+        """See `Endpoint.answer`. As in vLLM, what belongs to the prompt is beside the choices."""
+        answer = cast(ChatCompletion, super().answer(body, header, choices))
+        if body.prompt_logprobs is not None:
+            answer["prompt_logprobs"] = prompt_logprobs(choices[0].prompt_logprobs or [], body.prompt_logprobs)
+        if body.return_token_ids:
+            answer["prompt_token_ids"] = choices[0].prompt_token_ids or []
+        return answer
+
+    def with_prompt_ids(self, chunk: Json, prompt_ids: Sequence[int]) -> Json:
+        """See `Endpoint.with_prompt_ids`."""
+        return chunk | {"prompt_token_ids": prompt_ids}
+
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
         use, seed = body.tool_use, body.drawn_seed()
@@ -112,7 +126,11 @@ class Chat(Endpoint[ChatBody]):
         }
         more |= {"stop": ()} if use.must_call else {}
         return [
-            GenerateParams(prompt, body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more))
+            GenerateParams(
+                prompt,
+                body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more),
+                tells_prompt_ids=body.return_token_ids,
+            )
             for index in range(body.n)
         ]
 
@@ -126,7 +144,8 @@ class Chat(Endpoint[ChatBody]):
         message = _message(body, [*reader.read_whole(choice.text, choice.tool_form)])
         scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
         reason = _finish_reason(body, choice.finish_reason, has_calls=reader.has_calls)
-        return ChatChoice(index=index, message=message, logprobs=scored, finish_reason=reason)
+        written = ChatChoice(index=index, message=message, logprobs=scored, finish_reason=reason)
+        return written | {"token_ids": choice.token_ids} if body.return_token_ids else written
 
     def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
         """Return the role."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from api.jobs.choices import GeneratedChoice
 from api.jobs.tool_reader import Content, Delta
 from api.openai.endpoint import Endpoint
-from api.openai.logprobs import ScoredTokens, TokenScale
-from api.openai.sampling_body import LIMIT, MAX_CHOICES, NewTokens, SamplingBody, TokenId, limited
+from api.openai.logprobs import ScoredTokens, TokenScale, cut_top, prompt_logprobs
+from api.openai.sampling_body import LIMIT, MAX_CHOICES, SamplingBody, TokenId, limited
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
-from api.schemas.openai.completions import CompletionChoice
+from api.schemas.openai.completions import CompletionChoice, CompletionLogprobs
+from api.schemas.sampling import MAX_NEW_TOKENS
 from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
@@ -29,13 +30,28 @@ Tokens = Annotated[list[TokenId], Field(min_length=1), FIRST_ERROR]
 class CompletionBody(SamplingBody):
     """The body of a completion."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"max_tokens": {"not": {"const": 0}}}},
+                {"properties": {"echo": {"const": True}}, "required": ["echo"]},
+                {"properties": {"prompt_logprobs": {"type": "integer"}}, "required": ["prompt_logprobs"]},
+            ]
+        }
+    )
+
     prompt: (
         Text
         | Tokens
         | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR]
         | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES), FIRST_ERROR]
     ) = Field(description=f"a non-empty string, a list of token ids, or a list of at most {MAX_CHOICES} of either")
-    max_tokens: NewTokens = Field(DEFAULT_MAX_TOKENS, description=LIMIT)
+    max_tokens: int = Field(
+        DEFAULT_MAX_TOKENS,
+        ge=-1,
+        le=MAX_NEW_TOKENS,
+        description=f"{LIMIT}; with echo or prompt_logprobs also 0, to compute only the prompt",
+    )
     echo: Annotated[bool, Meaning("Whether the answer begins with the prompt's text.")] = Field(
         False, description="true or false"
     )
@@ -52,9 +68,15 @@ class CompletionBody(SamplingBody):
         return self
 
     @model_validator(mode="after")
-    def _has_no_echo_with_logprobs(self) -> CompletionBody:
-        if self.echo and self.logprobs is not None:
-            raise InvalidRequest("logprobs cannot be used with echo: prompts have no logprobs", param="logprobs")
+    def _has_something_to_compute(self) -> CompletionBody:
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise InvalidRequest(f"max_tokens must be {LIMIT}; got 0", param="max_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _can_score_the_echo(self) -> CompletionBody:
+        if self.echo and self.logprobs is not None and self.stream:
+            raise InvalidRequest("logprobs cannot be used with echo in a stream", param="logprobs")
         return self
 
     @model_validator(mode="after")
@@ -63,6 +85,12 @@ class CompletionBody(SamplingBody):
         if self.echo and self.stream and not all(isinstance(prompt, RawText) for prompt in self.prompts):
             raise InvalidRequest("echo cannot be used in a stream if the prompt is token ids", param="echo")
         return self
+
+    @property
+    def num_prompt_logprobs(self) -> int | None:
+        """How many alternatives the worker finds for each token of the prompt; None: no log probabilities."""
+        wanted = [self.prompt_logprobs, self.logprobs if self.echo else None]
+        return max((num for num in wanted if num is not None), default=None)
 
     @property
     def prompts(self) -> list[RawText | TokenIds]:
@@ -92,7 +120,13 @@ class Completions(Endpoint[CompletionBody]):
         return [
             GenerateParams(
                 prompt,
-                body.choice_sampling(seed + index, max_new_tokens=limited(body.max_tokens), logprobs=body.logprobs),
+                body.choice_sampling(
+                    seed + index,
+                    max_new_tokens=limited(body.max_tokens),
+                    logprobs=body.logprobs,
+                    prompt_logprobs=body.num_prompt_logprobs,
+                ),
+                tells_prompt_ids=body.return_token_ids,
             )
             for prompt in body.prompts
             for index in range(body.n)
@@ -100,8 +134,16 @@ class Completions(Endpoint[CompletionBody]):
 
     def choice(self, body: CompletionBody, index: int, choice: GeneratedChoice) -> CompletionChoice:
         """See `Endpoint.choice`."""
-        scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs)
-        return _choice(index, choice.prompt_text * body.echo + choice.text, choice.finish_reason, scored)
+        text = choice.prompt_text * body.echo + choice.text
+        written = _choice(index, text, choice.finish_reason)
+        if choice.logprobs is not None or (body.logprobs is not None and body.max_tokens == 0):
+            written["logprobs"] = _logprobs(body, choice)
+        if body.prompt_logprobs is not None:
+            written["prompt_logprobs"] = prompt_logprobs(choice.prompt_logprobs or [], body.prompt_logprobs)
+        if body.return_token_ids:
+            written["token_ids"] = choice.token_ids
+            written["prompt_token_ids"] = choice.prompt_token_ids or []
+        return written
 
     def opening(self, body: CompletionBody, index: int) -> CompletionChoice | None:
         """Return the prompt if it is echoed."""
@@ -119,6 +161,13 @@ class Completions(Endpoint[CompletionBody]):
         """See `Endpoint.closing`."""
         del body, has_calls
         return _choice(index, "", finish_reason)
+
+
+def _logprobs(body: CompletionBody, choice: GeneratedChoice) -> CompletionLogprobs:
+    """Return the log probabilities of the choice's text, which begins with the prompt if that is echoed."""
+    echoed = (choice.prompt_logprobs or []) if body.echo else []
+    wire = cut_top(echoed, body.logprobs or 0) + (choice.logprobs or [])
+    return TokenScale().take(wire).for_completion(is_first_unknown=bool(echoed))
 
 
 def _choice(

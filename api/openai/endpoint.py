@@ -71,6 +71,11 @@ class Endpoint(ABC, Generic[B]):
     def closing(self, body: B, index: int, finish_reason: FinishReason, *, has_calls: bool) -> ChunkChoice:
         """Return the last chunk of a choice; `has_calls`: whether its answer calls tools."""
 
+    def with_prompt_ids(self, chunk: Json, prompt_ids: Sequence[int]) -> Json:
+        """Return the chunk with the prompt's tokens."""
+        (choice,) = chunk["choices"]
+        return chunk | {"choices": [choice | {"prompt_token_ids": prompt_ids}]}
+
     def answer(
         self, body: B, header: ResponseHeader, choices: Sequence[GeneratedChoice]
     ) -> ChatCompletion | Completion:

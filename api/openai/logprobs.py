@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.schemas.openai.chat import ChatLogprobs, ChatScored, ChatToken
+from api.schemas.openai.chat import ChatLogprobs, ChatScored, ChatToken, PromptLogprob
 from api.schemas.openai.completions import CompletionLogprobs
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 
@@ -24,12 +24,22 @@ class ScoredTokens:
         tokens = [ChatToken(**_scored(one.chosen), top_logprobs=_top(one)) for one in self.tokens]
         return ChatLogprobs(content=tokens, refusal=None)
 
-    def for_completion(self) -> CompletionLogprobs:
-        """Return the `logprobs` of a completion's choice. The alternatives include the chosen token, as in OpenAI's."""
+    def for_completion(self, *, is_first_unknown: bool = False) -> CompletionLogprobs:
+        """Return the `logprobs` of a completion's choice. The alternatives include the chosen token, as in OpenAI's.
+
+        Args:
+            is_first_unknown: whether the first token is the prompt's, which has no log probability.
+        """
+        logprobs: list[float | None] = [one.chosen.logprob for one in self.tokens]
+        tops: list[dict[str, float] | None] = [
+            {each.text: each.logprob for each in (one.chosen, *one.top)} for one in self.tokens
+        ]
+        if is_first_unknown:
+            logprobs[0] = tops[0] = None
         return CompletionLogprobs(
             tokens=[one.chosen.text for one in self.tokens],
-            token_logprobs=[one.chosen.logprob for one in self.tokens],
-            top_logprobs=[{each.text: each.logprob for each in (one.chosen, *one.top)} for one in self.tokens],
+            token_logprobs=logprobs,
+            top_logprobs=tops,
             text_offset=list(self.offsets),
         )
 
@@ -50,6 +60,26 @@ class TokenScale:
         begin = self._offset
         self._offset += len(self._decoder.decode(token.token))
         return begin
+
+
+def cut_top(wire: Sequence[Any], num_top: int) -> list[Any]:
+    """Return tokens in the wire form of events, with at most `num_top` alternatives each."""
+    return [[*chosen, top[:num_top]] for *chosen, top in wire]
+
+
+def prompt_logprobs(wire: Sequence[Any], num_top: int) -> list[dict[str, PromptLogprob] | None]:
+    """Return vLLM's `prompt_logprobs` from tokens in the wire form of events; null for the first token."""
+    tokens = [TokenLogprobs.from_wire(one) for one in cut_top(wire, num_top)]
+    return [None, *(_by_id(one) for one in tokens[1:])]
+
+
+def _by_id(one: TokenLogprobs) -> dict[str, PromptLogprob]:
+    """Return the token and its alternatives by id. The rank of a token that is not among these is not known."""
+    ranks = {each.token_id: rank for rank, each in enumerate(one.top, 1)}
+    return {
+        str(each.token_id): PromptLogprob(logprob=each.logprob, rank=ranks.get(each.token_id), decoded_token=each.text)
+        for each in (one.chosen, *one.top)
+    }
 
 
 def _top(one: TokenLogprobs) -> list[ChatScored]:

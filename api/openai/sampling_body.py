@@ -15,7 +15,7 @@ from api.schemas.sampling import MAX_BIASES, MAX_NEW_TOKENS, MAX_SEED, MAX_STOP_
 from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
-from common.jobs.sampling import SamplingParams
+from common.jobs.sampling import MAX_LOGPROBS, SamplingParams
 
 MAX_CHOICES = 128
 LEAST_TOP_P = 1e-9  # keeps only the most probable token, which is the meaning of 0
@@ -91,6 +91,19 @@ class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
         default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
     )
 
+    prompt_logprobs: Annotated[
+        int | None, Meaning("The number of alternatives for each token of the prompt, with log probabilities; as vLLM.")
+    ] = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
+    return_token_ids: Annotated[
+        bool, Meaning("Whether to return the token ids of prompt and answer; in a stream, those of the answer.")
+    ] = Field(False, description="true or false")
+
+    @model_validator(mode="after")
+    def _prompt_logprobs_need_a_whole_answer(self) -> SamplingBody:
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequest("prompt_logprobs cannot be used with stream: true", param="prompt_logprobs")
+        return self
+
     @model_validator(mode="after")
     def _stream_options_require_stream(self) -> SamplingBody:
         if self.stream_options is not None and not self.stream:
@@ -114,5 +127,6 @@ class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
             "top_p": self.usable_top_p,
             "top_k": max(self.top_k, 0),
             "grammar": self.form,
+            "prompt_logprobs": self.prompt_logprobs,
         }
         return self.sampling(**(ours | more))

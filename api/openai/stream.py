@@ -17,7 +17,7 @@ from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
 from api.openai.logprobs import ScoredTokens, TokenScale
 from api.openai.sampling_body import SamplingBody
 from common.errors import SLMError
-from common.jobs.events import Event, EventType, tool_form
+from common.jobs.events import Event, EventType, prompt_ids, tool_form
 from common.redis.client import explain
 
 DONE = "data: [DONE]\n\n"
@@ -70,7 +70,14 @@ class ChunkStream(Generic[B]):
                 return self._closing(index, event)
             case _:
                 self._note_form(index, event)
-                return event_comment(event)
+                return event_comment(event) + self._prompt(index, event)
+
+    def _prompt(self, index: int, event: Event) -> str:
+        """Return a chunk with the prompt's tokens, if the event has them."""
+        if (token_ids := prompt_ids([event])) is None:
+            return ""
+        chunk = self._endpoint.chunk(self._header, [self._endpoint.piece(self._body, index, Content(""), None)])
+        return self._written(self._endpoint.with_prompt_ids(dict(chunk), token_ids))
 
     def _note_form(self, index: int, event: Event) -> None:
         if (form := tool_form([event])) is not None:
@@ -82,9 +89,14 @@ class ChunkStream(Generic[B]):
         if wire := event.data.get("logprobs"):
             scored = self._scales[index].take(wire)
         deltas = [one for one in self._readers[index].read(event.data["text"]) if one != Content("")]
-        if not deltas and scored:
+        if not deltas and (scored or self._body.return_token_ids):
             deltas = [Content("")]
-        return "".join(self._piece(index, one, None if number else scored) for number, one in enumerate(deltas))
+        pieces = [self._endpoint.piece(self._body, index, one, None) for one in deltas[1:]]
+        if deltas:
+            pieces.insert(0, self._endpoint.piece(self._body, index, deltas[0], scored))
+        if self._body.return_token_ids:
+            pieces[0]["token_ids"] = event.data["ids"]
+        return "".join(map(self._chunk, pieces))
 
     def _closing(self, index: int, event: Event) -> str:
         self._num_open -= 1
@@ -104,6 +116,9 @@ class ChunkStream(Generic[B]):
 
     def _chunk(self, choice: ChunkChoice) -> str:
         chunk = self._endpoint.chunk(self._header, [choice])
+        return self._written(dict(chunk))
+
+    def _written(self, chunk: dict[str, Any]) -> str:
         return data_frame(chunk | {"usage": None} if self._body.include_usage else chunk)
 
 

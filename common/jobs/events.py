@@ -5,7 +5,7 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
 
     type      data                                                     terminal
     queued    position (1 = next in the queue)                         no
-    status    status (a line for people), tool_form? (of the calls)    no
+    status    status (a line for people), tool_form? (of the calls), prompt_ids?    no
     token     text (new piece), ids (the tokens it commits), is_last,  no
               logprobs? (`TokenLogprobs` of each, in wire form)
     progress  of a training run or an evaluation: status (a line for   no
@@ -62,12 +62,21 @@ class Event:
         return cls(seq=int(wire["id"]), type=EventType(wire["type"]), data=wire["data"])
 
 
-def status(seq: int, line: str, tool_form: str | None = None) -> Event:
+def status(seq: int, line: str, tool_form: str | None = None, prompt_ids: Sequence[int] | None = None) -> Event:
     """Return a status event: a line for people about the progress.
 
-    `tool_form` is the name of the `ToolForm` of the answer that follows, if it may call tools.
+    `tool_form` is the name of the `ToolForm` of the answer that follows, if it may call tools. `prompt_ids` are the
+    prompt's tokens, if the client wants to know them.
     """
-    return Event(seq, EventType.STATUS, {"status": line} | ({} if tool_form is None else {"tool_form": tool_form}))
+    more = {"tool_form": tool_form, "prompt_ids": None if prompt_ids is None else list(prompt_ids)}
+    return Event(
+        seq, EventType.STATUS, {"status": line} | {name: value for name, value in more.items() if value is not None}
+    )
+
+
+def prompt_ids(events: Iterable[Event]) -> list[int] | None:
+    """Return the prompt's tokens; None if the job does not tell them."""
+    return next((event.data["prompt_ids"] for event in events if "prompt_ids" in event.data), None)
 
 
 def tool_form(events: Iterable[Event]) -> str | None:

@@ -105,21 +105,25 @@ class GenerateParams:
     """The parameters of a generate or stream job.
 
     `notes` are for the API only: it needs them to return the answer in the form that the client requested.
+    `tells_prompt_ids`: whether an event has the prompt's tokens.
     """
 
     prompt: Prompt
     sampling: SamplingParams
     notes: Mapping[str, Any] = field(default_factory=dict)
+    tells_prompt_ids: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back."""
         wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
+        wire |= {"tells_prompt_ids": True} if self.tells_prompt_ids else {}
         return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
         """Parse the JSON form."""
-        return cls(prompts.from_wire(wire), SamplingParams.from_dict(wire["sampling"]), wire.get("notes", {}))
+        sampling = SamplingParams.from_dict(wire["sampling"])
+        return cls(prompts.from_wire(wire), sampling, wire.get("notes", {}), wire.get("tells_prompt_ids", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ class GenerateResult:
     """The result of a generation. Counts are tokens; `first_token_ms` counts from the claim of the last attempt.
 
     `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None if they were not requested.
-    `stop_string` is the one that ended the answer; `cached_tokens` of the prompt's tokens did not have to be computed.
+    `prompt_logprobs` are those of the prompt's tokens; the first one's value is 0, and means nothing. `stop_string` is
+    the one that ended the answer; `cached_tokens` of the prompt's tokens did not have to be computed.
     """
 
     response: str
@@ -140,10 +145,12 @@ class GenerateResult:
     logprobs: list[Any] | None = None
     stop_string: str | None = None
     cached_tokens: int = 0
+    prompt_logprobs: list[Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; `from_dict` reads it back. The last fields are included only if they are set."""
-        unset = [name for name in ("logprobs", "stop_string") if getattr(self, name) is None]
+        """Return the JSON form; `from_dict` reads it back. Some fields are included only if they are set."""
+        optional = ("logprobs", "stop_string", "prompt_logprobs")
+        unset = [name for name in optional if getattr(self, name) is None]
         return {name: value for name, value in asdict(self).items() if name not in unset}
 
     @classmethod

@@ -60,7 +60,7 @@ class SamplingParams:
     """
 
     seed: int
-    max_new_tokens: int = 100
+    max_new_tokens: int = 100  # 0: only the prompt is computed
     min_new_tokens: int = 0  # until then, only a length limit ends the answer
     temperature: float = 0.7
     do_sample: bool = True
@@ -72,6 +72,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0  # subtracted once for each occurrence of a token in the answer
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits, by token id
     logprobs: int | None = None  # how many alternatives to return with each token; None: no log probabilities at all
+    prompt_logprobs: int | None = None  # the same for the prompt's tokens
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()  # end the answer like end-of-sequence tokens
     ignore_eos: bool = False  # continue after an end-of-sequence token

@@ -51,6 +51,10 @@ class TokenSampler(Protocol):
         """
         ...
 
+    def score(self, logits: Tensor, token_ids: list[int], num_top: int) -> list[SampledToken]:
+        """Return the log probabilities of given tokens, from the logits before each."""
+        ...
+
 
 class _Answers(NamedTuple):
     """How the tokens of a model or adapter become an answer: their text, and the tokens that end it."""
@@ -297,11 +301,27 @@ class Engine:
         return results
 
     def _compute(self, batch: ScheduledBatch) -> list[NextTokens]:
-        logits = self._runner.forward(batch.rows)
+        logits = self._score_prompts(batch, self._runner.forward(batch.rows))
         if batch.has_draft_tokens:
             return self._check_draft_tokens(batch, logits)
         samples = self._sampler.sample(logits, batch.sampled)
         return [(sequence, [sample]) for sequence, sample in zip(batch.sampled, samples, strict=True)]
+
+    def _score_prompts(self, batch: ScheduledBatch, logits: Tensor) -> Tensor:
+        """Keep the log probabilities of the prompts' tokens; return the logits from which tokens are sampled."""
+        if not any(row.is_scored for row in batch.rows):
+            return logits
+        others: list[int] = []
+        end = 0
+        for sequence, row in zip(batch.sequences, batch.rows, strict=True):
+            begin, end = end, end + row.num_logits
+            if not row.is_scored:
+                others += range(begin, end)
+                continue
+            next_ids = sequence.ids(row.start + 1, len(row.token_ids))
+            scores = self._sampler.score(logits[begin:end], next_ids, sequence.params.prompt_logprobs or 0)
+            sequence.prompt_scores[row.start :] = scores
+        return logits[others]
 
     def _check_draft_tokens(self, batch: ScheduledBatch, logits: Tensor) -> list[NextTokens]:
         """Return each sequence's next tokens: the accepted draft tokens, and the first token after them.
@@ -309,6 +329,7 @@ class Engine:
         Each is sampled as without draft tokens, from the logits after the tokens before it.
         """
         rows = [(sequence, row) for sequence, row in zip(batch.sequences, batch.rows, strict=True) if row.needs_logits]
+        rows = [(sequence, row) for sequence, row in rows if not row.is_scored]
         owners = [sequence for sequence, row in rows for _ in range(row.num_logits)]
         samples = iter(self._sampler.sample(logits, owners, [num for _, row in rows for num in range(row.num_logits)]))
         return [(sequence, _accepted(row, list(islice(samples, row.num_logits)))) for sequence, row in rows]
@@ -322,6 +343,8 @@ class Engine:
                 self._finish(stream, FinishReason.ERROR, error)
 
     def _append(self, stream: OutputStream, samples: list[Sample]) -> None:
+        if stream.sequence.params.max_new_tokens == 0:
+            return self._finish(stream, FinishReason.LENGTH)
         for index, sample in enumerate(samples):
             if index > 0:  # the previous one was an accepted draft token
                 self._scheduler.accept_draft_token(stream.sequence)

@@ -45,11 +45,14 @@ class Row(NamedTuple):
     adapter: str  # one of the runner's `adapters`
     needs_logits: bool  # false for all prefill chunks except the last
     num_draft_tokens: int = 0  # how many of the last tokens are draft tokens
+    is_scored: bool = False  # every token needs logits, for the log probability of the one after it
     source: int | None = None  # for an `OverlapRunner`: the index of its only token in the last samples
 
     @property
     def num_logits(self) -> int:
-        """How many of the last tokens need logits: the draft tokens and the token before them."""
+        """How many of the last tokens need logits: all, or the draft tokens and the token before them."""
+        if self.is_scored:
+            return len(self.token_ids)
         return 1 + self.num_draft_tokens if self.needs_logits else 0
 
     @property

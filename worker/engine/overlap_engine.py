@@ -82,7 +82,7 @@ class OverlapEngine(Engine):
         """Launch the step; its tokens are fetched later."""
         previous = None if self._awaited is None else self._awaited.samples.tokens
         sequences = batch.sampled
-        samples = self._sampler.start(self._runner.forward(batch.rows, previous), sequences)
+        samples = self._sampler.start(self._score_prompts(batch, self._runner.forward(batch.rows, previous)), sequences)
         self._launched = _Launch(sequences, samples)
         for index, sequence in enumerate(sequences):
             sequence.num_pending += 1

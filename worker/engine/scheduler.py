@@ -27,7 +27,8 @@ class ScheduledBatch:
     @property
     def sampled(self) -> list[Sequence]:
         """The sequences that get a token from this step, in the order of the logits."""
-        return [sequence for sequence, row in zip(self.sequences, self.rows, strict=True) if row.needs_logits]
+        rows = zip(self.sequences, self.rows, strict=True)
+        return [sequence for sequence, row in rows if row.needs_logits and not row.is_scored]
 
     @property
     def has_draft_tokens(self) -> bool:
@@ -59,7 +60,8 @@ class Scheduler:
     blocks and are computed again later. Prefills share `prefill_chunk` tokens per step,
     oldest first. Together with decoding sequences, long prompts get at most `mixed_chunk` tokens per prompt, or three
     tokens for four decoding ones if that is more: so they slow decoding by less than a factor of two. A short prompt
-    causes only a single pause, so it is computed in one step.
+    causes only a single pause, so it is computed in one step. Prompts with log probabilities are computed in pieces
+    with as many rows of logits as draft tokens need.
 
     Args:
         cache: allocates the sequences' blocks.
@@ -123,10 +125,13 @@ class Scheduler:
             is_decoding = count == 1
             if count > 1:
                 count = budget.take(count, is_long=count > self._short_prompt)
+            num_unscored = sequence.num_unscored_tokens
+            if num_unscored:
+                count = min(count, num_unscored, 1 + self._max_draft_tokens)  # as many rows of logits as with drafts
             if count and self._make_room(sequence, sequence.num_computed_tokens + count):
                 draft_tokens = self._draft_tokens(sequence, may_look_up=may_look_up) if is_decoding else []
                 batch.sequences.append(sequence)
-                batch.rows.append(_row(sequence, count, draft_tokens))
+                batch.rows.append(_row(sequence, count, draft_tokens, is_scored=num_unscored > 0))
         return batch
 
     def advance(self, batch: ScheduledBatch) -> None:
@@ -230,14 +235,15 @@ class Scheduler:
         self.num_preemptions += 1
 
 
-def _row(sequence: Sequence, count: int, draft_tokens: list[int]) -> Row:
+def _row(sequence: Sequence, count: int, draft_tokens: list[int], *, is_scored: bool) -> Row:
     is_known = sequence.num_computed_tokens < sequence.num_tokens  # otherwise the row computes the pending token
     return Row(
         blocks=tuple(sequence.blocks),
         token_ids=(*sequence.uncomputed_ids(count), *draft_tokens) if is_known else (ANY_TOKEN,),
         start=sequence.num_computed_tokens,
         adapter=sequence.adapter,
-        needs_logits=count == sequence.num_uncomputed_tokens,
+        needs_logits=is_scored or count == sequence.num_uncomputed_tokens,
+        is_scored=is_scored,
         num_draft_tokens=len(draft_tokens),
         source=None if is_known else sequence.source,
     )

@@ -91,6 +91,7 @@ class Sequence:
     is_ending: bool = field(default=False, init=False)  # the newest pending token is the last one that fits
     is_undecided: bool = field(default=False, init=False)  # its constraint has not yet computed the allowed tokens
     eos_token_ids: frozenset[int] = field(default=frozenset(), init=False)  # set by the engine: those of its adapter
+    prompt_scores: list[SampledToken] = field(default_factory=list, init=False)  # of the prompt's tokens but the first
 
     history: TokenHistory = field(default_factory=TokenHistory, init=False)  # updated when penalties need it
     lookup: PromptLookup = field(default_factory=PromptLookup, init=False)  # updated when draft tokens need it
@@ -126,6 +127,12 @@ class Sequence:
         if self.is_ending or self.is_undecided:
             return 0
         return self.num_tokens + self.num_pending - self.num_computed_tokens
+
+    @property
+    def num_unscored_tokens(self) -> int:
+        """Tokens of the prompt to compute with logits, for the log probabilities of the tokens after them."""
+        num_scores = 0 if self.params.prompt_logprobs is None else len(self.prompt_ids) - 1
+        return max(0, num_scores - self.num_computed_tokens) if len(self.prompt_scores) < num_scores else 0
 
     @property
     def reads_history(self) -> bool:
@@ -215,6 +222,7 @@ class SequenceOutput:
     logprobs: tuple[TokenLogprobs, ...] | None = None
     stop_string: str | None = None  # which ended the answer
     num_cached_tokens: int = 0  # tokens of the prompt that did not have to be computed
+    prompt_logprobs: tuple[TokenLogprobs, ...] | None = None  # with the `finish_reason`; the first one's value is 0
 
 
 def _unknown(token_ids: Collection[int], vocab_size: int) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from common.errors import JobTimeout
+from common.errors import InvalidRequest, JobTimeout
 from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
 from common.jobs.sampling import Grammar, GrammarKind
@@ -20,15 +20,21 @@ from worker.model.manager import ModelManager
 from worker.model.protocols import Renderer
 from worker.observation.metrics import Timeline
 
+MAX_SCORES = 65_536  # log probabilities of a prompt, which are kept in the job's record
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A sequence, and the model that computes it. `tool_form`: of its calls, if it may have any."""
+    """A sequence, and the model that computes it.
+
+    `tool_form`: of its calls, if it may have any. `prompt_ids`: to tell the client.
+    """
 
     acquired: AcquiredModel
     prompt_text: str
     sequence: Sequence
     tool_form: str | None
+    prompt_ids: list[int] | None
 
 
 class Generation:
@@ -54,7 +60,7 @@ class Generation:
         with self._observer.attempt(job) as attempt:
             job.events.resume(self._log.read(job.id))
             with self._acquired(job) as acquired, _prepared(job, acquired) as request:
-                job.events.announce("Generating response...", request.tool_form)
+                job.events.announce("Generating response...", request.tool_form, request.prompt_ids)
                 with attempt.in_engine(request.sequence) as timeline:
                     output = _compute(job, request)
                 if output is not None:
@@ -104,16 +110,28 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
         emitted_text=job.events.text,
     )
     engine.check(sequence)
+    _check_num_scores(sequence)
     grammar = params.sampling.grammar
     sequence.calls = _call_marker(grammar, adapter.renderer)
     if grammar is not None:
         sequence.constraint = adapter.grammars.compile(adapter.renderer.in_form(grammar), lambda: job.is_given_up)
     try:
         tool_form = None if sequence.calls is None else sequence.calls.form.name
-        yield _Request(acquired, prompt_text, sequence, tool_form)
+        yield _Request(acquired, prompt_text, sequence, tool_form, prompt_ids if params.tells_prompt_ids else None)
     finally:
         if sequence.constraint is not None:
             sequence.constraint.close()
+
+
+def _check_num_scores(sequence: Sequence) -> None:
+    """Check that the log probabilities of the prompt fit the job's record."""
+    per_token = sequence.params.prompt_logprobs
+    if per_token is not None and (num := sequence.num_prompt_tokens * (1 + per_token)) > MAX_SCORES:
+        raise InvalidRequest(
+            f"prompt_logprobs must be such that all tokens of the prompt together get at most {MAX_SCORES} log "
+            f"probabilities; this prompt would get {num}",
+            param="prompt_logprobs",
+        )
 
 
 def _call_marker(grammar: Grammar | None, renderer: Renderer) -> CallMarker | None:
@@ -150,4 +168,5 @@ def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline:
         logprobs=job.events.logprobs,
         stop_string=output.stop_string,
         cached_tokens=output.num_cached_tokens,
+        prompt_logprobs=None if output.prompt_logprobs is None else [one.to_wire() for one in output.prompt_logprobs],
     )

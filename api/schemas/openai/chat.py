@@ -46,6 +46,21 @@ class ChatLogprobs(ResponseModel):
     refusal: None
 
 
+class PromptLogprob(ResponseModel):
+    """A token at a position of the prompt, as vLLM writes it."""
+
+    logprob: float
+    rank: Annotated[Count | None, Field(description="1 for the most probable token; null if it is not among these")]
+    decoded_token: str
+
+
+PromptLogprobs = Annotated[
+    list[dict[str, PromptLogprob] | None],
+    Field(description="if the request asked for it: for each token of the prompt, by token id; null for the first"),
+]
+TokenIds = Annotated[list[Count], Field(description="if the request had `return_token_ids`")]
+
+
 class ChatFunction(ResponseModel):
     """A called function."""
 
@@ -78,6 +93,7 @@ class ChatChoice(ResponseModel):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
+    token_ids: NotRequired[TokenIds]
 
 
 class ChatCompletion(ResponseModel):
@@ -90,6 +106,8 @@ class ChatCompletion(ResponseModel):
     choices: list[ChatChoice]
     usage: ChatUsage
     system_fingerprint: Annotated[str, Field(description="changes if the model, its files or the device change")]
+    prompt_logprobs: NotRequired[PromptLogprobs]
+    prompt_token_ids: NotRequired[TokenIds]
 
 
 class ChatFunctionDelta(ResponseModel):
@@ -124,6 +142,7 @@ class ChatChunkChoice(ResponseModel):
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
+    token_ids: NotRequired[TokenIds]
 
 
 class ChatChunk(ResponseModel):
@@ -135,6 +154,7 @@ class ChatChunk(ResponseModel):
     model: str
     system_fingerprint: str
     choices: list[ChatChunkChoice]
+    prompt_token_ids: NotRequired[TokenIds]
     usage: NotRequired[
         Annotated[ChatUsage | None, Field(description="with `include_usage`: null except in the last chunk")]
     ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, RootModel
 
 from api.schemas.errors import OpenAIError
-from api.schemas.openai.chat import ChatUsage, FinishReason
+from api.schemas.openai.chat import ChatUsage, FinishReason, PromptLogprobs, TokenIds
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
 
@@ -15,8 +15,8 @@ class CompletionLogprobs(ResponseModel):
     """The log probabilities of a text's tokens."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: Annotated[list[float | None], Field(description="null for the first token of an echoed prompt")]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: Annotated[list[Count], Field(description="the position of each token's first character")]
 
 
@@ -27,6 +27,9 @@ class CompletionChoice(ResponseModel):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: Annotated[FinishReason | None, Field(description="null until the choice has ended")]
+    prompt_logprobs: NotRequired[PromptLogprobs]
+    token_ids: NotRequired[TokenIds]
+    prompt_token_ids: NotRequired[TokenIds]
 
 
 class Completion(ResponseModel):

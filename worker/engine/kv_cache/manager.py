@@ -65,7 +65,8 @@ class KVCacheManager:
             enough blocks.
         """
         token_ids = sequence.all_ids()
-        match = self._tree.match(sequence.adapter, token_ids[:-1])  # the last token is computed for its logits
+        known = [] if sequence.num_unscored_tokens else token_ids[:-1]  # the last token is computed for its logits
+        match = self._tree.match(sequence.adapter, known)
         num_new = self._blocks_for(len(token_ids)) - len(match.blocks)
         num_left = self._pool.num_available - sum(self._pool.is_idle(block) for block in match.blocks)
         if num_new + headroom > num_left:
@@ -119,7 +120,9 @@ class KVCacheManager:
 
     def shares_with(self, sequence: Sequence, other: Sequence) -> bool:
         """Return whether the sequence could share more blocks if it waited for the prompt of the other sequence."""
-        if sequence.adapter != other.adapter or other.num_computed_tokens >= other.num_prompt_tokens:
+        if sequence.num_unscored_tokens or sequence.adapter != other.adapter:
+            return False
+        if other.num_computed_tokens >= other.num_prompt_tokens:
             return False
         wanted = sequence.all_ids()[:-1]
         known = len(self._tree.match(sequence.adapter, wanted).blocks)

@@ -287,7 +287,7 @@ def _split_into_steps(rows: list[Row], max_tokens: int) -> Iterator[list[Row]]:
     step: list[Row] = []
     room = max_tokens
     for row in rows:
-        for part in [row] if row.num_draft_tokens else _parts(row, room, max_tokens):
+        for part in [row] if row.num_draft_tokens or row.is_scored else _parts(row, room, max_tokens):
             if len(part.token_ids) > room:
                 yield step
                 step, room = [], max_tokens

@@ -27,9 +27,9 @@ class StopCriteria:
         return token_id in end_token_ids(sequence)
 
     def is_full(self, sequence: Sequence, *, num_more: int = 0) -> bool:
-        """Return whether the sequence is full after `num_more` more tokens."""
+        """Return whether the sequence is full after `num_more` more tokens; without new tokens, after its prompt."""
         return (
-            sequence.num_output_tokens + num_more >= sequence.params.max_new_tokens
+            sequence.num_output_tokens + num_more >= max(1, sequence.params.max_new_tokens)
             or sequence.num_tokens + num_more >= self.context_length
         )
 

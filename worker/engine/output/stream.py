@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from common.errors import InternalError, SLMError
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from worker.engine.output.call_marker import CallDetector
@@ -92,7 +94,15 @@ class OutputStream:
 
     def take_final(self, error: SLMError | None = None) -> SequenceOutput:
         """Return the sequence's last output: everything that has not been shown, and why it ended."""
-        return self._output(len(self._unsent_text), self.finish_reason, error)
+        output = self._output(len(self._unsent_text), self.finish_reason, error)
+        return replace(output, prompt_logprobs=self._prompt_logprobs())
+
+    def _prompt_logprobs(self) -> tuple[TokenLogprobs, ...] | None:
+        sequence = self.sequence
+        if sequence.params.prompt_logprobs is None:
+            return None
+        first = SampledToken(sequence.prompt_ids[0], 0.0)
+        return tuple(self._logprobs(one, one.logprob or 0.0) for one in (first, *sequence.prompt_scores))
 
     def _output(
         self, num_visible: int, finish_reason: FinishReason | None = None, error: SLMError | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from common.errors import InternalError, SLMError
 from worker.engine.device.errors import device_errors
 from worker.engine.device.transfers import to_device
-from worker.engine.sampling.log_probabilities import score
+from worker.engine.sampling.log_probabilities import score, scored_tokens
 from worker.engine.sampling.logits_processors import LogitsProcessor, apply_processors, needs_processor, processor_for
 from worker.engine.sampling.random_sampling import RandomSampling, draw, random_at, take_rows
 from worker.engine.sampling.samples import NO_TOKEN, Samples
@@ -64,6 +64,19 @@ class Sampler:
         """
         with device_errors():
             return self._start(logits, list(zip(sequences, nums_drafts or [0] * len(sequences), strict=True)))
+
+    def score(self, logits: Tensor, token_ids: list[int], num_top: int) -> list[SampledToken]:
+        """Return the log probabilities of given tokens.
+
+        Args:
+            logits: [len(token_ids), vocab_size], those before each token.
+            token_ids: the tokens.
+            num_top: how many of the most probable tokens to return with each.
+        """
+        with device_errors():
+            tokens = to_device(torch.tensor(token_ids), logits.device)
+            chosen, ids, best = (tensor.tolist() for tensor in score(logits.float(), tokens))
+        return scored_tokens(token_ids, chosen, ids, best, nums=[num_top] * len(token_ids))
 
     def _start(self, logits: Tensor, rows: list[tuple[Sequence, int]]) -> Samples:
         if all(_takes_most_probable(sequence, num_drafts) for sequence, num_drafts in rows):

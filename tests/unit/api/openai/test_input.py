@@ -66,6 +66,8 @@ SHARED: dict[str, list[Any]] = (
         "ignore_eos": [0, "true"],
         "min_tokens": [*NO_NUMBER, -1, 0.5],
         "stop_token_ids": [1, "x", [0] * 65],
+        "prompt_logprobs": [*NO_NUMBER, -1, 21, 0.5],
+        "return_token_ids": [0, "true"],
         "max_tokens": [*NO_NUMBER, 0, -2, 0.5, 1_048_577],
     }
 )

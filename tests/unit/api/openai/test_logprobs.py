@@ -94,6 +94,66 @@ def test_a_chat_refuses_unsupported_log_probabilities(scored_api: Api, body: dic
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
 
 
-def test_a_completion_does_not_echo_log_probabilities(scored_api: Api) -> None:
-    answer = complete(scored_api, logprobs=0, echo=True)
+def test_a_stream_does_not_echo_log_probabilities(scored_api: Api) -> None:
+    answer = complete(scored_api, logprobs=0, echo=True, stream=True)
     assert (answer.status_code, answer.json["error"]["param"]) == (400, "logprobs")
+
+
+def prompt_script(play: Play) -> None:
+    assert play.params.sampling.prompt_logprobs == 1
+    play.prompt_logprobs = [TokenLogprobs(ScoredToken(7, b"Oh", 0.0)), HI]
+    if play.params.sampling.max_new_tokens == 0:
+        play.end("", logprobs=None)
+    else:
+        play.tell("!", OTHER_HALF)
+        play.end("", logprobs=[END])
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_an_echo_has_the_log_probabilities_of_the_prompt(start_api: StartApi, max_tokens: int) -> None:
+    """The request of lm-evaluation-harness: a prompt of token ids, its log probabilities and one token or none."""
+    api = start_api(prompt_script)
+    answer = complete(api, prompt=[7, 1], echo=True, logprobs=1, max_tokens=max_tokens, temperature=0)
+    found = answer.json["choices"][0]["logprobs"]
+    assert found["tokens"][:2] == ["Oh", "Hi"]
+    assert found["token_logprobs"][:2] == [None, -0.5]
+    assert found["top_logprobs"][:2] == [None, {"Hi": -0.5}]
+    assert found["text_offset"][:2] == [0, 2]
+    assert len(found["tokens"]) == 2 + 2 * max_tokens
+
+
+@pytest.mark.parametrize("ask", [chat, complete], ids=["chat", "completion"])
+def test_the_log_probabilities_of_the_prompt_in_the_form_of_vllm(start_api: StartApi, ask: Any) -> None:
+    answer = ask(start_api(prompt_script), prompt_logprobs=1).json
+    holder = answer if ask is chat else answer["choices"][0]
+    assert holder["prompt_logprobs"] == [None, {"1": {"logprob": -0.5, "rank": 1, "decoded_token": "Hi"}}]
+
+
+@pytest.mark.parametrize("ask", [chat, complete], ids=["chat", "completion"])
+def test_a_stream_has_no_log_probabilities_of_the_prompt(scored_api: Api, ask: Any) -> None:
+    answer = ask(scored_api, prompt_logprobs=1, stream=True)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "prompt_logprobs")
+
+
+def test_nothing_to_compute_is_refused(scored_api: Api) -> None:
+    answer = complete(scored_api, max_tokens=0)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "max_tokens")
+
+
+@pytest.mark.parametrize("ask", [chat, complete], ids=["chat", "completion"])
+def test_the_ids_of_the_tokens(start_api: StartApi, ask: Any) -> None:
+    def tell(play: Play) -> None:
+        assert play.params.tells_prompt_ids
+        play.status("Generating response...", prompt_ids=[5, 6])
+        play.tell("a")
+        play.end("b")
+
+    answer = ask(start_api(tell), return_token_ids=True).json
+    holder = answer if ask is chat else answer["choices"][0]
+    assert holder["prompt_token_ids"] == [5, 6]
+    chunks = data_of(ask(start_api(tell), return_token_ids=True, stream=True))
+    holders = chunks if ask is chat else [chunk["choices"][0] for chunk in chunks]
+    assert [one["prompt_token_ids"] for one in holders if "prompt_token_ids" in one] == [[5, 6]]
+    streamed = [chunk["choices"][0].get("token_ids", []) for chunk in chunks]
+    assert [token_id for ids in streamed for token_id in ids] == answer["choices"][0]["token_ids"]
+    assert answer["choices"][0]["token_ids"]
