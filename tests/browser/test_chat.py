@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -376,7 +377,7 @@ def test_only_the_end_of_a_long_conversation_is_drawn(open_page: OpenPage, tmp_p
         {"id": f"msg_{index:08}-0000-4000-8000-000000000000", "role": role, "content": f"{role} {index} **bold**"}
         for index, role in enumerate(["user", "assistant"] * 1000)
     ]
-    for before, one in zip(messages, messages[1:], strict=False):
+    for before, one in itertools.pairwise(messages):
         one["parent_id"] = before["id"]
     exported = {"version": 1, "title": "long", "messages": messages, "leaf_id": messages[-1]["id"]}
     (tmp_path / "long.json").write_text(json.dumps(exported))

@@ -9,7 +9,7 @@ interface Kept {
 }
 
 const ITEM = "slm-preferences";
-const DEFAULTS: Kept = { theme: "system", hasSeenWelcome: false, keepsChatsHere: true };
+const DEFAULTS: Kept = { theme: "system", hasSeenWelcome: false, keepsChatsHere: false };
 
 function read(): Kept {
   try {
