@@ -142,16 +142,16 @@ def test_the_page_waits_for_a_restart_of_the_server(
     browser: Browser, redis_server: RedisServer, real_redis: Redis, tmp_path: Path
 ) -> None:
     go_on = threading.Event()
-    settings = {"port": free_port(), "redis_url": redis_server.url, "drain_s": 0}
+    port, settings = free_port(), {"redis_url": redis_server.url, "drain_s": 0}
     with ScriptedWorker(real_redis, in_steps(go_on, "before ", "after ", "all")), browser.new_page() as page:
-        with running_api(tmp_path, **settings) as api:
+        with running_api(tmp_path, port=port, **settings) as api:
             page.goto(api.url)
             ask(page, "Hi")
             expect(answers(page)).to_have_text("before")
             assert api.stop() == 0
         expect(note(page)).to_have_text("Reconnecting…")
         expect(answers(page)).to_have_text("before")
-        with running_api(tmp_path, **settings):
+        with running_api(tmp_path, port=port, **settings):
             go_on.set()
             expect(answers(page)).to_have_text("before after all")
             expect(note(page)).to_contain_text("3 tokens")
