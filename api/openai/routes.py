@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
 from api.current import caller, services
-from api.jobs.request import job_options, keyed, read_body
+from api.jobs.request import job_options, keyed, read_body, wants_no_wait
 from api.jobs.running import completed, opened
 from api.jobs.sse import stream_response
 from api.openai import models
@@ -18,8 +18,10 @@ from api.openai.embeddings import embeddings_answer
 from api.openai.endpoint import Endpoint, ResponseHeader
 from api.openai.sampling_body import SamplingBody
 from api.openai.stream import ChunkStream
+from api.routes.jobs import submit_job
 from api.schemas.openai.models import ModelList
 from api.service import NewJob
+from common.errors import InvalidRequest
 from common.jobs.job import JobKind, JobRecord
 
 B = TypeVar("B", bound=SamplingBody)
@@ -60,6 +62,8 @@ def embed() -> Response:
 
 def _complete(endpoint: Endpoint[B]) -> Response:
     body = read_body(endpoint.schema)
+    if wants_no_wait():
+        return _submitted(endpoint, body)
     new, names = _new_jobs(endpoint, body), endpoint.names_of(body)
     if not body.stream:
         record, choices = completed(new, names)
@@ -69,9 +73,17 @@ def _complete(endpoint: Endpoint[B]) -> Response:
     return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
 
 
-def _new_jobs(endpoint: Endpoint[B], body: B) -> list[NewJob]:
+def _submitted(endpoint: Endpoint[B], body: B) -> Response:
+    """Respond with the job's id, whose stream has the answer. Raises `InvalidRequest` if there are several answers."""
+    new = _new_jobs(endpoint, body, is_async=True)
+    if len(new) > 1:
+        raise InvalidRequest("Prefer: respond-async needs one prompt and n = 1; an answer is a job", param="n")
+    return submit_job(new[0])
+
+
+def _new_jobs(endpoint: Endpoint[B], body: B, *, is_async: bool = False) -> list[NewJob]:
     """Return the request's jobs, one per choice, each with its own key derived from the Idempotency-Key."""
-    options = job_options(body, body.model, is_async=False)
+    options = job_options(body, body.model, is_async=is_async)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     return [
         NewJob(caller().owner, kind, params.to_dict(), keyed(options, body, index))

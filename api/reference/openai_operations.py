@@ -10,6 +10,7 @@ from api.openai.responses.body import InputTokensBody, ResponseBody
 from api.reference import headers, paging
 from api.reference.error_models import GENERATION
 from api.reference.operation import EVENTS, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
+from api.reference.slm_operations import ACCEPTED, SUBMITTING
 from api.schemas.openai.chat import ChatCompletion, ChatFrame
 from api.schemas.openai.completions import Completion, CompletionFrame
 from api.schemas.openai.embeddings import EmbeddingBody, EmbeddingList
@@ -68,7 +69,7 @@ OPENAI_OPERATIONS = {
         id="completeChat",
         tag=Tag.OPENAI,
         summary="Generate the assistant's next message, whole or as a stream",
-        parameters=(headers.IDEMPOTENCY_KEY,),
+        parameters=SUBMITTING,
         body=RequestBody(
             ChatBody,
             {"model": EXAMPLE_MODEL, "messages": [{"role": "user", "content": "Tell me a joke"}], "max_tokens": 60},
@@ -83,6 +84,7 @@ OPENAI_OPERATIONS = {
                 headers=headers.GENERATING,
                 example=CHAT_STREAM,
             ),
+            ACCEPTED,
         ],
         errors=COMPLETING,
     ),
@@ -90,7 +92,7 @@ OPENAI_OPERATIONS = {
         id="completeText",
         tag=Tag.OPENAI,
         summary="Continue a text, whole or as a stream",
-        parameters=(headers.IDEMPOTENCY_KEY,),
+        parameters=SUBMITTING,
         body=RequestBody(
             CompletionBody,
             {"model": EXAMPLE_MODEL, "prompt": "Once upon a time", "max_tokens": 60},
@@ -99,6 +101,7 @@ OPENAI_OPERATIONS = {
         responses=[
             SuccessResponse("The text.", Completion, headers=headers.GENERATING),
             SuccessResponse(CHUNKS, CompletionFrame, media_types=(EVENTS,), headers=headers.GENERATING),
+            ACCEPTED,
         ],
         errors=COMPLETING,
     ),

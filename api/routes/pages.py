@@ -1,4 +1,4 @@
-"""Serves the chat page and the API reference; their parts are plain files under `/static/`."""
+"""Serves the page and the API reference; their parts are plain files under `/static/`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _DOCS_CSP = f"{_CSP}; style-src 'unsafe-inline'; img-src 'self' data:"
 
 @pages.get("/")
 def index() -> Response:
-    """Return the chat page."""
-    return _page("index.html", _CSP)
+    """Return the page, which is built from `web/`."""
+    return _page("app/index.html", _CSP)
 
 
 @pages.get("/docs")

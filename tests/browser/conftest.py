@@ -63,7 +63,8 @@ def open_page(browser: Browser, api: ApiProcess, real_redis: Redis) -> Iterator[
         def open_it(script: Script, size: tuple[int, int] = WIDE, *, colors: str = "light") -> Visit:
             worker = stack.enter_context(ScriptedWorker(real_redis, script))
             viewport = {"width": size[0], "height": size[1]}
-            page = stack.enter_context(browser.new_page(viewport=viewport, color_scheme=colors))
+            context = stack.enter_context(browser.new_context(viewport=viewport, color_scheme=colors))
+            page = context.new_page()
             visit = Visit(page, worker, api, [], [])
             page.on("request", lambda request: visit.requests.append(request.url))
             page.on("pageerror", lambda error: visit.complaints.append(str(error)))

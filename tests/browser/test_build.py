@@ -53,8 +53,9 @@ def test_the_sources_have_no_type_errors() -> None:
 
 
 def needed_for_the_first_paint() -> set[Path]:
-    """`index.html`, what it names, and what that imports; views and dialogs are imported later."""
-    waiting, found = [BUILT / "index.html"], set[Path]()
+    """`index.html`, the chat, and what they import; other views, dialogs and Markdown are imported later."""
+    chat = [*(BUILT / "assets").glob("Chat-*"), *(BUILT / "assets").glob("Problem-*.css")]
+    waiting, found = [BUILT / "index.html", *chat], set[Path]()
     while waiting:
         file = waiting.pop()
         if file in found or not file.is_file():

@@ -1,3 +1,4 @@
+import { Conversations } from "./conversations.js";
 import { Generations } from "./generations.js";
 import { type ClientOptions, Http } from "./http.js";
 import { Jobs } from "./jobs.js";
@@ -12,6 +13,7 @@ export class SlmClient {
   readonly jobs: Jobs;
   readonly models: Models;
   readonly training: Training;
+  readonly conversations: Conversations;
 
   constructor(options: ClientOptions = {}) {
     this.http = new Http(options);
@@ -19,6 +21,7 @@ export class SlmClient {
     this.jobs = new Jobs(this.http);
     this.models = new Models(this.http);
     this.training = new Training(this.http);
+    this.conversations = new Conversations(this.http);
   }
 
   /** The server, its models and its workers. */

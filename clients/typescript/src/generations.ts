@@ -41,12 +41,9 @@ export class Generations {
 
   /** Submit a conversation, and return its job's id. The job runs to its end even if nobody reads it. */
   async submitChat(request: ChatRequest, options: SubmitOptions = {}): Promise<string> {
-    const json = { on_disconnect: "continue", ...request, stream: true };
-    const response = await this.#http.send("POST", "/v1/chat/completions", { json, ...sent(options) });
-    await response.body?.cancel();
-    const jobId = response.headers.get("X-Job-Id");
-    if (jobId === null) throw new SlmError("The response names no job.", "http_error", response.status);
-    return jobId;
+    const { headers, signal } = sent(options);
+    const asked = { json: request, headers: { ...headers, Prefer: "respond-async" }, signal };
+    return (await this.#http.json<Accepted>("POST", "/v1/chat/completions", asked)).job_id;
   }
 }
 

@@ -1,4 +1,5 @@
 export { SlmClient } from "./client.js";
+export { Conversations } from "./conversations.js";
 export { SlmError, UNREACHABLE } from "./errors.js";
 export { type Followed, type FollowOptions, followJob, isLast } from "./follow.js";
 export { Generations, type SubmitOptions } from "./generations.js";

@@ -118,6 +118,7 @@ export interface JobOptions {
   timeout?: number;
   webhook_url?: string;
   on_disconnect?: "cancel" | "continue";
+  conversation?: string | ConversationPlace;
 }
 
 /** The body of `POST /slm/generate` and `POST /slm/stream`. */
@@ -492,4 +493,86 @@ export interface Evaluated {
   examples: number;
   models: ModelScores[];
   job_id: string;
+}
+
+/** What may be set of a conversation. */
+export interface AboutConversation {
+  title?: string;
+  system_prompt?: string;
+  model?: string;
+  settings?: ConversationSettings;
+  metadata?: Record<string, string>;
+}
+
+export interface ConversationSettings extends Sampling {
+  max_new_tokens?: number;
+  min_new_tokens?: number;
+  do_sample?: boolean;
+}
+
+/** A conversation without its messages. `leaf_id` is the message that is shown last, with all before it. */
+export interface Conversation {
+  id: string;
+  title: string;
+  system_prompt: string;
+  model: string | null;
+  settings: ConversationSettings;
+  metadata: Record<string, string>;
+  leaf_id: string | null;
+  created_at: string;
+  updated_at: string;
+  num_messages: number;
+  bytes: number;
+}
+
+/** A conversation in a list; after a search with where the text was found. */
+export interface ListedConversation extends Conversation {
+  match?: { message_id: string | null; excerpt: string };
+}
+
+export interface ConversationPage {
+  conversations: ListedConversation[];
+  last_id: string | null;
+  has_more: boolean;
+}
+
+/** A message of a conversation; `content` is empty while a job writes it. */
+export interface ConversationMessage {
+  id: string;
+  parent_id: string | null;
+  role: "system" | "user" | "assistant" | "tool";
+  content: string;
+  created_at: string;
+  model: string | null;
+  job_id: string | null;
+  status: "in_progress" | "completed" | "incomplete";
+  finish_reason: string | null;
+  error: { code: string; message: string } | null;
+  usage: { prompt_tokens: number; completion_tokens: number } | null;
+  rating: "up" | "down" | null;
+  is_edited: boolean;
+}
+
+/** A conversation with all of its messages, which are a tree. */
+export interface ConversationThread extends Conversation {
+  messages: ConversationMessage[];
+}
+
+/** A conversation as it is exported, and can be imported. */
+export interface ExportedConversation extends Conversation {
+  version: 1;
+  messages: ConversationMessage[];
+}
+
+export interface NewMessage {
+  role: ConversationMessage["role"];
+  content?: string;
+  parent_id?: string | null;
+  job_id?: string;
+}
+
+/** Where the answer of a generation is kept: after that message of that conversation. */
+export interface ConversationPlace {
+  id: string;
+  parent_id: string | null;
 }

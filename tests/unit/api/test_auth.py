@@ -243,7 +243,7 @@ def test_a_key_in_the_url_is_ignored(guarded: Guarded) -> None:
     assert guarded.api.client.get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/app.js", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/docs.js", "/healthz", "/readyz"])
 def test_the_pages_and_health_need_no_key(guarded: Guarded, path: str) -> None:
     answer = guarded.api.client.get(path)
     assert answer.status_code == 200

@@ -9,7 +9,7 @@ from tests.unit.api.conftest import StartApi
 from tests.unit.api.test_errors import check_shape
 
 
-@pytest.mark.parametrize("path", ["/slm/info", "/healthz", "/metrics", "/nothing", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/slm/info", "/healthz", "/metrics", "/nothing", "/static/docs.js"])
 def test_answers_that_are_not_pages_can_load_nothing_and_cannot_be_framed(api: Api, path: str) -> None:
     with api.client.get(path) as answer:
         assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"

@@ -1,6 +1,8 @@
 import { router, VIEWS } from "../router.svelte";
+import { client } from "../stores/client";
 import { preferences, type Theme } from "../stores/preferences.svelte";
 import { session } from "../stores/session.svelte";
+import { toasts } from "../stores/toasts.svelte";
 import { t } from "../strings";
 
 export interface PaletteCommand {
@@ -18,6 +20,10 @@ export function offerCommands(list: () => PaletteCommand[]): () => void {
   return () => added.delete(list);
 }
 
+const MODEL_COMMANDS: PaletteCommand[] = [
+  { id: "load", label: t.palette.load, run: () => void toasts.attempt(() => client.models.load(), t.palette.loading) },
+  { id: "unload", label: t.palette.unload, run: () => void toasts.attempt(() => client.models.unload(), t.palette.unloading) },
+];
 const THEMES: Theme[] = ["system", "light", "dark"];
 
 /** All commands that can be given now. */
@@ -32,6 +38,7 @@ export function commands(): PaletteCommand[] {
         preferences.theme = theme;
       },
     })),
+    ...(session.isAdmin ? MODEL_COMMANDS : []),
     { id: "docs", label: t.app.reference, run: () => void window.open("/docs", "_blank", "noopener") },
     { id: "key", label: t.key.change, run: () => session.askForKey("") },
     ...(session.key === null ? [] : [{ id: "forget-key", label: t.key.forget, run: () => session.useKey(null) }]),

@@ -5,10 +5,11 @@ export type Theme = "system" | "light" | "dark";
 interface Kept {
   theme: Theme;
   hasSeenWelcome: boolean;
+  keepsChatsHere: boolean;
 }
 
 const ITEM = "slm-preferences";
-const DEFAULTS: Kept = { theme: "system", hasSeenWelcome: false };
+const DEFAULTS: Kept = { theme: "system", hasSeenWelcome: false, keepsChatsHere: false };
 
 function read(): Kept {
   try {
@@ -41,6 +42,16 @@ class Preferences {
 
   set hasSeenWelcome(seen: boolean) {
     this.#kept.hasSeenWelcome = seen;
+    this.#keep();
+  }
+
+  /** Whether conversations are kept in this browser only, and not on the server. */
+  get keepsChatsHere(): boolean {
+    return this.#kept.keepsChatsHere;
+  }
+
+  set keepsChatsHere(here: boolean) {
+    this.#kept.keepsChatsHere = here;
     this.#keep();
   }
 

@@ -53,6 +53,18 @@ def test_the_answer_s_id_is_the_job_s(api: Api) -> None:
     assert api.job(job_id)["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_client_can_ask_not_to_wait(api: Api, path: str) -> None:
+    asked = {"messages": MESSAGES} if "chat" in path else {"prompt": "Hi"}
+    headers = {"Prefer": "respond-async"}
+    accepted = api.client.post(path, json=asked, headers=headers)
+    assert accepted.status_code == 202
+    assert accepted.headers["Location"] == f"/slm/jobs/{accepted.json['job_id']}"
+    assert api.finish(accepted.json["job_id"])["result"]["response"] == "Once upon a time."
+    refused = api.client.post(path, json=asked | {"n": 2}, headers=headers)
+    assert (refused.status_code, refused.json["error"]["param"]) == (400, "n")
+
+
 def test_a_stream_reports_its_usage_on_request(api: Api) -> None:
     *chunks, last = data_of(chat(api, stream=True, stream_options={"include_usage": True}))
     assert last["choices"] == []

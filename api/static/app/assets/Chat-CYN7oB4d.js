@@ -1,1 +1,0 @@
-import{E as e,H as t,O as n,Y as r,a as i,it as a,lt as o,q as s,rt as c,t as l,w as u}from"./strings-IUS0BI9n.js";import"./index-COFX5xyZ.js";var d=n(`<div class="view"><h1> </h1></div>`);function f(n,f){a(f,!1),i();var p=d(),m=s(p),h=r(m,!0);o(p),t(()=>u(h,l.chat.title)),e(n,p),c()}export{f as default};
