@@ -137,7 +137,10 @@ def _place(wanted: str | ConversationPlace | None) -> AnswerPlace | None:
     if wanted is None:
         return None
     place = ConversationPlace(id=wanted) if isinstance(wanted, str) else wanted
-    found = services().conversations.find(place.id)
+    try:
+        found = services().conversations.find(place.id)
+    except NotFound as err:
+        raise err.renamed({"conversation_id": "conversation"}) from None
     if found.owner != caller().owner:
         raise NotFound("There is no such conversation of yours.", param="conversation")
     parent = found.leaf_id if place.follows_shown else place.parent_id or ""

@@ -21,6 +21,7 @@ GENERATION = (
     errors.QueueFull,
     errors.PromptTooLong,
     errors.ModelNotFound,
+    errors.NotFound,
     errors.Conflict,
     errors.Cancelled,
     errors.ModelUnavailable,

@@ -109,7 +109,7 @@ def test_a_client_can_still_want_its_job_to_end_with_it(api: Api, redis: Redis) 
         (7, 400, "conversation"),
         ({"parent_id": UNKNOWN_MESSAGE}, 400, "conversation"),
         ({"id": UNKNOWN, "x": 1}, 400, "conversation"),
-        (UNKNOWN, 404, "conversation_id"),
+        (UNKNOWN, 404, "conversation"),
     ],
     ids=["form", "type", "no_id", "field", "unknown"],
 )
