@@ -14,7 +14,7 @@ ADAPTER = "support"  # which nothing needs
 
 
 def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
-    """A job with feedback, a model, an alias, a response, a conversation, a file, a batch, by their names in requests."""
+    """A job with feedback, a model, an alias, a response, a conversation, a file, a batch, by their names."""
 
     def create(path: str, **request: Any) -> str:
         return str(client.post(path, headers=headers, **request).json["id"])
