@@ -36,7 +36,7 @@ from worker.liveness.watchdog import Watchdog
 from worker.observation.metrics import MetricsReporter
 
 REDIS_RETRIES = 10  # more than the API's, since no client waits for a reply
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}  # by device: more make no batch faster per token
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}  # by device; bounds the memory of a batch
 RELEASE_S = 1.0  # time to release the jobs; if Redis is away, their leases expire
 FORCE_AFTER_S = 10.0  # how long an orderly end may take after the drain before the process is ended by force
 
