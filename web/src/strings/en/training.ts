@@ -31,6 +31,7 @@ export const training = {
   heldOut: "Held out for the test",
   tokens: "Tokens in all",
   learned: "Tokens to learn",
+  trainedTokens: "Tokens learned from",
   length: "Tokens per example (median, longest)",
   tooLong: "Too long, left out",
   duplicates: "Duplicates",
