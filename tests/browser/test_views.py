@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import requests
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from common.adapters.uploads import Uploads
 from common.settings import Settings
@@ -17,6 +17,7 @@ VIEWS = ("jobs", "models", "training", "system")
 
 
 def show(visit: Visit, address: str) -> None:
+    visit.page.goto("about:blank")  # so that the page is loaded at this address
     visit.page.goto(f"{visit.api.url}/#/{address}")
 
 
@@ -74,8 +75,8 @@ def test_an_adapter_is_uploaded_and_an_alias_rolled_back(open_page: OpenPage) ->
 
 
 def upload(visit: Visit, content: bytes) -> None:
-    file = {"name": "support.zip", "mimeType": "application/zip", "buffer": content}
-    visit.page.get_by_label("Drop an archive here").set_input_files(files=[file])
+    file = FilePayload(name="support.zip", mimeType="application/zip", buffer=content)
+    visit.page.get_by_label("Drop an archive here").set_input_files(file)
     visit.page.get_by_role("button", name="Upload", exact=True).click()
 
 
