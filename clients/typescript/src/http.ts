@@ -19,6 +19,8 @@ export interface RequestOptions {
   headers?: Record<string, string>;
   query?: Record<string, string | number | boolean | undefined>;
   signal?: AbortSignal | undefined;
+  /** Replaces `fetch` for this request. */
+  fetch?: typeof fetch | undefined;
 }
 
 /** Sends requests with the key, and turns failures into an `SlmError`. */
@@ -55,7 +57,7 @@ export class Http {
     const { json, body = json === undefined ? null : JSON.stringify(json) } = options;
     const headers: Record<string, string> = { ...this.#keyHeader(), ...options.headers };
     if (json !== undefined) headers["Content-Type"] = "application/json";
-    const send = this.#options.fetch ?? fetch;
+    const send = options.fetch ?? this.#options.fetch ?? fetch;
     return send(this.#baseUrl + path + queryOf(options.query), { method, body, headers, signal: options.signal ?? null });
   }
 

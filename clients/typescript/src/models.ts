@@ -1,4 +1,5 @@
 import type { Http } from "./http.js";
+import { fetchWithProgress } from "./progress.js";
 import type { Accepted, Adapter, Alias, NamedModel, PublishedAdapter } from "./types.js";
 
 /** Models, adapters and aliases: all that a request can name. Changes are for admins. */
@@ -21,9 +22,15 @@ export class Models {
     return this.#http.json("GET", adapterPath(name));
   }
 
-  /** Publish an archive (tar, tar.gz or zip) with a PEFT folder as the newest version of that name. */
-  upload(name: string, archive: Blob, base?: string): Promise<PublishedAdapter> {
-    return this.#http.json("POST", "/slm/adapters", { query: { name, base }, body: archive });
+  /**
+   * Publish an archive (tar, tar.gz or zip) with a PEFT folder as the newest version of that name.
+   *
+   * `onProgress` needs a browser; it gets the part that was sent, 0 to 1.
+   */
+  upload(name: string, archive: Blob, base?: string, onProgress?: (part: number) => void): Promise<PublishedAdapter> {
+    const headers = { "Content-Type": "application/octet-stream" }; // a browser's guess may be a type that is refused
+    const fetch = onProgress && fetchWithProgress(onProgress);
+    return this.#http.json("POST", "/slm/adapters", { query: { name, base }, body: archive, headers, fetch });
   }
 
   /** Delete an adapter, or one version such as `support@3`. */

@@ -1,3 +1,4 @@
+import { untrack } from "svelte";
 import { session } from "./session.svelte";
 
 /**
@@ -18,7 +19,7 @@ export function poll(refresh: () => Promise<void>, everyMs: number): void {
       if (!document.hidden) void run();
     };
     document.addEventListener("visibilitychange", onVisible);
-    void run();
+    untrack(() => void run()); // what it reads must not start it again
     return () => {
       isStopped = true;
       clearTimeout(timer);

@@ -1,3 +1,8 @@
+import { jobs } from "./en/jobs";
+import { models } from "./en/models";
+import { system } from "./en/system";
+import { training } from "./en/training";
+
 /** Every text of the page. Another language is another object of this shape. */
 export const en = {
   app: {
@@ -43,10 +48,10 @@ export const en = {
     unload: "Unload the model from all workers",
     unloading: "The workers unload the model.",
   },
-  jobs: { title: "Jobs", empty: "There are no jobs yet." },
-  models: { title: "Models", empty: "No worker has reported a model yet." },
-  training: { title: "Fine-tune", empty: "There are no training runs yet." },
-  system: { title: "System", workers: "Workers", empty: "No worker is running." },
+  jobs,
+  models,
+  training,
+  system,
   chat: {
     title: "Chat",
     new: "New chat",

@@ -1,1 +1,0 @@
-import"./strings-C96pEOzq.js";import{a as e,o as t}from"./index-CiWG7ZgI.js";var n=new e(()=>t.models.list());new e(()=>t.models.adapters()),new e(()=>t.models.aliases());export{n as t};
