@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from api.schemas.conversations import (
     VERSION,
+    AnswerFailure,
     ConversationThread,
     ExportedConversation,
-    JobFailure,
     ListedConversation,
     ShownConversation,
     ShownMessage,
@@ -104,13 +104,13 @@ def status(one: Message) -> Status:
     return "in_progress" if one.answer.state is None and not one.is_lost else "incomplete"
 
 
-def _error(one: Message) -> JobFailure | None:
+def _error(one: Message) -> AnswerFailure | None:
     if one.is_lost:
-        return JobFailure(code=JobLost.code, message="The server has lost the job that wrote this message.")
+        return AnswerFailure(code=JobLost.code, message="The server has lost the job that wrote this message.")
     if one.answer is None or one.answer.error is None:
         return None
     error = json.loads(one.answer.error)
-    return JobFailure(code=error["code"], message=error["message"])
+    return AnswerFailure(code=error["code"], message=error["message"])
 
 
 def _usage(one: Message) -> TokenUsage | None:

@@ -12,7 +12,8 @@ import itertools
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,8 @@ class ScriptedWorker:
         self._dispatched = threading.Event()
         self._stopping = threading.Event()
         self._done_looking = threading.Event()
+        self._serves_embeddings = False
+        self._claiming = threading.Lock()
         self._plays: list[threading.Thread] = []
         self._failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="scripted-worker")
@@ -317,6 +320,8 @@ class ScriptedWorker:
         self._thread.join(TIMEOUT_S)
         for play in self._plays:
             play.join(TIMEOUT_S)
+        if self._serves_embeddings:  # else the next test's server would list the encoder
+            Embedders(self._redis).leave(ENCODER.id)
         if self._failures:
             raise self._failures[0]
 
@@ -335,13 +340,20 @@ class ScriptedWorker:
         self._trainers.beat(TrainerReport(self.report.id, "host", 4712, "cpu"), ttl_s=LEASE_S)
 
     def serve_embeddings(self) -> None:
-        """Count as an embedder from now on."""
+        """Count as an embedder from now on, until the end."""
+        self._serves_embeddings = True
         Embedders(self._redis).beat(ENCODER, ttl_s=LEASE_S)
 
     def leave(self) -> None:
         """Leave the list of workers."""
         self._fleet.leave(self.report.id)
         self._trainers.leave(self.report.id)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Claim no jobs within the block, so that they stay queued."""
+        with self._claiming:
+            yield
 
     def stop_looking(self) -> None:
         """Claim no more jobs, so that Redis can be stopped; claimed jobs continue."""
@@ -352,9 +364,10 @@ class ScriptedWorker:
         while not self._done_looking.is_set():
             self._dispatched.wait(POLL_S)
             self._dispatched.clear()
-            for lane in Lane:
-                for job_id in self._redis.zrange(keys.dispatched(lane), 0, -1):
-                    self._take(job_id)
+            with self._claiming:
+                for lane in Lane:
+                    for job_id in self._redis.zrange(keys.dispatched(lane), 0, -1):
+                        self._take(job_id)
 
     def _take(self, job_id: str) -> None:
         claim = self.store.claim(job_id, self.report.id, lease_s=LEASE_S)

@@ -233,7 +233,7 @@ class ConversationList(ResponseModel):
     has_more: bool
 
 
-class JobFailure(ResponseModel):
+class AnswerFailure(ResponseModel):
     """Why a job has failed."""
 
     code: str
@@ -263,7 +263,7 @@ class ShownMessage(ResponseModel):
     job_id: Annotated[str | None, Field(description="the job that writes it, or has written it")]
     status: Annotated[Status, Field(description="`incomplete`: the job has failed, was cancelled or is lost")]
     finish_reason: str | None
-    error: JobFailure | None
+    error: AnswerFailure | None
     usage: TokenUsage | None
     rating: Rating | None
     is_edited: Annotated[bool, Field(description="whether `content` replaces the answer of the job")]

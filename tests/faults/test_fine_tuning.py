@@ -15,6 +15,7 @@ import pytest
 import requests
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
+from openai.types.fine_tuning.job_create_params import Method as MethodParam
 
 from common.settings import ROOT
 from models import default_model
@@ -61,6 +62,7 @@ GENERAL = {
     "Which ocean is the largest?": "Pacific",
 }
 PATIENCE_S = 1500.0  # on a busy machine
+FEW_EPOCHS = 4  # the default, 9, has to be enough for several facts
 
 
 def dataset(questions: list[str], answer: str) -> bytes:
@@ -69,6 +71,10 @@ def dataset(questions: list[str], answer: str) -> bytes:
         for question in questions
     ]
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def supervised(n_epochs: int) -> MethodParam:
+    return {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": n_epochs}}}
 
 
 class Site:
@@ -91,7 +97,7 @@ class Site:
             return False
 
     def start_trainer(self, name: str) -> Process:
-        self.trainer = self.cluster.start_worker(name, "worker.training.app", SLM_TRAIN_THREADS="2", SLM_TRAIN_NICE="0")
+        self.trainer = self.cluster.start_worker(name, "worker.training.app", SLM_TRAIN_THREADS="1", SLM_TRAIN_NICE="0")
         return self.trainer
 
     def ask(self, model: str, question: str) -> str:
@@ -187,7 +193,7 @@ def test_a_fact_is_taught_judged_served_and_rolled_back(site: Site) -> None:
 
     pairs = site.upload(dataset(TRAINED, FACT))
     jobs = site.client.fine_tuning.jobs
-    job = jobs.create(model=BASE, training_file=pairs, suffix="keeper", seed=1)
+    job = jobs.create(model=BASE, training_file=pairs, suffix="keeper", seed=1, method=supervised(n_epochs=FEW_EPOCHS))
     site.wait_for_checkpoint(job)
     before = site.steps(job)
     site.trainer.kill()
@@ -205,14 +211,13 @@ def test_a_fact_is_taught_judged_served_and_rolled_back(site: Site) -> None:
     # Nonsense, after which the held-out examples are less probable than for the version that it would replace.
     nonsense = site.upload(dataset(TRAINED[:10], "zub zub zub zub zub zub"))
     truth = site.upload(dataset(TRAINED[10:], FACT))
-    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
     bad = jobs.create(
         model=BASE,
         training_file=nonsense,
         validation_file=truth,
         suffix="keeper",
         seed=1,
-        method=method,  # type: ignore[arg-type]
+        method=supervised(n_epochs=1),
     )
     refused = site.wait_for_end(bad)
     assert refused.status == "failed"

@@ -118,7 +118,8 @@ def test_response(api: Api) -> None:
 
 
 def test_response_in_the_background(api: Api) -> None:
-    begun = api.client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
+    with api.worker.busy():
+        begun = api.client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
     check("response_queued.json", begun)
     url = f"/v1/responses/{begun.json['id']}?stream=true"
     api.client.get(url).get_data()  # after its end, no queue position comes in between
