@@ -34,9 +34,13 @@ for number in (signal.SIGINT, signal.SIGHUP):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its layer: the folder under `tests/` that it is in. pyproject.toml describes them."""
+    """Mark each test with its layer: the folder under `tests/` that it is in. pyproject.toml describes them.
+
+    A test that takes minutes comes first, so that it does not run alone at the end.
+    """
     for item in items:
         item.add_marker(item.path.relative_to(HERE).parts[0])
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

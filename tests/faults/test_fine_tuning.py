@@ -184,6 +184,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(cluster, free_port())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3 * PATIENCE_S)
 def test_a_fact_is_taught_judged_served_and_rolled_back(site: Site) -> None:
     chatter = Chatter(site)
