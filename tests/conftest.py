@@ -59,10 +59,11 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
-    """An empty real Redis."""
+    """An empty real Redis; it is emptied again, because API keys would lock later tests out."""
     client = connect(redis_server.url)
     client.flushall()
     yield client
+    client.flushall()
     client.close()
 
 

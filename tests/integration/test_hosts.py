@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from redis import Redis
 
 from common.adapters.store import AdapterStore
 from common.jobs.job import JobState
@@ -53,7 +54,7 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(redis_server: RedisServer, tmp_path: Path) -> Iterator[Hosts]:
+def hosts(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> Iterator[Hosts]:
     with (
         running_cluster(redis_server.url, tmp_path, **WORKERS) as cluster,
         running_api(tmp_path, redis_url=redis_server.url, data_dir=tmp_path / "api") as api,

@@ -14,6 +14,7 @@ import pytest
 import requests
 from redis import Redis
 
+from common.redis.client import connect
 from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer
 from tests.scripted_worker import ScriptedWorker, answer
@@ -27,6 +28,8 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture(scope="module")
 def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
     folder = tmp_path_factory.mktemp("api")
+    with connect(redis_server.url) as redis:
+        redis.flushall()  # earlier tests may have left API keys
     with running_api(folder, redis_url=redis_server.url, drain_s=1) as api:
         yield api
 

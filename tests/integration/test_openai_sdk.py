@@ -18,6 +18,7 @@ from redis import Redis
 from common.errors import JobTimeout, PromptTooLong, WorkerLost
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from common.jobs.prompts import Conversation
+from common.redis.client import connect
 from tests.api_process import ApiProcess, running_api
 from tests.processes import wait_for
 from tests.redis_server import RedisServer
@@ -31,6 +32,8 @@ HI = [{"role": "user", "content": "Hi"}]
 @pytest.fixture(scope="module")
 def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
     folder = tmp_path_factory.mktemp("api")
+    with connect(redis_server.url) as redis:
+        redis.flushall()  # earlier tests may have left API keys
     with running_api(folder, redis_url=redis_server.url, reader_grace_s=0.2, drain_s=2) as api:
         yield api
 

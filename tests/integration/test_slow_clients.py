@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from redis import Redis
 
 from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer
@@ -21,7 +22,7 @@ HEAD = b"POST /slm/generate HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture
-def api(redis_server: RedisServer, tmp_path: Path) -> Iterator[ApiProcess]:
+def api(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> Iterator[ApiProcess]:
     with running_api(tmp_path, redis_url=redis_server.url, body_timeout_s=2, drain_s=1) as api:
         yield api
 

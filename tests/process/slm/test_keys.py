@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from common.errors import Unauthorized
 from common.fleet import Fleet, WorkerReport
@@ -42,8 +43,9 @@ class Command:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer) -> Command:
-    connect(redis_server.url).flushall()
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, real_redis: Redis
+) -> Command:
     monkeypatch.setenv("SLM_REDIS_URL", redis_server.url)
     return Command(capsys)
 
