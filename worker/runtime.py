@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -42,6 +41,7 @@ from worker.jobs.runner import JobRunner
 from worker.jobs.tokenize import TokenJobs
 from worker.liveness.control import ControlListener
 from worker.liveness.heartbeat import Heartbeat
+from worker.liveness.process_end import end_process
 from worker.liveness.watchdog import Watchdog
 from worker.model.adapter_files import AdapterFiles
 from worker.model.archives import Archives
@@ -56,7 +56,6 @@ from worker.observation.traces import Traces
 REDIS_RETRIES = 10  # more than the API's, since no client waits for a reply
 SETTLE_POLL_S = 0.2
 RELEASE_S = 1.0  # time to release the jobs; if Redis is away, their leases expire
-FORCE_AFTER_S = 10.0  # how long an orderly end may take after the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
 
@@ -293,10 +292,7 @@ class WorkerRuntime:
     def _end_process(self, grace_s: float) -> None:
         """Release the jobs and end, so that the supervisor starts a new worker; by force if Celery does not react."""
         self.begin_drain(grace_s)
-        os.kill(os.getpid(), signal.SIGTERM)
-        force = threading.Timer(grace_s + FORCE_AFTER_S, os._exit, [1])
-        force.daemon = True
-        force.start()
+        end_process(grace_s)
 
 
 def _no_run(_job_id: str) -> None:

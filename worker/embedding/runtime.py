@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,13 +30,13 @@ from worker.jobs.patient_redis import PatientRedis
 from worker.jobs.runner import JobRunner
 from worker.liveness.control import ControlListener
 from worker.liveness.heartbeat import Heartbeat
+from worker.liveness.process_end import end_process
 from worker.liveness.watchdog import Watchdog
 from worker.observation.metrics import MetricsReporter
 
 REDIS_RETRIES = 10  # more than the API's, since no client waits for a reply
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}  # by device; bounds the memory of a batch
 RELEASE_S = 1.0  # time to release the jobs; if Redis is away, their leases expire
-FORCE_AFTER_S = 10.0  # how long an orderly end may take after the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
 
@@ -171,10 +169,7 @@ class EmbedderRuntime:
     def _end_process(self) -> None:
         """End, so that the supervisor starts a new embedder; by force if Celery does not react."""
         self.begin_drain()
-        os.kill(os.getpid(), signal.SIGTERM)
-        force = threading.Timer(self._settings.drain_s + FORCE_AFTER_S, os._exit, [1])
-        force.daemon = True
-        force.start()
+        end_process(self._settings.drain_s)
 
 
 def _cancel(job: ActiveJob) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -30,6 +29,7 @@ from worker.jobs.patient_redis import PatientRedis
 from worker.jobs.runner import JobRunner
 from worker.liveness.control import ControlListener
 from worker.liveness.heartbeat import Heartbeat
+from worker.liveness.process_end import end_process
 from worker.liveness.watchdog import Watchdog
 from worker.observation.metrics import MetricsReporter
 from worker.training.folders import RunFolders
@@ -39,7 +39,6 @@ from worker.training.process import CHILD
 
 REDIS_RETRIES = 10  # more than the API's, since no client waits for a reply
 TIDY_EVERY_S = 60.0
-FORCE_AFTER_S = 10.0  # how long an orderly end may take after the drain before the process is ended by force
 
 log = logging.getLogger(__name__)
 
@@ -204,10 +203,7 @@ class TrainerRuntime:
     def _end_process(self) -> None:
         """End, so that the supervisor starts a new trainer; by force if Celery does not react."""
         self.begin_drain()
-        os.kill(os.getpid(), signal.SIGTERM)
-        force = threading.Timer(self._settings.drain_s + FORCE_AFTER_S, os._exit, [1])
-        force.daemon = True
-        force.start()
+        end_process(self._settings.drain_s)
 
 
 def _cancel(job: ActiveJob) -> None:
