@@ -1,7 +1,9 @@
 import { type Followed, type Job, SlmError, type TrainingProgress, type TrainingSample } from "slm-client";
 import { client } from "./client";
 import { isActive } from "./jobs.svelte";
+import { poll } from "./polling.svelte";
 
+const REFRESH_EVERY_MS = 2000; // what events do not say, such as the place in the queue
 const SHOW_EVERY_MS = 80; // many pieces can come in this time
 
 /** A job from its first event to its last, as it happens. */
@@ -77,4 +79,17 @@ export class JobFeed {
     this.progress = [...this.#progress];
     this.samples = [...this.#samples];
   }
+}
+
+/** Follow the job, and ask for its state while it is active. For use while a component is mounted. */
+export function watch(feed: () => JobFeed): void {
+  $effect(() => {
+    const stop = new AbortController();
+    void feed().follow(stop.signal);
+    return () => stop.abort();
+  });
+  poll(async () => {
+    const watched = feed();
+    if (watched.isActive) await watched.refresh();
+  }, REFRESH_EVERY_MS);
 }
