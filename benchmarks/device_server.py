@@ -1,8 +1,10 @@
 """Measures the whole server with workers on this machine's GPU, and checks that streams survive the death of a worker.
 
-    python -m benchmarks.device_server [--workloads W1,W8,W32,W128,WL] [--repeat 2] [--streams 32] [--skip-kill]
+    python -m benchmarks.device_server [--workloads W1,W8,W32,W128,WL] [--repeat 2] [--api-workers 1,4]
+                                       [--streams 32] [--skip-kill]
 
-Starts its own Redis, API and worker, and runs the workloads of `benchmarks.serving`. Then a second worker joins,
+Starts its own Redis, API and worker, and runs the workloads of `benchmarks.serving`, once for each number of API
+processes in `--api-workers`. Then a second worker joins,
 `--streams` streams are opened, and the first worker is killed while they run: every stream must end with all its
 tokens, each once and in order. It also prints how many texts are identical to those of an undisturbed run. On a CPU
 this only checks the program.
@@ -112,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", default="W1,W8,W32,W128,WL")
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--api-workers", default="1", help="numbers of API processes")
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--skip-kill", action="store_true")
     options = parser.parse_args(argv)
@@ -122,17 +125,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         redis = stack.enter_context(running_server(folder / "redis"))
         env = {"SLM_DATA_DIR": str(ROOT / "data"), "SLM_MAX_NUM_SEQS": str(MAX_NUM_SEQS), "SLM_KV_MEMORY": "8GiB"}
         cluster = stack.enter_context(running_cluster(redis.url, folder, **env))
-        port = free_port()
-        cluster.start_api(port)
+        ports = {number: free_port() for number in options.api_workers.split(",")}
+        for number, port in ports.items():
+            cluster.start_api(port, "--workers", number)
         begun = time.monotonic()
         cluster.start_worker("first", WORKER)
         try:
             cluster.wait_until_taking_jobs("first")
-            wait_for("the API", lambda: is_answering(port))
+            wait_for("the APIs", lambda: all(map(is_answering, ports.values())))
             print(f"the worker takes jobs {time.monotonic() - begun:.1f} s after its start", flush=True)
-            measure(port, [known[name] for name in options.workloads.split(",")], options.repeat)
+            for number, port in ports.items():
+                print(f"API processes: {number}", flush=True)
+                measure(port, [known[name] for name in options.workloads.split(",")], options.repeat)
             if not options.skip_kill:
-                kill_a_worker(cluster, port, options.streams)
+                kill_a_worker(cluster, next(iter(ports.values())), options.streams)
         except BaseException:
             for process in cluster.processes("first") + cluster.processes("second"):
                 print(process.log.read_text("utf-8")[-5000:])
