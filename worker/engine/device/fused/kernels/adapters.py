@@ -18,6 +18,7 @@ ENTRY = tl.constexpr(3)
 UNIT = tl.constexpr(16)
 RANKS = tl.constexpr(16)  # that a program of `multiply_down` computes at once
 WORD_RANKS = tl.constexpr(4)  # ranks of B in a word of 64 bits
+EARLY_TOKENS = tl.constexpr(8)  # with more, the numbers that are loaded early take too many registers
 NO_NORM = tl.constexpr(0)  # as in `linear`
 LAYER_NORM = tl.constexpr(2)
 
@@ -116,8 +117,80 @@ def load_entries(slots, table, site, token, num_tokens, NUM_SITES: tl.constexpr)
 
 
 @triton.jit
+def early_up(entries, anchor, row, NUM_ROWS: tl.constexpr, TOKENS: tl.constexpr):
+    """Load the first ranks of B for `added_rows`, before the wait for the previous kernel."""
+    up = 0
+    if TOKENS <= EARLY_TOKENS:
+        up = _load_up(entries, anchor, row, 0, NUM_ROWS)
+    return up
+
+
+@triton.jit
+def early_down(
+    entries,
+    down,
+    row_parts,
+    row,
+    token,
+    TOKENS: tl.constexpr,
+    NUM_ROWS: tl.constexpr,
+    NUM_PARTS: tl.constexpr,
+    MAX_RANK: tl.constexpr,
+):
+    """Load the first ranks of A x for `added_rows`, before the base's product."""
+    inner = 0
+    if TOKENS <= EARLY_TOKENS:
+        inner = _load_down(entries, down, row_parts, row, token, 0, NUM_ROWS, NUM_PARTS, MAX_RANK)
+    return inner
+
+
+@triton.jit
+def _load_up(entries, anchor, row, index, NUM_ROWS: tl.constexpr):
+    """Load `RANKS` ranks of the tokens' matrices B from `index` on, four to a word: 4 tensors [ROWS, TOKENS]."""
+    begin, rank = entries
+    words = (anchor + begin).to(tl.pointer_type(tl.int64), bitcast=True)
+    words = words[None, :] + row[:, None].to(tl.int64) * (rank // WORD_RANKS)[None, :] + index // WORD_RANKS
+    is_there = (index < rank)[None, :] & (row < NUM_ROWS)[:, None]
+    return (
+        tl.load(words, mask=is_there, other=0),
+        tl.load(words + 1, mask=is_there, other=0),
+        tl.load(words + 2, mask=is_there, other=0),
+        tl.load(words + 3, mask=is_there, other=0),
+    )
+
+
+@triton.jit
+def _load_down(
+    entries, down, row_parts, row, token, index, NUM_ROWS: tl.constexpr, NUM_PARTS: tl.constexpr, MAX_RANK: tl.constexpr
+):
+    """Load `RANKS` ranks of what `multiply_down` computed, from `index` on: 4 times 4 tensors [TOKENS]."""
+    first = tl.min(row, axis=0)
+    part = tl.load(row_parts + first, mask=first < NUM_ROWS, other=0)
+    values = down + (token.to(tl.int64) * NUM_PARTS + part) * MAX_RANK + index
+    is_there = index < entries[1]
+    return (
+        _four_of(values, is_there),
+        _four_of(values + 4, is_there),
+        _four_of(values + 8, is_there),
+        _four_of(values + 12, is_there),
+    )
+
+
+@triton.jit
+def _four_of(values, is_there):
+    return (
+        tl.load(values, mask=is_there, other=0.0),
+        tl.load(values + 1, mask=is_there, other=0.0),
+        tl.load(values + 2, mask=is_there, other=0.0),
+        tl.load(values + 3, mask=is_there, other=0.0),
+    )
+
+
+@triton.jit
 def added_rows(
     entries,
+    up,
+    inner,
     down,
     row_parts,
     anchor,
@@ -133,26 +206,30 @@ def added_rows(
 
     Args:
         entries: the result of `load_entries`.
+        up: the result of `early_up`.
+        inner: the result of `early_down`.
         down: the result of `multiply_down`.
         row_parts: the part of each row.
         anchor: where the places of matrices are counted from.
         row: [ROWS], all in one part.
         token: [TOKENS].
     """
-    begin, rank = entries
-    first = tl.min(row, axis=0)
-    part = tl.load(row_parts + first, mask=first < NUM_ROWS, other=0)
-    inner = down + (token.to(tl.int64) * NUM_PARTS + part) * MAX_RANK
-    words = (anchor + begin).to(tl.pointer_type(tl.int64), bitcast=True)
-    words = words[None, :] + row[:, None].to(tl.int64) * (rank // WORD_RANKS)[None, :]
-    added = tl.zeros((ROWS, TOKENS), tl.float32)
-    for index in range(0, tl.max(rank, axis=0), RANKS):
-        is_there = index < rank
-        for step in tl.static_range(RANKS // WORD_RANKS):  # so that all loads are issued before the first sum
-            places = words + (index // WORD_RANKS + step)
-            word = tl.load(places, mask=is_there[None, :] & (row < NUM_ROWS)[:, None], other=0)
-            for within in tl.static_range(WORD_RANKS):
-                factor = (word >> (16 * within)).to(tl.int16).to(anchor.dtype.element_ty, bitcast=True).to(tl.float32)
-                value = tl.load(inner + index + step * WORD_RANKS + within, mask=is_there, other=0.0)
-                added += factor * value[None, :]
+    if TOKENS > EARLY_TOKENS:
+        up = _load_up(entries, anchor, row, 0, NUM_ROWS)
+        inner = _load_down(entries, down, row_parts, row, token, 0, NUM_ROWS, NUM_PARTS, MAX_RANK)
+    added = _add_ranks(tl.zeros((ROWS, TOKENS), tl.float32), up, inner, anchor)
+    for index in range(RANKS, tl.max(entries[1], axis=0), RANKS):
+        up = _load_up(entries, anchor, row, index, NUM_ROWS)
+        inner = _load_down(entries, down, row_parts, row, token, index, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        added = _add_ranks(added, up, inner, anchor)
+    return added
+
+
+@triton.jit
+def _add_ranks(added, up, inner, anchor):
+    """Add the products of `RANKS` ranks, in their order."""
+    for step in tl.static_range(RANKS // WORD_RANKS):
+        for within in tl.static_range(WORD_RANKS):
+            factor = (up[step] >> (16 * within)).to(tl.int16).to(anchor.dtype.element_ty, bitcast=True).to(tl.float32)
+            added += factor * inner[step][within][None, :]
     return added

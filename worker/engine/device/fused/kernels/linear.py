@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from worker.engine.device.fused.kernels.adapters import added_rows, load_entries
+from worker.engine.device.fused.kernels.adapters import added_rows, early_down, early_up, load_entries
 from worker.engine.device.fused.kernels.heads import load_angles, load_blocks, store_heads
 from worker.engine.device.fused.kernels.warps import sum_of_four, sum_of_warps
 
@@ -284,12 +284,17 @@ def add_product(
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     if HAS_ADAPTERS:
         entries = load_entries(slots, table, site, token, num_tokens, NUM_SITES)
+        up = early_up(entries, anchor, row, NUM_ROWS, N8 * 8)
     _wait(PDL)
+    if HAS_ADAPTERS:
+        inner = early_down(entries, down, row_parts, row, token, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
     states = tl.load(before + places, mask=is_there, other=0.0).to(tl.float32)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8)
     states += _rows(product, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
     if HAS_ADAPTERS:
-        states += added_rows(entries, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        states += added_rows(
+            entries, up, inner, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+        )
     tl.store(out + places, states.to(out.dtype.element_ty), mask=is_there)
 
 
@@ -326,35 +331,56 @@ def normed_product(
 
     For SWIGLU the matrix has the rows of gates and ups paired, and out = silu(gates) * ups.
     """
+    IS_PAIRED: tl.constexpr = ACTIVATION == SWIGLU
+    NUM_ALL: tl.constexpr = 2 * NUM_ROWS if IS_PAIRED else NUM_ROWS  # rows of the matrix
+    AT_ONCE: tl.constexpr = 8 if IS_PAIRED else 16
     tile, first = tl.program_id(0), tl.program_id(1) * N8 * 8
     loaded = _load_weights(weights, tile, PADDED, SPLITS)
-    token = first + tl.arange(0, N8 * 8)
+    token, row = first + tl.arange(0, N8 * 8), tile * 16 + tl.arange(0, AT_ONCE)
     if HAS_ADAPTERS:
         entries = load_entries(slots, table, site, token, num_tokens, NUM_SITES)
+        up = early_up(entries, anchor, row, NUM_ALL, N8 * 8)
+        if IS_PAIRED:
+            other_up = early_up(entries, anchor, row + 8, NUM_ALL, N8 * 8)
     _wait(PDL)
+    if HAS_ADAPTERS:
+        inner = early_down(entries, down, row_parts, row, token, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK)
+        if IS_PAIRED:
+            other_inner = early_down(entries, down, row_parts, row + 8, token, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
-    if ACTIVATION == SWIGLU:
+    if IS_PAIRED:
         gates, ups = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         if HAS_ADAPTERS:
-            row = tile * 16 + tl.arange(0, 8)
             gates += added_rows(
-                entries, down, row_parts, anchor, row, token, 8, N8 * 8, 2 * NUM_ROWS, NUM_PARTS, MAX_RANK
+                entries, up, inner, down, row_parts, anchor, row, token, 8, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK
             )
+            row += 8
             ups += added_rows(
-                entries, down, row_parts, anchor, row + 8, token, 8, N8 * 8, 2 * NUM_ROWS, NUM_PARTS, MAX_RANK
+                entries,
+                other_up,
+                other_inner,
+                down,
+                row_parts,
+                anchor,
+                row,
+                token,
+                8,
+                N8 * 8,
+                NUM_ALL,
+                NUM_PARTS,
+                MAX_RANK,
             )
         values = gates * tl.sigmoid(gates) * ups
         row = tile * 8 + tl.arange(0, 8)
     else:
         values = _rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
-        row = tile * 16 + tl.arange(0, 16)
         if HAS_ADAPTERS:
             values += added_rows(
-                entries, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+                entries, up, inner, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK
             )
         if ACTIVATION == GELU:
-            inner = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice the argument of tanh
-            values *= tl.sigmoid(inner)
+            argument = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice that of tanh
+            values *= tl.sigmoid(argument)
     is_there = (row < NUM_ROWS)[:, None] & (token < num_tokens)[None, :]
     places = out + token[None, :].to(tl.int64) * NUM_ROWS + row[:, None]
     tl.store(places, values.to(out.dtype.element_ty), mask=is_there)
@@ -414,15 +440,24 @@ def query_key_value(
     angle = load_angles(cosines, sines, position, pair, counts, IS_ROTARY, HEAD_SIZE)
     block = load_blocks(table_rows, tables, table_length, token, position, BLOCK_TOKENS)
     if HAS_ADAPTERS:
-        entries = load_entries(slots, table, site, first + tl.arange(0, N8 * 8), num_tokens, NUM_SITES)
+        NUM_ROWS: tl.constexpr = (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_SIZE
+        row, tokens = tile * 16 + tl.arange(0, 8), first + tl.arange(0, N8 * 8)
+        entries = load_entries(slots, table, site, tokens, num_tokens, NUM_SITES)
+        up = early_up(entries, anchor, row, NUM_ROWS, N8 * 8)
+        other_up = early_up(entries, anchor, row + 8, NUM_ROWS, N8 * 8)
     _wait(PDL)
+    if HAS_ADAPTERS:
+        inner = early_down(entries, down, row_parts, row, tokens, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     low, high = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     if HAS_ADAPTERS:
-        NUM_ROWS: tl.constexpr = (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_SIZE
-        row, tokens = tile * 16 + tl.arange(0, 8), first + tl.arange(0, N8 * 8)
-        low += added_rows(entries, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
-        high += added_rows(entries, down, row_parts, anchor, row + 8, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        low += added_rows(
+            entries, up, inner, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+        )
+        row += 8
+        high += added_rows(
+            entries, other_up, inner, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+        )
     numbers, out = (pair, token, position, counts), (queries, keys, values)
     store_heads(
         low, high, head, numbers, angle, block, out, IS_ROTARY, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE, BLOCK_TOKENS
