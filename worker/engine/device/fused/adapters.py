@@ -32,7 +32,7 @@ MAX_ADAPTERS = 255
 MAX_RANK = 512
 RANK_PROGRAMS = 2  # programs that share the ranks of a token
 MAX_COLUMNS = 1024  # that a program computes at once
-NUM_WARPS = 8
+NUM_WARPS = 4
 
 Order = Callable[[Tensor], Tensor]  # from the order of the modules' rows to that of the packed matrix
 
@@ -110,7 +110,7 @@ class FusedAdapters:
         self._added: dict[int, FusedAdapter] = {}  # by slot
         device = self._like.device
         num_parts = max(matrix.num_parts for matrix in self._matrices)
-        self._down = torch.zeros(max_tokens, num_parts, MAX_RANK, dtype=torch.float32, device=device)
+        self._down = torch.zeros(num_parts, MAX_RANK, max_tokens, dtype=torch.float32, device=device)
         self._table = torch.zeros(
             MAX_ADAPTERS + 1, self._num_sites, kernels.ENTRY.value, dtype=torch.int64, device=device
         )
@@ -168,6 +168,7 @@ class FusedAdapters:
             NUM_COLUMNS=matrix.num_columns,
             COLUMNS=min(MAX_COLUMNS, triton.next_power_of_2(matrix.num_columns)),
             MAX_RANK=MAX_RANK,
+            MAX_TOKENS=self._down.shape[2],
             NORM=_norm_kind(norm),
             num_warps=NUM_WARPS,
             **self._options,
@@ -175,7 +176,7 @@ class FusedAdapters:
         return Down(
             (self._down, matrix.row_parts, slots, self._table, self._anchor),
             site,
-            {"NUM_SITES": self._num_sites, "NUM_PARTS": matrix.num_parts, "MAX_RANK": MAX_RANK},
+            {"NUM_SITES": self._num_sites, "MAX_RANK": MAX_RANK, "MAX_TOKENS": self._down.shape[2]},
         )
 
     def _matrix(self, site: int) -> Matrix:

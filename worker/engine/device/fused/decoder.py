@@ -30,7 +30,7 @@ MIN_ATTENTION_PROGRAMS = 192  # of a decode step; with fewer tokens each tile of
 EIGHTS = (1, 4, 8)  # groups of eight tokens that a program can compute
 MAX_NUMBERS = 64 * 640  # states that fit in the registers of a program
 FORMATS = (torch.bfloat16, torch.float16)
-NO_ADAPTERS = {"NUM_SITES": 1, "NUM_PARTS": 1, "MAX_RANK": 1}
+NO_ADAPTERS = {"NUM_SITES": 1, "MAX_RANK": 1, "MAX_TOKENS": 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,13 +71,15 @@ def multiply_down(
     NUM_COLUMNS: tl.constexpr,
     COLUMNS: tl.constexpr,
     MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
     NORM: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [tokens, parts, MAX_RANK] = A times norm(x) of the tokens with adapters, x [tokens, NUM_COLUMNS].
+    """out [parts, MAX_RANK, MAX_TOKENS] = A times norm(x) of the tokens with adapters, x [tokens, NUM_COLUMNS].
 
-    Programs are (token, part, n): together n = 0, 1, ... compute all ranks. The norm's factor and mean are applied to
-    the sums over the columns, so x is read once.
+    The tokens come last because `added_rows` reads one rank of several tokens at a time. Programs are (token, part, n):
+    together n = 0, 1, ... compute all ranks. The norm's factor and mean are applied to the sums over the columns, so x
+    is read once.
     """
     token, part, first = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2) * RANKS
     slot = tl.load(slots + token)
@@ -104,7 +106,7 @@ def multiply_down(
             sums, moments = _add_columns(sums, moments, values, state, norm_weight, norm_bias, column, is_there, NORM)
         products = _normed(sums, moments, NUM_COLUMNS, epsilon, NORM)
         row = begin + tl.arange(0, RANKS)
-        tl.store(out + (token * tl.num_programs(1) + part) * MAX_RANK + row, products)
+        tl.store(out + (part * MAX_RANK + row) * MAX_TOKENS + token, products)
 
 
 @triton.jit
@@ -134,13 +136,13 @@ def early_down(
     token,
     TOKENS: tl.constexpr,
     NUM_ROWS: tl.constexpr,
-    NUM_PARTS: tl.constexpr,
     MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
 ):
     """Load the first ranks of A x for `added_rows`, before the base's product."""
     inner = 0
     if TOKENS <= EARLY_TOKENS:
-        inner = _load_down(entries, down, row_parts, row, token, 0, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        inner = _load_down(entries, down, row_parts, row, token, 0, NUM_ROWS, MAX_RANK, MAX_TOKENS)
     return inner
 
 
@@ -161,28 +163,36 @@ def _load_up(entries, anchor, row, index, NUM_ROWS: tl.constexpr):
 
 @triton.jit
 def _load_down(
-    entries, down, row_parts, row, token, index, NUM_ROWS: tl.constexpr, NUM_PARTS: tl.constexpr, MAX_RANK: tl.constexpr
+    entries,
+    down,
+    row_parts,
+    row,
+    token,
+    index,
+    NUM_ROWS: tl.constexpr,
+    MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
 ):
     """Load `RANKS` ranks of what `multiply_down` computed, from `index` on: 4 times 4 tensors [TOKENS]."""
     first = tl.min(row, axis=0)
     part = tl.load(row_parts + first, mask=first < NUM_ROWS, other=0)
-    values = down + (token.to(tl.int64) * NUM_PARTS + part) * MAX_RANK + index
+    values = down + (part * MAX_RANK + index) * MAX_TOKENS + token
     is_there = index < entries[1]
     return (
-        _four_of(values, is_there),
-        _four_of(values + 4, is_there),
-        _four_of(values + 8, is_there),
-        _four_of(values + 12, is_there),
+        _four_of(values, is_there, MAX_TOKENS),
+        _four_of(values + 4 * MAX_TOKENS, is_there, MAX_TOKENS),
+        _four_of(values + 8 * MAX_TOKENS, is_there, MAX_TOKENS),
+        _four_of(values + 12 * MAX_TOKENS, is_there, MAX_TOKENS),
     )
 
 
 @triton.jit
-def _four_of(values, is_there):
+def _four_of(values, is_there, MAX_TOKENS: tl.constexpr):
     return (
         tl.load(values, mask=is_there, other=0.0),
-        tl.load(values + 1, mask=is_there, other=0.0),
-        tl.load(values + 2, mask=is_there, other=0.0),
-        tl.load(values + 3, mask=is_there, other=0.0),
+        tl.load(values + MAX_TOKENS, mask=is_there, other=0.0),
+        tl.load(values + 2 * MAX_TOKENS, mask=is_there, other=0.0),
+        tl.load(values + 3 * MAX_TOKENS, mask=is_there, other=0.0),
     )
 
 
@@ -199,8 +209,8 @@ def added_rows(
     ROWS: tl.constexpr,
     TOKENS: tl.constexpr,
     NUM_ROWS: tl.constexpr,
-    NUM_PARTS: tl.constexpr,
     MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
 ):
     """Return what the tokens' adapters add to rows of a matrix's result: [ROWS, TOKENS].
 
@@ -216,11 +226,11 @@ def added_rows(
     """
     if TOKENS > EARLY_TOKENS:
         up = _load_up(entries, anchor, row, 0, NUM_ROWS)
-        inner = _load_down(entries, down, row_parts, row, token, 0, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        inner = _load_down(entries, down, row_parts, row, token, 0, NUM_ROWS, MAX_RANK, MAX_TOKENS)
     added = _add_ranks(tl.zeros((ROWS, TOKENS), tl.float32), up, inner, anchor)
     for index in range(RANKS, tl.max(entries[1], axis=0), RANKS):
         up = _load_up(entries, anchor, row, index, NUM_ROWS)
-        inner = _load_down(entries, down, row_parts, row, token, index, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        inner = _load_down(entries, down, row_parts, row, token, index, NUM_ROWS, MAX_RANK, MAX_TOKENS)
         added = _add_ranks(added, up, inner, anchor)
     return added
 

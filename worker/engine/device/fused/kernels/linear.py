@@ -266,8 +266,8 @@ def add_product(
     HAS_BIAS: tl.constexpr,
     HAS_ADAPTERS: tl.constexpr,
     NUM_SITES: tl.constexpr,
-    NUM_PARTS: tl.constexpr,
     MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
     PDL: tl.constexpr,
@@ -287,13 +287,13 @@ def add_product(
         up = early_up(entries, anchor, row, NUM_ROWS, N8 * 8)
     _wait(PDL)
     if HAS_ADAPTERS:
-        inner = early_down(entries, down, row_parts, row, token, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        inner = early_down(entries, down, row_parts, row, token, N8 * 8, NUM_ROWS, MAX_RANK, MAX_TOKENS)
     states = tl.load(before + places, mask=is_there, other=0.0).to(tl.float32)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NO_NORM, SPLITS, N8)
     states += _rows(product, bias, bias, tile, 0.0, NUM_COLUMNS, NO_NORM, HAS_BIAS, N8)
     if HAS_ADAPTERS:
         states += added_rows(
-            entries, up, inner, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+            entries, up, inner, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ROWS, MAX_RANK, MAX_TOKENS
         )
     tl.store(out + places, states.to(out.dtype.element_ty), mask=is_there)
 
@@ -320,8 +320,8 @@ def normed_product(
     HAS_BIAS: tl.constexpr,
     HAS_ADAPTERS: tl.constexpr,
     NUM_SITES: tl.constexpr,
-    NUM_PARTS: tl.constexpr,
     MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SPLITS: tl.constexpr,
     N8: tl.constexpr,
@@ -344,15 +344,15 @@ def normed_product(
             other_up = early_up(entries, anchor, row + 8, NUM_ALL, N8 * 8)
     _wait(PDL)
     if HAS_ADAPTERS:
-        inner = early_down(entries, down, row_parts, row, token, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK)
+        inner = early_down(entries, down, row_parts, row, token, N8 * 8, NUM_ALL, MAX_RANK, MAX_TOKENS)
         if IS_PAIRED:
-            other_inner = early_down(entries, down, row_parts, row + 8, token, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK)
+            other_inner = early_down(entries, down, row_parts, row + 8, token, N8 * 8, NUM_ALL, MAX_RANK, MAX_TOKENS)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     if IS_PAIRED:
         gates, ups = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         if HAS_ADAPTERS:
             gates += added_rows(
-                entries, up, inner, down, row_parts, anchor, row, token, 8, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK
+                entries, up, inner, down, row_parts, anchor, row, token, 8, N8 * 8, NUM_ALL, MAX_RANK, MAX_TOKENS
             )
             row += 8
             ups += added_rows(
@@ -367,8 +367,8 @@ def normed_product(
                 8,
                 N8 * 8,
                 NUM_ALL,
-                NUM_PARTS,
                 MAX_RANK,
+                MAX_TOKENS,
             )
         values = gates * tl.sigmoid(gates) * ups
         row = tile * 8 + tl.arange(0, 8)
@@ -376,7 +376,7 @@ def normed_product(
         values = _rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
         if HAS_ADAPTERS:
             values += added_rows(
-                entries, up, inner, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ALL, NUM_PARTS, MAX_RANK
+                entries, up, inner, down, row_parts, anchor, row, token, 16, N8 * 8, NUM_ALL, MAX_RANK, MAX_TOKENS
             )
         if ACTIVATION == GELU:
             argument = 1.5957691216057308 * (values + 0.044715 * values * values * values)  # twice that of tanh
@@ -415,8 +415,8 @@ def query_key_value(
     HAS_BIAS: tl.constexpr,
     HAS_ADAPTERS: tl.constexpr,
     NUM_SITES: tl.constexpr,
-    NUM_PARTS: tl.constexpr,
     MAX_RANK: tl.constexpr,
+    MAX_TOKENS: tl.constexpr,
     IS_ROTARY: tl.constexpr,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -447,16 +447,16 @@ def query_key_value(
         other_up = early_up(entries, anchor, row + 8, NUM_ROWS, N8 * 8)
     _wait(PDL)
     if HAS_ADAPTERS:
-        inner = early_down(entries, down, row_parts, row, tokens, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK)
+        inner = early_down(entries, down, row_parts, row, tokens, N8 * 8, NUM_ROWS, MAX_RANK, MAX_TOKENS)
     product = _product(x, weights, loaded, tile, first, num_tokens, NUM_COLUMNS, PADDED, NORM, SPLITS, N8)
     low, high = _pairs_of_rows(product, bias, row_sums, tile, epsilon, NUM_COLUMNS, NORM, HAS_BIAS, N8)
     if HAS_ADAPTERS:
         low += added_rows(
-            entries, up, inner, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+            entries, up, inner, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, MAX_RANK, MAX_TOKENS
         )
         row += 8
         high += added_rows(
-            entries, other_up, inner, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, NUM_PARTS, MAX_RANK
+            entries, other_up, inner, down, row_parts, anchor, row, tokens, 8, N8 * 8, NUM_ROWS, MAX_RANK, MAX_TOKENS
         )
     numbers, out = (pair, token, position, counts), (queries, keys, values)
     store_heads(
