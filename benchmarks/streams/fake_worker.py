@@ -34,14 +34,25 @@ class Load:
     rows: int
 
 
-def work(redis_url: str, load: Load, ready: Signal, begin: Signal) -> None:
-    """Run the worker's process: set `ready`, claim all jobs, wait for `begin`, generate, end."""
+@dataclass(frozen=True)
+class Signals:
+    """What the worker sets when it can claim jobs (`ready`), and waits for before its first and its last tokens."""
+
+    ready: Signal
+    begin: Signal
+    end: Signal
+
+
+def work(redis_url: str, load: Load, signals: Signals) -> None:
+    """Run the worker's process: claim all jobs, and generate."""
     with connect(redis_url) as redis:
         worker = FakeWorker(redis, load)
-        ready.set()
+        signals.ready.set()
         generations = worker.take_all()
-        begin.wait()
-        worker.generate(generations)
+        signals.begin.wait()
+        worker.generate(generations, range(load.tokens - 1))
+        signals.end.wait()
+        worker.generate(generations, [load.tokens - 1])
 
 
 class Generation:
@@ -106,14 +117,14 @@ class FakeWorker:
                     self._write([taken[-1]], [taken[-1].status()])
         return taken
 
-    def generate(self, generations: Sequence[Generation]) -> None:
-        """Generate all tokens. The batches' steps are evenly spaced in time; a late step is made immediately."""
+    def generate(self, generations: Sequence[Generation], steps: Sequence[int]) -> None:
+        """Generate the tokens of these steps, which are evenly spaced in time; a late one is made immediately."""
         rows = self._load.rows
         batches = [generations[first : first + rows] for first in range(0, len(generations), rows)]
         begun = time.monotonic()
-        for step in range(self._load.tokens):
+        for elapsed, step in enumerate(steps):
             for number, batch in enumerate(batches):
-                due = begun + (step + number / len(batches)) / self._load.rate
+                due = begun + (elapsed + number / len(batches)) / self._load.rate
                 time.sleep(max(0.0, due - time.monotonic()))
                 self._step(batch, is_last=step == self._load.tokens - 1)
 
