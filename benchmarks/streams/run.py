@@ -115,9 +115,7 @@ def _worker(redis_url: str, load: Load) -> Iterator[tuple[int, Signals]]:
         process.join()
 
 
-async def _follow(
-    api: ApiProcess, load: Load, signals: Signals, processes: Sequence[psutil.Process]
-) -> Measurements:
+async def _follow(api: ApiProcess, load: Load, signals: Signals, processes: Sequence[psutil.Process]) -> Measurements:
     clients = Clients(int(api.url.rpartition(":")[2]), load.streams)
     before = _cost(processes)
     await clients.open()

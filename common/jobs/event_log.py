@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from types import TracebackType
 from typing import cast
@@ -90,9 +90,7 @@ class Follower:
         messages: list[str] = []
         missed = True  # events written before the subscription are only in the log
         while not self._listener.closed:
-            found, has_more = (
-                self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
-            )
+            found, has_more = self._from_log(wanted) if missed else (_events(messages), False)
             for event in found:
                 if event.seq > wanted:
                     has_more = True
@@ -146,3 +144,8 @@ class Follower:
         self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _events(messages: Iterable[str]) -> list[Event]:
+    """Parse published messages, which have an event per line."""
+    return [Event.from_wire(line) for message in messages for line in message.split("\n")]
