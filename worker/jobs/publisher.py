@@ -24,7 +24,7 @@ from worker.jobs.active import ActiveJob, ActiveJobs
 from worker.observation.metrics import WorkerMetrics
 
 RETRY_S = 0.2  # pause before an append is tried again while Redis does not answer
-PACE_PER_JOB_S = 0.0003  # an API process needs about 0.1 ms to pass on what came for one job
+PACE_PER_JOB_S = 0.0005  # an API process needs about 0.1 ms of that to pass on what came for one job
 MAX_PACE_S = 0.02  # so that nobody sees that tokens waited
 _WRITING = "events not written"
 
