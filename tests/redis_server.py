@@ -35,6 +35,12 @@ class RedisServer:
         login = f"{self._login}@" if self._login else ""
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        """The process id of the started server."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start and wait until it answers."""
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))

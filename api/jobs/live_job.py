@@ -12,7 +12,7 @@ from api.jobs.readers import Reading
 from api.jobs.replay import Replay
 from common.errors import SLMError
 from common.jobs import events
-from common.jobs.event_log import Follower
+from common.jobs.event_log import PAUSE, Follower, Pause
 from common.jobs.events import Event, EventType
 from common.jobs.job import JobKind
 from common.jobs.store import QueuePosition
@@ -70,25 +70,35 @@ class LiveJob:
             JobLost: Redis no longer has the job.
             SLMError: the reason given to `end`.
         """
-        for event in self._follower.events(after=self._num_seen - 1, pulse_s=pulse_s):
-            self._is_over = event is not None and event.type.is_terminal
+        return (event for event in self._events(pulse_s) if event is not PAUSE)
+
+    def _events(self, pulse_s: float) -> Iterator[Event | Pause | None]:
+        for event in self._follower.events_and_pauses(after=self._num_seen - 1, pulse_s=pulse_s):
+            self._is_over = isinstance(event, Event) and event.type.is_terminal
             yield event
         if self._end_reason is not None and not self._is_over:
             raise self._end_reason
 
     def event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
         """Yield the `events`, and each change of the queue position while the job is queued."""
-        for event in self.events(pulse_s=pulse_s):
+        return (update for update in self._updates(pulse_s) if update is not PAUSE)
+
+    def _updates(self, pulse_s: float) -> Iterator[Event | QueuePosition | Pause | None]:
+        for event in self._events(pulse_s):
             if event is None:
                 yield self._position_watch.take()
-            else:
+                continue
+            if event is not PAUSE:
                 self._update_watch(event)
-                yield event
+            yield event
 
-    def compact_event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
-        """Yield the `event_stream`, with the token events that existed when the client came merged into a few."""
+    def compact_event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | Pause | None]:
+        """Yield the `event_stream`, with the token events that existed when the client came merged into a few.
+
+        Yields `PAUSE` after events if the next one is not there yet.
+        """
         replay = Replay(self.after, self._present)
-        for update in self.event_stream(pulse_s=pulse_s):
+        for update in self._updates(pulse_s):
             yield from replay.take(update)
 
     def _update_watch(self, event: Event) -> None:

@@ -21,10 +21,12 @@ from api.jobs.frames import FrameWriter, position_frame
 from api.jobs.live_job import LiveJob
 from api.schemas.query import parse_last_event_id
 from common.errors import ServerStopping, SLMError
+from common.jobs.event_log import PAUSE, Pause
 from common.jobs.events import Event, EventType
 from common.jobs.store import QueuePosition
 
 FIRST_EVENT_WAIT_S = 2.0  # how long the status line of a new stream waits for the job's first event
+MOST_TOGETHER = 32  # frames; a long answer repeats its text in each
 HEARTBEAT = ": heartbeat\n\n"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
@@ -77,17 +79,20 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         messages = self.messages(job, writer, pulse_s=services().settings.heartbeat_s)
         return stream_response(_encode(messages, has_started=has_started), job.close)
 
-    def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | None]:
+    def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | Pause | None]:
         """Yield the job's frames, each with the seq of its last event as id; None after each `pulse_s` of silence.
+
+        Yields `PAUSE` after frames if the next one is not there yet.
 
         Frames that are not events of the job have no id: queue positions, and an error that ends only the stream.
         """
         try:
             for event in job.compact_event_stream(pulse_s=pulse_s):
-                if event is None:
-                    yield None
+                if event is None or event is PAUSE:
+                    yield event
                 elif isinstance(event, QueuePosition):
                     yield Frame(position_frame(event), type="queued")
+                    yield PAUSE
                 else:
                     yield from _frame(event, writer, job.after)
         except ServerStopping:
@@ -103,11 +108,19 @@ def _frame(event: Event, writer: FrameWriter, after: int) -> Iterator[Message]:
         yield Frame(data, type=event.type.value, id=max(event.seq, after + 1))  # ids rise even if Redis lost events
 
 
-def _encode(messages: Iterator[Message | None], *, has_started: bool) -> Iterator[str]:
+def _encode(messages: Iterator[Message | Pause | None], *, has_started: bool) -> Iterator[str]:
+    """Encode the messages. Those that are there at the same time are sent together, because sending costs most."""
     if not has_started:
         yield HEARTBEAT
+    waiting: list[str] = []
     for message in messages:
-        yield HEARTBEAT if message is None else str(message)
+        if message is not PAUSE:
+            waiting.append(HEARTBEAT if message is None else str(message))
+        if waiting and (message is PAUSE or message is None or len(waiting) == MOST_TOGETHER):
+            yield "".join(waiting)
+            waiting.clear()
+    if waiting:
+        yield "".join(waiting)
 
 
 sse = JobStreamBlueprint("sse", __name__)

@@ -87,6 +87,11 @@ class Clients:
         await asyncio.gather(*(self._connect(one) for one in self.streams))
         await self._until(lambda one: one.is_open or one.is_over)
 
+    async def have(self, num_tokens: int) -> None:
+        """Read until each stream has that many tokens, or has ended."""
+        while not all(len(one.tokens) >= num_tokens or one.is_over for one in self.streams):
+            await asyncio.sleep(LOOK_S)
+
     async def end(self) -> None:
         """Read all streams to their end."""
         await self._until(lambda one: one.is_over)

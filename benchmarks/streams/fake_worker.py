@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event as Signal
 from typing import cast
@@ -12,12 +13,16 @@ from typing import cast
 from redis import Redis
 
 from common.fleet import Fleet, WorkerReport, WorkerState
-from common.jobs import events
 from common.jobs.events import Event
 from common.jobs.job import GenerateResult, JobState, Lane
 from common.jobs.store import Claim, JobStore
 from common.redis import keys
 from common.redis.client import connect
+from common.redis.outage import Outage
+from worker.engine.sequence import FinishReason, SequenceOutput
+from worker.jobs.active import ActiveJob, ActiveJobs
+from worker.jobs.publisher import Publisher
+from worker.observation.metrics import WorkerMetrics
 
 LEASE_S = 600.0  # longer than any run: nothing needs to be renewed
 LOOK_S = 0.01
@@ -34,40 +39,49 @@ class Load:
     rows: int
 
 
-def work(redis_url: str, load: Load, ready: Signal, begin: Signal) -> None:
-    """Run the worker's process: set `ready`, claim all jobs, wait for `begin`, generate, end."""
+@dataclass(frozen=True)
+class Signals:
+    """What the worker sets when it can claim jobs (`ready`), and waits for before its first and its last tokens."""
+
+    ready: Signal
+    begin: Signal
+    end: Signal
+
+
+def work(redis_url: str, load: Load, signals: Signals) -> None:
+    """Run the worker's process: claim all jobs, and generate."""
     with connect(redis_url) as redis:
         worker = FakeWorker(redis, load)
-        ready.set()
-        generations = worker.take_all()
-        begin.wait()
-        worker.generate(generations)
+        signals.ready.set()
+        with worker.taking_all() as generations:
+            signals.begin.wait()
+            worker.generate(generations, range(load.tokens - 1))
+            signals.end.wait()
+            worker.generate(generations, [load.tokens - 1])
 
 
 class Generation:
     """One claimed job."""
 
-    def __init__(self, claim: Claim) -> None:
-        self.job_id = claim.job.id
-        self.attempt = claim.attempt
-        self._seq = itertools.count(claim.next_seq)
+    def __init__(self, claim: Claim, store: JobStore) -> None:
+        self.job = ActiveJob(claim, store)
         self._num_tokens = 0
         self._text = ""
 
-    def status(self) -> Event:
-        """Return the first event of a stream."""
-        return events.status(next(self._seq), "Generating response...")
-
-    def token(self, *, is_last: bool = False) -> Event:
-        """Return the next token's event: its text is its number and the time."""
+    def token(self, *, is_last: bool = False) -> SequenceOutput:
+        """Return the next token: its text is its number and the time."""
         piece = f"{self._num_tokens}@{time.monotonic_ns()} "
         self._text += piece
         self._num_tokens += 1
-        return events.token(next(self._seq), piece, [self._num_tokens], is_last=is_last)
+        reason = FinishReason.LENGTH if is_last else None
+        return SequenceOutput(self.job.sequence_id, (self._num_tokens,), piece, 1, self._num_tokens, reason)
 
-    def finished(self) -> Event:
-        """Return the last event."""
-        return events.finished(next(self._seq), JobState.SUCCEEDED, "length", DEVICE)
+    def last_events(self) -> list[Event]:
+        """Return the events of its end, which the publisher has passed on."""
+        self.job.wait_for_outcome()
+        assert self.job.final_output is not None  # noqa: S101 - the publisher sets it with the outcome
+        token = self.job.events.token(self.job.final_output, is_last=True)
+        return [token, self.job.events.finished(JobState.SUCCEEDED, "length", DEVICE)]
 
     def result(self) -> GenerateResult:
         """Return the result for the job's record."""
@@ -83,47 +97,54 @@ class Generation:
 
 
 class FakeWorker:
-    """Claims jobs and writes events like a real worker; computes nothing."""
+    """Claims jobs and publishes tokens like a real worker, with its publisher; computes nothing."""
 
     def __init__(self, redis: Redis, load: Load) -> None:
         self._redis = redis
         self._load = load
         self._store = JobStore(redis, lambda _wake_ups: None, job_ttl_s=600)
+        self._jobs = ActiveJobs()
+        self._publisher = Publisher(
+            self._store, self._jobs, _fail, WorkerMetrics(lambda: None), Outage(logging.getLogger(__name__))
+        )
+        self._publisher.start()
         slots = 2 * load.streams  # all streams have one owner, who may not have all places
         self._report = WorkerReport(
             id="fake", host="localhost", pid=0, state=WorkerState.READY, device=DEVICE, slots=slots
         )
         Fleet(redis).beat(self._report, ttl_s=LEASE_S)
 
-    def take_all(self) -> list[Generation]:
+    @contextmanager
+    def taking_all(self) -> Iterator[list[Generation]]:
         """Claim jobs as they arrive, until there is one for each stream of the load."""
         taken: list[Generation] = []
-        while len(taken) < self._load.streams:
-            time.sleep(LOOK_S)
-            for job_id in cast(list[str], self._redis.zrange(keys.dispatched(Lane.GENERATE), 0, -1)):
-                if claim := self._store.claim(job_id, self._report.id, lease_s=LEASE_S):
-                    taken.append(Generation(claim))
-                    self._write([taken[-1]], [taken[-1].status()])
-        return taken
+        with ExitStack() as running:
+            while len(taken) < self._load.streams:
+                time.sleep(LOOK_S)
+                for job_id in cast(list[str], self._redis.zrange(keys.dispatched(Lane.GENERATE), 0, -1)):
+                    if claim := self._store.claim(job_id, self._report.id, lease_s=LEASE_S):
+                        taken.append(Generation(claim, self._store))
+                        running.enter_context(self._jobs.running(taken[-1].job))
+                        taken[-1].job.events.announce("Generating response...")
+            yield taken
 
-    def generate(self, generations: Sequence[Generation]) -> None:
-        """Generate all tokens. The batches' steps are evenly spaced in time; a late step is made immediately."""
+    def generate(self, generations: Sequence[Generation], steps: Sequence[int]) -> None:
+        """Generate the tokens of these steps, which are evenly spaced in time; a late one is made immediately."""
         rows = self._load.rows
         batches = [generations[first : first + rows] for first in range(0, len(generations), rows)]
         begun = time.monotonic()
-        for step in range(self._load.tokens):
+        for elapsed, step in enumerate(steps):
             for number, batch in enumerate(batches):
-                due = begun + (step + number / len(batches)) / self._load.rate
+                due = begun + (elapsed + number / len(batches)) / self._load.rate
                 time.sleep(max(0.0, due - time.monotonic()))
                 self._step(batch, is_last=step == self._load.tokens - 1)
 
     def _step(self, batch: Sequence[Generation], *, is_last: bool) -> None:
+        self._publisher.deliver([one.token(is_last=is_last) for one in batch])
         if is_last:
             for one in batch:
-                last = [one.token(is_last=True), one.finished()]
-                self._store.succeed(one.job_id, one.attempt, one.result().to_dict(), last)
-        else:
-            self._write(batch, [one.token() for one in batch])
+                self._store.succeed(one.job.id, one.job.attempt, one.result().to_dict(), one.last_events())
 
-    def _write(self, batch: Sequence[Generation], written: Sequence[Event]) -> None:
-        self._store.emit([(one.job_id, one.attempt, [event]) for one, event in zip(batch, written, strict=True)])
+
+def _fail(job: ActiveJob) -> None:
+    raise RuntimeError(f"job {job.id} has another worker")

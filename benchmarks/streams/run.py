@@ -7,19 +7,18 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event as Signal
 from pathlib import Path
 
 import psutil
 
 from benchmarks.serving import percentile
 from benchmarks.streams.clients import Clients, Stream
-from benchmarks.streams.fake_worker import Load, work
+from benchmarks.streams.fake_worker import Load, Signals, work
 from tests.api_process import ApiProcess, running_api
-from tests.redis_server import running_server
+from tests.redis_server import RedisServer, running_server
 
 WARM_UP = Load(streams=20, tokens=3, rate=10, rows=20)  # excludes the cost of one-time initialisation
 START_S = 60.0
@@ -28,11 +27,18 @@ PATIENCE_S = 300.0
 
 @dataclass(frozen=True)
 class Cost:
-    """The resources used by the API's process at a point in time: memory in bytes, and CPU time."""
+    """The resources used at a point in time: the API's memory in bytes, and the CPU time of each process in us."""
 
     at: float  # monotonic, in seconds
     memory: int
-    cpu_us: float
+    api: float
+    redis: float
+    worker: float
+
+    def since(self, earlier: Cost, count: int) -> str:
+        """Return the CPU time used since then, per one of `count`."""
+        used = {name: getattr(self, name) - getattr(earlier, name) for name in ("api", "redis", "worker")}
+        return ", ".join(f"{name} {us / max(count, 1):.1f}" for name, us in used.items())
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,12 @@ class Measurements:
     wall_s: float
     before: Cost
     opened: Cost
+    streamed: Cost  # all tokens but each stream's last
     ended: Cost
 
     def report(self) -> str:
         """Return the result as text."""
         count, tokens = self.load.streams, len(self.delays_ms)
-        opening_us, reading_us = self.opened.cpu_us - self.before.cpu_us, self.ended.cpu_us - self.opened.cpu_us
         delays = ", ".join(f"p{percent} {percentile(self.delays_ms, percent):.1f}" for percent in (50, 95, 99))
         kib = [(cost.memory - self.before.memory) / count / 1024 for cost in (self.opened, self.ended)]
         lines = [
@@ -59,7 +65,11 @@ class Measurements:
             *self.wrong[:5],
             f"all open after: {self.opened.at - self.before.at:.1f} s",
             f"API memory: {kib[0]:.0f} KiB per stream once all are open, {kib[1]:.0f} at the end",
-            f"API CPU: {opening_us / count:.0f} us to open a stream, {reading_us / max(tokens, 1):.0f} us per token",
+            f"CPU us to open a stream: {self.opened.since(self.before, count)}",
+            f"CPU us per token: {self.streamed.since(self.opened, tokens - count)}",
+            f"CPU us to end a stream, with its last token: {self.ended.since(self.streamed, count)}",
+            f"CPU us of the whole run per token: {self.ended.since(self.before, tokens)}",
+            f"CPU us of the whole run per stream: {self.ended.since(self.before, count)}",
             f"from a token's write to its client's read, ms: {delays}, max {max(self.delays_ms, default=0):.1f}",
             f"throughput: {tokens} tokens in {self.wall_s:.1f} s, {tokens / self.wall_s:.0f} per second",
         ]
@@ -73,8 +83,8 @@ def run(load: Load) -> Measurements:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(running_server(folder))
         api = stack.enter_context(running_api(folder, redis_url=redis.url, max_queue=load.streams + 100))
-        _measure(redis.url, api, WARM_UP)
-        return _measure(redis.url, api, load)
+        _measure(redis, api, WARM_UP)
+        return _measure(redis, api, load)
 
 
 def _allow_open_files(streams: int) -> None:
@@ -83,35 +93,39 @@ def _allow_open_files(streams: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(streams + 200, hard)), hard))
 
 
-def _measure(redis_url: str, api: ApiProcess, load: Load) -> Measurements:
-    with _worker(redis_url, load) as begin:
-        return asyncio.run(asyncio.wait_for(_follow(api, load, begin), PATIENCE_S))
+def _measure(redis: RedisServer, api: ApiProcess, load: Load) -> Measurements:
+    with _worker(redis.url, load) as (worker, signals):
+        processes = (_serving_process(api), psutil.Process(redis.pid), psutil.Process(worker))
+        return asyncio.run(asyncio.wait_for(_follow(api, load, signals, processes), PATIENCE_S))
 
 
 @contextmanager
-def _worker(redis_url: str, load: Load) -> Iterator[Signal]:
-    """Start the worker's process and wait until it can claim jobs; it generates once the yielded signal is set."""
+def _worker(redis_url: str, load: Load) -> Iterator[tuple[int, Signals]]:
+    """Start the worker's process and wait until it can claim jobs; yield its pid and what it waits for."""
     spawn = multiprocessing.get_context("spawn")
-    ready, begin = spawn.Event(), spawn.Event()
-    process = spawn.Process(target=work, args=(redis_url, load, ready, begin), daemon=True)
+    signals = Signals(spawn.Event(), spawn.Event(), spawn.Event())
+    process = spawn.Process(target=work, args=(redis_url, load, signals), daemon=True)
     process.start()
     try:
-        if not ready.wait(START_S):
+        if not signals.ready.wait(START_S):
             raise TimeoutError(f"the worker was not ready after {START_S:.0f} s")
-        yield begin
+        yield process.pid or 0, signals
     finally:
         process.kill()
         process.join()
 
 
-async def _follow(api: ApiProcess, load: Load, begin: Signal) -> Measurements:
-    clients, serving = Clients(int(api.url.rpartition(":")[2]), load.streams), _serving_process(api)
-    before = _cost(serving)
+async def _follow(api: ApiProcess, load: Load, signals: Signals, processes: Sequence[psutil.Process]) -> Measurements:
+    clients = Clients(int(api.url.rpartition(":")[2]), load.streams)
+    before = _cost(processes)
     await clients.open()
-    opened = _cost(serving)
-    begin.set()
+    opened = _cost(processes)
+    signals.begin.set()
+    await clients.have(load.tokens - 1)
+    streamed = _cost(processes)
+    signals.end.set()
     await clients.end()
-    return _measurements(load, clients, before, opened, _cost(serving))
+    return _measurements(load, clients, before, opened, streamed, _cost(processes))
 
 
 def _serving_process(api: ApiProcess) -> psutil.Process:
@@ -120,12 +134,15 @@ def _serving_process(api: ApiProcess) -> psutil.Process:
     return process
 
 
-def _cost(process: psutil.Process) -> Cost:
-    times = process.cpu_times()
-    return Cost(time.monotonic(), process.memory_info().rss, (times.user + times.system) * 1e6)
+def _cost(processes: Sequence[psutil.Process]) -> Cost:
+    times = [process.cpu_times() for process in processes]
+    cpu_us = [(one.user + one.system) * 1e6 for one in times]
+    return Cost(time.monotonic(), processes[0].memory_info().rss, *cpu_us)
 
 
-def _measurements(load: Load, clients: Clients, before: Cost, opened: Cost, ended: Cost) -> Measurements:
+def _measurements(
+    load: Load, clients: Clients, before: Cost, opened: Cost, streamed: Cost, ended: Cost
+) -> Measurements:
     tokens = [token for stream in clients.streams for token in stream.tokens]
     written, read = [token.written for token in tokens], [token.read for token in tokens]
     return Measurements(
@@ -136,6 +153,7 @@ def _measurements(load: Load, clients: Clients, before: Cost, opened: Cost, ende
         (max(read) - min(written)) / 1e9 if tokens else float("nan"),
         before,
         opened,
+        streamed,
         ended,
     )
 

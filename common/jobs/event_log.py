@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from enum import Enum, auto
 from types import TracebackType
 from typing import cast
 
@@ -65,6 +66,15 @@ class EventLog:
         return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), limiter)
 
 
+class Pause(Enum):
+    """Comes after events if the next one is not there yet: what was held back to be sent together should go now."""
+
+    PAUSE = auto()
+
+
+PAUSE = Pause.PAUSE
+
+
 class Follower:
     """A subscription to one job. A context manager: exiting it ends the subscription."""
 
@@ -77,9 +87,14 @@ class Follower:
         self._nudged = False
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
+        """Yield what `events_and_pauses` yields, without the pauses."""
+        return (event for event in self.events_and_pauses(after=after, pulse_s=pulse_s) if event is not PAUSE)
+
+    def events_and_pauses(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | Pause | None]:
         """Yield the events after seq `after`, each once and in order, up to the terminal one.
 
-        Yields None if nothing came for `pulse_s` seconds, and after `nudge`. Ends early when the follower is closed.
+        Yields `PAUSE` before it waits for more, and None if nothing came for `pulse_s` seconds and after `nudge`. Ends
+        early when the follower is closed.
         While Redis is unreachable it yields None at the same interval, then continues where it stopped. If Redis has
         lost events up to `after` or beyond, it waits for later ones, or yields the terminal event if the job ends.
 
@@ -90,9 +105,7 @@ class Follower:
         messages: list[str] = []
         missed = True  # events written before the subscription are only in the log
         while not self._listener.closed:
-            found, has_more = (
-                self._from_log(wanted) if missed else ([Event.from_wire(text) for text in messages], False)
-            )
+            found, has_more = self._from_log(wanted) if missed else (_events(messages), False)
             for event in found:
                 if event.seq > wanted:
                     has_more = True
@@ -105,6 +118,8 @@ class Follower:
             if has_more:
                 missed = True
                 continue
+            if found:
+                yield PAUSE
             messages, missed = self._listener.take(0 if self._nudged else pulse_s)
             if messages or missed or self._listener.closed:
                 continue  # events go first; the nudge waits
@@ -146,3 +161,8 @@ class Follower:
         self, _type: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _events(messages: Iterable[str]) -> list[Event]:
+    """Parse published messages, which have an event per line."""
+    return [Event.from_wire(line) for message in messages for line in message.split("\n")]

@@ -2,7 +2,7 @@
 
 slm:job:<id>            hash    the job's record (fields: `job.JobRecord`)
 slm:job:<id>:log        list    the job's events as wire messages; the index of an event is its `seq`
-slm:job:<id>:events     channel the same messages, published as they are appended
+slm:job:<id>:events     channel the same messages, published as they are appended: one or more, each on its line
 slm:job:<id>:reader     string  exists while somebody reads the job, and for the grace period after that
 slm:lane:<l>:pending    zset    jobs waiting to be dispatched, by order
 slm:lane:<l>:flow:<f>   zset    the waiting jobs of one flow: an owner and a priority (`fair_share.py`)

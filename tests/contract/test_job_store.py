@@ -23,7 +23,18 @@ from common.jobs import events
 from common.jobs.events import Event, EventType
 from common.jobs.fair_share import BULK_DELAY
 from common.jobs.job import JobKind, JobState
-from common.jobs.store import MAX_CRASHES, Claim, Fenced, JobOptions, JobStore, LogGap, QueuePosition, Submitted, WakeUp
+from common.jobs.store import (
+    EVENTS_PER_CALL,
+    MAX_CRASHES,
+    Claim,
+    Fenced,
+    JobOptions,
+    JobStore,
+    LogGap,
+    QueuePosition,
+    Submitted,
+    WakeUp,
+)
 from common.jobs.webhook_queue import Shares, WebhookQueue
 from common.owners.api_keys import Limits
 from common.queue import CONTROL_QUEUE, QUEUE
@@ -171,6 +182,22 @@ def test_a_job_is_claimed_once(station: Station) -> None:
     assert station.store.claim("unknown", "w2", lease_s=LEASE_S) is None
 
 
+def test_one_call_appends_the_events_of_many_jobs_and_refuses_only_those_of_lost_attempts(station: Station) -> None:
+    for name in ("a", "b", "c"):
+        station.submit(name)
+        station.claim(name)
+    many = [events.token(seq, "x", [seq]) for seq in range(EVENTS_PER_CALL)]
+    fenced, gap = [events.token(0, "y", [1])], [events.token(5, "y", [1])]
+    assert station.store.emit([("a", 1, many), ("b", 0, fenced), ("c", 1, gap), ("b", 1, fenced)]) == [
+        EVENTS_PER_CALL,
+        -1,
+        -2,
+        1,
+    ]
+    assert station.log("a") == many
+    assert (station.log("b"), station.log("c")) == (fenced, [])
+
+
 def test_events_are_numbered_by_their_index_in_the_log_and_published_as_stored(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
@@ -179,7 +206,7 @@ def test_events_are_numbered_by_their_index_in_the_log_and_published_as_stored(s
         assert pubsub.get_message(timeout=60)["type"] == "subscribe"
         batch = [events.status(0, "Generating response..."), events.token(1, 'H"i\n\u2028', [7, 8])]
         assert station.store.emit([("a", 1, batch)]) == [2]
-        published = [pubsub.get_message(timeout=60)["data"] for _ in batch]
+        published = pubsub.get_message(timeout=60)["data"].split("\n")
     assert station.redis.lrange(keys.log("a"), 0, -1) == published
     assert station.log("a") == batch
     assert claim.next_seq == 0

@@ -11,7 +11,7 @@ if redis.call('LLEN', log_key(id)) < tonumber(first_seq) then return {-2, {}} en
 local now = now_ms()
 if field ~= '' then redis.call('HSET', job_key(id), field, outcome) end
 close(id, job[3], state, now)
-append_from(id, tonumber(first_seq), 8)
+append_from(id, tonumber(first_seq), 8, #ARGV)
 add_bytes(id, 2 * #outcome + BYTES_PER_EVENT * redis.call('LLEN', log_key(id)))  -- twice: the log has the texts, too
 expire(id, now, ttl_s)
 local usage = cjson.decode(outcome)

@@ -17,21 +17,40 @@ local function lane_key(lane, what) return 'slm:lane:' .. lane .. ':' .. what en
 -- that write can use memory. For scripts that keep or end accepted jobs; new work has to wait until there is room.
 local function write_even_when_full() redis.call('HDEL', 'slm:awake', '') end
 
--- Append one event; `data` is JSON text. The message is flask-sse's wire form.
-local function append(id, kind, data)
-  local seq = redis.call('LLEN', log_key(id))
-  local message = '{"data": ' .. data .. ', "type": "' .. kind .. '", "id": "' .. seq .. '"}'
-  redis.call('RPUSH', log_key(id), message)
-  redis.call('PUBLISH', 'slm:job:' .. id .. ':events', message)
+local EVENTS_PER_MESSAGE = 64  -- bounds a published message, and a command's arguments
+
+-- Write events in their wire form (flask-sse's messages) to the log, and publish them: one per line.
+local function write_events(id, events)
+  redis.call('RPUSH', log_key(id), unpack(events))
+  redis.call('PUBLISH', 'slm:job:' .. id .. ':events', table.concat(events, '\n'))
 end
 
--- Append the events ARGV[first_arg..] = type, data, type, data, ..., the first with seq `first_seq`. Skips events that
--- the log already has (the command was sent twice). Returns false if events before `first_seq` are missing.
-local function append_from(id, first_seq, first_arg)
-  local skip = redis.call('LLEN', log_key(id)) - first_seq
-  if skip < 0 then return false end
-  for i = first_arg + 2 * skip, #ARGV, 2 do append(id, ARGV[i], ARGV[i + 1]) end
-  return true
+local function wire_event(seq, kind, data)
+  return '{"data": ' .. data .. ', "type": "' .. kind .. '", "id": "' .. seq .. '"}'
+end
+
+-- Append one event; `data` is JSON text.
+local function append(id, kind, data)
+  write_events(id, {wire_event(redis.call('LLEN', log_key(id)), kind, data)})
+end
+
+-- Append the events ARGV[first_arg..last_arg] = type, data, type, data, ..., the first with seq `first_seq`. Skips
+-- events that the log already has (the command was sent twice). Returns the next seq, or nil if events before
+-- `first_seq` are missing.
+local function append_from(id, first_seq, first_arg, last_arg)
+  local seq = redis.call('LLEN', log_key(id))
+  if seq < first_seq then return nil end
+  local events = {}
+  for i = first_arg + 2 * (seq - first_seq), last_arg, 2 do
+    events[#events + 1] = wire_event(seq, ARGV[i], ARGV[i + 1])
+    seq = seq + 1
+    if #events == EVENTS_PER_MESSAGE then
+      write_events(id, events)
+      events = {}
+    end
+  end
+  if #events > 0 then write_events(id, events) end
+  return seq
 end
 
 local function live_workers(now)

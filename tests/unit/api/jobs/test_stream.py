@@ -66,6 +66,18 @@ def test_a_token_without_text_gives_no_frame_but_keeps_its_number(start_api: Sta
     assert found[-2][1] == {"text": "", "full_text": "ab", "is_complete": True}
 
 
+def test_frames_that_are_there_at_the_same_time_are_sent_together(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.say("Once ", "upon ", "a ")
+        play.end("time")
+
+    api = start_api(script)
+    whole = api.stream().get_data()
+    (job,) = api.client.get("/slm/jobs").json["jobs"]
+    answer = api.client.get(f"/slm/jobs/{job['job_id']}/stream")
+    assert list(answer.response) == [b": heartbeat\n\n", whole]  # type: ignore[call-overload]
+
+
 def test_a_job_that_fails_at_once_is_a_plain_error_and_no_stream(start_api: StartApi) -> None:
     api = start_api(lambda play: play.fail(PromptTooLong("Too long by 9 tokens.", param="prompt")))
     answer = api.stream()

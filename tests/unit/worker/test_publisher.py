@@ -1,0 +1,66 @@
+"""The publisher: which tokens it sends together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from common.jobs.events import Event
+from common.redis.outage import Outage
+from worker.engine.sequence import SequenceOutput
+from worker.jobs.active import ActiveJob, ActiveJobs
+from worker.jobs.publisher import MAX_PACE_S, Publisher, pace_s
+from worker.observation.metrics import WorkerMetrics
+
+LONG_S = 600.0  # longer than any test
+
+
+class RecordingStore:
+    """Records what is sent, and notes that something was."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[tuple[str, str]]] = []
+        self.has_sent = threading.Event()
+
+    def emit(self, batches: Sequence[tuple[str, int, Sequence[Event]]]) -> list[int]:
+        self.sent.append([(job_id, "".join(one.data["text"] for one in batch)) for job_id, _, batch in batches])
+        self.has_sent.set()
+        return [batch[-1].seq + 1 for _, _, batch in batches]
+
+
+def job(name: str) -> ActiveJob:
+    claim: Any = SimpleNamespace(job=SimpleNamespace(id=name), attempt=1, next_seq=0, time_left_s=None, age_s=0.0)
+    store: Any = None
+    return ActiveJob(claim, store)
+
+
+def token(name: str, text: str) -> SequenceOutput:
+    return SequenceOutput(f"{name}/1", (1,), text, 1, 1)
+
+
+def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
+    store, jobs = RecordingStore(), ActiveJobs()
+    unfenced: Any = None
+    recording: Any = store
+    outage = Outage(logging.getLogger(__name__))
+    publisher = Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, pace=lambda _: LONG_S)
+    with jobs.running(job("a")), jobs.running(job("b")):
+        publisher.start()
+        publisher.deliver([token("a", "1")])
+        assert store.has_sent.wait(60)
+        for text in "234":
+            publisher.deliver([token("a", text)])
+        publisher.deliver([token("b", "1")])
+        publisher.deliver([token("a", "5")])
+        publisher.stop()
+    assert store.sent[0] == [("a", "1")]
+    assert ("b", "1") in store.sent[1]
+    assert "".join(text for batch in store.sent for name, text in batch if name == "a") == "12345"
+    assert len(store.sent) <= 3  # "5" came in time for the second or not
+
+
+def test_the_pace_grows_with_the_number_of_jobs_and_is_bounded() -> None:
+    assert pace_s(1) < pace_s(32) < pace_s(1000) == MAX_PACE_S
