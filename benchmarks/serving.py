@@ -132,6 +132,8 @@ class ServerClient:
     def _tokens_of(self, job_id: str) -> int:
         self._connection.request("GET", f"/slm/jobs/{job_id}")
         job = json.load(self._connection.getresponse())
+        if job["result"] is None:
+            raise RuntimeError(f"Job {job_id} is {job['status']}: {job.get('error')}")
         return int(job["result"]["usage"]["completion_tokens"])
 
 
