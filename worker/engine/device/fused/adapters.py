@@ -32,7 +32,6 @@ MAX_ADAPTERS = 255
 MAX_RANK = 512
 RANK_PROGRAMS = 2  # programs that share the ranks of a token
 MAX_COLUMNS = 1024  # that a program computes at once
-NUM_WARPS = 4
 
 Order = Callable[[Tensor], Tensor]  # from the order of the modules' rows to that of the packed matrix
 
@@ -170,7 +169,7 @@ class FusedAdapters:
             MAX_RANK=MAX_RANK,
             MAX_TOKENS=self._down.shape[2],
             NORM=_norm_kind(norm),
-            num_warps=NUM_WARPS,
+            num_warps=4 if matrix.num_columns <= MAX_COLUMNS else 8,
             **self._options,
         )
         return Down(
