@@ -13,8 +13,8 @@
 #define PANEL_VECTORS (PANEL_ROWS / LANES)
 
 /* Before loops of a few turns, so that the arrays that they index can stay in registers. Clang unrolls them by itself,
- * but not with this pragma. */
-#if defined(__GNUC__) && !defined(__clang__)
+ * but not with this pragma; the portable kernels become slower with it. */
+#if defined(__GNUC__) && !defined(__clang__) && VECTOR_FLOATS > 64
 #define UNROLL _Pragma("GCC unroll 16")
 #else
 #define UNROLL
