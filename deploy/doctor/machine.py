@@ -22,10 +22,18 @@ DISK = 2 * GIB  # the environment and the default model
 FILES = 4096  # an open stream needs one
 _NVIDIA_SMI_S = 10
 
-KERNELS = (  # of the CPU, best first, by the flags that they need
-    ("AVX-512 VNNI", {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"}),
-    ("AVX2", {"avx2", "fma", "f16c"}),
-)
+X86, ARM = "x86_64", "aarch64"
+KERNELS = {  # of each architecture, best first, by the flags of the CPU that they need
+    X86: (
+        ("AVX-512 VNNI", {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2", "fma", "f16c"}),
+        ("AVX2", {"avx2", "fma", "f16c"}),
+    ),
+    ARM: (
+        ("8-bit matrix products", {"i8mm", "asimddp"}),
+        ("8-bit dot products", {"asimddp"}),
+    ),
+}
+_BETTER_CPU = {X86: "AVX2 (2013 and later)", ARM: "8-bit dot products (most since 2018)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +117,17 @@ def _cpu_findings(machine: Machine) -> Iterator[Finding]:
         yield warning("C compiler", "there is none", advice)
     else:
         yield ok("C compiler", machine.compiler)
-    if machine.architecture in ("x86_64", "amd64") and machine.cpu_flags:
-        name = next((name for name, needed in KERNELS if needed <= set(machine.cpu_flags)), None)
-        if name is None:
-            advice = "int8 runs with portable code here. A CPU with AVX2 (2013 and later) is much faster."
-            yield warning("processor", "has no AVX2", advice)
-        else:
-            yield ok("processor", f"int8 with {name}")
-    else:
-        yield ok("processor", machine.architecture)
+    yield _processor_finding({"amd64": X86}.get(machine.architecture, machine.architecture), set(machine.cpu_flags))
+
+
+def _processor_finding(architecture: str, flags: set[str]) -> Finding:
+    if architecture not in KERNELS or not flags:
+        return ok("processor", architecture)
+    name = next((name for name, needed in KERNELS[architecture] if needed <= flags), None)
+    if name is not None:
+        return ok("processor", f"int8 with {name}")
+    advice = f"int8 runs with portable code here. A CPU with {_BETTER_CPU[architecture]} is much faster."
+    return warning("processor", f"has no {KERNELS[architecture][-1][0]}", advice)
 
 
 def _gpu_findings(machine: Machine, *, is_needed: bool) -> Iterator[Finding]:
@@ -151,7 +161,7 @@ def _cores() -> int:
 
 
 def _cpu_flags() -> frozenset[str]:
-    found = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
 
 

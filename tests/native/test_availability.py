@@ -13,6 +13,7 @@ from tests.native.conftest import GPT2, LLAMA, make_model, prompt, row
 from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import BuildFailed, NativeUnavailable
+from worker.engine.native.kernel_sets import kernel_sets_of, this_architecture
 from worker.engine.native.library import load_library
 
 
@@ -22,6 +23,12 @@ def test_the_library_is_compiled_once(build_dir):
     assert build_library(build_dir) == library
     assert library.stat().st_mtime_ns == built_at
     assert [path.name for path in build_dir.iterdir()] == [library.name]
+
+
+def test_this_cpu_has_sets_of_its_architecture_the_best_first(all_kernels):
+    names = [one.name for one in kernel_sets_of(this_architecture())]
+    assert all_kernels == [name for name in names if name in all_kernels]
+    assert all_kernels[-1] == "portable"
 
 
 def test_without_a_compiler_the_reason_is_given(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.doctor.finding import Finding, Level
-from deploy.doctor.machine import GIB, KERNELS, Machine, check_machine
-from worker.engine.native import build
+from deploy.doctor.machine import ARM, GIB, KERNELS, X86, Machine, check_machine
+from worker.engine.native.kernel_sets import KernelSet, kernel_sets_of
 
 GOOD = Machine(
     memory=8 * GIB,
@@ -17,7 +17,7 @@ GOOD = Machine(
     open_files=65_536,
     cores=4,
     architecture="x86_64",
-    cpu_flags=KERNELS[0][1] | {"sse"},
+    cpu_flags=KERNELS[X86][0][1] | {"sse"},
     compiler="/usr/bin/cc",
     gpus=(),
     torch_cuda=None,
@@ -71,12 +71,31 @@ def test_a_processor_without_known_flags_is_only_named() -> None:
     assert findings(replace(GOOD, architecture="aarch64", cpu_flags=()))["processor"].found == "aarch64"
 
 
-def test_the_flags_are_those_that_the_kernels_are_compiled_for() -> None:
-    compiled = [
-        {option.removeprefix("-m").replace("avx512vnni", "avx512_vnni") for option in options if "=" not in option}
-        for options in build._X86_KERNELS.values()
-    ]
-    assert all(any(needed <= options for options in compiled) for _, needed in KERNELS)
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ({"asimd", "asimddp", "i8mm"}, "int8 with 8-bit matrix products"),
+        ({"asimd", "asimddp"}, "int8 with 8-bit dot products"),
+        ({"asimd"}, "has no 8-bit dot products"),
+    ],
+    ids=["i8mm", "dotprod", "portable"],
+)
+def test_the_kernels_of_an_arm_processor_are_named(flags: set[str], found: str) -> None:
+    assert findings(replace(GOOD, architecture="aarch64", cpu_flags=flags))["processor"].found == found
+
+
+def compiled_for(kernels: KernelSet) -> set[str]:
+    """The features that a kernel set is compiled for, under Linux's names."""
+    march = [option.split("+")[1:] for option in kernels.flags if option.startswith("-march=")]
+    options = [option.removeprefix("-m") for option in kernels.flags if option.startswith("-m") and "=" not in option]
+    linux = {"avx512vnni": "avx512_vnni", "dotprod": "asimddp"}
+    return {linux.get(name, name) for name in [*options, *(one for names in march for one in names)]}
+
+
+@pytest.mark.parametrize("architecture", [X86, ARM])
+def test_the_flags_are_those_that_the_kernels_are_compiled_for(architecture: str) -> None:
+    compiled = [compiled_for(one) for one in kernel_sets_of(architecture) if one.architecture == architecture]
+    assert [needed for _, needed in KERNELS[architecture]] == compiled
 
 
 def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:

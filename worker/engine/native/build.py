@@ -12,21 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from worker.engine.native.errors import BuildFailed
+from worker.engine.native.kernel_sets import kernel_sets_of, this_architecture
 
 SOURCES = Path(__file__).parent / "src"
 COMPILE_TIMEOUT_S = 300
 # No automatic contraction of a * b + c: two inlined copies of a loop must not round differently.
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
-_X86_KERNELS = {
-    "kernels_avx2.c": ("-mavx2", "-mfma", "-mf16c"),
-    "kernels_avx512vnni.c": (
-        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c"),
-        "-mprefer-vector-width=512",
-    ),
-}
 
 
-def build_library(cache_dir: Path, compiler: str | None = None) -> Path:
+def build_library(cache_dir: Path, compiler: str | None = None, architecture: str | None = None) -> Path:
     """Compile the native library, unless it is in `cache_dir` already.
 
     The library contains the kernels for all CPUs of this architecture, so machines can share the folder.
@@ -34,6 +28,7 @@ def build_library(cache_dir: Path, compiler: str | None = None) -> Path:
     Args:
         cache_dir: created if missing; old versions in it are not deleted.
         compiler: the C compiler; default: `$CC`, else `cc`.
+        architecture: that the compiler compiles for; default: this machine's.
 
     Returns:
         The path of the shared library.
@@ -42,11 +37,12 @@ def build_library(cache_dir: Path, compiler: str | None = None) -> Path:
         BuildFailed: there is no compiler, or it failed; the text has the beginning of its output.
     """
     compiler = _find_compiler(compiler or os.environ.get("CC") or "cc")
-    library = cache_dir / f"slm-native-{_version(compiler)}.so"
+    architecture = architecture or this_architecture()
+    library = cache_dir / f"slm-native-{_version(compiler, architecture)}.so"
     if not library.exists():
         _prepare(cache_dir)
         with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
-            built = _compile(compiler, Path(folder))
+            built = _compile(compiler, architecture, Path(folder))
             with built.open("rb") as file:
                 os.fsync(file)
             built.replace(library)  # atomic, despite concurrent builds and power cuts
@@ -67,21 +63,16 @@ def _prepare(cache_dir: Path) -> None:
         raise BuildFailed(f"The folder for the native library cannot be created: {err}.") from err
 
 
-def _units() -> dict[Path, tuple[str, ...]]:
-    """Return the sources to compile for this architecture, with their specific flags."""
-    is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    units: dict[Path, tuple[str, ...]] = {}
-    for source in sorted(SOURCES.glob("*.c")):
-        if source.name not in _X86_KERNELS:
-            units[source] = ()
-        elif is_x86:
-            units[source] = _X86_KERNELS[source.name]
-    return units
+def _units(architecture: str) -> dict[Path, tuple[str, ...]]:
+    """Return the sources to compile for an architecture, with their specific flags."""
+    units = {source: () for source in SOURCES.glob("*.c") if not source.name.startswith("kernels_")}
+    return units | {SOURCES / f"kernels_{one.name}.c": one.flags for one in kernel_sets_of(architecture)}
 
 
-def _version(compiler: str) -> str:
+def _version(compiler: str, architecture: str) -> str:
     """Return a hash of the library's inputs: sources, flags, compiler and architecture."""
-    digest = hashlib.sha256(repr((FLAGS, _X86_KERNELS, platform.machine(), platform.system())).encode())
+    flags = [(one.name, one.flags) for one in kernel_sets_of(architecture)]
+    digest = hashlib.sha256(repr((FLAGS, flags, architecture, platform.system())).encode())
     digest.update(_run([compiler, "--version"]).encode())
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.name.encode())
@@ -89,9 +80,9 @@ def _version(compiler: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _compile(compiler: str, folder: Path) -> Path:
+def _compile(compiler: str, architecture: str, folder: Path) -> Path:
     """Compile the sources in parallel and link them."""
-    units = _units()
+    units = _units(architecture)
     objects = [folder / f"{source.stem}.o" for source in units]
     commands = [
         [compiler, *FLAGS, *flags, "-c", str(source), "-o", str(target)]

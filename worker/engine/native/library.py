@@ -122,7 +122,7 @@ class NativeRow(ctypes.Structure):
 
 
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
-    "slm_available_kernels": (c_char_p, []),
+    "slm_available_kernels": (c_char_p, [c_int32]),
     "slm_packed_size": (c_size_t, [c_char_p, c_int32, c_int32, c_int32]),
     "slm_pack_rows": (c_int32, [c_char_p, c_int32, c_void_p, c_void_p, c_int32, c_int32, c_int32]),
     "slm_block_size": (c_size_t, [POINTER(NativeModel), c_char_p]),
@@ -152,5 +152,7 @@ def load_library(path: Path) -> ctypes.CDLL:
 
 def available_kernels(library: ctypes.CDLL) -> list[str]:
     """Return the names of the kernel sets that this CPU can run, best first."""
-    names: bytes = library.slm_available_kernels()
-    return names.decode().split(",")
+    names: list[str] = []
+    while (name := library.slm_available_kernels(len(names))) is not None:
+        names.append(name.decode())
+    return names

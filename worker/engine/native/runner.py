@@ -20,6 +20,7 @@ from worker.engine.model_runner import OutOfMemoryError, PreparedAdapter, Row
 from worker.engine.native.adapter import PackedAdapter
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import NativeUnavailable
+from worker.engine.native.kernel_sets import KERNEL_SETS, KernelSet
 from worker.engine.native.library import (
     BLOCK_TOKENS,
     LoraFormat,
@@ -37,9 +38,6 @@ from worker.engine.sequence import BASE_ADAPTER
 logger = logging.getLogger(__name__)
 
 MAX_STEP_TOKENS = 512  # per native call; longer inputs are split
-# Prompt tokens added to decoding rows, by kernel set: the number that costs little more than a single row, which must
-# read all weights anyway; and the number that takes about 15 ms.
-PREFILL_PARTS = {"avx512vnni": (6, 64), "avx2": (8, 16), "portable": (8, 8)}
 MAX_DRAFT_TOKENS = 8  # verifying them together costs less than one more step
 # The first blocks of the cache are populated at the start: in a virtual machine a new page can cost 2 ms, a quarter of
 # the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
@@ -86,7 +84,8 @@ class NativeRunner:
         self.context_length = config.context_length
         self._library = load_library(build_library(config.build_dir))
         self.kernels = _choose_kernels(available_kernels(self._library), kernels)
-        self.mixed_chunk, self.short_prompt = PREFILL_PARTS[self.kernels]
+        kernel_set = KERNEL_SETS[self.kernels]
+        self.mixed_chunk, self.short_prompt = kernel_set.mixed_chunk, kernel_set.short_prompt
         self._model = PackedModel(
             self._library,
             model_config,
@@ -96,7 +95,7 @@ class NativeRunner:
             kernels=self.kernels,
             threads=config.num_threads,
         )
-        self._lora_format = _lora_format(precision, self.kernels)
+        self._lora_format = _lora_format(precision, kernel_set)
         self._adapters: dict[str, PackedAdapter | None] = {BASE_ADAPTER: None}
         self.vocab_size = self._model.architecture.vocab_size
         self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
@@ -266,12 +265,11 @@ class NativeRunner:
         return ctypes.addressof(self._tables) + begin * ctypes.sizeof(ctypes.c_int32)
 
 
-def _lora_format(precision: str, kernels: str) -> LoraFormat:
+def _lora_format(precision: str, kernels: KernelSet) -> LoraFormat:
     """Return the number format of adapters: exact for an exact model, else small, since steps wait for memory."""
     if precision == "fp32":
         return LoraFormat.FP32
-    # Without vector instructions for it, widening bytes to floats takes longer than reading twice as many.
-    return LoraFormat.BF16 if kernels == "portable" else LoraFormat.INT8
+    return LoraFormat.INT8 if kernels.widens_int8 else LoraFormat.BF16
 
 
 def _choose_kernels(available: list[str], wanted: str | None) -> str:

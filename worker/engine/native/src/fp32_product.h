@@ -1,6 +1,9 @@
 /* Tile products in fp32, written in terms of the vectors of the including kernel set.
  *
  * Panels may hold half floats, which are widened on load: this halves the bytes to read for keys and values.
+ *
+ * The sums of a tile must fit in registers together with a panel's vectors, so its size follows from VECTOR_FLOATS,
+ * the number of floats that all vector registers hold: 64 (portable), 128 (AVX2, NEON) or 512 (AVX-512).
  */
 #ifndef SLM_FP32_PRODUCT_H
 #define SLM_FP32_PRODUCT_H
@@ -9,13 +12,20 @@
 
 #define PANEL_VECTORS (PANEL_ROWS / LANES)
 
-/* The sums of a tile must fit in registers together with a panel's vectors: 6 * 2 of 16, 8 * 2 of 32, 2 * 4 of 16. */
-#define FP32_TILE_ROWS (LANES == 8 ? 6 : LANES == 16 ? 8 : 2)
-#define TILE_PANELS (LANES == 16 ? 2 : 1)
+/* Before loops of a few turns, so that the arrays that they index can stay in registers. Clang unrolls them by itself,
+ * but not with this pragma; the portable kernels become slower with it. */
+#if defined(__GNUC__) && !defined(__clang__) && VECTOR_FLOATS > 64
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+#define FP32_TILE_ROWS (VECTOR_FLOATS == 512 ? 8 : VECTOR_FLOATS == 128 ? 6 : 2)
+#define TILE_PANELS (VECTOR_FLOATS == 512 ? 2 : 1)
 /* With few packed rows a tile has more panels: enough independent sums to hide the latency of an addition. */
-#define FLAT_TILE_ROWS (LANES == 8 ? 3 : LANES == 16 ? 4 : 2)
-#define FLAT_TILE_PANELS (LANES == 16 ? 4 : LANES == 8 ? 2 : 1)
-#define MAX_TILE_VECTORS 4
+#define FLAT_TILE_ROWS (VECTOR_FLOATS == 512 ? 4 : VECTOR_FLOATS == 128 ? 3 : 2)
+#define FLAT_TILE_PANELS (VECTOR_FLOATS == 512 ? 4 : VECTOR_FLOATS == 128 ? 2 : 1)
+#define MAX_TILE_VECTORS (FLAT_TILE_PANELS * PANEL_VECTORS)
 
 /* With padding between packed rows, so that rows of 2^n floats do not map to the same cache sets. */
 static size_t fp32_packed_row_size(int32_t columns) {
@@ -44,24 +54,33 @@ static inline __attribute__((always_inline)) void fp32_tile(const int32_t num_pa
     const size_t item_size = is_half ? sizeof(uint16_t) : sizeof(float);
     const char *panels = from->start;
     vec sums[FP32_TILE_ROWS][MAX_TILE_VECTORS];
-    for (int32_t r = 0; r < num_packed_rows; r++)
+    UNROLL
+    for (int32_t r = 0; r < num_packed_rows; r++) {
+        UNROLL
         for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_set(0.0f);
+    }
     for (int32_t k = 0; k < from->columns; k++, panels += PANEL_ROWS * item_size) {
         vec weights[MAX_TILE_VECTORS];
         if (k < from->columns_ahead)
             for (int32_t v = 0; v < num_vectors; v += PANEL_VECTORS)
                 __builtin_prefetch(panels + (size_t)(v / PANEL_VECTORS) * from->size + from->ahead);
+        UNROLL
         for (int32_t v = 0; v < num_vectors; v++)
             weights[v] = panel_load(panels + (size_t)(v / PANEL_VECTORS) * from->size +
                                         (size_t)(v % PANEL_VECTORS * LANES) * item_size,
                                     is_half);
+        UNROLL
         for (int32_t r = 0; r < num_packed_rows; r++) {
             vec x = vec_set(((const float *)(packed_rows + (size_t)r * packed_row_size))[k]);
+            UNROLL
             for (int32_t v = 0; v < num_vectors; v++) sums[r][v] = vec_fma(x, weights[v], sums[r][v]);
         }
     }
-    for (int32_t r = 0; r < num_packed_rows; r++)
+    UNROLL
+    for (int32_t r = 0; r < num_packed_rows; r++) {
+        UNROLL
         for (int32_t v = 0; v < num_vectors; v++) vec_store(out + (size_t)r * stride + v * LANES, sums[r][v]);
+    }
 }
 
 static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_packed_rows, const int32_t num_vectors,
@@ -71,13 +90,13 @@ static inline __attribute__((always_inline)) void fp32_tile_of(int32_t num_packe
     switch (num_packed_rows) {
     case 1: fp32_tile(1, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
     case 2: fp32_tile(2, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
-#if LANES > 4
+#if VECTOR_FLOATS > 64
     case 3: fp32_tile(3, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
     case 4: fp32_tile(4, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
     case 5: fp32_tile(5, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
     case 6: fp32_tile(6, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
 #endif
-#if LANES > 8
+#if VECTOR_FLOATS > 128
     case 7: fp32_tile(7, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
     case 8: fp32_tile(8, num_vectors, is_half, packed_rows, packed_row_size, from, out, stride); break;
 #endif

@@ -23,14 +23,17 @@ static inline float int16_scale(const char *packed_rows, size_t packed_row_size,
     return scale;
 }
 
+/* The largest number of two signed digits of eight bits, because NEON multiplies these. */
+#define INT16_LARGEST (127 * 256 + 127)
+
 /* Store the row's scale and clear the values after its columns; return the factor from a float to its integer. */
 static inline float int16_finish_packed_row(float largest, int32_t columns, void *packed_row) {
-    float scale = largest / 32767.0f;
+    float scale = largest / (float)INT16_LARGEST;
     int16_t *values = packed_row;
     size_t padded = (size_t)int8_groups(columns) * GROUP_COLUMNS;
     memset(values + columns, 0, (padded - (size_t)columns) * sizeof(int16_t));
     memcpy(values + padded, &scale, sizeof scale);
-    return largest > 0.0f ? 32767.0f / largest : 0.0f;
+    return largest > 0.0f ? (float)INT16_LARGEST / largest : 0.0f;
 }
 
 #endif

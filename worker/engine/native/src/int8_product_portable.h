@@ -23,7 +23,7 @@ static void int8_encode(const float *x, int32_t columns, void *packed_row) {
     for (int32_t i = 0; i < columns; i++) values[i] = (int16_t)lrintf(x[i] * factor);
 }
 
-/* sums[INT8_PANEL_ROWS] = one group of a packed row . the group's weights; no overflow: 64 * 32767 * 127 < 2^31 */
+/* sums[INT8_PANEL_ROWS] = one group of a packed row . the group's weights; no overflow: 64 * 32639 * 127 < 2^31 */
 static inline void int8_group_sums(const int16_t *values, const int8_t *weights, int32_t *sums) {
     for (int32_t n = 0; n < INT8_PANEL_ROWS; n++) sums[n] = 0;
     for (int32_t k = 0; k < GROUP_COLUMNS; k++)

@@ -15,12 +15,12 @@
 #define LORA_HEAD_SIZE(format) ((format) == SLM_LORA_INT8 ? PANEL_ROWS * sizeof(float) : 0)
 
 /* Sums of every SHRINK_SPLITS-th column are added at the end: enough independent sums to hide the latency of an
- * addition. The sums of a tile must fit in registers: 4 * 4 of 32, 2 * 2 * 2 of 16, 2 * 4 of 16. */
-#define SHRINK_SPLITS (LANES == 16 ? 4 : 2)
-#define SHRINK_TILE_ROWS (LANES == 16 ? 4 : LANES == 8 ? 2 : 1)
+ * addition. The sums of a tile must fit in registers. */
+#define SHRINK_SPLITS (VECTOR_FLOATS == 512 ? 4 : 2)
+#define SHRINK_TILE_ROWS (VECTOR_FLOATS == 512 ? 4 : VECTOR_FLOATS == 128 ? 2 : 1)
 #define SHRINK_AHEAD 2048 /* bytes; the processor's own prefetching stops at the end of each page */
-#define EXPAND_TILE_ROWS (LANES == 16 ? 4 : LANES == 8 ? 2 : 1)
-#define EXPAND_TILE_PANELS (LANES == 16 ? 2 : 1)
+#define EXPAND_TILE_ROWS (VECTOR_FLOATS == 512 ? 4 : VECTOR_FLOATS == 128 ? 2 : 1)
+#define EXPAND_TILE_PANELS (VECTOR_FLOATS == 512 ? 2 : 1)
 
 /* The vectors of one pair of columns, [2][LORA_VECTORS]. */
 static inline __attribute__((always_inline)) void lora_load_pair(const int32_t format, const char *pair,
@@ -84,10 +84,10 @@ static inline __attribute__((always_inline)) void shrink(const int32_t format, c
             const char *panel = panels + (size_t)p * size;
             switch (n) {
             case 1: shrink_tile(1, format, x, panel, columns, out + p * PANEL_ROWS, stride); break;
-#if LANES > 4
+#if VECTOR_FLOATS > 64
             case 2: shrink_tile(2, format, x, panel, columns, out + p * PANEL_ROWS, stride); break;
 #endif
-#if LANES > 8
+#if VECTOR_FLOATS > 128
             case 3: shrink_tile(3, format, x, panel, columns, out + p * PANEL_ROWS, stride); break;
             case 4: shrink_tile(4, format, x, panel, columns, out + p * PANEL_ROWS, stride); break;
 #endif
@@ -141,10 +141,10 @@ static inline __attribute__((always_inline)) void expand_tile_of(int32_t num_row
                                                                  int32_t num_outputs, float *const *y) {
     switch (num_rows) {
     case 1: expand_tile(1, num_panels, format, u, stride, panels, rank, first, num_outputs, y); break;
-#if LANES > 4
+#if VECTOR_FLOATS > 64
     case 2: expand_tile(2, num_panels, format, u, stride, panels, rank, first, num_outputs, y); break;
 #endif
-#if LANES > 8
+#if VECTOR_FLOATS > 128
     case 3: expand_tile(3, num_panels, format, u, stride, panels, rank, first, num_outputs, y); break;
     case 4: expand_tile(4, num_panels, format, u, stride, panels, rank, first, num_outputs, y); break;
 #endif

@@ -123,8 +123,8 @@ struct slm_row {
 
 struct slm_runner;
 
-/* Comma-separated names of the kernel sets that this CPU can run, best first. */
-const char *slm_available_kernels(void);
+/* The name of a kernel set that this CPU can run; 0 is the best. NULL: there are no more. */
+const char *slm_available_kernels(int32_t index);
 
 /* Size of a packed matrix in bytes; 0 if the kernel set is unknown. */
 size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int32_t columns);

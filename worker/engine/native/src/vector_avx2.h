@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define LANES 8
+#define VECTOR_FLOATS 128
 
 typedef __m256 vec;
 #define X86(name) _mm256_##name

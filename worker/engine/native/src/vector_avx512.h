@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define LANES 16
+#define VECTOR_FLOATS 512
 
 typedef __m512 vec;
 #define X86(name) _mm512_##name
