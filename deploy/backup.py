@@ -69,7 +69,7 @@ def _files(data: Path) -> list[Path]:
 @contextmanager
 def _no_rewrite(redis: Redis) -> Iterator[None]:
     """Keep Redis from replacing the files of its log in the block; it goes on writing at their end."""
-    before = redis.config_get(_PERCENTAGE)[_PERCENTAGE]
+    before = redis.config_get(_PERCENTAGE)[_PERCENTAGE] or "100"
     redis.config_set(_PERCENTAGE, 0)
     try:
         deadline = time.monotonic() + _REWRITE_S

@@ -116,7 +116,7 @@ def test_no_request_and_no_token_is_lost_while_every_process_is_replaced(
     done = threading.Event()
     (tmp_path / "nginx").mkdir()
     with (
-        running_cluster(redis_server.url, tmp_path, SLM_DRAIN_S="0.5", SLM_LEASE_S="2") as cluster,
+        running_cluster(redis_server.url, tmp_path, SLM_DRAIN_S="0.5") as cluster,
         running_nginx(tmp_path / "nginx", "slm_apis", changes=upstream) as nginx,
         ThreadPoolExecutor() as pool,
     ):
