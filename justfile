@@ -28,6 +28,10 @@ fix:
     git ls-files '*.c' '*.h' | xargs .venv/bin/clang-format -i
     git ls-files '*.js' | xargs npx --yes @biomejs/biome@2.6.8 lint --write
 
+# Write requirements/hashes/, from which the images install, after a change of requirements/. Needs uv.
+lock:
+    {{python}} -m deploy.lock
+
 # Milliseconds a step of the model runners; docs/benchmarks.md has the others.
 bench *arguments:
     {{python}} -m benchmarks.engine {{arguments}}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from redis import Redis
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.anthropic.routes import anthropic
 from api.auth.keyring import Keyring
@@ -110,6 +111,8 @@ def create_app(
     app.extensions[EXTENSION] = _services(settings, redis, dispatch, subscriber, metrics)
     observe(app, [*([ServerSpans(tracer)] if tracer else []), AccessLog(), metrics])
     app.wsgi_app = TidyPath(BodyDeadline(app.wsgi_app, settings.body_timeout_s))  # type: ignore[method-assign]
+    if settings.proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies)  # type: ignore[method-assign]
     register_hooks(app)
     register_cors(app, settings.allowed_origins)
     register_gate(app)

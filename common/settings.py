@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(ROOT / "data", description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
+    proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Number of proxies in front of the API, each of which adds its client to X-Forwarded-For.",
+    )
     published_host: str | None = Field(
         None, description="Address at which a container's port is published. Unset: SLM_HOST."
     )

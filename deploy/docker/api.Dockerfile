@@ -5,7 +5,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_
 WORKDIR /app
 
 COPY requirements/ requirements/
-RUN pip install -r requirements/api.txt
+RUN pip install --no-deps --require-hashes -r requirements/hashes/api.txt
 
 COPY common/ common/
 COPY api/ api/
@@ -14,6 +14,6 @@ COPY slm/ slm/
 COPY clients/python/slm_client/ clients/python/slm_client/
 
 RUN useradd --uid 10001 --create-home slm && install -d -o slm -g slm /data
-USER slm
+USER 10001
 EXPOSE 5000
 CMD ["python", "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()"]

@@ -5,9 +5,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_
 WORKDIR /app
 
 COPY requirements/ requirements/
-RUN pip install -r requirements/flower.txt
-
-RUN useradd --uid 10001 --create-home slm
-USER slm
+RUN pip install --no-deps --require-hashes -r requirements/hashes/flower.txt && useradd --uid 10001 --create-home slm
+USER 10001
 EXPOSE 5555
 CMD ["sh", "-c", "CELERY_BROKER_URL=$(cat /run/secrets/SLM_REDIS_URL) exec python -m celery flower --address=0.0.0.0"]

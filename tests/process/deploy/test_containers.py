@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,13 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from common.redis.client import connect
 from common.settings import ENV_PREFIX, ROOT, SECRETS_DIR, Settings
+from deploy.lock import HASHES, IMAGES
 from deploy.processes import stack
 from deploy.redis.redis_server import durability
+from tests.missing import skip_or_fail
 from tests.redis_server import running_server
 
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
@@ -41,7 +46,7 @@ def gpu_services() -> dict[str, Any]:
 
 
 def seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+)s", text)
+    found = re.fullmatch(r"(?:\$\{STOP_GRACE_PERIOD:-)?(\d+)s\}?", text)
     assert found is not None, text
     return float(found[1])
 
@@ -50,6 +55,13 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     text = dockerfile.read_text().replace("\\\n", " ")
     found = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
     return [(name, rest.strip()) for name, _, rest in found]
+
+
+def stage(dockerfile: Path, name: str) -> dict[str, str]:
+    """The instructions of one stage of an image; the last one of a kind counts."""
+    stages = re.split(r"(?m)^(?=FROM )", dockerfile.read_text().replace("\\\n", " "))
+    (found,) = [text for text in stages if re.match(rf"FROM \S+ AS {name}\n", text)] or stages[-1:]
+    return {line.partition(" ")[0]: line.partition(" ")[2].strip() for line in found.splitlines() if line}
 
 
 def copied(dockerfile: Path) -> list[str]:
@@ -153,9 +165,9 @@ def test_flower_requires_a_login_that_the_operator_sets(services: dict[str, Any]
     assert services["flower"]["ports"] == ["127.0.0.1:5555:5555"]
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", ["api", "worker", "model"])
 def test_an_image_on_its_own_runs_the_command_of_compose(services: dict[str, Any], name: str) -> None:
-    command = dict(instructions(ROOT / services[name]["build"]["dockerfile"]))["CMD"]
+    command = stage(ROOT / services[name]["build"]["dockerfile"], name)["CMD"]
     assert yaml.safe_load(command) == services[name]["command"]
 
 
@@ -187,7 +199,7 @@ def test_every_setting_reaches_the_containers(services: dict[str, Any], service:
 
 
 def test_settings_that_compose_does_not_fix_come_from_the_shell(services: dict[str, Any]) -> None:
-    decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PUBLISHED_HOST", "SLM_PORT"}
+    decided = {"SLM_REDIS_URL", "SLM_DATA_DIR", "SLM_HOST", "SLM_PUBLISHED_HOST", "SLM_PORT", "SLM_PROXIES"}
     passed = {name: value for name, value in services["api"]["environment"].items() if name not in decided}
     assert passed == {name: f"${{{name}:-}}" for name in VARIABLES - decided}
 
@@ -216,15 +228,16 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
 
 
 def test_only_this_machine_reaches_the_server_by_default(services: dict[str, Any]) -> None:
-    assert services["api"]["ports"] == ["${SLM_HOST:-127.0.0.1}:${SLM_PORT:-5000}:5000"]
-    assert all(port.startswith("127.0.0.1:") for port in services["flower"]["ports"])
+    assert services["nginx"]["ports"] == ["${SLM_HOST:-127.0.0.1}:${SLM_PORT:-5000}:8080"]
+    others = [port for name in ("flower", "prometheus", "grafana") for port in services[name]["ports"]]
+    assert all(port.startswith("127.0.0.1:") for port in others)
     assert (
         services["api"]["environment"]["SLM_PUBLISHED_HOST"] == "${SLM_HOST:-127.0.0.1}"
     )  # it knows the published address
-    assert not any("ports" in services[name] for name in ("redis", "worker", "model"))
+    assert not any("ports" in services[name] for name in ("redis", "api", "worker", "trainer", "model"))
 
 
-@pytest.mark.parametrize("service", ["api", "worker"])
+@pytest.mark.parametrize("service", ["api", "worker", "trainer", "embedder", "nginx"])
 def test_a_stopping_container_has_time_to_drain_before_it_is_killed(services: dict[str, Any], service: str) -> None:
     grace_s = seconds(services[service]["stop_grace_period"])
     assert grace_s > Settings().drain_s + Settings().lease_s + stack.GRACE_MARGIN_S
@@ -252,9 +265,10 @@ def test_services_that_others_wait_for_have_a_health_check(services: dict[str, A
 def test_every_image_has_a_version(services: dict[str, Any]) -> None:
     built = [service for service in services.values() if "build" in service]
     pulled = [service["image"] for service in services.values() if "build" not in service]
-    bases = [rest for dockerfile in DOCKERFILES for name, rest in instructions(dockerfile) if name == "FROM"]
+    froms = [rest for dockerfile in DOCKERFILES for name, rest in instructions(dockerfile) if name == "FROM"]
+    bases = [rest for rest in froms if not rest.startswith("worker ")]  # a stage of the same file
     assert len(built) + len(pulled) == len(services)
-    assert all(re.search(r":\d+\.\d+", image) for image in pulled + bases)
+    assert all(re.search(r":v?\d+\.\d+", image) for image in pulled + bases)
 
 
 def test_every_gpu_has_one_worker_of_its_own(gpu_services: dict[str, Any]) -> None:
@@ -277,11 +291,74 @@ def test_the_gpu_overlay_changes_existing_services(services: dict[str, Any], gpu
 def test_the_gpu_images_have_another_torch_and_another_name(
     services: dict[str, Any], gpu_services: dict[str, Any]
 ) -> None:
-    found = [rest for name, rest in instructions(ROOT / services["worker"]["build"]["dockerfile"]) if name == "ARG"]
-    (name,) = [argument.partition("=")[0] for argument in found if argument.endswith("/cpu")]
     for service in gpu_services.values():
-        assert name in service["build"]["args"]
+        assert service["build"]["args"]["TORCH"] == "cuda"
         assert service["image"] != services["worker"]["image"]
+
+
+# -- what containers may not do ----------------------------------------------------------------------------------------
+
+
+def test_no_container_can_write_its_root_or_has_a_capability(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_logs_of_containers_do_not_fill_the_disk(services: dict[str, Any]) -> None:
+    assert all(service["logging"]["options"]["max-size"] for service in services.values())
+
+
+def test_nginx_cannot_reach_redis(services: dict[str, Any]) -> None:
+    assert services["nginx"]["networks"] == ["front"]
+    assert services["redis"]["networks"] == ["back"]
+    assert services["api"]["networks"] == ["front", "back"]
+
+
+def test_a_model_of_the_image_is_placed_completely_and_once(tmp_path: Path) -> None:
+    (tmp_path / "image" / "smol").mkdir(parents=True)
+    (tmp_path / "image" / "smol" / "config.json").write_text("{}")
+    volume = tmp_path / "data" / "models"
+    (volume / "smol.new").mkdir(parents=True)  # an earlier copy was interrupted
+    script = ROOT / "deploy" / "docker" / "place-model.sh"
+    done = subprocess.run(
+        ["sh", script, tmp_path / "image", volume, "echo", "next"], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "next\n"
+    assert [path.name for path in volume.iterdir()] == ["smol"]
+    (volume / "smol" / "config.json").write_text("mine")
+    subprocess.run(["sh", script, tmp_path / "image", volume, "true"], check=True)
+    assert (volume / "smol" / "config.json").read_text() == "mine"
+
+
+# -- the files as Docker's own programs read them ----------------------------------------------------------------------
+
+
+def program(name: str) -> str:
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        skip_or_fail(f"there is no {name}")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "overlay", [None, "deploy/compose.gpu.yaml", "deploy/compose.tls.yaml"], ids=["alone", "gpu", "tls"]
+)
+def test_docker_compose_accepts_the_files(overlay: str | None) -> None:
+    files = ["-f", "docker-compose.yml", *(["-f", overlay] if overlay else [])]
+    env = {"TLS_KEY": "/key.pem", "TLS_CERTIFICATE": "/certificate.pem", "PATH": os.environ["PATH"]}
+    command = [program("docker-compose"), *files, "--profile", "*", "config", "--format", "json"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, service in json.loads(done.stdout)["services"].items():
+        assert service["read_only"], name
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_hadolint_has_no_complaint(dockerfile: Path) -> None:
+    done = subprocess.run([program("hadolint"), dockerfile], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
@@ -292,28 +369,54 @@ def test_files_copied_into_an_image_exist_in_the_build_context(dockerfile: Path)
     context = (ROOT / ".dockerignore").read_text().splitlines()
     for source in copied(dockerfile):
         assert (ROOT / source).is_dir()
-        assert f"!{source}" in context
+        assert f"!{source.split('/')[0]}/" in context or f"!{source}" in context
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
 def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
     names = [name for name, _ in instructions(dockerfile)]
-    assert dict(instructions(dockerfile))["USER"] == "slm"
+    assert dict(instructions(dockerfile))["USER"] == "10001"
     assert names.index("USER") < names.index("CMD")
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_installs_existing_requirements(dockerfile: Path) -> None:
-    files = re.findall(r"requirements/\w+\.txt", dockerfile.read_text())
-    assert files
-    assert all((ROOT / file).is_file() for file in files)
+def test_an_image_installs_only_what_has_a_known_hash(dockerfile: Path) -> None:
+    """Except the CPU build of torch, which is on an index of its own."""
+    steps = [step for _, rest in instructions(dockerfile) for step in re.split(r"&&|;", rest) if "pip install" in step]
+    assert steps
+    for step in steps:
+        assert "--require-hashes" in step or "--index-url https://download.pytorch.org/whl/cpu" in step
+    files = re.findall(r"requirements/hashes/(\w+)\.txt", dockerfile.read_text())
+    assert all((HASHES / f"{name}.txt").is_file() for name in files)
+
+
+@pytest.mark.parametrize("name", [*IMAGES, "cuda"])
+def test_the_hashes_are_those_of_the_pinned_versions(name: str) -> None:
+    entries = re.findall(r"(?m)^([\w.-]+)(?:\[[\w,]+\])?==(\S+)", (HASHES / f"{name}.txt").read_text())
+    pinned = {canonicalize_name(package): version for package, version in constraints()}
+    there = {canonicalize_name(package): version for package, version in entries}
+    assert {package: version for package, version in there.items() if pinned.get(package, version) != version} == {}
+    direct = [line for file in IMAGES.get(name, ()) for line in required(ROOT / "requirements" / file)]
+    missing = {canonicalize_name(Requirement(line).name) for line in direct} - there.keys()
+    assert missing <= {"torch"}
+
+
+def constraints() -> list[tuple[str, str]]:
+    return re.findall(r"(?m)^([\w.-]+)==(\S+)", (ROOT / "requirements" / "constraints.txt").read_text())
+
+
+def required(file: Path) -> list[str]:
+    """The packages that a requirement file names, with those of the files that it includes."""
+    lines = file.read_text().splitlines()
+    own = [line for line in lines if line and line[0] not in "#-"]
+    return own + [line for part in lines if part.startswith("-r ") for line in required(file.parent / part[3:])]
 
 
 def test_the_api_image_has_neither_torch_nor_the_worker() -> None:
     dockerfile = ROOT / "deploy" / "docker" / "api.Dockerfile"
     server = {"requirements/", "common/", "api/", "deploy/"}
     assert set(copied(dockerfile)) == server | {"slm/", "clients/python/slm_client/"}
-    assert re.findall(r"-r (\S+)", dockerfile.read_text()) == ["requirements/api.txt"]
+    assert re.findall(r"-r (\S+)", dockerfile.read_text()) == ["requirements/hashes/api.txt"]
 
 
 def test_the_worker_image_can_compile_the_cpu_kernels() -> None:
