@@ -68,8 +68,8 @@ def write_sbom(wheel: Path, out: Path, scratch: Path, commit_time: int) -> Path:
     _run([str(python), "-m", "pip", "install", "--quiet", "--constraint", str(CONSTRAINTS), str(wheel)])
     _run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "pip"])
     sbom = out / f"{wheel.name.removesuffix('-py3-none-any.whl')}.cdx.json"
-    arguments = ["--pyproject", str(ROOT / "pyproject.toml"), "--output-file", str(sbom), str(python)]
-    _run([sys.executable, *SBOM, *arguments], os.environ | {"SOURCE_DATE_EPOCH": str(commit_time)})
+    command = [sys.executable, *SBOM, "--output-file", str(sbom), str(python)]
+    _run(command, os.environ | {"SOURCE_DATE_EPOCH": str(commit_time)})
     return sbom
 
 
