@@ -39,3 +39,7 @@ bench *arguments:
 # The share of lines and branches of common, api and worker that the suite runs, also in the processes that it starts.
 coverage *arguments:
     {{python}} -m pytest --cov --cov-report=term {{arguments}}
+
+# The documents as a site, in site/. Broken links are errors.
+site *arguments:
+    {{python}} -m mkdocs build {{arguments}}

@@ -24,6 +24,8 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 ROOT = Path(__file__).resolve().parent.parent
+# In a checkout the data are in its folder; if the package is installed, in the user's current one.
+DATA_DIR = ROOT / "data" if (ROOT / "start_slm_api.py").is_file() else Path("data")
 ENV_PREFIX = "SLM_"
 SECRETS = {"redis_url", "webhook_secret", "worker_key"}  # their values are never displayed
 SECRETS_DIR = Path("/run/secrets")
@@ -44,7 +46,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, description="Redis (or Valkey) server for the jobs and the queue. Unset: the server starts its own."
     )
-    data_dir: Path = Field(ROOT / "data", description="Folder for models, Redis data and logs.")
+    data_dir: Path = Field(DATA_DIR, description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     proxies: int = Field(
         0,
@@ -359,7 +361,7 @@ class Settings(BaseSettings):
         """
         if self.redis_url is None:
             raise SettingsError(
-                "SLM_REDIS_URL is not set. 'python start_slm_api.py' starts a Redis and sets it for its processes; "
+                "SLM_REDIS_URL is not set. 'slm serve' starts a Redis and sets it for its processes; "
                 "to start this process by hand, set it to the Redis that holds the jobs."
             )
         return self.redis_url

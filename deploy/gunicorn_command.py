@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from deploy.bootstrap import ROOT
+from deploy.start_command import serve_command
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - gunicorn's meaning of `-b :5000`
 
@@ -21,7 +21,7 @@ def start_command(arguments: Sequence[str]) -> list[str]:
     if len(binds) > 1:
         sys.exit(f"Cannot start: gunicorn got {len(binds)} addresses; this server listens on one.")
     where = _address(binds[0]) if binds else []
-    return [sys.executable, str(ROOT / "start_slm_api.py"), *where, "--gunicorn", *arguments]
+    return serve_command([*where, "--gunicorn", *arguments])
 
 
 def _address(bind: str) -> list[str]:

@@ -1,10 +1,12 @@
-"""The command line of `start_slm_api.py`."""
+"""The command line of `start_slm_api.py` and of `slm serve`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from deploy.start_command import command_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> StartOptions:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="start_slm_api.py",
+        prog=command_name(),
         description="Start the server: Redis, Celery workers with the model, and the HTTP API.",
         epilog="All other settings are SLM_* environment variables; see docs/settings.md.",
     )

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from deploy import bootstrap
+from deploy.start_command import is_checkout
 
 _NEEDED = ("httpx", "httpx_sse", "pydantic_settings", "redis", "rich", "typer")
 _CLIENT = bootstrap.ROOT / "clients" / "python"
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ensure_packages(arguments: Sequence[str]) -> None:
     """Start again in the project's environment, made if necessary, unless this Python has the packages."""
-    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
+    if is_checkout() and any(importlib.util.find_spec(name) is None for name in _NEEDED):
         python = bootstrap.ensure([bootstrap.SERVE])
         os.execv(python, [str(python), "-m", "slm", *arguments])  # noqa: S606 - no shell is wanted
     if importlib.util.find_spec("slm_client") is None:  # only an installed package has it on its path

@@ -20,6 +20,7 @@ from slm.commands.jobs import jobs
 from slm.commands.keys import keys
 from slm.commands.merge import merge
 from slm.commands.models import models
+from slm.commands.serve import serve
 from slm.commands.train import train
 
 
@@ -44,7 +45,7 @@ def command() -> Callable[..., Any]:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (models, chat, generate, train, merge, export, doctor):
+    for single in (serve, models, chat, generate, train, merge, export, doctor):
         app.add_typer(single)
     for name, group in (("adapters", adapters), ("aliases", aliases), ("data", data), ("jobs", jobs), ("keys", keys)):
         app.add_typer(group, name=name, no_args_is_help=True)

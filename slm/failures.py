@@ -20,7 +20,7 @@ _HINTS: Mapping[str, str] = {
     "model_not_found": "'slm models' shows what a request can name.",
     "body_too_large": "The server's settings SLM_MAX_ADAPTER_BYTES (adapters) and SLM_MAX_BODY_BYTES have the limits.",
     "model_unavailable": "The log of the worker has the reason.",
-    "no_worker": "'python start_slm_api.py' starts the server with a worker.",
+    "no_worker": "'slm serve' starts the server with a worker.",
 }
 _KEY_HINT = (
     "Pass an API key with --api-key or SLMCLIENT_API_KEY. On the server's machine, "

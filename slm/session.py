@@ -41,7 +41,7 @@ class Session(SLMClient):
             response = self._http.get("/healthz", timeout=CONNECT_S)
         except httpx.TransportError as err:
             raise ConnectionLost(
-                f"no server answers at {self._url} ({err}). Start one with 'python start_slm_api.py', or name another "
+                f"no server answers at {self._url} ({err}). Start one with 'slm serve', or name another "
                 "one with --url or SLMCLIENT_URL."
             ) from err
         if response.status_code >= httpx.codes.BAD_GATEWAY:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from common.embedding.embedders import Embedders
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
+from common.jobs.waiting_work import WaitingWork, read_waiting_work
 from common.observation.metrics_store import Family, MetricsStore
 from common.training.trainers import TrainerReport, Trainers
 
@@ -26,6 +27,7 @@ class FleetMetrics(Collector):
         """Return the current metrics."""
         try:
             queue = read_queue_metrics(self._redis)
+            work = read_waiting_work(self._redis, queue.waiting)
             workers = Fleet(self._redis).workers()
             trainers = Trainers(self._redis).live()
             embedders = Embedders(self._redis).live()
@@ -34,7 +36,7 @@ class FleetMetrics(Collector):
         except RedisError:
             return [_redis_up(0)]
         of_processes = [*_of_workers(workers), *_of_trainers(trainers), _of_embedders(len(embedders))]
-        return [_redis_up(1), *_of_queue(queue), *of_processes, *_merged(metrics)]
+        return [_redis_up(1), *_of_queue(queue), *_of_waiting(work), *of_processes, *_merged(metrics)]
 
 
 class NoFleet(Collector):
@@ -72,6 +74,17 @@ def _of_queue(queue: QueueMetrics) -> Iterable[Metric]:
         ),
         GaugeMetricFamily("slm_quarantine_size", "Jobs set aside at present.", value=queue.dead_letters),
     ]
+
+
+def _of_waiting(work: Mapping[str, WaitingWork]) -> Iterable[Metric]:
+    tokens = GaugeMetricFamily("slm_tokens_waiting", "The most tokens that the waiting jobs may need.", labels=["lane"])
+    oldest = GaugeMetricFamily(
+        "slm_oldest_wait_seconds", "Time since the oldest waiting job's creation.", labels=["lane"]
+    )
+    for lane, waiting in work.items():
+        tokens.add_sample(tokens.name, _lane_labels(lane), waiting.tokens)
+        oldest.add_sample(oldest.name, _lane_labels(lane), waiting.oldest_s)
+    return [tokens, oldest]
 
 
 def _lane_labels(lane: str) -> dict[str, str]:

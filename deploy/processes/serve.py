@@ -110,6 +110,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     paths: dict[str, object] = {"data_dir": settings.data_dir.absolute()}
     if settings.lora_path is not None:
         paths["lora_path"] = settings.lora_path.absolute()
+    if settings.adapters_dir is not None:
+        paths["adapters_dir"] = settings.adapters_dir.absolute()
     paths["base_model"] = _absolute_model(settings.base_model)
     if settings.embed_folder is not None:
         paths["embed_model"] = str(settings.embed_folder.absolute())

@@ -181,6 +181,7 @@ class Stack:
             "SLM_MODELS": self.settings.models or "",
             "SLM_EMBED_MODEL": self.settings.embed_model or "",
             "SLM_LORA_PATH": str(self.settings.lora_path or ""),
+            "SLM_ADAPTERS_DIR": str(self.settings.adapters_dir or ""),
             "PYTHONUNBUFFERED": "1",
         }
         num_workers = len(self.worker_bases)

@@ -15,6 +15,7 @@ from common.jobs import events
 from common.jobs.job import JobKind, JobState, Lane
 from common.jobs.queue_metrics import read_queue_metrics
 from common.jobs.store import Claim, JobOptions, JobStore, Submitted, WakeUp
+from common.jobs.waiting_work import WaitingWork, read_waiting_work
 from common.redis import keys
 
 LEASE_S = 5.0
@@ -186,6 +187,19 @@ def test_metrics_count_each_base_apart(bases: Bases) -> None:
     assert (metrics.waiting["generate:chat"], metrics.waiting["generate:smol"]) == (1, 0)
     assert (metrics.running["generate:chat"], metrics.running["generate:smol"]) == (0, 1)
     assert (bases.store.depth(Lane.GENERATE), bases.store.running(Lane.GENERATE)) == (1, 1)
+
+
+def test_the_waiting_work_is_the_tokens_and_the_age_of_the_jobs_that_wait(bases: Bases) -> None:
+    for number in range(SLOTS + 3):
+        bases.submit(f"c{number}", "chat")
+    waiting = read_queue_metrics(bases.redis).waiting
+    costs = [float(bases.redis.hget(f"slm:job:{job_id}", "cost") or 0) for job_id in bases.pending("chat")]
+    bases.redis.hincrby(f"slm:job:{bases.pending('chat')[-1]}", "created_ms", -60_000)
+    work = read_waiting_work(bases.redis, waiting)
+    assert len(costs) == waiting["generate:chat"] == 2
+    assert work["generate:chat"].tokens == pytest.approx(sum(costs))
+    assert 60 <= work["generate:chat"].oldest_s < 120
+    assert work["generate:smol"] == WaitingWork()
 
 
 def test_a_worker_that_leaves_takes_its_places_with_it(bases: Bases) -> None:

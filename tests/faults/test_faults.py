@@ -151,16 +151,22 @@ def test_streams_continue_at_their_next_token_whatever_is_killed(site: Site, blo
             assert not stream.tally.reconnects, "the same connection continues"
 
 
-def test_a_rolling_restart_under_load_costs_no_stream(site: Site) -> None:
-    site.start_worker("a")
-    site.start_worker("b")
+def test_scaling_in_from_three_workers_to_one_and_replacing_that_one_costs_no_stream(site: Site) -> None:
+    for name in ("a", "b", "c"):
+        site.cluster.start_worker(name)
+    for name in ("a", "b", "c"):
+        site.cluster.wait_until_taking_jobs(name)
     streams = [Stream(site, max_new_tokens=TOKENS) for _ in range(32)]
     for stream in streams:
         stream.wait_for_text()
-    for name in ("a", "b"):
-        (old,) = site.cluster.processes(name)
-        assert old.terminate() == 0
-        site.start_worker(f"{name}2")
+    leaving = [worker for name in ("a", "b") for worker in site.cluster.processes(name)]
+    for worker in leaving:
+        worker.signal(signal.SIGTERM)
+    wait_for("both to end", lambda: not any(worker.is_running() for worker in leaving))
+    assert [worker.terminate() for worker in leaving] == [0, 0]
+    (last,) = site.cluster.processes("c")
+    site.start_worker("d")
+    assert last.terminate() == 0
     for stream in streams:
         assert stream.to_end() == whole()
         assert not stream.tally.reconnects

@@ -121,7 +121,7 @@ def test_a_server_that_does_not_come_back_is_an_error_with_the_job(capsys: pytes
 def test_without_a_server_it_says_how_to_start_one(command: Command, unused_url: str) -> None:
     done = command.at(unused_url)("generate", "Hi", status=1)
     assert f"no server answers at {unused_url}" in done.err
-    assert "python start_slm_api.py" in done.err
+    assert "slm serve" in done.err
     assert done.err.count("\n") == 1
 
 

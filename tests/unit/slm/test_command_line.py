@@ -14,6 +14,7 @@ from common.environment import ours
 from common.owners.api_keys import Limits, Role
 from common.settings import ROOT, Settings
 from deploy.setup.settings_check import check_settings
+from deploy.start_command import serve_command
 from slm.app import command, run
 from slm.commands.keys import RoleName
 
@@ -30,6 +31,8 @@ def leaves(one: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 COMMANDS = dict(leaves(command()))
+SERVE = ("serve",)
+OTHERS = [path for path in COMMANDS if path != SERVE]
 
 
 def test_the_commands_are_these() -> None:
@@ -41,10 +44,10 @@ def test_the_commands_are_these() -> None:
         "keys": {"change", "create", "list", "revoke"},
     }
     single = {(name,) for name in ("chat", "doctor", "eval", "export", "generate", "merge", "models", "train")}
-    assert COMMANDS.keys() == single | {(group, name) for group, names in groups.items() for name in names}
+    assert COMMANDS.keys() == {SERVE} | single | {(group, name) for group, names in groups.items() for name in names}
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("path", OTHERS, ids=" ".join)
 def test_a_command_has_a_help_text_json_and_a_place_in_the_documents(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,13 +59,21 @@ def test_a_command_has_a_help_text_json_and_a_place_in_the_documents(
     assert f"slm {' '.join(path)}" in PAGE
 
 
+def test_serve_becomes_the_start_command_with_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda _program, command, _environment: started.append(command))
+    for options in (["--port", "8080", "--debug"], ["--help"]):
+        run([*SERVE, *options])
+        assert started.pop() == serve_command(options)
+
+
 def test_the_options_of_generations_are_in_the_documents() -> None:
     for path in (("generate",), ("chat",)):
         options = {name for one in COMMANDS[path].params for name in one.opts if name.startswith("-")}
         assert {name for name in options - {"--json"} if f"`{name}`" not in PAGE} == set()
 
 
-@pytest.mark.parametrize("path", [(), *COMMANDS], ids=" ".join)
+@pytest.mark.parametrize("path", [(), *OTHERS], ids=" ".join)
 def test_an_unknown_option_is_a_wrong_command(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*path, "--nope"]) == 2
     assert "--nope" in capsys.readouterr().err
