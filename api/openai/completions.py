@@ -9,8 +9,9 @@ from pydantic import ConfigDict, Field, model_validator
 from api.jobs.choices import GeneratedChoice
 from api.jobs.tool_reader import Content, Delta
 from api.openai.endpoint import Endpoint
-from api.openai.logprobs import ScoredTokens, TokenScale, cut_top, prompt_logprobs
+from api.openai.logprobs import ScoredTokens, cut_top, prompt_logprobs
 from api.openai.sampling_body import LIMIT, MAX_CHOICES, SamplingBody, TokenId, limited
+from api.openai.text_offsets import in_whole_text
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
 from api.schemas.openai.completions import CompletionChoice, CompletionLogprobs
@@ -137,7 +138,7 @@ class Completions(Endpoint[CompletionBody]):
         text = choice.prompt_text * body.echo + choice.text
         written = _choice(index, text, choice.finish_reason)
         if choice.logprobs is not None or (body.logprobs is not None and body.max_tokens == 0):
-            written["logprobs"] = _logprobs(body, choice)
+            written["logprobs"] = _logprobs(body, choice, text)
         if body.prompt_logprobs is not None:
             written["prompt_logprobs"] = prompt_logprobs(choice.prompt_logprobs or [], body.prompt_logprobs)
         if body.return_token_ids:
@@ -163,11 +164,11 @@ class Completions(Endpoint[CompletionBody]):
         return _choice(index, "", finish_reason)
 
 
-def _logprobs(body: CompletionBody, choice: GeneratedChoice) -> CompletionLogprobs:
+def _logprobs(body: CompletionBody, choice: GeneratedChoice, text: str) -> CompletionLogprobs:
     """Return the log probabilities of the choice's text, which begins with the prompt if that is echoed."""
     echoed = (choice.prompt_logprobs or []) if body.echo else []
     wire = cut_top(echoed, body.logprobs or 0) + (choice.logprobs or [])
-    return TokenScale().take(wire).for_completion(is_first_unknown=bool(echoed))
+    return in_whole_text(wire, text).for_completion(is_first_unknown=bool(echoed))
 
 
 def _choice(
