@@ -167,6 +167,8 @@ class Play:
     def _rendered(self) -> str:
         if isinstance(self.params.prompt, RawText):
             return self.params.prompt.text
+        if isinstance(self.params.prompt, TokenIds) and self.prompt_logprobs is not None:
+            return "".join(one.chosen.text for one in self.prompt_logprobs)
         return f"### Instruction:\n{self.prompt}\n\n### Response:\n"
 
 

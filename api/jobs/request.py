@@ -128,11 +128,11 @@ def job_options(wanted: RequestOptions, model: str, *, is_async: bool) -> JobOpt
         reader_grace_s=_reader_grace_s(wanted, is_async=is_async),
         webhook_url=webhook_url(wanted.webhook_url),
         model=model_named(model),
-        place=_place(wanted.conversation),
+        place=answer_place(wanted.conversation),
     )
 
 
-def _place(wanted: str | ConversationPlace | None) -> AnswerPlace | None:
+def answer_place(wanted: str | ConversationPlace | None) -> AnswerPlace | None:
     """Return where the answer is kept. Raises `NotFound` if there is no such conversation of the caller."""
     if wanted is None:
         return None

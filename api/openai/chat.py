@@ -19,7 +19,7 @@ from api.jobs.tool_reader import (
     calls_in,
 )
 from api.openai.endpoint import Endpoint, Json, ResponseHeader
-from api.openai.logprobs import ScoredTokens, TokenScale, prompt_logprobs
+from api.openai.logprobs import ScoredTokens, prompt_logprobs, scored_tokens
 from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
 from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
@@ -142,7 +142,7 @@ class Chat(Endpoint[ChatBody]):
         """See `Endpoint.choice`."""
         reader = self.reader(body, choice.job_id)
         message = _message(body, [*reader.read_whole(choice.text, choice.tool_form)])
-        scored = None if choice.logprobs is None else TokenScale().take(choice.logprobs).for_chat()
+        scored = None if choice.logprobs is None else ScoredTokens(scored_tokens(choice.logprobs)).for_chat()
         reason = _finish_reason(body, choice.finish_reason, has_calls=reader.has_calls)
         written = ChatChoice(index=index, message=message, logprobs=scored, finish_reason=reason)
         return written | {"token_ids": choice.token_ids} if body.return_token_ids else written

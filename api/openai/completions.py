@@ -9,8 +9,9 @@ from pydantic import ConfigDict, Field, model_validator
 from api.jobs.choices import GeneratedChoice
 from api.jobs.tool_reader import Content, Delta
 from api.openai.endpoint import Endpoint
-from api.openai.logprobs import ScoredTokens, TokenScale, cut_top, prompt_logprobs
+from api.openai.logprobs import ScoredTokens, cut_top, prompt_logprobs
 from api.openai.sampling_body import LIMIT, MAX_CHOICES, SamplingBody, TokenId, limited
+from api.openai.text_offsets import in_whole_text
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
 from api.schemas.openai.completions import CompletionChoice, CompletionLogprobs
@@ -52,6 +53,12 @@ class CompletionBody(SamplingBody):
         le=MAX_NEW_TOKENS,
         description=f"{LIMIT}; with echo or prompt_logprobs also 0, to compute only the prompt",
     )
+    suffix: Annotated[
+        str | None,
+        Meaning(
+            "The text after the answer, which then fills in the middle. Only models with tokens for that can do so."
+        ),
+    ] = Field(None, description="a string")
     echo: Annotated[bool, Meaning("Whether the answer begins with the prompt's text.")] = Field(
         False, description="true or false"
     )
@@ -80,6 +87,14 @@ class CompletionBody(SamplingBody):
         return self
 
     @model_validator(mode="after")
+    def _can_fill_in_the_middle(self) -> CompletionBody:
+        if self.suffix and self.echo:
+            raise InvalidRequest("echo cannot be used together with suffix", param="echo")
+        if self.suffix and not all(isinstance(prompt, RawText) for prompt in self.prompts):
+            raise InvalidRequest("suffix cannot be used if the prompt is token ids", param="suffix")
+        return self
+
+    @model_validator(mode="after")
     def _can_echo(self) -> CompletionBody:
         """Reject token ids: a stream begins with the prompt's text, which only the worker could decode."""
         if self.echo and self.stream and not all(isinstance(prompt, RawText) for prompt in self.prompts):
@@ -96,13 +111,12 @@ class CompletionBody(SamplingBody):
     def prompts(self) -> list[RawText | TokenIds]:
         """The prompts, one or several."""
         if isinstance(self.prompt, str):
-            return [RawText(self.prompt)]
+            return [RawText(self.prompt, self.suffix or "")]
         ids = [one for one in self.prompt if isinstance(one, int)]
-        return [TokenIds(tuple(ids))] if ids else [_prompt(one) for one in self.prompt if not isinstance(one, int)]
+        return [TokenIds(tuple(ids))] if ids else [self._one(one) for one in self.prompt if not isinstance(one, int)]
 
-
-def _prompt(one: str | list[int]) -> RawText | TokenIds:
-    return RawText(one) if isinstance(one, str) else TokenIds(tuple(one))
+    def _one(self, prompt: str | list[int]) -> RawText | TokenIds:
+        return RawText(prompt, self.suffix or "") if isinstance(prompt, str) else TokenIds(tuple(prompt))
 
 
 class Completions(Endpoint[CompletionBody]):
@@ -137,7 +151,7 @@ class Completions(Endpoint[CompletionBody]):
         text = choice.prompt_text * body.echo + choice.text
         written = _choice(index, text, choice.finish_reason)
         if choice.logprobs is not None or (body.logprobs is not None and body.max_tokens == 0):
-            written["logprobs"] = _logprobs(body, choice)
+            written["logprobs"] = _logprobs(body, choice, text)
         if body.prompt_logprobs is not None:
             written["prompt_logprobs"] = prompt_logprobs(choice.prompt_logprobs or [], body.prompt_logprobs)
         if body.return_token_ids:
@@ -163,11 +177,11 @@ class Completions(Endpoint[CompletionBody]):
         return _choice(index, "", finish_reason)
 
 
-def _logprobs(body: CompletionBody, choice: GeneratedChoice) -> CompletionLogprobs:
+def _logprobs(body: CompletionBody, choice: GeneratedChoice, text: str) -> CompletionLogprobs:
     """Return the log probabilities of the choice's text, which begins with the prompt if that is echoed."""
     echoed = (choice.prompt_logprobs or []) if body.echo else []
     wire = cut_top(echoed, body.logprobs or 0) + (choice.logprobs or [])
-    return TokenScale().take(wire).for_completion(is_first_unknown=bool(echoed))
+    return in_whole_text(wire, text).for_completion(is_first_unknown=bool(echoed))
 
 
 def _choice(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ class ScoredTokens:
     """Tokens of an answer with their log probabilities; `offsets` are their positions in the text, in characters."""
 
     tokens: Sequence[TokenLogprobs]
-    offsets: Sequence[int]
+    offsets: Sequence[int] = ()
 
     def for_chat(self) -> ChatLogprobs:
         """Return the `logprobs` of a chat completion's choice."""
@@ -44,22 +43,9 @@ class ScoredTokens:
         )
 
 
-class TokenScale:
-    """Measures the text offsets of an answer's tokens as they arrive. A token can be a part of a character."""
-
-    def __init__(self) -> None:
-        self._offset = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def take(self, wire: Sequence[Any]) -> ScoredTokens:
-        """Convert the next tokens, in the wire form of events."""
-        tokens = [TokenLogprobs.from_wire(one) for one in wire]
-        return ScoredTokens(tokens, [self._measure(one.chosen) for one in tokens])
-
-    def _measure(self, token: ScoredToken) -> int:
-        begin = self._offset
-        self._offset += len(self._decoder.decode(token.token))
-        return begin
+def scored_tokens(wire: Sequence[Any]) -> list[TokenLogprobs]:
+    """Convert tokens in the wire form of events."""
+    return [TokenLogprobs.from_wire(one) for one in wire]
 
 
 def cut_top(wire: Sequence[Any], num_top: int) -> list[Any]:
@@ -69,7 +55,7 @@ def cut_top(wire: Sequence[Any], num_top: int) -> list[Any]:
 
 def prompt_logprobs(wire: Sequence[Any], num_top: int) -> list[dict[str, PromptLogprob] | None]:
     """Return vLLM's `prompt_logprobs` from tokens in the wire form of events; null for the first token."""
-    tokens = [TokenLogprobs.from_wire(one) for one in cut_top(wire, num_top)]
+    tokens = scored_tokens(cut_top(wire, num_top))
     return [None, *(_by_id(one) for one in tokens[1:])]
 
 

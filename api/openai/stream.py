@@ -14,8 +14,9 @@ from api.jobs.sse import HEARTBEAT, event_comment, position_comment
 from api.jobs.tool_reader import Content, Delta
 from api.openai import errors
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
-from api.openai.logprobs import ScoredTokens, TokenScale
+from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
+from api.openai.text_offsets import TextOffsets
 from common.errors import SLMError
 from common.jobs.events import Event, EventType, prompt_ids, tool_form
 from common.redis.client import explain
@@ -33,7 +34,7 @@ class ChunkStream(Generic[B]):
         self._header = header
         self._generations = generations
         self._num_open = generations.count
-        self._scales = [TokenScale() for _ in range(generations.count)]
+        self._offsets = [TextOffsets() for _ in range(generations.count)]
         self._readers = [endpoint.reader(body, job_id) for job_id in generations.job_ids]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
@@ -87,7 +88,7 @@ class ChunkStream(Generic[B]):
         """Return the event's chunks; none if it is empty, because the bytes of a character can span several tokens."""
         scored = None
         if wire := event.data.get("logprobs"):
-            scored = self._scales[index].take(wire)
+            scored = self._offsets[index].take(wire, event.data["text"])
         deltas = [one for one in self._readers[index].read(event.data["text"]) if one != Content("")]
         if not deltas and (scored or self._body.return_token_ids):
             deltas = [Content("")]

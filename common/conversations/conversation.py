@@ -18,17 +18,24 @@ Json = dict[str, Any]
 class AnswerPlace:
     """Where the answer of a job belongs: after the message `parent_id` ("": at the root) of a conversation.
 
-    The limits are those of `Quota`.
+    The limits are those of `Quota`. If the job continues the conversation, `given` are the new messages that it
+    answers, one after another; they are added between the parent and the answer.
     """
 
     conversation_id: str
     parent_id: str
     most_messages: int
     most_bytes: int
+    given: Sequence[NewMessage] = ()
 
     def fields(self) -> dict[str, str]:
         """Return the options of `submit.lua`."""
-        place = {"parent": self.parent_id, "most_messages": self.most_messages, "most_bytes": self.most_bytes}
+        place = {
+            "parent": self.parent_id,
+            "most_messages": self.most_messages,
+            "most_bytes": self.most_bytes,
+            "given": [(one.id, one.written.to_json()) for one in self.given],
+        }
         return {"conversation": self.conversation_id, "place": json.dumps(place)}
 
 

@@ -613,6 +613,8 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
         case "no_conversation" | "no_parent":
             what = "message to answer" if outcome == "no_parent" else "conversation of yours"
             return NotFound(f"There is no such {what}.", param="conversation")
+        case "unfinished_parent":
+            return Conflict("The conversation's last answer is not complete; wait for it or cancel it.")
         case "conversation_messages" | "conversation_bytes":
             return QuotaExceeded("The conversation has no room for another message; delete some.", param="conversation")
         case "no_key":

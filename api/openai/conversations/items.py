@@ -57,7 +57,7 @@ def _items(message: Message) -> Iterator[Item]:
             output=written.content,
         )
         return
-    text, calls = _parts(message)
+    text, calls = parts(message)
     if text or not calls:
         yield _message(message, text)
     for index, (call_id, name, arguments) in enumerate(calls):
@@ -71,7 +71,7 @@ def _items(message: Message) -> Iterator[Item]:
         )
 
 
-def _parts(message: Message) -> tuple[str, list[tuple[str, str, str]]]:
+def parts(message: Message) -> tuple[str, list[tuple[str, str, str]]]:
     """Return the text of a message and its calls of tools: id, name and arguments of each."""
     answer, written = message.answer, message.written
     if answer is None or written.is_edited or answer.tool_form is None:

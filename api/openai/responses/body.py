@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from api.openai.responses.input import ResponseInput
 from api.openai.sampling_body import OpenAIBody
+from api.schemas.conversation_place import ConversationPlace
 from api.schemas.ignored import IgnoredFields
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
@@ -68,7 +69,9 @@ class ResponseBody(OpenAIBody, ResponseInput, RequestOptions):
     def _notes(self) -> dict[str, Any]:
         repeated = {"model", "instructions", "max_output_tokens", "temperature", "top_p", "metadata", "user"}
         kept = self.model_dump(include=repeated | {"background", "store", "previous_response_id"})
-        return kept | {"text": self.text.model_dump(by_alias=True, exclude_none=True)}
+        place = self.conversation
+        conversation = {"id": place.id} if isinstance(place, ConversationPlace) else place and {"id": place}
+        return kept | {"conversation": conversation, "text": self.text.model_dump(by_alias=True, exclude_none=True)}
 
 
 class InputTokensBody(ResponseInput, IgnoredFields):

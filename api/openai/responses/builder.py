@@ -84,6 +84,7 @@ class ResponseBuilder:
             status=self._status,
             background=self._notes["background"],
             completed_at=self._completed_at,
+            conversation=self._notes.get("conversation"),
             error=self._error,
             incomplete_details=self._incomplete,
             instructions=self._notes["instructions"],

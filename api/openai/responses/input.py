@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.openai.responses.text_format import TextOptions
 from api.openai.responses.tools import FunctionCallItem, FunctionCallOutput, ResponseToolFields
+from api.schemas.conversation_place import ConversationId, ConversationPlace
 from api.schemas.ignored import IGNORED
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, MessageFields, prompt_message
 from api.schemas.strict import FIRST_ERROR
 from api.schemas.tool_use import ToolUse, tool_use
+from common.errors import InvalidRequest
 from common.jobs.prompts import Conversation
 from common.jobs.prompts import Message as PromptMessage
 
@@ -54,9 +56,30 @@ class ResponseInput(ResponseToolFields):
         str | None,
         Meaning("A stored response, which this one continues: its input and output come first, not its instructions."),
     ] = Field(None, min_length=1, description="the id of a response")
+    conversation: Annotated[
+        ConversationId | ConversationPlace | None,
+        Meaning(
+            "The conversation that this response continues: its messages come first, up to the one that is shown last "
+            "or to the message `parent_id`. The input and the answer are added to it."
+        ),
+    ] = Field(None, description="the id of a conversation, or an object with an id and the parent_id of a message")
     text: Annotated[TextOptions, Meaning("The form that the answer must have, such as a JSON schema.")] = Field(
         TextOptions(), description="an object with a format"
     )
+
+    @model_validator(mode="after")
+    def _continues_one_thing(self) -> ResponseInput:
+        if self.conversation is not None and self.previous_response_id is not None:
+            raise InvalidRequest(
+                "conversation cannot be used together with previous_response_id: it already has that response",
+                param="conversation",
+            )
+        return self
+
+    @property
+    def items(self) -> list[InputItem]:
+        """The input as items."""
+        return [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input
 
     @property
     def tool_use(self) -> ToolUse:
@@ -65,10 +88,9 @@ class ResponseInput(ResponseToolFields):
         return tool_use(self.tools, self.chosen, self.text.format.grammar, several=several)
 
     def prompt(self, history: Sequence[PromptMessage], tools: Sequence[dict[str, Any]]) -> Conversation:
-        """Return the prompt: `history` are the messages of the previous response."""
+        """Return the prompt: `history` are the messages that the input follows."""
         first = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
-        given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else _messages(self.input)
-        return Conversation((*first, *history, *given), tuple(tools))
+        return Conversation((*first, *history, *_messages(self.items)), tuple(tools))
 
 
 def _messages(items: Sequence[InputItem]) -> list[PromptMessage]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
-from api.jobs.request import job_options, keyed, read_body
+from api.jobs.request import answer_place, job_options, keyed, read_body
 from api.jobs.running import completed, opened, token_count
 from api.jobs.sse import stream_response
+from api.openai.conversations.history import prompt_messages
+from api.openai.conversations.items import new_messages
 from api.openai.responses import input_items
 from api.openai.responses.body import InputTokensBody, ResponseBody
 from api.openai.responses.builder import ID_PREFIX, Json, ResponseBuilder
@@ -19,9 +23,11 @@ from api.schemas.job_options import RequestOptions
 from api.schemas.openai.responses import DeletedResponse, InputTokens, ResponseObject
 from api.schemas.query import natural
 from api.service import NewJob
+from common.conversations.conversation import AnswerPlace
 from common.errors import InvalidRequest, JobNotFound, NotFound
 from common.jobs.job import JobKind, JobRecord
 from common.jobs.prompts import Message
+from common.jobs.store import JobOptions
 
 NAMES = {"prompt": "input", "messages": "input", "response_format": "text.format"}  # see `Endpoint.names`
 CANCEL_WAIT_S = 5.0  # for a running job to reach its next token
@@ -36,7 +42,8 @@ def create() -> Response:
     body = read_body(ResponseBody)
     kind = JobKind.STREAM if body.stream else JobKind.GENERATE
     options = keyed(job_options(body, body.model, is_async=body.background), body)
-    params = body.to_params(_history(body))
+    options = _with_input(options, body)
+    params = body.to_params(_history(body, options.place))
     new = NewJob(caller().owner, kind, params.to_dict(), options)
     if body.background and not body.stream:
         return _leave_alone(new)
@@ -91,12 +98,21 @@ def count_input_tokens() -> Response:
     """Count the tokens of an input as the model sees it."""
     body = read_body(InputTokensBody)
     options = job_options(RequestOptions(), body.model, is_async=False)
-    count = token_count(body.to_prompt(_history(body)), options, NAMES)
+    count = token_count(body.to_prompt(_history(body, answer_place(body.conversation))), options, NAMES)
     return jsonify(InputTokens(object="response.input_tokens", input_tokens=count))
 
 
-def _history(body: ResponseInput) -> list[Message]:
-    """Return the messages of the response that the request continues, if any."""
+def _with_input(options: JobOptions, body: ResponseBody) -> JobOptions:
+    """Return the options such that the conversation, if any, gets the input before the answer."""
+    if options.place is None:
+        return options
+    return replace(options, place=replace(options.place, given=new_messages(body.items)))
+
+
+def _history(body: ResponseInput, place: AnswerPlace | None) -> list[Message]:
+    """Return the messages of the conversation or response that the request continues, if any."""
+    if place is not None:
+        return prompt_messages(services().conversations.read(place.conversation_id).path_to(place.parent_id))
     if body.previous_response_id is None:
         return []
     record = _find(body.previous_response_id, "previous_response_id")

@@ -150,6 +150,12 @@ class ResponseUsage(ResponseModel):
     total_tokens: Count
 
 
+class ResponseConversation(ResponseModel):
+    """The conversation that a response belongs to."""
+
+    id: str
+
+
 class ResponseObject(ResponseModel):
     """A response and its progress."""
 
@@ -159,6 +165,7 @@ class ResponseObject(ResponseModel):
     status: ResponseStatus
     background: bool
     completed_at: UnixTime | None
+    conversation: ResponseConversation | None
     error: ResponseError | None
     incomplete_details: Incomplete | None
     instructions: str | None

@@ -14,11 +14,20 @@ local option = {}
 for i = 16, #ARGV, 2 do option[ARGV[i]] = ARGV[i + 1] end
 local now = now_ms()
 
+-- Return whether a job is still writing the message.
+local function is_being_answered(conversation, message)
+  local answer = cjson.decode(redis.call('HGET', conversation_key(conversation) .. ':answers', message) or '{}')
+  return answer.job_id and not answer.state and redis.call('EXISTS', job_key(answer.job_id)) == 1
+end
+
 -- Return why a job of the owner cannot write a message at that place of a conversation; '' if it can.
 local function obstacle_to_answer(conversation, place)
   if redis.call('HGET', conversation_key(conversation), 'owner') ~= owner then return 'no_conversation' end
   if place.parent ~= '' and not has_message(conversation, place.parent) then return 'no_parent' end
-  local limit = exceeded(conversation, 1, BYTES_PER_MESSAGE, place.most_messages, place.most_bytes)
+  if #place.given > 0 and is_being_answered(conversation, place.parent) then return 'unfinished_parent' end
+  local bytes = BYTES_PER_MESSAGE
+  for _, message in ipairs(place.given) do bytes = bytes + #message[2] + BYTES_PER_MESSAGE end
+  local limit = exceeded(conversation, 1 + #place.given, bytes, place.most_messages, place.most_bytes)
   return limit == '' and '' or 'conversation_' .. limit
 end
 
@@ -92,7 +101,12 @@ end
 list(id, owner, now)
 if place then
   option.message = 'msg_' .. id
-  add_message(option.conversation, option.message, place.parent, now, '{"role": "assistant", "content": ""}', now)
+  local parent = place.parent
+  for _, message in ipairs(place.given) do
+    add_message(option.conversation, message[1], parent, now, message[2], now)
+    parent = message[1]
+  end
+  add_message(option.conversation, option.message, parent, now, '{"role": "assistant", "content": ""}', now)
 end
 if option.message then begin_answer(id, option.conversation, option.message, now) end
 if kind == 'train' then redis.call('ZADD', 'slm:training:' .. owner, now, id) end

@@ -233,6 +233,7 @@ WRONG: dict[str, list[Any]] = IGNORED | {
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
     "previous_response_id": [1, ""],
+    "conversation": [1, "conv_1", []],
     "max_output_tokens": [0, "1", True, 1.5],
     "temperature": [-1, 2.1, "1"],
     "top_p": [-0.1, 1.1],
@@ -246,7 +247,7 @@ WRONG: dict[str, list[Any]] = IGNORED | {
 
 
 def test_every_field_has_its_cases() -> None:
-    assert set(WRONG) == set(ResponseBody.model_fields) - set(RequestOptions.model_fields)
+    assert set(WRONG) == set(ResponseBody.model_fields) - set(RequestOptions.model_fields) | {"conversation"}
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
