@@ -11,6 +11,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import worker.celery.app
+import worker.model.loader  # noqa: F401
 from common.jobs.prompts import Conversation
 from common.jobs.sampling import SamplingParams
 from worker.engine.config import EngineConfig, RunnerConfig

@@ -58,7 +58,7 @@ class PreparedModel:
 
     def __init__(self, code: NativeCode, mapped: MappedModel) -> None:
         facts = mapped.facts
-        self._code, self._mapped = code, mapped
+        self._code = code
         self._packed: PackedModel = restored(mapped, facts["model"])
         shapes = {name: tuple(shape) for name, shape in facts["text"]["shapes"].items()}
         self.text = BaseText(**facts["text"] | {"shapes": shapes})
@@ -74,8 +74,8 @@ class PreparedModel:
         return runner, _DTYPES[self._code.precision]
 
     def close(self) -> None:
-        """Unmap the file."""
-        self._mapped.close()
+        """Free the memory and unmap the file."""
+        self._packed.close()
 
 
 def find_prepared(config: EngineConfig, base_id: str) -> PreparedModel | None:
@@ -97,7 +97,7 @@ def find_prepared(config: EngineConfig, base_id: str) -> PreparedModel | None:
         return None
     try:
         return PreparedModel(code, mapped)
-    except (LookupError, TypeError, ValueError, StopIteration) as err:  # another program has written it
+    except (OSError, LookupError, TypeError, ValueError, StopIteration) as err:  # another program has written it
         mapped.close()
         logger.warning("the prepared model cannot be used and is made again: %s", err)
         return None

@@ -1,4 +1,4 @@
-"""Keeps a packed model in a file. Workers map it, so they share its pages, and read no page before it is used."""
+"""Keeps a packed model in a file. Workers map it: they share its pages, and a page that nobody uses takes no memory."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from worker.engine.native.memory import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +41,32 @@ class MappedModel:
     `facts` is what it was written with. `address` is of the first part; the others follow, each aligned.
     """
 
+    facts: dict[str, Any]
+    address: int
+
     def __init__(self, facts: dict[str, Any], content: BufferedReader, begin: int) -> None:
         self.facts = facts
-        self._map = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file, self._begin = os.dup(content.fileno()), begin
+        self._map = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
         self._bytes = np.frombuffer(self._map, np.uint8)
-        self.address: int = self._bytes.ctypes.data + begin
+        self.address = self._bytes.ctypes.data + begin
+
+    def copy(self, offset: int, size: int) -> Memory:
+        """Return a copy of a part of the content, in large pages. Raises `OSError`."""
+        memory = Memory(size)
+        with memory.view() as target:
+            done = 0
+            while done < size:
+                done += (count := os.preadv(self._file, [target[done:]], self._begin + offset + done))
+                if not count:
+                    raise OSError("the file of a prepared model has become shorter")
+        return memory
 
     def close(self) -> None:
         """Unmap the file. Nothing may use the content afterwards."""
         del self._bytes
         self._map.close()
+        os.close(self._file)
 
 
 def write_model(file: Path, facts: dict[str, Any], parts: Sequence[memoryview]) -> None:

@@ -54,7 +54,7 @@ class PackedModel:
     native: NativeModel
     shapes: BaseShapes  # what an adapter can adapt
     packed_bytes: int  # size of all packed matrices, which every step reads
-    parts: Sequence[Part]
+    parts: Sequence[Part]  # the matrices first
     close: Callable[[], None]  # frees the memory; no runner may use the model afterwards
 
     def to_facts(self) -> dict[str, Any]:
@@ -70,9 +70,18 @@ class PackedModel:
 
 
 def restored(mapped: MappedModel, facts: dict[str, Any]) -> PackedModel:
-    """Return the model in a file; `facts` are those of `to_facts`."""
+    """Return the model in a file; `facts` are those of `to_facts`.
+
+    The matrices are copied: every step reads all of them, and mapped pages are small ones, with which a step of eight
+    rows takes up to twice as long. The rest, with the embedding of each token, stays mapped.
+
+    Raises:
+        OSError: there is not enough memory, or the file cannot be read.
+    """
     before = [Part(*part) for part in facts["parts"]]
+    matrices = mapped.copy(0, before[0].size)
     places = [mapped.address + offset for offset in offsets([part.size for part in before])]
+    places[0] = matrices.address
     moves = [(part, place - part.address) for part, place in zip(before, places, strict=True)]
     native = NativeModel.from_buffer_copy(bytes.fromhex(facts["native"]))
     layers = (NativeLayer * native.num_layers).from_buffer_copy(bytes.fromhex(facts["layers"]))
@@ -80,12 +89,17 @@ def restored(mapped: MappedModel, facts: dict[str, Any]) -> PackedModel:
         _move(struct, moves)
     native.layers = layers
     shapes = facts["shapes"]
+
+    def close() -> None:
+        matrices.close()
+        mapped.close()
+
     return PackedModel(
         native,
         BaseShapes(**shapes | {"matrices": [BaseMatrix(**matrix) for matrix in shapes["matrices"]]}),
         facts["packed_bytes"],
         [Part(place, part.size) for part, place in zip(before, places, strict=True)],
-        mapped.close,
+        close,
     )
 
 

@@ -47,8 +47,8 @@ MAX_STEP_TOKENS = 512  # per native call; longer inputs are split
 PREFILL_PARTS = {"avx512vnni": (6, 64), "avx2": (8, 16), "portable": (8, 8)}
 MAX_DRAFT_TOKENS = 8  # verifying them together costs less than one more step
 # The first blocks of the cache are populated at the start: in a virtual machine a new page can cost 2 ms, a quarter of
-# the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
-WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
+# the time of the first long prompts.
+WARM_CACHE_BYTES, WARM_CACHE_PART = 64 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
 
 
