@@ -32,7 +32,7 @@ from common.jobs.sampling import SamplingParams
 from worker.engine.config import RunnerConfig
 from worker.engine.device.graphs import PlainSteps, StepCapture
 from worker.engine.device.runner import DeviceRunner
-from worker.engine.loading.loader import choose_device, choose_dtype
+from worker.engine.loading.pretrained import choose_device, choose_dtype
 from worker.engine.model_runner import Row
 from worker.engine.runners.check import RunnerCheck
 from worker.engine.sampling.sampler import Sampler

@@ -35,7 +35,7 @@ from transformers import AutoModelForCausalLM
 from worker.engine.config import PREFILL_CHUNK, RunnerConfig
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_cache.budget import sequence_bytes
-from worker.engine.loading.loader import choose_device, choose_dtype
+from worker.engine.loading.pretrained import choose_device, choose_dtype
 from worker.engine.lora import AdapterWeights, LoraMatrices
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
@@ -108,7 +108,7 @@ class Case:
                 for sequence in self.sequences
             ]
         )
-        wait_for(logits.device)
+        wait_for(torch.as_tensor(logits).device)
 
 
 def _prefill(runner: ModelRunner, sequence: int, length: int, adapter: str) -> None:
@@ -116,7 +116,8 @@ def _prefill(runner: ModelRunner, sequence: int, length: int, adapter: str) -> N
     for start in range(0, length, PREFILL_CHUNK):
         end = min(start + PREFILL_CHUNK, length)
         tokens = tuple((sequence + 7 * position) % 997 for position in range(start, end))
-        wait_for(runner.forward([_row(runner, sequence, tokens, start, adapter, needs_logits=end == length)]).device)
+        logits = runner.forward([_row(runner, sequence, tokens, start, adapter, needs_logits=end == length)])
+        wait_for(torch.as_tensor(logits).device)
 
 
 def _row(
@@ -233,7 +234,7 @@ def make_runner(name: str, model: Any, config: RunnerConfig, kernels: str | None
         return runner
     if name == "torch":
         return TransformersRunner(model, config)
-    return NativeRunner(model.config, model.state_dict(), config, precision=name, kernels=kernels)
+    return NativeRunner.pack(model.config, model.state_dict(), config, precision=name, kernels=kernels)
 
 
 def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) -> list[Case]:

@@ -57,7 +57,7 @@ def score_windows(runner: NativeRunner, windows: list[list[int]]) -> list[Score]
             Row(_blocks(runner, index), (windows[index][position],), position, BASE_ADAPTER, needs_logits=True)
             for index in indices
         ]
-        logits = runner.forward(rows)
+        logits = torch.from_numpy(runner.forward(rows))
         following = torch.tensor([windows[index][position + 1] for index in indices])
         step_losses = torch.nn.functional.cross_entropy(logits, following, reduction="none")
         for index, loss, choice in zip(indices, step_losses, logits.argmax(-1), strict=True):
@@ -121,7 +121,7 @@ def main() -> None:
     )
     results: dict[str, dict[str, Score]] = {}
     for precision in options.formats.split(","):
-        runner = NativeRunner(
+        runner = NativeRunner.pack(
             model.config,
             model.state_dict(),
             config,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 # The files that loading a model may read: weights, settings, tokenizers, templates; not pictures, notes, checkpoints.
 SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"})
-_Stamp = tuple[int, ...]
+_Stamp = tuple[int, ...]  # inode, size, and the times of the last changes in nanoseconds
+_SETTLED_NS = 2_000_000_000
+_MAX_REMEMBERED = 1000  # files
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -24,10 +30,15 @@ def hash_of(files: Mapping[str, str]) -> str:
 
 
 class ContentHashes:
-    """Computes the SHA-256 of files and folders; rereads a file only if its size, times or inode have changed."""
+    """Computes the SHA-256 of files and folders; rereads a file only if its size, times or inode have changed.
 
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[_Stamp, str]] = {}
+    Args:
+        memory: a file in which the hashes outlive the process; it is optional, and nothing depends on it.
+    """
+
+    def __init__(self, memory: Path | None = None) -> None:
+        self._memory = memory
+        self._known: dict[str, tuple[_Stamp, str]] = _remembered(memory) if memory else {}
 
     def of_folder(self, folder: Path) -> str:
         """Return the hash, in hex, of the names and contents of the folder's model files (without subfolders).
@@ -38,12 +49,35 @@ class ContentHashes:
         return hash_of({file.name: self._of_file(file) for file in files_of(folder)})
 
     def _of_file(self, file: Path) -> str:
-        stamp = _stamp(file)
-        known = self._known.get(file)
+        stamp, name = _stamp(file), str(file.absolute())
+        known = self._known.get(name)
         if known is None or known[0] != stamp:
             with file.open("rb") as content:
-                known = self._known[file] = (stamp, hashlib.file_digest(content, "sha256").hexdigest())
+                known = self._known[name] = (stamp, hashlib.file_digest(content, "sha256").hexdigest())
+            self._remember()
         return known[1]
+
+    def _remember(self) -> None:
+        """Keep the hashes of files that have not just changed: a later change could have the same time."""
+        if self._memory is None:
+            return
+        before = time.time_ns() - _SETTLED_NS
+        known = {name: entry for name, entry in self._known.items() if max(entry[0][2:]) < before}
+        scratch = self._memory.with_name(f".{self._memory.name}.{uuid.uuid4()}")
+        with contextlib.suppress(OSError):
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_text(json.dumps(dict(list(known.items())[-_MAX_REMEMBERED:])), encoding="utf-8")
+            scratch.replace(self._memory)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _remembered(memory: Path) -> dict[str, tuple[_Stamp, str]]:
+    try:
+        found = json.loads(memory.read_text(encoding="utf-8"))
+        return {name: (tuple(map(int, stamp)), str(digest)) for name, (stamp, digest) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _stamp(file: Path) -> _Stamp:

@@ -72,10 +72,10 @@ def model_folder(source: str) -> Path:
     Raises:
         OSError: it is not there yet.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     if Path(source).is_dir():
         return Path(source)
+    from huggingface_hub import try_to_load_from_cache
+
     config = try_to_load_from_cache(source, "config.json")
     if not isinstance(config, str):
         raise FileNotFoundError(f"{source} is not in the hub's cache")

@@ -28,7 +28,7 @@ from worker.engine.device.runner import DeviceRunner  # noqa: E402
 from worker.engine.model_runner import Row, UnsupportedModelError  # noqa: E402
 from worker.engine.sampling.fused import pick  # noqa: E402
 from worker.engine.sampling.random_sampling import draw  # noqa: E402
-from worker.engine.sampling.samples import NO_TOKEN  # noqa: E402
+from worker.engine.sampling.scored_tokens import NO_TOKEN  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value|overflow|divide by zero:RuntimeWarning")
 on_cuda = pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device here: the interpreter rounds as NumPy does")

@@ -98,6 +98,13 @@ def row(sequence: int, token_ids: tuple[int, ...], start: int = 0, needs_logits:
     return Row(blocks=blocks, token_ids=token_ids, start=start, adapter="base", needs_logits=needs_logits)
 
 
+class TorchRunner(NativeRunner):
+    """A runner that returns its logits as a tensor, to compare them with transformers'."""
+
+    def forward(self, rows: list[Row]) -> Any:
+        return torch.from_numpy(super().forward(rows))
+
+
 @pytest.fixture(autouse=True)
 def no_gradients() -> Iterator[None]:
     with torch.inference_mode():
@@ -137,7 +144,7 @@ def make_runner(build_dir: Path) -> Iterator[Callable[..., NativeRunner]]:
             num_threads=threads,
             build_dir=build_dir,
         )
-        runner = NativeRunner(model.config, model.state_dict(), config, precision=precision, kernels=kernels)
+        runner = TorchRunner.pack(model.config, model.state_dict(), config, precision=precision, kernels=kernels)
         runners.append(runner)
         return runner
 

@@ -20,7 +20,7 @@ def native_linear(runner, linear, x: Tensor) -> Tensor:
 def layer_of(model, runner):
     """A matrix with a bias, its weights [rows, columns] and its bias."""
     module = model.model.layers[1].mlp.down_proj
-    return runner._model.native.layers[1].mlp_output, module.weight.double(), module.bias.double()
+    return runner.model.native.layers[1].mlp_output, module.weight.double(), module.bias.double()
 
 
 @pytest.mark.parametrize("num_rows", NUM_ROWS)

@@ -75,14 +75,14 @@ def _no_compiler(*_args: Any, **_options: Any) -> None:
 def test_without_a_compiler_everything_works_more_slowly_and_is_logged(
     model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner_choice, "NativeRunner", _no_compiler)
+    monkeypatch.setattr(NativeRunner, "pack", _no_compiler)
     with caplog.at_level(logging.WARNING):
         assert choose(model, "auto") == (TransformersRunner, "float32")
     assert "slower: There is no C compiler" in caplog.text
 
 
 def test_int8_that_was_requested_but_is_not_available_is_an_error(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_choice, "NativeRunner", _no_compiler)
+    monkeypatch.setattr(NativeRunner, "pack", _no_compiler)
     with pytest.raises(ModelUnavailable, match=r"no C compiler.*SLM_DTYPE"):
         choose(model, "int8")
 
@@ -112,7 +112,7 @@ def test_the_cache_memory_limits_the_number_of_blocks(model: Any, monkeypatch: p
     assert (native.num_blocks, native.block_tokens) == (3, 64)
     native.close()
 
-    monkeypatch.setattr(runner_choice, "NativeRunner", _missing)
+    monkeypatch.setattr(NativeRunner, "pack", _missing)
     general = make_limited(model, kv_bytes=3 * one_sequence)
     assert (general.num_blocks, general.block_tokens) == (3, 64)
     assert make_limited(model).num_blocks == 4, "room for all sequences"
@@ -123,7 +123,7 @@ def test_a_budget_below_one_sequence_is_refused_with_what_to_do(
     model: Any, monkeypatch: pytest.MonkeyPatch, is_native: bool
 ) -> None:
     if not is_native:
-        monkeypatch.setattr(runner_choice, "NativeRunner", _missing)
+        monkeypatch.setattr(NativeRunner, "pack", _missing)
     with pytest.raises(ModelUnavailable, match=r"the limit is 1000\. Set SLM_KV_MEMORY higher or SLM_CONTEXT lower"):
         make_limited(model, kv_bytes=1000)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong, SLMError
 from worker.engine.kv_cache.manager import KVCacheManager
-from worker.engine.model_runner import DeviceLostError, ModelRunner, OutOfMemoryError, PreparedAdapter, Row
+from worker.engine.model_runner import DeviceLostError, Logits, ModelRunner, OutOfMemoryError, PreparedAdapter, Row
 from worker.engine.output.detokenizer import TokenDecoder
 from worker.engine.output.stopping import StopCriteria
 from worker.engine.output.stream import OutputStream
@@ -28,9 +28,6 @@ from worker.engine.sequence import (
     SequenceStatus,
 )
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 logger = logging.getLogger(__name__)
 
 Deliver = Callable[[list[SequenceOutput]], None]
@@ -40,10 +37,10 @@ T = TypeVar("T")
 
 
 class TokenSampler(Protocol):
-    """The interface of `sampler.Sampler` that the engine needs."""
+    """The interface of `sampler.Sampler` and `host.HostSampler` that the engine needs."""
 
     def sample(
-        self, logits: Tensor, sequences: list[Sequence], nums_drafts: list[int] | None = None
+        self, logits: Logits, sequences: list[Sequence], nums_drafts: list[int] | None = None
     ) -> list[SampledToken | SLMError]:
         """Return a token for each row, or an error that ends only its sequence.
 
@@ -51,7 +48,7 @@ class TokenSampler(Protocol):
         """
         ...
 
-    def score(self, logits: Tensor, token_ids: list[int], num_top: int) -> list[SampledToken]:
+    def score(self, logits: Logits, token_ids: list[int], num_top: int) -> list[SampledToken]:
         """Return the log probabilities of given tokens, from the logits before each."""
         ...
 
@@ -307,7 +304,7 @@ class Engine:
         samples = self._sampler.sample(logits, batch.sampled)
         return [(sequence, [sample]) for sequence, sample in zip(batch.sampled, samples, strict=True)]
 
-    def _score_prompts(self, batch: ScheduledBatch, logits: Tensor) -> Tensor:
+    def _score_prompts(self, batch: ScheduledBatch, logits: Logits) -> Logits:
         """Keep the log probabilities of the prompts' tokens; return the logits from which tokens are sampled."""
         if not any(row.is_scored for row in batch.rows):
             return logits
@@ -323,7 +320,7 @@ class Engine:
             sequence.prompt_scores[row.start :] = scores
         return logits[others]
 
-    def _check_draft_tokens(self, batch: ScheduledBatch, logits: Tensor) -> list[NextTokens]:
+    def _check_draft_tokens(self, batch: ScheduledBatch, logits: Logits) -> list[NextTokens]:
         """Return each sequence's next tokens: the accepted draft tokens, and the first token after them.
 
         Each is sampled as without draft tokens, from the logits after the tokens before it.

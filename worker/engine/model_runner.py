@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from worker.engine.lora import AdapterWeights
+
+
+Logits: TypeAlias = Any  # [rows, vocab_size], a numpy array or a tensor: only the sampler for that runner looks into it
 
 
 class DeviceLostError(Exception):
@@ -145,7 +148,7 @@ class ModelRunner(Protocol):
         """
         ...
 
-    def forward(self, rows: list[Row]) -> Tensor:
+    def forward(self, rows: list[Row]) -> Logits:
         """Compute the rows, at most one per sequence; prefill and decode rows may be mixed.
 
         Returns:

@@ -17,6 +17,7 @@ from common.settings import ROOT, Settings
 from models.base_model import BaseModelError, model_folder, model_name, resolve_base_model
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver
+from worker.engine.loading.accelerators import may_have_accelerator
 from worker.engine.sequence import BASE_ADAPTER
 from worker.model.adapter_cache import AdapterCache
 from worker.model.adapter_files import AdapterFiles
@@ -60,28 +61,25 @@ class ConfiguredModelLoader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._hashes = ContentHashes()
+        self._hashes = ContentHashes(settings.data_dir / "native" / "hashes.json")
         self._base: BaseFacts | None = None
         self._files = AdapterFiles.from_settings(settings)
 
     @cached_property
     def accelerators(self) -> Accelerators:
-        """The accelerators of this machine. The first use imports torch and transformers, which takes seconds."""
+        """The accelerators of this machine. If there may be one, the first use imports torch, which takes seconds."""
+        if not may_have_accelerator():
+            return Accelerators(cuda=False, mps=False)
         with _gc_paused():
             import torch
-
-            import worker.engine.loading.loader  # noqa: F401 - import now rather than at the first load
 
         return Accelerators(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
 
     def spec(self) -> ModelSpec:
         """Return what the next load would load, and onto which device."""
-        from worker.engine.loading.loader import choose_device
-
-        try:
-            device = choose_device(self._settings.device)[0].type
-        except ModelUnavailable:
-            device = self._settings.device
+        device, found = self._settings.device, self.accelerators
+        if device == "auto":
+            device = "cuda" if found.cuda else "mps" if found.mps else "cpu"
         lora_path = default_folder(self._settings)
         return ModelSpec(device, self._settings.base_model, str(lora_path) if lora_path else None)
 
@@ -104,12 +102,12 @@ class ConfiguredModelLoader:
         Raises:
             ModelUnavailable: there is no such model.
         """
-        from worker.engine.loading.base_files import base_shapes
-
         source = self._source()
         try:
             base_id = self._base_id()
             if self._base is None or self._base.id != base_id:
+                from worker.engine.loading.base_files import base_shapes
+
                 self._base = BaseFacts(self._settings.own_base.name, base_id, base_shapes(source), source)
         except (OSError, ValueError) as err:
             raise ModelUnavailable(f"The base model's files cannot be read: {err}") from err
@@ -127,6 +125,8 @@ class ConfiguredModelLoader:
             engine = model.start_engine(deliver, on_fatal)
             undo.pop_all()
         log.info("serving in %s on %s, context %d", model.dtype, model.device, model.context_length)
+        model.keep_prepared(base_id)
+        self._base = BaseFacts(self._settings.own_base.name, base_id, model.shapes, model.source)
         adapters = self._adapters(model, observer)
         adapters.start()
 
@@ -134,7 +134,7 @@ class ConfiguredModelLoader:
             adapters.close()
             model.close()
 
-        return LoadedModel(engine, adapters, model.device.type, model.dtype, model.context_length, base_id, close)
+        return LoadedModel(engine, adapters, model.device, model.dtype, model.context_length, base_id, close)
 
     def _adapters(self, model: EngineModel, observer: AdapterObserver) -> AdapterCache:
         def load(adapter_id: str) -> LoadedAdapter:
@@ -153,6 +153,8 @@ class ConfiguredModelLoader:
 
     def _read(self) -> tuple[EngineModel, str]:
         """Read the model and hash its files; read again if they have changed meanwhile."""
+        if (prepared := self._read_prepared()) is not None:
+            return prepared
         for _ in range(READ_ATTEMPTS):
             with ThreadPoolExecutor(1) as pool:  # hashing takes as long as reading
                 hashing = pool.submit(self._base_id_before)
@@ -164,6 +166,19 @@ class ConfiguredModelLoader:
                     return model, base_id
             log.warning("the model's files changed while they were read: reading them again")
         raise ModelUnavailable("The model's files keep changing. Load the model when they are complete.")
+
+    def _read_prepared(self) -> tuple[EngineModel, str] | None:
+        """Return the model from the file of an earlier load; None if there is none."""
+        from worker.engine.loading.loader import load_prepared
+
+        if (base_id := self._base_id_before()) is None:
+            return None
+        settings = self._settings
+        with _gc_paused():
+            model = load_prepared(
+                self._source(), engine_config(settings), base_name=model_name(settings.base_model), base_id=base_id
+            )
+        return None if model is None else (model, base_id)
 
     def _base_id_before(self) -> str | None:
         """Return the hash before a load; None if the load still has to fetch the files from the hub."""

@@ -72,3 +72,40 @@ def test_a_file_that_has_not_changed_is_not_read_again(folder: Path, monkeypatch
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ContentHashes().of_folder(tmp_path / "gone")
+
+
+def _age(folder: Path) -> None:
+    """Let the files be older than what could still change within the resolution of their times."""
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
+
+
+def _hash(folder: Path, memory: Path) -> str:
+    return ContentHashes(memory).of_folder(folder)
+
+
+def test_hashes_outlive_the_process_without_reading_the_files_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _age(folder)
+    monkeypatch.setattr("common.content._SETTLED_NS", -1)
+    memory = tmp_path / "data" / "hashes.json"
+    expected = _hash(folder, memory)
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)
+        assert _hash(folder, memory) == expected
+    (folder / "model.safetensors").write_bytes(b"changed")
+    assert _hash(folder, memory) != expected
+
+
+def test_hashes_of_files_that_have_just_changed_are_not_remembered(folder: Path, tmp_path: Path) -> None:
+    _hash(folder, tmp_path / "hashes.json")
+    assert (tmp_path / "hashes.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": [["x"], "y"]}'], ids=["empty", "list", "1", "x"])
+def test_a_damaged_or_unwritable_memory_is_ignored(folder: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "hashes.json").write_text(content)
+    assert _hash(folder, tmp_path / "hashes.json") == ContentHashes().of_folder(folder)
+    (tmp_path / "file").touch()
+    assert _hash(folder, tmp_path / "file" / "hashes.json") == ContentHashes().of_folder(folder)

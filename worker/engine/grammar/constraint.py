@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class TokenConstraint(Protocol):
@@ -41,13 +42,13 @@ class TokenConstraint(Protocol):
         """Return up to `count` tokens that probably come next, because the constraint leaves only one text."""
         ...
 
-    def allowed(self, mask: Tensor, num_drafts: int = 0) -> None:
+    def allowed(self, mask: NDArray[np.int32], num_drafts: int = 0) -> None:
         """Mark every token that may come next, or after the first `num_drafts` draft tokens.
 
         This includes end-of-sequence tokens: the answer can end only if they are marked.
 
         Args:
-            mask: int32, [ceil(vocab_size / 32)], all 0, on the CPU; token t is bit t % 32 of word t // 32. Grammar
+            mask: int32, [ceil(vocab_size / 32)], all 0; token t is bit t % 32 of word t // 32. Grammar
                 libraries fill this format.
             num_drafts: at most as many as `draft_tokens` has returned.
         """

@@ -6,17 +6,14 @@ import time
 from array import array
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import InvalidRequest
 from worker.engine.grammar.answer_state import AnswerState, AnswerStatus
 from worker.engine.kv_cache.prefix_tree import common_length
 from worker.helper.client import Child
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class GrammarConstraint:
@@ -85,13 +82,13 @@ class GrammarConstraint:
         num_usable = len(forced) if self._state.status is AnswerStatus.CONTINUES else len(forced) - 1
         return [token_ids[0] for token_ids in forced[: max(0, min(count, num_usable))]]
 
-    def allowed(self, mask: Tensor, num_drafts: int = 0) -> None:
+    def allowed(self, mask: NDArray[np.int32], num_drafts: int = 0) -> None:
         """As `TokenConstraint.allowed`."""
-        forced, words = self._state.forced, mask.numpy()
+        forced = self._state.forced
         if num_drafts == len(forced):
-            words[:] = np.frombuffer(self._state.rest, dtype=np.int32, count=len(mask))  # the library appends a word
+            mask[:] = np.frombuffer(self._state.rest, dtype=np.int32, count=len(mask))  # the library appends a word
         for token_id in forced[num_drafts] if num_drafts < len(forced) else ():
-            words[token_id // 32] |= np.uint32(1 << token_id % 32).astype(np.int32)
+            mask[token_id // 32] |= np.uint32(1 << token_id % 32).astype(np.int32)
 
     def close(self) -> None:
         """As `TokenConstraint.close`."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
 
 from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import CacheTooSmall, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import torch
 
 GPU_SHARE = 0.6  # of the free memory after loading the weights; activations need the rest
 CPU_SHARE = 0.25  # of the available memory
 CPU_MAX_BYTES = 1 << 30  # allocated only as tokens are written
 
 
-def default_kv_bytes(device: torch.device) -> int:
-    """Return the default size of the cache in bytes."""
-    if device.type == "cuda":
+def default_kv_bytes(device: str) -> int:
+    """Return the default size of the cache on the device (its type) in bytes."""
+    if device == "cuda":
+        import torch
+
         return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
     return min(CPU_MAX_BYTES, int(CPU_SHARE * psutil.virtual_memory().available))
 

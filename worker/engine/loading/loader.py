@@ -13,30 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils.logging import disable_progress_bar
-
 from common.errors import ModelUnavailable, SLMError
-from common.settings import Device, Dtype
 from models.adapter.check import AdapterError, AdapterInfo
-from models.context import declared_context
-from models.errors import UnspellableText
-from worker.engine.config import EngineConfig
-from worker.engine.engine import Deliver, Engine
+from worker.engine.config import EngineConfig, RunnerConfig
+from worker.engine.engine import Deliver, Engine, TokenSampler
 from worker.engine.grammar.compiler import GrammarCompiler
-from worker.engine.loading.base_files import base_weight
+from worker.engine.kv_cache.budget import sequence_bytes
+from worker.engine.loading.errors import LOAD_ERRORS, UnusableFiles
+from worker.engine.loading.prepared import BaseText, PreparedModel, find_prepared, keep_prepared, plain_state
 from worker.engine.loading.texts import ModelText, ModelTexts, TokenizerDecoder
 from worker.engine.loading.tokenizer import (
-    UnusableFiles,
     declared_end_ids,
     end_token_ids,
-    load_tokenizer,
     warn_if_larger,
 )
-from worker.engine.lora import read_adapter
 from worker.engine.model_runner import (
     DeviceLostError,
     KeepsPreparedAdapters,
@@ -45,28 +35,15 @@ from worker.engine.model_runner import (
     PreparedAdapter,
     UnsupportedAdapter,
 )
+from worker.engine.native.runner import NativeRunner
 from worker.engine.overlap_engine import OverlapEngine
 from worker.engine.prompts.prompt import PromptRenderer
-from worker.engine.runners.choice import make_runner
-from worker.engine.sampling.sampler import Sampler
+from worker.engine.sampling.host import HostSampler
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
 from worker.engine.untrusted_code.services import PROGRAMS, SERVICES
 from worker.helper.client import Helper
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_CONTEXT = 2048  # tokens, for a model that does not declare its context
-LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    TemplateError,
-    UnspellableText,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,22 +62,20 @@ class EngineModel:
     config: EngineConfig
     source: str
     base_name: str
-    model: Any
+    model: Any  # a `PreTrainedModel`, or a `PreparedModel`; None after `start_engine`
     tokenizer: Any
     renderer: PromptRenderer
     declared_end_ids: frozenset[int]  # the tokens that end an answer, by the model's settings
     context_length: int  # maximum tokens of prompt and answer that the model supports
-    device: torch.device
+    device: str  # its type
+    shapes: dict[str, tuple[int, ...]]  # of the weights
     helper: Helper
     programs: UntrustedPrograms
-    shapes: dict[str, tuple[int, ...]] = field(init=False)  # of the weights
     dtype: str = field(init=False)  # number format of the computation; set by `start_engine`
     texts: ModelTexts = field(init=False)  # set by `start_engine`
+    _token_bytes: int = field(default=0, init=False)  # of keys and values, if a native runner was newly made
     _runner: ModelRunner | None = field(default=None, init=False)
     _engine: Engine | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self.shapes = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -115,14 +90,14 @@ class EngineModel:
         """
         self.context_length = min(self.context_length, self.config.runner.context_length)
         runner_config = replace(self.config.runner, context_length=self.context_length)
-        self._runner, self.dtype = make_runner(self.model, runner_config, self.config.dtype)
+        self._runner, self.dtype = self._make_runner(runner_config)
         self.model = None  # the runner has taken what it needs
         _release_memory()
         self.texts = self._texts(self._runner.vocab_size)
         engine_type = OverlapEngine if self._runner.can_overlap else Engine
         self._engine = engine_type(
             self._runner,
-            Sampler(),
+            _sampler(self._runner),
             decoder=self.texts.base.decoder,
             eos_token_ids=self.texts.base.eos_token_ids,
             deliver=deliver,
@@ -131,6 +106,37 @@ class EngineModel:
         )
         self._engine.start()
         return self._engine
+
+    def _make_runner(self, config: RunnerConfig) -> tuple[ModelRunner, str]:
+        if isinstance(self.model, PreparedModel):
+            return self.model.make_runner(config)
+        from worker.engine.runners.choice import make_runner
+
+        runner, dtype = make_runner(self.model, config, self.config.dtype)
+        if isinstance(runner, NativeRunner):
+            self._token_bytes = sequence_bytes(self.model.config.get_text_config(), 1, self.model.dtype.itemsize)
+        return runner, dtype
+
+    def keep_prepared(self, base_id: str) -> None:
+        """Write what `load_prepared` needs to a file, if the model runs natively and was not loaded from that file.
+
+        Args:
+            base_id: the hash of the base model's files, which must not have changed since before the load.
+        """
+        runner = self._runner
+        if not isinstance(runner, NativeRunner) or not self._token_bytes:
+            return
+        if (state := plain_state(self.tokenizer)) is None:
+            return
+        text = BaseText(
+            tokenizer=state.to_dict(),
+            template=self.tokenizer.chat_template,
+            declared_end_ids=sorted(self.declared_end_ids),
+            context_length=self.context_length,
+            token_bytes=self._token_bytes,
+            shapes=self.shapes,
+        )
+        keep_prepared(self.config, base_id, runner, text)
 
     def _texts(self, vocab_size: int) -> ModelTexts:
         decoder, ends = TokenizerDecoder(self.tokenizer), self.eos_token_ids
@@ -182,6 +188,9 @@ class EngineModel:
         return self._from_files(runner, self._checked(folder))
 
     def _from_files(self, runner: ModelRunner, info: AdapterInfo) -> PreparedAdapter:
+        from worker.engine.loading.base_files import base_weight
+        from worker.engine.lora import read_adapter
+
         return runner.prepare_adapter(read_adapter(info, partial(base_weight, self.source)))
 
     def _checked(self, folder: Path) -> AdapterInfo:
@@ -216,34 +225,74 @@ def load_model(source: str, config: EngineConfig, *, base_name: str) -> EngineMo
     Raises:
         ModelUnavailable: the model or device does not exist.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    device, device_reason = choose_device(config.device)
-    dtype, dtype_reason = choose_dtype(config.dtype, device)
-    logger.info("device=%s (%s) dtype=%s (%s)", device, device_reason, dtype, dtype_reason)
+    from worker.engine.loading.pretrained import read_model
+
+    with _with_programs(source, base_name) as (helper, programs):
+        model, tokenizer, context_length = read_model(source, config)
+        warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
+        return EngineModel(
+            config=config,
+            source=source,
+            base_name=base_name,
+            model=model,
+            tokenizer=tokenizer,
+            renderer=PromptRenderer(tokenizer, None, programs),
+            declared_end_ids=declared_end_ids(model),
+            context_length=context_length,
+            device=model.device.type,
+            shapes={name: tuple(value.shape) for name, value in model.state_dict().items()},
+            helper=helper,
+            programs=programs,
+        )
+
+
+def load_prepared(source: str, config: EngineConfig, *, base_name: str, base_id: str) -> EngineModel | None:
+    """As `load_model`, from the file of a prepared model; None if there is none.
+
+    Args:
+        source, config, base_name: as of `load_model`.
+        base_id: the hash of the base model's files.
+    """
+    with _with_programs(source, base_name) as (helper, programs):
+        if (prepared := find_prepared(config, base_id)) is None:
+            helper.close()
+            return None
+        text, tokenizer = prepared.text, prepared.tokenizer
+        logger.info("the model was prepared before: its weights are not read")
+        return EngineModel(
+            config=config,
+            source=source,
+            base_name=base_name,
+            model=prepared,
+            tokenizer=tokenizer,
+            renderer=PromptRenderer(tokenizer, None, programs),
+            declared_end_ids=frozenset(text.declared_end_ids),
+            context_length=text.context_length,
+            device="cpu",
+            shapes=text.shapes,
+            helper=helper,
+            programs=programs,
+        )
+
+
+@contextmanager
+def _with_programs(source: str, base_name: str) -> Iterator[tuple[Helper, UntrustedPrograms]]:
+    """Start a helper, in parallel with the loading; close it if the loading fails."""
     with ExitStack() as undo, _as_model_unavailable(source, base_name):
         helper = undo.enter_context(closing(Helper(SERVICES)))
         helper.configure(PROGRAMS, value=True)
-        helper.start()  # in parallel with the loading
-        programs = UntrustedPrograms(helper)
-        model, tokenizer = _from_pretrained(source, dtype)
-        _check_finite(model, source)
-        warn_if_larger(tokenizer, model.get_input_embeddings().num_embeddings)
-        renderer = PromptRenderer(tokenizer, None, programs)
-        model = model.to(device).eval().requires_grad_(requires_grad=False)
+        helper.start()
+        yield helper, UntrustedPrograms(helper)
         undo.pop_all()
-    return EngineModel(
-        config=config,
-        source=source,
-        base_name=base_name,
-        model=model,
-        tokenizer=tokenizer,
-        renderer=renderer,
-        declared_end_ids=declared_end_ids(model),
-        context_length=context_limit(model.config.get_text_config(), tokenizer),
-        device=device,
-        helper=helper,
-        programs=programs,
-    )
+
+
+def _sampler(runner: ModelRunner) -> TokenSampler:
+    """Return the sampler for the runner's logits."""
+    if isinstance(runner, NativeRunner):
+        return HostSampler()
+    from worker.engine.sampling.sampler import Sampler
+
+    return Sampler()
 
 
 @contextmanager
@@ -278,83 +327,6 @@ def _as_adapter_unavailable(folder: Path) -> Iterator[None]:
         raise ModelUnavailable(f"Adapter {str(folder)!r} cannot be served: {_first_line(error)}") from error
 
 
-def choose_device(wish: Device) -> tuple[torch.device, str]:
-    """Return the device and the reason for it.
-
-    Raises:
-        ModelUnavailable: the requested device is not available.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wish == "auto":
-        return torch.device(next(name for name in available if available[name])), "the best available"
-    if not available[wish]:
-        raise ModelUnavailable(f"This machine has no {wish} device. Set SLM_DEVICE to auto or cpu.")
-    return torch.device(wish), "as configured"
-
-
-def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
-    """Return the number format in which to read the weights, and the reason for it. int8 is quantised afterwards.
-
-    Raises:
-        ModelUnavailable: the device does not support the requested format.
-    """
-    if wish == "int8":
-        if device.type != "cpu":
-            raise ModelUnavailable(f"int8 runs on the CPU only. Set SLM_DTYPE to auto for {device.type}.")
-        return torch.float32, "to be quantised"
-    if wish != "auto":
-        dtype: torch.dtype = getattr(torch, wish)
-        return dtype, "as configured"
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16, "half the memory traffic with float32's range"
-    if device.type in ("cuda", "mps"):
-        return torch.float16, "half the memory traffic; this device computes no bfloat16"
-    return torch.float32, "exact; made int8 where the native kernels run"
-
-
-def context_limit(config: Any, tokenizer: Any) -> int:
-    """Return the maximum number of tokens that the model supports."""
-    limit = declared_context(config) or min(tokenizer.model_max_length, DEFAULT_CONTEXT)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":
-        # Beyond this length the encoding of all earlier positions changes, which cached keys cannot follow.
-        limit = min(limit, rope.get("original_max_position_embeddings") or limit)
-    return int(limit)
-
-
-def _from_pretrained(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Load model and tokenizer from the folder or the hub's cache if possible, else from the hub."""
-    try:
-        return _load(source, dtype, local_files_only=True)
-    except (*LOAD_ERRORS, UnusableFiles):  # an incomplete cache fails in many ways
-        if Path(source).is_dir():
-            raise
-        return _load(source, dtype, local_files_only=False)
-
-
-def _load(source: str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[Any, Any]:
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_files_only}
-    config = AutoConfig.from_pretrained(source, **options)
-    tokenizer = load_tokenizer(source, **options)
-    model_class: Any = AutoModelForCausalLM
-    model, report = model_class.from_pretrained(
-        source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-    )
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"its weights are incomplete, {len(missing)} are missing, e.g. {missing[0]}.")
-    return model, tokenizer
-
-
-def _check_finite(model: Any, source: str) -> None:
-    """Check that all weights are finite: a single NaN would silently spoil all answers that it affects."""
-    for name, weight in model.named_parameters():
-        if weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
-            raise UnusableFiles(
-                f"the weights in {source!r} are broken: {name} holds values that are not finite numbers (NaN or "
-                "infinite). Get them again, or train the model again if they are your own."
-            )
-
-
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line if line.endswith(".") else f"{line}."
@@ -362,7 +334,7 @@ def _first_line(error: BaseException) -> str:
 
 def _release_memory() -> None:
     gc.collect()
-    if torch.cuda.is_available():
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # glibc keeps freed memory otherwise

@@ -24,7 +24,8 @@ from models.adapter.check import CONVERT_ADVICE, WEIGHTS_FILE
 from models.adapter.config import CONFIG_FILE
 from models.errors import AdapterError
 from models.text.saved_template import read_chat_template
-from worker.engine.loading.tokenizer import UnusableFiles, declared_end_ids, end_token_ids, load_tokenizer
+from worker.engine.loading.errors import UnusableFiles
+from worker.engine.loading.tokenizer import declared_end_ids, end_token_ids, load_tokenizer
 from worker.engine.runners.check import TOLERANCES
 
 Progress = Callable[[str], None]

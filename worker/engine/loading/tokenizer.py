@@ -9,7 +9,7 @@ from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from worker.engine.loading.errors import UnusableFiles
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +25,6 @@ _WITHOUT_EFFECT = frozenset(
 CHAT_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 NAMES = ("bos_token", "eos_token")
 _SHOWN_CHARS = 300  # maximum length of the library's reason in a message
-
-
-class UnusableFiles(Exception):
-    """A model or tokenizer cannot be loaded from its files; the text names them and says why and how to fix it."""
 
 
 def load_tokenizer(source: str, adapter_path: Path | None = None, **options: Any) -> Any:
@@ -117,6 +113,8 @@ def _load(source: str, options: dict[str, Any]) -> Any:
             f"{source!r} has no tokenizer: none of {', '.join(VOCABULARIES)} is in it. Save it there with the model: "
             "tokenizer.save_pretrained(FOLDER)."
         )
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(source, **options)
     except OSError:  # not found or not reachable: the caller handles it

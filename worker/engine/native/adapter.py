@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
-
-from worker.engine.lora import AdapterWeights, LoraMatrices
 from worker.engine.model_runner import UnsupportedAdapter
 from worker.engine.native.library import (
     LORA_PANEL_ROWS,
@@ -24,30 +19,16 @@ from worker.engine.native.library import (
 )
 from worker.engine.native.memory import Memory
 from worker.engine.native.packed_file import PackedLayout, read_packed, write_packed
+from worker.engine.native.packed_model import BaseMatrix, BaseShapes
 
-HEAD = "lm_head"  # an adapter's name for the head, even if the head's weight is the embedding's
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from worker.engine.lora import AdapterWeights, LoraMatrices
+
 ALIGNMENT = 64  # bytes, of each packed matrix
 
-_Key = tuple[str, str | int]  # which part of the adapter ("a", "b" or "columns"), and of which module or matrix
-
-
-@dataclass(frozen=True, slots=True)
-class BaseMatrix:
-    """A matrix of the base model: modules stacked by rows."""
-
-    columns: int
-    module_rows: Mapping[str, int]  # number of outputs of each module, in order
-
-
-@dataclass(frozen=True, slots=True)
-class BaseShapes:
-    """Everything in a base model that can be adapted."""
-
-    matrices: Sequence[BaseMatrix]  # in the order of `struct slm_adapter`
-    embedding: str
-    position_embedding: str | None
-    hidden_size: int
-    num_entries: Mapping[str, int]  # of each embedding: tokens, or positions in use
+MatrixKey = tuple[str, str | int]  # which part of the adapter ("a", "b" or "columns"), and of which module or matrix
 
 
 class PackedAdapter:
@@ -75,8 +56,10 @@ class PackedAdapter:
             UnsupportedAdapter: it adapts something that the native model does not have.
             OSError: there is not enough memory.
         """
+        from worker.engine.native.adapter_panels import packed_matrices
+
         _check(weights, base)
-        tensors = dict(_pack(weights, base, lora_format))
+        tensors = dict(packed_matrices(weights, base, lora_format))
         layout = PackedLayout(
             [(*key, _aligned_size(tensor)) for key, tensor in tensors.items()],
             _shapes(weights.modules),
@@ -165,9 +148,9 @@ class PackedAdapter:
         )
 
 
-def _addresses(layout: PackedLayout, begin: int) -> dict[_Key, int]:
+def _addresses(layout: PackedLayout, begin: int) -> dict[MatrixKey, int]:
     """Return the address of each packed matrix."""
-    addresses: dict[_Key, int] = {}
+    addresses: dict[MatrixKey, int] = {}
     for part, name, size in layout.tensors:
         addresses[part, name] = begin
         begin += size
@@ -198,46 +181,6 @@ def _check_module(module: str, num_in: int, num_out: int, expected: tuple[int, i
             f"The adapter's matrices of {module} map {num_in} to {num_out} numbers; "
             f"the model's layer maps {expected[0]} to {expected[1]}."
         )
-
-
-def _pack(weights: AdapterWeights, base: BaseShapes, lora_format: LoraFormat) -> Iterator[tuple[_Key, Tensor]]:
-    """Yield the packed matrices in the order in which a step reads them."""
-    for name, matrices in weights.embeddings.items():
-        yield ("columns", name), _even_ranks(matrices.a[:, : base.num_entries[name]]).T.contiguous()
-        yield ("b", name), _panels(matrices.b, lora_format)
-    for index, matrix in enumerate(base.matrices):
-        adapted = {module: weights.modules[module] for module in matrix.module_rows if module in weights.modules}
-        if adapted:
-            a = torch.cat([_even_ranks(matrices.a) for matrices in adapted.values()])
-            yield ("a", index), _panels(a, lora_format)
-        for module, matrices in adapted.items():
-            yield ("b", module), _panels(matrices.b, lora_format)
-
-
-def _even_ranks(a: Tensor) -> Tensor:
-    """Add a row of zeros if there is an odd number of rows."""
-    return pad(a, (0, 0, 0, a.shape[0] % 2))
-
-
-def _panels(matrix: Tensor, lora_format: LoraFormat) -> Tensor:
-    """Return the panels of a matrix in the layout of `enum slm_lora_format`."""
-    padded = pad(matrix, (0, matrix.shape[1] % 2, 0, -matrix.shape[0] % LORA_PANEL_ROWS))
-    if lora_format == LoraFormat.INT8:
-        return _int8_panels(padded)
-    pairs = padded.view(-1, LORA_PANEL_ROWS, padded.shape[1] // 2, 2)
-    if lora_format == LoraFormat.BF16:
-        return pairs.bfloat16().permute(0, 2, 1, 3).contiguous()
-    return pairs.permute(0, 2, 3, 1).contiguous()
-
-
-def _int8_panels(matrix: Tensor) -> Tensor:
-    """Round each row to multiples of its own scale, which the panel begins with."""
-    num_panels, columns = len(matrix) // LORA_PANEL_ROWS, matrix.shape[1]
-    scales = matrix.abs().amax(1, keepdim=True) / 127
-    values = (matrix / scales.clamp(min=torch.finfo(torch.float32).tiny)).round().to(torch.int8)
-    by_column = values.view(num_panels, LORA_PANEL_ROWS, columns).permute(0, 2, 1)
-    heads = scales.view(num_panels, LORA_PANEL_ROWS).view(torch.int8)
-    return torch.cat([heads, by_column.reshape(num_panels, -1)], dim=1)
 
 
 def _aligned_size(tensor: Tensor) -> int:

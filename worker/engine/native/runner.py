@@ -6,16 +6,16 @@ import ctypes
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from worker.engine.config import RunnerConfig
 from worker.engine.kv_cache.budget import affordable_blocks
-from worker.engine.lora import AdapterWeights
 from worker.engine.model_runner import OutOfMemoryError, PreparedAdapter, Row
 from worker.engine.native.adapter import PackedAdapter
 from worker.engine.native.build import build_library
@@ -32,17 +32,51 @@ from worker.engine.native.library import (
 )
 from worker.engine.native.memory import Memory
 from worker.engine.native.packed_file import VERSION
-from worker.engine.native.weights import PackedModel
+from worker.engine.native.packed_model import PackedModel
 from worker.engine.sequence import BASE_ADAPTER
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from worker.engine.lora import AdapterWeights
 
 logger = logging.getLogger(__name__)
 
 MAX_STEP_TOKENS = 512  # per native call; longer inputs are split
 MAX_DRAFT_TOKENS = 8  # verifying them together costs less than one more step
 # The first blocks of the cache are populated at the start: in a virtual machine a new page can cost 2 ms, a quarter of
-# the time of the first long prompts. This takes at most as much memory as the checkpoint took before.
-WARM_CACHE_BYTES, WARM_CACHE_PART = 128 << 20, 4
+# the time of the first long prompts.
+WARM_CACHE_BYTES, WARM_CACHE_PART = 64 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NativeCode:
+    """The library, and the kernels and the number format with which a runner computes.
+
+    `precision`: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
+    """
+
+    library: ctypes.CDLL
+    version: str  # changes with the sources and with the compiler
+    kernels: str
+    precision: Literal["fp32", "int8"]
+
+    @classmethod
+    def load(cls, build_dir: Path, precision: Literal["fp32", "int8"], kernels: str | None = None) -> NativeCode:
+        """Build the library, unless that was done before, and choose the kernel set.
+
+        Args:
+            build_dir: folder of the library.
+            precision: number format of the weights.
+            kernels: name of the kernel set; default: the best that this CPU can run.
+
+        Raises:
+            NativeUnavailable: there is no compiler, or the kernel set is not available: use another runner.
+        """
+        file = build_library(build_dir)
+        library = load_library(file)
+        return cls(library, file.stem, _choose_kernels(available_kernels(library), kernels), precision)
 
 
 class NativeRunner:
@@ -51,19 +85,13 @@ class NativeRunner:
     A row's logits are bitwise the same alone, in any batch, with any chunks of its prefill and any number of threads.
 
     Args:
-        model_config: the model's `PreTrainedConfig`.
-        tensors: the checkpoint's tensors by their names in transformers, without adapters; a model's `state_dict()`, or
-            a mapping that loads on access.
+        code: the native code.
+        model: packed for that code; the runner owns it from now on.
         config: its limits and resources. The calling thread is one of `num_threads`; the others sleep between steps.
             Most of `kv_bytes` is allocated only as tokens are written.
-        precision: `fp32` is exact; `int8` has 8-bit weights with a scale for every 64 of them.
-        kernels: name of the kernel set; default: the best that this CPU can run.
 
     Raises:
-        NativeUnavailable: there is no compiler, or the kernel set is not available: use another runner.
-        UnsupportedModelError: the native code does not support this model: use another runner.
         CacheTooSmall: `kv_bytes` does not hold one full sequence.
-        ValueError: the weights are not finite.
         MemoryError: there is not enough memory.
     """
 
@@ -71,34 +99,17 @@ class NativeRunner:
     max_draft_tokens = MAX_DRAFT_TOKENS
     can_overlap = False
 
-    def __init__(
-        self,
-        model_config: Any,
-        tensors: Mapping[str, Tensor],
-        config: RunnerConfig,
-        *,
-        precision: Literal["fp32", "int8"],
-        kernels: str | None = None,
-    ) -> None:
+    def __init__(self, code: NativeCode, model: PackedModel, config: RunnerConfig) -> None:
         self.max_num_seqs = max_num_seqs = config.max_num_seqs
         self.context_length = config.context_length
-        self._library = load_library(build_library(config.build_dir))
-        self.kernels = _choose_kernels(available_kernels(self._library), kernels)
-        kernel_set = KERNEL_SETS[self.kernels]
+        self.code, self.model = code, model
+        self._library = code.library
+        kernel_set = KERNEL_SETS[code.kernels]
         self.mixed_chunk, self.short_prompt = kernel_set.mixed_chunk, kernel_set.short_prompt
-        self._model = PackedModel(
-            self._library,
-            model_config,
-            tensors,
-            context_length=config.context_length,
-            precision=PRECISIONS[precision],
-            kernels=self.kernels,
-            threads=config.num_threads,
-        )
-        self._lora_format = _lora_format(precision, kernel_set)
+        self._lora_format = _lora_format(code.precision, kernel_set)
         self._adapters: dict[str, PackedAdapter | None] = {BASE_ADAPTER: None}
-        self.vocab_size = self._model.architecture.vocab_size
-        self.block_bytes: int = self._library.slm_block_size(self._model.native, self.kernels.encode())
+        self.vocab_size = model.native.vocab_size
+        self.block_bytes: int = self._library.slm_block_size(model.native, code.kernels.encode())
         self._max_row_blocks = _blocks_for(config.context_length)
         self.num_blocks = affordable_blocks(self.block_bytes, self._max_row_blocks, config)
         self._cache = Memory(self.num_blocks * self.block_bytes)
@@ -107,28 +118,72 @@ class NativeRunner:
         self._rows = (NativeRow * max_num_seqs)()
         self._token_ids = (ctypes.c_int32 * MAX_STEP_TOKENS)()
         # Rows that are never written take no memory.
-        self._logits = torch.empty(max_num_seqs * (1 + self.max_draft_tokens), self.vocab_size)
+        self._logits = np.empty((max_num_seqs * (1 + self.max_draft_tokens), self.vocab_size), np.float32)
         self._handle = self._library.slm_create(
-            *(self._model.native, self.kernels.encode(), self._cache.address),
+            *(model.native, code.kernels.encode(), self._cache.address),
             *(MAX_STEP_TOKENS, max_num_seqs, config.num_threads),
         )
         if not self._handle:
             raise MemoryError("The native runner could not allocate memory or start its threads.")
         logger.info(
             "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d sequences over %d blocks of %d tokens.",
-            *(precision, self.kernels, config.num_threads, self._model.packed_bytes / 1e6),
+            *(code.precision, code.kernels, config.num_threads, model.packed_bytes / 1e6),
             *(max_num_seqs, self.num_blocks, BLOCK_TOKENS),
         )
+
+    @classmethod
+    def pack(
+        cls,
+        model_config: Any,
+        tensors: Mapping[str, Tensor],
+        config: RunnerConfig,
+        *,
+        precision: Literal["fp32", "int8"],
+        kernels: str | None = None,
+    ) -> NativeRunner:
+        """Return a runner over a checkpoint, whose weights it packs.
+
+        Args:
+            model_config: the model's `PreTrainedConfig`.
+            tensors: the checkpoint's tensors by their names in transformers, without adapters; a model's
+                `state_dict()`, or a mapping that loads on access.
+            config: as of the class.
+            precision, kernels: as of `NativeCode.load`.
+
+        Raises:
+            NativeUnavailable: there is no compiler, or the kernel set is not available: use another runner.
+            UnsupportedModelError: the native code does not support this model: use another runner.
+            CacheTooSmall, MemoryError: as of the class.
+            ValueError: the weights are not finite.
+        """
+        from worker.engine.native.weights import pack_model
+
+        code = NativeCode.load(config.build_dir, precision, kernels)
+        model = pack_model(
+            code.library,
+            model_config,
+            tensors,
+            context_length=config.context_length,
+            precision=PRECISIONS[precision],
+            kernels=code.kernels,
+            threads=config.num_threads,
+        )
+        return cls(code, model, config)
+
+    @property
+    def kernels(self) -> str:
+        """The name of the kernel set."""
+        return self.code.kernels
 
     @property
     def packed_bytes(self) -> int:
         """Size of all packed weights in bytes, which every step reads."""
-        return self._model.packed_bytes
+        return self.model.packed_bytes
 
     @property
     def first_matrix(self) -> NativeLinear:
         """A matrix of the model, for `multiply`."""
-        matrix: NativeLinear = self._model.native.layers[0].query_key_value
+        matrix: NativeLinear = self.model.native.layers[0].query_key_value
         return matrix
 
     def multiply(self, matrix: NativeLinear, x: Tensor, y: Tensor) -> None:
@@ -141,7 +196,7 @@ class NativeRunner:
         """
         self._library.slm_linear_forward(self._handle, matrix, x.data_ptr(), x.shape[0], y.data_ptr())
 
-    def forward(self, rows: list[Row]) -> Tensor:
+    def forward(self, rows: list[Row]) -> NDArray[np.float32]:
         """Compute the rows; see `ModelRunner.forward`.
 
         Returns:
@@ -171,14 +226,14 @@ class NativeRunner:
     def prepare_adapter(self, weights: AdapterWeights) -> PackedAdapter:
         """As `ModelRunner.prepare_adapter`: pack the matrices."""
         try:
-            return PackedAdapter.pack(weights, self._model.shapes, self._lora_format)
+            return PackedAdapter.pack(weights, self.model.shapes, self._lora_format)
         except OSError as err:
             raise OutOfMemoryError(f"There is not enough memory for the adapter: {err}") from err
 
     def restore_adapter(self, folder: Path) -> PackedAdapter | None:
         """As `KeepsPreparedAdapters.restore_adapter`."""
         try:
-            return PackedAdapter.read(folder / self._packed_name, self._model.shapes, self._lora_format)
+            return PackedAdapter.read(folder / self._packed_name, self.model.shapes, self._lora_format)
         except OSError as err:
             raise OutOfMemoryError(f"There is not enough memory for the adapter: {err}") from err
 
@@ -193,7 +248,7 @@ class NativeRunner:
     @cached_property
     def _packed_name(self) -> str:
         """The name of an adapter's file; adapters of another base or number format have others."""
-        described = f"{VERSION} {self._lora_format.name} {self._model.shapes}"
+        described = f"{VERSION} {self._lora_format.name} {self.model.shapes}"
         return f"packed-{hashlib.sha256(described.encode()).hexdigest()[:16]}.bin"
 
     def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
@@ -220,7 +275,7 @@ class NativeRunner:
         for adapter_id in self._adapters.keys() - {BASE_ADAPTER}:
             self.remove_adapter(adapter_id)
         self._cache.close()
-        self._model.close()
+        self.model.close()
         del self._logits
 
     def _check(self, row: Row) -> None:
@@ -254,7 +309,7 @@ class NativeRunner:
             num_tokens = end
         self._library.slm_forward(
             *(self._handle, self._rows, len(rows), ctypes.addressof(self._token_ids)),
-            self._logits[first_logits:].data_ptr(),
+            self._logits[first_logits:].ctypes.data,
         )
         return sum(row.num_logits for row in rows)
 

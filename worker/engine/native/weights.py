@@ -14,7 +14,6 @@ from worker.engine.checkpoints.architecture import Architecture, Layer, Linear, 
 from worker.engine.checkpoints.checkpoint import Checkpoint
 from worker.engine.checkpoints.rotary import rotary_tables
 from worker.engine.model_runner import UnsupportedModelError
-from worker.engine.native.adapter import HEAD, BaseMatrix, BaseShapes
 from worker.engine.native.library import (
     EmbeddingKind,
     NativeLayer,
@@ -24,6 +23,7 @@ from worker.engine.native.library import (
     Precision,
 )
 from worker.engine.native.memory import Memory
+from worker.engine.native.packed_model import HEAD, BaseMatrix, BaseShapes, PackedModel, Part
 
 ALIGNMENT = 64  # bytes, of each packed matrix
 WIDTH_MULTIPLE = 16  # all widths are multiples of it: the rows of a panel, and the longest vector
@@ -31,8 +31,17 @@ MAX_HEAD_SIZE = 256
 ROWS_PER_CALL = 1024  # packed by one thread at a time
 
 
-class PackedModel:
-    """A model in the native layout. `native` is the argument for the C functions, valid until `close`.
+def pack_model(
+    library: ctypes.CDLL,
+    config: Any,
+    tensors: Mapping[str, Tensor],
+    *,
+    context_length: int,
+    precision: Precision,
+    kernels: str,
+    threads: int,
+) -> PackedModel:
+    """Pack a model.
 
     Args:
         config: the model's `PreTrainedConfig`.
@@ -46,20 +55,30 @@ class PackedModel:
         UnsupportedModelError: the native code does not support this model, or a tensor is missing or has a wrong shape.
         ValueError: a matrix has values that are not finite.
     """
+    architecture = describe(config)
+    _check_sizes(architecture)
+    packer = _Packer(library, architecture, tensors, precision, kernels)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            native = packer.pack(config, context_length, pool)
+    except BaseException:
+        packer.close()
+        raise
+    return packer.packed(native)
+
+
+class _Packer:
+    """Packs one model."""
 
     def __init__(
         self,
         library: ctypes.CDLL,
-        config: Any,
+        architecture: Architecture,
         tensors: Mapping[str, Tensor],
-        *,
-        context_length: int,
         precision: Precision,
         kernels: str,
-        threads: int,
     ) -> None:
-        self.architecture = describe(config)
-        _check_sizes(self.architecture)
+        self.architecture = architecture
         self._library = library
         self._checkpoint = Checkpoint(self.architecture, tensors, torch.float32, torch.device("cpu"))
         self._precision = precision
@@ -68,34 +87,32 @@ class PackedModel:
         self._next_offset = 0
         self._matrices: list[BaseMatrix] = []
         self._memory = Memory(sum(self._packed_size(linear) for linear in _linears(self.architecture)))
-        try:
-            with ThreadPoolExecutor(threads) as self._pool:
-                self.native = self._pack(config, context_length)
-        except BaseException:
-            self.close()
-            raise
-        del self._checkpoint, self._pool
 
-    @property
-    def shapes(self) -> BaseShapes:
-        """What an adapter can adapt."""
+    def packed(self, native: NativeModel) -> PackedModel:
+        """Return the model, which keeps the memory but not the checkpoint."""
+        memory, referenced = self._memory, self._referenced
+        kept = [Part(tensor.data_ptr(), tensor.nbytes) for tensor in referenced]
+
+        def close() -> None:
+            referenced.clear()
+            memory.close()
+
+        return PackedModel(native, self._shapes(native), memory.size, [Part(memory.address, memory.size), *kept], close)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._memory.close()
+
+    def _shapes(self, native: NativeModel) -> BaseShapes:
         parts = self.architecture
         num_entries = {parts.embedding: parts.vocab_size}
         if parts.position_embedding is not None:
-            num_entries[parts.position_embedding] = self.native.context_length
+            num_entries[parts.position_embedding] = native.context_length
         return BaseShapes(self._matrices, parts.embedding, parts.position_embedding, parts.hidden_size, num_entries)
 
-    @property
-    def packed_bytes(self) -> int:
-        """Size of all packed matrices in bytes, which every step reads."""
-        return self._memory.size
-
-    def close(self) -> None:
-        """Free the memory. No runner may use the model afterwards."""
-        self._referenced.clear()
-        self._memory.close()
-
-    def _pack(self, config: Any, context_length: int) -> NativeModel:
+    def pack(self, config: Any, context_length: int, pool: ThreadPoolExecutor) -> NativeModel:
+        """Pack all tensors with the threads of the pool."""
+        self._pool = pool
         parts = self.architecture
         layers = (NativeLayer * len(parts.layers))(*(self._layer(layer) for layer in parts.layers))
         head = self._linear(parts.head)

@@ -81,9 +81,8 @@ def _batch_logits(runner: ModelRunner, prompts: list[list[int]]) -> Tensor:
     for block, prompt in enumerate(prompts):
         runner.forward([_row(block, prompt, 0, 2)])
         runner.forward([_row(block, prompt, 2, len(prompt) - 1)])
-    return runner.forward(
-        [_row(block, prompt, len(prompt) - 1, len(prompt)) for block, prompt in enumerate(prompts)]
-    ).float()
+    rows = [_row(block, prompt, len(prompt) - 1, len(prompt)) for block, prompt in enumerate(prompts)]
+    return torch.as_tensor(runner.forward(rows)).float()
 
 
 def _row(block: int, prompt: list[int], start: int, end: int) -> Row:

@@ -57,7 +57,7 @@ def make_runner(model: Any, config: RunnerConfig, dtype: Dtype) -> tuple[ModelRu
 def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dtype) -> tuple[ModelRunner, str]:
     if model.device.type == "cpu" and model.dtype is torch.float32:
         try:
-            native = NativeRunner(
+            native = NativeRunner.pack(
                 model.config,
                 PagedOutTensors(model.state_dict()),
                 config,
@@ -82,7 +82,7 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
 
 def _default_budget(model: Any, context_length: int) -> int:
     needed = sequence_bytes(model.config.get_text_config(), context_length, model.dtype.itemsize)
-    return max(default_kv_bytes(model.device), 2 * needed)
+    return max(default_kv_bytes(model.device.type), 2 * needed)
 
 
 def _check_native(native: NativeRunner, check: RunnerCheck, tolerance: float | None) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from worker.engine.device.fused.kernels.sampling import choose
 from worker.engine.device.transfers import to_device
-from worker.engine.sampling.random_sampling import MIN_TEMPERATURE, RandomSampling
-from worker.engine.sampling.samples import NO_TOKEN
+from worker.engine.sampling.scored_tokens import NO_TOKEN
+from worker.engine.sampling.settings import MIN_TEMPERATURE, RandomSampling
 
 BLOCK = 8192  # logits that a program loads at once
 NUM_WARPS = 16

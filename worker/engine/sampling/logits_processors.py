@@ -1,13 +1,8 @@
-"""Logits processors: change a sequence's logits before a token is chosen.
-
-In this order: the repetition penalty (as in transformers), the frequency and presence penalties (as in OpenAI's API),
-the bias, and the forbidden tokens: end tokens before `min_new_tokens`, and tokens that a constraint does not allow.
-"""
+"""Applies logits processors with torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,82 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.device.transfers import to_device
-from worker.engine.grammar.constraint import TokenConstraint
-from worker.engine.output.stopping import end_token_ids
-from worker.engine.sequence import Sequence
+from worker.engine.sampling.processors import LogitsProcessor
 
-_WORD = 32  # tokens per word of a mask
 _BYTE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class LogitsProcessor:
-    """The changes to one row."""
-
-    seen_ids: NDArray[np.int64]  # without duplicates
-    repetition_penalty: float
-    reductions: NDArray[np.float64]  # subtracted from the logits of the seen tokens
-    bias_ids: list[int]
-    biases: list[float]
-    forbidden_ids: list[int]
-    mask: Tensor | None  # the allowed tokens, as marked by `TokenConstraint`
-
-
-def needs_processor(sequence: Sequence, num_drafts: int = 0) -> bool:
-    """Return whether any logits processor applies to the token after the sequence's first `num_drafts` draft tokens."""
-    params = sequence.params
-    return (
-        params.is_penalised
-        or bool(params.logit_bias)
-        or sequence.next_index + num_drafts < params.min_new_tokens
-        or sequence.constraint is not None
-    )
-
-
-def processor_for(sequence: Sequence, vocab_size: int, num_drafts: int = 0) -> LogitsProcessor:
-    """Return the changes for the token after the sequence's first `num_drafts` draft tokens."""
-    params = sequence.params
-    seen_ids, reductions = _penalties(sequence) if params.is_penalised else (np.empty(0, np.int64), np.empty(0))
-    forbidden_ids: list[int] = []
-    if sequence.next_index + num_drafts < params.min_new_tokens:
-        # A tokenizer may have end tokens that its model does not have.
-        forbidden_ids = sorted(end_id for end_id in end_token_ids(sequence) if end_id < vocab_size)
-    mask = None
-    if sequence.constraint is not None:
-        mask = _mask(sequence.constraint, vocab_size, num_drafts)
-        forbidden_ids = forbidden_ids if _is_free(mask, forbidden_ids) else []
-    return LogitsProcessor(
-        seen_ids=seen_ids,
-        repetition_penalty=float(params.repetition_penalty),
-        reductions=reductions,
-        bias_ids=list(params.logit_bias.keys()),
-        biases=list(params.logit_bias.values()),
-        forbidden_ids=forbidden_ids,
-        mask=mask,
-    )
-
-
-def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the seen tokens, and the sum of the frequency and presence penalties of each."""
-    params, history = sequence.params, sequence.history
-    history.read(sequence.prompt_ids, sequence.output_ids)
-    counts = np.array(history.counts)
-    return np.array(history.ids), params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
-
-
-def _mask(constraint: TokenConstraint, vocab_size: int, num_drafts: int) -> Tensor:
-    """Return the tokens that the constraint allows after its first `num_drafts` draft tokens."""
-    mask = torch.zeros(-(-vocab_size // _WORD), dtype=torch.int32)
-    constraint.allowed(mask, num_drafts)
-    return mask
-
-
-def _is_free(mask: Tensor, forbidden_ids: list[int]) -> bool:
-    """Return whether the mask allows other tokens, too. If not, the constraint takes precedence."""
-    bits = mask.numpy().view(np.uint8).copy()
-    for token_id in forbidden_ids:
-        bits[token_id // _BYTE] &= ~np.uint8(1 << token_id % _BYTE)
-    return bool(bits.any())
 
 
 def apply_processors(logits: Tensor, processors: dict[int, LogitsProcessor]) -> Tensor:
@@ -120,13 +42,13 @@ def _penalise(logits: Tensor, processors: dict[int, LogitsProcessor]) -> None:
     logits[rows, ids] = seen - _flat(logits, (processor.reductions for processor in processors.values()))
 
 
-def _forbid_unmarked(logits: Tensor, masks: dict[int, Tensor]) -> None:
+def _forbid_unmarked(logits: Tensor, masks: dict[int, NDArray[np.int32]]) -> None:
     if not masks:
         return
     # A table from a byte to eight logits is faster than arithmetic on single bits.
     bits = torch.arange(256)[:, None] >> torch.arange(_BYTE) & 1
     table = to_device(torch.where(bits == 1, 0.0, -torch.inf).to(logits.dtype), logits.device)
-    marked = to_device(torch.stack(list(masks.values())).view(torch.uint8), logits.device)
+    marked = to_device(torch.from_numpy(np.stack(list(masks.values())).view(np.uint8)), logits.device)
     rows = to_device(torch.tensor(list(masks)), logits.device)
     logits[rows] += table[marked.int()].flatten(1)[:, : logits.shape[-1]]
 

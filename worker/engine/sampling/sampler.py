@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from common.errors import InternalError, SLMError
+from common.errors import SLMError
 from worker.engine.device.errors import device_errors
 from worker.engine.device.transfers import to_device
-from worker.engine.sampling.log_probabilities import score, scored_tokens
-from worker.engine.sampling.logits_processors import LogitsProcessor, apply_processors, needs_processor, processor_for
-from worker.engine.sampling.random_sampling import RandomSampling, draw, random_at, take_rows
-from worker.engine.sampling.samples import NO_TOKEN, Samples
+from worker.engine.sampling.log_probabilities import score
+from worker.engine.sampling.logits_processors import apply_processors
+from worker.engine.sampling.plans import Plan, plans_for, takes_most_probable
+from worker.engine.sampling.random_sampling import draw, take_rows
+from worker.engine.sampling.samples import Samples
+from worker.engine.sampling.scored_tokens import NO_TOKEN, scored_tokens
+from worker.engine.sampling.settings import RandomSampling
 from worker.engine.sampling.topk import row_max
 from worker.engine.sequence import SampledToken, Sequence
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How to turn one row of the logits into a token."""
-
-    processor: LogitsProcessor | None
-    sampling: RandomSampling | None  # None: the most probable token
-    num_logprobs: int | None  # None: no log probabilities
-
-
-_MOST_PROBABLE = _Plan(processor=None, sampling=None, num_logprobs=None)
 
 
 class Sampler:
@@ -79,43 +66,10 @@ class Sampler:
         return scored_tokens(token_ids, chosen, ids, best, nums=[num_top] * len(token_ids))
 
     def _start(self, logits: Tensor, rows: list[tuple[Sequence, int]]) -> Samples:
-        if all(_takes_most_probable(sequence, num_drafts) for sequence, num_drafts in rows):
+        if all(takes_most_probable(sequence, num_drafts) for sequence, num_drafts in rows):
             return _most_probable(logits)
-        planned = [self._plan(sequence, num_drafts, logits.shape[-1]) for sequence, num_drafts in rows]
-        errors = {row: plan for row, plan in enumerate(planned) if isinstance(plan, SLMError)}
-        return _choose(logits.float(), [_MOST_PROBABLE if isinstance(p, SLMError) else p for p in planned], errors)
-
-    def _plan(self, sequence: Sequence, num_drafts: int, vocab_size: int) -> _Plan | SLMError:
-        """Read one sequence's settings. An error in them ends only this sequence."""
-        try:
-            return _Plan(
-                processor=processor_for(sequence, vocab_size, num_drafts)
-                if needs_processor(sequence, num_drafts)
-                else None,
-                sampling=None if sequence.params.is_greedy else _random_sampling(sequence, num_drafts),
-                num_logprobs=sequence.params.logprobs,
-            )
-        except SLMError as error:
-            return error
-        except Exception:
-            logger.exception("Sequence %s cannot be sampled.", sequence.sequence_id)
-            return InternalError("The sampling parameters cannot be used.")
-
-
-def _takes_most_probable(sequence: Sequence, num_drafts: int) -> bool:
-    params = sequence.params
-    return params.is_greedy and params.logprobs is None and not needs_processor(sequence, num_drafts)
-
-
-def _random_sampling(sequence: Sequence, num_drafts: int) -> RandomSampling:
-    params = sequence.params
-    return RandomSampling(
-        temperature=float(params.temperature),
-        top_k=int(params.top_k),
-        top_p=float(params.top_p),
-        min_p=float(params.min_p),
-        point=random_at(params.seed, sequence.next_index + num_drafts),
-    )
+        plans, errors = plans_for(rows, logits.shape[-1])
+        return _choose(logits.float(), plans, errors)
 
 
 def _most_probable(logits: Tensor) -> Samples:
@@ -123,7 +77,7 @@ def _most_probable(logits: Tensor) -> Samples:
     return Samples(_pick(logits, [None] * len(logits)))
 
 
-def _choose(logits: Tensor, plans: list[_Plan], errors: dict[int, SLMError]) -> Samples:
+def _choose(logits: Tensor, plans: list[Plan], errors: dict[int, SLMError]) -> Samples:
     """Choose the tokens for logits [rows, vocab] in 32 bits."""
     processors = {row: plan.processor for row, plan in enumerate(plans) if plan.processor is not None}
     tokens = _pick(apply_processors(logits, processors), [plan.sampling for plan in plans])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from common.errors import InternalError, SLMError
+from common.errors import SLMError
 from worker.engine.device.errors import device_errors
 from worker.engine.device.transfers import ToHost
-from worker.engine.sampling.log_probabilities import Scores, scored_tokens
+from worker.engine.sampling.log_probabilities import Scores
+from worker.engine.sampling.scored_tokens import samples_of
 from worker.engine.sequence import SampledToken
-
-NO_TOKEN = -1  # for a row without usable logits
 
 
 class Samples:
@@ -44,17 +43,4 @@ class Samples:
         """
         with device_errors():
             tokens, *scores = (tensor.tolist() for tensor in self._copies.fetch())
-        chosen = [SampledToken(token) for token in tokens]
-        if self._nums:
-            rows = list(self._nums)
-            scored = scored_tokens([tokens[row] for row in rows], *scores, nums=list(self._nums.values()))
-            for row, sample in zip(rows, scored, strict=True):
-                chosen[row] = sample
-        samples: list[SampledToken | SLMError] = [
-            # NaN, or all tokens are forbidden.
-            InternalError("The model computed no usable probabilities.") if sample.token_id == NO_TOKEN else sample
-            for sample in chosen
-        ]
-        for row, error in self._errors.items():
-            samples[row] = error
-        return samples
+        return samples_of(tokens, errors=self._errors, nums=self._nums, scores=scores)

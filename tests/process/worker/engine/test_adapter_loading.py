@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -339,7 +340,7 @@ def test_long_texts_and_grammars_use_the_adapters_own_vocabulary(
     for one in (text, base):
         constraint = one.grammars.compile(Grammar(GrammarKind.CHOICE, '["yes", "no"]'))
         assert constraint.is_known(10)
-        mask = torch.zeros(10, dtype=torch.int32)
+        mask = np.zeros(10, np.int32)
         constraint.allowed(mask)
         constraint.close()
         allowed = {token for token in range(320) if int(mask[token // 32]) >> token % 32 & 1}

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-import torch
 from llguidance import LLTokenizer
+from numpy.typing import NDArray
 
 from common.errors import InvalidRequest
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind, SamplingParams
@@ -78,9 +78,9 @@ class LocalConstraint:
     def draft_tokens(self, _count: int) -> list[int]:
         return []
 
-    def allowed(self, mask: torch.Tensor, num_drafts: int = 0) -> None:
+    def allowed(self, mask: NDArray[np.int32], num_drafts: int = 0) -> None:
         assert not num_drafts
-        mask.numpy()[:] = np.frombuffer(self._state.allowed(), dtype=np.int32, count=len(mask))
+        mask[:] = np.frombuffer(self._state.allowed(), dtype=np.int32, count=len(mask))
 
     def close(self) -> None:
         pass
@@ -101,7 +101,7 @@ def make_tokenizer(end_ids: tuple[int, ...]) -> LLTokenizer:
 
 def allowed(constraint: TokenConstraint) -> set[int]:
     assert constraint.is_known(PATIENCE_S)
-    mask = torch.zeros(-(-VOCAB_SIZE // 32), dtype=torch.int32)
+    mask = np.zeros(-(-VOCAB_SIZE // 32), np.int32)
     constraint.allowed(mask)
     words = [word & 0xFFFFFFFF for word in mask.tolist()]
     return {token_id for token_id in range(VOCAB_SIZE) if words[token_id // 32] >> token_id % 32 & 1}

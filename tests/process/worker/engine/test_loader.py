@@ -25,14 +25,12 @@ from common.jobs.sampling import SamplingParams
 from tests.engine_config import engine_config
 from tests.fakes import Outputs
 from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer, save_model
-from worker.engine.loading import loader
+from worker.engine.loading import pretrained
 from worker.engine.loading.loader import (
     EngineModel,
-    choose_device,
-    choose_dtype,
-    context_limit,
     load_model,
 )
+from worker.engine.loading.pretrained import choose_device, choose_dtype, context_limit
 from worker.engine.loading.texts import TokenizerDecoder
 from worker.engine.loading.tokenizer import declared_end_ids, end_token_ids
 from worker.engine.sequence import Sequence
@@ -89,7 +87,7 @@ def test_a_model_folder_is_loaded_and_answers(loaded: EngineModel, outputs: Outp
     run(loaded, outputs, "Hi")
 
     assert outputs.token_ids("a") == expected[0, len(loaded.renderer.render("Hi").token_ids) :].tolist()
-    assert (loaded.device.type, loaded.dtype, loaded.context_length) == ("cpu", "float32", 64)
+    assert (loaded.device, loaded.dtype, loaded.context_length) == ("cpu", "float32", 64)
 
 
 def test_the_choice_of_device_and_number_format_is_logged_with_its_reason(
@@ -126,14 +124,14 @@ def test_files_missing_from_the_hubs_cache_are_fetched(
         shutil.copy(base / file, snapshot)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    load = loader._load
+    load = pretrained._load
 
     def load_as_if_online(source: str, *args: Any, local_files_only: bool) -> Any:
         if not local_files_only:
             shutil.copytree(base, snapshot, dirs_exist_ok=True)
         return load(source, *args, local_files_only=True)
 
-    monkeypatch.setattr(loader, "_load", load_as_if_online)
+    monkeypatch.setattr(pretrained, "_load", load_as_if_online)
 
     with closing(load_model("org/tiny", engine_config(), base_name="org/tiny")) as model:
         assert len(model.tokenizer) == 259

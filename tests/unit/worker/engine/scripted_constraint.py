@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import InvalidRequest
 
@@ -46,10 +46,10 @@ class ScriptedConstraint:
         rest = self._allowed[len(self.accepted) : len(self.accepted) + count]
         return [min(tokens) for tokens in takewhile(lambda tokens: len(tokens) == 1, rest)]
 
-    def allowed(self, mask: Tensor, num_drafts: int = 0) -> None:
+    def allowed(self, mask: NDArray[np.int32], num_drafts: int = 0) -> None:
         assert self.is_known(0.0)
         for token_id in self._allowed[len(self.accepted) + num_drafts]:
-            mask[token_id // 32] |= torch.tensor(1, dtype=torch.int32) << token_id % 32
+            mask[token_id // 32] |= np.uint32(1 << token_id % 32).astype(np.int32)
 
     def advance(self, token_ids: Sequence[int]) -> None:
         self.accepted += token_ids

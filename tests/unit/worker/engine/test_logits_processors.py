@@ -14,7 +14,8 @@ from transformers import (
 
 from common.jobs.sampling import SamplingParams
 from tests.unit.worker.engine.scripted_constraint import ScriptedConstraint
-from worker.engine.sampling.logits_processors import apply_processors, needs_processor, processor_for
+from worker.engine.sampling.logits_processors import apply_processors
+from worker.engine.sampling.processors import needs_processor, processor_for
 from worker.engine.sequence import Sequence
 
 VOCAB_SIZE = 100

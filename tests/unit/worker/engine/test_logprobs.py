@@ -9,8 +9,9 @@ from torch import Tensor
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from common.jobs.sampling import SamplingParams
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
-from worker.engine.sampling.log_probabilities import score, scored_tokens
+from worker.engine.sampling.log_probabilities import score
 from worker.engine.sampling.sampler import Sampler
+from worker.engine.sampling.scored_tokens import scored_tokens
 from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
 
 pytestmark = pytest.mark.usefixtures("each_engine")

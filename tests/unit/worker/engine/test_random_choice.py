@@ -17,11 +17,10 @@ from transformers import (
 
 from worker.engine.sampling.random_sampling import (
     FIRST_CANDIDATES,
-    RandomSampling,
     _draw_filtered_at_once,
     draw,
-    random_at,
 )
+from worker.engine.sampling.settings import RandomSampling, random_at
 
 NUM_DRAWS = 60
 SETTINGS: list[dict[str, Any]] = [
