@@ -161,7 +161,7 @@ class JobService:
         """Submit a job and follow it. The subscription is made first, so that no event is missed."""
         job_id = job.id
         with ExitStack() as undo:
-            follower = undo.enter_context(self._log.follow(job_id))
+            follower = undo.enter_context(self._log.follow(job_id, is_new=True))
             submitted = self._enter(job)
             if submitted.repeated:
                 return self._follow(self._store.get(submitted.job_id), is_repeat=True)

@@ -17,6 +17,7 @@ from api.jobs.choices import GeneratedChoice
 from api.jobs.live_job import WAIT_PULSE_S, LiveJob
 from api.service import JobService, NewJob
 from common.errors import Cancelled, JobNotFound, ServerStopping, SLMError
+from common.jobs.event_log import PAUSE, Pause
 from common.jobs.events import Event, EventType
 from common.jobs.job import JobState
 from common.jobs.store import QueuePosition
@@ -121,17 +122,21 @@ class Generations:
         Raises:
             JobLost: Redis no longer has one of the jobs.
         """
+        return ((index, update) for index, update in self.updates(pulse_s=pulse_s) if update is not PAUSE)
+
+    def updates(self, *, pulse_s: float) -> Iterator[tuple[int, Update | Pause]]:
+        """Yield the `event_stream`, and `PAUSE` after updates if the next one is not there yet."""
         if len(self._jobs) == 1:
-            return ((0, update) for update in self.first.event_stream(pulse_s=pulse_s))
+            return ((0, update) for update in self.first.updates(pulse_s=pulse_s))
         return self._merged(pulse_s)
 
-    def _merged(self, pulse_s: float) -> Iterator[tuple[int, Update]]:
+    def _merged(self, pulse_s: float) -> Iterator[tuple[int, Update | Pause]]:
         """Follow each job on its own thread. Updates for a slow client wait here, never more than the answers' size."""
-        inbox: queue.SimpleQueue[tuple[int, Event | QueuePosition] | SLMError | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[tuple[int, Event | QueuePosition | Pause] | SLMError | None] = queue.SimpleQueue()
 
         def follow(index: int, job: LiveJob) -> None:
             try:
-                for update in job.event_stream(pulse_s=pulse_s):
+                for update in job.updates(pulse_s=pulse_s):
                     if update is not None:
                         inbox.put((index, update))
             except SLMError as err:

@@ -81,9 +81,10 @@ class LiveJob:
 
     def event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
         """Yield the `events`, and each change of the queue position while the job is queued."""
-        return (update for update in self._updates(pulse_s) if update is not PAUSE)
+        return (update for update in self.updates(pulse_s=pulse_s) if update is not PAUSE)
 
-    def _updates(self, pulse_s: float) -> Iterator[Event | QueuePosition | Pause | None]:
+    def updates(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | Pause | None]:
+        """Yield the `event_stream`, and `PAUSE` after events if the next one is not there yet."""
         for event in self._events(pulse_s):
             if event is None:
                 yield self._position_watch.take()
@@ -93,12 +94,9 @@ class LiveJob:
             yield event
 
     def compact_event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | Pause | None]:
-        """Yield the `event_stream`, with the token events that existed when the client came merged into a few.
-
-        Yields `PAUSE` after events if the next one is not there yet.
-        """
+        """Yield the `updates`, with the token events that existed when the client came merged into a few."""
         replay = Replay(self.after, self._present)
-        for update in self._updates(pulse_s):
+        for update in self.updates(pulse_s=pulse_s):
             yield from replay.take(update)
 
     def _update_watch(self, event: Event) -> None:

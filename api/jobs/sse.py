@@ -77,7 +77,7 @@ class JobStreamBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]
         """Stream the job's events. Unless they have started, a comment makes the server send the headers now."""
         writer = FrameWriter(job.kind, text=job.text, request_id=request_id())
         messages = self.messages(job, writer, pulse_s=services().settings.heartbeat_s)
-        return stream_response(_encode(messages, has_started=has_started), job.close)
+        return stream_response(together(_encode(messages, has_started=has_started)), job.close)
 
     def messages(self, job: LiveJob, writer: FrameWriter, *, pulse_s: float) -> Iterator[Message | Pause | None]:
         """Yield the job's frames, each with the seq of its last event as id; None after each `pulse_s` of silence.
@@ -109,14 +109,25 @@ def _frame(event: Event, writer: FrameWriter, after: int) -> Iterator[Message]:
 
 
 def _encode(messages: Iterator[Message | Pause | None], *, has_started: bool) -> Iterator[str]:
-    """Encode the messages. Those that are there at the same time are sent together, because sending costs most."""
     if not has_started:
         yield HEARTBEAT
-    waiting: list[str] = []
     for message in messages:
-        if message is not PAUSE:
-            waiting.append(HEARTBEAT if message is None else str(message))
-        if waiting and (message is PAUSE or message is None or len(waiting) == MOST_TOGETHER):
+        if message is PAUSE:
+            yield ""
+        else:
+            yield HEARTBEAT if message is None else str(message)
+
+
+def together(frames: Iterator[str]) -> Iterator[str]:
+    """Join frames that are there at the same time, because sending costs more than all else.
+
+    An empty one says that the next is not there yet. Comments are sent at once, with those before them.
+    """
+    waiting: list[str] = []
+    for frame in frames:
+        if frame:
+            waiting.append(frame)
+        if waiting and (not frame or frame.startswith(":") or len(waiting) == MOST_TOGETHER):
             yield "".join(waiting)
             waiting.clear()
     if waiting:

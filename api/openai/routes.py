@@ -10,7 +10,7 @@ from api.auth.access import Access, set_access
 from api.current import caller, services
 from api.jobs.request import job_options, keyed, read_body, wants_no_wait
 from api.jobs.running import completed, opened
-from api.jobs.sse import stream_response
+from api.jobs.sse import stream_response, together
 from api.openai import models
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
@@ -70,7 +70,7 @@ def _complete(endpoint: Endpoint[B]) -> Response:
         return jsonify(endpoint.answer(body, _header(body, record), choices))
     record, generations = opened(new, names)
     stream = ChunkStream(endpoint, body, _header(body, record), generations)
-    return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
+    return stream_response(together(stream.frames(pulse_s=services().settings.heartbeat_s)), generations.close)
 
 
 def _submitted(endpoint: Endpoint[B], body: B) -> Response:

@@ -18,6 +18,7 @@ from api.openai.logprobs import ScoredTokens
 from api.openai.sampling_body import SamplingBody
 from api.openai.text_offsets import TextOffsets
 from common.errors import SLMError
+from common.jobs.event_log import PAUSE
 from common.jobs.events import Event, EventType, prompt_ids, tool_form
 from common.redis.client import explain
 
@@ -38,10 +39,17 @@ class ChunkStream(Generic[B]):
         self._readers = [endpoint.reader(body, job_id) for job_id in generations.job_ids]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
-        """Yield the frames up to `[DONE]`. An error ends them without it, to show that the answer is incomplete."""
+        """Yield the frames up to `[DONE]`, and an empty one if the next is not there yet (`together`).
+
+        An error ends them without `[DONE]`, to show that the answer is incomplete.
+        """
         try:
             yield from self._opening()
-            for index, update in self._generations.event_stream(pulse_s=pulse_s):
+            yield ""
+            for index, update in self._generations.updates(pulse_s=pulse_s):
+                if update is PAUSE:
+                    yield ""
+                    continue
                 if (error := failure(update)) is not None:
                     raise error
                 yield self._frame(index, update)

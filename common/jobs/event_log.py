@@ -53,17 +53,20 @@ class EventLog:
         message = cast("str | None", self._redis.lindex(keys.log(job_id), -1))
         return None if message is None else Event.from_wire(message)
 
-    def follow(self, job_id: str, limiter: Limiter = nullcontext) -> Follower:
+    def follow(self, job_id: str, limiter: Limiter = nullcontext, *, is_new: bool = False) -> Follower:
         """Subscribe to a job, which may not exist yet.
 
         Args:
             job_id: the job.
             limiter: entered while the log is read; not for messages from pub/sub.
+            is_new: the job does not exist yet, so there is nothing to read before the first message.
 
         Raises:
             RedisUnavailable: Redis does not confirm the subscription.
         """
-        return Follower(job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), limiter)
+        return Follower(
+            job_id, self._redis, self, self._subscriber.listen(keys.channel(job_id)), limiter, is_new=is_new
+        )
 
 
 class Pause(Enum):
@@ -78,7 +81,10 @@ PAUSE = Pause.PAUSE
 class Follower:
     """A subscription to one job. A context manager: exiting it ends the subscription."""
 
-    def __init__(self, job_id: str, redis: Redis, events: EventLog, listener: Listener, limiter: Limiter) -> None:
+    def __init__(
+        self, job_id: str, redis: Redis, events: EventLog, listener: Listener, limiter: Limiter, *, is_new: bool
+    ) -> None:
+        self._is_new = is_new
         self._job_id = job_id
         self._redis = redis
         self._events = events
@@ -103,7 +109,8 @@ class Follower:
         """
         wanted = after + 1
         messages: list[str] = []
-        missed = True  # events written before the subscription are only in the log
+        missed = not self._is_new  # events from before the subscription, or taken by an earlier call, are in the log
+        self._is_new = False
         while not self._listener.closed:
             found, has_more = self._from_log(wanted) if missed else (_events(messages), False)
             for event in found:

@@ -73,6 +73,16 @@ def test_later_events_are_passed_on(redis: Redis, log: EventLog) -> None:
         assert list(stream) == [token(1), end(2)]
 
 
+def test_the_log_of_a_new_job_is_read_only_for_events_that_an_earlier_reading_took(redis: Redis, log: EventLog) -> None:
+    with log.follow("a", is_new=True) as follower:
+        write(redis, token(0), publish=False)
+        write(redis, token(1))
+        first = follower.events(pulse_s=60)
+        assert next(first) == token(0)  # the message of event 1 shows that event 0 was missed
+        write(redis, end(2))
+        assert seqs(follower) == [0, 1, 2]
+
+
 def test_a_reader_can_begin_in_the_middle(redis: Redis, log: EventLog) -> None:
     write(redis, token(0), token(1), token(2), end(3))
     with log.follow("a") as follower:
