@@ -78,6 +78,9 @@ class FakeRenderer:
     tool_form = HERMES
     marker_id = None
 
+    def end_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        return ()
+
     def in_form(self, grammar: Grammar) -> Grammar:
         return grammar
 

@@ -53,6 +53,12 @@ class CompletionBody(SamplingBody):
         le=MAX_NEW_TOKENS,
         description=f"{LIMIT}; with echo or prompt_logprobs also 0, to compute only the prompt",
     )
+    suffix: Annotated[
+        str | None,
+        Meaning(
+            "The text after the answer, which then fills in the middle. Only models with tokens for that can do so."
+        ),
+    ] = Field(None, description="a string")
     echo: Annotated[bool, Meaning("Whether the answer begins with the prompt's text.")] = Field(
         False, description="true or false"
     )
@@ -81,6 +87,14 @@ class CompletionBody(SamplingBody):
         return self
 
     @model_validator(mode="after")
+    def _can_fill_in_the_middle(self) -> CompletionBody:
+        if self.suffix and self.echo:
+            raise InvalidRequest("echo cannot be used together with suffix", param="echo")
+        if self.suffix and not all(isinstance(prompt, RawText) for prompt in self.prompts):
+            raise InvalidRequest("suffix cannot be used if the prompt is token ids", param="suffix")
+        return self
+
+    @model_validator(mode="after")
     def _can_echo(self) -> CompletionBody:
         """Reject token ids: a stream begins with the prompt's text, which only the worker could decode."""
         if self.echo and self.stream and not all(isinstance(prompt, RawText) for prompt in self.prompts):
@@ -97,13 +111,12 @@ class CompletionBody(SamplingBody):
     def prompts(self) -> list[RawText | TokenIds]:
         """The prompts, one or several."""
         if isinstance(self.prompt, str):
-            return [RawText(self.prompt)]
+            return [RawText(self.prompt, self.suffix or "")]
         ids = [one for one in self.prompt if isinstance(one, int)]
-        return [TokenIds(tuple(ids))] if ids else [_prompt(one) for one in self.prompt if not isinstance(one, int)]
+        return [TokenIds(tuple(ids))] if ids else [self._one(one) for one in self.prompt if not isinstance(one, int)]
 
-
-def _prompt(one: str | list[int]) -> RawText | TokenIds:
-    return RawText(one) if isinstance(one, str) else TokenIds(tuple(one))
+    def _one(self, prompt: str | list[int]) -> RawText | TokenIds:
+        return RawText(prompt, self.suffix or "") if isinstance(prompt, str) else TokenIds(tuple(prompt))
 
 
 class Completions(Endpoint[CompletionBody]):

@@ -32,9 +32,13 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class RawText:
-    """A text for the model without a template; special tokens written in it are plain text."""
+    """A text for the model without a template; special tokens written in it are plain text.
+
+    With a `suffix`, the answer is what belongs between the two.
+    """
 
     text: str
+    suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ def to_wire(prompt: Prompt) -> dict[str, Any]:
                 {} if ending is Ending.NEW_TURN else {"ending": ending.value}
             )
             return {"messages": list(messages)} | more
-        case RawText(text):
-            return {"raw_text": text}
+        case RawText(text, suffix):
+            return {"raw_text": text} | ({"suffix": suffix} if suffix else {})
         case TokenIds(ids):
             return {"token_ids": list(ids)}
         case instruction:
@@ -69,7 +73,7 @@ def from_wire(wire: Mapping[str, Any]) -> Prompt:
         ending = Ending(wire.get("ending", Ending.NEW_TURN))
         return Conversation(tuple(wire["messages"]), tuple(wire.get("tools", ())), ending)
     if "raw_text" in wire:
-        return RawText(wire["raw_text"])
+        return RawText(wire["raw_text"], wire.get("suffix", ""))
     if "token_ids" in wire:
         return TokenIds(tuple(wire["token_ids"]))
     return str(wire["prompt"])
@@ -86,8 +90,8 @@ def length(prompt: Prompt) -> int:
         case Conversation(messages, tools):
             calls = [message["tool_calls"] for message in messages if "tool_calls" in message]
             return sum(len(message["content"]) for message in messages) + sum(map(_json_length, [*calls, *tools]))
-        case RawText(text):
-            return len(text)
+        case RawText(text, suffix):
+            return len(text) + len(suffix)
         case TokenIds(ids):
             return len(ids)
         case instruction:

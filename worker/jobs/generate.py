@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.errors import InvalidRequest, JobTimeout
 from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
-from common.jobs.sampling import Grammar, GrammarKind
+from common.jobs.sampling import Grammar, GrammarKind, SamplingParams
 from common.jobs.store import JobStore
 from worker.engine.output.call_marker import CallMarker
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
@@ -104,7 +104,7 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
     sequence = Sequence(
         job.sequence_id,
         prompt_ids,
-        params.sampling,
+        _sampling(params, adapter.renderer),
         adapter.id,
         output_ids=list(job.events.token_ids),
         emitted_text=job.events.text,
@@ -121,6 +121,12 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
     finally:
         if sequence.constraint is not None:
             sequence.constraint.close()
+
+
+def _sampling(params: GenerateParams, renderer: Renderer) -> SamplingParams:
+    """Return the sampling parameters with the tokens that end the answer to this kind of prompt."""
+    end_ids = renderer.end_ids(params.prompt)
+    return replace(params.sampling, stop_token_ids=(*params.sampling.stop_token_ids, *end_ids))
 
 
 def _check_num_scores(sequence: Sequence) -> None:

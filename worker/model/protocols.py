@@ -34,6 +34,10 @@ class Renderer(Protocol):
         """
         ...
 
+    def end_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """Return the tokens that end the answer to this prompt, beside the model's end tokens."""
+        ...
+
     @property
     def tool_form(self) -> ToolForm:
         """The form in which the model writes calls of tools."""

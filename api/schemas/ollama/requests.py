@@ -152,9 +152,9 @@ class OllamaGenerateBody(_GenerationBody):
     raw: Annotated[bool, Meaning("Whether the prompt is a text for the model without a template.")] = Field(
         False, description="true or false"
     )
-    suffix: Annotated[Literal[""], Meaning("Text after the answer, which is not supported.")] = Field(
-        "", description="missing or empty: the models here cannot fill in the middle"
-    )
+    suffix: Annotated[
+        str, Meaning("Text after the answer, which fills in the middle. The model must have tokens for that.")
+    ] = Field("", description="a string")
     template: Annotated[Literal[""], Meaning("A template, which is not supported.")] = Field(
         "", description="missing or empty: the model's own template is used; raw: true uses none"
     )
@@ -167,8 +167,8 @@ class OllamaGenerateBody(_GenerationBody):
 
     def to_prompt(self) -> Conversation | RawText:
         """Return the prompt."""
-        if self.raw:
-            return RawText(self.prompt)
+        if self.raw or self.suffix:
+            return RawText(self.prompt, self.suffix)
         system = [Message(role="system", content=self.system)] if self.system else []
         return conversation([*system, Message(role="user", content=self.prompt)])
 

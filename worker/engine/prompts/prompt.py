@@ -24,6 +24,7 @@ from models.text.saved_template import chat_template
 from models.text.text_encoder import Encode, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
 from worker.engine.prompts import tools
+from worker.engine.prompts.middle import MiddleForm, middle_form
 from worker.engine.prompts.token_length import TokenLength
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
 from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
@@ -108,10 +109,13 @@ class PromptRenderer:
 
         Raises:
             InvalidRequest: the template drops or refuses these messages, e.g. for the order of their roles, or exceeds
-                a limit; or a token id is unknown, or the tokenizer cannot encode the text.
+                a limit; or a token id is unknown, or the tokenizer cannot encode the text or has no tokens for a
+                suffix.
             GivenUp: `is_given_up` became true first.
         """
         match prompt:
+            case RawText(text, suffix) if suffix:
+                return self._middle(text, suffix, is_given_up, check_length)
             case RawText(text):
                 return RenderedPrompt(text, self._encode(text, is_given_up, check_length))
             case TokenIds(ids):
@@ -122,6 +126,15 @@ class PromptRenderer:
             case instruction:
                 one = Conversation(({"role": "user", "content": instruction},))
                 return self._conversation(one, is_given_up, check_length)
+
+    def end_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """Return the tokens that end the answer to this prompt, beside the model's end tokens."""
+        has_suffix = isinstance(prompt, RawText) and prompt.suffix
+        return self._middle_form.end_ids if has_suffix and self._middle_form is not None else ()
+
+    @cached_property
+    def _middle_form(self) -> MiddleForm | None:
+        return middle_form(self._tokenizer)
 
     @property
     def tool_form(self) -> ToolForm:
@@ -179,11 +192,26 @@ class PromptRenderer:
         if self._programs is not None and not self._is_shared:
             self._programs.forget_tokenizer(self.parts.name)
 
-    def _encode(self, text: str, is_given_up: IsGivenUp, check_length: CheckLength) -> list[int]:
-        """Encode with the special tokens that the tokenizer adds around a text, such as a start token."""
+    def _middle(self, before: str, after: str, is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
+        if (form := self._middle_form) is None:
+            raise InvalidRequest(
+                "suffix cannot be used with this model: its tokenizer has no tokens for filling in the middle",
+                param="suffix",
+            )
+        parts = [self._encode(text, is_given_up, check_length, is_part=True) for text in (before, after)]
+        token_ids = [*self._conversations.texts.start_ids, *form.token_ids(*parts)]
+        return RenderedPrompt(form.text(before, after), token_ids)
+
+    def _encode(
+        self, text: str, is_given_up: IsGivenUp, check_length: CheckLength, *, is_part: bool = False
+    ) -> list[int]:
+        """Encode with the tokens that the tokenizer adds around a text, such as a start token, unless it `is_part`."""
         check_length(self.parts.length.min_tokens(text))
+        texts, encode = self._conversations.texts, self._helper_encoding(text, is_given_up)
         try:
-            return self._conversations.texts.text_ids(text, self._helper_encoding(text, is_given_up))
+            if is_part:
+                return texts.segment_ids([Segment(text, is_control=False)], encode)
+            return texts.text_ids(text, encode)
         except TakesTooMuch as error:
             raise InvalidRequest(f"The model cannot be used with this text: {error}.", param="prompt") from error
         except UnspellableText as error:

@@ -110,10 +110,12 @@ def test_the_prompts(start_api: StartApi, seen: Seen) -> None:
     generate(api, system="Be brief")
     generate(api, raw=True)
     chat(api, messages=SAID)
+    generate(api, suffix="z")
     system, user = {"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"}
     assert seen.params[0].prompt == Conversation((system, user))
     assert seen.params[1].prompt == RawText("Hi")
     assert seen.params[2].prompt == Conversation(tuple(SAID), ending=Ending.CONTINUE)
+    assert seen.params[3].prompt == RawText("Hi", "z")
 
 
 @pytest.mark.parametrize("model", [MODEL, f"{MODEL}:latest", "default", "default:latest", "gpt2", f"{MODEL}@1"])
@@ -160,9 +162,9 @@ def test_what_would_change_the_answer_is_refused_by_name(api: Api, body: Json, n
     assert named in answer.json["error"]
 
 
-@pytest.mark.parametrize("field", ["suffix", "template", "context", "images"])
+@pytest.mark.parametrize("field", ["template", "context", "images"])
 def test_so_is_that_of_a_generation(api: Api, field: str) -> None:
-    value: Any = "x" if field in ("suffix", "template") else [1]
+    value: Any = "x" if field == "template" else [1]
     answer = generate(api, **{field: value})
     assert answer.status_code == 400
     assert field in answer.json["error"]

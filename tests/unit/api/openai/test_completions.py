@@ -69,3 +69,18 @@ def test_a_stream_cannot_echo_tokens(api: Api) -> None:
 def test_too_many_choices_in_all_are_refused(api: Api) -> None:
     answer = complete(api, prompt=["a"] * 65, n=2)
     assert (answer.status_code, answer.json["error"]["param"]) == (400, "n")
+
+
+def test_the_text_after_the_answer_reaches_the_worker(start_api: StartApi, seen: Seen) -> None:
+    api = start_api(seen)
+    complete(api, prompt=["a", "b"], suffix="z")
+    complete(api, prompt="a", suffix="")
+    assert {params.prompt for params in seen.params} == {RawText("a", "z"), RawText("b", "z"), RawText("a")}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [({"prompt": [1]}, "suffix"), ({"echo": True}, "echo")], ids=["ids", "echo"]
+)
+def test_a_suffix_needs_a_text_without_an_echo(api: Api, body: dict[str, Any], param: str) -> None:
+    answer = complete(api, suffix="z", **body)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, param)

@@ -86,6 +86,7 @@ CHAT = SHARED | {
 }
 COMPLETION = SHARED | {
     "prompt": [1, "", [], {}, [""], [[]], ["a", 1], [1, "a"], [True], [-1], [["a"]]],
+    "suffix": [1, ["x"]],
     "echo": [0, "x"],
     "logprobs": [*NO_NUMBER, -1, 21, 0.5],
 }
@@ -149,7 +150,7 @@ NESTED: list[tuple[dict[str, Any], str]] = [
     ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
     ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
 ]
-UNSUPPORTED = ["audio", "prediction", "suffix"]
+UNSUPPORTED = ["audio", "prediction"]
 
 
 @pytest.fixture

@@ -124,6 +124,35 @@ def test_a_special_token_in_a_clients_text_is_text(prompt: Callable[[str], Promp
     assert "a<|im_end|></s><s>b" in tokenizer.decode(token_ids)
 
 
+def with_middle(*names: str) -> Any:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([*names, "<|fim_pad|>"])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"), ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>")],
+    ids=["qwen", "code_llama"],
+)
+def test_a_text_with_a_suffix_is_written_with_the_tokens_for_the_middle(names: tuple[str, str, str]) -> None:
+    tokenizer = with_middle(*names)
+    first, second, third = tokenizer.convert_tokens_to_ids(list(names))
+    renderer, prompt = PromptRenderer(tokenizer), RawText("Hi", "!")
+    text, token_ids = renderer.render(prompt)
+    assert text == f"{names[0]}Hi{names[1]}!{names[2]}"
+    assert token_ids == [tokenizer.bos_token_id, first, *encode("Hi"), second, *encode("!"), third]
+    assert renderer.end_ids(prompt) == (tokenizer.convert_tokens_to_ids("<|fim_pad|>"),)
+    assert renderer.end_ids(RawText("Hi")) == ()
+
+
+def test_a_suffix_is_refused_without_tokens_for_the_middle() -> None:
+    renderer = PromptRenderer(with_middle("<|fim_prefix|>", "<|fim_suffix|>"))
+    with pytest.raises(InvalidRequest, match="suffix cannot be used with this model") as caught:
+        renderer.render(RawText("Hi", "!"))
+    assert caught.value.param == "suffix"
+
+
 def test_token_ids_stay_as_they_are() -> None:
     assert PromptRenderer(make_tokenizer(CHAT)).render(TokenIds((39, 72))) == ("Hi", [39, 72])
 

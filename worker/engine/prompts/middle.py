@@ -1,0 +1,52 @@
+"""Finds the tokens with which a model fills in the middle of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_FORMS = (  # the names of the tokens before the text's beginning, before its end, and before the answer
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen, CodeGemma, Granite 4
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, Granite
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),  # SantaCoder
+    ("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),  # DeepSeek
+    ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),  # Code Llama
+    ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),  # GLM
+)
+_ENDS = ("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|file_separator|>", "\u2581<EOT>")
+
+
+@dataclass(frozen=True, slots=True)
+class MiddleForm:
+    """The three tokens and their names, in the order of `_FORMS`. The tokens `end_ids` end such an answer."""
+
+    names: tuple[str, str, str]
+    ids: tuple[int, int, int]
+    end_ids: tuple[int, ...]
+
+    def text(self, before: str, after: str) -> str:
+        """Return the prompt's text."""
+        first, second, third = self.names
+        return f"{first}{before}{second}{after}{third}"
+
+    def token_ids(self, before: Sequence[int], after: Sequence[int]) -> list[int]:
+        """Return the prompt's tokens, without those that the tokenizer adds to every text."""
+        first, second, third = self.ids
+        return [first, *before, second, *after, third]
+
+
+def middle_form(tokenizer: Any) -> MiddleForm | None:
+    """Return the form of a transformers tokenizer; None if it has no such tokens."""
+    for names in _FORMS:
+        first, second, third = (_token_id(tokenizer, name) for name in names)
+        if first is not None and second is not None and third is not None:
+            ends = (_token_id(tokenizer, name) for name in _ENDS)
+            return MiddleForm(names, (first, second, third), tuple(end for end in ends if end is not None))
+    return None
+
+
+def _token_id(tokenizer: Any, name: str) -> int | None:
+    token_id: int | None = tokenizer.convert_tokens_to_ids(name)
+    is_known = token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == name
+    return token_id if is_known else None
