@@ -6,6 +6,7 @@ with SLMClient("http://127.0.0.1:5000") as slm:
         print(piece, end="", flush=True)
 """
 
+from slm_client.adapter import Adapter, Alias
 from slm_client.answer import Answer
 from slm_client.async_client import AsyncSLMClient
 from slm_client.async_stream import AsyncStream
@@ -21,6 +22,8 @@ from slm_client.retry import RetryPolicy
 from slm_client.stream import Stream
 
 __all__ = [
+    "Adapter",
+    "Alias",
     "Answer",
     "ApiError",
     "AsyncSLMClient",

@@ -1,4 +1,4 @@
-"""Describes the HTTP requests, without sending them. Each can be sent twice without a second effect."""
+"""Describes the HTTP requests, without sending them. Nearly all can be sent twice without a second effect."""
 
 from __future__ import annotations
 
@@ -16,24 +16,31 @@ CONNECT_S = 10.0
 ANSWER_S = 30.0  # for requests that the server answers immediately
 GENERATION_S = 150.0  # after 120 s at the latest (SLM_SYNC_TIMEOUT_S) the server answers 202
 CHAT_S = 600.0  # a chat completion waits for its end
-CONVERSATIONS = "/slm/conversations"
+CONVERSATIONS, ADAPTERS, ALIASES = "/slm/conversations", "/slm/adapters", "/slm/aliases"
 SILENCE_S = 45.0  # an open stream has a heartbeat every 15 s
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request. The connection counts as broken after a silence of `read_s` seconds."""
+    """One HTTP request, with a JSON body or with `content`.
+
+    The connection counts as broken after a silence of `read_s` seconds. It `is_safe` if it can be sent twice without a
+    second effect.
+    """
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     read_s: float = ANSWER_S
+    content: bytes | None = None
+    is_safe: bool = True
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """Return the request, with the defaults of `http` added."""
         timeout = httpx.Timeout(CONNECT_S, read=self.read_s)
-        return http.build_request(self.method, self.path, json=self.body, headers=dict(self.headers), timeout=timeout)
+        sent: dict[str, Any] = {"json": self.body} if self.content is None else {"content": self.content}
+        return http.build_request(self.method, self.path, headers=dict(self.headers), timeout=timeout, **sent)
 
 
 def generate(prompt: str, options: GenerateOptions, key: str | None) -> Call:
@@ -87,6 +94,53 @@ def models() -> Call:
     return Call("GET", "/slm/models")
 
 
+def adapters() -> Call:
+    """List the adapters."""
+    return Call("GET", ADAPTERS)
+
+
+def adapter(name: str) -> Call:
+    """Get an adapter, or one of its versions."""
+    return Call("GET", f"{ADAPTERS}/{quote(name, safe='')}")
+
+
+def publish(name: str, archive: bytes, base: str | None) -> Call:
+    """Publish an archive as an adapter's newest version; a repetition finds it published."""
+    wanted = urlencode({"name": name} if base is None else {"name": name, "base": base})
+    headers = {"Content-Type": "application/octet-stream"}
+    return Call("POST", f"{ADAPTERS}?{wanted}", headers=headers, read_s=GENERATION_S, content=archive)
+
+
+def delete_adapter(name: str) -> Call:
+    """Delete an adapter, or one of its versions."""
+    return Call("DELETE", f"{ADAPTERS}/{quote(name, safe='')}", is_safe=False)
+
+
+def aliases() -> Call:
+    """List the aliases."""
+    return Call("GET", ALIASES)
+
+
+def set_alias(alias: str, model: str) -> Call:
+    """Point an alias to a model."""
+    return Call("PUT", _alias(alias), {"model": model})
+
+
+def roll_back(alias: str) -> Call:
+    """Point an alias to its target before."""
+    return Call("POST", f"{_alias(alias)}/rollback", is_safe=False)
+
+
+def delete_alias(alias: str) -> Call:
+    """Delete an alias."""
+    return Call("DELETE", _alias(alias), is_safe=False)
+
+
+def embed(texts: Sequence[str], options: Mapping[str, Any], key: str | None) -> Call:
+    """Compute the vectors of texts, and wait for them."""
+    return _post("/v1/embeddings", {"input": list(texts), **options}, key, read_s=CHAT_S)
+
+
 def chat(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], key: str | None) -> Call:
     """Generate the next message of a chat, and wait for it."""
     return _post("/v1/chat/completions", {"messages": list(messages), **options}, key, read_s=CHAT_S)
@@ -123,6 +177,17 @@ def delete_conversation(conversation_id: str) -> Call:
     return Call("DELETE", _conversation(conversation_id))
 
 
+def export_conversation(conversation_id: str, form: str) -> Call:
+    """Export a conversation: `form` is "json" or "markdown"."""
+    return Call("GET", f"{_conversation(conversation_id)}/export?format={form}")
+
+
+def import_conversation(exported: str) -> Call:
+    """Create a conversation from an export in JSON."""
+    headers = {"Content-Type": "application/json"}
+    return Call("POST", f"{CONVERSATIONS}/import", headers=headers, content=exported.encode(), is_safe=False)
+
+
 def append(conversation_id: str, message: Mapping[str, Any]) -> Call:
     """Append a message."""
     return _post(f"{_conversation(conversation_id)}/messages", message, None)
@@ -135,6 +200,10 @@ def change_message(conversation_id: str, message_id: str, changes: Mapping[str, 
 
 def _conversation(conversation_id: str) -> str:
     return f"{CONVERSATIONS}/{quote(conversation_id, safe='')}"
+
+
+def _alias(alias: str) -> str:
+    return f"{ALIASES}/{quote(alias, safe='')}"
 
 
 def _job(job_id: str) -> str:

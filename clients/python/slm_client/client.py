@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 import httpx
 
 from slm_client import call, connection
+from slm_client.adapter import Adapter, Alias, archive_of
 from slm_client.answer import Answer
 from slm_client.call import Call
 from slm_client.chat import ChatAnswer
 from slm_client.conversation import Conversation, Message
 from slm_client.cursor import StreamCursor
+from slm_client.embedding import vectors
 from slm_client.errors import SLMClientError, error_from_response
 from slm_client.job import Job, JobStatus
 from slm_client.model import Model
 from slm_client.options import GenerateOptions
 from slm_client.patience import Patience
-from slm_client.retry import Retry, RetryPolicy
+from slm_client.retry import NO_RETRY, Retry, RetryPolicy
 from slm_client.stream import Stream
 
 
@@ -131,6 +134,50 @@ class SLMClient:
         """Return everything that a request can name."""
         return connection.read(self._send(call.models()), Model.from_listing)
 
+    def adapters(self) -> list[Adapter]:
+        """Return all adapters with their versions."""
+        return connection.read(self._send(call.adapters()), Adapter.from_listing)
+
+    def adapter(self, name: str) -> Adapter:
+        """Return an adapter, or one of its versions ("support@3")."""
+        return connection.read(self._send(call.adapter(name)), Adapter.from_body)
+
+    def publish(self, name: str, path: str | Path, *, base: str | None = None) -> Adapter:
+        """Publish a PEFT folder, or an archive with one, as the newest version of `name`.
+
+        `base` is the base model that it fits, if the server has several.
+        """
+        response = self._send(call.publish(name, archive_of(path), base))
+        if response.status_code != httpx.codes.ACCEPTED:
+            return connection.read(response, Adapter.from_body)
+        accepted = connection.read(response, Job.from_body)
+        self._last_look(accepted.id, timeout_s=None).raise_for_failure()
+        return self.adapter(name)
+
+    def delete_adapter(self, name: str) -> None:
+        """Delete an adapter, or one of its versions."""
+        self._send(call.delete_adapter(name))
+
+    def aliases(self) -> list[Alias]:
+        """Return all aliases."""
+        return connection.read(self._send(call.aliases()), Alias.from_listing)
+
+    def set_alias(self, alias: str, model: str) -> Alias:
+        """Point an alias to what the name `model` stands for now."""
+        return connection.read(self._send(call.set_alias(alias, model)), Alias.from_body)
+
+    def roll_back(self, alias: str) -> Alias:
+        """Point an alias to what it pointed to before. Not repeated if the connection breaks."""
+        return connection.read(self._send(call.roll_back(alias)), Alias.from_body)
+
+    def delete_alias(self, alias: str) -> None:
+        """Delete an alias."""
+        self._send(call.delete_alias(alias))
+
+    def embed(self, texts: Sequence[str], *, idempotency_key: str | None = None, **options: Any) -> list[list[float]]:
+        """Return the vector of each text. Options are those of OpenAI's embeddings: `model`, `dimensions`."""
+        return connection.read(self._send(call.embed(texts, options, idempotency_key)), vectors)
+
     def chat(
         self, messages: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None, **options: Any
     ) -> ChatAnswer:
@@ -171,6 +218,14 @@ class SLMClient:
         """Delete a conversation."""
         self._send(call.delete_conversation(conversation_id))
 
+    def export_conversation(self, conversation_id: str, form: Literal["json", "markdown"] = "json") -> str:
+        """Return everything in a conversation as JSON, or the messages that are shown as Markdown."""
+        return self._send(call.export_conversation(conversation_id, form)).text
+
+    def import_conversation(self, exported: str) -> Conversation:
+        """Create a conversation from an export in JSON. Not repeated if the connection breaks."""
+        return connection.read(self._send(call.import_conversation(exported)), Conversation.from_body)
+
     def append(self, conversation_id: str, content: str, *, role: str = "user", **more: Any) -> Message:
         """Append a message; `parent_id` says which it follows, if not the one that is shown last."""
         message = {"role": role, "content": content, **more}
@@ -182,7 +237,7 @@ class SLMClient:
         return connection.read(response, Message.from_body)
 
     def _send(self, wanted: Call) -> httpx.Response:
-        retry = Retry(self._policy)
+        retry = Retry(self._policy if wanted.is_safe else NO_RETRY)
         while True:
             try:
                 response = self._http.send(wanted.request(self._http))

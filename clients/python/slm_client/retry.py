@@ -39,6 +39,9 @@ class RetryPolicy:
         return asked_s + self.first_s * luck
 
 
+NO_RETRY = RetryPolicy(attempts=0)
+
+
 class Retry:
     """Counts one call's failures since its last progress."""
 
