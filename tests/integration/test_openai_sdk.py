@@ -334,4 +334,8 @@ def test_conversations(client: OpenAI, story: ScriptedWorker) -> None:
     assert answer.type == "message"
     assert [part.text for part in answer.content if part.type == "output_text"] == ["Once upon a time."]
     assert client.conversations.items.delete(str(listed[2].id), conversation_id=made.id).id == made.id
+    more = client.responses.create(model=MODEL, input="Well?", conversation=made.id)
+    assert more.conversation is not None
+    assert more.conversation.id == made.id
+    assert len(client.conversations.items.list(made.id).data) == len(listed) - 1 + 2
     assert client.conversations.delete(made.id).deleted
