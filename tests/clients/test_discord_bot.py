@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from common.errors import JobTimeout
+from common.jobs.prompts import Conversation
 from tests.clients.conftest import Worker
-from tests.clients.fake_discord import DM, EPHEMERAL, TOKEN, FakeDiscord, buttons, fake_discord
+from tests.clients.fake_discord import CHANNEL, DM, EPHEMERAL, TOKEN, FakeDiscord, buttons, fake_discord
 from tests.clients.mortal_api import MortalApi
 from tests.processes import wait_for
 from tests.scripted_worker import TIMEOUT_S, Play, answer
@@ -84,7 +85,7 @@ def test_a_mention_is_answered_in_a_message_that_grows(
     script = Script("Once ", "upon a time.")
 
     def play(play: Play) -> None:
-        prompts.append(play.prompt)
+        prompts.append(play.params.prompt)
         script(play)
 
     with worker(play):
@@ -94,9 +95,26 @@ def test_a_mention_is_answered_in_a_message_that_grows(
         script.go_on.set()
         discord.wait_for_message("Once upon a time.")
         wait_for("the button to go", lambda: not buttons(message), TIMEOUT_S)
-    assert prompts == ["tell me a story"]
+    assert prompts == [Conversation(({"role": "user", "content": "tell me a story"},))]
     assert message["versions"][0] == "*Thinking …*"
     assert message["content"] == "Once upon a time."
+
+
+def test_what_was_said_in_a_channel_is_remembered_there_only(discord: FakeDiscord, url: str, worker: Worker) -> None:
+    prompts = []
+
+    def play(play: Play) -> None:
+        prompts.append(play.params.prompt)
+        play.end(f"Answer {len(prompts)}.")
+
+    with worker(play):
+        for number, channel in enumerate((CHANNEL, CHANNEL, DM)):
+            discord.say(discord.join(), f"question {number + 1}", channel=channel)
+            message = discord.wait_for_message(f"Answer {number + 1}.", number=number)
+            wait_for("the end of the answer", lambda message=message: not buttons(message), TIMEOUT_S)
+    turns = [("user", "question 1"), ("assistant", "Answer 1."), ("user", "question 2")]
+    assert prompts[1] == Conversation(tuple({"role": role, "content": content} for role, content in turns))
+    assert prompts[2] == Conversation(({"role": "user", "content": "question 3"},))
 
 
 def test_the_command_is_answered_too(discord: FakeDiscord, url: str, worker: Worker, bob: str) -> None:

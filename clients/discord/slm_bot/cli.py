@@ -14,6 +14,7 @@ from slm_client import AsyncSLMClient
 from slm_client.connection import DEFAULT_URL
 
 from slm_bot.client import SLMBot
+from slm_bot.memory import REMEMBERED_CHARS
 from slm_bot.relay import EDIT_EVERY_S
 
 EPILOG = """\
@@ -43,7 +44,13 @@ def main(argv: Sequence[str]) -> int:
 
 async def _run(asked: argparse.Namespace, token: str) -> None:
     slm = AsyncSLMClient(asked.url, api_key=os.environ.get("SLMCLIENT_API_KEY"))
-    bot = SLMBot(slm, edit_every_s=asked.edit_every, max_new_tokens=asked.max_new_tokens, model=asked.model)
+    bot = SLMBot(
+        slm,
+        edit_every_s=asked.edit_every,
+        max_new_tokens=asked.max_new_tokens,
+        model=asked.model,
+        remembered_chars=asked.remember,
+    )
     async with bot:
         await bot.start(token)
 
@@ -58,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", default=os.environ.get("SLMCLIENT_URL", DEFAULT_URL), help=f"server ({DEFAULT_URL})")
     parser.add_argument("--model", help="name of the model (the server's default)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="maximum tokens of an answer (300)")
+    parser.add_argument(
+        "--remember",
+        type=int,
+        default=REMEMBERED_CHARS,
+        help=f"characters of a channel's earlier messages that a question is sent with ({REMEMBERED_CHARS})",
+    )
     parser.add_argument(
         "--edit-every",
         type=float,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import discord
 from discord import app_commands
-from slm_client import AsyncSLMClient, GenerateOptions
+from slm_client import AsyncSLMClient
 
 from slm_bot.in_flight import Busy, InFlight
+from slm_bot.memory import REMEMBERED_CHARS, Memory
 from slm_bot.post import Post
 from slm_bot.relay import relay
 from slm_bot.stop_button import StopButton
@@ -20,6 +22,7 @@ ONE_AT_A_TIME = "One at a time: I am still answering you."
 HOW_TO_ASK = "Ask me something: mention me with a question, or use /ask."
 # Together less than the 15 minutes during which the answer to a slash command can be edited.
 MAX_WAIT_S, MAX_RUN_S = 540.0, 300.0
+TEMPERATURE = 0.7
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +39,17 @@ class SLMBot(discord.Client):
         edit_every_s: the pause between two edits of an answer, in seconds.
         max_new_tokens: the maximum number of tokens of an answer.
         model: the name of the model; None: the server's default.
+        remembered_chars: the maximum length of a channel's earlier messages that a question is sent with.
     """
 
     def __init__(
-        self, slm: AsyncSLMClient, *, edit_every_s: float, max_new_tokens: int, model: str | None = None
+        self,
+        slm: AsyncSLMClient,
+        *,
+        edit_every_s: float,
+        max_new_tokens: int,
+        model: str | None = None,
+        remembered_chars: int = REMEMBERED_CHARS,
     ) -> None:
         # No privileged intent: Discord sends the text of mentions and direct messages without one.
         intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
@@ -47,8 +57,10 @@ class SLMBot(discord.Client):
         self.slm = slm
         self._in_flight = InFlight()
         self._edit_every_s = edit_every_s
-        self._options: GenerateOptions = {
-            "max_new_tokens": max_new_tokens,
+        self._memory = Memory(slm, remembered_chars)
+        self._options: dict[str, Any] = {
+            "max_output_tokens": max_new_tokens,
+            "temperature": TEMPERATURE,
             "ttl": MAX_WAIT_S,
             "timeout": MAX_RUN_S,
         }
@@ -80,7 +92,7 @@ class SLMBot(discord.Client):
             return Post(await message.reply(THINKING), THINKING, message.channel.send, message.author.id)
 
         try:
-            await self._answer(prompt, message.author.id, f"discord-{message.id}", open_post)
+            await self._answer(message.channel.id, prompt, message.author.id, f"discord-{message.id}", open_post)
         except Busy:
             await message.reply(ONE_AT_A_TIME)
 
@@ -94,15 +106,16 @@ class SLMBot(discord.Client):
             return Post(await interaction.original_response(), THINKING, send, interaction.user.id)
 
         try:
-            await self._answer(prompt, interaction.user.id, f"discord-{interaction.id}", open_post)
+            channel_id = interaction.channel_id or interaction.user.id
+            await self._answer(channel_id, prompt, interaction.user.id, f"discord-{interaction.id}", open_post)
         except Busy:
             await interaction.response.send_message(ONE_AT_A_TIME, ephemeral=True)
 
-    async def _answer(self, prompt: str, user_id: int, key: str, open_post: Open) -> None:
+    async def _answer(self, channel_id: int, prompt: str, user_id: int, key: str, open_post: Open) -> None:
         """Show the answer while it is generated. Raises `Busy` before anything is shown."""
         with self._in_flight.reserve(user_id):
             post = await open_post()
-            stream = self.slm.stream(prompt, idempotency_key=key, **self._options)
+            stream = self._memory.ask(channel_id, prompt, key, self._options)
             try:
                 await relay(stream, post, every_s=self._edit_every_s)
             except discord.HTTPException as err:

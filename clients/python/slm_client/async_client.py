@@ -191,9 +191,14 @@ class AsyncSLMClient:
         """Train the adapter `name` on examples, in the background; the server's docs/training.md has the options."""
         return connection.read(await self._send(call.train(name, data, options, idempotency_key)), Job.from_body)
 
-    async def create_conversation(self, **about: Any) -> Conversation:
-        """Create a conversation: `title`, `system_prompt`, `model`, `settings`, `metadata`."""
-        return connection.read(await self._send(call.create_conversation(about)), Conversation.from_body)
+    async def create_conversation(self, *, idempotency_key: str | None = None, **about: Any) -> Conversation:
+        """Create a conversation: `title`, `system_prompt`, `model`, `settings`, `metadata`.
+
+        The same key always returns the same conversation, as long as there is one.
+        """
+        return connection.read(
+            await self._send(call.create_conversation(about, idempotency_key)), Conversation.from_body
+        )
 
     async def conversations(
         self, *, limit: int = 20, after: str | None = None, text: str | None = None
@@ -227,6 +232,28 @@ class AsyncSLMClient:
         """Append a message; `parent_id` says which it follows, if not the one that is shown last."""
         message = {"role": role, "content": content, **more}
         return connection.read(await self._send(call.append(conversation_id, message)), Message.from_body)
+
+    async def respond(
+        self,
+        conversation_id: str,
+        text: str,
+        *,
+        parent_id: str | None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Answer a text in a conversation, in the background; follow the job, the id of which is returned.
+
+        The messages up to `parent_id` (None: none of them) come before the text, which is added to the conversation
+        together with the answer. Options are those of OpenAI's responses, such as `max_output_tokens`.
+        """
+        place = {"id": conversation_id, "parent_id": parent_id}
+        response = await self._send(call.respond(place, text, options, idempotency_key))
+        return connection.read(response, Job.from_response)
+
+    async def delete_message(self, conversation_id: str, message_id: str, *, keep_replies: bool = False) -> None:
+        """Delete a message, and all after it unless they are kept."""
+        await self._send(call.delete_message(conversation_id, message_id, keep_replies=keep_replies))
 
     async def change_message(self, conversation_id: str, message_id: str, **changes: Any) -> Message:
         """Change a message's `content` or `rating`."""

@@ -151,9 +151,9 @@ def train(name: str, data: Sequence[Mapping[str, Any]], options: Mapping[str, An
     return _post("/slm/train", {"name": name, "data": list(data), **options}, key)
 
 
-def create_conversation(about: Mapping[str, Any]) -> Call:
+def create_conversation(about: Mapping[str, Any], key: str | None) -> Call:
     """Create a conversation."""
-    return _post(CONVERSATIONS, about, None)
+    return _post(CONVERSATIONS, about, key)
 
 
 def conversations(limit: int, after: str | None, text: str | None) -> Call:
@@ -193,9 +193,23 @@ def append(conversation_id: str, message: Mapping[str, Any]) -> Call:
     return _post(f"{_conversation(conversation_id)}/messages", message, None)
 
 
+def respond(place: Mapping[str, Any], text: str, options: Mapping[str, Any], key: str | None) -> Call:
+    """Answer a text at a place in a conversation, in the background."""
+    return _post("/v1/responses", {"input": text, "conversation": place, "background": True, **options}, key)
+
+
+def delete_message(conversation_id: str, message_id: str, *, keep_replies: bool) -> Call:
+    """Delete a message."""
+    return Call("DELETE", f"{_message(conversation_id, message_id)}?keep_replies={str(keep_replies).lower()}")
+
+
 def change_message(conversation_id: str, message_id: str, changes: Mapping[str, Any]) -> Call:
     """Change a message."""
-    return Call("PATCH", f"{_conversation(conversation_id)}/messages/{quote(message_id, safe='')}", changes)
+    return Call("PATCH", _message(conversation_id, message_id), changes)
+
+
+def _message(conversation_id: str, message_id: str) -> str:
+    return f"{_conversation(conversation_id)}/messages/{quote(message_id, safe='')}"
 
 
 def _conversation(conversation_id: str) -> str:

@@ -58,6 +58,11 @@ class Job:
         )
 
     @classmethod
+    def from_response(cls, body: Mapping[str, Any]) -> Job:
+        """Read the JSON of a response that is generated in the background."""
+        return cls(body["id"].removeprefix("resp_"), JobStatus.QUEUED)
+
+    @classmethod
     def from_listing(cls, body: Mapping[str, Any]) -> list[Job]:
         """Read the JSON of `GET /slm/jobs`."""
         return [cls.from_body(entry) for entry in body["jobs"]]
