@@ -172,7 +172,7 @@ def test_a_batch_that_fails(api: Api) -> None:
 
 def test_errors(start: Start, api: Api) -> None:
     check("error_model_not_found.json", chat(api, model="gpt-5"))
-    check("error_not_supported.json", complete(api, suffix="x"))
+    check("error_not_supported.json", complete(api, audio={}))
     check("error_nested.json", chat(api, messages=[{"role": "tool", "content": "x"}]))
     check("error_not_found.json", api.client.get("/v1/nothing"))
     check("error_method_not_allowed.json", api.client.get("/v1/completions"))

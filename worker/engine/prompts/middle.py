@@ -14,7 +14,7 @@ _FORMS = (  # the names of the tokens before the text's beginning, before its en
     ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),  # Code Llama
     ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),  # GLM
 )
-_ENDS = ("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|file_separator|>", "<|cursor|>", "\u2581<EOT>")
+_ENDS = ("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|file_separator|>", "\u2581<EOT>")
 
 
 @dataclass(frozen=True, slots=True)
