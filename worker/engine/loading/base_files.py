@@ -1,4 +1,4 @@
-"""Reads parts of a base model's files: the shapes of all weights, or a single weight."""
+"""Reads parts of a base model's files with torch: the shapes of all weights, or a single weight."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.base_model import model_folder
+
+
+def keep_to_one_thread() -> None:
+    """Let torch compute with one thread: its idle ones would compete with the threads of the native kernels."""
+    torch.set_num_threads(1)
 
 
 def base_shapes(source: str) -> dict[str, tuple[int, ...]]:

@@ -188,9 +188,11 @@ class EngineModel:
         return self._from_files(runner, self._checked(folder))
 
     def _from_files(self, runner: ModelRunner, info: AdapterInfo) -> PreparedAdapter:
-        from worker.engine.loading.base_files import base_weight
+        from worker.engine.loading.base_files import base_weight, keep_to_one_thread
         from worker.engine.lora import read_adapter
 
+        if isinstance(runner, NativeRunner):
+            keep_to_one_thread()
         return runner.prepare_adapter(read_adapter(info, partial(base_weight, self.source)))
 
     def _checked(self, folder: Path) -> AdapterInfo:
@@ -207,6 +209,8 @@ class EngineModel:
             self._engine.stop()
         if self._runner is not None:
             self._runner.close()
+        elif isinstance(self.model, PreparedModel):
+            self.model.close()
         self.model = self.tokenizer = self._engine = self._runner = None
         _release_memory()
 
@@ -257,19 +261,22 @@ def load_prepared(source: str, config: EngineConfig, *, base_name: str, base_id:
         if (prepared := find_prepared(config, base_id)) is None:
             helper.close()
             return None
-        text, tokenizer = prepared.text, prepared.tokenizer
         logger.info("the model was prepared before: its weights are not read")
+        with ExitStack() as undo:
+            undo.callback(prepared.close)
+            renderer = PromptRenderer(prepared.tokenizer, None, programs)
+            undo.pop_all()
         return EngineModel(
             config=config,
             source=source,
             base_name=base_name,
             model=prepared,
-            tokenizer=tokenizer,
-            renderer=PromptRenderer(tokenizer, None, programs),
-            declared_end_ids=frozenset(text.declared_end_ids),
-            context_length=text.context_length,
+            tokenizer=prepared.tokenizer,
+            renderer=renderer,
+            declared_end_ids=frozenset(prepared.text.declared_end_ids),
+            context_length=prepared.text.context_length,
             device="cpu",
-            shapes=text.shapes,
+            shapes=prepared.text.shapes,
             helper=helper,
             programs=programs,
         )
