@@ -218,9 +218,11 @@ def test_workers_follow_the_waiting_work_to_and_from_zero(full: Manifests, rende
         assert all(isinstance(value, str) for value in one["metadata"].values()), "the only type that KEDA takes"
         assert f"`{re.findall(r'slm_[a-z_]+', one['metadata']['query'])[0]}`" in METRICS
         assert 'job="prod-slm-api"' in one["metadata"]["query"]
-    assert 'base="smol"' in asked["tokens"]
-    alone = queries(named(manifests(rendered[3]), "ScaledObject", "-worker-smol"))
-    assert "base=" not in str(alone), "a server with one base model does not label its lanes"
+    alone = named(manifests(rendered[3]), "ScaledObject", "-worker-smol")
+    assert queries(alone) == asked
+    [container] = pod_of(named(manifests(rendered[3]), "Deployment", "-worker-smol"))["containers"]
+    [models] = [one["value"] for one in container["env"] if one["name"] == "SLM_MODELS"]
+    assert f'base="{Settings(models=models).lane_base}"' in asked["tokens"], "as its lanes are labelled"
 
 
 def test_nobody_reaches_the_workers(full: Manifests) -> None:
