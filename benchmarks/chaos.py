@@ -72,7 +72,8 @@ class Tally:
 class Frames:
     """One stream, which reconnects if necessary."""
 
-    def __init__(self, port: int, body: dict[str, object], tally: Tally) -> None:
+    def __init__(self, port: int, body: dict[str, object], tally: Tally, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._port = port
         self._body = body
         self._tally = tally
@@ -92,7 +93,7 @@ class Frames:
             time.sleep(RETRY_S)
 
     def _connect(self) -> Iterator[tuple[int, dict[str, object]]]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection(self._host, self._port, timeout=60)) as connection:
             self._request(connection)
             with closing(connection.getresponse()) as answer:
                 if answer.status == http.client.OK:
@@ -123,8 +124,16 @@ class Frames:
 class Client(threading.Thread):
     """Streams one generation after another and checks each."""
 
-    def __init__(self, number: int, port: int, expected: Callable[[int], tuple[dict[str, object], str]], tally: Tally):
+    def __init__(
+        self,
+        number: int,
+        port: int,
+        expected: Callable[[int], tuple[dict[str, object], str]],
+        tally: Tally,
+        host: str = "127.0.0.1",
+    ) -> None:
         super().__init__(daemon=True)
+        self._host = host
         self._number = number
         self._port = port
         self._expected = expected
@@ -143,7 +152,7 @@ class Client(threading.Thread):
 
     def _check(self, body: dict[str, object], expected: str) -> None:
         text, last, pauses, reconnects = "", time.monotonic(), 0, self._tally.reconnects
-        for _, data in Frames(self._port, body, self._tally):
+        for _, data in Frames(self._port, body, self._tally, self._host):
             now = time.monotonic()
             if now - last > PAUSE_S:
                 self._tally.pauses.append(now - last)
@@ -257,9 +266,9 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
     return tally
 
 
-def is_answering(port: int) -> bool:
+def is_answering(port: int, host: str = "127.0.0.1") -> bool:
     """Whether the API on that port is up."""
-    with suppress(*BROKEN), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with suppress(*BROKEN), closing(http.client.HTTPConnection(host, port, timeout=5)) as connection:
         connection.request("GET", "/healthz")
         with closing(connection.getresponse()) as answer:
             return answer.status == http.client.OK

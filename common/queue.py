@@ -20,6 +20,7 @@ from common.jobs.job import Lane
 from common.jobs.store import WakeUp
 from common.observation.logs import fields
 from common.redis.address import RedisAddress
+from common.redis.sentinel import broker_options
 from common.settings import Settings
 
 QUEUE = "slm"
@@ -30,7 +31,8 @@ SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay 
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
     "priority_steps": [0],  # a single list
-    "socket_timeout": 30,
+    "socket_timeout": 5,
+    "health_check_interval": 5,  # a queue read is answered within 0.2 s; after 5 s more, the connection is replaced
     "socket_keepalive": True,
 }
 
@@ -44,8 +46,10 @@ def worker_queues(base: str) -> list[str]:
 
 def configure(app: Celery, settings: Settings) -> Celery:
     """Configure the Celery application of the API or of a worker, and return it; makes no connection."""
+    address = RedisAddress.parse(settings.required_redis_url())
     app.conf.update(
-        broker_url=RedisAddress.parse(settings.required_redis_url()).broker_url,
+        broker_url=address.broker_url,
+        broker_use_ssl=dict(address.tls) or None,
         task_default_queue=QUEUE,
         task_queues=[Queue(name, no_ack=True) for name in worker_queues(settings.lane_base)],
         task_serializer="json",
@@ -62,7 +66,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
         task_track_started=True,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,
-        broker_transport_options=_TRANSPORT,
+        broker_transport_options=_TRANSPORT | broker_options(address),
     )
     return app
 

@@ -35,9 +35,11 @@ def can_make_certificates() -> bool:
 
 @contextmanager
 def tls_proxy(port: int, made: Certificate) -> Iterator[int]:
-    """Forward TLS connections to loopback `port`; yields the proxy's port."""
+    """Forward TLS connections of clients with the same certificate to loopback `port`; yields the proxy's port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.certificate, made.key)
+    context.load_verify_locations(made.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_serve, args=(listener, context, port), daemon=True).start()
         yield listener.getsockname()[1]

@@ -10,25 +10,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-_SCHEMES = "redis://, rediss:// (TLS), unix:// or redis+socket://"
+_SCHEMES = "redis://, rediss:// (TLS), unix://, redis+socket://, sentinel:// or sentinels:// (TLS)"
 _TLS_DEFAULTS = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
 _TLS_VALUES = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_SENTINEL_PORT = 26379
+_UNREADABLE = "its host or port cannot be read; in a password, write %2F %23 %3F %40 %3A for / # ? @ :"
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelService:
+    """The Sentinels that know the primary called `master`; `user` and `password` are those of the Sentinels."""
+
+    hosts: tuple[tuple[str, int], ...]
+    master: str
+    user: str | None = None
+    password: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
     """One server and database.
 
-    `client_url` is for redis-py, `broker_url` for Celery. Both may hold a password.
+    `client_url` is for redis-py, `broker_url` for Celery. Both may hold a password. With `sentinel`, redis-py cannot
+    read the URL: the server is the one that the Sentinels name, `user`, `password` and `database` are for it. `tls` has
+    redis-py's arguments for TLS, and is empty without it.
     """
 
     client_url: str
     broker_url: str
+    tls: Mapping[str, str | bool] = field(default_factory=dict, hash=False)
+    sentinel: SentinelService | None = None
+    user: str | None = None
+    password: str | None = None
+    database: int = 0
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
@@ -39,6 +58,10 @@ class RedisAddress:
                                   ssl_cert_reqs=required|optional|none, ssl_check_hostname=true|false
             unix://[[USER]:PASSWORD@]/PATH[?db=DATABASE]
             redis+socket://…      the same
+            sentinel://[[USER]:PASSWORD@]HOST[:PORT],HOST[:PORT]…[/DATABASE]?master=NAME
+                                  the hosts are Sentinels, the login and the database those of the server that they call
+                                  NAME; options: sentinel_user, sentinel_password
+            sentinels://…         the same with TLS to both, and its options
 
         Raises:
             ValueError: the URL has another form; the text says what is wrong, without the password.
@@ -49,6 +72,8 @@ class RedisAddress:
                 return _network(parts, parts.scheme)
             case "unix" | "redis+socket":
                 return _socket(parts)
+            case "sentinel" | "sentinels":
+                return _sentinel(parts, parts.scheme)
         raise ValueError(f"it must begin with {_SCHEMES}")
 
     @classmethod
@@ -60,11 +85,10 @@ class RedisAddress:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises if it is not a number
+        if not parts.scheme.startswith("sentinel"):
+            _ = parts.port  # raises if it is not a number
     except ValueError:
-        raise ValueError(
-            "its host or port cannot be read; in a password, write %2F %23 %3F %40 %3A for / # ? @ :"
-        ) from None
+        raise ValueError(_UNREADABLE) from None
     if parts.fragment:
         raise ValueError("it contains a '#'; in a password, write %23")
     return parts
@@ -75,9 +99,53 @@ def _network(parts: SplitResult, scheme: Literal["redis", "rediss"]) -> RedisAdd
     database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
     host = parts.hostname or "127.0.0.1"
     netloc = f"[{host}]" if ":" in host else host
-    query = f"?{urlencode(_checked_tls(_TLS_DEFAULTS | options))}" if scheme == "rediss" else ""
-    url = f"{scheme}://{_login(parts)}{netloc}:{parts.port or 6379}/{database}{query}"
-    return RedisAddress(client_url=url, broker_url=url)
+    tls = _checked_tls(_TLS_DEFAULTS | options) if scheme == "rediss" else {}
+    url = f"{scheme}://{_login(parts)}{netloc}:{parts.port or 6379}/{database}{_query(tls)}"
+    return RedisAddress(client_url=url, broker_url=url, tls=_typed(tls))
+
+
+def _sentinel(parts: SplitResult, scheme: Literal["sentinel", "sentinels"]) -> RedisAddress:
+    tls_names = (*_TLS_VALUES, *_TLS_FILES) if scheme == "sentinels" else ()
+    options = _options(parts, known=("db", "master", "sentinel_user", "sentinel_password", *tls_names))
+    database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
+    master = options.pop("master", "")
+    if not master:
+        raise ValueError("it lacks ?master=NAME, the name that the Sentinels monitor")
+    own = {name: options.pop(name, "") for name in ("sentinel_user", "sentinel_password")}
+    tls = _checked_tls(_TLS_DEFAULTS | options) if scheme == "sentinels" else {}
+    hosts = tuple(_host(text) for text in parts.netloc.rpartition("@")[2].split(","))
+    login, places = _login(parts), [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts]
+    query = _query({"master": master} | {name: text for name, text in own.items() if text} | dict(tls))
+    user, _, password = login.removesuffix("@").partition(":")
+    return RedisAddress(
+        client_url=f"{scheme}://{login}{','.join(places)}/{database}{query}",
+        broker_url=";".join(f"sentinel://{login}{place}/{database}" for place in places),
+        tls=_typed(tls),
+        sentinel=SentinelService(hosts, master, own["sentinel_user"] or None, own["sentinel_password"] or None),
+        user=unquote(user) or None,
+        password=unquote(password) or None,
+        database=database,
+    )
+
+
+def _host(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port or _SENTINEL_PORT
+    except ValueError:
+        raise ValueError(_UNREADABLE) from None
+    if not host:
+        raise ValueError("it lacks the host of a Sentinel, as in sentinel://one:26379,two:26379/0?master=NAME")
+    return host, port
+
+
+def _query(options: Mapping[str, str]) -> str:
+    return f"?{urlencode(options)}" if options else ""
+
+
+def _typed(tls: Mapping[str, str]) -> Mapping[str, str | bool]:
+    """Return the options of TLS as redis-py's arguments."""
+    return {name: text == "true" if name == "ssl_check_hostname" else text for name, text in tls.items()}
 
 
 def _socket(parts: SplitResult) -> RedisAddress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
@@ -12,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.errors import InternalError, RedisFull, RedisUnavailable, SLMError
+from common.redis import sentinel
 from common.redis.address import RedisAddress
 from common.redis.failures import RedisTrouble, WatchedRetry
 
@@ -36,9 +38,21 @@ def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) 
     Raises:
         ValueError: the URL cannot be used.
     """
+    return Redis.from_pool(_pool(RedisAddress.parse(url), _retry(retries, trouble)))
+
+
+def _retry(retries: int, trouble: RedisTrouble | None) -> Retry:
     backoff = ExponentialBackoff(cap=0.5, base=0.02)
-    pool = BlockingConnectionPool.from_url(
-        RedisAddress.parse(url).client_url,
+    return Retry(backoff, retries) if trouble is None else WatchedRetry(backoff, retries, trouble)
+
+
+def _pool(address: RedisAddress, retry: Retry) -> BlockingConnectionPool:
+    make = (
+        partial(BlockingConnectionPool.from_url, address.client_url)
+        if address.sentinel is None
+        else partial(sentinel.pool, address, address.sentinel)
+    )
+    return make(
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
@@ -46,9 +60,8 @@ def connect(url: str, *, retries: int = 3, trouble: RedisTrouble | None = None) 
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,
-        retry=Retry(backoff, retries) if trouble is None else WatchedRetry(backoff, retries, trouble),
+        retry=retry,
     )
-    return Redis.from_pool(pool)
 
 
 def explain(err: RedisError) -> SLMError:

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from redis import Redis
 from redis.client import PubSub
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.errors import RedisUnavailable
 from common.redis import keys
@@ -25,6 +26,7 @@ from common.redis.outage import Outage
 MAILBOX_SIZE = 256  # messages a listener may lag behind before it must read the log
 CONFIRM_TIMEOUT_S = 5.0
 IDLE_POLL_S = 1.0  # how long the reader waits for a message before it checks whether to stop
+UNANSWERED = 5  # pings, one per quiet `IDLE_POLL_S`, after which the connection is given up
 RECONNECT_S = 0.5
 _LISTENING = "subscription lost"
 
@@ -171,11 +173,18 @@ class Subscriber:
         with self._lock:
             subscribed = {self._wake_channel, *self._listeners}
         pubsub.subscribe(*subscribed)
+        unanswered = 0
         while not self._stopping.is_set():
             response = pubsub.parse_response(block=False, timeout=IDLE_POLL_S)  # type: ignore[no-untyped-call]
             if response is not None:
+                unanswered = 0
                 self.outage.note_success(_LISTENING)
                 self._dispatch(pubsub, response)
+            elif unanswered == UNANSWERED:
+                raise RedisTimeoutError("the server is silent")  # frozen or cut off; a Sentinel may name another
+            else:
+                unanswered += 1
+                pubsub.ping()
             self._follow_wishes(pubsub, subscribed)
 
     def _follow_wishes(self, pubsub: PubSub, subscribed: set[str]) -> None:

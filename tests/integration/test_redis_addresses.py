@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -23,6 +23,8 @@ from tests.redis_server import running_server
 from tests.tls_proxy import can_make_certificates, make_certificate, tls_proxy
 
 NOBODY = "redis://127.0.0.1:9/0"
+# The rights in docs/redis.md.
+LEAST = "~slm* ~_kombu.* ~*.pidbox ~unacked* &slm* &/0.* +@all -@admin -@dangerous +info +keys"
 
 
 @contextmanager
@@ -45,8 +47,10 @@ def tls(folder: Path) -> Iterator[str]:
     if not can_make_certificates():
         skip_or_fail("there is no openssl")
     made = make_certificate(folder)
-    with running_server(folder, ":secret", ["--requirepass", "secret"]) as server, tls_proxy(server.port, made) as port:
-        yield f"rediss://:secret@127.0.0.1:{port}?ssl_ca_certs={quote(str(made.certificate))}"
+    files = {"ssl_ca_certs": made.certificate, "ssl_certfile": made.certificate, "ssl_keyfile": made.key}
+    user = ["--user", "ann", "on", ">secret", *LEAST.split(), "+flushall", "--user", "default", "off"]
+    with running_server(folder, "ann:secret", user) as server, tls_proxy(server.port, made) as port:
+        yield f"rediss://ann:secret@127.0.0.1:{port}?{urlencode(files)}"
 
 
 @contextmanager

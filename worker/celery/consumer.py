@@ -18,7 +18,9 @@ from celery.worker.state import maybe_shutdown
 from kombu import Connection
 from kombu.common import ignore_errors
 from kombu.transport import redis
+from redis.connection import SSLConnection
 from redis.exceptions import RedisError, ResponseError
+from redis.sentinel import SentinelManagedConnection
 
 from common.redis.outage import Outage
 
@@ -32,10 +34,10 @@ _READING = "queue not read"
 log = logging.getLogger(__name__)
 
 
-class Channel(redis.Channel):
-    """kombu's channel, but no message or error reply ends it. celery-types does not know the methods."""
+class Patience(redis.Channel):
+    """Added to a channel of kombu: no message or error reply ends it. celery-types does not know the methods."""
 
-    connection: Transport
+    connection: Transport | SentinelTransport
 
     def _brpop_read(self, **options: Any) -> bool | None:
         """Read the reply to BRPOP and pass the message on."""
@@ -74,11 +76,38 @@ def _unless_unreadable(read: Callable[..., bool | None], *args: Any, **options: 
         return True
 
 
+class Rediscovering(SentinelManagedConnection):
+    """redis-py's connection to a primary, but it asks the Sentinels again whenever it connects."""
+
+    def _connect(self) -> Any:
+        self.host, self.port = self.connection_pool.get_master_address()
+        return super()._connect()  # type: ignore[no-untyped-call]
+
+
+class RediscoveringTls(Rediscovering, SSLConnection):
+    """The same with TLS."""
+
+
+class SentinelChannel(Patience, redis.SentinelChannel):
+    """kombu's channel for Sentinels, with patience."""
+
+    connection_class = Rediscovering
+    connection_class_ssl = RediscoveringTls
+
+
 class Transport(redis.Transport):
     """kombu's transport, with our channel. `outage` must be set before anything is read."""
 
-    Channel = Channel
+    Channel = Patience
     brpop_timeout = BRPOP_S  # type: ignore[assignment]  # Redis takes parts of a second
+    outage: Outage
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """The same for Sentinels."""
+
+    Channel = SentinelChannel
+    brpop_timeout = BRPOP_S  # type: ignore[assignment]
     outage: Outage
 
 
@@ -95,9 +124,10 @@ class PatientConsumer(Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         """Return a connection that has been established."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
-        connection.transport_cls = Transport  # type: ignore[assignment]  # whatever the URL's scheme is
-        connection.resolve_aliases = {Transport: Transport.driver_type}  # type: ignore[dict-item]  # its name in logs
-        cast(Transport, connection.transport).outage = self._outage
+        ours = SentinelTransport if connection.transport_cls == "sentinel" else Transport
+        connection.transport_cls = ours  # type: ignore[assignment]
+        connection.resolve_aliases = {ours: ours.driver_type}  # type: ignore[dict-item]  # its name in logs
+        cast("Transport | SentinelTransport", connection.transport).outage = self._outage
         return self.ensure_connected(connection)
 
     def ensure_connected(self, conn: Connection) -> Connection:

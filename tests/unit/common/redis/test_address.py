@@ -6,10 +6,13 @@ import re
 
 import pytest
 from kombu import Connection
+from kombu.utils.url import url_to_parts
 from redis import ConnectionPool
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-from common.redis.address import RedisAddress
+from common.redis.address import RedisAddress, SentinelService
+from common.redis.client import connect
+from common.redis.sentinel import broker_options
 from common.settings import Settings, SettingsError
 
 GOOD = [
@@ -22,6 +25,13 @@ GOOD = [
     "unix:///run/redis.sock",
     "unix://ann:se%40cret@/run/my%20folder/redis.sock?db=5",
     "redis+socket:///run/redis.sock?virtual_host=6",
+]
+
+
+SENTINELS = [
+    "sentinel://one:1,two,[::1]:3/4?master=jobs",
+    "sentinel://ann:se%40cret@one/0?master=jobs&sentinel_user=bo&sentinel_password=a%26b",
+    "sentinels://:secret@one:1,two:2?master=jobs&ssl_ca_certs=/etc/my%20ca.pem",
 ]
 
 
@@ -73,6 +83,29 @@ def test_reading_an_address_again_changes_nothing() -> None:
         assert RedisAddress.parse(once.broker_url) == once
 
 
+@pytest.mark.parametrize("url", SENTINELS)
+def test_both_libraries_ask_the_same_sentinels_for_the_same_database(url: str) -> None:
+    address = RedisAddress.parse(url)
+    assert RedisAddress.parse(address.client_url) == address
+    assert address.sentinel is not None
+    ours = connect(url).connection_pool.connection_kwargs
+    celery = Connection(address.broker_url, ssl=dict(address.tls), transport_options=broker_options(address))
+    channel = celery.transport.Channel.__new__(celery.transport.Channel)
+    channel.connection = type("FakeTransport", (), {"client": celery, "default_port": 0})
+    theirs = channel._connparams()
+    hosts = tuple((parts.hostname, parts.port) for parts in map(url_to_parts, celery.alt or [address.broker_url]))
+    assert hosts == address.sentinel.hosts
+    names = ("username", "password", "db", *address.tls)
+    assert [ours.get(name) for name in names] == [theirs.get(name) for name in names]
+    assert issubclass(theirs["connection_class"], SSLConnection) == bool(address.tls)
+
+
+def test_the_sentinels_have_a_login_of_their_own() -> None:
+    found = RedisAddress.parse(SENTINELS[1])
+    assert found.sentinel == SentinelService((("one", 26379),), "jobs", "bo", "a&b")
+    assert (found.user, found.password) == ("ann", "se@cret")
+
+
 def test_a_path_is_quoted() -> None:
     assert (
         RedisAddress.of_socket("/a b/%/redis.sock", "ann", "s").client_url == "unix://ann:s@/a%20b/%25/redis.sock?db=0"
@@ -84,7 +117,10 @@ def test_a_path_is_quoted() -> None:
     [
         ("", "must begin with redis://"),
         ("http://127.0.0.1:6379", "must begin with redis://"),
-        ("sentinel://redis.example", "must begin with redis://"),
+        ("sentinel://redis.example", "?master=NAME"),
+        ("sentinel:///0?master=jobs", "lacks the host"),
+        ("sentinel://one:70000?master=jobs", "host or port"),
+        ("sentinel://one?master=jobs&ssl_cert_reqs=none", "'ssl_cert_reqs'"),
         ("redis://redis.example/jobs", "its database"),
         ("redis://redis.example/1?db=2", "its database"),
         ("redis://redis.example?socket_timeout=3", "'socket_timeout'"),

@@ -1,0 +1,98 @@
+"""Measures what streams do when the primary of a Sentinel set dies, freezes, or is replaced by a stale replica.
+
+    python -m benchmarks.failover [--clients 8] [--blow kill|freeze|stale] [--rounds 3]
+
+Three servers and three Sentinels run with two workers and an API. Clients stream one generation after another. In each
+round the primary is killed (`kill`) or stopped (`freeze`), and restarted or continued after its successor has taken
+over. With `stale` the replicas are stopped for a second before the primary is killed, so they lack what was written in
+it. Each response must be identical to that of an undisturbed run. Streams of jobs that are gone do not end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.chaos import LEASE_S, Client, Tally, _fake_answers, is_answering
+from common.settings import ROOT
+from tests.free_port import free_port
+from tests.processes import running_cluster, wait_for
+from tests.sentinel_set import SentinelSet, running_sentinels
+
+SETTLE_S = 8.0
+STALE_S = 1.0
+
+
+def strike(sentinels: SentinelSet, blow: str) -> float:
+    """Disable the primary, wait for its successor, and restore it; returns the seconds until there was one."""
+    primary = sentinels.primary
+    replicas = [server for server in sentinels.servers if server is not primary]
+    if blow == "stale":
+        for replica in replicas:
+            replica.pause()
+        time.sleep(STALE_S)
+    began = time.monotonic()
+    if blow == "freeze":
+        primary.pause()
+    else:
+        primary.kill()
+    if blow == "stale":
+        for replica in replicas:
+            replica.resume()
+    sentinels.wait_for_successor(primary)
+    took = time.monotonic() - began
+    time.sleep(SETTLE_S)
+    if blow == "freeze":
+        primary.resume()
+    else:
+        primary.start()
+    return took
+
+
+def run(*, clients: int, blow: str, rounds: int) -> Tally:
+    """Run the benchmark, and return the observations."""
+    tally = Tally()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sentinels = stack.enter_context(running_sentinels(folder, servers=3, sentinels=3))
+        env = {"SLM_LEASE_S": str(LEASE_S), "FAKE_STEP_MS": "25", "SLM_DATA_DIR": str(ROOT / "data")}
+        cluster = stack.enter_context(running_cluster(sentinels.url, folder, **env))
+        port = free_port()
+        cluster.start_api(port, SLM_DRAIN_S="1")
+        for name in ("a", "b"):
+            cluster.start_worker(name)
+        cluster.wait_until_taking_jobs("a", "b")
+        wait_for("the API", lambda: is_answering(port))
+        streams = [Client(number, port, _fake_answers, tally) for number in range(clients)]
+        for stream in streams:
+            stream.start()
+        for _ in range(rounds):
+            time.sleep(SETTLE_S)
+            print(f"successor after {strike(sentinels, blow):.1f} s")
+            tally.blows[blow] += 1
+            sentinels.wait_until_complete()
+        for stream in streams:
+            stream.stopping.set()
+        for stream in streams:
+            stream.join(120)
+    return tally
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and print the result; returns status 1 if a stream was wrong or did not end."""
+    parser = argparse.ArgumentParser(description="Streams during failovers of Redis.")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--blow", choices=["kill", "freeze", "stale"], default="kill")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(argv)
+    tally = run(clients=options.clients, blow=options.blow, rounds=options.rounds)
+    print(tally.report())
+    return int(bool(tally.wrong) or tally.begun != tally.ended)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
