@@ -29,7 +29,6 @@ IDLE_POLL_S = 1.0  # how long the reader waits for a message before it checks wh
 UNANSWERED = 5  # pings, one per quiet `IDLE_POLL_S`, after which the connection is given up
 RECONNECT_S = 0.5
 _LISTENING = "subscription lost"
-_PARTS = 3  # of a response: kind, channel, data
 
 log = logging.getLogger(__name__)
 
