@@ -115,9 +115,11 @@ class Frames:
         for line in answer:
             if line.startswith(b"id: "):
                 number = int(line[4:])
-            elif line.startswith(b"data: ") and number > self._last_id:
-                self._last_id = number
-                yield number, json.loads(line[6:])
+            elif line.startswith(b"data: "):
+                data = json.loads(line[6:])
+                if number > self._last_id or "error" in data:  # an error that ends only the stream has no id
+                    self._last_id = max(self._last_id, number)
+                    yield number, data
                 number = -1
 
 

@@ -5,7 +5,7 @@
 Three servers and three Sentinels run with two workers and an API. Clients stream one generation after another. In each
 round the primary is killed (`kill`) or stopped (`freeze`), and restarted or continued after its successor has taken
 over. With `stale` the replicas are stopped for a second before the primary is killed, so they lack what was written in
-it. Each response must be identical to that of an undisturbed run. Streams of jobs that are gone do not end.
+it. Each response must be identical to that of an undisturbed run. Streams of jobs that are gone end with `job_lost`.
 """
 
 from __future__ import annotations
