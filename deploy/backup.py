@@ -63,7 +63,12 @@ def save(archive: Path, settings: Settings) -> None:
 
 
 def _files(data: Path) -> list[Path]:
-    return [path for path in sorted(data.iterdir()) if path.name not in LEFT_OUT and path.suffix != _LEFT_OUT_SUFFIX]
+    return [path for path in sorted(data.iterdir()) if not _is_left_out(path.name)]
+
+
+def _is_left_out(name: str) -> bool:
+    """Whether a file or folder is no data. Hidden ones are caches, if the folder is the user's home."""
+    return name in LEFT_OUT or name.startswith(".") or name.endswith(_LEFT_OUT_SUFFIX)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_it(
         (data / "adapters" / "a1" / "adapter_config.json").write_text("{}")
         (data / "models").mkdir(exist_ok=True)
         (data / "models" / "large").write_text("weights")
+        (data / ".cache" / "huggingface").mkdir(parents=True)
         ApiKeyStore(redis).create("me", Role.ADMIN)
         redis.hset("slm:conversation:1", "title", "kept")
         done = threading.Event()
@@ -54,6 +55,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_it(
     assert backup.main(["restore", str(archive)]) == 0
     assert (other / "adapters" / "a1" / "adapter_config.json").read_text() == "{}"
     assert not (other / "models").exists()
+    assert not (other / ".cache").exists()
     assert archive.stat().st_mode & 0o077 == 0
     with server(other) as redis:
         assert [key.name for key in ApiKeyStore(redis).all()] == ["me"]

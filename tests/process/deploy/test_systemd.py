@@ -37,6 +37,12 @@ def test_units_run_the_commands_of_the_start_command(unit: str, module: tuple[st
     assert command == list(module)
 
 
+@pytest.mark.parametrize("unit", [*SERVERS, "slm-backup.service"])
+def test_all_units_read_the_same_settings(unit: str) -> None:
+    """A backup that did not know SLM_REDIS_URL would save an empty Redis of its own."""
+    assert "\nEnvironmentFile=-/etc/slm.env\nEnvironment=SLM_DATA_DIR=/var/lib/slm\n" in (UNITS / unit).read_text()
+
+
 @pytest.mark.parametrize("unit", SERVERS)
 def test_a_stopping_unit_has_time_to_drain(unit: str) -> None:
     settings = Settings()
