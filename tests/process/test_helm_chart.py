@@ -158,10 +158,11 @@ def test_each_process_runs_the_command_of_a_server_on_one_machine(full: Manifest
 
 
 def test_every_variable_is_a_setting_and_reaches_the_processes(full: Manifests) -> None:
-    known = {f"SLM_{name}".upper() for name in Settings.model_fields} | {"HOME"}
+    known = {f"SLM_{name}".upper() for name in Settings.model_fields} | {"HOME", "HF_HOME"}
     for one in containers(full):
         environment = {variable["name"]: variable.get("value") for variable in one["env"]}
         assert environment.keys() <= known
+        assert environment["HF_HOME"].startswith("/data/"), "a model of the hub outlives its pod"
         assert environment["SLM_MODELS"] == "smol=SmolLM2-135M-Instruct; chat=/data/models/qwen"
         assert (environment["SLM_LOG_FORMAT"], environment["SLM_MAX_QUEUE"]) == ("json", "5000")
     assert Settings(models=environment["SLM_MODELS"]).bases[1].name == "chat"

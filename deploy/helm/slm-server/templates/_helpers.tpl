@@ -40,6 +40,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - {name: SLM_DRAIN_S, value: {{ .Values.drain.workerSeconds | quote }}}
 - {name: SLM_LEASE_S, value: {{ .Values.drain.leaseSeconds | quote }}}
 - {name: HOME, value: /tmp} # the root file system is read-only
+- {name: HF_HOME, value: /data/.cache/huggingface} # a model of the hub is downloaded once, for all pods
 {{- range $name, $value := .Values.settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
 {{- end }}
