@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ import pytest
 import requests
 from redis import Redis
 
+from common.settings import ROOT
 from tests.api_process import running_api
 from tests.free_port import free_port
+from tests.missing import need_program
 from tests.nginx import Nginx, running_nginx
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Play, ScriptedWorker, answer
@@ -195,6 +198,24 @@ def test_https_serves_the_api_and_http_leads_there(secure: tuple[Nginx, Path], r
     assert done.url == f"https://127.0.0.1:{nginx.https}/slm/generate"
     assert (done.status_code, done.json()["response"]) == (200, "a b")
     assert done.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_the_sample_for_a_machine_fits_into_the_configuration_of_nginxs_package(tmp_path: Path) -> None:
+    """That configuration has some directives already, and no directive may be there twice."""
+    need_program("nginx")
+    if not can_make_certificates():
+        pytest.skip("there is no openssl")
+    made = make_certificate(tmp_path)
+    for source in (ROOT / "deploy" / "nginx").iterdir():
+        text = source.read_text().replace("/etc/nginx/slm", str(tmp_path)).replace("/var/log/nginx", str(tmp_path))
+        for name, file in (("fullchain", made.certificate), ("privkey", made.key)):
+            text = text.replace(f"/etc/letsencrypt/live/slm.example.com/{name}.pem", str(file))
+        (tmp_path / source.name).write_text(text)
+    of_the_package = f"keepalive_timeout 65; access_log {tmp_path}/access.log; include {tmp_path}/site.conf;"
+    (tmp_path / "main.conf").write_text(f"pid {tmp_path}/pid; events {{}} http {{ {of_the_package} }}")
+    command = ["nginx", "-t", "-c", str(tmp_path / "main.conf"), "-e", str(tmp_path / "start.log")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("version", ["h2", "http/1.1"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from annotated_types import Le
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from redis import Redis
@@ -308,6 +309,12 @@ def test_no_container_can_write_its_root_or_has_a_capability(services: dict[str,
 
 def test_logs_of_containers_do_not_fill_the_disk(services: dict[str, Any]) -> None:
     assert all(service["logging"]["options"]["max-size"] for service in services.values())
+
+
+def test_nginx_waits_longer_than_a_request_may_be_silent() -> None:
+    (limit,) = re.findall(r"proxy_read_timeout (\d+)s;", (ROOT / "deploy" / "nginx" / "proxy.conf").read_text())
+    (longest,) = [one.le for one in Settings.model_fields["sync_timeout_s"].metadata if isinstance(one, Le)]
+    assert float(limit) > longest
 
 
 def test_nginx_cannot_reach_redis(services: dict[str, Any]) -> None:
