@@ -125,8 +125,7 @@ class Follower:
             if has_more:
                 missed = True
                 continue
-            if found:
-                yield PAUSE
+            yield PAUSE
             messages, missed = self._listener.take(0 if self._nudged else pulse_s)
             if messages or missed or self._listener.closed:
                 continue  # events go first; the nudge waits
