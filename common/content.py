@@ -38,7 +38,8 @@ class ContentHashes:
 
     def __init__(self, memory: Path | None = None) -> None:
         self._memory = memory
-        self._known: dict[str, tuple[_Stamp, str]] = _remembered(memory) if memory else {}
+        self._settled: dict[str, tuple[_Stamp, str]] = _remembered(memory) if memory else {}
+        self._known = dict(self._settled)
 
     def of_folder(self, folder: Path) -> str:
         """Return the hash, in hex, of the names and contents of the folder's model files (without subfolders).
@@ -49,24 +50,25 @@ class ContentHashes:
         return hash_of({file.name: self._of_file(file) for file in files_of(folder)})
 
     def _of_file(self, file: Path) -> str:
-        stamp, name = _stamp(file), str(file.absolute())
+        now_ns, stamp, name = time.time_ns(), _stamp(file), str(file.absolute())
         known = self._known.get(name)
         if known is None or known[0] != stamp:
             with file.open("rb") as content:
                 known = self._known[name] = (stamp, hashlib.file_digest(content, "sha256").hexdigest())
+            self._settled.pop(name, None)
+            if max(stamp[2:]) < now_ns - _SETTLED_NS:  # else a change after this reading could have the same time
+                self._settled[name] = known
             self._remember()
         return known[1]
 
     def _remember(self) -> None:
-        """Keep the hashes of files that have not just changed: a later change could have the same time."""
+        """Keep the hashes of files that had not just changed when they were read."""
         if self._memory is None:
             return
-        before = time.time_ns() - _SETTLED_NS
-        known = {name: entry for name, entry in self._known.items() if max(entry[0][2:]) < before}
         scratch = self._memory.with_name(f".{self._memory.name}.{uuid.uuid4()}")
         with contextlib.suppress(OSError):
             self._memory.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps(dict(list(known.items())[-_MAX_REMEMBERED:])), encoding="utf-8")
+            scratch.write_text(json.dumps(dict(list(self._settled.items())[-_MAX_REMEMBERED:])), encoding="utf-8")
             scratch.replace(self._memory)
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)

@@ -141,6 +141,7 @@ class Generations:
                         inbox.put((index, update))
             except SLMError as err:
                 inbox.put(err)
+            inbox.put((index, PAUSE))
             inbox.put(None)
 
         for index, job in enumerate(self._jobs):

@@ -99,7 +99,7 @@ class Follower:
     def events_and_pauses(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | Pause | None]:
         """Yield the events after seq `after`, each once and in order, up to the terminal one.
 
-        Yields `PAUSE` before it waits for more, and None if nothing came for `pulse_s` seconds and after `nudge`. Ends
+        Yields `PAUSE` after events before it waits for more, and None if nothing came for `pulse_s` seconds and after `nudge`. Ends
         early when the follower is closed.
         While Redis is unreachable it yields None at the same interval, then continues where it stopped. If Redis has
         lost events up to `after` or beyond, it waits for later ones, or yields the terminal event if the job ends.
@@ -111,6 +111,7 @@ class Follower:
         messages: list[str] = []
         missed = not self._is_new  # events from before the subscription, or taken by an earlier call, are in the log
         self._is_new = False
+        has_yielded = False  # since the last pause
         while not self._listener.closed:
             found, has_more = self._from_log(wanted) if missed else (_events(messages), False)
             for event in found:
@@ -119,14 +120,16 @@ class Follower:
                     break
                 if event.seq == wanted or event.type.is_terminal:
                     wanted += 1
+                    has_yielded = True
                     yield event
                     if event.type.is_terminal:
                         return
             if has_more:
                 missed = True
                 continue
-            if found:
+            if has_yielded:
                 yield PAUSE
+                has_yielded = False
             messages, missed = self._listener.take(0 if self._nudged else pulse_s)
             if messages or missed or self._listener.closed:
                 continue  # events go first; the nudge waits

@@ -11,7 +11,7 @@ from redis import Redis
 
 from common.errors import JobLost
 from common.jobs import events
-from common.jobs.event_log import EventLog, Follower
+from common.jobs.event_log import PAUSE, READ_CHUNK, EventLog, Follower
 from common.jobs.events import Event
 from common.jobs.job import JobState
 from common.redis import keys
@@ -81,6 +81,13 @@ def test_the_log_of_a_new_job_is_read_only_for_events_that_an_earlier_reading_to
         assert next(first) == token(0)  # the message of event 1 shows that event 0 was missed
         write(redis, end(2))
         assert seqs(follower) == [0, 1, 2]
+
+
+def test_a_pause_comes_before_waiting_even_if_the_last_chunk_of_the_log_was_full(redis: Redis, log: EventLog) -> None:
+    write(redis, *(token(seq) for seq in range(READ_CHUNK)), publish=False)
+    with log.follow("a") as follower:
+        found = list(islice(follower.events_and_pauses(pulse_s=0.02), READ_CHUNK + 2))
+    assert found == [*(token(seq) for seq in range(READ_CHUNK)), PAUSE, None]
 
 
 def test_a_reader_can_begin_in_the_middle(redis: Redis, log: EventLog) -> None:

@@ -20,7 +20,7 @@ from common.jobs.store import JobStore
 from common.observation.logs import fields
 from common.redis.outage import Outage
 from worker.engine.sequence import SequenceOutput
-from worker.jobs.active import ActiveJob, ActiveJobs
+from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.observation.metrics import WorkerMetrics
 
 RETRY_S = 0.2  # pause before an append is tried again while Redis does not answer
@@ -40,7 +40,8 @@ class Publisher:
     """Appends token events and passes final outputs on to the jobs' threads.
 
     While Redis is away, events wait here in order, and the generations continue. `on_fenced` is called with a job if
-    another attempt owns it now. `pace` as `pace_s`.
+    another attempt owns it now. `pace` as `pace_s`. The tokens that wait when a job is released are dropped: the next
+    attempt computes them again.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Publisher:
             return False
         self._outage.note_success(_WRITING)
         for (job, _), next_seq in zip(unsent, next_seqs, strict=True):
-            if next_seq < 0:
+            if next_seq < 0 and job.outcome is not Outcome.RELEASED:
                 log.warning(
                     "job %s: attempt %d was fenced off, its events were dropped",
                     job.id,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,18 @@ def test_hashes_outlive_the_process_without_reading_the_files_again(
 def test_hashes_of_files_that_have_just_changed_are_not_remembered(folder: Path, tmp_path: Path) -> None:
     _hash(folder, tmp_path / "hashes.json")
     assert (tmp_path / "hashes.json").read_text() == "{}"
+
+
+def test_a_file_that_had_just_changed_when_it_was_read_is_not_remembered_later(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes, memory = ContentHashes(tmp_path / "hashes.json"), tmp_path / "hashes.json"
+    hashes.of_folder(folder)
+    now_ns = time.time_ns() + 10**12
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    (folder / "added.json").touch()
+    hashes.of_folder(folder)
+    assert list(json.loads(memory.read_text())) == [str(folder / "added.json")]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": [["x"], "y"]}'], ids=["empty", "list", "1", "x"])

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from common.jobs.events import Event
 from common.redis.outage import Outage
 from worker.engine.sequence import SequenceOutput
-from worker.jobs.active import ActiveJob, ActiveJobs
+from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.publisher import MAX_PACE_S, Publisher, pace_s
 from worker.observation.metrics import WorkerMetrics
 
@@ -32,7 +34,9 @@ class RecordingStore:
 
 
 def job(name: str) -> ActiveJob:
-    claim: Any = SimpleNamespace(job=SimpleNamespace(id=name), attempt=1, next_seq=0, time_left_s=None, age_s=0.0)
+    claim: Any = SimpleNamespace(
+        job=SimpleNamespace(id=name, request_id=None), attempt=1, next_seq=0, time_left_s=None, age_s=0.0
+    )
     store: Any = None
     return ActiveJob(claim, store)
 
@@ -60,6 +64,23 @@ def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
     assert ("b", "1") in store.sent[1]
     assert "".join(text for batch in store.sent for name, text in batch if name == "a") == "12345"
     assert len(store.sent) <= 3  # "5" came in time for the second or not
+
+
+def test_only_a_job_that_was_not_given_back_is_reported_as_fenced_off(caplog: pytest.LogCaptureFixture) -> None:
+    store: Any = SimpleNamespace(emit=lambda batches: [-1] * len(batches))
+    jobs, fenced = ActiveJobs(), list[ActiveJob]()
+    outage = Outage(logging.getLogger(__name__))
+    publisher = Publisher(store, jobs, fenced.append, WorkerMetrics(lambda: None), outage)
+    given_back, taken = job("a"), job("b")
+    given_back.decide(Outcome.RELEASED)
+    with jobs.running(given_back), jobs.running(taken):
+        publisher.start()
+        publisher.deliver([token("a", "1"), token("b", "1")])
+        publisher.stop()
+    assert fenced == [taken]
+    assert [record.getMessage() for record in caplog.records] == [
+        "job b: attempt 1 was fenced off, its events were dropped"
+    ]
 
 
 def test_the_pace_grows_with_the_number_of_jobs_and_is_bounded() -> None:

@@ -5,12 +5,15 @@ From that file a worker starts without reading the weights, and without importin
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import models
 from common.errors import ModelUnavailable
 from common.settings import Dtype
 from models.text.plain_tokenizer import PlainTokenizer, TokenizerState
@@ -27,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _PRECISIONS: dict[Dtype, Literal["fp32", "int8"]] = {"auto": "int8", "int8": "int8", "float32": "fp32"}
 _DTYPES = {"fp32": "float32", "int8": "int8"}
+_ENGINE, _MODELS = Path(__file__).parent.parent, Path(models.__file__).parent
+# The folders with the modules that determine what a file contains.
+_SOURCES = (*(_ENGINE / name for name in ("checkpoints", "loading", "native", "runners")), _MODELS, _MODELS / "text")
 # The methods of a transformers tokenizer that `PlainTokenizer` replaces.
 _REPLACED = ("encode", "decode", "_decode", "convert_ids_to_tokens", "convert_tokens_to_ids", "get_vocab", "__len__")
 
@@ -119,5 +125,15 @@ def keep_prepared(config: EngineConfig, base_id: str, runner: NativeRunner, text
 
 def _file(config: EngineConfig, base_id: str, code: NativeCode) -> Path:
     versions = f"transformers {version('transformers')} tokenizers {version('tokenizers')}"
-    key = f"{base_id} {code.version} {code.kernels} {code.precision} {config.runner.context_length} {versions}"
+    native = f"{code.version} {code.kernels} {code.precision}"
+    key = f"{base_id} {native} {config.runner.context_length} {versions} {_source_version(_SOURCES)}"
     return model_file(config.runner.build_dir, key)
+
+
+@cache
+def _source_version(folders: tuple[Path, ...]) -> str:
+    """Return a hash of the modules in the folders: after an update they may prepare a model in another way."""
+    digest = hashlib.sha256()
+    for file in (file for folder in folders for file in sorted(folder.glob("*.py"))):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -37,16 +37,19 @@ class MiddleForm:
 
 
 def middle_form(tokenizer: Any) -> MiddleForm | None:
-    """Return the form of a transformers tokenizer; None if it has no such tokens."""
+    """Return the form of a model's tokenizer; None if it has no such tokens."""
     for names in _FORMS:
-        first, second, third = (_token_id(tokenizer, name) for name in names)
+        first, second, third = _token_ids(tokenizer, names)
         if first is not None and second is not None and third is not None:
-            ends = (_token_id(tokenizer, name) for name in _ENDS)
-            return MiddleForm(names, (first, second, third), tuple(end for end in ends if end is not None))
+            ends = [end for end in _token_ids(tokenizer, _ENDS) if end is not None]
+            return MiddleForm(names, (first, second, third), tuple(ends))
     return None
 
 
-def _token_id(tokenizer: Any, name: str) -> int | None:
-    token_id: int | None = tokenizer.convert_tokens_to_ids(name)
-    is_known = token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == name
-    return token_id if is_known else None
+def _token_ids(tokenizer: Any, names: Sequence[str]) -> list[int | None]:
+    """Return the tokens with these names; None for each that the tokenizer lacks, whatever it has in its place."""
+    ids: list[int | None] = tokenizer.convert_tokens_to_ids(list(names))
+    return [
+        token_id if token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == name else None
+        for token_id, name in zip(ids, names, strict=True)
+    ]

@@ -19,6 +19,7 @@ from models.text.plain_tokenizer import PlainTokenizer
 from tests.compiled_kernels import SHARED, share_kernels
 from tests.prepared_answers import answers, config
 from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer
+from worker.engine import native
 from worker.engine.loading.loader import load_model, load_prepared
 from worker.engine.loading.prepared import find_prepared, plain_state
 from worker.engine.native.build import build_library
@@ -85,6 +86,25 @@ def test_it_is_for_one_content_number_format_and_context_on_a_cpu(base: Path, bu
     found = find_prepared(same, BASE_ID)
     assert found is not None
     found.close()
+
+
+def test_an_update_of_the_server_makes_it_again(
+    base: Path, build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(name: str) -> Path:
+        folder = Path(shutil.copytree(Path(native.__file__).parent, tmp_path / name))
+        monkeypatch.setattr("worker.engine.loading.prepared._SOURCES", (folder,))
+        return folder
+
+    install("old")
+    prepare(base, build_dir)
+    install("same")
+    found = find_prepared(config(build_dir), BASE_ID)
+    assert found is not None
+    found.close()
+    with (install("new") / "weights.py").open("a") as source:
+        source.write("# packs in another way\n")
+    assert find_prepared(config(build_dir), BASE_ID) is None
 
 
 def test_a_damaged_file_is_made_again(base: Path, build_dir: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,9 @@ from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
 from common.jobs.prompts import Conversation, Message, Prompt, RawText, TokenIds
+from models.text.plain_tokenizer import PlainTokenizer, TokenizerState
 from tests.unit.worker.engine.tiny_models import make_tokenizer
+from worker.engine.prompts.middle import middle_form
 from worker.engine.prompts.prompt import PromptRenderer
 
 CHAT = (
@@ -144,6 +146,15 @@ def test_a_text_with_a_suffix_is_written_with_the_tokens_for_the_middle(names: t
     assert token_ids == [tokenizer.bos_token_id, first, *encode("Hi"), second, *encode("!"), third]
     assert renderer.end_ids(prompt) == (tokenizer.convert_tokens_to_ids("<|fim_pad|>"),)
     assert renderer.end_ids(RawText("Hi")) == ()
+
+
+def test_a_tokenizer_without_transformers_has_the_same_tokens_for_the_middle() -> None:
+    tokenizer = with_middle("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+    state = TokenizerState.of(tokenizer)
+    assert state is not None
+    form = middle_form(tokenizer)
+    assert form is not None
+    assert middle_form(PlainTokenizer(state)) == form
 
 
 def test_a_suffix_is_refused_without_tokens_for_the_middle() -> None:
