@@ -99,8 +99,8 @@ class Follower:
     def events_and_pauses(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | Pause | None]:
         """Yield the events after seq `after`, each once and in order, up to the terminal one.
 
-        Yields `PAUSE` after events before it waits for more, and None if nothing came for `pulse_s` seconds and after `nudge`. Ends
-        early when the follower is closed.
+        Yields `PAUSE` after events before it waits for more, and None if nothing came for `pulse_s` seconds and after
+        `nudge`. Ends early when the follower is closed.
         While Redis is unreachable it yields None at the same interval, then continues where it stopped. If Redis has
         lost events up to `after` or beyond, it waits for later ones, or yields the terminal event if the job ends.
 
