@@ -65,7 +65,7 @@ class MortalApi:
     def _answers(self) -> bool:
         try:
             return requests.get(f"{self.url}/healthz", timeout=5).ok
-        except (requests.ConnectionError, requests.Timeout):
+        except requests.RequestException:
             return False
 
 

@@ -111,7 +111,7 @@ def server(tmp_path: Path, adapters: Path) -> Iterator[Server]:
 def is_up(url: str) -> bool:
     try:
         return requests.get(f"{url}/healthz", timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

@@ -44,7 +44,7 @@ class Site:
     def is_up(self) -> bool:
         try:
             return requests.get(f"{self.url}/healthz", timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def start_worker(self, name: str, app: str = "tests.fake_worker", **env: str) -> Process:

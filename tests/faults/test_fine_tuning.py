@@ -93,7 +93,7 @@ class Site:
     def is_up(self) -> bool:
         try:
             return requests.get(f"{self.url}/readyz", timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def start_trainer(self, name: str) -> Process:

@@ -103,7 +103,7 @@ def restart_all(cluster: Cluster, ports: list[int]) -> None:
 def is_up(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=TIMEOUT_S).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

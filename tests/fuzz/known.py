@@ -20,7 +20,9 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
         return str(client.post(path, headers=headers, **request).json["id"])
 
     response = create("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True})
-    judged = client.post("/slm/generate", headers=headers, json={"prompt": "Hi"}).json["job_id"]
+    generated = client.post("/slm/generate", headers=headers, json={"prompt": "Hi"})
+    assert generated.status_code < 300, generated.text
+    judged = generated.json["job_id"]
     client.post(f"/slm/jobs/{judged}/feedback", headers=headers, json={"rating": "up", "correction": "Ho"})
     conversation = create("/slm/conversations", json={})
     message = create(f"/slm/conversations/{conversation}/messages", json={"role": "user", "content": "Hi"})

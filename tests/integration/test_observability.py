@@ -45,7 +45,7 @@ def server(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Cluster,
 def is_up(url: str) -> bool:
     try:
         return requests.get(f"{url}/healthz", timeout=TIMEOUT_S).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

@@ -69,7 +69,7 @@ def served(url: str, folder: Path) -> Iterator[str]:
 def answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/healthz", timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 
