@@ -132,14 +132,14 @@ class Generations:
 
     def _merged(self, pulse_s: float) -> Iterator[tuple[int, Update | Pause]]:
         """Follow each job on its own thread. Updates for a slow client wait here, never more than the answers' size."""
-        inbox: queue.SimpleQueue[tuple[int, Event | QueuePosition | Pause] | SLMError | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[tuple[int, Event | QueuePosition | Pause] | Exception | None] = queue.SimpleQueue()
 
         def follow(index: int, job: LiveJob) -> None:
             try:
                 for update in job.updates(pulse_s=pulse_s):
                     if update is not None:
                         inbox.put((index, update))
-            except SLMError as err:
+            except Exception as err:  # the reader raises it: without this thread it would wait forever
                 inbox.put(err)
             inbox.put((index, PAUSE))
             inbox.put(None)
@@ -153,7 +153,7 @@ class Generations:
             except queue.Empty:
                 yield 0, None
                 continue
-            if isinstance(update, SLMError):
+            if isinstance(update, Exception):
                 raise update
             if update is None:
                 num_open -= 1
