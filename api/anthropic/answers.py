@@ -25,6 +25,7 @@ from api.schemas.anthropic.responses import (
     StreamEvent,
 )
 from common.errors import SLMError
+from common.jobs.event_log import PAUSE
 from common.jobs.events import Event, EventType
 from common.redis.client import explain
 
@@ -73,13 +74,19 @@ class MessageStream:
         self._blocks = BlockStream()
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
-        """Yield the events up to `message_stop`, or to `error`."""
+        """Yield the events up to `message_stop` or `error`; an empty one if the next is not there yet (`together`)."""
         try:
             yield _frame(self._opening())
-            for _, update in self._generations.event_stream(pulse_s=pulse_s):
+            yield ""
+            for _, update in self._generations.updates(pulse_s=pulse_s):
+                if update is PAUSE:
+                    yield ""
+                    continue
                 if (error := failure(update)) is not None:
                     raise error
                 yield self._written(update)
+                if update is None:
+                    yield ""  # a ping is sent at once
             yield from map(_frame, self._closing(self._generations.choices()[0]))
         except SLMError as err:
             self._generations.give_up(err)

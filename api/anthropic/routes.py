@@ -9,7 +9,7 @@ from api.auth.access import Access, set_access
 from api.current import caller, request_id, services
 from api.jobs.request import job_options, keyed, read_body
 from api.jobs.running import completed, opened, token_count
-from api.jobs.sse import stream_response
+from api.jobs.sse import stream_response, together
 from api.schemas.anthropic.requests import CountTokensBody, MessagesBody
 from api.schemas.anthropic.responses import TokenCount
 from api.schemas.job_options import RequestOptions
@@ -32,7 +32,7 @@ def create_message() -> Response:
         return jsonify(whole(body, choice))
     record, generations = opened(new, NAMES)
     stream = MessageStream(body, record.id, generations, request_id())
-    return stream_response(stream.frames(pulse_s=services().settings.heartbeat_s), generations.close)
+    return stream_response(together(stream.frames(pulse_s=services().settings.heartbeat_s)), generations.close)
 
 
 @anthropic.post("/count_tokens")

@@ -79,12 +79,11 @@ class LiveJob:
         if self._end_reason is not None and not self._is_over:
             raise self._end_reason
 
-    def event_stream(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | None]:
-        """Yield the `events`, and each change of the queue position while the job is queued."""
-        return (update for update in self.updates(pulse_s=pulse_s) if update is not PAUSE)
-
     def updates(self, *, pulse_s: float) -> Iterator[Event | QueuePosition | Pause | None]:
-        """Yield the `event_stream`, and `PAUSE` after events if the next one is not there yet."""
+        """Yield the `events`, and each change of the queue position while the job is queued.
+
+        Yields `PAUSE` after events if the next one is not there yet.
+        """
         for event in self._events(pulse_s):
             if event is None:
                 yield self._position_watch.take()

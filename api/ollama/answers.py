@@ -17,6 +17,7 @@ from api.schemas.ollama.requests import OllamaBody, OllamaChatBody
 from api.schemas.ollama.responses import OllamaCall, OllamaFunctionCall
 from api.times import iso
 from common.errors import SLMError
+from common.jobs.event_log import PAUSE
 from common.jobs.events import Event, EventType
 from common.jobs.job import GenerateResult, JobRecord
 from common.redis.client import explain
@@ -40,7 +41,7 @@ def loaded(body: OllamaBody) -> Json:
 def lines(
     body: OllamaBody, generations: Generations, reload: Callable[[], JobRecord], *, pulse_s: float
 ) -> Iterator[str]:
-    """Yield the lines of the stream; an error is its last line.
+    """Yield the lines of the stream, and an empty one if the next is not there yet (`together`); an error comes last.
 
     Args:
         body: the request.
@@ -50,7 +51,10 @@ def lines(
     """
     writer = _LineWriter(body, generations.first.id, reload)
     try:
-        for _, update in generations.event_stream(pulse_s=pulse_s):
+        for _, update in generations.updates(pulse_s=pulse_s):
+            if update is PAUSE:
+                yield ""
+                continue
             if (error := failure(update)) is not None:
                 raise error
             if isinstance(update, Event):

@@ -9,7 +9,7 @@ from api.auth.access import Access, set_access
 from api.current import caller, services
 from api.jobs.request import job_options, keyed, model_named, read_body
 from api.jobs.running import completed, opened
-from api.jobs.sse import stream_response
+from api.jobs.sse import stream_response, together
 from api.ollama import models
 from api.ollama.answers import line, lines, loaded, names_of, whole
 from api.ollama.embeddings import many, single
@@ -92,7 +92,7 @@ def _answer(body: OllamaBody) -> Response:
     record, generations = opened(new, names)
     owner = caller()
     written = lines(body, generations, lambda: jobs.get(record.id, owner), pulse_s=services().settings.heartbeat_s)
-    return stream_response(written, generations.close, NDJSON)
+    return stream_response(together(written), generations.close, NDJSON)
 
 
 def _new_job(body: OllamaBody) -> NewJob:

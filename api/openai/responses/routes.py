@@ -10,7 +10,7 @@ from api.auth.access import Access, set_access
 from api.current import begin_work, caller, end_work, note_job, open_stream, services
 from api.jobs.request import answer_place, job_options, keyed, read_body
 from api.jobs.running import completed, opened, token_count
-from api.jobs.sse import stream_response
+from api.jobs.sse import stream_response, together
 from api.openai.conversations.history import prompt_messages
 from api.openai.conversations.items import new_messages
 from api.openai.responses import input_items
@@ -60,8 +60,8 @@ def show(response_id: str) -> Response:
     open_stream()
     job = services().jobs.attach(record.id, -1, caller())
     assert job is not None  # noqa: S101 - after -1 a job always has more events
-    updates = job.event_stream(pulse_s=services().settings.heartbeat_s)
-    return stream_response(frames(_builder(record), updates, after=after), job.close)
+    updates = job.updates(pulse_s=services().settings.heartbeat_s)
+    return stream_response(together(frames(_builder(record), updates, after=after)), job.close)
 
 
 @responses.post("/<response_id>/cancel")
@@ -139,8 +139,8 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
         record, _ = completed([new], NAMES)
         return jsonify(_object(services().jobs.get(record.id, caller())))
     record, generations = opened([new], NAMES)
-    updates = generations.first.event_stream(pulse_s=services().settings.heartbeat_s)
-    return stream_response(frames(_builder(record), updates), generations.close)
+    updates = generations.first.updates(pulse_s=services().settings.heartbeat_s)
+    return stream_response(together(frames(_builder(record), updates)), generations.close)
 
 
 def _find(response_id: str, param: str = "response_id") -> JobRecord:

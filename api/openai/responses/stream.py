@@ -15,12 +15,13 @@ from api.openai.responses.builder import ResponseBuilder
 from api.schemas.errors import OpenAIErrorBody
 from api.schemas.openai.responses import FailureEvent, ResponseStreamEvent
 from common.errors import SLMError
+from common.jobs.event_log import PAUSE, Pause
 from common.jobs.events import Event, EventType
 from common.redis.client import explain
 
 
-def frames(builder: ResponseBuilder, updates: Iterable[Update], *, after: int = -1) -> Iterator[str]:
-    """Yield the frames after event `after`, up to the response's end.
+def frames(builder: ResponseBuilder, updates: Iterable[Update | Pause], *, after: int = -1) -> Iterator[str]:
+    """Yield the frames after event `after`, up to the response's end, and an empty one if the next is not there yet.
 
     Args:
         builder: a new builder.
@@ -28,9 +29,12 @@ def frames(builder: ResponseBuilder, updates: Iterable[Update], *, after: int = 
         after: the number of the last event that the client has seen.
     """
     yield from _frames(builder.opening(), after)
+    yield ""
     try:
         for update in updates:
-            if isinstance(update, Event):
+            if update is PAUSE:
+                yield ""
+            elif isinstance(update, Event):
                 yield from _frames(builder.take(update), after)
                 yield from _comment(update)
             else:
