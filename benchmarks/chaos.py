@@ -225,7 +225,7 @@ class Chaos:
         victim.signal(signal.SIGCONT)
 
 
-def _fake_answers(number: int) -> tuple[dict[str, object], str]:
+def fake_answers(number: int) -> tuple[dict[str, object], str]:
     """Return a request and its response: the fake model repeats "abc " up to the token limit."""
     count = 200 + number % 100
     return {"prompt": f"endless {number}", "max_new_tokens": count}, ("abc " * count)[:count]
@@ -253,7 +253,7 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
         port = free_port()
         chaos = Chaos(cluster, redis, port, worker_app, tally)
         wait_for("the API", lambda: is_answering(port))
-        expected = _fake_answers if worker_app == FAKE else _real_answers(port)
+        expected = fake_answers if worker_app == FAKE else _real_answers(port)
         clients = [Client(number, port, expected, tally) for number in range(clients)]
         for client in clients:
             client.start()
@@ -261,11 +261,16 @@ def run(*, minutes: float, clients: int, every_s: float, worker_app: str) -> Tal
         while time.monotonic() + every_s < end:
             time.sleep(every_s)
             chaos.strike()
-        for client in clients:
-            client.stopping.set()
-        for client in clients:
-            client.join(300)
+        stop_all(clients)
     return tally
+
+
+def stop_all(clients: Sequence[Client]) -> None:
+    """Let every client end its stream."""
+    for client in clients:
+        client.stopping.set()
+    for client in clients:
+        client.join(300)
 
 
 def is_answering(port: int, host: str = "127.0.0.1") -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.chaos import LEASE_S, Client, Tally, _fake_answers, is_answering
+from benchmarks.chaos import LEASE_S, Client, Tally, fake_answers, is_answering, stop_all
 from common.settings import ROOT
 from tests.free_port import free_port
 from tests.processes import running_cluster, wait_for
@@ -67,7 +67,7 @@ def run(*, clients: int, blow: str, rounds: int) -> Tally:
             cluster.start_worker(name)
         cluster.wait_until_taking_jobs("a", "b")
         wait_for("the API", lambda: is_answering(port))
-        streams = [Client(number, port, _fake_answers, tally) for number in range(clients)]
+        streams = [Client(number, port, fake_answers, tally) for number in range(clients)]
         for stream in streams:
             stream.start()
         for _ in range(rounds):
@@ -75,10 +75,7 @@ def run(*, clients: int, blow: str, rounds: int) -> Tally:
             print(f"successor after {strike(sentinels, blow):.1f} s")
             tally.blows[blow] += 1
             sentinels.wait_until_complete()
-        for stream in streams:
-            stream.stopping.set()
-        for stream in streams:
-            stream.join(120)
+        stop_all(streams)
     return tally
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.chaos import LEASE_S, Client, Tally, _fake_answers, is_answering
+from benchmarks.chaos import LEASE_S, Client, Tally, fake_answers, is_answering, stop_all
 from common.settings import ROOT
 from tests.free_port import free_port
 from tests.processes import Cluster, Process, running_cluster, wait_for
@@ -179,15 +179,12 @@ def run(clients: int) -> None:
         }
         for name, (begin, end) in parts.items():
             tally = Tally()
-            streams = [Client(one, port, _fake_answers, tally, hosts[one % 2].address) for one in range(clients)]
+            streams = [Client(one, port, fake_answers, tally, hosts[one % 2].address) for one in range(clients)]
             for stream in streams:
                 stream.start()
             time.sleep(2)
             for_a_while(begin, end)
-            for stream in streams:
-                stream.stopping.set()
-            for stream in streams:
-                stream.join(120)
+            stop_all(streams)
             print(f"{name}\n{tally.report()}", flush=True)
 
 
