@@ -193,8 +193,11 @@ def append(conversation_id: str, message: Mapping[str, Any]) -> Call:
     return _post(f"{_conversation(conversation_id)}/messages", message, None)
 
 
-def respond(place: Mapping[str, Any], text: str, options: Mapping[str, Any], key: str | None) -> Call:
-    """Answer a text at a place in a conversation, in the background."""
+def respond(
+    conversation_id: str, parent_id: str | None, text: str, options: Mapping[str, Any], key: str | None
+) -> Call:
+    """Answer a text in a conversation after a message, in the background."""
+    place = {"id": conversation_id, "parent_id": parent_id}
     return _post("/v1/responses", {"input": text, "conversation": place, "background": True, **options}, key)
 
 

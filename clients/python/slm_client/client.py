@@ -248,8 +248,7 @@ class SLMClient:
         The messages up to `parent_id` (None: none of them) come before the text, which is added to the conversation
         together with the answer. Options are those of OpenAI's responses, such as `max_output_tokens`.
         """
-        place = {"id": conversation_id, "parent_id": parent_id}
-        response = self._send(call.respond(place, text, options, idempotency_key))
+        response = self._send(call.respond(conversation_id, parent_id, text, options, idempotency_key))
         return connection.read(response, Job.from_response)
 
     def delete_message(self, conversation_id: str, message_id: str, *, keep_replies: bool = False) -> None:
