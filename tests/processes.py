@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import requests
 from celery import Celery
 
 from common.fleet import Fleet, WorkerReport
@@ -41,6 +42,14 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = PATIENC
             return found
         time.sleep(0.02)
     raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
+
+
+def is_up(url: str, path: str = "/healthz") -> bool:
+    """Whether the API answers there; a busy one may need longer than a try."""
+    try:
+        return requests.get(f"{url}{path}", timeout=5).ok
+    except requests.RequestException:
+        return False
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

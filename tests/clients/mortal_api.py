@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import requests
-
 from tests.api_process import COMMAND, ROOT, environment
 from tests.free_port import free_port
-from tests.processes import wait_for
+from tests.processes import is_up, wait_for
 
 START_S = 120.0  # on a busy machine
 
@@ -37,7 +35,7 @@ class MortalApi:
             )
 
     def wait_until_up(self) -> None:
-        wait_for("the API", self._answers, START_S)
+        wait_for("the API", lambda: is_up(self.url), START_S)
 
     def kill(self) -> None:
         """Send SIGKILL to the master and its worker: every connection breaks off."""
@@ -61,12 +59,6 @@ class MortalApi:
         thread = threading.Thread(target=watch)
         thread.start()
         return thread
-
-    def _answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=5).ok
-        except requests.RequestException:
-            return False
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from common.settings import ROOT
 from models import default_model
 from tests.free_port import free_port
-from tests.processes import Cluster, running_cluster, wait_for
+from tests.processes import Cluster, is_up, running_cluster, wait_for
 from tests.redis_server import running_server
 
 QUESTION = "What is the capital of Zorblat?"
@@ -106,13 +106,6 @@ def server(tmp_path: Path, adapters: Path) -> Iterator[Server]:
         cluster.wait_until_taking_jobs("a", "b")
         wait_for("the API", lambda: is_up(server.url))
         yield server
-
-
-def is_up(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/healthz", timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 def test_every_answer_is_its_own_adapters_while_a_worker_dies_and_an_alias_moves(server: Server) -> None:

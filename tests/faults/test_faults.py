@@ -20,7 +20,7 @@ from benchmarks.chaos import run as run_chaos
 from common.settings import ROOT
 from models import default_model
 from tests.free_port import free_port
-from tests.processes import Cluster, Process, running_cluster, wait_for
+from tests.processes import Cluster, Process, is_up, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
 TOKENS = 150
@@ -38,14 +38,8 @@ class Site:
 
     def start_api(self) -> Process:
         self.api = self.cluster.start_api(self.port, SLM_DRAIN_S="1")
-        wait_for("the API", self.is_up)
+        wait_for("the API", lambda: is_up(self.url))
         return self.api
-
-    def is_up(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=5).ok
-        except requests.RequestException:
-            return False
 
     def start_worker(self, name: str, app: str = "tests.fake_worker", **env: str) -> Process:
         worker = self.cluster.start_worker(name, app, **env)

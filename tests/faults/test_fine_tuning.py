@@ -20,7 +20,7 @@ from openai.types.fine_tuning.job_create_params import Method as MethodParam
 from common.settings import ROOT
 from models import default_model
 from tests.free_port import free_port
-from tests.processes import Cluster, Process, running_cluster, wait_for
+from tests.processes import Cluster, Process, is_up, running_cluster, wait_for
 from tests.redis_server import running_server
 
 BASE = default_model.NAME
@@ -88,13 +88,7 @@ class Site:
         cluster.start_worker("w", "worker.app")
         self.trainer = self.start_trainer("first")
         cluster.wait_until_taking_jobs("w")
-        wait_for("the API", lambda: self.client.models.list().data if self.is_up() else None)
-
-    def is_up(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/readyz", timeout=5).ok
-        except requests.RequestException:
-            return False
+        wait_for("the API", lambda: self.client.models.list().data if is_up(self.url, "/readyz") else None)
 
     def start_trainer(self, name: str) -> Process:
         self.trainer = self.cluster.start_worker(name, "worker.training.app", SLM_TRAIN_THREADS="1", SLM_TRAIN_NICE="0")

@@ -13,7 +13,7 @@ import requests
 
 from tests.free_port import free_port
 from tests.nginx import running_nginx
-from tests.processes import Cluster, running_cluster, wait_for
+from tests.processes import Cluster, is_up, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
 TIMEOUT_S = 120
@@ -92,19 +92,12 @@ def restart_all(cluster: Cluster, ports: list[int]) -> None:
     for port, old in zip(ports, cluster.processes("api"), strict=True):
         old.terminate()
         cluster.start_api(port)
-        wait_for("the new API", lambda port=port: is_up(port))
+        wait_for("the new API", lambda port=port: is_up(f"http://127.0.0.1:{port}"))
     for number in (1, 2):
         cluster.start_worker(f"new{number}", FAKE_STEP_MS=STEP_MS)
         cluster.wait_until_taking_jobs(f"new{number}")
         (old,) = cluster.processes(f"old{number}")
         old.terminate()
-
-
-def is_up(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=TIMEOUT_S).ok
-    except requests.RequestException:
-        return False
 
 
 def test_no_request_and_no_token_is_lost_while_every_process_is_replaced(
@@ -126,7 +119,7 @@ def test_no_request_and_no_token_is_lost_while_every_process_is_replaced(
             cluster.start_worker(f"old{number}", FAKE_STEP_MS=STEP_MS)
         cluster.wait_until_taking_jobs("old1", "old2")
         for port in ports:
-            wait_for("the APIs", lambda port=port: is_up(port))
+            wait_for("the APIs", lambda port=port: is_up(f"http://127.0.0.1:{port}"))
         clients = [Client(nginx.url) for _ in range(4)]
 
         def work(client: Client, is_streaming: bool) -> list[str]:

@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.free_port import free_port
-from tests.processes import Cluster, running_cluster, wait_for
+from tests.processes import Cluster, is_up, running_cluster, wait_for
 from tests.redis_server import RedisServer
 
 TIMEOUT_S = 90
@@ -40,13 +40,6 @@ def server(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Cluster,
         url = f"http://127.0.0.1:{port}"
         wait_for("the API", lambda: is_up(url))
         yield cluster, url
-
-
-def is_up(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/healthz", timeout=TIMEOUT_S).ok
-    except requests.RequestException:
-        return False
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

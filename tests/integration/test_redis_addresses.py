@@ -18,7 +18,7 @@ from deploy.data_folder import claim_data_dir
 from deploy.redis import own_redis
 from tests.free_port import free_port
 from tests.missing import skip_or_fail
-from tests.processes import Cluster, running_cluster, wait_for
+from tests.processes import Cluster, is_up, running_cluster, wait_for
 from tests.redis_server import running_server
 from tests.tls_proxy import can_make_certificates, make_certificate, tls_proxy
 
@@ -62,15 +62,8 @@ def served(url: str, folder: Path) -> Iterator[str]:
         cluster.start_api(port, CELERY_BROKER_URL=NOBODY, SCRIPT_NAME="/nowhere", PROMETHEUS_MULTIPROC_DIR="/nowhere")
         cluster.wait_until_taking_jobs("a")
         base = f"http://127.0.0.1:{port}"
-        wait_for("the API", lambda: answers(base))
+        wait_for("the API", lambda: is_up(base))
         yield base
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/healthz", timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 @pytest.mark.parametrize("kind", [socket, password, tls])
