@@ -13,29 +13,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from common.errors import SLMError
 from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from common.jobs.sampling import Grammar
 from common.jobs.tools import HERMES
 from worker.engine.config import PREFILL_CHUNK
-from worker.engine.engine import Deliver, Engine
-from worker.engine.lora import AdapterWeights
+from worker.engine.engine import Deliver, Engine, Sample
 from worker.engine.model_runner import PreparedAdapter, Row
 from worker.engine.overlap_engine import OverlapEngine
-from worker.engine.sampling.sampler import Sampler
-from worker.engine.sampling.samples import Samples
+from worker.engine.sampling.host import HostSampler
+from worker.engine.sampling.scored_tokens import NO_TOKEN
 from worker.engine.sequence import BASE_ADAPTER, SampledToken, SequenceOutput
 from worker.engine.sequence import Sequence as Generation
 from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
 
+if TYPE_CHECKING:
+    from worker.engine.lora import AdapterWeights  # imports torch, which takes longer than the rest of a fake worker
+
 EOS, ASSISTANT = 256, 257  # the end of the answer; the separator between prompt and answer
 VOCAB_SIZE = 258
-Plan = Callable[[list[int]], "int | Tensor"]
+Logits = NDArray[np.float32]
+Plan = Callable[[list[int]], "int | Logits"]
 
 
 class ByteTokenizer:
@@ -134,10 +136,9 @@ def endless(text: str = "abc ") -> Callable[[list[int]], int]:
     return plan
 
 
-def hashed(history: list[int]) -> Tensor:
+def hashed(history: list[int]) -> Logits:
     """A plan for sampling: pseudo-random logits that depend only on the history."""
-    generator = torch.Generator().manual_seed(hash(tuple(history)) % 2**63)
-    return torch.randn(VOCAB_SIZE, generator=generator) * 3
+    return np.random.default_rng(hash(tuple(history)) % 2**63).standard_normal(VOCAB_SIZE, np.float32) * 3
 
 
 class Gate:
@@ -234,7 +235,7 @@ class FakeRunner:
     def adapters(self) -> set[str]:
         return set(self._plans)
 
-    def forward(self, rows: list[Row], previous: Tensor | None = None) -> Tensor:
+    def forward(self, rows: list[Row], previous: NDArray[np.int64] | None = None) -> Logits:
         self._check_thread()
         if self._gate is not None:
             self._gate.pass_through()
@@ -248,7 +249,7 @@ class FakeRunner:
         assert len(rows) <= self.max_num_seqs, "too many rows"
         assert len({row.blocks[row.start // self.block_tokens] for row in rows}) == len(rows), "two rows in one block"
         logits = [one for row in rows for one in self._compute(_with_token(row, previous))]
-        return torch.stack(logits) if logits else torch.empty(0, self.vocab_size)
+        return np.stack(logits) if logits else np.empty((0, self.vocab_size), np.float32)
 
     def copy_block(self, source: int, target: int, num_tokens: int) -> None:
         assert num_tokens <= len(self._blocks[source]), "more is copied than exists"
@@ -274,7 +275,7 @@ class FakeRunner:
     def close(self) -> None:
         self.is_closed = True
 
-    def _compute(self, row: Row) -> list[Tensor]:
+    def _compute(self, row: Row) -> list[Logits]:
         assert row.adapter in self.adapters, "the adapter was not added"
         assert row.num_draft_tokens < len(row.token_ids), "an empty row"
         assert row.num_draft_tokens <= self.max_draft_tokens, "too many draft tokens"
@@ -303,7 +304,7 @@ class _Entry(NamedTuple):
     adapter: str
 
 
-def _with_token(row: Row, previous: Tensor | None) -> Row:
+def _with_token(row: Row, previous: NDArray[np.int64] | None) -> Row:
     """Return the row with the token from the last samples, if it takes one."""
     if row.source is None:
         return row
@@ -312,15 +313,15 @@ def _with_token(row: Row, previous: Tensor | None) -> Row:
     return row._replace(token_ids=(int(previous[row.source]),))
 
 
-class FakeDeviceSampler(Sampler):
-    """A `Sampler` that records when its tokens are fetched, and may fail at that moment."""
+class FakeDeviceSampler(HostSampler):
+    """A `HostSampler` with the interface of `Sampler.start`. It records each fetch, and may fail at that moment."""
 
     def __init__(self, events: list[str]) -> None:
         self.fail_with: Exception | None = None  # raised by the next fetch
         self._events = events
 
-    def start(self, logits: Tensor, sequences: list[Generation], nums_drafts: list[int] | None = None) -> _FakeSamples:
-        return _FakeSamples(super().start(logits, sequences, nums_drafts), self)
+    def start(self, logits: Logits, sequences: list[Generation], nums_drafts: list[int] | None = None) -> _FakeSamples:
+        return _FakeSamples(self.sample(logits, sequences, nums_drafts), self)
 
     def note_fetch(self) -> None:
         self._events.append("fetch")
@@ -330,20 +331,20 @@ class FakeDeviceSampler(Sampler):
 
 
 class _FakeSamples:
-    def __init__(self, samples: Samples, sampler: FakeDeviceSampler) -> None:
-        self.tokens = samples.tokens
+    def __init__(self, samples: list[Sample], sampler: FakeDeviceSampler) -> None:
+        self.tokens = np.array([one.token_id if isinstance(one, SampledToken) else NO_TOKEN for one in samples])
         self._samples = samples
         self._sampler = sampler
 
-    def fetch(self) -> list[SampledToken | SLMError]:
+    def fetch(self) -> list[Sample]:
         self._sampler.note_fetch()
-        return self._samples.fetch()
+        return self._samples
 
 
-def _logits(planned: int | Tensor) -> Tensor:
-    if isinstance(planned, Tensor):
+def _logits(planned: int | Logits) -> Logits:
+    if isinstance(planned, np.ndarray):
         return planned
-    logits = torch.full((VOCAB_SIZE,), -100.0)
+    logits = np.full(VOCAB_SIZE, -100.0, np.float32)
     logits[planned] = 100.0
     return logits
 
@@ -355,14 +356,14 @@ def fake_engine(
     runner: FakeRunner | None = None,
     on_fatal: Callable[[Exception], None] | None = None,
     prefill_chunk: int = PREFILL_CHUNK,
-    sampler: Sampler | None = None,
+    sampler: HostSampler | None = None,
 ) -> Engine:
     """Return a real engine with a `FakeRunner`, not started yet."""
     tokenizer = ByteTokenizer()
     runner = runner or FakeRunner(plan)
     return (OverlapEngine if runner.can_overlap else Engine)(
         runner,
-        sampler or Sampler(),
+        sampler or (FakeDeviceSampler(runner.events) if runner.can_overlap else HostSampler()),
         decoder=tokenizer,
         eos_token_ids=frozenset({tokenizer.eos_token_id}),
         deliver=deliver,

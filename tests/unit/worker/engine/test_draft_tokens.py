@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from common.jobs.sampling import SamplingParams
-from tests.fakes import ASSISTANT, EOS, VOCAB_SIZE, FakeRunner, Outputs, endless, fake_engine, fake_prompt
+from tests.fakes import ASSISTANT, EOS, VOCAB_SIZE, FakeRunner, Logits, Outputs, endless, fake_engine, fake_prompt
 from worker.engine.sequence import FinishReason, Sequence
 
 GREEDY = SamplingParams(seed=0, temperature=0.0, max_new_tokens=60)
 
 
-def rhyming(history: list[int]) -> Tensor:
+def rhyming(history: list[int]) -> Logits:
     """Logits of a text that sometimes repeats itself, in which a draw changes the rest."""
-    generator = torch.Generator().manual_seed(hash(tuple(history[-2:])) % 2**63)
-    logits = torch.randn(VOCAB_SIZE, generator=generator)
-    logits[list(b"abcd")] += 4
-    logits[EOS] = 3.5
+    generator = np.random.default_rng(hash(tuple(history[-2:])) % 2**63)
+    logits = generator.standard_normal(VOCAB_SIZE, np.float32)
+    logits[list(b"abcd")] += 6
+    logits[EOS] = 4.5
     return logits
 
 
@@ -150,11 +149,11 @@ def test_a_full_cache_has_no_room_for_draft_tokens() -> None:
 
 
 def test_a_draft_token_with_unusable_logits_only_ends_its_sequence() -> None:
-    def plan(history: list[int]) -> Tensor:
+    def plan(history: list[int]) -> Logits:
         answered = len(history) - history.index(ASSISTANT) - 1
-        logits = torch.full((VOCAB_SIZE,), -100.0)
+        logits = np.full(VOCAB_SIZE, -100.0, np.float32)
         logits[b"abab"[answered % 4]] = 100.0
-        return logits * float("nan") if answered == 12 and history[0] == ord("x") else logits
+        return logits * np.float32("nan") if answered == 12 and history[0] == ord("x") else logits
 
     sequences = [Sequence(name, fake_prompt(f"{name}abababab"), GREEDY) for name in "xy"]
     outputs, runner = run(sequences, 4, plan)

@@ -6,9 +6,8 @@ import threading
 from concurrent.futures import Future
 from itertools import pairwise
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from common.errors import AdapterNotFound, Conflict, InternalError, InvalidRequest, PromptTooLong
 from common.jobs.sampling import SamplingParams
@@ -17,6 +16,7 @@ from tests.fakes import (
     VOCAB_SIZE,
     FakeRunner,
     Gate,
+    Logits,
     Outputs,
     echo,
     endless,
@@ -516,9 +516,9 @@ def test_release_from_a_stopped_engine_returns_at_once(start_engine: StartEngine
 
 
 def test_a_row_without_usable_logits_ends_alone(start_engine: StartEngine, outputs: Outputs) -> None:
-    def plan(history: list[int]) -> int | Tensor:
+    def plan(history: list[int]) -> int | Logits:
         if history[0] == ord("b") and len(history) > 4:
-            return torch.full((VOCAB_SIZE,), math.nan)
+            return np.full(VOCAB_SIZE, math.nan, np.float32)
         return endless("xyz")(history)
 
     engine = start_engine(FakeRunner(plan))

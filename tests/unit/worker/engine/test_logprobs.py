@@ -16,7 +16,7 @@ from worker.engine.sequence import FinishReason, SampledToken, Sequence, Sequenc
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 
-ASKED = SamplingParams(seed=3, temperature=1.0, max_new_tokens=40, logprobs=2)
+ASKED = SamplingParams(seed=4, temperature=1.0, max_new_tokens=40, logprobs=2)
 
 
 def run(sequence: Sequence, runner: FakeRunner) -> list[SequenceOutput]:

@@ -45,7 +45,7 @@ def test_each_token_has_the_models_probability_after_those_before_it(
         assert final.prompt_logprobs is not None
         assert [one.chosen.token_id for one in final.prompt_logprobs] == PROMPT
         for place, one in enumerate(final.prompt_logprobs[1:], 1):
-            expected = hashed(PROMPT[:place]).log_softmax(dim=-1)
+            expected = torch.from_numpy(hashed(PROMPT[:place])).log_softmax(dim=-1)
             assert one.chosen.logprob == pytest.approx(float(expected[PROMPT[place]]), abs=1e-4)
             assert [each.token_id for each in one.top] == torch.topk(expected, 2).indices.tolist()
     assert outputs.token_ids("first") == outputs.token_ids("second")
