@@ -77,10 +77,21 @@ def _builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str
     return _builders[key]
 
 
+_made: dict[str, Settings] = {}
+
+
+def _settings(**given: Any) -> Settings:
+    """Make each combination once: it reads a hundred variables, and no test sets one."""
+    key = repr(sorted(given.items()))
+    if key not in _made:
+        _made[key] = Settings(**given)
+    return _made[key]
+
+
 @contextmanager
 def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPORT, **settings: Any) -> Iterator[Api]:
     """Start the API and its worker."""
-    made = Settings(**settings)
+    made = _settings(**settings)
     with ScriptedWorker(redis, script, report=report, uploads=made.data_dir / "uploads") as worker:
         subscriber = Subscriber(redis)
         subscriber.start()

@@ -79,7 +79,7 @@ def test_no_request_crashes_a_route(
     @settings(deterministic, max_examples=CASES)
     @given(fuzz=requests_to(target))
     def send(fuzz: Fuzz) -> None:
-        api.worker.beat()  # its worker stays alive, however long this takes
+        api.worker.keep_alive()  # its worker stays alive, however long this takes
         answer = fuzz.send(api.client)
         check(answer)
         statuses.append(answer.status_code)

@@ -74,7 +74,7 @@ class Asker:
 
     def ask(self, case: Case) -> None:
         """Fail if the answer does not match its description."""
-        self._api.worker.beat()  # its worker stays alive, however long this takes
+        self._api.worker.keep_alive()  # its worker stays alive, however long this takes
         self.statuses.append(case.call_and_validate(headers=self._headers).status_code)
 
     def ask_for_what_is_there(self, case: Case) -> None:
