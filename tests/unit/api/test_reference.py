@@ -81,9 +81,9 @@ def app(api: Api) -> Flask:
     return api.client.application
 
 
-@pytest.fixture
-def document(api: Api) -> Json:
-    return dict(api.client.get("/openapi.json").json)
+@pytest.fixture(scope="module")
+def document(_lasting_api: Api) -> Json:
+    return dict(_lasting_api.client.get("/openapi.json").json)
 
 
 def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
@@ -233,12 +233,14 @@ def test_accepted_bodies_are_valid_in_the_reference(document: Json) -> None:
         ("ModelBody", {"x": 1}),
     ],
 )
-def test_nested_values_are_described_and_refused_alike(api: Api, document: Json, name: str, nested: Json) -> None:
+def test_nested_values_are_described_and_refused_alike(
+    shared_api: Api, document: Json, name: str, nested: Json
+) -> None:
     paths = {"ChatBody": "/v1/chat/completions", "CompletionBody": "/v1/completions", "ResponseBody": "/v1/responses"}
     path = paths | {"TokenizeBody": "/slm/tokenize", "ModelBody": "/slm/load"}
     body = (WRONG[name][0] if name in WRONG else {}) | nested
     assert not schema_of(document, {"$ref": f"#/components/schemas/{name}"}).is_valid(body)
-    assert api.client.post(path[name], json=body).status_code == 400
+    assert shared_api.client.post(path[name], json=body).status_code == 400
 
 
 # -- true --------------------------------------------------------------------------------------------------------------
@@ -268,9 +270,9 @@ def test_every_example_matches_its_schema(document: Json) -> None:
 
 
 @pytest.mark.parametrize("operation_id", [one.id for one in OPERATIONS.values() if one.body is not None])
-def test_the_example_of_a_body_works(start_api: StartApi, data_dir: Path, operation_id: str) -> None:
+def test_the_example_of_a_body_works(start_api: StartApi, document: Json, data_dir: Path, operation_id: str) -> None:
     api = start_api(data_dir=data_dir)
-    found = [one for one in operations(build(api.client.application)) if one[2]["operationId"] == operation_id]
+    found = [one for one in operations(document) if one[2]["operationId"] == operation_id]
     [(method, path, operation)] = found
     media_type, content = described_body(operation)
     examples = {one["name"]: one["example"] for one in operation["parameters"] if "example" in one}
