@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -37,15 +38,16 @@ TURNS = "{% for m in messages %}<|turn|>{{ m['content'] }}<|turn_end|>{% endfor 
 GREEDY = SamplingParams(seed=0, temperature=0.0, max_new_tokens=10)
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with more embeddings than its tokenizer has tokens, as many have."""
+    folder = tmp_path_factory.mktemp("base") / "roomy"
     config = CONFIGS["llama"]()
     config.vocab_size = 320
     torch.manual_seed(0)
-    from_config(config).save_pretrained(tmp_path / "roomy")
-    make_tokenizer(CHAT).save_pretrained(tmp_path / "roomy")
-    return tmp_path / "roomy"
+    from_config(config).save_pretrained(folder)
+    make_tokenizer(CHAT).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
@@ -72,20 +74,37 @@ class Served:
 
     def __init__(self, model: EngineModel, engine: Engine, outputs: Outputs) -> None:
         self.model, self.engine, self.outputs = model, engine, outputs
+        self._numbers = itertools.count()
 
-    def answer(self, name: str, adapter_id: str = "base", prompt: str = "Hi") -> list[int]:
+    def answer(self, adapter_id: str = "base", prompt: str = "Hi") -> list[int]:
+        name = str(next(self._numbers))
         self.engine.submit(Sequence(name, list(prompt.encode()), GREEDY, adapter_id))
         self.outputs.wait_for(name)
         assert not [one.error for one in self.outputs.finals(name) if one.error]
         return self.outputs.token_ids(name)
 
 
-@pytest.fixture
-def served(base: Path, outputs: Outputs) -> Iterator[Served]:
-    with ExitStack() as cleanup:
-        model = load_model(str(base), engine_config(dtype="float32", max_num_seqs=4), base_name="roomy")
-        cleanup.callback(model.close)
+@pytest.fixture(scope="module")
+def lasting(base: Path) -> Iterator[Served]:
+    outputs = Outputs()
+    with closing(load_model(str(base), engine_config(dtype="float32", max_num_seqs=4), base_name="roomy")) as model:
         yield Served(model, model.start_engine(outputs, print), outputs)
+
+
+@pytest.fixture
+def served(lasting: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """The same model for all tests, because loading takes seconds; the adapters that a test loads go with it."""
+    load = lasting.model.load_adapter
+    with ExitStack() as loaded:
+
+        def load_for_this_test(adapter_id: str, folder: Path, *, never_changes: bool = False) -> EngineAdapter:
+            adapter = load(adapter_id, folder, never_changes=never_changes)
+            once = loaded.enter_context(ExitStack())
+            once.callback(adapter.close)
+            return replace(adapter, close=once.close)
+
+        monkeypatch.setattr(lasting.model, "load_adapter", load_for_this_test)
+        yield lasting
 
 
 def own_tokenizer(template: str | None = TURNS) -> Any:
@@ -108,12 +127,12 @@ def test_a_base_and_its_adapters_answer_as_in_peft_whatever_was_loaded_before(
     served: Served, base: Path, make_adapter: Callable[..., Path]
 ) -> None:
     adapters = {name: make_adapter(name) for name in ("one", "second")}
-    before = served.answer("before")
+    before = served.answer()
     for name, folder in adapters.items():
         served.model.load_adapter(name, folder)
-    answers = {name: served.answer(name, name) for name in adapters}
+    answers = {name: served.answer(name) for name in adapters}
 
-    assert before == served.answer("after") == expected(base, None)
+    assert before == served.answer() == expected(base, None)
     assert answers == {name: expected(base, folder) for name, folder in adapters.items()}
     assert len({tuple(one) for one in (before, *answers.values())}) == 3
 
@@ -138,7 +157,7 @@ def test_an_adapter_with_a_copy_of_the_bases_weights_answers_as_in_peft(
     with closing(model):
         served = Served(model, model.start_engine(outputs, print), outputs)
         model.load_adapter("mine", tmp_path / "mine")
-        assert served.answer("a", "mine") == expected(tmp_path / "base", tmp_path / "mine")
+        assert served.answer("mine") == expected(tmp_path / "base", tmp_path / "mine")
 
 
 def test_an_adapter_that_was_closed_is_unknown_and_can_come_back(
@@ -146,21 +165,21 @@ def test_an_adapter_that_was_closed_is_unknown_and_can_come_back(
 ) -> None:
     folder = make_adapter("mine")
     adapter = served.model.load_adapter("mine", folder)
-    first = served.answer("first", "mine")
+    first = served.answer("mine")
     adapter.close()
     served.engine.release([])  # a later request: the removal is done
     with pytest.raises(AdapterNotFound):
-        served.answer("unknown", "mine")
+        served.answer("mine")
 
     served.model.load_adapter("mine", folder)
 
-    assert served.answer("second", "mine") == first
+    assert served.answer("mine") == first
 
 
 def test_an_adapter_that_names_another_base_is_served_with_a_warning(
-    served: Served, make_adapter: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    served: Served, make_adapter: Callable[..., Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served.model.base_name = "other-base"
+    monkeypatch.setattr(served.model, "base_name", "other-base")
 
     served.model.load_adapter("mine", make_adapter("mine"))
 
@@ -203,15 +222,15 @@ def test_a_broken_adapter_is_refused_with_its_reason_and_nothing_of_it_remains(
     served: Served, make_adapter: Callable[..., Path], break_it: Callable[[Path], object], reason: str
 ) -> None:
     folder = make_adapter("mine")
-    before = served.answer("before")
+    before = served.answer()
     break_it(folder)
 
     with pytest.raises(ModelUnavailable, match=rf"(?s)mine.*{reason}|{reason}.*mine"):
         served.model.load_adapter("mine", folder)
 
     with pytest.raises(AdapterNotFound):
-        served.answer("unknown", "mine")
-    assert served.answer("after") == before
+        served.answer("mine")
+    assert served.answer() == before
     assert not served.model.texts._shared
 
 
@@ -403,9 +422,9 @@ def test_an_adapter_that_never_changes_is_checked_and_prepared_once(
     monkeypatch.setattr(runner, "restore_adapter", lambda _: prepare(weights[0]) if kept else None, raising=False)
     folder = make_adapter("one")
     answers = []
-    for number in range(2):
+    for _ in range(2):
         adapter = served.model.load_adapter("one", folder, never_changes=True)
-        answers.append(served.answer(f"answer {number}", "one"))
+        answers.append(served.answer("one"))
         adapter.close()
     assert (len(weights), kept) == (1, [folder])
     assert answers[0] == answers[1]

@@ -251,8 +251,8 @@ def test_every_field_has_its_cases() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
-def test_a_wrong_value_is_refused_by_name(api: Api, field: str, value: Any) -> None:
-    answer = respond(api, **{field: value})
+def test_a_wrong_value_is_refused_by_name(shared_api: Api, field: str, value: Any) -> None:
+    answer = respond(shared_api, **{field: value})
     assert (answer.status_code, answer.json["error"]["param"].partition("[")[0]) == (400, field)
 
 
