@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
+from common.owners.api_keys import ApiKeyStore
 from common.redis.client import connect
 from common.settings import ROOT, Settings
 from deploy.data_folder import claim_data_dir
@@ -117,10 +117,13 @@ def create_key(data_dir: Path, name: str) -> Iterator[subprocess.Popen[str]]:
     yield subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def keys(data_dir: Path) -> str:
-    command = [sys.executable, "-m", "slm", "keys", "list"]
-    env = os.environ | {"SLM_DATA_DIR": str(data_dir)}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+def keys(data_dir: Path) -> list[str]:
+    """The names of the keys in the data folder's Redis."""
+    claim = claim_data_dir(data_dir)
+    with own_redis.running(own_redis.embedded(Settings(data_dir=data_dir)), claim.inherited) as redis:
+        names = [key.name for key in ApiKeyStore(redis).all()]
+    claim.release()
+    return names
 
 
 @pytest.mark.timeout(600)
@@ -132,10 +135,7 @@ def test_ten_pairs_of_simultaneous_starts_never_share_a_redis(tmp_path: Path) ->
             for process in started:
                 _, complaint = process.communicate(timeout=240)
                 assert process.returncode == 0, complaint
-        with ThreadPoolExecutor() as pool:
-            listed = list(pool.map(keys, folders))
-        assert [line.split()[0] for line in listed] == [f"only-{folder.name}" for folder in folders]
-        assert all(text.count("\n") == 1 for text in listed)
+        assert [keys(folder) for folder in folders] == [[f"only-{folder.name}"] for folder in folders]
 
 
 @contextmanager

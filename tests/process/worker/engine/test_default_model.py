@@ -28,9 +28,9 @@ def folder() -> Path:
     return found
 
 
-def run_program(program: str, folder: Path) -> Any:
+def run_program(program: str, folder: Path, *arguments: str) -> Any:
     """Run the program in a process of its own; return what its last line says in JSON."""
-    command = [sys.executable, "-c", PRELUDE + program, str(folder)]
+    command = [sys.executable, "-c", PRELUDE + program, str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=280)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -65,9 +65,13 @@ def answer(model, engine, prompts, max_new_tokens):
 """
 
 
-def test_the_default_models_answers_are_those_of_generate(folder: Path) -> None:
-    program = """
-prompts = ["What is the capital of France?", "Count to five.", "Name a colour: " * 20]
+QUESTIONS = ["What is the capital of France?", "Count to five.", "Name a colour: " * 20]
+ANSWERS = """
+import torch
+from common.jobs.sampling import Grammar, GrammarKind
+
+prompts, asked = json.loads(sys.argv[2])
+asked = {prompt: grammar and Grammar(GrammarKind(grammar[0]), grammar[1]) for prompt, grammar in asked.items()}
 model, engine, pytorch_model = load()
 answer(model, engine, prompts, 12)
 pairs = []
@@ -76,14 +80,29 @@ for prompt in prompts:
     mask = torch.ones_like(token_ids)
     whole = pytorch_model.generate(token_ids, attention_mask=mask, max_new_tokens=12, do_sample=False)
     pairs.append([outputs.token_ids(prompt), whole[0, token_ids.shape[1]:].tolist()])
-model.close()
-print(json.dumps({"pairs": pairs, "text": outputs.text(prompts[0])}))
-"""
-    found = run_program(program, folder)
 
-    for own, expected in found["pairs"]:
-        assert own == expected
-    assert "Paris" in found["text"]
+def run(prompt, grammar, name, committed=()):
+    params = SamplingParams(seed=1, temperature=0.0, max_new_tokens=100)
+    constraint = None if grammar is None else model.texts.base.grammars.compile(grammar)
+    prompt_ids = model.renderer.render(prompt).token_ids
+    engine.submit(Sequence(name, prompt_ids, params, output_ids=list(committed), constraint=constraint))
+
+def texts(prefix):
+    return [outputs.text(prefix + prompt) for prompt in asked]
+
+for prompt, grammar in asked.items():
+    run(prompt, grammar, "together: " + prompt)
+outputs.wait_for(*("together: " + prompt for prompt in asked), timeout_s=200)
+for prompt, grammar in asked.items():
+    run(prompt, grammar, "alone: " + prompt)
+    outputs.wait_for("alone: " + prompt, timeout_s=200)
+person = next(iter(asked))
+run(person, asked[person], "continued", outputs.token_ids("together: " + person)[:8])
+outputs.wait_for("continued", timeout_s=200)
+model.close()
+found = {"together": texts("together: "), "alone": texts("alone: "), "continued": outputs.text("continued")}
+print(json.dumps(found | {"pairs": pairs, "text": outputs.text(prompts[0])}))
+"""
 
 
 class Person(BaseModel):
@@ -94,50 +113,34 @@ class Person(BaseModel):
     hobbies: Annotated[list[Literal["reading", "chess", "swimming"]], Field(min_length=1, max_length=3)]
 
 
-def test_the_default_models_answers_follow_grammars_and_do_not_change_others(folder: Path) -> None:
-    program = f"""
-from common.jobs.sampling import Grammar, GrammarKind
-schema = {json.dumps(Person.model_json_schema())!r}
-asked = {{
-    "Describe a person in JSON.": Grammar(GrammarKind.JSON_SCHEMA, schema),
-    "Make a JSON object for a student.": Grammar(GrammarKind.JSON_OBJECT),
-    "When does the train leave?": Grammar(GrammarKind.REGEX, r"at [0-2]\\d:[0-5]\\d (sharp|or so)"),
-    "Is Paris in France?": Grammar(GrammarKind.CHOICE, '["yes", "no", "maybe"]'),
-    "What is the capital of France?": None,
-}}
-model, engine, _ = load()
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> Any:
+    """Plain answers and answers with grammars, all from one process, because it needs seconds to load the model."""
+    asked = {
+        "Describe a person in JSON.": ("json_schema", json.dumps(Person.model_json_schema())),
+        "Make a JSON object for a student.": ("json_object", ""),
+        "When does the train leave?": ("regex", r"at [0-2]\d:[0-5]\d (sharp|or so)"),
+        "Is Paris in France?": ("choice", '["yes", "no", "maybe"]'),
+        "What is the capital of France?": None,
+    }
+    return run_program(ANSWERS, folder, json.dumps([QUESTIONS, asked]))
 
-def run(prompt, grammar, name, committed=()):
-    params = SamplingParams(seed=1, temperature=0.0, max_new_tokens=100)
-    constraint = None if grammar is None else model.texts.base.grammars.compile(grammar)
-    prompt_ids = model.renderer.render(prompt).token_ids
-    engine.submit(Sequence(name, prompt_ids, params, output_ids=list(committed), constraint=constraint))
 
-for prompt, grammar in asked.items():
-    run(prompt, grammar, prompt)
-outputs.wait_for(*asked, timeout_s=200)
-for prompt, grammar in asked.items():
-    run(prompt, grammar, "alone: " + prompt)
-    outputs.wait_for("alone: " + prompt, timeout_s=200)
-person = next(iter(asked))
-run(person, asked[person], "continued", outputs.token_ids(person)[:8])
-outputs.wait_for("continued", timeout_s=200)
-model.close()
-def texts(prefix):
-    return [outputs.text(prefix + prompt) for prompt in asked]
+def test_the_default_models_answers_are_those_of_generate(answers: Any) -> None:
+    for own, expected in answers["pairs"]:
+        assert own == expected
+    assert "Paris" in answers["text"]
 
-print(json.dumps({{"together": texts(""), "alone": texts("alone: "), "continued": outputs.text("continued")}}))
-"""
-    found = run_program(program, folder)
 
-    assert found["together"] == found["alone"]
-    described, free_json, time, choice, free = found["together"]
+def test_the_default_models_answers_follow_grammars_and_do_not_change_others(answers: Any) -> None:
+    assert answers["together"] == answers["alone"]
+    described, free_json, time, choice, free = answers["together"]
     Person.model_validate_json(described)
     assert isinstance(json.loads(free_json), dict)
     assert re.fullmatch(r"at [0-2]\d:[0-5]\d (sharp|or so)", time)
     assert choice in ("yes", "no", "maybe")
     assert "Paris" in free
-    assert found["continued"] == described
+    assert answers["continued"] == described
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -34,6 +34,7 @@ from worker.engine.loading.pretrained import choose_device, choose_dtype, contex
 from worker.engine.loading.texts import TokenizerDecoder
 from worker.engine.loading.tokenizer import declared_end_ids, end_token_ids
 from worker.engine.sequence import Sequence
+from worker.helper.client import Helper
 
 CHAT = "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"
 
@@ -47,6 +48,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(base: Path, tmp_path: Path) -> Path:
     """A copy of the model, which a test may damage."""
     return Path(shutil.copytree(base, tmp_path / "tiny-llama"))
+
+
+@pytest.fixture(autouse=True)
+def _no_helper_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the helper when it is used: most of these models are refused before that."""
+    monkeypatch.setattr(Helper, "start", lambda _: None)
 
 
 @pytest.fixture
