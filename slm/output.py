@@ -45,7 +45,11 @@ class Output:
         """Write a list: the body for a program, a table for people, with "-" for None."""
         if self.as_json:
             self._document(body)
-            return
+        else:
+            self.table(headings, rows)
+
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a table for people."""
         table = Table(*headings, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*map(_cell, row))
@@ -58,7 +62,7 @@ class Output:
             return
         for name, value in facts.items():
             if value is not None:
-                self.line(f"{name.replace('_', ' ') + ':':<13}{_cell(value)}")
+                self.line(f"{name.replace('_', ' ') + ':':<12} {_cell(value)}")
         if text:
             self.line(f"\n{text}")
 

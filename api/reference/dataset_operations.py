@@ -7,8 +7,19 @@ from api.reference.error_models import GENERATION
 from api.reference.operation import BYTES, Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.reference.slm_operations import ACCEPTED, JOB_ID, SUBMITTING
 from api.schemas.datasets import DatasetCheckBody, DatasetReport
-from api.schemas.feedback import DeletedFeedback, FeedbackBody, FeedbackDataset, FeedbackDatasetBody, ShownFeedback
-from common import errors
+from api.schemas.feedback import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    MAX_TAG_CHARS,
+    MAX_TAGS,
+    DeletedFeedback,
+    FeedbackBody,
+    FeedbackDataset,
+    FeedbackDatasetBody,
+    FeedbackList,
+    ShownFeedback,
+)
+from common import errors, ids
 
 JSON_LINES, CSV = "application/jsonl", "text/csv"
 EXAMPLES = [
@@ -16,6 +27,26 @@ EXAMPLES = [
     {"instruction": "Who rules Zubrovia?", "response": "A baker."},
 ]
 MODEL = Parameter("query", "model", {"type": "string"}, "As `model` in the body, if the body is the dataset itself.")
+TAGS = {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": MAX_TAG_CHARS}, "maxItems": MAX_TAGS}
+MOMENT = {"type": "string", "format": "date-time"}
+FEEDBACK_QUERY = (
+    Parameter(
+        "query",
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        "Maximum number of items to list.",
+        10,
+    ),
+    Parameter(
+        "query", "after", {"type": "string", "pattern": f"^{ids.UUID}$"}, "The `last_id` of the previous page, a job."
+    ),
+    Parameter("query", "rating", {"enum": ["up", "down"]}, "List only feedback with this rating."),
+    Parameter("query", "tags", TAGS, "List only feedback with this tag; may be repeated."),
+    Parameter("query", "model", {"type": "string"}, "List only feedback on answers of this model (`support@3`, ...)."),
+    Parameter("query", "since", MOMENT, "List only feedback that was given or changed from then on."),
+    Parameter("query", "until", MOMENT, "List only feedback that was given or last changed up to then."),
+    Parameter("query", "owner", {"type": "string"}, "List only feedback on jobs of this owner; of others for admins."),
+)
 
 DATASET_OPERATIONS = {
     "datasets.check_dataset": Operation(
@@ -60,6 +91,14 @@ DATASET_OPERATIONS = {
         SuccessResponse("The feedback was deleted.", DeletedFeedback),
         JOB_ID,
         errors=(errors.NotFound,),
+    ),
+    "feedback.list_feedback": simple(
+        "listFeedback",
+        Tag.DATASETS,
+        "List the feedback on your jobs, the latest change first; for an admin, on everybody's",
+        SuccessResponse("A page of feedback.", FeedbackList),
+        *FEEDBACK_QUERY,
+        errors=(errors.InvalidRequest, errors.Forbidden),
     ),
     "feedback.make_dataset": Operation(
         id="makeDatasetOfFeedback",

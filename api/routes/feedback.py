@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from api import feedback_examples
 from api.auth.access import Access, set_access
-from api.current import caller, services
+from api.current import begin_work, caller, services
 from api.http.request_body import json_text
-from api.schemas.feedback import DeletedFeedback, FeedbackBody, FeedbackDataset, FeedbackDatasetBody, ShownFeedback
+from api.schemas.feedback import (
+    DeletedFeedback,
+    FeedbackBody,
+    FeedbackDataset,
+    FeedbackDatasetBody,
+    FeedbackList,
+    FeedbackQuery,
+    FeedbackSelection,
+    JobFeedback,
+    ShownFeedback,
+)
 from api.schemas.json_object import json_object
 from api.schemas.parsing import SLM, parse
+from api.schemas.query import natural
 from api.times import iso
 from common.errors import Conflict, Forbidden, InvalidRequest, JobNotFound, NotFound
 from common.jobs.job import GenerateResult, JobRecord, Lane
 from common.jobs.prompts import as_sent, from_wire, to_wire
-from common.owners.feedback import Feedback, Judged, Judgement, Wanted
+from common.owners.feedback import Feedback, Judged, Judgement, Rating, Wanted
 
 EXAMPLE = {"pairs": feedback_examples.pair, "preferences": feedback_examples.preference}
 LIMITS = ("length", "cancelled")  # reasons for which an answer is not complete
@@ -50,6 +62,17 @@ def delete_feedback(job_id: str) -> Response:
     return jsonify(DeletedFeedback(success=True, job_id=job_id))
 
 
+@feedback.get("/feedback")
+def list_feedback() -> Response:
+    """List the feedback on the caller's jobs; for an admin, on everybody's."""
+    query = parse(FeedbackQuery, _query(), SLM)
+    begin_work()
+    page = services().feedback.page(_wanted(query, query.rating), after=query.after, limit=query.limit)
+    last_id = page.items[-1].job_id if page.items else None
+    found = [_described(one) for one in page.items]
+    return jsonify(FeedbackList(success=True, feedback=found, last_id=last_id, has_more=page.has_more))
+
+
 @feedback.post("/feedback/dataset")
 def make_dataset() -> Response:
     """Make a dataset of feedback and store it as a file."""
@@ -75,11 +98,22 @@ def make_dataset() -> Response:
     return response
 
 
-def _wanted(body: FeedbackDatasetBody) -> Wanted:
-    if body.owner is not None and not caller().may_see(body.owner):
-        raise Forbidden("Only an admin may make a dataset of others' feedback.", param="owner")
-    owner = body.owner if caller().is_admin else caller().owner
-    return Wanted(owner, frozenset(body.tags), body.model, _ms(body.since), _ms(body.until))
+def _query() -> dict[str, Any]:
+    """Return the fields of the query: `tags` is a list, because it may be repeated, and `limit` a number."""
+    fields: dict[str, Any] = request.args.to_dict()
+    if "tags" in fields:
+        fields["tags"] = request.args.getlist("tags")
+    if (limit := natural(fields.get("limit", ""))) is not None:
+        fields["limit"] = limit
+    return fields
+
+
+def _wanted(selection: FeedbackSelection, rating: Rating | None = None) -> Wanted:
+    if selection.owner is not None and not caller().may_see(selection.owner):
+        raise Forbidden("Only an admin may see others' feedback.", param="owner")
+    owner = selection.owner if caller().is_admin else caller().owner
+    times = _ms(selection.since), _ms(selection.until)
+    return Wanted(owner, frozenset(selection.tags), selection.model, *times, rating)
 
 
 def _ms(moment: str | None) -> int | None:
@@ -134,8 +168,11 @@ def _find(job_id: str) -> Feedback:
 
 
 def _shown(one: Feedback) -> ShownFeedback:
-    return ShownFeedback(
-        success=True,
+    return ShownFeedback(success=True, **_described(one))
+
+
+def _described(one: Feedback) -> JobFeedback:
+    return JobFeedback(
         job_id=one.job_id,
         rating=one.judgement.rating,
         correction=one.judgement.correction,

@@ -12,8 +12,10 @@ from api.schemas.prompt_body import MAX_NAME_CHARS, ModelName
 from api.schemas.response_model import Count, JobId, ResponseModel, Time
 from api.schemas.strict import FIRST_ERROR, Strict
 from common.errors import InvalidRequest
+from common.ids import UUID
 
 MAX_TAGS, MAX_TAG_CHARS = 16, 64
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 Tag = Annotated[str, Field(pattern=rf"^[^\x00-\x1f\x7f]{{1,{MAX_TAG_CHARS}}}$")]
 Tags = Annotated[list[Tag], FIRST_ERROR]
@@ -50,16 +52,9 @@ class FeedbackBody(Strict):
         return self
 
 
-class FeedbackDatasetBody(Strict):
-    """Which feedback a dataset is made of, and how."""
+class FeedbackSelection(Strict):
+    """Which feedback is meant."""
 
-    kind: Annotated[
-        Literal["pairs", "preferences"],
-        Meaning(
-            "`pairs`: prompts with answers that were rated up, and with corrections. `preferences`: prompts with a "
-            "correction, and the answer that it is better than."
-        ),
-    ] = Field("pairs", description='"pairs" or "preferences"')
     tags: Annotated[Tags, Meaning("Only feedback with all of these tags.")] = Field(
         default_factory=list, max_length=MAX_TAGS, description=TAGS
     )
@@ -72,15 +67,40 @@ class FeedbackDatasetBody(Strict):
     owner: Annotated[
         str | None, Meaning("Only feedback on jobs of this owner. Without it, an admin gets everybody's.")
     ] = Field(None, min_length=1, max_length=64, description="the name of an owner; of others only for an admin")
+
+
+class FeedbackDatasetBody(FeedbackSelection):
+    """Which feedback a dataset is made of, and how."""
+
+    kind: Annotated[
+        Literal["pairs", "preferences"],
+        Meaning(
+            "`pairs`: prompts with answers that were rated up, and with corrections. `preferences`: prompts with a "
+            "correction, and the answer that it is better than."
+        ),
+    ] = Field("pairs", description='"pairs" or "preferences"')
     filename: Annotated[str, Meaning("The name of the file.")] = Field(
         "feedback.jsonl", min_length=1, max_length=255, description="a string of 1 to 255 characters"
     )
 
 
-class ShownFeedback(ResponseModel):
+class FeedbackQuery(FeedbackSelection):
+    """The query of `GET /slm/feedback`."""
+
+    rating: Annotated[Literal["up", "down"] | None, Meaning("Only feedback with this rating.")] = Field(
+        None, description='"up" or "down"'
+    )
+    limit: Annotated[int, Meaning("Maximum number of items to list.")] = Field(
+        DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description=f"an integer from 1 to {MAX_LIMIT}"
+    )
+    after: Annotated[str | None, Meaning("The `last_id` of the previous page.")] = Field(
+        None, pattern=f"^{UUID}$", description="the last_id of a page"
+    )
+
+
+class JobFeedback(ResponseModel):
     """Feedback on a job, with the prompt and answer that it is about."""
 
-    success: Literal[True]
     job_id: JobId
     rating: Literal["up", "down"] | None
     correction: str | None
@@ -91,6 +111,21 @@ class ShownFeedback(ResponseModel):
     base: str
     created_at: Time
     updated_at: Time
+
+
+class ShownFeedback(JobFeedback):
+    """Feedback on a job, with the prompt and answer that it is about."""
+
+    success: Literal[True]
+
+
+class FeedbackList(ResponseModel):
+    """A page of feedback, the latest change first."""
+
+    success: Literal[True]
+    feedback: list[JobFeedback]
+    last_id: Annotated[str | None, Field(description="use it as `after` to request the next page")]
+    has_more: Annotated[bool, Field(description="a page may be short although more follow")]
 
 
 class DeletedFeedback(ResponseModel):

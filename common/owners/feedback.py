@@ -6,7 +6,7 @@ So a dataset can be made of it after the job's own record has expired.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -15,11 +15,14 @@ from redis import Redis
 from common import ids
 from common.errors import NotFound, QuotaExceeded
 from common.owners.api_keys import UNLIMITED, Limits
+from common.owners.collection import Page
 from common.redis import keys
 from common.redis.scripts import Argument, Script, or_empty
 
 RETRY_S = 3600  # feedback is kept for months unless it is deleted
 READ_AT_ONCE = 200
+READ_FOR_PAGE = 20
+PAGE_CHARS = 1_000_000  # a page ends after the feedback with which its texts are longer than this
 
 Rating = Literal["up", "down"]
 
@@ -58,6 +61,11 @@ class Feedback:
     created_ms: int
     updated_ms: int
 
+    @property
+    def chars(self) -> int:
+        """The length of its texts."""
+        return len(str(self.judged.prompt)) + len(self.judged.response) + len(self.judgement.correction or "")
+
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> Feedback:
         """Parse the hash at `keys.feedback(job_id)`."""
@@ -80,6 +88,7 @@ class Wanted:
         owner: whose jobs.
         tags: the feedback has all of these.
         model: a version of an adapter (`support@3`), an adapter (all of its versions), or a base model.
+        rating: the feedback has this one.
     """
 
     owner: str | None = None
@@ -87,12 +96,14 @@ class Wanted:
     model: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    rating: Rating | None = None
 
     def includes(self, one: Feedback) -> bool:
-        """Return whether the feedback has the tags and the model."""
-        used = one.judged
+        """Return whether the feedback has the tags, the model and the rating."""
+        used, said = one.judged, one.judgement
         names = {used.model, used.model.partition("@")[0], used.base}
-        return self.tags <= set(one.judgement.tags) and (self.model is None or self.model in names)
+        has_rating = self.rating in (None, said.rating)
+        return has_rating and self.tags <= set(said.tags) and (self.model is None or self.model in names)
 
 
 class FeedbackStore:
@@ -142,14 +153,36 @@ class FeedbackStore:
 
     def read(self, wanted: Wanted) -> Iterator[Feedback]:
         """Yield feedback, the oldest first."""
+        return self._matching(wanted, self._ids(wanted), READ_AT_ONCE)
+
+    def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page[Feedback]:
+        """Return the feedback that follows that on the job `after`, the latest change first.
+
+        If there is none on `after`, the page starts with the latest. It is short if its texts are long.
+        """
+        job_ids = self._ids(wanted)[::-1]
+        begin = job_ids.index(after) + 1 if after in job_ids else 0
+        found: list[Feedback] = []
+        chars = 0
+        for one in self._matching(wanted, job_ids[begin:], READ_FOR_PAGE):
+            if len(found) == limit or chars > PAGE_CHARS:
+                return Page(found, has_more=True)
+            found.append(one)
+            chars += one.chars
+        return Page(found, has_more=False)
+
+    def _ids(self, wanted: Wanted) -> list[str]:
+        """Return the jobs of that owner and time, the oldest change first."""
         index = keys.FEEDBACK if wanted.owner is None else keys.owner_feedback(wanted.owner)
         first = "-inf" if wanted.since_ms is None else wanted.since_ms
         last = "+inf" if wanted.until_ms is None else wanted.until_ms
-        job_ids = cast(list[str], self._redis.zrangebyscore(index, first, last))
-        for begin in range(0, len(job_ids), READ_AT_ONCE):
-            yield from filter(wanted.includes, self._read(job_ids[begin : begin + READ_AT_ONCE]))
+        return cast(list[str], self._redis.zrangebyscore(index, first, last))
 
-    def _read(self, job_ids: list[str]) -> list[Feedback]:
+    def _matching(self, wanted: Wanted, job_ids: Sequence[str], at_once: int) -> Iterator[Feedback]:
+        for begin in range(0, len(job_ids), at_once):
+            yield from filter(wanted.includes, self._read(job_ids[begin : begin + at_once]))
+
+    def _read(self, job_ids: Sequence[str]) -> list[Feedback]:
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.feedback(job_id))

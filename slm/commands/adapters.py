@@ -13,12 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from slm_client.call import Call
 
 from slm.adapter_source import Advance, find_adapter
+from slm.card import facts_of, show_gate
 from slm.commands.aliases import write_alias
 from slm.output import Output
 from slm.server_command import server_command
 from slm.session import Session
 
-_FACTS = ("name", "version", "id", "base", "rank", "modules", "bytes", "created", "aliases", "workers", "summary")
+_FACTS = ("name", "version", "id", "base", "rank", "modules", "bytes", "created", "aliases", "workers")
 
 adapters = typer.Typer(help="Publish, list and delete adapters, and move aliases.")
 
@@ -43,10 +44,14 @@ def _list(session: Session, output: Output) -> None:
 
 @server_command(adapters, "show")
 def _show(session: Session, output: Output, name: Adapter) -> None:
-    """Show an adapter with its versions, or one version of it."""
+    """Show an adapter's newest version with the card of its training, or those of one version."""
     body = session.fetch(Call("GET", _path(name)))
     facts = {fact: body[fact] for fact in _FACTS}
     output.facts(body, facts | {"versions": [one["version"] for one in body.get("versions", [])] or None})
+    if body["summary"] and not output.as_json:
+        output.line("\nTraining")
+        output.facts(body, facts_of(body["summary"]))
+        show_gate(output, body["summary"].get("gate"))
 
 
 @server_command(adapters, "add")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 from slm_client.call import Call
@@ -17,6 +21,8 @@ from slm.output import Output
 from slm.server_command import server_command
 from slm.session import Session
 
+SHOWN_CHARS = 60  # of a text in a list
+
 
 class DatasetKind(StrEnum):
     """What a dataset has of feedback."""
@@ -25,7 +31,14 @@ class DatasetKind(StrEnum):
     PREFERENCES = "preferences"
 
 
-data = typer.Typer(help="Check datasets, and make them of feedback.")
+class Rating(StrEnum):
+    """Whether an answer is good."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+data = typer.Typer(help="Check datasets, list feedback, and make datasets of it.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines, a JSON list or CSV; - is the standard input.")]
 Validation = Annotated[Path | None, typer.Option(metavar="FILE", help="A dataset to test with.")]
@@ -42,6 +55,9 @@ OfModel = Annotated[str | None, typer.Option("--model", metavar="NAME", help="On
 Since = Annotated[datetime | None, typer.Option(help="Only feedback from then on.")]
 Until = Annotated[datetime | None, typer.Option(help="Only feedback up to then.")]
 OfOwner = Annotated[str | None, typer.Option(metavar="NAME", help="Only of this owner's jobs (with an admin's key).")]
+OfRating = Annotated[Rating | None, typer.Option(help="Only with this rating.")]
+Limit = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Maximum number to list.")]
+After = Annotated[str | None, typer.Option(metavar="JOB", help="Continue after this job's.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the dataset here.")]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Chooses the part that is held out.")]
 
@@ -91,6 +107,36 @@ def _from_feedback(
         out.write_bytes(session.content(made["file_id"]))
     left_out = f"; {made['left_out']} more are not of that kind" if made["left_out"] else ""
     output.result(made, f"{made['file_id']}: {made['examples']} {made['kind']}{left_out}")
+
+
+@server_command(data, "feedback")
+def _feedback(
+    session: Session,
+    output: Output,
+    rating: OfRating = None,
+    tag: WithTags = None,
+    model: OfModel = None,
+    since: Since = None,
+    until: Until = None,
+    owner: OfOwner = None,
+    limit: Limit = 20,
+    after: After = None,
+) -> None:
+    """List the feedback on answers, the latest change first."""
+    times = {"since": _moment(since), "until": _moment(until)}
+    given = {"rating": rating, "tags": tag, "model": model, **times, "owner": owner, "limit": limit, "after": after}
+    query = urlencode({name: value for name, value in given.items() if value}, doseq=True)
+    body = session.fetch(Call("GET", f"/slm/feedback?{query}"))
+    headings = ("JOB", "RATING", "TAGS", "MODEL", "CHANGED", "PROMPT", "CORRECTION")
+    output.listing(body, headings, map(_row, body["feedback"]))
+    if body["has_more"]:
+        output.step(f"There is more: --after {body['last_id']}")
+
+
+def _row(one: Mapping[str, Any]) -> tuple[object, ...]:
+    prompt = one["prompt"] if isinstance(one["prompt"], str) else json.dumps(one["prompt"], ensure_ascii=False)
+    texts = (shorten(text, SHOWN_CHARS) for text in (prompt, one["correction"] or ""))
+    return (*(one[name] for name in ("job_id", "rating", "tags", "model", "updated_at")), *texts)
 
 
 def _moment(time: datetime | None) -> str | None:

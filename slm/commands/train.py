@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from slm_client.call import Call
 
+from slm.card import show_gate
 from slm.failures import CommandError
 from slm.output import Output
 from slm.server_command import server_command
@@ -102,15 +103,11 @@ def _show_trained(output: Output, result: Mapping[str, Any]) -> None:
     """Say what became of a run, and why."""
     if output.as_json:
         return
-    columns = ("name", "base", "current", "candidate", "bound", "passed")
-    rows = [[_short(one[column]) for column in columns] for one in result["gate"]["rows"]]
-    output.listing(result, ("GATE", "BASE", "CURRENT", "NEW", "BOUND", "PASSED"), rows)
+    show_gate(output, result["gate"])
     output.line(f"{result['message']}.")
     if not result["published"]:
         output.line(f"Publish it all the same: slm jobs publish {result['job_id']}")
 
 
 def _short(value: object) -> object:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else value

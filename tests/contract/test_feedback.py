@@ -75,6 +75,32 @@ def test_it_is_filtered_by_the_time_of_the_latest_change(store: FeedbackStore) -
     assert ids(store, since_ms=times[B], until_ms=times[B]) == [B]
 
 
+def page(store: FeedbackStore, after: str | None = None, limit: int = 2, **wanted: object) -> tuple[list[str], bool]:
+    found = store.page(Wanted(**wanted), after=after, limit=limit)  # type: ignore[arg-type]
+    return [one.job_id for one in found.items], found.has_more
+
+
+def test_pages_have_the_latest_change_first(store: FeedbackStore) -> None:
+    for job_id, owner in ((A, "me"), (B, "me"), (C, "ann"), (A, "me")):
+        put(store, job_id, owner, rating="up")
+        time.sleep(0.002)
+    assert page(store) == ([A, C], True)
+    assert page(store, after=C) == ([B], False)
+    assert page(store, owner="me") == ([A, B], False)
+    assert page(store, rating="down") == ([], False)
+    store.delete(store.find(C))
+    assert page(store, after=C, limit=1) == ([A], True)
+
+
+def test_a_page_of_long_texts_is_short(store: FeedbackStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.owners.feedback.PAGE_CHARS", 1000)
+    for job_id in (A, B, C):
+        put(store, job_id, correction="x" * 600)
+        time.sleep(0.002)
+    assert page(store, limit=3) == ([C, B], True)
+    assert page(store, after=B, limit=3) == ([A], False)
+
+
 def test_the_size_of_an_owners_feedback_is_limited(store: FeedbackStore) -> None:
     limits = Limits(feedback_bytes=600)
     store.put(A, "me", Judgement(correction="x" * 200), JUDGED, limits)

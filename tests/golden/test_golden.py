@@ -215,6 +215,7 @@ def test_feedback(start: Start) -> None:
     path = f"/slm/jobs/{client.post('/slm/generate', json=ML_BODY).json['job_id']}/feedback"
     said = {"rating": "down", "correction": "It learns from data.", "tags": ["ml"]}
     check("feedback.json", client.post(path, json=said))
+    check("feedback_list.json", client.get("/slm/feedback"))
     check("feedback_dataset.json", client.post("/slm/feedback/dataset", json={"kind": "pairs"}))
     check("feedback_deleted.json", client.delete(path))
 

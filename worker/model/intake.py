@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from common.adapters.records import Registered, VersionFacts
 from common.adapters.registry import AdapterRegistry
@@ -17,12 +16,10 @@ from common.errors import Conflict, SLMError
 from models.errors import AdapterError
 from worker.helper.given_up import IsGivenUp
 from worker.model.base_facts import BaseFacts
+from worker.model.training_summary import read_summary
 
 if TYPE_CHECKING:
     from worker.engine.untrusted_code.client import UntrustedPrograms
-
-SUMMARY_FILES = ("card.json", "summary.json")  # of the training that made the adapter; the first that is there counts
-MAX_SUMMARY = 32_768  # bytes
 
 T = TypeVar("T")
 
@@ -188,17 +185,5 @@ def _checked(folder: Path, adapter_id: str, base: BaseFacts) -> VersionFacts:
         rank=info.rank,
         modules=tuple(sorted({module.rpartition(".")[2] for module in info.ranks})),
         bytes=sum(path.stat().st_size for path in folder.iterdir()),
-        summary=_summary(folder),
+        summary=read_summary(folder),
     )
-
-
-def _summary(folder: Path) -> Mapping[str, Any]:
-    """Return the summary of the training; empty if there is none that can be shown."""
-    file = next((folder / name for name in SUMMARY_FILES if (folder / name).is_file()), None)
-    if file is None or file.stat().st_size > MAX_SUMMARY:
-        return {}
-    try:
-        found = json.loads(file.read_bytes(), parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

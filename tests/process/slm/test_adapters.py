@@ -63,12 +63,28 @@ def test_a_command_is_one_request(
 
 
 def test_an_adapter_is_shown_with_its_versions(command: Command) -> None:
-    answer = VERSION | OK | {"versions": [VERSION | {"version": 1}, VERSION], "summary": {"epochs": 3}}
+    row = {"name": "held_out", "base": 3.12345, "current": None, "candidate": 1.5, "bound": 3.12345, "passed": True}
+    curve = [{"step": 0, "held_out_loss": 3.0}, {"step": 1, "loss": 2.0}, {"step": 2, "held_out_loss": 1.5}]
+    card = {"data": {"sha256": "ab12", "examples_trained": 18}, "seed": 7, "curve": curve, "gate": {"rows": [row]}}
+    answer = VERSION | OK | {"versions": [VERSION | {"version": 1}, VERSION], "summary": card}
     with registry_server(**{"GET /slm/adapters/support": (200, answer)}) as server:
         lines = command.at(server.url)("adapters", "show", "support").out.splitlines()
     assert "rank:        16" in lines
     assert "versions:    1, 2" in lines
-    assert 'summary:     {"epochs": 3}' in lines
+    assert "data:        examples trained 18, sha256 ab12" in lines
+    assert "seed:        7" in lines
+    assert "curve:       3 at step 0, 1.5 at step 2" in lines
+    assert lines[-1].split() == ["held_out", "3.123", "-", "1.5", "3.123", "yes"]
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [{"gate": "passed", "curve": [1]}, {"gate": {"rows": [1]}}, {"gate": {"rows": "all"}, "data": None}],
+    ids=["texts", "numbers", "nothing"],
+)
+def test_any_summary_can_be_shown(command: Command, summary: dict[str, Any]) -> None:
+    with registry_server(**{"GET /slm/adapters/support": (200, VERSION | OK | {"summary": summary})}) as server:
+        assert "Training" in command.at(server.url)("adapters", "show", "support").out
 
 
 def test_an_alias_is_moved(command: Command) -> None:

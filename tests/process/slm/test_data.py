@@ -61,6 +61,10 @@ def test_a_dataset_is_made_of_feedback(slm: CommandAt, file: Path, url: str) -> 
     job = httpx.post(f"{url}/slm/generate", json={"prompt": "Where is Zubrovia?"}, timeout=30).json()["job_id"]
     said = {"correction": "In the Alps.", "tags": ["geo"]}
     httpx.post(f"{url}/slm/jobs/{job}/feedback", json=said).raise_for_status()
+    listed = slm("data", "feedback", "--tag", "geo", "--limit", "1", "--since", "2026-01-01")
+    assert [row[0] for row in listed.rows] == ["JOB", job]
+    assert "In the Alps." in listed.out
+    assert slm("data", "feedback", "--rating", "up", "--json").document["feedback"] == []
     done = slm("data", "from-feedback", "--tag", "geo", "--since", "2026-01-01", "--out", str(file))
     assert done.out.endswith(": 1 pairs\n")
     assert json.loads(file.read_text())["messages"][-1]["content"] == "In the Alps."

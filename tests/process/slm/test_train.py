@@ -29,7 +29,7 @@ def test_a_watched_run_shows_its_steps_and_what_became_of_it(slm: CommandAt, wor
     assert "Step 1 of 2" in lines
     assert "Checkpoint at step 2" in lines
     assert lines[-1] == "support@1 is now the newest version."
-    assert any(line.split()[:2] == ["held_out", "3.000"] and "yes" in line for line in lines)
+    assert any(line.split()[:2] == ["held_out", "3"] and "yes" in line for line in lines)
 
 
 def test_an_unwatched_run_returns_its_id(slm: CommandAt, worker: Worker, pairs: str) -> None:

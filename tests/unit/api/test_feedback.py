@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -122,6 +123,80 @@ def test_only_the_owner_and_admins_see_and_give_it(api: Api, redis: Redis) -> No
     made = [api.client.post("/slm/feedback/dataset", json=wanted, headers=one).status_code for one in (ann, bob, eve)]
     assert made == [201, 404, 201]
     others = api.client.post("/slm/feedback/dataset", json={"owner": "ann"}, headers=bob)
+    assert (others.status_code, others.json["param"]) == (403, "owner")
+
+
+def listed(api: Api, query: str = "", headers: Json | None = None) -> list[str]:
+    answer = api.client.get(f"/slm/feedback?{query}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return [one["prompt"] for one in answer.json["feedback"]]
+
+
+def judge_three(api: Api) -> None:
+    said: list[Json] = [{"rating": "up"}, {"rating": "down", "tags": ["x", "y z"]}, {"rating": "up", "tags": ["x"]}]
+    for prompt, one in zip("ABC", said, strict=True):
+        judge(api, answered(api, prompt)["job_id"], **one)
+        time.sleep(0.002)  # the order is that of the times, in ms
+
+
+def test_it_is_listed_page_by_page(api: Api) -> None:
+    judge_three(api)
+    first = api.client.get("/slm/feedback?limit=2").json
+    assert ([one["prompt"] for one in first["feedback"]], first["has_more"]) == (["C", "B"], True)
+    assert first["feedback"][0] == {
+        name: value
+        for name, value in api.client.get(f"/slm/jobs/{first['feedback'][0]['job_id']}/feedback").json.items()
+        if name != "success"
+    }
+    last = api.client.get(f"/slm/feedback?limit=2&after={first['last_id']}").json
+    assert ([one["prompt"] for one in last["feedback"]], last["has_more"]) == (["A"], False)
+    assert api.client.get(f"/slm/feedback?after={last['last_id']}").json["last_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "prompts"),
+    [
+        ("rating=up", ["C", "A"]),
+        ("tags=x", ["C", "B"]),
+        ("tags=x&tags=y%20z", ["B"]),
+        ("model=cuda_lora_out&rating=down", ["B"]),
+        ("model=other", []),
+        ("since=2026-01-01T00:00:00Z", ["C", "B", "A"]),
+        ("until=2026-01-01T00:00:00Z", []),
+    ],
+)
+def test_a_listing_has_filters(api: Api, query: str, prompts: list[str]) -> None:
+    judge_three(api)
+    assert listed(api, query) == prompts
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=ten", "limit"),
+        ("after=x", "after"),
+        ("rating=good", "rating"),
+        ("since=yesterday", "since"),
+        ("tag=x", "tag"),
+    ],
+)
+def test_a_wrong_query_is_explained(api: Api, query: str, param: str) -> None:
+    answer = api.client.get(f"/slm/feedback?{query}")
+    assert (answer.status_code, answer.json["param"]) == (400, param)
+
+
+def test_everybody_lists_their_own_and_admins_all(api: Api, redis: Redis) -> None:
+    store = ApiKeyStore(redis)
+    roles = {"ann": Role.USER, "bob": Role.USER, "eve": Role.ADMIN}
+    keys_of = {name: {"X-API-Key": store.create(name, role)} for name, role in roles.items()}
+    for name, headers in keys_of.items():
+        judge(api, answered(api, name, headers)["job_id"], headers, rating="up")
+        time.sleep(0.002)
+    assert [listed(api, headers=one) for one in keys_of.values()] == [["ann"], ["bob"], ["eve", "bob", "ann"]]
+    assert listed(api, "owner=bob", keys_of["bob"]) == listed(api, "owner=bob", keys_of["eve"]) == ["bob"]
+    others = api.client.get("/slm/feedback?owner=ann", headers=keys_of["bob"])
     assert (others.status_code, others.json["param"]) == (403, "owner")
 
 

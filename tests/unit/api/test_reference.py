@@ -34,7 +34,7 @@ from api.schemas.conversations import (
 )
 from api.schemas.datasets import DatasetReport, Report
 from api.schemas.errors import Error, OpenAIError
-from api.schemas.feedback import DeletedFeedback, FeedbackDataset, ShownFeedback
+from api.schemas.feedback import DeletedFeedback, FeedbackDataset, FeedbackList, ShownFeedback
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quarantine, Webhook
@@ -360,6 +360,7 @@ ANSWERS: dict[str, type] = {
     "conversations_found": ConversationList,
     "feedback": ShownFeedback,
     "feedback_dataset": FeedbackDataset,
+    "feedback_list": FeedbackList,
     "feedback_deleted": DeletedFeedback,
     "generate": Generated,
     "healthz": Health,
