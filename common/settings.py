@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, description="Redis (or Valkey) server for the jobs and the queue. Unset: the server starts its own."
     )
+    redis_replicas: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Number of replicas of SLM_REDIS_URL that must have a job before it is accepted. "
+        "0: a failover can lose the latest.",
+    )
     data_dir: Path = Field(DATA_DIR, description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     proxies: int = Field(
@@ -262,6 +269,13 @@ class Settings(BaseSettings):
         if url is not None:
             RedisAddress.parse(url)
         return url
+
+    @field_validator("redis_replicas")
+    @classmethod
+    def _can_have_replicas(cls, count: int, info: ValidationInfo) -> int:
+        if count and info.data.get("redis_url") is None:
+            raise ValueError("it needs SLM_REDIS_URL: the server's own Redis has no replicas")
+        return count
 
     @field_validator("models")
     @classmethod

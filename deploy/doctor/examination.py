@@ -68,7 +68,7 @@ def _running(settings: Settings) -> Iterator[Finding]:
     is_own = settings.redis_url is None
     try:
         with connect(url, retries=0) as redis:
-            yield from check_job_store(redis)
+            yield from check_job_store(redis, settings.redis_replicas)
             yield _access(settings, redis)
     except (RedisError, ValueError) as err:
         yield problem("Redis", f"does not answer ({err})", "Start it, or correct SLM_REDIS_URL.")
