@@ -89,6 +89,13 @@ def test_a_redis_without_the_replicas_that_each_job_waits_for_is_a_problem(
         assert doctor()["Redis replicas"] == "warning"
 
 
+def test_a_broker_that_does_not_answer_is_a_problem(
+    doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLM_BROKER_URL", f"amqp://ann:secret@127.0.0.1:{free_port()}//")
+    assert doctor(status=1)["broker"] == "problem"
+
+
 def test_an_open_server_is_a_problem_until_there_are_keys(
     doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
