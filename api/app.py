@@ -154,7 +154,13 @@ def create_app(
 def _services(
     settings: Settings, redis: Redis, dispatch: Dispatch, subscriber: Subscriber, metrics: ApiMetrics
 ) -> Services:
-    store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, context=settings.context)
+    store = JobStore(
+        redis,
+        dispatch,
+        job_ttl_s=settings.job_ttl_s,
+        context=settings.context,
+        replicas=settings.redis_replicas,
+    )
     grace_s = settings.reader_grace_s
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)

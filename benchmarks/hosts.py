@@ -4,8 +4,8 @@
 
 Two API hosts and three workers are each in a network namespace of their own; Redis is reached through a proxy that can
 delay both directions. Clients stream one generation after another, half of them from each API. In turn: the links of a
-worker, of an API and of all workers are cut for 10 s (packets vanish, nothing is refused), then Redis is 300 ms away.
-Each response must be identical to that of an undisturbed run.
+worker, of an API and of all workers are cut for 10 s (packets vanish, nothing is refused), then Redis is 300 ms away,
+then every fifth packet to and from the workers is lost (with `nft`). Each response must be identical to that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ BRIDGE = "slmbench"
 CUT_S = 10.0
 SETTLE_S = 8.0
 ROUND_TRIP_S = 0.3
+LOSES_ONE_IN = 5
 
 
 def ip(*words: str) -> None:
@@ -70,6 +71,22 @@ class Host:
     def heal(self) -> None:
         """Let them through again."""
         ip("link", "set", self._name, "master", BRIDGE)
+
+    def lose(self) -> None:
+        """Lose one in `LOSES_ONE_IN` packets of each direction, at random."""
+        hooks = [
+            f"add chain inet loss {hook} {{ type filter hook {hook} priority 0; }}; "
+            f"add rule inet loss {hook} oif != lo numgen random mod {LOSES_ONE_IN} 0 drop;"
+            for hook in ("input", "output")
+        ]
+        self._nft(f"add table inet loss; {' '.join(hooks)}".replace("input oif", "input iif"))
+
+    def keep(self) -> None:
+        """Lose none any more."""
+        self._nft("delete table inet loss")
+
+    def _nft(self, commands: str) -> None:
+        subprocess.run(["ip", "netns", "exec", self._name, "nft", commands], check=True)
 
     def start(self, name: str, module: Sequence[str], env: dict[str, str], folder: Path) -> Process:
         """Start a Python module on this host."""
@@ -175,6 +192,14 @@ def run(clients: int) -> None:
             "Redis is 300 ms away": (
                 lambda: setattr(path, "delay_s", ROUND_TRIP_S / 2),
                 lambda: setattr(path, "delay_s", 0.0),
+            ),
+            "20 % of the workers' packets are lost": (
+                lambda: for_each(Host.lose, workers),
+                lambda: for_each(Host.keep, workers),
+            ),
+            "20 % of everybody's packets are lost": (
+                lambda: for_each(Host.lose, hosts),
+                lambda: for_each(Host.keep, hosts),
             ),
         }
         for name, (begin, end) in parts.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
 from kombu import Queue
@@ -27,6 +28,7 @@ QUEUE = "slm"
 CONTROL_QUEUE = f"{QUEUE}.control"  # jobs that any worker can run
 TRAIN_QUEUE = f"{QUEUE}.{Lane.TRAIN}"  # the trainers'
 EMBED_QUEUE = f"{QUEUE}.{Lane.EMBED}"  # the embedders'
+HEARTBEAT_S = 10  # RabbitMQ: a connection without a sign of life for that long is given up
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
@@ -46,12 +48,10 @@ def worker_queues(base: str) -> list[str]:
 
 def configure(app: Celery, settings: Settings) -> Celery:
     """Configure the Celery application of the API or of a worker, and return it; makes no connection."""
-    address = RedisAddress.parse(settings.required_redis_url())
     app.conf.update(
-        broker_url=address.broker_url,
-        broker_use_ssl=dict(address.tls) or None,
+        **_broker(settings),
         task_default_queue=QUEUE,
-        task_queues=[Queue(name, no_ack=True) for name in worker_queues(settings.lane_base)],
+        task_queues=queues(settings, worker_queues(settings.lane_base)),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -59,16 +59,32 @@ def configure(app: Celery, settings: Settings) -> Celery:
         task_acks_late=False,
         worker_concurrency=settings.max_num_seqs + SPARE_THREADS,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
         worker_hijack_root_logger=False,
         worker_send_task_events=True,  # Flower
         task_send_sent_event=True,
         task_track_started=True,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,
-        broker_transport_options=_TRANSPORT | broker_options(address),
     )
     return app
+
+
+def queues(settings: Settings, names: Sequence[str]) -> list[Queue]:
+    """Return Celery queues of ours. RabbitMQ gives a message of a dead worker to another, and counts those unread."""
+    return [Queue(name, no_ack=settings.broker_url is None) for name in names]
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    """Return where the messages are kept: in RabbitMQ if that is wanted, else in the Redis of the jobs."""
+    if settings.broker_url is not None:
+        return {"broker_url": settings.broker_url, "broker_heartbeat": HEARTBEAT_S}
+    address = RedisAddress.parse(settings.required_redis_url())
+    return {
+        "broker_url": address.broker_url,
+        "broker_use_ssl": dict(address.tls) or None,
+        "broker_transport_options": _TRANSPORT | broker_options(address),
+        "worker_disable_prefetch": True,
+    }
 
 
 class Dispatcher:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # In a checkout the data are in its folder; if the package is installed, in the user's current one.
 DATA_DIR = ROOT / "data" if (ROOT / "start_slm_api.py").is_file() else Path("data")
 ENV_PREFIX = "SLM_"
-SECRETS = {"redis_url", "webhook_secret", "worker_key"}  # their values are never displayed
+SECRETS = {"redis_url", "broker_url", "webhook_secret", "worker_key"}  # their values are never displayed
 SECRETS_DIR = Path("/run/secrets")
 
 # As browsers send it: "null" for a page opened from a file. "*" allows all.
@@ -45,6 +45,19 @@ class Settings(BaseSettings):
 
     redis_url: str | None = Field(
         None, description="Redis (or Valkey) server for the jobs and the queue. Unset: the server starts its own."
+    )
+    redis_replicas: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Number of replicas of SLM_REDIS_URL that must have a job before it is accepted. "
+        "0: a failover can lose the latest.",
+    )
+    broker_url: str | None = Field(
+        None,
+        pattern=r"^amqp://[^\s/?#]+(/[^\s?#]*)?$",
+        description="RabbitMQ server for Celery's wake-up messages, such as amqp://user:password@host:5672/vhost. "
+        "Unset: they go through Redis.",
     )
     data_dir: Path = Field(DATA_DIR, description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -262,6 +275,13 @@ class Settings(BaseSettings):
         if url is not None:
             RedisAddress.parse(url)
         return url
+
+    @field_validator("redis_replicas")
+    @classmethod
+    def _can_have_replicas(cls, count: int, info: ValidationInfo) -> int:
+        if count and info.data.get("redis_url") is None:
+            raise ValueError("it needs SLM_REDIS_URL: the server's own Redis has no replicas")
+        return count
 
     @field_validator("models")
     @classmethod

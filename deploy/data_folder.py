@@ -53,10 +53,13 @@ class DataDirClaim:
     own: int
     inherited: int
 
-    def announce(self, redis_url: str) -> None:
-        """Publish the address of the server's Redis, for our programs (`announced_redis`) and Celery (`BROKER_URL`)."""
+    def announce(self, redis_url: str, broker_url: str | None = None) -> None:
+        """Publish the addresses of the server's Redis, for our programs (`announced_redis`), and of Celery's broker.
+
+        Without a `broker_url`, Redis is the broker. Celery's tools find it in the file `BROKER_URL`.
+        """
         os.pwrite(self.own, f"{os.getpid()}\n{redis_url}\n".encode(), 0)
-        _write_private(self.folder / BROKER_URL, RedisAddress.parse(redis_url).broker_url)
+        _write_private(self.folder / BROKER_URL, broker_url or RedisAddress.parse(redis_url).broker_url)
 
     def release(self) -> None:
         """Release this process's locks on the folder; children keep theirs."""

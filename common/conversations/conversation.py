@@ -38,6 +38,10 @@ class AnswerPlace:
         }
         return {"conversation": self.conversation_id, "place": json.dumps(place)}
 
+    def first_message(self, job_id: str) -> str:
+        """Return the first of the messages that a job adds to the conversation."""
+        return self.given[0].id if self.given else f"msg_{job_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:

@@ -29,6 +29,7 @@ from common.errors import (
     QueueFull,
     QuotaExceeded,
     RateLimitExceeded,
+    RedisUnavailable,
     SLMError,
     Unauthorized,
     WorkerLost,
@@ -51,6 +52,8 @@ API_GAP_MS = 3000  # without an API heartbeat for this long, no API process was 
 NO_WORKER_RETRY_S = 5  # about the time a worker takes to start
 TOO_MANY_JOBS_RETRY_S = 2  # it is unknown which of the owner's jobs ends first, and when
 TOO_MANY_BYTES_RETRY_S = 10  # only waiting and running jobs block: ended jobs make room by themselves
+REPLICAS_WAIT_S = 1.0  # replicas that are well confirm a write within milliseconds
+REPLICAS_RETRY_S = 1
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the job starts in this window
 MAX_ESTIMATE_S = 3600.0
 
@@ -178,10 +181,14 @@ class JobStore:
         dispatch: sends the Celery wake-up messages of dispatched jobs; must not raise.
         job_ttl_s: how long a finished job can still be read.
         context: the maximum number of tokens of a prompt and its answer.
+        replicas: how many replicas of Redis must have a new job before it is accepted.
     """
 
-    def __init__(self, redis: Redis, dispatch: Dispatch, *, job_ttl_s: int, context: int = MAX_CONTEXT) -> None:
+    def __init__(
+        self, redis: Redis, dispatch: Dispatch, *, job_ttl_s: int, context: int = MAX_CONTEXT, replicas: int = 0
+    ) -> None:
         self._context = context
+        self._replicas = replicas
         self._redis = redis
         self._dispatch = dispatch
         self._job_ttl_s = job_ttl_s
@@ -193,7 +200,7 @@ class JobStore:
         self._api_beat, self._positions = Script(redis, "api_beat"), Script(redis, "positions")
         self._pause, self._resume = Script(redis, "pause"), Script(redis, "resume")
         self._amend, self._forget = Script(redis, "amend_result"), Script(redis, "forget")
-        self._set_aside = Script(redis, "set_aside")
+        self._set_aside, self._withdraw = Script(redis, "set_aside"), Script(redis, "withdraw")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
         self._registry = AdapterRegistry(redis)
 
@@ -222,8 +229,12 @@ class JobStore:
             QuotaExceeded: the owner's open jobs take all the bytes allowed; ended jobs make room.
             IdempotencyMismatch: the key was used with another request.
             NotFound: there is no such conversation of the owner, or no such message in it.
+            RedisUnavailable: too few replicas have the job after `REPLICAS_WAIT_S`. If it has an Idempotency-Key, it
+                stays, and a repeat finds it. Any other is deleted, or cancelled if a worker has it already, because a
+                repeat would be another job.
         """
-        return self._enter(job_id, kind, params, owner, max_queue, options, limits, needs_key=needs_key)
+        arguments = (job_id, kind, params, owner, max_queue, options, limits)
+        return self._enter(*arguments, needs_key=needs_key, replicas=self._replicas)
 
     def repeated(self, owner: str, options: JobOptions) -> str | None:
         """Return the job that was submitted under the options' Idempotency-Key, if any; needs no worker.
@@ -243,6 +254,8 @@ class JobStore:
 
     def retry(self, job_id: str, new_id: str, *, max_queue: int) -> Submitted:
         """Submit a copy of a job in the dead letters, and remove the original from them.
+
+        It waits for no replicas: if they lack it, they still have the original among the dead letters.
 
         Raises:
             JobNotFound: the job does not exist.
@@ -273,6 +286,7 @@ class JobStore:
         *,
         retried: str = "",
         needs_key: bool = False,
+        replicas: int = 0,
     ) -> Submitted:
         notes, text = params.get("notes"), json.dumps({name: one for name, one in params.items() if name != "notes"})
         queueing = (cost_of(params, text, self._context), max_queue, BULK_DELAY if options.bulk else 0)
@@ -283,7 +297,8 @@ class JobStore:
         if kind.names_model or options.model:
             optional["model"] = options.model
         flat = [part for pair in optional.items() for part in pair]
-        outcome, found_id, position, due, *details = self._submit(*fixed, *flat)
+        answer, copies = self._on_replicas(replicas, [*fixed, *flat])
+        outcome, found_id, position, due, *details = answer
         if outcome == "queue_full":
             raise QueueFull(
                 f"The queue is full ({max_queue} jobs); try again later.", retry_after_s=self._retry_after(*details)
@@ -294,8 +309,25 @@ class JobStore:
             raise _no_worker(kind, *details)
         if outcome not in ("ok", "repeated"):
             raise _refusal(outcome, limits, int(position), retried, details)
+        is_safe = copies >= replicas
+        if not is_safe and options.idempotency_key is None:
+            self._take_back(job_id, options.place)
         self._dispatch(_wake_ups(due))
+        if not is_safe:
+            raise _too_few_replicas(replicas, copies)
         return Submitted(str(found_id), int(position), outcome == "repeated", *details)
+
+    def _on_replicas(self, replicas: int, args: Sequence[Argument]) -> tuple[Any, int]:
+        """Run `submit.lua`, and wait for replicas if any are needed; return the answer, and how many have it."""
+        return self._submit.on_replicas(replicas, REPLICAS_WAIT_S, args) if replicas else (self._submit(*args), 0)
+
+    def _take_back(self, job_id: str, place: AnswerPlace | None) -> None:
+        """Delete a job that was refused after it had been entered; cancel it if a worker has claimed it."""
+        added = "" if place is None else place.first_message(job_id)
+        is_gone, due = self._withdraw(job_id, added)
+        self._dispatch(_wake_ups(due))
+        if not is_gone:
+            self.cancel(job_id)
 
     def cancel(self, job_id: str) -> JobState:
         """Request the cancellation of a job: a queued job ends now, a running job at its next token.
@@ -623,6 +655,13 @@ def _refusal(outcome: str, limits: Limits, seconds: int, retried: str, tokens: S
             return _mismatch()
         case _:
             return Conflict(f"Job {retried!r} is not in quarantine.")
+
+
+def _too_few_replicas(wanted: int, copies: int) -> RedisUnavailable:
+    message = (
+        f"Only {copies} of the {wanted} replicas that must have a new job (SLM_REDIS_REPLICAS) confirmed it in time"
+    )
+    return RedisUnavailable(f"{message}; try again.", retry_after_s=REPLICAS_RETRY_S)
 
 
 def _no_worker(kind: JobKind, base: str) -> NoWorker:

@@ -17,10 +17,12 @@ class Outage:
 
     Args:
         log: receives one line for the beginning and one for the end.
+        server: what the lines call the server.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, server: str = "Redis") -> None:
         self._log = log
+        self._server = server
         self._lock = threading.Lock()
         self._failing: set[str] = set()
         self._since = 0.0
@@ -43,7 +45,7 @@ class Outage:
             if is_first:
                 self._since = time.monotonic()
         if is_first:
-            self._log.warning("Redis cannot be used (%s: %s); waiting until it can", what, err)
+            self._log.warning("%s cannot be used (%s: %s); waiting until it can", self._server, what, err)
 
     def note_success(self, what: str) -> None:
         """Record that an operation succeeded."""
@@ -53,4 +55,4 @@ class Outage:
             self._failing.discard(what)
             is_over = not self._failing
         if is_over:
-            self._log.warning("Redis can be used again, after %.1f s", time.monotonic() - self._since)
+            self._log.warning("%s can be used again, after %.1f s", self._server, time.monotonic() - self._since)

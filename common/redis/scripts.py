@@ -10,6 +10,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from common.redis import keys
+
 _FOLDER = Path(__file__).parent / "lua"
 
 Argument = str | int | float
@@ -30,6 +32,20 @@ class Script:
         """
         return self._script(args=args)
 
+    def on_replicas(self, replicas: int, timeout_s: float, args: Sequence[Argument]) -> tuple[Any, int]:
+        """Run it, and wait until that many replicas have everything that was written before; for up to `timeout_s`.
+
+        Returns the answer, and how many have it. WAIT is for the writes of its own connection, so all is sent as one
+        pipeline; the message makes it wait even if the script finds an earlier call's work and writes nothing.
+        """
+        commands: list[tuple[Argument, ...]] = [
+            ("EVALSHA", self._script.sha, 0, *args),
+            ("PUBLISH", keys.CONFIRMED_CHANNEL, ""),
+            ("WAIT", replicas, round(timeout_s * 1000)),
+        ]
+        answer, _, copies = self._pipelined(commands)
+        return answer, int(copies)
+
     def many(self, calls: Sequence[Sequence[Argument]]) -> list[Any]:
         """Run it once per argument list, all in one round trip; the answers in order.
 
@@ -37,16 +53,20 @@ class Script:
         """
         if len(calls) == 1:
             return [self(*calls[0])]
+        return self._pipelined([("EVALSHA", self._script.sha, 0, *args) for args in calls])
+
+    def _pipelined(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Run commands in one round trip; if the server does not know the script, load it and run them again."""
         try:
-            return self._pipelined(calls)
+            return self._sent(commands)
         except NoScriptError:
             self._redis.script_load(self._script.script)
-            return self._pipelined(calls)
+            return self._sent(commands)
 
-    def _pipelined(self, calls: Sequence[Sequence[Argument]]) -> list[Any]:
+    def _sent(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         with self._redis.pipeline(transaction=False) as pipe:
-            for args in calls:
-                pipe.evalsha(self._script.sha, 0, *args)
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             return list(pipe.execute())
 
 

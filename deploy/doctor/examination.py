@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from kombu import Connection
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -19,6 +20,8 @@ from deploy.doctor.job_store import check_job_store
 from deploy.doctor.machine import Machine, check_machine
 from deploy.redis.redis_server import find_server
 from deploy.setup.preflight import PreflightError, check_port_free
+
+BROKER_TIMEOUT_S = 3
 
 
 def examine() -> Iterator[Finding]:
@@ -66,13 +69,24 @@ def _running(settings: Settings) -> Iterator[Finding]:
         yield _port(settings)
         return
     is_own = settings.redis_url is None
+    if settings.broker_url is not None:
+        yield _broker(settings.broker_url)
     try:
         with connect(url, retries=0) as redis:
-            yield from check_job_store(redis)
+            yield from check_job_store(redis, settings.redis_replicas)
             yield _access(settings, redis)
     except (RedisError, ValueError) as err:
         yield problem("Redis", f"does not answer ({err})", "Start it, or correct SLM_REDIS_URL.")
     yield ok("server", f"runs with the data folder {settings.data_dir}") if is_own else _port(settings)
+
+
+def _broker(url: str) -> Finding:
+    with Connection(url, connect_timeout=BROKER_TIMEOUT_S) as broker:
+        try:
+            broker.connect()
+        except (*broker.connection_errors, *broker.channel_errors) as err:
+            return problem("broker", f"does not answer ({err})", "Start it, or correct SLM_BROKER_URL.")
+        return ok("broker", broker.as_uri())  # without the password
 
 
 def _embedded_redis() -> Finding:

@@ -18,8 +18,8 @@ FULL = 0.8  # share of the memory limit
 _PINGS = 5
 
 
-def check_job_store(redis: Redis) -> Iterator[Finding]:
-    """Check the server. The client should not retry.
+def check_job_store(redis: Redis, replicas: int) -> Iterator[Finding]:
+    """Check the server, which needs that many replicas. The client should not retry.
 
     Raises:
         RedisError: it does not answer.
@@ -30,6 +30,7 @@ def check_job_store(redis: Redis) -> Iterator[Finding]:
     yield _clock(redis)
     yield from _memory(info)
     yield from _configuration(redis)
+    yield from _replicas(info, replicas)
     if info.get("role") == "slave":
         yield problem("Redis role", "a replica, which accepts no writes", "Set SLM_REDIS_URL to the primary.")
 
@@ -98,6 +99,20 @@ def _configuration(redis: Redis) -> Iterator[Finding]:
         yield warning(
             "Redis on disk", "no append-only file", "Set appendonly to yes: else a restart loses accepted jobs."
         )
+
+
+def _replicas(info: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
+    known = [info.get(f"slave{number}", {}) for number in range(int(info.get("connected_slaves", 0)))]
+    online = sum(one.get("state") == "online" for one in known)
+    found = f"{online} online, {wanted} needed (SLM_REDIS_REPLICAS)"
+    if online < wanted:
+        advice = "Every new job is refused: connect replicas, or lower SLM_REDIS_REPLICAS."
+        yield problem("Redis replicas", found, advice)
+    elif wanted:
+        yield ok("Redis replicas", found)
+    elif online:
+        advice = "A failover can lose the jobs of the last moments: set SLM_REDIS_REPLICAS."
+        yield warning("Redis replicas", f"{online} online, which no new job waits for", advice)
 
 
 def _setting(redis: Redis, name: str) -> str:

@@ -78,7 +78,7 @@ def prepare(options: StartOptions) -> Stack:
     prepared = Stack(settings, options.workers, _redis(settings), claim.inherited, installation, api)
     _check_access(prepared)
     _check_encoder(settings)
-    claim.announce(prepared.redis_url)
+    claim.announce(prepared.redis_url, settings.broker_url)
     _get_model(prepared)
     return prepared
 

@@ -119,11 +119,14 @@ class PatientConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._outage = cast("WorkerApp", self.app).runtime.outage
+        is_redis = not (self.app.conf.broker_url or "").startswith("amqp")
+        self._outage = cast("WorkerApp", self.app).runtime.outage if is_redis else Outage(log, "RabbitMQ")
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         """Return a connection that has been established."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
+        if connection.transport_cls == "amqp":
+            return self._connected_to_rabbitmq(connection)
         ours = SentinelTransport if connection.transport_cls == "sentinel" else Transport
         connection.transport_cls = ours  # type: ignore[assignment]
         connection.resolve_aliases = {ours: ours.driver_type}  # type: ignore[dict-item]  # its name in logs
@@ -141,6 +144,12 @@ class PatientConsumer(Consumer):
             else:
                 self.first_connection_attempt = False
                 return conn
+
+    def _connected_to_rabbitmq(self, connection: Connection) -> Connection:
+        """Connect by kombu's own transport, which needs no patience: an unreadable message is refused by Celery."""
+        self.ensure_connected(connection)
+        self._outage.note_success(_READING)
+        return connection
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Wait before the next attempt."""

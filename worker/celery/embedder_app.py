@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from celery import Celery
-from kombu import Queue
 
 from common.embedding.embedders import PLACES
 from common.jobs.job import JobKind
-from common.queue import EMBED_QUEUE, configure
+from common.queue import EMBED_QUEUE, configure, queues
 from common.settings import Settings
 from worker.celery.bootstep import RuntimeStep
 from worker.embedding.runtime import EmbedderRuntime
@@ -24,7 +23,7 @@ class EmbedderApp(Celery):
         configure(self, settings)
         self.conf.update(
             task_default_queue=EMBED_QUEUE,
-            task_queues=[Queue(EMBED_QUEUE, no_ack=True)],
+            task_queues=queues(settings, [EMBED_QUEUE]),
             worker_concurrency=PLACES,
             worker_pool="worker.celery.pool:TaskPool",
             worker_consumer="worker.celery.consumer:PatientConsumer",

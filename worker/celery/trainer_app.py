@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celery import Celery
-from kombu import Queue
 
 from common.jobs.job import JobKind, Lane
-from common.queue import TRAIN_QUEUE, configure
+from common.queue import TRAIN_QUEUE, configure, queues
 from common.settings import Settings
 from worker.celery.bootstep import RuntimeStep
 from worker.training.process import CHILD
@@ -26,7 +25,7 @@ class TrainerApp(Celery):
         configure(self, settings)
         self.conf.update(
             task_default_queue=TRAIN_QUEUE,
-            task_queues=[Queue(TRAIN_QUEUE, no_ack=True)],
+            task_queues=queues(settings, [TRAIN_QUEUE]),
             worker_pool="solo",
             worker_consumer="worker.celery.consumer:PatientConsumer",
         )

@@ -11,7 +11,8 @@ from redis import Redis
 from common.owners.api_keys import ApiKeyStore, Role
 from slm.app import run
 from tests.free_port import free_port
-from tests.redis_server import RedisServer
+from tests.processes import wait_for
+from tests.redis_server import RedisServer, running_server
 
 Levels = dict[str, str]
 
@@ -71,6 +72,28 @@ def test_a_redis_that_forgets_is_worth_a_change(doctor: Doctor, redis: Redis) ->
         assert doctor()["Redis on disk"] == "warning"
     finally:
         redis.config_set("appendonly", before)
+
+
+def test_a_redis_without_the_replicas_that_each_job_waits_for_is_a_problem(
+    doctor: Doctor, redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "Redis replicas" not in doctor()
+    monkeypatch.setenv("SLM_REDIS_REPLICAS", "1")
+    assert doctor(status=1)["Redis replicas"] == "problem"
+    options = ("--replicaof", "127.0.0.1", str(redis_server.port))
+    with running_server(tmp_path, options=options):
+        wait_for("the replica", lambda: "slave0" in redis.info("replication"))
+        wait_for("its data", lambda: redis.info("replication")["slave0"]["state"] == "online")
+        assert doctor()["Redis replicas"] == "ok"
+        monkeypatch.setenv("SLM_REDIS_REPLICAS", "0")
+        assert doctor()["Redis replicas"] == "warning"
+
+
+def test_a_broker_that_does_not_answer_is_a_problem(
+    doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLM_BROKER_URL", f"amqp://ann:secret@127.0.0.1:{free_port()}//")
+    assert doctor(status=1)["broker"] == "problem"
 
 
 def test_an_open_server_is_a_problem_until_there_are_keys(

@@ -1,0 +1,46 @@
+"""Where Celery keeps the wake-up messages: in the Redis of the jobs, or in RabbitMQ."""
+
+from __future__ import annotations
+
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from common.queue import configure
+from common.settings import Settings, SettingsError
+
+REDIS = "redis://127.0.0.1:6379/0"
+RABBITMQ = "amqp://ann:se%2Fcret@mq.example:5673/jobs"
+
+
+def configured(**settings: str) -> Celery:
+    return configure(Celery("test"), Settings.model_validate({"redis_url": REDIS, **settings}))
+
+
+def test_messages_go_through_redis_without_acknowledgements() -> None:
+    app = configured()
+    assert app.conf.broker_url == REDIS
+    assert {queue.no_ack for queue in app.conf.task_queues} == {True}
+
+
+def test_messages_go_through_rabbitmq_which_keeps_those_of_a_dead_worker() -> None:
+    app = configured(broker_url=RABBITMQ)
+    found = Connection(app.conf.broker_url)
+    assert (found.transport_cls, found.hostname, found.port) == ("amqp", "mq.example", 5673)
+    assert (found.userid, found.password, found.virtual_host) == ("ann", "se/cret", "jobs")
+    assert {queue.no_ack for queue in app.conf.task_queues} == {False}
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1/1", "amqp://", "amqp://host/?ssl=1"])
+def test_another_broker_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SLM_BROKER_URL", url)
+    with pytest.raises(SettingsError, match=r"SLM_BROKER_URL has the value \*\*\*"):
+        Settings.from_env()
+
+
+def test_replicas_need_a_redis_that_can_have_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLM_REDIS_REPLICAS", "1")
+    with pytest.raises(SettingsError, match=r"SLM_REDIS_REPLICAS .* needs SLM_REDIS_URL"):
+        Settings.from_env()
+    monkeypatch.setenv("SLM_REDIS_URL", REDIS)
+    assert Settings.from_env().redis_replicas == 1
