@@ -129,7 +129,14 @@ class PackedAdapter:
             num_panels=-(-num_ranks // LORA_PANEL_ROWS),
             num_parts=len(parts),
             parts=(NativeLoraPart * MAX_LORA_PARTS)(*parts),
+            **self._next(index, matrix),
         )
+
+    def _next(self, index: int, matrix: BaseMatrix) -> dict[str, int]:
+        """Return the memory that a step reads after a matrix: its b, and the a of the next matrix, which follows."""
+        wanted = {*(("b", module) for module in matrix.module_rows), ("a", index + 1)}
+        sizes = {(part, name): size for part, name, size in self._layout.tensors if (part, name) in wanted}
+        return {"next": self._addresses[next(iter(sizes))], "next_size": sum(sizes.values())} if sizes else {}
 
     def _embedding(self, name: str | None) -> NativeLoraEmbedding:
         if name is None or name not in self._layout.embeddings:

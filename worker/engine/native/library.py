@@ -90,6 +90,8 @@ class NativeLora(ctypes.Structure):
         ("num_panels", c_int32),
         ("num_parts", c_int32),
         ("parts", NativeLoraPart * MAX_LORA_PARTS),
+        ("next", c_void_p),
+        ("next_size", c_size_t),
     ]
 
 

@@ -142,7 +142,7 @@ static inline __attribute__((always_inline)) void fp32_multiply_all(const int32_
 }
 
 static void fp32_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                          int32_t columns, struct prefetch_range ahead, float *out, size_t stride) {
+                          int32_t columns, const struct prefetch *ahead, float *out, size_t stride) {
     const struct panels one = {.start = panel, .num = 1, .columns = columns};
     (void)ahead;
     fp32_tile_of(num_packed_rows, PANEL_VECTORS, 0, packed_rows, packed_row_size, &one, out, stride);

@@ -86,12 +86,14 @@ static inline __m512i int8_load_four(const char *values) {
 /* Inlined with a constant number of packed rows to keep the sums in registers. */
 static inline __attribute__((always_inline)) void int8_tile(const int32_t num_packed_rows, const char *packed_rows,
                                                             size_t packed_row_size, const char *panel, int32_t columns,
-                                                            struct prefetch_range ahead, float *out, size_t stride) {
-    const size_t ahead_per_part = ahead.size / (size_t)int8_parts(columns) / CACHE_LINE * CACHE_LINE + CACHE_LINE;
+                                                            const struct prefetch *ahead, float *out, size_t stride) {
+    const size_t parts = (size_t)int8_parts(columns);
+    const char *weights_ahead = ahead->weights.start, *adapters_ahead = ahead->adapters.start;
+    const char *adapters_end = adapters_ahead + ahead->adapters.size;
+    const size_t weights_per_part = ahead->weights.size / parts / CACHE_LINE * CACHE_LINE + CACHE_LINE;
+    const int32_t lines_per_part = (int32_t)(ahead->adapters.size / parts / CACHE_LINE) + 1;
     const uint16_t *scales = (const uint16_t *)panel;
     const char *weights = panel + int8_scales_size(INT8_PANEL_ROWS, columns);
-    const int32_t parts = int8_parts(columns), lines_per_part = (ahead.num_lines + parts - 1) / parts;
-    int32_t line = 0;
     __m512 totals[INT8_TILE_ROWS][INT8_PANEL_VECTORS];
     for (int32_t r = 0; r < num_packed_rows; r++)
         for (int32_t p = 0; p < INT8_PANEL_VECTORS; p++) totals[r][p] = _mm512_setzero_ps();
@@ -104,10 +106,10 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
                     sums[r][p] =
                         _mm512_set1_epi32(int8_part_starts(packed_rows + (size_t)r * packed_row_size, columns)[part]);
             const char *values = packed_rows + part * PART_COLUMNS;
-            for (size_t i = 0; i < ahead_per_part; i += CACHE_LINE) _mm_prefetch(ahead.start + i, _MM_HINT_T1);
-            ahead.start += ahead_per_part;
-            for (int32_t i = 0; i < lines_per_part && line < ahead.num_lines; i++)
-                _mm_prefetch(ahead.lines[line++], _MM_HINT_T1);
+            for (size_t i = 0; i < weights_per_part; i += CACHE_LINE) _mm_prefetch(weights_ahead + i, _MM_HINT_T1);
+            weights_ahead += weights_per_part;
+            for (int32_t i = 0; i < lines_per_part && adapters_ahead < adapters_end; i++, adapters_ahead += CACHE_LINE)
+                _mm_prefetch(adapters_ahead, _MM_HINT_T1);
 #pragma GCC unroll 8
             for (int32_t k = 0; k < PART_COLUMNS; k += 4, weights += 4 * INT8_PANEL_ROWS) {
                 __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);
@@ -139,7 +141,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
 }
 
 static void int8_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                          int32_t columns, struct prefetch_range ahead, float *out, size_t stride) {
+                          int32_t columns, const struct prefetch *ahead, float *out, size_t stride) {
     switch (num_packed_rows) {
     case 1: int8_tile(1, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
     case 2: int8_tile(2, packed_rows, packed_row_size, panel, columns, ahead, out, stride); break;
@@ -164,7 +166,7 @@ static void int8_head_encode(const float *x, int32_t columns, void *packed_row) 
 
 /* The tile treats the two halves of a packed row as two packed rows. */
 static void int8_head_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
-                               const char *panel, int32_t columns, struct prefetch_range ahead, float *out,
+                               const char *panel, int32_t columns, const struct prefetch *ahead, float *out,
                                size_t stride) {
     float halves[INT8_TILE_ROWS][INT8_PANEL_ROWS];
     int8_multiply(packed_rows, packed_row_size / 2, 2 * num_packed_rows, panel, columns, ahead, halves[0],

@@ -85,7 +85,7 @@ static inline __attribute__((always_inline)) void int8_tile(const int32_t num_pa
 }
 
 static void int8_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                          int32_t columns, struct prefetch_range ahead, float *out, size_t stride) {
+                          int32_t columns, const struct prefetch *ahead, float *out, size_t stride) {
     (void)ahead; /* the panels follow each other, so the processor prefetches them by itself */
     switch (num_packed_rows) {
     case 1: int8_tile(1, packed_rows, packed_row_size, panel, columns, out, stride); break;

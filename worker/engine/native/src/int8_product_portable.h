@@ -44,7 +44,7 @@ static void int8_multiply_one(const int16_t *values, float scale, const char *pa
 }
 
 static void int8_multiply(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                          int32_t columns, struct prefetch_range ahead, float *out, size_t stride) {
+                          int32_t columns, const struct prefetch *ahead, float *out, size_t stride) {
     (void)ahead;
     for (int32_t r = 0; r < num_packed_rows; r++)
         int8_multiply_one(int16_values(packed_rows, packed_row_size, r), int16_scale(packed_rows, packed_row_size, r),

@@ -19,14 +19,16 @@
 #define MAX_GROUP_ROWS 4 /* rows that are multiplied together with an adapter */
 
 #define CACHE_LINE 64 /* bytes */
-#define MAX_LINES_AHEAD 256
 
-/* Memory to prefetch: a range, and scattered cache lines. */
 struct prefetch_range {
     const char *start;
     size_t size;
-    const char *const *lines; /* [num_lines] */
-    int32_t num_lines;
+};
+
+/* Memory that is read next, to be prefetched by a tile. */
+struct prefetch {
+    struct prefetch_range weights;
+    struct prefetch_range adapters; /* often empty */
 };
 
 /* An fp32 panel is float [columns][PANEL_ROWS].
@@ -48,7 +50,7 @@ struct product {
     /* out[num_packed_rows][panel_rows] = packed rows . panel, with `stride` floats between the outputs of consecutive packed
      * rows. The order of each sum does not depend on num_packed_rows. ahead: memory that is read next, to be prefetched. */
     void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows, const char *panel,
-                     int32_t columns, struct prefetch_range ahead, float *out, size_t stride);
+                     int32_t columns, const struct prefetch *ahead, float *out, size_t stride);
 };
 
 /* Running softmax of one query over the keys seen so far. */

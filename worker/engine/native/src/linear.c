@@ -45,41 +45,29 @@ struct linear_task {
     int32_t first_panel, end_panel;
 };
 
-static struct block_outputs task_outputs(const struct linear_call *call, const struct linear_task *task) {
-    const int32_t panel_rows = call->product->panel_rows;
-    return (struct block_outputs){.block = task->first_packed_row / PACKED_ROWS_PER_TASK,
-                                  .first = task->first_panel * panel_rows,
-                                  .end = min_int(task->end_panel * panel_rows, call->linear->rows)};
-}
-
-static void multiply_panel(const struct linear_call *call, const struct linear_task *task, int32_t panel) {
+static void multiply_panel(const struct linear_call *call, const struct linear_task *task, int32_t panel,
+                           struct lora_stream *stream) {
     const struct product *product = call->product;
     const int32_t columns = call->linear->columns;
     const size_t packed_row_size = product->packed_row_size(columns);
     const char *weights = (const char *)call->linear->panels + (size_t)panel * call->panel_size;
-    /* The next panel is prefetched while this one, which is cached, is multiplied with tile after tile. The adapters'
-     * panels for this task are scattered, so the processor does not prefetch them by itself. */
+    /* The next panel is prefetched while this one, which is cached, is multiplied with tile after tile. */
     const int32_t num_tiles = divide_up(task->end_packed_row - task->first_packed_row, product->tile_rows);
-    const int32_t num_shares = num_tiles * (task->end_panel - task->first_panel);
-    const char *lines[MAX_LINES_AHEAD];
-    struct prefetch_range ahead = {
-        .start = weights + call->panel_size, .size = call->panel_size / (size_t)num_tiles, .lines = lines};
+    struct prefetch ahead = {
+        .weights = {.start = weights + call->panel_size, .size = call->panel_size / (size_t)num_tiles}};
     float tile[MAX_TILE_ROWS * MAX_PANEL_ROWS];
-    int32_t share = num_tiles * (panel - task->first_panel);
     for (int32_t r = task->first_packed_row, num_packed_rows; r < task->end_packed_row; r += num_packed_rows) {
         num_packed_rows = even_tile(task->end_packed_row - r, product->tile_rows);
-        if (call->lora != NULL)
-            ahead.num_lines = lora_lines(call->lora, task_outputs(call, task), share++, num_shares, lines);
+        ahead.adapters = lora_stream_next(stream);
         product->multiply(call->packed_rows + (size_t)r * packed_row_size, packed_row_size, num_packed_rows, weights,
-                          columns, ahead, tile, (size_t)product->panel_rows);
-        ahead.start += ahead.size;
+                          columns, &ahead, tile, (size_t)product->panel_rows);
+        ahead.weights.start += ahead.weights.size;
         store_tile(call, tile, r, num_packed_rows, panel * product->panel_rows);
     }
 }
 
-static void compute_task(const struct linear_call *call, const struct linear_task *task) {
-    for (int32_t panel = task->first_panel; panel < task->end_panel; panel++) multiply_panel(call, task, panel);
-    if (call->lora != NULL) lora_expand(call->lora, task_outputs(call, task), call->y, (size_t)call->linear->rows);
+static void compute_task(const struct linear_call *call, const struct linear_task *task, struct lora_stream *stream) {
+    for (int32_t panel = task->first_panel; panel < task->end_panel; panel++) multiply_panel(call, task, panel, stream);
 }
 
 /* A task multiplies some panels with some packed rows: a panel stays in the L1 cache while the rows are streamed. */
@@ -89,11 +77,16 @@ void linear_phase(struct member *self, const struct linear_call *call) {
     const int32_t panels_per_task = wanted < 1 ? 1 : min_int(wanted, MAX_PANELS_PER_TASK);
     const int32_t tasks_per_block = divide_up(num_panels, panels_per_task);
     const int32_t num_tasks = tasks_per_block * divide_up(call->num_packed_rows, PACKED_ROWS_PER_TASK);
+    const int32_t num_tiles = num_panels * divide_up(call->num_packed_rows, call->product->tile_rows);
+    struct lora_stream stream = {.end = 0};
+    if (call->lora != NULL)
+        stream = lora_stream(call->lora, member_share(self, call->lora->groups->num_groups),
+                             num_tiles / member_pool_size(self));
     for (int32_t index; (index = member_next_task(self, num_tasks)) >= 0;) {
         struct linear_task task = {.first_packed_row = index / tasks_per_block * PACKED_ROWS_PER_TASK,
                                    .first_panel = index % tasks_per_block * panels_per_task};
         task.end_packed_row = min_int(task.first_packed_row + PACKED_ROWS_PER_TASK, call->num_packed_rows);
         task.end_panel = min_int(task.first_panel + panels_per_task, num_panels);
-        compute_task(call, &task);
+        compute_task(call, &task, &stream);
     }
 }

@@ -9,7 +9,7 @@
 
 #define PACKED_ROWS_PER_TASK 128 /* rows of 2,048 activations stay in a core's L2 cache while the panels are streamed */
 
-/* y[num_packed_rows] (+)= linear(packed rows) + the rows' adapters */
+/* y[num_packed_rows] (+)= linear(packed rows) */
 struct linear_call {
     const struct product *product;
     const struct slm_linear *linear;
@@ -18,7 +18,7 @@ struct linear_call {
     int32_t num_packed_rows;
     int32_t adds;                 /* 1: add to y, 0: overwrite it */
     float *y;                     /* [num_packed_rows][linear->rows] */
-    const struct lora_call *lora; /* NULL: no row has an adapter */
+    const struct lora_call *lora; /* of the rows' adapters, which the next phase reads; NULL: there are none */
 };
 
 /* Compute the call as one phase of the thread pool. */

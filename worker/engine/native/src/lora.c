@@ -23,12 +23,11 @@ static struct row_group take_group(const struct row_groups *groups, const struct
 
 void group_rows(struct row_groups *groups, const struct slm_adapter *const *adapters, const int32_t *tokens,
                 int32_t num_rows, int32_t max_group_rows, char *is_grouped) {
-    int32_t num_grouped = 0, num_blocks = 0;
+    int32_t num_grouped = 0;
     memset(is_grouped, 0, (size_t)num_rows);
     groups->num_groups = groups->has_adapters = 0;
     for (int32_t start = 0; start < num_rows; start += PACKED_ROWS_PER_TASK) {
         const int32_t end = min_int(start + PACKED_ROWS_PER_TASK, num_rows);
-        groups->block_starts[num_blocks++] = groups->num_groups;
         for (int32_t row = start; row < end; row++) {
             if (is_grouped[row]) continue;
             struct row_group group =
@@ -38,7 +37,6 @@ void group_rows(struct row_groups *groups, const struct slm_adapter *const *adap
             num_grouped += group.num_rows;
         }
     }
-    groups->block_starts[num_blocks] = groups->num_groups;
 }
 
 void lora_shrink(const struct lora_call *call, const struct row_group *group, const float *x, int32_t columns) {
@@ -50,71 +48,51 @@ void lora_shrink(const struct lora_call *call, const struct row_group *group, co
                                                        call->stride);
 }
 
-/* The panels of a part for some outputs. */
-struct panel_range {
-    const char *start;
-    size_t size; /* in bytes */
-    int32_t first_output, num_outputs;
-};
-
-/* Return the panels of those outputs that are the part's; without outputs if none are. */
-static struct panel_range part_panels(const struct lora_format *format, const struct slm_lora_part *part,
-                                      struct block_outputs outputs) {
-    const int32_t first = max_int(outputs.first, part->first_row), skipped = first - part->first_row;
-    const int32_t num = min_int(outputs.end, part->first_row + part->num_rows) - first;
-    if (num <= 0) return (struct panel_range){.start = NULL};
-    const size_t panel_size = format->head_size + (size_t)(part->rank / 2) * format->pair_size;
-    return (struct panel_range){.start = (const char *)part->b + (size_t)(skipped / PANEL_ROWS) * panel_size,
-                                .size = (size_t)((num + PANEL_ROWS - 1) / PANEL_ROWS) * panel_size,
-                                .first_output = first,
-                                .num_outputs = num};
-}
-
 static void expand_part(const struct lora_call *call, const struct row_group *group, const struct slm_lora_part *part,
-                        struct block_outputs outputs, float *y, size_t stride) {
-    const struct lora_format *format = &call->kernels->lora[group->adapter->format];
-    const struct panel_range panels = part_panels(format, part, outputs);
-    if (panels.num_outputs == 0) return;
+                        float *y, size_t stride) {
     float *targets[MAX_GROUP_ROWS];
     for (int32_t r = 0; r < group->num_rows; r++)
-        targets[r] = y + (size_t)call->groups->rows[group->first + r] * stride + panels.first_output;
-    format->expand(call->shrunk + (size_t)group->first * call->stride + part->first_rank, call->stride, group->num_rows,
-                   panels.start, part->rank, panels.num_outputs, targets);
+        targets[r] = y + (size_t)call->groups->rows[group->first + r] * stride + part->first_row;
+    call->kernels->lora[group->adapter->format].expand(
+        call->shrunk + (size_t)group->first * call->stride + part->first_rank, call->stride, group->num_rows, part->b,
+        part->rank, part->num_rows, targets);
 }
 
-void lora_expand(const struct lora_call *call, struct block_outputs outputs, float *y, size_t stride) {
-    const struct row_groups *groups = call->groups;
-    for (int32_t g = groups->block_starts[outputs.block]; g < groups->block_starts[outputs.block + 1]; g++) {
-        const struct row_group *group = &groups->groups[g];
-        if (group->adapter == NULL) continue;
-        const struct slm_lora *lora = &group->adapter->matrices[call->matrix];
-        for (int32_t p = 0; p < lora->num_parts; p++) expand_part(call, group, &lora->parts[p], outputs, y, stride);
-    }
+void lora_expand(const struct lora_call *call, const struct row_group *group, float *y, size_t stride) {
+    if (group->adapter == NULL) return;
+    const struct slm_lora *lora = &group->adapter->matrices[call->matrix];
+    for (int32_t p = 0; p < lora->num_parts; p++) expand_part(call, group, &lora->parts[p], y, stride);
 }
 
-/* Append the lines of a group to a list, as far as there is room; return their number then. */
-static int32_t add_lines(const struct lora_call *call, const struct slm_adapter *adapter, struct block_outputs outputs,
-                         const char **lines, int32_t num_lines) {
+/* Return what is read of a group's adapter after the matrix, unless the group before it has read that. */
+static struct prefetch_range read_after(const struct lora_call *call, int32_t group) {
+    const struct row_group *groups = call->groups->groups;
+    const struct slm_adapter *adapter = groups[group].adapter;
+    if (adapter == NULL || (group > 0 && groups[group - 1].adapter == adapter))
+        return (struct prefetch_range){.size = 0};
     const struct slm_lora *lora = &adapter->matrices[call->matrix];
-    for (int32_t p = 0; p < lora->num_parts; p++) {
-        const struct panel_range panels = part_panels(&call->kernels->lora[adapter->format], &lora->parts[p], outputs);
-        for (size_t i = 0; i < panels.size && num_lines < MAX_LINES_AHEAD; i += CACHE_LINE)
-            lines[num_lines++] = panels.start + i;
-    }
-    return num_lines;
+    return (struct prefetch_range){.start = lora->next, .size = lora->next_size};
 }
 
-int32_t lora_lines(const struct lora_call *call, struct block_outputs outputs, int32_t share, int32_t num_shares,
-                   const char **lines) {
-    const struct row_groups *groups = call->groups;
-    const int32_t start = groups->block_starts[outputs.block];
-    const int32_t num_groups = groups->block_starts[outputs.block + 1] - start;
-    int32_t num_lines = 0;
-    for (int32_t g = num_groups * share / num_shares; g < num_groups * (share + 1) / num_shares; g++) {
-        const struct slm_adapter *adapter = groups->groups[start + g].adapter;
-        if (adapter != NULL) num_lines = add_lines(call, adapter, outputs, lines, num_lines);
+struct lora_stream lora_stream(const struct lora_call *call, struct task_range share, int32_t num_tiles) {
+    size_t size = 0;
+    for (int32_t g = share.start; g < share.end; g++) size += read_after(call, g).size;
+    const size_t per_tile = size / (size_t)max_int(num_tiles, 1);
+    return (struct lora_stream){.call = call,
+                                .group = share.start,
+                                .end = share.end,
+                                .bytes_per_tile = (per_tile / CACHE_LINE + 1) * CACHE_LINE};
+}
+
+struct prefetch_range lora_stream_next(struct lora_stream *stream) {
+    for (; stream->group < stream->end; stream->group++, stream->offset = 0) {
+        const struct prefetch_range read = read_after(stream->call, stream->group);
+        if (stream->offset >= read.size) continue;
+        const struct prefetch_range next = {.start = read.start + stream->offset, .size = stream->bytes_per_tile};
+        stream->offset += next.size;
+        return next;
     }
-    return num_lines;
+    return (struct prefetch_range){.size = 0};
 }
 
 void lora_embed(const struct kernels *kernels, int32_t format, const struct slm_lora_embedding *embedding,

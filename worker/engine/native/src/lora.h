@@ -1,14 +1,16 @@
 /* The LoRA adapters of a step's rows.
  *
  * Rows with the same adapter are computed together, a few at a time, so that its weights are read once for them. The
- * phase that prepares the input x of a matrix also computes u = a . x, and the matrix's own tasks add b . u to their
- * outputs; so adapters need no phases of their own.
+ * phase that prepares the input x of a matrix also computes u = a . x, and the phase that reads the matrix's outputs
+ * first adds b . u to them; so adapters need no phases of their own, and a group reads its weights in one piece: the b
+ * of one matrix, then the a of the next.
  */
 #ifndef SLM_LORA_H
 #define SLM_LORA_H
 
 #include "kernels.h"
 #include "slm_native.h"
+#include "thread_pool.h"
 
 /* Rows of a step with the same adapter. */
 struct row_group {
@@ -17,13 +19,12 @@ struct row_group {
     int32_t num_rows;
 };
 
-/* All rows of a step, or those that need logits, in groups. A group lies within one block of rows of a linear layer. */
+/* All rows of a step, or those that need logits, in groups. */
 struct row_groups {
     int32_t num_groups;
     int32_t has_adapters;     /* 0: all rows are of the bare base */
     int32_t *rows;            /* [number of rows] */
     struct row_group *groups; /* [num_groups] */
-    int32_t *block_starts;    /* [number of blocks + 1]: the first group of each block */
 };
 
 /* What the adapters add to one matrix. */
@@ -43,18 +44,22 @@ void group_rows(struct row_groups *groups, const struct slm_adapter *const *adap
 /* u of a group's rows = a . x[num_rows][columns] */
 void lora_shrink(const struct lora_call *call, const struct row_group *group, const float *x, int32_t columns);
 
-/* Some outputs of a matrix for the rows of a block. `first` is a multiple of PANEL_ROWS. */
-struct block_outputs {
-    int32_t block, first, end;
+/* What a thread will read of the adapters of its groups after a matrix, to be prefetched during that matrix. */
+struct lora_stream {
+    const struct lora_call *call;
+    int32_t group, end;    /* the current group of the thread's share, and its end */
+    size_t offset;         /* in the memory that is read of the group's adapter */
+    size_t bytes_per_tile; /* multiple of CACHE_LINE */
 };
 
-/* y[rows][stride] += b . u */
-void lora_expand(const struct lora_call *call, struct block_outputs outputs, float *y, size_t stride);
+/* Return the stream of the groups in a share of them, for `num_tiles` calls of lora_stream_next(). */
+struct lora_stream lora_stream(const struct lora_call *call, struct task_range share, int32_t num_tiles);
 
-/* List cache lines that lora_expand() will read: those of share `share` of `num_shares`, at most MAX_LINES_AHEAD. Returns
- * their number. */
-int32_t lora_lines(const struct lora_call *call, struct block_outputs outputs, int32_t share, int32_t num_shares,
-                   const char **lines);
+/* Return what to prefetch during the next tile. */
+struct prefetch_range lora_stream_next(struct lora_stream *stream);
+
+/* y[rows of the group][stride] += b . u */
+void lora_expand(const struct lora_call *call, const struct row_group *group, float *y, size_t stride);
 
 /* hidden[hidden_size] += what the adapter adds to the embedding of `index` (a token or a position) */
 void lora_embed(const struct kernels *kernels, int32_t format, const struct slm_lora_embedding *embedding,

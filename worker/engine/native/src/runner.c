@@ -144,20 +144,29 @@ static void store_inputs(const struct slm_runner *runner, const struct matrix *m
     lora_shrink(&call, group, x, columns);
 }
 
-/* inputs of a matrix = norm(hidden) */
-static void norm_phase(struct slm_runner *runner, struct member *self, const struct slm_norm *norm,
-                       const struct matrix *matrix, const struct active_tokens *active, float *scratch) {
+/* y[rows of the group] += the group's adapter of a matrix; shrunk[rows of the group] must be of its input */
+static void add_adapter(const struct slm_runner *runner, const struct matrix *matrix,
+                        const struct active_tokens *active, const struct row_group *group, float *y) {
+    const struct lora_call call = lora_call(runner, active, matrix);
+    lora_expand(&call, group, y, (size_t)matrix->linear->rows);
+}
+
+/* inputs of a matrix = norm(hidden), after the adapters of the matrix that was added to `hidden`; NULL: there is none */
+static void norm_phase(struct slm_runner *runner, struct member *self, const struct matrix *added,
+                       const struct slm_norm *norm, const struct matrix *matrix, const struct active_tokens *active,
+                       float *scratch) {
     const int32_t size = runner->model.hidden_size;
     for (int32_t g; (g = member_next_task(self, active->groups->num_groups)) >= 0;) {
         const struct row_group *group = &active->groups->groups[g];
         const int32_t *rows = active->groups->rows + group->first;
+        if (added != NULL) add_adapter(runner, added, active, group, active->hidden);
         for (int32_t r = 0; r < group->num_rows; r++)
             apply_norm(runner, norm, active->hidden + (size_t)rows[r] * (size_t)size, scratch + r * size);
         store_inputs(runner, matrix, active, group, scratch);
     }
 }
 
-/* y (+)= matrix . inputs, with the adapters of the active tokens */
+/* y (+)= matrix . inputs; the next phase that reads y adds what the adapters add */
 static void matrix_phase(struct slm_runner *runner, struct member *self, const struct matrix *matrix,
                          const struct active_tokens *active, float *y, int32_t adds) {
     const struct lora_call lora = lora_call(runner, active, matrix);
@@ -187,18 +196,26 @@ static void position_heads(const struct slm_runner *runner, const struct slm_nor
     }
 }
 
-/* Apply positions to queries and keys, and store keys and values in the cache. */
-static void cache_phase(struct slm_runner *runner, struct member *self, const struct slm_layer *layer,
-                        int32_t layer_index) {
+/* Apply a token's position to its queries and keys, and store its keys and values in the cache. */
+static void cache_token(const struct slm_runner *runner, const struct slm_layer *layer, int32_t layer_index,
+                        int32_t token) {
     const struct slm_model *model = &runner->model;
-    const int32_t key_floats = model->num_kv_heads * model->head_size;
-    for (int32_t t; (t = member_next_task(self, runner->num_tokens)) >= 0;) {
-        float *queries = runner->wide + (size_t)t * (size_t)attention_columns(model);
-        float *keys = queries + model->num_heads * model->head_size, *values = keys + key_floats;
-        const int32_t position = runner->positions[t];
-        position_heads(runner, &layer->query_norm, position, queries, model->num_heads, runner->attention.query_scale);
-        position_heads(runner, &layer->key_norm, position, keys, model->num_kv_heads, 1.0f);
-        attention_store(&runner->attention, layer_index, runner->block_tables[t], position, keys, values);
+    float *queries = runner->wide + (size_t)token * (size_t)attention_columns(model);
+    float *keys = queries + model->num_heads * model->head_size,
+          *values = keys + model->num_kv_heads * model->head_size;
+    const int32_t position = runner->positions[token];
+    position_heads(runner, &layer->query_norm, position, queries, model->num_heads, runner->attention.query_scale);
+    position_heads(runner, &layer->key_norm, position, keys, model->num_kv_heads, 1.0f);
+    attention_store(&runner->attention, layer_index, runner->block_tables[token], position, keys, values);
+}
+
+static void cache_phase(struct slm_runner *runner, struct member *self, const struct matrix *query_key_value,
+                        const struct active_tokens *all, const struct slm_layer *layer, int32_t layer_index) {
+    for (int32_t g; (g = member_next_task(self, all->groups->num_groups)) >= 0;) {
+        const struct row_group *group = &all->groups->groups[g];
+        add_adapter(runner, query_key_value, all, group, runner->wide);
+        for (int32_t r = 0; r < group->num_rows; r++)
+            cache_token(runner, layer, layer_index, all->groups->rows[group->first + r]);
     }
 }
 
@@ -241,13 +258,14 @@ static void activate(const struct slm_runner *runner, const float *x, float *out
         runner->kernels->gelu_tanh(x, size, out);
 }
 
-/* inputs of a matrix = activation(wide) */
-static void activation_phase(struct slm_runner *runner, struct member *self, const struct matrix *matrix,
-                             const struct active_tokens *active, float *scratch) {
+/* inputs of a matrix = activation(wide), after the adapters of the matrix that gave `wide` */
+static void activation_phase(struct slm_runner *runner, struct member *self, const struct matrix *mlp_input,
+                             const struct matrix *matrix, const struct active_tokens *active, float *scratch) {
     const size_t columns = (size_t)mlp_columns(&runner->model);
     for (int32_t g; (g = member_next_task(self, active->groups->num_groups)) >= 0;) {
         const struct row_group *group = &active->groups->groups[g];
         const int32_t *rows = active->groups->rows + group->first;
+        add_adapter(runner, mlp_input, active, group, runner->wide);
         for (int32_t r = 0; r < group->num_rows; r++)
             activate(runner, runner->wide + (size_t)rows[r] * columns, scratch + r * matrix->linear->columns);
         store_inputs(runner, matrix, active, group, scratch);
@@ -274,6 +292,17 @@ static struct matrix layer_matrix(const struct slm_runner *runner, const struct 
         .linear = linear, .product = runner->product, .index = layer_index * LAYER_MATRICES + (int32_t)index};
 }
 
+static struct matrix mlp_output_of(const struct slm_runner *runner, int32_t layer_index) {
+    return layer_matrix(runner, &runner->model.layers[layer_index].mlp_output, layer_index, MLP_OUTPUT);
+}
+
+/* y[active tokens] += the adapters of a matrix whose outputs no other phase reads */
+static void adapter_phase(struct slm_runner *runner, struct member *self, const struct matrix *matrix,
+                          const struct active_tokens *active, float *y) {
+    for (int32_t g; (g = member_next_task(self, active->groups->num_groups)) >= 0;)
+        add_adapter(runner, matrix, active, &active->groups->groups[g], y);
+}
+
 /* The last layer computes keys and values of all tokens, but the rest only for tokens that need logits. */
 static void layer_phases(struct slm_runner *runner, struct member *self, int32_t layer_index, void *scratch) {
     const struct slm_layer *layer = &runner->model.layers[layer_index];
@@ -283,16 +312,18 @@ static void layer_phases(struct slm_runner *runner, struct member *self, int32_t
     const struct matrix attention_output =
         layer_matrix(runner, &layer->attention_output, layer_index, ATTENTION_OUTPUT);
     const struct matrix mlp_input = layer_matrix(runner, &layer->mlp_input, layer_index, MLP_INPUT);
-    const struct matrix mlp_output = layer_matrix(runner, &layer->mlp_output, layer_index, MLP_OUTPUT);
-    norm_phase(runner, self, &layer->attention_norm, &query_key_value, &all, scratch);
+    const struct matrix mlp_output = mlp_output_of(runner, layer_index);
+    const struct matrix last_output = mlp_output_of(runner, max_int(layer_index - 1, 0));
+    norm_phase(runner, self, layer_index == 0 ? NULL : &last_output, &layer->attention_norm, &query_key_value, &all,
+               scratch);
     matrix_phase(runner, self, &query_key_value, &all, runner->wide, 0);
-    cache_phase(runner, self, layer, layer_index);
+    cache_phase(runner, self, &query_key_value, &all, layer, layer_index);
     attention_phase(runner, self, layer_index, is_last, scratch);
     merge_phase(runner, self, &attention_output, &active, scratch);
     matrix_phase(runner, self, &attention_output, &active, active.hidden, 1);
-    norm_phase(runner, self, &layer->mlp_norm, &mlp_input, &active, scratch);
+    norm_phase(runner, self, &attention_output, &layer->mlp_norm, &mlp_input, &active, scratch);
     matrix_phase(runner, self, &mlp_input, &active, runner->wide, 0);
-    activation_phase(runner, self, &mlp_output, &active, scratch);
+    activation_phase(runner, self, &mlp_input, &mlp_output, &active, scratch);
     matrix_phase(runner, self, &mlp_output, &active, active.hidden, 1);
 }
 
@@ -303,10 +334,12 @@ static void run_step(void *context, struct member *self) {
     const struct matrix head = {.linear = &runner->model.head,
                                 .product = runner->head_product,
                                 .index = runner->model.num_layers * LAYER_MATRICES};
+    const struct matrix last_output = mlp_output_of(runner, runner->model.num_layers - 1);
     embed_phase(runner, self);
     for (int32_t i = 0; i < runner->model.num_layers; i++) layer_phases(runner, self, i, scratch);
-    norm_phase(runner, self, &runner->model.final_norm, &head, &active, scratch);
+    norm_phase(runner, self, &last_output, &runner->model.final_norm, &head, &active, scratch);
     matrix_phase(runner, self, &head, &active, runner->logits, 0);
+    if (active.groups->has_adapters) adapter_phase(runner, self, &head, &active, runner->logits);
 }
 
 /* Preparation of a step. */
@@ -442,14 +475,12 @@ static size_t count_partials(const struct slm_model *model, int32_t max_tokens, 
 static int32_t allocate_groups(struct row_groups *groups, size_t max_tokens) {
     groups->rows = allocate(max_tokens, sizeof *groups->rows);
     groups->groups = allocate(max_tokens, sizeof *groups->groups);
-    groups->block_starts = allocate(max_tokens / PACKED_ROWS_PER_TASK + 2, sizeof *groups->block_starts);
-    return groups->rows && groups->groups && groups->block_starts;
+    return groups->rows && groups->groups;
 }
 
 static void free_groups(struct row_groups *groups) {
     free(groups->rows);
     free(groups->groups);
-    free(groups->block_starts);
 }
 
 /* Returns 0 when there is no memory for it. */

@@ -95,6 +95,8 @@ struct slm_lora {
     int32_t num_panels; /* 0: the adapter does not change this matrix */
     int32_t num_parts;
     struct slm_lora_part parts[SLM_MAX_LORA_PARTS];
+    const void *next; /* what a step reads after this matrix, to be prefetched: b, and the a of the next matrix */
+    size_t next_size; /* bytes */
 };
 
 /* What an adapter adds to an embedding: b . a[:, token]. */

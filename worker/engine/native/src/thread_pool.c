@@ -52,16 +52,20 @@ static int32_t share_start(const struct pool *pool, int32_t index, int32_t num_t
     return (int32_t)((int64_t)index * num_tasks / pool->size);
 }
 
+struct task_range member_share(const struct member *self, int32_t num_tasks) {
+    return (struct task_range){.start = share_start(self->pool, self->index, num_tasks),
+                               .end = share_start(self->pool, self->index + 1, num_tasks)};
+}
+
 /* Take the next task of the owner's share in the given phase; -1 if there is none. */
 static int32_t take_task(struct member *owner, uint32_t phase, int32_t num_tasks) {
-    const int32_t start = share_start(owner->pool, owner->index, num_tasks);
-    const int32_t size = share_start(owner->pool, owner->index + 1, num_tasks) - start;
+    const struct task_range share = member_share(owner, num_tasks);
     uint_least64_t taken = atomic_load_explicit(&owner->taken, memory_order_relaxed);
     do {
-        if ((uint32_t)(taken >> 32) != phase || (int32_t)(uint32_t)taken >= size) return -1;
+        if ((uint32_t)(taken >> 32) != phase || (int32_t)(uint32_t)taken >= share.end - share.start) return -1;
     } while (!atomic_compare_exchange_weak_explicit(&owner->taken, &taken, taken + 1, memory_order_relaxed,
                                                     memory_order_relaxed));
-    return start + (int32_t)(uint32_t)taken;
+    return share.start + (int32_t)(uint32_t)taken;
 }
 
 /* Called by the thread that counts the last task of the phase, while the others wait. */

@@ -28,6 +28,14 @@ int32_t thread_pool_size(const struct pool *pool);
 int32_t member_index(const struct member *self);
 int32_t member_pool_size(const struct member *self);
 
+/* Tasks `start` to `end` - 1. */
+struct task_range {
+    int32_t start, end;
+};
+
+/* The share of a phase's tasks with which a thread starts. */
+struct task_range member_share(const struct member *self, int32_t num_tasks);
+
 /* Take a task of this phase, 0 to num_tasks - 1, that no other thread has taken. If none is left, wait until all tasks
  * are done and return -1, which ends the phase. All threads must pass the same num_tasks in the same phase.
  *
