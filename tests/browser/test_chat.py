@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
 from common.errors import ModelUnavailable, PromptTooLong
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_process import running_api
+from tests.browser.chat import answers, ask, note, said
 from tests.browser.conftest import PHONE, WIDE, OpenPage
 from tests.browser.violations import violations_on
 from tests.free_port import free_port
@@ -41,26 +42,6 @@ def greet(name):
 |:-----|------:|
 | a    |  1.50 |
 """
-
-
-def ask(page: Page, text: str) -> None:
-    page.get_by_label("Message", exact=True).fill(text)
-    page.keyboard.press("Enter")
-
-
-def said(page: Page) -> Locator:
-    """What the person has said."""
-    return page.locator(".turn.user .said")
-
-
-def answers(page: Page) -> Locator:
-    """What the model has answered."""
-    return page.locator(".turn.assistant .markdown")
-
-
-def note(page: Page) -> Locator:
-    """The line below the last answer."""
-    return page.locator(".turn.assistant .note").last
 
 
 def in_steps(go_on: threading.Event, *pieces: str) -> Script:

@@ -1,5 +1,6 @@
-import { type Generated, isLast, type Job, SlmError } from "slm-client";
+import { type Generated, isLast, type Job } from "slm-client";
 import { client } from "./client";
+import { patiently } from "./patience";
 
 /** An answer that a job is writing now. Everything that follows the job sees the same object. */
 export class LiveAnswer {
@@ -10,6 +11,8 @@ export class LiveAnswer {
   waitS = $state<number | null>(null);
   /** False while the server or the network is away; the answer goes on when it is back. */
   isConnected = $state(true);
+  /** True if nothing has come for a while after a first piece, as when another worker takes the job over. */
+  isStalled = $state(false);
   /** When the first piece came, since the answer was asked for here; null if it was not. */
   firstTokenMs = $state<number | null>(null);
   numPieces = $state(0);
@@ -19,6 +22,7 @@ export class LiveAnswer {
   #pieces = 0;
   #firstAt = 0;
   #frame: ReturnType<typeof setTimeout> | number | null = null;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   readonly #askedAt: number | null;
 
   constructor(
@@ -45,10 +49,20 @@ export class LiveAnswer {
     this.numPieces = this.#pieces;
     const seconds = (performance.now() - this.#firstAt) / 1000;
     this.tokensPerS = this.#pieces > 1 && seconds > 0.2 ? (this.#pieces - 1) / seconds : null;
+    this.isStalled = false;
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => (this.isStalled = true), SILENCE_MS);
   };
+
+  /** Show everything; nothing more will come. */
+  close(): void {
+    this.show();
+    clearTimeout(this.#silence);
+  }
 }
 
 const HIDDEN_MS = 500;
+const SILENCE_MS = 3000;
 
 export interface EndedAnswer {
   job: Job<Generated>;
@@ -70,7 +84,10 @@ class Answers {
     const known = this.#live.get(jobId);
     if (known !== undefined) return known;
     const answer = new LiveAnswer(jobId, askedAt);
-    const end = read(answer).finally(() => this.#live.delete(jobId));
+    const end = read(answer).finally(() => {
+      answer.close();
+      this.#live.delete(jobId);
+    });
     const entry = { answer, end };
     this.#live.set(jobId, entry);
     return entry;
@@ -94,20 +111,7 @@ async function read(answer: LiveAnswer): Promise<EndedAnswer> {
       answer.waitS = "estimated_wait_s" in frame ? (frame.estimated_wait_s ?? null) : null;
     }
   }
-  answer.show();
-  return { job: await finished(answer.jobId), rawText: text };
-}
-
-/** The record of a job that has ended. Waits for a server that is away. */
-async function finished(jobId: string): Promise<Job<Generated>> {
-  for (;;) {
-    try {
-      return await client.jobs.get<Generated>(jobId);
-    } catch (error) {
-      if (!(error instanceof SlmError) || !error.isTemporary) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    }
-  }
+  return { job: await patiently(() => client.jobs.get<Generated>(answer.jobId)), rawText: text };
 }
 
 export const answers = new Answers();

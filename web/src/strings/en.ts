@@ -123,6 +123,7 @@ export const en = {
     place: (position: number, wait: string) => `Place ${position} in the queue${wait && `, about ${wait}`}`,
     thinking: "Reading…",
     reconnecting: "Reconnecting…",
+    stalled: "Waiting for the rest…",
     stopped: "Stopped",
     cutOff: "Stopped at the maximum number of tokens",
     perSecond: (speed: string) => `${speed} tokens/s`,

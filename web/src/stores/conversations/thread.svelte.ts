@@ -1,7 +1,8 @@
-import { type ChatRequest, type Conversation, type ConversationMessage, type Generated, type Job, type Message, SlmError } from "slm-client";
+import { type ChatRequest, type Conversation, type ConversationMessage, type ConversationThread, type Generated, type Job, type Message, SlmError } from "slm-client";
 import { answers, type EndedAnswer, type LiveAnswer } from "../answers.svelte";
 import { type ChatSettings, chatRequest } from "../chatSettings.svelte";
 import { client } from "../client";
+import { patiently } from "../patience";
 import type { Ended } from "./keeper";
 import { conversationList, keeper } from "./list.svelte";
 import { newestLeaf, pathTo, siblingsOf } from "./tree";
@@ -23,6 +24,8 @@ export class Thread {
   speeds = $state.raw<ReadonlyMap<string, Speed>>(new Map());
   /** Whether a request is on its way that has no job yet. */
   isSending = $state(false);
+  /** Whether the server is away, so that the conversation cannot be opened yet. */
+  isAway = $state(false);
   problem = $state.raw<SlmError | null>(null);
   readonly path = $derived(pathTo(this.messages, this.leafId));
 
@@ -38,21 +41,24 @@ export class Thread {
     return this.isSending || this.running !== null;
   }
 
-  /** Show a conversation. Throws an `SlmError`. */
-  async load(id: string): Promise<void> {
-    const { messages, ...about } = await keeper().read(id);
-    this.about = about;
-    this.messages = new Map(messages.map((message) => [message.id, message]));
-    this.leafId = about.leaf_id;
-    this.settings.take(about);
-    for (const message of messages) if (message.status === "in_progress" && message.job_id !== null) this.#follow(message);
+  /** Show a conversation. Waits for a server that is away, as long as the thread `isWanted`. Throws an `SlmError`. */
+  async load(id: string, isWanted: () => boolean): Promise<void> {
+    const read = await patiently(
+      () => keeper().read(id),
+      () => (this.isAway = isWanted()),
+    ).finally(() => (this.isAway = false));
+    this.#take(read);
+    this.settings.take(read);
   }
 
   /** Load it again if it has changed elsewhere, but not in the middle of a change of our own. */
   async refresh(): Promise<void> {
     if (this.about === null || this.isSending) return;
-    const { messages, ...about } = await keeper().read(this.about.id);
-    if (this.isSending || this.about.id !== about.id) return;
+    const read = await keeper().read(this.about.id);
+    if (!this.isSending && this.about.id === read.id) this.#take(read);
+  }
+
+  #take({ messages, ...about }: ConversationThread): void {
     this.about = about;
     this.messages = new Map(messages.map((message) => [message.id, message]));
     this.leafId = about.leaf_id;

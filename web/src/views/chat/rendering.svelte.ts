@@ -1,4 +1,5 @@
 import type { Component } from "svelte";
+import { patiently } from "../../stores/patience";
 
 type MarkdownView = Component<{ text: string; isComplete: boolean }>;
 
@@ -10,7 +11,7 @@ class Rendering {
   load(): void {
     if (this.#isAsked) return;
     this.#isAsked = true;
-    void import("./Markdown.svelte").then((loaded) => {
+    void patiently(() => import("./Markdown.svelte")).then((loaded) => {
       this.View = loaded.default;
     });
   }
