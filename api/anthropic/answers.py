@@ -103,7 +103,7 @@ class MessageStream:
             content=[],
             stop_reason=None,
             stop_sequence=None,
-            usage=AnthropicUsage(input_tokens=0, output_tokens=0),
+            usage=_tokens(0, 0, 0),
         )
         return MessageStart(type="message_start", message=message)
 
@@ -133,7 +133,16 @@ def _end(choice: GeneratedChoice, *, has_calls: bool) -> MessageEnd:
 
 
 def _usage(choice: GeneratedChoice) -> AnthropicUsage:
-    return AnthropicUsage(input_tokens=choice.prompt_tokens, output_tokens=choice.completion_tokens)
+    return _tokens(choice.prompt_tokens, choice.cached_tokens, choice.completion_tokens)
+
+
+def _tokens(prompt: int, cached: int, written: int) -> AnthropicUsage:
+    return AnthropicUsage(
+        input_tokens=prompt - cached,
+        cache_creation_input_tokens=0,
+        cache_read_input_tokens=cached,
+        output_tokens=written,
+    )
 
 
 def _frame(event: StreamEvent) -> str:

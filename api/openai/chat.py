@@ -36,6 +36,7 @@ from api.schemas.openai.chat import (
     FinishReason,
 )
 from api.schemas.strict import FIRST_ERROR
+from api.schemas.template_variables import TemplateVariables
 from api.schemas.tool_use import ToolUse, tool_use
 from api.schemas.tools import ToolFields
 from common.errors import InvalidRequest
@@ -43,7 +44,7 @@ from common.jobs.job import GenerateParams
 from common.jobs.sampling import MAX_LOGPROBS
 
 
-class ChatBody(SamplingBody, ToolFields, ChatEnding):
+class ChatBody(SamplingBody, ToolFields, ChatEnding, TemplateVariables):
     """The body of a chat completion. Without a limit the answer may fill the context."""
 
     messages: Annotated[
@@ -119,7 +120,7 @@ class Chat(Endpoint[ChatBody]):
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
         use, seed = body.tool_use, body.drawn_seed()
-        prompt = conversation(body.messages, body.ending, use.shown)
+        prompt = conversation(body.messages, body.ending, use.shown, body.chat_template_kwargs)
         more: dict[str, Any] = {
             "grammar": use.grammar,
             "logprobs": (body.top_logprobs or 0) if body.logprobs else None,

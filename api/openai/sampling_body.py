@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -48,6 +48,7 @@ class StreamOptions(Strict):
     """`stream_options`."""
 
     include_usage: bool = False
+    continuous_usage_stats: Literal[False] = Field(False, description="false")
 
 
 class OpenAIBody(IgnoredFields):

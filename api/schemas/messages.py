@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -25,6 +25,7 @@ class TextPart(Strict):
     text: str
     annotations: list[Any] = Field(default_factory=list)
     logprobs: list[Any] = Field(default_factory=list)
+    cache_control: dict[str, Any] = Field(default_factory=dict)
 
 
 def _text_of(content: Any) -> Any:
@@ -61,7 +62,7 @@ class SentBack(Strict):
 
 
 class MessageFields(SentBack):
-    """The fields of all messages but the role. The last ones are those of an answer that is sent back."""
+    """The fields of all messages but the role. The ignored ones are of answers that clients send back."""
 
     type: Literal["message"] = "message"
     content: Content = Field(description="a string or a list of text parts")
@@ -71,6 +72,11 @@ class MessageFields(SentBack):
     id: Annotated[str | None, IGNORED] = None
     annotations: Annotated[list[Any] | None, IGNORED] = None
     reasoning_content: Annotated[str | None, IGNORED] = None
+    reasoning: Annotated[str | None, IGNORED] = None  # vLLM's and OpenRouter's name for it
+    reasoning_details: Annotated[list[Any] | None, IGNORED] = None
+    thinking_blocks: Annotated[list[Any] | None, IGNORED] = None  # LiteLLM's
+    provider_specific_fields: Annotated[dict[str, Any] | None, IGNORED] = None  # LiteLLM's
+    cache_control: Annotated[dict[str, Any] | None, IGNORED] = None
 
 
 class CalledFunction(SentBack):
@@ -144,10 +150,13 @@ def arguments_of(text: str) -> Any:
 
 
 def conversation(
-    messages: Sequence[Message], ending: Ending = Ending.NEW_TURN, tools: Sequence[dict[str, Any]] = ()
+    messages: Sequence[Message],
+    ending: Ending = Ending.NEW_TURN,
+    tools: Sequence[dict[str, Any]] = (),
+    variables: Mapping[str, Any] | None = None,
 ) -> Conversation:
-    """Return the prompt with these messages and tools."""
-    return Conversation(tuple(message.to_prompt() for message in messages), tuple(tools), ending)
+    """Return the prompt with these messages, tools, and variables for the template."""
+    return Conversation(tuple(message.to_prompt() for message in messages), tuple(tools), ending, variables or {})
 
 
 def prompt_message(message: MessageFields, role: str) -> PromptMessage:

@@ -11,6 +11,7 @@ from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.response_model import Count, ResponseModel
 from api.schemas.strict import FIRST_ERROR, Strict
+from api.schemas.template_variables import TemplateVariables
 from api.schemas.tokens import MAX_TOKEN_ID, TokenId
 from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
@@ -21,7 +22,7 @@ class _TokensBody(Strict):
     model: str = Field(DEFAULT_ALIAS, min_length=1, description="the name of a model that GET /v1/models lists")
 
 
-class VllmTokenizeBody(_TokensBody, ChatEnding):
+class VllmTokenizeBody(_TokensBody, ChatEnding, TemplateVariables):
     """Body of `POST /tokenize`: a text, or the messages of a chat."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
@@ -48,7 +49,9 @@ class VllmTokenizeBody(_TokensBody, ChatEnding):
 
     def to_prompt(self) -> Prompt:
         """Return the prompt."""
-        return RawText(self.prompt or "") if self.messages is None else conversation(self.messages, self.ending)
+        if self.messages is None:
+            return RawText(self.prompt or "")
+        return conversation(self.messages, self.ending, variables=self.chat_template_kwargs)
 
 
 class VllmDetokenizeBody(_TokensBody):

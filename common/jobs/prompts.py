@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,11 +23,15 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages for the model's chat template; `tools` are those that the answer may call, in OpenAI's form."""
+    """Messages for the model's chat template; `tools` are those that the answer may call, in OpenAI's form.
+
+    `variables` are more variables for the template, such as `enable_thinking`.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
     ending: Ending = Ending.NEW_TURN
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,10 @@ Prompt = str | Conversation | RawText | TokenIds  # a plain string is an instruc
 def to_wire(prompt: Prompt) -> dict[str, Any]:
     """Return the JSON form, whose first key is named after the prompt's form; `from_wire` reads it back."""
     match prompt:
-        case Conversation(messages, tools, ending):
-            more = ({"tools": list(tools)} if tools else {}) | (
-                {} if ending is Ending.NEW_TURN else {"ending": ending.value}
-            )
-            return {"messages": list(messages)} | more
+        case Conversation(messages, tools, ending, variables):
+            more = {"tools": list(tools), "ending": ending.value, "variables": dict(variables)}
+            usual = {"tools": [], "ending": Ending.NEW_TURN.value, "variables": {}}
+            return {"messages": list(messages)} | {name: one for name, one in more.items() if one != usual[name]}
         case RawText(text, suffix):
             return {"raw_text": text} | ({"suffix": suffix} if suffix else {})
         case TokenIds(ids):
@@ -71,7 +74,7 @@ def from_wire(wire: Mapping[str, Any]) -> Prompt:
     """Read the prompt from a larger JSON object. Raises `KeyError` if it has none."""
     if "messages" in wire:
         ending = Ending(wire.get("ending", Ending.NEW_TURN))
-        return Conversation(tuple(wire["messages"]), tuple(wire.get("tools", ())), ending)
+        return Conversation(tuple(wire["messages"]), tuple(wire.get("tools", ())), ending, wire.get("variables", {}))
     if "raw_text" in wire:
         return RawText(wire["raw_text"], wire.get("suffix", ""))
     if "token_ids" in wire:

@@ -55,16 +55,27 @@ class ToolResultBlock(Strict):
         return {"role": "tool", "content": text_of(self.content), "tool_call_id": self.tool_use_id}
 
 
+class ThinkingBlock(Strict):
+    """What another model thought in an earlier answer; not shown to the model."""
+
+    type: Literal["thinking", "redacted_thinking"]
+    thinking: Annotated[str | None, IGNORED] = None
+    signature: Annotated[str | None, IGNORED] = None
+    data: Annotated[str | None, IGNORED] = None
+
+
 def _kind(block: Any) -> str:
     """Return the tag of a block, as it was sent or as it was read."""
     kind = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
-    return {"tool_use": "Call", "tool_result": "Result"}.get(str(kind), "Text")
+    return _TAGS.get(str(kind), "Text")
 
 
+_TAGS = {"tool_use": "Call", "tool_result": "Result", "thinking": "Thinking", "redacted_thinking": "Thinking"}
 Block = Annotated[
     Annotated[TextBlock, Tag("Text")]
     | Annotated[ToolUseBlock, Tag("Call")]
-    | Annotated[ToolResultBlock, Tag("Result")],
+    | Annotated[ToolResultBlock, Tag("Result")]
+    | Annotated[ThinkingBlock, Tag("Thinking")],
     Discriminator(_kind),
 ]
 Blocks = str | Annotated[list[Block], Field(min_length=1), FIRST_ERROR]
@@ -106,6 +117,6 @@ def _add_text(written: list[Message], text: str) -> None:
 
 def misplaced(role: str, content: Blocks) -> str | None:
     """Return the type of a block that a message of this role cannot have; None if there is none."""
-    foreign = "tool_use" if role == "user" else "tool_result"
-    is_there = not isinstance(content, str) and any(block.type == foreign for block in content)
-    return foreign if is_there else None
+    foreign = ("tool_use", "thinking", "redacted_thinking") if role == "user" else ("tool_result",)
+    kinds = [] if isinstance(content, str) else [block.type for block in content]
+    return next((kind for kind in kinds if kind in foreign), None)

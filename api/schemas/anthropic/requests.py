@@ -61,10 +61,12 @@ class OutputConfig(Strict):
     effort: Annotated[str | None, IGNORED] = None
 
 
-class NoThinking(Strict):
-    """`thinking`, turned off."""
+class Thinking(Strict):
+    """`thinking`: whether a model thinks before it answers; the models here do not."""
 
-    type: Literal["disabled"]
+    type: Literal["disabled", "enabled", "adaptive"]
+    budget_tokens: int | None = None
+    display: str | None = None
 
 
 class CountTokensBody(AnthropicToolFields):
@@ -78,8 +80,8 @@ class CountTokensBody(AnthropicToolFields):
     )
     system: Content | None = Field(None, description="a string or a non-empty list of text blocks")
     thinking: Annotated[
-        NoThinking | None, IGNORED, Meaning("Accepted and ignored: the models here do not think first.")
-    ] = Field(None, description='{"type": "disabled"}')
+        Thinking | None, IGNORED, Meaning("Accepted and ignored: the models here do not think first.")
+    ] = Field(None, description="an object with type and budget_tokens")
     cache_control: Annotated[
         dict[str, Any] | None, IGNORED, Meaning("Accepted and ignored: known beginnings are always shared.")
     ] = Field(None, description="an object")

@@ -58,7 +58,9 @@ AnthropicBlock = AnthropicText | AnthropicToolUse
 class AnthropicUsage(ResponseModel):
     """The numbers of tokens. At the beginning of a stream they are 0; its `message_delta` has them."""
 
-    input_tokens: Count
+    input_tokens: Annotated[Count, Field(description="of the prompt, without those read from the cache")]
+    cache_creation_input_tokens: Annotated[Count, Field(description="0: writing to the cache is not counted")]
+    cache_read_input_tokens: Annotated[Count, Field(description="of the prompt, known from earlier prompts")]
     output_tokens: Count
 
 

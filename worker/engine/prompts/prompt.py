@@ -240,7 +240,7 @@ class PromptRenderer:
         elif _uses_tools(prompt):
             messages, shown = tools.in_preamble_form(messages, shown, has_system=self._has_system), ()
         render = partial(self._render_within, is_given_up)
-        return self._conversations.segments(messages, render, _ENDINGS[prompt.ending], shown)
+        return self._conversations.segments(messages, render, {**prompt.variables, **_ENDINGS[prompt.ending]}, shown)
 
     def _conversation(self, prompt: Conversation, is_given_up: IsGivenUp, check_length: CheckLength) -> RenderedPrompt:
         try:

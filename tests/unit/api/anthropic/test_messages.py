@@ -117,6 +117,24 @@ def test_an_answer_can_be_sent_back(api: Api) -> None:
     assert create(api, messages=again).status_code == 200
 
 
+def test_what_another_model_thought_is_accepted_and_not_shown(start_api: StartApi, seen: Seen) -> None:
+    thought = [{"type": "thinking", "thinking": "Hm", "signature": "x"}, {"type": "redacted_thinking", "data": "y"}]
+    said = {"role": "assistant", "content": [*thought, {"type": "text", "text": "Hello"}]}
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    answer = create(start_api(seen), messages=[USER, said, USER], thinking=thinking)
+    assert answer.status_code == 200
+    assert seen.params[0].prompt == Conversation((USER, {"role": "assistant", "content": "Hello"}, USER))
+    assert "thinking" in answer.headers["X-Ignored-Fields"].split(", ")
+    assert create(start_api(seen), messages=[{"role": "user", "content": thought}]).status_code == 400
+
+
+def test_tokens_of_the_cache_are_counted_apart(start_api: StartApi) -> None:
+    usage = create(start_api(lambda play: play.end("ok", cached_tokens=1))).json["usage"]
+    assert (usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]) == (1, 0)
+    whole = create(start_api(lambda play: play.end("ok"))).json["usage"]
+    assert usage["input_tokens"] == whole["input_tokens"] - 1
+
+
 def test_the_tokens_are_counted(api: Api) -> None:
     def count(**body: Any) -> int:
         answer = api.client.post("/v1/messages/count_tokens", json={"model": MODEL, "messages": MESSAGES} | body)
@@ -132,7 +150,7 @@ def test_the_tokens_are_counted(api: Api) -> None:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "messages[0].content[0]"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "thinking"),
+        ({"thinking": {"type": "much"}}, "thinking.type"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format"),
         ({"frequency_penalty": 1}, "frequency_penalty"),
     ],

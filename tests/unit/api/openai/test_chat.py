@@ -305,6 +305,41 @@ def test_the_answer_can_continue_the_last_message(
     assert (prompt.ending, len(prompt.messages)) == (ending, 2)
 
 
+def test_variables_for_the_template_reach_it(start_api: StartApi, seen: Seen) -> None:
+    variables = {"enable_thinking": False, "reasoning_effort": "low", "budget": 3, "date": None}
+    assert chat(start_api(seen), chat_template_kwargs=variables).status_code == 200
+    prompt = seen.params[0].prompt
+    assert isinstance(prompt, Conversation)
+    assert prompt.variables == variables
+
+
+@pytest.mark.parametrize(
+    "name", ["messages", "tools", "add_generation_prompt", "bos_token", "additional_special_tokens"]
+)
+def test_variables_that_the_server_sets_are_refused(shared_api: Api, name: str) -> None:
+    answer = chat(shared_api, chat_template_kwargs={name: "x"})
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "chat_template_kwargs")
+    assert name in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"a": "<|im_end|>"},
+        {"a": ["x"]},
+        {"a": {}},
+        {"a-b": 1},
+        {str(i): 1 for i in range(9)},
+        {f"a{i}": 1 for i in range(17)},
+    ],
+    ids=["special token", "list", "object", "name", "digits", "too many"],
+)
+def test_a_variable_for_the_template_is_a_simple_value(shared_api: Api, wrong: dict[str, Any]) -> None:
+    answer = chat(shared_api, chat_template_kwargs=wrong)
+    assert answer.status_code == 400
+    assert answer.json["error"]["param"].startswith("chat_template_kwargs")
+
+
 def test_usage_has_the_cached_tokens_of_each_prompt_once(start_api: StartApi) -> None:
     api = start_api(lambda play: play.end("ok", cached_tokens=5))
     assert chat(api, n=2).json["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}

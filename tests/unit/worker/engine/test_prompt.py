@@ -10,7 +10,7 @@ import pytest
 from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
-from common.jobs.prompts import Conversation, Message, Prompt, RawText, TokenIds
+from common.jobs.prompts import Conversation, Message, Prompt, RawText, TokenIds, from_wire, to_wire
 from models.text.plain_tokenizer import PlainTokenizer, TokenizerState
 from tests.unit.worker.engine.tiny_models import make_tokenizer
 from worker.engine.prompts.middle import middle_form
@@ -96,6 +96,15 @@ def test_a_conversation_is_rendered_turn_by_turn() -> None:
         "<s>system: Be brief<|im_end|>user: Hi<|im_end|>assistant: Hello<|im_end|>user: Bye<|im_end|>assistant: "
     )
     assert token_ids == encode(text)
+
+
+def test_a_client_can_set_variables_of_the_template() -> None:
+    template = CHAT + "{% if enable_thinking is false %}(no thoughts){% endif %}"
+    talk = conversation(user="Hi")
+    variables = {"enable_thinking": False}
+    renderer = PromptRenderer(make_tokenizer(template))
+    assert renderer.render(from_wire(to_wire(Conversation(talk, variables=variables)))).text.endswith("(no thoughts)")
+    assert not renderer.render(from_wire(to_wire(Conversation(talk)))).text.endswith("(no thoughts)")
 
 
 def test_a_conversation_reaches_the_instruction_template_in_full() -> None:

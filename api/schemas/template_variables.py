@@ -1,0 +1,52 @@
+"""`chat_template_kwargs`: a client's variables for the model's chat template, as vLLM names them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from api.schemas.meaning import Meaning
+from api.schemas.strict import Strict, at_most
+from common.errors import InvalidRequest
+
+MAX_VARIABLES = 16
+# What the server sets itself. Names with an end of _token or _tokens are the tokenizer's.
+_OURS = frozenset(
+    (
+        "messages",
+        "conversations",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "return_assistant_tokens_mask",
+    )
+)
+_TOKENS = ("_token", "_tokens")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+# No text that could spell one of the model's special tokens: the template's own text may have those.
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ._-]{0,64}$")]
+FORM = (
+    f"an object with at most {MAX_VARIABLES} fields, each true, false, null, a number, or a text of at most 64 "
+    "letters, digits, spaces, '.', '_' and '-'"
+)
+
+
+class TemplateVariables(Strict):
+    """For a body with `messages`."""
+
+    chat_template_kwargs: Annotated[
+        Annotated[dict[Name, bool | int | float | Word | None], at_most(MAX_VARIABLES)] | None,
+        Meaning("Variables for the model's chat template, such as `enable_thinking`; most templates have none."),
+    ] = Field(None, description=FORM)
+
+    @model_validator(mode="after")
+    def _sets_none_of_ours(self) -> TemplateVariables:
+        if wrong := [name for name in self.chat_template_kwargs or {} if name in _OURS or name.endswith(_TOKENS)]:
+            raise InvalidRequest(
+                f"chat_template_kwargs cannot have {wrong[0]}, which the server sets", param="chat_template_kwargs"
+            )
+        return self
