@@ -1,12 +1,11 @@
-"""The command line: `setup` installs the rivals, `run` measures them and this server."""
+"""The command line: `setup` installs the rivals, `run` measures them and this server, `plot` draws the results."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -28,6 +27,7 @@ DATA = ROOT / "data"
 MODELS = DATA / "models"
 LLAMA_FORMATS = ("F16", "Q8_0", "Q4_0")
 SYSTEMS = "server,openvino,llama-q4_0,llama-q8_0"
+RESULTS = "results.json"
 OTHERS = "llama-f16, vllm-fp32, vllm-bf16, transformers, naive"
 
 
@@ -72,14 +72,14 @@ def run(options: argparse.Namespace) -> None:
     workloads = [one for one in WORKLOADS if one.name in options.workloads.split(",")]
     if options.requests:
         workloads = [replace(one, requests=options.requests) for one in workloads]
-    output = options.output or options.dir / "results.json"
+    output = options.output or options.dir / RESULTS
     outcomes: list[Sample | Failure] = []
     for number in range(1, options.rounds + 1):
         for workload in workloads:
             for system in compared:
                 outcomes.append(measure(system, workload, number))
                 print(outcomes[-1].line(), flush=True)
-                save(outcomes, output)
+                results.save(outcomes, machine.describe(), output)
     print(f"\n{machine.describe()}\n\n{results.table(outcomes, [one.title for one in compared])}")
 
 
@@ -101,10 +101,12 @@ def sample(system: System, workload: Workload, number: int) -> Sample:
         return Sample(system.title, workload.name, number, busy, session.process.start_s, memory, measured)
 
 
-def save(outcomes: Sequence[Sample | Failure], file: Path) -> None:
-    """Save all raw measurements."""
-    content = {"machine": machine.describe(), "outcomes": [asdict(one) for one in outcomes]}
-    file.write_text(json.dumps(content, indent=1), "utf-8")
+def plot(options: argparse.Namespace) -> None:
+    """Draw saved results."""
+    from benchmarks.rivals.plot import draw
+
+    described, outcomes = results.read(options.results or options.dir / RESULTS)
+    draw([one for one in outcomes if isinstance(one, Sample)], described, options.image)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -121,7 +123,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     runs.add_argument("--workloads", default=",".join(one.name for one in WORKLOADS))
     runs.add_argument("--rounds", type=int, default=2)
     runs.add_argument("--requests", type=int, help="requests per workload, for a quick run")
-    runs.add_argument("--output", type=Path, help="file for all raw measurements (default: results.json in --dir)")
+    runs.add_argument("--output", type=Path, help=f"file for all raw measurements (default: {RESULTS} in --dir)")
+    plots = commands.add_parser("plot", help="draw the results of a run")
+    plots.set_defaults(command=plot)
+    plots.add_argument("image", type=Path, help="the file to write, such as results.svg")
+    plots.add_argument("--results", type=Path, help=f"file with raw measurements (default: {RESULTS} in --dir)")
     options = parser.parse_args(argv)
     options.dir = options.dir.absolute()
     return options

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from benchmarks.rivals.process import PeakMemory
 from benchmarks.serving import Measured, percentile
@@ -81,15 +84,36 @@ def _itl_p95_ms(sample: Sample) -> float:
     return 1e3 * percentile(sample.measured.itl, 95)
 
 
-METRICS = [
+PLOTTED = [
     *(Metric(f"{name} tok/s", name, lambda one: one.measured.tokens_per_s) for name in ("W1", "W8", "W32")),
     *(Metric(f"{name} TTFT p50, s", name, _ttft_p50) for name in ("W1", "W8", "W32", "WL")),
+]
+METRICS = [
+    *PLOTTED,
     *(Metric(f"{name} ITL p95, ms", name, _itl_p95_ms) for name in ("W1", "W8", "W32")),
     *(Metric(f"{name} {GOODPUT}", name, _goodput) for name in ("W8", "W32")),
     Metric("start, s", None, lambda one: one.start_s),
     Metric("peak RSS of the largest process, GiB", None, lambda one: one.memory.largest / GIB, max),
     Metric("peak RSS of all processes, GiB", None, lambda one: one.memory.total / GIB, max),
 ]
+
+
+def read(file: Path) -> tuple[str, list[Sample | Failure]]:
+    """Return the description of the machine, and the outcomes that `save` wrote."""
+    content = json.loads(file.read_text("utf-8"))
+    return content["machine"], [_outcome(one) for one in content["outcomes"]]
+
+
+def _outcome(fields: dict[str, Any]) -> Sample | Failure:
+    if "reason" in fields:
+        return Failure(**fields)
+    return Sample(**fields | {"memory": PeakMemory(**fields["memory"]), "measured": Measured(**fields["measured"])})
+
+
+def save(outcomes: Sequence[Sample | Failure], machine: str, file: Path) -> None:
+    """Write all raw measurements."""
+    content = {"machine": machine, "outcomes": [asdict(one) for one in outcomes]}
+    file.write_text(json.dumps(content, indent=1), "utf-8")
 
 
 def table(outcomes: Sequence[Sample | Failure], systems: Sequence[str]) -> str:

@@ -2,8 +2,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks.rivals.__main__ import measure
+from benchmarks.rivals.plot import draw
 from benchmarks.rivals.process import PeakMemory, ProcessFailed
-from benchmarks.rivals.results import GIB, Failure, Sample, table
+from benchmarks.rivals.results import GIB, Failure, Sample, read, save, table
 from benchmarks.rivals.system import Session
 from benchmarks.serving import Measured, Workload
 
@@ -57,6 +58,20 @@ def test_goodput_counts_the_requests_that_keep_both_bounds() -> None:
     assert measured.goodput(max_ttft=0.5, max_mean_itl=0.11) == 1.0
     assert measured.ttft == [0.4, 0.6, 0.1, 0.5]
     assert [round(pause, 3) for pause in measured.itl] == [0.1, 0.1, 0.1, 0.1, 0.3]
+
+
+def test_saved_results_are_read_as_they_were_and_drawn(tmp_path: Path) -> None:
+    outcomes: list[Sample | Failure] = [
+        sample(OURS, "W1", tokens=200),
+        sample(RIVAL, "W1", tokens=80),
+        Failure(RIVAL, "W8", 1, "it crashed"),
+    ]
+    save(outcomes, "a machine", tmp_path / "results.json")
+    described, read_again = read(tmp_path / "results.json")
+    draw([one for one in read_again if isinstance(one, Sample)], described, tmp_path / "results.svg")
+
+    assert read_again == outcomes
+    assert "<svg" in (tmp_path / "results.svg").read_text("utf-8")
 
 
 class Crashing:
