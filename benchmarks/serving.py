@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -46,17 +47,37 @@ WARM_UP = Workload("warm", 2, 2)
 
 @dataclass
 class Measured:
-    """The measurements of one run of a workload; times in seconds."""
+    """The measurements of one run of a workload; times in seconds.
+
+    Args:
+        wall: from the first request to the end of the last response.
+        tokens: generated for all clients.
+        arrivals: for each request, when each piece of its text arrived, from sending the request.
+    """
 
     wall: float = 0.0
     tokens: int = 0
-    ttft: list[float] = field(default_factory=list)
-    itl: list[float] = field(default_factory=list)
+    arrivals: list[list[float]] = field(default_factory=list)
 
     @property
     def tokens_per_s(self) -> float:
         """Output tokens of all clients divided by the wall time."""
         return self.tokens / self.wall
+
+    @property
+    def ttft(self) -> list[float]:
+        """The time to the first piece of text of each request."""
+        return [times[0] for times in self.arrivals if times]
+
+    @property
+    def itl(self) -> list[float]:
+        """The times between two pieces of text of one response, of all requests."""
+        return [later - earlier for times in self.arrivals for earlier, later in pairwise(times)]
+
+    def goodput(self, max_ttft: float, max_mean_itl: float) -> float:
+        """Return how many requests per second kept both bounds: as vLLM's `--goodput ttft:… tpot:…` counts them."""
+        good = [times for times in self.arrivals if times and times[0] <= max_ttft and _mean_itl(times) <= max_mean_itl]
+        return len(good) / self.wall
 
     def row(self, name: str) -> str:
         """Return one line of the table."""
@@ -65,6 +86,10 @@ class Measured:
             f"  p95 {percentile(self.ttft, 95):6.3f} s   ITL p50 {percentile(self.itl, 50) * 1e3:6.1f} ms"
             f"  p95 {percentile(self.itl, 95) * 1e3:6.1f} ms   ({self.tokens} tokens in {self.wall:.1f} s)"
         )
+
+
+def _mean_itl(times: Sequence[float]) -> float:
+    return (times[-1] - times[0]) / max(len(times) - 1, 1)
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
@@ -91,8 +116,8 @@ def prompts(workload: Workload, run: int) -> Iterator[str]:
 class Client(Protocol):
     """A client that sends one request after another."""
 
-    def stream(self, prompt: str, measured: Measured) -> None:
-        """Send one streamed request and record its times."""
+    def stream(self, prompt: str) -> list[float]:
+        """Send one streamed request; return when each piece of text arrived, in seconds after it was sent."""
 
     def count_tokens(self) -> int:
         """Return the number of tokens of all its responses; called after the measurement."""
@@ -109,21 +134,17 @@ class ServerClient:
             self._fields["ignore_eos"] = True
         self._jobs: list[str] = []
 
-    def stream(self, prompt: str, measured: Measured) -> None:
-        """Send one streamed request and record its times."""
+    def stream(self, prompt: str) -> list[float]:
+        """Send one streamed request; return when each piece of text arrived, in seconds after it was sent."""
         body = json.dumps({"prompt": prompt} | self._fields)
-        last = time.perf_counter()
+        sent = time.perf_counter()
         self._connection.request("POST", "/slm/stream", body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
         if answer.status != http.client.OK:
             raise RuntimeError(f"{answer.status}: {answer.read()!r}")
-        has_text = False
-        for line in answer:
-            if line.startswith(b'data: {"text"'):
-                now = time.perf_counter()
-                (measured.itl if has_text else measured.ttft).append(now - last)
-                has_text, last = True, now
+        times = [time.perf_counter() - sent for line in answer if line.startswith(b'data: {"text"')]
         self._jobs.append(str(answer.headers["X-Job-Id"]))
+        return times
 
     def count_tokens(self) -> int:
         """Return the number of generated tokens according to the server."""
@@ -151,7 +172,7 @@ def run(clients: Sequence[Client], workload: Workload, number: int) -> Measured:
                 prompt = next(waiting, None)
             if prompt is None:
                 return
-            client.stream(prompt, measured)
+            measured.arrivals.append(client.stream(prompt))
 
     with ThreadPoolExecutor(len(clients)) as pool:
         begun = time.perf_counter()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.rivals.process import Process
-from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, is_answering
-from benchmarks.serving import NEW_TOKENS, TIMEOUT_S, Measured, Workload
+from benchmarks.rivals.system import CONTEXT, DATA, LOCALHOST, THREADS, HttpSession, is_answering, post
+from benchmarks.serving import NEW_TOKENS, Workload
 from deploy import bootstrap
 from tests.free_port import free_port
 
@@ -34,7 +33,13 @@ BUILD_OPTIONS = {
 }
 MIN_SLOTS = 8
 FULL_FORMAT = "F16"
-REQUEST = {"n_predict": NEW_TOKENS, "temperature": 0, "ignore_eos": True, "cache_prompt": False, "stream": True}
+REQUEST: dict[str, object] = {
+    "n_predict": NEW_TOKENS,
+    "temperature": 0,
+    "ignore_eos": True,
+    "cache_prompt": False,
+    "stream": True,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class LlamaCpp:
 
     folder: Path
 
-    def make(self, model: Path, formats: Sequence[str]) -> None:
+    def make(self, model: Path, number_format: str) -> None:
         """Install it, which compiles for several minutes, and convert the model; existing files are kept.
 
         Raises:
@@ -54,9 +59,9 @@ class LlamaCpp:
         bootstrap.ensure([REQUIREMENTS], self._venv)
         if not self.model(FULL_FORMAT).exists():
             self._convert(model)
-        for name in formats:
-            if not self.model(name).exists():
-                _replacing(self.model(name), self.program("llama-quantize"), self.model(FULL_FORMAT), last=[name])
+        target = self.model(number_format)
+        if not target.exists():
+            _replacing(target, self.program("llama-quantize"), self.model(FULL_FORMAT), last=[number_format])
 
     def model(self, number_format: str) -> Path:
         """Return the path of the model in a number format."""
@@ -108,6 +113,10 @@ class LlamaServer:
         """Its name in the table."""
         return f"llama.cpp {self.number_format}"
 
+    def make(self, model: Path) -> None:
+        """Install llama.cpp and convert the model; existing files are kept."""
+        self.installed.make(model, self.number_format)
+
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:
         """Start it with a slot for every client, and stop it at the end."""
@@ -139,24 +148,16 @@ class LlamaClient:
         self._port = port
         self._tokens = 0
 
-    def stream(self, prompt: str, measured: Measured) -> None:
-        """Send one streamed request and record its times."""
-        body = json.dumps({"prompt": prompt} | REQUEST)
-        with closing(http.client.HTTPConnection(LOCALHOST, self._port, timeout=TIMEOUT_S)) as connection:
-            connection.connect()
-            last = time.perf_counter()
-            connection.request("POST", "/completion", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise RuntimeError(f"{answer.status}: {answer.read()!r}")
-            has_text = False
-            for line in answer:
+    def stream(self, prompt: str) -> list[float]:
+        """Send one streamed request; return when each piece of text arrived, in seconds after it was sent."""
+        times = []
+        with post(self._port, "/completion", {"prompt": prompt, **REQUEST}) as (sent, lines):
+            for line in lines:
                 if b'"stop":true' in line:
-                    self._tokens += json.loads(line.removeprefix(b"data: "))["tokens_predicted"]
-                elif line.startswith(b"data: ") and b'"content":""' not in line:
-                    now = time.perf_counter()
-                    (measured.itl if has_text else measured.ttft).append(now - last)
-                    has_text, last = True, now
+                    self._tokens += json.loads(line.removeprefix(DATA))["tokens_predicted"]
+                elif line.startswith(DATA) and b'"content":""' not in line:
+                    times.append(time.perf_counter() - sent)
+        return times
 
     def count_tokens(self) -> int:
         """Return the number of generated tokens according to the server."""

@@ -12,19 +12,19 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.serving import NEW_TOKENS, Measured, Workload, prompts
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     """One running request."""
 
     handle: Any  # openvino_genai.GenerationHandle
-    last: float  # time of the request or of its last token
-    tokens: int = 0
+    sent: float
+    arrivals: list[float] = field(default_factory=list)  # when each token arrived, in seconds after `sent`
 
 
 class Engine:
@@ -57,6 +57,7 @@ class Engine:
             for request in active:
                 self._receive(request, now, measured)
             ended = [request for request in active if request.handle.get_status() == self._finished]
+            measured.arrivals += [request.arrivals for request in ended]
             active = [request for request in active if request not in ended]
             active += [request for _ in ended if (request := self._next(waiting, now))]
         measured.wall = now - begun
@@ -72,10 +73,8 @@ class Engine:
     def _receive(self, request: Request, now: float, measured: Measured) -> None:
         while request.handle.can_read():
             for output in request.handle.read().values():
-                (measured.itl if request.tokens else measured.ttft).append(now - request.last)
-                request.tokens += len(output.generated_ids)
+                request.arrivals.append(now - request.sent)
                 measured.tokens += len(output.generated_ids)
-                request.last = now
 
 
 def main() -> None:

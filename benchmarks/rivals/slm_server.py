@@ -30,6 +30,9 @@ class SlmServer:
     models: Path
     title = "this server"
 
+    def make(self, model: Path) -> None:
+        """Do nothing: it runs in the environment of this program."""
+
     @contextmanager
     def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - one set-up serves every workload
         """Start it for 32 sequences at once, and stop it at the end."""

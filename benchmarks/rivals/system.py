@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmarks.rivals.process import Process
-from benchmarks.serving import Client, Measured, Workload, run
+from benchmarks.serving import TIMEOUT_S, Client, Measured, Workload, run
 
 LOCALHOST = "127.0.0.1"
 THREADS = 2  # for every engine
 CONTEXT = 2048  # tokens; enough for a long prompt and its response
+DATA = b"data: "  # the start of a server-sent event's line
 
 
 class Session(Protocol):
@@ -33,6 +37,13 @@ class System(Protocol):
     def title(self) -> str:
         """Its name in the table."""
 
+    def make(self, model: Path) -> None:
+        """Create its environment, and convert the checkpoint in the folder `model` if it must; existing files are kept.
+
+        Raises:
+            deploy.bootstrap.SetupError, subprocess.CalledProcessError: a step failed; the console has its output.
+        """
+
     def running(self, workload: Workload) -> AbstractContextManager[Session]:
         """Start it for the workload's clients, wait until it is ready, and stop it at the end."""
 
@@ -46,6 +57,24 @@ class HttpSession(NamedTuple):
     def run(self, workload: Workload, number: int) -> Measured:
         """Run a workload once, each client with its own connection."""
         return run([self.connect() for _ in range(workload.clients)], workload, number)
+
+
+@contextmanager
+def post(port: int, path: str, body: Mapping[str, object]) -> Iterator[tuple[float, Iterable[bytes]]]:
+    """Send a request over a connection of its own: its time on the performance counter, and the response's lines.
+
+    Raises:
+        RuntimeError: the server refused it.
+        OSError, http.client.HTTPException: the connection broke.
+    """
+    with closing(http.client.HTTPConnection(LOCALHOST, port, timeout=TIMEOUT_S)) as connection:
+        connection.connect()
+        sent = time.perf_counter()
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{answer.status}: {answer.read()!r}")
+        yield sent, answer
 
 
 def is_answering(port: int, path: str) -> bool:
