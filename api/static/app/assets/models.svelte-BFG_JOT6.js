@@ -1,0 +1,1 @@
+import"./strings-r86T0blH.js";import{a as e,o as t}from"./index-DiwKZAvG.js";var n=new e(()=>t.models.list()),r=new e(()=>t.models.adapters()),i=new e(()=>t.models.aliases());export{i as n,n as r,r as t};

@@ -1,1 +1,0 @@
-import"./strings-znD4s4Py.js";import{a as e,o as t}from"./index-BMBXsq0O.js";var n=new e(()=>t.models.list()),r=new e(()=>t.models.adapters()),i=new e(()=>t.models.aliases());export{i as n,n as r,r as t};
