@@ -10,6 +10,7 @@ from redis import Redis
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.anthropic.routes import anthropic
+from api.audit import register_audit
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
@@ -39,15 +40,18 @@ from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.overview import Overview
 from api.routes.adapters import adapters
+from api.routes.audit import audit
 from api.routes.conversations import conversations
 from api.routes.datasets import datasets
 from api.routes.feedback import feedback
 from api.routes.health import health
 from api.routes.jobs import jobs
+from api.routes.keys import api_keys
 from api.routes.metrics import metrics as metrics_routes
 from api.routes.pages import pages
 from api.routes.quarantine import quarantine
 from api.routes.reference import reference
+from api.routes.settings import shown_settings
 from api.routes.slm import slm
 from api.routes.tokens import tokens
 from api.routes.training import training
@@ -65,6 +69,7 @@ from common.fleet import Fleet
 from common.jobs.event_log import EventLog
 from common.jobs.store import Dispatch, JobStore
 from common.owners.api_keys import ApiKeyStore
+from common.owners.audit_log import AuditLog
 from common.owners.batches import BatchStore
 from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
@@ -116,6 +121,7 @@ def create_app(
     register_hooks(app)
     register_cors(app, settings.allowed_origins)
     register_gate(app)
+    register_audit(app)
     register_error_handlers(app)
     for blueprint in (
         slm,
@@ -125,6 +131,9 @@ def create_app(
         jobs,
         quarantine,
         usage,
+        api_keys,
+        audit,
+        shown_settings,
         sse,
         health,
         metrics_routes,
@@ -165,7 +174,8 @@ def _services(
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
     fleet, embedders = Fleet(redis), Embedders(redis)
-    keyring = Keyring(ApiKeyStore(redis), allows_anonymous=settings.allows_anonymous)
+    api_keys = ApiKeyStore(redis)
+    keyring = Keyring(api_keys, allows_anonymous=settings.allows_anonymous)
     watcher, presence = QueueWatcher(store.queue_positions), Presence()
     read_limiter, short_limiter = ConcurrencyLimiter(presence), ConcurrencyLimiter(presence, only_beside_others=True)
     jobs = JobService(
@@ -201,6 +211,8 @@ def _services(
         AdapterStore(settings.data_dir / "adapters"),
         Fingerprints(fleet.workers),
         embedders,
+        api_keys,
+        AuditLog(redis),
     )
 
 

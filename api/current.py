@@ -25,6 +25,8 @@ from common.adapters.uploads import Uploads
 from common.conversations.store import ConversationStore
 from common.embedding.embedders import Embedders
 from common.observation import context
+from common.owners.api_keys import ApiKeyStore
+from common.owners.audit_log import AuditLog
 from common.owners.batches import BatchStore
 from common.owners.feedback import FeedbackStore
 from common.owners.files import FileStore
@@ -60,6 +62,8 @@ class Services:
     adapter_store: AdapterStore
     fingerprints: Fingerprints
     embedders: Embedders
+    api_keys: ApiKeyStore
+    audit: AuditLog
 
 
 def services() -> Services:
@@ -138,3 +142,8 @@ def note_job(job_id: str, model: str, *, is_repeat: bool) -> None:
     g.model = model
     context.add(job_id=job_id)
     g.is_repeat = is_repeat
+
+
+def note_change(target: str, details: str = "") -> None:
+    """Name what this request changes, and its new value, for the audit log (`api/audit.py`)."""
+    g.change = (target, details)

@@ -26,9 +26,12 @@ from common.jobs import events, prompts
 from common.jobs.event_log import EventLog
 from common.jobs.events import Event
 from common.jobs.job import GenerateResult, JobKind, JobRecord, JobState, Lane
-from common.jobs.store import JobOptions, JobStore, QueuePosition, Submitted
-from common.owners.api_keys import ANONYMOUS, Limits
+from common.jobs.store import JobOptions, JobStore, LimitedUsage, QueuePosition, Submitted
+from common.owners import revocation
+from common.owners.api_keys import ANONYMOUS, ApiKeyStore, Limits
+from common.owners.batches import BatchStore
 from common.owners.collection import Page
+from common.owners.revocation import Revoked
 
 RESTART_S = 5  # about the time until the API is back
 
@@ -404,6 +407,14 @@ class JobService:
     def usage(self, owner: str) -> Usage:
         """Return the totals of the owner's ended jobs."""
         return Usage(owner, **self._store.usage(owner))
+
+    def revoke(self, name: str, keys: ApiKeyStore, batches: BatchStore) -> Revoked:
+        """Revoke a key, unless it is the last admin's, and cancel its owner's work. Raises as `revocation.revoke`."""
+        return revocation.revoke(name, keys, batches, self._store, keeps_admin=True)
+
+    def limited_usage(self, owner: str) -> LimitedUsage:
+        """Return what counts against the owner's limits now."""
+        return self._store.limited_usage(owner)
 
     def newest(self, limit: int, caller: Caller) -> list[JobRecord]:
         """Return up to `limit` jobs, newest first: the caller's, or everybody's for an admin."""

@@ -71,6 +71,11 @@ class Keyring:
         key = self._by_name.get(owner)
         return UNLIMITED if key is None else key.limits
 
+    def forget(self) -> None:
+        """Read the keys again at the next request, because this process has changed them."""
+        with self._lock:
+            self._stale_at = -1.0
+
     def _refresh(self) -> None:
         with self._lock:  # one thread reads the keys for all that wait
             if self._clock() < self._stale_at:

@@ -33,6 +33,7 @@ from api.schemas.jobs import (
     JobList,
     JobResult,
     JobSummary,
+    ListedJob,
     OfTraining,
     Quarantine,
     QuarantinedJob,
@@ -40,6 +41,7 @@ from api.schemas.jobs import (
     Webhook,
     WebhookStatus,
 )
+from api.schemas.keys import KeyUsage
 from api.schemas.server import Embedding, Info, ModelChanged, Queue, ServedBase, Training, Worker
 from api.schemas.tokens import Tokens
 from api.schemas.training import Evaluated, RunState, Trained, TrainingProgress
@@ -52,7 +54,7 @@ from common.jobs import prompts
 from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobRecord, JobState, Lane, TokenizeResult
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from common.jobs.sampling import SamplingParams
-from common.jobs.store import QueuePosition
+from common.jobs.store import LimitedUsage, QueuePosition
 from common.owners.api_keys import Role
 
 
@@ -248,9 +250,14 @@ def webhook(view: JobView) -> Webhook:
     return cast(Webhook, {"type": f"job.{data['status']}", "timestamp": data["finished_at"], "data": data})
 
 
-def jobs(records: Sequence[JobRecord]) -> JobList:
-    """Return a listing of jobs."""
-    return JobList(success=True, jobs=[_summary(record) for record in records])
+def jobs(records: Sequence[JobRecord], *, is_admin: bool) -> JobList:
+    """Return a listing of jobs; for admins with their owners."""
+    return JobList(success=True, jobs=[_listed(record, is_admin=is_admin) for record in records])
+
+
+def _listed(record: JobRecord, *, is_admin: bool) -> ListedJob:
+    owner = {"owner": record.owner} if is_admin else {}
+    return cast(ListedJob, {**_summary(record), **owner})
 
 
 def quarantine(records: Sequence[JobRecord]) -> Quarantine:
@@ -279,6 +286,17 @@ def usage(account: Usage, role: Role) -> Account:
         role=role,
         jobs=account.jobs,
         **_tokens(account.prompt_tokens, account.completion_tokens),
+    )
+
+
+def key_usage(account: Usage, limited: LimitedUsage) -> KeyUsage:
+    """Return what a key was used for."""
+    return KeyUsage(
+        jobs=account.jobs,
+        **_tokens(account.prompt_tokens, account.completion_tokens),
+        open_jobs=limited.open_jobs,
+        tokens_today=limited.tokens_today,
+        job_bytes=limited.job_bytes,
     )
 
 

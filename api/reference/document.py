@@ -18,6 +18,7 @@ from api.reference.batch_operations import BATCH_OPERATIONS
 from api.reference.conversation_operations import CONVERSATION_OPERATIONS
 from api.reference.dataset_operations import DATASET_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
+from api.reference.key_operations import KEY_OPERATIONS
 from api.reference.ollama_operations import OLLAMA_OPERATIONS
 from api.reference.openai_operations import OPENAI_OPERATIONS
 from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, RequestBody, Schema, SuccessResponse, Tag
@@ -42,6 +43,7 @@ OPERATIONS: dict[str, Operation] = (
     | OLLAMA_OPERATIONS
     | ANTHROPIC_OPERATIONS
     | BATCH_OPERATIONS
+    | KEY_OPERATIONS
     | SERVER_OPERATIONS
 )  # by endpoint
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
@@ -57,7 +59,7 @@ TAGS = {
     Tag.OLLAMA: "The same for clients of Ollama's API.",
     Tag.ANTHROPIC: "The same for clients of Anthropic's API.",
     Tag.BATCHES: "Files of requests that run as bulk jobs.",
-    Tag.OPERATE: "Health, metrics, and jobs that were set aside.",
+    Tag.OPERATE: "Health, metrics, API keys, settings, what operators did, and jobs that were set aside.",
     Tag.PAGES: "Pages for people.",
 }
 _REQUIRED = {

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from api import adapter_views
 from api.adapter_views import Surroundings
 from api.auth.access import Access, set_access
-from api.current import begin_work, caller, services
+from api.current import begin_work, caller, note_change, services
 from api.http.request_body import json_text
 from api.http.upload_body import receive_file
 from api.jobs.request import wants_no_wait
@@ -79,6 +79,7 @@ def upload_adapter() -> Response:
     if name is None:
         raise InvalidRequest("name must be the adapter's name, as in ?name=support; got nothing", param="name")
     services().registry.check_free(name)
+    note_change(name)
     uploads = services().uploads
     with uploads.receive() as upload:
         receive_file(upload.file, services().settings.max_adapter_bytes)
@@ -112,6 +113,7 @@ def set_alias(alias: str) -> Response:
     """Point an alias to what a name stands for now."""
     body = parse(AliasBody, json_object(json_text()), SLM)
     found = services().registry.set_alias(alias, body.model, set_by=caller().owner)
+    note_change(alias, found.target)
     return jsonify(adapter_views.alias(found, is_admin=True) | {"success": True})
 
 
@@ -119,6 +121,7 @@ def set_alias(alias: str) -> Response:
 def roll_back_alias(alias: str) -> Response:
     """Point an alias to its previous target again."""
     found = services().registry.rollback(alias, set_by=caller().owner)
+    note_change(alias, found.target)
     return jsonify(adapter_views.alias(found, is_admin=True) | {"success": True})
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import caller, note_job, services
+from api.current import caller, note_change, note_job, services
 from api.http.disconnect import watch_client
 from api.jobs import response_bodies
 from api.jobs.live_job import LiveJob
@@ -25,7 +25,8 @@ set_access(jobs, Access.USER)
 @jobs.get("/slm/jobs")
 def list_jobs() -> Response:
     """List the caller's newest jobs; for an admin, everybody's."""
-    return jsonify(response_bodies.jobs(services().jobs.newest(parse_limit(request.args.get("limit")), caller())))
+    found = services().jobs.newest(parse_limit(request.args.get("limit")), caller())
+    return jsonify(response_bodies.jobs(found, is_admin=caller().is_admin))
 
 
 @jobs.get("/slm/jobs/<job_id>")
@@ -37,6 +38,8 @@ def show_job(job_id: str) -> Response:
 @jobs.delete("/slm/jobs/<job_id>")
 def cancel_job(job_id: str) -> Response:
     """Request the cancellation of a job."""
+    if services().jobs.get(job_id, caller()).owner != caller().owner:  # only admins may
+        note_change("")
     return jsonify(response_bodies.cancellation(job_id, services().jobs.cancel(job_id, caller())))
 
 

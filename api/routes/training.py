@@ -7,7 +7,7 @@ from dataclasses import replace
 from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
-from api.current import begin_work, caller, services
+from api.current import begin_work, caller, note_change, services
 from api.http.request_body import json_text
 from api.jobs import response_bodies
 from api.jobs.request import fingerprint, idempotency_key, wants_no_wait, webhook_url
@@ -42,6 +42,7 @@ def train() -> Response:
     model = start_model(body.base, body.start_from)
     if body.validation_file_id is not None:
         dataset_file(body.validation_file_id, "validation_file_id")
+    note_change(body.name)
     spec = TrainingSpec(
         name=body.name,
         file_id=_file(body, body.name),
@@ -88,6 +89,7 @@ def publish_run(job_id: str) -> Response:
         raise Conflict(f"Job {job_id} is no training run that has succeeded.")
     if record.result["published"]:
         raise Conflict(f"The adapter of job {job_id} is published already.")
+    note_change(record.params["name"])
     params = {"name": record.params["name"], "run": job_id, "folder": record.result["folder"]}
     job = NewJob(caller().owner, JobKind.PUBLISH, params, JobOptions(model=record.base))
     return submit_job(job) if wants_no_wait() else run_job(job)

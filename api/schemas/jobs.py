@@ -37,7 +37,7 @@ class Accepted(QueueStatus):
 
 
 class JobSummary(ModelUsed):
-    """A job in a listing."""
+    """What all listings say about a job."""
 
     job_id: JobId
     kind: JobKind
@@ -46,6 +46,12 @@ class JobSummary(ModelUsed):
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
+
+
+class ListedJob(JobSummary):
+    """A job in the listing of the newest ones."""
+
+    owner: NotRequired[Annotated[str, Field(description="for admins only")]]
 
 
 class WebhookStatus(ResponseModel):
@@ -77,7 +83,7 @@ class JobList(ResponseModel):
     """Jobs, newest first."""
 
     success: Literal[True]
-    jobs: list[JobSummary]
+    jobs: list[ListedJob]
 
 
 class QuarantinedJob(JobSummary):

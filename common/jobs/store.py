@@ -54,6 +54,7 @@ TOO_MANY_JOBS_RETRY_S = 2  # it is unknown which of the owner's jobs ends first,
 TOO_MANY_BYTES_RETRY_S = 10  # only waiting and running jobs block: ended jobs make room by themselves
 REPLICAS_WAIT_S = 1.0  # replicas that are well confirm a write within milliseconds
 REPLICAS_RETRY_S = 1
+DAY_S = 86_400
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the job starts in this window
 MAX_ESTIMATE_S = 3600.0
 
@@ -169,6 +170,15 @@ class Claim:
 
 
 Dispatch = Callable[[Sequence[WakeUp]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedUsage:
+    """What counts against an owner's limits; `tokens_today` are those of jobs that ended since midnight UTC."""
+
+    open_jobs: int
+    tokens_today: int
+    job_bytes: int
 
 
 class JobStore:
@@ -485,6 +495,16 @@ class JobStore:
         """Return the totals of the owner's ended jobs: `jobs`, `prompt_tokens`, `completion_tokens`."""
         counted = cast(dict[str, str], self._redis.hgetall(keys.usage(owner)))
         return {name: int(counted.get(name, 0)) for name in ("jobs", "prompt_tokens", "completion_tokens")}
+
+    def limited_usage(self, owner: str) -> LimitedUsage:
+        """Return what counts against the owner's limits now."""
+        seconds, _ = self._redis.time()
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.scard(keys.open_jobs(owner))
+            pipe.get(keys.tokens(owner, int(seconds) // DAY_S))
+            pipe.hget(keys.OWNERS_BYTES, owner)
+            open_jobs, tokens_today, job_bytes = pipe.execute()
+        return LimitedUsage(int(open_jobs), int(tokens_today or 0), int(job_bytes or 0))
 
     def metrics(self) -> QueueMetrics:
         """Return how many jobs wait and run in each lane."""

@@ -95,23 +95,40 @@ class ApiKeyError(Exception):
     """A key cannot be created or changed; the text says why."""
 
 
+class UnknownApiKey(ApiKeyError):
+    """No key has that name."""
+
+
+class NoAdminLeft(ApiKeyError):
+    """After the change, no key would be an admin's, so that only the command line could manage keys."""
+
+
 class ApiKeyStore:
     """Creates, lists, changes and revokes keys. Every method may raise `redis.exceptions.RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def create(self, name: str, role: Role, limits: Limits = DEFAULT_LIMITS) -> str:
+    def create(self, name: str, role: Role, limits: Limits = DEFAULT_LIMITS, *, keeps_admin: bool = False) -> str:
         """Create a key and return its secret, which cannot be read again.
+
+        Args:
+            name: the owner of its jobs.
+            role: what it permits.
+            limits: its limits.
+            keeps_admin: whether the first key must be an admin's.
 
         Raises:
             ApiKeyError: the name is invalid or already in use.
+            NoAdminLeft: only if `keeps_admin`.
         """
         if not _NAME.fullmatch(name) or name == ANONYMOUS:
             raise ApiKeyError(
                 f"{name!r} cannot be the name of a key: 1 to 64 letters, digits, '.', '_' and '-', beginning with a "
                 f"letter or digit, and not {ANONYMOUS!r}"
             )
+        if keeps_admin:
+            _check_admins(role, *(key.role for key in self.all()))
         secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         key = ApiKey(name, role, digest(secret), self._now_ms(), limits)
         if not self._redis.hsetnx(keys.API_KEYS, name, key.to_json()):
@@ -123,42 +140,60 @@ class ApiKeyStore:
         found = cast(dict[str, str], self._redis.hgetall(keys.API_KEYS))
         return [ApiKey.from_json(text) for _, text in sorted(found.items())]
 
-    def change(self, name: str, changes: Mapping[str, Any]) -> ApiKey:
+    def find(self, name: str) -> ApiKey:
+        """Return a key.
+
+        Raises:
+            UnknownApiKey: no key has that name.
+        """
+        found = cast(str | None, self._redis.hget(keys.API_KEYS, name))
+        if found is None:
+            raise _unknown(name)
+        return ApiKey.from_json(found)
+
+    def change(self, name: str, changes: Mapping[str, Any], *, keeps_admin: bool = False) -> ApiKey:
         """Change the `role` or some limits of a key, and return the changed key.
 
         Raises:
-            ApiKeyError: no key has that name.
+            UnknownApiKey: no key has that name.
+            NoAdminLeft: only if `keeps_admin`.
         """
         role, limits = changes.get("role"), {what: value for what, value in changes.items() if what != "role"}
 
         def change(key: ApiKey) -> ApiKey:
             return replace(key, role=role or key.role, limits=replace(key.limits, **limits))
 
-        return self._update(name, change)
+        return cast(ApiKey, self._update(name, change, keeps_admin=keeps_admin))
 
-    def _update(self, name: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
-        """Rewrite a key; retry if the keys changed meanwhile, so that a revoked key does not come back."""
-
-        def attempt(pipe: Pipeline) -> ApiKey:
-            found = cast(str | None, pipe.hget(keys.API_KEYS, name))
-            if found is None:
-                raise _unknown(name)
-            changed = change(ApiKey.from_json(found))
-            pipe.multi()
-            pipe.hset(keys.API_KEYS, name, changed.to_json())
-            return changed
-
-        # redis-py's type hints ignore value_from_callable.
-        return cast(ApiKey, self._redis.transaction(attempt, keys.API_KEYS, value_from_callable=True))  # type: ignore[arg-type]
-
-    def revoke(self, name: str) -> None:
+    def revoke(self, name: str, *, keeps_admin: bool = False) -> None:
         """Revoke a key. Its owner can submit no more jobs; existing jobs are not cancelled here.
 
         Raises:
-            ApiKeyError: no key has that name.
+            UnknownApiKey: no key has that name.
+            NoAdminLeft: only if `keeps_admin`.
         """
-        if not self._redis.hdel(keys.API_KEYS, name):
-            raise _unknown(name)
+        self._update(name, lambda _: None, keeps_admin=keeps_admin)
+
+    def _update(self, name: str, change: Callable[[ApiKey], ApiKey | None], *, keeps_admin: bool) -> ApiKey | None:
+        """Rewrite or remove a key; retry if the keys changed meanwhile, so that a revoked key does not come back."""
+
+        def attempt(pipe: Pipeline) -> ApiKey | None:
+            found = cast(dict[str, str], pipe.hgetall(keys.API_KEYS))
+            if name not in found:
+                raise _unknown(name)
+            all_keys = {owner: ApiKey.from_json(text) for owner, text in found.items()}
+            changed = change(all_keys.pop(name))
+            if keeps_admin:
+                _check_admins(*(key.role for key in (*all_keys.values(), changed) if key is not None))
+            pipe.multi()
+            if changed is None:
+                pipe.hdel(keys.API_KEYS, name)
+            else:
+                pipe.hset(keys.API_KEYS, name, changed.to_json())
+            return changed
+
+        # redis-py's type hints ignore value_from_callable.
+        return cast(ApiKey | None, self._redis.transaction(attempt, keys.API_KEYS, value_from_callable=True))  # type: ignore[arg-type]
 
     def _now_ms(self) -> int:
         seconds, micros = self._redis.time()
@@ -174,5 +209,12 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _unknown(name: str) -> ApiKeyError:
-    return ApiKeyError(f"there is no key named {name!r}")
+def _check_admins(*roles: Role) -> None:
+    if Role.ADMIN not in roles:
+        raise NoAdminLeft(
+            "no key would be an admin's any more, and only the command line on the server's machine could manage keys"
+        )
+
+
+def _unknown(name: str) -> UnknownApiKey:
+    return UnknownApiKey(f"there is no key named {name!r}")

@@ -35,6 +35,7 @@ slm:tokens:<owner>:<d>  string  tokens of the owner's jobs that ended on a day (
 slm:tokens:<owner>:reserved string tokens reserved for the owner's open jobs
 slm:rates:...           string  an owner's requests of this minute and the previous one (the `limits` package)
 slm:api_keys            hash    name -> the key (JSON: `api_keys.ApiKey`)
+slm:audit               stream  what operators did (fields: `audit_log.Change`)
 slm:file:<id>           hash    an uploaded file or a batch's results (fields: `files.StoredFile`), and is_deleted
                                 if it was deleted while open batches still read it
 slm:file:<id>:lines     list    its content, line by line
@@ -97,8 +98,10 @@ JOB_INDEX = f"{PREFIX}jobs:index"
 DEAD_LETTERS = f"{PREFIX}jobs:dead_letters"
 RATES = f"{PREFIX}rates"
 API_KEYS = f"{PREFIX}api_keys"
+AUDIT = f"{PREFIX}audit"
 BASES = f"{PREFIX}bases"
 BASES_CREATED = f"{PREFIX}bases:created"
+OWNERS_BYTES = f"{PREFIX}owners:bytes"
 LANES = f"{PREFIX}lanes"
 ADAPTERS = f"{PREFIX}adapters"
 DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
@@ -149,6 +152,11 @@ def idempotency(owner: str, key: str) -> str:
 def usage(owner: str) -> str:
     """Return the key of an owner's account."""
     return f"{PREFIX}usage:{owner}"
+
+
+def tokens(owner: str, day: int) -> str:
+    """Return the key of the tokens of the owner's jobs that ended on a day (UTC, days since the epoch)."""
+    return f"{PREFIX}tokens:{owner}:{day}"
 
 
 def owner_index(owner: str) -> str:

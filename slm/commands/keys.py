@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from common.owners.api_keys import ApiKey, Limits
+    from common.owners.revocation import Revoked
 
 _LIMITS = {
     "requests_per_minute": "requests per minute that create work (POST)",
@@ -61,6 +62,7 @@ def _create(
         secret = ApiKeyStore(redis).create(name, Role(role), replace(DEFAULT_LIMITS, **_given(limits)))
         text = f"The key of {name}; it will not be shown again:\n{secret}"
         output.result({"name": name, "role": role, "key": secret}, text)
+        _record(redis, "create_key", name, {"role": role.value})
 
 
 def _change(*, name: KeyName, role: RoleName | None = None, as_json: Json = False, **limits: int | str | None) -> None:
@@ -70,6 +72,7 @@ def _change(*, name: KeyName, role: RoleName | None = None, as_json: Json = Fals
 
         changes = _given(limits) | ({} if role is None else {"role": Role(role)})
         changed = ApiKeyStore(redis).change(name, changes)
+        _record(redis, "change_key", name, changes)
         output.result(_fields(changed), _line(changed))
 
 
@@ -88,9 +91,10 @@ def list_keys(*, as_json: Json = False) -> None:
 def revoke(*, name: KeyName, as_json: Json = False) -> None:
     """Reject a key within two seconds; end its jobs and streams."""
     with _redis("revoke the key", as_json) as (redis, output):
-        jobs, batches = _revoke(redis, name)
-        text = f"The key of {name} is rejected within two seconds. Cancelled: {jobs} jobs, {batches} batches."
-        output.result({"name": name, "cancelled_jobs": jobs, "cancelled_batches": batches}, text)
+        done = _revoke(redis, name)
+        _record(redis, "revoke_key", name)
+        text = f"The key of {name} is rejected within two seconds. Cancelled: {done.jobs} jobs, {done.batches} batches."
+        output.result({"name": name, "cancelled_jobs": done.jobs, "cancelled_batches": done.batches}, text)
 
 
 def _limit(text: str) -> int | str:
@@ -141,27 +145,23 @@ def _redis(what: str, as_json: bool) -> Iterator[tuple[Redis, Output]]:
             raise CommandError(f"cannot {what}: {err}") from err
 
 
-def _revoke(redis: Redis, name: str) -> tuple[int, int]:
-    """Revoke the key first, so that nothing new is accepted, then end its work. Resumes an interrupted revocation.
-
-    Returns the numbers of jobs and batches that were cancelled.
-    """
+def _revoke(redis: Redis, name: str) -> Revoked:
     from common.jobs.store import JobStore
-    from common.owners.api_keys import ApiKeyError, ApiKeyStore
+    from common.owners.api_keys import ApiKeyStore
     from common.owners.batches import BatchStore
+    from common.owners.revocation import revoke as revoke_with_work
     from common.settings import Settings
 
     settings = Settings.from_env()
-    unknown: ApiKeyError | None = None
-    try:
-        ApiKeyStore(redis).revoke(name)
-    except ApiKeyError as err:
-        unknown = err
-    batches = BatchStore(redis, ttl_s=settings.file_ttl_s).cancel_all(name)
-    jobs = JobStore(redis, _leave_to_the_workers, job_ttl_s=settings.job_ttl_s).cancel_all(name)
-    if unknown is not None and not (batches or jobs):
-        raise unknown
-    return jobs, batches
+    batches = BatchStore(redis, ttl_s=settings.file_ttl_s)
+    jobs = JobStore(redis, _leave_to_the_workers, job_ttl_s=settings.job_ttl_s)
+    return revoke_with_work(name, ApiKeyStore(redis), batches, jobs)
+
+
+def _record(redis: Redis, action: str, name: str, changes: Mapping[str, object] | None = None) -> None:
+    from common.owners.audit_log import COMMAND_LINE, AuditLog, Change, described
+
+    AuditLog(redis).add(Change(COMMAND_LINE, action, name, described(changes or {})))
 
 
 def _leave_to_the_workers(_wake_ups: object) -> None:

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from tests.api_in_process import MODEL, REPORT
 
 ALIAS = "prod"
+KEY = "guest"  # no admin's, if there is one of that name
 ADAPTER = "support"  # which nothing needs
 
 
@@ -32,7 +33,9 @@ def known_names(client: FlaskClient, **headers: str) -> dict[str, str]:
         client.put(f"/slm/aliases/{ALIAS}", headers=headers, json={"model": target})
     archive = {"data": b"archive", "content_type": "application/gzip"}
     client.post(f"/slm/adapters?name={ADAPTER}", headers=headers, **archive)
+    client.post("/slm/keys", headers=headers, json={"name": KEY})
     return {
+        "key_name": KEY,
         "name": ADAPTER,
         "alias": ALIAS,
         "model": MODEL,

@@ -39,6 +39,8 @@ MASKS: list[Mask] = [
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),
     (re.compile(r'((?:queue|run|total)_ms": )\d+'), r"\g<1>0"),
 ]
+SECRET: Mask = (re.compile(r"slm_[A-Za-z0-9_-]{43}"), "<secret>")
+ENTRY: Mask = (re.compile(r"\d{13}-\d+"), "<entry>")
 Start = Callable[..., FlaskClient]
 
 
@@ -197,6 +199,18 @@ def test_usage(start: Start) -> None:
     client = start(machine_learning())
     client.post("/slm/generate", json=ML_BODY)
     check("usage.json", client.get("/slm/usage"))
+
+
+def test_keys(start: Start) -> None:
+    client = start(story)
+    made = client.post("/slm/keys", json={"name": "root", "role": "admin"})
+    root = {"X-API-Key": made.json["key"]}
+    check("key_created.json", made, more_masks=[SECRET])
+    client.post("/slm/keys", json={"name": "ann", "limits": {"tokens_per_day": 100_000}}, headers=root)
+    check("key_changed.json", client.patch("/slm/keys/ann", json={"role": "trainer"}, headers=root))
+    check("keys.json", client.get("/slm/keys", headers=root))
+    check("key_revoked.json", client.delete("/slm/keys/ann", headers=root))
+    check("audit.json", client.get("/slm/audit", headers=root), more_masks=[ENTRY])
 
 
 def test_tokens(start: Start) -> None:

@@ -2,9 +2,10 @@ import { Conversations } from "./conversations.js";
 import { Generations } from "./generations.js";
 import { type ClientOptions, Http } from "./http.js";
 import { Jobs } from "./jobs.js";
+import { Keys } from "./keys.js";
 import { Models } from "./models.js";
 import { Training } from "./training.js";
-import type { Account, Info, Message, Tokens } from "./types.js";
+import type { Account, AuditPage, Info, Message, Setting, Tokens } from "./types.js";
 
 /** A client of one server. Its parts share the address and the key. */
 export class SlmClient {
@@ -14,6 +15,7 @@ export class SlmClient {
   readonly models: Models;
   readonly training: Training;
   readonly conversations: Conversations;
+  readonly keys: Keys;
 
   constructor(options: ClientOptions = {}) {
     this.http = new Http(options);
@@ -22,6 +24,7 @@ export class SlmClient {
     this.models = new Models(this.http);
     this.training = new Training(this.http);
     this.conversations = new Conversations(this.http);
+    this.keys = new Keys(this.http);
   }
 
   /** The server, its models and its workers. */
@@ -37,6 +40,16 @@ export class SlmClient {
   /** The tokens of a text without a template, or of messages; and the model's context length. */
   tokenize(what: { raw_text: string } | { messages: Message[] }, model?: string, signal?: AbortSignal): Promise<Tokens> {
     return this.http.json("POST", "/slm/tokenize", { json: { ...what, ...(model ? { model } : {}) }, signal });
+  }
+
+  /** The settings in force. For admins. */
+  async settings(): Promise<Setting[]> {
+    return (await this.http.json<{ settings: Setting[] }>("GET", "/slm/settings")).settings;
+  }
+
+  /** What operators did, newest first; `after` is the `last_id` of the page before. For admins. */
+  audit(wanted: { limit?: number; after?: string } = {}): Promise<AuditPage> {
+    return this.http.json("GET", "/slm/audit", { query: wanted });
   }
 
   /** The server's metrics, in Prometheus's text format. For admins. */

@@ -5,6 +5,7 @@ export { type Followed, type FollowOptions, followJob, isLast } from "./follow.j
 export { Generations, type SubmitOptions } from "./generations.js";
 export { type ClientOptions, Http, type RequestOptions } from "./http.js";
 export { Jobs } from "./jobs.js";
+export { Keys } from "./keys.js";
 export { Models } from "./models.js";
 export { readEvents, type ServerSentEvent } from "./sse.js";
 export { Training } from "./training.js";

@@ -47,6 +47,8 @@ export interface JobSummary extends ModelUsed {
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
+  /** In listings, for admins. */
+  owner?: string;
 }
 
 export interface QueueStatus {
@@ -282,6 +284,67 @@ export interface Account extends TokenCounts {
   owner: string;
   role: Role;
   jobs: number;
+}
+
+/** The limits of an API key; null means no limit. */
+export interface KeyLimits {
+  requests_per_minute: number | null;
+  reads_per_minute: number | null;
+  concurrent_jobs: number | null;
+  open_streams: number | null;
+  tokens_per_day: number | null;
+  job_bytes: number | null;
+  files: number | null;
+  file_bytes: number | null;
+  open_batches: number | null;
+  feedback_bytes: number | null;
+}
+
+/** An API key, without its secret. */
+export interface ApiKey {
+  name: string;
+  role: Role;
+  created_at: string;
+  limits: KeyLimits;
+  usage: TokenCounts & { jobs: number; open_jobs: number; tokens_today: number; job_bytes: number };
+}
+
+/** A new API key with its secret, which cannot be read again. */
+export interface NewApiKey extends ApiKey {
+  key: string;
+}
+
+export interface RevokedKey {
+  name: string;
+  cancelled_jobs: number;
+  cancelled_batches: number;
+}
+
+/** A setting in force, by its environment variable. */
+export interface Setting {
+  name: string;
+  value: string | null;
+  default: string | null;
+  is_default: boolean;
+  is_secret: boolean;
+  description: string;
+}
+
+/** Something that an operator did. */
+export interface AuditEntry {
+  id: string;
+  at: string;
+  owner: string;
+  action: string;
+  target: string | null;
+  details: string | null;
+  job_id: string | null;
+}
+
+export interface AuditPage {
+  entries: AuditEntry[];
+  last_id: string | null;
+  has_more: boolean;
 }
 
 export interface FeedbackRequest {

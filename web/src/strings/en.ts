@@ -1,6 +1,6 @@
 import { jobs } from "./en/jobs";
 import { models } from "./en/models";
-import { system } from "./en/system";
+import { audit, keys, settings, system } from "./en/system";
 import { training } from "./en/training";
 
 /** Every text of the page. Another language is another object of this shape. */
@@ -52,6 +52,9 @@ export const en = {
   models,
   training,
   system,
+  keys,
+  settings,
+  audit,
   chat: {
     title: "Chat",
     new: "New chat",
