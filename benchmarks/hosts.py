@@ -5,7 +5,8 @@
 Two API hosts and three workers are each in a network namespace of their own; Redis is reached through a proxy that can
 delay both directions. Clients stream one generation after another, half of them from each API. In turn: the links of a
 worker, of an API and of all workers are cut for 10 s (packets vanish, nothing is refused), then Redis is 300 ms away,
-then every fifth packet to and from the workers is lost (with `nft`). Each response must be identical to that of an undisturbed run.
+then every fifth packet of the workers, and of all hosts, is lost (with `nft`). Each response must be identical to that
+of an undisturbed run.
 """
 
 from __future__ import annotations

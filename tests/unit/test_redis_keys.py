@@ -22,6 +22,7 @@ _SHORTHANDS = {  # the scripts' functions that build keys, and their results
     r"\blane_key\([\w'.\[\]]+, ": "'slm:lane:' .. lane .. ':' .. (",
 }
 _LANE_LOOP = re.compile(r"for _, what in ipairs\(\{([^}]*)\}\)")
+_NEGATION = re.compile(r"[(,=] *-[A-Za-z(].*")  # Redis 6 and 7 write -0 as "-0", which their commands refuse
 _ANY_OF_A_LANE = "slm:lane:*:*"  # built from a loop's variable
 
 
@@ -93,3 +94,9 @@ def test_a_name_that_only_a_script_knows_is_found() -> None:
     for _, what in ipairs({'pending', 'elsewhere'}) do redis.call('DEL', lane_key(lane, what)) end
     """
     assert unlisted(set(in_lua(text))) == {"slm:job:*:extra", "slm:new:*:*", "slm:lane:*:elsewhere"}
+
+
+def test_no_script_negates_a_number_that_may_be_zero() -> None:
+    assert _NEGATION.search("redis.call('HINCRBY', key, owner, -(bytes or 0))")
+    texts = {script.name: re.sub(r"--.*", "", script.read_text("utf-8")) for script in SCRIPTS}
+    assert {name: found[0] for name, text in texts.items() if (found := _NEGATION.search(text))} == {}

@@ -1,5 +1,6 @@
 -- Prepended to every script of this folder (scripts.py). Key names: see keys.py.
 -- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
+-- Subtract from 0 instead of negating: Redis 6 and 7 write -0 as "-0", which their commands refuse as a number.
 
 local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free capacity: hides a wake-up message's latency (3-5 ms)
 local PLACES_PER_RESERVED = 32  -- of that many places, one is kept free for other owners
@@ -434,7 +435,7 @@ end
 local function drop_body(id)
   local bytes = redis.call('HSTRLEN', job_key(id), 'params')
   redis.call('HDEL', job_key(id), 'params')
-  add_bytes(id, -bytes)
+  add_bytes(id, 0 - bytes)
 end
 
 -- Let a closed job's record expire; call after its last event. Does nothing while its webhook is pending or the job is
@@ -464,7 +465,7 @@ local function unlist(id)
   if owner then
     redis.call('ZREM', 'slm:jobs:index:' .. owner, id)
     redis.call('ZREM', 'slm:training:' .. owner, id)
-    redis.call('HINCRBY', 'slm:owners:bytes', owner, -(redis.call('HGET', 'slm:jobs:bytes', id) or 0))
+    redis.call('HINCRBY', 'slm:owners:bytes', owner, 0 - (redis.call('HGET', 'slm:jobs:bytes', id) or 0))
   end
   redis.call('HDEL', 'slm:jobs:owners', id)
   redis.call('HDEL', 'slm:jobs:bytes', id)
@@ -639,7 +640,7 @@ local function cut_messages(id, message, keeps_replies)
     for _, part in ipairs({'tree', 'messages', 'answers'}) do redis.call('HDEL', key .. ':' .. part, one) end
     if one == leaf then redis.call('HSET', key, 'leaf', parent) end
   end
-  note_conversation(id, -freed, now_ms())
+  note_conversation(id, 0 - freed, now_ms())
   return #gone
 end
 
@@ -648,7 +649,7 @@ local function forget_conversation(id)
   local key = conversation_key(id)
   local owner, bytes = unpack(redis.call('HMGET', key, 'owner', 'bytes'))
   if not owner then return end
-  if redis.call('HINCRBY', 'slm:conversations:bytes', owner, -(bytes or 0)) <= 0 then
+  if redis.call('HINCRBY', 'slm:conversations:bytes', owner, 0 - (bytes or 0)) <= 0 then
     redis.call('HDEL', 'slm:conversations:bytes', owner)
   end
   redis.call('ZREM', 'slm:conversations:of:' .. owner, id)
@@ -692,7 +693,7 @@ end
 -- Delete the feedback on a job, if there is any; the owner's sum of sizes is the field ''.
 local function forget_feedback(id, owner)
   local sizes_key = 'slm:feedback:bytes:' .. owner
-  redis.call('HINCRBY', sizes_key, '', -(redis.call('HGET', sizes_key, id) or 0))
+  redis.call('HINCRBY', sizes_key, '', 0 - (redis.call('HGET', sizes_key, id) or 0))
   redis.call('HDEL', sizes_key, id)
   if redis.call('HLEN', sizes_key) == 1 then redis.call('DEL', sizes_key) end
   redis.call('ZREM', 'slm:feedback:by_time', id)
