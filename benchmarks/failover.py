@@ -1,11 +1,12 @@
 """Measures what streams do when the primary of a Sentinel set dies, freezes, or is replaced by a stale replica.
 
-    python -m benchmarks.failover [--clients 8] [--blow kill|freeze|stale] [--rounds 3]
+    python -m benchmarks.failover [--clients 8] [--blow kill|freeze|stale] [--rounds 3] [--replicas 0]
 
 Three servers and three Sentinels run with two workers and an API. Clients stream one generation after another. In each
 round the primary is killed (`kill`) or stopped (`freeze`), and restarted or continued after its successor has taken
 over. With `stale` the replicas are stopped for a second before the primary is killed, so they lack what was written in
-it. Each response must be identical to that of an undisturbed run. Streams of jobs that are gone end with `job_lost`.
+it. `--replicas` is SLM_REDIS_REPLICAS. Each response must be identical to that of an undisturbed run. Streams of jobs
+that are gone end with `job_lost`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def strike(sentinels: SentinelSet, blow: str) -> float:
     return took
 
 
-def run(*, clients: int, blow: str, rounds: int) -> Tally:
+def run(*, clients: int, blow: str, rounds: int, replicas: int) -> Tally:
     """Run the benchmark, and return the observations."""
     tally = Tally()
     with ExitStack() as stack:
@@ -62,7 +63,7 @@ def run(*, clients: int, blow: str, rounds: int) -> Tally:
         env = {"SLM_LEASE_S": str(LEASE_S), "FAKE_STEP_MS": "25", "SLM_DATA_DIR": str(ROOT / "data")}
         cluster = stack.enter_context(running_cluster(sentinels.url, folder, **env))
         port = free_port()
-        cluster.start_api(port, SLM_DRAIN_S="1")
+        cluster.start_api(port, SLM_DRAIN_S="1", SLM_REDIS_REPLICAS=str(replicas))
         for name in ("a", "b"):
             cluster.start_worker(name)
         cluster.wait_until_taking_jobs("a", "b")
@@ -85,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--blow", choices=["kill", "freeze", "stale"], default="kill")
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args(argv)
-    tally = run(clients=options.clients, blow=options.blow, rounds=options.rounds)
+    parser.add_argument("--replicas", type=int, default=0)
+    tally = run(**vars(parser.parse_args(argv)))
     print(tally.report())
     return int(bool(tally.wrong) or tally.begun != tally.ended)
 

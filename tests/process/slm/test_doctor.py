@@ -78,6 +78,7 @@ def test_a_redis_without_the_replicas_that_each_job_waits_for_is_a_problem(
     doctor: Doctor, redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "Redis replicas" not in doctor()
+    redis.config_set("repl-diskless-sync-delay", 0)
     monkeypatch.setenv("SLM_REDIS_REPLICAS", "1")
     assert doctor(status=1)["Redis replicas"] == "problem"
     options = ("--replicaof", "127.0.0.1", str(redis_server.port))
