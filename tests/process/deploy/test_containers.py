@@ -219,7 +219,7 @@ def test_the_example_environment_documents_every_setting_with_its_default() -> N
         "keep_alive_s": "",
         "embed_model": "",
     }
-    defaults |= {"cors_origins": "", "otlp_endpoint": "", "redis_url": "", "redis_memory": ""}
+    defaults |= {"cors_origins": "", "otlp_endpoint": "", "redis_url": "", "broker_url": "", "redis_memory": ""}
     assert documented == {f"{ENV_PREFIX}{name}".upper(): str(default) for name, default in defaults.items()}
     for name, field in Settings.model_fields.items():
         assert f"# {field.description}" in text, name
