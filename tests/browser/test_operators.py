@@ -72,6 +72,7 @@ def test_keys_are_created_shown_once_limited_and_revoked(open_page: OpenPage, re
 def test_settings_are_found_and_secrets_hidden(open_page: OpenPage) -> None:
     page = open_page(answer("x")).page
     command(page, "System: Settings")
+    expect(page.get_by_role("heading", name="Settings", exact=True)).to_be_visible()  # the chat has a search, too
     page.get_by_label("Search").fill("maximum number of waiting")
     rows = page.get_by_role("table", name="Settings").get_by_role("row")
     expect(rows).to_have_count(2)
