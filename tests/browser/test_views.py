@@ -112,7 +112,9 @@ def test_the_system_is_shown_with_its_last_minutes(open_page: OpenPage) -> None:
     expect(visit.page.get_by_role("region", name="Workers")).to_contain_text("w1")
     expect(visit.page.get_by_role("img", name="Queue. Running: 0.0, Waiting: 0.0")).to_be_visible()
     expect(visit.page.get_by_role("img", name="Tokens per second")).to_be_visible()
-    expect(visit.page.get_by_text("python -m slm keys create")).to_be_visible()
+    expect(visit.page.get_by_role("heading", name="Your usage")).to_be_visible()
+    visit.page.get_by_label("Colours").select_option("dark")
+    expect(visit.page.locator("html")).to_have_attribute("data-theme", "dark")
     assert visit.complaints == []
 
 

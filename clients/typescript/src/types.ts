@@ -78,9 +78,28 @@ export interface DeadLetter extends JobSummary {
 }
 
 export type Message = {
-  role: "system" | "user" | "assistant";
+  role: "system" | "user" | "assistant" | "tool";
   content: string;
+  /** Of an answer that calls tools. */
+  tool_calls?: ToolCall[];
+  /** Of the result of a call, with the role `tool`. */
+  tool_call_id?: string;
 };
+
+/** A call of a function; `arguments` is JSON. */
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: { name: string; arguments: string };
+}
+
+/** A function that an answer may call; `parameters` is the JSON schema of an object. */
+export interface FunctionDefinition {
+  name: string;
+  description?: string;
+  parameters?: unknown;
+  strict?: boolean;
+}
 
 export type FinishReason = "stop" | "length" | "cancelled";
 
@@ -148,6 +167,8 @@ export interface ChatRequest extends Sampling, JobOptions {
   response_format?: ResponseFormat;
   regex?: string;
   choice?: string[];
+  tools?: { type: "function"; function: FunctionDefinition }[];
+  tool_choice?: "auto" | "none" | "required";
   /** Continue the last message, the assistant's. */
   continue_final_message?: boolean;
 }
@@ -614,6 +635,7 @@ export interface ConversationMessage {
   usage: { prompt_tokens: number; completion_tokens: number } | null;
   rating: "up" | "down" | null;
   is_edited: boolean;
+  tool_call_id?: string | null;
 }
 
 /** A conversation with all of its messages, which are a tree. */
@@ -630,6 +652,8 @@ export interface ExportedConversation extends Conversation {
 export interface NewMessage {
   role: ConversationMessage["role"];
   content?: string;
+  /** The call of which this is the result, for the role `tool`. */
+  tool_call_id?: string;
   parent_id?: string | null;
   job_id?: string;
 }

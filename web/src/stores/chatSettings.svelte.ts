@@ -1,7 +1,13 @@
-import type { ChatRequest, Conversation, ConversationSettings, ResponseFormat } from "slm-client";
+import type { ChatRequest, Conversation, ConversationSettings, FunctionDefinition, ResponseFormat } from "slm-client";
 
 /** The form that answers must have. */
 export type AnswerForm = { kind: "any" } | { kind: "json" } | { kind: "schema"; text: string } | { kind: "regex"; text: string };
+
+/** The functions that answers may call (`text`, as JSON), and whether they must. */
+export interface Tools {
+  text: string;
+  choice: "auto" | "required";
+}
 
 /** A system prompt with sampling settings, under a name. */
 export interface Preset {
@@ -21,6 +27,7 @@ export class ChatSettings {
   systemPrompt = $state("");
   sampling = $state<ConversationSettings>({ ...DEFAULT_SAMPLING });
   form = $state<AnswerForm>({ kind: "any" });
+  tools = $state<Tools | null>(null);
 
   constructor() {
     const kept = read<{ model?: string | null; sampling?: ConversationSettings }>(ITEM, {});
@@ -49,6 +56,7 @@ export class ChatSettings {
   reset(): void {
     this.sampling = { ...DEFAULT_SAMPLING };
     this.form = { kind: "any" };
+    this.tools = null;
     this.keep();
   }
 }
@@ -63,7 +71,23 @@ export function chatRequest(settings: ChatSettings): Omit<ChatRequest, "messages
     ...(min_new_tokens === undefined ? {} : { min_tokens: min_new_tokens }),
     temperature: do_sample === false ? 0 : (temperature ?? DEFAULT_SAMPLING.temperature),
     ...formFields(settings.form),
+    ...toolFields(settings.tools),
   };
+}
+
+function toolFields(tools: Tools | null): Pick<ChatRequest, "tools" | "tool_choice"> {
+  return tools === null ? {} : { tools: toolsOf(tools.text).map((one) => ({ type: "function", function: one })), tool_choice: tools.choice };
+}
+
+/** The functions in a JSON text: a list, each alone or as OpenAI wraps it. Throws an error if it is something else. */
+export function toolsOf(text: string): FunctionDefinition[] {
+  const found = JSON.parse(text) as unknown;
+  if (!Array.isArray(found) || found.length === 0) throw new TypeError("not a list");
+  return found.map((one: FunctionDefinition | { function?: FunctionDefinition }) => {
+    const definition = "function" in one && one.function ? one.function : (one as FunctionDefinition);
+    if (typeof definition.name !== "string") throw new TypeError("no name");
+    return definition;
+  });
 }
 
 function formFields(form: AnswerForm): { response_format?: ResponseFormat; regex?: string } {

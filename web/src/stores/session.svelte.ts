@@ -19,12 +19,13 @@ class Session {
     return this.isAdmin || this.account?.role === "trainer";
   }
 
-  useKey(key: string | null): void {
+  /** Use another key; `account` is that of the key, if it is known already. */
+  useKey(key: string | null, account: Account | null = null): void {
     if (key === null) sessionStorage.removeItem(KEY_ITEM);
     else sessionStorage.setItem(KEY_ITEM, key);
     this.key = key;
     this.keyProblem = null;
-    this.account = null;
+    this.account = account;
     this.generation++;
   }
 

@@ -93,13 +93,14 @@ async function add(
   return withoutMessages(kept);
 }
 
-function append(thread: ConversationThread, { role, content = "", job_id, parent_id }: NewMessage): ConversationMessage {
+function append(thread: ConversationThread, { role, content = "", job_id, parent_id, tool_call_id }: NewMessage): ConversationMessage {
   const message: ConversationMessage = {
     ...emptyMessage(),
     id: `msg_${job_id ?? crypto.randomUUID()}`,
     parent_id: parent_id === undefined ? thread.leaf_id : parent_id,
     role,
     content,
+    tool_call_id: tool_call_id ?? null,
     job_id: job_id ?? null,
     status: job_id ? "in_progress" : "completed",
   };

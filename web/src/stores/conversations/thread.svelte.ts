@@ -3,6 +3,7 @@ import { answers, type EndedAnswer, type LiveAnswer } from "../answers.svelte";
 import { type ChatSettings, chatRequest } from "../chatSettings.svelte";
 import { client } from "../client";
 import { patiently } from "../patience";
+import { splitCalls } from "./calls";
 import type { Ended } from "./keeper";
 import { conversationList, keeper } from "./list.svelte";
 import { newestLeaf, pathTo, siblingsOf } from "./tree";
@@ -93,6 +94,22 @@ export class Thread {
     if (this.about) await keeper().change(this.about.id, { leaf_id: leaf });
   }
 
+  /** Tell the model what the functions that an answer has called returned: a result for each call, in their order. */
+  async giveResults(message: ConversationMessage, results: string[]): Promise<void> {
+    const { about } = this;
+    if (about === null) return;
+    await this.#trying(async () => {
+      let parent = message.id;
+      for (const [index, { id }] of splitCalls(message.content, message.id).calls.entries()) {
+        const kept = await keeper().append(about.id, { role: "tool", content: results[index] ?? "", tool_call_id: id, parent_id: parent });
+        this.#put(kept);
+        parent = kept.id;
+      }
+      this.leafId = parent;
+      await this.#answer(parent);
+    });
+  }
+
   siblings(message: ConversationMessage): ConversationMessage[] {
     return siblingsOf(this.messages, message);
   }
@@ -121,10 +138,11 @@ export class Thread {
     const prompt: Message[] = [];
     const system = this.settings.systemPrompt.trim();
     if (system) prompt.push({ role: "system", content: system });
-    for (const { role, content } of pathTo(this.messages, id)) {
+    for (const { id: messageId, role, content, tool_call_id } of pathTo(this.messages, id)) {
       const last = prompt.at(-1);
+      const { content: said, calls } = role === "assistant" ? splitCalls(content, messageId) : { content, calls: [] };
       if (role === "assistant" && last?.role === "assistant") last.content = joined(last.content, content);
-      else if (role !== "tool") prompt.push({ role, content });
+      else prompt.push({ role, content: said, ...(calls.length ? { tool_calls: calls } : {}), ...(tool_call_id ? { tool_call_id } : {}) });
     }
     return prompt;
   }

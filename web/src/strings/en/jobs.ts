@@ -5,6 +5,7 @@ export const jobs = {
   empty: "There are no jobs yet.",
   noMatch: "No job matches.",
   all: "All",
+  showOnly: (state: string) => `Jobs: only ${state.toLowerCase()}`,
   state: "State",
   kind: "Kind",
   search: "Search by id, owner or model",

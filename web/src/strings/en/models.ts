@@ -12,6 +12,7 @@ export const models = {
   base: "Base model",
   loadedOn: "In memory of",
   nowhere: "no worker",
+  inMemory: (count: string, size: string) => `${count} in the memory of workers, ${size}`,
   isDefault: "default",
   tryIt: "Try in chat",
   compare: "Compare with the base",

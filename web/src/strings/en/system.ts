@@ -69,6 +69,7 @@ export const keys = {
   title: "API keys",
   none: "There are no API keys: everybody who reaches this server is an admin. With the first key, every request needs one.",
   create: "New key",
+  createNow: "Create",
   createTitle: "Create an API key",
   firstTitle: "Create the first API key",
   firstText: "The first key must be an admin's. From then on, every request needs a key; this page uses the new one.",
@@ -93,8 +94,8 @@ export const keys = {
   noLimit: "none",
   ofLimit: (used: string, limit: string) => `${used} of ${limit}`,
   limitNames: {
-    requests_per_minute: "Requests per minute that create work",
-    reads_per_minute: "Requests per minute that read",
+    requests_per_minute: "Requests with work per minute",
+    reads_per_minute: "Reading requests per minute",
     concurrent_jobs: "Jobs at the same time",
     open_streams: "Streams at the same time",
     tokens_per_day: "Tokens per day (UTC)",

@@ -30,6 +30,6 @@ export function withAttachments(text: string, attachments: readonly Attachment[]
 }
 
 /** The number of tokens of a text for a model. */
-export async function countTokens(text: string, model: string | null): Promise<number> {
-  return (await client.tokenize({ raw_text: text }, model ?? undefined)).count;
+export async function countTokens(text: string, model: string | null, signal?: AbortSignal): Promise<number> {
+  return (await client.tokenize({ raw_text: text }, model ?? undefined, signal)).count;
 }
