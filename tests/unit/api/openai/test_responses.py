@@ -232,7 +232,7 @@ WRONG: dict[str, list[Any]] = IGNORED | {
     "parallel_tool_calls": [1, "x"],
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
-    "chat_template_kwargs": [1, "x", [], {"a": []}, {"tools": 1}],
+    "chat_template_kwargs": [1, "x", [], {"tools": 1}, {str(i): 1 for i in range(17)}],
     "previous_response_id": [1, ""],
     "conversation": [1, "conv_1", []],
     "max_output_tokens": [0, "1", True, 1.5],
