@@ -39,7 +39,8 @@ class TemplateVariables(Strict):
     """For a body with `messages`."""
 
     chat_template_kwargs: Annotated[
-        Annotated[dict[Name, bool | int | float | Word | None], at_most(MAX_VARIABLES)] | None,
+        Annotated[dict[Name, bool | int | float | Word | None], Field(max_length=MAX_VARIABLES), at_most(MAX_VARIABLES)]
+        | None,
         Meaning("Variables for the model's chat template, such as `enable_thinking`; most templates have none."),
     ] = Field(None, description=FORM)
 
