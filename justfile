@@ -43,3 +43,7 @@ coverage *arguments:
 # The documents as a site, in site/. Broken links are errors.
 site *arguments:
     {{python}} -m mkdocs build {{arguments}}
+
+# vLLM's and llama.cpp's own tests, against this server with its default model; half an hour.
+judges *arguments:
+    {{python}} -m tests.foreign.judges {{arguments}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -11,20 +12,11 @@ from api.schemas.strict import Strict, at_most
 from common.errors import InvalidRequest
 
 MAX_VARIABLES = 16
-# What the server sets itself. Names with an end of _token or _tokens are the tokenizer's.
-_OURS = frozenset(
-    (
-        "messages",
-        "conversations",
-        "tools",
-        "documents",
-        "chat_template",
-        "add_generation_prompt",
-        "continue_final_message",
-        "return_assistant_tokens_mask",
-    )
+# What the server or the tokenizer sets.
+_OURS = (
+    "^(messages|conversations|tools|documents|chat_template|add_generation_prompt|continue_final_message"
+    "|return_assistant_tokens_mask|.*_tokens?)$"
 )
-_TOKENS = ("_token", "_tokens")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 # No text that could spell one of the model's special tokens: the template's own text may have those.
@@ -39,13 +31,18 @@ class TemplateVariables(Strict):
     """For a body with `messages`."""
 
     chat_template_kwargs: Annotated[
-        Annotated[dict[Name, bool | int | float | Word | None], at_most(MAX_VARIABLES)] | None,
+        Annotated[
+            dict[Name, bool | int | float | Word | None],
+            Field(max_length=MAX_VARIABLES, json_schema_extra={"propertyNames": {"not": {"pattern": _OURS}}}),
+            at_most(MAX_VARIABLES),
+        ]
+        | None,
         Meaning("Variables for the model's chat template, such as `enable_thinking`; most templates have none."),
     ] = Field(None, description=FORM)
 
     @model_validator(mode="after")
     def _sets_none_of_ours(self) -> TemplateVariables:
-        if wrong := [name for name in self.chat_template_kwargs or {} if name in _OURS or name.endswith(_TOKENS)]:
+        if wrong := [name for name in self.chat_template_kwargs or {} if re.match(_OURS, name)]:
             raise InvalidRequest(
                 f"chat_template_kwargs cannot have {wrong[0]}, which the server sets", param="chat_template_kwargs"
             )

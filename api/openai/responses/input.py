@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from api.openai.responses.text_format import TextOptions
 from api.openai.responses.tools import FunctionCallItem, FunctionCallOutput, ResponseToolFields
@@ -14,6 +14,7 @@ from api.schemas.ignored import IGNORED
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, MessageFields, prompt_message
 from api.schemas.strict import FIRST_ERROR
+from api.schemas.template_variables import TemplateVariables
 from api.schemas.tool_use import ToolUse, tool_use
 from common.errors import InvalidRequest
 from common.jobs.prompts import Conversation
@@ -41,12 +42,20 @@ InputItem = Annotated[
 ]
 
 
-class ResponseInput(ResponseToolFields):
+def _without_thoughts(items: Any) -> Any:
+    """Drop what another model thought in earlier answers: the model here is not shown it."""
+    if not isinstance(items, list):
+        return items
+    return [item for item in items if not (isinstance(item, dict) and item.get("type") == "reasoning")]
+
+
+class ResponseInput(ResponseToolFields, TemplateVariables):
     """The input, what comes before it, and the tools."""
 
     input: Annotated[
         Annotated[str, Field(min_length=1)]
         | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_ERROR],
+        BeforeValidator(_without_thoughts),
         Meaning("The input: a text, or the conversation so far."),
     ] = Field(description=f"a non-empty string or a non-empty list of at most {MAX_MESSAGES} messages and calls")
     instructions: Annotated[str | None, Meaning("A system message before the input.")] = Field(
@@ -90,7 +99,8 @@ class ResponseInput(ResponseToolFields):
     def prompt(self, history: Sequence[PromptMessage], tools: Sequence[dict[str, Any]]) -> Conversation:
         """Return the prompt: `history` are the messages that the input follows."""
         first = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
-        return Conversation((*first, *history, *_messages(self.items)), tuple(tools))
+        variables = self.chat_template_kwargs or {}
+        return Conversation((*first, *history, *_messages(self.items)), tuple(tools), variables=variables)
 
 
 def _messages(items: Sequence[InputItem]) -> list[PromptMessage]:

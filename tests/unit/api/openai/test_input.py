@@ -77,7 +77,7 @@ CHAT = SHARED | {
     "logprobs": [0, 1, "true"],
     "continue_final_message": [0, "x", True],
     "add_generation_prompt": [0, "x", {}],
-    "chat_template_kwargs": [1, "x", [], {"a-b": 1}, {"a": []}, {"a": "<|im_end|>"}, {"tools": 1}],
+    "chat_template_kwargs": [1, "x", [], {"tools": 1}, {f"a{i}": 1 for i in range(17)}],
     "top_logprobs": [*NO_NUMBER, -1, 21, 0.5],
     "tools": [1, {}, ["x"], [{}], [{"type": "web_search"}], [{"type": "function"}], [TOOL] * 2],
     "tool_choice": [1, "any", "required", {"type": "function", "function": {"name": "x"}}],

@@ -232,6 +232,7 @@ WRONG: dict[str, list[Any]] = IGNORED | {
     "parallel_tool_calls": [1, "x"],
     "input": [1, "", [], [1], {}],
     "instructions": [1, []],
+    "chat_template_kwargs": [1, "x", [], {"tools": 1}, {str(i): 1 for i in range(17)}],
     "previous_response_id": [1, ""],
     "conversation": [1, "conv_1", []],
     "max_output_tokens": [0, "1", True, 1.5],
@@ -389,3 +390,24 @@ def test_without_a_tool_to_call_a_response_is_a_plain_one(start_api: StartApi, s
     answer = respond(start_api(seen), **body).json
     assert seen.params[0].sampling.grammar is None
     assert (answer["tools"], answer["tool_choice"]) == ([], "none")
+
+
+def test_thoughts_of_another_model_are_not_shown_and_its_template_s_variables_are(
+    start_api: StartApi, seen: Seen
+) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}
+    said = {"role": "assistant", "content": "Hello"}
+    body = {
+        "input": [thought, said, {"role": "user", "content": "Hi"}],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    assert start_api(seen).client.post("/v1/responses", json=body).status_code == 200
+    prompt = seen.params[0].prompt
+    assert isinstance(prompt, Conversation)
+    assert [one["content"] for one in prompt.messages] == ["Hello", "Hi"]
+    assert prompt.variables == {"enable_thinking": False}
+
+
+def test_thoughts_alone_are_no_input(shared_api: Api) -> None:
+    answer = shared_api.client.post("/v1/responses", json={"input": [{"type": "reasoning", "summary": []}]})
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "input")
