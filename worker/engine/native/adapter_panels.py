@@ -43,7 +43,7 @@ def _panels(matrix: Tensor, lora_format: LoraFormat) -> Tensor:
     if lora_format == LoraFormat.DOT:
         scales, values = _rounded(pad(padded, (0, padded.shape[1] % 4)))
         flipped = values.view(torch.uint8) ^ 0x80  # value + 128
-        return _with_scales(scales, flipped.view(torch.int8).unflatten(1, (-1, 4)))
+        return _with_scales(scales, flipped.view(torch.int8).view(len(padded), -1, 4))
     pairs = padded.view(-1, LORA_PANEL_ROWS, padded.shape[1] // 2, 2)
     if lora_format == LoraFormat.BF16:
         return pairs.bfloat16().permute(0, 2, 1, 3).contiguous()
@@ -58,6 +58,6 @@ def _rounded(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 def _with_scales(scales: Tensor, values: Tensor) -> Tensor:
     """Return panels that begin with their rows' scales. `values`: int8 [rows, columns], or [rows, columns / 4, 4]."""
-    by_column = values.unflatten(0, (-1, LORA_PANEL_ROWS)).transpose(1, 2)
+    by_column = values.view(-1, LORA_PANEL_ROWS, *values.shape[1:]).transpose(1, 2)
     heads = scales.view(-1, LORA_PANEL_ROWS).view(torch.int8)
     return torch.cat([heads, by_column.flatten(1)], dim=1)
