@@ -31,6 +31,7 @@ CONSTANTS = {
     "SLM_LORA_FP32": library.LoraFormat.FP32,
     "SLM_LORA_BF16": library.LoraFormat.BF16,
     "SLM_LORA_INT8": library.LoraFormat.INT8,
+    "SLM_LORA_DOT": library.LoraFormat.DOT,
     "SLM_FP32": library.Precision.FP32,
     "SLM_INT8": library.Precision.INT8,
     "SLM_RMS_NORM": NormKind.RMS_NORM,

@@ -16,7 +16,7 @@ from worker.engine.model_runner import Row
 from worker.engine.native.runner import NativeRunner
 
 LENGTH = 150  # more than one block of rows of a linear layer
-RANKS = (1, 3, 8, 16, 64)
+RANKS = (1, 3, 8, 16, 64, 80)
 
 
 @pytest.fixture(params=["fp32", "int8"])

@@ -39,18 +39,25 @@ def _panels(matrix: Tensor, lora_format: LoraFormat) -> Tensor:
     """Return the panels of a matrix in the layout of `enum slm_lora_format`."""
     padded = pad(matrix, (0, matrix.shape[1] % 2, 0, -matrix.shape[0] % LORA_PANEL_ROWS))
     if lora_format == LoraFormat.INT8:
-        return _int8_panels(padded)
+        return _with_scales(*_rounded(padded))
+    if lora_format == LoraFormat.DOT:
+        scales, values = _rounded(pad(padded, (0, padded.shape[1] % 4)))
+        flipped = values.view(torch.uint8) ^ 0x80  # value + 128
+        return _with_scales(scales, flipped.view(torch.int8).view(len(padded), -1, 4))
     pairs = padded.view(-1, LORA_PANEL_ROWS, padded.shape[1] // 2, 2)
     if lora_format == LoraFormat.BF16:
         return pairs.bfloat16().permute(0, 2, 1, 3).contiguous()
     return pairs.permute(0, 2, 3, 1).contiguous()
 
 
-def _int8_panels(matrix: Tensor) -> Tensor:
-    """Round each row to multiples of its own scale, which the panel begins with."""
-    num_panels, columns = len(matrix) // LORA_PANEL_ROWS, matrix.shape[1]
+def _rounded(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Round each row to multiples of its own scale: return the scales, and int8 values."""
     scales = matrix.abs().amax(1, keepdim=True) / 127
-    values = (matrix / scales.clamp(min=torch.finfo(torch.float32).tiny)).round().to(torch.int8)
-    by_column = values.view(num_panels, LORA_PANEL_ROWS, columns).permute(0, 2, 1)
-    heads = scales.view(num_panels, LORA_PANEL_ROWS).view(torch.int8)
-    return torch.cat([heads, by_column.reshape(num_panels, -1)], dim=1)
+    return scales, (matrix / scales.clamp(min=torch.finfo(torch.float32).tiny)).round().to(torch.int8)
+
+
+def _with_scales(scales: Tensor, values: Tensor) -> Tensor:
+    """Return panels that begin with their rows' scales. `values`: int8 [rows, columns], or [rows, columns / 4, 4]."""
+    by_column = values.view(-1, LORA_PANEL_ROWS, *values.shape[1:]).transpose(1, 2)
+    heads = scales.view(-1, LORA_PANEL_ROWS).view(torch.int8)
+    return torch.cat([heads, by_column.flatten(1)], dim=1)

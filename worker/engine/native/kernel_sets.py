@@ -8,6 +8,8 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
+from worker.engine.native.library import LoraFormat
+
 X86, ARM = "x86_64", "aarch64"
 _OTHER_NAMES = {"amd64": X86, "arm64": ARM}
 
@@ -22,8 +24,8 @@ class KernelSet:
         mixed_chunk: prompt tokens added to decoding rows that cost little more than a single row, which must read all
             weights anyway.
         short_prompt: prompt tokens that take about 15 ms. Guessed for ARM, where no speed has been measured.
-        widens_int8: whether adapters of int8 models have 8 bits. Without vector instructions for it, widening bytes to
-            floats takes longer than reading twice as many.
+        int8_lora: number format of the adapters of int8 models. Without vector instructions for it, widening bytes to
+            floats takes longer than reading twice as many; with dot products of bytes, nothing is widened.
     """
 
     name: str
@@ -31,7 +33,7 @@ class KernelSet:
     flags: tuple[str, ...]
     mixed_chunk: int
     short_prompt: int
-    widens_int8: bool = True
+    int8_lora: LoraFormat = LoraFormat.INT8
 
 
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
@@ -42,11 +44,16 @@ _NEON = ("--param=max-completely-peeled-insns=1000", "-fno-schedule-insns")
 KERNEL_SETS = {
     one.name: one
     for one in (
-        KernelSet("avx512vnni", X86, (*_AVX512VNNI, "-mprefer-vector-width=512"), mixed_chunk=6, short_prompt=64),
+        KernelSet(
+            *("avx512vnni", X86, (*_AVX512VNNI, "-mprefer-vector-width=512")),
+            mixed_chunk=6,
+            short_prompt=64,
+            int8_lora=LoraFormat.DOT,
+        ),
         KernelSet("avx2", X86, _AVX2, mixed_chunk=8, short_prompt=16),
         KernelSet("i8mm", ARM, ("-march=armv8.2-a+dotprod+i8mm", *_NEON), mixed_chunk=8, short_prompt=32),
         KernelSet("dotprod", ARM, ("-march=armv8.2-a+dotprod", *_NEON), mixed_chunk=8, short_prompt=16),
-        KernelSet("portable", None, (), mixed_chunk=8, short_prompt=8, widens_int8=False),
+        KernelSet("portable", None, (), mixed_chunk=8, short_prompt=8, int8_lora=LoraFormat.BF16),
     )
 }
 

@@ -35,6 +35,7 @@ class LoraFormat(IntEnum):
     FP32 = 0
     BF16 = 1
     INT8 = 2
+    DOT = 3
 
 
 class NativeLinear(ctypes.Structure):

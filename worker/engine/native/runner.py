@@ -322,9 +322,7 @@ class NativeRunner:
 
 def _lora_format(precision: str, kernels: KernelSet) -> LoraFormat:
     """Return the number format of adapters: exact for an exact model, else small, since steps wait for memory."""
-    if precision == "fp32":
-        return LoraFormat.FP32
-    return LoraFormat.INT8 if kernels.widens_int8 else LoraFormat.BF16
+    return LoraFormat.FP32 if precision == "fp32" else kernels.int8_lora
 
 
 def _choose_kernels(available: list[str], wanted: str | None) -> str:

@@ -4,11 +4,7 @@
 #include "row_operations.h"
 
 #define EXACT_CACHE {.item_size = sizeof(float), .convert = exact_convert, .multiply = exact_multiply}
-#define LORA_FORMAT(format, name)                                                                                      \
-    [format] = {.head_size = LORA_HEAD_SIZE(format),                                                                   \
-                .pair_size = LORA_PAIR_SIZE(format),                                                                   \
-                .shrink = name##_shrink,                                                                               \
-                .expand = name##_expand}
+#define LORA_FORMAT(format, name) [format] = {.shrink = name##_shrink, .expand = name##_expand}
 #ifdef VECTOR_HAS_HALF
 #define SHORT_CACHE {.item_size = sizeof(uint16_t), .convert = half_convert, .multiply = half_multiply}
 #else
@@ -37,7 +33,15 @@ const struct kernels KERNEL_SET = {
                   .packed_row_size = int8_head_packed_row_size,
                   .encode = int8_head_encode,
                   .multiply = int8_head_multiply},
-    .lora = {LORA_FORMAT(SLM_LORA_FP32, fp32), LORA_FORMAT(SLM_LORA_BF16, bf16), LORA_FORMAT(SLM_LORA_INT8, int8)},
+    .lora =
+        {
+            LORA_FORMAT(SLM_LORA_FP32, fp32),
+            LORA_FORMAT(SLM_LORA_BF16, bf16),
+            LORA_FORMAT(SLM_LORA_INT8, int8),
+#ifdef HAS_LORA_DOT
+            LORA_FORMAT(SLM_LORA_DOT, dot),
+#endif
+        },
     .exact_cache = EXACT_CACHE,
     .short_cache = SHORT_CACHE,
     .rms_norm = rms_norm,

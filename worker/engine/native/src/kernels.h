@@ -18,7 +18,8 @@
 #define PACKED_ROW_ALIGNMENT 64
 #define MAX_GROUP_ROWS 4 /* rows that are multiplied together with an adapter */
 
-#define CACHE_LINE 64 /* bytes */
+#define CACHE_LINE 64     /* bytes */
+#define SHRINK_AHEAD 2048 /* bytes; the processor's own prefetching stops at the end of each page */
 
 struct prefetch_range {
     const char *start;
@@ -78,14 +79,19 @@ struct cache_format {
                      const struct panels *panels, float *out, size_t stride);
 };
 
+/* Inputs of a matrix: rows with the same adapter. */
+struct lora_input {
+    int32_t num_rows;                        /* <= MAX_GROUP_ROWS */
+    int32_t columns;                         /* multiple of 16 */
+    const float *x;                          /* [num_rows][columns] */
+    const char *packed_rows[MAX_GROUP_ROWS]; /* the same, encoded for the matrix */
+};
+
 /* The products of LoRA adapters in one number format, with panels of PANEL_ROWS rows (slm_native.h). The order of each
- * sum depends on nothing but the number of columns. */
+ * sum depends on nothing but the number of columns. NULL: the set does not have this format. */
 struct lora_format {
-    size_t head_size; /* of the scales at the start of a panel, in bytes */
-    size_t pair_size; /* of two columns of a panel, in bytes */
-    /* out[num_rows][num_panels * PANEL_ROWS] = x[num_rows][columns] . panels; `columns` is a multiple of 16. */
-    void (*shrink)(const float *x, int32_t num_rows, const char *panels, int32_t num_panels, int32_t columns,
-                   float *out, size_t stride);
+    /* out[input->num_rows][num_panels * PANEL_ROWS] = input . panels */
+    void (*shrink)(const struct lora_input *input, const char *panels, int32_t num_panels, float *out, size_t stride);
     /* y[num_rows][num_outputs] += u[num_rows][rank] . panels; `rank` is even. num_rows <= MAX_GROUP_ROWS */
     void (*expand)(const float *u, size_t stride, int32_t num_rows, const char *panels, int32_t rank,
                    int32_t num_outputs, float *const *y);
@@ -96,7 +102,7 @@ struct kernels {
     struct product fp32, int8;
     struct cache_format exact_cache;
     struct cache_format short_cache; /* for int8 models: half floats if the set converts them in one instruction */
-    struct lora_format lora[3];      /* by enum slm_lora_format */
+    struct lora_format lora[4];      /* by enum slm_lora_format */
     struct product int8_head; /* int8 with the set's most precise activations: errors of the head affect the logits */
 
     /* out[n] = x / rms(x) * weight */

@@ -39,13 +39,12 @@ void group_rows(struct row_groups *groups, const struct slm_adapter *const *adap
     }
 }
 
-void lora_shrink(const struct lora_call *call, const struct row_group *group, const float *x, int32_t columns) {
+void lora_shrink(const struct lora_call *call, const struct row_group *group, const struct lora_input *input) {
     if (group->adapter == NULL) return;
     const struct slm_lora *lora = &group->adapter->matrices[call->matrix];
     if (lora->num_panels == 0) return;
-    call->kernels->lora[group->adapter->format].shrink(x, group->num_rows, lora->a, lora->num_panels, columns,
-                                                       call->shrunk + (size_t)group->first * call->stride,
-                                                       call->stride);
+    call->kernels->lora[group->adapter->format].shrink(
+        input, lora->a, lora->num_panels, call->shrunk + (size_t)group->first * call->stride, call->stride);
 }
 
 static void expand_part(const struct lora_call *call, const struct row_group *group, const struct slm_lora_part *part,

@@ -41,8 +41,8 @@ struct lora_call {
 void group_rows(struct row_groups *groups, const struct slm_adapter *const *adapters, const int32_t *tokens,
                 int32_t num_rows, int32_t max_group_rows, char *is_grouped);
 
-/* u of a group's rows = a . x[num_rows][columns] */
-void lora_shrink(const struct lora_call *call, const struct row_group *group, const float *x, int32_t columns);
+/* u of a group's rows = a . input */
+void lora_shrink(const struct lora_call *call, const struct row_group *group, const struct lora_input *input);
 
 /* What a thread will read of the adapters of its groups after a matrix, to be prefetched during that matrix. */
 struct lora_stream {

@@ -18,7 +18,6 @@
  * addition. The sums of a tile must fit in registers. */
 #define SHRINK_SPLITS (VECTOR_FLOATS == 512 ? 4 : 2)
 #define SHRINK_TILE_ROWS (VECTOR_FLOATS == 512 ? 4 : VECTOR_FLOATS == 128 ? 2 : 1)
-#define SHRINK_AHEAD 2048 /* bytes; the processor's own prefetching stops at the end of each page */
 #define EXPAND_TILE_ROWS (VECTOR_FLOATS == 512 ? 4 : VECTOR_FLOATS == 128 ? 2 : 1)
 #define EXPAND_TILE_PANELS (VECTOR_FLOATS == 512 ? 2 : 1)
 
@@ -168,9 +167,9 @@ static inline __attribute__((always_inline)) void expand(const int32_t format, c
 }
 
 #define LORA_PRODUCTS(format, name)                                                                                    \
-    static void name##_shrink(const float *x, int32_t num_rows, const char *panels, int32_t num_panels,                \
-                              int32_t columns, float *out, size_t stride) {                                            \
-        shrink(format, x, num_rows, panels, num_panels, columns, out, stride);                                         \
+    static void name##_shrink(const struct lora_input *input, const char *panels, int32_t num_panels, float *out,      \
+                              size_t stride) {                                                                         \
+        shrink(format, input->x, input->num_rows, panels, num_panels, input->columns, out, stride);                    \
     }                                                                                                                  \
     static void name##_expand(const float *u, size_t stride, int32_t num_rows, const char *panels, int32_t rank,       \
                               int32_t num_outputs, float *const *y) {                                                  \

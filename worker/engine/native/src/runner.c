@@ -120,9 +120,12 @@ static void apply_norm(const struct slm_runner *runner, const struct slm_norm *n
         runner->kernels->layer_norm(x, norm->weight, norm->bias, model->norm_epsilon, model->hidden_size, out);
 }
 
-static void encode(const struct slm_runner *runner, const struct product *product, const float *x, int32_t columns,
-                   int32_t packed_row) {
-    product->encode(x, columns, runner->packed_rows + (size_t)packed_row * product->packed_row_size(columns));
+/* Encode x[columns] as a packed row, and return that. */
+static const char *encode(const struct slm_runner *runner, const struct product *product, const float *x,
+                          int32_t columns, int32_t packed_row) {
+    char *encoded = runner->packed_rows + (size_t)packed_row * product->packed_row_size(columns);
+    product->encode(x, columns, encoded);
+    return encoded;
 }
 
 static struct lora_call lora_call(const struct slm_runner *runner, const struct active_tokens *active,
@@ -138,10 +141,11 @@ static struct lora_call lora_call(const struct slm_runner *runner, const struct 
 static void store_inputs(const struct slm_runner *runner, const struct matrix *matrix,
                          const struct active_tokens *active, const struct row_group *group, const float *x) {
     const struct lora_call call = lora_call(runner, active, matrix);
-    const int32_t columns = matrix->linear->columns;
+    struct lora_input input = {.num_rows = group->num_rows, .columns = matrix->linear->columns, .x = x};
     for (int32_t r = 0; r < group->num_rows; r++)
-        encode(runner, matrix->product, x + r * columns, columns, active->groups->rows[group->first + r]);
-    lora_shrink(&call, group, x, columns);
+        input.packed_rows[r] = encode(runner, matrix->product, x + r * input.columns, input.columns,
+                                      active->groups->rows[group->first + r]);
+    lora_shrink(&call, group, &input);
 }
 
 /* y[rows of the group] += the group's adapter of a matrix; shrunk[rows of the group] must be of its input */

@@ -78,6 +78,7 @@ enum slm_lora_format {
     SLM_LORA_BF16 = 1, /* a pair is upper halves of floats [SLM_LORA_PANEL_ROWS][2] */
     SLM_LORA_INT8 =
         2, /* a pair is int8 [2][SLM_LORA_PANEL_ROWS]; a panel begins with float scales [SLM_LORA_PANEL_ROWS] */
+    SLM_LORA_DOT = 3, /* like that, but two pairs are uint8 [SLM_LORA_PANEL_ROWS][4] of value + 128; avx512vnni only */
 };
 
 /* One of the modules that form a matrix: y[first_row ...] += b . u[first_rank ...] with u = a . x. */
