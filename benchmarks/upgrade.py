@@ -3,21 +3,24 @@
     python -m benchmarks.upgrade [--from main~50]        # any revision of this repository; needs git and nginx
 
 As in docs/operations.md: two APIs behind nginx and two workers are replaced one by one while clients stream and
-generate, then all of it again in the other direction. Workers have the fake model, which repeats the prompt, so each
+generate, then all of it again in the opposite order. Workers have the fake model, which repeats the prompt, so each
 answer is known. Both revisions run in this environment: packages that only one of them needs must be there.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from common.settings import ROOT
@@ -74,12 +77,19 @@ class Site:
         self.add_worker(tree)
         self._workers.pop(0).terminate()
 
-    def move_to(self, tree: Path) -> None:
-        """Replace every process, one after the other."""
+    def upgrade(self, tree: Path) -> None:
+        """Replace every process, one after the other: first the APIs, which read what old workers write."""
         for port in self._apis:
             self.replace_api(port, tree)
         for _ in range(len(self._workers)):
             self.replace_worker(tree)
+
+    def go_back(self, tree: Path) -> None:
+        """Replace every process, the workers first: an old API may not understand what new workers write."""
+        for _ in range(len(self._workers)):
+            self.replace_worker(tree)
+        for port in self._apis:
+            self.replace_api(port, tree)
 
     def end(self) -> None:
         """End all processes."""
@@ -114,6 +124,14 @@ class Load:
                 one.result()
 
 
+def print_faults(folder: Path) -> None:
+    """Print the last lines of the exceptions in the processes' logs."""
+    for log in sorted(folder.glob("*.log")):
+        faults = re.findall(r"^\w[\w.]*(?:Error|Exception)\b.*$", log.read_text("utf-8", "replace"), re.MULTILINE)
+        for fault, number in Counter(faults).items():
+            print(f"{log.stem}: {number} x {fault[:300]}")
+
+
 def run(revision: str) -> bool:
     """Upgrade, go back, and print what the clients saw; returns whether every answer was right."""
     with ExitStack() as stack:
@@ -128,6 +146,7 @@ def run(revision: str) -> bool:
         nginx = stack.enter_context(running_nginx(folder / "nginx", "slm_apis", changes=upstream))
         old = checkout(revision, folder / "old")
         site = Site(cluster, folder, ports)
+        stack.callback(print_faults, folder)
         stack.callback(site.end)
         for port in ports:
             site.replace_api(port, old)
@@ -135,10 +154,10 @@ def run(revision: str) -> bool:
             site.add_worker(old)
         load = Load(nginx.url)
         with load.running():
-            for name, tree in (("upgrade", ROOT), ("and back", old)):
+            for name, move in (("upgrade", partial(site.upgrade, ROOT)), ("and back", partial(site.go_back, old))):
                 time.sleep(PAUSE_S)
                 before = len(load.texts)
-                site.move_to(tree)
+                move()
                 print(f"{name}: {len(load.texts) - before} answers meanwhile", flush=True)
             time.sleep(PAUSE_S)
         wrong = [text for text in load.texts if text != PROMPT]
