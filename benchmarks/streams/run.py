@@ -25,7 +25,7 @@ from tests.redis_server import RedisServer, running_server
 
 WARM_UP = Load(streams=20, tokens=3, rate=10, rows=20)  # excludes the cost of one-time initialisation
 START_S = 60.0
-PATIENCE_S = 600.0
+PATIENCE_S = 1500.0
 
 
 @dataclass(frozen=True)
