@@ -17,6 +17,7 @@ from common.adapters.names import public_name
 from common.jobs.job import Lane
 from common.redis import keys
 from common.redis.scripts import Argument, Script
+from common.wire import known_fields
 
 MAX_PREPARING = 3  # jobs that each worker prepares at once
 
@@ -94,7 +95,7 @@ class WorkerReport:
     def from_json(cls, text: str) -> WorkerReport:
         """Parse the JSON form."""
         wire = json.loads(text)
-        return cls(**(wire | {"state": WorkerState(wire["state"])}))
+        return cls(**(known_fields(cls, wire) | {"state": WorkerState(wire["state"])}))
 
 
 class Fleet:

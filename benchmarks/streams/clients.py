@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,6 +36,7 @@ class Stream(asyncio.Protocol):
         self.is_over = False
         self._request = request
         self._on_change = on_change
+        self.status = b""  # the response's first line
         self.last = b""
         self._event_id = -1
         self._transport: asyncio.Transport | None = None
@@ -50,6 +51,7 @@ class Stream(asyncio.Protocol):
         now = time.monotonic_ns()
         *lines, self.last = (self.last + data).split(b"\n")
         for line in lines:
+            self.status = self.status or line.strip()
             self._take(line, now)
 
     def _take(self, line: bytes, now: int) -> None:
@@ -73,19 +75,24 @@ class Stream(asyncio.Protocol):
 
 
 class Clients:
-    """`count` clients of the API at `port`."""
+    """`count` clients of the APIs at these ports, in turn; at most `at_once` of them are opening their streams."""
 
-    def __init__(self, port: int, count: int) -> None:
-        self._port = port
+    def __init__(self, ports: Sequence[int], count: int, at_once: int) -> None:
         self._changed = asyncio.Event()
-        request = _request(port)
-        self.streams = [Stream(request, self._changed.set) for _ in range(count)]
+        self._opening = asyncio.Semaphore(at_once)
+        self._ports = [ports[number % len(ports)] for number in range(count)]
+        self.streams = [Stream(_request(port), self._changed.set) for port in self._ports]
         self.not_connected: list[OSError] = []
 
     async def open(self) -> None:
-        """Connect all clients at the same time; returns when each stream has its first frame or has failed."""
-        await asyncio.gather(*(self._connect(one) for one in self.streams))
-        await self._until(lambda one: one.is_open or one.is_over)
+        """Connect all clients; returns when each stream has its first frame or has failed."""
+        await asyncio.gather(*map(self._open, self.streams, self._ports))
+
+    async def _open(self, stream: Stream, port: int) -> None:
+        async with self._opening:
+            await self._connect(stream, port)
+            while not stream.is_open and not stream.is_over:
+                await asyncio.sleep(LOOK_S)
 
     async def have(self, num_tokens: int) -> None:
         """Read until each stream has that many tokens, or has ended."""
@@ -96,9 +103,9 @@ class Clients:
         """Read all streams to their end."""
         await self._until(lambda one: one.is_over)
 
-    async def _connect(self, stream: Stream) -> None:
+    async def _connect(self, stream: Stream, port: int) -> None:
         try:
-            await asyncio.get_running_loop().create_connection(lambda: stream, HOST, self._port)
+            await asyncio.get_running_loop().create_connection(lambda: stream, HOST, port)
         except OSError as err:
             self.not_connected.append(err)
             stream.is_over = True

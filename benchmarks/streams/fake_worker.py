@@ -53,7 +53,7 @@ def work(redis_url: str, load: Load, signals: Signals) -> None:
     with connect(redis_url) as redis:
         worker = FakeWorker(redis, load)
         signals.ready.set()
-        with worker.taking_all() as generations:
+        with worker.taking_all(signals.begin) as generations:
             signals.begin.wait()
             worker.generate(generations, range(load.tokens - 1))
             signals.end.wait()
@@ -115,11 +115,11 @@ class FakeWorker:
         Fleet(redis).beat(self._report, ttl_s=LEASE_S)
 
     @contextmanager
-    def taking_all(self) -> Iterator[list[Generation]]:
-        """Claim jobs as they arrive, until there is one for each stream of the load."""
+    def taking_all(self, begin: Signal) -> Iterator[list[Generation]]:
+        """Claim jobs as they arrive, until there is one for each stream of the load, or no more will come."""
         taken: list[Generation] = []
         with ExitStack() as running:
-            while len(taken) < self._load.streams:
+            while len(taken) < self._load.streams and not begin.is_set():
                 time.sleep(LOOK_S)
                 for job_id in cast(list[str], self._redis.zrange(keys.dispatched(Lane.GENERATE), 0, -1)):
                     if claim := self._store.claim(job_id, self._report.id, lease_s=LEASE_S):

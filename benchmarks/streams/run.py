@@ -11,26 +11,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
+from redis import Redis
 
 from benchmarks.serving import percentile
 from benchmarks.streams.clients import Clients, Stream
 from benchmarks.streams.fake_worker import Load, Signals, work
+from common.redis.client import connect
 from tests.api_process import ApiProcess, running_api
 from tests.redis_server import RedisServer, running_server
 
 WARM_UP = Load(streams=20, tokens=3, rate=10, rows=20)  # excludes the cost of one-time initialisation
 START_S = 60.0
-PATIENCE_S = 300.0
+PATIENCE_S = 1500.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The resources used at a point in time: the API's memory in bytes, and the CPU time of each process in us."""
+    """The resources used at a point in time: memory in bytes, and the CPU time of each part in us."""
 
     at: float  # monotonic, in seconds
-    memory: int
+    memory: int  # of all API processes
+    redis_memory: int
+    connections: int  # to Redis
     api: float
     redis: float
     worker: float
@@ -60,11 +65,14 @@ class Measurements:
         count, tokens = self.load.streams, len(self.delays_ms)
         delays = ", ".join(f"p{percent} {percentile(self.delays_ms, percent):.1f}" for percent in (50, 95, 99))
         kib = [(cost.memory - self.before.memory) / count / 1024 for cost in (self.opened, self.ended)]
+        in_redis = [(cost.redis_memory - self.before.redis_memory) / count / 1024 for cost in (self.opened, self.ended)]
         lines = [
             f"streams: {count}, not connected {self.not_connected}, with lost or duplicated tokens {len(self.wrong)}",
             *self.wrong[:5],
             f"all open after: {self.opened.at - self.before.at:.1f} s",
             f"API memory: {kib[0]:.0f} KiB per stream once all are open, {kib[1]:.0f} at the end",
+            f"Redis memory: {in_redis[0]:.1f} KiB per stream once all are open, {in_redis[1]:.1f} at the end",
+            f"connections to Redis: {self.opened.connections} once all are open",
             f"CPU us to open a stream: {self.opened.since(self.before, count)}",
             f"CPU us per token: {self.streamed.since(self.opened, tokens - count)}",
             f"CPU us to end a stream, with its last token: {self.ended.since(self.streamed, count)}",
@@ -76,15 +84,26 @@ class Measurements:
         return "\n".join(lines)
 
 
-def run(load: Load) -> Measurements:
-    """Run the benchmark with its own processes."""
+def run(load: Load, apis: int = 1, at_once: int = 1000) -> Measurements:
+    """Run the benchmark with its own processes.
+
+    Args:
+        load: what the streams do.
+        apis: number of API processes.
+        at_once: how many streams are being opened at the same time.
+    """
     _allow_open_files(load.streams)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(running_server(folder))
-        api = stack.enter_context(running_api(folder, redis_url=redis.url, max_queue=load.streams + 100))
-        _measure(redis, api, WARM_UP)
-        return _measure(redis, api, load)
+        folders = [folder / f"api{number}" for number in range(apis)]
+        for one in folders:
+            one.mkdir()
+        started = [
+            stack.enter_context(running_api(one, redis_url=redis.url, max_queue=load.streams + 100)) for one in folders
+        ]
+        _measure(redis, started, WARM_UP, at_once)
+        return _measure(redis, started, load, at_once)
 
 
 def _allow_open_files(streams: int) -> None:
@@ -93,10 +112,12 @@ def _allow_open_files(streams: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(streams + 200, hard)), hard))
 
 
-def _measure(redis: RedisServer, api: ApiProcess, load: Load) -> Measurements:
-    with _worker(redis.url, load) as (worker, signals):
-        processes = (_serving_process(api), psutil.Process(redis.pid), psutil.Process(worker))
-        return asyncio.run(asyncio.wait_for(_follow(api, load, signals, processes), PATIENCE_S))
+def _measure(redis: RedisServer, apis: Sequence[ApiProcess], load: Load, at_once: int) -> Measurements:
+    with _worker(redis.url, load) as (worker, signals), connect(redis.url) as client:
+        serving = [_serving_process(api) for api in apis]
+        meter = Meter(serving, psutil.Process(redis.pid), psutil.Process(worker), client)
+        ports = [int(api.url.rpartition(":")[2]) for api in apis]
+        return asyncio.run(asyncio.wait_for(_follow(ports, load, signals, meter, at_once), PATIENCE_S))
 
 
 @contextmanager
@@ -115,17 +136,17 @@ def _worker(redis_url: str, load: Load) -> Iterator[tuple[int, Signals]]:
         process.join()
 
 
-async def _follow(api: ApiProcess, load: Load, signals: Signals, processes: Sequence[psutil.Process]) -> Measurements:
-    clients = Clients(int(api.url.rpartition(":")[2]), load.streams)
-    before = _cost(processes)
+async def _follow(ports: Sequence[int], load: Load, signals: Signals, meter: Meter, at_once: int) -> Measurements:
+    clients = Clients(ports, load.streams, at_once)
+    before = meter.read()
     await clients.open()
-    opened = _cost(processes)
+    opened = meter.read()
     signals.begin.set()
     await clients.have(load.tokens - 1)
-    streamed = _cost(processes)
+    streamed = meter.read()
     signals.end.set()
     await clients.end()
-    return _measurements(load, clients, before, opened, streamed, _cost(processes))
+    return _measurements(load, clients, before, opened, streamed, meter.read())
 
 
 def _serving_process(api: ApiProcess) -> psutil.Process:
@@ -134,10 +155,32 @@ def _serving_process(api: ApiProcess) -> psutil.Process:
     return process
 
 
-def _cost(processes: Sequence[psutil.Process]) -> Cost:
-    times = [process.cpu_times() for process in processes]
-    cpu_us = [(one.user + one.system) * 1e6 for one in times]
-    return Cost(time.monotonic(), processes[0].memory_info().rss, *cpu_us)
+@dataclass(frozen=True)
+class Meter:
+    """Reads what the processes have used."""
+
+    apis: Sequence[psutil.Process]
+    redis: psutil.Process
+    worker: psutil.Process
+    client: Redis
+
+    def read(self) -> Cost:
+        """Return it."""
+        info = cast(dict[str, int], self.client.info())
+        return Cost(
+            time.monotonic(),
+            sum(one.memory_info().rss for one in self.apis),
+            info["used_memory"],
+            info["connected_clients"],
+            sum(map(_cpu_us, self.apis)),
+            _cpu_us(self.redis),
+            _cpu_us(self.worker),
+        )
+
+
+def _cpu_us(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return (times.user + times.system) * 1e6
 
 
 def _measurements(
@@ -162,7 +205,8 @@ def _fault(stream: Stream, num_tokens: int) -> str | None:
     """Return a description of what is wrong with the stream's tokens; None if they are correct."""
     numbers, ids = [token.number for token in stream.tokens], [token.event_id for token in stream.tokens]
     if numbers != list(range(num_tokens)) or not stream.is_complete:
-        return f"tokens {numbers}, {'complete' if stream.is_complete else 'not complete'}; last bytes {stream.last!r}"
+        end = "complete" if stream.is_complete else "not complete"
+        return f"tokens {numbers}, {end}; {stream.status!r}, last bytes {stream.last!r}"
     if ids != list(range(ids[0], ids[0] + num_tokens)):
         return f"event ids {ids}"
     return None

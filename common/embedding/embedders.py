@@ -9,6 +9,7 @@ from redis import Redis
 
 from common.jobs.job import Lane
 from common.specialists import Specialists
+from common.wire import known_fields
 
 PLACES = 16  # jobs that an embedder runs at once; their inputs share its batches
 
@@ -40,7 +41,7 @@ class EmbedderReport:
     @classmethod
     def from_json(cls, text: str) -> EmbedderReport:
         """Parse the JSON form."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 class Embedders:

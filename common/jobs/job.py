@@ -12,6 +12,7 @@ from common.errors import SLMError
 from common.jobs import prompts
 from common.jobs.prompts import Prompt
 from common.jobs.sampling import SamplingParams
+from common.wire import known_fields
 
 
 class Lane(StrEnum):
@@ -156,7 +157,7 @@ class GenerateResult:
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateResult:
         """Parse the JSON form."""
-        return cls(**wire)
+        return cls(**known_fields(cls, wire))
 
 
 @dataclass(frozen=True, slots=True)

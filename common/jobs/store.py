@@ -618,14 +618,17 @@ class JobStore:
         """Return whether a running training run is to be set aside."""
         return bool(self._redis.hexists(keys.job(job_id), "pause"))
 
-    def reap(self) -> None:
-        """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it."""
+    def reap(self, pause_s: float = 0) -> None:
+        """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it.
+
+        Does nothing if any worker did so in the last `pause_s` seconds: a thousand of them need not all look.
+        """
         errors = [
             WorkerLost(f"The job's workers died {MAX_CRASHES} times; it will not be tried again."),
             JobExpired("The job waited longer than its ttl."),
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
-        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *wires)))
+        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *wires, _ms(pause_s))))
 
     def adopt(self, base: str, lane_base: str, *, is_default: bool) -> None:
         """Move the waiting jobs of a base model into the lanes of its workers; its workers call it.

@@ -17,6 +17,9 @@ slm:lane:<l>:yielding   zset    those that were asked to make room, by time (ms)
 slm:lane:<l>:deadlines  zset    waiting jobs with a `ttl`, by the time (ms) at which it expires
 slm:lane:<l>:starts     list    the latest start times (ms), newest first
 slm:lane:<l>:places     hash    worker -> jobs of this lane that it runs at once
+slm:lane:<l>:service    hash    how many live workers serve the lane and their places together, as last counted
+slm:lane:<l>:running    hash    flow -> its jobs that are dispatched or running
+slm:lane:<l>:running_cost hash  flow -> what they may cost together (tokens)
 slm:lanes               set     the names of all lanes (`job.Lane`)
 slm:jobs:order          counter arrival number of the latest job
 slm:jobs:dead_letters   zset    the dead letters: jobs that were set aside because their workers died, by time (ms)
@@ -76,6 +79,7 @@ slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failo
 slm:model               hash    the desired state: loaded (0/1), generation; and idle_ms, since when workers with
                                 SLM_KEEP_ALIVE_S have seen no job
 slm:model:<base>        hash    the same of each base model, if the server has several
+slm:reaped              string  exists for a moment after a worker looked for jobs to requeue, to end and to forget
 slm:bases               hash    the base models that workers serve: name -> hash of the files
 slm:bases:created       hash    base model -> when workers first served it (s since the epoch)
 slm:adapters            set     the names of all adapters

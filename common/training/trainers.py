@@ -9,6 +9,7 @@ from redis import Redis
 
 from common.jobs.job import Lane
 from common.specialists import Specialists
+from common.wire import known_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class TrainerReport:
     @classmethod
     def from_json(cls, text: str) -> TrainerReport:
         """Parse the JSON form."""
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 class Trainers:

@@ -14,6 +14,7 @@ from worker.jobs.active import ActiveJob, ActiveJobs
 
 _BEATING = "heartbeat not sent"
 BEATS_PER_LEASE = 4  # three beats may fail before a lease expires
+REAPS_PER_LEASE = 16  # at most, by all workers together
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Heartbeat:
         self._duties: dict[str, Callable[[], object]] = {
             _BEATING: self._beat,
             "leases not renewed": self._renew,
-            "dead workers' jobs not looked for": store.reap,
+            "dead workers' jobs not looked for": lambda: store.reap(lease_s / REAPS_PER_LEASE),
             **duties,
         }
         self._stopping = threading.Event()

@@ -24,17 +24,19 @@ local function move(id, from, to)
   enqueue(id, to)
 end
 
-local lanes = {}
+local lanes = {}  -- those that got jobs
 for _, need in ipairs({'generate', 'prepare', 'control'}) do
   local to = lane_name(need, lane_base)
   local from = lane_base == '' and lane_name(need, base) or need
   if not is_served(from, now) then
     for _, what in ipairs({'pending', 'dispatched'}) do
       for _, id in ipairs(redis.call('ZRANGE', lane_key(from, what), 0, -1)) do
-        if is_ours(id) then move(id, from, to) end
+        if is_ours(id) then
+          move(id, from, to)
+          lanes[#lanes + 1] = to
+        end
       end
     end
   end
-  lanes[#lanes + 1] = to
 end
 return dispatch_all(lanes, now)

@@ -27,5 +27,6 @@ redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claim', c
   'attempt_seq', redis.call('LLEN', log_key(id)))
 if redis.call('HSETNX', job_key(id), 'started_ms', now) == 1 then note_start(lane, now) end
 redis.call('ZADD', lane_key(lane, 'leases'), now + lease_ms, id)
+count_running(id, lane, 1)
 if redis.call('SISMEMBER', lane_key(lane, 'unread'), id) == 1 then redis.call('SADD', lane_key(lane, 'abandoned'), id) end
 return {attempt, redis.call('LLEN', log_key(id)), now - redis.call('HGET', job_key(id), 'started_ms')}

@@ -77,14 +77,38 @@ local function queue_of(lane)
   return (need == 'generate' or need == 'prepare') and 'slm' or 'slm.' .. need
 end
 
--- Return how many live workers serve a lane, and how many places they have: jobs that they run at once.
-local function service_of(lane, now)
+local SERVICE_MS = 1000  -- how long a sum of places is used; a worker of an older version changes places without a word
+
+local function count_service(lane, now)
   local workers, places = 0, 0
   for _, worker in ipairs(live_workers(now)) do
     local own = redis.call('HGET', lane_key(lane, 'places'), worker)
     if own then workers, places = workers + 1, places + own end
   end
   return workers, places
+end
+
+-- Return how many live workers serve a lane, and how many places they have: jobs that they run at once. The sums are
+-- kept, because every request needs them several times, and there may be a thousand workers.
+local function service_of(lane, now)
+  local live = redis.call('ZCOUNT', 'slm:workers', now, '+inf')
+  local known = redis.call('HMGET', lane_key(lane, 'service'), 'live', 'until_ms', 'workers', 'places')
+  if known[1] == tostring(live) and tonumber(known[2]) > now then return tonumber(known[3]), tonumber(known[4]) end
+  local workers, places = count_service(lane, now)
+  write_even_when_full()
+  redis.call('HSET', lane_key(lane, 'service'), 'live', live, 'until_ms', now + SERVICE_MS,
+    'workers', workers, 'places', places)
+  return workers, places
+end
+
+-- Note how many jobs of a lane a worker runs at once. Called with each heartbeat, before the worker counts as alive.
+local function note_places(worker, lane, places, now)
+  redis.call('SADD', 'slm:lanes', lane)
+  local before = redis.call('HGET', lane_key(lane, 'places'), worker)
+  local alive_until = redis.call('ZSCORE', 'slm:workers', worker)
+  if before == places and alive_until and tonumber(alive_until) >= now then return end
+  redis.call('HSET', lane_key(lane, 'places'), worker, places)
+  redis.call('DEL', lane_key(lane, 'service'))
 end
 
 local function is_served(lane, now) return service_of(lane, now) > 0 end
@@ -214,27 +238,44 @@ local function ask_to_yield(lane, now)
   end
 end
 
--- Return how many jobs of each owner are dispatched or running in a lane.
-local function dispatched_by_owner(lane)
-  local counts = {}
+-- Add a job that is dispatched or running to the sums of its flow, or (-1) take it out of them. With them nobody has to
+-- look at all jobs that run.
+local function count_running(id, lane, change)
+  local job = redis.call('HMGET', job_key(id), 'owner', 'bulk', 'cost')
+  local flow = flow_name(job[1] or '', job[2])
+  local left = redis.call('HINCRBY', lane_key(lane, 'running'), flow, change)
+  redis.call('HINCRBYFLOAT', lane_key(lane, 'running_cost'), flow, change * (job[3] or 0))
+  if left > 0 then return end
+  redis.call('HDEL', lane_key(lane, 'running'), flow)
+  redis.call('HDEL', lane_key(lane, 'running_cost'), flow)
+end
+
+-- Count all of it again if the sums are wrong: jobs of a worker of an older version are not in them.
+local function check_running(lane)
+  local counted, there = 0, 0
+  for _, number in ipairs(redis.call('HVALS', lane_key(lane, 'running'))) do counted = counted + number end
+  for _, what in ipairs({'dispatched', 'leases'}) do there = there + redis.call('ZCARD', lane_key(lane, what)) end
+  if counted == there then return end
+  redis.call('DEL', lane_key(lane, 'running'), lane_key(lane, 'running_cost'))
   for _, what in ipairs({'dispatched', 'leases'}) do
-    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do
-      local owner = redis.call('HGET', job_key(id), 'owner') or ''
-      counts[owner] = (counts[owner] or 0) + 1
-    end
+    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane, what), 0, -1)) do count_running(id, lane, 1) end
   end
-  return counts
+end
+
+-- Return how many jobs of an owner are dispatched or running in a lane.
+local function num_running(lane, owner)
+  local numbers = redis.call('HMGET', lane_key(lane, 'running'), flow_name(owner, false), flow_name(owner, true))
+  return (numbers[1] or 0) + (numbers[2] or 0)
 end
 
 -- Return the next job of a lane in which one owner may not have all places: a useless preparation may last seconds, and
 -- so may the vectors of thousands of texts.
 local function next_shared(lane, limit)
-  local dispatched = dispatched_by_owner(lane)
   local most, first, order = math.max(1, limit - 1), nil, math.huge
   for _, flow in ipairs(redis.call('SMEMBERS', lane_key(lane, 'flows'))) do
     local id, its_order = unpack(redis.call('ZRANGE', flow_key(lane, flow), 0, 0, 'WITHSCORES'))
     local owner = id and redis.call('HGET', job_key(id), 'owner') or ''
-    if id and (dispatched[owner] or 0) < most and tonumber(its_order) < order then
+    if id and num_running(lane, owner) < most and tonumber(its_order) < order then
       first, order = id, tonumber(its_order)
     end
   end
@@ -255,8 +296,8 @@ end
 -- Return the first job in the queue of an owner with fewer than `most` jobs dispatched or running. Jobs that nobody
 -- reads wait even for jobs that may not start: they have yielded to those, and would start and yield forever.
 local function first_below(lane, most)
-  local pending, counts = lane_key(lane, 'pending'), dispatched_by_owner(lane)
-  local function may_start(id) return (counts[redis.call('HGET', job_key(id), 'owner') or ''] or 0) < most end
+  local pending = lane_key(lane, 'pending')
+  local function may_start(id) return num_running(lane, redis.call('HGET', job_key(id), 'owner') or '') < most end
   local next_id = redis.call('ZRANGE', pending, 0, 0)[1]
   if not next_id or may_start(next_id) then return next_id end  -- the usual case: do not look at every flow
   local has_read_jobs = redis.call('ZCOUNT', pending, '-inf', UNREAD_DELAY) > 0
@@ -308,6 +349,7 @@ local function dispatch(lane, now)
     leave_flow(id, lane)
     note_dispatch(id, lane)
     redis.call('ZADD', dispatched, now, id)
+    count_running(id, lane, 1)
     local job = redis.call('HMGET', job_key(id), 'kind', 'model', 'base')
     for _, value in ipairs({id, job[1], job[2] or '', job[3] or '', queue_of(lane)}) do wake_ups[#wake_ups + 1] = value end
     room = room - 1
@@ -336,9 +378,10 @@ end
 
 local function leave_lane(id, lane)
   if redis.call('ZREM', lane_key(lane, 'pending'), id) == 1 then leave_flow(id, lane) end
-  for _, what in ipairs({'dispatched', 'leases', 'deadlines', 'yielding'}) do
-    redis.call('ZREM', lane_key(lane, what), id)
+  for _, what in ipairs({'dispatched', 'leases'}) do
+    if redis.call('ZREM', lane_key(lane, what), id) == 1 then count_running(id, lane, -1) end
   end
+  for _, what in ipairs({'deadlines', 'yielding'}) do redis.call('ZREM', lane_key(lane, what), id) end
   redis.call('SREM', lane_key(lane, 'abandoned'), id)
 end
 
@@ -356,11 +399,7 @@ local function cost_elsewhere(lane, flow)
   local need, cost = parts_of(lane), 0
   for _, other in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
     if other ~= lane and parts_of(other) == need then
-      for _, what in ipairs({'dispatched', 'leases'}) do
-        for _, id in ipairs(redis.call('ZRANGE', lane_key(other, what), 0, -1)) do
-          if flow_of(id) == flow then cost = cost + (redis.call('HGET', job_key(id), 'cost') or 0) end
-        end
-      end
+      cost = cost + (redis.call('HGET', lane_key(other, 'running_cost'), flow) or 0)
     end
   end
   return cost
@@ -737,11 +776,12 @@ end
 -- Return whether somebody reads the job, or it needs no reader. Readers renew the key, which expires a grace period
 -- after the last one. While the server or the API was away the key could not be renewed, so a new grace period starts
 -- after that.
-local function has_reader(id, now)
-  local grace_ms = redis.call('HGET', job_key(id), 'reader_ms')
+local function is_read(id, grace_ms, now)
   if not grace_ms or redis.call('EXISTS', job_key(id) .. ':reader') == 1 then return true end
   return now - math.max(awake_since('worker', now), awake_since('api', now)) < tonumber(grace_ms)
 end
+
+local function has_reader(id, now) return is_read(id, redis.call('HGET', job_key(id), 'reader_ms'), now) end
 
 local function is_over(id)
   local state = redis.call('HGET', job_key(id), 'state')

@@ -1,11 +1,14 @@
 -- ARGV: max_crashes, stale_message_ms, ttl_s, worker_lost error (JSON), expired error (JSON), data of a cancelled job's
--- last event (JSON).
+-- last event (JSON), pause_ms: nothing is done if any worker did it within that time (0: always).
 -- Requeues jobs of dead workers, fails jobs that lost too many workers or waited too long, cancels queued jobs that
 -- nobody has read for their grace period, finds lost wake-up messages, and forgets expired jobs. Every worker runs it
 -- for all lanes; it is atomic, so they need no coordination. Returns the wake-up messages to send.
 write_even_when_full()
-local max_crashes, stale_message_ms, ttl_s, lost_error, expired_error, cancelled = unpack(ARGV)
+local max_crashes, stale_message_ms, ttl_s, lost_error, expired_error, cancelled, pause_ms = unpack(ARGV)
+if pause_ms ~= '0' and not redis.call('SET', 'slm:reaped', 1, 'NX', 'PX', pause_ms) then return {} end
 local now, lanes = now_ms(), redis.call('SMEMBERS', 'slm:lanes')
+
+local MAX_EXPIRED = 1000  -- jobs that are forgotten at once; after a pause there can be many
 
 local function reap_dead_workers(lane)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'leases'), '-inf', now)) do
@@ -41,11 +44,12 @@ end
 
 local may_be_dead = leases_count(now)
 for _, lane in ipairs(lanes) do
+  check_running(lane)
   if may_be_dead then reap_dead_workers(lane) end
   end_waiting(lane)
   requeue_lost(lane)
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'slm:jobs:expiry', '-inf', now)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'slm:jobs:expiry', '-inf', now, 'LIMIT', 0, MAX_EXPIRED)) do
   unlist(id)
 end
 return dispatch_all(lanes, now)

@@ -6,10 +6,10 @@ local deadline = now + ARGV[1]
 local lost, cancelled = {}, {}
 for i = 2, #ARGV, 2 do
   local id = ARGV[i]
-  if owns(id, ARGV[i + 1]) then
-    local job = redis.call('HMGET', job_key(id), 'lane', 'cancel')
-    redis.call('ZADD', lane_key(job[1], 'leases'), deadline, id)
-    if job[2] == '1' or not has_reader(id, now) then cancelled[#cancelled + 1] = id end
+  local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'lane', 'cancel', 'reader_ms')
+  if job[1] == 'running' and job[2] == ARGV[i + 1] then
+    redis.call('ZADD', lane_key(job[3], 'leases'), deadline, id)
+    if job[4] == '1' or not is_read(id, job[5], now) then cancelled[#cancelled + 1] = id end
   else
     lost[#lost + 1] = id
     lost[#lost + 1] = ARGV[i + 1]

@@ -6,9 +6,9 @@ local what, lane, id, lease_ms, places, report = unpack(ARGV)
 if places == '0' then
   forget_worker(id)
 else
-  redis.call('ZADD', 'slm:workers', now_ms() + lease_ms, id)
-  redis.call('SADD', 'slm:lanes', lane)
-  redis.call('HSET', lane_key(lane, 'places'), id, places)
+  local now = now_ms()
+  note_places(id, lane, places, now)
+  redis.call('ZADD', 'slm:workers', now + lease_ms, id)
 end
 redis.call('SET', 'slm:' .. what .. ':' .. id, report, 'PX', lease_ms)
 return 1

@@ -14,7 +14,7 @@ from common.settings import ROOT, Settings
 from deploy.processes import stack
 
 UNITS = ROOT / "deploy" / "systemd"
-SERVERS = ["slm.service", "slm-api@.service", "slm-worker@.service", "slm-trainer.service"]
+SERVERS = ["slm.service", "slm-api@.service", "slm-worker@.service", "slm-trainer.service", "slm-embedder.service"]
 
 
 def value(unit: str, name: str) -> str:
@@ -28,8 +28,9 @@ def value(unit: str, name: str) -> str:
         ("slm-api@.service", stack.API),
         ("slm-worker@.service", stack.worker("slm%i")),
         ("slm-trainer.service", stack.trainer()),
+        ("slm-embedder.service", stack.embedder()),
     ],
-    ids=["api", "worker", "trainer"],
+    ids=["api", "worker", "trainer", "embedder"],
 )
 def test_units_run_the_commands_of_the_start_command(unit: str, module: tuple[str, ...]) -> None:
     python, option, *command = shlex.split(value(unit, "ExecStart").replace("%%", "%"))
