@@ -69,10 +69,10 @@ def default_options(device: Device) -> TrainingOptions:
 
 
 def _parser(device: Device) -> argparse.ArgumentParser:
-    script = {"cpu": "cudaInit_cpu.py", "cuda": "cudaInit.py"}[device]
+    script, place = {"cpu": ("cudaInit_cpu.py", "the CPU"), "cuda": ("cudaInit.py", "a CUDA GPU")}[device]
     parser = argparse.ArgumentParser(
         prog=script,
-        description=f"Fine-tune a small language model with LoRA on the {device.upper()}. "
+        description=f"Fine-tune a small language model with LoRA on {place}. "
         "What you do not set follows from the size of the dataset.",
     )
     _add_files(parser, default_options(device))

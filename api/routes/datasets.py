@@ -62,8 +62,8 @@ def _read(raw: bytes) -> tuple[DatasetOptions, dict[str, Any]]:
 
 
 def _request_in(raw: bytes) -> dict[str, Any] | None:
-    """Return the body if it is about a dataset; None if it is one, or if the query names the file."""
-    if not raw.strip():
+    """Return the body if it is about a dataset; None if it is one, which may be empty."""
+    if not raw.strip() and ("file_id" in request.args or not request.content_type):
         return {"file_id": request.args.get("file_id")}
     if not request.is_json:
         return None

@@ -30,6 +30,12 @@ class FixedPrompt(Strict):
     expected: list[str] = Field(default_factory=list, max_length=20, description="a list of words")
     json_schema: dict[str, Any] | None = Field(None, description="a JSON schema")
 
+    @model_validator(mode="after")
+    def _demands_something(self) -> FixedPrompt:
+        if not self.expected and self.json_schema is None:
+            raise InvalidRequest("Each of prompts must have expected words or a json_schema", param="prompts")
+        return self
+
 
 class _WithData(Strict):
     """A body with a dataset, in one of two ways."""

@@ -690,7 +690,10 @@ def _too_few_replicas(wanted: int, copies: int) -> RedisUnavailable:
 def _no_worker(kind: JobKind, base: str) -> NoWorker:
     """Return the error for a job that nobody could take; `base` is its base model if only that has no worker."""
     who = f"No worker of the base model {base!r}" if base else "No worker"
-    who = {Lane.TRAIN: "No trainer (SLM_TRAINER)", Lane.EMBED: "No embedder (SLM_EMBED_MODEL)"}.get(kind.lane, who)
+    who = {
+        Lane.TRAIN: "No trainer (it starts with the server, unless SLM_TRAINER is false)",
+        Lane.EMBED: "No embedder (SLM_EMBED_MODEL)",
+    }.get(kind.lane, who)
     return NoWorker(f"{who} is alive to take the job; try again.", retry_after_s=NO_WORKER_RETRY_S)
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from jsonschema import ValidationError, validate
 
 from training.base import read_base
 from training.data import Dataset, Encoder, Row
@@ -164,21 +160,7 @@ def _prompts(version: Version, prompts: Sequence[FixedPrompt], after: AfterBatch
         return None
     ids = [_prompt(version.encoder, one.prompt) for one in prompts]
     given = answers(version.model, version.tokenizer, ids, ANSWER_TOKENS, after)
-    return sum(is_good(prompt, one.text) for prompt, one in zip(prompts, given, strict=True)) / len(prompts)
-
-
-def is_good(prompt: FixedPrompt, answer: str) -> bool:
-    """Return whether the answer has all expected words and satisfies the schema."""
-    has_words = all(word.casefold() in answer.casefold() for word in prompt.expected)
-    return has_words and (prompt.json_schema is None or _satisfies(prompt.json_schema, answer))
-
-
-def _satisfies(schema: Any, answer: str) -> bool:
-    try:
-        validate(json.loads(answer), schema)
-    except (ValueError, ValidationError):
-        return False
-    return True
+    return sum(prompt.is_good(one.text) for prompt, one in zip(prompts, given, strict=True)) / len(prompts)
 
 
 def _prompt(encoder: Encoder, text: str) -> list[int]:

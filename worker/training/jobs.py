@@ -121,6 +121,8 @@ class TrainingJobs:
                 return message
             if message is not None and job.outcome is not Outcome.FENCED:
                 self._publish(job, message)
+            if job.is_given_up and job.outcome is not Outcome.RELEASED:
+                return None  # cancelled, or another attempt has taken over: nothing of it is needed any more
             if asked_at is None and self._is_to_stop(job):
                 child.stop()
                 asked_at = time.monotonic()

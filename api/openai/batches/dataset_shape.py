@@ -12,9 +12,8 @@ FORMS = 'JSON Lines such as {"messages": [...]}, a JSON list, or CSV with a head
 
 def check_shape(lines: Iterable[str]) -> None:
     """Check the first line of a dataset that is not empty. Raises `InvalidRequest`."""
-    number, first = next(
-        ((at, text) for at, line in enumerate(lines, 1) if (text := line.strip("\ufeff \t\r"))), (1, "")
-    )
+    ended = (part for line in lines for part in line.rstrip("\r").split("\r"))  # some old programs only write CR
+    number, first = next(((at, text) for at, line in enumerate(ended, 1) if (text := line.strip("\ufeff \t"))), (1, ""))
     if not first:
         raise InvalidRequest(f"file is empty; it must be {FORMS}", param="file")
     if first.startswith("{"):

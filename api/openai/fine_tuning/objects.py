@@ -130,24 +130,24 @@ def event_objects(record: JobRecord, log: Sequence[Event]) -> list[FineTuningEve
         now = event.data.get("at", now)
         if event.type.is_terminal and record.finished_ms is not None:
             now = record.finished_ms / 1000
-        found.append(_event(record.id, event, int(now)))
+        found.append(_event(record, event, int(now)))
     return found[::-1]
 
 
-def _event(job_id: str, event: Event, created_at: int) -> FineTuningEvent:
+def _event(record: JobRecord, event: Event, created_at: int) -> FineTuningEvent:
     is_metrics = event.type is EventType.PROGRESS and "step" in event.data
     return FineTuningEvent(
-        id=f"ftevent-{job_id}-{event.seq}",
+        id=f"ftevent-{record.id}-{event.seq}",
         object="fine_tuning.job.event",
         created_at=created_at,
         level="error" if event.type is EventType.ERROR else "info",
-        message=_message(event),
+        message=_message(record, event),
         type="metrics" if is_metrics else "message",
         data=_metrics_data(event.data) if is_metrics else _message_data(event),
     )
 
 
-def _message(event: Event) -> str:
+def _message(record: JobRecord, event: Event) -> str:
     match event.type:
         case EventType.QUEUED:
             return "The job is queued"
@@ -157,8 +157,10 @@ def _message(event: Event) -> str:
             return f"Answer to a held-out prompt at step {event.data['step']}"
         case EventType.ERROR:
             return str(event.data["message"])
+        case EventType.FINISHED if event.data["state"] == JobState.CANCELLED:
+            return "The job has been cancelled"
         case EventType.FINISHED:
-            return f"The job has {'been cancelled' if event.data['state'] == JobState.CANCELLED else 'succeeded'}"
+            return "The job has ended without publishing" if _is_withheld(record) else "The job has succeeded"
         case _:
             return str(event.data["status"])
 

@@ -57,6 +57,12 @@ def test_a_bad_dataset_is_a_report_and_no_error(api: Api) -> None:
     assert [(one["line"], one["column"]) for one in answer.json["faults"]] == [(1, 18)]
 
 
+def test_an_empty_dataset_is_reported_like_any_other(api: Api) -> None:
+    answer = api.client.post(CHECK, data=b"", content_type="application/octet-stream")
+    assert (answer.status_code, answer.json["usable"], answer.json["total_faults"]) == (200, False, 1)
+    assert api.client.post(CHECK).json["param"] == "file_id"
+
+
 def test_the_line_of_an_example_in_the_body_is_its_number(api: Api) -> None:
     answer = api.client.post(CHECK, json={"data": [*ROWS, {"instruction": "A"}]})
     assert [(one["line"], one["field"]) for one in answer.json["faults"]] == [(4, "response")]

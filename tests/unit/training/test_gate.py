@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
-from training.gate.measure import Comparison, Measures, is_good
+from training.errors import RecipeError
+from training.gate.measure import Comparison, Measures
 from training.gate.prompts import FixedPrompt
 from training.gate.questions import general_questions, general_text
 from training.gate.verdict import QUESTIONS_MARGIN, TEXT_MARGIN, judge
@@ -95,7 +97,24 @@ def test_the_report_says_why() -> None:
     ],
 )
 def test_an_answer_needs_all_expected_words_and_the_schema(prompt: FixedPrompt, answer: str, good: bool) -> None:
-    assert is_good(prompt, answer) is good
+    assert prompt.is_good(answer) is good
+
+
+@pytest.mark.parametrize(
+    ("expected", "schema", "message"),
+    [
+        ((), None, "needs expected words or a json_schema"),
+        ((), {"type": "nonsense"}, "is not valid: 'nonsense'"),
+        (("a",), {"pattern": "("}, "is not valid"),
+        ((), {"$ref": "http://127.0.0.1:1/schema"}, "refers to what it does not have"),
+        ((), {"$ref": "#/$defs/none"}, "refers to what it does not have"),
+    ],
+    ids=["nothing", "type", "pattern", "elsewhere", "nowhere"],
+)
+def test_a_prompt_that_cannot_be_judged_is_refused(expected: tuple[str, ...], schema: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match="prompts: ") as refused:
+        FixedPrompt("Who?", expected, schema)
+    assert (refused.value.field, message in str(refused.value)) == ("prompts", True)
 
 
 def test_the_shipped_questions_are_forty_with_four_different_choices() -> None:

@@ -15,6 +15,13 @@ def device_of(settings: Settings) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def limit_threads(settings: Settings) -> None:
+    """Have torch use as many CPU threads as training may."""
+    import torch
+
+    torch.set_num_threads(threads_of(settings))
+
+
 def threads_of(settings: Settings) -> int:
     """Return the number of CPU threads."""
     return settings.train_threads or usable_cores()

@@ -10,7 +10,7 @@ from common.training.spec import EvaluatedModel, EvaluationSpec
 from training.errors import Stopped
 from training.evaluate import Candidate, evaluate
 from worker.training.child import datasets
-from worker.training.child.device import device_of
+from worker.training.child.device import device_of, limit_threads
 from worker.training.child.reporter import Reporter
 from worker.training.child.run_events import EvaluationReports
 from worker.training.child.versions import Versions
@@ -22,6 +22,7 @@ def run_evaluation(task: Task, settings: Settings, versions: Versions, reporter:
     spec = EvaluationSpec.from_dict(task.params)
     reporter.status("Checking the dataset...")
     dataset = datasets.read(task.folder)
+    limit_threads(settings)
     events, device = EvaluationReports(reporter, "Evaluating"), device_of(settings)
     scores: dict[str, dict[str, Any]] = {}
     try:

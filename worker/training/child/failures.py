@@ -10,7 +10,8 @@ from common.errors import InternalError, InvalidRequest, ModelUnavailable, SLMEr
 from common.redis.client import explain
 from models.errors import AdapterError, BaseModelError, DatasetError, FineTuningError
 
-PACKAGES = {"trl", "datasets", "peft", "accelerate", "matplotlib"}  # only of the training extra
+PACKAGES = {"trl", "datasets", "peft", "accelerate", "jsonschema", "matplotlib"}  # only of the training extra
+PARAMS = {"validation": "validation_file_id"}  # names in a request that differ from those of the library
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def _of_training(err: FineTuningError) -> SLMError:
     if isinstance(err, (BaseModelError, AdapterError)):
         return ModelUnavailable(str(err))
     if (field := getattr(err, "field", None)) is not None:
-        return InvalidRequest(str(err), param=str(field))
+        return InvalidRequest(str(err), param=PARAMS.get(field, str(field)))
     return TrainingFailed(str(err))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.adapters.names import version_name
+from common.errors import Conflict
 from common.settings import Settings
 from common.training.spec import TrainingSpec
 from training.card import write_card
@@ -38,14 +40,14 @@ class TrainingRun:
     def run(self) -> dict[str, Any] | None:
         """Return the job's result; None if the trainer asked to stop. Raises as `work`."""
         self._reporter.status("Checking the dataset...")
-        request = self._request()
+        request, prompts = self._request(), [FixedPrompt(**one) for one in self._spec.prompts]
         self._reporter.status(_plan(request))
         result = train(request, RunReports(self._reporter))
         if result.adapter is None:
             return None
         self._reporter.status("Comparing the new version with the base...")
         try:
-            gate = self._judge(request, result.adapter)
+            gate = self._judge(request, result.adapter, prompts)
         except Stopped:
             return None
         write_card(request, result, gate, datasets.sha256(self._task.folder))
@@ -72,9 +74,8 @@ class TrainingRun:
         dataset, held_out = datasets.read(self._task.folder), datasets.read_validation(self._task.folder)
         return split(dataset, self._spec.seed) if held_out is None else (dataset, held_out)
 
-    def _judge(self, request: RunRequest, adapter: Path) -> GateReport:
+    def _judge(self, request: RunRequest, adapter: Path, prompts: Sequence[FixedPrompt]) -> GateReport:
         assert request.validation is not None  # noqa: S101 - `_parts` always holds something out
-        prompts = [FixedPrompt(**one) for one in self._spec.prompts]
         return compare(
             request.base,
             adapter,
@@ -95,7 +96,10 @@ class TrainingRun:
         if not gate.passed and not self._spec.force:
             reasons = "; ".join(_failed(row) for row in gate.rows if not row.passed)
             return {"published": False, "message": f"{name} was not published: {reasons}"}
-        registered, facts = self._versions.publish(name, adapter, self._task.base)
+        try:
+            registered, facts = self._versions.publish(name, adapter, self._task.base)
+        except Conflict as err:  # an alias or a base model got the name meanwhile
+            return {"published": False, "message": f"{name} was trained, but not published: {err.message}"}
         return {
             "published": True,
             "version": registered.number,

@@ -155,7 +155,14 @@ DATASET = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant
 
 
 @pytest.mark.parametrize(
-    "content", [DATASET * 2, b"\xef\xbb\xbf\r\n" + DATASET, b"[\n" + DATASET + b"]", b"prompt,completion\na,b\n"]
+    "content",
+    [
+        DATASET * 2,
+        DATASET.replace(b"\n", b"\r") * 2,
+        b"\xef\xbb\xbf\r\n" + DATASET,
+        b"[\n" + DATASET + b"]",
+        b"prompt,completion\na,b\n",
+    ],
 )
 def test_a_dataset_is_kept_as_it_was_sent(api: Api, content: bytes) -> None:
     kept = api.client.post("/v1/files", data={"purpose": "fine-tune", "file": (BytesIO(content), "my.jsonl")}).json
