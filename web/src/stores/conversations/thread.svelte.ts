@@ -5,7 +5,7 @@ import { client } from "../client";
 import { patiently } from "../patience";
 import type { Ended } from "./keeper";
 import { conversationList, keeper } from "./list.svelte";
-import { newestLeaf, pathTo, siblingsOf } from "./tree";
+import { byParent, newestLeaf, pathTo } from "./tree";
 
 const MAX_TITLE = 60;
 
@@ -24,10 +24,13 @@ export class Thread {
   speeds = $state.raw<ReadonlyMap<string, Speed>>(new Map());
   /** Whether a request is on its way that has no job yet. */
   isSending = $state(false);
+  /** Whether the conversation is being opened; until it is, nothing can be said in it. */
+  isOpening = $state(false);
   /** Whether the server is away, so that the conversation cannot be opened yet. */
   isAway = $state(false);
   problem = $state.raw<SlmError | null>(null);
   readonly path = $derived(pathTo(this.messages, this.leafId));
+  readonly #children = $derived(byParent(this.messages));
 
   constructor(readonly settings: ChatSettings) {}
 
@@ -38,17 +41,22 @@ export class Thread {
   }
 
   get isBusy(): boolean {
-    return this.isSending || this.running !== null;
+    return this.isOpening || this.isSending || this.running !== null;
   }
 
   /** Show a conversation. Waits for a server that is away, as long as the thread `isWanted`. Throws an `SlmError`. */
   async load(id: string, isWanted: () => boolean): Promise<void> {
-    const read = await patiently(
-      () => keeper().read(id),
-      () => (this.isAway = isWanted()),
-    ).finally(() => (this.isAway = false));
-    this.#take(read);
-    this.settings.take(read);
+    this.isOpening = true;
+    try {
+      const read = await patiently(
+        () => keeper().read(id),
+        () => (this.isAway = isWanted()),
+      );
+      this.#take(read);
+      this.settings.take(read);
+    } finally {
+      this.isOpening = this.isAway = false;
+    }
   }
 
   /** Load it again if it has changed elsewhere, but not in the middle of a change of our own. */
@@ -93,8 +101,9 @@ export class Thread {
     if (this.about) await keeper().change(this.about.id, { leaf_id: leaf });
   }
 
-  siblings(message: ConversationMessage): ConversationMessage[] {
-    return siblingsOf(this.messages, message);
+  /** The branches at the place of a message, oldest first. */
+  siblings({ parent_id, role }: ConversationMessage): ConversationMessage[] {
+    return (this.#children.get(parent_id) ?? []).filter((one) => one.role === role);
   }
 
   async stop(): Promise<void> {
