@@ -3,7 +3,7 @@
     python -m benchmarks.page
 
 Prints a table: for each thing that a person does the time, the processor time of the page's main thread, and the
-longest task (wall time, so it needs a quiet machine), and the memory afterwards. The worker is scripted: no model is needed.
+longest task (wall time, so it needs a quiet machine), and the memory afterwards. The worker is scripted.
 """
 
 from __future__ import annotations
