@@ -71,7 +71,7 @@ class Film:
 
     def _shoot(self) -> None:
         pages = self.desktop, self.phone
-        data = [base64.b64encode(page.screenshot(caret="hide")).decode() for page in pages]
+        data = [base64.b64encode(page.screenshot(caret="hide", animations="disabled")).decode() for page in pages]
         content = HTML.format(caption=self._caption, pictures="".join(PICTURE.format(data=one) for one in data))
         if content == self._shown:
             return
