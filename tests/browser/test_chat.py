@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -351,21 +349,3 @@ def test_everything_fits_and_everybody_can_use_it(
     expect(page.get_by_label("System prompt")).to_be_visible()
     picture(page, f"chat-settings-{name}-{colors}")
     assert violations_on(page) == []
-
-
-def test_only_the_end_of_a_long_conversation_is_drawn(open_page: OpenPage, tmp_path: Path) -> None:
-    messages = [
-        {"id": f"msg_{index:08}-0000-4000-8000-000000000000", "role": role, "content": f"{role} {index} **bold**"}
-        for index, role in enumerate(["user", "assistant"] * 1000)
-    ]
-    for before, one in itertools.pairwise(messages):
-        one["parent_id"] = before["id"]
-    exported = {"version": 1, "title": "long", "messages": messages, "leaf_id": messages[-1]["id"]}
-    (tmp_path / "long.json").write_text(json.dumps(exported))
-    visit = open_page(answer("x"))
-    visit.page.get_by_label("Import…").set_input_files(tmp_path / "long.json")
-    expect(answers(visit.page).last).to_have_text("assistant 1999 bold")
-    expect(visit.page.locator(".turn")).to_have_count(40)
-    visit.page.get_by_role("button", name="earlier messages").click()
-    expect(visit.page.locator(".turn")).to_have_count(80)
-    expect(answers(visit.page).first).to_be_attached()

@@ -66,6 +66,8 @@ def test_an_answer_is_whole_after_the_deaths_of_worker_api_and_redis(browser: Br
         site.redis.kill()
         other_page.reload()
         expect(other_page.get_by_text(RECONNECTING)).to_be_visible()
+        other_page.get_by_label("Message", exact=True).fill("And then?")
+        expect(other_page.get_by_role("button", name="Send")).to_be_disabled()  # it would begin another chat
         expect(note(page)).to_have_text(STALLED)
         site.redis.start()
         for one in pages:

@@ -21,5 +21,5 @@ export async function patiently<T>(action: () => Promise<T>, onAway: () => boole
 /** Whether the same action may succeed later: a request, or loading a part of the page. */
 function isTemporary(error: unknown): boolean {
   if (error instanceof SlmError) return error.isTemporary;
-  return error instanceof TypeError && /\bmodule\b/.test(error.message); // of `import()`, in each browser's words
+  return error instanceof Error && /\bmodule\b|\bpreload\b/.test(error.message); // of `import()`, in each browser's words, and of Vite
 }

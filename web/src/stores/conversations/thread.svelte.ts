@@ -6,7 +6,7 @@ import { patiently } from "../patience";
 import { splitCalls } from "./calls";
 import type { Ended } from "./keeper";
 import { conversationList, keeper } from "./list.svelte";
-import { newestLeaf, pathTo, siblingsOf } from "./tree";
+import { byParent, newestLeaf, pathTo } from "./tree";
 
 const MAX_TITLE = 60;
 
@@ -25,10 +25,13 @@ export class Thread {
   speeds = $state.raw<ReadonlyMap<string, Speed>>(new Map());
   /** Whether a request is on its way that has no job yet. */
   isSending = $state(false);
+  /** Whether the conversation is being opened; until it is, nothing can be said in it. */
+  isOpening = $state(false);
   /** Whether the server is away, so that the conversation cannot be opened yet. */
   isAway = $state(false);
   problem = $state.raw<SlmError | null>(null);
   readonly path = $derived(pathTo(this.messages, this.leafId));
+  readonly #children = $derived(byParent(this.messages));
 
   constructor(readonly settings: ChatSettings) {}
 
@@ -39,17 +42,22 @@ export class Thread {
   }
 
   get isBusy(): boolean {
-    return this.isSending || this.running !== null;
+    return this.isOpening || this.isSending || this.running !== null;
   }
 
   /** Show a conversation. Waits for a server that is away, as long as the thread `isWanted`. Throws an `SlmError`. */
   async load(id: string, isWanted: () => boolean): Promise<void> {
-    const read = await patiently(
-      () => keeper().read(id),
-      () => (this.isAway = isWanted()),
-    ).finally(() => (this.isAway = false));
-    this.#take(read);
-    this.settings.take(read);
+    this.isOpening = true;
+    try {
+      const read = await patiently(
+        () => keeper().read(id),
+        () => (this.isAway = isWanted()),
+      );
+      this.#take(read);
+      this.settings.take(read);
+    } finally {
+      this.isOpening = this.isAway = false;
+    }
   }
 
   /** Load it again if it has changed elsewhere, but not in the middle of a change of our own. */
@@ -110,8 +118,9 @@ export class Thread {
     });
   }
 
-  siblings(message: ConversationMessage): ConversationMessage[] {
-    return siblingsOf(this.messages, message);
+  /** The branches at the place of a message, oldest first. */
+  siblings({ parent_id, role }: ConversationMessage): ConversationMessage[] {
+    return (this.#children.get(parent_id) ?? []).filter((one) => one.role === role);
   }
 
   async stop(): Promise<void> {

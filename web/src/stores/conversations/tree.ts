@@ -12,9 +12,15 @@ export function pathTo(messages: ReadonlyMap<string, ConversationMessage>, leafI
   return path.reverse();
 }
 
-/** The messages with the same parent, oldest first: the branches at this place. */
-export function siblingsOf(messages: ReadonlyMap<string, ConversationMessage>, message: ConversationMessage): ConversationMessage[] {
-  return [...messages.values()].filter(({ parent_id, role }) => parent_id === message.parent_id && role === message.role);
+/** The messages by the ids of their parents, oldest first: the branches at each place. */
+export function byParent(messages: ReadonlyMap<string, ConversationMessage>): Map<string | null, ConversationMessage[]> {
+  const children = new Map<string | null, ConversationMessage[]>();
+  for (const message of messages.values()) {
+    const siblings = children.get(message.parent_id);
+    if (siblings) siblings.push(message);
+    else children.set(message.parent_id, [message]);
+  }
+  return children;
 }
 
 /** The newest leaf below a message: what to show if its branch is chosen. */

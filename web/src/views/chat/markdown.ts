@@ -66,6 +66,7 @@ export class GrowingMarkdown {
   render(text: string, isComplete: boolean): Block[] {
     if (!text.startsWith(this.#seen)) this.#forget();
     this.#seen = text;
+    if (isComplete && this.#done === 0) return text.trim() ? [{ html: this.#html(text), isFinal: true }] : [];
     const rest = text.slice(this.#done);
     const starts = blockStarts(rest);
     for (const [start, end] of pairs(starts)) this.#final.push({ html: this.#html(rest.slice(start, end)), isFinal: true });
