@@ -92,11 +92,6 @@ class EncoderSpec:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
 
-    @property
-    def is_normalized(self) -> bool:
-        """Whether the length of every vector is 1."""
-        return isinstance(self.layers[-1], Normalize)
-
 
 def read_encoder(folder: Path) -> EncoderSpec:
     """Read a folder.

@@ -237,8 +237,6 @@ class JobRecord:
     created_ms: int
     started_ms: int | None
     finished_ms: int | None
-    worker: str | None
-    cancel_requested: bool
     bulk: bool
     ttl_ms: int | None  # how long it may wait
     timeout_ms: int | None  # how long it may run
@@ -279,8 +277,6 @@ class JobRecord:
             created_ms=int(fields["created_ms"]),
             started_ms=_int(fields.get("started_ms")),
             finished_ms=_int(fields.get("finished_ms")),
-            worker=fields.get("worker"),
-            cancel_requested=fields.get("cancel") == "1",
             bulk=fields.get("bulk") == "1",
             ttl_ms=_int(fields.get("ttl_ms")),
             timeout_ms=_int(fields.get("timeout_ms")),

@@ -13,6 +13,7 @@ from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.jobs.job import JobKind, JobRecord, JobState
+from common.redis import keys
 from tests.adapter_files import packed, write_adapter
 from tests.processes import Cluster, running_cluster, wait_for
 from tests.redis_server import RedisServer
@@ -94,7 +95,7 @@ def test_another_worker_publishes_if_the_first_is_killed(cluster: Cluster, tmp_p
     store, uploads = AdapterStore(data / "adapters"), Uploads(data / "uploads")
     with store.locked():  # so that the first worker waits
         job_id = submit(cluster, uploads, packed(write_adapter(tmp_path / "mine")))
-        worker = wait_for("a worker to begin", lambda: cluster.store.get(job_id).worker)
+        worker = wait_for("a worker to begin", lambda: cluster.redis.hget(keys.job(job_id), "worker"))
         time.sleep(0.5)
         [process] = cluster.processes(worker.partition("@")[0])
         process.kill()

@@ -63,7 +63,7 @@ class _Answers(NamedTuple):
 class Engine:
     """Runs sequences in one continuous batch.
 
-    `submit`, `cancel`, `release`, `abort_all`, `add_adapter`, `remove_adapter` and the counts may be called by any
+    `submit`, `cancel`, `release`, `add_adapter`, `remove_adapter` and the counts may be called by any
     thread. They queue a request that the engine thread executes at the next step boundary, so that nothing changes
     during a forward. All forwards run on the engine thread, because CUDA graphs and the runner's cache belong to it.
 
@@ -128,11 +128,6 @@ class Engine:
         return max(0, len(self._ids) - self.num_running)
 
     @property
-    def num_free_seqs(self) -> int:
-        """How many more sequences could run."""
-        return self._scheduler.num_free_seqs
-
-    @property
     def kv_usage(self) -> float:
         """Share of the cache that running sequences use, from 0 to 1."""
         return self._scheduler.cache_usage
@@ -159,7 +154,7 @@ class Engine:
     def stop(self) -> None:
         """Stop at the next step boundary and wait for it. Sequences that still run then end with an error.
 
-        For a graceful shutdown call `release` or `abort_all` first. A stopped engine cannot be started again.
+        For a graceful shutdown call `release` first. A stopped engine cannot be started again.
         """
         with self._changed:
             self._is_stopping = True
@@ -221,10 +216,6 @@ class Engine:
     def cancel(self, sequence_id: str) -> None:
         """End a submitted sequence with reason CANCELLED at the next step boundary; no effect if it has ended."""
         self._request(partial(self._cancel, sequence_id))
-
-    def abort_all(self, error: SLMError) -> None:
-        """End all sequences submitted so far with `error` at the next step boundary."""
-        self._request(partial(self._abort_all, error))
 
     def release(self, sequence_ids: Iterable[str]) -> frozenset[str]:
         """Remove sequences at a token boundary without a final output, so that another engine can continue them.

@@ -96,11 +96,6 @@ class Scheduler:
         self._max_draft_tokens = max_draft_tokens
 
     @property
-    def num_free_seqs(self) -> int:
-        """How many more sequences could run, if the cache has room."""
-        return max(0, self._max_running - len(self.running))
-
-    @property
     def has_work(self) -> bool:
         """Whether any sequence is running or waiting."""
         return bool(self.running or self.waiting)

@@ -77,9 +77,10 @@ def test_a_revoked_keys_jobs_and_batches_are_ended(command: Command, redis_serve
             store.submit(f"{owner}{number}", JobKind.GENERATE, {}, owner=owner, max_queue=9, needs_key=True)
         file = FileStore(redis, ttl_s=60).put(owner, "a.jsonl", "batch", ["{}"])
         batches.enter(owner, endpoint="/v1/completions", input_file_id=file.id, metadata={})
-    store.claim("bob0", "w", lease_s=60)
+    claim = store.claim("bob0", "w", lease_s=60)
+    assert claim is not None
     assert "3 jobs, 1 batches" in command("revoke", "--name", "bob")
-    assert store.get("bob0").cancel_requested
+    assert store.renew([("bob0", claim.attempt)], lease_s=60)[1] == {"bob0"}
     assert {store.get(name).state for name in ("bob1", "bob2")} == {JobState.CANCELLED}
     assert {store.get(name).state for name in ("eve0", "eve1", "eve2")} == {JobState.QUEUED}
     assert {one.owner: one.status for one in map(batches.find, batches.open())} == {

@@ -46,13 +46,12 @@ def test_the_usual_model(tmp_path: Path) -> None:
         {"query": "q: ", "document": ""},
         "query",
     )
-    assert spec.is_normalized
 
 
 def test_the_least_that_is_needed(tmp_path: Path) -> None:
     spec = read_encoder(describe(tmp_path, "Transformer", "Pooling"))
     assert (spec.max_tokens, spec.lower_case, spec.prompts, spec.default_prompt) == (None, False, {}, None)
-    assert not spec.is_normalized
+    assert Normalize() not in spec.layers
 
 
 @pytest.mark.parametrize(

@@ -204,11 +204,11 @@ def test_counts_follow_the_sequences(start_engine: StartEngine, outputs: Outputs
     gate.allow()
     gate.wait_until_blocked()
 
-    assert (engine.num_running, engine.num_waiting, engine.num_free_seqs) == (2, 1, 0)
+    assert (engine.num_running, engine.num_waiting) == (2, 1)
     gate.open()
     outputs.wait_for(*"abc")
     engine.stop()
-    assert (engine.num_running, engine.num_waiting, engine.num_free_seqs) == (0, 0, 2)
+    assert (engine.num_running, engine.num_waiting) == (0, 0)
 
 
 # Continuing an earlier attempt
@@ -394,7 +394,7 @@ def test_1000_random_submits_and_cancels_leave_every_block_free(start_engine: St
     assert all(None not in reasons[-1:] and set(reasons[:-1]) <= {None} for reasons in by_name.values())
     reasons = {reasons[-1] for reasons in by_name.values()}
     assert reasons == {FinishReason.CANCELLED, FinishReason.LENGTH, FinishReason.STOP}
-    assert (engine.num_free_seqs, engine.num_running, engine.num_waiting) == (5, 0, 0)
+    assert (engine.num_running, engine.num_waiting) == (0, 0)
     assert engine.kv_usage == 0
 
 
@@ -498,7 +498,7 @@ def test_released_sequences_get_no_final_output_and_can_be_continued(
     assert released == [frozenset({"a", "b"})]
     assert [outputs.text("a"), outputs.text("b")] == ["hello", ""]
     assert outputs.finals("a") == outputs.finals("b") == []
-    assert engine.num_free_seqs == 1
+    assert engine.num_running == 0
     assert running.status is SequenceStatus.WAITING
     continued = make_sequence("a")
     continued.output_ids, continued.emitted_text = outputs.token_ids("a"), outputs.text("a")
@@ -599,22 +599,6 @@ def test_an_engine_whose_delivery_breaks_says_so(outputs: Outputs) -> None:
 
 
 # The end
-
-
-def test_abort_all_ends_every_sequence_with_the_given_error(start_engine: StartEngine, outputs: Outputs) -> None:
-    gate = Gate(permits=2)
-    engine = start_engine(FakeRunner(endless(), max_num_seqs=1, gate=gate))
-    engine.submit(make_sequence("a"))
-    engine.submit(make_sequence("b"))
-    gate.wait_until_blocked()
-    error = Conflict("unloaded")
-
-    engine.abort_all(error)
-    gate.open()
-    outputs.wait_for("a", "b")
-
-    assert [outputs.finals(name)[0].error for name in "ab"] == [error, error]
-    assert engine.num_free_seqs == 1
 
 
 def test_a_stopped_engine_has_ended_every_sequence_and_takes_no_more(
