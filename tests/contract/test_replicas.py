@@ -22,7 +22,14 @@ from tests.redis_server import RedisServer, running_server
 
 PARTS = ("tree", "messages", "answers")
 PLAIN = JobOptions()
-LEFT_BEHIND = {"slm:lanes", "slm:owners:bytes", "slm:lane:generate:virtual", "slm:lane:generate:flow_ends"}
+LEFT_BEHIND = {  # what the queue's fairness knows of lanes and owners, without the job
+    "slm:lanes",
+    "slm:owners:bytes",
+    "slm:lane:generate:virtual",
+    "slm:lane:generate:flow_ends",
+    "slm:lane:generate:service",
+    "slm:lane:control:service",
+}
 FOLLOWS = ("--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1")
 
 

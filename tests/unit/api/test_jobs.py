@@ -123,6 +123,7 @@ def test_the_list_is_newest_first_and_short(api: Api) -> None:
         "model",
         "base",
         "adapter_id",
+        "owner",
     }
 
 

@@ -23,6 +23,7 @@ from api.reference.document import OPERATIONS, build
 from api.reference.meanings import meanings_in
 from api.reference.ollama_operations import EXAMPLE_ENCODER
 from api.schemas.anthropic.responses import AnthropicAnswer, AnthropicError, AnthropicFrame, TokenCount
+from api.schemas.audit import AuditEntries
 from api.schemas.conversations import (
     ConversationDeleted,
     ConversationList,
@@ -38,6 +39,7 @@ from api.schemas.feedback import DeletedFeedback, FeedbackDataset, FeedbackList,
 from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.jobs import Accepted, Account, Cancellation, Job, JobList, Quarantine, Webhook
+from api.schemas.keys import KeyList, NewKey, RevokedKey, ShownKey
 from api.schemas.ollama.responses import (
     OllamaChat,
     OllamaChatLine,
@@ -282,6 +284,10 @@ def test_the_example_of_a_body_works(start_api: StartApi, document: Json, data_d
         examples["job_id"] = judged_job(api)
     if "conversation_id" in examples:
         examples |= {name: value for name, value in begun_conversation(api).items() if name in examples}
+    if operation_id in ("createKey", "changeKey"):  # without an admin's key, nobody could manage keys any more
+        sent |= {"headers": {"X-API-Key": ApiKeyStore(api.redis).create("root", Role.ADMIN)}}
+        if operation_id == "changeKey":
+            ApiKeyStore(api.redis).create(examples["key_name"], Role.USER)
     answer = api.client.open(path.format_map(examples), method=method, query_string=query, **sent)
     assert answer.status_code in (200, 201, 202), answer.text
 
@@ -348,6 +354,7 @@ def test_the_reference_needs_no_key(api: Api, redis: Redis) -> None:
 
 ANSWERS: dict[str, type] = {
     "accepted": Accepted,
+    "audit": AuditEntries,
     "cancel": Cancellation,
     "check_dataset": DatasetReport,
     "conversation": ConversationThread,
@@ -369,6 +376,10 @@ ANSWERS: dict[str, type] = {
     "job": Job,
     "job_failed": Job,
     "jobs": JobList,
+    "key_changed": ShownKey,
+    "key_created": NewKey,
+    "key_revoked": RevokedKey,
+    "keys": KeyList,
     "load": ModelChanged,
     "quarantine": Quarantine,
     "readyz": Health,

@@ -39,7 +39,7 @@ def test_the_commands_are_these() -> None:
     groups = {
         "adapters": {"add", "alias", "list", "rm", "rollback", "show"},
         "aliases": {"list", "rm"},
-        "data": {"check", "from-feedback"},
+        "data": {"check", "feedback", "from-feedback"},
         "jobs": {"cancel", "list", "pause", "publish", "resume", "show", "watch"},
         "keys": {"change", "create", "list", "revoke"},
     }
