@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +41,7 @@ def split_groups(dataset: Dataset, seed: int, share: float = HELD_OUT_SHARE) -> 
     A group larger than this part is never held out: what it teaches would be lost.
     """
     wanted = min(max(1, round(share * len(dataset))), MAX_HELD_OUT)
-    choices = ((name, _choose(group(dataset), wanted, seed)) for name, group in _GROUPINGS.items())
+    choices = ((name, _choose(groups, wanted, seed)) for name, groups in _groupings(dataset))
     grouped_by, held_out = next(choice for choice in choices if choice[1])
     training = set(range(len(dataset))) - held_out
     return Split(dataset.only(training), dataset.only(held_out), grouped_by)
@@ -56,33 +56,18 @@ def _choose(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
     return chosen if 2 * len(chosen) >= wanted else set()
 
 
-def _by_response_and_wording(dataset: Dataset) -> list[list[int]]:
-    groups = _wordings(dataset)
+def _groupings(dataset: Dataset) -> Iterator[tuple[Grouping, list[list[int]]]]:
+    """Yield the groups of examples to keep on one side, the largest groups first."""
+    pairs = list(near_duplicates([prompt_text(one) for one in dataset.examples]))
+    groups = _joined(len(dataset), pairs)
     groups.join_equal(normalised(one.response) for one in dataset.examples)
-    return groups.members()
+    yield "response and wording", groups.members()
+    yield "wording", _joined(len(dataset), pairs).members()
+    yield "nothing", [[index] for index in range(len(dataset))]
 
 
-def _by_wording(dataset: Dataset) -> list[list[int]]:
-    return _wordings(dataset).members()
-
-
-def _wordings(dataset: Dataset) -> Groups:
-    groups = Groups(len(dataset))
-    for one, other in _alike(dataset):
+def _joined(size: int, pairs: Iterable[tuple[int, int]]) -> Groups:
+    groups = Groups(size)
+    for one, other in pairs:
         groups.join(one, other)
     return groups
-
-
-def _alike(dataset: Dataset) -> Iterable[tuple[int, int]]:
-    return near_duplicates([prompt_text(one) for one in dataset.examples])
-
-
-def _alone(dataset: Dataset) -> list[list[int]]:
-    return [[index] for index in range(len(dataset))]
-
-
-_GROUPINGS: dict[Grouping, Callable[[Dataset], list[list[int]]]] = {
-    "response and wording": _by_response_and_wording,
-    "wording": _by_wording,
-    "nothing": _alone,
-}
