@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from kombu import Connection
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from common.binding import InsecureBinding, check_binding
 from common.redis.client import connect
 from common.settings import Settings, SettingsError
 from deploy.data_folder import announced_redis
+from deploy.doctor.files import check_files, nearest
 from deploy.doctor.finding import Finding, ok, problem, warning
 from deploy.doctor.job_store import check_job_store
 from deploy.doctor.machine import Machine, check_machine
@@ -33,28 +33,9 @@ def examine() -> Iterator[Finding]:
         yield problem("settings", str(err), "Correct the variable; docs/settings.md lists all.")
         return
     yield ok("settings", "valid")
-    yield _data_folder(settings.data_dir)
-    yield from check_machine(Machine.here(settings.data_dir), device=settings.device)
-    yield from (_model(base.source, settings.data_dir) for base in settings.bases)
+    yield from check_files(settings)
+    yield from check_machine(Machine.here(nearest(settings.data_dir)), device=settings.device)
     yield from _running(settings)
-
-
-def _data_folder(folder: Path) -> Finding:
-    shown = str(folder)
-    if not folder.exists():
-        return ok("data folder", f"{shown} (not created yet)")
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        advice = "Set SLM_DATA_DIR to a folder that this user can write."
-        return problem("data folder", f"{shown} is no folder that can be written", advice)
-    return ok("data folder", shown)
-
-
-def _model(source: str, data_dir: Path) -> Finding:
-    if Path(source).exists() or (data_dir / "models" / source).is_dir():
-        return ok("model", source)
-    if source.startswith(("/", ".", "~")):
-        return problem("model", f"{source} does not exist", "Correct SLM_BASE_MODEL or SLM_MODELS.")
-    return ok("model", f"{source} (not here yet; the first start fetches it)")
 
 
 def _running(settings: Settings) -> Iterator[Finding]:
@@ -76,8 +57,17 @@ def _running(settings: Settings) -> Iterator[Finding]:
             yield from check_job_store(redis, settings.redis_replicas)
             yield _access(settings, redis)
     except (RedisError, ValueError) as err:
-        yield problem("Redis", f"does not answer ({err})", "Start it, or correct SLM_REDIS_URL.")
+        yield _unusable(err)
     yield ok("server", f"runs with the data folder {settings.data_dir}") if is_own else _port(settings)
+
+
+def _unusable(err: Exception) -> Finding:
+    if isinstance(err, BusyLoadingError):
+        return problem("Redis", "reads its data after a start", "Wait: its log says how far it is.")
+    if isinstance(err, AuthenticationError | ResponseError):
+        advice = "Correct user, password or database in SLM_REDIS_URL, or the user's rights: docs/redis.md has them."
+        return problem("Redis", f"refuses this user ({err})", advice)
+    return problem("Redis", f"does not answer ({err})", "Start it, or correct SLM_REDIS_URL.")
 
 
 def _broker(url: str) -> Finding:
@@ -111,5 +101,7 @@ def _port(settings: Settings) -> Finding:
     try:
         check_port_free(settings.host, settings.port)
     except PreflightError as err:
-        return warning("port", f"{settings.port} is in use, perhaps by this server", str(err))
+        if isinstance(err.__cause__, OSError) and err.__cause__.errno == errno.EADDRINUSE:
+            return warning("port", f"{settings.port} is in use, perhaps by this server", str(err))
+        return problem("port", f"{settings.host} port {settings.port} cannot be used", str(err))
     return ok("port", f"{settings.port} is free")

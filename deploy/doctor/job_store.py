@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from textwrap import shorten
 from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from common.redis import keys
 from deploy.doctor.finding import Finding, ok, problem, warning
 
 OLDEST = (6, 2)
@@ -16,6 +18,10 @@ SKEW_S = 1.0  # times of jobs are Redis's; those in logs and traces are the mach
 SLOW_S = 0.010  # a token is written with one round trip
 FULL = 0.8  # share of the memory limit
 _PINGS = 5
+_PROBE = """
+redis.call('HDEL', KEYS[1], '')
+return redis.call('PUBLISH', ARGV[1], '')
+"""
 
 
 def check_job_store(redis: Redis, replicas: int) -> Iterator[Finding]:
@@ -31,8 +37,25 @@ def check_job_store(redis: Redis, replicas: int) -> Iterator[Finding]:
     yield from _memory(info)
     yield from _configuration(redis)
     yield from _replicas(info, replicas)
+    yield _role(redis, info)
+
+
+def _role(redis: Redis, info: Mapping[str, Any]) -> Finding:
+    if info.get("cluster_enabled"):
+        return problem("Redis role", "a member of a cluster", "Set SLM_REDIS_URL to a Redis without cluster mode.")
     if info.get("role") == "slave":
-        yield problem("Redis role", "a replica, which accepts no writes", "Set SLM_REDIS_URL to the primary.")
+        return problem("Redis role", "a replica, which accepts no writes", "Set SLM_REDIS_URL to the primary.")
+    return _writes(redis)
+
+
+def _writes(redis: Redis) -> Finding:
+    """Check that scripts may write our keys and send our messages, with calls that change nothing."""
+    try:
+        redis.eval(_PROBE, 1, keys.API_KEYS, keys.CONFIRMED_CHANNEL)
+    except ResponseError as err:
+        advice = "It must accept scripts and writes of the user in SLM_REDIS_URL: docs/redis.md has the rights."
+        return problem("Redis writes", f"refused ({shorten(str(err), 100)})", advice)
+    return ok("Redis writes", "accepted")
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

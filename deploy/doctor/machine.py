@@ -63,11 +63,11 @@ class Machine:
     torch_cuda: str | None
 
     @classmethod
-    def here(cls, data_dir: Path) -> Machine:
-        """Look at this machine. The data folder need not exist."""
+    def here(cls, folder: Path) -> Machine:
+        """Look at this machine, and the disk with a folder that exists."""
         return cls(
             memory=_memory(),
-            free_disk=shutil.disk_usage(_existing(data_dir)).free,
+            free_disk=shutil.disk_usage(folder).free,
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             cores=_cores(),
             architecture=platform.machine().lower(),
@@ -141,12 +141,6 @@ def _gpu_findings(machine: Machine, *, is_needed: bool) -> Iterator[Finding]:
         yield report("GPU", ", ".join(machine.gpus), advice)
     else:
         yield ok("GPU", ", ".join(machine.gpus))
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    folder = folder.absolute()
-    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _memory() -> int:

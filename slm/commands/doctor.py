@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,10 @@ def _examine() -> Sequence[Finding]:
     try:
         from deploy.doctor.examination import examine
     except ImportError as err:
-        raise CommandError(f"'slm doctor' runs in the server's environment, which lacks {err.name}.") from err
+        raise CommandError(
+            f"'slm doctor' runs in the server's environment, as the server's user: {sys.executable} "
+            f"(Python {platform.python_version()}) lacks {err.name}."
+        ) from err
     return list(examine())
 
 

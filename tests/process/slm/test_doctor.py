@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,45 @@ def test_a_redis_without_the_replicas_that_each_job_waits_for_is_a_problem(
         assert doctor()["Redis replicas"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("commands", "keys", "channels", "check"),
+    [
+        (["+@all", "-@admin"], ["slm*"], ["slm*"], None),
+        (["+@all", "-eval"], ["slm*"], ["slm*"], "Redis writes"),
+        (["+@all"], ["other*"], ["slm*"], "Redis writes"),
+        (["+@all"], ["slm*"], [], "Redis writes"),
+        (["+@read", "+@connection"], ["*"], ["*"], "Redis"),
+    ],
+    ids=["enough", "scripts", "keys", "channels", "commands"],
+)
+def test_a_user_of_redis_without_the_rights_is_a_problem(
+    doctor: Doctor,
+    redis: Redis,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    commands: list[str],
+    keys: list[str],
+    channels: list[str],
+    check: str | None,
+) -> None:
+    rights = [one for one in commands if "@" in one], [one for one in commands if "@" not in one]
+    redis.acl_setuser(
+        "ann", enabled=True, passwords="+secret", categories=rights[0], commands=rights[1], keys=keys, channels=channels
+    )
+    monkeypatch.setenv("SLM_REDIS_URL", redis_server.url.replace("//", "//ann:secret@"))
+    try:
+        found = doctor(status=0 if check is None else 1)
+    finally:
+        redis.acl_deluser("ann")
+    assert [name for name, level in found.items() if level == "problem"] == [check] * (check is not None)
+
+
+def test_a_redis_in_cluster_mode_is_a_problem(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with running_server(tmp_path, options=("--cluster-enabled", "yes")) as server:
+        monkeypatch.setenv("SLM_REDIS_URL", server.url)
+        assert doctor(status=1)["Redis role"] == "problem"
+
+
 def test_a_broker_that_does_not_answer_is_a_problem(
     doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,8 +155,10 @@ def test_an_open_server_is_a_problem_until_there_are_keys(
         ("SLM_BASE_MODEL", "/nowhere/model", "model"),
         ("SLM_MAX_QUEUE", "none", "settings"),
         ("SLM_DATA_DIR", __file__, "data folder"),
+        ("SLM_LORA_PATH", "/nowhere/adapter", "folder"),
+        ("SLM_HOST", "192.0.2.77", "port"),
     ],
-    ids=["redis", "model", "settings", "folder"],
+    ids=["redis", "model", "settings", "folder", "adapter", "host"],
 )
 def test_what_keeps_a_server_from_starting_is_a_problem(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str
@@ -124,6 +166,12 @@ def test_what_keeps_a_server_from_starting_is_a_problem(
     monkeypatch.setenv(variable, value)
     found = doctor(status=1)
     assert [name for name, level in found.items() if level == "problem"] == [check]
+
+
+def test_a_port_that_is_taken_may_be_this_server(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("SLM_PORT", str(taken.getsockname()[1]))
+        assert doctor()["port"] == "warning"
 
 
 def test_people_read_lines_with_advice(capsys: pytest.CaptureFixture[str], doctor: Doctor) -> None:
