@@ -12,6 +12,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+from pydantic import ValidationError
 
 from api import __version__
 from common.settings import ROOT, Settings
@@ -21,7 +24,7 @@ CHART = ROOT / "deploy" / "helm" / "slm-server"
 GUIDE = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
 METRICS = (ROOT / "docs" / "observability.md").read_text("utf-8")
 OLDEST, NEWEST = "1.27", "1.37"
-CUSTOM = {"ScaledObject", "ServiceMonitor"}  # KEDA's and the Prometheus operator's
+CUSTOM = {"ScaledObject": ScaledObject, "ServiceMonitor": ServiceMonitor}  # KEDA's and the Prometheus operator's
 
 # Go's runtime, which the engine brings, stays in a process of its own.
 RENDER = """
@@ -135,6 +138,28 @@ def test_kubernetes_accepts_everything_that_is_its_own(rendered: list[Any], vers
     for one in found:
         if one["kind"] not in CUSTOM:
             kubernetes_validate.validate(one, version, strict=True)
+
+
+def known(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a manifest that its custom resource has. Refuses wrong types and missing fields."""
+    read: dict[str, Any] = (
+        CUSTOM[manifest["kind"]].model_validate(manifest).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    )
+    return read
+
+
+def test_keda_and_the_prometheus_operator_accept_what_is_theirs(full: Manifests) -> None:
+    found = [one for one in full if one["kind"] in CUSTOM]
+    assert {one["kind"] for one in found} == CUSTOM.keys()
+    assert [known(one) for one in found] == found
+
+
+def test_a_wrong_custom_resource_is_noticed(full: Manifests) -> None:
+    scaled = named(full, "ScaledObject", "-worker-smol")
+    misspelt = scaled | {"spec": scaled["spec"] | {"maxReplicas": 4}}
+    assert known(misspelt) != misspelt
+    with pytest.raises(ValidationError, match="scaleTargetRef"):
+        known(scaled | {"spec": {"triggers": scaled["spec"]["triggers"]}})
 
 
 @pytest.mark.parametrize(("index", "named"), list(enumerate(named for _, named in WRONG)), ids=["name", "own", "none"])
