@@ -195,3 +195,21 @@ def test_no_command_line_and_no_readable_file_contains_the_password(data_folder:
     claim = claim_data_dir(data_folder)
     assert own_redis.embedded(Settings(data_dir=data_folder)) == server, "a later start has the same"
     claim.release()
+
+
+def test_a_damaged_log_is_mended_as_the_guide_says(temporary: Path) -> None:
+    guide = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("### A damaged log of Redis")[2]
+    commands = guide.partition("```bash\n")[2].partition("```")[0].replace(".venv/bin/python", sys.executable)
+    settings = Settings(data_dir=temporary / "data")
+    with own_redis.reach(settings) as redis:
+        for number in range(100):
+            redis.set(f"key{number}", "x" * 100)
+    [log] = (settings.data_dir / "redis" / "appendonlydir").glob("*.incr.aof")
+    text = log.read_bytes()
+    log.write_bytes(text[: len(text) // 2] + b"!" * 500 + text[len(text) // 2 :])
+    with pytest.raises(PreflightError, match="does not start"), own_redis.reach(settings):
+        pass
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-ec", commands], cwd=temporary, env=env, input=b"y\n", check=True, capture_output=True)
+    with own_redis.reach(settings) as redis:
+        assert 40 < redis.dbsize() < 60
