@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.settings import ROOT, Settings
-from deploy.doctor.finding import Finding, ok, problem
+from deploy.doctor.finding import Finding, ok, problem, warning
 
 _READ_ONLY = {"models"}  # others may own it: it is only read once it is complete
 _ELSEWHERE = "Set SLM_DATA_DIR to a folder that this user can write, or ask as the server's user."
@@ -73,7 +73,8 @@ def _model(source: str, data_dir: Path) -> Finding:
 
 
 def _named(folder: Path, variable: str) -> Finding:
+    """Only warn: in containers only the processes that read the folder have it."""
     if os.access(folder, os.R_OK | os.X_OK) and folder.is_dir():
         return ok("folder", f"{folder} ({variable})")
     advice = f"Correct {variable}, or give the server's user the right to read it."
-    return problem("folder", f"{folder} is no folder that can be read ({variable})", advice)
+    return warning("folder", f"{folder} is no folder that can be read ({variable})", advice)

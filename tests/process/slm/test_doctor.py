@@ -155,10 +155,9 @@ def test_an_open_server_is_a_problem_until_there_are_keys(
         ("SLM_BASE_MODEL", "/nowhere/model", "model"),
         ("SLM_MAX_QUEUE", "none", "settings"),
         ("SLM_DATA_DIR", __file__, "data folder"),
-        ("SLM_LORA_PATH", "/nowhere/adapter", "folder"),
         ("SLM_HOST", "192.0.2.77", "port"),
     ],
-    ids=["redis", "model", "settings", "folder", "adapter", "host"],
+    ids=["redis", "model", "settings", "folder", "host"],
 )
 def test_what_keeps_a_server_from_starting_is_a_problem(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,13 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Forbid:
     return forbidden.__setitem__
 
 
-def problems(**settings: object) -> list[str]:
+def complaints(level: Level, **settings: object) -> list[str]:
     found = list(check_files(Settings(**settings)))  # type: ignore[arg-type]
-    assert all(bool(one.advice) == (one.level is Level.PROBLEM) for one in found)
-    return [one.found for one in found if one.level is Level.PROBLEM]
+    assert all(bool(one.advice) == (one.level is not Level.OK) for one in found)
+    return [one.found for one in found if one.level is level]
+
+
+problems = partial(complaints, Level.PROBLEM)
 
 
 def test_a_folder_that_can_be_created_is_good(tmp_path: Path) -> None:
@@ -81,6 +85,6 @@ def test_a_model_that_cannot_be_read_is_a_problem(tmp_path: Path, forbid: Forbid
 def test_a_folder_that_is_named_must_be_there(tmp_path: Path, setting: str) -> None:
     there = tmp_path / "there"
     there.mkdir()
-    assert problems(**{"data_dir": tmp_path, setting: str(there)}) == []
-    [found] = problems(**{"data_dir": tmp_path, setting: str(tmp_path / "nowhere")})
+    assert complaints(Level.WARNING, data_dir=tmp_path, **{setting: str(there)}) == []
+    [found] = complaints(Level.WARNING, data_dir=tmp_path, **{setting: str(tmp_path / "nowhere")})
     assert f"SLM_{setting.upper()}" in found
