@@ -124,6 +124,12 @@ def test_a_user_of_redis_without_the_rights_is_a_problem(
     assert [name for name, level in found.items() if level == "problem"] == [check] * (check is not None)
 
 
+def test_clocks_that_differ_are_worth_a_change(doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor()["clock"] == "ok"
+    monkeypatch.setattr(Redis, "time", lambda _: (1_600_000_000, 0))
+    assert doctor()["clock"] == "warning"
+
+
 def test_a_redis_in_cluster_mode_is_a_problem(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with running_server(tmp_path, options=("--cluster-enabled", "yes")) as server:
         monkeypatch.setenv("SLM_REDIS_URL", server.url)
