@@ -43,7 +43,7 @@ class Machine:
     Attributes:
         memory: bytes that this machine or its container has.
         free_disk: bytes free in the data folder.
-        open_files: that a process may have.
+        open_files: that a process may have: the hard limit, to which the API and Redis raise their own.
         cores: that this process may use.
         architecture: as `platform.machine` says, in lower case.
         cpu_flags: as Linux names them; empty on other systems.
@@ -68,7 +68,7 @@ class Machine:
         return cls(
             memory=_memory(),
             free_disk=shutil.disk_usage(folder).free,
-            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             cores=_cores(),
             architecture=platform.machine().lower(),
             cpu_flags=_cpu_flags(),
@@ -106,7 +106,7 @@ def _disk_finding(free: int) -> Finding:
 
 def _files_finding(limit: int) -> Finding:
     if 0 <= limit < FILES:  # negative: no limit
-        advice = f"Each open stream needs one: 'ulimit -n {FILES}' or more, or LimitNOFILE= in a systemd unit."
+        advice = f"Each open stream needs one: 'ulimit -Hn {FILES}' or more as root, or a unit's LimitNOFILE=."
         return warning("open files", f"at most {limit} per process", advice)
     return ok("open files", "no limit" if limit < 0 else f"at most {limit} per process")
 

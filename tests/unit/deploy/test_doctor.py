@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def test_a_gpu_that_was_asked_for_must_be_there() -> None:
     there = replace(GOOD, gpus=("NVIDIA L4, 23034 MiB",), compiler=None)
     assert bad(there, "cuda") == {"GPU": Level.PROBLEM}, "torch was built for CPUs"
     assert not bad(replace(there, torch_cuda="12.8"), "cuda")
+
+
+def test_the_limit_of_open_files_that_counts_is_the_one_that_cannot_be_raised(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524_288))
+    assert Machine.here(tmp_path).open_files == 524_288
 
 
 def test_no_limit_of_open_files_is_good() -> None:
