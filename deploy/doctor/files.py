@@ -9,7 +9,7 @@ from pathlib import Path
 from common.settings import ROOT, Settings
 from deploy.doctor.finding import Finding, ok, problem, warning
 
-_READ_ONLY = {"models"}  # others may own it: it is only read once it is complete
+_WRITTEN = ("adapters", "logs", "native", "redis", "training", "uploads")  # the rest may be somebody else's
 _ELSEWHERE = "Set SLM_DATA_DIR to a folder that this user can write, or ask as the server's user."
 
 
@@ -43,14 +43,11 @@ def _data_folder(folder: Path) -> Finding:
         return problem("data folder", f"{folder} cannot be used ({err.strerror})", _ELSEWHERE)
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return problem("data folder", f"{folder} is no folder that can be written", _ELSEWHERE)
-    if others := [name for name in _entries(folder) if not os.access(folder / name, os.W_OK)]:
+    ours = [name for name in _WRITTEN if os.access(folder / name, os.F_OK)]
+    if others := [name for name in ours if not os.access(folder / name, os.W_OK)]:
         advice = f"Ask as the server's user, or give that user the files: chown -R USER {folder}"
         return problem("data folder", f"this user cannot write {', '.join(others)} in {folder}", advice)
     return ok("data folder", str(folder))
-
-
-def _entries(folder: Path) -> list[str]:
-    return sorted({one.name for one in folder.iterdir()} - _READ_ONLY)
 
 
 def _new_data_folder(folder: Path) -> Finding:

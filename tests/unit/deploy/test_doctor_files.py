@@ -66,7 +66,7 @@ def test_a_folder_that_the_user_may_not_enter_is_a_problem(tmp_path: Path, monke
 
 
 def test_what_another_user_has_left_in_the_folder_is_a_problem(tmp_path: Path, forbid: Forbid) -> None:
-    for name in ("redis", "logs", "models", "adapters"):
+    for name in ("redis", "logs", "models", "lost+found", "adapters"):
         (tmp_path / name).mkdir()
         forbid(tmp_path / name, os.W_OK)
     forbid(tmp_path / "adapters", 0)
